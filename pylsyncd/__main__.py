@@ -1,0 +1,6 @@
+"""``python -m pylsyncd`` is the command ``pylsyncd``."""
+
+from pylsyncd.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,154 @@
+"""Watch descriptors as a tree of names. No I/O.
+
+A watched directory is a node, found by its watch descriptor, that knows its parent and its name;
+paths are derived. So renaming a directory moves one node, and everything below follows.
+
+The descriptor is the directory's identity: the kernel returns the same one for as long as it is
+watched, whatever it is called. A node that was taken from its place and has not been found in
+another one yet is *adrift*: it keeps its descriptor and what is below it, but has no path.
+"""
+
+from collections.abc import Iterator
+
+from pylsyncd import paths
+
+
+class _Node:
+    """One watched directory; ``children`` is None where there are none, which is most often."""
+
+    __slots__ = ("children", "name", "parent", "wd")
+
+    def __init__(self, wd: int) -> None:
+        self.wd = wd
+        self.parent: _Node | None = None
+        self.name = b""
+        self.children: dict[bytes, _Node] | None = None
+
+
+class WatchTree:
+    """The watched directories of one source, as they stood at the last event that was followed."""
+
+    def __init__(self, root: int) -> None:
+        self._root = _Node(root)
+        self._nodes = {root: self._root}
+
+    @property
+    def root(self) -> int:
+        """The source's own watch descriptor."""
+        return self._root.wd
+
+    def __contains__(self, wd: int) -> bool:
+        return wd in self._nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._nodes)
+
+    def path(self, wd: int) -> bytes | None:
+        """Return the path of a directory; None when it is unknown, or adrift with what is above."""
+        node = self._nodes.get(wd)
+        if node is None:
+            return None
+        names = []
+        while node is not self._root:
+            names.append(node.name)
+            node = node.parent
+            if node is None:
+                return None
+        names.reverse()
+        return b"/".join(names)
+
+    def child(self, wd: int, name: bytes) -> int | None:
+        """Return the descriptor of the directory ``name`` in the directory ``wd``, if watched."""
+        children = self._nodes[wd].children
+        node = children.get(name) if children else None
+        return node.wd if node else None
+
+    def link(self, wd: int, parent: int, name: bytes) -> bool:
+        """Put a directory in its place, with all that is below it; tell whether it was there.
+
+        Whatever stood in that place is adrift from now on.
+        """
+        above = self._nodes[parent]
+        node = self._nodes.get(wd)
+        if node is None:
+            node = self._nodes[wd] = _Node(wd)
+        elif node.parent is above and node.name == name:
+            return True
+        else:
+            self._detach(node)
+            self._break_cycle(node, above)
+        if above.children is None:
+            above.children = {}
+        elif name in above.children:
+            self._detach(above.children[name])
+            if above.children is None:
+                above.children = {}
+        above.children[name] = node
+        node.parent, node.name = above, name
+        return False
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        """Set adrift what stands at ``name`` in the directory ``parent``, if anything does."""
+        children = self._nodes[parent].children
+        if children and name in children:
+            self._detach(children[name])
+
+    def is_adrift(self, wd: int) -> bool:
+        """Tell whether a directory was taken from its place and not found in another one."""
+        node = self._nodes[wd]
+        return node.parent is None and node is not self._root
+
+    def drop(self, wd: int) -> list[int]:
+        """Forget a directory and all that is below it; return their descriptors."""
+        top = self._nodes[wd]
+        self._detach(top)
+        stack, dropped = [top], []
+        while stack:
+            node = stack.pop()
+            dropped.append(node.wd)
+            del self._nodes[node.wd]
+            if node.children:
+                stack.extend(node.children.values())
+            # Nodes point at each other: cut, so that they go now and not with some collection.
+            node.parent = node.children = None
+        return dropped
+
+    def forget(self, wd: int) -> None:
+        """Forget a directory that the kernel has stopped watching; what is below it is adrift."""
+        node = self._nodes.pop(wd)
+        self._detach(node)
+        for child in list((node.children or {}).values()):
+            self._detach(child)
+
+    @staticmethod
+    def _detach(node: _Node) -> None:
+        above = node.parent
+        if above is None or above.children is None:
+            return
+        del above.children[node.name]
+        if not above.children:
+            above.children = None
+        node.parent = None
+
+    def _break_cycle(self, node: _Node, above: _Node | None) -> None:
+        """Set adrift the branch of ``node`` that ``above`` stands on, if it does.
+
+        It does when both were moved and only the later move is known yet: the directory that was
+        below is now above. The event of the earlier move is still to come and links the branch.
+        """
+        branch = None
+        while above is not None:
+            if above is node:
+                if branch is not None:
+                    self._detach(branch)
+                return
+            branch, above = above, above.parent
+
+
+def below(tree: WatchTree, wd: int, name: bytes) -> bytes | None:
+    """Return the path of ``name`` in a watched directory; None when the directory has no path."""
+    directory = tree.path(wd)
+    return None if directory is None else paths.join(directory, name)

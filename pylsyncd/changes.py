@@ -87,6 +87,10 @@ class Changeset:
         return paths.ROOT in self.trees
 
 
+NOTHING = Changeset({}, frozenset(), frozenset())
+EVERYTHING = Changeset({}, frozenset(), frozenset([paths.ROOT]))
+
+
 class Changes(Changeset):
     """Changes being collected."""
 

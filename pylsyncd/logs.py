@@ -1,0 +1,50 @@
+"""Logging: one more level, and where the lines go."""
+
+import logging
+import logging.handlers
+import sys
+
+from pylsyncd.errors import UsageError
+
+NOTICE = logging.INFO + 5
+"""What an administrator sees without asking for more: start, completion, stop."""
+
+logging.addLevelName(NOTICE, "NOTICE")
+
+FACILITIES = tuple(sorted(logging.handlers.SysLogHandler.facility_names))
+
+_SYSLOG_SOCKET = "/dev/log"
+
+
+def set_up(level: int, *, syslog: bool, facility: str) -> None:
+    """Send what is logged to standard error, and to syslog if asked to.
+
+    Raises UsageError when there is no syslog to send to.
+    """
+    root = logging.getLogger()
+    root.setLevel(level)
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    root.addHandler(terminal)
+    if syslog:
+        root.addHandler(_syslog(facility))
+
+
+def _syslog(facility: str) -> logging.Handler:
+    try:
+        handler = _SyslogHandler(_SYSLOG_SOCKET, facility)
+    except OSError as error:
+        raise UsageError(
+            f"syslog cannot be reached at {_SYSLOG_SOCKET}: {error.strerror}. "
+            "Start a syslog daemon, or leave --syslog out."
+        ) from None
+    handler.ident = "pylsyncd: "
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler
+
+
+class _SyslogHandler(logging.handlers.SysLogHandler):
+    """Knows the level that the library does not."""
+
+    def mapPriority(self, levelName: str) -> str:  # noqa: N802, N803  # the library's names
+        return "notice" if levelName == "NOTICE" else super().mapPriority(levelName)

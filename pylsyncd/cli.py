@@ -157,7 +157,6 @@ def _add_transferring(group: argparse._ArgumentGroup) -> None:
         dest="rsync_options",
         action="append",
         default=[],
-        type=_converter(_rsync_option),
         help="one more option for rsync, as --bwlimit=1m",
     )
 
@@ -225,11 +224,6 @@ def _remote_shell(text: str) -> str:
     return text
 
 
-def _rsync_option(text: str) -> str:
-    check_option(text)
-    return text
-
-
 def _values_attached(arguments: Sequence[str]) -> list[str]:
     """Attach the values of options that may begin with a dash, which argparse does not allow."""
     attached: list[str] = []
@@ -253,6 +247,8 @@ _TAKE_DASHES = {
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    for option in options.rsync_options:
+        check_option(option, deletes=options.delete)
     source = config.source(options.source)
     return Settings(
         source=source,

@@ -23,6 +23,9 @@ SSH = (
     "-o ServerAliveInterval=15 -o ServerAliveCountMax=4"
 )
 
+# rsync refuses to run (exit 1) when these stand before any other destination than a daemon.
+_FOR_DAEMONS = ("--password-file=", "--contimeout=")
+
 # One line for every path that rsync acts on: what, then the name, with odd bytes escaped.
 _ITEM = "--out-format=%i %n%L"
 
@@ -91,12 +94,16 @@ class Rsync:
     def _end(self, command: list[bytes], source: bytes, destination: Destination) -> list[bytes]:
         command += self.rules.arguments()
         command += self._transport_options(destination)
-        command += [option.encode(errors="surrogateescape") for option in self.options]
+        command += [
+            option.encode(errors="surrogateescape")
+            for option in self.options
+            if destination.transport is Transport.DAEMON or not option.startswith(_FOR_DAEMONS)
+        ]
         return [*command, b"--", source.rstrip(b"/") + b"/", destination.target]
 
     def _transport_options(self, destination: Destination) -> list[bytes]:
         if destination.transport is Transport.DAEMON:
-            # Without, the small packets of a list wait 40 ms for each other.
+            # Without TCP_NODELAY, the small packets of a list wait 40 ms for each other.
             return [b"--sockopts=TCP_NODELAY", b"--contimeout=%d" % _CONNECT]
         if destination.transport is Transport.LOCAL:
             return []

@@ -10,10 +10,10 @@ found by experiment with rsync 3.5.0: the table in the tests has a row for each 
 """
 
 import re
-import string
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import count, groupby
+from itertools import chain, count, groupby
+from operator import attrgetter
 from typing import Final, TypeAlias
 
 from pylsyncd import paths
@@ -21,6 +21,8 @@ from pylsyncd.errors import UsageError
 
 LONGEST_PATTERN: Final = 4095
 """In bytes: rsync drops a longer pattern with no more than a message (its MAXPATHLEN)."""
+
+_PREFIXES = (b"- ", b"+ ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Pattern:
     @property
     def is_for_directories(self) -> bool:
         """Whether only directories can match."""
-        return len(self.text) > 1 and self.text.endswith(b"/")
+        return self.text.endswith(b"/")
 
     @property
     def looks_at_path(self) -> bool:
@@ -47,7 +49,7 @@ class Pattern:
 
     def argument(self) -> bytes:
         """Return the command line argument that gives rsync this rule."""
-        if self.text == b"!" or self.text.startswith((b"- ", b"+ ")):
+        if self.text == b"!" or self.text.startswith(_PREFIXES):
             return (b"--exclude=+ " if self.includes else b"--exclude=- ") + self.text
         return (b"--include=" if self.includes else b"--exclude=") + self.text
 
@@ -77,12 +79,14 @@ class Rules:
     _directory_tests: tuple[_Test, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        place = any(pattern.looks_at_path for pattern in self.patterns)
-        object.__setattr__(self, "depends_on_place", place)
         for_files = [pattern for pattern in self.patterns if not pattern.is_for_directories]
-        object.__setattr__(self, "_file_tests", tuple(_tests(for_files, is_directory=False)))
-        every = _tests(self.patterns, is_directory=True)
-        object.__setattr__(self, "_directory_tests", tuple(every))
+        derived = {
+            "depends_on_place": any(pattern.looks_at_path for pattern in self.patterns),
+            "_file_tests": tuple(_tests(for_files, is_directory=False)),
+            "_directory_tests": tuple(_tests(self.patterns, is_directory=True)),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
     def __bool__(self) -> bool:
         return bool(self.patterns)
@@ -125,23 +129,17 @@ def parse_pattern(text: bytes) -> tuple[Step, ...]:
     """
     if text == b"!":
         return (Clear(),)
-    has_prefix = text.startswith((b"- ", b"+ "))
-    pattern = text[2:] if has_prefix else text
+    pattern = text[2:] if text.startswith(_PREFIXES) else text
     if not pattern:
-        raise UsageError(
-            f"The exclude rule '{text.decode('ascii')}' has no pattern: give it one, or remove it."
-        )
-    if b"\0" in pattern:
-        raise UsageError(
-            f"The exclude rule '{paths.show(text)}' holds a NUL, which no name can: write one rule"
-            " a line, as plain text."
-        )
-    if len(pattern) > LONGEST_PATTERN:
-        raise UsageError(
-            f"The exclude rule '{paths.show(text[:60])}...' is longer than the {LONGEST_PATTERN}"
-            " bytes that rsync accepts: shorten it."
-        )
-    return (Pattern(pattern, includes=text.startswith(b"+ ")),)
+        fault = "has no pattern: give it one, or remove it"
+    elif b"\0" in pattern:
+        fault = "holds a NUL, which no name can: write plain text, one rule a line"
+    elif len(pattern) > LONGEST_PATTERN:
+        fault = f"is longer than the {LONGEST_PATTERN} bytes that rsync accepts: shorten it"
+    else:
+        return (Pattern(pattern, includes=text.startswith(b"+ ")),)
+    shown = paths.show(text[:80]) if text else ""
+    raise UsageError(f"The exclude rule '{shown}' {fault}.")
 
 
 def parse_lines(content: bytes) -> tuple[Step, ...]:
@@ -151,65 +149,58 @@ def parse_lines(content: bytes) -> tuple[Step, ...]:
     skipped. Blanks belong to the pattern.
     """
     lines = re.split(rb"[\r\n]", content)
-    return tuple(
-        step
-        for line in lines
-        if line and not line.startswith((b"#", b";"))
-        for step in parse_pattern(line)
-    )
+    rules = [line for line in lines if line and not line.startswith((b"#", b";"))]
+    return tuple(step for rule in rules for step in parse_pattern(rule))
 
 
 def build(values: Iterable[Iterable[Step]]) -> Rules:
     """Return the rules that the options given in this order make, each one parsed."""
     patterns: list[Pattern] = []
-    for steps in values:
-        for step in steps:
-            if isinstance(step, Clear):
-                patterns.clear()
-            else:
-                patterns.append(step)
+    for step in chain.from_iterable(values):
+        if isinstance(step, Clear):
+            patterns.clear()
+        else:
+            patterns.append(step)
     return Rules(tuple(patterns))
 
 
 def _tests(patterns: Iterable[Pattern], *, is_directory: bool) -> Iterator[_Test]:
     """Yield one comparison for each run of patterns that look at the same and decide alike."""
-    runs = groupby(patterns, lambda pattern: (pattern.looks_at_path, not pattern.includes))
-    for (is_about_path, verdict), run in runs:
-        groups = count(1)
-        expressions = [_expression(pattern, groups, is_directory=is_directory) for pattern in run]
-        compiled = re.compile(b"|".join(expressions), re.DOTALL)
-        yield is_about_path, verdict, compiled.fullmatch
+    for includes, run in groupby(patterns, attrgetter("includes")):
+        alike = sorted(run, key=attrgetter("looks_at_path"))  # order decides nothing within a run
+        for is_about_path, some in groupby(alike, attrgetter("looks_at_path")):
+            groups = count(1)
+            expressions = [_expression(one, groups, is_directory=is_directory) for one in some]
+            compiled = re.compile(b"|".join(expressions), re.DOTALL)
+            yield is_about_path, not includes, compiled.fullmatch
 
 
-# A pattern is cut into tokens: stars, and regular expressions that match one byte each. A pattern
-# that looks at the path is compared with the path behind a slash and, of a directory, before one:
-# so every name stands behind a slash, and "dir/***" needs no rule of its own.
+# A pattern is cut into tokens: stars, marked by a NUL that no name holds, and regular expressions
+# that match one byte each. A pattern that looks at the path is compared with the path behind a
+# slash and, of a directory, before one: so every name stands behind a slash, and "dir/***" needs
+# no rule of its own.
 
-_STAR = b"*"
-_STARS = b"**"
+_STAR = b"\0*"
+_STARS = b"\0**"
 _SLASH = b"/"
 _NOTHING = b"(?!)"
 _TOKEN = re.compile(rb"\*+|\\.|[^\\]", re.DOTALL)
 _CLASS_MEMBER = re.compile(
     rb"\[:(?P<name>[^\]]*):\]|(?P<first>\\.|[^\\])(?:-(?P<last>\\.|[^\]\\]))?", re.DOTALL
 )
-_GRAPHIC = string.ascii_letters + string.digits + string.punctuation
 _NAMED_CLASSES = {
-    name: frozenset(members.encode("ascii"))
-    for name, members in {
-        b"alnum": string.ascii_letters + string.digits,
-        b"alpha": string.ascii_letters,
-        b"blank": " \t",
-        b"cntrl": "".join(map(chr, range(32))) + "\x7f",
-        b"digit": string.digits,
-        b"graph": _GRAPHIC,
-        b"lower": string.ascii_lowercase,
-        b"print": _GRAPHIC + " ",
-        b"punct": string.punctuation,
-        b"space": string.whitespace,
-        b"upper": string.ascii_uppercase,
-        b"xdigit": string.hexdigits,
-    }.items()
+    b"alnum": b"0-9A-Za-z",
+    b"alpha": b"A-Za-z",
+    b"blank": rb" \t",
+    b"cntrl": rb"\x00-\x1f\x7f",
+    b"digit": b"0-9",
+    b"graph": b"!-~",
+    b"lower": b"a-z",
+    b"print": b" -~",
+    b"punct": rb"!-/:-@\[-`{-~",
+    b"space": rb"\t-\r ",
+    b"upper": b"A-Z",
+    b"xdigit": b"0-9A-Fa-f",
 }
 """As in the C locale, which rsync is run in."""
 
@@ -220,10 +211,10 @@ def _expression(pattern: Pattern, groups: Iterator[int], *, is_directory: bool) 
     tokens = _tokens(body)
     if not pattern.looks_at_path:
         return _assemble(tokens, groups)
-    if not body.startswith((_SLASH, _STARS)):
+    if not body.startswith((b"/", b"**")):
         # rsync compares as many names as the pattern has slashes, and one, but no slash in
         # brackets matches.
-        if _STARS not in body and tokens.count(_SLASH) != body.count(_SLASH):
+        if b"**" not in body and tokens.count(_SLASH) != body.count(_SLASH):
             return _NOTHING
         tokens = [_STARS, _SLASH, *tokens]
     if is_directory and not body.endswith(b"***"):
@@ -233,9 +224,7 @@ def _expression(pattern: Pattern, groups: Iterator[int], *, is_directory: bool) 
 
 def _tokens(body: bytes) -> list[bytes]:
     if not re.search(rb"[*?[]", body):
-        return [
-            re.escape(body[i : i + 1]) for i in range(len(body))
-        ]  # no escapes without wildcards
+        return [re.escape(bytes([byte])) for byte in body]  # here a backslash is itself
     tokens = []
     position = 0
     while position < len(body):
@@ -250,11 +239,9 @@ def _tokens(body: bytes) -> list[bytes]:
 
 
 def _token(text: bytes) -> bytes:
-    if text.startswith(_STAR):
-        return _STARS if text.startswith(_STARS) else _STAR
-    if text == b"?":
-        return b"[^/]"
-    return re.escape(text[-1:])
+    if text.startswith(b"*"):
+        return _STAR if text == b"*" else _STARS
+    return b"[^/]" if text == b"?" else re.escape(text[-1:])
 
 
 def _bracketed(body: bytes, position: int) -> tuple[bytes, int]:
@@ -264,24 +251,23 @@ def _bracketed(body: bytes, position: int) -> tuple[bytes, int]:
     """
     is_negated = body.startswith((b"!", b"^"), position)
     position += is_negated
-    members: set[int] = set()
-    first = position
-    while position == first or not body.startswith(b"]", position):
+    members: list[bytes] = []
+    while not (members and body.startswith(b"]", position)):
         match = _CLASS_MEMBER.match(body, position)
         if match is None or (match["name"] is not None and match["name"] not in _NAMED_CLASSES):
             return _NOTHING, len(body)
-        members |= _members(match)
+        members.append(_members(match))
         position = match.end()
-    matching = sorted((set(range(256)) - members if is_negated else members) - {ord("/")})
-    escapes = b"".join(b"\\x%02x" % byte for byte in matching)
-    return (b"[%b]" % escapes if escapes else _NOTHING), position + 1
+    bracketed = b"(?!/)[%b%b]" % (b"^" if is_negated else b"", b"".join(members))
+    return bracketed, position + 1
 
 
-def _members(match: re.Match[bytes]) -> set[int]:
+def _members(match: re.Match[bytes]) -> bytes:
     if match["name"] is not None:
-        return set(_NAMED_CLASSES[match["name"]])
-    start = match["first"][-1]
-    return {start, *range(start, match["last"][-1] + 1 if match["last"] else start)}
+        return _NAMED_CLASSES[match["name"]]
+    first = match["first"][-1]
+    last = match["last"][-1] if match["last"] else first
+    return b"\\x%02x-\\x%02x" % (first, max(first, last))
 
 
 def _assemble(tokens: list[bytes], groups: Iterator[int]) -> bytes:
@@ -291,16 +277,15 @@ def _assemble(tokens: list[bytes], groups: Iterator[int]) -> bytes:
     second star makes up for the difference. A ``*`` cannot make up for a slash, so this holds for
     what stands between two ``*``, and for all that stands between two ``**``.
     """
-    blocks = _split(tokens, _STARS)
-    final = len(blocks) - 1
-    expressions = []
-    for number, block in enumerate(blocks):
-        pieces = [b"".join(piece) for piece in _split(block, _STAR)]
-        expressions.append(_chain(pieces, b"[^/]*", groups, is_final=number == final))
+    *blocks, final = b"".join(tokens).split(_STARS)
+    expressions = [_chain(block.split(_STAR), b"[^/]*", groups) for block in blocks]
+    expressions.append(_chain(final.split(_STAR), b"[^/]*", groups, is_final=True))
     return _chain(expressions, b".*", groups, is_final=True)
 
 
-def _chain(pieces: list[bytes], filler: bytes, groups: Iterator[int], *, is_final: bool) -> bytes:
+def _chain(
+    pieces: list[bytes], filler: bytes, groups: Iterator[int], *, is_final: bool = False
+) -> bytes:
     expression, *others = pieces
     while others:
         piece = others.pop(0)
@@ -311,13 +296,3 @@ def _chain(pieces: list[bytes], filler: bytes, groups: Iterator[int], *, is_fina
         else:
             expression += filler + piece
     return expression
-
-
-def _split(tokens: list[bytes], separator: bytes) -> list[list[bytes]]:
-    parts: list[list[bytes]] = [[]]
-    for token in tokens:
-        if token == separator:
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return parts

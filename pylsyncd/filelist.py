@@ -86,7 +86,7 @@ class _Builder:
         if not directory and b"" in names:
             self.entries.add(_NOTHING)
         entries = [paths.join(directory, name) for name in names if name]
-        if self._missing_args:
+        if self._missing_args and not self._rules:
             # What these are now, rsync sees for itself.
             self.entries.update(entries)
             return
@@ -162,7 +162,13 @@ class _Builder:
         return obstacle
 
     def _add_missing(self, path: bytes) -> None:
-        if self._missing_args:
+        as_file = self._rules.matches(path, is_directory=False)
+        as_directory = self._rules.matches(path, is_directory=True)
+        if as_file and as_directory:
+            return
+        # rsync takes a missing name for a file's: it deletes directories that the rules keep, and
+        # keeps those that they do not. When it lists the parent itself, it looks at what is there.
+        if self._missing_args and as_file == as_directory:
             self.entries.add(path)
         else:
             self.entries.add(_listed(paths.split(path)[0]))

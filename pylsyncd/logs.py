@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import os
 import sys
 
 from pylsyncd.errors import UsageError
@@ -31,13 +32,13 @@ def set_up(level: int, *, syslog: bool, facility: str) -> None:
 
 
 def _syslog(facility: str) -> logging.Handler:
-    try:
-        handler = _SyslogHandler(_SYSLOG_SOCKET, facility)
-    except OSError as error:
+    # Asked for here, since the library's handler would go on without a word.
+    if not os.path.exists(_SYSLOG_SOCKET):
         raise UsageError(
-            f"syslog cannot be reached at {_SYSLOG_SOCKET}: {error.strerror}. "
+            f"syslog cannot be reached: there is no {_SYSLOG_SOCKET}. "
             "Start a syslog daemon, or leave --syslog out."
-        ) from None
+        )
+    handler = _SyslogHandler(_SYSLOG_SOCKET, facility)
     handler.ident = "pylsyncd: "
     handler.setFormatter(logging.Formatter("%(message)s"))
     return handler

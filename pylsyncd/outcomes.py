@@ -76,6 +76,7 @@ _TABLE = (
     _row([255], "", Verdict.LATER, "the connection failed"),
     _row([11], "(?i)no space left|quota", Verdict.LATER, "it is full"),
     _row([11], "mkdir .*No such file", Verdict.HELD, "a directory above it is missing: create it"),
+    _row([11], "mkdir ", Verdict.HELD, "its path cannot be used"),
     _row([5], "max connections", Verdict.LATER, "its rsync daemon is busy"),
     _row([5], "", Verdict.HELD, "its rsync daemon refuses: see to its module and its login"),
     _row([10, 30, 35], "", Verdict.LATER, "the connection failed"),

@@ -5,7 +5,6 @@ replica differ without a word. Unknown options pass: a newer rsync may know them
 refuses those that nobody knows.
 """
 
-import os
 import re
 
 from pylsyncd import paths
@@ -20,6 +19,10 @@ _PATHS = "the paths in the list are always relative to the source: leave it out"
 _DELETION = "pylsyncd decides what is deleted: leave it out, or use --no-delete to keep everything"
 _MISSING = "pylsyncd itself chooses how vanished paths are told to rsync: leave it out"
 _REFERENTS = "what a symbolic link points to is not watched: have the referent synced by itself"
+_DIRECTORY_LINKS = (
+    "a directory's content would go to wherever a link at the destination points: put a directory "
+    "in the link's place"
+)
 _FUZZY = "rsync breaks off when it meets paths that are to be deleted (exit status 2): leave it out"
 _ERRORS = "a disk that cannot be read would empty the replica: leave it out"
 _SOURCE = "it deletes the source's files: leave it out"
@@ -62,7 +65,8 @@ _REFUSED_GROUPS = (
     ("--delete --delete-excluded", _DELETION),
     ("--delete-missing-args --ignore-missing-args", _MISSING),
     ("--no-force", _FORCE),
-    ("--copy-links -L --copy-unsafe-links --copy-dirlinks -k --keep-dirlinks -K", _REFERENTS),
+    ("--copy-links -L --copy-unsafe-links --copy-dirlinks -k", _REFERENTS),
+    ("--keep-dirlinks -K", _DIRECTORY_LINKS),
     ("--fuzzy -y", _FUZZY),
     ("--ignore-errors", _ERRORS),
     ("--remove-source-files --remove-sent-files", _SOURCE),
@@ -183,4 +187,4 @@ def _refuse_without_argument(option: str, text: str) -> None:
 
 
 def _show(text: str) -> str:
-    return paths.show(os.fsencode(text)) if text else "an empty string"
+    return paths.show(text.encode("utf-8", "surrogateescape")) if text else "an empty string"

@@ -1,0 +1,82 @@
+# Sets up what it needs by itself: a virtual environment, and the system's packages where that is
+# permitted. `make run` and `make test` are all that a new user has to know.
+
+PYTHON ?= python3
+VENV ?= .venv
+WINDOW ?= 2
+SECONDS ?= 600
+ARGS ?=
+
+BIN = $(VENV)/bin
+PYTHONS = 3.10 3.11 3.12 3.13
+
+# $(call need,PROGRAM PACKAGE): have a program, installed where that is permitted. Needs a shell.
+define need
+	@PATH="$$PATH:/usr/sbin:/sbin"; set -- $(1); command -v $$1 >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing the package $$2"; \
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy install $$2; } >/dev/null; \
+	else \
+		echo "$$1 is missing: install the package $$2 and run make again." >&2; exit 1; \
+	fi
+endef
+
+.PHONY: run test unit test-all churn bench lint format clean
+
+run: $(VENV)/.run
+	$(call need,rsync rsync)
+	@directory=$$(mktemp -d) && mkdir "$$directory/src" && \
+	echo "Change something below $$directory/src and look into $$directory/dst; Ctrl-C stops." && \
+	exec $(BIN)/pylsyncd -d -i -w $(WINDOW) "$$directory/src/./" "$$directory/dst/"
+
+test: $(VENV)/.test
+	$(call need,rsync rsync)
+	$(call need,sshd openssh-server)
+	$(BIN)/python -m pytest $(ARGS)
+
+unit: $(VENV)/.test
+	$(call need,rsync rsync)
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+# The unit tests, on each of the supported Pythons that this machine has.
+test-all:
+	@for version in $(PYTHONS); do \
+		python=$$(pyenv prefix $$version 2>/dev/null || echo /usr)/bin/python$$version; \
+		test -x $$python || { echo "Python $$version is not on this machine: left out."; continue; }; \
+		echo "Python $$version"; \
+		$(MAKE) --no-print-directory unit PYTHON=$$python VENV=.venv-$$version || exit 1; \
+	done
+
+churn: $(VENV)/.test
+	$(call need,rsync rsync)
+	$(call need,sshd openssh-server)
+	$(BIN)/python tests/churn/churn.py --seconds $(SECONDS) $(ARGS)
+
+bench: $(VENV)/.run
+	$(call need,rsync rsync)
+	$(BIN)/python bench/run.py $(ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.run: setup.py pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.run
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[lint]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,106 @@
+"""What all tests have: no leaks, servers for the session, failures that can be repeated."""
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import settings
+from support.servers import RsyncDaemon, SshServer, Unavailable
+
+# A failure prints what repeats it. No deadline: the machine may have other work.
+settings.register_profile("pylsyncd", print_blob=True, deadline=None)
+settings.load_profile("pylsyncd")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what the results depend on: the rsync, and the file systems of the trees."""
+    try:
+        version = subprocess.run(
+            ("rsync", "--version"),  # noqa: S607 - the one that will be run
+            capture_output=True,
+            check=False,
+            text=True,
+        ).stdout.split("\n")[0]
+    except FileNotFoundError:
+        version = "rsync is not installed"
+    base = config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp")  # noqa: S108
+    root = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+    return [version, f"temporary trees: {base} on {_file_system(str(base))}; running as {root}"]
+
+
+def _file_system(path: str) -> str:
+    """Return the type of the file system that a path is on, from the table of mounts."""
+    path = os.path.realpath(path)
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    above = [m for m in mounts if os.path.commonpath([path, m[1]]) == m[1]]
+    return max(above, key=lambda mount: len(mount[1]))[2]
+
+
+class Held(NamedTuple):
+    """What a test must give back."""
+
+    threads: frozenset[threading.Thread]
+    children: frozenset[str]
+    descriptors: frozenset[str]
+
+
+def _held() -> Held:
+    children: set[str] = set()
+    for task in os.listdir("/proc/self/task"):
+        children.update(Path(f"/proc/self/task/{task}/children").read_text().split())
+    return Held(frozenset(threading.enumerate()), frozenset(children), frozenset(_descriptors()))
+
+
+def _descriptors() -> Iterator[str]:
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            yield f"{number} ({os.readlink(f'/proc/self/fd/{number}')})"
+        except FileNotFoundError:  # noqa: PERF203 - the listing's own has gone
+            continue
+
+
+@pytest.fixture(autouse=True)
+def _gives_back_what_it_took() -> Iterator[None]:
+    """Fail a test that leaks a thread, a child process or a file descriptor.
+
+    Fixtures of a larger scope stand before it and go after it, so their servers do not count.
+    """
+    before = _held()
+    yield
+    after = _held()
+    leaks = {
+        kind: sorted(map(str, now - then))
+        for kind, then, now in zip(Held._fields, before, after, strict=True)
+        if now - then
+    }
+    if leaks:
+        pytest.fail(f"the test leaks {leaks}")
+
+
+@pytest.fixture(scope="session")
+def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    """Return a running sshd, or skip with the reason."""
+    try:
+        with SshServer(tmp_path_factory.mktemp("sshd")) as server:
+            yield server
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def rsync_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RsyncDaemon]:
+    """Return a running rsync daemon, or skip with the reason.
+
+    Its modules are ``rsyncd`` and, as receivers of some versions are, ``refusing``.
+    """
+    modules = {name: tmp_path_factory.mktemp(name) for name in ("rsyncd", "refusing")}
+    options = {"refusing": {"refuse options": "delete-missing-args"}}
+    try:
+        with RsyncDaemon(tmp_path_factory.mktemp("rsyncd-server"), modules, options) as server:
+            yield server
+    except Unavailable as reason:
+        pytest.skip(str(reason))

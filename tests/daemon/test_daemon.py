@@ -1,0 +1,500 @@
+"""What the daemon promises beside equal trees: its options, signals, log and orderly end."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.counting import CountingRsync
+from support.daemon import Pylsyncd, environment
+from support.trees import equal_within
+
+NEVER = "3600"
+"""A window that no test waits for."""
+
+RUN = r"\] synced \d+ files?, deleted \d+, \S+ \S?B sent, \d+\.\d\d s$"
+
+
+def differences(source: Path, destination: Path) -> list[str]:
+    return equal_within(os.fsencode(source), os.fsencode(destination), 20)
+
+
+class Trees:
+    """A source and two destinations."""
+
+    def __init__(self, top: Path) -> None:
+        self.source, self.first, self.second = top / "src", top / "first", top / "second"
+        self.source.mkdir()
+
+    def daemon(self, *options: str | Path, to: tuple[Path, ...] = ()) -> Pylsyncd:
+        destinations = to or (self.first,)
+        names = [path.name for path in destinations]
+        targets = [f"{path}/" for path in destinations]
+        return Pylsyncd(*options, f"{self.source}/./", *targets, names=names)
+
+    def assert_equal(self, *destinations: Path) -> None:
+        for destination in destinations or (self.first,):
+            assert differences(self.source, destination) == []
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> Trees:
+    return Trees(tmp_path)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)
+
+
+def script(path: Path, body: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+# -- start ----------------------------------------------------------------------------------------
+
+
+def test_missing_directories_above_a_destination_are_created(trees: Trees) -> None:
+    deep = trees.first / "not/yet/there"
+    (trees.source / "old").touch()
+    with trees.daemon("-w", "0.1", to=(deep,)) as daemon:
+        daemon.wait_ready()
+        (trees.source / "new").touch()
+        wait_until((deep / "new").exists)
+        # Without -i, what was there before is not looked at.
+        assert not (deep / "old").exists()
+
+
+def test_without_an_initial_sync_the_log_says_what_that_means(trees: Trees) -> None:
+    with trees.daemon() as daemon:
+        daemon.wait_for("No initial sync")
+
+
+def test_nothing_above_the_source_is_modified_at_a_destination(tmp_path: Path) -> None:
+    source, backup = tmp_path / "srv/www/site", tmp_path / "backup"
+    source.mkdir(parents=True)
+    mirror = backup / "www/site"
+    mirror.mkdir(parents=True)
+    (backup / "www/keep").touch()
+    os.utime(backup / "www", (1, 1))
+    (source / "f").touch()
+    arguments = ("-i", "-w", "0.1", f"{tmp_path}/srv/./www/site", f"{backup}/")
+    with Pylsyncd(*arguments, names=("backup",)) as daemon:
+        daemon.wait_ready()
+        (source / "g").touch()
+        assert differences(source, mirror) == []
+    assert (backup / "www/keep").exists()
+    assert (backup / "www").stat().st_mtime == 1
+
+
+def test_changes_made_during_the_initial_sync_are_not_lost(trees: Trees, tmp_path: Path) -> None:
+    slow = script(
+        tmp_path / "slow-rsync",
+        f"""
+case "$*" in *--version*|*--dry-run*) exec rsync "$@";; esac
+rsync "$@"; status=$?
+while ! [ -e {tmp_path}/go ]; do sleep 0.05; done
+exit $status""",
+    )
+    with trees.daemon("-i", "-w", "0.1", "--rsync", slow) as daemon:
+        wait_until(trees.first.exists)
+        (trees.source / "meanwhile").write_text("x")
+        (tmp_path / "go").touch()
+        daemon.wait_ready()
+        trees.assert_equal()
+
+
+# -- options --------------------------------------------------------------------------------------
+
+
+def test_the_default_log_says_start_completion_and_stop_and_nothing_else(trees: Trees) -> None:
+    with trees.daemon("-i", "-w", "0.1") as daemon:
+        daemon.wait_ready()
+        (trees.source / "f").touch()
+        trees.assert_equal()
+        daemon.stop()
+        lines = [line[20:] for line in daemon.log.splitlines()]
+    assert [line.split()[0] for line in lines] == ["pylsyncd", "[first]", "stopping", "stopped"]
+
+
+def test_verbose_adds_a_line_for_each_run(trees: Trees) -> None:
+    with trees.daemon("-v", "-w", "0.1") as daemon:
+        daemon.wait_ready()
+        (trees.source / "f").write_bytes(b"x" * 2000)
+        line = daemon.wait_for(RUN)
+    assert "synced 1 file, deleted 0, 2." in line
+    assert " kB sent, " in line
+
+
+def test_deletions_are_counted(trees: Trees) -> None:
+    (trees.source / "d").mkdir()
+    (trees.source / "d/f").touch()
+    with trees.daemon("-v", "-i", "-w", "0.1") as daemon:
+        daemon.wait_ready()
+        shutil.rmtree(trees.source / "d")
+        daemon.wait_for("synced 0 files, deleted 2, ")
+
+
+def test_debug_shows_every_step_with_harmless_names(trees: Trees) -> None:
+    with trees.daemon("-d", "-w", "0.1") as daemon:
+        daemon.wait_ready()
+        (trees.source / "odd\nname").touch()
+        daemon.wait_for(r"event CREATE odd\\nname")
+        daemon.wait_for(r"1 changes: odd\\nname")
+        daemon.wait_for(r"reduced to 1: odd\\nname")
+        daemon.wait_for(r"list of 1: \./odd\\nname")
+        daemon.wait_for(r"running: rsync .*--files-from=-")
+        daemon.wait_for(RUN)
+
+
+def test_a_dry_run_says_what_it_would_do_and_changes_nothing(trees: Trees) -> None:
+    (trees.source / "f").touch()
+    with trees.daemon("-n", "-i", "-w", "0.1") as daemon:
+        daemon.wait_for(r"would run: rsync ")
+        daemon.wait_for(r"would have synced \d+ files, deleted 0")
+        (trees.source / "g").touch()
+        daemon.wait_for(r"list of 1: \./g")
+    assert not trees.first.exists()
+
+
+def test_no_delete_keeps_what_is_gone_and_replaces_what_changed(trees: Trees) -> None:
+    (trees.source / "d").mkdir()
+    (trees.source / "d/f").touch()
+    (trees.source / "gone").touch()
+    with trees.daemon("-i", "--no-delete", "-w", "0.1") as daemon:
+        daemon.wait_ready()
+        (trees.source / "gone").unlink()
+        shutil.rmtree(trees.source / "d")
+        (trees.source / "d").write_text("a file now")
+        wait_until((trees.first / "d").is_file)
+        assert (trees.first / "gone").exists()
+        daemon.full_sync()
+        daemon.wait_for("full sync complete")
+        assert (trees.first / "gone").exists()
+
+
+def test_what_is_excluded_is_neither_sent_nor_deleted(trees: Trees, tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text("# comment\n+ keep.tmp\n*.tmp\ncache/\n")
+    trees.first.mkdir()
+    (trees.first / "theirs.tmp").touch()
+    options = ("-i", "-w", "0.1", "--exclude-from", tmp_path / "rules", "-x", "/top")
+    with trees.daemon(*options) as daemon:
+        daemon.wait_ready()
+        (trees.source / "cache/deep").mkdir(parents=True)
+        (trees.source / "d").mkdir()
+        (trees.source / "d/cache").mkdir()
+        for name in ("a.tmp", "keep.tmp", "cache/deep/f", "d/f", "d/cache/f", "top", "d/top"):
+            (trees.source / name).touch()
+        wait_until((trees.first / "d/top").exists)
+        wait_until((trees.first / "keep.tmp").exists)
+        (trees.source / "cache").rename(trees.source / "plain")
+        wait_until((trees.first / "plain/deep/f").exists)
+    found = {str(path.relative_to(trees.first)) for path in trees.first.rglob("*")}
+    assert found == {
+        "theirs.tmp", "keep.tmp", "d", "d/f", "d/top", "plain", "plain/deep", "plain/deep/f",
+    }  # fmt: skip
+
+
+def test_a_file_that_is_never_closed_goes_out_with_modify(trees: Trees) -> None:
+    with trees.daemon("-i", "--modify", "-w", "0.1") as daemon:
+        daemon.wait_ready()
+        with (trees.source / "log").open("wb", buffering=0) as file:
+            for text in (b"one", b"onetwo"):
+                file.write(text[-3:])
+                wait_until(lambda text=text: _content(trees.first / "log") == text)
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def test_so_many_changes_end_a_window_early(trees: Trees) -> None:
+    with trees.daemon("-i", "-w", NEVER, "--max-changes", "50") as daemon:
+        daemon.wait_ready()
+        for number in range(60):
+            (trees.source / str(number)).touch()
+        wait_until((trees.first / "40").exists)
+
+
+def test_options_for_rsync_reach_it(trees: Trees, tmp_path: Path) -> None:
+    counting = CountingRsync(tmp_path)
+    options = ("-i", "--rsync", counting.program, "--rsync-option", "--chmod=F600", "-w", "0.1")
+    with trees.daemon(*options) as daemon:
+        daemon.wait_ready()
+        (trees.source / "f").touch()
+        wait_until((trees.first / "f").exists)
+    assert (trees.first / "f").stat().st_mode & 0o777 == 0o600
+    assert all(b"--chmod=F600" in arguments for arguments in counting.runs())
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or os.path.exists("/dev/log"),
+                    reason="needs root, and no syslog that others use")  # fmt: skip
+def test_the_log_goes_to_syslog_too(trees: Trees) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind("/dev/log")
+        try:
+            syslog.settimeout(20)
+            with trees.daemon("-s", "--syslog-facility", "local3") as daemon:
+                daemon.wait_ready()
+                # 19 * 8 + 5: local3, notice.
+                assert syslog.recv(4096).startswith(b"<157>pylsyncd: pylsyncd")
+        finally:
+            os.unlink("/dev/log")
+
+
+@pytest.mark.skipif(os.path.exists("/dev/log"), reason="there is a syslog here")
+def test_a_missing_syslog_is_told(trees: Trees) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "pylsyncd", "-s", f"{trees.source}/./", f"{trees.first}/"],
+        env=environment(), capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert "syslog cannot be reached" in run.stderr
+
+
+# -- once -----------------------------------------------------------------------------------------
+
+
+def once(trees: Trees, *options: str | Path, to: tuple[Path, ...]) -> tuple[int, str]:
+    run = subprocess.run(
+        [sys.executable, "-m", "pylsyncd", "--once", *map(str, options),
+         f"{trees.source}/./", *[f"{path}/" for path in to]],
+        env=environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return run.returncode, run.stderr
+
+
+def test_once_syncs_all_destinations_and_succeeds(trees: Trees) -> None:
+    (trees.source / "f").touch()
+    status, log = once(trees, to=(trees.first, trees.second))
+    assert status == 0, log
+    assert log.count("initial sync complete") == 2
+    trees.assert_equal(trees.first, trees.second)
+
+
+def test_once_fails_when_one_destination_does_and_syncs_the_others(trees: Trees) -> None:
+    trees.first.write_text("a file in its way")
+    status, log = once(trees, to=(trees.first, trees.second))
+    assert status == 1
+    assert "[first] its path cannot be used" in log
+    trees.assert_equal(trees.second)
+
+
+# -- destinations that fail -----------------------------------------------------------------------
+
+
+def test_a_destination_that_was_away_gets_all_that_it_missed(trees: Trees) -> None:
+    away = trees.first.with_name("away")
+    with trees.daemon("-i", "-w", "0.1") as daemon:
+        daemon.wait_ready()
+        trees.first.rename(away)
+        trees.first.write_text("a file in its place")
+        (trees.source / "one").touch()
+        daemon.wait_for(r"\[first\] its path cannot be used .*next attempt in")
+        (trees.source / "two").touch()
+        trees.first.unlink()
+        away.rename(trees.first)
+        # Held: it is tried when asked to.
+        daemon.flush()
+        daemon.wait_for(r"\[first\] works again")
+        trees.assert_equal()
+
+
+def test_a_destination_that_fails_for_a_while_is_tried_again(trees: Trees, tmp_path: Path) -> None:
+    sick = script(
+        tmp_path / "sick-rsync",
+        f"""
+case "$*" in *--version*) exec rsync "$@";; esac
+[ -e {tmp_path}/well ] && exec rsync "$@"
+echo 'rsync: connection unexpectedly closed' >&2
+exit 30""",
+    )
+    (trees.source / "f").touch()
+    with trees.daemon("-i", "--rsync", sick) as daemon:
+        daemon.wait_for(r"the connection failed \(rsync: connection unexpectedly closed\)")
+        (tmp_path / "well").touch()
+        daemon.wait_ready()
+        trees.assert_equal()
+
+
+def test_a_slow_destination_does_not_delay_another(trees: Trees, tmp_path: Path) -> None:
+    slow = script(
+        tmp_path / "slow-rsync",
+        f"""
+case "$*" in
+*--version*|*--dry-run*) ;;
+*first*) while ! [ -e {tmp_path}/go ]; do sleep 0.05; done;;
+esac
+exec rsync "$@" """,
+    )
+    both = (trees.first, trees.second)
+    with trees.daemon("-w", "0.1", "--rsync", slow, to=both) as daemon:
+        daemon.wait_ready()
+        for number in range(3):
+            (trees.source / str(number)).touch()
+            wait_until((trees.second / str(number)).exists)
+        assert not trees.first.exists()
+        (tmp_path / "go").touch()
+        trees.assert_equal(*both)
+
+
+def test_while_rsync_runs_changes_are_merged_into_one_run(trees: Trees, tmp_path: Path) -> None:
+    slow = script(
+        tmp_path / "slow-rsync",
+        f"""
+case "$*" in *--version*|*--dry-run*) exec rsync "$@";; esac
+echo run >>{tmp_path}/runs
+while ! [ -e {tmp_path}/go ]; do sleep 0.05; done
+exec rsync "$@" """,
+    )
+    runs = tmp_path / "runs"
+    with trees.daemon("-v", "-w", NEVER, "--rsync", slow) as daemon:
+        daemon.wait_ready()
+        for number in range(4):
+            (trees.source / str(number)).touch()
+            daemon.flush()
+            wait_until(runs.exists)
+        (tmp_path / "go").touch()
+        trees.assert_equal()
+        assert runs.read_text().count("run") == 2
+
+
+def test_an_rsync_that_cannot_delete_by_name_is_noticed_at_the_start(
+    trees: Trees, tmp_path: Path
+) -> None:
+    # What receivers of rsync 3.4.3 say (issue 910).
+    broken = script(
+        tmp_path / "broken-rsync",
+        """
+case "$*" in *--delete-missing-args*)
+  echo 'invalid file mode 00 for x [Receiver]' >&2; exit 2;;
+esac
+exec rsync "$@" """,
+    )
+    (trees.source / "d").mkdir()
+    (trees.source / "d/f").touch()
+    with trees.daemon("-v", "-i", "-w", "0.1", "--rsync", broken) as daemon:
+        daemon.wait_for("cannot delete by name")
+        shutil.rmtree(trees.source / "d")
+        trees.assert_equal()
+
+
+def test_nothing_is_deleted_while_something_else_stands_in_the_sources_place(
+    trees: Trees, tmp_path: Path
+) -> None:
+    (trees.source / "precious").touch()
+    with trees.daemon("-i", "-w", "0.1") as daemon:
+        daemon.wait_ready()
+        trees.source.rename(tmp_path / "moved")
+        trees.source.mkdir()
+        daemon.wait_for("was deleted, moved or unmounted")
+        daemon.full_sync()
+        daemon.wait_for(r"\[first\] the source .* is not there .*; nothing is deleted")
+        assert (trees.first / "precious").exists()
+
+
+# -- signals --------------------------------------------------------------------------------------
+
+
+def test_hup_repairs_what_was_changed_at_a_destination(trees: Trees) -> None:
+    (trees.source / "f").write_text("right")
+    both = (trees.first, trees.second)
+    with trees.daemon("-i", to=both) as daemon:
+        daemon.wait_ready()
+        (trees.first / "f").write_text("wrong!")
+        (trees.second / "extra").touch()
+        daemon.full_sync()
+        for path in both:
+            daemon.wait_for(rf"\[{path.name}\] full sync complete")
+        trees.assert_equal(*both)
+
+
+def test_usr1_flushes_before_the_window_ends(trees: Trees) -> None:
+    with trees.daemon("-i", "-w", NEVER) as daemon:
+        daemon.wait_ready()
+        (trees.source / "f").touch()
+        daemon.flush()
+        trees.assert_equal()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_syncs_first_what_has_changed(trees: Trees, number: signal.Signals) -> None:
+    with trees.daemon("-i", "-w", NEVER) as daemon:
+        daemon.wait_ready()
+        (trees.source / "last words").write_text("x")
+        os.kill(daemon.pid, number)
+        daemon.wait_for(r"\bstopped$")
+        daemon.stop()
+        trees.assert_equal()
+
+
+def test_a_second_stop_does_not_wait_for_rsync(trees: Trees, tmp_path: Path) -> None:
+    hanging = script(
+        tmp_path / "hanging-rsync",
+        f"""
+case "$*" in *--version*) exec rsync "$@";; esac
+echo $$ >{tmp_path}/pid
+exec sleep 600""",
+    )
+    with trees.daemon("-i", "--rsync", hanging) as daemon:
+        wait_until(lambda: _content(tmp_path / "pid").strip())
+        child = int((tmp_path / "pid").read_text())
+        os.kill(daemon.pid, signal.SIGTERM)
+        daemon.wait_for("stopping")
+        daemon.stop(seconds=5)
+        assert "1 changes owed" in daemon.log
+        assert not Path(f"/proc/{child}").exists()
+
+
+def test_an_rsync_that_ignores_to_be_ended_is_killed_with_its_children(
+    trees: Trees, tmp_path: Path
+) -> None:
+    stubborn = script(
+        tmp_path / "stubborn-rsync",
+        f"""
+case "$*" in *--version*) exec rsync "$@";; esac
+trap '' TERM
+sleep 600 &
+echo $$ $! >{tmp_path}/pids
+wait; sleep 600""",
+    )
+    with trees.daemon("-i", "--rsync", stubborn) as daemon:
+        wait_until(lambda: len(_content(tmp_path / "pids").split()) == 2)
+        children = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        os.kill(daemon.pid, signal.SIGTERM)
+        daemon.wait_for("stopping")
+        daemon.stop(seconds=10)
+        for child in children:
+            wait_until(lambda child=child: not Path(f"/proc/{child}").exists())
+
+
+# -- many events ----------------------------------------------------------------------------------
+
+
+def test_events_that_the_kernel_dropped_lead_to_a_full_sync(trees: Trees) -> None:
+    (trees.source / "d").mkdir()
+    with trees.daemon("-i", "-w", "0.5") as daemon:
+        daemon.wait_ready()
+        # While it is stopped, its queue cannot but overflow.
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            for number in range(20_000):
+                (trees.source / "d" / str(number)).touch()
+            (trees.source / "new/deep").mkdir(parents=True)
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
+        daemon.wait_for("The kernel dropped events")
+        daemon.wait_for("full sync complete", 60)
+        trees.assert_equal()
+        (trees.source / "new/deep/after").touch()
+        trees.assert_equal()

@@ -1,0 +1,177 @@
+"""Whole trees as values: taken by lstat and open, compared, and waited for.
+
+Names are ``bytes``. The root itself is the entry ``b""``.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
+}
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.2  # seconds between two looks
+MOST_LINES = 40
+CHUNK = 1 << 20
+
+
+class Entry(NamedTuple):
+    """All of one entry that a copy must have, too; what its kind does not have is 0 or empty."""
+
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    size: int = 0
+    digest: bytes = b""
+    target: bytes = b""
+    device: int = 0
+
+
+Snapshot = dict[bytes, Entry]
+
+
+def snapshot(root: bytes, *, content: bool = True) -> Snapshot:
+    """Return every entry at and below ``root``; what vanishes meanwhile is left out.
+
+    Without ``content`` files are not read, and their digests are empty.
+    """
+    found = {}
+    for path, status in _walk(root):
+        try:
+            found[path] = _entry(os.path.join(root, path), status, content=content)
+        except OSError as error:  # noqa: PERF203 - each may vanish
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                raise
+    return found
+
+
+def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    try:
+        yield b"", os.lstat(root)
+    except FileNotFoundError:
+        return
+    pending = [b""]
+    while pending:
+        directory = pending.pop()
+        try:
+            with os.scandir(os.path.join(root, directory) if directory else root) as entries:
+                for entry in entries:
+                    path = os.path.join(directory, entry.name)
+                    yield path, entry.stat(follow_symlinks=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+
+
+def _entry(path: bytes, status: os.stat_result, *, content: bool) -> Entry:
+    kind = stat.S_IFMT(status.st_mode)
+    common = (
+        KINDS[kind],
+        stat.S_IMODE(status.st_mode),
+        status.st_uid,
+        status.st_gid,
+        status.st_mtime_ns,
+    )
+    if kind == stat.S_IFREG:
+        return Entry(*common, size=status.st_size, digest=_digest(path) if content else b"")
+    if kind == stat.S_IFLNK:
+        return Entry(*common, target=os.readlink(path))
+    if kind in {stat.S_IFCHR, stat.S_IFBLK}:
+        return Entry(*common, device=status.st_rdev)
+    return Entry(*common)
+
+
+def digest_of(content: bytes) -> bytes:
+    """Return what a snapshot holds for a file of this content."""
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _digest(path: bytes) -> bytes:
+    # O_NONBLOCK: a FIFO may have taken the file's place since it was looked at.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        digest = hashlib.blake2b(digest_size=16)
+        while piece := os.read(descriptor, CHUNK):
+            digest.update(piece)
+        return digest.digest()
+    finally:
+        os.close(descriptor)
+
+
+def differences(source: bytes, destination: bytes, *, ignore: Collection[str] = ()) -> list[str]:
+    """Return a line for each entry that differs between two trees, escaped, and not too many.
+
+    ``ignore`` has names of fields of `Entry`, and ``symlink mtime``.
+    """
+    return compare(snapshot(source), snapshot(destination), ignore=ignore)
+
+
+def compare(wanted: Snapshot, found: Snapshot, *, ignore: Collection[str] = ()) -> list[str]:
+    """Return a line for each entry of two snapshots that differs, in order of their paths."""
+    lines: list[str] = []
+    for path in sorted(wanted.keys() | found.keys()):
+        if wanted.get(path) == found.get(path):
+            continue
+        line = _difference(wanted.get(path), found.get(path), ignore)
+        if line:
+            lines.append(f"{path!r}: {line}")
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"... and {len(lines) - MOST_LINES} more"]
+    return lines
+
+
+def _difference(wanted: Entry | None, found: Entry | None, ignore: Collection[str]) -> str:
+    if wanted is None or found is None:
+        only = found or wanted
+        assert only is not None
+        return f"{only.kind} is {'missing' if found is None else 'too much'}"
+    if wanted.kind != found.kind:
+        return f"{found.kind} stands for {wanted.kind}"
+    return ", ".join(
+        f"{field} is {_shown(field, is_now)}, not {_shown(field, should)}"
+        for field, should, is_now in zip(Entry._fields, wanted, found, strict=True)
+        if should != is_now and field not in ignore and f"{wanted.kind} {field}" not in ignore
+    )
+
+
+def _shown(field: str, value: object) -> str:
+    if field == "mode":
+        return f"{value:04o}"
+    if isinstance(value, bytes) and field == "digest":
+        return value.hex()[:8]
+    return repr(value)
+
+
+def equal_within(
+    source: bytes, destination: bytes, seconds: float, *, ignore: Collection[str] = ()
+) -> list[str]:
+    """Wait until the destination equals the source, and return what differs at the deadline.
+
+    The source is looked at once: it has to be quiet. Files of the destination are read only when
+    all else is equal.
+    """
+    wanted = snapshot(source)
+    deadline = time.monotonic() + seconds
+    pause = SHORTEST_PAUSE
+    while True:
+        late = time.monotonic() > deadline
+        quick = snapshot(destination, content=False)
+        if late or not compare(wanted, quick, ignore={*ignore, "digest"}):
+            found = compare(wanted, snapshot(destination), ignore=ignore)
+            if late or not found:
+                return found
+        time.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)

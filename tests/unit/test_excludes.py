@@ -1,0 +1,552 @@
+"""Exclude rules mean what they mean to rsync, which is asked about each of them."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import pytest
+from _pytest.mark.structures import ParameterSet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pylsyncd.errors import UsageError
+from pylsyncd.excludes import (
+    LONGEST_PATTERN,
+    Clear,
+    Pattern,
+    Rules,
+    build,
+    parse_lines,
+    parse_pattern,
+)
+
+ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+RSYNC = shutil.which("rsync") or "rsync"
+
+
+def rules(*texts: bytes) -> Rules:
+    return build(map(parse_pattern, texts))
+
+
+def options(texts: tuple[bytes, ...]) -> list[bytes]:
+    return [b"--exclude=" + text for text in texts]
+
+
+def rsync(*arguments: bytes | str, names: bytes = b"") -> int:
+    """Run rsync with a list of names on standard input and return its exit status."""
+    return subprocess.run(
+        (RSYNC, *arguments), env=ENVIRONMENT, input=names, check=False, capture_output=True
+    ).returncode
+
+
+def make_tree(root: Path, *entries: bytes) -> Path:
+    """Make directories (whose names end with a slash) and files, with all that is above them."""
+    for entry in (b"", *entries):
+        path = os.path.join(os.fsencode(root), entry)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if not path.endswith(b"/"):
+            with open(path, "wb"):
+                pass
+    return root
+
+
+def tree_of(root: Path) -> set[bytes]:
+    """Return what is below ``root``, the names of directories with a slash at the end."""
+    top = os.fsencode(root)
+    found = set()
+    for directory, names, files in os.walk(top):
+        place = os.path.relpath(directory, top) if directory != top else b""
+        found.update(os.path.join(place, name) + b"/" for name in names)
+        found.update(os.path.join(place, name) for name in files)
+    return found
+
+
+def kept_by(some_rules: Rules, entries: set[bytes]) -> set[bytes]:
+    return {
+        entry
+        for entry in entries
+        if not some_rules.excludes(entry.removesuffix(b"/"), is_directory=entry.endswith(b"/"))
+    }
+
+
+def kept_by_rsync(arguments: list[bytes], source: Path, scratch: Path) -> set[bytes]:
+    """Return what rsync copies into an empty directory."""
+    destination = scratch / f"copy-{time.monotonic_ns()}"
+    assert rsync("-r", *arguments, f"{source}/", f"{destination}/") == 0
+    return tree_of(destination)
+
+
+Names = bytes | tuple[bytes, ...]
+"""A tuple, or one string where no name holds a blank."""
+
+
+class Row(NamedTuple):
+    """Rules in the order of the command line, and what they do to a tree of only these entries."""
+
+    texts: tuple[bytes, ...]
+    excluded: set[bytes]
+    kept: set[bytes]
+
+
+def row(title: str, texts: bytes | tuple[bytes, ...], excluded: Names, kept: Names) -> ParameterSet:
+    texts = texts if isinstance(texts, tuple) else (texts,)
+    return pytest.param(Row(texts, _names(excluded), _names(kept)), id=title)
+
+
+def _names(written: Names) -> set[bytes]:
+    return set(written.split() if isinstance(written, bytes) else written)
+
+
+# fmt: off
+ROWS = [
+    # Without wildcards.
+    row("a name matches the last name, at any depth", b"a", b"a b/a c/a/ c/a/f", b"ab ba b/ c/"),
+    row("a name does not match in part", b"a", b"", b"aa ab ba a.b"),
+    row("a slash at the end: directories only", b"a/", b"a/ a/f b/a/", b"b/ c/ c/a"),
+    row("a slash at the front: from the root", b"/a", b"a", b"b/ b/a"),
+    row("anchored, directories only", b"/a/", b"a/ a/f", b"b/ b/a/ c"),
+    row("anchored, deeper", b"/a/b", b"a/b", b"a/ a/c c/ c/a/ c/a/b"),
+    row("an inner slash: the last names of the path", b"a/b", b"a/b c/a/b", b"a/ c/ c/a/ ca/ ca/b"),
+    row("an inner slash, directories only", b"a/b/", b"c/a/b/ c/a/b/f", b"c/ c/a/ a/ a/b"),
+    row("a backslash is itself", b"a\\b", (b"a\\b",), b"ab"),
+    row("an escape that no wildcard needs", b"a\\ b", (b"a\\ b",), (b"a b",)),
+    row("closing brackets and braces are themselves", b"a]{b}", b"a]{b}", b"ab"),
+    row("blanks count", b" a ", (b" a ",), b"a"),
+    row("a blank at the end", b"a ", (b"a ",), b"a"),
+    row("no comments", b"#a", b"#a", b"a"),
+    row("bytes that are not UTF-8", b"\xff\xfe", (b"\xff\xfe",), (b"\xff", b"\xc3\xbf")),
+    row("a newline", b"a\nb", (b"a\nb",), b"a b"),
+    row("a slash alone matches nothing", b"/", b"", b"a b/ b/a"),
+    row("two slashes match nothing", b"//", b"", b"a b/ b/a"),
+    row("a double slash within matches nothing", b"a//b", b"", b"a/ a/b"),
+    row("a double slash at the end matches nothing", b"a//", b"", b"a/ b/ b/a"),
+    row("a dot matches nothing", b".", b"", b"a .b"),
+    row("dot slash matches nothing", b"./a", b"", b"a b/ b/a"),
+    row("the file below a directory's name", b"a/f", b"a/f", b"a/ a/g f"),
+    # Stars and question marks.
+    row("a star", b"*.tmp", b"x.tmp .tmp a/y.tmp", b"x.tmp~ a/ tmp"),
+    row("a star matches a leading dot", b"*", b".a a b/ b/c", b""),
+    row("a star matches a newline", b"a*b", (b"a\nb", b"ab"), b"a"),
+    row("a star matches no slash", b"/a*b", b"ab axb", b"a/ a/b ax/ ax/b"),
+    row("a star as a name", b"a/*/b", b"a/x/b c/a/x/b", b"a/ a/x/ a/b c/ c/a/ c/a/x/"),
+    row("below the root only", b"/*", b"a b/ b/c", b""),
+    row("the content of a directory", b"a/*", b"a/b a/c/ a/c/d e/a/b", b"a/ e/ e/a/"),
+    row("directories only", b"*/", b"a/ a/b", b"b"),
+    row("several stars", b"*a*b*", b"ab xaxbx xaab", b"ba b a"),
+    row("a star tries on", b"*ab", b"ab aab abab xaxab", b"aba"),
+    row("a question mark", b"a?", (b"ab", b"a.", b"a\xff", b"a\n"), b"a abc"),
+    row("a question mark is one byte", b"a??", ("aä".encode(),), ("aäö".encode(),)),
+    row("a question mark matches no slash", b"/a?b", b"axb", b"a/ a/b"),
+    row("two stars match slashes", b"/a**b", b"ab a/b a/x/b axx/b", b"a/ a/x/ axx/ c/ c/b"),
+    row("two stars, after any slash", b"a**b", b"ab c/a/b c/a/x/b", b"c/ c/a/ c/a/x/ ca/ ca/b"),
+    row("two stars match a newline", b"/a**c", (b"a\n/c",), (b"a\n/", b"b\n/", b"b\n/c")),
+    row("two stars at the front and a slash", b"**/a", b"a b/a b/c/a", b"b/ b/c/ ba"),
+    row("anchored, two stars and a slash", b"/**/a", b"b/a b/c/a", b"a b/ b/c/"),
+    row("two stars at the front", b"**a", b"a ba b/a/ b/a/f ca/", b"b/ f ab"),
+    row("two stars at the end", b"a/**", b"a/b a/c/ a/c/d e/a/b", b"a/ e/ e/a/ ea/ ea/b"),
+    row("two stars in between", b"/a/**/b", b"a/x/b a/x/y/b", b"a/ a/b a/x/ a/x/y/"),
+    row("two stars in between, unanchored", b"a/**/b", b"c/a/x/b", b"c/ c/a/ c/a/b c/a/x/"),
+    row("two stars alone", b"**", b"a b/ b/c", b""),
+    row("two stars, directories only", b"**/", b"a/ a/b", b"b"),
+    row("two stars as part of a name", b"a**", b"a ab/ c/a c/ab", b"c/ ba"),
+    row("an escaped star before a star", b"\\**", b"* *a b/*", b"a b/"),
+    row("three stars: a directory with its content", b"a/***", b"a/ a/b c/a/ c/a/d/", b"c/ d/ d/a"),
+    row("three stars, anchored", b"/a/***", b"a/ a/b", b"c/ c/a/ c/a/b"),
+    row("three stars as part of a name", b"a***", b"a ab/ c/a", b"c/"),
+    row("three stars after a star", b"*/***", b"a/ a/b", b"c"),
+    row("three stars within", b"/a***b", b"ab a/b", b"a/ c"),
+    row("three stars, directories only", b"a/***/", b"a/ a/b a/c/", b"c/ c/a"),
+    row("four stars", b"/a/****", b"a/ a/b", b"c"),
+    # Brackets.
+    row("a set", b"[ab]", b"a b c/a", b"c/ d ab"),
+    row("a range", b"[a-c]x", b"ax bx cx", b"dx -x"),
+    row("a range upside down has its first", b"[c-a]x", b"cx", b"ax bx -x"),
+    row("not, by an exclamation mark", b"[!ab]", b"c !", b"a b"),
+    row("not, by a caret", b"[^ab]", b"c ^", b"a b"),
+    row("a caret that is not first", b"[a^]", b"a ^", b"b"),
+    row("not this caret", b"[!^]", b"a !", b"^"),
+    row("a closing bracket first", b"[]a]", b"] a", b"b"),
+    row("not a closing bracket", b"[!]a]", b"b", b"] a"),
+    row("a hyphen first", b"[-a]", b"- a", b"b"),
+    row("a hyphen last", b"[a-]", b"- a", b"b"),
+    row("a range from a hyphen", b"[--.]x", b"-x .x", b",x 0x"),
+    row("a hyphen after a range", b"[a-c-e]", b"a b c - e", b"d"),
+    row("a hyphen after a class", b"[[:digit:]-z]", b"1 - z", b"a"),
+    row("a backslash in brackets escapes", b"[\\]a]", b"] a", (b"\\",)),
+    row("two backslashes in brackets", b"[\\\\]", (b"\\",), b"a"),
+    row("a range up to an escape", b"[Z-\\]]", (b"Z", b"[", b"\\", b"]"), b"^ Y"),
+    row("a range from an escape", b"[\\a-c]", b"a b c", (b"\\",)),
+    row("bytes in brackets", b"[\x80-\xff]", (b"\x80", b"\xff"), (b"a", b"\x7f")),
+    row("not a set includes bytes and newlines", b"[!a]", (b"\xff", b"\n"), b"a"),
+    row("an opening bracket in brackets", b"[[]", b"[", b"]"),
+    row("a slash in brackets matches nothing", b"[a/]b", b"", b"ab a/ a/b"),
+    row("a slash in brackets, anchored", b"/[a/]b", b"ab", b"a/ a/b cb"),
+    row("a slash in brackets, with two stars", b"[a/]b**", b"ab abc", b"a/ a/b"),
+    row("not a set does not match a slash", b"/a[!x]b", b"acb", b"a/ a/b"),
+    row("two stars in brackets", b"[**]", b"* b/*", b"b/ a **"),
+    row("a class", b"[[:alpha:]]", b"a Z", (b"1", b"\xe4", b"_")),
+    row("a class and more", b"[x[:digit:]y]", b"x y 7", b"z"),
+    row("not a class", b"[![:alnum:]]", (b"_", b"\xe4"), b"a 1"),
+    row("an upper case class", b"[[:upper:]]*", b"A Ab", b"a aB"),
+    row("an unknown class matches nothing", b"[a[:foo:]]", b"", b"a f"),
+    row("an empty class matches nothing", b"[a[::]]", b"", b"a :"),
+    row("a class that is not closed is a set", b"[[:a]", b"[ : a", b"b"),
+    row("a class without a second colon is a set", b"[[:alpha]]", b"a] :]", b"a ]"),
+    row("brackets that are not closed match nothing", b"a[", b"", b"a a["),
+    row("brackets that an escape keeps open", b"[a\\]", b"", (b"a", b"\\")),
+    row("an escape at the end of brackets", b"[a-\\", b"", b"a"),
+    row("empty brackets match nothing", b"[]", b"", b"[] a"),
+    row("not of empty brackets", b"[!]", b"", b"[!] a !"),
+    # Escapes, where there are wildcards.
+    row("an escaped star", b"a\\*", b"a*", (b"ab", b"a\\*")),
+    row("an escaped question mark", b"\\?", b"?", (b"a", b"\\?")),
+    row("an escaped bracket", b"\\[a]", b"[a]", b"a"),
+    row("a needless escape before a star", b"\\a\\b*", b"ab abc", (b"a\\b",)),
+    row("a doubled backslash before a star", b"a\\\\b*", (b"a\\b", b"a\\bc"), b"ab"),
+    row("an escaped slash", b"a\\/*", b"a/b c/a/b", b"a/ c/ c/a/"),
+    row("a lone backslash at the end matches nothing", b"*\\", b"", (b"a", b"a\\")),
+    row("a backslash before the last slash", b"*\\/", b"", (b"a/", b"a\\/")),
+    row("an escaped newline", b"*\\\n", (b"a\n",), b"a n"),
+    # Prefixes, order and clearing.
+    row("a minus as a prefix", b"- a", b"a", (b"- a", b"b")),
+    row("a plus as a prefix", (b"+ a", b"*"), b"b ab", b"a"),
+    row("a prefix needs a blank", (b"-a", b"+b"), b"-a +b", b"a b"),
+    row("an underscore is no blank", b"-_a", b"-_a", b"a"),
+    row("a tab is no blank", b"-\ta", (b"-\ta",), b"a"),
+    row("one prefix only", b"- - a", (b"- a",), b"a"),
+    row("a plus behind a minus", b"- + a", (b"+ a",), b"a"),
+    row("modifiers are names", (b"-! a", b"P b", b"-,s c"), (b"-! a", b"P b", b"-,s c"), b"a b c"),
+    row("the first rule decides", (b"+ a", b"a", b"b", b"+ b"), b"b", b"a"),
+    row("an include of no effect", b"+ a", b"", b"a b"),
+    row("an include below an excluded directory", (b"+ /a/b", b"a"), b"a/ a/b", b"b"),
+    row("one branch", (b"+ /a/", b"+ /a/b", b"*"), b"a/c d/ d/a/", b"a/ a/b"),
+    row("one kind of file", (b"+ */", b"+ *.c", b"*"), b"a/x.h x.o", b"a/ a/x.c y.c b/"),
+    row("an include by name, an exclude by path", (b"+ keep", b"/a/*"), b"a/x", b"a/ a/keep b"),
+    row("includes and excludes by turns", (b"a", b"+ a*", b"ab*", b"+ *", b"b"), b"a", b"ab abc b"),
+    row("clear", (b"a", b"!", b"b"), b"b", b"a"),
+    row("clear everything", (b"a", b"b", b"!"), b"", b"a b"),
+    row("clear needs to be alone", (b"a", b"!b"), b"a !b", b"b"),
+    row("clear with a blank is a name", (b"a", b"! "), (b"a", b"! "), b"b"),
+    row("an exclamation mark as a name", (b"a", b"- !"), b"a !", b"b"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_rules_exclude_what_the_table_says(case: Row) -> None:
+    assert kept_by(rules(*case.texts), case.excluded | case.kept) == case.kept
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_rsync_copies_what_the_table_says(case: Row, tmp_path: Path) -> None:
+    source = make_tree(tmp_path / "source", *case.excluded, *case.kept)
+    assert tree_of(source) == case.excluded | case.kept
+    arguments = [options(case.texts), rules(*case.texts).arguments()]
+    for given_so in arguments[: 1 if arguments[0] == arguments[1] else 2]:
+        assert kept_by_rsync(given_so, source, tmp_path) == case.kept
+
+
+# Any rules at all, on a fixed tree of short names, half of which are wildcards.
+
+TOP = [
+    b"a",
+    b"b",
+    b"ab",
+    b"a.b",
+    b"[",
+    b"*",
+    b"\\",
+    b"a\nb",
+    b"x y",
+    b"\xff",
+    b"-",
+    b"1",
+    b"a]",
+    b"?",
+]
+DEEP = [b"a", b"b", b"ab", b"[a]", b"*b", b"a\\b"]
+TREE = {
+    *(name for name in TOP[4:]),
+    *(b"%b/" % parent for parent in TOP[:4]),
+    *(b"%b/%b" % (parent, name) for parent in TOP[:4] for name in DEEP[2:]),
+    *(b"%b/%b/" % (parent, name) for parent in TOP[:4] for name in DEEP[:2]),
+    *(b"%b/%b/%b" % (a, b, c) for a in TOP[:2] for b in DEEP[:2] for c in [*DEEP, b"\xff"]),
+}
+PIECES = [
+    *(b"a", b"b", b"ab", b".", b"/", b"/", b"*", b"**", b"***", b"?", b"[", b"]", b"!", b"^", b"-"),
+    *(b"\\", b"x", b" ", b"\xff", b"1", b"#", b";", b"[ab]", b"[!a]", b"[^*]", b"[a-b]", b"[]a]"),
+    *(b"[[:alpha:]]", b"[[:punct:]]", b"[[:foo:]]", b"[[:", b":]", b"[\\]]", b"[/a]", b"[--z]"),
+]
+
+
+@st.composite
+def near_a_path(draw: st.DrawFn) -> bytes:
+    """Draw a path of the tree, or its end, with some bytes replaced, escaped or preceded."""
+    names = draw(st.sampled_from(sorted(TREE))).split(b"/")
+    path = b"/".join(names[draw(st.integers(0, len(names) - 1)) :])
+    change = st.sampled_from([b"%b"] * 8 + [b"?", b"*", b"**", b"\\%b", b"[%b]", b"[!%b]", b"*%b"])
+    changed = [draw(change).replace(b"%b", path[i : i + 1]) for i in range(len(path))]
+    front = draw(st.sampled_from([b"", b"", b"/", b"*/", b"**/", b"/**", b"***"]))
+    return front + b"".join(changed) + draw(st.sampled_from([b"", b"", b"/", b"/*", b"/***"]))
+
+
+def _rule() -> st.SearchStrategy[bytes]:
+    pattern = st.one_of(near_a_path(), st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join))
+    prefixed = st.builds(bytes.__add__, st.sampled_from([b"", b"", b"", b"+ ", b"- "]), pattern)
+    return st.one_of(prefixed, prefixed, prefixed, prefixed, st.just(b"!")).filter(
+        lambda text: text not in {b"", b"+ ", b"- "}
+    )
+
+
+@pytest.fixture(scope="module")
+def fixed_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tree(tmp_path_factory.mktemp("fixed") / "source", *TREE)
+
+
+def _same(texts: list[bytes], way: str, source: Path) -> None:
+    """Compare our verdicts with rsync's, which is given the rules in one of three ways."""
+    with TemporaryDirectory(dir=source.parent) as scratch:
+        listed = Path(scratch, "rules")
+        if way == "file":
+            content = b"\r\n".join(texts)
+            listed.write_bytes(content)
+            ours, arguments = build([parse_lines(content)]), [b"--exclude-from=" + bytes(listed)]
+        else:
+            ours = rules(*texts)
+            arguments = options(tuple(texts)) if way == "options" else ours.arguments()
+        assert kept_by(ours, TREE) == kept_by_rsync(arguments, source, Path(scratch))
+
+
+@settings(max_examples=120)
+@given(
+    texts=st.lists(_rule(), min_size=1, max_size=4),
+    way=st.sampled_from(["options", "file", "arguments"]),
+)
+def test_any_rules_mean_to_rsync_what_they_mean_here(
+    fixed_tree: Path, texts: list[bytes], way: str
+) -> None:
+    _same(texts, way, fixed_tree)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(b"", [], id="empty"),
+        pytest.param(b"a\nb\n", [b"a", b"b"], id="lines"),
+        pytest.param(b"a\nb", [b"a", b"b"], id="no newline at the end"),
+        pytest.param(b"a\r\nb\r\n", [b"a", b"b"], id="lines as Windows ends them"),
+        pytest.param(b"a\rb", [b"a", b"b"], id="a carriage return ends a line"),
+        pytest.param(
+            b"\n\n a \n\n", [b" a "], id="empty lines are skipped, blanks belong to names"
+        ),
+        pytest.param(b" \n\t\n", [b" ", b"\t"], id="blanks alone are names"),
+        pytest.param(b"#x\n;y\n #z\n- #a\nb#\n", [b" #z", b"#a", b"b#"], id="comments"),
+        pytest.param(b"a\n!\n!b\n! \n", [b"!b", b"! "], id="clear"),
+        pytest.param(b"- a\n-b\n- - c\n", [b"a", b"-b", b"- c"], id="prefixes"),
+        pytest.param(b"\xff\xfe\n\xef\xbb\xbfa\n", [b"\xff\xfe", b"\xef\xbb\xbfa"], id="bytes"),
+    ],
+)
+def test_a_file_of_rules_is_read_as_rsync_reads_it(
+    content: bytes, expected: list[bytes], tmp_path: Path
+) -> None:
+    ours = build([parse_lines(content)])
+    assert ours == Rules(tuple(map(Pattern, expected)))
+    listed = tmp_path / "rules"
+    listed.write_bytes(content)
+    names = {b"a", b"b", b"x", b"y", b"!", b"z", b"other", *expected}
+    source = make_tree(tmp_path / "source", *names)
+    kept = kept_by_rsync([b"--exclude-from=" + bytes(listed)], source, tmp_path)
+    assert kept == names - set(expected) == kept_by(ours, names)
+
+
+def test_a_file_may_include() -> None:
+    assert build([parse_lines(b"+ a\n*\n")]).patterns == (
+        Pattern(b"a", includes=True),
+        Pattern(b"*"),
+    )
+
+
+def test_options_and_files_keep_the_order_of_the_command_line() -> None:
+    built = build([parse_pattern(b"a"), parse_lines(b"+ b\nc"), parse_pattern(b"d")])
+    assert built.arguments() == [b"--exclude=a", b"--include=b", b"--exclude=c", b"--exclude=d"]
+
+
+def test_a_file_clears_what_options_before_it_said() -> None:
+    assert parse_pattern(b"!") == (Clear(),)
+    built = build([parse_pattern(b"a"), parse_lines(b"b\n!\nc"), parse_pattern(b"d")])
+    assert built.arguments() == [b"--exclude=c", b"--exclude=d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (b"", "'' has no pattern"),
+        (b"- ", "'- ' has no pattern"),
+        (b"+ ", r"'\+ ' has no pattern"),
+        (b"a\0b", "holds a NUL"),
+        (b"a" * (LONGEST_PATTERN + 1), "longer than the 4095 bytes"),
+    ],
+)
+def test_a_rule_that_rsync_cannot_honour_is_refused(text: bytes, fault: str) -> None:
+    with pytest.raises(UsageError, match=f"^The exclude rule .*{fault}.*: .*[.]$"):
+        parse_pattern(text)
+    if text:
+        with pytest.raises(UsageError, match=fault):
+            parse_lines(b"x\n" + text + b"\n")
+
+
+def test_rsync_drops_a_pattern_of_one_byte_more(tmp_path: Path) -> None:
+    source = make_tree(tmp_path / "source", b"a")
+    longest = rules(b"*" * LONGEST_PATTERN).arguments()
+    assert kept_by_rsync(longest, source, tmp_path) == set()
+    assert kept_by_rsync([longest[0] + b"*"], source, tmp_path) == {b"a"}
+
+
+def test_the_root_is_never_excluded() -> None:
+    everything = rules(b"*", b"**", b"/***", b".", b"/", b"**/")
+    assert not everything.excludes(b"", is_directory=True)
+    assert not everything.matches(b"", is_directory=True)
+
+
+def test_only_excludes_looks_at_the_directories_above() -> None:
+    some = rules(b"a/")
+    assert some.excludes(b"x/a/y/z", is_directory=False)
+    assert not some.matches(b"x/a/y/z", is_directory=False)
+    assert some.matches(b"x/a", is_directory=True)
+
+
+def test_no_rules_exclude_nothing_and_are_false() -> None:
+    assert not Rules()
+    assert not Rules().excludes(b"a/b", is_directory=True)
+    assert Rules().arguments() == []
+    assert rules(b"+ a")
+
+
+def test_rules_are_equal_if_they_are_written_alike() -> None:
+    assert rules(b"a", b"+ b/") == rules(b"x", b"!", b"- a", b"+ b/")
+    assert hash(rules(b"a")) == hash(rules(b"a"))
+    assert rules(b"a", b"b") != rules(b"b", b"a")
+    assert rules(b"- a") != rules(b"+ a")
+
+
+@pytest.mark.parametrize("text", [b"a", b"a/", b"*.tmp", b"?", b"[ab]/", b"a\\b", b".", b"+ *"])
+def test_a_pattern_of_a_name_does_not_depend_on_the_place(text: bytes) -> None:
+    assert not rules(text).depends_on_place
+
+
+@pytest.mark.parametrize(
+    "text", [b"/a", b"/a/", b"a/b", b"a/*", b"**", b"a**", b"**/a", b"a/***", b"[a/]", b"+ /a"]
+)
+def test_a_pattern_of_a_path_depends_on_the_place(text: bytes) -> None:
+    assert rules(b"x", text, b"y/").depends_on_place
+
+
+@given(texts=st.lists(_rule()), path=st.sampled_from(sorted(TREE)), is_directory=st.booleans())
+def test_rules_that_do_not_depend_on_the_place_judge_by_name_and_kind(
+    texts: list[bytes], path: bytes, *, is_directory: bool
+) -> None:
+    some = rules(*(text for text in texts if not rules(text).depends_on_place))
+    assert not some.depends_on_place
+    path = path.removesuffix(b"/")
+    name = path.rpartition(b"/")[2]
+    verdict = some.matches(name, is_directory=is_directory)
+    assert some.matches(path, is_directory=is_directory) == verdict
+    assert some.matches(b"else/where/" + name, is_directory=is_directory) == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (b"*a*a*a*a*a*a*a*a*a*b", b"a" * 255),
+        (b"**a*a**a*a**a*a*a*b**c", b"/".join([b"a" * 255] * 15)),
+        (b"x**a*a**a*a**a*a*a*b**c", b"/".join([b"xa" * 127] * 15)),
+        (b"/" + b"*/" * 20 + b"a**b", b"/".join([b"a"] * 2000)),
+    ],
+)
+def test_no_name_makes_a_rule_take_long(text: bytes, path: bytes) -> None:
+    some = rules(text)
+    start = time.process_time()
+    assert not some.matches(path, is_directory=False)
+    assert time.process_time() - start < 1  # hours, if every star tried every place
+
+
+# What rsync does with the rules: why we filter, too.
+
+
+def test_rules_arrive_unchanged_at_a_receiver_elsewhere(tmp_path: Path) -> None:
+    odd = {b"- a", b"+ a", b"!", b" a", b"a ", b"_a", b"a\nb", b"#a", b"\xff", b"-,s", b"=", b"'$x"}
+    shell = tmp_path / "shell"
+    shell.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
+    shell.chmod(0o700)
+    source = make_tree(tmp_path / "source", b"sent")
+    destination = make_tree(tmp_path / "destination", b"deleted", *odd)
+    arguments = Rules(tuple(map(Pattern, sorted(odd)))).arguments()
+    assert rsync("-r", "--delete", *arguments, f"-e{shell}", f"{source}/", f"h:{destination}/") == 0
+    assert tree_of(destination) == {b"sent", *odd}
+
+
+def sync_listed(
+    text: bytes, listed: bytes, source: Path, destination: Path
+) -> tuple[int, set[bytes]]:
+    """Run rsync as for a window's list; return its status and what the destination has then."""
+    status = rsync(
+        *("--dirs", "--times", "--delete", "--delete-missing-args", "--from0", "--files-from=-"),
+        *rules(text).arguments(),
+        *(f"{source}/", f"{destination}/"),
+        names=listed + b"\0",
+    )
+    return status, tree_of(destination)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(b"/d/", {b"d/", b"d/f"}, id="implied parents are not filtered"),
+        pytest.param(b"/d/***", set(), id="unless the listed name is excluded, too"),
+        pytest.param(b"f", set(), id="then they are not implied"),
+    ],
+)
+def test_rsync_sends_a_listed_name_below_an_excluded_directory(
+    text: bytes, expected: set[bytes], tmp_path: Path
+) -> None:
+    source = make_tree(tmp_path / "source", b"d/f", b"d/g")
+    destination = make_tree(tmp_path / "destination")
+    assert sync_listed(text, b"./d/f", source, destination) == (0, expected)
+    assert rules(text).excludes(b"d/f", is_directory=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "listed", "at_destination", "left"),
+    [
+        pytest.param(b"x", b"./x", b"x", b"x", id="a rule keeps a listed file"),
+        pytest.param(b"x", b"./x", b"x/ x/f", b"x/ x/f", id="and a listed directory"),
+        pytest.param(b"x/", b"./x", b"x", b"", id="one for directories keeps no listed file"),
+        pytest.param(b"x/", b"./x", b"x/ x/f", b"", id="and not even a listed directory"),
+        pytest.param(b"x/", b"./x/", b"x/ x/f", b"", id="not with a slash, either"),
+        pytest.param(b"x/", b"./", b"x/ x/f y", b"x/ x/f", id="if its parent is listed, it does"),
+        pytest.param(b"x/", b"./", b"x y", b"", id="if its parent is listed, a file goes"),
+        pytest.param(b"f", b"./x", b"x/ x/f x/g", b"x/ x/f", id="a rule keeps a file within"),
+    ],
+)
+def test_what_rsync_deletes_of_an_excluded_name_that_is_missing(
+    text: bytes, listed: bytes, at_destination: bytes, left: bytes, tmp_path: Path
+) -> None:
+    source = make_tree(tmp_path / "source")
+    destination = make_tree(tmp_path / "destination", *at_destination.split())
+    assert sync_listed(text, listed, source, destination) == (0, set(left.split()))
+
+
+@pytest.mark.parametrize(
+    ("in_source", "status"),
+    [pytest.param(b"d/", 0, id="there"), pytest.param(b"e/", 24, id="gone")],
+)
+def test_rsync_deletes_a_listed_missing_name_below_an_excluded_directory(
+    in_source: bytes, status: int, tmp_path: Path
+) -> None:
+    source = make_tree(tmp_path / "source", in_source)
+    destination = make_tree(tmp_path / "destination", b"d/f", b"d/g")
+    assert sync_listed(b"d", b"./d/f", source, destination) == (status, {b"d/", b"d/g"})

@@ -1,0 +1,270 @@
+"""The tracker on real directories: its tree equals the disk, and no change is lost."""
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pylsyncd.changes import Change, Scope
+from pylsyncd.excludes import Rules, build, parse_pattern
+from pylsyncd.inotify import Inotify
+from pylsyncd.tracker import Tracker
+
+NO_RULES = Rules()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> bytes:
+    path = tmp_path / "source"
+    path.mkdir()
+    return os.fsencode(path)
+
+
+@pytest.fixture
+def notify() -> Iterator[Inotify]:
+    instance = Inotify()
+    yield instance
+    instance.close()
+
+
+def follow(notify: Inotify, tracker: Tracker) -> set[Change]:
+    """Follow all events that there are; return the changes."""
+    changes: set[Change] = set()
+    while notify.waiting():
+        while chunk := notify.read():
+            tracker.process(chunk)
+        changes.update(tracker.collect())
+    return changes
+
+
+def directories(source: bytes) -> set[bytes]:
+    """Return the paths of the source's directories, itself included."""
+    return {path[len(source) + 1 :] for path, _, _ in os.walk(source)}
+
+
+def assert_every_directory_is_heard(source: bytes, notify: Inotify, tracker: Tracker) -> None:
+    """Create a file in each directory: its event must come, under the right name."""
+    expected = set()
+    for directory in directories(source):
+        path = os.path.join(directory, b"probe")
+        Path(os.fsdecode(os.path.join(source, path))).touch()
+        expected.add(Change(path, Scope.ENTRY))
+    assert follow(notify, tracker) == expected
+
+
+# -- single rules ---------------------------------------------------------------------------------
+
+
+def test_what_is_there_at_the_start_is_watched(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/b/\xff\n")
+    os.makedirs(source + b"/c")
+    tracker = Tracker(source, notify, NO_RULES)
+    assert tracker.watched_paths() == {b"", b"a", b"a/b", b"a/b/\xff\n", b"c"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_a_new_tree_is_one_change_and_watched_to_its_depths(source: bytes, notify: Inotify) -> None:
+    tracker = Tracker(source, notify, NO_RULES)
+    os.makedirs(source + b"/a/b/c")
+    Path(os.fsdecode(source + b"/a/b/c/f")).write_bytes(b"x")
+    assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_a_renamed_directory_keeps_its_watches(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/b/c")
+    tracker = Tracker(source, notify, NO_RULES)
+    os.rename(source + b"/a", source + b"/z")
+    assert follow(notify, tracker) == {Change(b"a", Scope.ENTRY), Change(b"z", Scope.TREE)}
+    assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/c"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_a_directory_moved_out_loses_its_watches(
+    source: bytes, notify: Inotify, tmp_path: Path
+) -> None:
+    os.makedirs(source + b"/a/b")
+    tracker = Tracker(source, notify, NO_RULES)
+    os.rename(source + b"/a", os.fsencode(tmp_path / "outside"))
+    assert follow(notify, tracker) == {Change(b"a", Scope.ENTRY)}
+    assert tracker.watched_paths() == {b""}
+    (tmp_path / "outside/b/f").touch()
+    assert follow(notify, tracker) == set()
+
+
+def test_a_directory_moved_in_is_watched_with_all_that_it_contains(
+    source: bytes, notify: Inotify, tmp_path: Path
+) -> None:
+    tracker = Tracker(source, notify, NO_RULES)
+    (tmp_path / "outside/b/c").mkdir(parents=True)
+    os.rename(tmp_path / "outside", source + b"/a")
+    assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_a_child_created_before_its_parents_were_renamed_is_found(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/a/b")
+    tracker = Tracker(source, notify, NO_RULES)
+    os.mkdir(source + b"/a/b/new")
+    os.rename(source + b"/a/b", source + b"/b")
+    os.rename(source + b"/b", source + b"/a/c")
+    os.rename(source + b"/a", source + b"/z")
+    changes = follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"z", b"z/c", b"z/c/new"}
+    assert Change(b"z", Scope.TREE) in changes
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_two_directories_that_swap_their_names_are_told_apart(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/a/only-in-a")
+    os.makedirs(source + b"/b/only-in-b")
+    tracker = Tracker(source, notify, NO_RULES)
+    os.rename(source + b"/a", source + b"/t")
+    os.rename(source + b"/b", source + b"/a")
+    os.rename(source + b"/t", source + b"/b")
+    follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"a", b"a/only-in-b", b"b", b"b/only-in-a"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_parent_and_child_that_change_places_end_where_they_are(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/p/c/deep")
+    tracker = Tracker(source, notify, NO_RULES)
+    os.rename(source + b"/p/c", source + b"/c")
+    os.rename(source + b"/p", source + b"/c/p")
+    follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"c", b"c/deep", b"c/p"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_a_symlink_in_a_directorys_place_is_not_followed(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/b")
+    os.makedirs(source + b"/target/b")
+    tracker = Tracker(source, notify, NO_RULES)
+    os.mkdir(source + b"/a/b/new")
+    os.rename(source + b"/a", source + b"/z")
+    os.symlink(b"target", source + b"/a")
+    follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/new", b"target", b"target/b"}
+
+
+def test_an_excluded_directory_is_neither_watched_nor_reported(
+    source: bytes, notify: Inotify
+) -> None:
+    rules = build([parse_pattern(b"cache/"), parse_pattern(b"*.tmp")])
+    os.makedirs(source + b"/a/cache/b")
+    tracker = Tracker(source, notify, rules)
+    os.makedirs(source + b"/cache/deep")
+    for name in (b"/a/f.tmp", b"/a/cache/f", b"/a/f"):
+        Path(os.fsdecode(source + name)).touch()
+    assert follow(notify, tracker) == {Change(b"a/f", Scope.ENTRY)}
+    assert tracker.watched_paths() == {b"", b"a"}
+
+
+def test_a_rename_brings_in_what_an_anchored_rule_left_out(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/skip/deep")
+    tracker = Tracker(source, notify, build([parse_pattern(b"/a/skip")]))
+    assert tracker.watched_paths() == {b"", b"a"}
+    os.rename(source + b"/a", source + b"/b")
+    follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"b", b"b/skip", b"b/skip/deep"}
+
+
+def test_a_source_that_goes_away_is_noticed(source: bytes, notify: Inotify) -> None:
+    tracker = Tracker(source, notify, NO_RULES)
+    os.rename(source, source + b"-moved")
+    follow(notify, tracker)
+    assert tracker.root_lost
+
+
+# -- storms ---------------------------------------------------------------------------------------
+
+
+def storm(chance: random.Random, source: bytes, outside: bytes) -> None:
+    """Do one random thing to the directories below the source; what fails, fails."""
+    every = sorted(directories(source))
+
+    def place(*, below: bool = False) -> bytes:
+        return os.path.join(source, chance.choice(every[below:] or [b"none"]))
+
+    new = os.path.join(place(), chance.choice([b"a", b"b", b"c", b"\xff"]))
+    kind = chance.random()
+    with suppress(OSError):
+        if kind < 0.35:
+            os.makedirs(os.path.join(new, *chance.choices([b"a", b"b", b"x"], k=2)))
+        elif kind < 0.75:
+            os.rename(place(below=True), new)
+        elif kind < 0.85:
+            os.rename(place(below=True), os.path.join(outside, b"%d" % chance.randrange(5)))
+        elif kind < 0.95:
+            os.rename(os.path.join(outside, b"%d" % chance.randrange(5)), new)
+        else:
+            os.rmdir(place(below=True))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_after_any_storm_the_tree_equals_the_disk(
+    seed: int, source: bytes, notify: Inotify, tmp_path: Path
+) -> None:
+    chance = random.Random(seed)
+    outside = os.fsencode(tmp_path / "outside")
+    os.mkdir(outside)
+    tracker = Tracker(source, notify, NO_RULES)
+    for _ in range(30):
+        # The disk is ahead of the events by that many operations.
+        for _ in range(chance.randrange(1, 12)):
+            storm(chance, source, outside)
+        follow(notify, tracker)
+        assert tracker.watched_paths() == directories(source)
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_storm_that_goes_on_while_it_is_followed_ends_equal(
+    seed: int, source: bytes, notify: Inotify, tmp_path: Path
+) -> None:
+    outside = os.fsencode(tmp_path / "outside")
+    os.mkdir(outside)
+    tracker = Tracker(source, notify, NO_RULES)
+
+    def work(number: int) -> None:
+        chance = random.Random(seed * 10 + number)
+        for _ in range(150):
+            storm(chance, source, outside)
+
+    writers = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        follow(notify, tracker)
+    for writer in writers:
+        writer.join()
+    follow(notify, tracker)
+    assert tracker.watched_paths() == directories(source)
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_events_that_were_dropped_make_everything_a_change_and_the_tree_is_repaired(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/keep/old")
+    tracker = Tracker(source, notify, NO_RULES)
+    for number in range(20_000):
+        path = source + b"/%d" % number
+        os.mkdir(path)
+        os.rmdir(path)
+    os.rename(source + b"/keep/old", source + b"/keep/new")
+    os.makedirs(source + b"/late/and/deep")
+    assert Change(b"", Scope.TREE) in follow(notify, tracker)
+    assert tracker.watched_paths() == directories(source)
+    assert_every_directory_is_heard(source, notify, tracker)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 
-from pylsyncd.endpoints import Destination, Transport
+from pylsyncd.endpoints import Destination
 from pylsyncd.excludes import Rules
+from pylsyncd.notation import Transport
 
 Version = tuple[int, int, int]
 

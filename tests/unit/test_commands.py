@@ -3,8 +3,9 @@
 import pytest
 
 from pylsyncd.commands import Abilities, Rsync
-from pylsyncd.endpoints import Destination, Transport
+from pylsyncd.endpoints import Destination
 from pylsyncd.excludes import build, parse_pattern
+from pylsyncd.notation import Transport
 
 LOCAL = Destination("d", "/d/", Transport.LOCAL, None, b"/d/")
 SHELL = Destination("h", "h:/d/", Transport.SHELL, "h", b"h:/d/")

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pylsyncd.endpoints import Destination, Source, Transport, parse_destinations, parse_source
+from pylsyncd.endpoints import Destination, Source, parse_destinations, parse_source
 from pylsyncd.errors import UsageError
+from pylsyncd.notation import Transport
 
 CWD = b"/home/me"
 DEADLINE_SECONDS = 20

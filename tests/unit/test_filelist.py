@@ -14,8 +14,9 @@ from support.trees import Snapshot, differences, snapshot
 from pylsyncd import filelist
 from pylsyncd.changes import Changes, Changeset, Scope
 from pylsyncd.commands import Abilities, Rsync
-from pylsyncd.endpoints import Destination, Transport
+from pylsyncd.endpoints import Destination
 from pylsyncd.excludes import Rules, build, parse_pattern
+from pylsyncd.notation import Transport
 from pylsyncd.optimizer import optimize
 from pylsyncd.rsync import Runner
 

@@ -18,7 +18,8 @@ ROWS = (
     {"inotify", "logs", "part", "walk"},
     # No I/O from here on: no clock, thread, file or process.
     {"commands", "outcomes", "retry", "watchtree", "optimizer"},
-    {"changes", "endpoints", "excludes", "passthrough"},
+    {"endpoints"},
+    {"changes", "excludes", "notation", "passthrough"},
     {"errors", "paths"},
 )
 PURE = set().union(*ROWS[7:])

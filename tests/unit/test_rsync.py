@@ -10,8 +10,9 @@ import pytest
 
 from pylsyncd import rsync
 from pylsyncd.commands import Abilities, Rsync
-from pylsyncd.endpoints import Destination, Transport
+from pylsyncd.endpoints import Destination
 from pylsyncd.errors import UsageError
+from pylsyncd.notation import Transport
 from pylsyncd.rsync import Run, Runner
 
 

@@ -1,0 +1,125 @@
+"""Every scenario of the table, on every kind of destination, with its runs of rsync counted.
+
+One daemon serves all scenarios of a kind of destination; each has a directory of its own in the
+source. The window never closes by itself: a signal closes it when a scenario's operations are done,
+and from then on one run of rsync has to do.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from support.destinations import of_kind
+from support.operations import Ground
+from support.replication import Replication
+from support.scenario import Scenario, can_make_devices, unexpected
+from support.trees import snapshot
+from table import TABLE
+
+KINDS = ("local", "ssh", "rsyncd", "refusing")
+SLOW_KINDS = ("ssh", "refusing")
+PATIENCE = 20.0  # seconds until what is not equal is taken to stay so
+
+
+class Bench:
+    """A daemon for all scenarios of one kind of destination, each of which is in place already."""
+
+    def __init__(self, replication: Replication, left_out: Mapping[str, str]) -> None:
+        self.replication = replication
+        self.left_out = left_out
+        self.settled_runs = replication.runs
+        """How many times rsync had been run when all was equal the last time."""
+        self.previous = "the initial sync"
+        self.is_settled = True
+        """Whether no more runs are due: after changes during a run, one more may be."""
+
+    def ground(self, scenario: Scenario) -> Ground:
+        """Return where a scenario happens."""
+        return _ground(self.replication, scenario)
+
+
+def _ground(replication: Replication, scenario: Scenario) -> Ground:
+    name = os.fsencode(scenario.name)
+    return Ground(replication.ground.path(name), replication.ground.out(name))
+
+
+def _why_not(scenario: Scenario, kind: str, directory: Path) -> str:
+    """Return why a scenario is left out, or nothing when it is not."""
+    if scenario.needs_root and os.geteuid():
+        return scenario.needs_root
+    if "device" in scenario.name and not can_make_devices(os.fsencode(directory)):
+        return "device nodes cannot be made here, not even by root"
+    if kind in SLOW_KINDS and not scenario.is_telling:
+        return "a sibling tells the same, and this kind of destination is slow"
+    return ""
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
+    directory = tmp_path_factory.mktemp(request.param)
+    replication = Replication(directory)
+    left_out = {scenario.name: _why_not(scenario, request.param, directory) for scenario in TABLE}
+    for scenario in TABLE:
+        if not left_out[scenario.name]:
+            scenario.prepare(_ground(replication, scenario))
+    copy = directory / f"copy-{directory.name}"
+    with replication.start(of_kind(request.param, copy, request)):
+        yield Bench(replication, left_out)
+
+
+def test_the_initial_sync_makes_all_equal(bench: Bench) -> None:
+    bench.replication.expect_equal(PATIENCE)
+
+
+@pytest.mark.parametrize("scenario", TABLE, ids=str)
+def test_one_rsync_makes_equal_what_happened_in_a_window(bench: Bench, scenario: Scenario) -> None:
+    if bench.left_out[scenario.name]:
+        pytest.skip(bench.left_out[scenario.name])
+    replication = bench.replication
+    daemon = replication.daemon
+    assert not bench.is_settled or replication.runs == bench.settled_runs, (
+        f"rsync was run again although nothing happened since {bench.previous}\n{daemon.tail}"
+    )
+    name = os.fsencode(scenario.name)
+    ground = bench.ground(scenario)
+    for operation in scenario.operations:
+        operation(ground)
+    daemon.flush()
+    if scenario.meanwhile:
+        for operation in scenario.meanwhile:
+            operation(ground)
+        daemon.flush()
+    try:
+        replication.expect_equal(PATIENCE, name)
+    finally:
+        runs, bench.settled_runs = replication.runs - bench.settled_runs, replication.runs
+        bench.previous, bench.is_settled = scenario.name, not scenario.meanwhile
+    assert _unexpected(bench, scenario) == []
+    assert scenario.meanwhile or runs == 1, f"rsync was run {runs} times\n{daemon.tail}"
+
+
+def _unexpected(bench: Bench, scenario: Scenario) -> list[str]:
+    """Return what is not as the table says, at the destination itself where it keeps everything."""
+    (destination,) = bench.replication.destinations
+    if destination.ignore:
+        return unexpected(scenario.expected, snapshot(bench.ground(scenario).inside))
+    top = os.path.join(destination.path, os.fsencode(scenario.name))
+    return unexpected(scenario.expected, snapshot(top))
+
+
+def test_in_the_end_all_is_equal(bench: Bench) -> None:
+    bench.replication.expect_equal(PATIENCE)
+
+
+def test_in_the_end_every_directory_is_watched_under_its_name(bench: Bench) -> None:
+    replication = bench.replication
+    before = replication.runs
+    for directory, _, _ in os.walk(replication.ground.inside):
+        with open(os.path.join(directory, b"last"), "wb") as file:
+            file.write(b"probe")
+    replication.daemon.flush()
+    replication.expect_equal(PATIENCE)
+    assert replication.runs - before == 1, replication.daemon.tail

@@ -1,0 +1,191 @@
+"""Churn: writers do random things to a source while the daemon runs; then all has to be equal.
+
+As a program it does so for as long as it is told, round after round, each with a seed of its own,
+and stops at the first difference: ``python tests/churn/churn.py --seconds 600 [--seed N]``.
+"""
+
+import argparse
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # as a program it has no pytest that sets the path
+
+from support.daemon import environment  # noqa: E402 - the path comes first
+from support.destinations import Destination, in_module, local, over_ssh  # noqa: E402
+from support.replication import Replication  # noqa: E402
+from support.servers import RsyncDaemon, SshServer, Unavailable  # noqa: E402
+
+WRITERS = 3
+WINDOW = "0.3"  # seconds
+PATIENCE = 30.0  # seconds from the last operation to equality
+ROUND = 20.0  # seconds of operations in a round of the program
+FEW_LINES, MANY_LINES = 40, 120
+
+
+class Different(Exception):  # noqa: N818 - it is the finding, and its text is the report
+    """The trees were not equal in the end; the text has all that is known of it."""
+
+
+def churn(directory: Path, destinations: Sequence[Destination], seed: int, seconds: float) -> int:
+    """Let writers loose on a source, and return how many operations were done.
+
+    They begin before the daemon, so its start and its initial sync have their share of changes.
+
+    Raises:
+        Different: if a destination is not equal to the source in the end.
+
+    """
+    replication = Replication(directory)
+    logs = [directory / f"operations-{number}" for number in range(WRITERS)]
+    with ExitStack() as stack:
+        # What was there before: the same writers, without a daemon.
+        _finish(stack.enter_context(_Writers(replication, logs, seed - 1, 1.0)))
+        writers = stack.enter_context(_Writers(replication, logs, seed, seconds))
+        replication.start(*destinations, options=("-v", "-i", "-w", WINDOW))
+        running = stack.enter_context(replication)
+        _finish(writers)
+        different = running.different(PATIENCE)
+        if different:
+            raise Different(_report(different, seed, logs, running.daemon.tail))
+    return sum(len(log.read_bytes().splitlines()) for log in logs)
+
+
+class _Writers:
+    """The processes of the writers; whatever happens, none is left."""
+
+    def __init__(
+        self, replication: Replication, logs: Sequence[Path], seed: int, seconds: float
+    ) -> None:
+        self._commands = [
+            (
+                *(sys.executable, str(HERE / "writer.py"), f"--seed={seed + 1000 * number}"),
+                *(f"--seconds={seconds}", f"--log={log}"),
+                *(replication.ground.inside, replication.ground.outside),
+            )
+            for number, log in enumerate(logs)
+        ]
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> "_Writers":  # noqa: PYI034 - typing.Self is younger than Python 3.10
+        path = {"PYTHONPATH": str(HERE.parent)}
+        for command in self._commands:
+            self.processes.append(subprocess.Popen(command, env=environment(path)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+def _finish(writers: _Writers) -> None:
+    for process in writers.processes:
+        status = process.wait(60)
+        assert status == 0, f"a writer of the churn ended with {status}; stderr has why"
+
+
+def _report(different: Mapping[str, list[str]], seed: int, logs: Sequence[Path], tail: str) -> str:
+    lines = [f"churn with seed {seed}: not equal {PATIENCE} s after the last operation"]
+    for destination, found in different.items():
+        lines += [f"--- {destination}:", *found]
+    paths = {line.split(": ")[0][2:-1] for found in different.values() for line in found}
+    for log in logs:
+        done = log.read_text("ascii").splitlines()
+        concerned = [line for line in done if _concerns(line, paths)]
+        lines += [f"--- {log.name}, of {len(done)} those about these:", *concerned[-MANY_LINES:]]
+        lines += [f"--- {log.name} ends with:", *done[-FEW_LINES:]]
+    return "\n".join([*lines, tail])
+
+
+def _concerns(line: str, paths: set[str]) -> bool:
+    """Tell whether an operation names one of the paths, or a directory above one."""
+    named = re.findall(r"b'((?:[^'\\]|\\.)+)'", line)
+    return any(path == name or path.startswith(f"{name}/") for name in named for path in paths)
+
+
+def _kinds(ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> Iterator[str]:
+    yield "local"
+    if ssh:
+        yield "ssh"
+    if rsyncd:
+        yield "rsyncd"
+    if ssh and rsyncd:
+        yield "four"
+
+
+def destinations_of(
+    kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None
+) -> list[Destination]:
+    """Return fresh destinations: ``local``, ``ssh``, ``rsyncd``, or ``four``, which is all."""
+    found = []
+    if kind in {"local", "four"}:
+        found.append(local(directory / "copy"))
+    if kind == "four":
+        found.append(local(directory / "second"))
+    if ssh and kind in {"ssh", "four"}:
+        found.append(over_ssh(ssh, directory / "by-ssh"))
+    if rsyncd and kind in {"rsyncd", "four"}:
+        found.append(in_module(rsyncd, "rsyncd", directory.name))
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Churn for as long as told; return the exit status: 1 when a tree was not equal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--seed", type=int, default=None, help="repeats what an earlier run did")
+    parser.add_argument("--round", type=float, default=ROUND, help="seconds of operations in each")
+    options = parser.parse_args(arguments)
+    master = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
+    print(f"churn for {options.seconds:.0f} s, seed {master}", flush=True)  # noqa: T201
+    with tempfile.TemporaryDirectory(prefix="churn-") as base, ExitStack() as stack:
+        return _rounds(Path(base), stack, random.Random(master), options)
+
+
+def _rounds(base: Path, stack: ExitStack, seeds: random.Random, options: argparse.Namespace) -> int:
+    ssh, rsyncd = _servers(base, stack)
+    end = time.monotonic() + options.seconds
+    number = 0
+    while time.monotonic() < end:
+        kinds = list(_kinds(ssh, rsyncd))
+        kind, seed = kinds[number % len(kinds)], seeds.randrange(10**9)
+        directory = base / f"round-{number}"
+        directory.mkdir()
+        try:
+            done = churn(
+                directory, destinations_of(kind, directory, ssh, rsyncd), seed, options.round
+            )
+        except (AssertionError, Different) as failure:
+            print(f"round {number}, {kind}: {failure}", flush=True)  # noqa: T201
+            return 1
+        print(f"round {number}, {kind}, seed {seed}: {done} operations, equal", flush=True)  # noqa: T201
+        shutil.rmtree(directory)
+        number += 1
+    return 0
+
+
+def _servers(base: Path, stack: ExitStack) -> tuple[SshServer | None, RsyncDaemon | None]:
+    ssh = rsyncd = None
+    for name in ("sshd", "rsyncd", "module"):
+        (base / name).mkdir()
+    try:
+        ssh = stack.enter_context(SshServer(base / "sshd"))
+        rsyncd = stack.enter_context(RsyncDaemon(base / "rsyncd", {"rsyncd": base / "module"}))
+    except Unavailable as reason:
+        print(f"without some destinations: {reason}", flush=True)  # noqa: T201
+    return ssh, rsyncd
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,36 @@
+"""The property of the whole: whatever happens to the source, in the end the destinations equal it.
+
+A failure prints the seed; ``churn.py --round 8 --seed`` repeats the operations, not their timing.
+"""
+
+import random
+from pathlib import Path
+
+from churn import churn, destinations_of
+from support.servers import RsyncDaemon, SshServer
+
+SECONDS = 8.0
+
+
+def _churn(kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> None:
+    seed = random.SystemRandom().randrange(10**9)
+    done = churn(directory, destinations_of(kind, directory, ssh, rsyncd), seed, SECONDS)
+    assert done > 1000, f"only {done} operations with seed {seed}: nothing was proved"
+
+
+def test_after_churn_a_local_copy_is_equal(tmp_path: Path) -> None:
+    _churn("local", tmp_path, None, None)
+
+
+def test_after_churn_a_copy_by_ssh_is_equal(tmp_path: Path, ssh_server: SshServer) -> None:
+    _churn("ssh", tmp_path, ssh_server, None)
+
+
+def test_after_churn_a_copy_in_a_module_is_equal(tmp_path: Path, rsync_daemon: RsyncDaemon) -> None:
+    _churn("rsyncd", tmp_path, None, rsync_daemon)
+
+
+def test_after_churn_four_copies_are_equal(
+    tmp_path: Path, ssh_server: SshServer, rsync_daemon: RsyncDaemon
+) -> None:
+    _churn("four", tmp_path, ssh_server, rsync_daemon)

@@ -1,0 +1,289 @@
+"""One writer of the churn, a process of its own: random operations of every kind, from a seed.
+
+Several writers work on one tree at once, so any operation may fail because another was quicker;
+that is noted, and the next one is drawn. What each did is in its log, one line for an operation.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
+
+from support import operations as do
+from support.operations import Ground, Operation
+
+# A file that becomes a FIFO while rsync is about to open it makes rsync wait for ever. So FIFOs
+# have names that nothing else ever has, and keep to them when they are renamed.
+FIFO_NAMES = (b"fifo", b"fifo\n2")
+# A change through one name of a file says nothing of its other names. So files that get a second
+# name have names of their own, too, and are never changed: created, linked, renamed, deleted.
+LINKED_NAMES = (b"linked-1", b"linked-2", b"-linked")
+PLAIN_NAMES = tuple(b"abcdefghij"[index : index + 1] for index in range(10))
+ODD_NAMES = (
+    b"-n", b"#x", b";x", b"a\nb", b"\r", b"\xff", b" ", b" x", b"x ", b"*", b"[x]", b"?", b"\\",
+    b"h:p", b"h::m", b"--delete", b"'", b'"', b"$(touch pwned)", b"`x`", b"...", b"+ x", b"- x",
+    b"!", b"n" * 255, "e\u0301".encode(), b"\t", b"%s", b"{}", b"~", b".f.aBcD12", b"a-b",
+)  # fmt: skip
+NAMES = PLAIN_NAMES * 5 + ODD_NAMES
+# Nothing that leads out of the trees: operations go through symlinks, too.
+TARGETS = (b"a", b"b/c", b"../a", b".", b"nowhere", b"/nonexistent/x", b"\xff\n")
+DEEPEST = 5
+MOST_ENTRIES = 2_500
+BURST = 20  # operations without a pause
+PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)  # seconds between bursts
+ENTRIES_ARE_COUNTED_EVERY = 300  # operations
+IS_ROOT = os.geteuid() == 0
+FILE_MODES = (0o644, 0o600, 0o444, 0o755, 0o4755, 0o2750) + ((0,) if IS_ROOT else ())
+DIRECTORY_MODES = (0o755, 0o700, 0o1777, 0o2755) + ((0, 0o555) if IS_ROOT else ())
+
+
+class Writer:
+    """Draws operations, and does them."""
+
+    def __init__(self, seed: int, ground: Ground, log: TextIO) -> None:
+        self.random = random.Random(seed)
+        self.ground = ground
+        self.log = log
+        self.done = 0
+        kinds: dict[Callable[[], Iterator[Operation]], int] = {
+            self._write: 24,
+            self._change: 24,
+            self._attributes: 12,
+            self._make_directories: 12,
+            self._remove: 8,
+            self._remove_tree: 3,
+            self._rename: 14,
+            self._exchange: 3,
+            self._move_out_and_in: 6,
+            self._symlink: 6,
+            self._hard_link: 4,
+            self._special: 4,
+            self._replace_by_another_kind: 4,
+            self._new_tree: 8,
+        }
+        self.kinds, self.weights = list(kinds), list(kinds.values())
+
+    def run(self, seconds: float) -> None:
+        """Do random operations for that long."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            (draw,) = self.random.choices(self.kinds, self.weights)
+            for operation in draw():
+                self.do(operation)
+            if self.random.random() < 1 / BURST:
+                time.sleep(self.random.choice(PAUSES))  # a pace, not a wait
+
+    def do(self, operation: Operation) -> None:
+        """Do one operation, or note why it could not be done."""
+        problem = ""
+        try:
+            operation(self.ground)
+        except (OSError, shutil.Error, subprocess.CalledProcessError) as error:
+            problem = f" -> {type(error).__name__} {getattr(error, 'errno', '')}"
+        self.log.write(f"{time.time():.6f} {operation!r}{problem}\n")
+        self.done += 1
+        if self.done % ENTRIES_ARE_COUNTED_EVERY == 0 and self._count() > MOST_ENTRIES:
+            # Of directories only: Python's rmtree opens what it is given, and waits at a FIFO.
+            for name in self._entries(b"", stat.S_ISDIR)[::2]:
+                self.do(do.remove_tree(name))
+
+    def _count(self) -> int:
+        return sum(
+            len(names) + len(directories) for _, directories, names in os.walk(self.ground.inside)
+        )
+
+    # Where
+
+    def _directory(self) -> bytes:
+        """Return a random directory of the tree; the higher, the likelier."""
+        path = b""
+        for _ in range(self.random.randrange(DEEPEST)):
+            below = self._entries(path, stat.S_ISDIR)
+            if not below:
+                break
+            path = os.path.join(path, self.random.choice(below))
+        return path
+
+    def _entries(self, directory: bytes, is_wanted: Callable[[int], bool]) -> Sequence[bytes]:
+        found = []
+        with contextlib.suppress(OSError), os.scandir(self.ground.path(directory)) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                with contextlib.suppress(FileNotFoundError):
+                    if is_wanted(entry.stat(follow_symlinks=False).st_mode):
+                        found.append(entry.name)
+        return found
+
+    def _existing(self, is_wanted: Callable[[int], bool] = lambda _mode: True) -> bytes | None:
+        directory = self._directory()
+        names = self._entries(directory, is_wanted)
+        return os.path.join(directory, self.random.choice(names)) if names else None
+
+    def _changeable(self) -> bytes | None:
+        path = self._existing(stat.S_ISREG)
+        return None if path is None or os.path.basename(path) in LINKED_NAMES else path
+
+    def _name(self, like: bytes = b"a") -> bytes:
+        """Return a random path, whose name is of the class that another path's name is of."""
+        leaf = os.path.basename(like)
+        for names in (FIFO_NAMES, LINKED_NAMES):
+            if leaf in names:
+                return os.path.join(self._directory(), self.random.choice(names))
+        return os.path.join(self._directory(), self.random.choice(NAMES))
+
+    # What
+
+    def _content(self) -> bytes:
+        # Few sizes: so there are many changes that leave the size as it was.
+        size = self.random.choice((0, 1, 4, 4, 4, 100, 5_000, 200_000))
+        return self.random.randbytes(min(size, 16)) * (size // 16 or 1) if size else b""
+
+    def _write(self) -> Iterator[Operation]:
+        yield do.write(self._name(), self._content())
+
+    def _change(self) -> Iterator[Operation]:
+        path = self._changeable()
+        if path is None:
+            return
+        yield self.random.choice(
+            (
+                do.append(path, self._content()),
+                do.overwrite(path, self.random.randrange(100), self._content()),
+                do.truncate(path, self.random.choice((0, 1, 100, 100_000))),
+                do.replace(path, self._content()),
+                do.write(path, self._content()),
+            )
+        )
+
+    def _attributes(self) -> Iterator[Operation]:
+        path = self._existing()
+        if path is None or os.path.basename(path) in LINKED_NAMES:
+            return
+        when = self.random.choice((0, 946_684_800_000_000_000)) + self.random.randrange(10**9)
+        choices = [do.utime(path, when)]
+        is_directory = os.path.isdir(self.ground.path(path))
+        choices.append(
+            do.chmod(path, self.random.choice(DIRECTORY_MODES if is_directory else FILE_MODES))
+        )
+        if IS_ROOT:
+            choices.append(do.chown(path, self.random.choice((0, 1, 54321)), -1))
+        yield self.random.choice(choices)
+
+    def _make_directories(self) -> Iterator[Operation]:
+        path = self._name()
+        for _ in range(self.random.randrange(3)):
+            path = os.path.join(path, self.random.choice(NAMES))
+        yield do.mkdir(path)
+        yield do.write(os.path.join(path, self.random.choice(NAMES)), self._content())
+
+    def _remove(self) -> Iterator[Operation]:
+        path = self._existing(lambda mode: not stat.S_ISDIR(mode))
+        if path is not None:
+            yield do.remove(path)
+
+    def _remove_tree(self) -> Iterator[Operation]:
+        path = self._existing(stat.S_ISDIR)
+        # Seldom one of the topmost, or there would never be much of a tree.
+        if path is not None and (b"/" in path or self.random.random() < 0.1):
+            yield do.remove_tree(path)
+
+    def _rename(self) -> Iterator[Operation]:
+        path = self._existing()
+        if path is None:
+            return
+        new = self._name(like=path)
+        yield do.rename(path, new)
+        if self.random.random() < 0.3:
+            yield do.write(os.path.join(new, self.random.choice(NAMES)), self._content())
+        if self.random.random() < 0.3:
+            yield do.rename(new, self._name(like=new))
+
+    def _exchange(self) -> Iterator[Operation]:
+        one, other = self._existing(), self._existing()
+        if one is None or other is None:
+            return
+        names = {os.path.basename(one), os.path.basename(other)}
+        if not names & {*FIFO_NAMES, *LINKED_NAMES}:
+            yield do.exchange(one, other)
+
+    def _move_out_and_in(self) -> Iterator[Operation]:
+        path = self._existing()
+        if path is None:
+            return
+        # Outside each writer has names of its own, or moving in would mix up the classes of names.
+        out = b"%d-%d" % (os.getpid(), self.done)
+        yield do.move_out(path, out)
+        changed = do.write(os.path.join(out, self.random.choice(NAMES)), self._content())
+        if self.random.random() < 0.5:
+            yield do.outside(changed)
+        if self.random.random() < 0.7:
+            yield do.move_in(out, self._name(like=path))
+
+    def _symlink(self) -> Iterator[Operation]:
+        yield do.symlink(self._name(), self.random.choice(TARGETS))
+
+    def _hard_link(self) -> Iterator[Operation]:
+        name = self._name(like=LINKED_NAMES[0])
+        # Written outside and moved in: nobody ever writes to this inode again.
+        out = b"%d-%d" % (os.getpid(), self.done)
+        yield do.outside(do.write(out, self._content()))
+        yield do.move_in(out, name)
+        for _ in range(self.random.randrange(3)):
+            yield do.link(self._name(like=LINKED_NAMES[0]), name)
+
+    def _special(self) -> Iterator[Operation]:
+        yield self.random.choice(
+            (
+                do.fifo(self._name(like=FIFO_NAMES[0])),
+                do.fifo(self._name(like=FIFO_NAMES[0])),
+                do.make_socket(self._name()),
+            )
+        )
+
+    def _replace_by_another_kind(self) -> Iterator[Operation]:
+        path = self._existing()
+        if path is None or os.path.basename(path) in {*FIFO_NAMES, *LINKED_NAMES}:
+            return
+        if os.path.isdir(self.ground.path(path)) and b"/" not in path:
+            return
+        yield do.remove_tree(path) if os.path.isdir(self.ground.path(path)) else do.remove(path)
+        yield from self.random.choice(
+            (
+                (do.write(path, self._content()),),
+                (do.mkdir(path), do.write(os.path.join(path, b"a"), self._content())),
+                (do.symlink(path, self.random.choice(TARGETS)),),
+                (do.make_socket(path),),
+            )
+        )
+
+    def _new_tree(self) -> Iterator[Operation]:
+        top = self._name()
+        yield do.mkdir(top)
+        for _ in range(self.random.randrange(30)):
+            directory = os.path.join(top, *self.random.choices(NAMES, k=self.random.randrange(3)))
+            yield do.mkdir(directory)
+            yield do.write(os.path.join(directory, self.random.choice(NAMES)), self._content())
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write into a tree for a while."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--log", required=True)
+    parser.add_argument("inside", type=os.fsencode)
+    parser.add_argument("outside", type=os.fsencode)
+    options = parser.parse_args(arguments)
+    with open(options.log, "w", encoding="ascii", errors="backslashreplace") as log:
+        ground = Ground(options.inside, options.outside)
+        Writer(options.seed, ground, log).run(options.seconds)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -36,7 +36,9 @@ class Armed(Enum):
     EXCLUDED = auto()
     """The rules leave it out."""
     ABSENT = auto()
-    """There is no such directory (any more), or it cannot be watched; the latter was logged."""
+    """There is no such directory (any more)."""
+    UNWATCHED = auto()
+    """It cannot be watched; that was logged."""
     UNPLACED = auto()
     """Its parent is not where the tree has it: an event on its way will tell where."""
 
@@ -124,7 +126,7 @@ class Arming:
             directory = walk.open_child(above, name)
         except OSError as error:
             self._refused(parent, name, error)
-            return Armed.ABSENT
+            return Armed.ABSENT if error.errno in _NOT_THERE else Armed.UNWATCHED
         try:
             place = self._enter(directory, parent, name)
             if place is not None:
@@ -135,7 +137,7 @@ class Arming:
             self._refused(parent, name, error)
         finally:
             os.close(directory)
-        return Armed.IN_PLACE if self.tree.child(parent, name) is not None else Armed.ABSENT
+        return Armed.IN_PLACE if self.tree.child(parent, name) is not None else Armed.UNWATCHED
 
     def _survey(self, directory: int, place: int) -> None:
         walk.descend(directory, place, self._enter, self._refused)

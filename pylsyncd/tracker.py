@@ -134,11 +134,15 @@ class Tracker:
             self.root_lost = True
 
     def _went(self, parent: int, name: bytes) -> None:
+        known = self._tree.child(parent, name)
         self._tree.unlink(parent, name)
-        self._unplaced.discard((parent, name))
         path = below(self._tree, parent, name)
         if path is not None and not self._rules.matches(path, is_directory=True):
             self._changes.add(path, Scope.ENTRY)
+        # Who stands there may not be who went: when two names are exchanged, the one comes before
+        # the other goes. (One that was deleted is not known any more: the kernel said so before.)
+        if known is not None and self._place(parent, name):
+            self._place_the_unplaced()
 
     def _came(self, parent: int, mask: int, name: bytes) -> None:
         if not mask & inotify.MOVED_TO and self._tree.child(parent, name) is not None:
@@ -156,7 +160,7 @@ class Tracker:
             return False
         path = below(self._tree, parent, name)
         if path is not None and armed is not Armed.EXCLUDED:
-            self._changes.add(path, Scope.TREE)
+            self._changes.add(path, Scope.ENTRY if armed is Armed.ABSENT else Scope.TREE)
         return armed is Armed.IN_PLACE
 
     def _place_the_unplaced(self) -> None:

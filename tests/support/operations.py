@@ -253,13 +253,17 @@ def rename(ground: Ground, name: Name, new_name: Name) -> None:
     os.rename(ground.path(name), ground.path(new_name))
 
 
+def exchange_paths(path: bytes, other: bytes) -> None:
+    """Swap what two paths name (renameat2, RENAME_EXCHANGE)."""
+    if LIBC.renameat2(AT_FDCWD, path, AT_FDCWD, other, RENAME_EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
 @_operation
 def exchange(ground: Ground, name: Name, other: Name) -> None:
-    """Swap two names in one step (renameat2, RENAME_EXCHANGE)."""
-    arguments = (AT_FDCWD, ground.path(name), AT_FDCWD, ground.path(other), RENAME_EXCHANGE)
-    if LIBC.renameat2(*arguments):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), ground.path(name))
+    """Swap two names in one step."""
+    exchange_paths(ground.path(name), ground.path(other))
 
 
 @_operation

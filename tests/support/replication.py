@@ -105,3 +105,10 @@ class Replication:
             for destination in self.destinations
         }
         return {argument: lines for argument, lines in found.items() if lines}
+
+    def expect_equal(self, seconds: float, name: bytes = b"") -> None:
+        """Wait for the destinations to be equal; fail, with all that is known, if they are not."""
+        different = self.different(seconds, name)
+        lines = [f"--- {argument}:\n" + "\n".join(found) for argument, found in different.items()]
+        if lines:
+            raise AssertionError("\n".join(["not equal to the source", *lines, self.daemon.tail]))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.operations import exchange_paths
 
 from pylsyncd.changes import Change, Scope
 from pylsyncd.excludes import Rules, build, parse_pattern
@@ -135,6 +136,17 @@ def test_two_directories_that_swap_their_names_are_told_apart(
     assert_every_directory_is_heard(source, notify, tracker)
 
 
+def test_directories_that_are_exchanged_are_told_apart(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/only-in-a")
+    os.makedirs(source + b"/d/b/only-in-b")
+    tracker = Tracker(source, notify, NO_RULES)
+    exchange_paths(source + b"/a", source + b"/d/b")
+    changes = follow(notify, tracker)
+    assert {Change(b"a", Scope.TREE), Change(b"d/b", Scope.TREE)} <= changes
+    assert tracker.watched_paths() == {b"", b"a", b"a/only-in-b", b"d", b"d/b", b"d/b/only-in-a"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
 def test_parent_and_child_that_change_places_end_where_they_are(
     source: bytes, notify: Inotify
 ) -> None:
@@ -202,8 +214,10 @@ def storm(chance: random.Random, source: bytes, outside: bytes) -> None:
     with suppress(OSError):
         if kind < 0.35:
             os.makedirs(os.path.join(new, *chance.choices([b"a", b"b", b"x"], k=2)))
-        elif kind < 0.75:
+        elif kind < 0.65:
             os.rename(place(below=True), new)
+        elif kind < 0.75:
+            exchange_paths(place(below=True), place(below=True))
         elif kind < 0.85:
             os.rename(place(below=True), os.path.join(outside, b"%d" % chance.randrange(5)))
         elif kind < 0.95:

@@ -70,6 +70,8 @@ _TABLE = (
          "its login shell prints something: see that a non-interactive login is silent"),
     _row([23], "(?i)read-only file system|mkstemp .* permission denied", Verdict.LATER,
          "it cannot be written to"),
+    _row([23], "read errors mapping|: Is a directory|: Too many levels",
+         Verdict.AGAIN, "files changed while rsync read them"),
     _row([23], "", Verdict.PARTIAL, "some paths could not be copied"),
     _row([255], "(?i)permission denied|host key verification failed", Verdict.HELD,
          "ssh is not let in: see to its key and its known_hosts"),

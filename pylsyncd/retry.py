@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pylsyncd.outcomes import Verdict
+
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
@@ -11,14 +13,23 @@ class Pauses:
     longest: float = 300.0
     held: float = 900.0
     """Before a destination that only a person can mend is tried once more."""
+    partial: float = 60.0
+    """The longest one before paths that could not be copied are tried again."""
+    again: float = 4.0
+    """The longest one when it was the source that changed under rsync."""
     at_once: int = 3
-    """How often in a row the same may be tried again without a pause."""
+    """How often in a row that may be tried again without a pause."""
 
-    def after(self, failures: int, jitter: float) -> float:
+    def after(self, verdict: Verdict, failures: int, jitter: float) -> float:
         """Return the pause after that many failures in a row; ``jitter`` is from 0.0 to 1.0.
 
         It takes away up to a quarter, so that destinations which failed together do not all come
         back at once.
         """
-        pause = min(self.longest, self.first * 2.0 ** min(failures - 1, 32))
+        if verdict is Verdict.HELD:
+            return self.held
+        if verdict is Verdict.AGAIN and failures <= self.at_once:
+            return 0.0
+        longest = {Verdict.AGAIN: self.again, Verdict.PARTIAL: self.partial}
+        pause = min(longest.get(verdict, self.longest), self.first * 2.0 ** min(failures - 1, 32))
         return pause * (1.0 - jitter / 4.0)

@@ -18,8 +18,10 @@ from pylsyncd.errors import UsageError
 _MESSAGES_KEPT = 200
 _LONGEST_MESSAGE = 2000
 
-# "%i": what was done (11 characters), as `>f+++++++++` or `*deleting  `.
-_ITEM = re.compile(rb"[<>ch.*][fdLDSe][^ ]{9} |\*deleting   ")
+# Lines of "%i %n%L": what was done, in 11 characters (`>f+++++++++`, `*deleting  `), and the name.
+# Directories of which only attributes changed, and deletions, are not counted as files.
+_FILE = re.compile(rb"^(?:[<>ch][fdLDS]|\.[fLDS])[^ \n]{9} .*\n", re.MULTILINE)
+_OTHER = re.compile(rb"^(?:\.d[^ \n]{9} |\*deleting   ).*\n", re.MULTILINE)
 _STATISTIC = re.compile(
     rb"(?:Number of|Total|Literal|Matched|File list) .*?: "
     rb"|sent \d+ bytes|total size is|created \d* ?dir"
@@ -142,20 +144,27 @@ def _read(process: subprocess.Popen[bytes], run: Run, show: Callable[[str], None
                 chunk = os.read(key.fd, 65536)
                 if not chunk:
                     selector.unregister(key.fd)
-                lines = (key.data + (chunk or b"\n")).split(b"\n")
+                lines, _, rest = (key.data + (chunk or b"\n")).rpartition(b"\n")
                 # What has no end yet waits for it, unless it is longer than any message.
-                key.data[:] = lines.pop()[:_LONGEST_MESSAGE]
-                for line in lines:
-                    _count(line, run, show)
+                key.data[:] = rest[:_LONGEST_MESSAGE]
+                _count(bytes(lines) + b"\n", run, show)
 
 
-def _count(line: bytes, run: Run, show: Callable[[str], None] | None) -> None:
-    if _ITEM.match(line):
-        if not line.startswith((b".d", b"*")):
-            run.files += 1
-        if show is not None:
-            show(line.decode("ascii", "backslashreplace"))
-    elif _STATISTIC.match(line):
+def _count(lines: bytes, run: Run, show: Callable[[str], None] | None) -> None:
+    """Take whole lines apart: those about single paths in one go, since there can be millions."""
+    if show is not None:
+        for line in lines.splitlines():
+            if _FILE.match(line + b"\n") or _OTHER.match(line + b"\n"):
+                show(line.decode("ascii", "backslashreplace"))
+    lines, files = _FILE.subn(b"", lines)
+    run.files += files
+    for line in _OTHER.sub(b"", lines).split(b"\n"):
+        _take(line, run)
+
+
+def _take(line: bytes, run: Run) -> None:
+    """Take a counter or a message."""
+    if _STATISTIC.match(line):
         if found := _DELETED.match(line):
             run.deleted = int(found[1])
         elif found := _BYTES_SENT.match(line):

@@ -127,17 +127,9 @@ class Worker(Part):
         self._owe(outcome.owed)
         self._failures += 1
         self._is_reachable = outcome.verdict in {Verdict.AGAIN, Verdict.PARTIAL}
-        self._due = time.monotonic() + self._pause(outcome.verdict)
+        jitter = random.random()  # noqa: S311  # no secret
+        self._due = time.monotonic() + self._pauses.after(outcome.verdict, self._failures, jitter)
         self._complain(outcome)
-
-    def _pause(self, verdict: Verdict) -> float:
-        if self._is_ended:
-            return self._pauses.longest
-        if verdict is Verdict.AGAIN and self._failures <= self._pauses.at_once:
-            return 0.0
-        if verdict is Verdict.HELD:
-            return self._pauses.held
-        return self._pauses.after(self._failures, random.random())  # noqa: S311  # no secret
 
     def _settle(self) -> None:
         if self._complaint:

@@ -17,7 +17,8 @@ ROWS = (
     {"arming", "filelist", "rsync"},
     {"inotify", "logs", "part", "walk"},
     # No I/O from here on: no clock, thread, file or process.
-    {"commands", "outcomes", "retry", "watchtree", "optimizer"},
+    {"retry"},
+    {"commands", "outcomes", "watchtree", "optimizer"},
     {"endpoints"},
     {"changes", "excludes", "notation", "passthrough"},
     {"errors", "paths"},

@@ -31,6 +31,12 @@ from pylsyncd.retry import Pauses
         (20, "received SIGINT, SIGTERM, or SIGHUP", Verdict.LATER),
         (23, 'mkstemp "/d/.f.x" failed: Read-only file system (30)', Verdict.LATER),
         (23, 'opendir "/s/d" failed: Permission denied (13)', Verdict.PARTIAL),
+        (23, 'read errors mapping "/s/f": No data available (61)', Verdict.AGAIN),
+        (
+            23,
+            'send_files failed to open "/s/f": Too many levels of symbolic links (40)',
+            Verdict.AGAIN,
+        ),
         (24, 'file has vanished: "/s/f"', Verdict.AGAIN),
         (25, "", Verdict.HELD),
         (30, "io timeout after 600 seconds", Verdict.LATER),
@@ -93,6 +99,13 @@ def test_everything_is_owed_when_that_is_not_sure(code: int, messages: list[str]
 
 def test_pauses_double_up_to_the_longest_and_jitter_only_shortens() -> None:
     pauses = Pauses(first=1.0, longest=300.0)
-    assert [pauses.after(failures, 0.0) for failures in (1, 2, 3, 4)] == [1.0, 2.0, 4.0, 8.0]
-    assert pauses.after(10_000, 0.0) == 300.0
-    assert pauses.after(10_000, 1.0) == 225.0
+    later = Verdict.LATER
+    assert [pauses.after(later, failures, 0.0) for failures in (1, 2, 3, 4)] == [1.0, 2.0, 4.0, 8.0]
+    assert pauses.after(later, 10_000, 0.0) == 300.0
+    assert pauses.after(later, 10_000, 1.0) == 225.0
+
+
+def test_a_source_that_changes_under_rsync_is_looked_at_again_at_once_but_not_endlessly() -> None:
+    pauses = Pauses(first=1.0, again=4.0, at_once=3)
+    failures = (1, 3, 4, 10_000)
+    assert [pauses.after(Verdict.AGAIN, count, 0.0) for count in failures] == [0.0, 0.0, 4.0, 4.0]

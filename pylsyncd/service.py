@@ -3,12 +3,10 @@
 import errno
 import logging
 import os
-import queue
 import signal
 import time
 from enum import Enum, auto
 from itertools import islice
-from types import FrameType
 
 from pylsyncd import __version__, inotify, paths, walk
 from pylsyncd.buffer import Buffer
@@ -17,6 +15,7 @@ from pylsyncd.changes import EVERYTHING, Changeset, Scope
 from pylsyncd.config import Settings
 from pylsyncd.errors import WatchError
 from pylsyncd.filelist import count_entries
+from pylsyncd.inbox import Inbox
 from pylsyncd.inotify import Inotify
 from pylsyncd.logs import NOTICE
 from pylsyncd.optimizer import optimize
@@ -53,7 +52,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._source = settings.source.path
-        self._inbox: queue.SimpleQueue[_Call | signal.Signals | str] = queue.SimpleQueue()
+        self._inbox: Inbox[_Call | str] = Inbox()
         self._buffer = Buffer(
             settings.max_changes,
             lambda: self._inbox.put(_Call.OPENED),
@@ -68,15 +67,11 @@ class Service:
 
         Raises WatchError if the source cannot be watched.
         """
-        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
-        if self._settings.once:
-            return self._run_once()
-        notify = Inotify(modify=self._settings.modify)
+        self._inbox.catch([signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
         try:
-            return self._run_watching(notify)
+            return self._run_once() if self._settings.once else self._run_watching()
         finally:
-            notify.close()
+            self._inbox.close()
 
     def _run_once(self) -> int:
         self._start_workers(self._identify())
@@ -88,8 +83,9 @@ class Service:
                 return 1
         return 1 if self._status or any(worker.debt for worker in self._workers) else 0
 
-    def _run_watching(self, notify: Inotify) -> int:
+    def _run_watching(self) -> int:
         identity_of_source = self._identify()
+        notify = Inotify(modify=self._settings.modify)
         tracker = self._arm(notify)
         watcher = Watcher(notify, tracker, self._buffer, self._lost, self._inbox.put)
         self._announce(tracker.directories)
@@ -97,12 +93,10 @@ class Service:
         self._start_workers(identity_of_source)
         self._serve(watcher)
         self._stop(watcher)
+        notify.close()
         return self._status
 
     # Start
-
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        self._inbox.put(signal.Signals(number))
 
     def _lost(self) -> None:
         self._inbox.put(_Call.ROOT_LOST)
@@ -160,9 +154,8 @@ class Service:
     def _serve(self, watcher: Watcher) -> None:
         while True:
             pause = None if self._closes is None else max(0.0, self._closes - time.monotonic())
-            try:
-                call = self._inbox.get(timeout=pause)
-            except queue.Empty:
+            call = self._inbox.get(pause)
+            if call is None:
                 self._flush(watcher)
                 continue
             if call in {signal.SIGTERM, signal.SIGINT}:
@@ -233,8 +226,7 @@ class Service:
             if worker.is_alive():
                 worker.join(wait)
                 break
-        while not self._inbox.empty():
-            call = self._inbox.get()
+        while (call := self._inbox.get(0.0)) is not None:
             if call in {signal.SIGTERM, signal.SIGINT}:
                 return True
             if isinstance(call, str):

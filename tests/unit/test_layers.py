@@ -15,7 +15,7 @@ ROWS = (
     {"config", "watcher", "worker"},
     {"buffer", "carrier", "tracker"},
     {"arming", "filelist", "rsync"},
-    {"inotify", "logs", "part", "walk"},
+    {"inbox", "inotify", "logs", "part", "walk"},
     # No I/O from here on: no clock, thread, file or process.
     {"retry"},
     {"commands", "outcomes", "watchtree", "optimizer"},

@@ -1,0 +1,62 @@
+"""What wakes the main thread: signals, and what the parts have to tell it."""
+
+import contextlib
+import os
+import queue
+import select
+import signal
+import time
+from collections.abc import Iterable
+from types import FrameType
+from typing import Generic, TypeVar
+
+Message = TypeVar("Message")
+
+
+class Inbox(Generic[Message]):
+    """A queue into which any thread puts messages, and which catches signals as well.
+
+    A thread that waits for a lock can sleep through a signal that comes just before; one that
+    waits for a pipe cannot, when the signal's handler writes into it (``signal.set_wakeup_fd``).
+    """
+
+    def __init__(self) -> None:
+        self._messages: queue.SimpleQueue[Message | signal.Signals] = queue.SimpleQueue()
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._reader, select.POLLIN)
+
+    def catch(self, numbers: Iterable[signal.Signals]) -> None:
+        """Have signals put into the inbox; to be called by the main thread."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, self._caught)
+
+    def put(self, message: Message) -> None:
+        """Put a message, and wake who waits."""
+        self._messages.put(message)
+        # A full pipe wakes, too.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"\0")
+
+    def get(self, timeout: float | None = None) -> Message | signal.Signals | None:
+        """Return the next message, or None when none has come in ``timeout`` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._messages.get_nowait()
+            pause = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if pause == 0.0:
+                return None
+            self._poll.poll(None if pause is None else pause * 1000.0)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._reader, 4096)
+
+    def close(self) -> None:
+        """Catch no signals any more; nobody may put anything from now on."""
+        signal.set_wakeup_fd(-1)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _caught(self, number: int, _frame: FrameType | None) -> None:
+        self._messages.put(signal.Signals(number))

@@ -9,6 +9,7 @@
 
 import contextlib
 import errno
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ class Arming:
         """How many directories the kernel's limit has kept from being watched so far."""
         with self._opened(paths.ROOT) as root:
             self.tree = WatchTree(notify.watch(root))
-            self._survey(root, self.tree.root)
+            self._survey_all(root)
 
     def arm(self, parent: int, name: bytes) -> Armed:
         """Watch and place the directory that stands at ``name`` now, and all below it."""
@@ -85,7 +86,7 @@ class Arming:
         self._seen = {self.tree.root}
         try:
             with self._opened(paths.ROOT) as root:
-                self._survey(root, self.tree.root)
+                self._survey_all(root)
             for wd in [wd for wd in self.tree if wd not in self._seen]:
                 if wd in self.tree:
                     self.drop(wd)
@@ -139,8 +140,20 @@ class Arming:
             os.close(directory)
         return Armed.IN_PLACE if self.tree.child(parent, name) is not None else Armed.UNWATCHED
 
-    def _survey(self, directory: int, place: int) -> None:
-        walk.descend(directory, place, self._enter, self._refused)
+    def _survey(self, directory: int, place: int, counting: frozenset[int] = frozenset()) -> None:
+        walk.descend(directory, place, self._enter, self._refused, counting)
+
+    def _survey_all(self, root: int) -> None:
+        """Survey the whole source, at the price that a walk of so many directories deserves."""
+        counting = walk.devices_counting_links()
+        was_collecting = gc.isenabled()
+        # Nodes by the hundred thousand, none of which is garbage, nor in a cycle that ends.
+        gc.disable()
+        try:
+            self._survey(root, self.tree.root, counting)
+        finally:
+            if was_collecting:
+                gc.enable()
 
     def _enter(self, directory: int, parent: int, name: bytes) -> int | None:
         """Watch and place an open directory; return its descriptor if it has to be listed."""

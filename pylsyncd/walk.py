@@ -33,27 +33,63 @@ def open_below(root: int, path: bytes) -> int:
     return directory
 
 
-def subdirectories(directory: int) -> list[str]:
-    """Return the names of the directories in an open one, symlinks not followed."""
+def devices_counting_links() -> frozenset[int]:
+    """Return the devices (``st_dev``) on which a directory's links count its subdirectories.
+
+    There, two links tell that there is none, and such a directory need not be listed: most are
+    leaves, and a walk costs less than half. Others always say one (btrfs), or anything (FUSE).
+    """
+    devices = set()
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:
+            mount, _, file_system = line.partition(b" - ")
+            if file_system.split(b" ", 1)[0] in _COUNT_LINKS:
+                major, minor = mount.split(b" ")[2].split(b":")
+                devices.add(os.makedev(int(major), int(minor)))
+    return frozenset(devices)
+
+
+_COUNT_LINKS = frozenset([b"ext2", b"ext3", b"ext4", b"tmpfs", b"xfs"])
+
+
+def subdirectories(directory: int, counting: frozenset[int] = frozenset()) -> list[str]:
+    """Return the names of the directories in an open one, symlinks not followed.
+
+    ``counting`` are the devices whose word is taken that there are none.
+    """
+    if counting:
+        status = os.fstat(directory)
+        if status.st_nlink == _LEAF_LINKS and status.st_dev in counting:
+            return []
     with os.scandir(directory) as entries:
         return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+# A leaf's own entry above it, and its dot.
+_LEAF_LINKS = 2
 
 
 Enter = Callable[[int, Place, bytes], Place | None]
 Refused = Callable[[Place, bytes, OSError], None]
 
 
-def descend(directory: int, place: Place, enter: Enter[Place], refused: Refused[Place]) -> None:
+def descend(
+    directory: int,
+    place: Place,
+    enter: Enter[Place],
+    refused: Refused[Place],
+    counting: frozenset[int] = frozenset(),
+) -> None:
     """Enter every directory below an open one, each before it is listed, parents first.
 
     ``enter(descriptor, parent's place, name)`` returns the directory's own place, which stands for
     it when what it contains is entered, or None to go no deeper there. What cannot be opened or
-    listed goes to ``refused``; only the top raises. As many descriptors are open at a time as
-    there are levels with names left.
+    listed goes to ``refused``; only the top raises. For ``counting`` see :func:`subdirectories`.
+    As many descriptors are open at a time as there are levels with names left.
     """
     stack: list[tuple[int, Place, list[str]]] = []
     try:
-        stack.append((os.dup(directory), place, subdirectories(directory)))
+        stack.append((os.dup(directory), place, subdirectories(directory, counting)))
         while stack:
             level, place, names = stack[-1]
             if not names:
@@ -61,7 +97,7 @@ def descend(directory: int, place: Place, enter: Enter[Place], refused: Refused[
                 continue
             name = names.pop()
             try:
-                deeper = _enter(level, place, name, enter)
+                deeper = _enter(level, place, name, enter, counting)
             except OSError as error:
                 refused(place, os.fsencode(name), error)
                 continue
@@ -76,7 +112,7 @@ def descend(directory: int, place: Place, enter: Enter[Place], refused: Refused[
 
 
 def _enter(
-    level: int, place: Place, name: str, enter: Enter[Place]
+    level: int, place: Place, name: str, enter: Enter[Place], counting: frozenset[int]
 ) -> tuple[int, Place, list[str]] | None:
     """Enter a directory; return it, open, with its own place, if there is more below it."""
     child = open_child(level, name)
@@ -85,7 +121,7 @@ def _enter(
         below = enter(child, place, os.fsencode(name))
         if below is None:
             return None
-        names = subdirectories(child)
+        names = subdirectories(child, counting)
         is_kept = bool(names)
         return (child, below, names) if is_kept else None
     finally:

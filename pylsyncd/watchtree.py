@@ -14,15 +14,53 @@ from pylsyncd import paths
 
 
 class _Node:
-    """One watched directory; ``children`` is None where there are none, which is most often."""
+    """One watched directory.
 
-    __slots__ = ("children", "name", "parent", "wd")
+    ``_children`` is None, the only child, or a dict of them by name: most directories have none,
+    and in deep trees most of the others have one, for which a dict would double the memory.
+    """
+
+    __slots__ = ("_children", "name", "parent", "wd")
 
     def __init__(self, wd: int) -> None:
         self.wd = wd
         self.parent: _Node | None = None
         self.name = b""
-        self.children: dict[bytes, _Node] | None = None
+        self._children: _Node | dict[bytes, _Node] | None = None
+
+    def child(self, name: bytes) -> "_Node | None":
+        """Return the child of that name, if there is one."""
+        children = self._children
+        if isinstance(children, dict):
+            return children.get(name)
+        return children if children is not None and children.name == name else None
+
+    def children(self) -> "list[_Node]":
+        """Return all children."""
+        if isinstance(self._children, dict):
+            return list(self._children.values())
+        return [] if self._children is None else [self._children]
+
+    def adopt(self, node: "_Node", name: bytes) -> None:
+        """Take a node that has no parent as the child of that name, of which there is none."""
+        node.parent, node.name = self, name
+        if self._children is None:
+            self._children = node
+        elif isinstance(self._children, dict):
+            self._children[name] = node
+        else:
+            self._children = {self._children.name: self._children, name: node}
+
+    def leave(self) -> None:
+        """Leave the parent, if there is one."""
+        above = self.parent
+        if above is None:
+            return
+        if isinstance(above._children, dict):  # noqa: SLF001  # of its own class
+            del above._children[self.name]  # noqa: SLF001
+        else:
+            above._children = None  # noqa: SLF001
+        self.parent = None
 
 
 class WatchTree:
@@ -62,8 +100,7 @@ class WatchTree:
 
     def child(self, wd: int, name: bytes) -> int | None:
         """Return the descriptor of the directory ``name`` in the directory ``wd``, if watched."""
-        children = self._nodes[wd].children
-        node = children.get(name) if children else None
+        node = self._nodes[wd].child(name)
         return node.wd if node else None
 
     def link(self, wd: int, parent: int, name: bytes) -> bool:
@@ -78,23 +115,17 @@ class WatchTree:
         elif node.parent is above and node.name == name:
             return True
         else:
-            self._detach(node)
-            self._break_cycle(node, above)
-        if above.children is None:
-            above.children = {}
-        elif name in above.children:
-            self._detach(above.children[name])
-            if above.children is None:
-                above.children = {}
-        above.children[name] = node
-        node.parent, node.name = above, name
+            node.leave()
+            _break_cycle(node, above)
+        self.unlink(parent, name)
+        above.adopt(node, name)
         return False
 
     def unlink(self, parent: int, name: bytes) -> None:
         """Set adrift what stands at ``name`` in the directory ``parent``, if anything does."""
-        children = self._nodes[parent].children
-        if children and name in children:
-            self._detach(children[name])
+        node = self._nodes[parent].child(name)
+        if node is not None:
+            node.leave()
 
     def is_adrift(self, wd: int) -> bool:
         """Tell whether a directory was taken from its place and not found in another one."""
@@ -104,48 +135,39 @@ class WatchTree:
     def drop(self, wd: int) -> list[int]:
         """Forget a directory and all that is below it; return their descriptors."""
         top = self._nodes[wd]
-        self._detach(top)
+        top.leave()
         stack, dropped = [top], []
         while stack:
             node = stack.pop()
             dropped.append(node.wd)
             del self._nodes[node.wd]
-            if node.children:
-                stack.extend(node.children.values())
-            # Nodes point at each other: cut, so that they go now and not with some collection.
-            node.parent = node.children = None
+            for child in node.children():
+                # Nodes point at each other: cut, so that they go now and not with a collection.
+                child.leave()
+                stack.append(child)
         return dropped
 
     def forget(self, wd: int) -> None:
         """Forget a directory that the kernel has stopped watching; what is below it is adrift."""
         node = self._nodes.pop(wd)
-        self._detach(node)
-        for child in list((node.children or {}).values()):
-            self._detach(child)
+        node.leave()
+        for child in node.children():
+            child.leave()
 
-    @staticmethod
-    def _detach(node: _Node) -> None:
-        above = node.parent
-        if above is None or above.children is None:
+
+def _break_cycle(node: _Node, above: _Node | None) -> None:
+    """Set adrift the branch of ``node`` that ``above`` stands on, if it does.
+
+    It does when both were moved and only the later move is known yet: the directory that was
+    below is now above. The event of the earlier move is still to come and links the branch.
+    """
+    branch = None
+    while above is not None:
+        if above is node:
+            if branch is not None:
+                branch.leave()
             return
-        del above.children[node.name]
-        if not above.children:
-            above.children = None
-        node.parent = None
-
-    def _break_cycle(self, node: _Node, above: _Node | None) -> None:
-        """Set adrift the branch of ``node`` that ``above`` stands on, if it does.
-
-        It does when both were moved and only the later move is known yet: the directory that was
-        below is now above. The event of the earlier move is still to come and links the branch.
-        """
-        branch = None
-        while above is not None:
-            if above is node:
-                if branch is not None:
-                    self._detach(branch)
-                return
-            branch, above = above, above.parent
+        branch, above = above, above.parent
 
 
 def below(tree: WatchTree, wd: int, name: bytes) -> bytes | None:

@@ -29,14 +29,18 @@ run: $(VENV)/.run
 	echo "Change something below $$directory/src and look into $$directory/dst; Ctrl-C stops." && \
 	exec $(BIN)/pylsyncd -d -i -w $(WINDOW) "$$directory/src/./" "$$directory/dst/"
 
+# On a tmpfs where there is one: the tests make and compare some 100,000 files. What depends on the
+# file system runs on a disk as well.
+TEMPORARY = $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
+
 test: $(VENV)/.test
 	$(call need,rsync rsync)
 	$(call need,sshd openssh-server)
-	$(BIN)/python -m pytest $(ARGS)
+	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest $(ARGS)
 
 unit: $(VENV)/.test
 	$(call need,rsync rsync)
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest tests/unit $(ARGS)
 
 # The unit tests, on each of the supported Pythons that this machine has.
 test-all:

@@ -27,7 +27,8 @@ setup(
     ],
     extras_require={
         "test": ["pytest>=8", "hypothesis>=6.100"],
-        "lint": ["ruff>=0.15", "mypy>=1.15"],
+        # With every rule selected, another ruff has other rules.
+        "lint": ["ruff==0.17.*", "mypy>=1.15"],
     },
     entry_points={"console_scripts": ["pylsyncd = pylsyncd.cli:main"]},
     classifiers=[

@@ -47,6 +47,8 @@ class Carrier:
         self._destination = destination
         self.name = destination.name
         self._rsync = rsync
+        # A dry run is there to tell what it would do.
+        self._telling = NOTICE if rsync.dry_run else logging.DEBUG
         self._abilities = Abilities()
         self._may_lack_path = True
         self.runner = Runner()
@@ -128,8 +130,7 @@ class Carrier:
     def _run(self, command: list[bytes], content: bytes) -> tuple[Outcome, Run]:
         is_probe = content is _PROBED
         self._announce(command, is_probe=is_probe)
-        is_shown = log.isEnabledFor(logging.DEBUG) and not is_probe
-        run = self.runner.run(command, content, self._show if is_shown else None)
+        run = self.runner.run(command, content, None if is_probe else self._show)
         outcome = interpret(run.code, run.messages)
         log.debug("[%s] exit %d: %s", self.name, run.code, outcome.reason or "done")
         return outcome, run
@@ -148,7 +149,7 @@ class Carrier:
 
     def _announce(self, command: list[bytes], *, is_probe: bool) -> None:
         if self._rsync.dry_run and not is_probe:
-            level, verb = NOTICE, "would run"
+            level, verb = self._telling, "would run"
             command = [argument for argument in command if argument != b"--dry-run"]
         else:
             level, verb = logging.DEBUG, "probing" if is_probe else "running"
@@ -157,14 +158,14 @@ class Carrier:
             log.log(level, "[%s] %s: %s", self.name, verb, shown)
 
     def _announce_list(self, entries: FileList) -> None:
-        level = NOTICE if self._rsync.dry_run else logging.DEBUG
+        level = self._telling
         if log.isEnabledFor(level):
             shown = [paths.show(b"./" + entry) for entry in entries.entries[:_ENTRIES_SHOWN]]
             more = " ..." if len(entries) > _ENTRIES_SHOWN else ""
             log.log(level, "[%s] list of %d: %s%s", self.name, len(entries), " ".join(shown), more)
 
     def _show(self, line: str) -> None:
-        log.debug("[%s] rsync: %s", self.name, line)
+        log.log(self._telling, "[%s] rsync: %s", self.name, line)
 
     def _log_run(self, run: Run) -> None:
         would = "would have " if self._rsync.dry_run else ""

@@ -261,6 +261,7 @@ def _settings(options: argparse.Namespace) -> Settings:
             rules=config.rules(options.rules),
             delete=options.delete,
             dry_run=options.dry_run,
+            tells_items=options.level <= logging.DEBUG or options.dry_run,
         ),
         window=options.window,
         max_changes=options.max_changes,

@@ -28,7 +28,7 @@ SSH = (
 _FOR_DAEMONS = ("--password-file=", "--contimeout=")
 
 # One line for every path that rsync acts on: what, then the name, with odd bytes escaped.
-_ITEM = "--out-format=%i %n%L"
+_ITEMS = b"--out-format=%i %n%L"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class Rsync:
     rules: Rules = field(default_factory=Rules)
     delete: bool = True
     dry_run: bool = False
+    tells_items: bool = False
+    """It prints what it does to each path."""
 
     def full(self, source: bytes, destination: Destination, abilities: Abilities) -> list[bytes]:
         """Return the command that offers the whole tree."""
@@ -84,7 +86,9 @@ class Rsync:
         self, destination: Destination, archive: bytes, abilities: Abilities, *, mkpath: bool
     ) -> list[bytes]:
         command = [self.program.encode(errors="surrogateescape"), archive]
-        command += [option.encode() for option in (_ITEM, "--info=stats2", "--no-h")]
+        command += [b"--info=stats2", b"--no-h"]
+        if self.tells_items:
+            command.append(_ITEMS)
         command += [_compare_nanoseconds(destination.transport), b"--timeout=%d" % _SILENCE]
         if self.dry_run:
             command.append(b"--dry-run")

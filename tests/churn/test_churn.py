@@ -4,6 +4,7 @@ A failure prints the seed; ``churn.py --round 8 --seed`` repeats the operations,
 """
 
 import random
+import tempfile
 from pathlib import Path
 
 from churn import churn, destinations_of
@@ -20,6 +21,11 @@ def _churn(kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemo
 
 def test_after_churn_a_local_copy_is_equal(tmp_path: Path) -> None:
     _churn("local", tmp_path, None, None)
+
+
+def test_after_churn_on_a_disk_a_local_copy_is_equal() -> None:
+    with tempfile.TemporaryDirectory(prefix="pylsyncd-churn-", dir="/var/tmp") as directory:  # noqa: S108
+        _churn("local", Path(directory), None, None)
 
 
 def test_after_churn_a_copy_by_ssh_is_equal(tmp_path: Path, ssh_server: SshServer) -> None:

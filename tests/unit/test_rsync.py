@@ -16,10 +16,11 @@ from pylsyncd.notation import Transport
 from pylsyncd.rsync import Run, Runner
 
 
-def full(source: Path, replica: Path) -> Run:
+def full(source: Path, replica: Path, shown: list[str]) -> Run:
     to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
-    command = Rsync("rsync", (3, 2, 7)).full(os.fsencode(source), to, Abilities())
-    return Runner().run(command, b"")
+    rsync_with_items = Rsync("rsync", (3, 2, 7), tells_items=True)
+    command = rsync_with_items.full(os.fsencode(source), to, Abilities())
+    return Runner().run(command, b"", shown.append)
 
 
 def shell(text: str) -> Run:
@@ -33,9 +34,12 @@ def test_the_counters_of_a_run_are_read(tmp_path: Path) -> None:
     (source / "link").symlink_to("d")
     (replica / "old").mkdir(parents=True)
     (replica / "old/f").touch()
-    run = full(source, replica)
+    shown: list[str] = []
+    run = full(source, replica, shown)
     assert (run.code, list(run.messages)) == (0, [])
     assert (run.files, run.deleted) == (3, 2)
+    assert ">f+++++++++ d/f" in shown
+    assert "*deleting   old/f" in shown
     assert 5000 < run.bytes_sent < 6000
     assert 0 < run.seconds < 20
 
@@ -46,8 +50,11 @@ def test_odd_names_do_not_upset_the_counters(tmp_path: Path) -> None:
     for name in (b"a\n>f+++++++++ b", b"Total bytes sent: 9", b"\xff", b"*deleting   c"):
         descriptor = os.open(os.fsencode(source) + b"/" + name, os.O_CREAT)
         os.close(descriptor)
-    run = full(source, tmp_path / "dst")
+    shown: list[str] = []
+    run = full(source, tmp_path / "dst", shown)
     assert (run.files, run.deleted, list(run.messages)) == (4, 0, [])
+    # The fifth is the destination itself.
+    assert len(shown) == 5
 
 
 def test_of_a_flood_of_messages_only_the_last_are_kept() -> None:

@@ -1,0 +1,215 @@
+"""What watching costs: CPU per event, and CPU and memory of arming, beside inotifywait."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import workloads
+from kernelqueue import watched_queue, watches
+from measure import QUIET_SECONDS, Failed, cpu, median, resident_bytes, seconds_text
+from peers import Peers, Program, remove
+from report import Line, judge, ratio
+
+FILES = 200_000
+EVENTS_A_FILE = 2  # IN_CREATE and IN_CLOSE_WRITE
+DIRECTORIES = 1000
+FILES_A_SECOND = 40_000.0
+REPEATS = 3
+WINDOW_SECONDS = 2.0
+BYTES_A_DIRECTORY = 350
+
+COLLECTING = ("-w", "3600", "--max-changes", "100000000")
+
+
+@dataclass(frozen=True)
+class Events:
+    """CPU of a running program for the events of a paced writer."""
+
+    name: str
+    options: tuple[str, ...]
+    repeats: int
+    what: str
+    flushes: bool
+
+    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
+        """Measure both programs in turn, and give the lines of the table."""
+        ours, theirs = _EventFigures("pylsyncd"), _EventFigures("inotifywait")
+        for _ in range(self.repeats):
+            self._pylsyncd(peers, scale, ours)
+            self._inotifywait(peers, scale, theirs)
+        mine, yours = median(ours.own), median(theirs.own)
+        yield Line(
+            self.name,
+            "CPU per event",
+            seconds_text(mine) if ours.own else "-",
+            "inotifywait -m",
+            seconds_text(yours) if theirs.own else "-",
+            ratio(mine, yours) if ours.own and theirs.own else "-",
+            "<= 1 x",
+            judge(mine, yours) if theirs.own else "-",
+            f"{ours.note()}; {theirs.note()}",
+        )
+        if self.flushes:
+            rsync = seconds_text(median(ours.children)) if ours.own else "-"
+            yield Line(self.name, "CPU of rsync per event", rsync, "-", "-", "-")
+
+    def _pylsyncd(self, peers: Peers, scale: float, figures: "_EventFigures") -> None:
+        source, destination = _fresh(peers)
+        workloads.make_tree(source, DIRECTORIES, 0)
+        workloads.make_tree(destination, DIRECTORIES, 0)
+        kill = not self.flushes
+        # A program that flushes is idle between two windows, too.
+        quiet = QUIET_SECONDS + (WINDOW_SECONDS if self.flushes else 0)
+        try:
+            with peers.start_pylsyncd(source, [destination], *self.options, kill=kill) as program:
+                figures.measure(program, source, int(FILES * scale), quiet)
+        except Failed as failure:
+            figures.failure = str(failure)
+        if self.flushes:
+            arrived = sum(len(names) for _, _, names in os.walk(destination))
+            missing = int(FILES * scale) - arrived
+            if missing:
+                figures.failure += f" {missing:,} files did not arrive"
+
+    def _inotifywait(self, peers: Peers, scale: float, figures: "_EventFigures") -> None:
+        source, _ = _fresh(peers)
+        workloads.make_tree(source, DIRECTORIES, 0)
+        try:
+            with peers.start_inotifywait(source) as program:
+                figures.measure(program, source, int(FILES * scale))
+        except Failed as failure:
+            figures.failure = str(failure)
+
+
+class _EventFigures:
+    """Seconds of CPU per event, of one program, and how far it lagged."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.own: list[float] = []
+        self.children: list[float] = []
+        self.most_events = 0
+        self.failure = ""
+
+    def measure(
+        self, program: Program, source: str, files: int, quiet: float = QUIET_SECONDS
+    ) -> None:
+        """Have the writer work, and add what the program used for it."""
+        before = cpu(program.pid)
+        with watched_queue(program.pid) as fill:
+            workloads.create_and_close(source, DIRECTORIES, files, FILES_A_SECOND)
+        program.wait_idle(quiet=quiet)
+        used = cpu(program.pid) - before
+        self.own.append(used.own / files / EVENTS_A_FILE)
+        self.children.append(used.children / files / EVENTS_A_FILE)
+        self.most_events = max(self.most_events, fill.most_events)
+        self.failure = self.failure or fill.note()
+
+    def note(self) -> str:
+        """Return what may have gone wrong, or how close it came."""
+        return f"{self.name}: {self.failure or f'{self.most_events:,} events waited at the most'}"
+
+
+@dataclass(frozen=True)
+class Arming:
+    """CPU and memory of a start on a large tree, less those of a start on an empty one."""
+
+    name: str
+    make: Callable[[str, float], int]
+    what: str
+
+    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
+        """Measure both programs in turn, and give the lines of the table."""
+        source, destination = _fresh(peers)
+        os.mkdir(f"{peers.scratch}/empty")
+        directories = self.make(source, scale)
+        ours, theirs, note = [], [], ""
+        for _ in range(REPEATS):
+            try:
+                ours.append(_growth(peers, source, destination, directories))
+            except Failed as failure:
+                note = f"pylsyncd: {failure}"
+            if peers.inotifywait:
+                theirs.append(_growth(peers, source, None, directories))
+        cpu_pair = [median([used for used, _ in pairs]) for pairs in (ours, theirs)]
+        size_pair = [median([size / directories for _, size in pairs]) for pairs in (ours, theirs)]
+        yield Line(
+            self.name,
+            f"CPU, {directories:,} directories",
+            seconds_text(cpu_pair[0]) if ours else "-",
+            "inotifywait -m",
+            seconds_text(cpu_pair[1]) if theirs else "-",
+            ratio(*cpu_pair) if ours and theirs else "-",
+            "<= 1.2 x",
+            judge(cpu_pair[0], 1.2 * cpu_pair[1]) if theirs else "-",
+            note,
+        )
+        yield Line(
+            self.name,
+            "memory per directory",
+            f"{size_pair[0]:.0f} B" if ours else "-",
+            "inotifywait -m",
+            f"{size_pair[1]:.0f} B" if theirs else "-",
+            ratio(*size_pair) if ours and theirs else "-",
+            f"<= {BYTES_A_DIRECTORY} B",
+            judge(size_pair[0], BYTES_A_DIRECTORY),
+            note,
+        )
+
+
+def _growth(
+    peers: Peers, source: str, destination: str | None, directories: int
+) -> tuple[float, float]:
+    used, size = [], []
+    for top in (f"{peers.scratch}/empty", source):
+        started = (
+            peers.start_pylsyncd(top, [destination], *COLLECTING)
+            if destination
+            else peers.start_inotifywait(top)
+        )
+        with started as program:
+            used.append(cpu(program.pid).total)
+            size.append(resident_bytes(program.pid))
+            if top == source and watches(program.pid) <= directories:
+                raise Failed(
+                    f"{watches(program.pid):,} watches for {directories + 1:,} directories"
+                )
+    return used[1] - used[0], size[1] - size[0]
+
+
+def _fresh(peers: Peers) -> tuple[str, str]:
+    paths = f"{peers.scratch}/source", f"{peers.scratch}/destination"
+    for path in (*paths, f"{peers.scratch}/empty"):
+        remove(path)
+    for path in paths:
+        os.mkdir(path)
+    return paths
+
+
+CASES = (
+    Events(
+        "events-collect",
+        COLLECTING,
+        REPEATS,
+        f"{FILES:,} files created and closed over {DIRECTORIES:,} directories at"
+        f" {FILES_A_SECOND:,.0f} a second, the window never closes",
+        flushes=False,
+    ),
+    Events(
+        "events-flush",
+        ("-w", f"{WINDOW_SECONDS:g}"),
+        1,
+        "the same with a window of 2 s: own CPU with lists and flushes, rsync's apart",
+        flushes=True,
+    ),
+    Arming(
+        "arm-wide",
+        lambda root, scale: workloads.make_wide(root, int(1000 * scale), 99),
+        "1,000 directories with 99 in each; whole start less a start on an empty directory",
+    ),
+    Arming(
+        "arm-deep",
+        lambda root, scale: workloads.make_deep(root, int(1000 * scale), 25, 4),
+        "1,000 chains of 25 directories with 4 files in each; likewise",
+    ),
+)

@@ -1,0 +1,125 @@
+"""What a running program has used, when it is idle, and how figures are shown.
+
+CPU is utime + stime from /proc/PID/stat, which includes threads that have ended. The kernel keeps
+it in nanoseconds but shows it in ticks (usually 10 ms), so one difference is off by up to a tick in
+each field: whoever measures something short does it many times over and divides.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+"""Seconds: the resolution of CPU figures in /proc."""
+
+QUIET_SECONDS = 0.8
+"""A program is idle when it has used no tick, and had no child, for so long."""
+
+POLL_SECONDS = 0.02
+
+
+class Failed(Exception):  # noqa: N818 - it says what happened to a peer, in a cell of the table
+    """A program did not do its work: it died, or did not end before the deadline."""
+
+
+class Cpu(NamedTuple):
+    """Seconds of CPU since a process began."""
+
+    own: float
+    children: float
+    """Of the children that it has waited for, with theirs."""
+
+    @property
+    def total(self) -> float:
+        """Of the process and its children."""
+        return self.own + self.children
+
+    def __sub__(self, earlier: "Cpu") -> "Cpu":
+        return Cpu(self.own - earlier.own, self.children - earlier.children)
+
+
+def cpu(pid: int) -> Cpu:
+    """Return what a process has used; proc(5), fields 14 to 17 of stat."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    utime, stime, cutime, cstime = (int(field) * TICK for field in fields[11:15])
+    return Cpu(utime + stime, cutime + cstime)
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident set size of a process."""
+    with open(f"/proc/{pid}/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def has_children(pid: int) -> bool:
+    """Tell whether any thread of a process has a child."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        # A thread may have ended meanwhile, and a kernel may be built without this file.
+        with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+            if file.read():
+                return True
+    return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Poll until the condition holds; return False at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+class Idleness:
+    """Watches one process for the moment since which it has done nothing."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._used = Cpu(-1, -1)
+        self._since = time.monotonic()
+
+    def seconds(self) -> float:
+        """Look again, and return for how long the process has been idle.
+
+        Raises ``OSError`` when there is no such process any more.
+        """
+        used = cpu(self.pid)
+        if used != self._used or has_children(self.pid):
+            self._used = used
+            self._since = time.monotonic()
+        return time.monotonic() - self._since
+
+
+def wait_idle(pid: int, deadline_seconds: float = 120, quiet: float = QUIET_SECONDS) -> None:
+    """Wait until a process is idle; raise ``Failed`` when it never is, or has died."""
+    idleness = Idleness(pid)
+    try:
+        if not wait_until(lambda: idleness.seconds() >= quiet, deadline_seconds):
+            raise Failed(f"busy for {deadline_seconds:.0f} s")
+    except OSError as error:
+        raise Failed("died") from error
+
+
+def median(figures: Sequence[float]) -> float:
+    """Return the median; of nothing, not a number."""
+    return statistics.median(figures) if figures else float("nan")
+
+
+@contextmanager
+def stopwatch() -> Iterator[Callable[[], float]]:
+    """Give a function that returns the seconds since the block was entered."""
+    start = time.monotonic()
+    yield lambda: time.monotonic() - start
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a duration in three digits, with the unit that fits it."""
+    scale, unit = next(
+        (pair for pair in ((1.0, "s"), (1e3, "ms")) if abs(seconds) * pair[0] >= 1), (1e6, "µs")
+    )
+    return f"{seconds * scale:#.3g}".rstrip(".") + f" {unit}"

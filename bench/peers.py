@@ -1,0 +1,200 @@
+"""The programs that are compared: how each is started, known to be ready, and stopped.
+
+lsyncd and inotifywait are run as anybody would run them, with settings of our own. Bare rsync is
+handed the perfect list on its standard input: what no daemon can beat.
+"""
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from measure import QUIET_SECONDS, Failed, wait_idle, wait_until
+
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# The events that pylsyncd asks the kernel for.
+EVENTS = "create,close_write,attrib,delete,moved_from,moved_to,delete_self,move_self"
+
+# One rsync for a list: no recursion, nanoseconds compared, what is missing deleted.
+BARE_RSYNC = (
+    *("rsync", "-lptgoD", "--dirs", "--modify-window=-1", "--delete", "--delete-missing-args"),
+    *("--from0", "--files-from=-", "--out-format=%o|%i|%l|%b|%n%L", "--info=stats2", "--no-h"),
+    *("--timeout=300", "--"),
+)
+
+
+class Program:
+    """A program under measure, in a session of its own, its output in a log."""
+
+    def __init__(
+        self, command: Sequence[str], log: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = os.path.basename(command[0])
+        self.log = log
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL if self.name == "inotifywait" else output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,  # so that Ctrl-C reaches us alone, and we stop it
+            )
+        self.pid = self.process.pid
+
+    def logged(self) -> str:
+        """Return what the program has said so far."""
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def check(self) -> None:
+        """Raise ``Failed`` when the program has ended."""
+        status = self.process.poll()
+        if status is not None:
+            said = self.logged().strip().splitlines()
+            last = f": {said[-1][-200:]}" if said else ""
+            raise Failed(f"died ({status}){last}")
+
+    def wait_logged(self, text: str) -> None:
+        """Wait until the program has said something that holds ``text``."""
+
+        def said() -> bool:
+            self.check()
+            return text in self.logged()
+
+        if not wait_until(said, START_SECONDS):
+            raise Failed(f"has not said '{text}' in {START_SECONDS:.0f} s")
+
+    def wait_idle(self, deadline_seconds: float = 120, quiet: float = QUIET_SECONDS) -> None:
+        """Wait until the program has done nothing for ``quiet`` seconds."""
+        self.check()
+        wait_idle(self.pid, deadline_seconds, quiet)
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End the program; whatever of its session is left after a grace period is killed."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Run(NamedTuple):
+    """What a bare rsync used, in seconds."""
+
+    cpu: float
+    wall: float
+
+
+@dataclass
+class Peers:
+    """The programs that this machine has; ``None`` for one that it has not."""
+
+    scratch: str
+    pylsyncd: tuple[str, ...] | None
+    inotifywait: str | None = field(default_factory=lambda: shutil.which("inotifywait"))
+    lsyncd: str | None = field(default_factory=lambda: shutil.which("lsyncd"))
+
+    @contextlib.contextmanager
+    def watching(self, program: Program, ready: str, *, kill: bool = False) -> Iterator[Program]:
+        """Hand out a program that has said that it is ready and is idle; stop it in the end."""
+        try:
+            program.wait_logged(ready)
+            program.wait_idle()
+            yield program
+        finally:
+            program.stop(kill=kill)
+
+    def start_pylsyncd(
+        self, source: str, destinations: Sequence[str], *options: str, kill: bool = False
+    ) -> contextlib.AbstractContextManager[Program]:
+        """Start pylsyncd without an initial sync; ``kill`` it when its buffer is not to go out."""
+        if self.pylsyncd is None:
+            raise Failed("-")
+        command = [*self.pylsyncd, *options, f"{source}/./", *(f"{path}/" for path in destinations)]
+        environment = {**os.environ, "PYTHONPATH": REPOSITORY}
+        program = Program(command, f"{self.scratch}/pylsyncd.log", environment)
+        return self.watching(program, "watching", kill=kill)
+
+    def start_inotifywait(self, source: str) -> contextlib.AbstractContextManager[Program]:
+        """Start inotifywait for the same events; what it prints goes to /dev/null."""
+        if self.inotifywait is None:
+            raise Failed("-")
+        command = [self.inotifywait, "-m", "-r", "-e", EVENTS, source]
+        program = Program(command, f"{self.scratch}/inotifywait.log")
+        return self.watching(program, "Watches established")
+
+    def start_lsyncd(
+        self, source: str, destinations: Sequence[str], window_seconds: float
+    ) -> contextlib.AbstractContextManager[Program]:
+        """Start lsyncd with its defaults but for ``archive`` and the delay, one sync for each.
+
+        It begins with a recursive rsync, which is over when it is idle.
+        """
+        if self.lsyncd is None:
+            raise Failed("-")
+        configuration = f"{self.scratch}/lsyncd.conf"
+        settings = "settings { nodaemon = true, insist = true }"
+        syncs = (
+            f'sync {{ default.rsync, source = "{source}/", target = "{path}/",'
+            f" delay = {window_seconds:g}, rsync = {{ archive = true }} }}"
+            for path in destinations
+        )
+        with open(configuration, "w", encoding="utf-8") as file:
+            print(settings, *syncs, sep="\n", file=file)
+        program = Program([self.lsyncd, "-nodaemon", configuration], f"{self.scratch}/lsyncd.log")
+        return self.watching(program, "Startup of")
+
+    def bare_rsync(self, source: str, destination: str, names: Sequence[bytes]) -> Run:
+        """Run one rsync for a list, and return what it and its children used.
+
+        wait4 counts what a process has waited for: the sender waits for the generator, and that
+        for the receiver, so nothing is missing (compared with /proc of all three).
+        """
+        with open(f"{self.scratch}/list", "w+b") as file:
+            file.writelines(name + b"\0" for name in names)
+            file.seek(0)
+            command = [*BARE_RSYNC, f"{source}/", f"{destination}/"]
+            begun = time.monotonic()
+            process = subprocess.Popen(command, stdin=file, stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise Failed(f"bare rsync exited {process.returncode}")
+        return Run(usage.ru_utime + usage.ru_stime, time.monotonic() - begun)
+
+
+def copy(source: str, destination: str) -> None:
+    """Bring a destination in sync before a measurement."""
+    command = ["rsync", "-a", "--delete", "--modify-window=-1", f"{source}/", f"{destination}/"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
+def remove(path: str) -> None:
+    """Remove a tree, if it is there."""
+    subprocess.run(("rm", "-rf", "--", path), check=True)  # noqa: S607 - many times shutil
+
+
+def pylsyncd_command(given: str | None) -> tuple[str, ...] | None:
+    """Return how to run pylsyncd, or ``None`` when it does not even tell its version."""
+    command = tuple(shlex.split(given)) if given else (sys.executable, "-m", "pylsyncd")
+    environment = {**os.environ, "PYTHONPATH": REPOSITORY}
+    try:
+        done = subprocess.run(
+            [*command, "--version"], env=environment, capture_output=True, check=False, timeout=30
+        )
+    except OSError:
+        return None
+    return command if done.returncode == 0 else None

@@ -24,7 +24,7 @@ def test_after_churn_a_local_copy_is_equal(tmp_path: Path) -> None:
 
 
 def test_after_churn_on_a_disk_a_local_copy_is_equal() -> None:
-    with tempfile.TemporaryDirectory(prefix="pylsyncd-churn-", dir="/var/tmp") as directory:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="pylsyncd-churn-", dir="/var/tmp") as directory:
         _churn("local", Path(directory), None, None)
 
 

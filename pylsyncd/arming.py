@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from enum import Enum, auto
 
-from pylsyncd import inotify, paths, walk
+from pylsyncd import paths, walk
 from pylsyncd.excludes import Rules
 from pylsyncd.inotify import Inotify
 from pylsyncd.watchtree import WatchTree, below
@@ -183,8 +183,6 @@ class Arming:
         path = paths.show(below(self.tree, parent, name) or name)
         if error.errno == errno.ENOSPC:
             self.unwatched += 1
-            if self.unwatched == 1:
-                log.error("%s", inotify.watch_limit_reached(len(self.tree)))
             log.debug("not watched: %s", path)
         else:
             log.warning("%s cannot be watched: %s. What changes below is not seen.",

@@ -10,7 +10,7 @@ from pylsyncd.changes import Changeset
 from pylsyncd.commands import Abilities, Rsync
 from pylsyncd.endpoints import Destination
 from pylsyncd.filelist import FileList
-from pylsyncd.logs import NOTICE
+from pylsyncd.logs import NOTICE, counted
 from pylsyncd.outcomes import Outcome, Verdict, gist, interpret, vanished
 from pylsyncd.rsync import Run, Runner
 
@@ -171,8 +171,8 @@ class Carrier:
         would = "would have " if self._rsync.dry_run else ""
         level = NOTICE if self._rsync.dry_run else logging.INFO
         log.log(
-            level, "[%s] %ssynced %d file%s, deleted %d, %s sent, %.2f s",
-            self.name, would, run.files, "" if run.files == 1 else "s", run.deleted,
+            level, "[%s] %ssynced %s, deleted %d, %s sent, %.2f s",
+            self.name, would, counted(run.files, "file"), run.deleted,
             _size(run.bytes_sent), run.seconds,
         )  # fmt: skip
 

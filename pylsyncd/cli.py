@@ -13,6 +13,7 @@ from pylsyncd import __version__, config, logs, rsync
 from pylsyncd.commands import SSH, Rsync
 from pylsyncd.config import Settings
 from pylsyncd.errors import PylsyncdError, UsageError
+from pylsyncd.notation import Transport
 from pylsyncd.passthrough import check_option
 from pylsyncd.service import Service
 
@@ -148,7 +149,6 @@ def _add_transferring(group: argparse._ArgumentGroup) -> None:
         "--rsh",
         metavar="COMMAND",
         default=os.environ.get("RSYNC_RSH") or SSH,
-        type=_converter(_remote_shell),
         help="the remote shell, as rsync takes it",
     )
     add(
@@ -212,7 +212,7 @@ def _converter(convert: Callable[[str], object]) -> Callable[[str], object]:
     return converted
 
 
-def _remote_shell(text: str) -> str:
+def _check_remote_shell(text: str) -> None:
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -221,7 +221,6 @@ def _remote_shell(text: str) -> str:
         raise UsageError("The remote shell is empty: leave -e out for ssh.")
     if shutil.which(words[0]) is None:
         raise UsageError(f"The remote shell's program {words[0]} is not installed.")
-    return text
 
 
 def _values_attached(arguments: Sequence[str]) -> list[str]:
@@ -250,9 +249,12 @@ def _settings(options: argparse.Namespace) -> Settings:
     for option in options.rsync_options:
         check_option(option, deletes=options.delete)
     source = config.source(options.source)
+    destinations = config.destinations(options.destinations, source)
+    if any(destination.transport is Transport.SHELL for destination in destinations):
+        _check_remote_shell(options.rsh)
     return Settings(
         source=source,
-        destinations=config.destinations(options.destinations, source),
+        destinations=destinations,
         rsync=Rsync(
             program=options.rsync,
             version=rsync.version(options.rsync),

@@ -23,13 +23,15 @@ class Inbox(Generic[Message]):
     def __init__(self) -> None:
         self._messages: queue.SimpleQueue[Message | signal.Signals] = queue.SimpleQueue()
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._numbers: tuple[signal.Signals, ...] = ()
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
 
     def catch(self, numbers: Iterable[signal.Signals]) -> None:
         """Have signals put into the inbox; to be called by the main thread."""
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in numbers:
+        self._numbers = tuple(numbers)
+        for number in self._numbers:
             signal.signal(number, self._caught)
 
     def put(self, message: Message) -> None:
@@ -53,7 +55,12 @@ class Inbox(Generic[Message]):
                 os.read(self._reader, 4096)
 
     def close(self) -> None:
-        """Catch no signals any more; nobody may put anything from now on."""
+        """Take nothing any more; nobody may put anything from now on.
+
+        The signals are ignored: what they ask for is under way, and the exit status is decided.
+        """
+        for number in self._numbers:
+            signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         os.close(self._reader)
         os.close(self._writer)

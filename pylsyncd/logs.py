@@ -17,6 +17,13 @@ FACILITIES = tuple(sorted(logging.handlers.SysLogHandler.facility_names))
 _SYSLOG_SOCKET = "/dev/log"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words, as "1 change" or "2 changes"; -y becomes -ies."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
+
+
 def set_up(level: int, *, syslog: bool, facility: str) -> None:
     """Send what is logged to standard error, and to syslog if asked to.
 

@@ -17,7 +17,7 @@ from pylsyncd.errors import WatchError
 from pylsyncd.filelist import count_entries
 from pylsyncd.inbox import Inbox
 from pylsyncd.inotify import Inotify
-from pylsyncd.logs import NOTICE
+from pylsyncd.logs import NOTICE, counted
 from pylsyncd.optimizer import optimize
 from pylsyncd.retry import Pauses
 from pylsyncd.tracker import Tracker
@@ -118,8 +118,9 @@ class Service:
             raise self._cannot_watch(error) from None
         if tracker.unwatched:
             raise WatchError(
-                f"{tracker.unwatched} directories of {paths.show(self._source)} cannot be "
-                "watched, so their changes would be missed."
+                f"{inotify.watch_limit_reached(tracker.directories)} "
+                f"{counted(tracker.unwatched, 'directory')} of {paths.show(self._source)} would "
+                "not be watched, and their changes be missed."
             )
         return tracker
 
@@ -143,8 +144,9 @@ class Service:
     def _announce(self, directories: int) -> None:
         names = ", ".join(destination.name for destination in self._settings.destinations)
         log.log(
-            NOTICE, "pylsyncd %s watching %s, %d directories, for %s, window %g s",
-            __version__, paths.show(self._source), directories, names, self._settings.window,
+            NOTICE, "pylsyncd %s watching %s (%s) for %s, window %g s",
+            __version__, paths.show(self._source), counted(directories, "directory"), names,
+            self._settings.window,
         )  # fmt: skip
         if not self._settings.initial_sync:
             log.log(NOTICE, "No initial sync (-i): what differs already stays as it is.")
@@ -193,7 +195,7 @@ class Service:
             return
         changeset = optimize(changes, count_entries(self._source))
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("%d changes: %s", len(changes), _shown(changes))
+            log.debug("%s: %s", counted(len(changes), "change"), _shown(changes))
             log.debug("reduced to %d: %s", len(changeset), _shown(changeset))
         title = "full sync" if changeset.is_everything else ""
         self._put(changeset, title, is_urgent=is_urgent)
@@ -217,7 +219,8 @@ class Service:
                 self._end_workers()
         for worker in self._workers:
             if worker.debt:
-                log.warning("[%s] stopped with %d changes owed.", worker.name, worker.debt)
+                owed = counted(worker.debt, "change")
+                log.warning("[%s] stopped before all was synced: owed %s.", worker.name, owed)
         log.log(NOTICE, "stopped")
 
     def _stop_is_asked(self, wait: float) -> bool:

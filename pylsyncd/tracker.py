@@ -13,6 +13,7 @@ from pylsyncd.arming import Armed, Arming
 from pylsyncd.changes import Changes, Scope
 from pylsyncd.excludes import Rules
 from pylsyncd.inotify import Inotify
+from pylsyncd.logs import counted
 from pylsyncd.watchtree import below
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Tracker:
         self._changes = Changes()
         self._unplaced: set[tuple[int, bytes]] = set()
         self._overflowed = False
+        # What the limit leaves out at the start is for whoever starts this to tell.
+        self._told_unwatched = self._arming.unwatched
         self.root_lost = False
         """The source itself was deleted, moved away or unmounted."""
 
@@ -91,6 +94,7 @@ class Tracker:
         if self._overflowed and not self.root_lost:
             self._repair()
         self._place_the_unplaced()
+        self._tell_what_is_unwatched()
         changes, self._changes = self._changes, Changes()
         touched, self._touched = self._touched, {}
         for wd, padded in touched.items():
@@ -182,6 +186,15 @@ class Tracker:
         except OSError:
             self.root_lost = True
         self._changes.add(paths.ROOT, Scope.TREE)
+
+    def _tell_what_is_unwatched(self) -> None:
+        if self.unwatched > self._told_unwatched:
+            log.error(
+                "%s What changes in %s is not seen.",
+                inotify.watch_limit_reached(self.directories),
+                counted(self.unwatched, "directory"),
+            )
+            self._told_unwatched = self.unwatched
 
     def _show(self, chunk: bytes) -> None:
         for wd, mask, name in inotify.decode(chunk):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pylsyncd.carrier import Carrier
 from pylsyncd.changes import EVERYTHING, NOTHING, Changes, Changeset
-from pylsyncd.logs import NOTICE
+from pylsyncd.logs import NOTICE, counted
 from pylsyncd.optimizer import optimize
 from pylsyncd.outcomes import Outcome, Verdict
 from pylsyncd.part import Part
@@ -149,8 +149,8 @@ class Worker(Part):
         is_news = pause > 0.0 and outcome.reason != self._complaint
         log.log(
             logging.WARNING if is_news else logging.INFO,
-            "[%s] %s %s%d changes wait, next attempt in %.0f s.",
-            self.name, _in_words(outcome), held, len(self._debt), pause,
+            "[%s] %s %sOwed: %s; next attempt in %.0f s.",
+            self.name, _in_words(outcome), held, _amount(self._debt), pause,
         )  # fmt: skip
         if is_news:
             self._complaint = outcome.reason
@@ -161,6 +161,10 @@ class Worker(Part):
             outcome = self._carrier.probe()
             if outcome.verdict is not Verdict.DONE and not self._is_ended:
                 log.warning("[%s] %s", self.name, _in_words(outcome))
+
+
+def _amount(debt: Changeset) -> str:
+    return "everything" if debt.is_everything else counted(len(debt), "change")
 
 
 def _in_words(outcome: Outcome) -> str:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,11 +32,13 @@ class Trees:
         self.source, self.first, self.second = top / "src", top / "first", top / "second"
         self.source.mkdir()
 
-    def daemon(self, *options: str | Path, to: tuple[Path, ...] = ()) -> Pylsyncd:
+    def daemon(
+        self, *options: str | Path, to: tuple[Path, ...] = (), prefix: Sequence[str] = ()
+    ) -> Pylsyncd:
         destinations = to or (self.first,)
         names = [path.name for path in destinations]
         targets = [f"{path}/" for path in destinations]
-        return Pylsyncd(*options, f"{self.source}/./", *targets, names=names)
+        return Pylsyncd(*options, f"{self.source}/./", *targets, names=names, prefix=prefix)
 
     def assert_equal(self, *destinations: Path) -> None:
         for destination in destinations or (self.first,):
@@ -150,7 +152,7 @@ def test_debug_shows_every_step_with_harmless_names(trees: Trees) -> None:
         daemon.wait_ready()
         (trees.source / "odd\nname").touch()
         daemon.wait_for(r"event CREATE odd\\nname")
-        daemon.wait_for(r"1 changes: odd\\nname")
+        daemon.wait_for(r"1 change: odd\\nname")
         daemon.wait_for(r"reduced to 1: odd\\nname")
         daemon.wait_for(r"list of 1: \./odd\\nname")
         daemon.wait_for(r"running: rsync .*--files-from=-")
@@ -452,7 +454,7 @@ exec sleep 600""",
         os.kill(daemon.pid, signal.SIGTERM)
         daemon.wait_for("stopping")
         daemon.stop(seconds=5)
-        assert "1 changes owed" in daemon.log
+        assert "owed 1 change" in daemon.log
         assert not Path(f"/proc/{child}").exists()
 
 
@@ -479,6 +481,42 @@ wait; sleep 600""",
 
 
 # -- many events ----------------------------------------------------------------------------------
+
+
+def with_watches(count: int) -> list[str]:
+    """Return what a command needs in front of it to have that many watches and no more."""
+    limit = f'echo {count} >/proc/sys/user/max_inotify_watches && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"]
+    try:
+        answer = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("unshare is not installed")
+    if answer.returncode:
+        pytest.skip(f"user namespaces are not permitted: {answer.stderr.strip()}")
+    return command
+
+
+def test_too_few_watches_are_told_with_the_setting_that_helps(trees: Trees) -> None:
+    for number in range(20):
+        (trees.source / str(number)).mkdir()
+    run = subprocess.run(
+        [*with_watches(15), sys.executable, "-m", "pylsyncd",
+         f"{trees.source}/./", f"{trees.first}/"],
+        env=environment(), capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert "sysctl -w fs.inotify.max_user_watches=" in run.stderr
+    assert "6 directories of" in run.stderr
+    assert not trees.first.exists()
+
+
+def test_directories_beyond_the_limit_are_told_and_their_contents_sent_once(trees: Trees) -> None:
+    with trees.daemon("-i", "-w", "0.1", prefix=with_watches(5)) as daemon:
+        daemon.wait_ready()
+        for number in range(10):
+            (trees.source / f"{number}/deep").mkdir(parents=True)
+        daemon.wait_for("sysctl -w fs.inotify.max_user_watches=.* is not seen")
+        trees.assert_equal()
 
 
 def test_events_that_the_kernel_dropped_lead_to_a_full_sync(trees: Trees) -> None:

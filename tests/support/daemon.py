@@ -39,8 +39,9 @@ class Pylsyncd:
         names: Sequence[str] = (),
         extra_environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
-        self._command = [sys.executable, "-m", "pylsyncd", *map(os.fsencode, arguments)]
+        self._command = [*prefix, sys.executable, "-m", "pylsyncd", *map(os.fsencode, arguments)]
         self._names = names
         self._environment = environment(extra_environment)
         self._directory = directory

@@ -67,9 +67,13 @@ def exclude_from(name: str) -> tuple[Step, ...]:
     """Read a file of exclude patterns, as rsync's --exclude-from does."""
     try:
         with open(name, "rb") as file:
-            return excludes.parse_lines(file.read())
+            content = file.read()
     except OSError as error:
         raise UsageError(f"The exclude file {name} cannot be read: {error.strerror}.") from None
+    try:
+        return excludes.parse_lines(content)
+    except UsageError as error:
+        raise UsageError(f"The exclude file {name}: {error}") from None
 
 
 def rules(steps: Sequence[tuple[Step, ...]]) -> Rules:

@@ -29,6 +29,7 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "src/inner").mkdir(parents=True)
     (tmp_path / "host").mkdir()
     (tmp_path / "file").touch()
+    (tmp_path / "rules").write_text("*.tmp\n- \n")
     return tmp_path
 
 
@@ -53,6 +54,7 @@ def place(tmp_path: Path) -> Path:
         (["--rsync-option=-r", "src/./", "dst/"], "-r"),
         (["--no-delete", "--rsync-option=--delete-after", "src/./", "dst/"], "--delete-after"),
         (["--exclude-from", "none", "src/./", "dst/"], "none cannot be read"),
+        (["--exclude-from", "rules", "src/./", "dst/"], "The exclude file rules: "),
         (["-x", "", "src/./", "dst/"], "no pattern"),
         (["-e", "no-such-shell -x", "src/./", "host:"], "no-such-shell is not installed"),
         (["-e", "ssh 'x", "src/./", "host:"], "fault"),

@@ -61,6 +61,8 @@ class Arming:
         """How many directories the kernel's limit has kept from being watched so far."""
         with self._opened(paths.ROOT) as root:
             self.tree = WatchTree(notify.watch(root))
+            # The root's device alone: while it is watched, that cannot become another one.
+            self._counting = walk.devices_counting_links() & {os.fstat(root).st_dev}
             self._survey_all(root)
 
     def arm(self, parent: int, name: bytes) -> Armed:
@@ -105,11 +107,20 @@ class Arming:
 
     @contextlib.contextmanager
     def _opened(self, path: bytes) -> Iterator[int]:
-        root = walk.open_root(self._source)
+        """Open a directory by its whole path, which may lead through symlinks.
+
+        So it is not known to be where the tree has it until its watch descriptor says so.
+        """
         try:
-            directory = walk.open_below(root, path)
-        finally:
-            os.close(root)
+            directory = walk.open_root(os.path.join(self._source, path))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            root = walk.open_root(self._source)
+            try:
+                directory = walk.open_below(root, path)
+            finally:
+                os.close(root)
         try:
             yield directory
         finally:
@@ -140,17 +151,16 @@ class Arming:
             os.close(directory)
         return Armed.IN_PLACE if self.tree.child(parent, name) is not None else Armed.UNWATCHED
 
-    def _survey(self, directory: int, place: int, counting: frozenset[int] = frozenset()) -> None:
-        walk.descend(directory, place, self._enter, self._refused, counting)
+    def _survey(self, directory: int, place: int) -> None:
+        walk.descend(directory, place, self._enter, self._refused, self._counting)
 
     def _survey_all(self, root: int) -> None:
         """Survey the whole source, at the price that a walk of so many directories deserves."""
-        counting = walk.devices_counting_links()
         was_collecting = gc.isenabled()
         # Nodes by the hundred thousand, none of which is garbage, nor in a cycle that ends.
         gc.disable()
         try:
-            self._survey(root, self.tree.root, counting)
+            self._survey(root, self.tree.root)
         finally:
             if was_collecting:
                 gc.enable()

@@ -53,8 +53,8 @@ def test_odd_names_do_not_upset_the_counters(tmp_path: Path) -> None:
     shown: list[str] = []
     run = full(source, tmp_path / "dst", shown)
     assert (run.files, run.deleted, list(run.messages)) == (4, 0, [])
-    # The fifth is the destination itself.
-    assert len(shown) == 5
+    # The destination itself is told of if its time was not the right one by chance.
+    assert len([line for line in shown if not line.endswith(" ./")]) == 4
 
 
 def test_of_a_flood_of_messages_only_the_last_are_kept() -> None:

@@ -83,11 +83,13 @@ class Arming:
     def repair(self) -> None:
         """Watch whatever is not watched and place whatever is; drop what is not to be found.
 
-        For the time after events were lost. Raises OSError when the source is gone.
+        For the time after events were lost. Raises OSError when the source is gone, or another one.
         """
         self._seen = {self.tree.root}
         try:
             with self._opened(paths.ROOT) as root:
+                if not self._is(root, self.tree.root):
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self._source)
                 self._survey_all(root)
             for wd in [wd for wd in self.tree if wd not in self._seen]:
                 if wd in self.tree:

@@ -122,6 +122,9 @@ class _Builder:
         self.entries.add(_listed(top))
         try:
             walk.descend(directory, top, self._enter, self._refused)
+        except OSError:
+            # Open, and yet not to be listed: rsync says why, since it is listed to it.
+            return
         finally:
             os.close(directory)
 

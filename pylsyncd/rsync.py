@@ -81,6 +81,11 @@ def environment() -> dict[str, str]:
 _UNWANTED = frozenset(["RSYNC_OLD_ARGS", "RSYNC_PROTECT_ARGS", "RSYNC_RSH", "LANGUAGE"])
 
 
+# The shell's exit status for a program that is not there, and rsync's own for a lack of pipes.
+_NO_PROGRAM = 127
+_NO_PROCESS = 14
+
+
 class Runner:
     """Runs one rsync at a time; another thread may end it."""
 
@@ -100,7 +105,9 @@ class Runner:
             self._process = _start(command, content)
         except OSError as error:
             program = os.fsdecode(command[0])
-            run.code = 127
+            # A program that is not there is for a person to mend, a lack of resources passes.
+            is_missing = isinstance(error, (FileNotFoundError, PermissionError))
+            run.code = _NO_PROGRAM if is_missing else _NO_PROCESS
             run.messages.append(f"{program} cannot be run: {error.strerror}")
             return run
         with self._process as process:

@@ -37,7 +37,7 @@ class Tracker:
         self._rules = rules
         self._arming = Arming(source, notify, rules)
         self._tree = self._arming.tree
-        # Padded names by watch descriptor: a path is made once for a window, not at each event.
+        # Padded names by watch descriptor; paths are made at collecting, not at each event.
         self._touched: dict[int, set[bytes]] = {}
         self._changes = Changes()
         self._unplaced: set[tuple[int, bytes]] = set()

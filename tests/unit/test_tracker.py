@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.operations import exchange_paths
 
+from pylsyncd import inotify
 from pylsyncd.changes import Change, Scope
 from pylsyncd.excludes import Rules, build, parse_pattern
 from pylsyncd.inotify import Inotify
@@ -197,6 +198,20 @@ def test_a_source_that_goes_away_is_noticed(source: bytes, notify: Inotify) -> N
     os.rename(source, source + b"-moved")
     follow(notify, tracker)
     assert tracker.root_lost
+
+
+def test_a_source_that_was_replaced_while_events_were_lost_is_not_taken_for_the_old_one(
+    source: bytes, notify: Inotify
+) -> None:
+    os.mkdir(source + b"/a")
+    tracker = Tracker(source, notify, NO_RULES)
+    for number in range(inotify.limit("max_queued_events") + 10):
+        os.close(os.open(source + b"/a/%d" % number, os.O_CREAT))
+    os.rename(source, source + b"-old")
+    os.makedirs(source + b"/other")
+    follow(notify, tracker)
+    assert tracker.root_lost
+    assert b"other" not in tracker.watched_paths()
 
 
 # -- storms ---------------------------------------------------------------------------------------

@@ -41,6 +41,9 @@ class Entry(NamedTuple):
 
 Snapshot = dict[bytes, Entry]
 
+# What looking at a path answers when what stood there has just been replaced.
+_VANISHED = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
+
 
 def snapshot(root: bytes, *, content: bool = True) -> Snapshot:
     """Return every entry at and below ``root``; what vanishes meanwhile is left out.
@@ -52,7 +55,7 @@ def snapshot(root: bytes, *, content: bool = True) -> Snapshot:
         try:
             found[path] = _entry(os.path.join(root, path), status, content=content)
         except OSError as error:  # noqa: PERF203 - each may vanish
-            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            if error.errno not in _VANISHED:
                 raise
     return found
 
@@ -72,8 +75,10 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
                     yield path, entry.stat(follow_symlinks=False)
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+        except OSError as error:
+            # A directory that has gone, or is a symlink by now, is one that stands so no more.
+            if error.errno not in _VANISHED:
+                raise
 
 
 def _entry(path: bytes, status: os.stat_result, *, content: bool) -> Entry:

@@ -14,16 +14,18 @@ ROWS = (
     {"service"},
     {"config", "watcher", "worker"},
     {"buffer", "carrier", "tracker"},
-    {"arming", "filelist", "rsync"},
-    {"inbox", "inotify", "logs", "part", "walk"},
+    {"rsync"},
+    {"arming", "filelist", "statedir"},
+    {"clock", "inbox", "inotify", "logs", "part", "private", "walk"},
     # No I/O from here on: no clock, thread, file or process.
-    {"retry"},
-    {"commands", "outcomes", "watchtree", "optimizer"},
-    {"endpoints"},
+    {"claims", "retry"},
+    {"commands", "outcomes", "state", "watchtree"},
+    {"endpoints", "moments", "optimizer"},
     {"changes", "excludes", "notation", "passthrough"},
     {"errors", "paths"},
 )
-PURE = set().union(*ROWS[7:])
+NO_IO = ROWS.index({"claims", "retry"})
+PURE = set().union(*ROWS[NO_IO:])
 IMPURE_LIBRARIES = {
     "os",
     "time",

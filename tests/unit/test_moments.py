@@ -1,0 +1,68 @@
+"""Moments, and when ctimes can be compared with one."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pylsyncd import clock
+from pylsyncd.moments import Moment, distrust
+
+THEN = Moment(wall=1_000_000.0, running=5000.0, boot="one")
+
+
+@pytest.mark.parametrize(
+    "present",
+    [
+        pytest.param(THEN, id="the same moment"),
+        pytest.param(Moment(1_000_060.0, 5060.0, "one"), id="a minute later"),
+        pytest.param(Moment(1_003_660.0, 5060.0, "one"), id="set forward"),
+        pytest.param(Moment(1_000_059.1, 5060.0, "one"), id="set back by less than the slack"),
+        pytest.param(Moment(1_000_100.0, 40.0, "two"), id="started since"),
+        pytest.param(Moment(9_000_000.0, 7_999_999.0, "two"), id="started since, long running"),
+    ],
+)
+def test_a_clock_that_ran_on_is_trusted(present: Moment) -> None:
+    assert distrust(THEN, present) == ""
+
+
+@pytest.mark.parametrize(
+    ("present", "seconds"),
+    [
+        pytest.param(Moment(1_000_058.0, 5060.0, "one"), 2, id="set back a little"),
+        pytest.param(Moment(996_400.0, 5000.0, "one"), 3600, id="set back by an hour"),
+        pytest.param(Moment(100.0, 40.0, "two"), 999_940, id="no clock after the start"),
+        pytest.param(Moment(1_000_030.0, 40.0, "two"), 10, id="late, but started too early"),
+        pytest.param(Moment(1_000_100.0, 9000.0, "two"), 8900, id="another machine"),
+    ],
+)
+def test_a_clock_that_went_backwards_is_not_trusted(present: Moment, seconds: int) -> None:
+    assert distrust(THEN, present) == f"the clock went backwards by {seconds} seconds"
+
+
+def test_a_machine_set_back_to_a_snapshot_is_not_trusted() -> None:
+    assert "earlier state" in distrust(THEN, Moment(2_000_000.0, 4000.0, "one"))
+
+
+def test_no_boot_is_the_same_as_an_unknown_one() -> None:
+    unknown = Moment(1_000_060.0, 5060.0, "")
+    assert distrust(unknown, unknown)
+    assert distrust(THEN, unknown)
+    assert distrust(unknown, THEN)
+
+
+def test_what_changes_after_a_moment_has_a_ctime_since_it(tmp_path: Path) -> None:
+    moment = clock.now()
+    (tmp_path / "file").touch()
+    status = os.lstat(tmp_path / "file")
+    assert moment.since_ns <= status.st_ctime_ns
+    assert moment.since_ns > status.st_ctime_ns - 60 * 10**9
+
+
+def test_now_is_now() -> None:
+    first, second = clock.now(), clock.now()
+    assert first.boot == second.boot != ""
+    assert first.running <= second.running
+    assert abs(first.wall - time.time()) < 60.0
+    assert distrust(first, second) == ""

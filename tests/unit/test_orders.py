@@ -1,0 +1,112 @@
+"""What waits for a destination is one order."""
+
+import queue
+import threading
+
+import pytest
+
+from pylsyncd.changes import EVERYTHING, NOTHING, Change, Changes, Scope
+from pylsyncd.debt import LIMIT
+from pylsyncd.moments import Moment
+from pylsyncd.orders import Order, Orders
+
+FIRST, SECOND = (Moment(wall, wall, "boot") for wall in (1.0, 2.0))
+
+
+def entries(*some: bytes) -> Changes:
+    changes = Changes()
+    for path in some:
+        changes.add(path, Scope.ENTRY)
+    return changes
+
+
+def merged(*some: Order) -> Order:
+    orders = Orders()
+    for order in some:
+        orders.put(order)
+    assert orders.qsize() == 1
+    order = orders.get_nowait()
+    assert orders.empty()
+    return order
+
+
+def test_a_single_order_comes_out_as_it_was_put() -> None:
+    order = Order(entries(b"a"), FIRST, ("initial sync",), True, True, True)  # noqa: FBT003
+    taken = merged(order)
+    assert taken == order
+    assert taken.changeset is order.changeset
+
+
+def test_changes_are_united_and_the_sets_put_stay_as_they_are() -> None:
+    first, second = entries(b"a", b"b"), entries(b"b", b"c")
+    assert set(merged(Order(first), Order(second)).changeset) == set(entries(b"a", b"b", b"c"))
+    assert set(first) == set(entries(b"a", b"b"))
+    assert merged(Order(first), Order(EVERYTHING), Order(second)).changeset.is_everything
+
+
+@pytest.mark.parametrize(
+    ("untils", "expected"),
+    [
+        pytest.param((None, None), None, id="nothing is known"),
+        pytest.param((FIRST, None), FIRST, id="what was known still holds"),
+        pytest.param((None, SECOND), SECOND, id="all before it is in the sets put so far"),
+        pytest.param((FIRST, SECOND), SECOND, id="it grows"),
+    ],
+)
+def test_the_last_moment_known_holds(
+    untils: tuple[Moment | None, ...], expected: Moment | None
+) -> None:
+    assert merged(*(Order(NOTHING, until) for until in untils)).until == expected
+
+
+def test_titles_keep_their_order_and_are_not_repeated() -> None:
+    some = [("full sync",), (), ("audit", "full sync"), ("catch-up",)]
+    taken = merged(*(Order(NOTHING, titles=titles) for titles in some))
+    assert taken.titles == ("full sync", "audit", "catch-up")
+
+
+@pytest.mark.parametrize("mark", ["is_urgent", "is_release", "is_last"])
+def test_what_one_order_is_all_are(mark: str) -> None:
+    plain, marked = Order(NOTHING), Order(NOTHING, **{mark: True})
+    assert merged(plain, marked) == marked
+    assert merged(marked, plain) == marked
+    assert merged(plain, plain) == plain
+
+
+def test_nothing_of_what_was_taken_is_left() -> None:
+    orders = Orders()
+    orders.put(Order(entries(b"a"), FIRST, ("full sync",), is_last=True))
+    orders.get_nowait()
+    orders.put(Order(entries(b"b")))
+    assert list(orders.get_nowait().changeset) == [Change(b"b", Scope.ENTRY)]
+    with pytest.raises(queue.Empty):
+        orders.get_nowait()
+
+
+def test_an_order_without_changes_waits_like_any_other() -> None:
+    assert merged(Order(NOTHING, FIRST)) == Order(NOTHING, FIRST)
+
+
+def test_what_waits_is_bounded() -> None:
+    orders = Orders()
+    for start in range(0, 2 * LIMIT, LIMIT // 2):
+        orders.put(Order(entries(*(b"%d/x" % n for n in range(start, start + LIMIT // 2)))))
+    assert 0 < len(orders.get().changeset) <= LIMIT
+
+
+def test_nothing_is_lost_between_threads() -> None:
+    orders = Orders()
+    taken: set[Change] = set()
+
+    def put(thread: int) -> None:
+        for number in range(500):
+            orders.put(Order(entries(b"%d/%d" % (thread, number))))
+
+    threads = [threading.Thread(target=put, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(taken) < 2000:
+        taken.update(orders.get(timeout=30).changeset)
+    for thread in threads:
+        thread.join()
+    assert orders.empty()

@@ -10,17 +10,16 @@
 import contextlib
 import errno
 import gc
-import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum, auto
 
 from pylsyncd import paths, walk
+from pylsyncd.changes import Changes
 from pylsyncd.excludes import Rules
 from pylsyncd.inotify import Inotify
+from pylsyncd.scan import Scan
 from pylsyncd.watchtree import WatchTree, below
-
-log = logging.getLogger(__name__)
 
 # What opening a directory answers when it is gone, or is none (any more).
 _NOT_THERE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
@@ -39,7 +38,7 @@ class Armed(Enum):
     ABSENT = auto()
     """There is no such directory (any more)."""
     UNWATCHED = auto()
-    """It cannot be watched; that was logged."""
+    """It cannot be watched: see :attr:`Arming.unwatched`."""
     UNPLACED = auto()
     """Its parent is not where the tree has it: an event on its way will tell where."""
 
@@ -47,7 +46,8 @@ class Armed(Enum):
 class Arming:
     """The watches of one source. Used by one thread at a time.
 
-    Raises OSError if the source itself cannot be opened or watched.
+    Raises OSError if the source itself cannot be opened or watched. Nothing below it is watched
+    until the first :meth:`survey`.
     """
 
     def __init__(self, source: bytes, notify: Inotify, rules: Rules) -> None:
@@ -57,13 +57,14 @@ class Arming:
         self._read_ahead: list[bytes] = []
         self._entered = 0
         self._seen: set[int] | None = None
-        self.unwatched = 0
-        """How many directories the kernel's limit has kept from being watched so far."""
+        self._scan: Scan | None = None
+        self.unwatched: dict[tuple[int, bytes], int] = {}
+        """Directories that cannot be watched, nor what is below them: the descriptor of the one
+        that each is in, its name, and the error number."""
         with self._opened(paths.ROOT) as root:
             self.tree = WatchTree(notify.watch(root))
             # The root's device alone: while it is watched, that cannot become another one.
             self._counting = walk.devices_counting_links() & {os.fstat(root).st_dev}
-            self._survey_all(root)
 
     def arm(self, parent: int, name: bytes) -> Armed:
         """Watch and place the directory that stands at ``name`` now, and all below it."""
@@ -80,22 +81,45 @@ class Arming:
         except OSError:
             return Armed.UNPLACED
 
-    def repair(self) -> None:
+    def survey(
+        self, moments: Collection[int] = (), top: int | None = None
+    ) -> Mapping[int, Changes]:
         """Watch whatever is not watched and place whatever is; drop what is not to be found.
 
-        For the time after events were lost. Raises OSError when the source is gone, or another one.
+        With ``moments``, ctimes in nanoseconds, files are looked at, too, and what has changed
+        since each of them is returned. ``top`` is the directory to survey, the source by default.
+        Raises OSError when that is gone, or another one.
         """
-        self._seen = {self.tree.root}
-        try:
-            with self._opened(paths.ROOT) as root:
-                if not self._is(root, self.tree.root):
-                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self._source)
-                self._survey_all(root)
-            for wd in [wd for wd in self.tree if wd not in self._seen]:
-                if wd in self.tree:
-                    self.drop(wd)
-        finally:
-            self._seen = None
+        top = self.tree.root if top is None else top
+        path = self.tree.path(top)
+        self._seen = {top}
+        with self._scanning(moments) as scan:
+            try:
+                with self._opened(path or paths.ROOT) as directory:
+                    if path is None or not self._is(directory, top):
+                        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self._source)
+                    if scan:
+                        scan.enter(directory, path, was_there=True)
+                    self._survey_all(directory, top)
+                self._drop_unseen(top)
+            finally:
+                self._seen = None
+            if scan:
+                self._look_below_unwatched(scan)
+            return scan.changes if scan else {}
+
+    def try_again(self, moment: int) -> Changes:
+        """Try again to watch what could not be watched; return what has changed in it since."""
+        with self._scanning([moment]) as scan:
+            for parent, name in list(self.unwatched):
+                armed = self.arm(parent, name)
+                if armed is Armed.UNWATCHED and self.unwatched.get((parent, name)) == errno.ENOSPC:
+                    # Nor is there a watch for the others.
+                    break
+            if scan:
+                self._look_below_unwatched(scan)
+                return scan.changes[moment]
+        return Changes()
 
     def drop(self, wd: int) -> None:
         """Stop watching a directory and all below it."""
@@ -106,6 +130,58 @@ class Arming:
         """Hand over the chunks of events that were read while arming, the oldest first."""
         chunks, self._read_ahead = self._read_ahead, []
         return chunks
+
+    @contextlib.contextmanager
+    def _scanning(self, moments: Collection[int]) -> Iterator[Scan | None]:
+        """Have the walks look at files as well, when there is a moment to compare them with."""
+        self._scan = Scan(moments, self._is_excluded_file) if moments else None
+        try:
+            yield self._scan
+        finally:
+            self._scan = None
+
+    def _is_excluded_file(self, path: bytes) -> bool:
+        return self._rules.matches(path, is_directory=False)
+
+    def _drop_unseen(self, top: int) -> None:
+        seen = self._seen or set()
+        # Below the source is also whatever has no place.
+        known = self.tree if top == self.tree.root else self.tree.descendants(top)
+        for wd in [wd for wd in known if wd not in seen]:
+            if wd in self.tree:
+                self.drop(wd)
+
+    def _look_below_unwatched(self, scan: Scan) -> None:
+        """Scan what is not watched; forget what is not there any more."""
+        for parent, name in list(self.unwatched):
+            path = below(self.tree, parent, name) if parent in self.tree else None
+            if path is None:
+                if parent not in self.tree:
+                    del self.unwatched[parent, name]
+                continue
+            try:
+                with self._opened(paths.split(path)[0]) as above:
+                    directory = walk.open_child(above, name)
+            except OSError as error:
+                if error.errno in _NOT_THERE:
+                    del self.unwatched[parent, name]
+                continue
+            try:
+                scan.enter(directory, path, was_there=False)
+                walk.descend(directory, path, self._look, _pass_over, scan.names)
+            except OSError:
+                # Open, and yet not to be listed: it stays among those that are tried again.
+                continue
+            finally:
+                os.close(directory)
+
+    def _look(self, directory: int, above: bytes, name: bytes) -> bytes | None:
+        """Scan an open directory that is not watched."""
+        path = paths.join(above, name)
+        if self._scan is None or self._rules.matches(path, is_directory=True):
+            return None
+        self._scan.enter(directory, path, was_there=False)
+        return path
 
     @contextlib.contextmanager
     def _opened(self, path: bytes) -> Iterator[int]:
@@ -154,15 +230,21 @@ class Arming:
         return Armed.IN_PLACE if self.tree.child(parent, name) is not None else Armed.UNWATCHED
 
     def _survey(self, directory: int, place: int) -> None:
-        walk.descend(directory, place, self._enter, self._refused, self._counting)
+        walk.descend(directory, place, self._enter, self._refused, self._names_in)
 
-    def _survey_all(self, root: int) -> None:
+    def _names_in(self, directory: int, place: int) -> list[str]:
+        if self._scan is None:
+            return walk.subdirectories(directory, self._counting)
+        path = self.tree.path(place)
+        return [] if path is None else self._scan.names(directory, path)
+
+    def _survey_all(self, directory: int, place: int) -> None:
         """Survey the whole source, at the price that a walk of so many directories deserves."""
         was_collecting = gc.isenabled()
         # Nodes by the hundred thousand, none of which is garbage, nor in a cycle that ends.
         gc.disable()
         try:
-            self._survey(root, self.tree.root)
+            self._survey(directory, place)
         finally:
             if was_collecting:
                 gc.enable()
@@ -179,10 +261,13 @@ class Arming:
             self._refused(parent, name, error)
             return None
         is_known = wd in self.tree
-        self.tree.link(wd, parent, name)
+        was_there = self.tree.link(wd, parent, name)
+        self.unwatched.pop((parent, name), None)
         self._entered += 1
         if not self._entered % _STRIDE:
             self._empty_the_queue()
+        if self._scan is not None and (path := self.tree.path(wd)) is not None:
+            self._scan.enter(directory, path, was_there=was_there)
         if self._seen is not None:
             self._seen.add(wd)
             return wd
@@ -191,16 +276,15 @@ class Arming:
 
     def _refused(self, parent: int, name: bytes, error: OSError) -> None:
         if error.errno in _NOT_THERE:
-            return
-        path = paths.show(below(self.tree, parent, name) or name)
-        if error.errno == errno.ENOSPC:
-            self.unwatched += 1
-            log.debug("not watched: %s", path)
+            self.unwatched.pop((parent, name), None)
         else:
-            log.warning("%s cannot be watched: %s. What changes below is not seen.",
-                        path, error.strerror)  # fmt: skip
+            self.unwatched[parent, name] = error.errno or errno.EIO
 
     def _empty_the_queue(self) -> None:
         """Read what the kernel holds, so that a long walk makes it drop nothing."""
         while chunk := self._inotify.read():
             self._read_ahead.append(chunk)
+
+
+def _pass_over(_above: bytes, _name: bytes, _error: OSError) -> None:
+    """Leave out what cannot be opened where nothing is watched: rsync says so when it is sent."""

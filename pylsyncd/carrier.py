@@ -3,15 +3,20 @@
 import logging
 import os
 import shlex
-from dataclasses import replace
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
 from pylsyncd import filelist, paths, walk
-from pylsyncd.changes import Changeset
-from pylsyncd.commands import Abilities, Rsync
+from pylsyncd.changes import NOTHING, Changes, Changeset
+from pylsyncd.commands import HERE, Abilities, Rsync
 from pylsyncd.endpoints import Destination
+from pylsyncd.failures import failed, skips_deletions, target_shown
 from pylsyncd.filelist import FileList
+from pylsyncd.guard import Guard, SourceHeldError
 from pylsyncd.logs import NOTICE, counted
-from pylsyncd.outcomes import Outcome, Verdict, gist, interpret, vanished
+from pylsyncd.optimizer import apart
+from pylsyncd.outcomes import Outcome, Verdict, gist, interpret
 from pylsyncd.rsync import Run, Runner
 
 log = logging.getLogger(__name__)
@@ -19,31 +24,39 @@ log = logging.getLogger(__name__)
 # Listed, and missing on both sides: so a probe has nothing to change.
 _PROBED = b"./.pylsyncd-probe\0"
 
+# The exits of an rsync that has carried all but what it complains of.
+_IN_PART = frozenset([23, 24])
+
+MOST_LEFT_OUT = 1_000
+"""How many paths can be left out of a run: each costs two of its arguments."""
+
+# rsync drops longer patterns, and says so only to who reads closely.
+_LONGEST_LEFT_OUT = 4_000
+
+_RELEASE = "if that is meant, release it with the signal USR2"
+
 # So many entries of a list are shown at the debug level.
 _ENTRIES_SHOWN = 200
 
-Identity = tuple[int, int]
-"""``st_dev`` and ``st_ino`` of a directory."""
 
+@dataclass(frozen=True, slots=True)
+class _Trip:
+    """What one run is to carry, from where."""
 
-def identity(directory: int) -> Identity:
-    """Return who an open directory is."""
-    status = os.fstat(directory)
-    return status.st_dev, status.st_ino
+    root: int
+    changeset: Changeset
+    without: AbstractSet[bytes]
+    is_released: bool
 
 
 class Carrier:
-    """Knows how to reach a destination, and what its rsync is able to do.
-
-    ``source_identity`` is who the source was at the start: nothing is run, and so nothing is
-    deleted, while something else stands in its place.
-    """
+    """Knows how to reach a destination, and what its rsync is able to do."""
 
     def __init__(
-        self, source: bytes, source_identity: Identity, destination: Destination, rsync: Rsync
+        self, guard: Guard, destination: Destination, rsync: Rsync, marks: Mapping[str, str]
     ) -> None:
-        self._source = source
-        self._source_identity = source_identity
+        """Make one; ``marks`` are added to the environment of each rsync."""
+        self._guard = guard
         self._destination = destination
         self.name = destination.name
         self._rsync = rsync
@@ -51,74 +64,149 @@ class Carrier:
         self._telling = NOTICE if rsync.dry_run else logging.DEBUG
         self._abilities = Abilities()
         self._may_lack_path = True
-        self.runner = Runner()
+        # What an rsync's silence means is known to it, as long as it is not stuck itself.
+        self._patience = 1.5 * rsync.timeout
+        self.runner = Runner(marks)
         self.was_probed = not rsync.delete
         """Whether a probe was tried at all."""
         self.is_probed = not rsync.delete
         """Whether it is known if the destination's rsync can delete by name."""
 
-    def carry(self, changeset: Changeset) -> Outcome:
+    def carry(
+        self,
+        changeset: Changeset,
+        without: AbstractSet[bytes] = frozenset(),
+        *,
+        is_released: bool = False,
+    ) -> Outcome:
         """Run rsync for a changeset, once more for each ability that turns out to be missing.
 
-        What is still owed afterwards stands in the outcome.
+        What is still owed afterwards stands in the outcome. ``without`` are the paths that are left
+        out, neither sent nor deleted; none of the changes is at or below one of them. With
+        ``is_released`` nothing is asked about what would be deleted.
         """
-        if not (self.is_probed or changeset.is_everything):
-            outcome = self.probe()
-            if outcome.verdict is not Verdict.DONE:
-                return replace(outcome, owed=changeset)
-        while True:
-            outcome = self._carry_once(changeset)
-            if not self._learn(outcome):
-                return outcome
+        try:
+            with self._guard.opened() as root:
+                kept, carried = apart(changeset, self._guard.held.keys())
+                trip = _Trip(root, carried, without | self._guard.held.keys(), is_released)
+                outcome = self._carry(trip)
+                self._guard.check(root)
+        except SourceHeldError as error:
+            return Outcome(Verdict.GUARDED, str(error), owed=changeset)
+        if not kept:
+            return outcome
+        failed = Changes()
+        failed.merge(kept)
+        failed.merge(outcome.failed)
+        verdict = Verdict.PARTIAL if outcome.verdict is Verdict.DONE else outcome.verdict
+        reason = outcome.reason or "a file system below the source came or went"
+        return replace(outcome, verdict=verdict, reason=reason, failed=failed)
 
     def probe(self) -> Outcome:
         """Try a list that changes nothing, to learn what the destination's rsync is able to do."""
         self.was_probed = True
+        try:
+            with self._guard.opened() as root:
+                return self._probe(root)
+        except SourceHeldError as error:
+            return Outcome(Verdict.GUARDED, str(error))
+
+    def _probe(self, root: int) -> Outcome:
+        self.was_probed = True
         while True:
-            command = self._rsync.probe(self._source, self._destination, self._abilities)
-            outcome, run = self._run(command, _PROBED)
+            command = self._rsync.probe(HERE, self._destination, self._abilities)
+            outcome, run = self._run(root, command, _PROBED)
             if self._learn(outcome):
                 continue
             self.is_probed |= outcome.verdict is Verdict.DONE
             return replace(outcome, message=gist(run.messages))
 
-    def _carry_once(self, changeset: Changeset) -> Outcome:
-        try:
-            root = walk.open_root(self._source)
-        except OSError as error:
-            return self._no_source(changeset, str(error.strerror))
-        try:
-            if identity(root) != self._source_identity:
-                return self._no_source(changeset, "another directory is in its place")
-            if changeset.is_everything:
-                content = b""
-                command = self._rsync.full(self._source, self._destination, self._abilities)
-            else:
-                content = self._list(root, changeset)
-                if not content:
-                    return Outcome(Verdict.DONE)
-                command = self._rsync.listed(
-                    self._source, self._destination, self._abilities, mkpath=self._may_lack_path
-                )
-        finally:
-            os.close(root)
-        outcome, run = self._run(command, content)
+    def _carry(self, trip: "_Trip") -> Outcome:
+        if not (self.is_probed or trip.changeset.is_everything):
+            outcome = self._probe(trip.root)
+            if outcome.verdict is not Verdict.DONE:
+                return replace(outcome, owed=trip.changeset)
+        while True:
+            outcome = self._carry_once(trip)
+            if not self._learn(outcome):
+                return outcome
+
+    def _carry_once(self, trip: "_Trip") -> Outcome:
+        content = b""
+        if not trip.changeset.is_everything:
+            content = self._list(trip)
+            if not content:
+                return Outcome(Verdict.DONE)
+        refusal = self._refusal(trip, content)
+        if refusal:
+            return refusal
+        rsync = replace(self._rsync, max_delete=None) if trip.is_released else self._rsync
+        outcome, run = self._run(trip.root, self._command(rsync, trip), content)
         if outcome.verdict in {Verdict.DONE, Verdict.AGAIN, Verdict.PARTIAL}:
             self._may_lack_path = False
             self._log_run(run)
         if outcome.verdict is Verdict.DONE:
             return outcome
-        gone = vanished(run.code, run.messages, self._source)
-        return replace(outcome, message=gist(run.messages), owed=gone or changeset)
+        return self._what_is_owed(trip, outcome, run)
 
-    def _no_source(self, changeset: Changeset, what: str) -> Outcome:
-        path = paths.show(self._source)
-        reason = f"the source {path} is not there ({what}); nothing is deleted meanwhile"
-        return Outcome(Verdict.LATER, reason, owed=changeset)
+    def _command(self, rsync: Rsync, trip: "_Trip") -> list[bytes]:
+        without = sorted(trip.without)
+        if trip.changeset.is_everything:
+            return rsync.full(HERE, self._destination, self._abilities, without=without)
+        return rsync.listed(
+            HERE, self._destination, self._abilities,
+            mkpath=self._may_lack_path, without=without,
+        )  # fmt: skip
 
-    def _list(self, root: int, changeset: Changeset) -> bytes:
-        names_missing = self._abilities.missing_args or not self._rsync.delete
-        entries = filelist.build(root, changeset, self._rsync.rules, missing_args=names_missing)
+    def _refusal(self, trip: "_Trip", content: bytes) -> Outcome | None:
+        """Find out how much would be deleted, where that decides whether it may be."""
+        limit = self._rsync.max_delete
+        is_vacant = trip.changeset.is_everything and walk.is_empty(trip.root)
+        if trip.is_released or not self._rsync.delete or (limit is None and not is_vacant):
+            return None
+        command = self._command(self._rsync.trial(), trip)
+        outcome, run = self._run(trip.root, command, content, is_trial=True)
+        # Of a run that failed in part, the count is what a real one would delete; but of nothing
+        # at all there is no such part.
+        is_counted = outcome.verdict is Verdict.DONE or (run.code in _IN_PART and not is_vacant)
+        if not is_counted:
+            return replace(outcome, message=gist(run.messages), owed=trip.changeset)
+        if is_vacant and run.deleted:
+            reason = "the source is empty and the destination is not: nothing is deleted"
+            return Outcome(Verdict.GUARDED, reason, _RELEASE, owed=trip.changeset)
+        if limit is not None and run.deleted > limit:
+            reason = f"{run.deleted} would be deleted, --max-delete allows {limit}"
+            return Outcome(Verdict.HELD, reason, _RELEASE, owed=trip.changeset)
+        return None
+
+    def _what_is_owed(self, trip: "_Trip", outcome: Outcome, run: Run) -> Outcome:
+        """Say what of a trip was not confirmed: what rsync complained of, if all that is known."""
+        outcome = replace(outcome, message=gist(run.messages))
+        source = os.readlink(b"/proc/self/fd/%d" % trip.root)
+        named = None
+        if run.code in _IN_PART:
+            named = failed(run.messages, source, target_shown(self._destination))
+        if named is None or not self._can_leave_out(named):
+            return replace(outcome, owed=trip.changeset)
+        if outcome.verdict is Verdict.AGAIN and not skips_deletions(run.messages):
+            return replace(outcome, owed=named)
+        # What was not deleted is deleted by a run without these.
+        owed = trip.changeset if skips_deletions(run.messages) else NOTHING
+        return replace(outcome, owed=owed, failed=named)
+
+    def _can_leave_out(self, named: Changeset) -> bool:
+        """Tell whether what failed can be told apart from the rest, and left out of its run."""
+        # Names from the other side are in its character set then.
+        is_translated = any(option.startswith("--iconv") for option in self._rsync.options)
+        is_short = all(len(change.path) <= _LONGEST_LEFT_OUT for change in named)
+        return not is_translated and is_short and len(named) <= MOST_LEFT_OUT
+
+    def _list(self, trip: "_Trip") -> bytes:
+        entries = filelist.build(
+            trip.root, trip.changeset, self._rsync.rules,
+            missing_args=self._abilities.missing_args or not self._rsync.delete,
+            without=trip.without,
+        )  # fmt: skip
         for path in entries.too_long:
             log.error(
                 "[%s] %s cannot be copied: its path is longer than the %d bytes that rsync takes.",
@@ -127,11 +215,14 @@ class Carrier:
         self._announce_list(entries)
         return entries.content()
 
-    def _run(self, command: list[bytes], content: bytes) -> tuple[Outcome, Run]:
-        is_probe = content is _PROBED
-        self._announce(command, is_probe=is_probe)
-        run = self.runner.run(command, content, None if is_probe else self._show)
-        outcome = interpret(run.code, run.messages)
+    def _run(
+        self, root: int, command: list[bytes], content: bytes, *, is_trial: bool = False
+    ) -> tuple[Outcome, Run]:
+        is_trial |= content is _PROBED
+        self._announce(command, is_trial=is_trial)
+        show = None if is_trial else self._show
+        run = self.runner.run(command, content, show, directory=root, silence=self._patience)
+        outcome = interpret(run.code, run.messages, run.stalled)
         log.debug("[%s] exit %d: %s", self.name, run.code, outcome.reason or "done")
         return outcome, run
 
@@ -147,12 +238,12 @@ class Carrier:
             log.info("[%s] %s; doing without.", self.name, outcome.reason)
         return is_news
 
-    def _announce(self, command: list[bytes], *, is_probe: bool) -> None:
-        if self._rsync.dry_run and not is_probe:
+    def _announce(self, command: list[bytes], *, is_trial: bool) -> None:
+        if self._rsync.dry_run and not is_trial:
             level, verb = self._telling, "would run"
             command = [argument for argument in command if argument != b"--dry-run"]
         else:
-            level, verb = logging.DEBUG, "probing" if is_probe else "running"
+            level, verb = logging.DEBUG, "trying" if is_trial else "running"
         if log.isEnabledFor(level):
             shown = shlex.join(paths.show(argument) for argument in command)
             log.log(level, "[%s] %s: %s", self.name, verb, shown)

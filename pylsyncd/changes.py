@@ -7,6 +7,7 @@ is a union, order does not matter, and every loss of knowledge is a change of la
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from enum import IntEnum
+from itertools import islice
 from typing import NamedTuple
 
 from pylsyncd import paths
@@ -89,6 +90,18 @@ class Changeset:
 
 NOTHING = Changeset({}, frozenset(), frozenset())
 EVERYTHING = Changeset({}, frozenset(), frozenset([paths.ROOT]))
+
+
+def shown(changeset: Changeset) -> str:
+    """Return the first changes of a set as text: a file, a directory/ listed, a tree/**."""
+    marks = {Scope.ENTRY: "", Scope.LISTING: "/", Scope.TREE: "/**"}
+    first = [
+        paths.show(change.path) + marks[change.scope] for change in islice(changeset, _MOST_SHOWN)
+    ]
+    return " ".join(first) + (" ..." if len(changeset) > len(first) else "")
+
+
+_MOST_SHOWN = 100
 
 
 class Changes(Changeset):

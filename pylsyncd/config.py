@@ -4,11 +4,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pylsyncd import endpoints, excludes, paths
+from pylsyncd import endpoints, excludes, paths, statedir
 from pylsyncd.commands import Rsync
 from pylsyncd.endpoints import Destination, Source
 from pylsyncd.errors import UsageError
 from pylsyncd.excludes import Rules, Step
+from pylsyncd.notation import Transport
+from pylsyncd.recovery import POLL_INTERVAL
+
+# Longer than a week is no window, longer than a year no interval.
+_WEEK = 604800.0
+_YEAR = 366 * 86400.0
 
 WINDOW = 60.0
 """Seconds that changes are aggregated."""
@@ -34,27 +40,60 @@ class Settings:
     initial_sync: bool = False
     once: bool = False
     modify: bool = False
+    state_dir: bytes | None = None
+    """None where nothing is kept: for what changes no destination."""
+    poll_interval: float = POLL_INTERVAL
+    full_sync_interval: float = 0.0
+    """Seconds; 0.0 for no full syncs but those that there is a reason for."""
 
 
 def window(text: str) -> float:
     """Convert a window in seconds, from the text that a person wrote."""
+    return _seconds("The window", text)
+
+
+def timeout(text: str) -> float:
+    """Convert the time without progress after which an rsync is ended."""
+    return _seconds("--timeout", text)
+
+
+def poll_interval(text: str) -> float:
+    """Convert the time between two looks at what cannot be watched."""
+    return _seconds("--poll-interval", text)
+
+
+def full_sync_interval(text: str) -> float:
+    """Convert the time between two full syncs."""
+    return _seconds("--full-sync-interval", text, longest=_YEAR)
+
+
+def _seconds(name: str, text: str, longest: float = _WEEK) -> float:
     try:
         seconds = float(text)
     except ValueError:
         raise UsageError(
-            f"The window must be a number of seconds, such as 60 or 0.5, not {text!r}."
+            f"{name} must be a number of seconds, such as 60 or 0.5, not {text!r}."
         ) from None
-    if not 0.0 < seconds <= _LONGEST_WINDOW:
+    if not 0.0 < seconds <= longest:
         raise UsageError(
-            f"The window must be more than 0 and at most {_LONGEST_WINDOW:.0f} seconds, not {text}."
+            f"{name} must be more than 0 and at most {longest:.0f} seconds, not {text}."
         )
     return seconds
 
 
 def max_changes(text: str) -> int:
     """Convert a number of changes."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--max-changes must be a whole number from 1 on, not {text!r}.")
+    return _number("--max-changes", text, least=1)
+
+
+def max_delete(text: str) -> int:
+    """Convert a number of deletions."""
+    return _number("--max-delete", text, least=0)
+
+
+def _number(name: str, text: str, least: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise UsageError(f"{name} must be a whole number from {least} on, not {text!r}.")
     return int(text)
 
 
@@ -107,5 +146,39 @@ def destinations(texts: Sequence[str], of: Source) -> tuple[Destination, ...]:
     )
 
 
-# A week: longer than that, and it is a backup.
-_LONGEST_WINDOW = 604800.0
+def state_dir(
+    text: str | None, source: Source, destinations: Sequence[Destination], rules: Rules
+) -> bytes:
+    """Convert and check the state directory; the default one where none was given.
+
+    It must not be watched, nor deleted as something that the source does not have.
+    """
+    if text is None:
+        # systemd may give a symlink, and nobody else can.
+        text = os.path.realpath(statedir.default_path(os.environ, os.geteuid()))
+    given = os.path.abspath(os.fsencode(text))
+    path = os.path.realpath(given)
+    advice = "name another one with --state-dir"
+    root = os.path.realpath(source.path)
+    if (below := _below(root, path)) is not None and not (
+        below and rules.excludes(below, is_directory=True)
+    ):
+        raise UsageError(
+            f"The state directory {paths.show(path)} lies in the source, which would be changed by "
+            f"each sync: {advice}, or exclude it."
+        )
+    for destination in destinations:
+        if destination.transport is Transport.LOCAL and _below(destination.spot, path) is not None:
+            raise UsageError(
+                f"The state directory {paths.show(path)} lies in the destination "
+                f"{destination.written}, which would delete it: {advice}."
+            )
+    return given
+
+
+def _below(top: bytes, path: bytes) -> bytes | None:
+    """Return an absolute path relative to ``top``; None when it is not at or below that."""
+    if path == top:
+        return b""
+    prefix = top.rstrip(b"/") + b"/"
+    return path[len(prefix) :] if path.startswith(prefix) else None

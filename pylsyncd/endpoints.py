@@ -42,6 +42,8 @@ class Destination:
     transport: Transport
     host: str | None
     target: bytes
+    spot: bytes = b""
+    """Where that is: a real path, or with the host before it, the same however it was written."""
 
 
 def parse_source(text: bytes, *, cwd: bytes) -> Source:
@@ -89,8 +91,11 @@ def parse_destinations(
             place.transport,
             place.host.decode("utf-8", "surrogateescape") or None,
             target,
+            spot,
         )
-        for place, target, name in zip(places, targets, _unique_names(places), strict=True)
+        for place, target, spot, name in zip(
+            places, targets, spots, _unique_names(places), strict=True
+        )
     )
 
 

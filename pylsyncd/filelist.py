@@ -43,13 +43,21 @@ class FileList:
         return b"".join([b"./" + entry + b"\0" for entry in self.entries])
 
 
-def build(root: int, changeset: Changeset, rules: Rules, *, missing_args: bool) -> FileList:
+def build(
+    root: int,
+    changeset: Changeset,
+    rules: Rules,
+    *,
+    missing_args: bool,
+    without: AbstractSet[bytes] = frozenset(),
+) -> FileList:
     """Return the list for a changeset of the source, whose open directory is ``root``.
 
     With ``missing_args`` a missing path is named and rsync deletes it (--delete-missing-args).
-    Without, the directory that it is missing from is listed.
+    Without, the directory that it is missing from is listed. Trees are not entered at ``without``,
+    at or below which there must be no change.
     """
-    builder = _Builder(root, rules, missing_args=missing_args)
+    builder = _Builder(root, rules, without, missing_args=missing_args)
     for directory, names in changeset.entries.items():
         builder.add_entries(directory, names)
     for directory in changeset.listings:
@@ -73,10 +81,13 @@ def count_entries(source: bytes) -> Callable[[bytes, int], int]:
 
 
 class _Builder:
-    def __init__(self, root: int, rules: Rules, *, missing_args: bool) -> None:
+    def __init__(
+        self, root: int, rules: Rules, without: AbstractSet[bytes], *, missing_args: bool
+    ) -> None:
         self.entries: set[bytes] = set()
         self._root = root
         self._rules = rules
+        self._without = without
         self._missing_args = missing_args
         self._obstacles: dict[bytes, bytes | None] = {paths.ROOT: None}
 
@@ -130,14 +141,16 @@ class _Builder:
 
     def _enter(self, _directory: int, above: bytes, name: bytes) -> bytes | None:
         path = paths.join(above, name)
-        if self._rules and self._rules.matches(path, is_directory=True):
+        if path in self._without or (self._rules and self._rules.matches(path, is_directory=True)):
             return None
         self.entries.add(_listed(path))
         return path
 
     def _refused(self, above: bytes, name: bytes, _error: OSError) -> None:
         # Gone, or not to be read: then rsync says so.
-        self.entries.add(paths.join(above, name))
+        path = paths.join(above, name)
+        if path not in self._without:
+            self.entries.add(path)
 
     def _is_open(self, directory: bytes) -> bool:
         """Tell whether a path is a directory down from the root; else list what stands instead."""

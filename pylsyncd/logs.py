@@ -18,9 +18,11 @@ _SYSLOG_SOCKET = "/dev/log"
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number of things in words, as "1 change" or "2 changes"; -y becomes -ies."""
+    """Return a number of things in words: "1 change", "2 changes", "3 entries", "4 processes"."""
     if count == 1:
         return f"1 {noun}"
+    if noun.endswith("s"):
+        return f"{count} {noun}es"
     return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
 
 

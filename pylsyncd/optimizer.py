@@ -10,9 +10,10 @@ The work is linear in the bytes of the paths, but for one sort of the directorie
 """
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 from pylsyncd import paths
-from pylsyncd.changes import EVERYTHING, Changes, Changeset
+from pylsyncd.changes import EVERYTHING, NOTHING, Changes, Changeset
 
 # What rsync 3.5.0 pays, in microseconds, for a name on its list, for each byte of that name, and
 # for an entry of a directory that it lists itself. Measured: rsync reads its list byte by byte.
@@ -48,6 +49,30 @@ def optimize(changes: Changeset, count_entries: CountEntries | None = None) -> C
     _drop_entries(minimal, minimal.trees)
     _drop_entries(minimal, minimal.listings)
     return minimal
+
+
+def apart(changes: Changeset, tops: AbstractSet[bytes]) -> tuple[Changeset, Changeset]:
+    """Return the changes at or below one of the paths ``tops``, and the others."""
+    if not tops or changes.is_everything:
+        return NOTHING, changes
+    inside, outside = Changes(), Changes()
+    for directory, names in changes.entries.items():
+        if _is_below(directory, tops):
+            inside.add_entries(directory, names)
+        else:
+            below = {name for name in names if paths.join(directory, name) in tops}
+            inside.add_entries(directory, below)
+            outside.add_entries(directory, names - below)
+    for path in changes.listings:
+        (inside if _is_below(path, tops) else outside).listings.add(path)
+    for path in changes.trees:
+        (inside if _is_below(path, tops) else outside).trees.add(path)
+    return inside, outside
+
+
+def _is_below(path: bytes, tops: AbstractSet[bytes]) -> bool:
+    """Tell whether a path is, or is below, one of ``tops``."""
+    return path in tops or any(above in tops for above in paths.ancestors(path))
 
 
 def _topmost(trees: Iterable[bytes]) -> set[bytes]:

@@ -1,16 +1,16 @@
 """What an rsync's exit means for what it was to carry: one table, a reason in each row.
 
 Exit codes and messages as measured with rsync 3.5.0 and as its manual has them. The first row that
-fits counts. What is not in the table is tried again: a failure must never be the end.
+fits counts. What is not in the table is tried again: a failure must never be the end. A reason is
+said of the destination: what it means, and where a person can do something, what to do.
 """
 
 import re
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from pylsyncd.changes import NOTHING, Changes, Changeset, Scope
+from pylsyncd.changes import NOTHING, Changeset
 
 
 class Verdict(Enum):
@@ -26,6 +26,8 @@ class Verdict(Enum):
     """The destination is away: again after a pause that grows."""
     HELD = auto()
     """Only a person can mend it: again after a long pause, or when asked to."""
+    GUARDED = auto()
+    """The source is not what it should be: nothing is run until it is."""
     WITHOUT_MISSING_ARGS = auto()
     """Again at once, without --delete-missing-args."""
     WITHOUT_MKPATH = auto()
@@ -41,6 +43,8 @@ class Outcome:
     message: str = ""
     owed: Changeset = NOTHING
     """What has not been confirmed."""
+    failed: Changeset = NOTHING
+    """What failed by itself, while all else that is not owed was confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,51 +61,124 @@ def _row(codes: Iterable[int], message: str, verdict: Verdict, reason: str) -> _
 _SIGNALS = range(-64, 0)
 
 _TABLE = (
+    # A daemon's rsync ends with 0 then, and with 23 if something else fails besides.
+    _row([0, 23, 24, 25], "Deletions stopped due to --max-delete", Verdict.HELD,
+         "more would be deleted than --max-delete allows: see whether that is meant"),
+    # What its rsync cannot do, and we can do without.
     _row([2], "invalid file mode 00", Verdict.WITHOUT_MISSING_ARGS,
          "its rsync cannot delete by name (rsync issue 910)"),
     _row([4], "refuse --delete-missing-args", Verdict.WITHOUT_MISSING_ARGS,
          "it refuses to delete by name"),
     _row([1, 2, 4, 12], "--mkpath", Verdict.WITHOUT_MKPATH,
          "its rsync does not know --mkpath"),
+    # The source changed under rsync: a list that is made anew fits it again.
     _row([2], "invalid path from sender|no basis file|File-list index", Verdict.AGAIN,
          "a directory changed while rsync read it"),
     _row([24], "", Verdict.AGAIN, "files went while rsync read them"),
+    # Some paths failed. A destination where nothing can be written is as good as away.
+    _row([23], "(?i)read-only file system", Verdict.LATER,
+         "it is on a file system that is mounted read-only: see to its disk and its mount options"),
+    _row([23], "(?i)no space left|quota", Verdict.LATER, "it is full: free space there"),
+    _row([23], "read errors mapping .*Input/output error", Verdict.PARTIAL,
+         "the source cannot be read: see to its disk"),
+    _row([23], "read errors mapping|: Is a directory|: Not a directory|: Too many levels",
+         Verdict.AGAIN, "files changed while rsync read them"),
+    _row([23], "daemon refused to receive", Verdict.PARTIAL,
+         "its rsync daemon excludes some paths: exclude them here, too, or allow them there"),
+    _row([23], r"\[sender\] .*Permission denied", Verdict.PARTIAL,
+         "some paths cannot be read: permit it, or exclude them"),
+    _row([23], r"(?i)(?:permission denied|operation not permitted)", Verdict.PARTIAL,
+         "some paths cannot be written: see to their permissions and owners there"),
+    _row([23], "(?:mkstemp|rename|symlink|mknod|set times) .*No such file", Verdict.PARTIAL,
+         "paths went while rsync wrote them: see who else changes what is there"),
+    _row([23], "cannot delete mount point|resource busy", Verdict.PARTIAL,
+         "something is mounted or in use where rsync would delete: unmount or exclude it"),
+    _row([23], "max-path len", Verdict.PARTIAL,
+         "some paths are longer than the 4095 bytes that rsync takes: shorten or exclude them"),
+    _row([23], "cannot convert filename", Verdict.PARTIAL,
+         "some names do not exist in its character set: rename or exclude them"),
+    _row([23], "", Verdict.PARTIAL, "some paths could not be copied"),
+    # A remote shell that does not get there; first of all what is written for programs to read.
+    _row([255], "(?i)host key verification failed|host identification has changed", Verdict.HELD,
+         "ssh does not know its host key: log in once by hand, or mend known_hosts"),
+    _row([255], "(?i)permission denied|too many authentication failures", Verdict.HELD,
+         "ssh is not let in: see to the key here and to authorized_keys there"),
+    _row([255], "(?i)could not resolve|name or service not known", Verdict.LATER,
+         "its name cannot be resolved: see that it is spelled right and that DNS works"),
+    _row([255], "(?i)bad configuration option|command-line: line|illegal option|no such identity",
+         Verdict.HELD, "ssh cannot be run so: see to its options and its configuration"),
+    _row([255], "", Verdict.LATER, "the connection failed"),
+    # An error when files were written, or before: the run broke off.
+    _row([11], "(?i)no space left|quota", Verdict.LATER, "it is full: free space there"),
+    _row([11], "(?i)input/output error|read-only file system", Verdict.LATER,
+         "it cannot be written to: see to its disk"),
+    _row([11], "mkdir .*No such file", Verdict.HELD, "a directory above it is missing: create it"),
+    _row([11], "mkdir ", Verdict.HELD,
+         "its path cannot be created: see that it is right and may be written to"),
+    _row([11], "(?i)too many open files|cannot allocate memory", Verdict.LATER,
+         "there is a lack of memory or of open files"),
+    # Not let in by an rsync daemon, or not there.
+    _row([5], "max connections", Verdict.LATER, "its rsync daemon is busy"),
+    _row([5], "(?i)unknown module", Verdict.HELD,
+         "its rsync daemon has no such module: see to the name here and to rsyncd.conf there"),
+    _row([5], "(?i)auth failed|password", Verdict.HELD,
+         "its rsync daemon refuses the login: see to the user and the password on both sides"),
+    _row([5], "(?i)access denied", Verdict.HELD,
+         "its rsync daemon does not let this host in: see to 'hosts allow' there"),
+    _row([5], "(?i)chroot failed|chdir failed", Verdict.LATER,
+         "the directory of its module is missing: mount or create it"),
+    _row([5], "", Verdict.HELD, "its rsync daemon refuses: see to its log"),
+    _row([10], "(?i)name or service not known|name lookup|temporary failure in name", Verdict.LATER,
+         "its name cannot be resolved: see that it is spelled right and that DNS works"),
+    _row([10], "(?i)connection refused", Verdict.LATER,
+         "nobody answers at its port: is its rsync daemon running?"),
+    _row([10, 35], "", Verdict.LATER, "the connection failed"),
+    _row([30], "", Verdict.LATER, "it fell silent"),
+    # What rsync makes of options, settings and programs.
     _row([2], "shell clean", Verdict.HELD,
          "its login shell prints something: see that a non-interactive login is silent"),
-    _row([23], "(?i)read-only file system|mkstemp .* permission denied", Verdict.LATER,
-         "it cannot be written to"),
-    _row([23], "read errors mapping|: Is a directory|: Too many levels",
-         Verdict.AGAIN, "files changed while rsync read them"),
-    _row([23], "", Verdict.PARTIAL, "some paths could not be copied"),
-    _row([255], "(?i)permission denied|host key verification failed", Verdict.HELD,
-         "ssh is not let in: see to its key and its known_hosts"),
-    _row([255], "", Verdict.LATER, "the connection failed"),
-    _row([11], "(?i)no space left|quota", Verdict.LATER, "it is full"),
-    _row([11], "mkdir .*No such file", Verdict.HELD, "a directory above it is missing: create it"),
-    _row([11], "mkdir ", Verdict.HELD, "its path cannot be used"),
-    _row([5], "max connections", Verdict.LATER, "its rsync daemon is busy"),
-    _row([5], "", Verdict.HELD, "its rsync daemon refuses: see to its module and its login"),
-    _row([10, 30, 35], "", Verdict.LATER, "the connection failed"),
-    _row([12], "(?i)unknown option|invalid rsync-command|has been disabled|0 bytes received",
-         Verdict.HELD, "its side cannot run rsync with these options"),
-    _row([1, 4], "", Verdict.HELD, "an option or a setting there forbids it"),
-    _row([3], "", Verdict.HELD, "its path cannot be used"),
-    _row([126, 127], "", Verdict.HELD, "rsync cannot be run: is it installed on both sides?"),
-    _row([25], "", Verdict.HELD, "more would be deleted than --max-delete permits"),
-    _row([20, *_SIGNALS], "", Verdict.LATER, "rsync was ended"),
-    _row([11, 12, 13, 14, 15, 16, 19, 21, 22], "", Verdict.LATER, "rsync failed"),
+    _row([1], "module is read only", Verdict.HELD,
+         "its module is read-only: set 'read only = no' in rsyncd.conf there"),
+    _row([4], "refuse --delete", Verdict.HELD,
+         "its rsync daemon refuses to delete: see to 'refuse options' there, or use --no-delete"),
+    _row([12], "(?i)failed to exec", Verdict.HELD,
+         "the remote shell cannot be run: is it installed, is -e right?"),
+    _row([12], "(?i)unknown option|invalid rsync-command|has been disabled|option .*not supported",
+         Verdict.HELD, "its side cannot run rsync with these options: see to --rsync-option, to "
+         "its rsync's version, and to a forced command for the key"),
+    # It may be wrong for good, or have been killed as it started.
+    _row([12], r"\(0 bytes received", Verdict.LATER,
+         "its side did not begin to talk: see that that login can run 'rsync --version' there"),
+    _row([12], "", Verdict.LATER, "the connection broke"),
+    _row([1, 4], "", Verdict.HELD, "an option or a setting forbids it: see to --rsync-option"),
+    _row([3], 'cannot start in|getcwd|change_dir "', Verdict.LATER,
+         "the source cannot be entered: see that it is there and may be read"),
+    _row([3], "", Verdict.HELD, "its path cannot be used: see that it is a directory"),
+    _row([126], "", Verdict.HELD, "rsync there may not be run: see to its permissions"),
+    _row([127], "", Verdict.HELD, "rsync cannot be run: is it installed on both sides?"),
+    _row([25], "", Verdict.HELD,
+         "more would be deleted than --max-delete allows: see whether that is meant"),
+    # The rest passes by itself, or nobody knows better.
+    _row([19, 20, *_SIGNALS], "", Verdict.LATER, "rsync was ended"),
+    _row([14, 22], "", Verdict.LATER, "rsync failed for lack of memory or processes"),
+    _row([2, 11, 13, 15, 16, 21], "", Verdict.LATER, "rsync failed"),
 )  # fmt: skip
 
 
-def interpret(code: int, messages: Iterable[str]) -> Outcome:
-    """Return what an exit code and rsync's messages mean."""
-    if code == 0:
-        return Outcome(Verdict.DONE)
+def interpret(code: int, messages: Iterable[str], stalled: str = "") -> Outcome:
+    """Return what an exit code and rsync's messages mean.
+
+    ``stalled`` is what was seen of an rsync that was ended because it made no progress.
+    """
+    if stalled:
+        return Outcome(Verdict.LATER, f"rsync was stuck and has been ended: {stalled}")
     text = "\n".join(messages)
     for row in _TABLE:
         if code in row.codes and row.message.search(text):
             return row.outcome
-    return Outcome(Verdict.LATER, "rsync failed in a way that is not known")
+    if code == 0:
+        return Outcome(Verdict.DONE)
+    return Outcome(Verdict.LATER, f"rsync failed in a way that is not known (exit {code})")
 
 
 def gist(messages: Iterable[str]) -> str:
@@ -111,32 +188,5 @@ def gist(messages: Iterable[str]) -> str:
     return first or (complaints[0] if complaints else "")
 
 
-def vanished(code: int, messages: deque[str], source: bytes) -> Changeset | None:
-    """Return what rsync found gone when that is all that went wrong (exit 24).
-
-    None when it is not, or when not all that rsync said was kept or understood.
-    """
-    if code != _VANISHED or len(messages) == messages.maxlen:
-        return None
-    gone = Changes()
-    prefix = source.rstrip(b"/") + b"/"
-    for line in messages:
-        if _CLOSING.match(line):
-            continue
-        found = _GONE.fullmatch(line)
-        path = _unescaped(found[1]) if found else b""
-        if not path.startswith(prefix):
-            return None
-        gone.add(path[len(prefix) :], Scope.TREE)
-    return gone
-
-
-def _unescaped(text: str) -> bytes:
-    """Return the path that rsync shows as ``text``, in which odd bytes are octal numbers."""
-    return re.sub(rb"\\#([0-7]{3})", lambda found: bytes([int(found[1], 8)]), text.encode())
-
-
-_VANISHED = 24
-_GONE = re.compile(r'(?:file|directory) has vanished: "(.*)"')
 _CLOSING = re.compile(r"rsync error: |rsync warning: ")
 _COMPLAINT = re.compile(r"(?i)^rsync: |@ERROR|denied|refused|failed|cannot|vanished|resolve")

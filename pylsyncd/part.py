@@ -1,8 +1,10 @@
-"""A thread of the daemon whose death is noticed."""
+"""A thread of the daemon whose death, and whose silence, is noticed."""
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +16,7 @@ class Part(threading.Thread):
         # A daemon thread, so that one which cannot be ended does not keep the process alive.
         super().__init__(name=name, daemon=True)
         self._failed = failed
+        self._busy_since: float | None = None
 
     def run(self) -> None:
         """Run until the work is done or fails."""
@@ -26,3 +29,22 @@ class Part(threading.Thread):
     def work(self) -> None:
         """Do what the part is there for; overridden by each."""
         raise NotImplementedError
+
+    def beat(self) -> None:
+        """Report that the work goes on."""
+        self._busy_since = time.monotonic()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Report that the part waits for what may take any time."""
+        self._busy_since = None
+        try:
+            yield
+        finally:
+            self.beat()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the part has reported, 0.0 while it waits."""
+        since = self._busy_since
+        return 0.0 if since is None or not self.is_alive() else time.monotonic() - since

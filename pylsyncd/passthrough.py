@@ -55,7 +55,12 @@ _FORCE = "a directory could not become a file: leave it out"
 _PROTOCOL = "older protocols know neither vanished paths nor nanoseconds: leave it out"
 _DEVICE = "the content of devices would be read or overwritten: leave it out"
 
+_TIMEOUT = "pylsyncd ends runs that are stuck, and must know when: use --timeout of pylsyncd"
+_LIMIT = "pylsyncd asks before anything is deleted: use --max-delete of pylsyncd"
+
 _REFUSED_GROUPS = (
+    ("--timeout --no-timeout", _TIMEOUT),
+    ("--max-delete", _LIMIT),
     ("--files-from --from0 --no-from0 -0", _LIST),
     ("--recursive --no-recursive --no-r -r --archive -a", _REACH),
     ("--dirs --no-dirs --no-d -d --old-dirs --old-d", _REACH),
@@ -108,9 +113,9 @@ _FORMS = (
     "--compress-choice=STR --compress-level=NUM --compress-threads=NUM --confine-root=DIR "
     "--contimeout=SECONDS --copy-as=USER --copy-dest=DIR --early-input=FILE --groupmap=STRING "
     "--iconv=CONVERT_SPEC --link-dest=DIR --log-file=FILE --log-file-format=FMT "
-    "--max-alloc=SIZE --max-delete=NUM --outbuf=N|L|B --partial-dir=DIR --password-file=FILE "
+    "--max-alloc=SIZE --outbuf=N|L|B --partial-dir=DIR --password-file=FILE "
     "--port=PORT --rsync-path=PROGRAM --skip-compress=LIST --sockopts=OPTIONS --suffix=SUFFIX "
-    "--temp-dir=DIR --timeout=SECONDS --usermap=STRING --zc=STR --zl=NUM --zt=NUM"
+    "--temp-dir=DIR --usermap=STRING --zc=STR --zl=NUM --zt=NUM"
 )
 _WITH_ARGUMENT = {form.partition("=")[0]: form for form in _FORMS.split()} | {
     "-B": "--block-size=SIZE",
@@ -135,6 +140,18 @@ def check_option(text: str, *, deletes: bool = True) -> None:
         _check_long(text, deletes=deletes)
     else:
         _check_letters(text)
+
+
+def anchored(text: str, directory: str) -> str:
+    """Return an option whose file is found from any directory: rsync runs in the source."""
+    name, separator, value = text.partition("=")
+    if name in _LOCAL_FILES and value and not value.startswith(("/", "-")):
+        return f"{name}{separator}{directory}/{value}"
+    return text
+
+
+# Options of which this side reads or writes the file; a password may come from "-", standard input.
+_LOCAL_FILES = frozenset(["--password-file", "--log-file", "--early-input"])
 
 
 def _check_long(text: str, *, deletes: bool) -> None:

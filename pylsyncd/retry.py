@@ -13,8 +13,8 @@ class Pauses:
     longest: float = 300.0
     held: float = 900.0
     """Before a destination that only a person can mend is tried once more."""
-    partial: float = 60.0
-    """The longest one before paths that could not be copied are tried again."""
+    guarded: float = 30.0
+    """The longest one while the source is not what it should be: to look is cheap, and local."""
     again: float = 4.0
     """The longest one when it was the source that changed under rsync."""
     at_once: int = 3
@@ -26,10 +26,16 @@ class Pauses:
         It takes away up to a quarter, so that destinations which failed together do not all come
         back at once.
         """
-        if verdict is Verdict.HELD:
-            return self.held
         if verdict is Verdict.AGAIN and failures <= self.at_once:
             return 0.0
-        longest = {Verdict.AGAIN: self.again, Verdict.PARTIAL: self.partial}
-        pause = min(longest.get(verdict, self.longest), self.first * 2.0 ** min(failures - 1, 32))
+        if verdict is Verdict.HELD:
+            pause = self.held
+        else:
+            longest = {Verdict.AGAIN: self.again, Verdict.GUARDED: self.guarded}
+            limit = longest.get(verdict, self.longest)
+            pause = min(limit, self.first * 2.0 ** min(failures - 1, _DOUBLINGS))
         return pause * (1.0 - jitter / 4.0)
+
+
+# Enough from any first pause to any longest one, and not too many for a float.
+_DOUBLINGS = 64

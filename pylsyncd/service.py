@@ -1,41 +1,42 @@
 """Wires the parts of the daemon and owns their start, their timing and their end."""
 
-import errno
 import logging
-import os
+import math
+import random
 import signal
 import time
+from collections.abc import Callable
 from enum import Enum, auto
-from itertools import islice
 
-from pylsyncd import __version__, inotify, paths, walk
+from pylsyncd import __version__, clock, paths
+from pylsyncd.beginning import moments
 from pylsyncd.buffer import Buffer
-from pylsyncd.carrier import Carrier, Identity, identity
-from pylsyncd.changes import EVERYTHING, Changeset, Scope
+from pylsyncd.changes import EVERYTHING, NOTHING, shown
 from pylsyncd.config import Settings
+from pylsyncd.crew import Crew
 from pylsyncd.errors import WatchError
 from pylsyncd.filelist import count_entries
+from pylsyncd.guard import Guard, Standing
 from pylsyncd.inbox import Inbox
-from pylsyncd.inotify import Inotify
+from pylsyncd.links import Links
 from pylsyncd.logs import NOTICE, counted
 from pylsyncd.optimizer import optimize
-from pylsyncd.retry import Pauses
-from pylsyncd.tracker import Tracker
-from pylsyncd.watcher import Watcher
-from pylsyncd.worker import Worker
+from pylsyncd.orders import Order
+from pylsyncd.recovery import Plan
+from pylsyncd.watching import Watching
 
 log = logging.getLogger(__name__)
 
-# Seconds: how long a stop waits for rsync, how long an ended rsync has before it is killed, and
-# how long a flush waits for the watcher to hand over what it has.
-_GRACE = 10.0
-_KILL_AFTER = 2.0
+# Seconds: how long a flush waits for the watcher to hand over what it has, and how often the
+# source and the parts are looked at.
 _HAND_OVER = 5.0
+_ROUND = 2.0
 
-# Seconds between two looks at a worker that is about to end.
-_BEAT = 0.05
+# Seconds without a sign of life after which a part is stuck.
+_STUCK = 300.0
 
-_CHANGES_SHOWN = 100
+# How much earlier or later a full sync may begin, as a share of the time between two.
+_JITTER = 0.1
 
 
 class _Call(Enum):
@@ -47,19 +48,32 @@ class _Call(Enum):
 
 
 class Service:
-    """One source and its destinations. Made and run by the main thread, which takes the signals."""
+    """One source and its destinations. Made and run by the main thread, which takes the signals.
+
+    Raises UsageError if the state directory cannot be used, or another pylsyncd is in the way.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._source = settings.source.path
+        self._shown = paths.show(settings.source.path)
         self._inbox: Inbox[_Call | str] = Inbox()
         self._buffer = Buffer(
             settings.max_changes,
             lambda: self._inbox.put(_Call.OPENED),
             lambda: self._inbox.put(_Call.FILLED),
         )
-        self._workers: list[Worker] = []
-        self._closes: float | None = None
+        rules = settings.rsync.rules
+        self._links = Links(settings.source.path, rules)
+        self._guard = Guard(settings.source.path, rules)
+        self._crew = Crew(settings, self._guard, self._inbox)
+        # None while the source is held.
+        self._watching: Watching | None = None
+        self._until = clock.now()
+        self._window_closes = math.inf
+        self._next_round = math.inf
+        self._next_full_sync = math.inf
+        self._told: dict[bytes, str] = {}
+        self._stuck: set[str] = set()
         self._status = 0
 
     def run(self) -> int:
@@ -67,191 +81,262 @@ class Service:
 
         Raises WatchError if the source cannot be watched.
         """
-        self._inbox.catch([signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
+        self._inbox.catch(
+            [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT]
+        )
         try:
-            return self._run_once() if self._settings.once else self._run_watching()
+            self._run()
         finally:
+            self._crew.close()
+            self._guard.close()
             self._inbox.close()
-
-    def _run_once(self) -> int:
-        self._start_workers(self._identify())
-        for worker in self._workers:
-            worker.finish()
-        while any(worker.is_alive() for worker in self._workers):
-            if self._stop_is_asked(wait=_BEAT):
-                self._end_workers()
-                return 1
-        return 1 if self._status or any(worker.debt for worker in self._workers) else 0
-
-    def _run_watching(self) -> int:
-        identity_of_source = self._identify()
-        notify = Inotify(modify=self._settings.modify)
-        tracker = self._arm(notify)
-        watcher = Watcher(notify, tracker, self._buffer, self._lost, self._inbox.put)
-        self._announce(tracker.directories)
-        watcher.start()
-        self._start_workers(identity_of_source)
-        self._serve(watcher)
-        self._stop(watcher)
-        notify.close()
         return self._status
+
+    def _run(self) -> None:
+        if not self._wait_for_the_source():
+            return
+        self._begin()
+        if self._settings.once:
+            self._crew.finish(math.inf)
+            self._status |= int(any(worker.debt for worker in self._crew.workers))
+        else:
+            self._serve()
+            self._stop()
+        self._status |= int(self._crew.has_failed)
 
     # Start
 
+    def _wait_for_the_source(self) -> bool:
+        """Wait until the file system that the source was on is mounted; tell whether to go on."""
+        is_told = False
+        while point := self._guard.missing_mount(self._crew.remembered_mount_points):
+            reason = f"nothing is mounted at {paths.show(point)}, where it was in the last run"
+            if self._settings.once:
+                raise WatchError(f"The source {self._shown} is not used: {reason}.")
+            if not is_told:
+                self._tell_held(reason)
+                is_told = True
+            call = self._inbox.get(_ROUND)
+            if call in {signal.SIGTERM, signal.SIGINT}:
+                return False
+            if call is signal.SIGUSR2:
+                break
+        return True
+
+    def _begin(self) -> None:
+        settings = self._settings
+        try:
+            self._guard.accept(self._crew.remembered_mounts)
+            is_vacant = self._guard.is_vacant()
+        except OSError as error:
+            raise WatchError(
+                f"The source {self._shown} cannot be watched: {error.strerror}."
+            ) from None
+        forced = "initial sync" if settings.initial_sync or settings.once else ""
+        beginnings = self._crew.begin(forced=forced, is_vacant=is_vacant)
+        start = self._until = clock.now()
+        caught_up = {}
+        if not settings.once:
+            watching = self._watch(Plan(moments(beginnings), self._guard.eventless()))
+            caught_up = dict(watching.tracker.recovery.caught_up)
+            self._announce(watching.tracker.directories)
+        self._tell_mounts()
+        self._crew.start(beginnings, caught_up, start)
+
+    def _watch(self, plan: Plan) -> Watching:
+        plan = plan.every(self._settings.poll_interval)
+        watching = Watching(self._settings, plan, self._buffer, self._lost, self._inbox.put)
+        watching.start()
+        self._watching = watching
+        return watching
+
     def _lost(self) -> None:
         self._inbox.put(_Call.ROOT_LOST)
-
-    def _identify(self) -> Identity:
-        try:
-            root = walk.open_root(self._source)
-        except OSError as error:
-            raise self._cannot_watch(error) from None
-        try:
-            return identity(root)
-        finally:
-            os.close(root)
-
-    def _arm(self, notify: Inotify) -> Tracker:
-        try:
-            tracker = Tracker(self._source, notify, self._settings.rsync.rules)
-        except OSError as error:
-            raise self._cannot_watch(error) from None
-        if tracker.unwatched:
-            raise WatchError(
-                f"{inotify.watch_limit_reached(tracker.directories)} "
-                f"{counted(tracker.unwatched, 'directory')} of {paths.show(self._source)} would "
-                "not be watched, and their changes be missed."
-            )
-        return tracker
-
-    def _cannot_watch(self, error: OSError) -> WatchError:
-        if error.errno == errno.ENOSPC:
-            return WatchError(inotify.watch_limit_reached(0))
-        shown = paths.show(self._source)
-        return WatchError(f"The source {shown} cannot be watched: {error.strerror}.")
-
-    def _start_workers(self, identity_of_source: Identity) -> None:
-        for destination in self._settings.destinations:
-            carrier = Carrier(self._source, identity_of_source, destination, self._settings.rsync)
-            self._workers.append(Worker(carrier, Pauses(), self._inbox.put))
-        title = "initial sync" if self._settings.initial_sync or self._settings.once else ""
-        if title:
-            # Before they start, so that none of them begins with a probe.
-            self._put(EVERYTHING, title)
-        for worker in self._workers:
-            worker.start()
 
     def _announce(self, directories: int) -> None:
         names = ", ".join(destination.name for destination in self._settings.destinations)
         log.log(
             NOTICE, "pylsyncd %s watching %s (%s) for %s, window %g s",
-            __version__, paths.show(self._source), counted(directories, "directory"), names,
+            __version__, self._shown, counted(directories, "directory"), names,
             self._settings.window,
         )  # fmt: skip
-        if not self._settings.initial_sync:
-            log.log(NOTICE, "No initial sync (-i): what differs already stays as it is.")
 
     # The main loop
 
-    def _serve(self, watcher: Watcher) -> None:
+    def _serve(self) -> None:
+        self._next_round = time.monotonic() + _ROUND
+        self._plan_full_sync()
         while True:
-            pause = None if self._closes is None else max(0.0, self._closes - time.monotonic())
-            call = self._inbox.get(pause)
-            if call is None:
-                self._flush(watcher)
-                continue
+            next_time = min(self._window_closes, self._next_round, self._next_full_sync)
+            call = self._inbox.get(max(0.0, next_time - time.monotonic()))
             if call in {signal.SIGTERM, signal.SIGINT}:
-                log.log(NOTICE, "stopping (%s)", call.name)
+                log.log(NOTICE, "stopping (%s)", signal.Signals(call).name)
                 return
             if isinstance(call, str):
                 self._status = 1
+            elif call is not None:
+                self._answer(call)
+            if self._status:
                 return
-            self._answer(call, watcher)
+            self._do_what_is_due()
 
-    def _answer(self, call: _Call | signal.Signals, watcher: Watcher) -> None:
-        if call is _Call.OPENED:
-            if self._buffer and self._closes is None:
-                self._closes = time.monotonic() + self._settings.window
-        elif call is _Call.FILLED:
-            if self._buffer.is_full:
-                self._flush(watcher)
-        elif call is _Call.ROOT_LOST:
-            log.error(
-                "The source %s was deleted, moved or unmounted. Nothing is deleted at any "
-                "destination. Put it back and restart pylsyncd.", paths.show(self._source),
-            )  # fmt: skip
-        elif call is signal.SIGUSR1:
-            self._flush(watcher, is_urgent=True)
-        elif call is signal.SIGHUP:
-            self._put(EVERYTHING, "full sync", is_urgent=True)
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        if now >= self._window_closes:
+            self._flush()
+        if now >= self._next_full_sync:
+            self._plan_full_sync()
+            self._crew.put(Order(EVERYTHING, self._until, ("full sync",)))
+        if now >= self._next_round:
+            self._next_round = now + _ROUND
+            self._look_after_the_source()
+            self._look_after_the_parts()
 
-    def _flush(self, watcher: Watcher, *, is_urgent: bool = False) -> None:
+    def _answer(self, call: _Call | signal.Signals) -> None:
+        full_sync = Order(EVERYTHING, self._until, ("full sync",), is_urgent=True)
+        answers: dict[_Call | signal.Signals, Callable[[], None]] = {
+            _Call.OPENED: self._open_window,
+            _Call.FILLED: self._flush_if_full,
+            _Call.ROOT_LOST: self._look_after_the_source,
+            signal.SIGUSR1: lambda: self._flush(is_urgent=True),
+            signal.SIGUSR2: self._release,
+            signal.SIGHUP: lambda: self._crew.put(full_sync),
+        }
+        answers[call]()
+
+    def _open_window(self) -> None:
+        if self._buffer and self._window_closes == math.inf:
+            self._window_closes = time.monotonic() + self._settings.window
+
+    def _flush_if_full(self) -> None:
+        if self._buffer.is_full:
+            self._flush()
+
+    def _plan_full_sync(self) -> None:
+        interval = self._settings.full_sync_interval
+        if interval:
+            jitter = 1.0 + _JITTER * (2.0 * random.random() - 1.0)  # noqa: S311  # no secret
+            self._next_full_sync = time.monotonic() + interval * jitter
+
+    def _flush(self, *, is_urgent: bool = False) -> None:
         """End the window: hand what changed in it to all destinations."""
-        self._closes = None
-        if not watcher.drain(_HAND_OVER):
-            log.warning("Events come faster than they can be read; syncing what is known.")
+        self._window_closes = math.inf
+        if self._watching is not None:
+            watcher = self._watching.watcher
+            if not watcher.drain(_HAND_OVER):
+                log.warning("Events come faster than they can be read; syncing what is known.")
+            # Read before the changes are taken, which may be newer.
+            self._until = watcher.complete_until
         changes = self._buffer.take()
         if not changes and not is_urgent:
             return
-        changeset = optimize(changes, count_entries(self._source))
+        found = len(changes)
+        self._links.complete(changes)
+        changeset = optimize(changes, count_entries(self._settings.source.path))
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s: %s", counted(len(changes), "change"), _shown(changes))
-            log.debug("reduced to %d: %s", len(changeset), _shown(changeset))
-        title = "full sync" if changeset.is_everything else ""
-        self._put(changeset, title, is_urgent=is_urgent)
+            log.debug("%s: %s", counted(found, "change"), shown(changes))
+            log.debug("reduced to %d: %s", len(changeset), shown(changeset))
+        titles = ("full sync",) if changeset.is_everything else ()
+        self._crew.put(Order(changeset, self._until, titles, is_urgent=is_urgent))
 
-    def _put(self, changeset: Changeset, title: str = "", *, is_urgent: bool = False) -> None:
-        for worker in self._workers:
-            worker.put(changeset, title, is_urgent=is_urgent)
+    # The source
 
-    # Stop
+    def _look_after_the_source(self) -> None:
+        standing, reason = self._guard.standing()
+        if standing is Standing.HELD:
+            if self._watching is not None:
+                self._stop_watching()
+                self._tell_held(reason)
+            return
+        watching = self._watching
+        if standing is Standing.REPLACED or watching is None or watching.tracker.root_lost:
+            self._follow(standing)
+        self._guard.look_at_mounts()
+        for path in self._tell_mounts():
+            if self._watching is not None:
+                self._watching.watcher.place_again(path)
 
-    def _stop(self, watcher: Watcher) -> None:
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.stop()
+            self._watching = None
+
+    def _follow(self, standing: Standing) -> None:
+        """Take what stands in the source's place for the source, and compare everything."""
+        is_same = standing is Standing.SAME
+        self._stop_watching()
+        self._buffer.take()
+        try:
+            self._guard.accept(self._guard.footing.mounts if is_same else None)
+            start = clock.now()
+            directories = self._watch(Plan(eventless=self._guard.eventless())).tracker.directories
+        except (OSError, WatchError) as error:
+            log.error("%s", error)  # noqa: TRY400  # it is not about the program
+            return
+        self._until = start
+        log.log(
+            NOTICE, "The source %s %s (%s). Everything is compared.",
+            self._shown, "is back" if is_same else "was replaced by another directory",
+            counted(directories, "directory"),
+        )  # fmt: skip
+        self._crew.put(Order(EVERYTHING, start, ("full sync",), is_urgent=True))
+
+    def _release(self) -> None:
+        """Do, once, what is held: somebody has looked."""
+        log.log(NOTICE, "released (USR2)")
+        try:
+            self._guard.accept()
+        except OSError as error:
+            log.error(  # noqa: TRY400  # it is not about the program
+                "The source %s cannot be used: %s.", self._shown, error.strerror
+            )
+            return
+        self._crew.put(Order(NOTHING, is_urgent=True, is_release=True))
+        self._look_after_the_source()
+
+    def _tell_held(self, reason: str) -> None:
+        log.error(
+            "The source %s is held: %s. Nothing is sent, and nothing deleted, until it is back. "
+            "If it is meant to be as it is now, send the signal USR2.", self._shown, reason,
+        )  # fmt: skip
+
+    def _tell_mounts(self) -> list[bytes]:
+        """Say which subtrees are held; return those that are so no more."""
+        held = self._guard.held
+        for path, reason in held.items():
+            if path not in self._told:
+                log.error(
+                    "%s in the source is held: %s. Its copies stay as they are until that is "
+                    "undone, or the signal USR2 says that it is meant so.",
+                    paths.show(path), reason,
+                )  # fmt: skip
+        released = [path for path in self._told if path not in held]
+        for path in released:
+            log.log(NOTICE, "%s in the source is as it was: it is synced again.", paths.show(path))
+        self._told = dict(held)
+        return released
+
+    # The parts
+
+    def _look_after_the_parts(self) -> None:
+        for worker in self._crew.workers:
+            if worker.silence < _STUCK:
+                self._stuck.discard(worker.name)
+            elif worker.name not in self._stuck:
+                self._stuck.add(worker.name)
+                log.error(
+                    "[%s] nothing has moved for %.0f s: see whether the file system of the source "
+                    "answers.", worker.name, worker.silence,
+                )  # fmt: skip
+        if self._watching is not None and self._watching.watcher.silence > _STUCK:
+            log.error("The watcher has stood still for %.0f s: ending, to be started anew.", _STUCK)
+            self._status = 1
+
+    def _stop(self) -> None:
         """Sync what has come, within the grace period, and end all parts."""
-        if watcher.is_alive():
-            self._flush(watcher)
-            watcher.stop()
-        for worker in self._workers:
-            worker.finish()
-        deadline = time.monotonic() + _GRACE
-        while any(worker.is_alive() for worker in self._workers):
-            if self._stop_is_asked(wait=_BEAT) or time.monotonic() >= deadline:
-                self._end_workers()
-        for worker in self._workers:
-            if worker.debt:
-                owed = counted(worker.debt, "change")
-                log.warning("[%s] stopped before all was synced: owed %s.", worker.name, owed)
+        if self._watching is None or self._watching.watcher.is_alive():
+            self._flush()
+        if not self._status:
+            self._stop_watching()
+        self._crew.finish()
         log.log(NOTICE, "stopped")
-
-    def _stop_is_asked(self, wait: float) -> bool:
-        """Wait a moment for a worker to end or a signal to come; tell whether it says to stop."""
-        for worker in self._workers:
-            if worker.is_alive():
-                worker.join(wait)
-                break
-        while (call := self._inbox.get(0.0)) is not None:
-            if call in {signal.SIGTERM, signal.SIGINT}:
-                return True
-            if isinstance(call, str):
-                self._status = 1
-        return False
-
-    def _end_workers(self) -> None:
-        """End what rsync still runs: ask, and after a moment kill."""
-        number, deadline = signal.SIGTERM, time.monotonic() + _KILL_AFTER
-        while living := [worker for worker in self._workers if worker.is_alive()]:
-            for worker in living:
-                worker.end(number)
-            living[0].join(_BEAT)
-            if time.monotonic() >= deadline:
-                number = signal.SIGKILL
-
-
-def _shown(changeset: Changeset) -> str:
-    """Return the first changes of a set as text: a file, a directory/ listed, a tree/**."""
-    marks = {Scope.ENTRY: "", Scope.LISTING: "/", Scope.TREE: "/**"}
-    first = [
-        paths.show(change.path) + marks[change.scope]
-        for change in islice(changeset, _CHANGES_SHOWN)
-    ]
-    return " ".join(first) + (" ..." if len(changeset) > len(first) else "")

@@ -13,7 +13,7 @@ from pylsyncd.arming import Armed, Arming
 from pylsyncd.changes import Changes, Scope
 from pylsyncd.excludes import Rules
 from pylsyncd.inotify import Inotify
-from pylsyncd.logs import counted
+from pylsyncd.recovery import Plan, Recovery
 from pylsyncd.watchtree import below
 
 log = logging.getLogger(__name__)
@@ -33,19 +33,23 @@ class Tracker:
     Making one arms the whole source; OSError is raised when that is not there.
     """
 
-    def __init__(self, source: bytes, notify: Inotify, rules: Rules) -> None:
+    def __init__(
+        self, source: bytes, notify: Inotify, rules: Rules, plan: Plan | None = None
+    ) -> None:
         self._rules = rules
         self._arming = Arming(source, notify, rules)
         self._tree = self._arming.tree
+        self.recovery = Recovery(self._arming, plan or Plan())
         # Padded names by watch descriptor; paths are made at collecting, not at each event.
         self._touched: dict[int, set[bytes]] = {}
         self._changes = Changes()
         self._unplaced: set[tuple[int, bytes]] = set()
-        self._overflowed = False
-        # What the limit leaves out at the start is for whoever starts this to tell.
-        self._told_unwatched = self._arming.unwatched
-        self.root_lost = False
-        """The source itself was deleted, moved away or unmounted."""
+        self._root_lost = False
+
+    @property
+    def root_lost(self) -> bool:
+        """Whether the source itself was deleted, moved away or unmounted."""
+        return self._root_lost or self.recovery.root_lost
 
     @property
     def directories(self) -> int:
@@ -54,8 +58,8 @@ class Tracker:
 
     @property
     def unwatched(self) -> int:
-        """How many directories are not watched because of the kernel's limit."""
-        return self._arming.unwatched
+        """How many directories cannot be watched, those below them not counted."""
+        return len(self._arming.unwatched)
 
     def watched_paths(self) -> set[bytes]:
         """Return the paths of the directories that are watched."""
@@ -87,14 +91,12 @@ class Tracker:
                 touched[wd] = {name}
 
     def collect(self) -> Changes:
-        """Return the changes since the last call; after an overflow that is everything."""
+        """Return the changes since the last call."""
         while chunks := self._arming.read_ahead():
             for chunk in chunks:
                 self._process(chunk)
-        if self._overflowed and not self.root_lost:
-            self._repair()
         self._place_the_unplaced()
-        self._tell_what_is_unwatched()
+        self.recovery.tell_what_is_unwatched()
         changes, self._changes = self._changes, Changes()
         touched, self._touched = self._touched, {}
         for wd, padded in touched.items():
@@ -103,6 +105,20 @@ class Tracker:
             if directory is not None:
                 changes.add_entries(directory, self._included(directory, padded))
         return changes
+
+    def attend(self) -> bool:
+        """Scan for what the events did not tell, if that is due; tell whether it was."""
+        found = None if self.root_lost else self.recovery.attend()
+        if found is not None:
+            self._changes.merge(found)
+        return found is not None
+
+    def place_again(self, path: bytes) -> None:
+        """Arm what stands at a path now, and have it looked at as a whole."""
+        directory, name = paths.split(path)
+        parent = self._tree.find(directory)
+        if parent is not None:
+            self._place(parent, name)
 
     def _included(self, directory: bytes, padded: set[bytes]) -> set[bytes]:
         names = {name.rstrip(b"\0") for name in padded}
@@ -115,7 +131,7 @@ class Tracker:
 
     def _follow(self, wd: int, mask: int, name: bytes) -> None:
         if mask & inotify.OVERFLOW:
-            self._overflowed = True
+            self.recovery.dropped()
         elif wd not in self._tree:
             return
         elif name and mask & _WENT:
@@ -135,7 +151,7 @@ class Tracker:
         if mask & inotify.ATTRIB:
             self._changes.add(paths.ROOT, Scope.ENTRY)
         else:
-            self.root_lost = True
+            self._root_lost = True
 
     def _went(self, parent: int, name: bytes) -> None:
         known = self._tree.child(parent, name)
@@ -174,27 +190,6 @@ class Tracker:
             waiting, self._unplaced = self._unplaced, set()
             results = [self._place(wd, name) for wd, name in waiting if wd in self._tree]
             placed = any(results)
-
-    def _repair(self) -> None:
-        self._overflowed = False
-        log.warning(
-            "The kernel dropped events: more than %d came at once. Everything is compared.",
-            inotify.limit("max_queued_events"),
-        )
-        try:
-            self._arming.repair()
-        except OSError:
-            self.root_lost = True
-        self._changes.add(paths.ROOT, Scope.TREE)
-
-    def _tell_what_is_unwatched(self) -> None:
-        if self.unwatched > self._told_unwatched:
-            log.error(
-                "%s What changes in %s is not seen.",
-                inotify.watch_limit_reached(self.directories),
-                counted(self.unwatched, "directory"),
-            )
-            self._told_unwatched = self.unwatched
 
     def _show(self, chunk: bytes) -> None:
         for wd, mask, name in inotify.decode(chunk):

@@ -33,6 +33,12 @@ def open_below(root: int, path: bytes) -> int:
     return directory
 
 
+def is_empty(directory: int) -> bool:
+    """Tell whether an open directory has no entries."""
+    with os.scandir(directory) as entries:
+        return next(entries, None) is None
+
+
 def devices_counting_links() -> frozenset[int]:
     """Return the devices (``st_dev``) on which a directory's links count its subdirectories.
 
@@ -71,6 +77,11 @@ _LEAF_LINKS = 2
 
 Enter = Callable[[int, Place, bytes], Place | None]
 Refused = Callable[[Place, bytes, OSError], None]
+Names = Callable[[int, Place], list[str]]
+
+
+def _names(directory: int, _place: object) -> list[str]:
+    return subdirectories(directory)
 
 
 def descend(
@@ -78,18 +89,18 @@ def descend(
     place: Place,
     enter: Enter[Place],
     refused: Refused[Place],
-    counting: frozenset[int] = frozenset(),
+    names_in: Names[Place] = _names,
 ) -> None:
     """Enter every directory below an open one, each before it is listed, parents first.
 
     ``enter(descriptor, parent's place, name)`` returns the directory's own place, which stands for
-    it when what it contains is entered, or None to go no deeper there. What cannot be opened or
-    listed goes to ``refused``; only the top raises. For ``counting`` see :func:`subdirectories`.
-    As many descriptors are open at a time as there are levels with names left.
+    it when what it contains is entered, or None to go no deeper there. ``names_in(descriptor, its
+    place)`` lists the directories in one. What cannot be opened or listed goes to ``refused``; only
+    the top raises. As many descriptors are open at a time as there are levels with names left.
     """
     stack: list[tuple[int, Place, list[str]]] = []
     try:
-        stack.append((os.dup(directory), place, subdirectories(directory, counting)))
+        stack.append((os.dup(directory), place, names_in(directory, place)))
         while stack:
             level, place, names = stack[-1]
             if not names:
@@ -97,7 +108,7 @@ def descend(
                 continue
             name = names.pop()
             try:
-                deeper = _enter(level, place, name, enter, counting)
+                deeper = _enter(level, place, name, enter, names_in)
             except OSError as error:
                 refused(place, os.fsencode(name), error)
                 continue
@@ -112,7 +123,7 @@ def descend(
 
 
 def _enter(
-    level: int, place: Place, name: str, enter: Enter[Place], counting: frozenset[int]
+    level: int, place: Place, name: str, enter: Enter[Place], names_in: Names[Place]
 ) -> tuple[int, Place, list[str]] | None:
     """Enter a directory; return it, open, with its own place, if there is more below it."""
     child = open_child(level, name)
@@ -121,7 +132,7 @@ def _enter(
         below = enter(child, place, os.fsencode(name))
         if below is None:
             return None
-        names = subdirectories(child, counting)
+        names = names_in(child, below)
         is_kept = bool(names)
         return (child, below, names) if is_kept else None
     finally:

@@ -5,9 +5,10 @@ import os
 import queue
 import select
 import threading
+import time
 from collections.abc import Callable
 
-from pylsyncd import inotify
+from pylsyncd import clock, inotify
 from pylsyncd.buffer import Buffer
 from pylsyncd.inotify import Inotify
 from pylsyncd.part import Part
@@ -39,12 +40,16 @@ class Watcher(Part):
         super().__init__("watcher", failed)
         self._inotify = notify
         self._tracker = tracker
+        self._recovery = tracker.recovery
         self._buffer = buffer
         self._root_lost = root_lost
         self._nap = inotify.limit("max_queued_events") / _FASTEST * 1000.0
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._awaited: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+        self._places: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._stopping = False
+        self.complete_until = self._recovery.complete_until
+        """The moment before which nothing has changed that is not in the buffer, or was taken."""
 
     def work(self) -> None:
         """Nap, read, hand over, until stopped."""
@@ -53,7 +58,8 @@ class Watcher(Part):
         events.register(self._alarm, select.POLLIN)
         alarm.register(self._alarm, select.POLLIN)
         while not self._stopping:
-            events.poll()
+            with self.waiting():
+                events.poll(self._longest_wait())
             alarm.poll(self._nap)
             self._empty()
 
@@ -64,12 +70,22 @@ class Watcher(Part):
         self._wake()
         return done.wait(timeout)
 
+    def place_again(self, path: bytes) -> None:
+        """Have what stands at a path now watched, and looked at as a whole."""
+        self._places.put(path)
+        self._wake()
+
     def stop(self) -> None:
         """Stop taking events; returns when the thread has ended."""
         self._stopping = True
         self._wake()
         self.join()
         os.close(self._alarm)
+
+    def _longest_wait(self) -> float | None:
+        """Return the milliseconds until the tracker has to scan."""
+        due = self._recovery.due
+        return None if due is None else max(0.0, due - time.monotonic()) * 1000.0
 
     def _wake(self) -> None:
         os.eventfd_write(self._alarm, 1)
@@ -81,10 +97,19 @@ class Watcher(Part):
         while not self._awaited.empty():
             awaited.append(self._awaited.get())
         was_lost = self._tracker.root_lost
+        while not self._places.empty():
+            self._tracker.place_again(self._places.get())
         is_empty = False
-        while not is_empty and not self._stopping:
+        while not (is_empty or self._stopping):
+            self.beat()
+            moment = clock.now()
             is_empty = self._read_some()
             self._buffer.add(self._tracker.collect())
+            if is_empty:
+                self._recovery.emptied(moment)
+                # A scan takes its time, in which events come.
+                is_empty = not self._tracker.attend()
+        self.complete_until = self._recovery.complete_until
         # What came before is in the buffer now, so whoever waits for it may go on.
         if self._tracker.root_lost and not was_lost:
             self._root_lost()

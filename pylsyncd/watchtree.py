@@ -103,6 +103,21 @@ class WatchTree:
         node = self._nodes[wd].child(name)
         return node.wd if node else None
 
+    def descendants(self, wd: int) -> Iterator[int]:
+        """Yield the descriptors of all directories below one."""
+        stack = self._nodes[wd].children()
+        while stack:
+            node = stack.pop()
+            yield node.wd
+            stack += node.children()
+
+    def find(self, path: bytes) -> int | None:
+        """Return the descriptor of the directory at a path, if it is watched."""
+        node: _Node | None = self._root
+        for name in path.split(b"/") if path else []:
+            node = node.child(name) if node else None
+        return node.wd if node else None
+
     def link(self, wd: int, parent: int, name: bytes) -> bool:
         """Put a directory in its place, with all that is below it; tell whether it was there.
 

@@ -6,59 +6,88 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from pylsyncd.carrier import Carrier
-from pylsyncd.changes import EVERYTHING, NOTHING, Changes, Changeset
+from pylsyncd import paths
+from pylsyncd.carrier import MOST_LEFT_OUT, Carrier
+from pylsyncd.changes import NOTHING, Changeset, Scope
+from pylsyncd.checkpoint import Checkpoint
+from pylsyncd.debt import Debt
 from pylsyncd.logs import NOTICE, counted
-from pylsyncd.optimizer import optimize
+from pylsyncd.moments import Moment
+from pylsyncd.optimizer import apart, optimize
+from pylsyncd.orders import Order, Orders
 from pylsyncd.outcomes import Outcome, Verdict
 from pylsyncd.part import Part
 from pylsyncd.retry import Pauses
 
 log = logging.getLogger(__name__)
 
+# After these the destination works, so new changes need not wait for the pause to end.
+_REACHED = frozenset([Verdict.DONE, Verdict.AGAIN, Verdict.PARTIAL, Verdict.GUARDED])
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    changeset: Changeset
-    title: str
-    is_urgent: bool
+
+class _Attempts:
+    """Changes that are owed, and when they are tried the next time."""
+
+    def __init__(self) -> None:
+        self.debt = Debt()
+        self.due = 0.0
+        self.failures = 0
+
+    def is_due(self) -> bool:
+        return bool(self.debt) and time.monotonic() >= self.due
+
+    def put_off(self, pauses: Pauses, verdict: Verdict) -> None:
+        self.failures += 1
+        jitter = random.random()  # noqa: S311  # no secret
+        self.due = time.monotonic() + pauses.after(verdict, self.failures, jitter)
+
+    def start_anew(self) -> None:
+        self.failures = 0
+        self.due = 0.0
 
 
 class Worker(Part):
     """Has the changes that are put carried to one destination, one rsync at a time.
 
     What comes while rsync runs, or while the destination is away, is merged: one run carries it.
+    Paths that fail while all else succeeds are set aside and tried again by themselves, so that
+    one which nobody can read does not keep the others from being deleted or confirmed.
     """
 
-    def __init__(self, carrier: Carrier, pauses: Pauses, failed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        pauses: Pauses,
+        checkpoint: Checkpoint | None,
+        failed: Callable[[str], None],
+    ) -> None:
         super().__init__(carrier.name, failed)
         self._carrier = carrier
         self._pauses = pauses
-        self._queue: queue.Queue[_Order | None] = queue.Queue()
-        self._debt: Changeset = NOTHING
+        self._checkpoint = checkpoint
+        self._queue = Orders()
+        self._fresh = _Attempts()
+        self._aside = _Attempts()
+        # What the queue said last, and what it said when all before that was confirmed.
+        self._until: Moment | None = None
+        self._confirmed: Moment | None = None
         self._titles: list[str] = []
-        self._due = 0.0
-        self._failures = 0
         self._complaint = ""
-        # Whether new changes need not wait for the pause after failures to end.
         self._is_reachable = True
+        self._is_released = False
         self._is_stopping = False
         self._is_ended = False
 
     # For other threads:
 
-    def put(self, changeset: Changeset, title: str = "", *, is_urgent: bool = False) -> None:
-        """Have changes carried, and a title logged when they are.
-
-        What is urgent, somebody has asked for: it ends the pause after failures.
-        """
-        self._queue.put(_Order(changeset, title, is_urgent))
+    def put(self, order: Order) -> None:
+        """Have changes carried."""
+        self._queue.put(order)
 
     def finish(self) -> None:
         """Let the worker end when what was put until now was carried, or tried once more."""
-        self._queue.put(None)
+        self._queue.put(Order(NOTHING, is_last=True))
 
     def end(self, number: signal.Signals) -> None:
         """Send a signal to the rsync that runs, and have no other one started."""
@@ -68,92 +97,152 @@ class Worker(Part):
     @property
     def debt(self) -> int:
         """How many changes are owed; exact once the worker has ended."""
-        return len(self._debt)
+        return len(self._fresh.debt) + len(self._aside.debt)
 
     # For the worker's own thread:
 
     def work(self) -> None:
         """Carry what comes until told to finish."""
         while not self._is_ended:
-            if not self._debt and self._queue.empty():
+            if not self.debt and self._queue.empty():
                 self._probe_while_idle()
             self._receive()
-            if self._debt and (self._is_stopping or time.monotonic() >= self._due):
-                self._attempt()
-            if self._is_stopping and (not self._debt or self._due > time.monotonic()):
+            if self._is_stopping:
+                self._work_off()
                 return
+            if self._fresh.is_due():
+                self._attempt()
+            elif self._aside.is_due():
+                self._try_aside()
+
+    def _work_off(self) -> None:
+        """Carry what is left, as long as that succeeds; tried once more, whatever the pause is."""
+        self._fresh.due = 0.0
+        while self._fresh.is_due() and not self._is_ended:
+            self._attempt()
+        if self._checkpoint is not None:
+            self._checkpoint.stop()
 
     def _receive(self) -> None:
-        """Wait for orders, or until an attempt is due, and take all that there are."""
-        if not self._is_stopping:
-            pause = max(0.0, self._due - time.monotonic()) if self._debt else None
-            try:
-                self._take(self._queue.get(timeout=pause))
-            except queue.Empty:
-                return
-        while not self._queue.empty():
-            self._take(self._queue.get())
-
-    def _take(self, order: _Order | None) -> None:
-        if order is None:
-            self._is_stopping = True
+        """Wait for an order, or until an attempt is due."""
+        due = [attempts.due for attempts in (self._fresh, self._aside) if attempts.debt]
+        saving = self._checkpoint.due if self._checkpoint is not None else None
+        due += [saving] if saving is not None else []
+        pause = max(0.0, min(due) - time.monotonic()) if due else None
+        try:
+            with self.waiting():
+                order = self._queue.get(timeout=pause)
+        except queue.Empty:
+            if self._checkpoint is not None and saving is not None:
+                self._checkpoint.save()
             return
-        self._owe(order.changeset)
-        if order.title and order.title not in self._titles:
-            self._titles.append(order.title)
-        if order.is_urgent or self._is_reachable:
-            self._due = 0.0
+        self._take(order)
 
-    def _owe(self, changeset: Changeset) -> None:
-        if not self._debt:
-            self._debt = changeset
-        elif changeset.is_everything or self._debt.is_everything:
-            self._debt = EVERYTHING
-        else:
-            if not isinstance(self._debt, Changes):
-                # What was put may be shared with other workers.
-                shared, self._debt = self._debt, Changes()
-                self._debt.merge(shared)
-            self._debt.merge(changeset)
+    def _take(self, order: Order) -> None:
+        self._is_stopping |= order.is_last
+        self._is_released |= order.is_release
+        self._until = order.until or self._until
+        self._titles += [title for title in order.titles if title not in self._titles]
+        if order.changeset:
+            self._fresh.debt.add(self._rejoined(order.changeset))
+            self._fresh.debt.add(order.changeset)
+            if self._is_reachable:
+                self._fresh.due = 0.0
+        if order.is_urgent or order.is_release:
+            self._fresh.due = self._aside.due = 0.0
+
+    def _rejoined(self, changeset: Changeset) -> Changeset:
+        """Take back what was set aside and these changes touch: they may have mended it.
+
+        So nothing that is fresh lies at or below what is left out of its run.
+        """
+        if not self._aside.debt:
+            return NOTHING
+        aside = self._aside.debt.take()
+        set_aside = {change.path for change in aside}
+        touched = {change.path for change in changeset if change.scope is not Scope.LISTING}
+        below, _ = apart(changeset, set_aside)
+        for change in below:
+            touched |= set_aside & {change.path, *paths.ancestors(change.path)}
+        rejoined, untouched = (aside, NOTHING) if paths.ROOT in touched else apart(aside, touched)
+        self._aside.debt.add(untouched)
+        return rejoined
 
     def _attempt(self) -> None:
-        owed, self._debt = self._debt, NOTHING
-        if isinstance(owed, Changes):
-            owed = optimize(owed)
-        outcome = self._carrier.carry(owed)
-        if outcome.verdict is Verdict.DONE:
-            self._settle()
+        was_merged, until = self._fresh.debt.is_merged, self._until
+        owed = self._fresh.debt.take()
+        without = frozenset(change.path for change in self._aside.debt.owed)
+        if self._checkpoint is not None:
+            self._checkpoint.note_source()
+        outcome = self._carrier.carry(
+            optimize(owed) if was_merged else owed, without, is_released=self._is_released
+        )
+        self._is_reachable = outcome.verdict in _REACHED
+        self._fresh.debt.add(outcome.owed)
+        self._set_aside(outcome)
+        if self._fresh.debt:
+            self._fresh.put_off(self._pauses, outcome.verdict)
+            self._complain(outcome, self._fresh)
             return
-        self._owe(outcome.owed)
-        self._failures += 1
-        self._is_reachable = outcome.verdict in {Verdict.AGAIN, Verdict.PARTIAL}
-        jitter = random.random()  # noqa: S311  # no secret
-        self._due = time.monotonic() + self._pauses.after(outcome.verdict, self._failures, jitter)
-        self._complain(outcome)
+        self._confirmed = until or self._confirmed
+        self._is_released = False
+        self._settle(self._fresh, outcome)
 
-    def _settle(self) -> None:
-        if self._complaint:
+    def _set_aside(self, outcome: Outcome) -> None:
+        if not outcome.failed:
+            return
+        self._aside.debt.add(outcome.failed)
+        if len(self._aside.debt) > MOST_LEFT_OUT:
+            # Too many to be left out of a run by name.
+            self._fresh.debt.add(self._aside.debt.take())
+        elif outcome.owed and outcome.verdict is Verdict.PARTIAL:
+            # All else is carried soon, without these.
+            self._fresh.failures = 0
+        # However often others were tried: these have just failed, and may not do so again.
+        self._aside.failures = 0
+        self._aside.put_off(self._pauses, Verdict.PARTIAL)
+
+    def _try_aside(self) -> None:
+        """Carry, by themselves, the paths that failed."""
+        outcome = self._carrier.carry(self._aside.debt.take())
+        self._aside.debt.add(outcome.owed)
+        self._aside.debt.add(outcome.failed)
+        if self._aside.debt:
+            self._aside.put_off(self._pauses, outcome.verdict)
+        self._settle(self._aside, outcome)
+
+    def _settle(self, attempts: _Attempts, outcome: Outcome) -> None:
+        """Write down what is confirmed, and say how it stands."""
+        if not attempts.debt:
+            attempts.start_anew()
+        if self._checkpoint is not None and self._confirmed is not None and not self._fresh.debt:
+            self._checkpoint.confirm(self._confirmed, self._aside.debt.owed)
+        if self._aside.debt:
+            self._complain(outcome, self._aside)
+        elif self._complaint:
             log.log(NOTICE, "[%s] works again.", self.name)
-        self._complaint = ""
-        self._failures = 0
-        self._due = 0.0
-        self._is_reachable = True
-        titles, self._titles = self._titles, []
-        for title in titles:
-            log.log(NOTICE, "[%s] %s complete", self.name, title)
+            self._complaint = ""
+        if not self._fresh.debt:
+            titles, self._titles = self._titles, []
+            but = f", but for {counted(len(self._aside.debt), 'path')}" if self._aside.debt else ""
+            for title in titles:
+                log.log(NOTICE, "[%s] %s complete%s", self.name, title, but)
 
-    def _complain(self, outcome: Outcome) -> None:
+    def _complain(self, outcome: Outcome, attempts: _Attempts) -> None:
         """Log a failure: loudly when it is news, else for those who want to see every run."""
-        pause = max(0.0, self._due - time.monotonic())
+        if outcome.verdict is Verdict.DONE:
+            return
+        pause = max(0.0, attempts.due - time.monotonic())
         held = "Held until somebody looks: " if outcome.verdict is Verdict.HELD else ""
-        is_news = pause > 0.0 and outcome.reason != self._complaint
+        complaint = f"{outcome.reason} {outcome.message}"
+        is_news = pause > 0.0 and complaint != self._complaint
         log.log(
             logging.WARNING if is_news else logging.INFO,
             "[%s] %s %sOwed: %s; next attempt in %.0f s.",
-            self.name, _in_words(outcome), held, _amount(self._debt), pause,
+            self.name, _in_words(outcome), held, _amount(attempts.debt), pause,
         )  # fmt: skip
         if is_news:
-            self._complaint = outcome.reason
+            self._complaint = complaint
 
     def _probe_while_idle(self) -> None:
         """Learn what the destination is able to do before that is needed."""
@@ -163,7 +252,7 @@ class Worker(Part):
                 log.warning("[%s] %s", self.name, _in_words(outcome))
 
 
-def _amount(debt: Changeset) -> str:
+def _amount(debt: Debt) -> str:
     return "everything" if debt.is_everything else counted(len(debt), "change")
 
 

@@ -7,9 +7,7 @@ and stops at the first difference: ``python tests/churn/churn.py --seconds 600 [
 import argparse
 import os
 import random
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,16 +18,21 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # as a program it has no pytest that sets the path
 
-from support.daemon import environment  # noqa: E402 - the path comes first
+from support.daemon import known  # noqa: E402 - the path comes first
 from support.destinations import Destination, in_module, local, over_ssh  # noqa: E402
 from support.replication import Replication  # noqa: E402
 from support.servers import RsyncDaemon, SshServer, Unavailable  # noqa: E402
+from support.writers import Writers, history, numbered_logs, operations_done  # noqa: E402
 
 WRITERS = 3
 WINDOW = "0.3"  # seconds
 PATIENCE = 30.0  # seconds from the last operation to equality
+ASKED_PATIENCE = 10.0  # seconds more, once the daemon was asked to try what it owes
 ROUND = 20.0  # seconds of operations in a round of the program
-FEW_LINES, MANY_LINES = 40, 120
+# A file that becomes a FIFO as rsync opens it hangs that rsync until the daemon ends it; and a
+# change through one name of a file is found for its other names by a daemon that knows --timeout.
+TIMEOUT = known("--timeout 4")
+WRITING = ("--mixed",) if TIMEOUT else ()
 
 
 class Different(Exception):  # noqa: N818 - it is the finding, and its text is the report
@@ -46,71 +49,30 @@ def churn(directory: Path, destinations: Sequence[Destination], seed: int, secon
 
     """
     replication = Replication(directory)
-    logs = [directory / f"operations-{number}" for number in range(WRITERS)]
+    logs = numbered_logs(directory, WRITERS)
     with ExitStack() as stack:
         # What was there before: the same writers, without a daemon.
-        _finish(stack.enter_context(_Writers(replication, logs, seed - 1, 1.0)))
-        writers = stack.enter_context(_Writers(replication, logs, seed, seconds))
-        replication.start(*destinations, options=("-v", "-i", "-w", WINDOW))
+        stack.enter_context(Writers(replication.ground, logs, seed - 1, 1.0, WRITING)).finish()
+        writers = stack.enter_context(Writers(replication.ground, logs, seed, seconds, WRITING))
+        replication.start(*destinations, options=("-v", "-i", "-w", WINDOW, *TIMEOUT))
         running = stack.enter_context(replication)
-        _finish(writers)
+        writers.finish()
         different = running.different(PATIENCE)
         if different:
-            raise Different(_report(different, seed, logs, running.daemon.tail))
-    return sum(len(log.read_bytes().splitlines()) for log in logs)
-
-
-class _Writers:
-    """The processes of the writers; whatever happens, none is left."""
-
-    def __init__(
-        self, replication: Replication, logs: Sequence[Path], seed: int, seconds: float
-    ) -> None:
-        self._commands = [
-            (
-                *(sys.executable, str(HERE / "writer.py"), f"--seed={seed + 1000 * number}"),
-                *(f"--seconds={seconds}", f"--log={log}"),
-                *(replication.ground.inside, replication.ground.outside),
-            )
-            for number, log in enumerate(logs)
-        ]
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def __enter__(self) -> "_Writers":  # noqa: PYI034 - typing.Self is younger than Python 3.10
-        path = {"PYTHONPATH": str(HERE.parent)}
-        for command in self._commands:
-            self.processes.append(subprocess.Popen(command, env=environment(path)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-
-
-def _finish(writers: _Writers) -> None:
-    for process in writers.processes:
-        status = process.wait(60)
-        assert status == 0, f"a writer of the churn ended with {status}; stderr has why"
+            # Forgotten, or only put off? That is where whoever reads this has to begin.
+            running.daemon.flush()
+            lasting = running.different(ASKED_PATIENCE)
+            verdict = "even when asked to try again" if lasting else "but equal once it was asked"
+            raise Different(_report(different, seed, logs, f"{verdict}\n{running.daemon.tail}"))
+    return operations_done(logs)
 
 
 def _report(different: Mapping[str, list[str]], seed: int, logs: Sequence[Path], tail: str) -> str:
     lines = [f"churn with seed {seed}: not equal {PATIENCE} s after the last operation"]
     for destination, found in different.items():
         lines += [f"--- {destination}:", *found]
-    paths = {line.split(": ")[0][2:-1] for found in different.values() for line in found}
-    for log in logs:
-        done = log.read_text("ascii").splitlines()
-        concerned = [line for line in done if _concerns(line, paths)]
-        lines += [f"--- {log.name}, of {len(done)} those about these:", *concerned[-MANY_LINES:]]
-        lines += [f"--- {log.name} ends with:", *done[-FEW_LINES:]]
-    return "\n".join([*lines, tail])
-
-
-def _concerns(line: str, paths: set[str]) -> bool:
-    """Tell whether an operation names one of the paths, or a directory above one."""
-    named = re.findall(r"b'((?:[^'\\]|\\.)+)'", line)
-    return any(path == name or path.startswith(f"{name}/") for name in named for path in paths)
+    differences = [line for found in different.values() for line in found]
+    return "\n".join([*lines, *history(differences, logs), tail])
 
 
 def _kinds(ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> Iterator[str]:

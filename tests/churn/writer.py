@@ -19,12 +19,14 @@ from typing import TextIO
 from support import operations as do
 from support.operations import Ground, Operation
 
-# A file that becomes a FIFO while rsync is about to open it makes rsync wait for ever. So FIFOs
-# have names that nothing else ever has, and keep to them when they are renamed.
+# Unless mixed. A file that becomes a FIFO as rsync is about to open it makes rsync wait for ever.
+# So FIFOs have names that nothing else ever has, and keep to them when they are renamed.
 FIFO_NAMES = (b"fifo", b"fifo\n2")
-# A change through one name of a file says nothing of its other names. So files that get a second
-# name have names of their own, too, and are never changed: created, linked, renamed, deleted.
+# Unless mixed. A change through one name of a file says nothing of its other names. So files that
+# get a second name have names of their own, too, and are never changed: created, linked, renamed,
+# deleted.
 LINKED_NAMES = (b"linked-1", b"linked-2", b"-linked")
+RESERVED_NAMES = (*FIFO_NAMES, *LINKED_NAMES)
 PLAIN_NAMES = tuple(b"abcdefghij"[index : index + 1] for index in range(10))
 ODD_NAMES = (
     b"-n", b"#x", b";x", b"a\nb", b"\r", b"\xff", b" ", b" x", b"x ", b"*", b"[x]", b"?", b"\\",
@@ -47,8 +49,13 @@ DIRECTORY_MODES = (0o755, 0o700, 0o1777, 0o2755) + ((0, 0o555) if IS_ROOT else (
 class Writer:
     """Draws operations, and does them."""
 
-    def __init__(self, seed: int, ground: Ground, log: TextIO) -> None:
+    def __init__(
+        self, seed: int, ground: Ground, log: TextIO, *, mixed: bool, owners: bool, pace: float
+    ) -> None:
         self.random = random.Random(seed)
+        self.is_mixed = mixed
+        self.changes_owners = owners
+        self.pace = pace
         self.ground = ground
         self.log = log
         self.done = 0
@@ -78,7 +85,7 @@ class Writer:
             for operation in draw():
                 self.do(operation)
             if self.random.random() < 1 / BURST:
-                time.sleep(self.random.choice(PAUSES))  # a pace, not a wait
+                time.sleep(self.random.choice(PAUSES) * self.pace)  # a pace, not a wait
 
     def do(self, operation: Operation) -> None:
         """Do one operation, or note why it could not be done."""
@@ -127,13 +134,16 @@ class Writer:
 
     def _changeable(self) -> bytes | None:
         path = self._existing(stat.S_ISREG)
-        return None if path is None or os.path.basename(path) in LINKED_NAMES else path
+        return None if path is None or self._is_reserved(path, LINKED_NAMES) else path
+
+    def _is_reserved(self, path: bytes, names: Sequence[bytes]) -> bool:
+        return not self.is_mixed and os.path.basename(path) in names
 
     def _name(self, like: bytes = b"a") -> bytes:
         """Return a random path, whose name is of the class that another path's name is of."""
         leaf = os.path.basename(like)
         for names in (FIFO_NAMES, LINKED_NAMES):
-            if leaf in names:
+            if leaf in names and not self.is_mixed:
                 return os.path.join(self._directory(), self.random.choice(names))
         return os.path.join(self._directory(), self.random.choice(NAMES))
 
@@ -163,7 +173,7 @@ class Writer:
 
     def _attributes(self) -> Iterator[Operation]:
         path = self._existing()
-        if path is None or os.path.basename(path) in LINKED_NAMES:
+        if path is None or self._is_reserved(path, LINKED_NAMES):
             return
         when = self.random.choice((0, 946_684_800_000_000_000)) + self.random.randrange(10**9)
         choices = [do.utime(path, when)]
@@ -171,7 +181,7 @@ class Writer:
         choices.append(
             do.chmod(path, self.random.choice(DIRECTORY_MODES if is_directory else FILE_MODES))
         )
-        if IS_ROOT:
+        if self.changes_owners:
             choices.append(do.chown(path, self.random.choice((0, 1, 54321)), -1))
         yield self.random.choice(choices)
 
@@ -208,8 +218,7 @@ class Writer:
         one, other = self._existing(), self._existing()
         if one is None or other is None:
             return
-        names = {os.path.basename(one), os.path.basename(other)}
-        if not names & {*FIFO_NAMES, *LINKED_NAMES}:
+        if not any(self._is_reserved(path, RESERVED_NAMES) for path in (one, other)):
             yield do.exchange(one, other)
 
     def _move_out_and_in(self) -> Iterator[Operation]:
@@ -219,9 +228,12 @@ class Writer:
         # Outside each writer has names of its own, or moving in would mix up the classes of names.
         out = b"%d-%d" % (os.getpid(), self.done)
         yield do.move_out(path, out)
-        changed = do.write(os.path.join(out, self.random.choice(NAMES)), self._content())
+        changed = os.path.join(out, self.random.choice(NAMES))
         if self.random.random() < 0.5:
-            yield do.outside(changed)
+            if self.is_mixed:
+                # What is written in place may have a name inside, and nobody there would see it.
+                yield do.outside(do.remove(changed))
+            yield do.outside(do.write(changed, self._content()))
         if self.random.random() < 0.7:
             yield do.move_in(out, self._name(like=path))
 
@@ -229,6 +241,10 @@ class Writer:
         yield do.symlink(self._name(), self.random.choice(TARGETS))
 
     def _hard_link(self) -> Iterator[Operation]:
+        existing = self._existing(stat.S_ISREG) if self.is_mixed else None
+        if existing is not None:
+            yield do.link(self._name(), existing)
+            return
         name = self._name(like=LINKED_NAMES[0])
         # Written outside and moved in: nobody ever writes to this inode again.
         out = b"%d-%d" % (os.getpid(), self.done)
@@ -248,7 +264,7 @@ class Writer:
 
     def _replace_by_another_kind(self) -> Iterator[Operation]:
         path = self._existing()
-        if path is None or os.path.basename(path) in {*FIFO_NAMES, *LINKED_NAMES}:
+        if path is None or self._is_reserved(path, RESERVED_NAMES):
             return
         if os.path.isdir(self.ground.path(path)) and b"/" not in path:
             return
@@ -277,12 +293,23 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--log", required=True)
+    parser.add_argument("--mixed", action="store_true", help="any name for any kind, links changed")
+    parser.add_argument("--keep-owners", action="store_true", help="give no file away")
+    parser.add_argument("--pace", type=float, default=1.0, help="how much longer the pauses are")
     parser.add_argument("inside", type=os.fsencode)
     parser.add_argument("outside", type=os.fsencode)
     options = parser.parse_args(arguments)
     with open(options.log, "w", encoding="ascii", errors="backslashreplace") as log:
         ground = Ground(options.inside, options.outside)
-        Writer(options.seed, ground, log).run(options.seconds)
+        writer = Writer(
+            options.seed,
+            ground,
+            log,
+            mixed=options.mixed,
+            owners=IS_ROOT and not options.keep_owners,
+            pace=options.pace,
+        )
+        writer.run(options.seconds)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,29 @@
 """pylsyncd as its users run it: a process of its own, a command line, signals and a log."""
 
 import contextlib
+import functools
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from support import processes
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_LINE = r"\bwatching\b"
 TAIL = 120  # lines of the log in a failure's message
+PROGRAM = ("-m", "pylsyncd")
+STATE_OPTION = "--state-dir"
+# In the environment of a daemon and of all that it starts: so what it leaves behind is found.
+MARK = "PYLSYNCD_UNDER_TEST"
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -26,11 +35,31 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return kept | dict(extra or {})
 
 
+@functools.cache
+def knows(word: str) -> bool:
+    """Tell whether ``pylsyncd --help`` speaks of an option or a signal."""
+    answer = subprocess.run(
+        [sys.executable, *PROGRAM, "--help"],
+        env=environment(),
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", answer.stdout) is not None
+
+
+def known(*options: str) -> tuple[str, ...]:
+    """Return options with their values, ``"--timeout 4"``, without those that it does not know."""
+    kept = [option.split(" ", 1) for option in options if knows(option.split(" ", 1)[0])]
+    return tuple(word for words in kept for word in words)
+
+
 class Pylsyncd:
     """A running daemon, from entering the context to leaving it, where it must stop in order.
 
     ``names`` are the short names of its destinations; with ``-i`` it is ready when each has had
-    its initial sync, otherwise when it says that it watches.
+    its initial sync, otherwise when it says that it watches. It keeps its state in a directory of
+    its own, unless ``state`` or an argument names one. ``program`` is what Python is told to run.
     """
 
     def __init__(
@@ -40,19 +69,28 @@ class Pylsyncd:
         extra_environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
         prefix: Sequence[str] = (),
+        state: Path | None = None,
+        program: Sequence[str | os.PathLike[str]] = PROGRAM,
     ) -> None:
-        self._command = [*prefix, sys.executable, "-m", "pylsyncd", *map(os.fsencode, arguments)]
+        self._program = [*prefix, sys.executable, *program]
+        self._arguments = [os.fsencode(argument) for argument in arguments]
+        self._state = state
         self._names = names
-        self._environment = environment(extra_environment)
+        self._mark = f"{MARK}={uuid.uuid4()}"
+        self._environment = environment(
+            {MARK: self._mark.partition("=")[2], **(extra_environment or {})}
+        )
         self._directory = directory
         self._lines: list[str] = []
         self._news = threading.Condition()
         self._ended = False
 
     def __enter__(self) -> "Pylsyncd":  # noqa: PYI034 - typing.Self is younger than Python 3.10
+        self._own_state = contextlib.ExitStack()
+        command = [*self._program, *self._state_option(), *self._arguments]
         # A session of its own: what a killed daemon leaves behind can be ended with it.
         self._process = subprocess.Popen(
-            self._command,
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -80,6 +118,11 @@ class Pylsyncd:
     def pid(self) -> int:
         """The daemon's process id."""
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
 
     @property
     def log(self) -> str:
@@ -117,7 +160,7 @@ class Pylsyncd:
 
     def wait_ready(self, seconds: float = 30) -> None:
         """Wait until all initial syncs are complete, or, without ``-i``, until it watches."""
-        if not {b"-i", b"--initial-sync"} & set(self._command):
+        if not {b"-i", b"--initial-sync"} & set(self._arguments):
             self.wait_for(START_LINE, seconds)
             return
         for name in self._names:
@@ -130,6 +173,24 @@ class Pylsyncd:
     def full_sync(self) -> None:
         """Ask it to compare every destination completely."""
         self._process.send_signal(signal.SIGHUP)
+
+    def release(self) -> None:
+        """Let go what it holds back because somebody has to look first."""
+        self._process.send_signal(signal.SIGUSR2)
+
+    def pause(self) -> None:
+        """Stop its process; what it has started goes on."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let its process go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def crash(self) -> None:
+        """End it as a lack of memory would: without warning, and alone; its children go on."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
 
     def stop(self, seconds: float = 15) -> None:
         """Ask it to stop, and hold it to that: exit status 0, no traceback, in time."""
@@ -152,9 +213,24 @@ class Pylsyncd:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        # Each rsync has a session of its own.
+        processes.kill_marked(self._mark)
         self._reader.join()
         assert self._process.stdout is not None
         self._process.stdout.close()
+        self._own_state.close()
+
+    def _state_option(self) -> list[str]:
+        given = any(
+            argument.split(b"=")[0] == STATE_OPTION.encode() for argument in self._arguments
+        )
+        if given or not knows(STATE_OPTION):
+            return []
+        state = self._state
+        if state is None:
+            temporary = tempfile.TemporaryDirectory(prefix="pylsyncd-state-")
+            state = Path(self._own_state.enter_context(temporary))
+        return [f"{STATE_OPTION}={state}"]
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -5,6 +5,7 @@ the ground, ``str`` where they can be written as such and ``bytes`` where not.
 """
 
 import ctypes
+import errno
 import functools
 import os
 import shutil
@@ -68,27 +69,44 @@ def _operation(
     return make
 
 
+def _without_waiting(path: bytes, flags: int) -> int:
+    """Open what may be a FIFO by now: that nobody waits for a reader."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
+
+
+def _delete_tree(directory: bytes) -> None:
+    """Do what shutil.rmtree does, which opens what it is given, and so waits at a FIFO."""
+    with os.scandir(directory) as entries:
+        below = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for path, is_directory in below:
+        if is_directory:
+            _delete_tree(path)
+        else:
+            os.unlink(path)
+    os.rmdir(directory)
+
+
 # Files
 
 
 @_operation
 def write(ground: Ground, name: Name, content: bytes = b"x") -> None:
     """Create a file, or empty it and write it again."""
-    with open(ground.path(name), "wb") as file:
+    with open(ground.path(name), "wb", opener=_without_waiting) as file:
         file.write(content)
 
 
 @_operation
 def append(ground: Ground, name: Name, content: bytes) -> None:
     """Write at a file's end."""
-    with open(ground.path(name), "ab") as file:
+    with open(ground.path(name), "ab", opener=_without_waiting) as file:
         file.write(content)
 
 
 @_operation
 def overwrite(ground: Ground, name: Name, offset: int, content: bytes) -> None:
     """Write into the middle of a file; in place, beyond its end leaves a hole."""
-    with open(ground.path(name), "r+b") as file:
+    with open(ground.path(name), "r+b", opener=_without_waiting) as file:
         file.seek(offset)
         file.write(content)
 
@@ -96,7 +114,7 @@ def overwrite(ground: Ground, name: Name, offset: int, content: bytes) -> None:
 @_operation
 def truncate(ground: Ground, name: Name, size: int) -> None:
     """Cut a file, or lengthen it with a hole."""
-    with open(ground.path(name), "r+b") as file:
+    with open(ground.path(name), "r+b", opener=_without_waiting) as file:
         file.truncate(size)
 
 
@@ -110,7 +128,7 @@ def truncate_by_path(ground: Ground, name: Name, size: int) -> None:
 def replace(ground: Ground, name: Name, content: bytes) -> None:
     """Write a new file and rename it over the old one, as careful programs do."""
     temporary = os.path.join(os.path.dirname(ground.path(name)), b".new")
-    with open(temporary, "wb") as file:
+    with open(temporary, "wb", opener=_without_waiting) as file:
         file.write(content)
     os.replace(temporary, ground.path(name))
 
@@ -215,7 +233,10 @@ def rmdir(ground: Ground, name: Name) -> None:
 @_operation
 def remove_tree(ground: Ground, name: Name) -> None:
     """Delete a directory and all that is in it."""
-    shutil.rmtree(ground.path(name))
+    path = ground.path(name)
+    if os.path.islink(path):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    _delete_tree(path)
 
 
 @_operation

@@ -38,6 +38,16 @@ class Server:
         self.log = directory / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 while it is stopped."""
+        return self._process.pid if self._process else 0
+
     def command(self) -> Sequence[str]:
         """Return what to run; it must stay in the foreground."""
         raise NotImplementedError
@@ -109,9 +119,13 @@ class RsyncDaemon(Server):
         self.modules = dict(modules)
         self._program = _program("rsync")
         self._configuration = directory / "rsyncd.conf"
+        self.configure(options or {})
+
+    def configure(self, options: Mapping[str, Mapping[str, str]]) -> None:
+        """Have modules with these options; rsync reads its file anew for each connection."""
         sections = {"": self._global_options()}
-        for name, path in modules.items():
-            sections[f"[{name}]"] = {"path": str(path), **(options or {}).get(name, {})}
+        for name, path in self.modules.items():
+            sections[f"[{name}]"] = {"path": str(path), **options.get(name, {})}
         self._configuration.write_text(
             "".join(
                 f"{title}\n" + "".join(f"{key} = {value}\n" for key, value in section.items())

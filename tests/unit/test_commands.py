@@ -1,11 +1,18 @@
 """The rsync commands: what stands in them for each kind of destination."""
 
-import pytest
+import os
+from dataclasses import replace
+from pathlib import Path
 
-from pylsyncd.commands import Abilities, Rsync
+import pytest
+from support.destinations import of_kind
+
+from pylsyncd.commands import HERE, Abilities, Rsync
 from pylsyncd.endpoints import Destination
 from pylsyncd.excludes import build, parse_pattern
 from pylsyncd.notation import Transport
+from pylsyncd.outcomes import Verdict, interpret
+from pylsyncd.rsync import Run, Runner
 
 LOCAL = Destination("d", "/d/", Transport.LOCAL, None, b"/d/")
 SHELL = Destination("h", "h:/d/", Transport.SHELL, "h", b"h:/d/")
@@ -99,3 +106,170 @@ def test_a_probe_and_a_dry_run_change_nothing() -> None:
         dry.full(b"/s", LOCAL, Abilities()),
     ):
         assert b"--dry-run" in command
+
+
+def test_rsync_gives_up_on_a_silent_peer_when_told_to() -> None:
+    assert b"--timeout=600" in listed(RSYNC, LOCAL)
+    assert b"--timeout=2" in listed(Rsync("rsync", (3, 2, 7), timeout=1.5), LOCAL)
+
+
+@pytest.mark.parametrize("abilities", [Abilities(), Abilities(missing_args=False)])
+def test_a_limit_of_deletions_stands_in_every_run_that_deletes(abilities: Abilities) -> None:
+    limited = Rsync("rsync", (3, 2, 7), max_delete=7)
+    for command in (
+        listed(limited, LOCAL, abilities),
+        limited.full(HERE, LOCAL, abilities),
+    ):
+        assert b"--max-delete=7" in command
+    for command in (
+        limited.trial().full(HERE, LOCAL, abilities),
+        limited.compare(HERE, LOCAL, abilities, checksum=False),
+        Rsync("rsync", (3, 2, 7), max_delete=7, delete=False).full(HERE, LOCAL, abilities),
+    ):
+        assert not any(word.startswith(b"--max-delete") for word in command)
+
+
+# Below: real runs.
+
+
+def run(command: list[bytes], source: Path, *entries: bytes) -> Run:
+    content = b"".join(b"./" + entry + b"\0" for entry in entries)
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        return Runner().run(command, content, directory=descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def plant(root: Path, *names: str | bytes) -> Path:
+    """Make files of these names, and the directories that they need."""
+    root.mkdir(exist_ok=True)
+    for name in names:
+        path = os.path.join(os.fsencode(root), os.fsencode(name))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb"):
+            pass
+    return root
+
+
+def found(root: Path) -> set[bytes]:
+    """Return the files below a directory."""
+    top = os.fsencode(root)
+    return {
+        os.path.relpath(os.path.join(directory, name), top)
+        for directory, _, names in os.walk(top)
+        for name in names
+    }
+
+
+@pytest.fixture(scope="module", params=["local", "ssh", "rsyncd"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Return a kind of destination, its server running."""
+    servers = {"ssh": "ssh_server", "rsyncd": "rsync_daemon"}
+    if request.param in servers:
+        request.getfixturevalue(servers[request.param])
+    return str(request.param)
+
+
+@pytest.fixture
+def to(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> tuple[Destination, Rsync, Path]:
+    """Return a destination of each kind, what reaches it, and where it is."""
+    # In a module of a server for all tests, names have to differ.
+    place = of_kind(kind, tmp_path / tmp_path.name, request)
+    directory = Path(os.fsdecode(place.path))
+    directory.mkdir(exist_ok=True)
+    transport = {"local": Transport.LOCAL, "ssh": Transport.SHELL, "rsyncd": Transport.DAEMON}
+    rsh = place.options[1] if place.options else "ssh"
+    destination = Destination("d", "", transport[kind], None, place.argument.encode())
+    return destination, Rsync("rsync", (3, 2, 7), rsh=rsh), directory
+
+
+def test_a_trial_counts_exactly_what_would_be_deleted(
+    to: tuple[Destination, Rsync, Path], tmp_path: Path
+) -> None:
+    destination, rsync, replica = to
+    source = plant(tmp_path / "src", "k", "l/a", "file")
+    stale = ("g1", "gd/x", "gd/y/z", "l/s1", "l/sd/t", "l/sd/u", "file/was/directory")
+    plant(replica, *stale)
+    entries = (b"g1", b"gd", b"l/", b"file")
+    limited = replace(rsync, max_delete=3)
+    trial = limited.trial().listed(HERE, destination, Abilities(), mkpath=False)
+    assert (run(trial, source, *entries).deleted, len(found(replica))) == (11, len(stale))
+    trial = limited.trial().full(HERE, destination, Abilities())
+    assert (run(trial, source).deleted, len(found(replica))) == (11, len(stale))
+    real = limited.listed(HERE, destination, Abilities(), mkpath=False)
+    result = run(real, source, *entries)
+    # A daemon's rsync says so, and ends with 0.
+    assert interpret(result.code, result.messages).verdict is Verdict.HELD
+    assert len(found(replica)) > len(found(source))
+    assert run(rsync.full(HERE, destination, Abilities()), source).code == 0
+    assert found(replica) == found(source)
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_comparison_names_what_differs_and_changes_nothing(
+    to: tuple[Destination, Rsync, Path], tmp_path: Path, checksum: bool
+) -> None:
+    destination, rsync, replica = to
+    source = plant(tmp_path / "src", "same", "new", "corrupt")
+    run(rsync.full(HERE, destination, Abilities()), source)
+    (replica / "new").unlink()
+    plant(replica, "stale")
+    status = (source / "corrupt").stat()
+    for root, content in ((source, b"right"), (replica, b"wrong")):
+        (root / "corrupt").write_bytes(content)
+        os.utime(root / "corrupt", ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.utime(replica, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
+    shown: list[str] = []
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        command = rsync.compare(HERE, destination, Abilities(), checksum=checksum)
+        result = Runner().run(command, b"", shown.append, directory=descriptor)
+    finally:
+        os.close(descriptor)
+    assert result.code == 0
+    expected = {"new", "stale"} | ({"corrupt"} if checksum else set())
+    assert {line.split()[-1] for line in shown} == expected
+    assert found(replica) == {b"same", b"corrupt", b"stale"}
+
+
+ODD = [
+    b"plain", b"d/deep", b"a*b", b"a?c", b"a[x]d", b"back\\slash", b"both\\*", b"tr\\", b"tr*\\",
+    b"new\nline", b"cr\rx", b"*", b"[", b"[[:alpha:]]", b"\\[q", b"#h", b";s", b"- x", b"+ y",
+    b"!", b"\xff\xfe", b"sp ace", b"d/in*/deep",
+]  # fmt: skip
+# What a pattern would match that is not taken literally.
+BAIT = [b"aXb", b"aYc", b"axd", b"backslash", b"both*", b"bothX", b"tr", b"trX", b"newline", b"q",
+        b"d/inX/deep", b"d/in*/other", b"d/d/deep", b"zplain", b"z/plain"]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_full", [True, False], ids=["full", "listed"])
+def test_what_is_left_out_is_neither_sent_nor_deleted_whatever_its_name(
+    to: tuple[Destination, Rsync, Path], tmp_path: Path, is_full: bool
+) -> None:
+    destination, rsync, replica = to
+    # The user's rules come after.
+    rsync = replace(rsync, rules=build([parse_pattern(b"+ old")]))
+    beside = [name + b".beside" for name in ODD]
+    source = plant(tmp_path / "src", *(name + b"/new" for name in ODD), *beside, *BAIT)
+    kept = [name + b"/old" for name in ODD]
+    plant(replica, *kept, b"stale")
+    if is_full:
+        result = run(rsync.full(HERE, destination, Abilities(), without=ODD), source)
+    else:
+        command = rsync.listed(HERE, destination, Abilities(), mkpath=False, without=ODD)
+        below = [name + end for name in ODD for end in (b"", b"/", b"/new", b"/old")]
+        result = run(command, source, b"", b"d/", *beside, *BAIT, *below)
+    assert (result.code, list(result.messages)) == (0, [])
+    assert found(replica) == {*kept, *beside, *BAIT}
+
+
+def test_a_thousand_paths_can_be_left_out(tmp_path: Path) -> None:
+    source, replica = plant(tmp_path / "src", "f"), plant(tmp_path / "dst", "old")
+    to = replace(LOCAL, target=os.fsencode(replica) + b"/")
+    without = [b"old", *(b"%0200d" % number for number in range(1000))]
+    result = run(RSYNC.full(HERE, to, Abilities(), without=without), source)
+    assert result.code == 0
+    assert found(replica) == {b"f", b"old"}

@@ -44,6 +44,7 @@ REFUSED = """
 --remote-option=-v -M-v
 --existing --ignore-non-existing --ignore-existing --update -u
 --max-size=1 --min-size=1 --compare-dest=DIR --prune-empty-dirs -m
+--timeout=60 --no-timeout --max-delete=5
 --write-batch=FILE --only-write-batch=FILE --read-batch=FILE
 --stop-after=1 --stop-at=2030-01-01T00:00 --time-limit=1
 --secluded-args -s --no-secluded-args --no-s --protect-args --no-protect-args
@@ -54,7 +55,7 @@ REFUSED = """
 
 # Rows that are tried together: with each, the replica of a local run gets the same content.
 COMBINATIONS = """
--zHAXS --numeric-ids --bwlimit=1g --timeout=60 --partial-dir=.part --delete-delay --max-delete=5000
+-zHAXS --numeric-ids --bwlimit=1g --partial-dir=.part --delete-delay
 --acls --xattrs --atimes -U --hard-links -H --sparse -S --confine-root=/ --delete-before
 --links -l --perms -p --owner -o --group -g --times -t --devices --specials -D --delay-updates
 --no-perms --no-p --no-owner --no-o --no-group --no-g --no-times --no-t --no-D --no-devices --del
@@ -66,7 +67,7 @@ COMBINATIONS = """
 --chown=0:0 --munge-links --link-dest=/tmp --no-append --no-fuzzy --no-y --force --no-ignore-errors
 --copy-dest=/tmp --delete-during --compress --compress-choice=zlib --compress-level=1
 -z -zHAX --zc=zlib --zl=1 --skip-compress=gz --rsync-path=rsync --port=8730 --suffix=~
---no-compress --no-z --no-bwlimit --no-timeout --max-alloc=1g --trust-sender --no-motd --outbuf=L
+--no-compress --no-z --no-bwlimit --max-alloc=1g --trust-sender --no-motd --outbuf=L
 --no-progress --no-verbose --no-v --no-i --no-h --no-x --no-8 --blocking-io --ipv4 -4 --no-backup
 --compress-threads=1 --zt=1 --sockopts=TCP_NODELAY --no-blocking-io --ipv6 -6
 --early-input=FILE --address=127.0.0.1 -A -X --open-noatime

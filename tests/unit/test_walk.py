@@ -23,7 +23,9 @@ def walked(top: Path, counting: frozenset[int] = frozenset()) -> set[bytes]:
 
     directory = walk.open_root(os.fsencode(top))
     try:
-        walk.descend(directory, b"", enter, refused, counting)
+        walk.descend(
+            directory, b"", enter, refused, lambda below, _: walk.subdirectories(below, counting)
+        )
     finally:
         os.close(directory)
     return found

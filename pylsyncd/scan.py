@@ -1,0 +1,78 @@
+"""The catch-up scan: what has changed since a moment, found by walking the source alone.
+
+The kernel stamps a directory entry's ctime at every change of its content or its attributes, and
+nobody can set it back. What a rename stamps was measured on ext4 and tmpfs: the moved entry and
+both directories, but nothing below a moved directory. So
+
+* an entry with a fresh ctime is a change;
+* a directory with a fresh ctime may have lost or gained names: its listing is a change;
+* a directory with a fresh ctime in such a directory may have come from elsewhere, with old ctimes
+  inside: it is a change as a whole tree, unless it is known to have stood there before.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+
+from pylsyncd import paths
+from pylsyncd.changes import Changes, Scope
+
+IsExcluded = Callable[[bytes], bool]
+"""Whether a path that is not a directory is left out."""
+
+
+class Scan:
+    """Finds changes in the directories that a walk shows it, parents first.
+
+    Several askers may each have a moment of their own; a moment is a ctime in nanoseconds, from
+    which on an entry counts as changed.
+    """
+
+    def __init__(self, moments: Collection[int], is_excluded: IsExcluded) -> None:
+        self._changes = {moment: Changes() for moment in moments}
+        self._oldest = min(moments)
+        self._newest = max(moments)
+        self._is_excluded = is_excluded
+        # The ctimes of fresh directories, which their children are judged by.
+        self._fresh: dict[bytes, int] = {}
+
+    @property
+    def changes(self) -> Mapping[int, Changes]:
+        """The changes found so far, by the moment since which they may have happened."""
+        return self._changes
+
+    def enter(self, directory: int, path: bytes, *, was_there: bool) -> None:
+        """Judge an open directory; ``was_there`` if it is known that it stood there before."""
+        ctime = os.fstat(directory).st_ctime_ns
+        if ctime < self._oldest:
+            return
+        self._fresh[path] = ctime
+        above = 0 if was_there or not path else self._fresh.get(paths.split(path)[0], 0)
+        for moment, changes in self._changes.items():
+            if ctime >= moment:
+                changes.add(path, Scope.TREE if above >= moment else Scope.LISTING)
+
+    def names(self, directory: int, path: bytes) -> list[str]:
+        """Judge all else in an open directory; return the names of the directories in it."""
+        subdirectories = []
+        # Its own listing says it all.
+        is_fresh = self._fresh.get(path, 0) >= self._newest
+        oldest = self._oldest
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    subdirectories.append(entry.name)
+                elif not is_fresh:
+                    try:
+                        ctime = entry.stat(follow_symlinks=False).st_ctime_ns
+                    except FileNotFoundError:
+                        # Its event is on its way, and its directory's ctime is fresh by now.
+                        continue
+                    if ctime >= oldest:
+                        self._judge(path, os.fsencode(entry.name), ctime)
+        return subdirectories
+
+    def _judge(self, directory: bytes, name: bytes, ctime: int) -> None:
+        if not self._is_excluded(paths.join(directory, name)):
+            for moment, changes in self._changes.items():
+                if ctime >= moment:
+                    changes.add_entries(directory, {name})

@@ -1,0 +1,30 @@
+"""Limits of the kernel that can be lowered for one process alone."""
+
+import functools
+import subprocess
+from pathlib import Path
+
+from support.servers import Unavailable
+
+
+@functools.cache
+def with_watches(count: int) -> tuple[str, ...]:
+    """Return what a command needs in front of it to have that many watches and no more.
+
+    In it no owners but root can be given to files. Raises Unavailable where there are no user
+    namespaces.
+    """
+    limit = f'echo {count} >/proc/sys/user/max_inotify_watches && exec "$@"'
+    command = ("unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
+    try:
+        answer = subprocess.run((*command, "true"), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise Unavailable("unshare is not installed") from None
+    if answer.returncode:
+        raise Unavailable(f"user namespaces are not permitted: {answer.stderr.strip()}")
+    return command
+
+
+def max_queued_events() -> int:
+    """Return how many events the kernel keeps for a reader; one limit for the whole machine."""
+    return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())

@@ -1,0 +1,93 @@
+"""Writer processes that do random things to a source, and what they leave to tell of it."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from support.daemon import REPOSITORY, environment
+from support.operations import Ground
+
+WRITER = REPOSITORY / "tests" / "churn" / "writer.py"
+FEW_LINES, MANY_LINES = 40, 120
+LONGEST_OPERATION = 60.0  # seconds
+
+
+class Writers:
+    """Several processes, each with a seed and a log of its own; whatever happens, none is left."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        logs: Sequence[Path],
+        seed: int,
+        seconds: float,
+        options: Sequence[str] = (),
+    ) -> None:
+        self._commands = [
+            (
+                *(sys.executable, str(WRITER), f"--seed={seed + 1000 * number}"),
+                *(f"--seconds={seconds}", f"--log={log}", *options),
+                *(ground.inside, ground.outside),
+            )
+            for number, log in enumerate(logs)
+        ]
+        self._seconds = seconds
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> "Writers":  # noqa: PYI034 - typing.Self is younger than Python 3.10
+        path = {"PYTHONPATH": str(REPOSITORY / "tests")}
+        for command in self._commands:
+            self.processes.append(subprocess.Popen(command, env=environment(path)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    @property
+    def are_writing(self) -> bool:
+        """Whether one of them has not finished yet."""
+        return any(process.poll() is None for process in self.processes)
+
+    def finish(self) -> None:
+        """Wait until all have done what they were to do."""
+        for process in self.processes:
+            status = process.wait(self._seconds + LONGEST_OPERATION)
+            assert status == 0, f"a writer ended with {status}; stderr has why"
+
+
+def operations_done(logs: Iterable[Path]) -> int:
+    """Return how many operations the writers have noted."""
+    return sum(len(log.read_bytes().splitlines()) for log in logs)
+
+
+def history(differences: Iterable[str], logs: Iterable[Path]) -> list[str]:
+    """Return what the logs tell of the paths that differ, and how they end."""
+    paths = {line.split(": ")[0][2:-1] for line in differences}
+    lines: list[str] = []
+    for log in logs:
+        done = log.read_text("ascii").splitlines()
+        concerned = [line for line in done if _concerns(line, paths)]
+        lines += [f"--- {log.name}, of {len(done)} those about these:", *concerned[-MANY_LINES:]]
+        lines += [f"--- {log.name} ends with:", *done[-FEW_LINES:]]
+    return lines
+
+
+def _concerns(line: str, paths: set[str]) -> bool:
+    """Tell whether an operation names one of the paths, or a directory above one."""
+    named = re.findall(r"b'((?:[^'\\]|\\.)+)'", line)
+    return any(path == name or path.startswith(f"{name}/") for name in named for path in paths)
+
+
+def numbered_logs(directory: Path, count: int) -> list[Path]:
+    """Return where so many writers note what they do."""
+    return [directory / f"operations-{number}" for number in range(count)]
+
+
+def on(inside: Path, outside: Path) -> Ground:
+    """Return the ground that writers work on; both directories exist."""
+    return Ground(os.fsencode(inside), os.fsencode(outside))

@@ -10,7 +10,7 @@ from typing import NoReturn
 from pylsyncd import __version__, config, logs
 from pylsyncd.commands import SSH, TIMEOUT
 from pylsyncd.errors import UsageError
-from pylsyncd.recovery import POLL_INTERVAL
+from pylsyncd.recovery import POLL_INTERVAL, SCAN_INTERVAL
 
 _EPILOG = """\
 A source is watched with all directories below it. /./ in it marks the part of its path that is not
@@ -111,6 +111,14 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
         type=_converter(config.poll_interval),
         default=POLL_INTERVAL,
         help="how often what cannot be watched is looked through (default: %(default)g)",
+    )
+    add(
+        "--scan-interval",
+        metavar="SECONDS",
+        type=_converter(config.scan_interval),
+        default=SCAN_INTERVAL,
+        help="how often the source is scanned for changes that send no event, 0 for never "
+        "(default: %(default)g)",
     )
     add(
         "--state-dir",

@@ -11,7 +11,8 @@ import contextlib
 import errno
 import gc
 import os
-from collections.abc import Collection, Iterator, Mapping
+import queue
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum, auto
 
 from pylsyncd import paths, walk
@@ -55,12 +56,17 @@ class Arming:
         self._inotify = notify
         self._rules = rules
         self._read_ahead: list[bytes] = []
+        self.progressed: Callable[[], None] = lambda: None
+        """Called every so many directories."""
         self._entered = 0
         self._seen: set[int] | None = None
         self._scan: Scan | None = None
+        self.linked: queue.SimpleQueue[Mapping[tuple[int, int], set[bytes]]] = queue.SimpleQueue()
+        """What scans have found of files with several names, for another thread to take."""
         self.unwatched: dict[tuple[int, bytes], int] = {}
         """Directories that cannot be watched, nor what is below them: the descriptor of the one
         that each is in, its name, and the error number."""
+        self.newly_unwatched: list[tuple[int, bytes]] = []
         with self._opened(paths.ROOT) as root:
             self.tree = WatchTree(notify.watch(root))
             # The root's device alone: while it is watched, that cannot become another one.
@@ -138,6 +144,8 @@ class Arming:
         try:
             yield self._scan
         finally:
+            if self._scan is not None and self._scan.linked:
+                self.linked.put(self._scan.linked)
             self._scan = None
 
     def _is_excluded_file(self, path: bytes) -> bool:
@@ -154,10 +162,10 @@ class Arming:
     def _look_below_unwatched(self, scan: Scan) -> None:
         """Scan what is not watched; forget what is not there any more."""
         for parent, name in list(self.unwatched):
-            path = below(self.tree, parent, name) if parent in self.tree else None
+            path = below(self.tree, parent, name)
+            if path is None and parent not in self.tree:
+                del self.unwatched[parent, name]
             if path is None:
-                if parent not in self.tree:
-                    del self.unwatched[parent, name]
                 continue
             try:
                 with self._opened(paths.split(path)[0]) as above:
@@ -177,6 +185,7 @@ class Arming:
 
     def _look(self, directory: int, above: bytes, name: bytes) -> bytes | None:
         """Scan an open directory that is not watched."""
+        self._count()
         path = paths.join(above, name)
         if self._scan is None or self._rules.matches(path, is_directory=True):
             return None
@@ -263,9 +272,7 @@ class Arming:
         is_known = wd in self.tree
         was_there = self.tree.link(wd, parent, name)
         self.unwatched.pop((parent, name), None)
-        self._entered += 1
-        if not self._entered % _STRIDE:
-            self._empty_the_queue()
+        self._count()
         if self._scan is not None and (path := self.tree.path(wd)) is not None:
             self._scan.enter(directory, path, was_there=was_there)
         if self._seen is not None:
@@ -275,15 +282,26 @@ class Arming:
         return wd if not is_known or self._rules.depends_on_place else None
 
     def _refused(self, parent: int, name: bytes, error: OSError) -> None:
-        if error.errno in _NOT_THERE:
+        path = below(self.tree, parent, name)
+        if error.errno in _NOT_THERE or (path and self._rules.matches(path, is_directory=True)):
             self.unwatched.pop((parent, name), None)
-        else:
-            self.unwatched[parent, name] = error.errno or errno.EIO
+            return
+        code = error.errno or errno.EIO
+        if self.unwatched.get((parent, name)) == code:
+            return
+        self.unwatched[parent, name] = code
+        self.newly_unwatched.append((parent, name))
+        # What only lacks a watch is looked at all the same.
+        if self._scan is not None and path is not None and code != errno.ENOSPC:
+            self._scan.lose_sight(path)
 
-    def _empty_the_queue(self) -> None:
-        """Read what the kernel holds, so that a long walk makes it drop nothing."""
-        while chunk := self._inotify.read():
-            self._read_ahead.append(chunk)
+    def _count(self) -> None:
+        """Read now and then what the kernel holds, so that a long walk makes it drop nothing."""
+        self._entered += 1
+        if not self._entered % _STRIDE:
+            self.progressed()
+            while chunk := self._inotify.read():
+                self._read_ahead.append(chunk)
 
 
 def _pass_over(_above: bytes, _name: bytes, _error: OSError) -> None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from pylsyncd.changes import EVERYTHING, NOTHING, Changes, Changeset
+from pylsyncd.changes import EVERYTHING, NOTHING, Changes, Changeset, Scope
 from pylsyncd.checkpoint import Checkpoint, Remembered
 from pylsyncd.logs import NOTICE, counted
 from pylsyncd.moments import Moment
@@ -39,7 +39,8 @@ class Beginning:
         state = self.remembered.state
         if self.title:
             if self.reason:
-                log.log(NOTICE, "[%s] Everything is compared: %s.", self.name, self.reason)
+                reason = self.reason.rstrip(".")
+                log.log(NOTICE, "[%s] Everything is compared: %s.", self.name, reason)
             return self._first(EVERYTHING, start, (self.title,))
         if state is None or self.moment is None:
             log.log(
@@ -50,13 +51,15 @@ class Beginning:
         changes = Changes()
         changes.merge(caught_up[self.moment])
         changes.merge(state.debt)
+        for path in self.checkpoint.remounted(state) if self.checkpoint is not None else []:
+            changes.add(path, Scope.TREE)
         log.log(
             NOTICE, "[%s] catching up with %s: made while pylsyncd did not run, or owed before",
             self.name, counted(len(changes), "change"),
         )  # fmt: skip
         if self.checkpoint is not None:
             self.checkpoint.resume(state)
-        return Order(changes, start, ("catch-up",))
+        return Order(changes, start, ("catch-up",) if changes else ())
 
     def _first(self, changeset: Changeset, start: Moment, titles: tuple[str, ...]) -> Order:
         if self.checkpoint is not None:

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from pylsyncd import filelist, paths, walk
-from pylsyncd.changes import NOTHING, Changes, Changeset
+from pylsyncd.changes import NOTHING, Changes, Changeset, Scope
 from pylsyncd.commands import HERE, Abilities, Rsync
 from pylsyncd.endpoints import Destination
 from pylsyncd.failures import failed, skips_deletions, target_shown
@@ -87,17 +87,22 @@ class Carrier:
         """
         try:
             with self._guard.opened() as root:
-                kept, carried = apart(changeset, self._guard.held.keys())
-                trip = _Trip(root, carried, without | self._guard.held.keys(), is_released)
+                # Asked once: what is left out of the run must be what is kept for later.
+                held = frozenset(self._guard.held)
+                kept, carried = apart(changeset, held)
+                trip = _Trip(root, carried, without | held, is_released)
                 outcome = self._carry(trip)
                 self._guard.check(root)
         except SourceHeldError as error:
             return Outcome(Verdict.GUARDED, str(error), owed=changeset)
-        if not kept:
+        if not held:
             return outcome
         failed = Changes()
         failed.merge(kept)
         failed.merge(outcome.failed)
+        for path in held:
+            # Whatever is changed there, wherever that is mounted meanwhile, nobody sees it.
+            failed.add(path, Scope.TREE)
         verdict = Verdict.PARTIAL if outcome.verdict is Verdict.DONE else outcome.verdict
         reason = outcome.reason or "a file system below the source came or went"
         return replace(outcome, verdict=verdict, reason=reason, failed=failed)
@@ -195,7 +200,12 @@ class Carrier:
         return replace(outcome, owed=owed, failed=named)
 
     def _can_leave_out(self, named: Changeset) -> bool:
-        """Tell whether what failed can be told apart from the rest, and left out of its run."""
+        """Tell whether what failed can be told apart from the rest, and left out of its run.
+
+        Not where hard links are kept: one name alone would not be linked to the others.
+        """
+        if self._rsync.keeps_links:
+            return False
         # Names from the other side are in its character set then.
         is_translated = any(option.startswith("--iconv") for option in self._rsync.options)
         is_short = all(len(change.path) <= _LONGEST_LEFT_OUT for change in named)

@@ -85,9 +85,22 @@ class Checkpoint:
         self._state = replace(state, is_stopped=False)
         self.save()
 
-    def note_source(self) -> None:
-        """Take note of what the source stands on: it may be another one when a run has ended."""
-        self._footing = self._guard.footing
+    def note_source(self, *, is_everything: bool) -> None:
+        """Take note of what the source stands on, before a run: it may be replaced meanwhile.
+
+        What was confirmed of one directory tells nothing of another, until everything is compared.
+        """
+        present = self._guard.footing
+        if is_everything or self._footing is None or self._footing.identity == present.identity:
+            self._footing = present
+
+    def remounted(self, state: State) -> list[bytes]:
+        """Return the subtrees on which another file system is mounted than a state tells.
+
+        To be asked when the source was accepted. All in them may be old, and yet differ.
+        """
+        mounts = self._guard.footing.mounts
+        return [path for path, mounted in mounts.items() if state.mounts.get(path) != mounted]
 
     def confirm(self, until: Moment, debt: Changeset) -> None:
         """Take note that all that has changed until a moment is at the destination, but a debt."""

@@ -14,8 +14,10 @@ from pylsyncd.commands import Rsync
 from pylsyncd.config import Settings
 from pylsyncd.errors import PylsyncdError, UsageError
 from pylsyncd.notation import Transport
-from pylsyncd.passthrough import anchored, check_option
+from pylsyncd.passthrough import anchored, check_option, check_together
 from pylsyncd.service import Service
+
+log = logging.getLogger(__name__)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -33,6 +35,10 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     except PylsyncdError as error:
         arguments.say(f"{parser.prog}: {error}")
+        return 1
+    except Exception:
+        # To wherever the log goes: a daemon has no terminal.
+        log.exception("pylsyncd failed. This is a bug in it: please report it.")
         return 1
 
 
@@ -59,6 +65,7 @@ def _check_remote_shell(text: str) -> None:
 def _settings(options: argparse.Namespace) -> Settings:
     for option in options.rsync_options:
         check_option(option, deletes=options.delete)
+    check_together(options.rsync_options)
     if options.checksum and not options.check:
         raise UsageError("--checksum is for --check. For each run: --rsync-option=--checksum.")
     source = config.source(options.source)
@@ -93,6 +100,7 @@ def _settings(options: argparse.Namespace) -> Settings:
             else config.state_dir(options.state_dir, source, destinations, rules)
         ),
         poll_interval=options.poll_interval,
+        scan_interval=options.scan_interval,
         full_sync_interval=options.full_sync_interval,
     )
 

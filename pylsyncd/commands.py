@@ -39,6 +39,10 @@ _FOR_DAEMONS = ("--password-file=", "--contimeout=")
 _ITEMS = b"--out-format=%i %n%L"
 
 
+# -H, alone or among other letters; what follows -B and -T is their value.
+_KEEPS_LINKS = re.compile(r"--hard-links$|-[^-BT]*H")
+
+
 @dataclass(frozen=True, slots=True)
 class Abilities:
     """What a destination's rsync understands, as far as it has been seen."""
@@ -71,6 +75,11 @@ class Rsync:
     It cannot tell how much more it would have deleted: the number that it calls skipped leaves out
     what lies below a directory that it has skipped. For that there is `trial`.
     """
+
+    @property
+    def keeps_links(self) -> bool:
+        """Whether rsync makes hard links at the destination of those at the source."""
+        return any(_KEEPS_LINKS.match(option) for option in self.options)
 
     def full(
         self,

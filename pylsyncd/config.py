@@ -10,7 +10,7 @@ from pylsyncd.endpoints import Destination, Source
 from pylsyncd.errors import UsageError
 from pylsyncd.excludes import Rules, Step
 from pylsyncd.notation import Transport
-from pylsyncd.recovery import POLL_INTERVAL
+from pylsyncd.recovery import POLL_INTERVAL, SCAN_INTERVAL
 
 # Longer than a week is no window, longer than a year no interval.
 _WEEK = 604800.0
@@ -43,6 +43,7 @@ class Settings:
     state_dir: bytes | None = None
     """None where nothing is kept: for what changes no destination."""
     poll_interval: float = POLL_INTERVAL
+    scan_interval: float = SCAN_INTERVAL
     full_sync_interval: float = 0.0
     """Seconds; 0.0 for no full syncs but those that there is a reason for."""
 
@@ -60,6 +61,11 @@ def timeout(text: str) -> float:
 def poll_interval(text: str) -> float:
     """Convert the time between two looks at what cannot be watched."""
     return _seconds("--poll-interval", text)
+
+
+def scan_interval(text: str) -> float:
+    """Convert the time between two scans; 0 for none."""
+    return 0.0 if text == "0" else _seconds("--scan-interval", text, longest=_YEAR)
 
 
 def full_sync_interval(text: str) -> float:

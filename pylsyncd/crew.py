@@ -56,7 +56,9 @@ class Crew:
             self._claim(self._directory)
 
     def close(self) -> None:
-        """Give back the locks."""
+        """End whatever still runs, and give back the locks."""
+        for worker in self.workers:
+            worker.end(signal.SIGTERM)
         if self._directory is not None:
             self._directory.close()
 
@@ -68,7 +70,8 @@ class Crew:
             except BaseException:
                 directory.close()
                 raise
-            key = claims.key(source, destination.spot)
+            # Not the real path, which is another one when a symlink to the source was switched.
+            key = claims.key(self._settings.source.path, destination.spot)
             self._keys[destination.name] = key
             checkpoint = Checkpoint(directory, key, self._guard, destination, rsync)
             self._checkpoints[destination.name] = checkpoint

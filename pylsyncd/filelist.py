@@ -10,6 +10,7 @@ What rsync 3.5.0 makes of a list (measured), and what follows from it:
 * nothing may be named through a symlink: its copy would become a directory.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -22,6 +23,9 @@ from pylsyncd.excludes import Rules
 
 # rsync drops what is longer from its list without a word; measured with 3.5.0, after the "./".
 LONGEST_PATH = 4093
+
+# What opening a directory answers when it is gone, or is none any more.
+_WENT = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
 
 # Listed and missing on both sides: makes rsync set the root's own attributes and nothing else.
 _NOTHING = b".pylsyncd-none"
@@ -126,9 +130,8 @@ class _Builder:
         """Add the listing of a directory and of all directories below it."""
         try:
             directory = walk.open_below(self._root, top)
-        except OSError:
-            # It went a moment ago: its event is on its way.
-            self.entries.add(top or _NOTHING)
+        except OSError as error:
+            self._add_unopened(top, error)
             return
         self.entries.add(_listed(top))
         try:
@@ -146,11 +149,19 @@ class _Builder:
         self.entries.add(_listed(path))
         return path
 
-    def _refused(self, above: bytes, name: bytes, _error: OSError) -> None:
-        # Gone, or not to be read: then rsync says so.
+    def _refused(self, above: bytes, name: bytes, error: OSError) -> None:
         path = paths.join(above, name)
         if path not in self._without:
-            self.entries.add(path)
+            self._add_unopened(path, error)
+
+    def _add_unopened(self, path: bytes, error: OSError) -> None:
+        """List what was a directory a moment ago, and cannot be opened as one."""
+        if error.errno in _WENT:
+            # Its event is on its way.
+            self.entries.add(path or _NOTHING)
+        else:
+            # Only when it is to list it, rsync says that it cannot.
+            self.entries.add(_listed(path))
 
     def _is_open(self, directory: bytes) -> bool:
         """Tell whether a path is a directory down from the root; else list what stands instead."""

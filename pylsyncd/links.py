@@ -4,7 +4,10 @@ inotify reports the name that was used. rsync replaces the copy of a listed name
 the others stay as they were; with --hard-links, too, which looks at listed names alone (measured
 with rsync 3.5.0). So whoever has changes adds the other names to them, whatever rsync's options.
 
-What tells where the other names are, in this order:
+The name itself may be gone, or stand for another file, when that is looked at. So the names of all
+files that have several are known, from scans and from what was looked at; what a change touches
+brings in the other names that it was known with. Beyond that, what tells where the other names are,
+in this order:
 
 * the changes themselves, when they hold as many names as the file has links;
 * the names known from before, each looked at again: all, when they are as many, and also when a
@@ -15,7 +18,7 @@ What tells where the other names are, in this order:
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -23,12 +26,13 @@ from itertools import groupby, islice
 from pylsyncd import paths, walk
 from pylsyncd.changes import Changes, Scope
 from pylsyncd.excludes import Rules
+from pylsyncd.scan import MOST_LINKED
 
 _File = tuple[int, int]
 """``st_dev`` and ``st_ino`` of a file."""
 
-# So many names are remembered; some 200 bytes each.
-_NAMES_KEPT = 50_000
+# So many names are remembered.
+_NAMES_KEPT = MOST_LINKED
 
 # Of so many names in a directory, it is worth while to ask which are there at all: a missing one
 # costs 3 microseconds, an entry of a listing half of one.
@@ -65,6 +69,8 @@ class Links:
         # What was found to be complete, the least recently used first.
         self._remembered: OrderedDict[_File, _Names] = OrderedDict()
         self._kept = 0
+        # The directories that known names are in: with how many, by file.
+        self._places: dict[bytes, dict[bytes, _File]] = {}
         self.searches = 0
         """How often the whole source was searched."""
 
@@ -82,6 +88,7 @@ class Links:
             # Nothing can be carried now, and what follows is larger than any name.
             return
         try:
+            self._add_known(root, changes)
             found = _Look(root, self._rules).at(changes)
             named = {file: set(names.known) for file, names in found.items()}
             self._find_others(root, found)
@@ -91,6 +98,39 @@ class Links:
             self._remember(file, names)
             for path in names.known - named[file]:
                 changes.add(path, Scope.ENTRY)
+
+    def learn(self, linked: Mapping[_File, set[bytes]]) -> None:
+        """Take note of names that a scan has found."""
+        for file, known in linked.items():
+            if len(known) > 1:
+                # How many there are elsewhere is not known.
+                self._remember(file, _Names(0, set(known)))
+
+    def _add_known(self, root: int, changes: Changes) -> None:
+        """Add the other names that what the changes touch was known with, as far as they hold."""
+        touched: dict[_File, set[bytes]] = {}
+        for place, name in self._touched(changes):
+            touched.setdefault(self._places[place][name], set()).add(paths.join(place, name))
+        for file, named in touched.items():
+            known = self._remembered[file].known - named
+            holding = {path for path, status in _statuses(root, known) if _file(status) == file}
+            for path in holding:
+                changes.add(path, Scope.ENTRY)
+
+    def _touched(self, changes: Changes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the known names, as directory and name, at or below what has changed."""
+        for place, names in self._places.items():
+            is_below = any(
+                above in changes.trees or _is_entry(changes, above)
+                for above in (place, *paths.ancestors(place))
+                if above
+            )
+            if is_below or place in changes.listings:
+                touched: AbstractSet[bytes] = names.keys()
+            else:
+                touched = names.keys() & changes.entries.get(place, frozenset())
+            for name in touched:
+                yield place, name
 
     def _find_others(self, root: int, found: _Files) -> None:
         unknown = {
@@ -113,12 +153,32 @@ class Links:
         return names.is_complete or (holding == others and remembered.links == names.links)
 
     def _remember(self, file: _File, names: _Names) -> None:
-        replaced = self._remembered.pop(file, None)
-        self._kept += names.weight - (replaced.weight if replaced else 0)
+        self._forget(file)
         self._remembered[file] = names
+        self._kept += names.weight
+        for path in names.known:
+            place, name = paths.split(path)
+            self._places.setdefault(place, {})[name] = file
         while self._kept > _NAMES_KEPT:
-            _, forgotten = self._remembered.popitem(last=False)
-            self._kept -= forgotten.weight
+            self._forget(next(iter(self._remembered)))
+
+    def _forget(self, file: _File) -> None:
+        names = self._remembered.pop(file, None)
+        if names is None:
+            return
+        self._kept -= names.weight
+        for path in names.known:
+            place, name = paths.split(path)
+            there = self._places.get(place, {})
+            if there.get(name) == file:
+                del there[name]
+                if not there:
+                    del self._places[place]
+
+
+def _is_entry(changes: Changes, path: bytes) -> bool:
+    directory, name = paths.split(path)
+    return name in changes.entries.get(directory, frozenset())
 
 
 class _Look:

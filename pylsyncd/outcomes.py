@@ -171,7 +171,9 @@ def interpret(code: int, messages: Iterable[str], stalled: str = "") -> Outcome:
     ``stalled`` is what was seen of an rsync that was ended because it made no progress.
     """
     if stalled:
-        return Outcome(Verdict.LATER, f"rsync was stuck and has been ended: {stalled}")
+        # What a named pipe has replaced, a new list names as what it is.
+        verdict = Verdict.AGAIN if "named pipe" in stalled else Verdict.LATER
+        return Outcome(verdict, f"rsync was stuck and has been ended: {stalled}")
     text = "\n".join(messages)
     for row in _TABLE:
         if code in row.codes and row.message.search(text):

@@ -6,6 +6,7 @@ refuses those that nobody knows.
 """
 
 import re
+from collections.abc import Sequence
 
 from pylsyncd import paths
 from pylsyncd.errors import UsageError
@@ -140,6 +141,16 @@ def check_option(text: str, *, deletes: bool = True) -> None:
         _check_long(text, deletes=deletes)
     else:
         _check_letters(text)
+
+
+def check_together(options: Sequence[str]) -> None:
+    """Refuse options that harm only together. Raises UsageError."""
+    keeps_links = any(re.match(r"--hard-links$|-[^-BT]*H", option) for option in options)
+    if "--inplace" in options and keeps_links:
+        raise UsageError(
+            "The rsync options --hard-links and --inplace do not go together: a file that was "
+            "linked to another one before would be written through both names. Leave one out."
+        )
 
 
 def anchored(text: str, directory: str) -> str:

@@ -17,12 +17,19 @@ from pylsyncd.watchtree import below
 
 log = logging.getLogger(__name__)
 
-# How far the clock of a file server may be behind, in nanoseconds.
-_FOREIGN_CLOCK = 60 * 10**9
+# How many seconds the clock of a file server may be behind.
+_FOREIGN_CLOCK = 60.0
 
 # How many directories that cannot be watched are named at a time.
 _UNWATCHED_SHOWN = 10
 
+
+SCAN_INTERVAL = 86400.0
+"""Seconds between two scans for what sends no events although it is watched.
+
+Such are writes to a mapped file that is never closed, truncate(2) by path, and changes through a
+hard link that is made and removed again before anybody could look at it.
+"""
 
 POLL_INTERVAL = 60.0
 """Seconds between two looks at what sends no events."""
@@ -38,10 +45,8 @@ class Plan:
     """The directories whose file systems do not tell what is changed elsewhere."""
     poll_interval: float = POLL_INTERVAL
     """Seconds between two looks at these, and at what cannot be watched."""
-
-    def every(self, seconds: float) -> "Plan":
-        """Return the same plan with another interval."""
-        return replace(self, poll_interval=seconds)
+    scan_interval: float = 0.0
+    """Seconds between two scans that nothing gives cause for; 0.0 for none."""
 
 
 class Recovery:
@@ -59,23 +64,31 @@ class Recovery:
         self._complete = clock.now()
         self._polled = self._complete
         self._overflows = Overflows()
-        self._told_unwatched = 0
+        self._told_lacking = 0
         self.root_lost = False
         """A scan found that the source is gone, or another one."""
         self.caught_up: Mapping[int, Changes] = arming.survey(plan.moments)
         """What had changed since each of the plan's moments."""
         self._next_poll = time.monotonic() + self._interval
+        self._scan_interval = plan.scan_interval
+        self._scanned = self._complete
+        self._next_scan = self._scan_after_interval()
         self.tell_what_is_unwatched()
 
     @property
     def complete_until(self) -> Moment:
-        """The moment before which nothing has changed that was not found."""
+        """The moment before which nothing has changed that was not found.
+
+        The times of change that come later are not before it, whoever's clock stamps them.
+        """
+        if self._eventless:
+            return _earlier(self._polled, _FOREIGN_CLOCK)
         return self._polled if self._polls else self._complete
 
     @property
     def due(self) -> float | None:
         """When :meth:`attend` has something to do, by the monotonic clock; None for never."""
-        times = [self._overflows.due, self._next_poll if self._polls else None]
+        times = [self._overflows.due, self._next_scan, self._next_poll if self._polls else None]
         return min((at for at in times if at is not None), default=None)
 
     @property
@@ -104,7 +117,27 @@ class Recovery:
             return self._catch_up(now)
         if self._polls and now >= self._next_poll:
             return self._poll()
+        if self._next_scan is not None and now >= self._next_scan:
+            return self._look_through()
         return None
+
+    def _scan_after_interval(self) -> float | None:
+        return time.monotonic() + self._scan_interval if self._scan_interval else None
+
+    def _look_through(self) -> Changeset:
+        """Find what has changed since the last time, whether there were events or not."""
+        then, present = self._scanned, clock.now()
+        # A clock that was set back has stamped what it did later with the earlier times.
+        elapsed = present.running - then.running
+        since = replace(then, wall=min(then.wall, present.wall - elapsed))
+        changes = self._survey(since.since_ns, self._arming.tree.root)
+        self._next_scan = self._scan_after_interval()
+        if changes is None:
+            self.root_lost = True
+            return NOTHING
+        self._scanned = present
+        log.debug("Looked through the source: %s.", counted(len(changes), "change"))
+        return changes
 
     def _catch_up(self, began: float) -> Changeset:
         """Find what has changed since the last moment at which nothing was lost."""
@@ -112,52 +145,68 @@ class Recovery:
         self._overflows.begin()
         doubt = distrust(self._complete, present)
         changes = self._survey(self._complete.since_ns, self._arming.tree.root)
+        if changes is None:
+            self.root_lost = True
         self._overflows.end(began, time.monotonic())
         if doubt:
             log.warning("Everything is compared, since %s.", doubt)
-        elif not self.root_lost:
+        elif changes is not None:
             log.info("Scanned the source for what was missed: %s.", counted(len(changes), "change"))
         # What is dropped from now on has been changed since the scan began.
         self._complete = present
-        return EVERYTHING if doubt else changes
+        return EVERYTHING if doubt else changes or NOTHING
 
     def _poll(self) -> Changeset:
-        present, found = clock.now(), Changes()
+        present, found, is_complete = clock.now(), Changes(), True
+        # Their servers' clocks stamp the changes.
+        moment = _earlier(self._polled, _FOREIGN_CLOCK).since_ns
         for path in self._eventless:
             top = self._arming.tree.find(path)
-            if top is not None:
-                # Their servers' clocks stamp the changes.
-                found.merge(self._survey(self._polled.since_ns - _FOREIGN_CLOCK, top))
+            changes = self._survey(moment, top) if top is not None else NOTHING
+            is_complete &= changes is not None
+            found.merge(changes or NOTHING)
         if self._arming.unwatched:
             found.merge(self._arming.try_again(self._polled.since_ns))
-        self._polled = present
+        if not self._arming.unwatched:
+            self._told_lacking = 0
+        if is_complete:
+            # Otherwise the next poll looks for what this one could not see.
+            self._polled = present
         self._next_poll = time.monotonic() + self._interval
         return found
 
-    def _survey(self, moment: int, top: int) -> Changeset:
+    def _survey(self, moment: int, top: int) -> Changeset | None:
+        """Return what has changed in a directory and below; None if it is not to be found."""
         try:
             return self._arming.survey([moment], top)[moment]
         except OSError:
-            # Gone, or another one: there will be an event about it, unless it is the source.
-            self.root_lost |= top == self._arming.tree.root
-            return NOTHING
+            return None
 
     def tell_what_is_unwatched(self) -> None:
-        """Say what cannot be watched, when it is more than was said before."""
-        unwatched = self._arming.unwatched
-        if len(unwatched) <= self._told_unwatched:
+        """Say what cannot be watched, each directory once, and a lack of watches as it doubles."""
+        newly, self._arming.newly_unwatched = self._arming.newly_unwatched, []
+        if not newly:
             return
-        self._told_unwatched = len(unwatched)
+        unwatched = self._arming.unwatched
         every = f"looked through every {self._interval:g} s instead"
         lacking = sum(code == errno.ENOSPC for code in unwatched.values())
-        if lacking:
+        if lacking >= max(1, 2 * self._told_lacking):
+            self._told_lacking = lacking
             log.error(
                 "%s %s not watched but, with all below, %s.",
                 inotify.watch_limit_reached(len(self._arming.tree)),
                 f"{counted(lacking, 'directory')} {'is' if lacking == 1 else 'are'}", every,
             )  # fmt: skip
-        for (parent, name), code in list(unwatched.items())[-_UNWATCHED_SHOWN:]:
+        refused = [key for key in newly if unwatched.get(key, errno.ENOSPC) != errno.ENOSPC]
+        for parent, name in refused[:_UNWATCHED_SHOWN]:
             path = below(self._arming.tree, parent, name)
-            if code != errno.ENOSPC and path is not None:
-                reason = os.strerror(code)
+            if path is not None:
+                reason = os.strerror(unwatched[parent, name])
                 log.warning("%s cannot be watched (%s): %s.", paths.show(path), reason, every)
+        if len(refused) > _UNWATCHED_SHOWN:
+            log.warning("... and %d more.", len(refused) - _UNWATCHED_SHOWN)
+
+
+def _earlier(moment: Moment, seconds: float) -> Moment:
+    """Return a moment that many seconds before, as both clocks tell it."""
+    return Moment(moment.wall - seconds, max(0.0, moment.running - seconds), moment.boot)

@@ -20,6 +20,13 @@ IsExcluded = Callable[[bytes], bool]
 """Whether a path that is not a directory is left out."""
 
 
+MOST_LINKED = 50_000
+"""How many names of files with several names are noted; some 200 bytes each."""
+
+NO_MOMENT = 2**63 - 1
+"""A ctime that nothing has: to look at files without looking for changes."""
+
+
 class Scan:
     """Finds changes in the directories that a walk shows it, parents first.
 
@@ -32,6 +39,9 @@ class Scan:
         self._oldest = min(moments)
         self._newest = max(moments)
         self._is_excluded = is_excluded
+        self.linked: dict[tuple[int, int], set[bytes]] = {}
+        """The names of files that have several, by ``st_dev`` and ``st_ino``; not too many."""
+        self._linked_names = 0
         # The ctimes of fresh directories, which their children are judged by.
         self._fresh: dict[bytes, int] = {}
 
@@ -51,6 +61,14 @@ class Scan:
             if ctime >= moment:
                 changes.add(path, Scope.TREE if above >= moment else Scope.LISTING)
 
+    def lose_sight(self, path: bytes) -> None:
+        """Take a directory that cannot be looked into for changed as a whole.
+
+        So it is owed, and with it what changes there unseen, until rsync can read it.
+        """
+        for changes in self._changes.values():
+            changes.add(path, Scope.TREE)
+
     def names(self, directory: int, path: bytes) -> list[str]:
         """Judge all else in an open directory; return the names of the directories in it."""
         subdirectories = []
@@ -61,15 +79,26 @@ class Scan:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     subdirectories.append(entry.name)
-                elif not is_fresh:
+                else:
                     try:
-                        ctime = entry.stat(follow_symlinks=False).st_ctime_ns
+                        status = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:
                         # Its event is on its way, and its directory's ctime is fresh by now.
                         continue
-                    if ctime >= oldest:
-                        self._judge(path, os.fsencode(entry.name), ctime)
+                    except OSError:
+                        # Let rsync say what is wrong with it.
+                        self._judge(path, os.fsencode(entry.name), self._newest)
+                        continue
+                    if status.st_nlink > 1:
+                        self._note_link(status, paths.join(path, os.fsencode(entry.name)))
+                    if status.st_ctime_ns >= oldest and not is_fresh:
+                        self._judge(path, os.fsencode(entry.name), status.st_ctime_ns)
         return subdirectories
+
+    def _note_link(self, status: os.stat_result, path: bytes) -> None:
+        if self._linked_names < MOST_LINKED:
+            self._linked_names += 1
+            self.linked.setdefault((status.st_dev, status.st_ino), set()).add(path)
 
     def _judge(self, directory: bytes, name: bytes, ctime: int) -> None:
         if not self._is_excluded(paths.join(directory, name)):

@@ -16,14 +16,13 @@ from pylsyncd.config import Settings
 from pylsyncd.crew import Crew
 from pylsyncd.errors import WatchError
 from pylsyncd.filelist import count_entries
-from pylsyncd.guard import Guard, Standing
+from pylsyncd.guard import Guard
 from pylsyncd.inbox import Inbox
 from pylsyncd.links import Links
 from pylsyncd.logs import NOTICE, counted
+from pylsyncd.lookout import Lookout
 from pylsyncd.optimizer import optimize
 from pylsyncd.orders import Order
-from pylsyncd.recovery import Plan
-from pylsyncd.watching import Watching
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +30,11 @@ log = logging.getLogger(__name__)
 # source and the parts are looked at.
 _HAND_OVER = 5.0
 _ROUND = 2.0
+_MOMENT = 0.2
 
-# Seconds without a sign of life after which a part is stuck.
-_STUCK = 300.0
+# Seconds without a sign of life after which a part is stuck: longer than a slow disk takes to list
+# its largest directory.
+_STUCK = 900.0
 
 # How much earlier or later a full sync may begin, as a share of the time between two.
 _JITTER = 0.1
@@ -66,13 +67,14 @@ class Service:
         self._links = Links(settings.source.path, rules)
         self._guard = Guard(settings.source.path, rules)
         self._crew = Crew(settings, self._guard, self._inbox)
-        # None while the source is held.
-        self._watching: Watching | None = None
+        self._lookout = Lookout(
+            settings, self._guard, self._buffer,
+            lambda: self._inbox.put(_Call.ROOT_LOST), self._inbox.put,
+        )  # fmt: skip
         self._until = clock.now()
         self._window_closes = math.inf
         self._next_round = math.inf
         self._next_full_sync = math.inf
-        self._told: dict[bytes, str] = {}
         self._stuck: set[str] = set()
         self._status = 0
 
@@ -114,7 +116,7 @@ class Service:
             if self._settings.once:
                 raise WatchError(f"The source {self._shown} is not used: {reason}.")
             if not is_told:
-                self._tell_held(reason)
+                self._lookout.tell_held(reason)
                 is_told = True
             call = self._inbox.get(_ROUND)
             if call in {signal.SIGTERM, signal.SIGINT}:
@@ -137,21 +139,11 @@ class Service:
         start = self._until = clock.now()
         caught_up = {}
         if not settings.once:
-            watching = self._watch(Plan(moments(beginnings), self._guard.eventless()))
+            watching = self._lookout.watch(moments(beginnings))
             caught_up = dict(watching.tracker.recovery.caught_up)
             self._announce(watching.tracker.directories)
-        self._tell_mounts()
+        self._lookout.tell_mounts()
         self._crew.start(beginnings, caught_up, start)
-
-    def _watch(self, plan: Plan) -> Watching:
-        plan = plan.every(self._settings.poll_interval)
-        watching = Watching(self._settings, plan, self._buffer, self._lost, self._inbox.put)
-        watching.start()
-        self._watching = watching
-        return watching
-
-    def _lost(self) -> None:
-        self._inbox.put(_Call.ROOT_LOST)
 
     def _announce(self, directories: int) -> None:
         names = ", ".join(destination.name for destination in self._settings.destinations)
@@ -197,12 +189,16 @@ class Service:
         answers: dict[_Call | signal.Signals, Callable[[], None]] = {
             _Call.OPENED: self._open_window,
             _Call.FILLED: self._flush_if_full,
-            _Call.ROOT_LOST: self._look_after_the_source,
+            _Call.ROOT_LOST: self._look_soon,
             signal.SIGUSR1: lambda: self._flush(is_urgent=True),
             signal.SIGUSR2: self._release,
             signal.SIGHUP: lambda: self._crew.put(full_sync),
         }
         answers[call]()
+
+    def _look_soon(self) -> None:
+        # Who renames another directory into the source's place is not done yet.
+        self._next_round = min(self._next_round, time.monotonic() + _MOMENT)
 
     def _open_window(self) -> None:
         if self._buffer and self._window_closes == math.inf:
@@ -221,8 +217,8 @@ class Service:
     def _flush(self, *, is_urgent: bool = False) -> None:
         """End the window: hand what changed in it to all destinations."""
         self._window_closes = math.inf
-        if self._watching is not None:
-            watcher = self._watching.watcher
+        if (watching := self._lookout.watching) is not None:
+            watcher = watching.watcher
             if not watcher.drain(_HAND_OVER):
                 log.warning("Events come faster than they can be read; syncing what is known.")
             # Read before the changes are taken, which may be newer.
@@ -231,6 +227,9 @@ class Service:
         if not changes and not is_urgent:
             return
         found = len(changes)
+        if watching is not None:
+            while not watching.tracker.linked.empty():
+                self._links.learn(watching.tracker.linked.get())
         self._links.complete(changes)
         changeset = optimize(changes, count_entries(self._settings.source.path))
         if log.isEnabledFor(logging.DEBUG):
@@ -239,84 +238,20 @@ class Service:
         titles = ("full sync",) if changeset.is_everything else ()
         self._crew.put(Order(changeset, self._until, titles, is_urgent=is_urgent))
 
-    # The source
+    # The source and the parts
 
     def _look_after_the_source(self) -> None:
-        standing, reason = self._guard.standing()
-        if standing is Standing.HELD:
-            if self._watching is not None:
-                self._stop_watching()
-                self._tell_held(reason)
-            return
-        watching = self._watching
-        if standing is Standing.REPLACED or watching is None or watching.tracker.root_lost:
-            self._follow(standing)
-        self._guard.look_at_mounts()
-        for path in self._tell_mounts():
-            if self._watching is not None:
-                self._watching.watcher.place_again(path)
-
-    def _stop_watching(self) -> None:
-        if self._watching is not None:
-            self._watching.stop()
-            self._watching = None
-
-    def _follow(self, standing: Standing) -> None:
-        """Take what stands in the source's place for the source, and compare everything."""
-        is_same = standing is Standing.SAME
-        self._stop_watching()
-        self._buffer.take()
-        try:
-            self._guard.accept(self._guard.footing.mounts if is_same else None)
-            start = clock.now()
-            directories = self._watch(Plan(eventless=self._guard.eventless())).tracker.directories
-        except (OSError, WatchError) as error:
-            log.error("%s", error)  # noqa: TRY400  # it is not about the program
-            return
-        self._until = start
-        log.log(
-            NOTICE, "The source %s %s (%s). Everything is compared.",
-            self._shown, "is back" if is_same else "was replaced by another directory",
-            counted(directories, "directory"),
-        )  # fmt: skip
-        self._crew.put(Order(EVERYTHING, start, ("full sync",), is_urgent=True))
+        start = self._lookout.look()
+        if start is not None:
+            self._until = start
+            self._crew.put(Order(EVERYTHING, start, ("full sync",), is_urgent=True))
 
     def _release(self) -> None:
         """Do, once, what is held: somebody has looked."""
         log.log(NOTICE, "released (USR2)")
-        try:
-            self._guard.accept()
-        except OSError as error:
-            log.error(  # noqa: TRY400  # it is not about the program
-                "The source %s cannot be used: %s.", self._shown, error.strerror
-            )
-            return
-        self._crew.put(Order(NOTHING, is_urgent=True, is_release=True))
-        self._look_after_the_source()
-
-    def _tell_held(self, reason: str) -> None:
-        log.error(
-            "The source %s is held: %s. Nothing is sent, and nothing deleted, until it is back. "
-            "If it is meant to be as it is now, send the signal USR2.", self._shown, reason,
-        )  # fmt: skip
-
-    def _tell_mounts(self) -> list[bytes]:
-        """Say which subtrees are held; return those that are so no more."""
-        held = self._guard.held
-        for path, reason in held.items():
-            if path not in self._told:
-                log.error(
-                    "%s in the source is held: %s. Its copies stay as they are until that is "
-                    "undone, or the signal USR2 says that it is meant so.",
-                    paths.show(path), reason,
-                )  # fmt: skip
-        released = [path for path in self._told if path not in held]
-        for path in released:
-            log.log(NOTICE, "%s in the source is as it was: it is synced again.", paths.show(path))
-        self._told = dict(held)
-        return released
-
-    # The parts
+        if self._lookout.trust():
+            self._crew.put(Order(NOTHING, is_urgent=True, is_release=True))
+            self._look_after_the_source()
 
     def _look_after_the_parts(self) -> None:
         for worker in self._crew.workers:
@@ -328,15 +263,17 @@ class Service:
                     "[%s] nothing has moved for %.0f s: see whether the file system of the source "
                     "answers.", worker.name, worker.silence,
                 )  # fmt: skip
-        if self._watching is not None and self._watching.watcher.silence > _STUCK:
+        watching = self._lookout.watching
+        if watching is not None and watching.watcher.silence > _STUCK:
             log.error("The watcher has stood still for %.0f s: ending, to be started anew.", _STUCK)
             self._status = 1
 
     def _stop(self) -> None:
         """Sync what has come, within the grace period, and end all parts."""
-        if self._watching is None or self._watching.watcher.is_alive():
+        watching = self._lookout.watching
+        if watching is None or watching.watcher.is_alive():
             self._flush()
         if not self._status:
-            self._stop_watching()
+            self._lookout.stop_watching()
         self._crew.finish()
         log.log(NOTICE, "stopped")

@@ -7,6 +7,8 @@ ahead of the events, waits for the event that explains it, which is in the queue
 """
 
 import logging
+import queue
+from collections.abc import Callable, Mapping
 
 from pylsyncd import inotify, paths
 from pylsyncd.arming import Armed, Arming
@@ -50,6 +52,15 @@ class Tracker:
     def root_lost(self) -> bool:
         """Whether the source itself was deleted, moved away or unmounted."""
         return self._root_lost or self.recovery.root_lost
+
+    def report_to(self, progressed: Callable[[], None]) -> None:
+        """Have somebody called now and then during long walks."""
+        self._arming.progressed = progressed
+
+    @property
+    def linked(self) -> "queue.SimpleQueue[Mapping[tuple[int, int], set[bytes]]]":
+        """See :attr:`Arming.linked`."""
+        return self._arming.linked
 
     @property
     def directories(self) -> int:

@@ -41,6 +41,7 @@ class Watcher(Part):
         self._inotify = notify
         self._tracker = tracker
         self._recovery = tracker.recovery
+        tracker.report_to(self.beat)
         self._buffer = buffer
         self._root_lost = root_lost
         self._nap = inotify.limit("max_queued_events") / _FASTEST * 1000.0

@@ -33,12 +33,15 @@ class _Attempts:
         self.debt = Debt()
         self.due = 0.0
         self.failures = 0
+        self._verdict = Verdict.DONE
 
     def is_due(self) -> bool:
         return bool(self.debt) and time.monotonic() >= self.due
 
     def put_off(self, pauses: Pauses, verdict: Verdict) -> None:
-        self.failures += 1
+        # Pauses grow with failures of one kind: that the source changed says nothing of a network.
+        self.failures = self.failures + 1 if verdict is self._verdict else 1
+        self._verdict = verdict
         jitter = random.random()  # noqa: S311  # no secret
         self.due = time.monotonic() + pauses.after(verdict, self.failures, jitter)
 
@@ -73,7 +76,8 @@ class Worker(Part):
         self._until: Moment | None = None
         self._confirmed: Moment | None = None
         self._titles: list[str] = []
-        self._complaint = ""
+        # What was complained of last, and about which paths.
+        self._complaint: tuple[str, frozenset[bytes]] | None = None
         self._is_reachable = True
         self._is_released = False
         self._is_stopping = False
@@ -103,25 +107,24 @@ class Worker(Part):
 
     def work(self) -> None:
         """Carry what comes until told to finish."""
-        while not self._is_ended:
+        while not (self._is_ended or self._is_stopping):
             if not self.debt and self._queue.empty():
                 self._probe_while_idle()
             self._receive()
             if self._is_stopping:
                 self._work_off()
-                return
-            if self._fresh.is_due():
+            elif self._fresh.is_due():
                 self._attempt()
             elif self._aside.is_due():
                 self._try_aside()
+        if self._checkpoint is not None:
+            self._checkpoint.stop()
 
     def _work_off(self) -> None:
         """Carry what is left, as long as that succeeds; tried once more, whatever the pause is."""
         self._fresh.due = 0.0
         while self._fresh.is_due() and not self._is_ended:
             self._attempt()
-        if self._checkpoint is not None:
-            self._checkpoint.stop()
 
     def _receive(self) -> None:
         """Wait for an order, or until an attempt is due."""
@@ -173,7 +176,7 @@ class Worker(Part):
         owed = self._fresh.debt.take()
         without = frozenset(change.path for change in self._aside.debt.owed)
         if self._checkpoint is not None:
-            self._checkpoint.note_source()
+            self._checkpoint.note_source(is_everything=owed.is_everything)
         outcome = self._carrier.carry(
             optimize(owed) if was_merged else owed, without, is_released=self._is_released
         )
@@ -221,7 +224,7 @@ class Worker(Part):
             self._complain(outcome, self._aside)
         elif self._complaint:
             log.log(NOTICE, "[%s] works again.", self.name)
-            self._complaint = ""
+            self._complaint = None
         if not self._fresh.debt:
             titles, self._titles = self._titles, []
             but = f", but for {counted(len(self._aside.debt), 'path')}" if self._aside.debt else ""
@@ -234,7 +237,8 @@ class Worker(Part):
             return
         pause = max(0.0, attempts.due - time.monotonic())
         held = "Held until somebody looks: " if outcome.verdict is Verdict.HELD else ""
-        complaint = f"{outcome.reason} {outcome.message}"
+        # Not what rsync says: there may be a random name in it.
+        complaint = outcome.reason, frozenset(change.path for change in outcome.failed)
         is_news = pause > 0.0 and complaint != self._complaint
         log.log(
             logging.WARNING if is_news else logging.INFO,

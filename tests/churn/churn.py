@@ -18,7 +18,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # as a program it has no pytest that sets the path
 
-from support.daemon import known  # noqa: E402 - the path comes first
 from support.destinations import Destination, in_module, local, over_ssh  # noqa: E402
 from support.replication import Replication  # noqa: E402
 from support.servers import RsyncDaemon, SshServer, Unavailable  # noqa: E402
@@ -29,10 +28,6 @@ WINDOW = "0.3"  # seconds
 PATIENCE = 30.0  # seconds from the last operation to equality
 ASKED_PATIENCE = 10.0  # seconds more, once the daemon was asked to try what it owes
 ROUND = 20.0  # seconds of operations in a round of the program
-# A file that becomes a FIFO as rsync opens it hangs that rsync until the daemon ends it; and a
-# change through one name of a file is found for its other names by a daemon that knows --timeout.
-TIMEOUT = known("--timeout 4")
-WRITING = ("--mixed",) if TIMEOUT else ()
 
 
 class Different(Exception):  # noqa: N818 - it is the finding, and its text is the report
@@ -52,9 +47,9 @@ def churn(directory: Path, destinations: Sequence[Destination], seed: int, secon
     logs = numbered_logs(directory, WRITERS)
     with ExitStack() as stack:
         # What was there before: the same writers, without a daemon.
-        stack.enter_context(Writers(replication.ground, logs, seed - 1, 1.0, WRITING)).finish()
-        writers = stack.enter_context(Writers(replication.ground, logs, seed, seconds, WRITING))
-        replication.start(*destinations, options=("-v", "-i", "-w", WINDOW, *TIMEOUT))
+        stack.enter_context(Writers(replication.ground, logs, seed - 1, 1.0)).finish()
+        writers = stack.enter_context(Writers(replication.ground, logs, seed, seconds))
+        replication.start(*destinations, options=("-v", "-i", "-w", WINDOW))
         running = stack.enter_context(replication)
         writers.finish()
         different = running.different(PATIENCE)

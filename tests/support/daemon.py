@@ -32,26 +32,14 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     )
+    kept["STATE_DIRECTORY"] = _state_home().name
     return kept | dict(extra or {})
 
 
 @functools.cache
-def knows(word: str) -> bool:
-    """Tell whether ``pylsyncd --help`` speaks of an option or a signal."""
-    answer = subprocess.run(
-        [sys.executable, *PROGRAM, "--help"],
-        env=environment(),
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", answer.stdout) is not None
-
-
-def known(*options: str) -> tuple[str, ...]:
-    """Return options with their values, ``"--timeout 4"``, without those that it does not know."""
-    kept = [option.split(" ", 1) for option in options if knows(option.split(" ", 1)[0])]
-    return tuple(word for words in kept for word in words)
+def _state_home() -> "tempfile.TemporaryDirectory[str]":
+    """Return where daemons keep their state that are not told: never where the system's is."""
+    return tempfile.TemporaryDirectory(prefix="pylsyncd-states-")
 
 
 class Pylsyncd:
@@ -224,7 +212,7 @@ class Pylsyncd:
         given = any(
             argument.split(b"=")[0] == STATE_OPTION.encode() for argument in self._arguments
         )
-        if given or not knows(STATE_OPTION):
+        if given:
             return []
         state = self._state
         if state is None:

@@ -44,6 +44,7 @@ def present() -> Iterator[Process]:
 
 def descendants(pid: int) -> list[Process]:
     """Return what a process has started, and what that has started, and so on; no zombies."""
+    assert pid > 0, "that would be every process of the machine"
     everything = [process for process in present() if not process.is_zombie]
     found: list[Process] = []
     parents = {pid}

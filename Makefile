@@ -21,7 +21,7 @@ define need
 	fi
 endef
 
-.PHONY: run test unit test-all churn bench lint format clean
+.PHONY: run test unit test-all churn chaos soak bench lint format clean
 
 run: $(VENV)/.run
 	$(call need,rsync rsync)
@@ -55,6 +55,16 @@ churn: $(VENV)/.test
 	$(call need,rsync rsync)
 	$(call need,sshd openssh-server)
 	$(BIN)/python tests/churn/churn.py --seconds $(SECONDS) $(ARGS)
+
+chaos: $(VENV)/.test
+	$(call need,rsync rsync)
+	$(call need,sshd openssh-server)
+	TMPDIR=$(TEMPORARY) $(BIN)/python tests/chaos/chaos.py --seconds $(SECONDS) $(ARGS)
+
+soak: SECONDS = 1800
+soak: $(VENV)/.test
+	$(call need,rsync rsync)
+	$(BIN)/python tests/soak/soak.py --seconds $(SECONDS) $(ARGS)
 
 bench: $(VENV)/.run
 	$(call need,rsync rsync)

@@ -1,0 +1,155 @@
+"""Chaos: faults at random while writers do random things; healed, all has to become equal.
+
+As a program it does so for as long as it is told, round after round, each with a seed of its own,
+and stops at the first failure: ``python tests/chaos/chaos.py --seconds 3600 [--seed N]``. A seed
+repeats the operations and the faults, not their timing.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]  # as a program it has no pytest that sets the path
+
+from injection import Injector  # noqa: E402 - the path comes first
+from ledger import Ledger  # noqa: E402
+from stage import KINDS, Program, Stage  # noqa: E402
+from support.daemon import PROGRAM  # noqa: E402
+from support.servers import Unavailable  # noqa: E402
+from support.writers import (  # noqa: E402
+    Writers,
+    history,
+    numbered_logs,
+    on,
+    operations_done,
+)
+
+WRITERS = 2
+PATIENCE = 90.0  # seconds from the moment when all is healed
+ROUND = 20.0  # seconds of operations and faults in a round of the program
+BEFORE = 1.0  # seconds of operations before the first daemon
+
+
+class Failed(Exception):  # noqa: N818 - it is the finding, and its text is the report
+    """A round did not end with equal trees and a daemon in good health."""
+
+
+class Count(NamedTuple):
+    """What happened in a round."""
+
+    operations: int
+    faults: int
+
+
+def chaos(
+    directory: Path,
+    kind: str,
+    seed: int,
+    seconds: float,
+    patience: float = PATIENCE,
+    program: Program = PROGRAM,
+) -> Count:
+    """Let writers and faults loose for so long, heal all, and return how much happened.
+
+    ``patience`` is for how long after that the trees may differ; ``program`` is the daemon's.
+
+    Raises:
+        Failed: if a destination is not equal in the end, or the daemon ended; the text has all.
+
+    """
+    logs = numbered_logs(directory, WRITERS)
+    with Stage(directory, kind, program) as stage:
+        try:
+            count = _play(stage, logs, seed, seconds)
+            _expect_equal(stage, logs, patience)
+            stage.stop()
+        except Exception as error:
+            title = f"chaos ({kind}) with seed {seed}: {error}"
+            raise Failed("\n".join([title, *_report(stage)])) from error
+    return count
+
+
+def _play(stage: Stage, logs: Sequence[Path], seed: int, seconds: float) -> Count:
+    ground, injector = on(stage.tree, stage.outside), Injector(stage, seed)
+    ledger = Ledger(stage.source / "ledger", random.Random(seed))
+    options = ["--mixed"]
+    # In a namespace of its own, the daemon cannot give files away.
+    options += ["--keep-owners"] if stage.kind == "few watches" else []
+    with Writers(ground, logs, seed - 1, BEFORE, options) as early:
+        early.finish()
+    with Writers(ground, logs, seed, seconds, options) as writers:
+        stage.start("-i")
+        while writers.are_writing:
+            injector.step()
+            ledger.write_some()
+        writers.finish()
+    injector.heal_all()
+    ledger.close()
+    stage.check()
+    return Count(operations_done(logs), injector.count)
+
+
+def _expect_equal(stage: Stage, logs: Sequence[Path], patience: float) -> None:
+    different = stage.different(patience)
+    if different:
+        lines = [f"not equal {patience} s after all was healed"]
+        for destination, found in different.items():
+            lines += [f"--- {destination}:", *found]
+        every = [line for found in different.values() for line in found]
+        raise Failed("\n".join([*lines, *history(every, logs)]))
+
+
+def _report(stage: Stage) -> list[str]:
+    return ["--- the faults:", *stage.timeline, *stage.logs()]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make chaos for as long as told; return the exit status: 1 after a failure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--seed", type=int, default=None, help="repeats what an earlier run did")
+    parser.add_argument("--round", type=float, default=ROUND, help="seconds of chaos in each")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="only such destinations")
+    options = parser.parse_args(arguments)
+    master = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
+    print(f"chaos for {options.seconds:.0f} s, seed {master}", flush=True)  # noqa: T201
+    with ExitStack() as stack:
+        base = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
+        return _rounds(Path(base), random.Random(master), options)
+
+
+def _rounds(base: Path, seeds: random.Random, options: argparse.Namespace) -> int:
+    kinds = options.kind or list(KINDS)
+    end = time.monotonic() + options.seconds
+    number = 0
+    while time.monotonic() < end:
+        kind, seed = kinds[number % len(kinds)], seeds.randrange(10**9)
+        directory = base / f"round-{number}"
+        directory.mkdir()
+        try:
+            count = chaos(directory, kind, seed, options.round)
+        except Unavailable as reason:
+            print(f"round {number}, {kind}: left out, {reason}", flush=True)  # noqa: T201
+        except Failed as failure:
+            print(f"round {number}: {failure}", flush=True)  # noqa: T201
+            return 1
+        else:
+            done = f"{count.operations} operations, {count.faults} faults, equal"
+            print(f"round {number}, {kind}, seed {seed}: {done}", flush=True)  # noqa: T201
+        shutil.rmtree(directory)
+        number += 1
+    return 0
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,49 @@
+"""A ledger: many files that live as long as a round, and at its end are each changed once.
+
+The writers change the same few paths again and again, so a change that is lost is soon made good
+by the next one nearby. For the ledger's last entries nothing ever does that.
+"""
+
+import random
+import time
+from pathlib import Path
+
+DIRECTORIES, FILES = 30, 100
+PARTS = 4
+"""At once so many are changed of a directory that naming them is cheaper than listing it."""
+PAUSE = 0.5  # seconds between two parts: more than a window
+SOME = 20
+
+
+class Ledger:
+    """Some thousand files in a directory that nobody else touches."""
+
+    def __init__(self, directory: Path, chance: random.Random) -> None:
+        self._chance = chance
+        self._version = 0
+        self._files = [
+            directory / f"{folder:02}" / f"{number:02}"
+            for number in range(FILES)
+            for folder in range(DIRECTORIES)
+        ]
+        for folder in range(DIRECTORIES):
+            (directory / f"{folder:02}").mkdir(parents=True)
+        for path in self._files:
+            self._write(path)
+
+    def write_some(self) -> None:
+        """Change a few of them."""
+        for path in self._chance.sample(self._files, SOME):
+            self._write(path)
+
+    def close(self) -> None:
+        """Change each of them one last time."""
+        size = len(self._files) // PARTS
+        for begin in range(0, len(self._files), size):
+            for path in self._files[begin : begin + size]:
+                self._write(path)
+            time.sleep(PAUSE)  # a pace, not a wait
+
+    def _write(self, path: Path) -> None:
+        self._version += 1
+        path.write_text(f"{self._version:09}")  # the size stays as it is

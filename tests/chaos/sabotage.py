@@ -1,0 +1,32 @@
+"""pylsyncd, but it forgets one change in a thousand: to see whether the chaos suite notices.
+
+``python sabotage.py FILE ARGUMENTS...``: which changes it has forgotten is written to FILE.
+"""
+
+import itertools
+import sys
+
+from pylsyncd import cli
+from pylsyncd.buffer import Buffer
+from pylsyncd.changes import Changes
+
+ONE_IN = 1000
+_add = Buffer.add
+_numbers = itertools.count(1)
+
+
+def _forgetful(buffer: Buffer, changes: Changes) -> None:
+    kept = Changes()
+    for change in changes:
+        if next(_numbers) % ONE_IN:
+            kept.add(change.path, change.scope)
+        else:
+            with open(FILE, "a", encoding="ascii") as file:
+                file.write(f"{change.path!r}\n")
+    _add(buffer, kept)
+
+
+if __name__ == "__main__":
+    FILE = sys.argv.pop(1)
+    Buffer.add = _forgetful  # type: ignore[method-assign]
+    raise SystemExit(cli.main())

@@ -1,0 +1,189 @@
+"""What a round of chaos plays on: a source, destinations with their servers, and the daemon."""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from support.daemon import PROGRAM, START_LINE, Pylsyncd
+from support.destinations import Destination, in_module, local, over_ssh
+from support.faults import FaultyRsync
+from support.limits import with_watches
+from support.mounts import Mounts, can_mount
+from support.servers import RsyncDaemon, Server, SshServer
+from support.trees import equal_within
+
+WINDOW = "0.3"  # seconds
+# Seconds: of silence after which an rsync is ended, and between two looks at what is not watched.
+TIMEOUT, POLLING = "4", "1"
+# A link that is made, changed and removed within a window is found by scans alone.
+SCANNING = "3"
+TRIED_EVERY = 2.0  # seconds, once all faults are healed
+START_SECONDS = 60.0
+SIZE = "192m"
+FEW_WATCHES = 40
+KINDS = ("local", "ssh", "rsyncd", "four", "few watches")
+LOGS_SHOWN = 2
+Program = Sequence[str | os.PathLike[str]]
+
+
+class Died(Exception):  # noqa: N818 - it is the finding
+    """The daemon ended, and nobody had asked it to."""
+
+
+class Stage:
+    """Everything around the daemons of one round; leaving the context ends and unmounts it."""
+
+    def __init__(self, directory: Path, kind: str, program: Program = PROGRAM) -> None:
+        self._program = program
+        self._is_sabotaged = program != PROGRAM
+        self.directory = directory
+        self.kind = kind
+        self.source, self.outside = directory / "source", directory / "outside"
+        self.tree = self.source / "tree"
+        """The part of the source that the writers have for themselves."""
+        self.tree.mkdir(parents=True)
+        self.outside.mkdir()
+        self.faulty = FaultyRsync(directory)
+        self.timeline: list[str] = []
+        self._begin = time.monotonic()
+        self._stack = ExitStack()
+        self._daemons: list[Pylsyncd] = []
+        self.servers: list[Server] = []
+        self.small: Path | None = None
+        """A mount of its own on which the tree of the first destination is, where permitted."""
+
+    def __enter__(self) -> "Stage":  # noqa: PYI034 - typing.Self is younger than Python 3.10
+        try:
+            self.mounts = self._stack.enter_context(Mounts())
+            self.destinations = self._prepare()
+            self._prefix = with_watches(FEW_WATCHES) if self.kind == "few watches" else ()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for daemon in self._daemons:
+            daemon.kill()
+        self._stack.close()
+
+    def note(self, text: str) -> None:
+        """Add a line to the timeline."""
+        self.timeline.append(f"{time.monotonic() - self._begin:7.2f} {text}")
+
+    # The daemon
+
+    @property
+    def daemon(self) -> Pylsyncd:
+        """The one that runs now, or did last."""
+        return self._daemons[-1]
+
+    def start(self, *options: str) -> None:
+        """Start a daemon on the state that the last one left."""
+        rsh = {destination.options for destination in self.destinations if destination.options}
+        daemon = Pylsyncd(
+            *("-v", "-w", WINDOW, "--rsync", self.faulty.program, *options),
+            *("--timeout", TIMEOUT, "--poll-interval", POLLING),
+            *("--scan-interval", "0" if self._is_sabotaged else SCANNING),
+            *(word for words in rsh for word in words),
+            f"{self.source}/./",
+            *(destination.argument for destination in self.destinations),
+            names=[destination.name for destination in self.destinations],
+            state=self.directory / "state",
+            prefix=self._prefix,
+            program=self._program,
+        )
+        daemon.__enter__()
+        self._daemons.append(daemon)
+
+    def restart(self) -> None:
+        """Start the next daemon as after a power cut: without -i, where it can do without."""
+        self.start()
+
+    def check(self) -> None:
+        """Raise Died if the daemon has ended by itself."""
+        if not self.daemon.is_running:
+            raise Died("the daemon has ended by itself")
+
+    def wait_ready(self) -> None:
+        """Wait until the daemon watches: before, a signal ends a process as it does any other."""
+        self.daemon.wait_for(START_LINE, START_SECONDS)
+
+    def crash(self) -> None:
+        """Kill the daemon, and clean up behind it no more than the kernel does."""
+        self.check()
+        self.daemon.crash()
+
+    def stop(self, seconds: float = 30.0, *, in_a_hurry: bool = False) -> None:
+        """Stop the daemon in order; asked twice, it does not wait for what still runs."""
+        self.check()
+        self.wait_ready()
+        if in_a_hurry:
+            os.kill(self.daemon.pid, signal.SIGTERM)
+            self.daemon.wait_for(r"\bstopping\b", START_SECONDS)
+        self.daemon.stop(seconds)
+
+    # The end
+
+    def different(self, patience: float) -> dict[str, list[str]]:
+        """Wait for the destinations to be equal; return what differs at each that is not.
+
+        Meanwhile the daemon is asked again and again, as it may be in a pause of minutes.
+        """
+        deadline = time.monotonic() + patience
+        different: dict[str, list[str]] = {}
+        for destination in self.destinations:
+            while found := self._found(destination):
+                self.check()
+                if time.monotonic() > deadline:
+                    different[destination.argument] = found
+                    break
+                self.ask()
+        return different
+
+    def ask(self) -> None:
+        """Have the daemon try whatever it holds back."""
+        self.wait_ready()
+        self.daemon.flush()
+        self.daemon.release()
+
+    def _found(self, destination: Destination) -> list[str]:
+        return equal_within(
+            os.fsencode(self.source), destination.path, TRIED_EVERY, ignore=destination.ignore
+        )
+
+    def logs(self) -> list[str]:
+        """Return how the logs of the last daemons end."""
+        return [daemon.tail for daemon in self._daemons[-LOGS_SHOWN:]]
+
+    # The destinations
+
+    def _prepare(self) -> Sequence[Destination]:
+        first = self.directory / "first"
+        first.mkdir()
+        if can_mount():
+            self.mounts.tmpfs(first, SIZE)
+            self.small = first
+        found = [local(first / "copy")]
+        if self.kind in {"local", "four"}:
+            (self.directory / "second").mkdir()
+            found.append(local(self.directory / "second" / "plain"))
+        if self.kind in {"ssh", "four"}:
+            server = SshServer(self._folder("sshd"))
+            self.servers.append(self._stack.enter_context(server))
+            self._folder("third")
+            found.append(over_ssh(server, self.directory / "third" / "by-ssh"))
+        if self.kind in {"rsyncd", "four"}:
+            modules = {"module": self._folder("fourth")}
+            daemon = self._stack.enter_context(RsyncDaemon(self._folder("rsyncd"), modules))
+            self.servers.append(daemon)
+            found.append(in_module(daemon, "module", "in-module"))
+        return found
+
+    def _folder(self, name: str) -> Path:
+        path = self.directory / name
+        path.mkdir()
+        return path

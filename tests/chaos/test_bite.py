@@ -1,0 +1,29 @@
+"""The chaos suite bites: it fails for a daemon that forgets one change in a thousand."""
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+from chaos import Failed, chaos
+
+SABOTAGE = Path(__file__).with_name("sabotage.py")
+SECONDS, PATIENCE = 4.0, 10.0
+
+
+def test_when_one_change_in_a_thousand_is_forgotten_chaos_finds_a_difference(
+    tmp_path: Path,
+) -> None:
+    seed = random.SystemRandom().randrange(10**9)
+    forgotten = tmp_path / "forgotten"
+    with pytest.raises(Failed, match="not equal") as failure:
+        chaos(tmp_path, "local", seed, SECONDS, PATIENCE, (SABOTAGE, forgotten))
+    report = str(failure.value)
+    assert _is_explained(report, forgotten.read_text("ascii")), report
+
+
+def _is_explained(report: str, forgotten: str) -> bool:
+    """Tell whether a path that differs is one of which a change was forgotten."""
+    lost = {line[2:-1] for line in forgotten.splitlines()}
+    different = re.findall(r"^b'((?:[^'\\]|\\.)*)': ", report, re.MULTILINE)
+    return any(path in lost for path in different)

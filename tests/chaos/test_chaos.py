@@ -1,0 +1,24 @@
+"""Whatever fails, and however: when it is healed, nothing was lost.
+
+A failure prints the seed; ``chaos.py --kind KIND --round 14`` makes more rounds of the kind.
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+from chaos import chaos
+from support.servers import Unavailable
+
+SECONDS = {"local": 14.0, "ssh": 12.0, "rsyncd": 12.0, "four": 14.0, "few watches": 10.0}
+
+
+@pytest.mark.parametrize("kind", SECONDS)
+def test_when_all_faults_are_healed_all_copies_are_equal(tmp_path: Path, kind: str) -> None:
+    seed = random.SystemRandom().randrange(10**9)
+    try:
+        count = chaos(tmp_path, kind, seed, SECONDS[kind])
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    assert count.operations > 500, f"only {count} with seed {seed}: nothing was proved"
+    assert count.faults > 1, f"only {count} with seed {seed}: nothing was proved"

@@ -1,0 +1,126 @@
+"""A file system below the source goes or comes: that subtree is held, and only that."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from guarded import SOON, Guarded, wait_until
+from support.daemon import Pylsyncd
+from support.mounts import Mounts, can_mount
+
+pytestmark = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+
+
+class Nested(Guarded):
+    """A source in which the directory ``nested`` is, or can be, another file system."""
+
+    def __init__(self, directory: Path, mounts: Mounts) -> None:
+        super().__init__(directory, mounts)
+        self.nested = self.source / "nested"
+        self.nested.mkdir()
+        self.backing.mkdir()
+        mounts.tmpfs(self.backing)
+
+    def mount(self) -> None:
+        """Have the other file system stand there."""
+        self.mounts.bind(self.backing, self.nested)
+
+    def expect_the_rest_to_flow(self, daemon: Pylsyncd, name: str) -> None:
+        """Fail when what is outside of the subtree is not synced, its deletions included."""
+        outside = self.source / "d" / name
+        outside.write_text("x")
+        wait_until((self.copy / "d" / name).exists, daemon)
+        outside.unlink()
+        wait_until(lambda: not (self.copy / "d" / name).exists(), daemon)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Nested]:
+    with Mounts() as mounts:
+        yield Nested(tmp_path, mounts)
+
+
+def test_while_a_nested_mount_is_gone_its_copy_stays_and_all_else_flows(place: Nested) -> None:
+    place.mount()
+    place.fill()
+    with place.daemon("-i") as daemon:
+        place.remember()
+        mark = daemon.mark()
+        place.unmount(place.nested)
+        daemon.wait_for("nested", after=mark)
+        place.expect_the_rest_to_flow(daemon, "one")
+        daemon.full_sync()
+        daemon.wait_for("full sync complete", after=mark)
+        place.expect_the_rest_to_flow(daemon, "two")
+        place.expect_no_loss(daemon, below="nested")
+
+
+def test_when_a_nested_mount_is_back_its_changes_flow_again(place: Nested) -> None:
+    place.mount()
+    place.fill()
+    with place.daemon("-i") as daemon:
+        mark = daemon.mark()
+        place.unmount(place.nested)
+        daemon.wait_for("nested", after=mark)
+        (place.backing / "f").unlink()
+        (place.backing / "while away").write_text("x")
+        place.mount()
+        place.expect_equal(daemon)
+        (place.nested / "g/later").write_text("watched again")
+        place.expect_equal(daemon)
+
+
+@pytest.mark.parametrize("options", [("-i",), ()], ids=["with -i", "from its state"])
+def test_a_nested_mount_that_is_gone_after_a_restart_deletes_nothing_of_its_copy(
+    place: Nested, options: tuple[str, ...]
+) -> None:
+    place.mount()
+    place.fill()
+    place.synced()
+    place.unmount(place.nested)
+    place.remember()
+    with place.daemon(*options, wait=False) as daemon:
+        daemon.wait_for("nested", SOON)
+        place.expect_the_rest_to_flow(daemon, "one")
+        daemon.full_sync()
+        place.expect_no_loss(daemon, below="nested")
+        place.mount()
+        (place.nested / "after").write_text("x")
+        place.expect_equal(daemon)
+
+
+def test_a_mount_that_appears_over_a_directory_deletes_nothing_of_its_copy(place: Nested) -> None:
+    place.fill()
+    with place.daemon("-i") as daemon:
+        place.remember()
+        mark = daemon.mark()
+        place.mount()
+        daemon.wait_for("nested", after=mark)
+        place.expect_the_rest_to_flow(daemon, "one")
+        daemon.full_sync()
+        place.expect_no_loss(daemon, below="nested")
+        place.unmount(place.nested)
+        (place.nested / "after").write_text("x")
+        place.expect_equal(daemon)
+        assert [path for path in place.lost() if path.startswith("nested/")] == []
+
+
+def test_a_person_can_release_a_subtree_whose_mount_is_gone(place: Nested) -> None:
+    place.mount()
+    place.fill()
+    with place.daemon("-i") as daemon:
+        mark = daemon.mark()
+        place.unmount(place.nested)
+        daemon.wait_for("nested", after=mark)
+        daemon.release()
+        place.expect_equal(daemon)
+        assert list((place.copy / "nested").iterdir()) == []
+
+
+def test_the_copy_of_a_mount_that_was_there_from_the_start_is_complete(place: Nested) -> None:
+    place.mount()
+    place.fill()
+    with place.daemon("-i") as daemon:
+        (place.nested / "g/new").write_text("x")
+        (place.nested / "f").unlink()
+        place.expect_equal(daemon)

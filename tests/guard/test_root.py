@@ -1,0 +1,333 @@
+"""The source goes: no destination loses anything, and when it is back, all goes on by itself."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import guarded
+import pytest
+from guarded import BACK, HELD, Guarded, wait_until
+from support.faults import waits_for
+from support.mounts import Mounts, can_mount
+from support.operations import exchange_paths
+
+mounting = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Guarded]:
+    with Mounts() as mounts:
+        yield Guarded(tmp_path, mounts)
+
+
+# -- unmounted ------------------------------------------------------------------------------------
+
+
+@mounting
+@pytest.mark.parametrize("bare", ["", "stray"], ids=["empty", "with a stray file"])
+@pytest.mark.parametrize("on_device", [True, False], ids=["another device", "the same device"])
+def test_while_an_idle_source_is_unmounted_nothing_is_deleted(
+    place: Guarded, bare: str, *, on_device: bool
+) -> None:
+    if bare and not on_device:
+        pytest.skip("a directory with files on the same device is a new source, and followed")
+    place.mount_source(on_device=on_device, bare=bare)
+    with place.daemon("-i") as daemon:
+        place.remember()
+        place.unmount()
+        daemon.wait_for(HELD)
+        place.expect_untouched(daemon)
+        place.mount_again()
+        daemon.wait_for(BACK)
+        (place.source / "after").write_text("x")
+        place.expect_equal(daemon)
+        assert place.lost() == []
+
+
+@mounting
+@pytest.mark.parametrize("full", [True, False], ids=["full sync", "list"])
+def test_when_the_source_is_unmounted_under_a_running_rsync_nothing_is_deleted(
+    place: Guarded, *, full: bool
+) -> None:
+    place.mount_source()
+    go = place.directory / "go"
+    with place.daemon("-i") as daemon:
+        place.remember(but=("a", "d/c"))
+        place.faulty.order(waits_for(go))
+        if full:
+            daemon.full_sync()
+        else:
+            (place.source / "a").write_text("changed")
+            (place.source / "d/c").write_text("changed")
+        wait_until(lambda: not place.faulty.waiting, daemon)
+        place.unmount(lazily=True)
+        go.touch()
+        daemon.wait_for(HELD)
+        place.expect_no_loss(daemon)
+        assert (place.copy / "a").exists()
+        assert (place.copy / "d/c").exists()
+        place.mount_again()
+        daemon.wait_for(BACK)
+        place.expect_equal(daemon)
+
+
+@mounting
+@pytest.mark.parametrize("options", [("-i",), ()], ids=["with -i", "from its state"])
+def test_a_source_that_is_not_mounted_at_a_restart_deletes_nothing(
+    place: Guarded, options: tuple[str, ...]
+) -> None:
+    place.mount_source()
+    place.synced()
+    place.unmount()
+    place.remember()
+    with place.daemon(*options, wait=False) as daemon:
+        daemon.wait_for(HELD)
+        place.expect_untouched(daemon)
+        place.mount_again()
+        daemon.wait_for(BACK)
+        (place.source / "after").write_text("x")
+        place.expect_equal(daemon)
+        assert place.lost() == []
+
+
+@mounting
+def test_what_changed_while_the_source_was_elsewhere_is_synced_when_it_is_back(
+    place: Guarded,
+) -> None:
+    place.mount_source()
+    with place.daemon("-i") as daemon:
+        mark = daemon.mark()
+        place.unmount()
+        # Not a worker alone, whose probe may have met it.
+        daemon.wait_for("The source .* is held", after=mark)
+        (place.backing / "a").unlink()
+        (place.backing / "new").write_text("new")
+        place.mount_again()
+        daemon.wait_for(BACK)
+        place.expect_equal(daemon)
+        (place.source / "d/deep/later").write_text("watched again")
+        place.expect_equal(daemon)
+
+
+# -- replaced by nothing ---------------------------------------------------------------------------
+
+
+def test_an_empty_directory_in_the_sources_place_deletes_nothing(place: Guarded) -> None:
+    place.fill()
+    with place.daemon("-i") as daemon:
+        place.remember()
+        away = place.move_away()
+        place.source.mkdir()
+        daemon.wait_for(HELD)
+        place.expect_untouched(daemon)
+        place.source.rmdir()
+        away.rename(place.source)
+        daemon.wait_for(BACK)
+        (place.source / "after").write_text("x")
+        place.expect_equal(daemon)
+        assert place.lost() == []
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["full sync", "list"])
+def test_an_empty_directory_that_comes_under_a_running_rsync_deletes_nothing(
+    place: Guarded, *, full: bool
+) -> None:
+    place.fill()
+    go = place.directory / "go"
+    with place.daemon("-i") as daemon:
+        place.remember(but=("a", "d/c"))
+        place.faulty.order(waits_for(go))
+        if full:
+            daemon.full_sync()
+        else:
+            (place.source / "a").write_text("changed")
+            (place.source / "d/c").write_text("changed")
+        wait_until(lambda: not place.faulty.waiting, daemon)
+        away = place.move_away()
+        place.source.mkdir()
+        go.touch()
+        daemon.wait_for(HELD)
+        place.expect_no_loss(daemon)
+        assert (place.copy / "a").exists()
+        assert (place.copy / "d/c").exists()
+        place.source.rmdir()
+        away.rename(place.source)
+        daemon.wait_for(BACK)
+        place.expect_equal(daemon)
+
+
+@pytest.mark.parametrize("options", [("-i",), ()], ids=["with -i", "from its state"])
+def test_a_source_that_is_empty_after_a_restart_deletes_nothing_until_released(
+    place: Guarded, options: tuple[str, ...]
+) -> None:
+    place.fill()
+    place.synced()
+    place.remember()
+    shutil.rmtree(place.source)
+    place.source.mkdir()
+    with place.daemon(*options, wait=False) as daemon:
+        daemon.wait_for(HELD)
+        place.expect_untouched(daemon)
+        # Somebody has looked: it is empty on purpose.
+        daemon.release()
+        place.expect_equal(daemon)
+
+
+def test_an_empty_source_at_the_first_start_does_not_empty_a_copy(place: Guarded) -> None:
+    place.fill(place.copy)
+    place.remember()
+    with place.daemon("-i", wait=False) as daemon:
+        daemon.wait_for(HELD)
+        place.expect_untouched(daemon)
+
+
+def test_an_empty_source_is_synced_to_an_empty_copy(place: Guarded) -> None:
+    place.copy.mkdir()
+    with place.daemon("-i") as daemon:
+        (place.source / "first").write_text("x")
+        place.expect_equal(daemon)
+
+
+def test_emptying_the_source_on_purpose_empties_the_copy(place: Guarded) -> None:
+    # Each name was seen to be deleted, and the directory is the one that it was.
+    place.fill()
+    with place.daemon("-i") as daemon:
+        for path in place.source.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        place.expect_equal(daemon)
+        assert os.listdir(place.copy) == []
+
+
+# -- removed, moved away, replaced -----------------------------------------------------------------
+
+
+def test_while_a_source_is_moved_away_nothing_is_deleted(place: Guarded) -> None:
+    place.fill()
+    with place.daemon("-i") as daemon:
+        place.remember()
+        away = place.move_away()
+        daemon.wait_for(HELD)
+        place.expect_untouched(daemon)
+        (away / "b").unlink()
+        (away / "new").write_text("new")
+        away.rename(place.source)
+        daemon.wait_for(BACK)
+        place.expect_equal(daemon)
+        assert place.lost() == ["b"]
+
+
+def test_a_source_that_is_deleted_as_a_whole_within_a_window_deletes_nothing(
+    place: Guarded,
+) -> None:
+    place.fill()
+    with place.daemon("-i", "-w", "3600") as daemon:
+        place.remember()
+        shutil.rmtree(place.source)
+        daemon.wait_for(HELD)
+        place.expect_untouched(daemon)
+        fresh = place.directory / "fresh"
+        place.fill(fresh, only="new")
+        (fresh / "a").unlink()
+        fresh.rename(place.source)
+        place.expect_equal(daemon)
+
+
+def test_a_source_of_another_device_is_not_followed(place: Guarded) -> None:
+    other = guarded.other_device(place.directory)
+    if other is None:
+        pytest.skip("there is only one device here")
+    try:
+        real = place.move_away()
+        place.fill(real)
+        place.source.symlink_to(real)
+        (other / "foreign").touch()
+        with place.daemon("-i") as daemon:
+            place.remember()
+            _switch(place.source, other)
+            daemon.wait_for(HELD)
+            place.expect_untouched(daemon)
+            assert not (place.copy / "foreign").exists()
+            _switch(place.source, real)
+            daemon.wait_for(BACK)
+            (real / "after").write_text("x")
+            place.expect_equal(daemon)
+            assert place.lost() == []
+    finally:
+        guarded.remove(other)
+
+
+def test_a_symlink_that_is_switched_to_a_new_release_is_followed(place: Guarded) -> None:
+    old, new = place.directory / "release-1", place.directory / "release-2"
+    place.source.rmdir()
+    place.fill(old, old="only here")
+    place.fill(new, new="only here")
+    place.source.symlink_to(old)
+    with place.daemon("-i") as daemon:
+        _switch(place.source, new)
+        place.expect_equal(daemon)
+        (new / "d/deep/later").write_text("watched")
+        place.expect_equal(daemon)
+        (old / "stray").write_text("not watched any more")
+        (new / "last").write_text("x")
+        place.expect_equal(daemon)
+        daemon.full_sync()
+        place.expect_equal(daemon)
+
+
+def test_a_symlink_that_was_switched_between_two_runs_is_followed(place: Guarded) -> None:
+    old, new = place.directory / "release-1", place.directory / "release-2"
+    place.source.rmdir()
+    place.fill(old, old="only here")
+    place.fill(new, new="only here")
+    place.source.symlink_to(old)
+    with place.daemon("-i"):
+        pass
+    _switch(place.source, new)
+    with place.daemon() as daemon:
+        place.expect_equal(daemon)
+        (new / "later").write_text("watched")
+        place.expect_equal(daemon)
+        daemon.stop()
+
+
+@pytest.mark.parametrize("how", ["rename", "exchange"])
+def test_a_new_tree_that_is_renamed_into_the_sources_place_is_followed(
+    place: Guarded, how: str
+) -> None:
+    new = place.directory / "new"
+    place.fill(new, new="only here")
+    place.fill(old="only here")
+    with place.daemon("-i") as daemon:
+        if how == "exchange":
+            exchange_paths(os.fsencode(new), os.fsencode(place.source))
+        else:
+            place.move_away()
+            new.rename(place.source)
+        place.expect_equal(daemon)
+        assert not (place.copy / "old").exists()
+        (place.source / "nested/g/later").write_text("watched")
+        place.expect_equal(daemon)
+
+
+def test_the_error_says_what_to_do_and_is_said_once(place: Guarded) -> None:
+    place.fill()
+    with place.daemon("-i") as daemon:
+        mark = daemon.mark()
+        away = place.move_away()
+        line = daemon.wait_for(HELD, after=mark)
+        assert str(place.source) in line
+        place.remember()
+        place.expect_no_loss(daemon, seconds=5.0)
+        said = [line for line in daemon.log.splitlines()[mark:] if re.search(HELD, line)]
+        assert len(said) <= 2, daemon.tail
+        away.rename(place.source)
+        daemon.wait_for(BACK)
+
+
+def _switch(link: Path, target: Path) -> None:
+    """Point a symlink elsewhere in one step, as deploys do."""
+    fresh = link.with_name("link.new")
+    fresh.symlink_to(target)
+    fresh.rename(link)

@@ -13,6 +13,8 @@ import termios
 import threading
 from collections.abc import Iterator
 
+from measure import wait_until
+
 PIDFD_GETFD = 438  # the number on all architectures but alpha
 EVENT_BYTES = 32
 """Of an event whose name has up to 15 bytes, as in all our trees."""
@@ -74,6 +76,19 @@ def watched_queue(pid: int) -> Iterator[Fill]:
         finally:
             done.set()
             thread.join()
+
+
+def drained(pid: int, seconds: float) -> bool:
+    """Wait until a process has read all its events; tell whether it has."""
+    with _copied_queues(pid) as descriptors:
+
+        def is_empty() -> bool:
+            fill = Fill()
+            for descriptor in descriptors:
+                fill.sample(descriptor)
+            return not fill.most_bytes
+
+        return wait_until(is_empty, seconds, poll=SAMPLE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -55,6 +55,18 @@ def resident_bytes(pid: int) -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def forget_peak(pid: int) -> None:
+    """Have :func:`peak_bytes` begin anew; proc(5), clear_refs."""
+    with open(f"/proc/{pid}/clear_refs", "wb") as file:
+        file.write(b"5")
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the largest resident set size of a process so far; proc(5), VmHWM of status."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(b"VmHWM:"))
+
+
 def has_children(pid: int) -> bool:
     """Tell whether any thread of a process has a child."""
     for thread in os.listdir(f"/proc/{pid}/task"):
@@ -65,13 +77,13 @@ def has_children(pid: int) -> bool:
     return False
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float, poll: float = POLL_SECONDS) -> bool:
     """Poll until the condition holds; return False at the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll)
     return True
 
 

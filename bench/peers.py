@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from measure import QUIET_SECONDS, Failed, wait_idle, wait_until
+from measure import POLL_SECONDS, QUIET_SECONDS, Failed, wait_idle, wait_until
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -65,14 +65,14 @@ class Program:
             last = f": {said[-1][-200:]}" if said else ""
             raise Failed(f"died ({status}){last}")
 
-    def wait_logged(self, text: str) -> None:
-        """Wait until the program has said something that holds ``text``."""
+    def wait_logged(self, text: str, times: int = 1, poll: float = POLL_SECONDS) -> None:
+        """Wait until the program has said something that holds ``text``, so many times."""
 
         def said() -> bool:
             self.check()
-            return text in self.logged()
+            return self.logged().count(text) >= times
 
-        if not wait_until(said, START_SECONDS):
+        if not wait_until(said, START_SECONDS, poll):
             raise Failed(f"has not said '{text}' in {START_SECONDS:.0f} s")
 
     def wait_idle(self, deadline_seconds: float = 120, quiet: float = QUIET_SECONDS) -> None:
@@ -103,6 +103,8 @@ class Peers:
     """The programs that this machine has; ``None`` for one that it has not."""
 
     scratch: str
+    bytecode: str
+    """A directory that no row empties."""
     pylsyncd: tuple[str, ...] | None
     inotifywait: str | None = field(default_factory=lambda: shutil.which("inotifywait"))
     lsyncd: str | None = field(default_factory=lambda: shutil.which("lsyncd"))
@@ -121,12 +123,28 @@ class Peers:
         self, source: str, destinations: Sequence[str], *options: str, kill: bool = False
     ) -> contextlib.AbstractContextManager[Program]:
         """Start pylsyncd without an initial sync; ``kill`` it when its buffer is not to go out."""
+        program = self.pylsyncd_program(source, destinations, *options)
+        return self.watching(program, "watching", kill=kill)
+
+    def pylsyncd_program(
+        self, source: str, destinations: Sequence[str], *options: str, state: str | None = None
+    ) -> Program:
+        """Start pylsyncd and do not wait; without a ``state`` directory it has an empty one."""
         if self.pylsyncd is None:
             raise Failed("-")
-        command = [*self.pylsyncd, *options, f"{source}/./", *(f"{path}/" for path in destinations)]
+        if state is None:
+            state = f"{self.scratch}/state"
+            remove(state)
+        command = [*self.pylsyncd, "--state-dir", state, *options, f"{source}/./"]
+        command += [f"{path}/" for path in destinations]
+        return Program(command, f"{self.scratch}/pylsyncd.log", self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        """Have this repository's pylsyncd run, with its byte code kept, as that of a package is."""
         environment = {**os.environ, "PYTHONPATH": REPOSITORY}
-        program = Program(command, f"{self.scratch}/pylsyncd.log", environment)
-        return self.watching(program, "watching", kill=kill)
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = self.bytecode
+        return environment
 
     def start_inotifywait(self, source: str) -> contextlib.AbstractContextManager[Program]:
         """Start inotifywait for the same events; what it prints goes to /dev/null."""
@@ -143,19 +161,26 @@ class Peers:
 
         It begins with a recursive rsync, which is over when it is idle.
         """
+        program = self.lsyncd_program(source, destinations, window_seconds)
+        return self.watching(program, "Startup of")
+
+    def lsyncd_program(
+        self, source: str, destinations: Sequence[str], window_seconds: float, *options: str
+    ) -> Program:
+        """Start lsyncd and do not wait; the options are for its rsyncs."""
         if self.lsyncd is None:
             raise Failed("-")
         configuration = f"{self.scratch}/lsyncd.conf"
         settings = "settings { nodaemon = true, insist = true }"
+        extra = ", ".join(f'"{option}"' for option in options)
         syncs = (
             f'sync {{ default.rsync, source = "{source}/", target = "{path}/",'
-            f" delay = {window_seconds:g}, rsync = {{ archive = true }} }}"
+            f" delay = {window_seconds:g}, rsync = {{ archive = true, _extra = {{ {extra} }} }} }}"
             for path in destinations
         )
         with open(configuration, "w", encoding="utf-8") as file:
             print(settings, *syncs, sep="\n", file=file)
-        program = Program([self.lsyncd, "-nodaemon", configuration], f"{self.scratch}/lsyncd.log")
-        return self.watching(program, "Startup of")
+        return Program([self.lsyncd, "-nodaemon", configuration], f"{self.scratch}/lsyncd.log")
 
     def bare_rsync(self, source: str, destination: str, names: Sequence[bytes]) -> Run:
         """Run one rsync for a list, and return what it and its children used.
@@ -180,6 +205,11 @@ def copy(source: str, destination: str) -> None:
     """Bring a destination in sync before a measurement."""
     command = ["rsync", "-a", "--delete", "--modify-window=-1", f"{source}/", f"{destination}/"]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
+def clone(source: str, new: str) -> None:
+    """Make a destination in sync that is not there yet; faster."""
+    subprocess.run(("cp", "-a", "--", source, new), check=True)  # noqa: S607 - of any system
 
 
 def remove(path: str) -> None:

@@ -20,6 +20,10 @@ import traceback
 from dataclasses import replace
 from types import FrameType
 
+import case_links
+import case_outage
+import case_overflow
+import case_restart
 import case_single
 import case_totals
 import case_watching
@@ -27,7 +31,16 @@ from measure import QUIET_SECONDS, stopwatch
 from peers import Peers, pylsyncd_command, remove
 from report import Line, table
 
-CASES = {case.name: case for case in (*case_watching.CASES, *case_single.CASES, *case_totals.CASES)}
+_MODULES = (
+    case_watching,
+    case_single,
+    case_totals,
+    case_restart,
+    case_overflow,
+    case_outage,
+    case_links,
+)
+CASES = {case.name: case for module in _MODULES for case in module.CASES}
 
 METHOD = (
     f"Each row: prepare, start, wait until idle ({QUIET_SECONDS:g} s without CPU or child), take"
@@ -48,10 +61,11 @@ def main() -> int:
     if command is None:
         print("pylsyncd does not run (--version fails); its figures are missing below")
     scratch = tempfile.mkdtemp(prefix="pylsyncd-bench-", dir=arguments.dir)
+    bytecode = tempfile.mkdtemp(prefix="pylsyncd-bench-bytecode-")
     lines: list[Line] = []
     try:
         with stopwatch() as elapsed:
-            peers = Peers(scratch, command)
+            peers = Peers(scratch, bytecode, command)
             for name in arguments.names or CASES:
                 lines += _run(name, peers, 0.1 if arguments.quick else 1.0)
                 print(f"{elapsed():4.0f} s: {name} done", file=sys.stderr)
@@ -59,6 +73,7 @@ def main() -> int:
         print("interrupted; what was measured:")
     finally:
         remove(scratch)
+        remove(bytecode)
     if command is None:
         lines = [replace(line, verdict="-") for line in lines]
     _print(arguments, lines)

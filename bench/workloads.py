@@ -11,6 +11,9 @@ import time
 BURST = 1000
 """Files that the paced writer makes between two looks at the clock; two events each."""
 
+CONTENT = 100
+"""Bytes in a file, where they are to be overwritten by as many."""
+
 
 def write(path: str, content: bytes) -> None:
     """Create or overwrite a file in place; five system calls less than ``open``."""
@@ -85,6 +88,27 @@ def write_and_delete(root: str, directories: int, files: int) -> None:
         path = f"{root}/d{number % directories}/quick{number}"
         write(path, b"x" * 100)
         os.unlink(path)
+
+
+def overwrite_and_flicker(
+    root: str, directories: int, files_each: int, paths: int, paths_a_second: float
+) -> None:
+    """Touch so many distinct paths, at a steady pace, with two events for each.
+
+    First every file of a tree made by ``make_tree`` is overwritten, then symlinks come and go.
+    """
+    start = time.monotonic()
+    files = directories * files_each
+    for number in range(paths):
+        if number < files:
+            path = f"{root}/d{number // files_each}/f{number % files_each}"
+            write(path, b"%0*d" % (CONTENT, number))
+        else:
+            path = f"{root}/d{number % directories}/flicker{number}"
+            os.symlink("nowhere", path)
+            os.unlink(path)
+        if number % BURST == 0:
+            time.sleep(max(0.0, start + number / paths_a_second - time.monotonic()))
 
 
 class Mixed:

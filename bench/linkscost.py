@@ -1,0 +1,29 @@
+"""Prints the CPU seconds that a search for hard links takes when every file below has changed.
+
+python bench/linkscost.py DIRECTORY
+"""
+
+import os
+import sys
+import time
+
+from pylsyncd.changes import Changes
+from pylsyncd.excludes import Rules
+from pylsyncd.links import Links
+
+
+def main(source: bytes) -> None:
+    """Complete a set of changes, and print the time."""
+    changes = Changes()
+    for directory in os.listdir(source):
+        changes.add_entries(directory, set(os.listdir(os.path.join(source, directory))))
+    links = Links(source, Rules())
+    begun, count = time.process_time(), len(changes)
+    links.complete(changes)
+    print(time.process_time() - begun)
+    if links.searches or len(changes) != count:
+        sys.exit("there are hard links")
+
+
+if __name__ == "__main__":
+    main(os.fsencode(sys.argv[1]))

@@ -26,7 +26,7 @@ setup(
         "pyasyncore>=1.0.2; python_version >= '3.12'",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.100"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6.100"],
         # With every rule selected, another ruff has other rules.
         "lint": ["ruff==0.17.*", "mypy>=1.15"],
     },

@@ -198,16 +198,7 @@ class Arming:
 
         So it is not known to be where the tree has it until its watch descriptor says so.
         """
-        try:
-            directory = walk.open_root(os.path.join(self._source, path))
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            root = walk.open_root(self._source)
-            try:
-                directory = walk.open_below(root, path)
-            finally:
-                os.close(root)
+        directory = walk.open_whole(self._source, path)
         try:
             yield directory
         finally:

@@ -80,8 +80,10 @@ class Lookout:
         if standing is Standing.REPLACED or watching is None or watching.tracker.root_lost:
             start = self._follow(is_same=standing is Standing.SAME)
         self._guard.look_at_mounts()
-        for path in self.tell_mounts():
-            if self.watching is not None:
+        released = self.tell_mounts()
+        if released and self.watching is not None:
+            self.watching.tracker.recovery.eventless = tuple(self._guard.eventless())
+            for path in released:
                 self.watching.watcher.place_again(path)
         return start
 

@@ -57,7 +57,8 @@ class Recovery:
 
     def __init__(self, arming: Arming, plan: Plan) -> None:
         self._arming = arming
-        self._eventless = tuple(plan.eventless)
+        self.eventless = tuple(plan.eventless)
+        """See the plan; another thread may set it when others are mounted."""
         self._interval = plan.poll_interval
         # Every change before it has become one of those that were found, or stands in the events
         # that were followed.
@@ -81,7 +82,7 @@ class Recovery:
 
         The times of change that come later are not before it, whoever's clock stamps them.
         """
-        if self._eventless:
+        if self.eventless:
             return _earlier(self._polled, _FOREIGN_CLOCK)
         return self._polled if self._polls else self._complete
 
@@ -93,7 +94,7 @@ class Recovery:
 
     @property
     def _polls(self) -> bool:
-        return bool(self._arming.unwatched or self._eventless)
+        return bool(self._arming.unwatched or self.eventless)
 
     def dropped(self) -> None:
         """Take note that the kernel has dropped events."""
@@ -160,7 +161,7 @@ class Recovery:
         present, found, is_complete = clock.now(), Changes(), True
         # Their servers' clocks stamp the changes.
         moment = _earlier(self._polled, _FOREIGN_CLOCK).since_ns
-        for path in self._eventless:
+        for path in self.eventless:
             top = self._arming.tree.find(path)
             changes = self._survey(moment, top) if top is not None else NOTHING
             is_complete &= changes is not None

@@ -52,11 +52,15 @@ class Scan:
 
     def enter(self, directory: int, path: bytes, *, was_there: bool) -> None:
         """Judge an open directory; ``was_there`` if it is known that it stood there before."""
-        ctime = os.fstat(directory).st_ctime_ns
+        status = os.fstat(directory)
+        ctime = status.st_ctime_ns
         if ctime < self._oldest:
             return
         self._fresh[path] = ctime
-        above = 0 if was_there or not path else self._fresh.get(paths.split(path)[0], 0)
+        # Where it stands it may have been away for a while: then the last thing that happened to it
+        # was not that a name came or went in it, which stamps both times alike.
+        stayed = was_there and status.st_mtime_ns == ctime
+        above = 0 if stayed or not path else self._fresh.get(paths.split(path)[0], 0)
         for moment, changes in self._changes.items():
             if ctime >= moment:
                 changes.add(path, Scope.TREE if above >= moment else Scope.LISTING)

@@ -5,13 +5,13 @@ import math
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
 from pylsyncd import __version__, clock, paths
 from pylsyncd.beginning import moments
 from pylsyncd.buffer import Buffer
-from pylsyncd.changes import EVERYTHING, NOTHING, shown
+from pylsyncd.changes import EVERYTHING, NOTHING, Changes, shown
 from pylsyncd.config import Settings
 from pylsyncd.crew import Crew
 from pylsyncd.errors import WatchError
@@ -137,10 +137,11 @@ class Service:
         forced = "initial sync" if settings.initial_sync or settings.once else ""
         beginnings = self._crew.begin(forced=forced, is_vacant=is_vacant)
         start = self._until = clock.now()
-        caught_up = {}
+        caught_up: Mapping[int, Changes] = {}
         if not settings.once:
             watching = self._lookout.watch(moments(beginnings))
-            caught_up = dict(watching.tracker.recovery.caught_up)
+            caught_up = watching.tracker.recovery.caught_up
+            watching.tracker.recovery.caught_up = {}
             self._announce(watching.tracker.directories)
         self._lookout.tell_mounts()
         self._crew.start(beginnings, caught_up, start)

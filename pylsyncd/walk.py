@@ -1,5 +1,6 @@
 """Walks directories by descriptor, so that no name is ever resolved through a symlink."""
 
+import errno
 import os
 from collections.abc import Callable
 from typing import TypeVar
@@ -31,6 +32,20 @@ def open_below(root: int, path: bytes) -> int:
             os.close(directory)
         directory = child
     return directory
+
+
+def open_whole(top: bytes, path: bytes) -> int:
+    """Open a directory below ``top``, perhaps through symlinks, however long its path is."""
+    try:
+        return open_root(os.path.join(top, path))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+    root = open_root(top)
+    try:
+        return open_below(root, path)
+    finally:
+        os.close(root)
 
 
 def is_empty(directory: int) -> bool:

@@ -236,7 +236,7 @@ class Worker(Part):
         if outcome.verdict is Verdict.DONE:
             return
         pause = max(0.0, attempts.due - time.monotonic())
-        held = "Held until somebody looks: " if outcome.verdict is Verdict.HELD else ""
+        held = "Held until somebody looks. " if outcome.verdict is Verdict.HELD else ""
         # Not what rsync says: there may be a random name in it.
         complaint = outcome.reason, frozenset(change.path for change in outcome.failed)
         is_news = pause > 0.0 and complaint != self._complaint

@@ -1,5 +1,6 @@
 """What all tests have: no leaks, servers for the session, failures that can be repeated."""
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -51,7 +52,9 @@ class Held(NamedTuple):
 def _held() -> Held:
     children: set[str] = set()
     for task in os.listdir("/proc/self/task"):
-        children.update(Path(f"/proc/self/task/{task}/children").read_text().split())
+        # A thread that was joined a moment ago may still be listed.
+        with contextlib.suppress(FileNotFoundError):
+            children.update(Path(f"/proc/self/task/{task}/children").read_text().split())
     return Held(frozenset(threading.enumerate()), frozenset(children), frozenset(_descriptors()))
 
 

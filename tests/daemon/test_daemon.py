@@ -1,6 +1,7 @@
 """What the daemon promises beside equal trees: its options, signals, log and orderly end."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -288,7 +289,7 @@ def test_once_fails_when_one_destination_does_and_syncs_the_others(trees: Trees)
     trees.first.write_text("a file in its way")
     status, log = once(trees, to=(trees.first, trees.second))
     assert status == 1
-    assert "[first] its path cannot be created" in log
+    assert re.search(r"\[first\] its path cannot be (created|used)", log)
     trees.assert_equal(trees.second)
 
 
@@ -302,7 +303,8 @@ def test_a_destination_that_was_away_gets_all_that_it_missed(trees: Trees) -> No
         trees.first.rename(away)
         trees.first.write_text("a file in its place")
         (trees.source / "one").touch()
-        daemon.wait_for(r"\[first\] its path cannot be created.*Held.*next attempt in")
+        # Which depends on how soon its file is met.
+        daemon.wait_for(r"\[first\] its path cannot be (created|used).*Held.*next attempt in")
         (trees.source / "two").touch()
         trees.first.unlink()
         away.rename(trees.first)

@@ -308,6 +308,15 @@ def test_a_directory_that_is_known_to_have_stood_there_is_not_taken_for_a_whole_
     assert tree(b"d/sub") in set(place.found(moment))
 
 
+def test_a_directory_that_went_and_came_back_is_taken_for_a_whole_tree(place: Place) -> None:
+    place.do(operations.mkdir("d/sub/deep"))
+    arming = place.arming()
+    arming.survey()
+    moment = place.moment()
+    place.do(operations.move_out("d/sub", "away"), operations.move_in("away", "d/sub"))
+    assert tree(b"d/sub") in set(arming.survey([moment])[moment])
+
+
 def test_what_the_rules_leave_out_is_not_named() -> None:
     place = place_in(PLACES[0], build([parse_pattern(b"*.tmp"), parse_pattern(b"cache/")]))
     try:

@@ -1,0 +1,173 @@
+"""``--check`` tells what differs at each destination, and changes nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.daemon import environment
+from support.servers import LOOPBACK, free_port
+from support.trees import Snapshot, snapshot
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+class Copies:
+    """A source and two equal copies of it."""
+
+    def __init__(self, top: Path) -> None:
+        self.source, self.first, self.second = top / "source", top / "first", top / "second"
+        (self.source / "d/deep").mkdir(parents=True)
+        for name in ("a", "d/b", "d/deep/c"):
+            (self.source / name).write_text(name)
+        (self.source / "s").symlink_to("a")
+        for copy in (self.first, self.second):
+            shutil.copytree(self.source, copy, symlinks=True)
+            for path in (*self.source.rglob("*"), self.source):
+                times = (path.lstat().st_atime_ns, path.lstat().st_mtime_ns)
+                os.utime(copy / path.relative_to(self.source), ns=times, follow_symlinks=False)
+
+    def check(self, *options: str, to: tuple[str, ...] = (), **extra: str) -> tuple[int, list[str]]:
+        """Return the status and the lines of a check."""
+        run = subprocess.run(
+            [sys.executable, "-m", "pylsyncd", "--check", *options,
+             f"{self.source}/./", *(to or (f"{self.first}/", f"{self.second}/"))],
+            env=environment(extra), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in run.stderr
+        return run.returncode, sorted(run.stdout.splitlines())
+
+    def snapshots(self) -> list[Snapshot]:
+        return [snapshot(os.fsencode(path)) for path in (self.source, self.first, self.second)]
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> Copies:
+    return Copies(tmp_path)
+
+
+def test_what_is_equal_needs_no_words(copies: Copies) -> None:
+    assert copies.check() == (0, [])
+    assert copies.check("--checksum") == (0, [])
+
+
+def _replace(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _set_time(path: Path) -> None:
+    os.utime(path, ns=(1, 1))
+
+
+def _point_elsewhere(path: Path) -> None:
+    times = (path.lstat().st_atime_ns, path.lstat().st_mtime_ns)
+    above = (path.parent.stat().st_atime_ns, path.parent.stat().st_mtime_ns)
+    path.unlink()
+    path.symlink_to("d")
+    os.utime(path, ns=times, follow_symlinks=False)
+    os.utime(path.parent, ns=above)
+
+
+def _rewrite(path: Path) -> None:
+    path.write_text("something longer")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "line"),
+    [
+        pytest.param("d/b", Path.unlink, "missing there: d/b", id="a missing file"),
+        pytest.param("d/deep", shutil.rmtree, "missing there: d/deep/", id="a missing directory"),
+        pytest.param("a", _rewrite, "differs in size, time: a", id="another content"),
+        pytest.param("a", _set_time, "differs in time: a", id="another time"),
+        pytest.param("a", lambda path: path.chmod(0o600), "differs in mode: a", id="another mode"),
+        pytest.param("s", _point_elsewhere, "differs in content: s -> a", id="another target"),
+        pytest.param("a", _replace, "missing there: a", id="another kind"),
+        pytest.param("only", Path.touch, "only there: only", id="a file too many"),
+        pytest.param("more", Path.mkdir, "only there: more/", id="a directory too many"),
+        pytest.param("a", lambda path: os.chown(path, 1, 1), "differs in owner, group: a",
+                     id="another owner", marks=only_root),
+        pytest.param("", lambda path: path.chmod(0o711), "differs in mode: ./", id="the root"),
+    ],
+)  # fmt: skip
+def test_each_difference_has_its_line(
+    copies: Copies, name: str, spoil: Callable[[Path], object], line: str
+) -> None:
+    spoil(copies.second / name)
+    before = copies.snapshots()
+    status, lines = copies.check()
+    assert status == 1
+    assert f"[second] {line}" in lines
+    # Besides, at most what went with it, and the time of the directory that it is in.
+    expected = {f"[second] {line}", "[second] missing there: d/deep/c"}
+    assert all(other.startswith("[second] differs in time: ") for other in {*lines} - expected)
+    assert copies.snapshots() == before
+
+
+def test_a_content_that_only_a_checksum_tells_is_found_by_it(copies: Copies) -> None:
+    path = copies.first / "d/b"
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    path.write_text("d/B")
+    os.utime(path, ns=times)
+    assert copies.check() == (0, [])
+    before = copies.snapshots()
+    assert copies.check("--checksum") == (1, ["[first] differs in content: d/b"])
+    assert copies.snapshots() == before
+
+
+def test_what_the_rules_leave_out_is_not_compared(copies: Copies) -> None:
+    (copies.first / "theirs.tmp").touch()
+    times = (1, copies.source.stat().st_mtime_ns)
+    os.utime(copies.first, ns=times)
+    assert copies.check("-x", "*.tmp") == (0, [])
+
+
+def test_what_would_not_be_deleted_is_no_difference(copies: Copies) -> None:
+    (copies.first / "theirs").touch()
+    os.utime(copies.first, ns=(1, copies.source.stat().st_mtime_ns))
+    assert copies.check("--no-delete") == (0, [])
+
+
+def test_a_destination_that_cannot_be_asked_has_a_sentence_and_hides_no_other(
+    copies: Copies,
+) -> None:
+    (copies.first / "only").touch()
+    nobody = f"rsync://{LOOPBACK}:{free_port()}/module/"
+    status, lines = copies.check(to=(nobody, f"{copies.first}/"))
+    assert status == 1
+    assert "[first] only there: only" in lines
+    assert any(f"[{LOOPBACK}] not compared to the end: nobody answers" in line for line in lines)
+
+
+def test_a_destination_that_is_not_there_is_not_created(copies: Copies) -> None:
+    shutil.rmtree(copies.first)
+    status, lines = copies.check(to=(f"{copies.first}/",))
+    assert status == 1
+    assert lines
+    assert not copies.first.exists()
+
+
+def test_odd_names_are_shown_on_any_terminal(copies: Copies) -> None:
+    for name in ("\u00e9", "new\nline", os.fsdecode(b"\xff")):
+        (copies.first / name).touch()
+    status, lines = copies.check(LC_ALL="C.UTF-8", PYTHONIOENCODING="ascii")
+    assert status == 1
+    assert len([line for line in lines if "only there" in line]) == 3
+
+
+def test_it_needs_no_state_and_may_run_beside_a_daemon(copies: Copies, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    assert copies.check("--state-dir", str(state)) == (0, [])
+    assert not state.exists()
+
+
+def test_a_checksum_is_refused_where_nothing_is_compared(copies: Copies) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "pylsyncd", "--checksum", f"{copies.source}/./", "elsewhere/"],
+        env=environment(), capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert "--rsync-option=--checksum" in run.stderr

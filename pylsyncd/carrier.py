@@ -1,25 +1,20 @@
 """Carries one changeset to one destination with one rsync, and says how it went."""
 
-import logging
 import os
-import shlex
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from pylsyncd import filelist, paths, walk
-from pylsyncd.changes import NOTHING, Changes, Changeset, Scope
+from pylsyncd import filelist, walk
+from pylsyncd.changes import Changes, Changeset, Scope
 from pylsyncd.commands import HERE, Abilities, Rsync
 from pylsyncd.endpoints import Destination
 from pylsyncd.failures import failed, skips_deletions, target_shown
-from pylsyncd.filelist import FileList
 from pylsyncd.guard import Guard, SourceHeldError
-from pylsyncd.logs import NOTICE, counted
 from pylsyncd.optimizer import apart
 from pylsyncd.outcomes import Outcome, Verdict, gist, interpret
 from pylsyncd.rsync import Run, Runner
-
-log = logging.getLogger(__name__)
+from pylsyncd.runlog import RunLog
 
 # Listed, and missing on both sides: so a probe has nothing to change.
 _PROBED = b"./.pylsyncd-probe\0"
@@ -34,9 +29,6 @@ MOST_LEFT_OUT = 1_000
 _LONGEST_LEFT_OUT = 4_000
 
 _RELEASE = "if that is meant, release it with the signal USR2"
-
-# So many entries of a list are shown at the debug level.
-_ENTRIES_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +52,7 @@ class Carrier:
         self._destination = destination
         self.name = destination.name
         self._rsync = rsync
-        # A dry run is there to tell what it would do.
-        self._telling = NOTICE if rsync.dry_run else logging.DEBUG
+        self._log = RunLog(destination.name, dry_run=rsync.dry_run)
         self._abilities = Abilities()
         self._may_lack_path = True
         # What an rsync's silence means is known to it, as long as it is not stuck itself.
@@ -149,7 +140,7 @@ class Carrier:
         outcome, run = self._run(trip.root, self._command(rsync, trip), content)
         if outcome.verdict in {Verdict.DONE, Verdict.AGAIN, Verdict.PARTIAL}:
             self._may_lack_path = False
-            self._log_run(run)
+            self._log.done(run)
         if outcome.verdict is Verdict.DONE:
             return outcome
         return self._what_is_owed(trip, outcome, run)
@@ -195,9 +186,13 @@ class Carrier:
             return replace(outcome, owed=trip.changeset)
         if outcome.verdict is Verdict.AGAIN and not skips_deletions(run.messages):
             return replace(outcome, owed=named)
-        # What was not deleted is deleted by a run without these.
-        owed = trip.changeset if skips_deletions(run.messages) else NOTHING
-        return replace(outcome, owed=owed, failed=named)
+        if not skips_deletions(run.messages):
+            return replace(outcome, failed=named)
+        # What was not deleted is deleted by a run without these, and without what is below them.
+        trees = Changes()
+        for change in named:
+            trees.add(change.path, Scope.TREE)
+        return replace(outcome, owed=trip.changeset, failed=trees)
 
     def _can_leave_out(self, named: Changeset) -> bool:
         """Tell whether what failed can be told apart from the rest, and left out of its run.
@@ -217,23 +212,18 @@ class Carrier:
             missing_args=self._abilities.missing_args or not self._rsync.delete,
             without=trip.without,
         )  # fmt: skip
-        for path in entries.too_long:
-            log.error(
-                "[%s] %s cannot be copied: its path is longer than the %d bytes that rsync takes.",
-                self.name, paths.show(path), filelist.LONGEST_PATH,
-            )  # fmt: skip
-        self._announce_list(entries)
+        self._log.listed(entries)
         return entries.content()
 
     def _run(
         self, root: int, command: list[bytes], content: bytes, *, is_trial: bool = False
     ) -> tuple[Outcome, Run]:
         is_trial |= content is _PROBED
-        self._announce(command, is_trial=is_trial)
-        show = None if is_trial else self._show
+        self._log.begins(command, is_trial=is_trial)
+        show = None if is_trial else self._log.item
         run = self.runner.run(command, content, show, directory=root, silence=self._patience)
         outcome = interpret(run.code, run.messages, run.stalled)
-        log.debug("[%s] exit %d: %s", self.name, run.code, outcome.reason or "done")
+        self._log.ended(run.code, outcome.reason)
         return outcome, run
 
     def _learn(self, outcome: Outcome) -> bool:
@@ -245,49 +235,5 @@ class Carrier:
             self._abilities = replace(before, mkpath=False)
         is_news = self._abilities != before
         if is_news:
-            log.info("[%s] %s; doing without.", self.name, outcome.reason)
+            self._log.does_without(outcome.reason)
         return is_news
-
-    def _announce(self, command: list[bytes], *, is_trial: bool) -> None:
-        if self._rsync.dry_run and not is_trial:
-            level, verb = self._telling, "would run"
-            command = [argument for argument in command if argument != b"--dry-run"]
-        else:
-            level, verb = logging.DEBUG, "trying" if is_trial else "running"
-        if log.isEnabledFor(level):
-            shown = shlex.join(paths.show(argument) for argument in command)
-            log.log(level, "[%s] %s: %s", self.name, verb, shown)
-
-    def _announce_list(self, entries: FileList) -> None:
-        level = self._telling
-        if log.isEnabledFor(level):
-            shown = [paths.show(b"./" + entry) for entry in entries.entries[:_ENTRIES_SHOWN]]
-            more = " ..." if len(entries) > _ENTRIES_SHOWN else ""
-            log.log(level, "[%s] list of %d: %s%s", self.name, len(entries), " ".join(shown), more)
-
-    def _show(self, line: str) -> None:
-        log.log(self._telling, "[%s] rsync: %s", self.name, line)
-
-    def _log_run(self, run: Run) -> None:
-        would = "would have " if self._rsync.dry_run else ""
-        level = NOTICE if self._rsync.dry_run else logging.INFO
-        log.log(
-            level, "[%s] %ssynced %s, deleted %d, %s sent, %.2f s",
-            self.name, would, counted(run.files, "file"), run.deleted,
-            _size(run.bytes_sent), run.seconds,
-        )  # fmt: skip
-
-
-def _size(count: int) -> str:
-    """Return a number of bytes as people read it."""
-    if count < _KILO:
-        return f"{count} B"
-    size, units = count / _KILO, iter(["kB", "MB", "GB"])
-    for unit in units:
-        if size < _KILO:
-            return f"{size:.1f} {unit}"
-        size /= _KILO
-    return f"{size:.1f} TB"
-
-
-_KILO = 1000

@@ -241,18 +241,20 @@ class Service:
 
     # The source and the parts
 
-    def _look_after_the_source(self) -> None:
+    def _look_after_the_source(self, *, is_release: bool = False) -> None:
         start = self._lookout.look()
         if start is not None:
             self._until = start
-            self._crew.put(Order(EVERYTHING, start, ("full sync",), is_urgent=True))
+            self._crew.put(
+                Order(EVERYTHING, start, ("full sync",), is_urgent=True, is_release=is_release)
+            )
 
     def _release(self) -> None:
         """Do, once, what is held: somebody has looked."""
         log.log(NOTICE, "released (USR2)")
         if self._lookout.trust():
             self._crew.put(Order(NOTHING, is_urgent=True, is_release=True))
-            self._look_after_the_source()
+            self._look_after_the_source(is_release=True)
 
     def _look_after_the_parts(self) -> None:
         for worker in self._crew.workers:

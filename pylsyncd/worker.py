@@ -143,7 +143,8 @@ class Worker(Part):
 
     def _take(self, order: Order) -> None:
         self._is_stopping |= order.is_last
-        self._is_released |= order.is_release
+        # It is for what is held: not for what may come one day.
+        self._is_released |= order.is_release and bool(self.debt or order.changeset)
         self._until = order.until or self._until
         self._titles += [title for title in order.titles if title not in self._titles]
         if order.changeset:

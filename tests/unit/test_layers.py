@@ -16,9 +16,10 @@ ROWS = (
     {"watching"},
     {"beginning", "config", "watcher", "worker"},
     {"buffer", "carrier", "checkpoint", "tracker"},
-    {"guard", "orders", "recovery", "rsync"},
-    {"arming", "filelist", "links", "liveness", "statedir"},
-    {"clock", "inbox", "inotify", "logs", "mounts", "orphans", "part", "private", "scan", "walk"},
+    {"guard", "orders", "recovery", "runlog"},
+    {"arming", "filelist", "links", "rsync", "statedir"},
+    {"clock", "inotify", "linknames", "mounts", "orphans", "private", "scan"},
+    {"inbox", "liveness", "logs", "part", "walk"},
     # No I/O from here on: no clock, thread, file or process.
     {"claims", "retry"},
     {"commands", "debt", "failures", "outcomes", "overflows", "state", "watchtree"},

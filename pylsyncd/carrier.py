@@ -13,6 +13,7 @@ from pylsyncd.failures import failed, skips_deletions, target_shown
 from pylsyncd.guard import Guard, SourceHeldError
 from pylsyncd.optimizer import apart
 from pylsyncd.outcomes import Outcome, Verdict, gist, interpret
+from pylsyncd.part import Pulse
 from pylsyncd.rsync import Run, Runner
 from pylsyncd.runlog import RunLog
 
@@ -58,6 +59,8 @@ class Carrier:
         # What an rsync's silence means is known to it, as long as it is not stuck itself.
         self._patience = 1.5 * rsync.timeout
         self.runner = Runner(marks)
+        self.pulse = Pulse()
+        """Whoever uses this gives it its own: rsync may take any time."""
         self.was_probed = not rsync.delete
         """Whether a probe was tried at all."""
         self.is_probed = not rsync.delete
@@ -221,7 +224,8 @@ class Carrier:
         is_trial |= content is _PROBED
         self._log.begins(command, is_trial=is_trial)
         show = None if is_trial else self._log.item
-        run = self.runner.run(command, content, show, directory=root, silence=self._patience)
+        with self.pulse.waiting():
+            run = self.runner.run(command, content, show, directory=root, silence=self._patience)
         outcome = interpret(run.code, run.messages, run.stalled)
         self._log.ended(run.code, outcome.reason)
         return outcome, run

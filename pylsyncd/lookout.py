@@ -8,6 +8,7 @@ from pylsyncd.buffer import Buffer
 from pylsyncd.config import Settings
 from pylsyncd.errors import WatchError
 from pylsyncd.guard import Guard, Standing
+from pylsyncd.heartbeat import Heartbeat
 from pylsyncd.logs import NOTICE, counted
 from pylsyncd.moments import Moment
 from pylsyncd.recovery import Plan
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 class Lookout:
     """Has the source watched, gives it up when it is lost, and follows it when it is back.
 
-    Used by the main thread. For the callbacks see :class:`Watching`.
+    Used by the main thread. ``lost()`` is called when the source itself has gone.
     """
 
     def __init__(
@@ -28,14 +29,14 @@ class Lookout:
         settings: Settings,
         guard: Guard,
         buffer: Buffer,
+        heartbeat: Heartbeat,
         lost: Callable[[], None],
-        failed: Callable[[str], None],
     ) -> None:
         self._settings = settings
+        self._heartbeat = heartbeat
         self._guard = guard
         self._buffer = buffer
         self._lost = lost
-        self._failed = failed
         self._shown = paths.show(settings.source.path)
         # The subtrees that were said to be held.
         self._told: dict[bytes, str] = {}
@@ -53,8 +54,9 @@ class Lookout:
             moments or (NO_MOMENT,), self._guard.eventless(),
             settings.poll_interval, settings.scan_interval,
         )  # fmt: skip
-        watching = Watching(self._settings, plan, self._buffer, self._lost, self._failed)
+        watching = Watching(settings, plan, self._buffer, self._lost, self._heartbeat.failed)
         watching.start()
+        self._heartbeat.listen(watching.watcher, is_vital=True)
         self.watching = watching
         return watching
 

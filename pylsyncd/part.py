@@ -9,26 +9,11 @@ from collections.abc import Callable, Iterator
 log = logging.getLogger(__name__)
 
 
-class Part(threading.Thread):
-    """Runs :meth:`work`; ``failed(name)`` is called if that raises, after the traceback's line."""
+class Pulse:
+    """Tells how long whoever beats has not done so. Beaten by one thread, read by others."""
 
-    def __init__(self, name: str, failed: Callable[[str], None]) -> None:
-        # A daemon thread, so that one which cannot be ended does not keep the process alive.
-        super().__init__(name=name, daemon=True)
-        self._failed = failed
+    def __init__(self) -> None:
         self._busy_since: float | None = None
-
-    def run(self) -> None:
-        """Run until the work is done or fails."""
-        try:
-            self.work()
-        except Exception:
-            log.exception("%s failed. This is a bug in pylsyncd: please report it.", self.name)
-            self._failed(self.name)
-
-    def work(self) -> None:
-        """Do what the part is there for; overridden by each."""
-        raise NotImplementedError
 
     def beat(self) -> None:
         """Report that the work goes on."""
@@ -36,7 +21,7 @@ class Part(threading.Thread):
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Report that the part waits for what may take any time."""
+        """Report a wait for what may take any time."""
         self._busy_since = None
         try:
             yield
@@ -45,6 +30,28 @@ class Part(threading.Thread):
 
     @property
     def silence(self) -> float:
-        """Seconds since the part has reported, 0.0 while it waits."""
+        """Seconds since the last beat, 0.0 during a wait."""
         since = self._busy_since
-        return 0.0 if since is None or not self.is_alive() else time.monotonic() - since
+        return 0.0 if since is None else time.monotonic() - since
+
+
+class Part(threading.Thread):
+    """Runs :meth:`work`; ``failed(name)`` is called if that raises, after the traceback's line."""
+
+    def __init__(self, name: str, failed: Callable[[str], None]) -> None:
+        # A daemon thread, so that one which cannot be ended does not keep the process alive.
+        super().__init__(name=name, daemon=True)
+        self.failed = failed
+        self.pulse = Pulse()
+
+    def run(self) -> None:
+        """Run until the work is done or fails."""
+        try:
+            self.work()
+        except Exception:
+            log.exception("%s failed. This is a bug in pylsyncd: please report it.", self.name)
+            self.failed(self.name)
+
+    def work(self) -> None:
+        """Do what the part is there for; overridden by each."""
+        raise NotImplementedError

@@ -17,12 +17,14 @@ from pylsyncd.crew import Crew
 from pylsyncd.errors import WatchError
 from pylsyncd.filelist import count_entries
 from pylsyncd.guard import Guard
+from pylsyncd.heartbeat import Heartbeat
 from pylsyncd.inbox import Inbox
 from pylsyncd.links import Links
 from pylsyncd.logs import NOTICE, counted
 from pylsyncd.lookout import Lookout
 from pylsyncd.optimizer import optimize
 from pylsyncd.orders import Order
+from pylsyncd.part import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +33,6 @@ log = logging.getLogger(__name__)
 _HAND_OVER = 5.0
 _ROUND = 2.0
 _MOMENT = 0.2
-
-# Seconds without a sign of life after which a part is stuck: longer than a slow disk takes to list
-# its largest directory.
-_STUCK = 900.0
 
 # How much earlier or later a full sync may begin, as a share of the time between two.
 _JITTER = 0.1
@@ -67,15 +65,16 @@ class Service:
         self._links = Links(settings.source.path, rules)
         self._guard = Guard(settings.source.path, rules)
         self._crew = Crew(settings, self._guard, self._inbox)
+        self._pulse = Pulse()
+        self._heartbeat = Heartbeat(self._inbox.put)
         self._lookout = Lookout(
-            settings, self._guard, self._buffer,
-            lambda: self._inbox.put(_Call.ROOT_LOST), self._inbox.put,
+            settings, self._guard, self._buffer, self._heartbeat,
+            lambda: self._inbox.put(_Call.ROOT_LOST),
         )  # fmt: skip
         self._until = clock.now()
         self._window_closes = math.inf
         self._next_round = math.inf
         self._next_full_sync = math.inf
-        self._stuck: set[str] = set()
         self._status = 0
 
     def run(self) -> int:
@@ -159,9 +158,14 @@ class Service:
     def _serve(self) -> None:
         self._next_round = time.monotonic() + _ROUND
         self._plan_full_sync()
+        self._heartbeat.listen_to_main(self._pulse)
+        for worker in self._crew.workers:
+            self._heartbeat.listen(worker)
+        self._heartbeat.start()
         while True:
             next_time = min(self._window_closes, self._next_round, self._next_full_sync)
-            call = self._inbox.get(max(0.0, next_time - time.monotonic()))
+            with self._pulse.waiting():
+                call = self._inbox.get(max(0.0, next_time - time.monotonic()))
             if call in {signal.SIGTERM, signal.SIGINT}:
                 log.log(NOTICE, "stopping (%s)", signal.Signals(call).name)
                 return
@@ -183,7 +187,6 @@ class Service:
         if now >= self._next_round:
             self._next_round = now + _ROUND
             self._look_after_the_source()
-            self._look_after_the_parts()
 
     def _answer(self, call: _Call | signal.Signals) -> None:
         full_sync = Order(EVERYTHING, self._until, ("full sync",), is_urgent=True)
@@ -256,23 +259,9 @@ class Service:
             self._crew.put(Order(NOTHING, is_urgent=True, is_release=True))
             self._look_after_the_source(is_release=True)
 
-    def _look_after_the_parts(self) -> None:
-        for worker in self._crew.workers:
-            if worker.silence < _STUCK:
-                self._stuck.discard(worker.name)
-            elif worker.name not in self._stuck:
-                self._stuck.add(worker.name)
-                log.error(
-                    "[%s] nothing has moved for %.0f s: see whether the file system of the source "
-                    "answers.", worker.name, worker.silence,
-                )  # fmt: skip
-        watching = self._lookout.watching
-        if watching is not None and watching.watcher.silence > _STUCK:
-            log.error("The watcher has stood still for %.0f s: ending, to be started anew.", _STUCK)
-            self._status = 1
-
     def _stop(self) -> None:
         """Sync what has come, within the grace period, and end all parts."""
+        self._heartbeat.stop()
         watching = self._lookout.watching
         if watching is None or watching.watcher.is_alive():
             self._flush()

@@ -41,7 +41,7 @@ class Watcher(Part):
         self._inotify = notify
         self._tracker = tracker
         self._recovery = tracker.recovery
-        tracker.report_to(self.beat)
+        tracker.report_to(self.pulse.beat)
         self._buffer = buffer
         self._root_lost = root_lost
         self._nap = inotify.limit("max_queued_events") / _FASTEST * 1000.0
@@ -59,7 +59,7 @@ class Watcher(Part):
         events.register(self._alarm, select.POLLIN)
         alarm.register(self._alarm, select.POLLIN)
         while not self._stopping:
-            with self.waiting():
+            with self.pulse.waiting():
                 events.poll(self._longest_wait())
             alarm.poll(self._nap)
             self._empty()
@@ -102,7 +102,7 @@ class Watcher(Part):
             self._tracker.place_again(self._places.get())
         is_empty = False
         while not (is_empty or self._stopping):
-            self.beat()
+            self.pulse.beat()
             moment = clock.now()
             is_empty = self._read_some()
             self._buffer.add(self._tracker.collect())

@@ -67,6 +67,7 @@ class Worker(Part):
     ) -> None:
         super().__init__(carrier.name, failed)
         self._carrier = carrier
+        carrier.pulse = self.pulse
         self._pauses = pauses
         self._checkpoint = checkpoint
         self._queue = Orders()
@@ -133,7 +134,7 @@ class Worker(Part):
         due += [saving] if saving is not None else []
         pause = max(0.0, min(due) - time.monotonic()) if due else None
         try:
-            with self.waiting():
+            with self.pulse.waiting():
                 order = self._queue.get(timeout=pause)
         except queue.Empty:
             if self._checkpoint is not None and saving is not None:

@@ -59,6 +59,18 @@ def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 # -- held -----------------------------------------------------------------------------------------
 
 
+def test_a_release_of_nothing_is_not_kept_for_what_is_held_later(place: Place) -> None:
+    with place.daemon("-i", "--max-delete", "2") as daemon:
+        daemon.wait_ready()
+        daemon.release()
+        daemon.wait_for("released")
+        before = place.copied()
+        for number in range(4):
+            (place.source / f"d/{number}").unlink()
+        daemon.wait_for("4 would be deleted, --max-delete allows 2")
+        assert place.copied() == before
+
+
 def test_a_run_within_the_limit_of_deletions_is_not_held(place: Place) -> None:
     with place.daemon("-i", "--max-delete", "5") as daemon:
         daemon.wait_ready()

@@ -207,7 +207,8 @@ def test_however_often_it_is_killed_no_change_is_lost(place: Place) -> None:
             _change(chance, place, count)
         daemon.crash()
         # Its rsync may go on.
-        _change(chance, place, count + 1)
+        count += 1
+        _change(chance, place, count)
     with place.daemon() as daemon:
         daemon.wait_for("complete")
         found = equal_within(os.fsencode(place.source), os.fsencode(place.copy), 20)

@@ -18,7 +18,7 @@ ROWS = (
     {"buffer", "carrier", "checkpoint", "tracker"},
     {"guard", "orders", "recovery", "runlog"},
     {"arming", "filelist", "links", "rsync", "statedir"},
-    {"clock", "inotify", "linknames", "mounts", "orphans", "private", "scan"},
+    {"clock", "heartbeat", "inotify", "linknames", "mounts", "orphans", "private", "scan"},
     {"inbox", "liveness", "logs", "part", "walk"},
     # No I/O from here on: no clock, thread, file or process.
     {"claims", "retry"},

@@ -53,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("source", metavar="SOURCE", help="the directory to watch")
     add("destinations", metavar="DESTINATION", nargs="+", help="where its copies are kept")
-    _add_running(made.add_argument_group("running"))
+    running = made.add_argument_group("running")
+    _add_doing(running)
+    _add_upkeep(running)
     _add_choosing(made.add_argument_group("what is synced"))
     _add_transferring(made.add_argument_group("rsync"))
     _add_logging(made.add_argument_group("log"))
@@ -61,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _add_running(group: argparse._ArgumentGroup) -> None:
+def _add_doing(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("-i", "--initial-sync", action="store_true", help="sync everything once watching has begun")
     add(
@@ -97,6 +99,10 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
         default=config.MAX_CHANGES,
         help="end the window early at so many changed paths (default: %(default)d)",
     )
+
+
+def _add_upkeep(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--full-sync-interval",
         metavar="SECONDS",

@@ -140,7 +140,8 @@ class Arming:
     @contextlib.contextmanager
     def _scanning(self, moments: Collection[int]) -> Iterator[Scan | None]:
         """Have the walks look at files as well, when there is a moment to compare them with."""
-        self._scan = Scan(moments, self._is_excluded_file) if moments else None
+        is_excluded = self._is_excluded_file
+        self._scan = Scan(moments, is_excluded, self._breathe) if moments else None
         try:
             yield self._scan
         finally:
@@ -280,6 +281,9 @@ class Arming:
         code = error.errno or errno.EIO
         if self.unwatched.get((parent, name)) == code:
             return
+        if (wd := self.tree.child(parent, name)) is not None:
+            # It could be watched, but not be listed: its next arming has to begin anew.
+            self.drop(wd)
         self.unwatched[parent, name] = code
         self.newly_unwatched.append((parent, name))
         # What only lacks a watch is looked at all the same.
@@ -290,9 +294,12 @@ class Arming:
         """Read now and then what the kernel holds, so that a long walk makes it drop nothing."""
         self._entered += 1
         if not self._entered % _STRIDE:
-            self.progressed()
-            while chunk := self._inotify.read():
-                self._read_ahead.append(chunk)
+            self._breathe()
+
+    def _breathe(self) -> None:
+        self.progressed()
+        while chunk := self._inotify.read():
+            self._read_ahead.append(chunk)
 
 
 def _pass_over(_above: bytes, _name: bytes, _error: OSError) -> None:

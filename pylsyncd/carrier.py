@@ -1,16 +1,18 @@
 """Carries one changeset to one destination with one rsync, and says how it went."""
 
 import os
+import stat
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from pylsyncd import filelist, walk
-from pylsyncd.changes import Changes, Changeset, Scope
+from pylsyncd import filelist
+from pylsyncd.changes import EVERYTHING, Changes, Changeset, Scope
 from pylsyncd.commands import HERE, Abilities, Rsync
 from pylsyncd.endpoints import Destination
 from pylsyncd.failures import failed, skips_deletions, target_shown
 from pylsyncd.guard import Guard, SourceHeldError
+from pylsyncd.notation import Transport
 from pylsyncd.optimizer import apart
 from pylsyncd.outcomes import Outcome, Verdict, gist, interpret
 from pylsyncd.part import Pulse
@@ -29,6 +31,10 @@ MOST_LEFT_OUT = 1_000
 # rsync drops longer patterns, and says so only to who reads closely.
 _LONGEST_LEFT_OUT = 4_000
 
+# Bytes of all paths that are left out: Linux starts no program with more than 2 MB of arguments,
+# and each path stands in two of them, perhaps with an escape before each byte.
+_ALL_LEFT_OUT = 400_000
+
 _RELEASE = "if that is meant, release it with the signal USR2"
 
 
@@ -40,6 +46,19 @@ class _Trip:
     changeset: Changeset
     without: AbstractSet[bytes]
     is_released: bool
+
+
+class _DestinationHeldError(Exception):
+    """A local destination is not where it was; the text says so, as part of a sentence."""
+
+
+def _is_linked(root: int, path: bytes) -> bool:
+    """Tell whether a file has several names; if it is not there, it may have had."""
+    try:
+        status = os.lstat(path, dir_fd=root)
+    except OSError:
+        return True
+    return status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
 
 
 class Carrier:
@@ -56,6 +75,8 @@ class Carrier:
         self._log = RunLog(destination.name, dry_run=rsync.dry_run)
         self._abilities = Abilities()
         self._may_lack_path = True
+        # Who a local destination's directory was after the last run.
+        self._place: tuple[int, int] | None = None
         # What an rsync's silence means is known to it, as long as it is not stuck itself.
         self._patience = 1.5 * rsync.timeout
         self.runner = Runner(marks)
@@ -83,12 +104,17 @@ class Carrier:
             with self._guard.opened() as root:
                 # Asked once: what is left out of the run must be what is kept for later.
                 held = frozenset(self._guard.held)
+                if self._is_elsewhere(is_released=is_released):
+                    changeset = EVERYTHING
                 kept, carried = apart(changeset, held)
                 trip = _Trip(root, carried, without | held, is_released)
                 outcome = self._carry(trip)
                 self._guard.check(root)
+                self._check_place()
         except SourceHeldError as error:
             return Outcome(Verdict.GUARDED, str(error), owed=changeset)
+        except _DestinationHeldError as error:
+            return Outcome(Verdict.GUARDED, str(error), _RELEASE, owed=changeset)
         if not held:
             return outcome
         failed = Changes()
@@ -100,6 +126,38 @@ class Carrier:
         verdict = Verdict.PARTIAL if outcome.verdict is Verdict.DONE else outcome.verdict
         reason = outcome.reason or "a file system below the source came or went"
         return replace(outcome, verdict=verdict, reason=reason, failed=failed)
+
+    def _is_elsewhere(self, *, is_released: bool) -> bool:
+        """Tell whether a local destination is another directory than before, and may be so.
+
+        Raises _DestinationHeldError if nobody said that it may: its disk may not be mounted.
+        """
+        known, present = self._place, self._present_place()
+        if known is None or present == known:
+            return False
+        if not is_released:
+            raise _DestinationHeldError(
+                "it is not the directory that it was: is its disk mounted? Nothing is sent"
+            )
+        self._place = None
+        return True
+
+    def _check_place(self) -> None:
+        """Take note of where a local destination is, or see that it has not changed in a run."""
+        present = self._present_place()
+        if self._place not in {None, present}:
+            raise _DestinationHeldError("it was replaced by another directory during the run")
+        self._place = present
+
+    def _present_place(self) -> tuple[int, int] | None:
+        """Return who the directory of a local destination is, None if there is none."""
+        if self._destination.transport is not Transport.LOCAL or self._rsync.dry_run:
+            return None
+        try:
+            status = os.stat(self._destination.target)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def probe(self) -> Outcome:
         """Try a list that changes nothing, to learn what the destination's rsync is able to do."""
@@ -160,7 +218,7 @@ class Carrier:
     def _refusal(self, trip: "_Trip", content: bytes) -> Outcome | None:
         """Find out how much would be deleted, where that decides whether it may be."""
         limit = self._rsync.max_delete
-        is_vacant = trip.changeset.is_everything and walk.is_empty(trip.root)
+        is_vacant = trip.changeset.is_everything and self._guard.is_vacant_at(trip.root)
         if trip.is_released or not self._rsync.delete or (limit is None and not is_vacant):
             return None
         command = self._command(self._rsync.trial(), trip)
@@ -185,7 +243,7 @@ class Carrier:
         named = None
         if run.code in _IN_PART:
             named = failed(run.messages, source, target_shown(self._destination))
-        if named is None or not self._can_leave_out(named):
+        if named is None or not self._can_leave_out(trip.root, named):
             return replace(outcome, owed=trip.changeset)
         if outcome.verdict is Verdict.AGAIN and not skips_deletions(run.messages):
             return replace(outcome, owed=named)
@@ -197,16 +255,17 @@ class Carrier:
             trees.add(change.path, Scope.TREE)
         return replace(outcome, owed=trip.changeset, failed=trees)
 
-    def _can_leave_out(self, named: Changeset) -> bool:
+    def _can_leave_out(self, root: int, named: Changeset) -> bool:
         """Tell whether what failed can be told apart from the rest, and left out of its run.
 
-        Not where hard links are kept: one name alone would not be linked to the others.
+        Not one name of a linked file where links are kept: alone it would not be linked to others.
         """
-        if self._rsync.keeps_links:
+        if self._rsync.keeps_links and any(_is_linked(root, change.path) for change in named):
             return False
         # Names from the other side are in its character set then.
         is_translated = any(option.startswith("--iconv") for option in self._rsync.options)
-        is_short = all(len(change.path) <= _LONGEST_LEFT_OUT for change in named)
+        lengths = [len(change.path) for change in named]
+        is_short = max(lengths) <= _LONGEST_LEFT_OUT and sum(lengths) <= _ALL_LEFT_OUT
         return not is_translated and is_short and len(named) <= MOST_LEFT_OUT
 
     def _list(self, trip: "_Trip") -> bytes:

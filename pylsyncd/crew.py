@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 # Seconds: how long a stop waits for rsync, and how long an ended rsync has before it is killed.
 _GRACE = 10.0
 _KILL_AFTER = 2.0
+_GIVE_UP_AFTER = 5.0
 
 # Seconds between two looks at a worker that is about to end.
 _BEAT = 0.05
@@ -136,6 +137,7 @@ class Crew:
         while any(worker.is_alive() for worker in self.workers):
             if self._stop_is_asked(wait=_BEAT) or time.monotonic() >= deadline:
                 self._end()
+                break
         for worker in self.workers:
             if worker.debt:
                 owed = counted(worker.debt, "change")
@@ -156,9 +158,15 @@ class Crew:
     def _end(self) -> None:
         """End what rsync still runs: ask, and after a moment kill."""
         number, deadline = signal.SIGTERM, time.monotonic() + _KILL_AFTER
+        # Who waits for a file system that does not answer ends with the process.
+        given_up = deadline + _GIVE_UP_AFTER
         while living := [worker for worker in self.workers if worker.is_alive()]:
             for worker in living:
                 worker.end(number)
             living[0].join(_BEAT)
             if time.monotonic() >= deadline:
                 number = signal.SIGKILL
+            if time.monotonic() >= given_up:
+                names = ", ".join(worker.name for worker in living)
+                log.error("Ending, although these do not: %s.", names)
+                return

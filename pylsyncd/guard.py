@@ -65,6 +65,10 @@ class Guard:
         self._lock = threading.RLock()
         self._footing: Footing | None = None
         self._held: dict[bytes, str] = {}
+        # The mounts below the source by number, which another time of mounting has not, and those
+        # that are the same as before and yet were mounted anew.
+        self._numbers: dict[bytes, int] = {}
+        self._anew: set[bytes] = set()
 
     def close(self) -> None:
         """Give back what it holds open."""
@@ -91,20 +95,44 @@ class Guard:
     def accept(self, remembered: Mapping[bytes, str] | None = None) -> None:
         """Take the source as it stands for the true one. Raises OSError when it is not there.
 
-        What is ``remembered`` to be mounted below it and is not there is held.
+        What is ``remembered`` to be mounted below it and is not there, or is something else, is
+        held.
         """
         with self._opened() as root, self._lock:
-            present = self._footing_of(root)
+            mount = mounts.holding(os.path.realpath(self._source), self._mounts())
+            below, numbers = self._mounted_below()
             self._footing = Footing(
-                present.identity, present.file_system, present.mount,
-                {**(remembered or {}), **present.mounts},
+                identity(root), os.fstatvfs(root).f_fsid, mount.point,
+                {**below, **(remembered or {})},
             )  # fmt: skip
-            self._compare_mounts(present.mounts)
+            self._numbers = {}
+            self._compare_mounts(below, numbers)
+            self._anew.clear()
 
     def is_vacant(self) -> bool:
         """Tell whether the source has no entries. Raises OSError when it is not there."""
         with self._opened() as root:
-            return walk.is_empty(root)
+            return self.is_vacant_at(root)
+
+    def is_vacant_at(self, root: int) -> bool:
+        """Tell the same of the open source.
+
+        What the rules leave out does not count, nor what a new file system has by itself.
+        """
+        with os.scandir(root) as entries:
+            return all(
+                entry.name == "lost+found"
+                or self._rules.matches(
+                    os.fsencode(entry.name), is_directory=entry.is_dir(follow_symlinks=False)
+                )
+                for entry in entries
+            )
+
+    def mounted_anew(self) -> set[bytes]:
+        """Return the subtrees that were unmounted and mounted again since this was asked."""
+        with self._lock:
+            anew, self._anew = self._anew, set()
+            return anew
 
     def standing(self) -> tuple[Standing, str]:
         """Return how the source stands now, and why it is held if it is."""
@@ -122,11 +150,14 @@ class Guard:
             root = walk.open_root(self._source)
         except OSError as error:
             raise SourceHeldError(f"the source {shown} is gone ({error.strerror})") from None
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, root)
+            for path in self.footing.mounts:
+                # While it is open, nothing unmounts it under rsync.
+                with contextlib.suppress(OSError):
+                    stack.callback(os.close, walk.open_below(root, path))
             self.check(root)
             yield root
-        finally:
-            os.close(root)
 
     def check(self, root: int) -> None:
         """See that the open source still is what stands there. Raises SourceHeldError if not."""
@@ -144,7 +175,7 @@ class Guard:
         with self._lock:
             if self._table.changed():
                 with contextlib.suppress(OSError):
-                    self._compare_mounts(self._mounted_below())
+                    self._compare_mounts(*self._mounted_below())
 
     def eventless(self) -> list[bytes]:
         """Return the directories, relative, whose file systems do not tell all changes."""
@@ -173,32 +204,31 @@ class Guard:
         present = identity(root)
         if present == footing.identity:
             return Standing.SAME, ""
-        same_device = present[0] == footing.identity[0]
-        if not same_device and os.fstatvfs(root).f_fsid != footing.file_system:
+        file_system = os.fstatvfs(root).f_fsid
+        is_other = file_system != footing.file_system or not file_system
+        if present[0] != footing.identity[0] and is_other:
             if self.missing_mount([footing.mount]):
                 return Standing.HELD, f"nothing is mounted at {paths.show(footing.mount)}"
             return Standing.HELD, "another file system is in its place"
-        if walk.is_empty(root):
+        if self.is_vacant_at(root):
             return Standing.HELD, "an empty directory is in its place"
         return Standing.REPLACED, ""
 
-    def _footing_of(self, root: int) -> Footing:
-        mount = mounts.holding(os.path.realpath(self._source), self._mounts())
-        file_system = os.fstatvfs(root).f_fsid
-        return Footing(identity(root), file_system, mount.point, self._mounted_below())
-
-    def _mounted_below(self) -> dict[bytes, str]:
-        below = mounts.below(os.path.realpath(self._source), self._mounts())
-        return {
-            path: mounts.identity(mount)
-            for path, mount in below.items()
-            if not self._is_left_out(path)
-        }
+    def _mounted_below(self) -> tuple[dict[bytes, str], dict[bytes, int]]:
+        """Return what is mounted below the source, and the numbers of these mounts, by path."""
+        real = os.path.realpath(self._source)
+        found = {}
+        numbers = {}
+        for path, mount in mounts.below(real, self._mounts()).items():
+            if not self._is_left_out(path):
+                found[path] = mounts.identity(mount, _file_system(os.path.join(real, path)))
+                numbers[path] = mount.number
+        return found, numbers
 
     def _is_left_out(self, path: bytes) -> bool:
         return self._rules.excludes(path, is_directory=True)
 
-    def _compare_mounts(self, present: Mapping[bytes, str]) -> None:
+    def _compare_mounts(self, present: Mapping[bytes, str], numbers: Mapping[bytes, int]) -> None:
         known = self.footing.mounts
         self._held = {}
         for path in {*known, *present}:
@@ -206,3 +236,14 @@ class Guard:
                 self._held[path] = "the file system that was mounted there is gone"
             elif present[path] != known.get(path):
                 self._held[path] = "another file system was mounted there"
+            elif self._numbers.get(path, numbers[path]) != numbers[path]:
+                self._anew.add(path)
+        self._numbers = {**self._numbers, **numbers}
+
+
+def _file_system(path: bytes) -> int:
+    """Return what statvfs calls a file system, 0 where it does not tell."""
+    try:
+        return os.statvfs(path).f_fsid
+    except OSError:
+        return 0

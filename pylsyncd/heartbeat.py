@@ -17,7 +17,7 @@ _INTERVAL = 5.0
 
 @dataclass(slots=True)
 class _Listened:
-    part: Part | None
+    name: str
     pulse: Pulse
     is_vital: bool
     is_told: bool = False
@@ -32,27 +32,26 @@ class Heartbeat(Part):
         super().__init__("heartbeat", failed)
         self._stuck = stuck
         self._interval = interval
-        self._listened: dict[str, _Listened] = {}
+        # By the parts themselves, None being the main thread: a name may be a destination's, too.
+        self._listened: dict[Part | None, _Listened] = {}
         self._lock = threading.Lock()
         self._end = threading.Event()
 
     def listen(self, part: Part, *, is_vital: bool = False) -> None:
-        """Listen to a part for as long as it lives, instead of an earlier one of its name."""
+        """Listen to a part that runs, for as long as it lives."""
         with self._lock:
-            self._listened[part.name] = _Listened(part, part.pulse, is_vital)
+            self._listened[part] = _Listened(part.name, part.pulse, is_vital)
 
     def listen_to_main(self, pulse: Pulse) -> None:
         """Listen to the main thread, which nobody could start anew."""
         with self._lock:
-            self._listened["main"] = _Listened(None, pulse, is_vital=False)
+            self._listened[None] = _Listened("main", pulse, is_vital=False)
 
     def work(self) -> None:
         """Listen until stopped."""
         while not self._end.wait(self._interval):
-            with self._lock:
-                listened = list(self._listened.items())
-            for name, each in listened:
-                self._listen(name, each)
+            for each in self._living():
+                self._listen(each)
 
     def stop(self) -> None:
         """Stop listening."""
@@ -60,17 +59,23 @@ class Heartbeat(Part):
         if self.is_alive():
             self.join()
 
-    def _listen(self, name: str, each: _Listened) -> None:
+    def _living(self) -> list[_Listened]:
+        """Forget the parts that have ended, and return what there is to listen to."""
+        with self._lock:
+            for part in [*self._listened]:
+                if part is not None and not part.is_alive():
+                    del self._listened[part]
+            return list(self._listened.values())
+
+    def _listen(self, each: _Listened) -> None:
         is_stuck = each.pulse.silence >= self._stuck
-        if each.part is not None and not each.part.is_alive():
-            is_stuck = False
         if is_stuck and not each.is_told:
             log.error(
                 "[%s] has not moved for %.0f s: see whether the file systems of the source and of "
-                "local destinations answer.", name, each.pulse.silence,
+                "local destinations answer.", each.name, each.pulse.silence,
             )  # fmt: skip
             if each.is_vital:
-                self.failed(name)
+                self.failed(each.name)
         elif each.is_told and not is_stuck:
-            log.warning("[%s] moves again.", name)
+            log.warning("[%s] moves again.", each.name)
         each.is_told = is_stuck

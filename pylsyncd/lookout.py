@@ -40,6 +40,8 @@ class Lookout:
         self._shown = paths.show(settings.source.path)
         # The subtrees that were said to be held.
         self._told: dict[bytes, str] = {}
+        self._told_failure = ""
+        self._told_eventless: set[bytes] = set()
         self.watching: Watching | None = None
         """None while the source is held."""
 
@@ -54,6 +56,7 @@ class Lookout:
             moments or (NO_MOMENT,), self._guard.eventless(),
             settings.poll_interval, settings.scan_interval,
         )  # fmt: skip
+        self._tell_eventless(plan.eventless)
         watching = Watching(settings, plan, self._buffer, self._lost, self._heartbeat.failed)
         watching.start()
         self._heartbeat.listen(watching.watcher, is_vital=True)
@@ -82,9 +85,11 @@ class Lookout:
         if standing is Standing.REPLACED or watching is None or watching.tracker.root_lost:
             start = self._follow(is_same=standing is Standing.SAME)
         self._guard.look_at_mounts()
-        released = self.tell_mounts()
+        released = [*self.tell_mounts(), *self._guard.mounted_anew()]
         if released and self.watching is not None:
-            self.watching.tracker.recovery.eventless = tuple(self._guard.eventless())
+            eventless = self._guard.eventless()
+            self._tell_eventless(eventless)
+            self.watching.tracker.recovery.eventless = tuple(eventless)
             for path in released:
                 self.watching.watcher.place_again(path)
         return start
@@ -123,6 +128,16 @@ class Lookout:
         self._told = held
         return released
 
+    def _tell_eventless(self, eventless: Collection[bytes]) -> None:
+        """Say what is looked through since its file system does not tell what happens elsewhere."""
+        for path in sorted(set(eventless) - self._told_eventless):
+            log.warning(
+                "%s is on a file system that does not tell what is changed elsewhere: it is looked "
+                "through every %g s.",
+                paths.show(path) if path else self._shown, self._settings.poll_interval,
+            )  # fmt: skip
+        self._told_eventless.update(eventless)
+
     def _follow(self, *, is_same: bool) -> Moment | None:
         """Take what stands in the source's place for the source."""
         self.stop_watching()
@@ -130,11 +145,14 @@ class Lookout:
         self._buffer.take()
         start = clock.now()
         try:
-            self._guard.accept(self._guard.footing.mounts if is_same else None)
+            self._guard.accept(self._guard.footing.mounts)
             directories = self.watch().tracker.directories
         except (OSError, WatchError) as error:
-            log.error("%s", error)  # noqa: TRY400  # it is not about the program
+            if str(error) != self._told_failure:
+                log.error("%s", error)  # noqa: TRY400  # it is not about the program
+                self._told_failure = str(error)
             return None
+        self._told_failure = ""
         log.log(
             NOTICE, "The source %s %s (%s). Everything is compared.",
             self._shown, "is back" if is_same else "was replaced by another directory",

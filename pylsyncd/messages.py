@@ -10,6 +10,20 @@ LAST_KEPT: Final = 400
 _LONGEST = 22_000
 
 
+def printable(text: str) -> str:
+    """Return a text as one line in which nothing is left that a terminal would obey.
+
+    Whoever is at the other end has written it: control characters, line ends and what turns the
+    direction of writing are escaped as Python would.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 class Lines:
     """Cuts a stream into lines; ``take`` is called with each, without its end.
 
@@ -43,8 +57,6 @@ class Messages:
         # Dicts keep the order and know at once what is in them.
         self._first: dict[str, None] = {}
         self._last: dict[str, None] = {}
-        self.dropped = 0
-        """How many lines were not kept."""
         self.is_complete = True
         """Whether every line was kept, and kept whole."""
         for line in lines:
@@ -63,7 +75,6 @@ class Messages:
         self._last[text] = None
         if len(self._last) > LAST_KEPT:
             del self._last[next(iter(self._last))]
-            self.dropped += 1
             self.is_complete = False
 
     def __iter__(self) -> Iterator[str]:

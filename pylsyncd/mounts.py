@@ -24,6 +24,8 @@ class Mount(NamedTuple):
     """The number of the mount that the point is in."""
     root: bytes
     """The directory of the file system that stands at the point: not ``/`` for a bind mount."""
+    source: bytes = b""
+    """What was mounted: a device, ``server:/directory``, or anything."""
 
 
 # In a chroot that is no mount point, the table does not list what the root is on.
@@ -43,10 +45,10 @@ def _parsed(lines: Iterable[bytes]) -> Iterator[Mount]:
         try:
             number, parent, device, root, point, *_ = mount.split(b" ")
             major, minor = device.split(b":")
-            kind = os.fsdecode(_plain(file_system.split(b" ", 1)[0]))
+            kind, source, *_ = [*file_system.split(b" "), b""]
             yield Mount(
-                _plain(point), os.makedev(int(major), int(minor)), kind,
-                int(number), int(parent), _plain(root),
+                _plain(point), os.makedev(int(major), int(minor)), os.fsdecode(_plain(kind)),
+                int(number), int(parent), _plain(root), _plain(source),
             )  # fmt: skip
         except ValueError:
             continue
@@ -153,14 +155,14 @@ def _relative(path: bytes) -> bytes:
     return path.strip(b"/")
 
 
-def identity(mount: Mount) -> str:
+def identity(mount: Mount, file_system: int) -> str:
     """Return a text that tells what is mounted from other things, and as few times of mounting.
 
-    Disks keep their device numbers over a remount, and mostly over a restart. Others (tmpfs, NFS,
-    btrfs) get new ones, and must then be taken for another file system.
+    ``file_system`` is what statvfs calls ``f_fsid``: a disk keeps it, whatever device number it has
+    today, and a new tmpfs has a new one. Where it is 0, what was mounted has to do instead.
     """
-    numbers = f"{os.major(mount.device)}:{os.minor(mount.device)}"
-    return f"{numbers} {mount.kind} {os.fsdecode(mount.root)}"
+    what = f"{file_system:x}" if file_system else os.fsdecode(mount.source)
+    return f"{mount.kind} {what} {os.fsdecode(mount.root)}"
 
 
 # inotify(7): "Inotify reports only events that a user-space program triggers through the

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from pylsyncd.changes import NOTHING, Changeset
+from pylsyncd.messages import printable
 
 
 class Verdict(Enum):
@@ -184,10 +185,13 @@ def interpret(code: int, messages: Iterable[str], stalled: str = "") -> Outcome:
 
 
 def gist(messages: Iterable[str]) -> str:
-    """Return the message that says most: the first complaint, without rsync's closing line."""
+    """Return the message that says most: the first complaint, without rsync's closing line.
+
+    It can be shown: what is not printable is escaped.
+    """
     complaints = [line.strip() for line in messages if not _CLOSING.match(line)]
     first = next((line for line in complaints if _COMPLAINT.search(line)), None)
-    return first or (complaints[0] if complaints else "")
+    return printable(first or (complaints[0] if complaints else ""))
 
 
 _CLOSING = re.compile(r"rsync error: |rsync warning: ")

@@ -144,8 +144,10 @@ class Recovery:
         """Find what has changed since the last moment at which nothing was lost."""
         present = clock.now()
         self._overflows.begin()
-        doubt = distrust(self._complete, present)
-        changes = self._survey(self._complete.since_ns, self._arming.tree.root)
+        # What is polled may find a watch now, and was looked at no later than at the last poll.
+        since = min(self._complete, self.complete_until, key=lambda moment: moment.wall)
+        doubt = distrust(since, present)
+        changes = self._survey(since.since_ns, self._arming.tree.root)
         if changes is None:
             self.root_lost = True
         self._overflows.end(began, time.monotonic())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pylsyncd.commands import OLDEST_RSYNC, Version
 from pylsyncd.errors import UsageError
 from pylsyncd.liveness import Watch, ending, has_ended
-from pylsyncd.messages import Lines, Messages
+from pylsyncd.messages import Lines, Messages, printable
 
 # A line of "%i %n%L": what was done, in 11 characters (`>f+++++++++`, `*deleting  `), and the name.
 _ITEM = re.compile(rb"[<>ch.*][fdLDS][^ ]{9} |\*deleting   ")
@@ -61,11 +61,6 @@ class Run:
     """What was seen of an rsync that was ended since it made no progress; else empty."""
     messages: Messages = field(default_factory=Messages)
     """What rsync said, its counters left out."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all that rsync said was kept."""
-        return self.messages.is_complete
 
 
 def version(program: str) -> Version:
@@ -122,10 +117,10 @@ class Runner:
     ) -> Run:
         """Run a command with ``content`` as its standard input, and return what it did.
 
-        ``show`` is called with every line on which rsync says what it did to a path. ``directory``
-        is an open descriptor: rsync runs in that directory whatever its name stands for now. After
-        ``silence`` seconds without any progress rsync is ended; that should be longer than its own
-        --timeout, which tells more of what is wrong.
+        ``show`` is called with every line on which rsync says what it did to a path, printable.
+        ``directory`` is an open descriptor: rsync runs there whatever its name stands for now.
+        After ``silence`` seconds without any progress rsync is ended; that should be longer than
+        its own --timeout, which tells more of what is wrong.
         """
         run = Run()
         started = time.monotonic()
@@ -275,7 +270,7 @@ class _Attendance:
         if _STATISTIC.match(line):
             _count(line, self._run)
         elif self._show is not None and _ITEM.match(line):
-            self._show(line.decode("ascii", "backslashreplace"))
+            self._show(printable(line.decode("ascii", "backslashreplace")))
         else:
             self._run.messages.add(line)
 

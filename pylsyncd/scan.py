@@ -23,6 +23,9 @@ IsExcluded = Callable[[bytes], bool]
 MOST_LINKED = 50_000
 """How many names of files with several names are noted; some 200 bytes each."""
 
+# How many files are looked at between two reports of progress.
+_STRIDE = 4096
+
 NO_MOMENT = 2**63 - 1
 """A ctime that nothing has: to look at files without looking for changes."""
 
@@ -34,7 +37,15 @@ class Scan:
     which on an entry counts as changed.
     """
 
-    def __init__(self, moments: Collection[int], is_excluded: IsExcluded) -> None:
+    def __init__(
+        self,
+        moments: Collection[int],
+        is_excluded: IsExcluded,
+        progressed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin; ``progressed()`` is called now and then."""
+        self._progressed = progressed
+        self._looked_at = 0
         self._changes = {moment: Changes() for moment in moments}
         self._oldest = min(moments)
         self._newest = max(moments)
@@ -84,6 +95,9 @@ class Scan:
                 if entry.is_dir(follow_symlinks=False):
                     subdirectories.append(entry.name)
                 else:
+                    self._looked_at += 1
+                    if not self._looked_at % _STRIDE:
+                        self._progressed()
                     try:
                         status = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:

@@ -187,6 +187,7 @@ class Service:
         if now >= self._next_round:
             self._next_round = now + _ROUND
             self._look_after_the_source()
+            self._learn_links()
 
     def _answer(self, call: _Call | signal.Signals) -> None:
         full_sync = Order(EVERYTHING, self._until, ("full sync",), is_urgent=True)
@@ -218,22 +219,26 @@ class Service:
             jitter = 1.0 + _JITTER * (2.0 * random.random() - 1.0)  # noqa: S311  # no secret
             self._next_full_sync = time.monotonic() + interval * jitter
 
+    def _learn_links(self) -> None:
+        """Take what scans have found of files with several names."""
+        if (watching := self._lookout.watching) is not None:
+            while not watching.tracker.linked.empty():
+                self._links.learn(watching.tracker.linked.get())
+
     def _flush(self, *, is_urgent: bool = False) -> None:
         """End the window: hand what changed in it to all destinations."""
         self._window_closes = math.inf
         if (watching := self._lookout.watching) is not None:
             watcher = watching.watcher
             if not watcher.drain(_HAND_OVER):
-                log.warning("Events come faster than they can be read; syncing what is known.")
+                log.info("The watcher is busy: what it has not handed over waits.")
             # Read before the changes are taken, which may be newer.
             self._until = watcher.complete_until
         changes = self._buffer.take()
         if not changes and not is_urgent:
             return
         found = len(changes)
-        if watching is not None:
-            while not watching.tracker.linked.empty():
-                self._links.learn(watching.tracker.linked.get())
+        self._learn_links()
         self._links.complete(changes)
         changeset = optimize(changes, count_entries(self._settings.source.path))
         if log.isEnabledFor(logging.DEBUG):
@@ -244,20 +249,18 @@ class Service:
 
     # The source and the parts
 
-    def _look_after_the_source(self, *, is_release: bool = False) -> None:
+    def _look_after_the_source(self) -> None:
         start = self._lookout.look()
         if start is not None:
             self._until = start
-            self._crew.put(
-                Order(EVERYTHING, start, ("full sync",), is_urgent=True, is_release=is_release)
-            )
+            self._crew.put(Order(EVERYTHING, start, ("full sync",), is_urgent=True))
 
     def _release(self) -> None:
         """Do, once, what is held: somebody has looked."""
         log.log(NOTICE, "released (USR2)")
         if self._lookout.trust():
             self._crew.put(Order(NOTHING, is_urgent=True, is_release=True))
-            self._look_after_the_source(is_release=True)
+            self._look_after_the_source()
 
     def _stop(self) -> None:
         """Sync what has come, within the grace period, and end all parts."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -60,17 +61,13 @@ def devices_counting_links() -> frozenset[int]:
     There, two links tell that there is none, and such a directory need not be listed: most are
     leaves, and a walk costs less than half. Others always say one (btrfs), or anything (FUSE).
     """
-    devices = set()
     with open("/proc/self/mountinfo", "rb") as mounts:
-        for line in mounts:
-            mount, _, file_system = line.partition(b" - ")
-            if file_system.split(b" ", 1)[0] in _COUNT_LINKS:
-                major, minor = mount.split(b" ")[2].split(b":")
-                devices.add(os.makedev(int(major), int(minor)))
-    return frozenset(devices)
+        found = map(_COUNTING_LINKS.match, mounts)
+        return frozenset(os.makedev(int(line[1]), int(line[2])) for line in found if line)
 
 
-_COUNT_LINKS = frozenset([b"ext2", b"ext3", b"ext4", b"tmpfs", b"xfs"])
+# A line of proc_pid_mountinfo(5), where blanks in names are escaped: device, and file system.
+_COUNTING_LINKS = re.compile(rb"\d+ \d+ (\d+):(\d+) .* - (?:ext[234]|tmpfs|xfs) ")
 
 
 def subdirectories(directory: int, counting: frozenset[int] = frozenset()) -> list[str]:

@@ -22,6 +22,12 @@ from pylsyncd.retry import Pauses
 
 log = logging.getLogger(__name__)
 
+# These wait for somebody to look.
+_HELD = frozenset([Verdict.HELD, Verdict.GUARDED])
+
+# So many different complaints are remembered, so as not to be repeated.
+_COMPLAINTS_KEPT = 1_000
+
 # After these the destination works, so new changes need not wait for the pause to end.
 _REACHED = frozenset([Verdict.DONE, Verdict.AGAIN, Verdict.PARTIAL, Verdict.GUARDED])
 
@@ -33,20 +39,21 @@ class _Attempts:
         self.debt = Debt()
         self.due = 0.0
         self.failures = 0
-        self._verdict = Verdict.DONE
+        self.verdict = Verdict.DONE
 
     def is_due(self) -> bool:
         return bool(self.debt) and time.monotonic() >= self.due
 
     def put_off(self, pauses: Pauses, verdict: Verdict) -> None:
         # Pauses grow with failures of one kind: that the source changed says nothing of a network.
-        self.failures = self.failures + 1 if verdict is self._verdict else 1
-        self._verdict = verdict
+        self.failures = self.failures + 1 if verdict is self.verdict else 1
+        self.verdict = verdict
         jitter = random.random()  # noqa: S311  # no secret
         self.due = time.monotonic() + pauses.after(verdict, self.failures, jitter)
 
     def start_anew(self) -> None:
         self.failures = 0
+        self.verdict = Verdict.DONE
         self.due = 0.0
 
 
@@ -77,8 +84,8 @@ class Worker(Part):
         self._until: Moment | None = None
         self._confirmed: Moment | None = None
         self._titles: list[str] = []
-        # What was complained of last, and about which paths.
-        self._complaint: tuple[str, frozenset[bytes]] | None = None
+        # What was complained of since all was well, and about which paths.
+        self._complaints: set[tuple[str, frozenset[bytes]]] = set()
         self._is_reachable = True
         self._is_released = False
         self._is_stopping = False
@@ -144,8 +151,11 @@ class Worker(Part):
 
     def _take(self, order: Order) -> None:
         self._is_stopping |= order.is_last
-        # It is for what is held: not for what may come one day.
-        self._is_released |= order.is_release and bool(self.debt or order.changeset)
+        # It is for what is held: not for what comes afterwards.
+        is_held = {self._fresh.verdict, self._aside.verdict} & _HELD
+        self._is_released = (self._is_released and not order.changeset) or (
+            order.is_release and bool(is_held)
+        )
         self._until = order.until or self._until
         self._titles += [title for title in order.titles if title not in self._titles]
         if order.changeset:
@@ -209,7 +219,7 @@ class Worker(Part):
 
     def _try_aside(self) -> None:
         """Carry, by themselves, the paths that failed."""
-        outcome = self._carrier.carry(self._aside.debt.take())
+        outcome = self._carrier.carry(self._aside.debt.take(), is_released=self._is_released)
         self._aside.debt.add(outcome.owed)
         self._aside.debt.add(outcome.failed)
         if self._aside.debt:
@@ -224,9 +234,9 @@ class Worker(Part):
             self._checkpoint.confirm(self._confirmed, self._aside.debt.owed)
         if self._aside.debt:
             self._complain(outcome, self._aside)
-        elif self._complaint:
+        elif self._complaints:
             log.log(NOTICE, "[%s] works again.", self.name)
-            self._complaint = None
+            self._complaints.clear()
         if not self._fresh.debt:
             titles, self._titles = self._titles, []
             but = f", but for {counted(len(self._aside.debt), 'path')}" if self._aside.debt else ""
@@ -241,14 +251,14 @@ class Worker(Part):
         held = "Held until somebody looks. " if outcome.verdict is Verdict.HELD else ""
         # Not what rsync says: there may be a random name in it.
         complaint = outcome.reason, frozenset(change.path for change in outcome.failed)
-        is_news = pause > 0.0 and complaint != self._complaint
+        is_news = pause > 0.0 and complaint not in self._complaints
         log.log(
             logging.WARNING if is_news else logging.INFO,
             "[%s] %s %sOwed: %s; next attempt in %.0f s.",
             self.name, _in_words(outcome), held, _amount(attempts.debt), pause,
         )  # fmt: skip
-        if is_news:
-            self._complaint = complaint
+        if is_news and len(self._complaints) < _COMPLAINTS_KEPT:
+            self._complaints.add(complaint)
 
     def _probe_while_idle(self) -> None:
         """Learn what the destination is able to do before that is needed."""

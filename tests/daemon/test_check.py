@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support import processes
 from support.daemon import environment
 from support.servers import LOOPBACK, free_port
 from support.trees import Snapshot, snapshot
@@ -30,11 +33,17 @@ class Copies:
                 times = (path.lstat().st_atime_ns, path.lstat().st_mtime_ns)
                 os.utime(copy / path.relative_to(self.source), ns=times, follow_symlinks=False)
 
+    def command(self, *options: str, to: tuple[str, ...] = ()) -> list[str]:
+        """Return the command of a check, of both copies if no others are named."""
+        return [
+            sys.executable, "-m", "pylsyncd", "--check", *options,
+            f"{self.source}/./", *(to or (f"{self.first}/", f"{self.second}/")),
+        ]  # fmt: skip
+
     def check(self, *options: str, to: tuple[str, ...] = (), **extra: str) -> tuple[int, list[str]]:
         """Return the status and the lines of a check."""
         run = subprocess.run(
-            [sys.executable, "-m", "pylsyncd", "--check", *options,
-             f"{self.source}/./", *(to or (f"{self.first}/", f"{self.second}/"))],
+            self.command(*options, to=to),
             env=environment(extra), capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert "Traceback" not in run.stderr
@@ -171,3 +180,92 @@ def test_a_checksum_is_refused_where_nothing_is_compared(copies: Copies) -> None
     )  # fmt: skip
     assert run.returncode == 2
     assert "--rsync-option=--checksum" in run.stderr
+
+
+MARK = "PYLSYNCD_CHECK_UNDER_TEST"
+ITEM = ">f+++++++++ x"
+# In place of rsync: it says something, starts a child, and neither ends by itself.
+STAND_INS = {
+    "obeys": f"echo '{ITEM}'; sleep 600 & wait",
+    "does not obey": f"trap '' TERM INT HUP; echo '{ITEM}'; while :; do sleep 600; done",
+    "says more than is read": f"echo '{ITEM}'; seq -f '{ITEM}%.0f' 100000000; sleep 600",
+}
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """Return what is in the environment of a check and of all that it starts; end what is left."""
+    value = f"{os.getpid()}-{time.monotonic_ns()}"
+    yield value
+    processes.kill_marked(f"{MARK}={value}")
+
+
+def marked(mark: str) -> set[int]:
+    """Return all processes that were started with a mark, and still run."""
+    expected, found = f"{MARK}={mark}".encode(), set()
+    for process in processes.present():
+        try:
+            words = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if expected in words and not process.is_zombie:
+            found.add(process.pid)
+    return found
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def takes_signals() -> Iterator[None]:
+    """Have what is started heed the signals, even where the tests run in the background."""
+    numbers = (signal.SIGINT, signal.SIGHUP)
+    # A handler of one's own is not inherited; to ignore a signal is.
+    before = [signal.signal(number, lambda *_: None) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("takes_signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("how", STAND_INS)
+def test_a_check_that_is_stopped_leaves_no_rsync_behind(
+    copies: Copies, tmp_path: Path, mark: str, number: signal.Signals, how: str
+) -> None:
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    program = tmp_path / "rsync"
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exec rsync --version\n'
+        f"touch {begun}/$$\n{STAND_INS[how]}\n"
+    )
+    program.chmod(0o755)
+    process = subprocess.Popen(
+        copies.command("--rsync", str(program)), env=environment({MARK: mark, "PYTHONUNBUFFERED": "1"}),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process:
+        wait_until(lambda: len(os.listdir(begun)) == 2)
+        assert process.stdout.readline().endswith(f"missing there: {ITEM[-1]}\n")
+        process.send_signal(number)
+        _, complaint = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert complaint == f"pylsyncd: stopped ({number.name}): not all was compared.\n"
+    wait_until(lambda: not marked(mark))
+
+
+def test_what_a_remote_side_says_writes_nothing_to_the_terminal(
+    copies: Copies, tmp_path: Path
+) -> None:
+    shell = tmp_path / "shell"
+    shell.write_text("#!/bin/sh\nprintf '\\033[2Jdenied\\r\\302\\233x\\n' >&2; exit 255\n")
+    shell.chmod(0o755)
+    status, lines = copies.check("-e", str(shell), to=(f"host:{copies.first}/",))
+    assert status == 1
+    assert [line for line in lines if r"(\x1b[2Jdenied\r\x9bx)" in line] == lines

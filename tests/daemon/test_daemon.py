@@ -301,16 +301,29 @@ def test_a_destination_that_was_away_gets_all_that_it_missed(trees: Trees) -> No
     with trees.daemon("-i", "-w", "0.1") as daemon:
         daemon.wait_ready()
         trees.first.rename(away)
-        trees.first.write_text("a file in its place")
         (trees.source / "one").touch()
-        # Which depends on how soon its file is met.
-        daemon.wait_for(r"\[first\] its path cannot be (created|used).*Held.*next attempt in")
+        daemon.wait_for(r"\[first\] it is not the directory that it was: is its disk mounted")
         (trees.source / "two").touch()
-        trees.first.unlink()
         away.rename(trees.first)
-        # Held: it is tried when asked to.
         daemon.flush()
         daemon.wait_for(r"\[first\] works again")
+        trees.assert_equal()
+
+
+def test_a_destination_whose_disk_is_not_mounted_is_not_filled(trees: Trees) -> None:
+    away = trees.first.with_name("away")
+    with trees.daemon("-i", "-w", "0.1") as daemon:
+        daemon.wait_ready()
+        trees.first.rename(away)
+        trees.first.mkdir()
+        (trees.source / "one").touch()
+        daemon.wait_for(r"\[first\] it is not the directory that it was")
+        daemon.flush()
+        assert list(trees.first.iterdir()) == []
+        # Unless somebody says that it is meant so: then it lacks everything.
+        mark = daemon.mark()
+        daemon.release()
+        daemon.wait_for(r"\[first\] works again", after=mark)
         trees.assert_equal()
 
 

@@ -269,7 +269,7 @@ def test_what_was_owed_at_a_stop_is_paid_after_the_next_start(place: Place) -> N
         place.copy.write_text("a file in its place")
         place.write("new/f")
         (place.source / "gone").unlink()
-        daemon.wait_for("Held until somebody looks")
+        daemon.wait_for("it is not the directory that it was: is its disk mounted")
         daemon.stop()
         assert "stopped before all was synced: owed" in daemon.log
     place.copy.unlink()

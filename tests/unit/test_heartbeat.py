@@ -1,8 +1,10 @@
 """No part stands still without a word."""
 
+import gc
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,8 +18,8 @@ STUCK, INTERVAL = 0.2, 0.01
 class Sleeper(Part):
     """Beats once, then stands still until it is told to go on, and waits for its end."""
 
-    def __init__(self) -> None:
-        super().__init__("sleeper", lambda _: None)
+    def __init__(self, name: str = "sleeper") -> None:
+        super().__init__(name, lambda _: None)
         self.goes_on, self.ends = threading.Event(), threading.Event()
 
     def work(self) -> None:
@@ -41,8 +43,8 @@ def heartbeat(failed: list[str]) -> Iterator[Heartbeat]:
 
 
 @pytest.fixture
-def sleeper() -> Iterator[Sleeper]:
-    part = Sleeper()
+def sleeper(request: pytest.FixtureRequest) -> Iterator[Sleeper]:
+    part = Sleeper(getattr(request, "param", "sleeper"))
     part.start()
     yield part
     part.goes_on.set()
@@ -84,6 +86,51 @@ def test_the_main_thread_is_listened_to(
     heartbeat.listen_to_main(pulse)
     wait_until(lambda: "[main] has not moved" in caplog.text)
     assert failed == []
+
+
+@pytest.mark.parametrize("sleeper", ["watcher", "main"], indirect=True)
+def test_a_part_does_not_replace_another_one_of_its_name(
+    heartbeat: Heartbeat, sleeper: Sleeper, failed: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    pulse = Pulse()
+    pulse.beat()
+    heartbeat.listen_to_main(pulse)
+    heartbeat.listen(sleeper, is_vital=True)
+    waiting = Sleeper(sleeper.name)
+    waiting.goes_on.set()
+    waiting.start()
+    heartbeat.listen(waiting)
+    wait_until(lambda: failed == [sleeper.name])
+    wait_until(lambda: "[main] has not moved" in caplog.text)
+    assert waiting.is_alive()
+    waiting.ends.set()
+    waiting.join()
+
+
+def test_a_part_that_has_ended_is_forgotten_without_a_word(
+    heartbeat: Heartbeat, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Mortal(Part):
+        def work(self) -> None:
+            self.pulse.beat()
+            end.wait(20)
+
+    end = threading.Event()
+    part = Mortal("mortal", lambda _: None)
+    part.start()
+    heartbeat.listen(part)
+    wait_until(lambda: "[mortal] has not moved" in caplog.text)
+    end.set()
+    part.join()
+    known = weakref.ref(part)
+    del part
+
+    def is_forgotten() -> bool:
+        gc.collect()
+        return known() is None
+
+    wait_until(is_forgotten)
+    assert "moves again" not in caplog.text
 
 
 def test_who_waits_is_not_stuck() -> None:

@@ -37,7 +37,8 @@ def numbers(path: bytes, mounts: list[Mount]) -> dict[bytes, int]:
 def test_lines_are_read_with_their_escapes_undone() -> None:
     assert [mount.number for mount in MOUNTS] == [1, 22, 23, 24, 25, 26, 27, 29]
     expected = (b"/srv/with blank/in\nner", os.makedev(8, 17), "ext4", 26, 25, rb"/part\x")
-    assert MOUNTS[5] == expected
+    assert MOUNTS[5][:-1] == expected
+    assert MOUNTS[5].source == b"/dev/sdb1"
 
 
 def test_the_file_system_that_a_path_is_on_is_the_nearest_above() -> None:
@@ -120,12 +121,20 @@ def test_a_hidden_mount_holds_nothing() -> None:
     assert holding(b"/a/b/c", mounts).number == 3
 
 
-def test_an_identity_tells_devices_kinds_and_parts_and_not_mounts() -> None:
-    disk = Mount(b"/srv", os.makedev(8, 17), "ext4", 25, 22, b"/")
-    assert identity(disk) == "8:17 ext4 /"
-    assert identity(disk._replace(number=99, parent=1, point=b"/mnt")) == identity(disk)
-    others = [disk._replace(device=1), disk._replace(kind="xfs"), disk._replace(root=b"/part")]
-    assert identity(disk) not in map(identity, others)
+def test_an_identity_tells_file_systems_and_parts_and_not_times_of_mounting() -> None:
+    disk = Mount(b"/srv", os.makedev(8, 17), "ext4", 25, 22, b"/", b"/dev/sdb1")
+    assert identity(disk, 0xABC) == "ext4 abc /"
+    again = disk._replace(number=99, parent=1, point=b"/mnt", device=1, source=b"/dev/sdc1")
+    assert identity(again, 0xABC) == identity(disk, 0xABC)
+    others = [disk._replace(kind="xfs"), disk._replace(root=b"/part")]
+    assert identity(disk, 0xABC) not in {identity(other, 0xABC) for other in others}
+    assert identity(disk, 0xABD) != identity(disk, 0xABC)
+
+
+def test_where_statvfs_does_not_tell_what_was_mounted_has_to_do() -> None:
+    share = Mount(b"/srv", os.makedev(0, 40), "nfs4", 25, 22, b"/", b"server:/export")
+    assert identity(share, 0) == "nfs4 server:/export /"
+    assert identity(share._replace(device=41), 0) == identity(share, 0)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +220,7 @@ def test_a_part_of_a_file_system_is_not_the_whole_of_it(
     mounts.bind(tmp_path / "two", tmp_path / "place")
     second = holding(place, table.read())
     assert first.device == second.device == tmp_path.stat().st_dev
-    assert identity(first) != identity(second)
+    assert identity(first, 1) != identity(second, 1)
 
 
 def test_each_change_is_told_once(table: MountTable, mounts: Mounts, tmp_path: Path) -> None:

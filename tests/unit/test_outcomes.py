@@ -122,3 +122,22 @@ def test_the_gist_is_the_first_complaint() -> None:
     ]
     assert gist(messages).startswith("rsync: [sender] link_stat")
     assert not gist([])
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        pytest.param(
+            "\x1b]0;owned\x07\x1b[2Jdenied", r"\x1b]0;owned\x07\x1b[2Jdenied", id="escape"
+        ),
+        pytest.param("denied\r2026 [a] synced", r"denied\r2026 [a] synced", id="carriage return"),
+        pytest.param("denied\v\f\x85\u2028x", r"denied\x0b\x0c\x85\u2028x", id="line ends"),
+        pytest.param("denied\x7f\x08\x9b2J", r"denied\x7f\x08\x9b2J", id="DEL, BS and a C1 CSI"),
+        pytest.param("denied \u202etxt.exe\u2066", r"denied \u202etxt.exe\u2066", id="bidi"),
+        pytest.param(
+            "denied: \u00e9 \\#012 \u65e5\r", "denied: \u00e9 \\#012 \u65e5", id="letters"
+        ),
+    ],
+)
+def test_nothing_in_the_gist_writes_to_a_terminal_or_begins_a_line(said: str, shown: str) -> None:
+    assert gist([said]) == shown

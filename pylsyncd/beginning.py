@@ -31,6 +31,12 @@ class Beginning:
         state = self.remembered.state
         return None if self.title or state is None else state.confirmed.since_ns
 
+    @property
+    def scanned(self) -> Moment | None:
+        """When the last scan began whose findings this destination has; None for the start."""
+        state = self.remembered.state
+        return None if self.title or state is None else state.scanned
+
     def order(self, caught_up: Mapping[int, Changes], start: Moment) -> Order:
         """Return the first order, of all that may differ, and see that no restart forgets it.
 
@@ -59,12 +65,13 @@ class Beginning:
         )  # fmt: skip
         if self.checkpoint is not None:
             self.checkpoint.resume(state)
-        return Order(changes, start, ("catch-up",) if changes else ())
+        titles = ("catch-up",) if changes else ()
+        return Order(changes, start, state.scanned, titles)
 
     def _first(self, changeset: Changeset, start: Moment, titles: tuple[str, ...]) -> Order:
         if self.checkpoint is not None:
             self.checkpoint.confirm(start, changeset)
-        return Order(changeset, start, titles)
+        return Order(changeset, start, start, titles)
 
 
 def begin(

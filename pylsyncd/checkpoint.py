@@ -102,11 +102,14 @@ class Checkpoint:
         mounts = self._guard.footing.mounts
         return [path for path, mounted in mounts.items() if state.mounts.get(path) != mounted]
 
-    def confirm(self, until: Moment, debt: Changeset) -> None:
-        """Take note that all that has changed until a moment is at the destination, but a debt."""
+    def confirm(self, until: Moment, debt: Changeset, scanned: Moment | None = None) -> None:
+        """Take note that all that has changed until a moment is at the destination, but a debt.
+
+        For ``scanned`` see :class:`State`; None for the same moment.
+        """
         footing = self._footing or self._guard.footing
         self._state = State(
-            until, footing.identity, footing.mount, footing.mounts,
+            until, scanned or until, footing.identity, footing.mount, footing.mounts,
             self._identity_of_destination(), self._shape, debt, is_stopped=False,
         )  # fmt: skip
         self._is_written = False

@@ -45,9 +45,13 @@ def main(words: Sequence[str] | None = None) -> int:
 def _check(settings: Settings, *, checksum: bool) -> int:
     """Print what differs, a line for each path; return the exit status."""
     is_equal = True
-    for finding in audit(settings, checksum=checksum):
-        is_equal = False
-        print(finding)  # noqa: T201
+    try:
+        for finding in audit(settings, checksum=checksum):
+            is_equal = False
+            print(finding, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        # Whoever reads has seen enough; Python must not try to write the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if is_equal else 1
 
 

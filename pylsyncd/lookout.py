@@ -45,16 +45,17 @@ class Lookout:
         self.watching: Watching | None = None
         """None while the source is held."""
 
-    def watch(self, moments: Collection[int] = ()) -> Watching:
+    def watch(self, moments: Collection[int] = (), scanned: Moment | None = None) -> Watching:
         """Begin to watch the source; what has changed since each moment is found on the way.
 
+        ``scanned`` is when the last scan began for what no event tells, in an earlier run.
         Raises WatchError if it cannot be watched.
         """
         # Files are looked at in any case: for the other names of those that have several.
         settings = self._settings
         plan = Plan(
             moments or (NO_MOMENT,), self._guard.eventless(),
-            settings.poll_interval, settings.scan_interval,
+            settings.poll_interval, settings.scan_interval, scanned,
         )  # fmt: skip
         self._tell_eventless(plan.eventless)
         watching = Watching(settings, plan, self._buffer, self._lost, self._heartbeat.failed)

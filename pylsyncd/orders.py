@@ -19,6 +19,8 @@ class Order:
 
     None where that is not known: then what was known before still holds.
     """
+    scanned: Moment | None = None
+    """When the last scan began, all of whose findings are in these sets, too."""
     titles: tuple[str, ...] = ()
     """What to log as complete when nothing is owed any more."""
     is_urgent: bool = False
@@ -60,6 +62,7 @@ def _both(earlier: Order, later: Order) -> Order:
     return Order(
         NOTHING,
         until=later.until or earlier.until,
+        scanned=later.scanned or earlier.scanned,
         titles=tuple(dict.fromkeys(earlier.titles + later.titles)),
         is_urgent=earlier.is_urgent or later.is_urgent,
         is_release=earlier.is_release or later.is_release,

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 # How many seconds the clock of a file server may be behind.
 _FOREIGN_CLOCK = 60.0
 
+# Seconds after a start before a scan that is overdue.
+_FIRST_SCAN_AFTER = 60.0
+
 # How many directories that cannot be watched are named at a time.
 _UNWATCHED_SHOWN = 10
 
@@ -47,6 +50,8 @@ class Plan:
     """Seconds between two looks at these, and at what cannot be watched."""
     scan_interval: float = 0.0
     """Seconds between two scans that nothing gives cause for; 0.0 for none."""
+    scanned: Moment | None = None
+    """When the last of these began, in an earlier run; None if there is no need to look so far."""
 
 
 class Recovery:
@@ -72,8 +77,12 @@ class Recovery:
         """What had changed since each of the plan's moments."""
         self._next_poll = time.monotonic() + self._interval
         self._scan_interval = plan.scan_interval
-        self._scanned = self._complete
+        self.scanned = plan.scanned or self._complete
+        """When the last scan began that looked for what no event has told."""
         self._next_scan = self._scan_after_interval()
+        if self._next_scan is not None:
+            waited = min(max(0.0, self._complete.wall - self.scanned.wall), self._scan_interval)
+            self._next_scan -= max(0.0, waited - _FIRST_SCAN_AFTER)
         self.tell_what_is_unwatched()
 
     @property
@@ -127,16 +136,18 @@ class Recovery:
 
     def _look_through(self) -> Changeset:
         """Find what has changed since the last time, whether there were events or not."""
-        then, present = self._scanned, clock.now()
-        # A clock that was set back has stamped what it did later with the earlier times.
-        elapsed = present.running - then.running
-        since = replace(then, wall=min(then.wall, present.wall - elapsed))
+        then, present = self.scanned, clock.now()
+        since = then
+        if then.boot == present.boot:
+            # A clock that was set back has stamped what came later with the earlier times.
+            elapsed = present.running - then.running
+            since = replace(then, wall=min(then.wall, present.wall - elapsed))
         changes = self._survey(since.since_ns, self._arming.tree.root)
         self._next_scan = self._scan_after_interval()
         if changes is None:
             self.root_lost = True
             return NOTHING
-        self._scanned = present
+        self.scanned = present
         log.debug("Looked through the source: %s.", counted(len(changes), "change"))
         return changes
 

@@ -138,7 +138,9 @@ class Service:
         start = self._until = clock.now()
         caught_up: Mapping[int, Changes] = {}
         if not settings.once:
-            watching = self._lookout.watch(moments(beginnings))
+            scans = [each.scanned for each in beginnings if each.scanned is not None]
+            earliest = min(scans, key=lambda moment: moment.wall, default=None)
+            watching = self._lookout.watch(moments(beginnings), earliest)
             caught_up = watching.tracker.recovery.caught_up
             watching.tracker.recovery.caught_up = {}
             self._announce(watching.tracker.directories)
@@ -183,14 +185,14 @@ class Service:
             self._flush()
         if now >= self._next_full_sync:
             self._plan_full_sync()
-            self._crew.put(Order(EVERYTHING, self._until, ("full sync",)))
+            self._crew.put(Order(EVERYTHING, self._until, titles=("full sync",)))
         if now >= self._next_round:
             self._next_round = now + _ROUND
             self._look_after_the_source()
             self._learn_links()
 
     def _answer(self, call: _Call | signal.Signals) -> None:
-        full_sync = Order(EVERYTHING, self._until, ("full sync",), is_urgent=True)
+        full_sync = Order(EVERYTHING, self._until, titles=("full sync",), is_urgent=True)
         answers: dict[_Call | signal.Signals, Callable[[], None]] = {
             _Call.OPENED: self._open_window,
             _Call.FILLED: self._flush_if_full,
@@ -228,12 +230,13 @@ class Service:
     def _flush(self, *, is_urgent: bool = False) -> None:
         """End the window: hand what changed in it to all destinations."""
         self._window_closes = math.inf
+        scanned = None
         if (watching := self._lookout.watching) is not None:
             watcher = watching.watcher
             if not watcher.drain(_HAND_OVER):
                 log.info("The watcher is busy: what it has not handed over waits.")
             # Read before the changes are taken, which may be newer.
-            self._until = watcher.complete_until
+            self._until, scanned = watcher.complete_until, watcher.scanned
         changes = self._buffer.take()
         if not changes and not is_urgent:
             return
@@ -245,7 +248,7 @@ class Service:
             log.debug("%s: %s", counted(found, "change"), shown(changes))
             log.debug("reduced to %d: %s", len(changeset), shown(changeset))
         titles = ("full sync",) if changeset.is_everything else ()
-        self._crew.put(Order(changeset, self._until, titles, is_urgent=is_urgent))
+        self._crew.put(Order(changeset, self._until, scanned, titles, is_urgent=is_urgent))
 
     # The source and the parts
 
@@ -253,7 +256,7 @@ class Service:
         start = self._lookout.look()
         if start is not None:
             self._until = start
-            self._crew.put(Order(EVERYTHING, start, ("full sync",), is_urgent=True))
+            self._crew.put(Order(EVERYTHING, start, start, ("full sync",), is_urgent=True))
 
     def _release(self) -> None:
         """Do, once, what is held: somebody has looked."""

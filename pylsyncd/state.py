@@ -36,7 +36,9 @@ class StateError(PylsyncdError):
 class State:
     """What is known of a destination.
 
-    Every change before ``confirmed`` is at the destination, or in ``debt``. ``source`` and
+    Every change before ``confirmed`` is at the destination, or in ``debt``, but for those that no
+    event has told: these are before ``scanned``, when a scan began that would have found them.
+    ``source`` and
     ``destination`` are the directories themselves (None for a remote one). ``mount`` is where the
     source's file system is mounted, ``mounts`` tells what is mounted where below the source.
     ``shape`` stands for the options and rules that shape the result. ``is_stopped`` tells that
@@ -44,6 +46,7 @@ class State:
     """
 
     confirmed: Moment
+    scanned: Moment
     source: Identity
     mount: bytes
     mounts: Mapping[bytes, str]
@@ -55,14 +58,10 @@ class State:
 
 def encode(state: State) -> bytes:
     """Return the content of a state file."""
-    moment = state.confirmed
     document = {
         "version": VERSION,
-        "confirmed": {
-            "wall": float(moment.wall),
-            "running": float(moment.running),
-            "boot": moment.boot,
-        },
+        "confirmed": _encoded_moment(state.confirmed),
+        "scanned": _encoded_moment(state.scanned),
         "source": state.source,
         "mount": text(state.mount),
         "mounts": {text(path): mounted for path, mounted in state.mounts.items()},
@@ -101,6 +100,14 @@ def _checksum(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode("ascii")
 
 
+def _encoded_moment(moment: Moment) -> dict[str, object]:
+    return {
+        "wall": float(moment.wall),
+        "running": float(moment.running),
+        "boot": moment.boot,
+    }
+
+
 def _encoded_debt(debt: Changeset) -> dict[str, object]:
     return {
         "entries": {text(path): _sorted(names) for path, names in debt.entries.items()},
@@ -126,6 +133,7 @@ def _state(document: object) -> State:
     destination = members["destination"]
     return State(
         confirmed=_moment(members["confirmed"]),
+        scanned=_moment(members["scanned"]),
         source=_identity(members["source"]),
         mount=name_of(members["mount"]),
         mounts=_mapping(members["mounts"], _string),

@@ -51,6 +51,8 @@ class Watcher(Part):
         self._stopping = False
         self.complete_until = self._recovery.complete_until
         """The moment before which nothing has changed that is not in the buffer, or was taken."""
+        self.scanned = self._recovery.scanned
+        """When the last scan began whose findings are there, too."""
 
     def work(self) -> None:
         """Nap, read, hand over, until stopped."""
@@ -111,6 +113,7 @@ class Watcher(Part):
                 # A scan takes its time, in which events come.
                 is_empty = not self._tracker.attend()
         self.complete_until = self._recovery.complete_until
+        self.scanned = self._recovery.scanned
         # What came before is in the buffer now, so whoever waits for it may go on.
         if self._tracker.root_lost and not was_lost:
             self._root_lost()

@@ -82,7 +82,9 @@ class Worker(Part):
         self._aside = _Attempts()
         # What the queue said last, and what it said when all before that was confirmed.
         self._until: Moment | None = None
+        self._scanned: Moment | None = None
         self._confirmed: Moment | None = None
+        self._confirmed_scan: Moment | None = None
         self._titles: list[str] = []
         # What was complained of since all was well, and about which paths.
         self._complaints: set[tuple[str, frozenset[bytes]]] = set()
@@ -157,6 +159,7 @@ class Worker(Part):
             order.is_release and bool(is_held)
         )
         self._until = order.until or self._until
+        self._scanned = order.scanned or self._scanned
         self._titles += [title for title in order.titles if title not in self._titles]
         if order.changeset:
             self._fresh.debt.add(self._rejoined(order.changeset))
@@ -184,7 +187,7 @@ class Worker(Part):
         return rejoined
 
     def _attempt(self) -> None:
-        was_merged, until = self._fresh.debt.is_merged, self._until
+        was_merged, until, scanned = self._fresh.debt.is_merged, self._until, self._scanned
         owed = self._fresh.debt.take()
         without = frozenset(change.path for change in self._aside.debt.owed)
         if self._checkpoint is not None:
@@ -200,6 +203,7 @@ class Worker(Part):
             self._complain(outcome, self._fresh)
             return
         self._confirmed = until or self._confirmed
+        self._confirmed_scan = scanned or self._confirmed_scan
         self._is_released = False
         self._settle(self._fresh, outcome)
 
@@ -231,7 +235,7 @@ class Worker(Part):
         if not attempts.debt:
             attempts.start_anew()
         if self._checkpoint is not None and self._confirmed is not None and not self._fresh.debt:
-            self._checkpoint.confirm(self._confirmed, self._aside.debt.owed)
+            self._checkpoint.confirm(self._confirmed, self._aside.debt.owed, self._confirmed_scan)
         if self._aside.debt:
             self._complain(outcome, self._aside)
         elif self._complaints:

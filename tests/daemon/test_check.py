@@ -1,13 +1,16 @@
 """``--check`` tells what differs at each destination, and changes nothing."""
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from support import processes
@@ -182,13 +185,16 @@ def test_a_checksum_is_refused_where_nothing_is_compared(copies: Copies) -> None
     assert "--rsync-option=--checksum" in run.stderr
 
 
+# Bytes in a pipe of 64 KiB that has no room left for what is written in one go.
+FULL = 60_000
 MARK = "PYLSYNCD_CHECK_UNDER_TEST"
 ITEM = ">f+++++++++ x"
+READ_TOO_LITTLE = "says more than is read"
 # In place of rsync: it says something, starts a child, and neither ends by itself.
 STAND_INS = {
     "obeys": f"echo '{ITEM}'; sleep 600 & wait",
     "does not obey": f"trap '' TERM INT HUP; echo '{ITEM}'; while :; do sleep 600; done",
-    "says more than is read": f"echo '{ITEM}'; seq -f '{ITEM}%.0f' 100000000; sleep 600",
+    READ_TOO_LITTLE: f"echo '{ITEM}'; seq -f '{ITEM}%.0f' 100000000; sleep 600",
 }
 
 
@@ -220,6 +226,11 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def held_by(pipe: IO[str]) -> int:
+    """Return how many bytes wait in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
+
+
 @pytest.fixture
 def takes_signals() -> Iterator[None]:
     """Have what is started heed the signals, even where the tests run in the background."""
@@ -246,13 +257,16 @@ def test_a_check_that_is_stopped_leaves_no_rsync_behind(
     )
     program.chmod(0o755)
     process = subprocess.Popen(
-        copies.command("--rsync", str(program)), env=environment({MARK: mark, "PYTHONUNBUFFERED": "1"}),
+        copies.command("--rsync", str(program)),
+        env=environment({MARK: mark, "PYTHONUNBUFFERED": "1"}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     with process:
         wait_until(lambda: len(os.listdir(begun)) == 2)
         assert process.stdout.readline().endswith(f"missing there: {ITEM[-1]}\n")
+        if how == READ_TOO_LITTLE:
+            wait_until(lambda: held_by(process.stdout) > FULL)
         process.send_signal(number)
         _, complaint = process.communicate(timeout=20)
     assert process.returncode == 1

@@ -191,6 +191,26 @@ def test_a_file_changed_through_one_name_is_changed_through_all(
 # -- no change is lost ----------------------------------------------------------------------------
 
 
+def test_a_file_that_was_closed_while_nobody_looked_is_found_by_the_next_scan(
+    place: Place,
+) -> None:
+    place.write("f", "old")
+    place.write("g", "old")
+    with place.daemon("-i") as daemon:
+        daemon.wait_ready()
+        with (place.source / "f").open("w") as open_file:
+            open_file.write("new, and longer")
+            open_file.flush()
+            # The slack of the moments that ctimes are compared with.
+            time.sleep(2.2)
+            place.write("g", "changed later")
+            daemon.wait_for("synced 1 file")
+            daemon.stop()
+    with place.daemon("--scan-interval", "1") as daemon:
+        daemon.wait_for("watching")
+        place.expect_equal()
+
+
 def test_however_often_it_is_killed_no_change_is_lost(place: Place) -> None:
     seed = random.randrange(10**6)
     chance = random.Random(seed)

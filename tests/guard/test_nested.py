@@ -1,5 +1,6 @@
 """A file system below the source goes or comes: that subtree is held, and only that."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,65 @@ def test_when_a_nested_mount_is_back_its_changes_flow_again(place: Nested) -> No
         place.expect_equal(daemon)
         (place.nested / "g/later").write_text("watched again")
         place.expect_equal(daemon)
+
+
+def test_a_nested_mount_that_was_away_for_a_moment_is_watched_again(place: Nested) -> None:
+    # A tmpfs of its own, so that the kernel drops its watches with it, which a bind mount keeps.
+    place.mount()
+    place.fill()
+    with place.daemon("-i") as daemon:
+        place.expect_equal(daemon)
+        place.unmount(place.nested)
+        (place.backing / "while away").write_text("x")
+        place.mount()
+        place.expect_equal(daemon)
+        (place.nested / "g/later").write_text("watched again")
+        place.expect_equal(daemon)
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["while it runs", "over a restart"])
+def test_another_empty_file_system_in_place_of_a_nested_one_deletes_nothing(
+    place: Nested, *, restarted: bool
+) -> None:
+    place.mount()
+    place.fill()
+    if restarted:
+        place.synced()
+    with contextlib.ExitStack() as stack:
+        if not restarted:
+            daemon = stack.enter_context(place.daemon("-i"))
+        place.remember()
+        place.unmount(place.nested)
+        # Which may be given the same device number.
+        place.mounts.tmpfs(place.nested)
+        if restarted:
+            daemon = stack.enter_context(place.daemon(wait=False))
+        daemon.wait_for("nested in the source is held")
+        daemon.full_sync()
+        daemon.wait_for("full sync complete")
+        place.expect_no_loss(daemon, below="nested")
+        place.unmount(place.nested)
+        place.mount()
+        daemon.wait_for("nested in the source is synced again")
+        place.expect_equal(daemon)
+
+
+def test_a_deploy_whose_nested_mount_is_not_there_yet_deletes_nothing_of_its_copy(
+    place: Nested,
+) -> None:
+    place.mount()
+    place.fill()
+    with place.daemon("-i") as daemon:
+        place.remember()
+        place.unmount(place.nested)
+        away = place.move_away()
+        place.source.mkdir()
+        (place.source / "nested").mkdir()
+        (place.source / "new").write_text("deployed")
+        daemon.wait_for("was replaced by another directory")
+        wait_until((place.copy / "new").exists, daemon)
+        place.expect_no_loss(daemon, below="nested")
+        assert away.exists()
 
 
 @pytest.mark.parametrize("options", [("-i",), ()], ids=["with -i", "from its state"])

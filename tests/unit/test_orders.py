@@ -31,7 +31,7 @@ def merged(*some: Order) -> Order:
 
 
 def test_a_single_order_comes_out_as_it_was_put() -> None:
-    order = Order(entries(b"a"), FIRST, ("initial sync",), True, True, True)  # noqa: FBT003
+    order = Order(entries(b"a"), FIRST, FIRST, ("initial sync",), True, True, True)  # noqa: FBT003
     taken = merged(order)
     assert taken == order
     assert taken.changeset is order.changeset
@@ -56,7 +56,8 @@ def test_changes_are_united_and_the_sets_put_stay_as_they_are() -> None:
 def test_the_last_moment_known_holds(
     untils: tuple[Moment | None, ...], expected: Moment | None
 ) -> None:
-    assert merged(*(Order(NOTHING, until) for until in untils)).until == expected
+    taken = merged(*(Order(NOTHING, until, until) for until in untils))
+    assert (taken.until, taken.scanned) == (expected, expected)
 
 
 def test_titles_keep_their_order_and_are_not_repeated() -> None:

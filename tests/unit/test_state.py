@@ -33,6 +33,7 @@ def changesets(draw: st.DrawFn) -> Changes:
 states = st.builds(
     State,
     confirmed=st.builds(Moment, seconds, seconds, st.text()),
+    scanned=st.builds(Moment, seconds, seconds, st.text()),
     source=identities,
     mount=st.binary(),
     mounts=st.dictionaries(some_paths, st.text()),
@@ -44,6 +45,7 @@ states = st.builds(
 
 STATE = State(
     confirmed=Moment(1_700_000_000.25, 86400.5, "3c1f"),
+    scanned=Moment(1_699_999_000.5, 85400.75, "3c1f"),
     source=(2049, 12),
     mount=b"/srv",
     mounts={b"a/mounted \xff": "8:1 ext4"},

@@ -125,11 +125,12 @@ class Runner:
         run = Run()
         started = time.monotonic()
         try:
-            process = _start(command, content, directory, self._marks)
+            # Who wants it to end meanwhile waits until it can be told.
+            with self._lock:
+                process = self._process = _start(command, content, directory, self._marks)
         except OSError as error:
             _explain(error, command, directory, run)
             return run
-        self._process = process
         try:
             with process:
                 try:

@@ -27,7 +27,7 @@ run: $(VENV)/.run
 	$(call need,rsync rsync)
 	@directory=$$(mktemp -d) && mkdir "$$directory/src" && \
 	echo "Change something below $$directory/src and look into $$directory/dst; Ctrl-C stops." && \
-	exec $(BIN)/pylsyncd -d -i -w $(WINDOW) "$$directory/src/./" "$$directory/dst/"
+	exec $(BIN)/pylsyncd -d -i -w $(WINDOW) --state-dir "$$directory/state" "$$directory/src/./" "$$directory/dst/"
 
 # On a tmpfs where there is one: the tests make and compare some 100,000 files. What depends on the
 # file system runs on a disk as well.

@@ -11,13 +11,13 @@ from pylsyncd.changes import EVERYTHING, Changes, Changeset, Scope
 from pylsyncd.commands import HERE, Abilities, Rsync
 from pylsyncd.endpoints import Destination
 from pylsyncd.failures import failed, skips_deletions, target_shown
-from pylsyncd.guard import Guard, SourceHeldError
-from pylsyncd.notation import Transport
+from pylsyncd.guard import Guard, SourceHeldError, identity_of_local
 from pylsyncd.optimizer import apart
 from pylsyncd.outcomes import Outcome, Verdict, gist, interpret
 from pylsyncd.part import Pulse
 from pylsyncd.rsync import Run, Runner
 from pylsyncd.runlog import RunLog
+from pylsyncd.state import Identity
 
 # Listed, and missing on both sides: so a probe has nothing to change.
 _PROBED = b"./.pylsyncd-probe\0"
@@ -76,7 +76,7 @@ class Carrier:
         self._abilities = Abilities()
         self._may_lack_path = True
         # Who a local destination's directory was after the last run.
-        self._place: tuple[int, int] | None = None
+        self._place: Identity | None = None
         # What an rsync's silence means is known to it, as long as it is not stuck itself.
         self._patience = 1.5 * rsync.timeout
         self.runner = Runner(marks)
@@ -149,15 +149,9 @@ class Carrier:
             raise _DestinationHeldError("it was replaced by another directory during the run")
         self._place = present
 
-    def _present_place(self) -> tuple[int, int] | None:
-        """Return who the directory of a local destination is, None if there is none."""
-        if self._destination.transport is not Transport.LOCAL or self._rsync.dry_run:
-            return None
-        try:
-            status = os.stat(self._destination.target)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+    def _present_place(self) -> Identity | None:
+        # A dry run changes nothing, and what it finds may be made by a real one.
+        return None if self._rsync.dry_run else identity_of_local(self._destination)
 
     def probe(self) -> Outcome:
         """Try a list that changes nothing, to learn what the destination's rsync is able to do."""

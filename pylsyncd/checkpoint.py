@@ -10,10 +10,9 @@ from pylsyncd import clock
 from pylsyncd.changes import Changeset
 from pylsyncd.commands import Rsync
 from pylsyncd.endpoints import Destination
-from pylsyncd.guard import Footing, Guard
+from pylsyncd.guard import Footing, Guard, identity_of_local
 from pylsyncd.moments import Moment, distrust
-from pylsyncd.notation import Transport
-from pylsyncd.state import Identity, State, StateError, decode, encode
+from pylsyncd.state import State, StateError, decode, encode
 from pylsyncd.statedir import StateDirectory
 
 log = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ class Checkpoint:
             return "the source is on another device"
         if state.source != self._guard.footing.identity:
             return "the source is another directory"
-        if state.destination != self._identity_of_destination():
+        if state.destination != identity_of_local(self._destination):
             return "the destination is another directory"
         if state.confirmed.boot != present.boot and not state.is_stopped:
             # What was not on the disk yet may have been lost, at the source or at a destination.
@@ -110,7 +109,7 @@ class Checkpoint:
         footing = self._footing or self._guard.footing
         self._state = State(
             until, scanned or until, footing.identity, footing.mount, footing.mounts,
-            self._identity_of_destination(), self._shape, debt, is_stopped=False,
+            identity_of_local(self._destination), self._shape, debt, is_stopped=False,
         )  # fmt: skip
         self._is_written = False
         if time.monotonic() >= self._written + _INTERVAL:
@@ -139,15 +138,6 @@ class Checkpoint:
             return
         self._is_failing = False
         self._is_written = True
-
-    def _identity_of_destination(self) -> Identity | None:
-        if self._destination.transport is not Transport.LOCAL:
-            return None
-        try:
-            status = os.stat(self._destination.target)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
 
 
 def _shape(destination: Destination, rsync: Rsync) -> str:

@@ -13,6 +13,7 @@ from pylsyncd.audit import audit
 from pylsyncd.commands import Rsync
 from pylsyncd.config import Settings
 from pylsyncd.errors import PylsyncdError, UsageError
+from pylsyncd.excludes import Rules
 from pylsyncd.notation import Transport
 from pylsyncd.passthrough import anchored, check_option, check_together
 from pylsyncd.service import Service
@@ -81,18 +82,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         source=source,
         destinations=destinations,
-        rsync=Rsync(
-            program=_absolute(options.rsync),
-            version=rsync.version(options.rsync),
-            rsh=options.rsh,
-            options=tuple(anchored(option, os.getcwd()) for option in options.rsync_options),
-            rules=rules,
-            delete=options.delete,
-            dry_run=options.dry_run,
-            tells_items=options.level <= logging.DEBUG or options.dry_run,
-            timeout=options.timeout,
-            max_delete=options.max_delete,
-        ),
+        rsync=_rsync(options, rules),
         window=options.window,
         max_changes=options.max_changes,
         initial_sync=options.initial_sync,
@@ -106,6 +96,21 @@ def _settings(options: argparse.Namespace) -> Settings:
         poll_interval=options.poll_interval,
         scan_interval=options.scan_interval,
         full_sync_interval=options.full_sync_interval,
+    )
+
+
+def _rsync(options: argparse.Namespace, rules: Rules) -> Rsync:
+    return Rsync(
+        program=_absolute(options.rsync),
+        version=rsync.version(options.rsync),
+        rsh=options.rsh,
+        options=tuple(anchored(option, os.getcwd()) for option in options.rsync_options),
+        rules=rules,
+        delete=options.delete,
+        dry_run=options.dry_run,
+        tells_items=options.level <= logging.DEBUG or options.dry_run,
+        timeout=options.timeout,
+        max_delete=options.max_delete,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from pylsyncd.endpoints import Destination
 from pylsyncd.excludes import Rules
 from pylsyncd.notation import Transport
+from pylsyncd.passthrough import keeps_links
 
 Version = tuple[int, int, int]
 
@@ -37,10 +38,6 @@ _FOR_DAEMONS = ("--password-file=", "--contimeout=")
 
 # One line for every path that rsync acts on: what, then the name, with odd bytes escaped.
 _ITEMS = b"--out-format=%i %n%L"
-
-
-# -H, alone or among other letters; what follows -B and -T is their value.
-_KEEPS_LINKS = re.compile(r"--hard-links$|-[^-BT]*H")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ class Rsync:
     @property
     def keeps_links(self) -> bool:
         """Whether rsync makes hard links at the destination of those at the source."""
-        return any(_KEEPS_LINKS.match(option) for option in self.options)
+        return keeps_links(self.options)
 
     def full(
         self,

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from pylsyncd import mounts, paths, walk
+from pylsyncd.endpoints import Destination
 from pylsyncd.excludes import Rules
 from pylsyncd.mounts import Mount, MountTable
+from pylsyncd.notation import Transport
 from pylsyncd.state import Identity
 
 
@@ -48,6 +50,17 @@ class Footing:
 def identity(directory: int) -> Identity:
     """Return who an open directory is."""
     status = os.fstat(directory)
+    return status.st_dev, status.st_ino
+
+
+def identity_of_local(destination: Destination) -> Identity | None:
+    """Return who a local destination's directory is; None for a remote one, or if there is none."""
+    if destination.transport is not Transport.LOCAL:
+        return None
+    try:
+        status = os.stat(destination.target)
+    except OSError:
+        return None
     return status.st_dev, status.st_ino
 
 

@@ -143,10 +143,18 @@ def check_option(text: str, *, deletes: bool = True) -> None:
         _check_letters(text)
 
 
+# -H, alone or among other letters; what follows -B and -T is their value.
+_KEEPS_LINKS = re.compile(r"--hard-links$|-[^-BT]*H")
+
+
+def keeps_links(options: Sequence[str]) -> bool:
+    """Tell whether rsync makes hard links at the destination of those at the source."""
+    return any(_KEEPS_LINKS.match(option) for option in options)
+
+
 def check_together(options: Sequence[str]) -> None:
     """Refuse options that harm only together. Raises UsageError."""
-    keeps_links = any(re.match(r"--hard-links$|-[^-BT]*H", option) for option in options)
-    if "--inplace" in options and keeps_links:
+    if "--inplace" in options and keeps_links(options):
         raise UsageError(
             "The rsync options --hard-links and --inplace do not go together: a file that was "
             "linked to another one before would be written through both names. Leave one out."

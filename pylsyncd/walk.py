@@ -49,12 +49,6 @@ def open_whole(top: bytes, path: bytes) -> int:
         os.close(root)
 
 
-def is_empty(directory: int) -> bool:
-    """Tell whether an open directory has no entries."""
-    with os.scandir(directory) as entries:
-        return next(entries, None) is None
-
-
 def devices_counting_links() -> frozenset[int]:
     """Return the devices (``st_dev``) on which a directory's links count its subdirectories.
 

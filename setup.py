@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "pylsyncd/__init__.py").read_text()).group(1)
@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/plain",
     license="MIT",
     license_files=["LICENSE"],
-    packages=["pylsyncd"],
+    packages=find_packages(include=["pylsyncd", "pylsyncd.*"]),
     package_data={"pylsyncd": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=[

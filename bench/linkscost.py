@@ -7,9 +7,9 @@ import os
 import sys
 import time
 
-from pylsyncd.changes import Changes
-from pylsyncd.excludes import Rules
-from pylsyncd.links import Links
+from pylsyncd.model.changes import Changes
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.source.links import Links
 
 
 def main(source: bytes) -> None:

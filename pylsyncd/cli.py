@@ -8,15 +8,17 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from pylsyncd import arguments, config, logs, rsync
-from pylsyncd.audit import audit
-from pylsyncd.commands import Rsync
-from pylsyncd.config import Settings
-from pylsyncd.errors import PylsyncdError, UsageError
-from pylsyncd.excludes import Rules
-from pylsyncd.notation import Transport
-from pylsyncd.passthrough import anchored, check_option, check_together
+from pylsyncd.destination.audit import audit
+from pylsyncd.model.errors import PylsyncdError, UsageError
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync import runner
+from pylsyncd.rsync.commands import Rsync
+from pylsyncd.rsync.passthrough import anchored, check_option, check_together
+from pylsyncd.rules.excludes import Rules
 from pylsyncd.service import Service
+from pylsyncd.settings import arguments, config
+from pylsyncd.settings.settings import Settings
+from pylsyncd.system import logs
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _rsync(options: argparse.Namespace, rules: Rules) -> Rsync:
     return Rsync(
         program=_absolute(options.rsync),
-        version=rsync.version(options.rsync),
+        version=runner.version(options.rsync),
         rsh=options.rsh,
         options=tuple(anchored(option, os.getcwd()) for option in options.rsync_options),
         rules=rules,

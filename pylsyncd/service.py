@@ -8,23 +8,25 @@ import time
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
-from pylsyncd import __version__, clock, paths
-from pylsyncd.beginning import moments
-from pylsyncd.buffer import Buffer
-from pylsyncd.changes import EVERYTHING, NOTHING, Changes, shown
-from pylsyncd.config import Settings
-from pylsyncd.crew import Crew
-from pylsyncd.errors import WatchError
-from pylsyncd.filelist import count_entries
-from pylsyncd.guard import Guard
-from pylsyncd.heartbeat import Heartbeat
-from pylsyncd.inbox import Inbox
-from pylsyncd.links import Links
-from pylsyncd.logs import NOTICE, counted
-from pylsyncd.lookout import Lookout
-from pylsyncd.optimizer import optimize
-from pylsyncd.orders import Order
-from pylsyncd.part import Pulse
+from pylsyncd import __version__
+from pylsyncd.destination.beginning import moments
+from pylsyncd.destination.crew import Crew
+from pylsyncd.destination.orders import Order
+from pylsyncd.model import paths
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, shown
+from pylsyncd.model.errors import WatchError
+from pylsyncd.model.optimizer import optimize
+from pylsyncd.rsync.filelist import count_entries
+from pylsyncd.settings.settings import Settings
+from pylsyncd.source.buffer import Buffer
+from pylsyncd.source.guard import Guard
+from pylsyncd.source.links import Links
+from pylsyncd.source.lookout import Lookout
+from pylsyncd.system import clock
+from pylsyncd.system.heartbeat import Heartbeat
+from pylsyncd.system.inbox import Inbox
+from pylsyncd.system.logs import NOTICE, counted
+from pylsyncd.system.part import Pulse
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import itertools
 import sys
 
 from pylsyncd import cli
-from pylsyncd.buffer import Buffer
-from pylsyncd.changes import Changes
+from pylsyncd.model.changes import Changes
+from pylsyncd.source.buffer import Buffer
 
 ONE_IN = 1000
 _add = Buffer.add

@@ -17,7 +17,7 @@ from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, waits_for
 from support.trees import equal_within
 
-from pylsyncd.state import State, decode
+from pylsyncd.state.state import State, decode
 
 NEVER = "3600"
 """A window that no test waits for."""

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from support.mounts import Mounts, can_mount
 
-from pylsyncd import clock
-from pylsyncd.beginning import Beginning, begin, moments
-from pylsyncd.changes import EVERYTHING, NOTHING, Change, Changes, Changeset, Scope
-from pylsyncd.checkpoint import Checkpoint, Remembered
-from pylsyncd.commands import Rsync
-from pylsyncd.endpoints import Destination
-from pylsyncd.excludes import Rules
-from pylsyncd.guard import Guard
-from pylsyncd.notation import Transport
-from pylsyncd.statedir import StateDirectory
+from pylsyncd.destination.beginning import Beginning, begin, moments
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changes, Changeset, Scope
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync.commands import Rsync
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.source.guard import Guard
+from pylsyncd.state.checkpoint import Checkpoint, Remembered
+from pylsyncd.state.statedir import StateDirectory
+from pylsyncd.system import clock
 
 
 def entries(*some: bytes) -> Changes:

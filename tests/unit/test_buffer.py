@@ -2,8 +2,8 @@
 
 import pytest
 
-from pylsyncd.buffer import Buffer
-from pylsyncd.changes import Changes, Scope
+from pylsyncd.model.changes import Changes, Scope
+from pylsyncd.source.buffer import Buffer
 
 
 class Calls:

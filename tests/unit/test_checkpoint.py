@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from support.mounts import Mounts, can_mount
 
-from pylsyncd import clock
-from pylsyncd.changes import EVERYTHING, NOTHING, Changes, Scope
-from pylsyncd.checkpoint import Checkpoint
-from pylsyncd.commands import Rsync
-from pylsyncd.endpoints import Destination
-from pylsyncd.excludes import Rules, build, parse_pattern
-from pylsyncd.guard import Guard
-from pylsyncd.moments import Moment
-from pylsyncd.notation import Transport
-from pylsyncd.state import State, decode, encode
-from pylsyncd.statedir import StateDirectory
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, Scope
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.moments import Moment
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync.commands import Rsync
+from pylsyncd.rules.excludes import Rules, build, parse_pattern
+from pylsyncd.source.guard import Guard
+from pylsyncd.state.checkpoint import Checkpoint
+from pylsyncd.state.state import State, decode, encode
+from pylsyncd.state.statedir import StateDirectory
+from pylsyncd.system import clock
 
 RSYNC = Rsync("rsync", (3, 5, 0))
 FILE = "copy.state"

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pylsyncd.claims import Claim, decode, encode, key, refusal
-from pylsyncd.state import StateError
+from pylsyncd.model.errors import StateError
+from pylsyncd.state.claims import Claim, decode, encode, key, refusal
 
 PID = 4242
 

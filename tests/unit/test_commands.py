@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from support.destinations import of_kind
 
-from pylsyncd.commands import HERE, Abilities, Rsync
-from pylsyncd.endpoints import Destination
-from pylsyncd.excludes import build, parse_pattern
-from pylsyncd.notation import Transport
-from pylsyncd.outcomes import Verdict, interpret
-from pylsyncd.rsync import Run, Runner
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync.commands import HERE, Abilities, Rsync
+from pylsyncd.rsync.outcomes import Verdict, interpret
+from pylsyncd.rsync.runner import Run, Runner
+from pylsyncd.rules.excludes import build, parse_pattern
 
 LOCAL = Destination("d", "/d/", Transport.LOCAL, None, b"/d/")
 SHELL = Destination("h", "h:/d/", Transport.SHELL, "h", b"h:/d/")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylsyncd.changes import EVERYTHING, NOTHING, Change, Changes, Changeset, Scope
-from pylsyncd.debt import LIMIT, Debt, collapse
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changes, Changeset, Scope
+from pylsyncd.model.debt import LIMIT, Debt, collapse
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 

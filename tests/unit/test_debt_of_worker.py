@@ -12,20 +12,21 @@ import pytest
 from support.faults import FaultyRsync, exits
 from support.mounts import Mounts, can_mount
 
-from pylsyncd import clock, rsync
-from pylsyncd.carrier import Carrier
-from pylsyncd.changes import EVERYTHING, NOTHING, Change, Changes, Scope
-from pylsyncd.checkpoint import Checkpoint
-from pylsyncd.commands import Rsync
-from pylsyncd.endpoints import Destination
-from pylsyncd.excludes import Rules
-from pylsyncd.guard import Guard
-from pylsyncd.notation import Transport
-from pylsyncd.orders import Order
-from pylsyncd.retry import Pauses
-from pylsyncd.state import State
-from pylsyncd.statedir import StateDirectory
-from pylsyncd.worker import Worker
+from pylsyncd.destination.carrier import Carrier
+from pylsyncd.destination.orders import Order
+from pylsyncd.destination.worker import Worker
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changes, Scope
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync import runner
+from pylsyncd.rsync.commands import Rsync
+from pylsyncd.rsync.retry import Pauses
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.source.guard import Guard
+from pylsyncd.state.checkpoint import Checkpoint
+from pylsyncd.state.state import State
+from pylsyncd.state.statedir import StateDirectory
+from pylsyncd.system import clock
 
 SHORT = Pauses(first=0.05, longest=0.1, held=0.1, guarded=0.1, again=0.05)
 LONG = Pauses(first=600.0, longest=600.0, held=600.0, guarded=600.0, again=600.0)
@@ -53,7 +54,7 @@ class Place:
         self._destination = Destination(
             "copy", str(self.copy), Transport.LOCAL, None, target, target[:-1]
         )
-        self._rsync = Rsync(str(self.faulty.program), rsync.version("rsync"))
+        self._rsync = Rsync(str(self.faulty.program), runner.version("rsync"))
         self._carrier = Carrier(self.guard, self._destination, self._rsync, {})
         # So that it is no probe that finds an order.
         assert not self._carrier.probe().message

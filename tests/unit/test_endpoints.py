@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pylsyncd.endpoints import Destination, Source, parse_destinations, parse_source
-from pylsyncd.errors import UsageError
-from pylsyncd.notation import Transport
+from pylsyncd.model.endpoints import Destination, Source, parse_destinations, parse_source
+from pylsyncd.model.errors import UsageError
+from pylsyncd.model.notation import Transport
 
 CWD = b"/home/me"
 DEADLINE_SECONDS = 20

@@ -13,8 +13,8 @@ from _pytest.mark.structures import ParameterSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pylsyncd.errors import UsageError
-from pylsyncd.excludes import (
+from pylsyncd.model.errors import UsageError
+from pylsyncd.rules.excludes import (
     LONGEST_PATTERN,
     Clear,
     Pattern,

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.servers import RsyncDaemon
 
-from pylsyncd.changes import Scope
-from pylsyncd.commands import HERE, Abilities, Rsync
-from pylsyncd.endpoints import Destination
-from pylsyncd.failures import failed, skips_deletions, target_shown
-from pylsyncd.messages import FIRST_KEPT, LAST_KEPT, Messages
-from pylsyncd.notation import Transport
-from pylsyncd.rsync import Run, Runner
+from pylsyncd.model.changes import Scope
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync.commands import HERE, Abilities, Rsync
+from pylsyncd.rsync.failures import failed, skips_deletions, target_shown
+from pylsyncd.rsync.messages import FIRST_KEPT, LAST_KEPT, Messages
+from pylsyncd.rsync.runner import Run, Runner
 
 ENTRY, LISTING, TREE = Scope
 EMPTY = re.compile("rsync error: |IO error")

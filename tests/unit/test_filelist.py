@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.trees import Snapshot, differences, snapshot
 
-from pylsyncd import filelist
-from pylsyncd.changes import Changes, Changeset, Scope
-from pylsyncd.commands import Abilities, Rsync
-from pylsyncd.endpoints import Destination
-from pylsyncd.excludes import Rules, build, parse_pattern
-from pylsyncd.notation import Transport
-from pylsyncd.optimizer import optimize
-from pylsyncd.rsync import Runner
+from pylsyncd.model.changes import Changes, Changeset, Scope
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.model.optimizer import optimize
+from pylsyncd.rsync import filelist
+from pylsyncd.rsync.commands import Abilities, Rsync
+from pylsyncd.rsync.runner import Runner
+from pylsyncd.rules.excludes import Rules, build, parse_pattern
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 NO_RULES = Rules()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support.mounts import Mounts, can_mount
 
-from pylsyncd.excludes import Rules, build, parse_pattern
-from pylsyncd.guard import Guard, SourceHeldError, Standing
+from pylsyncd.rules.excludes import Rules, build, parse_pattern
+from pylsyncd.source.guard import Guard, SourceHeldError, Standing
 
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pylsyncd.heartbeat import Heartbeat
-from pylsyncd.part import Part, Pulse
+from pylsyncd.system.heartbeat import Heartbeat
+from pylsyncd.system.part import Part, Pulse
 
 STUCK, INTERVAL = 0.2, 0.01
 

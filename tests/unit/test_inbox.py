@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pylsyncd.inbox import Inbox
+from pylsyncd.system.inbox import Inbox
 
 
 @pytest.fixture

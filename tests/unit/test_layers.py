@@ -7,28 +7,64 @@ import pylsyncd
 
 PACKAGE = Path(pylsyncd.__file__).parent
 
-# From the top to the ground. Modules in one row do not import each other.
-ROWS = (
-    {"__main__"},
-    {"cli"},
-    {"service"},
-    {"arguments", "audit", "crew", "lookout"},
-    {"watching"},
-    {"beginning", "config", "watcher", "worker"},
-    {"buffer", "carrier", "checkpoint", "tracker"},
-    {"guard", "orders", "recovery", "runlog"},
-    {"arming", "filelist", "links", "rsync", "statedir"},
-    {"clock", "heartbeat", "inotify", "linknames", "mounts", "orphans", "private", "scan"},
-    {"inbox", "liveness", "logs", "part", "walk"},
-    # No I/O from here on: no clock, thread, file or process.
-    {"claims", "retry"},
-    {"commands", "debt", "failures", "outcomes", "overflows", "state", "watchtree"},
-    {"endpoints", "messages", "moments", "optimizer"},
-    {"changes", "excludes", "notation", "passthrough"},
-    {"errors", "paths"},
-)
-NO_IO = ROWS.index({"claims", "retry"})
-PURE = set().union(*ROWS[NO_IO:])
+# From the top to the ground: packages, and in each its rows. Modules in one row do not import each
+# other, and a package knows nothing of those above it.
+ROWS = {
+    "": ({"__main__"}, {"cli"}, {"service"}),
+    "destination": (
+        {"audit", "crew"},
+        {"beginning", "worker"},
+        {"carrier", "orders"},
+    ),
+    "state": ({"checkpoint"}, {"orphans", "statedir"}, {"claims"}, {"state"}),
+    "source": (
+        {"lookout"},
+        {"watching"},
+        {"watcher"},
+        {"tracker"},
+        {"guard", "recovery"},
+        {"arming", "buffer", "links"},
+        {"inotify", "linknames", "mounts", "scan"},
+        {"overflows", "watchtree"},
+    ),
+    "settings": ({"arguments"}, {"config"}, {"settings"}),
+    "rsync": (
+        {"retry", "runlog"},
+        {"filelist", "runner"},
+        {"liveness"},
+        {"commands", "failures", "outcomes"},
+        {"messages", "passthrough"},
+    ),
+    "system": ({"heartbeat"}, {"clock", "inbox", "logs", "part", "places", "private", "walk"}),
+    "rules": ({"excludes"},),
+    "model": (
+        {"debt", "endpoints"},
+        {"moments", "notation", "optimizer"},
+        {"changes"},
+        {"errors", "paths"},
+    ),
+}
+DOWNWARD = [
+    {f"{package}.{module}".lstrip(".") for module in row}
+    for package, rows in ROWS.items()
+    for row in rows
+]
+# No clock, thread, file or process.
+PURE = {
+    *(f"model.{module}" for row in ROWS["model"] for module in row),
+    *(f"rules.{module}" for row in ROWS["rules"] for module in row),
+    "rsync.retry",
+    "rsync.commands",
+    "rsync.failures",
+    "rsync.messages",
+    "rsync.outcomes",
+    "rsync.passthrough",
+    "settings.settings",
+    "source.overflows",
+    "source.watchtree",
+    "state.claims",
+    "state.state",
+}  # fmt: skip
 IMPURE_LIBRARIES = {
     "os",
     "time",
@@ -41,44 +77,64 @@ IMPURE_LIBRARIES = {
 }
 
 
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__init__.py"
+}
+
+
 def imports(module: str) -> set[str]:
     """Return what a module imports: modules of the package by their names, others as they are."""
     found = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    for node in ast.walk(ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "pylsyncd":
-            found.update(f"pylsyncd.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found - {"pylsyncd.__version__"}
+            found.update(_imported(node.module, [alias.name for alias in node.names]))
+    return found
+
+
+def _imported(module: str, names: list[str]) -> set[str]:
+    """Return what ``from module import names`` imports: modules of a package, or the module."""
+    own = {f"{module}.{name}".removeprefix("pylsyncd.") for name in names} & MODULES
+    if own:
+        return own
+    return set() if module == "pylsyncd" else {module.removeprefix("pylsyncd.")}
 
 
 def test_every_module_has_its_row() -> None:
-    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-    assert modules == set().union(*ROWS)
+    assert set().union(*DOWNWARD) == MODULES
 
 
 def test_a_module_imports_only_from_rows_below_its_own() -> None:
     wrong = []
-    for number, row in enumerate(ROWS):
-        below = {f"pylsyncd.{module}" for lower in ROWS[number + 1 :] for module in lower}
-        for module in row:
-            own = {name for name in imports(module) if name.startswith("pylsyncd")}
-            wrong += [f"{module} imports {name}" for name in own - below]
+    for number, row in enumerate(DOWNWARD):
+        below = set().union(*DOWNWARD[number + 1 :])
+        wrong += [
+            f"{module} imports {name}"
+            for module in row
+            for name in imports(module) & MODULES - below
+        ]
     assert wrong == []
 
 
-def test_the_lower_half_does_no_io() -> None:
+def test_the_pure_modules_do_no_io_and_import_none_that_do() -> None:
     wrong = [
-        f"{module} imports {name}" for module in PURE for name in imports(module) & IMPURE_LIBRARIES
+        f"{module} imports {name}"
+        for module in PURE
+        for name in imports(module) & (IMPURE_LIBRARIES | MODULES - PURE)
     ]
     assert wrong == []
 
 
 def test_each_edge_of_the_program_has_one_module() -> None:
-    owners = {"pyinotify": "inotify", "subprocess": "rsync", "argparse": "arguments"}
+    owners = {
+        "pyinotify": "source.inotify",
+        "subprocess": "rsync.runner",
+        "argparse": "settings.arguments",
+    }
     for library, owner in owners.items():
-        importers = {module for row in ROWS for module in row if library in imports(module)}
+        importers = {module for module in MODULES if library in imports(module)}
         # The command gives its settings the parsed arguments, and knows their type.
         assert importers - {"cli"} == {owner}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd import links
-from pylsyncd.changes import EVERYTHING, Change, Changes, Scope
-from pylsyncd.excludes import Rules, build, parse_pattern
-from pylsyncd.links import Links
+from pylsyncd.model.changes import EVERYTHING, Change, Changes, Scope
+from pylsyncd.rules.excludes import Rules, build, parse_pattern
+from pylsyncd.source import links
+from pylsyncd.source.links import Links
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd import clock
-from pylsyncd.moments import Moment, distrust
+from pylsyncd.model.moments import Moment, distrust
+from pylsyncd.system import clock
 
 THEN = Moment(wall=1_000_000.0, running=5000.0, boot="one")
 

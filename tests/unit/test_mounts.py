@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from support.mounts import Mounts, can_mount
 
-from pylsyncd.mounts import Mount, MountTable, below, holding, identity, parse, sends_no_events
+from pylsyncd.source.mounts import (
+    Mount,
+    MountTable,
+    below,
+    holding,
+    identity,
+    parse,
+    sends_no_events,
+)
 
 TEXT = rb"""
 1 1 0:2 / / rw - rootfs rootfs rw

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylsyncd.changes import EVERYTHING, Change, Changes, Scope
-from pylsyncd.optimizer import optimize
+from pylsyncd.model.changes import EVERYTHING, Change, Changes, Scope
+from pylsyncd.model.optimizer import optimize
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 

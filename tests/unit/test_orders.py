@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from pylsyncd.changes import EVERYTHING, NOTHING, Change, Changes, Scope
-from pylsyncd.debt import LIMIT
-from pylsyncd.moments import Moment
-from pylsyncd.orders import Order, Orders
+from pylsyncd.destination.orders import Order, Orders
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changes, Scope
+from pylsyncd.model.debt import LIMIT
+from pylsyncd.model.moments import Moment
 
 FIRST, SECOND = (Moment(wall, wall, "boot") for wall in (1.0, 2.0))
 

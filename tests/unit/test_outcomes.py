@@ -2,8 +2,8 @@
 
 import pytest
 
-from pylsyncd import outcomes
-from pylsyncd.outcomes import Verdict, gist, interpret
+from pylsyncd.rsync import outcomes
+from pylsyncd.rsync.outcomes import Verdict, gist, interpret
 
 CASES = [
     (1, "ERROR: module is read only", Verdict.HELD),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pylsyncd.overflows import Overflows
+from pylsyncd.source.overflows import Overflows
 
 CALM, LONGEST_WAIT = 0.5, 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0

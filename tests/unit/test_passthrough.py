@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd.errors import UsageError
-from pylsyncd.passthrough import check_option
+from pylsyncd.model.errors import UsageError
+from pylsyncd.rsync.passthrough import check_option
 
 RSYNC = shutil.which("rsync") or "rsync"
 TIMEOUT_SECONDS = 60

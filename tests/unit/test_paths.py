@@ -2,7 +2,7 @@
 
 import pytest
 
-from pylsyncd import paths
+from pylsyncd.model import paths
 
 
 @pytest.mark.parametrize(

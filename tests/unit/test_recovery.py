@@ -18,12 +18,12 @@ from support.daemon import environment
 from support.limits import with_watches
 from support.servers import Unavailable
 
-from pylsyncd import clock
-from pylsyncd.changes import Change, Scope
-from pylsyncd.excludes import Rules, build, parse_pattern
-from pylsyncd.inotify import Inotify
-from pylsyncd.recovery import Plan
-from pylsyncd.tracker import Tracker
+from pylsyncd.model.changes import Change, Scope
+from pylsyncd.rules.excludes import Rules, build, parse_pattern
+from pylsyncd.source.inotify import Inotify
+from pylsyncd.source.recovery import Plan
+from pylsyncd.source.tracker import Tracker
+from pylsyncd.system import clock
 
 OFTEN = 0.01  # seconds between two polls
 LONG_AGO = 0  # a ctime that everything is younger than

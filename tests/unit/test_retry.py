@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylsyncd.outcomes import Verdict
-from pylsyncd.retry import Pauses
+from pylsyncd.rsync.outcomes import Verdict
+from pylsyncd.rsync.retry import Pauses
 
 PAUSES = Pauses()
 LONGEST = {

@@ -14,11 +14,11 @@ from support import operations
 from support.operations import Ground, Operation
 from support.trees import Snapshot, snapshot
 
-from pylsyncd.arming import Arming
-from pylsyncd.changes import Change, Changes, Scope
-from pylsyncd.excludes import Rules, build, parse_pattern
-from pylsyncd.inotify import Inotify
-from pylsyncd.optimizer import optimize
+from pylsyncd.model.changes import Change, Changes, Scope
+from pylsyncd.model.optimizer import optimize
+from pylsyncd.rules.excludes import Rules, build, parse_pattern
+from pylsyncd.source.arming import Arming
+from pylsyncd.source.inotify import Inotify
 
 NO_RULES = Rules()
 # A tmpfs and, on most machines, a disk.

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pylsyncd import paths
-from pylsyncd.changes import EVERYTHING, NOTHING, Changes, Scope
-from pylsyncd.moments import Moment
-from pylsyncd.state import State, StateError, decode, encode
+from pylsyncd.model import paths
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, Scope
+from pylsyncd.model.errors import StateError
+from pylsyncd.model.moments import Moment
+from pylsyncd.state.state import State, decode, encode
 
 names = st.binary(min_size=1, max_size=12).filter(
     lambda name: name not in {b".", b".."} and not {0, ord("/")} & set(name)

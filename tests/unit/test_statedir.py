@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 
 import pylsyncd
-from pylsyncd import claims
-from pylsyncd.claims import Claim
-from pylsyncd.errors import UsageError
-from pylsyncd.private import LARGEST
-from pylsyncd.state import StateError
-from pylsyncd.statedir import StateDirectory, default_path
+from pylsyncd.model.errors import StateError, UsageError
+from pylsyncd.state import claims
+from pylsyncd.state.claims import Claim
+from pylsyncd.state.statedir import StateDirectory
+from pylsyncd.system.places import state_directory
+from pylsyncd.system.private import LARGEST
 
 CLAIM = Claim(b"/some/source", b"/some/copy", is_deleting=True)
 LOCK = claims.key(CLAIM.source, CLAIM.destination) + ".lock"
@@ -93,9 +93,10 @@ class Program:
 
 CLAIMANT = """
 import os, sys
-from pylsyncd.claims import Claim
-from pylsyncd.errors import UsageError
-from pylsyncd.statedir import StateDirectory
+from pylsyncd.state.claims import Claim
+from pylsyncd.model.errors import UsageError
+from pylsyncd.system.places import state_directory
+from pylsyncd.state.statedir import StateDirectory
 path, source, destination = map(os.fsencode, sys.argv[1:])
 while sys.stdin.readline():
     directory = StateDirectory(path)
@@ -132,13 +133,13 @@ def claimant(path: Path, claim: Claim = CLAIM) -> Program:
 def test_the_default_depends_on_who_runs_it(
     environ: dict[str, str], uid: int, expected: str
 ) -> None:
-    assert default_path(environ, uid) == expected
+    assert state_directory(environ, uid) == expected
 
 
 @pytest.mark.parametrize("environ", [{}, {"HOME": "relative", "XDG_STATE_HOME": "./x"}])
 def test_without_a_default_the_option_is_named(environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="--state-dir"):
-        default_path(environ, 1000)
+        state_directory(environ, 1000)
 
 
 # Opening it.
@@ -210,7 +211,8 @@ def test_only_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:
 
 OPENER = """
 import os, sys
-from pylsyncd.statedir import StateDirectory
+from pylsyncd.system.places import state_directory
+from pylsyncd.state.statedir import StateDirectory
 print("ready", flush=True)
 while True:
     StateDirectory(os.fsencode(sys.argv[1])).close()
@@ -380,7 +382,8 @@ def test_a_full_disk_leaves_the_old_content(tmp_path: Path) -> None:
 
 WRITER = """
 import os, sys
-from pylsyncd.statedir import StateDirectory
+from pylsyncd.system.places import state_directory
+from pylsyncd.state.statedir import StateDirectory
 directory = StateDirectory(os.fsencode(sys.argv[1]))
 print("ready", flush=True)
 while True:
@@ -494,8 +497,9 @@ def test_a_lock_that_tells_nothing_is_reported(tmp_path: Path, directory: StateD
 
 DAEMON = """
 import os, sys
-from pylsyncd.claims import Claim
-from pylsyncd.statedir import StateDirectory
+from pylsyncd.state.claims import Claim
+from pylsyncd.system.places import state_directory
+from pylsyncd.state.statedir import StateDirectory
 path, source, destination = map(os.fsencode, sys.argv[1:])
 directory = StateDirectory(path)
 directory.claim(Claim(source, destination, is_deleting=True))

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from support.operations import exchange_paths
 
-from pylsyncd import inotify
-from pylsyncd.changes import Change, Scope
-from pylsyncd.excludes import Rules, build, parse_pattern
-from pylsyncd.inotify import Inotify
-from pylsyncd.tracker import Tracker
+from pylsyncd.model.changes import Change, Scope
+from pylsyncd.rules.excludes import Rules, build, parse_pattern
+from pylsyncd.source import inotify
+from pylsyncd.source.inotify import Inotify
+from pylsyncd.source.tracker import Tracker
 
 NO_RULES = Rules()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd import walk
+from pylsyncd.system import walk
 
 
 def walked(top: Path, counting: frozenset[int] = frozenset()) -> set[bytes]:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylsyncd.watchtree import WatchTree
+from pylsyncd.source.watchtree import WatchTree
 
 ROOT = 1
 descriptors = st.integers(min_value=2, max_value=7)

@@ -1,0 +1,1 @@
+"""What is owed to a destination, and how it gets there."""

@@ -1,0 +1,193 @@
+"""Compares destinations with the source, and changes nothing."""
+
+import contextlib
+import logging
+import os
+import queue
+import re
+import signal
+import time
+from collections.abc import Collection, Iterator
+from types import FrameType
+
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.rsync.commands import HERE, Abilities
+from pylsyncd.rsync.outcomes import Verdict, gist, interpret
+from pylsyncd.rsync.runner import Run, Runner
+from pylsyncd.settings.settings import Settings
+from pylsyncd.system import walk
+from pylsyncd.system.logs import counted
+from pylsyncd.system.part import Part
+
+log = logging.getLogger(__name__)
+
+# "%i %n%L": eleven letters that say what differs, and the name.
+_ITEM = re.compile(r"(?P<what>[<>ch.*].)(?P<how>.{9}) (?P<name>.*)", re.DOTALL)
+
+# How many lines wait for whoever reads them: an rsync that has to wait too long itself loses its
+# peer's patience.
+_MOST_WAITING = 10_000
+
+# Seconds: between two looks for what a signal's handler may have left, from asking an rsync to end
+# to killing it, and to going without it, when the kernel does not let it end.
+_BEAT = 0.1
+_KILL_AFTER = 2.0
+_LEAVE_AFTER = 5.0
+
+_Found = queue.Queue[str | None]
+"""Lines as they come, and None from each comparison that has ended."""
+
+
+def audit(settings: Settings, *, checksum: bool) -> Iterator[str]:
+    """Yield a line for each path that differs, and for each destination that cannot be asked.
+
+    Nothing means that all are equal. Contents are compared by size and time, with ``checksum`` byte
+    by byte. A source that changes meanwhile differs. To be called by the main thread: a signal that
+    ends the program, wherever it is met, raises SystemExit with a sentence, and no rsync is left.
+    """
+    found: _Found = queue.Queue(_MOST_WAITING)
+    comparisons = [
+        _Comparison(settings, destination, found, checksum=checksum)
+        for destination in settings.destinations
+    ]
+    with _stoppable():
+        try:
+            for comparison in comparisons:
+                comparison.start()
+            yield from _lines(found, len(comparisons))
+        finally:
+            _end(comparisons, found)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Have the signals raise SystemExit; only the first one, so that nothing is left half ended."""
+    # What is ignored remains so: nohup, and a shell that puts a program into the background.
+    numbers = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        name = signal.Signals(number).name
+        raise SystemExit(f"pylsyncd: stopped ({name}): not all was compared.")
+
+    before = [(number, signal.signal(number, stop)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _lines(found: _Found, running: int) -> Iterator[str]:
+    while running:
+        try:
+            # A wait without an end can sleep through a signal that comes just before it.
+            line = found.get(timeout=_BEAT)
+        except queue.Empty:
+            continue
+        if line is None:
+            running -= 1
+        else:
+            yield line
+
+
+def _end(comparisons: Collection["_Comparison"], found: _Found) -> None:
+    """End whatever still runs: ask, and after a moment kill."""
+    start = time.monotonic()
+    while living := [comparison for comparison in comparisons if comparison.is_alive()]:
+        passed = time.monotonic() - start
+        if passed >= _LEAVE_AFTER:
+            return
+        for comparison in living:
+            comparison.runner.end(signal.SIGTERM if passed < _KILL_AFTER else signal.SIGKILL)
+        # Whoever waits for room is not read any more.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.get_nowait()
+        living[0].join(_BEAT)
+
+
+class _Comparison(Part):
+    """Compares one destination."""
+
+    def __init__(
+        self, settings: Settings, destination: Destination, found: _Found, *, checksum: bool
+    ) -> None:
+        name = destination.name
+        super().__init__(name, lambda _: self._tell("not compared to the end: pylsyncd failed"))
+        self.runner = Runner()
+        self._settings = settings
+        self._command = settings.rsync.compare(
+            HERE, destination, Abilities(mkpath=False), checksum=checksum
+        )
+        self._found = found
+        self._count = 0
+
+    def run(self) -> None:
+        """Compare, and say when that has ended, in whatever way."""
+        super().run()
+        self._found.put(None)
+
+    def work(self) -> None:
+        """Compare."""
+        try:
+            run = self._run()
+        except OSError as error:
+            self._tell(f"not compared: the source cannot be opened: {error.strerror}")
+            return
+        outcome = interpret(run.code, run.messages, run.stalled)
+        if outcome.verdict is not Verdict.DONE:
+            self._tell(f"not compared to the end: {outcome.reason} ({gist(run.messages)})")
+        elif not self._count:
+            log.info("[%s] equal", self.name)
+        log.debug("[%s] %s", self.name, counted(self._count, "difference"))
+
+    def _run(self) -> Run:
+        root = walk.open_root(self._settings.source.path)
+        try:
+            silence = 1.5 * self._settings.rsync.timeout
+            return self.runner.run(self._command, b"", self._take, directory=root, silence=silence)
+        finally:
+            os.close(root)
+
+    def _take(self, item: str) -> None:
+        if line := _in_words(item):
+            self._tell(line)
+
+    def _tell(self, line: str) -> None:
+        self._count += 1
+        self._found.put(f"[{self.name}] {line}")
+
+
+def _in_words(item: str) -> str:
+    """Return what an itemized line of rsync says, in words."""
+    found = _ITEM.fullmatch(item)
+    if not found:
+        return item
+    what, how, name = found["what"], found["how"], found["name"]
+    if what == "*d":
+        return f"only there: {name}"
+    if "+" in how:
+        return f"missing there: {name}"
+    differing = [word for letter, word in _ATTRIBUTES.items() if letter in how]
+    if what[0] in "<>c" and not differing:
+        differing = ["content"]
+    return f"differs in {', '.join(differing)}: {name}" if differing else ""
+
+
+_ATTRIBUTES = {
+    "c": "content",
+    "s": "size",
+    "t": "time",
+    "T": "time",
+    "p": "mode",
+    "o": "owner",
+    "g": "group",
+    "u": "access time",
+    "a": "ACL",
+    "x": "extended attributes",
+}

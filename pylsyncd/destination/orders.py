@@ -1,0 +1,70 @@
+"""The queue of a destination: what waits in it is one order, however much is put."""
+
+import queue
+from dataclasses import dataclass, replace
+
+from pylsyncd.model.changes import NOTHING, Changeset
+from pylsyncd.model.debt import Debt
+from pylsyncd.model.moments import Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a destination is told to do."""
+
+    changeset: Changeset
+    """What it is to be brought up to date with."""
+    until: Moment | None = None
+    """All changes before this moment are in the sets that were put so far, this one included.
+
+    None where that is not known: then what was known before still holds.
+    """
+    scanned: Moment | None = None
+    """When the last scan began, all of whose findings are in these sets, too."""
+    titles: tuple[str, ...] = ()
+    """What to log as complete when nothing is owed any more."""
+    is_urgent: bool = False
+    """Whether somebody has asked for it: it ends the pause after failures."""
+    is_release: bool = False
+    """Whether a person has looked at what is held, and lets it go on."""
+    is_last: bool = False
+    """Whether none follows: what is owed is carried, or tried once more."""
+
+
+class Orders(queue.Queue[Order]):
+    """A queue of at most one order, which all that are put are merged into, and of any size.
+
+    So a destination that is away for a week has a bounded queue. ``_init``, ``_qsize``, ``_put``
+    and ``_get`` are what :class:`queue.Queue` leaves to its subclasses, and calls under its lock.
+    """
+
+    def _init(self, maxsize: int) -> None:  # noqa: ARG002  # theirs; one order is the most
+        self._debt = Debt()
+        self._rest: Order | None = None
+
+    def _qsize(self) -> int:
+        return 0 if self._rest is None else 1
+
+    def _put(self, item: Order) -> None:
+        self._debt.add(item.changeset)
+        rest = replace(item, changeset=NOTHING)
+        self._rest = rest if self._rest is None else _both(self._rest, rest)
+
+    def _get(self) -> Order:
+        assert self._rest is not None  # noqa: S101  # Queue has asked for the size
+        order = replace(self._rest, changeset=self._debt.take())
+        self._rest = None
+        return order
+
+
+def _both(earlier: Order, later: Order) -> Order:
+    """Return what two orders ask for, but for their changesets."""
+    return Order(
+        NOTHING,
+        until=later.until or earlier.until,
+        scanned=later.scanned or earlier.scanned,
+        titles=tuple(dict.fromkeys(earlier.titles + later.titles)),
+        is_urgent=earlier.is_urgent or later.is_urgent,
+        is_release=earlier.is_release or later.is_release,
+        is_last=earlier.is_last or later.is_last,
+    )

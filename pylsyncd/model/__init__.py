@@ -1,0 +1,1 @@
+"""The words of the program: paths, changes and places. No I/O."""

@@ -1,0 +1,186 @@
+"""The notation of sources and destinations: what is watched, and where its copies go.
+
+Pure: what has to be asked of the disk comes in as arguments.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+from pylsyncd.model import paths
+from pylsyncd.model.errors import UsageError
+from pylsyncd.model.notation import Place, Transport, absolute, parse_place, refuse_unusable
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The watched directory.
+
+    ``path`` is absolute, without a trailing slash, ``.`` or doubled slashes. ``..`` stays where it
+    follows a name, since that name may be a symbolic link. ``below`` is the path relative to the
+    virtual root, which is what is appended to a destination. ``is_full_path`` tells that there is
+    no virtual root and that ``below`` was written from ``/`` on.
+    """
+
+    path: bytes
+    below: bytes
+    is_full_path: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One rsync destination.
+
+    ``name`` is unique and printable; ``written`` is for messages; ``host`` is without user and
+    brackets, None where there is none. ``target`` is what rsync gets as its destination argument
+    for the source's root: it ends with a slash and never looks like an option.
+    """
+
+    name: str
+    written: str
+    transport: Transport
+    host: str | None
+    target: bytes
+    spot: bytes = b""
+    """Where that is: a real path, or with the host before it, the same however it was written."""
+
+
+def parse_source(text: bytes, *, cwd: bytes) -> Source:
+    """Return what a source's notation means; a relative one is below ``cwd``, an absolute path.
+
+    As with ``rsync -R``, the first ``/./`` marks the virtual root; a trailing ``/.`` counts.
+    """
+    refuse_unusable(text, "source")
+    _, mark, below = (text + b"/").partition(b"/./")
+    parts = [part for part in (below if mark else text).split(b"/") if part not in {b"", b"."}]
+    if b".." in parts:
+        raise UsageError(
+            f"The source {paths.show(text)} holds '..' in the part that is appended to a "
+            "destination, so that nobody can tell where its copy belongs: mark the virtual root "
+            "with /./ behind the last '..', as in ../directory/./ or /srv/../opt/./directory."
+        )
+    is_full_path = not mark and text.startswith(b"/")
+    return Source(absolute(text, cwd), b"/".join(parts), is_full_path)
+
+
+def parse_destinations(
+    texts: Sequence[bytes],
+    source: Source,
+    *,
+    cwd: bytes,
+    is_directory: Callable[[bytes], bool],
+    resolve: Callable[[bytes], bytes],
+) -> tuple[Destination, ...]:
+    """Return what the notations of all destinations of a source mean, in their order.
+
+    ``is_directory`` and ``resolve`` are asked about absolute paths, of which some do not exist:
+    ``os.path.isdir`` and ``os.path.realpath`` do.
+    """
+    places = [parse_place(text, cwd, is_directory) for text in texts]
+    targets = [_target(place, source) for place in places]
+    spots = [_spot(place, target, resolve) for place, target in zip(places, targets, strict=True)]
+    for place, spot in zip(places, spots, strict=True):
+        if place.transport is Transport.LOCAL:
+            _refuse_overlap_with_source(place, spot, resolve(source.path).rstrip(b"/"))
+    _refuse_overlaps_among(zip(places, spots, strict=True))
+    return tuple(
+        Destination(
+            name,
+            paths.show(place.text),
+            place.transport,
+            place.host.decode("utf-8", "surrogateescape") or None,
+            target,
+            spot,
+        )
+        for place, target, spot, name in zip(
+            places, targets, spots, _unique_names(places), strict=True
+        )
+    )
+
+
+def _target(place: Place, source: Source) -> bytes:
+    """Return rsync's destination argument for the source's root."""
+    if place.transport is Transport.SHELL:
+        return place.head + _shell_path(place.base, source)
+    path = _joined(place.base, source.below)
+    if place.transport is Transport.DAEMON:
+        module, _, rest = path.partition(b"/")
+        # rsync 3.5.0's daemon cuts the module off and takes "-x/" for options (exit status 4).
+        path = module + (b"/./" if rest.startswith(b"-") else b"/") + rest
+    return place.head + path
+
+
+def _joined(directory: bytes, below: bytes) -> bytes:
+    return directory.rstrip(b"/") + b"/" + (below + b"/" if below else b"")
+
+
+def _shell_path(base: bytes, source: Source) -> bytes:
+    """Return a path as the remote shell and rsync there take it, from the login's home on."""
+    if base:
+        path = _joined(base, source.below)
+        return b"./" + path if path.startswith(b"-") else path
+    if source.is_full_path:
+        return _joined(b"/", source.below)
+    if not source.below:
+        return b"./"
+    # "host:" and ":x" would make a module, and the shell knows "~x" as a home; a tilde that was
+    # written at the destination is meant so.
+    return (b"./" if source.below.startswith((b"-", b":", b"~")) else b"") + source.below + b"/"
+
+
+def _spot(place: Place, target: bytes, resolve: Callable[[bytes], bytes]) -> bytes:
+    """Return where a target is, as a path: the same for the same spot, however it is written."""
+    if place.transport is Transport.LOCAL:
+        return resolve(target).rstrip(b"/")
+    path = target[len(place.head) :].rstrip(b"/")
+    if place.transport is Transport.DAEMON:
+        return b"%s:%d/%s" % (place.host, place.port, path)
+    if target.startswith((b"/", b"~"), len(place.head)):
+        return place.head + path
+    return place.head + paths.join(b"~", b"" if path == b"." else path.removeprefix(b"./"))
+
+
+def _refuse_overlap_with_source(place: Place, spot: bytes, source: bytes) -> None:
+    name = f"The destination {paths.show(place.text)} ({paths.show(spot or b'/')})"
+    if spot == source:
+        raise UsageError(f"{name} is the source itself: name another directory.")
+    if paths.covers(source, spot):
+        raise UsageError(
+            f"{name} lies inside the source {paths.show(source or b'/')}, so that each copy would "
+            "be copied again: name a directory outside the source."
+        )
+    if paths.covers(spot, source):
+        raise UsageError(
+            f"{name} contains the source {paths.show(source)}, so that deleting what the source "
+            "does not hold would delete the source: name a directory that does not contain it."
+        )
+
+
+def _refuse_overlaps_among(places: Iterable[tuple[Place, bytes]]) -> None:
+    """Refuse a destination that is, or lies inside, another one."""
+    for (one, spot), (other, other_spot) in permutations(places, 2):
+        if spot == other_spot:
+            raise UsageError(
+                f"The destinations {paths.show(one.text)} and {paths.show(other.text)} are the "
+                "same place: leave one of them out."
+            )
+        if paths.covers(spot, other_spot):
+            raise UsageError(
+                f"The destination {paths.show(other.text)} lies inside the destination "
+                f"{paths.show(one.text)}, whose runs would delete it: name a directory outside."
+            )
+
+
+def _unique_names(places: Sequence[Place]) -> list[str]:
+    """Return a name for each place: all that collide become more telling, until none does."""
+    levels = [0] * len(places)
+    shown = [paths.show(place.text) for place in places]
+    while True:
+        names = [place.names[level] for place, level in zip(places, levels, strict=True)]
+        count = Counter(names)
+        vague = [i for i, name in enumerate(names) if count[name] > 1 and names[i] != shown[i]]
+        if not vague:
+            return names
+        for index in vague:
+            levels[index] += 1

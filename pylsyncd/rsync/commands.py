@@ -1,0 +1,218 @@
+"""Builds the rsync commands. Pure; the facts behind each option are measured ones."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync.passthrough import keeps_links
+from pylsyncd.rules.excludes import Rules
+
+Version = tuple[int, int, int]
+
+OLDEST_RSYNC: Version = (3, 2, 3)
+
+# Arguments with blanks or quotes reach a remote shell as they are from this version on.
+_QUOTES_ARGUMENTS: Version = (3, 2, 4)
+
+HERE: Final = b"./"
+"""The source, for an rsync that runs in it: what its name stands for meanwhile is no matter."""
+
+TIMEOUT = 600.0
+"""Seconds of silence from its peer after which rsync gives up, where nothing else is said."""
+
+# Seconds for connecting, after which rsync gives up (exit 35, or 255 from ssh).
+_CONNECT = 30
+
+# No questions, since nobody is there to answer; a peer that is gone is noticed within a minute.
+SSH = (
+    f"ssh -o BatchMode=yes -o ConnectTimeout={_CONNECT} "
+    "-o ServerAliveInterval=15 -o ServerAliveCountMax=4"
+)
+
+# rsync refuses to run (exit 1) when these stand before any other destination than a daemon.
+_FOR_DAEMONS = ("--password-file=", "--contimeout=")
+
+# One line for every path that rsync acts on: what, then the name, with odd bytes escaped.
+_ITEMS = b"--out-format=%i %n%L"
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a destination's rsync understands, as far as it has been seen."""
+
+    missing_args: bool = True
+    """It deletes listed paths that are missing (``--delete-missing-args``, not in 3.4.3)."""
+    mkpath: bool = True
+    """It creates missing directories above the destination (``--mkpath``, from 3.2.3 on)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rsync:
+    """The program and the options that all runs share."""
+
+    program: str
+    version: Version
+    rsh: str = SSH
+    options: tuple[str, ...] = ()
+    rules: Rules = field(default_factory=Rules)
+    delete: bool = True
+    dry_run: bool = False
+    tells_items: bool = False
+    """It prints what it does to each path."""
+    timeout: float = TIMEOUT
+    """Seconds without a byte from the peer after which rsync gives up (exit 30)."""
+    max_delete: int | None = None
+    """How much one run may delete. rsync stops there and says so (exit 25; 0 if its other end is a
+    daemon, rsync 3.5.0), but sends everything else.
+
+    It cannot tell how much more it would have deleted: the number that it calls skipped leaves out
+    what lies below a directory that it has skipped. For that there is `trial`.
+    """
+
+    @property
+    def keeps_links(self) -> bool:
+        """Whether rsync makes hard links at the destination of those at the source."""
+        return keeps_links(self.options)
+
+    def full(
+        self,
+        source: bytes,
+        destination: Destination,
+        abilities: Abilities,
+        *,
+        without: Iterable[bytes] = (),
+    ) -> list[bytes]:
+        """Return the command that offers the whole tree.
+
+        Paths in ``without``, with all that is below them, are neither sent nor deleted. Each costs
+        two arguments: keep them to some 1,000, since Linux refuses to start a program with more
+        than 2 MB of arguments (E2BIG). One longer than 4,000 bytes would not be left out.
+        """
+        command = self._start(destination, b"-rlptgoD", abilities, mkpath=True)
+        command += self._deletion() or [b"--force"]
+        return self._end(command, source, destination, without)
+
+    def listed(
+        self,
+        source: bytes,
+        destination: Destination,
+        abilities: Abilities,
+        *,
+        mkpath: bool,
+        without: Iterable[bytes] = (),
+    ) -> list[bytes]:
+        """Return the command that offers the paths of a list, read from standard input.
+
+        For ``without`` see `full`: what is listed below such a path is left out, too.
+        """
+        command = self._start(destination, b"-lptgoD", abilities, mkpath=mkpath)
+        # Not -r, which would recurse into every listed directory.
+        command += [b"--dirs", b"--from0", b"--files-from=-"]
+        if not self.delete:
+            command += [b"--force", b"--ignore-missing-args"]
+        elif abilities.missing_args:
+            # Alone, either of the two leaves a missing directory as it is, without a word.
+            command += [*self._deletion(), b"--delete-missing-args"]
+        else:
+            command += [*self._deletion(), b"--ignore-missing-args"]
+        return self._end(command, source, destination, without)
+
+    def probe(self, source: bytes, destination: Destination, abilities: Abilities) -> list[bytes]:
+        """Return the command that tries a list and changes nothing."""
+        return self.trial().listed(source, destination, abilities, mkpath=True)
+
+    def trial(self) -> "Rsync":
+        """Return the same for runs that change nothing, to see how much they would delete.
+
+        The count ("Number of deleted files") is the one of a real run, whether deletion is by name,
+        by a listed directory or by a full sync, and over every transport (rsync 3.5.0). Files that
+        come while a real run is on can only make that one delete less.
+        """
+        return replace(self, dry_run=True, max_delete=None, tells_items=False)
+
+    def compare(
+        self, source: bytes, destination: Destination, abilities: Abilities, *, checksum: bool
+    ) -> list[bytes]:
+        """Return the command that changes nothing and prints a line for each path that differs.
+
+        Times and sizes are compared, with ``checksum`` the contents, too. What is only at the
+        destination is among the lines if it would be deleted.
+        """
+        command = replace(self.trial(), tells_items=True).full(source, destination, abilities)
+        return [*command[:2], b"--checksum", *command[2:]] if checksum else command
+
+    def _start(
+        self, destination: Destination, archive: bytes, abilities: Abilities, *, mkpath: bool
+    ) -> list[bytes]:
+        command = [self.program.encode(errors="surrogateescape"), archive]
+        command += [b"--info=stats2", b"--no-h"]
+        if self.tells_items:
+            command.append(_ITEMS)
+        timeout = math.ceil(self.timeout)
+        command += [_compare_nanoseconds(destination.transport), b"--timeout=%d" % timeout]
+        if self.dry_run:
+            command.append(b"--dry-run")
+        if mkpath and abilities.mkpath:
+            command.append(b"--mkpath")
+        return command
+
+    def _deletion(self) -> list[bytes]:
+        if not self.delete:
+            return []
+        limit = [] if self.max_delete is None else [b"--max-delete=%d" % self.max_delete]
+        return [b"--delete", *limit]
+
+    def _end(
+        self,
+        command: list[bytes],
+        source: bytes,
+        destination: Destination,
+        without: Iterable[bytes],
+    ) -> list[bytes]:
+        # The first rule that matches decides: so these stand before those of the user.
+        command += [b"--exclude=" + rule for path in without for rule in _literal_rules(path)]
+        command += self.rules.arguments()
+        command += self._transport_options(destination)
+        command += [
+            option.encode(errors="surrogateescape")
+            for option in self.options
+            if destination.transport is Transport.DAEMON or not option.startswith(_FOR_DAEMONS)
+        ]
+        return [*command, b"--", source.rstrip(b"/") + b"/", destination.target]
+
+    def _transport_options(self, destination: Destination) -> list[bytes]:
+        if destination.transport is Transport.DAEMON:
+            # Without TCP_NODELAY, the small packets of a list wait 40 ms for each other.
+            return [b"--sockopts=TCP_NODELAY", b"--contimeout=%d" % _CONNECT]
+        if destination.transport is Transport.LOCAL:
+            return []
+        options = [b"--rsh=" + self.rsh.encode(errors="surrogateescape")]
+        if self.version < _QUOTES_ARGUMENTS or any(c in destination.target for c in b"\n`"):
+            # rsync then sends its arguments past the remote shell.
+            options.append(b"-s")
+        return options
+
+
+def _literal_rules(path: bytes) -> tuple[bytes, bytes]:
+    """Return rules that match one path, and what is below it, whatever its bytes are.
+
+    The second is needed for what is listed: rsync compares that with the rules as a whole path,
+    and asks no rule about the directories above it.
+    """
+    escaped = re.sub(rb"[\\*?[]", rb"\\\g<0>", path)
+    # To rsync a backslash is an escape only in patterns that have a wildcard.
+    itself = escaped if re.search(rb"[*?[]", path) else path
+    return b"/" + itself, b"/" + escaped + b"/**"
+
+
+def _compare_nanoseconds(transport: Transport) -> bytes:
+    """Return the option without which a second change within a second would not be seen.
+
+    Sent verbatim to a remote side, since older ones do not take the short form that rsync makes
+    of it; but not locally, where any -M breaks the protocol from a list of 1,000 entries on.
+    """
+    return b"--modify-window=-1" if transport is Transport.LOCAL else b"-M--modify-window=-1"

@@ -1,0 +1,216 @@
+"""A changeset, and the disk as it is now, to the list that rsync reads.
+
+What rsync 3.5.0 makes of a list (measured), and what follows from it:
+
+* every entry begins with ``./``: it keeps ``#`` and ``;`` from being comments and has the root's
+  own attributes sent;
+* ``d`` sends a directory's attributes, ``d/`` its entries, too, and deletes what is not there;
+* a missing path is deleted, but only the topmost missing one may be named: what lies below a
+  missing directory makes rsync complain, and what lies below a file disables all deletions;
+* nothing may be named through a symlink: its copy would become a directory.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from itertools import islice
+
+from pylsyncd.model import paths
+from pylsyncd.model.changes import Changeset
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.system import walk
+
+# rsync drops what is longer from its list without a word; measured with 3.5.0, after the "./".
+LONGEST_PATH = 4093
+
+# What opening a directory answers when it is gone, or is none any more.
+_WENT = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
+
+# Listed and missing on both sides: makes rsync set the root's own attributes and nothing else.
+_NOTHING = b".pylsyncd-none"
+
+
+class FileList:
+    """The entries of a list, as rsync reads them with ``--from0``, sorted and distinct."""
+
+    def __init__(self, entries: set[bytes]) -> None:
+        self.too_long = sorted(path for path in entries if len(path) > LONGEST_PATH)
+        """Paths that rsync cannot take: whatever they stand for cannot be copied."""
+        self.entries = sorted(entries.difference(self.too_long))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def content(self) -> bytes:
+        """Return what rsync reads."""
+        return b"".join([b"./" + entry + b"\0" for entry in self.entries])
+
+
+def build(
+    root: int,
+    changeset: Changeset,
+    rules: Rules,
+    *,
+    missing_args: bool,
+    without: AbstractSet[bytes] = frozenset(),
+) -> FileList:
+    """Return the list for a changeset of the source, whose open directory is ``root``.
+
+    With ``missing_args`` a missing path is named and rsync deletes it (--delete-missing-args).
+    Without, the directory that it is missing from is listed. Trees are not entered at ``without``,
+    at or below which there must be no change.
+    """
+    builder = _Builder(root, rules, without, missing_args=missing_args)
+    for directory, names in changeset.entries.items():
+        builder.add_entries(directory, names)
+    for directory in changeset.listings:
+        builder.add_listing(directory)
+    for path in changeset.trees:
+        builder.add_tree(path)
+    return FileList(builder.entries)
+
+
+def count_entries(source: bytes) -> Callable[[bytes, int], int]:
+    """Return what tells how many entries a directory of the source has, counted up to a limit."""
+
+    def count(directory: bytes, limit: int) -> int:
+        try:
+            with os.scandir(os.path.join(source, directory)) as entries:
+                return sum(1 for _ in islice(entries, limit))
+        except OSError:
+            return limit
+
+    return count
+
+
+class _Builder:
+    def __init__(
+        self, root: int, rules: Rules, without: AbstractSet[bytes], *, missing_args: bool
+    ) -> None:
+        self.entries: set[bytes] = set()
+        self._root = root
+        self._rules = rules
+        self._without = without
+        self._missing_args = missing_args
+        self._obstacles: dict[bytes, bytes | None] = {paths.ROOT: None}
+
+    def add_entries(self, directory: bytes, names: AbstractSet[bytes]) -> None:
+        if not self._is_open(directory):
+            return
+        if not directory and b"" in names:
+            self.entries.add(_NOTHING)
+        entries = [paths.join(directory, name) for name in names if name]
+        if self._missing_args and not self._rules:
+            # What these are now, rsync sees for itself.
+            self.entries.update(entries)
+            return
+        for path in entries:
+            if self._mode(path):
+                self.entries.add(path)
+            else:
+                self._add_missing(path)
+
+    def add_listing(self, directory: bytes) -> None:
+        if self._is_open(directory):
+            self.entries.add(_listed(directory))
+
+    def add_tree(self, path: bytes) -> None:
+        if path and not self._is_open(paths.split(path)[0]):
+            return
+        mode = stat.S_IFDIR if not path else self._mode(path)
+        if not mode:
+            self._add_missing(path)
+        elif not stat.S_ISDIR(mode):
+            self.entries.add(path)
+        else:
+            self._add_directories(path)
+
+    def _add_directories(self, top: bytes) -> None:
+        """Add the listing of a directory and of all directories below it."""
+        try:
+            directory = walk.open_below(self._root, top)
+        except OSError as error:
+            self._add_unopened(top, error)
+            return
+        self.entries.add(_listed(top))
+        try:
+            walk.descend(directory, top, self._enter, self._refused)
+        except OSError:
+            # Open, and yet not to be listed: rsync says why, since it is listed to it.
+            return
+        finally:
+            os.close(directory)
+
+    def _enter(self, _directory: int, above: bytes, name: bytes) -> bytes | None:
+        path = paths.join(above, name)
+        if path in self._without or (self._rules and self._rules.matches(path, is_directory=True)):
+            return None
+        self.entries.add(_listed(path))
+        return path
+
+    def _refused(self, above: bytes, name: bytes, error: OSError) -> None:
+        path = paths.join(above, name)
+        if path not in self._without:
+            self._add_unopened(path, error)
+
+    def _add_unopened(self, path: bytes, error: OSError) -> None:
+        """List what was a directory a moment ago, and cannot be opened as one."""
+        if error.errno in _WENT:
+            # Its event is on its way.
+            self.entries.add(path or _NOTHING)
+        else:
+            # Only when it is to list it, rsync says that it cannot.
+            self.entries.add(_listed(path))
+
+    def _is_open(self, directory: bytes) -> bool:
+        """Tell whether a path is a directory down from the root; else list what stands instead."""
+        obstacle = self._obstacle(directory)
+        if obstacle is None:
+            return True
+        if self._mode(obstacle):
+            self.entries.add(obstacle)
+        else:
+            self._add_missing(obstacle)
+        return False
+
+    def _obstacle(self, directory: bytes) -> bytes | None:
+        """Return the topmost path at or above ``directory`` that is not a directory, if any."""
+        unknown = []
+        for path in (directory, *paths.ancestors(directory)):
+            if path in self._obstacles:
+                break
+            unknown.append(path)
+        obstacle = self._obstacles[path]
+        for path in reversed(unknown):
+            if obstacle is None and not stat.S_ISDIR(self._mode(path)):
+                obstacle = path
+            self._obstacles[path] = obstacle
+        return obstacle
+
+    def _add_missing(self, path: bytes) -> None:
+        as_file = self._rules.matches(path, is_directory=False)
+        as_directory = self._rules.matches(path, is_directory=True)
+        if as_file and as_directory:
+            return
+        # rsync takes a missing name for a file's: it deletes directories that the rules keep, and
+        # keeps those that they do not. When it lists the parent itself, it looks at what is there.
+        if self._missing_args and as_file == as_directory:
+            self.entries.add(path)
+        else:
+            self.entries.add(_listed(paths.split(path)[0]))
+
+    def _mode(self, path: bytes) -> int:
+        """Return the mode of what stands at a path, 0 for nothing."""
+        try:
+            return os.lstat(path, dir_fd=self._root).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        except OSError:
+            # Named as it is, so that rsync reports what is wrong with it.
+            return stat.S_IFREG
+
+
+def _listed(directory: bytes) -> bytes:
+    return directory + b"/" if directory else b""

@@ -1,0 +1,1 @@
+"""The watched directory: what changes in it, and whether it is what it should be."""

@@ -1,0 +1,63 @@
+"""The aggregation buffer: what the watcher has seen and no flush has taken yet."""
+
+import threading
+from collections.abc import Callable
+
+from pylsyncd.model.changes import Changes
+
+
+class Buffer:
+    """Collects changes from the watcher's thread until the main thread takes them.
+
+    ``opened()`` is called when the first change after a flush comes in: the window opens.
+    ``filled()`` is called once in a window, when it holds ``max_changes`` distinct changes.
+    Both are called by the watcher's thread, without the lock, and must not block.
+    """
+
+    def __init__(
+        self, max_changes: int, opened: Callable[[], None], filled: Callable[[], None]
+    ) -> None:
+        self._max_changes = max_changes
+        self._opened = opened
+        self._filled = filled
+        self._lock = threading.Lock()
+        self._changes = Changes()
+        # No less than the number of distinct changes, which would be slow to count at each call.
+        self._at_most = 0
+        self.is_full = False
+        """Whether what it holds has reached the number of changes that ends a window early."""
+
+    def __bool__(self) -> bool:
+        return bool(self._changes)
+
+    def add(self, changes: Changes) -> None:
+        """Add changes, which from now on belong to the buffer."""
+        if not changes:
+            return
+        with self._lock:
+            self._at_most += len(changes)
+            opens = not self._changes
+            if opens:
+                self._changes = changes
+            else:
+                self._changes.merge(changes)
+            fills = self._fills()
+        if opens:
+            self._opened()
+        if fills:
+            self._filled()
+
+    def take(self) -> Changes:
+        """Return what was collected, and start anew."""
+        with self._lock:
+            taken, self._changes = self._changes, Changes()
+            self._at_most = 0
+            self.is_full = False
+        return taken
+
+    def _fills(self) -> bool:
+        if self.is_full or self._at_most < self._max_changes:
+            return False
+        self._at_most = len(self._changes)
+        self.is_full = self._at_most >= self._max_changes
+        return self.is_full

@@ -1,0 +1,264 @@
+"""Keeps the source from being taken for what it is not: what has only gone away deletes nothing.
+
+The source stands on a file system, and other ones may be mounted below it. What stood there when
+the source was accepted is its *footing*; nothing is sent from a source that lost it, nor from a
+subtree whose own file system came or went.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from pylsyncd.model import paths
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.model.paths import Identity
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.source import mounts
+from pylsyncd.source.mounts import Mount, MountTable
+from pylsyncd.system import walk
+
+
+class SourceHeldError(Exception):
+    """Nothing may be sent now; the text says why, as part of a sentence."""
+
+
+class Standing(Enum):
+    """How the source stands, compared with its footing."""
+
+    SAME = auto()
+    REPLACED = auto()
+    """Another directory of the same file system, with something in it, stands in its place."""
+    HELD = auto()
+    """It is gone, or what stands in its place must not be believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What a source stands on."""
+
+    identity: Identity
+    file_system: int
+    """As statvfs tells it: the same for a disk that comes back under another device number."""
+    mount: bytes
+    """Where the source's own file system is mounted."""
+    mounts: Mapping[bytes, str] = field(default_factory=dict)
+    """What is mounted below the source, by relative path."""
+
+
+def identity(directory: int) -> Identity:
+    """Return who an open directory is."""
+    status = os.fstat(directory)
+    return status.st_dev, status.st_ino
+
+
+def identity_of_local(destination: Destination) -> Identity | None:
+    """Return who a local destination's directory is; None for a remote one, or if there is none."""
+    if destination.transport is not Transport.LOCAL:
+        return None
+    try:
+        status = os.stat(destination.target)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class Guard:
+    """Watches over one source. Any thread may ask; the main thread accepts.
+
+    ``is_left_out`` tells which paths the rules leave out: what is mounted there is no matter.
+    Raises OSError if the kernel's table of mounts cannot be read.
+    """
+
+    def __init__(self, source: bytes, rules: Rules) -> None:
+        self._source = source
+        self._rules = rules
+        self._table = MountTable()
+        self._lock = threading.RLock()
+        self._footing: Footing | None = None
+        self._held: dict[bytes, str] = {}
+        # The mounts below the source by number, which another time of mounting has not, and those
+        # that are the same as before and yet were mounted anew.
+        self._numbers: dict[bytes, int] = {}
+        self._anew: set[bytes] = set()
+
+    def close(self) -> None:
+        """Give back what it holds open."""
+        self._table.close()
+
+    @property
+    def footing(self) -> Footing:
+        """What the source stood on when it was accepted."""
+        if self._footing is None:
+            raise RuntimeError("The source was not accepted yet.")
+        return self._footing
+
+    @property
+    def held(self) -> Mapping[bytes, str]:
+        """The subtrees that are held, and why."""
+        with self._lock:
+            return dict(self._held)
+
+    def missing_mount(self, points: Iterable[bytes]) -> bytes | None:
+        """Return one of the mount points that a source was on, if nothing is mounted there now."""
+        mounted = {mount.point for mount in self._mounts()}
+        return next((point for point in points if point and point not in mounted), None)
+
+    def accept(self, remembered: Mapping[bytes, str] | None = None) -> None:
+        """Take the source as it stands for the true one. Raises OSError when it is not there.
+
+        What is ``remembered`` to be mounted below it and is not there, or is something else, is
+        held.
+        """
+        with self._opened() as root, self._lock:
+            mount = mounts.holding(os.path.realpath(self._source), self._mounts())
+            below, numbers = self._mounted_below()
+            self._footing = Footing(
+                identity(root), os.fstatvfs(root).f_fsid, mount.point,
+                {**below, **(remembered or {})},
+            )  # fmt: skip
+            self._numbers = {}
+            self._compare_mounts(below, numbers)
+            self._anew.clear()
+
+    def is_vacant(self) -> bool:
+        """Tell whether the source has no entries. Raises OSError when it is not there."""
+        with self._opened() as root:
+            return self.is_vacant_at(root)
+
+    def is_vacant_at(self, root: int) -> bool:
+        """Tell the same of the open source.
+
+        What the rules leave out does not count, nor what a new file system has by itself.
+        """
+        with os.scandir(root) as entries:
+            return all(
+                entry.name == "lost+found"
+                or self._rules.matches(
+                    os.fsencode(entry.name), is_directory=entry.is_dir(follow_symlinks=False)
+                )
+                for entry in entries
+            )
+
+    def mounted_anew(self) -> set[bytes]:
+        """Return the subtrees that were unmounted and mounted again since this was asked."""
+        with self._lock:
+            anew, self._anew = self._anew, set()
+            return anew
+
+    def standing(self) -> tuple[Standing, str]:
+        """Return how the source stands now, and why it is held if it is."""
+        try:
+            with self._opened() as root:
+                return self._judge(root)
+        except OSError as error:
+            return Standing.HELD, f"it cannot be opened ({error.strerror})"
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """Open the source for a run. Raises SourceHeldError when it is not to be believed."""
+        shown = paths.show(self._source)
+        try:
+            root = walk.open_root(self._source)
+        except OSError as error:
+            raise SourceHeldError(f"the source {shown} is gone ({error.strerror})") from None
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, root)
+            for path in self.footing.mounts:
+                # While it is open, nothing unmounts it under rsync.
+                with contextlib.suppress(OSError):
+                    stack.callback(os.close, walk.open_below(root, path))
+            self.check(root)
+            yield root
+
+    def check(self, root: int) -> None:
+        """See that the open source still is what stands there. Raises SourceHeldError if not."""
+        standing, reason = self.standing()
+        if standing is Standing.SAME and identity(root) != self.footing.identity:
+            standing = Standing.REPLACED
+        if standing is Standing.REPLACED:
+            reason = "it was replaced a moment ago"
+        if standing is not Standing.SAME:
+            raise SourceHeldError(f"the source {paths.show(self._source)} is held: {reason}")
+        self.look_at_mounts()
+
+    def look_at_mounts(self) -> None:
+        """Hold the subtrees whose file systems came or went, and release those that are back."""
+        with self._lock:
+            if self._table.changed():
+                with contextlib.suppress(OSError):
+                    self._compare_mounts(*self._mounted_below())
+
+    def eventless(self) -> list[bytes]:
+        """Return the directories, relative, whose file systems do not tell all changes."""
+        table = self._mounts()
+        real = os.path.realpath(self._source)
+        found = [b""] if mounts.sends_no_events(mounts.holding(real, table).kind) else []
+        for path, mount in mounts.below(real, table).items():
+            if mounts.sends_no_events(mount.kind) and not self._is_left_out(path):
+                found.append(path)
+        return found
+
+    def _mounts(self) -> list[Mount]:
+        with self._lock:
+            return self._table.read()
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        root = walk.open_root(self._source)
+        try:
+            yield root
+        finally:
+            os.close(root)
+
+    def _judge(self, root: int) -> tuple[Standing, str]:
+        footing = self.footing
+        present = identity(root)
+        if present == footing.identity:
+            return Standing.SAME, ""
+        file_system = os.fstatvfs(root).f_fsid
+        is_other = file_system != footing.file_system or not file_system
+        if present[0] != footing.identity[0] and is_other:
+            if self.missing_mount([footing.mount]):
+                return Standing.HELD, f"nothing is mounted at {paths.show(footing.mount)}"
+            return Standing.HELD, "another file system is in its place"
+        if self.is_vacant_at(root):
+            return Standing.HELD, "an empty directory is in its place"
+        return Standing.REPLACED, ""
+
+    def _mounted_below(self) -> tuple[dict[bytes, str], dict[bytes, int]]:
+        """Return what is mounted below the source, and the numbers of these mounts, by path."""
+        real = os.path.realpath(self._source)
+        found = {}
+        numbers = {}
+        for path, mount in mounts.below(real, self._mounts()).items():
+            if not self._is_left_out(path):
+                found[path] = mounts.identity(mount, _file_system(os.path.join(real, path)))
+                numbers[path] = mount.number
+        return found, numbers
+
+    def _is_left_out(self, path: bytes) -> bool:
+        return self._rules.excludes(path, is_directory=True)
+
+    def _compare_mounts(self, present: Mapping[bytes, str], numbers: Mapping[bytes, int]) -> None:
+        known = self.footing.mounts
+        self._held = {}
+        for path in {*known, *present}:
+            if path not in present:
+                self._held[path] = "the file system that was mounted there is gone"
+            elif present[path] != known.get(path):
+                self._held[path] = "another file system was mounted there"
+            elif self._numbers.get(path, numbers[path]) != numbers[path]:
+                self._anew.add(path)
+        self._numbers = {**self._numbers, **numbers}
+
+
+def _file_system(path: bytes) -> int:
+    """Return what statvfs calls a file system, 0 where it does not tell."""
+    try:
+        return os.statvfs(path).f_fsid
+    except OSError:
+        return 0

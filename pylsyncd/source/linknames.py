@@ -1,0 +1,216 @@
+"""Looks for the names of files that have several, by descriptor and through no symlink."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+
+from pylsyncd.model import paths
+from pylsyncd.model.changes import Changes
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.system import walk
+
+File = tuple[int, int]
+"""``st_dev`` and ``st_ino`` of a file."""
+
+# Of so many names in a directory, it is worth while to ask which are there at all: a missing one
+# costs 3 microseconds, an entry of a listing half of one.
+_MANY = 16
+
+
+@dataclass(slots=True)
+class Names:
+    """The names of a file that are in the source and not excluded, as far as they are known."""
+
+    links: int
+    """How many the file has, wherever they are."""
+    known: set[bytes] = field(default_factory=set)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there can be no other name."""
+        return len(self.known) >= self.links
+
+    @property
+    def weight(self) -> int:
+        """What it costs to remember them, in names."""
+        return len(self.known) + 1
+
+
+Files = dict[File, Names]
+
+
+class Look:
+    """Looks at what changes name, for files with several names."""
+
+    def __init__(self, root: int, rules: Rules) -> None:
+        self._root = root
+        self._rules = rules
+        self._found: Files = {}
+
+    def at(self, changes: Changes) -> Files:
+        """Return the files with several names, and the names that the changes cover."""
+        suspects: list[bytes] = []
+        for directory, names in changes.entries.items():
+            suspects += self._suspects(directory, names)
+        for path, status in statuses(self._root, suspects):
+            self._judge(path, status)
+        for directory in changes.listings:
+            self._look_in(directory, is_tree=False)
+        for path in changes.trees:
+            self._look_in(path, is_tree=True)
+        return self._found
+
+    def _suspects(self, directory: bytes, names: AbstractSet[bytes]) -> Iterator[bytes]:
+        """Yield the paths that seem to be one of several names of a file.
+
+        These are looked at by their whole paths, which is cheapest, and may lead through symlinks.
+        """
+        for name in self._existing(directory, names) if len(names) >= _MANY else names:
+            path = paths.join(directory, name)
+            try:
+                status = os.lstat(path, dir_fd=self._root)
+            except OSError:
+                continue
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                yield path
+
+    def _existing(self, directory: bytes, names: AbstractSet[bytes]) -> AbstractSet[bytes]:
+        """Return the names without those that are not there, if that is cheap to tell."""
+        try:
+            with _Opened(self._root, directory) as opened, os.scandir(opened) as entries:
+                there = {os.fsencode(entry.name) for entry in islice(entries, len(names) + 1)}
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
+        except OSError:
+            return names
+        return names if len(there) > len(names) else there & names
+
+    def _judge(self, path: bytes, status: os.stat_result) -> None:
+        if status.st_nlink <= 1 or stat.S_ISDIR(status.st_mode):
+            return
+        names = self._found.setdefault(file_of(status), Names(status.st_nlink))
+        names.links = status.st_nlink
+        if not self._rules or not self._rules.excludes(path, is_directory=False):
+            names.known.add(path)
+
+    def _look_in(self, path: bytes, *, is_tree: bool) -> None:
+        try:
+            with _Opened(self._root, path) as directory:
+                if is_tree:
+                    _descend(directory, path, self._rules, self._names_in)
+                else:
+                    self._names_in(directory, path)
+        except OSError:
+            # Perhaps it is a file, which a TREE covers as well.
+            for _, status in statuses(self._root, [path]):
+                self._judge(path, status)
+
+    def _names_in(self, directory: int, path: bytes) -> list[str]:
+        subdirectories = []
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    subdirectories.append(entry.name)
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                if status.st_nlink > 1:
+                    self._judge(paths.join(path, os.fsencode(entry.name)), status)
+        return subdirectories
+
+
+class Search:
+    """Searches the source for all names of some files."""
+
+    def __init__(self, root: int, rules: Rules, files: Files) -> None:
+        self._root = root
+        self._rules = rules
+        self._files = files
+        self._inodes = {inode for _, inode in files}
+        # Devices on which a listing tells the same number of an inode as its status.
+        self._devices = walk.devices_counting_links()
+
+    def run(self) -> None:
+        """Add all names to the files that are sought."""
+        try:
+            _descend(self._root, paths.ROOT, self._rules, self._names_in)
+        except OSError:
+            return
+
+    def _names_in(self, directory: int, path: bytes) -> list[str]:
+        is_told = os.fstat(directory).st_dev in self._devices
+        subdirectories = []
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    subdirectories.append(entry.name)
+                elif not is_told or entry.inode() in self._inodes:
+                    self._judge(entry, path)
+        return subdirectories
+
+    def _judge(self, entry: os.DirEntry[str], directory: bytes) -> None:
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:
+            return
+        names = self._files.get(file_of(status))
+        if names is None:
+            return
+        path = paths.join(directory, os.fsencode(entry.name))
+        if not self._rules.matches(path, is_directory=False):
+            names.known.add(path)
+
+
+def _descend(directory: int, top: bytes, rules: Rules, names_in: walk.Names[bytes]) -> None:
+    """List an open directory and all below it that are not excluded."""
+
+    def enter(_directory: int, above: bytes, name: bytes) -> bytes | None:
+        path = paths.join(above, name)
+        return None if rules and rules.matches(path, is_directory=True) else path
+
+    def refused(_above: bytes, _name: bytes, _error: OSError) -> None:
+        """Pass over what is gone, or not to be read: it has no names to tell."""
+
+    walk.descend(directory, top, enter, refused, names_in)
+
+
+def file_of(status: os.stat_result) -> File:
+    """Return which file a status is of."""
+    return status.st_dev, status.st_ino
+
+
+class _Opened:
+    """An open directory below the root, to be closed."""
+
+    def __init__(self, root: int, path: bytes) -> None:
+        self._directory = walk.open_below(root, path)
+
+    def __enter__(self) -> int:
+        return self._directory
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._directory)
+
+
+def statuses(root: int, some: Iterable[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Yield the paths at which something is, reached through no symlink, with what is there."""
+    pairs = sorted(paths.split(path) for path in some)
+    for directory, group in groupby(pairs, key=lambda pair: pair[0]):
+        try:
+            opened = walk.open_below(root, directory)
+        except OSError:
+            continue
+        try:
+            for _, name in group:
+                try:
+                    status = os.lstat(name, dir_fd=opened)
+                except OSError:
+                    continue
+                yield paths.join(directory, name), status
+        finally:
+            os.close(opened)

@@ -1,0 +1,152 @@
+"""Hard links: a change through one name of a file is a change of all of its names.
+
+inotify reports the name that was used. rsync replaces the copy of a listed name, so the copies of
+the others stay as they were; with --hard-links, too, which looks at listed names alone (measured
+with rsync 3.5.0). So whoever has changes adds the other names to them, whatever rsync's options.
+
+The name itself may be gone, or stand for another file, when that is looked at. So the names of all
+files that have several are known, from scans and from what was looked at; what a change touches
+brings in the other names that it was known with. Beyond that, what tells where the other names are,
+in this order:
+
+* the changes themselves, when they hold as many names as the file has links;
+* the names known from before, each looked at again: all, when they are as many, and also when a
+  search has found no more while the file had as many links: the others are elsewhere;
+* a search of the whole source, one for all files in question.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+
+from pylsyncd.model import paths
+from pylsyncd.model.changes import Changes, Scope
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.source.linknames import File, Files, Look, Names, Search, file_of, statuses
+from pylsyncd.source.scan import MOST_LINKED
+from pylsyncd.system import walk
+
+# So many names are remembered.
+_NAMES_KEPT = MOST_LINKED
+
+
+class Links:
+    """Completes changes by the other names of the files in them. Used by one thread at a time."""
+
+    def __init__(self, source: bytes, rules: Rules) -> None:
+        self._source = source
+        self._rules = rules
+        # What was found to be complete, the least recently used first.
+        self._remembered: OrderedDict[File, Names] = OrderedDict()
+        self._kept = 0
+        # The directories that known names are in: with how many, by file.
+        self._places: dict[bytes, dict[bytes, File]] = {}
+        self.searches = 0
+        """How often the whole source was searched."""
+
+    def complete(self, changes: Changes) -> None:
+        """Add an ENTRY for each name of a changed file that ``changes`` do not name.
+
+        What is not there (any more) is passed over: an event has told, or will tell. Costs one
+        system call for a changed path, unless there are hard links.
+        """
+        if changes.is_everything:
+            return
+        try:
+            root = walk.open_root(self._source)
+        except OSError:
+            # Nothing can be carried now, and what follows is larger than any name.
+            return
+        try:
+            self._add_known(root, changes)
+            found = Look(root, self._rules).at(changes)
+            named = {file: set(names.known) for file, names in found.items()}
+            self._find_others(root, found)
+        finally:
+            os.close(root)
+        for file, names in found.items():
+            self._remember(file, names)
+            for path in names.known - named[file]:
+                changes.add(path, Scope.ENTRY)
+
+    def learn(self, linked: Mapping[File, set[bytes]]) -> None:
+        """Take note of names that a scan has found."""
+        for file, known in linked.items():
+            if len(known) > 1:
+                # How many there are elsewhere is not known.
+                self._remember(file, Names(0, set(known)))
+
+    def _add_known(self, root: int, changes: Changes) -> None:
+        """Add the other names that what the changes touch was known with, as far as they hold."""
+        touched: dict[File, set[bytes]] = {}
+        for place, name in self._touched(changes):
+            touched.setdefault(self._places[place][name], set()).add(paths.join(place, name))
+        for file, named in touched.items():
+            known = self._remembered[file].known - named
+            holding = {path for path, status in statuses(root, known) if file_of(status) == file}
+            for path in holding:
+                changes.add(path, Scope.ENTRY)
+
+    def _touched(self, changes: Changes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the known names, as directory and name, at or below what has changed."""
+        for place, names in self._places.items():
+            is_below = any(
+                above in changes.trees or _is_entry(changes, above)
+                for above in (place, *paths.ancestors(place))
+                if above
+            )
+            if is_below or place in changes.listings:
+                touched: AbstractSet[bytes] = names.keys()
+            else:
+                touched = names.keys() & changes.entries.get(place, frozenset())
+            for name in touched:
+                yield place, name
+
+    def _find_others(self, root: int, found: Files) -> None:
+        unknown = {
+            file: names
+            for file, names in found.items()
+            if not (names.is_complete or self._recall(root, file, names))
+        }
+        if unknown:
+            self.searches += 1
+            Search(root, self._rules, unknown).run()
+
+    def _recall(self, root: int, file: File, names: Names) -> bool:
+        """Add the names known from before that still hold; tell whether these are all."""
+        remembered = self._remembered.get(file)
+        if remembered is None:
+            return False
+        others = remembered.known - names.known
+        holding = {path for path, status in statuses(root, others) if file_of(status) == file}
+        names.known |= holding
+        return names.is_complete or (holding == others and remembered.links == names.links)
+
+    def _remember(self, file: File, names: Names) -> None:
+        self._forget(file)
+        self._remembered[file] = names
+        self._kept += names.weight
+        for path in names.known:
+            place, name = paths.split(path)
+            self._places.setdefault(place, {})[name] = file
+        while self._kept > _NAMES_KEPT:
+            self._forget(next(iter(self._remembered)))
+
+    def _forget(self, file: File) -> None:
+        names = self._remembered.pop(file, None)
+        if names is None:
+            return
+        self._kept -= names.weight
+        for path in names.known:
+            place, name = paths.split(path)
+            there = self._places.get(place, {})
+            if there.get(name) == file:
+                del there[name]
+                if not there:
+                    del self._places[place]
+
+
+def _is_entry(changes: Changes, path: bytes) -> bool:
+    directory, name = paths.split(path)
+    return name in changes.entries.get(directory, frozenset())

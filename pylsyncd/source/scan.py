@@ -1,0 +1,125 @@
+"""The catch-up scan: what has changed since a moment, found by walking the source alone.
+
+The kernel stamps a directory entry's ctime at every change of its content or its attributes, and
+nobody can set it back. What a rename stamps was measured on ext4 and tmpfs: the moved entry and
+both directories, but nothing below a moved directory. So
+
+* an entry with a fresh ctime is a change;
+* a directory with a fresh ctime may have lost or gained names: its listing is a change;
+* a directory with a fresh ctime in such a directory may have come from elsewhere, with old ctimes
+  inside: it is a change as a whole tree, unless it is known to have stood there before.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+
+from pylsyncd.model import paths
+from pylsyncd.model.changes import Changes, Scope
+
+IsExcluded = Callable[[bytes], bool]
+"""Whether a path that is not a directory is left out."""
+
+
+MOST_LINKED = 50_000
+"""How many names of files with several names are noted; some 200 bytes each."""
+
+# How many files are looked at between two reports of progress.
+_STRIDE = 4096
+
+NO_MOMENT = 2**63 - 1
+"""A ctime that nothing has: to look at files without looking for changes."""
+
+
+class Scan:
+    """Finds changes in the directories that a walk shows it, parents first.
+
+    Several askers may each have a moment of their own; a moment is a ctime in nanoseconds, from
+    which on an entry counts as changed.
+    """
+
+    def __init__(
+        self,
+        moments: Collection[int],
+        is_excluded: IsExcluded,
+        progressed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin; ``progressed()`` is called now and then."""
+        self._progressed = progressed
+        self._looked_at = 0
+        self._changes = {moment: Changes() for moment in moments}
+        self._oldest = min(moments)
+        self._newest = max(moments)
+        self._is_excluded = is_excluded
+        self.linked: dict[tuple[int, int], set[bytes]] = {}
+        """The names of files that have several, by ``st_dev`` and ``st_ino``; not too many."""
+        self._linked_names = 0
+        # The ctimes of fresh directories, which their children are judged by.
+        self._fresh: dict[bytes, int] = {}
+
+    @property
+    def changes(self) -> Mapping[int, Changes]:
+        """The changes found so far, by the moment since which they may have happened."""
+        return self._changes
+
+    def enter(self, directory: int, path: bytes, *, was_there: bool) -> None:
+        """Judge an open directory; ``was_there`` if it is known that it stood there before."""
+        status = os.fstat(directory)
+        ctime = status.st_ctime_ns
+        if ctime < self._oldest:
+            return
+        self._fresh[path] = ctime
+        # Where it stands it may have been away for a while: then the last thing that happened to it
+        # was not that a name came or went in it, which stamps both times alike.
+        stayed = was_there and status.st_mtime_ns == ctime
+        above = 0 if stayed or not path else self._fresh.get(paths.split(path)[0], 0)
+        for moment, changes in self._changes.items():
+            if ctime >= moment:
+                changes.add(path, Scope.TREE if above >= moment else Scope.LISTING)
+
+    def lose_sight(self, path: bytes) -> None:
+        """Take a directory that cannot be looked into for changed as a whole.
+
+        So it is owed, and with it what changes there unseen, until rsync can read it.
+        """
+        for changes in self._changes.values():
+            changes.add(path, Scope.TREE)
+
+    def names(self, directory: int, path: bytes) -> list[str]:
+        """Judge all else in an open directory; return the names of the directories in it."""
+        subdirectories = []
+        # Its own listing says it all.
+        is_fresh = self._fresh.get(path, 0) >= self._newest
+        oldest = self._oldest
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    subdirectories.append(entry.name)
+                else:
+                    self._looked_at += 1
+                    if not self._looked_at % _STRIDE:
+                        self._progressed()
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        # Its event is on its way, and its directory's ctime is fresh by now.
+                        continue
+                    except OSError:
+                        # Let rsync say what is wrong with it.
+                        self._judge(path, os.fsencode(entry.name), self._newest)
+                        continue
+                    if status.st_nlink > 1:
+                        self._note_link(status, paths.join(path, os.fsencode(entry.name)))
+                    if status.st_ctime_ns >= oldest and not is_fresh:
+                        self._judge(path, os.fsencode(entry.name), status.st_ctime_ns)
+        return subdirectories
+
+    def _note_link(self, status: os.stat_result, path: bytes) -> None:
+        if self._linked_names < MOST_LINKED:
+            self._linked_names += 1
+            self.linked.setdefault((status.st_dev, status.st_ino), set()).add(path)
+
+    def _judge(self, directory: bytes, name: bytes, ctime: int) -> None:
+        if not self._is_excluded(paths.join(directory, name)):
+            for moment, changes in self._changes.items():
+                if ctime >= moment:
+                    changes.add_entries(directory, {name})

@@ -1,0 +1,131 @@
+"""The thread that empties the kernel's queue into the buffer, and does nothing else."""
+
+import contextlib
+import os
+import queue
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from pylsyncd.source import inotify
+from pylsyncd.source.buffer import Buffer
+from pylsyncd.source.inotify import Inotify
+from pylsyncd.source.tracker import Tracker
+from pylsyncd.system import clock
+from pylsyncd.system.part import Part
+
+# Events per second that no writers on a machine of today exceed, with room to spare: two cores
+# create and close files on a tmpfs at some 500,000.
+_FASTEST = 1_600_000
+
+# Handed to the buffer at least this often, however fast events come: some 130,000 of them.
+_CHUNKS_AT_ONCE = 64
+
+
+class Watcher(Part):
+    """Reads events until stopped. ``root_lost()`` is called when the source itself has gone.
+
+    Waking for each event would cost more than the event, so after the first one the thread naps
+    and lets the kernel collect: for as long as the queue can hold whatever may come meanwhile.
+    """
+
+    def __init__(
+        self,
+        notify: Inotify,
+        tracker: Tracker,
+        buffer: Buffer,
+        root_lost: Callable[[], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        super().__init__("watcher", failed)
+        self._inotify = notify
+        self._tracker = tracker
+        self._recovery = tracker.recovery
+        tracker.report_to(self.pulse.beat)
+        self._buffer = buffer
+        self._root_lost = root_lost
+        self._nap = inotify.limit("max_queued_events") / _FASTEST * 1000.0
+        self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._awaited: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+        self._places: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._stopping = False
+        self.complete_until = self._recovery.complete_until
+        """The moment before which nothing has changed that is not in the buffer, or was taken."""
+        self.scanned = self._recovery.scanned
+        """When the last scan began whose findings are there, too."""
+
+    def work(self) -> None:
+        """Nap, read, hand over, until stopped."""
+        events, alarm = select.poll(), select.poll()
+        events.register(self._inotify.descriptor, select.POLLIN)
+        events.register(self._alarm, select.POLLIN)
+        alarm.register(self._alarm, select.POLLIN)
+        while not self._stopping:
+            with self.pulse.waiting():
+                events.poll(self._longest_wait())
+            alarm.poll(self._nap)
+            self._empty()
+
+    def drain(self, timeout: float) -> bool:
+        """Have everything that was reported until now put into the buffer; tell whether it was."""
+        done = threading.Event()
+        self._awaited.put(done)
+        self._wake()
+        return done.wait(timeout)
+
+    def place_again(self, path: bytes) -> None:
+        """Have what stands at a path now watched, and looked at as a whole."""
+        self._places.put(path)
+        self._wake()
+
+    def stop(self) -> None:
+        """Stop taking events; returns when the thread has ended."""
+        self._stopping = True
+        self._wake()
+        self.join()
+        os.close(self._alarm)
+
+    def _longest_wait(self) -> float | None:
+        """Return the milliseconds until the tracker has to scan."""
+        due = self._recovery.due
+        return None if due is None else max(0.0, due - time.monotonic()) * 1000.0
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._alarm, 1)
+
+    def _empty(self) -> None:
+        awaited = []
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._alarm)
+        while not self._awaited.empty():
+            awaited.append(self._awaited.get())
+        was_lost = self._tracker.root_lost
+        while not self._places.empty():
+            self._tracker.place_again(self._places.get())
+        is_empty = False
+        while not (is_empty or self._stopping):
+            self.pulse.beat()
+            moment = clock.now()
+            is_empty = self._read_some()
+            self._buffer.add(self._tracker.collect())
+            if is_empty:
+                self._recovery.emptied(moment)
+                # A scan takes its time, in which events come.
+                is_empty = not self._tracker.attend()
+        self.complete_until = self._recovery.complete_until
+        self.scanned = self._recovery.scanned
+        # What came before is in the buffer now, so whoever waits for it may go on.
+        if self._tracker.root_lost and not was_lost:
+            self._root_lost()
+        for done in awaited:
+            done.set()
+
+    def _read_some(self) -> bool:
+        """Follow events, but not endlessly many; tell whether the queue was empty at last."""
+        for _ in range(_CHUNKS_AT_ONCE):
+            chunk = self._inotify.read()
+            if not chunk:
+                return True
+            self._tracker.process(chunk)
+        return False

@@ -1,0 +1,53 @@
+"""The source being watched: from its first watch until it is given up, or armed anew."""
+
+import errno
+from collections.abc import Callable
+
+from pylsyncd.model import paths
+from pylsyncd.model.errors import WatchError
+from pylsyncd.settings.settings import Settings
+from pylsyncd.source import inotify
+from pylsyncd.source.buffer import Buffer
+from pylsyncd.source.inotify import Inotify
+from pylsyncd.source.recovery import Plan
+from pylsyncd.source.tracker import Tracker
+from pylsyncd.source.watcher import Watcher
+
+
+class Watching:
+    """An inotify instance, the tree of its watches, and the thread that follows its events.
+
+    Making one arms the source, which may take a while; the thread is started by :meth:`start`.
+    Raises WatchError if the source cannot be watched.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        plan: Plan,
+        buffer: Buffer,
+        lost: Callable[[], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._notify = Inotify(modify=settings.modify)
+        try:
+            self.tracker = Tracker(settings.source.path, self._notify, settings.rsync.rules, plan)
+        except OSError as error:
+            self._notify.close()
+            raise _cannot_watch(settings.source.path, error) from None
+        self.watcher = Watcher(self._notify, self.tracker, buffer, lost, failed)
+
+    def start(self) -> None:
+        """Begin to follow the events."""
+        self.watcher.start()
+
+    def stop(self) -> None:
+        """End all watches; what was followed until now is in the buffer."""
+        self.watcher.stop()
+        self._notify.close()
+
+
+def _cannot_watch(source: bytes, error: OSError) -> WatchError:
+    if error.errno == errno.ENOSPC:
+        return WatchError(inotify.watch_limit_reached(0))
+    return WatchError(f"The source {paths.show(source)} cannot be watched: {error.strerror}.")

@@ -1,0 +1,145 @@
+"""Opens directories and files that are ours alone, whatever others may have put in their place.
+
+No symbolic link is followed, and nothing is used that somebody else could have written.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+from contextlib import suppress
+
+from pylsyncd.model import paths
+from pylsyncd.model.errors import StateError, UsageError
+
+LARGEST = 64 << 20
+"""Bytes beyond which a file is not one of ours: several times what the largest debt takes."""
+
+# Without O_NONBLOCK, opening a FIFO that somebody has put there would never end.
+_SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def open_directory(path: bytes) -> int:
+    """Open a directory that is only ours to write in, and create it where there is none.
+
+    Raises UsageError when it cannot be used, or when somebody else could write there.
+    """
+    while path != (shorter := path.removesuffix(b"/.").rstrip(b"/") or path[:1]):
+        path = shorter  # With a slash behind it, a symbolic link would be followed.
+    shown = paths.show(path)
+    if os.path.islink(path):
+        raise UsageError(
+            f"The state directory {shown} is a symbolic link, which somebody may turn: name the "
+            "directory itself with --state-dir."
+        )
+    try:
+        _create_directory(path, 0o700)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise unusable(shown, error) from error
+    status = os.fstat(descriptor)
+    if status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return descriptor
+    os.close(descriptor)
+    if status.st_uid != os.geteuid():
+        raise UsageError(
+            f"The state directory {shown} belongs to the user id {status.st_uid}, and pylsyncd "
+            f"runs as {os.geteuid()}: give it to that one with chown, or name another directory "
+            "with --state-dir."
+        )
+    raise UsageError(
+        f"The state directory {shown} can be written by its group or by all, who could have "
+        f"changes lost or replicas overwritten: run chmod go-w {shown}, or name another directory "
+        "with --state-dir."
+    )
+
+
+def _create_directory(path: bytes, mode: int) -> None:
+    """Create a directory, if it is missing, with those above it; on the disk when this returns.
+
+    Those above it have the usual mode less the umask, for they may be /var/lib.
+    """
+    above = os.path.dirname(path)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        if not above:
+            raise
+        _create_directory(above, 0o755)
+        with suppress(FileExistsError):
+            os.mkdir(path, mode)
+    descriptor = os.open(above or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def unusable(shown: str, error: OSError) -> UsageError:
+    """Return the exception for a state directory in which something could not be done."""
+    return UsageError(
+        f"The state directory {shown} cannot be used: {error.strerror}. Mend that, or name another "
+        "directory with --state-dir."
+    )
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file and tell whether that was possible: somebody else may have done it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def open_file(directory: int, name: str, flags: int, shown: str) -> int:
+    """Open a file in an open directory, for its owner alone if it is created.
+
+    Raises StateError, with ``shown`` for the file, for what pylsyncd cannot have put there.
+    """
+    try:
+        descriptor = os.open(name, flags | _SAFE, 0o600, dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StateError(f"{shown} is a symbolic link: remove it.") from error
+        raise
+    try:
+        _refuse_foreign(os.fstat(descriptor), shown)
+        if flags & os.O_CREAT:
+            os.fchmod(descriptor, 0o600)  # Whatever the umask.
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_foreign(status: os.stat_result, shown: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise StateError(f"{shown} is not a regular file: remove it.")
+    if status.st_nlink > 1 or status.st_uid != os.geteuid():
+        raise StateError(
+            f"{shown} has several names or belongs to another user, so that others may have "
+            "changed it: remove it."
+        )
+
+
+def read_all(descriptor: int, shown: str) -> bytes:
+    """Return the content of an open file; raises StateError when it cannot be read."""
+    try:
+        size = os.fstat(descriptor).st_size
+        if size <= LARGEST:
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read()
+    except OSError as error:
+        raise StateError(f"{shown} cannot be read: {error.strerror}.") from error
+    raise StateError(f"{shown} is too large ({size} bytes): remove it.")
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write at the position where an open file stands."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

@@ -1,9 +1,11 @@
 """The settings of the daemon: whatever they were read from, they are known to be usable."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.rsync.commands import Rsync
+from pylsyncd.rsync.retry import Pauses
+from pylsyncd.rules.excludes import Rules
 
 WINDOW = 60.0
 """Seconds that changes are aggregated."""
@@ -27,17 +29,52 @@ POLL_INTERVAL = 60.0
 """Seconds between two looks at what sends no events."""
 
 
+HOOK_TIMEOUT = 60.0
+"""Seconds that a hook may take."""
+
+
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What the daemon does; see the README for the meaning of each."""
+class Hooks:
+    """Commands that are run when something has happened, as words; empty for none."""
+
+    batch: tuple[str, ...] = ()
+    error: tuple[str, ...] = ()
+    recovery: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    timeout: float = HOOK_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One destination, and how it is served."""
+
+    destination: Destination
+    rsync: Rsync
+    window: float = WINDOW
+    """Seconds; the sync's window is the shortest of its deliveries'."""
+    pauses: Pauses = field(default_factory=Pauses)
+    batch_size_limit: int | None = None
+    """Bytes from which on a file is sent by a run of its own; None for no such runs."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the log and by the control command; unique in the process."""
+        return self.destination.name
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """One source and its destinations; see the README for the meaning of each."""
 
     source: Source
-    destinations: tuple[Destination, ...]
-    rsync: Rsync
+    deliveries: tuple[Delivery, ...]
+    rules: Rules = field(default_factory=Rules)
+    name: str = ""
+    """Of its section in the configuration file; empty for a command line."""
+    delete: bool = True
     window: float = WINDOW
     max_changes: int = MAX_CHANGES
     initial_sync: bool = False
-    once: bool = False
     modify: bool = False
     state_dir: bytes | None = None
     """None where nothing is kept: for what changes no destination."""
@@ -45,3 +82,48 @@ class Settings:
     scan_interval: float = SCAN_INTERVAL
     full_sync_interval: float = 0.0
     """Seconds; 0.0 for no full syncs but those that there is a reason for."""
+    hooks: Hooks = field(default_factory=Hooks)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Where the log goes, and how much of it."""
+
+    level: int
+    syslog: bool = False
+    facility: str = "daemon"
+    file: str | None = None
+    """An absolute path; None for standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """What concerns the process, not one of its syncs. Paths are absolute."""
+
+    log: Log
+    once: bool = False
+    """Sync everything, then exit."""
+    background: bool = False
+    """Fork, leave the terminal, and go on as a daemon."""
+    pidfile: str | None = None
+    user: str | None = None
+    group: str | None = None
+    directory: str = "/"
+    """Where a daemon in the background works."""
+    umask: int = 0o022
+    control: str | None = None
+    """The socket for the control command; None for none."""
+    status_file: str | None = None
+    metrics_file: str | None = None
+    metrics_port: int | None = None
+    """On the loopback; None for no HTTP."""
+    max_runs: int | None = None
+    """How many rsyncs run at a time; None for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a command line and a configuration file have asked for."""
+
+    daemon: Daemon
+    syncs: tuple[Sync, ...]

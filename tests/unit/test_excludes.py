@@ -1,17 +1,24 @@
 """Exclude rules mean what they mean to rsync, which is asked about each of them."""
 
-import os
-import shutil
-import subprocess
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 from _pytest.mark.structures import ParameterSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.filtering import (
+    TREE,
+    make_tree,
+    prefixed_patterns,
+    rsync,
+    sent_by,
+    sent_by_rsync,
+    sent_from,
+    tree_of,
+)
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rules.excludes import (
@@ -20,12 +27,10 @@ from pylsyncd.rules.excludes import (
     Pattern,
     Rules,
     build,
+    parse_include_lines,
     parse_lines,
     parse_pattern,
 )
-
-ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
-RSYNC = shutil.which("rsync") or "rsync"
 
 
 def rules(*texts: bytes) -> Rules:
@@ -34,50 +39,6 @@ def rules(*texts: bytes) -> Rules:
 
 def options(texts: tuple[bytes, ...]) -> list[bytes]:
     return [b"--exclude=" + text for text in texts]
-
-
-def rsync(*arguments: bytes | str, names: bytes = b"") -> int:
-    """Run rsync with a list of names on standard input and return its exit status."""
-    return subprocess.run(
-        (RSYNC, *arguments), env=ENVIRONMENT, input=names, check=False, capture_output=True
-    ).returncode
-
-
-def make_tree(root: Path, *entries: bytes) -> Path:
-    """Make directories (whose names end with a slash) and files, with all that is above them."""
-    for entry in (b"", *entries):
-        path = os.path.join(os.fsencode(root), entry)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        if not path.endswith(b"/"):
-            with open(path, "wb"):
-                pass
-    return root
-
-
-def tree_of(root: Path) -> set[bytes]:
-    """Return what is below ``root``, the names of directories with a slash at the end."""
-    top = os.fsencode(root)
-    found = set()
-    for directory, names, files in os.walk(top):
-        place = os.path.relpath(directory, top) if directory != top else b""
-        found.update(os.path.join(place, name) + b"/" for name in names)
-        found.update(os.path.join(place, name) for name in files)
-    return found
-
-
-def kept_by(some_rules: Rules, entries: set[bytes]) -> set[bytes]:
-    return {
-        entry
-        for entry in entries
-        if not some_rules.excludes(entry.removesuffix(b"/"), is_directory=entry.endswith(b"/"))
-    }
-
-
-def kept_by_rsync(arguments: list[bytes], source: Path, scratch: Path) -> set[bytes]:
-    """Return what rsync copies into an empty directory."""
-    destination = scratch / f"copy-{time.monotonic_ns()}"
-    assert rsync("-r", *arguments, f"{source}/", f"{destination}/") == 0
-    return tree_of(destination)
 
 
 Names = bytes | tuple[bytes, ...]
@@ -238,68 +199,32 @@ ROWS = [
 
 @pytest.mark.parametrize("case", ROWS)
 def test_rules_exclude_what_the_table_says(case: Row) -> None:
-    assert kept_by(rules(*case.texts), case.excluded | case.kept) == case.kept
+    assert sent_by(rules(*case.texts), case.excluded | case.kept) == case.kept
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[set[bytes]]]:
+    """Return what rsync copies for each row, with the rules as they are written and as we do."""
+    runs = []
+    for number, parameters in enumerate(ROWS):
+        case = cast("Row", parameters.values[0])
+        source = make_tree(
+            tmp_path_factory.mktemp(f"row-{number}") / "source", *case.excluded, *case.kept
+        )
+        assert tree_of(source) == case.excluded | case.kept
+        runs += [(options(case.texts), source), (rules(*case.texts).arguments(), source)]
+    sent = sent_from(runs)
+    return {str(case.id): sent[2 * number : 2 * number + 2] for number, case in enumerate(ROWS)}
 
 
 @pytest.mark.parametrize("case", ROWS)
-def test_rsync_copies_what_the_table_says(case: Row, tmp_path: Path) -> None:
-    source = make_tree(tmp_path / "source", *case.excluded, *case.kept)
-    assert tree_of(source) == case.excluded | case.kept
-    arguments = [options(case.texts), rules(*case.texts).arguments()]
-    for given_so in arguments[: 1 if arguments[0] == arguments[1] else 2]:
-        assert kept_by_rsync(given_so, source, tmp_path) == case.kept
+def test_rsync_copies_what_the_table_says(
+    case: Row, copied: dict[str, list[set[bytes]]], request: pytest.FixtureRequest
+) -> None:
+    assert copied[request.node.callspec.id] == [case.kept, case.kept]
 
 
-# Any rules at all, on a fixed tree of short names, half of which are wildcards.
-
-TOP = [
-    b"a",
-    b"b",
-    b"ab",
-    b"a.b",
-    b"[",
-    b"*",
-    b"\\",
-    b"a\nb",
-    b"x y",
-    b"\xff",
-    b"-",
-    b"1",
-    b"a]",
-    b"?",
-]
-DEEP = [b"a", b"b", b"ab", b"[a]", b"*b", b"a\\b"]
-TREE = {
-    *(name for name in TOP[4:]),
-    *(b"%b/" % parent for parent in TOP[:4]),
-    *(b"%b/%b" % (parent, name) for parent in TOP[:4] for name in DEEP[2:]),
-    *(b"%b/%b/" % (parent, name) for parent in TOP[:4] for name in DEEP[:2]),
-    *(b"%b/%b/%b" % (a, b, c) for a in TOP[:2] for b in DEEP[:2] for c in [*DEEP, b"\xff"]),
-}
-PIECES = [
-    *(b"a", b"b", b"ab", b".", b"/", b"/", b"*", b"**", b"***", b"?", b"[", b"]", b"!", b"^", b"-"),
-    *(b"\\", b"x", b" ", b"\xff", b"1", b"#", b";", b"[ab]", b"[!a]", b"[^*]", b"[a-b]", b"[]a]"),
-    *(b"[[:alpha:]]", b"[[:punct:]]", b"[[:foo:]]", b"[[:", b":]", b"[\\]]", b"[/a]", b"[--z]"),
-]
-
-
-@st.composite
-def near_a_path(draw: st.DrawFn) -> bytes:
-    """Draw a path of the tree, or its end, with some bytes replaced, escaped or preceded."""
-    names = draw(st.sampled_from(sorted(TREE))).split(b"/")
-    path = b"/".join(names[draw(st.integers(0, len(names) - 1)) :])
-    change = st.sampled_from([b"%b"] * 8 + [b"?", b"*", b"**", b"\\%b", b"[%b]", b"[!%b]", b"*%b"])
-    changed = [draw(change).replace(b"%b", path[i : i + 1]) for i in range(len(path))]
-    front = draw(st.sampled_from([b"", b"", b"/", b"*/", b"**/", b"/**", b"***"]))
-    return front + b"".join(changed) + draw(st.sampled_from([b"", b"", b"/", b"/*", b"/***"]))
-
-
-def _rule() -> st.SearchStrategy[bytes]:
-    pattern = st.one_of(near_a_path(), st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join))
-    prefixed = st.builds(bytes.__add__, st.sampled_from([b"", b"", b"", b"+ ", b"- "]), pattern)
-    return st.one_of(prefixed, prefixed, prefixed, prefixed, st.just(b"!")).filter(
-        lambda text: text not in {b"", b"+ ", b"- "}
-    )
+# Any rules at all, on a fixed tree.
 
 
 @pytest.fixture(scope="module")
@@ -307,29 +232,35 @@ def fixed_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("fixed") / "source", *TREE)
 
 
-def _same(texts: list[bytes], way: str, source: Path) -> None:
-    """Compare our verdicts with rsync's, which is given the rules in one of three ways."""
-    with TemporaryDirectory(dir=source.parent) as scratch:
-        listed = Path(scratch, "rules")
-        if way == "file":
-            content = b"\r\n".join(texts)
-            listed.write_bytes(content)
-            ours, arguments = build([parse_lines(content)]), [b"--exclude-from=" + bytes(listed)]
-        else:
-            ours = rules(*texts)
-            arguments = options(tuple(texts)) if way == "options" else ours.arguments()
-        assert kept_by(ours, TREE) == kept_by_rsync(arguments, source, Path(scratch))
+RULE_SETS = st.lists(st.lists(prefixed_patterns(), min_size=1, max_size=4), max_size=6)
 
 
-@settings(max_examples=120)
-@given(
-    texts=st.lists(_rule(), min_size=1, max_size=4),
-    way=st.sampled_from(["options", "file", "arguments"]),
-)
+@settings(max_examples=15)
+@given(rule_sets=RULE_SETS)
 def test_any_rules_mean_to_rsync_what_they_mean_here(
-    fixed_tree: Path, texts: list[bytes], way: str
+    fixed_tree: Path, rule_sets: list[list[bytes]]
 ) -> None:
-    _same(texts, way, fixed_tree)
+    ours = [rules(*texts) for texts in rule_sets]
+    expected = [sent_by(some, TREE) for some in ours]
+    as_given = [options(tuple(texts)) for texts in rule_sets]
+    assert sent_by_rsync(as_given, fixed_tree) == expected
+    assert sent_by_rsync([some.arguments() for some in ours], fixed_tree) == expected
+
+
+@settings(max_examples=15)
+@given(rule_sets=RULE_SETS)
+def test_a_file_of_any_rules_means_to_rsync_what_it_means_here(
+    fixed_tree: Path, rule_sets: list[list[bytes]]
+) -> None:
+    contents = [b"\r\n".join(texts) for texts in rule_sets]
+    with TemporaryDirectory(dir=fixed_tree.parent) as scratch:
+        for option, parse in (("exclude", parse_lines), ("include", parse_include_lines)):
+            expected = [sent_by(build([parse(content)]), TREE) for content in contents]
+            files = [Path(scratch, str(number)) for number in range(len(contents))]
+            for file, content in zip(files, contents, strict=True):
+                file.write_bytes(content)
+            arguments = [[b"--%b-from=%b" % (option.encode(), bytes(file))] for file in files]
+            assert sent_by_rsync(arguments, fixed_tree) == expected
 
 
 @pytest.mark.parametrize(
@@ -359,8 +290,8 @@ def test_a_file_of_rules_is_read_as_rsync_reads_it(
     listed.write_bytes(content)
     names = {b"a", b"b", b"x", b"y", b"!", b"z", b"other", *expected}
     source = make_tree(tmp_path / "source", *names)
-    kept = kept_by_rsync([b"--exclude-from=" + bytes(listed)], source, tmp_path)
-    assert kept == names - set(expected) == kept_by(ours, names)
+    [kept] = sent_by_rsync([[b"--exclude-from=" + bytes(listed)]], source)
+    assert kept == names - set(expected) == sent_by(ours, names)
 
 
 def test_a_file_may_include() -> None:
@@ -401,9 +332,8 @@ def test_a_rule_that_rsync_cannot_honour_is_refused(text: bytes, fault: str) -> 
 
 def test_rsync_drops_a_pattern_of_one_byte_more(tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source", b"a")
-    longest = rules(b"*" * LONGEST_PATTERN).arguments()
-    assert kept_by_rsync(longest, source, tmp_path) == set()
-    assert kept_by_rsync([longest[0] + b"*"], source, tmp_path) == {b"a"}
+    [longest] = rules(b"*" * LONGEST_PATTERN).arguments()
+    assert sent_by_rsync([[longest], [longest + b"*"]], source) == [set(), {b"a"}]
 
 
 def test_the_root_is_never_excluded() -> None:
@@ -445,7 +375,11 @@ def test_a_pattern_of_a_path_depends_on_the_place(text: bytes) -> None:
     assert rules(b"x", text, b"y/").depends_on_place
 
 
-@given(texts=st.lists(_rule()), path=st.sampled_from(sorted(TREE)), is_directory=st.booleans())
+@given(
+    texts=st.lists(prefixed_patterns()),
+    path=st.sampled_from(sorted(TREE)),
+    is_directory=st.booleans(),
+)
 def test_rules_that_do_not_depend_on_the_place_judge_by_name_and_kind(
     texts: list[bytes], path: bytes, *, is_directory: bool
 ) -> None:

@@ -1,9 +1,6 @@
-"""Whether a process has ended, and whether it makes progress."""
+"""Whether an rsync makes progress."""
 
-import contextlib
-import os
 import time
-from collections.abc import Iterator
 
 # Seconds between looks, and seconds that opening a file may take.
 _LOOK_INTERVAL = 1.0
@@ -62,22 +59,3 @@ def _content(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
-
-
-@contextlib.contextmanager
-def ending(pid: int) -> Iterator[int | None]:
-    """Give a descriptor that becomes readable when a child ends; None before Linux 5.3."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def has_ended(pid: int) -> bool:
-    """Tell whether a child has ended; its number stays its own until somebody waits for it."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -10,20 +10,6 @@ LAST_KEPT: Final = 400
 _LONGEST = 22_000
 
 
-def printable(text: str) -> str:
-    """Return a text as one line in which nothing is left that a terminal would obey.
-
-    Whoever is at the other end has written it: control characters, line ends and what turns the
-    direction of writing are escaped as Python would.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
-
-
 class Lines:
     """Cuts a stream into lines; ``take`` is called with each, without its end.
 

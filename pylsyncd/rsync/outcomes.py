@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from pylsyncd.model.changes import NOTHING, Changeset
-from pylsyncd.rsync.messages import printable
+from pylsyncd.model.wording import printable
 
 
 class Verdict(Enum):

@@ -5,10 +5,11 @@ import shlex
 from collections.abc import Sequence
 
 from pylsyncd.model import paths
+from pylsyncd.model.wording import counted, size
 from pylsyncd.rsync import filelist
 from pylsyncd.rsync.filelist import FileList
 from pylsyncd.rsync.runner import Run
-from pylsyncd.system.logs import NOTICE, counted
+from pylsyncd.system.logs import NOTICE
 
 log = logging.getLogger(__name__)
 
@@ -69,20 +70,5 @@ class RunLog:
             NOTICE if self._is_dry else logging.INFO,
             "[%s] %ssynced %s, deleted %d, %s sent, %.2f s",
             self._name, would, counted(run.files, "file"), run.deleted,
-            _size(run.bytes_sent), run.seconds,
+            size(run.bytes_sent), run.seconds,
         )  # fmt: skip
-
-
-def _size(count: int) -> str:
-    """Return a number of bytes as people read it."""
-    if count < _KILO:
-        return f"{count} B"
-    size, units = count / _KILO, iter(["kB", "MB", "GB"])
-    for unit in units:
-        if size < _KILO:
-            return f"{size:.1f} {unit}"
-        size /= _KILO
-    return f"{size:.1f} TB"
-
-
-_KILO = 1000

@@ -1,20 +1,22 @@
-"""Runs rsync: the only module that creates processes."""
+"""Runs rsync, and reads what it says."""
 
-import contextlib
 import os
 import re
 import selectors
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pylsyncd.model.errors import UsageError
-from pylsyncd.rsync.commands import OLDEST_RSYNC, Version
-from pylsyncd.rsync.liveness import Watch, ending, has_ended
-from pylsyncd.rsync.messages import Lines, Messages, printable
+from pylsyncd.model.wording import printable
+from pylsyncd.rsync.commands import OLDEST_RSYNC, PROGRESS, Version
+from pylsyncd.rsync.liveness import Watch
+from pylsyncd.rsync.messages import Lines, Messages
+from pylsyncd.rsync.progress import ProgressLines, Transferred
+from pylsyncd.system import programs
+from pylsyncd.system.programs import Process
 
 # A line of "%i %n%L": what was done, in 11 characters (`>f+++++++++`, `*deleting  `), and the name.
 _ITEM = re.compile(rb"[<>ch.*][fdLDS][^ ]{9} |\*deleting   ")
@@ -66,16 +68,13 @@ class Run:
 def version(program: str) -> Version:
     """Return the version of an rsync. Raises UsageError if there is none, or it is too old."""
     try:
-        answer = subprocess.run(
-            [program, "--version"],
-            stdin=subprocess.DEVNULL, capture_output=True, env=environment(), check=False,
-        )  # fmt: skip
+        answer = programs.answer([program, "--version"], environment())
     except OSError as error:
         raise UsageError(
             f"{program} cannot be run: {error.strerror}. "
             "Install rsync, or name the program with --rsync."
         ) from None
-    found = re.match(rb"rsync +version v?(\d+)\.(\d+)\.(\d+)", answer.stdout)
+    found = re.match(rb"rsync +version v?(\d+)\.(\d+)\.(\d+)", answer)
     if not found:
         raise UsageError(f"{program} does not answer to --version as rsync does.")
     number = int(found[1]), int(found[2]), int(found[3])
@@ -102,11 +101,11 @@ class Runner:
     def __init__(self, marks: Mapping[str, str] | None = None) -> None:
         """Make one; ``marks`` are added to the environment of what is run."""
         self._marks = dict(marks or {})
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         # Held by whoever signals or buries the process: its number is another one's afterwards.
         self._lock = threading.Lock()
 
-    def run(
+    def run(  # noqa: PLR0913  # what is not needed for every run has a name and a default
         self,
         command: Sequence[bytes],
         content: bytes,
@@ -114,31 +113,37 @@ class Runner:
         *,
         directory: int | None = None,
         silence: float = 900.0,
+        progress: Callable[[Transferred], None] | None = None,
     ) -> Run:
         """Run a command with ``content`` as its standard input, and return what it did.
 
         ``show`` is called with every line on which rsync says what it did to a path, printable.
         ``directory`` is an open descriptor: rsync runs there whatever its name stands for now.
         After ``silence`` seconds without any progress rsync is ended; that should be longer than
-        its own --timeout, which tells more of what is wrong.
+        its own --timeout, which tells more of what is wrong. ``progress`` is called with how far it
+        is whenever it says so, if the command asks for that.
         """
         run = Run()
         started = time.monotonic()
         try:
             # Who wants it to end meanwhile waits until it can be told.
             with self._lock:
-                process = self._process = _start(command, content, directory, self._marks)
+                process = self._process = programs.start(
+                    command, content, {**environment(), **self._marks}, directory
+                )
         except OSError as error:
             _explain(error, command, directory, run)
             return run
         try:
             with process:
                 try:
-                    _Attendance(process, run, show, silence, self.end).attend()
+                    heed = (progress or _pass_over) if PROGRESS in command else None
+                    hearing = _Hearing(run, show, heed)
+                    _Attendance(process, run, hearing, silence, self.end).attend()
                 finally:
                     with self._lock:
                         # What it has left behind: a remote shell that does not end, for example.
-                        _signal_group(process, signal.SIGKILL)
+                        programs.signal_group(process, signal.SIGKILL)
                         run.code = process.wait()
         finally:
             self._process = None
@@ -150,43 +155,12 @@ class Runner:
         with self._lock:
             process = self._process
             if process is not None and process.returncode is None:
-                _signal_group(process, number)
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-
-
-def _start(
-    command: Sequence[bytes], content: bytes, directory: int | None, marks: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    # Memory instead of a pipe: nobody has to feed it while the output is read.
-    memory = os.memfd_create("pylsyncd-list", os.MFD_CLOEXEC)
-    with open(memory, "wb", buffering=0) as file:
-        view = memoryview(content)
-        while view:
-            view = view[file.write(view) :]
-        file.seek(0)
-        return subprocess.Popen(
-            command,
-            stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**environment(), **marks},
-            # The child enters it before it closes what it has inherited.
-            cwd=None if directory is None else _entrance(directory),
-            # A session of its own: the terminal's Ctrl-C is for the daemon to handle, and the
-            # whole group can be ended.
-            start_new_session=True,
-        )  # fmt: skip
-
-
-def _entrance(directory: int) -> str:
-    return f"/proc/self/fd/{directory}"
+                programs.signal_group(process, number)
 
 
 def _explain(error: OSError, command: Sequence[bytes], directory: int | None, run: Run) -> None:
     """Say why rsync could not be started, with the exit status that it would have had."""
-    if directory is not None and error.filename == _entrance(directory):
+    if directory is not None and error.filename == programs.entrance(directory):
         run.code, what = _NO_DIRECTORY, "cannot start in the source"
     else:
         # A program that is not there is for a person to mend, a lack of resources passes.
@@ -200,15 +174,15 @@ class _Attendance:
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
+        process: Process,
         run: Run,
-        show: Callable[[str], None] | None,
+        hearing: "_Hearing",
         silence: float,
         end: Callable[[signal.Signals], None],
     ) -> None:
         self._process = process
         self._run = run
-        self._show = show
+        self._hearing = hearing
         self._end = end
         self._watch = Watch(process.pid, silence)
         self._kill_at = 0.0
@@ -216,13 +190,13 @@ class _Attendance:
     def attend(self) -> None:
         """Return when the process has ended, whoever else still holds its outputs open."""
         pid = self._process.pid
-        with selectors.DefaultSelector() as selector, ending(pid) as descriptor:
+        with selectors.DefaultSelector() as selector, programs.ending(pid) as descriptor:
             outputs = self._register_outputs(selector)
             if descriptor is not None:
                 selector.register(descriptor, selectors.EVENT_READ)
             interval = _POLLING if descriptor is None else self._watch.interval
             # It is not buried here: its number, which is its group's, must stay its own.
-            while not has_ended(pid):
+            while not programs.has_ended(pid):
                 for key, _ in selector.select(interval):
                     if key.data is not None and not self._read(key):
                         selector.unregister(key.fileobj)
@@ -235,12 +209,15 @@ class _Attendance:
             key.data.end()
 
     def _register_outputs(self, selector: selectors.BaseSelector) -> list[selectors.SelectorKey]:
-        outputs = (self._process.stdout, self._take), (self._process.stderr, self._run.messages.add)
+        outputs = (
+            (self._process.stdout, self._hearing.lines()),
+            (self._process.stderr, Lines(self._run.messages.add)),
+        )
         keys = []
-        for stream, take in outputs:
+        for stream, lines in outputs:
             if stream is not None:
                 os.set_blocking(stream.fileno(), False)
-                keys.append(selector.register(stream, selectors.EVENT_READ, Lines(take)))
+                keys.append(selector.register(stream, selectors.EVENT_READ, lines))
         return keys
 
     def _read(self, key: selectors.SelectorKey) -> bool:
@@ -266,6 +243,26 @@ class _Attendance:
             self._kill_at = time.monotonic() + _GRACE
             self._end(signal.SIGTERM)
 
+
+class _Hearing:
+    """Takes apart what an rsync says on its standard output."""
+
+    def __init__(
+        self,
+        run: Run,
+        show: Callable[[str], None] | None,
+        progress: Callable[[Transferred], None] | None,
+    ) -> None:
+        self._run = run
+        self._show = show
+        self._progress = progress
+
+    def lines(self) -> Lines:
+        """Return what is to be fed with the output."""
+        if self._progress is None:
+            return Lines(self._take)
+        return ProgressLines(self._take, self._progress)
+
     def _take(self, line: bytes) -> None:
         """Take a line of the standard output: a counter, a message, or what is to be shown."""
         if _STATISTIC.match(line):
@@ -274,6 +271,10 @@ class _Attendance:
             self._show(printable(line.decode("ascii", "backslashreplace")))
         else:
             self._run.messages.add(line)
+
+
+def _pass_over(_transferred: Transferred) -> None:
+    """Take no note of how far it is."""
 
 
 def _count(line: bytes, run: Run) -> None:

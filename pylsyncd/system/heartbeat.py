@@ -19,17 +19,23 @@ _INTERVAL = 5.0
 class _Listened:
     name: str
     pulse: Pulse
-    is_vital: bool
+    failed: Callable[[str], None] | None
+    """To be called when it is stuck, if it may recover when started anew."""
     is_told: bool = False
 
 
 class Heartbeat(Part):
-    """Says which part is stuck. One that is vital and may recover when started anew has failed."""
+    """Says which part is stuck. ``beat()`` is called at each round in which none is."""
 
     def __init__(
-        self, failed: Callable[[str], None], stuck: float = STUCK, interval: float = _INTERVAL
+        self,
+        failed: Callable[[str], None],
+        stuck: float = STUCK,
+        interval: float = _INTERVAL,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__("heartbeat", failed)
+        self._beat = beat
         self._stuck = stuck
         self._interval = interval
         # By the parts themselves, None being the main thread: a name may be a destination's, too.
@@ -37,21 +43,27 @@ class Heartbeat(Part):
         self._lock = threading.Lock()
         self._end = threading.Event()
 
-    def listen(self, part: Part, *, is_vital: bool = False) -> None:
-        """Listen to a part that runs, for as long as it lives."""
+    def listen(self, part: Part, failed: Callable[[str], None] | None = None) -> None:
+        """Listen to a part that runs, for as long as it lives.
+
+        ``failed(name)`` is called when it is stuck, for one that may recover when started anew.
+        """
         with self._lock:
-            self._listened[part] = _Listened(part.name, part.pulse, is_vital)
+            self._listened[part] = _Listened(part.name, part.pulse, failed)
 
     def listen_to_main(self, pulse: Pulse) -> None:
         """Listen to the main thread, which nobody could start anew."""
         with self._lock:
-            self._listened[None] = _Listened("main", pulse, is_vital=False)
+            self._listened[None] = _Listened("main", pulse, None)
 
     def work(self) -> None:
         """Listen until stopped."""
         while not self._end.wait(self._interval):
-            for each in self._living():
+            living = self._living()
+            for each in living:
                 self._listen(each)
+            if not any(each.is_told for each in living):
+                self._beat()
 
     def stop(self) -> None:
         """Stop listening."""
@@ -74,8 +86,8 @@ class Heartbeat(Part):
                 "[%s] has not moved for %.0f s: see whether the file systems of the source and of "
                 "local destinations answer.", each.name, each.pulse.silence,
             )  # fmt: skip
-            if each.is_vital:
-                self.failed(each.name)
+            if each.failed is not None:
+                each.failed(each.name)
         elif each.is_told and not is_stuck:
             log.warning("[%s] moves again.", each.name)
         each.is_told = is_stuck

@@ -6,6 +6,7 @@ import queue
 import select
 import signal
 import time
+import weakref
 from collections.abc import Iterable
 from types import FrameType
 from typing import Generic, TypeVar
@@ -24,6 +25,8 @@ class Inbox(Generic[Message]):
         self._messages: queue.SimpleQueue[Message | signal.Signals] = queue.SimpleQueue()
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._numbers: tuple[signal.Signals, ...] = ()
+        # Whoever has the inbox may still put something, so nobody else closes them.
+        weakref.finalize(self, _close, self._reader, self._writer)
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
 
@@ -55,15 +58,18 @@ class Inbox(Generic[Message]):
                 os.read(self._reader, 4096)
 
     def close(self) -> None:
-        """Take nothing any more; nobody may put anything from now on.
+        """Take no signals any more.
 
-        The signals are ignored: what they ask for is under way, and the exit status is decided.
+        They are ignored: what they ask for is under way, and the exit status is decided.
         """
         for number in self._numbers:
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
-        os.close(self._reader)
-        os.close(self._writer)
 
     def _caught(self, number: int, _frame: FrameType | None) -> None:
         self._messages.put(signal.Signals(number))
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

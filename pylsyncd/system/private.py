@@ -8,6 +8,7 @@ import fcntl
 import os
 import stat
 from contextlib import suppress
+from dataclasses import dataclass
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import StateError, UsageError
@@ -19,7 +20,23 @@ LARGEST = 64 << 20
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
-def open_directory(path: bytes) -> int:
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a directory is for, in the words of the messages about it."""
+
+    noun: str
+    option: str
+    """Names another one."""
+    risk: str
+    """What others could do who can write there."""
+
+
+STATE = Purpose(
+    "state directory", "--state-dir", "who could have changes lost or replicas overwritten"
+)
+
+
+def open_directory(path: bytes, purpose: Purpose = STATE) -> int:
     """Open a directory that is only ours to write in, and create it where there is none.
 
     Raises UsageError when it cannot be used, or when somebody else could write there.
@@ -29,29 +46,28 @@ def open_directory(path: bytes) -> int:
     shown = paths.show(path)
     if os.path.islink(path):
         raise UsageError(
-            f"The state directory {shown} is a symbolic link, which somebody may turn: name the "
-            "directory itself with --state-dir."
+            f"The {purpose.noun} {shown} is a symbolic link, which somebody may turn: name the "
+            f"directory itself with {purpose.option}."
         )
     try:
         _create_directory(path, 0o700)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags)
     except OSError as error:
-        raise unusable(shown, error) from error
+        raise unusable(shown, error, purpose) from error
     status = os.fstat(descriptor)
     if status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return descriptor
     os.close(descriptor)
     if status.st_uid != os.geteuid():
         raise UsageError(
-            f"The state directory {shown} belongs to the user id {status.st_uid}, and pylsyncd "
+            f"The {purpose.noun} {shown} belongs to the user id {status.st_uid}, and pylsyncd "
             f"runs as {os.geteuid()}: give it to that one with chown, or name another directory "
-            "with --state-dir."
+            f"with {purpose.option}."
         )
     raise UsageError(
-        f"The state directory {shown} can be written by its group or by all, who could have "
-        f"changes lost or replicas overwritten: run chmod go-w {shown}, or name another directory "
-        "with --state-dir."
+        f"The {purpose.noun} {shown} can be written by its group or by all, {purpose.risk}: run "
+        f"chmod go-w {shown}, or name another directory with {purpose.option}."
     )
 
 
@@ -78,11 +94,11 @@ def _create_directory(path: bytes, mode: int) -> None:
         os.close(descriptor)
 
 
-def unusable(shown: str, error: OSError) -> UsageError:
-    """Return the exception for a state directory in which something could not be done."""
+def unusable(shown: str, error: OSError, purpose: Purpose = STATE) -> UsageError:
+    """Return the exception for a directory in which something could not be done."""
     return UsageError(
-        f"The state directory {shown} cannot be used: {error.strerror}. Mend that, or name another "
-        "directory with --state-dir."
+        f"The {purpose.noun} {shown} cannot be used: {error.strerror}. Mend that, or name another "
+        f"directory with {purpose.option}."
     )
 
 

@@ -74,7 +74,7 @@ def test_a_part_that_stands_still_is_told_once_and_again_when_it_moves(
 def test_a_vital_part_that_stands_still_has_failed(
     heartbeat: Heartbeat, sleeper: Sleeper, failed: list[str]
 ) -> None:
-    heartbeat.listen(sleeper, is_vital=True)
+    heartbeat.listen(sleeper, heartbeat.failed)
     wait_until(lambda: failed == ["sleeper"])
 
 
@@ -95,7 +95,7 @@ def test_a_part_does_not_replace_another_one_of_its_name(
     pulse = Pulse()
     pulse.beat()
     heartbeat.listen_to_main(pulse)
-    heartbeat.listen(sleeper, is_vital=True)
+    heartbeat.listen(sleeper, heartbeat.failed)
     waiting = Sleeper(sleeper.name)
     waiting.goes_on.set()
     waiting.start()

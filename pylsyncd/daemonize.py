@@ -1,0 +1,279 @@
+"""The life of the process around the service: pid file, log, user, background, and the end.
+
+The order is that of daemon(7): what can fail does so while somebody looks, as root where root is
+needed, and a parent that waits tells whether the daemon got as far as its work.
+"""
+
+import gc
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import NoReturn
+
+from daemon import DaemonContext
+
+from pylsyncd.model import paths
+from pylsyncd.model.errors import PylsyncdError, UsageError
+from pylsyncd.settings.settings import DIRECTORY, UMASK, Daemon, Sync
+from pylsyncd.system import descriptors, identity, logs, places, unixsockets
+from pylsyncd.system.identity import Identity
+from pylsyncd.system.pidfile import PidFile
+
+PATIENCE = 30.0
+"""Seconds that the parent waits for its daemon to be ready: as long as a boot may stand still."""
+
+_STOPPED = {signal.SIGTSTP: None, signal.SIGTTIN: None, signal.SIGTTOU: None}
+
+
+def prepare(
+    daemon: Daemon, syncs: Iterable[Sync], terminal: logging.Handler | None = None
+) -> "Prepared":
+    """Open the pid file and the log, make the directories, and become the user.
+
+    ``terminal`` is the handler for what is logged without a log file. Raises UsageError. No thread
+    may be made before :meth:`Prepared.detach` when the daemon goes to the background.
+    """
+    descriptors.open_standard()
+    if daemon.background:
+        descriptors.close_inherited()
+        # What the parent has blocked would never arrive.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if daemon.background or daemon.umask != UMASK:
+        os.umask(daemon.umask)
+    becomes = identity.find(daemon.user, daemon.group)
+    prepared = Prepared(daemon, becomes)
+    try:
+        _set_up_log(daemon, becomes, terminal)
+        prepared.control = _control(daemon, becomes)
+        if becomes:
+            _provide(prepared.control, syncs, becomes)
+            _become(becomes)
+        if daemon.background or daemon.directory != DIRECTORY:
+            _change_directory(daemon.directory)
+        if prepared.control:
+            unixsockets.check(prepared.control)
+    except BaseException:
+        prepared.close()
+        raise
+    return prepared
+
+
+class Prepared:
+    """A process that is ready to become a daemon.
+
+    As a context it tells a parent that waits how it ended, if it never was ready, and closes.
+    """
+
+    def __init__(self, daemon: Daemon, becomes: Identity | None) -> None:
+        self._daemon = daemon
+        owners = (becomes.uid,) if becomes else ()
+        self._pidfile = PidFile(daemon.pidfile, owners) if daemon.pidfile else None
+        self._parent = -1
+        self.control: str | None = None
+        """The control socket, or with a slash at its end the directory for it; None for none."""
+
+    def __enter__(self) -> "Prepared":  # noqa: PYI034  # typing.Self is younger than Python 3.10
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Before the parent tells: whoever then starts it again must not find it running.
+        self._give_back()
+        status = 2 if isinstance(error, UsageError) else 1
+        if isinstance(error, PylsyncdError):
+            self.failed(status, str(error))
+        self.failed(status, f"It has ended before it was ready: {self._where_to_look()}.")
+
+    def detach(self) -> None:
+        """Go to the background, if that is wanted, and write the pid file.
+
+        In the background this returns in another process, to which all descriptors go over that
+        are open; the first one waits until that one is ready or fails, and ends with its status.
+        """
+        if self._daemon.background:
+            self._fork()
+        if self._pidfile:
+            self._pidfile.write()
+
+    def ready(self) -> None:
+        """Let the parent go: it has nothing more to tell."""
+        self._tell(ready=True)
+        self._forget_parent()
+
+    def failed(self, status: int, sentence: str) -> None:
+        """Have a parent that still waits say this, and end with this status."""
+        self._tell(status=status, sentence=sentence)
+        self._forget_parent()
+
+    def close(self) -> None:
+        """Give back the pid file."""
+        self._give_back()
+        self._forget_parent()
+
+    def _give_back(self) -> None:
+        if self._pidfile:
+            self._pidfile.close()
+
+    def _fork(self) -> None:
+        _refuse_threads()
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if os.fork():
+            os.close(writer)
+            _wait_and_exit(reader, self._where_to_look())
+        os.close(reader)
+        self._parent = writer
+        logs.leave_terminal()
+        DaemonContext(
+            detach_process=True,
+            files_preserve=descriptors.others(),
+            working_directory=self._daemon.directory,
+            umask=self._daemon.umask,
+            signal_map=_STOPPED,
+        ).open()
+        self._tell(pid=os.getpid())
+
+    def _where_to_look(self) -> str:
+        if self._daemon.log.file:
+            return f"see the log {paths.show(os.fsencode(self._daemon.log.file))}"
+        return "see the log"
+
+    def _tell(self, **what: object) -> None:
+        if self._parent >= 0:
+            # A parent that was ended waits no more.
+            with suppress(BrokenPipeError):
+                os.write(self._parent, json.dumps(what).encode() + b"\n")
+
+    def _forget_parent(self) -> None:
+        parent, self._parent = self._parent, -1
+        if parent >= 0:
+            os.close(parent)
+
+
+# Before the fork
+
+
+def _set_up_log(daemon: Daemon, becomes: Identity | None, terminal: logging.Handler | None) -> None:
+    logs.set_up(
+        daemon.log.level,
+        file=daemon.log.file,
+        syslog=daemon.log.syslog,
+        facility=daemon.log.facility,
+        terminal=terminal,
+        owner=(becomes.uid, becomes.gid) if becomes else None,
+    )
+
+
+def _control(daemon: Daemon, becomes: Identity | None) -> str | None:
+    if daemon.control is None or daemon.control:
+        return daemon.control
+    name = (becomes.name or str(becomes.uid)) if becomes and becomes.uid else ""
+    return places.runtime_directory(os.environ, os.geteuid(), name) + "/"
+
+
+def _provide(control: str | None, syncs: Iterable[Sync], becomes: Identity) -> None:
+    """Make, as root, the directories that the user could not make."""
+    for path in {sync.state_dir for sync in syncs if sync.state_dir is not None}:
+        _provide_state(path, becomes)
+    if control:
+        unixsockets.provide(control, becomes.uid, becomes.gid)
+
+
+def _provide_state(path: bytes, becomes: Identity) -> None:
+    if os.path.lexists(path):
+        return
+    try:
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        os.mkdir(path, 0o700)
+        os.chown(path, becomes.uid, becomes.gid, follow_symlinks=False)
+    except OSError as error:
+        raise UsageError(
+            f"The state directory {paths.show(path)} cannot be made: {error.strerror}. Mend that, "
+            "or name another directory with --state-dir."
+        ) from None
+
+
+def _become(becomes: Identity) -> None:
+    name = becomes.name or becomes.uid
+    try:
+        identity.become(becomes)
+    except OSError as error:
+        raise UsageError(f"pylsyncd cannot become the user {name}: {error.strerror}.") from None
+    for part in (os.__file__, __file__):
+        # Python reads parts of itself when it first needs them, which may be in weeks.
+        if not os.access(part, os.R_OK):
+            raise UsageError(
+                f"The user {name} cannot read {part}, which pylsyncd is run from: install it "
+                "where that user can."
+            )
+
+
+def _change_directory(path: str) -> None:
+    try:
+        os.chdir(path)
+    except OSError as error:
+        raise UsageError(
+            f"The directory {paths.show(os.fsencode(path))} cannot be worked in: "
+            f"{error.strerror}. Name another one with --chdir."
+        ) from None
+
+
+def _refuse_threads() -> None:
+    """Raise RuntimeError where a thread was made before the fork, even if it was not started.
+
+    Python has all of them for ended in the child (``threading._after_fork``): then nobody waits for
+    one that is started there.
+    """
+    for each in gc.get_objects():
+        if issubclass(type(each), threading.Thread) and each is not threading.main_thread():
+            raise RuntimeError(f"{each} was made before the fork")
+
+
+# The parent
+
+
+def _wait_and_exit(reader: int, where_to_look: str) -> NoReturn:
+    """Wait for the daemon to be ready, and end as it tells; nothing else of the parent is run."""
+    status = 1
+    try:
+        status, sentence = _wait(reader, where_to_look)
+        if sentence:
+            text = f"pylsyncd: {sentence}\n"
+            os.write(2, text.encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(status)
+
+
+def _wait(reader: int, where_to_look: str) -> tuple[int, str]:
+    """Return the exit status, and what there is to say."""
+    deadline = time.monotonic() + PATIENCE
+    received, pid = b"", 0
+    try:
+        while True:
+            if not select.select((reader,), (), (), max(0.0, deadline - time.monotonic()))[0]:
+                return 0, f"It is still starting (pid {pid}): {where_to_look}."
+            if not (part := os.read(reader, 65536)):
+                return 1, f"It has died before it was ready: {where_to_look}."
+            *lines, received = (received + part).split(b"\n")
+            for told in map(json.loads, lines):
+                pid = told.get("pid", pid)
+                if "pid" not in told:
+                    return told.get("status", 0), told.get("sentence", "")
+    except KeyboardInterrupt:
+        # It has the pipe open, so the pid is still its own.
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+        return 128 + signal.SIGINT, ""

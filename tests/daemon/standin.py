@@ -1,0 +1,89 @@
+"""A small daemon that goes the way of the real one: prepared, detached, ready, ended by TERM.
+
+Its argument is JSON: ``daemon``, the settings of the process; ``log``, those of the log; ``state``,
+a state directory; ``as``, the user id and group id that it has from the start; and how it ends
+before it is ready, if it does: ``ends``.
+"""
+
+import itertools
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from types import FrameType
+
+from pylsyncd import daemonize
+from pylsyncd.model.errors import PylsyncdError, UsageError, WatchError
+from pylsyncd.settings.settings import Daemon, Log
+
+PAUSE = 0.002  # seconds between two lines of the log
+
+
+class Sync:
+    """As much of one as is asked for."""
+
+    def __init__(self, state: str) -> None:
+        self.state_dir = os.fsencode(state)
+
+
+def work(ends: str | None, opened: int) -> None:
+    """Log numbers until TERM comes, or end in another way before anything is ready."""
+    if ends == "usage":
+        raise UsageError("The state directory is in use.\nSo it is.")
+    if ends == "watch":
+        raise WatchError("The source cannot be watched.")
+    if ends == "bug":
+        raise ZeroDivisionError
+    if ends == "death":
+        os.kill(os.getpid(), signal.SIGKILL)
+    # What was opened before the fork is still open after it.
+    os.write(opened, b"x")
+    logging.getLogger().info("standard: %s", [os.readlink(f"/proc/self/fd/{n}") for n in range(3)])
+
+
+def main() -> int:
+    """Run the whole life of it."""
+    asked = json.loads(sys.argv[1])
+    log = Log(level=logging.INFO, **asked.get("log", {}))
+    stopped: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stopped.append(number)
+
+    if "as" in asked:
+        # Not by whoever starts it: that user may not be able to run this Python.
+        user, group = asked["as"]
+        os.setgroups([])
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
+    daemonize.PATIENCE = asked.get("patience", daemonize.PATIENCE)
+    try:
+        daemon = Daemon(log=log, **asked.get("daemon", {}))
+        syncs = [Sync(asked["state"])] if "state" in asked else []
+        with daemonize.prepare(daemon, syncs) as prepared, tempfile.TemporaryFile() as opened:
+            thread = threading.Thread() if asked.get("ends") == "thread" else None
+            prepared.detach()
+            del thread
+            signal.signal(signal.SIGTERM, stop)
+            work(asked.get("ends"), opened.fileno())
+            if asked.get("ends") == "nothing":
+                return 3
+            if asked.get("ends") != "delay":
+                prepared.ready()
+            for number in itertools.count():
+                if stopped:
+                    break
+                logging.getLogger().info("line %d", number)
+                time.sleep(PAUSE)
+    except PylsyncdError as error:
+        sys.stderr.write(f"standin: {error}\n")
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

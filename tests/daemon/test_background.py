@@ -1,0 +1,395 @@
+"""The life of a daemon's process, with a stand-in for the service."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import environment
+from support.installation import NOBODY, Installation, for_everybody
+from support.servers import Unavailable
+
+STANDIN = Path(__file__).with_name("standin.py")
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)
+
+
+class Standin:
+    """Starts daemons with a pid file and a log in a directory, and ends what it has started."""
+
+    def __init__(self, top: Path, installation: Installation | None = None) -> None:
+        self.pidfile, self.log = top / "run/pid", top / "log/pylsyncd.log"
+        self.environment = environment({"PYTHONPATH": installation.path} if installation else {})
+        self._python = installation.python if installation else sys.executable
+        self.log.parent.mkdir()
+        self.pidfile.parent.mkdir()
+        self._program = shutil.copy(STANDIN, top)
+        self._started: list[int] = []
+
+    def command(self, **asked: Any) -> list[str]:
+        daemon = {"background": True, "pidfile": str(self.pidfile)} | asked.pop("daemon", {})
+        log = {"file": str(self.log)} | asked.pop("log", {})
+        return [
+            self._python, self._program, json.dumps({"daemon": daemon, "log": log} | asked)
+        ]  # fmt: skip
+
+    def start(
+        self, *, fds: tuple[int, ...] = (), **asked: Any
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the command until it comes back; the daemon goes on."""
+        run = subprocess.run(
+            self.command(**asked), env=self.environment, capture_output=True, text=True, timeout=40,
+            check=False, pass_fds=fds,
+        )  # fmt: skip
+        if run.returncode == 0:
+            self._started.append(self.pid)
+        return run
+
+    @property
+    def pid(self) -> int:
+        return int(self.pidfile.read_text())
+
+    def status(self, field: str) -> list[str]:
+        found = re.search(
+            rf"^{field}:\s*(.*)$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE
+        )
+        assert found
+        return found[1].split()
+
+    def stop(self) -> None:
+        pid = self.pid
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+    def end_all(self) -> None:
+        for pid in self._started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> Iterator[Standin]:
+    made = Standin(tmp_path)
+    yield made
+    made.end_all()
+
+
+def test_a_daemon_runs_in_a_session_of_its_own_on_nothing(standin: Standin) -> None:
+    run = standin.start()
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    wait_until(lambda: "standard:" in standin.log.read_text())
+    assert "['/dev/null', '/dev/null', '/dev/null']" in standin.log.read_text()
+    pid = standin.pid
+    assert os.getsid(pid) not in {pid, os.getsid(0)}, "a session leader could get a terminal"
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert standin.status("Umask") == ["0022"]
+    standin.stop()
+    assert not standin.pidfile.exists()
+
+
+def test_the_parent_ends_when_the_daemon_has_its_pid_file_and_is_ready(standin: Standin) -> None:
+    standin.start()
+    assert os.path.exists(f"/proc/{standin.pid}")
+    assert "standard:" in standin.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "says"),
+    [
+        ("usage", 2, "The state directory is in use.\nSo it is."),
+        ("watch", 1, "The source cannot be watched."),
+        ("bug", 1, "It has ended before it was ready: see the log "),
+        ("death", 1, "It has died before it was ready: see the log "),
+        ("nothing", 1, "It has ended before it was ready: see the log "),
+    ],
+)
+def test_what_fails_after_the_fork_is_told_in_the_terminal_and_by_the_status(
+    ends: str, status: int, says: str, standin: Standin
+) -> None:
+    run = standin.start(ends=ends)
+    assert run.returncode == status
+    assert run.stderr.startswith(f"pylsyncd: {says}")
+    assert ends == "death" or not standin.pidfile.exists()
+
+
+def test_one_that_takes_long_to_be_ready_is_left_to_itself(standin: Standin) -> None:
+    run = standin.start(ends="delay", patience=0.3)
+    assert run.returncode == 0
+    assert f"It is still starting (pid {standin.pid})" in run.stderr
+
+
+def test_who_interrupts_the_start_ends_it(standin: Standin) -> None:
+    starting = subprocess.Popen(
+        standin.command(ends="delay"), env=standin.environment, stderr=subprocess.PIPE, text=True
+    )
+    with starting:
+        wait_until(lambda: standin.log.exists() and "line 1" in standin.log.read_text())
+        pid = standin.pid
+        starting.send_signal(signal.SIGINT)
+        assert starting.wait(20) == 128 + signal.SIGINT
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def test_no_thread_is_made_before_the_fork(standin: Standin) -> None:
+    run = standin.start(ends="thread")
+    assert run.returncode == 1
+    assert "made before the fork" in run.stderr
+
+
+def test_a_second_one_is_refused_with_the_pid_of_the_first(standin: Standin) -> None:
+    standin.start()
+    run = standin.start()
+    assert run.returncode == 2
+    assert f"pylsyncd runs already (pid {standin.pid})" in run.stderr
+    standin.stop()
+
+
+def test_a_stale_pid_file_is_taken_over(standin: Standin) -> None:
+    standin.start()
+    os.kill(standin.pid, signal.SIGKILL)
+    pid = standin.pid
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+    assert standin.start().returncode == 0
+    assert standin.pid != pid
+    # Whoever has the number of a pid file that nobody has locked is no reason to refuse.
+    standin.stop()
+    standin.pidfile.write_text(f"{os.getpid()}\n")
+    assert standin.start().returncode == 0
+
+
+def test_what_the_parent_left_open_is_closed(standin: Standin, tmp_path: Path) -> None:
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    standin.start(fds=(lock,))
+    held = [os.readlink(entry) for entry in Path(f"/proc/{standin.pid}/fd").iterdir()]
+    os.close(lock)
+    assert str(tmp_path / "lock") not in held
+
+
+def test_no_file_becomes_a_standard_one_where_the_parent_has_closed_those(
+    standin: Standin,
+) -> None:
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *standin.command()]
+    subprocess.run(command, env=standin.environment, check=True, timeout=40)
+    wait_until(lambda: "standard:" in standin.log.read_text())
+    assert "['/dev/null', '/dev/null', '/dev/null']" in standin.log.read_text()
+    standin.stop()
+
+
+def test_blocked_signals_reach_a_daemon(standin: Standin) -> None:
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        standin.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    standin.stop()
+
+
+def test_the_directory_and_the_umask_are_those_that_were_asked_for(
+    standin: Standin, tmp_path: Path
+) -> None:
+    standin.start(daemon={"directory": str(tmp_path), "umask": 0o077})
+    assert os.readlink(f"/proc/{standin.pid}/cwd") == str(tmp_path)
+    assert standin.status("Umask") == ["0077"]
+
+
+def test_in_the_foreground_the_pid_file_is_kept_and_removed_too(standin: Standin) -> None:
+    command = standin.command(daemon={"background": False}, log={"file": None})
+    with subprocess.Popen(
+        command, env=standin.environment, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr
+        assert "standard" in run.stderr.readline()
+        assert standin.pid == run.pid
+        run.terminate()
+        run.stderr.read()
+        assert run.wait(20) == 0
+    assert not standin.pidfile.exists()
+
+
+# -- becoming another user ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    with tempfile.TemporaryDirectory(prefix="pylsyncd-installed-") as directory:
+        Path(directory).chmod(0o755)
+        try:
+            yield for_everybody(Path(directory))
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+
+
+@pytest.fixture
+def top() -> Iterator[Path]:
+    """Return a directory that every user can search, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="pylsyncd-open-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture
+def shared_standin(top: Path, installation: Installation) -> Iterator[Standin]:
+    made = Standin(top, installation)
+    yield made
+    made.end_all()
+
+
+@only_root
+def test_a_daemon_has_the_users_ids_and_groups_and_no_others(
+    shared_standin: Standin, top: Path
+) -> None:
+    standin, nobody = shared_standin, pwd.getpwnam(NOBODY)
+    state = top / "var/state"
+    standin.environment["RUNTIME_DIRECTORY"] = str(top / "run")
+    run = standin.start(daemon={"user": NOBODY, "control": ""}, state=str(state))
+    assert run.returncode == 0, run.stderr
+    assert standin.status("Uid") == [str(nobody.pw_uid)] * 4
+    assert standin.status("Gid") == [str(nobody.pw_gid)] * 4
+    groups = os.getgrouplist(NOBODY, nobody.pw_gid)
+    assert sorted(standin.status("Groups")) == sorted(map(str, groups))
+    assert set(standin.status("CapEff") + standin.status("CapPrm")) == {"0" * 16}
+    for path, mode in ((state, 0o700), (standin.log, 0o640), (top / "run/nobody", 0o700)):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (*nobody[2:4], mode)
+    # It may not remove what is in root's directory.
+    assert standin.pidfile.stat().st_uid == 0
+    standin.stop()
+    assert standin.pidfile.read_text() == ""
+    assert standin.start().returncode == 0
+
+
+@only_root
+def test_users_and_groups_may_be_numbers(shared_standin: Standin) -> None:
+    standin = shared_standin
+    run = standin.start(daemon={"user": "54321", "group": "54322"})
+    assert run.returncode == 0, run.stderr
+    assert standin.status("Uid") == ["54321"] * 4
+    assert standin.status("Gid") == ["54322"] * 4
+    assert standin.status("Groups") == ["54322"]
+
+
+@only_root
+def test_a_number_without_a_user_needs_a_group(standin: Standin) -> None:
+    run = standin.start(daemon={"user": "54321"})
+    assert run.returncode == 2
+    assert "give it by --group" in run.stderr
+
+
+@only_root
+def test_a_user_who_cannot_read_pylsyncd_is_refused(
+    shared_standin: Standin, top: Path, installation: Installation
+) -> None:
+    own = top / "own"
+    shutil.copytree(installation.path, own)
+    own.chmod(0o700)
+    shared_standin.environment["PYTHONPATH"] = str(own)
+    run = shared_standin.start(daemon={"user": NOBODY})
+    assert run.returncode == 2
+    assert f"The user nobody cannot read {own}/pylsyncd/daemonize.py" in run.stderr
+    assert shared_standin.pidfile.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("who", "says"),
+    [
+        ({"user": "no such user"}, "There is no user 'no such user'"),
+        ({"group": "no such group"}, "There is no group 'no such group'"),
+        ({"user": "4294967295"}, "There is no user '4294967295'"),
+    ],
+)
+def test_an_unknown_user_or_group_is_refused(
+    who: dict[str, str], says: str, standin: Standin
+) -> None:
+    run = standin.start(daemon=who)
+    assert run.returncode == 2
+    assert says in run.stderr
+    assert not standin.pidfile.exists()
+
+
+@only_root
+def test_only_root_becomes_another_user(standin: Standin) -> None:
+    nobody = pwd.getpwnam("nobody")
+
+    def as_nobody(**who: str) -> str:
+        run = standin.start(daemon={"pidfile": None, **who}, **{"as": nobody[2:4]})
+        assert run.returncode == 2
+        return run.stderr
+
+    assert "Only root can have pylsyncd become the user root" in as_nobody(user="root")
+    assert "Only root can have pylsyncd become the group root" in as_nobody(group="root")
+    # To be who one is takes no root; then it is the log in root's directory that fails.
+    assert "log file" in as_nobody(user="nobody")
+
+
+@only_root
+def test_a_user_who_may_not_make_a_new_log_writes_on_until_there_is_one(
+    shared_standin: Standin,
+) -> None:
+    standin = shared_standin
+    standin.start(daemon={"user": NOBODY})
+    rotated = standin.log.with_suffix(".1")
+    standin.log.rename(rotated)
+    wait_until(lambda: "cannot be opened again" in rotated.read_text())
+    # As logrotate does, by another name first.
+    new = standin.log.with_suffix(".new")
+    new.touch()
+    os.chown(new, pwd.getpwnam(NOBODY).pw_uid, -1)
+    new.rename(standin.log)
+    wait_until(lambda: "line" in standin.log.read_text())
+
+
+# -- the log --------------------------------------------------------------------------------------
+
+
+def test_no_line_is_lost_when_the_log_is_rotated_while_it_is_written(standin: Standin) -> None:
+    standin.start()
+    for number in range(20):
+        wait_until(lambda: standin.log.exists() and standin.log.stat().st_size > 400)
+        standin.log.rename(standin.log.with_suffix(f".{number}"))
+    wait_until(standin.log.exists)
+    standin.stop()
+    text = "".join(
+        path.read_text()
+        for path in sorted(standin.log.parent.iterdir(), key=lambda p: p.stat().st_mtime_ns)
+    )
+    numbers = sorted(int(number) for number in re.findall(r"line (\d+)\n", text))
+    assert numbers == list(range(numbers[-1] + 1))
+
+
+def test_a_full_disk_does_not_end_a_daemon(standin: Standin) -> None:
+    assert standin.start(log={"file": "/dev/full"}).returncode == 0
+    # As many lines later as there are in a tenth of a second.
+    switches = int(standin.status("voluntary_ctxt_switches")[0])
+    wait_until(lambda: int(standin.status("voluntary_ctxt_switches")[0]) > switches + 50)
+    standin.stop()
+
+
+def test_a_full_disk_is_told_in_the_terminal_where_there_is_one(standin: Standin) -> None:
+    command = standin.command(daemon={"background": False}, log={"file": "/dev/full"})
+    with subprocess.Popen(
+        command, env=standin.environment, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr
+        assert "/dev/full cannot be written: No space left on device" in run.stderr.readline()
+        run.terminate()
+        assert run.stderr.read() == "", "it is told once"
+        assert run.wait(20) == 0

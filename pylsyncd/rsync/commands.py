@@ -8,7 +8,8 @@ from typing import Final
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync.passthrough import keeps_links
+from pylsyncd.rsync import temporaries
+from pylsyncd.rsync.passthrough import keeps_links, may_delete
 from pylsyncd.rules.excludes import Rules
 
 Version = tuple[int, int, int]
@@ -39,6 +40,12 @@ _FOR_DAEMONS = ("--password-file=", "--contimeout=")
 # One line for every path that rsync acts on: what, then the name, with odd bytes escaped.
 _ITEMS = b"--out-format=%i %n%L"
 
+PROGRESS: Final = b"--info=progress2"
+"""Makes rsync tell how far it is; see `progress`.
+
+For 50,000 small files it takes 0.1 s of CPU more, on top of 2.1 s.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
@@ -57,12 +64,27 @@ class Rsync:
     program: str
     version: Version
     rsh: str = SSH
+    shares_ssh: bool = True
+    """Its runs may use one ssh connection, which stays open between them."""
+    nice: int = 0
+    """How much rsync here yields of the processor to others, as nice(1) counts."""
+    ionice: str = ""
+    """How it yields of the disks: ``idle`` or ``best-effort:0`` to ``best-effort:7``."""
+    bandwidth_limit: str = ""
+    """The rate of a run, as ``--bwlimit`` takes it."""
+    password_file: str = ""
+    """For rsync daemons: an absolute path, since rsync runs in the source."""
+    in_flight: frozenset[bytes] = frozenset()
+    """Files that another run sends meanwhile: they are left out, and nothing is deleted that may be
+    what they are written to there, until they are complete. Each costs three arguments."""
     options: tuple[str, ...] = ()
     rules: Rules = field(default_factory=Rules)
     delete: bool = True
     dry_run: bool = False
     tells_items: bool = False
     """It prints what it does to each path."""
+    tells_progress: bool = False
+    """When it is offered the whole tree, it tells how far it is."""
     timeout: float = TIMEOUT
     """Seconds without a byte from the peer after which rsync gives up (exit 30)."""
     max_delete: int | None = None
@@ -93,6 +115,7 @@ class Rsync:
         than 2 MB of arguments (E2BIG). One longer than 4,000 bytes would not be left out.
         """
         command = self._start(destination, b"-rlptgoD", abilities, mkpath=True)
+        command += [PROGRESS] if self.tells_progress else []
         command += self._deletion() or [b"--force"]
         return self._end(command, source, destination, without)
 
@@ -121,6 +144,17 @@ class Rsync:
             command += [*self._deletion(), b"--ignore-missing-args"]
         return self._end(command, source, destination, without)
 
+    def large(self, source: bytes, destination: Destination) -> list[bytes]:
+        """Return the command that sends the files of a list, read from standard input.
+
+        It deletes nothing, and puts no file into a directory's place.
+        """
+        command = self._start(destination, b"-lptgoD", Abilities(), mkpath=False)
+        command += [b"--dirs", b"--from0", b"--files-from=-", b"--ignore-missing-args"]
+        unwanted = {_encoded(option) for option in self.options if may_delete(option)}
+        command = self._end(command, source, destination, ())
+        return [argument for argument in command if argument not in unwanted]
+
     def probe(self, source: bytes, destination: Destination, abilities: Abilities) -> list[bytes]:
         """Return the command that tries a list and changes nothing."""
         return self.trial().listed(source, destination, abilities, mkpath=True)
@@ -132,7 +166,7 @@ class Rsync:
         by a listed directory or by a full sync, and over every transport (rsync 3.5.0). Files that
         come while a real run is on can only make that one delete less.
         """
-        return replace(self, dry_run=True, max_delete=None, tells_items=False)
+        return replace(self, dry_run=True, max_delete=None, tells_items=False, tells_progress=False)
 
     def compare(
         self, source: bytes, destination: Destination, abilities: Abilities, *, checksum: bool
@@ -143,12 +177,14 @@ class Rsync:
         destination is among the lines if it would be deleted.
         """
         command = replace(self.trial(), tells_items=True).full(source, destination, abilities)
-        return [*command[:2], b"--checksum", *command[2:]] if checksum else command
+        if checksum:
+            command.insert(command.index(b"--"), b"--checksum")
+        return command
 
     def _start(
         self, destination: Destination, archive: bytes, abilities: Abilities, *, mkpath: bool
     ) -> list[bytes]:
-        command = [self.program.encode(errors="surrogateescape"), archive]
+        command = [*self._yielding(), _encoded(self.program), archive]
         command += [b"--info=stats2", b"--no-h"]
         if self.tells_items:
             command.append(_ITEMS)
@@ -159,6 +195,15 @@ class Rsync:
         if mkpath and abilities.mkpath:
             command.append(b"--mkpath")
         return command
+
+    def _yielding(self) -> list[bytes]:
+        """Return what makes rsync yield to others; each becomes the next one: the pid stays."""
+        words = [b"nice", b"-n", b"%d" % self.nice] if self.nice else []
+        if self.ionice:
+            name, _, level = self.ionice.partition(":")
+            words += [b"ionice", b"-c", b"3" if name == "idle" else b"2"]
+            words += [b"-n", level.encode()] if level else []
+        return words
 
     def _deletion(self) -> list[bytes]:
         if not self.delete:
@@ -174,11 +219,17 @@ class Rsync:
         without: Iterable[bytes],
     ) -> list[bytes]:
         # The first rule that matches decides: so these stand before those of the user.
-        command += [b"--exclude=" + rule for path in without for rule in _literal_rules(path)]
+        command += [
+            b"--filter=P " + temporaries.protection(path) for path in sorted(self.in_flight)
+        ]
+        left_out = [*without, *sorted(self.in_flight)]
+        command += [b"--exclude=" + rule for path in left_out for rule in _literal_rules(path)]
         command += self.rules.arguments()
         command += self._transport_options(destination)
+        if self.bandwidth_limit:
+            command.append(_encoded(f"--bwlimit={self.bandwidth_limit}"))
         command += [
-            option.encode(errors="surrogateescape")
+            _encoded(option)
             for option in self.options
             if destination.transport is Transport.DAEMON or not option.startswith(_FOR_DAEMONS)
         ]
@@ -187,14 +238,21 @@ class Rsync:
     def _transport_options(self, destination: Destination) -> list[bytes]:
         if destination.transport is Transport.DAEMON:
             # Without TCP_NODELAY, the small packets of a list wait 40 ms for each other.
-            return [b"--sockopts=TCP_NODELAY", b"--contimeout=%d" % _CONNECT]
+            password = [f"--password-file={self.password_file}"] if self.password_file else []
+            return [
+                b"--sockopts=TCP_NODELAY", b"--contimeout=%d" % _CONNECT, *map(_encoded, password)
+            ]  # fmt: skip
         if destination.transport is Transport.LOCAL:
             return []
-        options = [b"--rsh=" + self.rsh.encode(errors="surrogateescape")]
+        options = [_encoded(f"--rsh={self.rsh}")]
         if self.version < _QUOTES_ARGUMENTS or any(c in destination.target for c in b"\n`"):
             # rsync then sends its arguments past the remote shell.
             options.append(b"-s")
         return options
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def _literal_rules(path: bytes) -> tuple[bytes, bytes]:
@@ -203,7 +261,7 @@ def _literal_rules(path: bytes) -> tuple[bytes, bytes]:
     The second is needed for what is listed: rsync compares that with the rules as a whole path,
     and asks no rule about the directories above it.
     """
-    escaped = re.sub(rb"[\\*?[]", rb"\\\g<0>", path)
+    escaped = temporaries.escaped(path)
     # To rsync a backslash is an escape only in patterns that have a wildcard.
     itself = escaped if re.search(rb"[*?[]", path) else path
     return b"/" + itself, b"/" + escaped + b"/**"

@@ -13,12 +13,13 @@ What rsync 3.5.0 makes of a list (measured), and what follows from it:
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from itertools import islice
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changeset
+from pylsyncd.model.changes import Changes, Changeset, Scope
+from pylsyncd.rsync.largefiles import MOST_FOUND, Largest
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 
@@ -35,10 +36,18 @@ _NOTHING = b".pylsyncd-none"
 class FileList:
     """The entries of a list, as rsync reads them with ``--from0``, sorted and distinct."""
 
-    def __init__(self, entries: set[bytes]) -> None:
+    def __init__(self, entries: set[bytes], large: AbstractSet[bytes] = frozenset()) -> None:
         self.too_long = sorted(path for path in entries if len(path) > LONGEST_PATH)
         """Paths that rsync cannot take: whatever they stand for cannot be copied."""
         self.entries = sorted(entries.difference(self.too_long))
+        self.large = Changes()
+        """Files that the list leaves out since they are large."""
+        for path in large:
+            self.large.add(path, Scope.ENTRY)
+        self.unlisted = frozenset(
+            path for path in large if _listed(paths.split(path)[0]) in entries
+        )
+        """Those of them that rsync would find, unless they are left out of its run, too."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -48,28 +57,37 @@ class FileList:
         return b"".join([b"./" + entry + b"\0" for entry in self.entries])
 
 
-def build(
+def build(  # noqa: PLR0913  # all but three are told by name
     root: int,
     changeset: Changeset,
     rules: Rules,
     *,
     missing_args: bool,
     without: AbstractSet[bytes] = frozenset(),
+    largest: Largest | None = None,
 ) -> FileList:
     """Return the list for a changeset of the source, whose open directory is ``root``.
 
     With ``missing_args`` a missing path is named and rsync deletes it (--delete-missing-args).
     Without, the directory that it is missing from is listed. Trees are not entered at ``without``,
-    at or below which there must be no change.
+    at or below which there must be no change. With ``largest``, what is larger is left out.
     """
-    builder = _Builder(root, rules, without, missing_args=missing_args)
+    builder = _Builder(root, rules, without, missing_args=missing_args, largest=largest)
     for directory, names in changeset.entries.items():
         builder.add_entries(directory, names)
     for directory in changeset.listings:
         builder.add_listing(directory)
     for path in changeset.trees:
         builder.add_tree(path)
-    return FileList(builder.entries)
+    if largest is not None:
+        builder.find_large(largest)
+    return FileList(builder.entries, builder.large)
+
+
+def regular(root: int, candidates: Iterable[bytes]) -> set[bytes]:
+    """Return those of the paths at which there is a regular file, and no symlink above it."""
+    builder = _Builder(root, Rules(), frozenset(), missing_args=True, largest=None)
+    return {path for path in candidates if builder.is_regular(path)}
 
 
 def count_entries(source: bytes) -> Callable[[bytes, int], int]:
@@ -87,9 +105,17 @@ def count_entries(source: bytes) -> Callable[[bytes, int], int]:
 
 class _Builder:
     def __init__(
-        self, root: int, rules: Rules, without: AbstractSet[bytes], *, missing_args: bool
+        self,
+        root: int,
+        rules: Rules,
+        without: AbstractSet[bytes],
+        *,
+        missing_args: bool,
+        largest: Largest | None,
     ) -> None:
         self.entries: set[bytes] = set()
+        self.large: set[bytes] = set()
+        self._largest = largest
         self._root = root
         self._rules = rules
         self._without = without
@@ -102,13 +128,13 @@ class _Builder:
         if not directory and b"" in names:
             self.entries.add(_NOTHING)
         entries = [paths.join(directory, name) for name in names if name]
-        if self._missing_args and not self._rules:
+        if self._missing_args and not self._rules and self._largest is None:
             # What these are now, rsync sees for itself.
             self.entries.update(entries)
             return
         for path in entries:
-            if self._mode(path):
-                self.entries.add(path)
+            if mode := self._mode(path):
+                self._add_present(path, is_directory=stat.S_ISDIR(mode))
             else:
                 self._add_missing(path)
 
@@ -123,9 +149,35 @@ class _Builder:
         if not mode:
             self._add_missing(path)
         elif not stat.S_ISDIR(mode):
-            self.entries.add(path)
+            self._add_present(path, is_directory=False)
         else:
             self._add_directories(path)
+
+    def find_large(self, largest: Largest) -> None:
+        """Leave large files out that rsync would find in the directories that are listed."""
+        found: set[bytes] = set()
+        for entry in self.entries:
+            if entry and not entry.endswith(b"/"):
+                continue
+            found |= largest.exceeding_in(self._root, entry[:-1], self._is_left_out)
+            if len(found) > MOST_FOUND:
+                return
+        self.large |= found
+
+    def is_regular(self, path: bytes) -> bool:
+        """Tell whether there is a regular file, with nothing but directories above it."""
+        is_below = self._obstacle(paths.split(path)[0]) is None
+        return is_below and stat.S_ISREG(self._mode(path))
+
+    def _is_left_out(self, path: bytes) -> bool:
+        return path in self._without or self._rules.matches(path, is_directory=False)
+
+    def _add(self, path: bytes) -> None:
+        """Add what is there and is no directory to be listed."""
+        if self._largest is not None and self._largest.is_exceeded_at(self._root, path):
+            self.large.add(path)
+        else:
+            self.entries.add(path)
 
     def _add_directories(self, top: bytes) -> None:
         """Add the listing of a directory and of all directories below it."""
@@ -189,9 +241,22 @@ class _Builder:
             self._obstacles[path] = obstacle
         return obstacle
 
+    def _add_present(self, path: bytes, *, is_directory: bool) -> None:
+        other = not is_directory
+        if (
+            self._rules.matches(path, is_directory=is_directory)
+            and not self._rules.matches(path, is_directory=other)
+            and not self._rules.protects(path, is_directory=other)
+        ):
+            # It is not sent, but what stood there before, of the other kind, was. rsync deletes
+            # that only when it lists the parent.
+            self.entries.add(_listed(paths.split(path)[0]))
+        else:
+            self._add(path)
+
     def _add_missing(self, path: bytes) -> None:
-        as_file = self._rules.matches(path, is_directory=False)
-        as_directory = self._rules.matches(path, is_directory=True)
+        as_file = self._rules.protects(path, is_directory=False)
+        as_directory = self._rules.protects(path, is_directory=True)
         if as_file and as_directory:
             return
         # rsync takes a missing name for a file's: it deletes directories that the rules keep, and

@@ -32,7 +32,10 @@ _COMPARE = (
     "--ignore-times to compare more"
 )
 _APPEND = "a file that was rewritten would be copied wrongly: leave it out"
-_RULES = "pylsyncd must know the rules, too: use -x PATTERN or --exclude-from FILE of pylsyncd"
+_RULES = (
+    "pylsyncd must know the rules, too: use -x PATTERN, --exclude-from FILE, --include PATTERN or "
+    "--filter RULE of pylsyncd"
+)
 _SHELL = "pylsyncd itself starts the remote shell: use -e COMMAND of pylsyncd"
 _MODE = "it makes rsync another program: leave it out"
 _NOTHING = "rsync would copy nothing and report success: leave it out"
@@ -50,7 +53,10 @@ _INCOMPLETE = (
     "--link-dest=DIR"
 )
 _BATCH = "a batch file has no place in a run that carries a list of changes: run rsync by hand"
-_STOP = "every long run would be cut off and begun again: use --bwlimit=RATE to go easy on the line"
+_STOP = (
+    "every long run would be cut off and begun again: use --bandwidth-limit of pylsyncd to go easy "
+    "on the line"
+)
 _QUOTING = "pylsyncd chooses how paths reach the remote rsync unharmed: leave it out"
 _FORCE = "a directory could not become a file: leave it out"
 _PROTOCOL = "older protocols know neither vanished paths nor nanoseconds: leave it out"
@@ -150,6 +156,11 @@ _KEEPS_LINKS = re.compile(r"--hard-links$|-[^-BT]*H")
 def keeps_links(options: Sequence[str]) -> bool:
     """Tell whether rsync makes hard links at the destination of those at the source."""
     return any(_KEEPS_LINKS.match(option) for option in options)
+
+
+def may_delete(option: str) -> bool:
+    """Tell whether an option lets rsync remove what is in the way, even if no other one does."""
+    return option in _DELETION_MOMENTS or option == "--force"
 
 
 def check_together(options: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ SHELL = Destination("h", "h:/d/", Transport.SHELL, "h", b"h:/d/")
 DAEMON = Destination("h", "h::m/", Transport.DAEMON, "h", b"h::m/")
 EVERY = [LOCAL, SHELL, DAEMON]
 RSYNC = Rsync("rsync", (3, 2, 7))
+PASSWORDS = "/p"
 
 
 def listed(rsync: Rsync, to: Destination, abilities: Abilities | None = None) -> list[bytes]:
@@ -85,6 +86,58 @@ def test_what_is_only_for_daemons_goes_to_daemons_only() -> None:
     for to in EVERY:
         assert (b"--password-file=/p" in listed(rsync, to)) is (to is DAEMON)
         assert b"--bwlimit=1m" in listed(rsync, to)
+
+
+def every_command(rsync: Rsync, to: Destination) -> list[list[bytes]]:
+    return [
+        listed(rsync, to),
+        rsync.full(HERE, to, Abilities()),
+        rsync.probe(HERE, to, Abilities()),
+        rsync.compare(HERE, to, Abilities(), checksum=True),
+    ]
+
+
+def test_daemons_are_sent_small_packets_without_delay_in_every_run() -> None:
+    for command in every_command(RSYNC, DAEMON):
+        assert b"--sockopts=TCP_NODELAY" in command
+    for to in (LOCAL, SHELL):
+        assert not any(b"TCP_NODELAY" in word for word in listed(RSYNC, to))
+
+
+@pytest.mark.parametrize("to", EVERY, ids=lambda to: to.transport.name)
+def test_a_limit_of_the_bandwidth_is_for_all_and_a_password_file_for_daemons(
+    to: Destination,
+) -> None:
+    rsync = Rsync("rsync", (3, 2, 7), bandwidth_limit="1.5m", password_file=PASSWORDS)
+    for command in every_command(rsync, to):
+        assert b"--bwlimit=1.5m" in command
+        assert (b"--password-file=/p" in command) is (to is DAEMON)
+    assert not any(word.startswith(b"--bwlimit") for word in listed(RSYNC, to))
+
+
+def test_an_rsync_option_of_the_user_decides_over_a_limit() -> None:
+    rsync = Rsync("rsync", (3, 2, 7), bandwidth_limit="1m", options=("--bwlimit=2m",))
+    command = listed(rsync, LOCAL)
+    assert command.index(b"--bwlimit=1m") < command.index(b"--bwlimit=2m")
+
+
+@pytest.mark.parametrize(
+    ("nice", "ionice", "expected"),
+    [
+        (0, "", b""),
+        (10, "", b"nice -n 10"),
+        (0, "idle", b"ionice -c 3"),
+        (0, "best-effort:7", b"ionice -c 2 -n 7"),
+        (19, "best-effort:0", b"nice -n 19 ionice -c 2 -n 0"),
+    ],
+)
+def test_an_rsync_that_yields_to_others_is_started_by_what_makes_it_do_so(
+    nice: int, ionice: str, expected: bytes
+) -> None:
+    rsync = Rsync("rsync", (3, 2, 7), nice=nice, ionice=ionice)
+    for command in every_command(rsync, LOCAL):
+        assert command[: command.index(b"rsync")] == expected.split()
+        assert b"--checksum" not in command[: command.index(b"rsync") + 1]
 
 
 def test_the_rules_stand_in_every_command() -> None:
@@ -233,6 +286,42 @@ def test_a_comparison_names_what_differs_and_changes_nothing(
     expected = {"new", "stale"} | ({"corrupt"} if checksum else set())
     assert {line.split()[-1] for line in shown} == expected
     assert found(replica) == {b"same", b"corrupt", b"stale"}
+
+
+def test_rsync_itself_runs_with_what_it_yields_and_its_process_is_the_one_that_was_started(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "rsync"
+    program.write_text(
+        "#!/bin/sh\n"
+        f"exec >{tmp_path}/seen; echo $$ $PPID; cut -d ' ' -f 19 /proc/$$/stat; ionice -p $$\n"
+    )
+    program.chmod(0o755)
+    rsync = Rsync(str(program), (3, 2, 7), nice=7, ionice="best-effort:6")
+    assert run(listed(rsync, LOCAL), tmp_path).code == 0
+    processes, niceness, scheduling = (tmp_path / "seen").read_text().splitlines()
+    assert processes.split()[1] == str(os.getpid())
+    assert niceness == str(min(19, os.nice(0) + 7))
+    assert scheduling == "best-effort: prio 6"
+
+
+def test_files_in_flight_are_left_out_and_what_they_are_written_to_is_protected() -> None:
+    command = listed(replace(RSYNC, in_flight=frozenset([b"d/big"])), LOCAL)
+    rules = [word for word in command if word.startswith((b"--filter=", b"--exclude="))]
+    assert rules == [
+        b"--filter=P /d/.big.??????", b"--exclude=/d/big", b"--exclude=/d/big/**"
+    ]  # fmt: skip
+    full = replace(RSYNC, in_flight=frozenset([b"d/big"])).full(HERE, LOCAL, Abilities())
+    assert set(rules) < set(full)
+
+
+def test_a_run_for_large_files_deletes_nothing_whatever_the_options_are() -> None:
+    rsync = Rsync("rsync", (3, 2, 7), max_delete=5, options=("--delete-after", "--force", "-z"))
+    for to in EVERY:
+        command = rsync.large(HERE, to)
+        assert not any(word.startswith((b"--delete", b"--force", b"--max")) for word in command)
+        assert b"--ignore-missing-args" in command
+        assert b"-z" in command
 
 
 ODD = [

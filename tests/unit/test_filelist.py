@@ -17,6 +17,7 @@ from pylsyncd.model.notation import Transport
 from pylsyncd.model.optimizer import optimize
 from pylsyncd.rsync import filelist
 from pylsyncd.rsync.commands import Abilities, Rsync
+from pylsyncd.rsync.largefiles import MOST_FOUND, Largest
 from pylsyncd.rsync.runner import Runner
 from pylsyncd.rules.excludes import Rules, build, parse_pattern
 
@@ -125,6 +126,109 @@ def test_a_path_that_rsync_would_drop_in_silence_is_told() -> None:
 def test_entries_are_counted_no_further_than_asked(source: Path) -> None:
     count = filelist.count_entries(os.fsencode(source))
     assert (count(b"", 10), count(b"", 1), count(b"none", 7)) == (2, 1, 7)
+
+
+# -- large files ----------------------------------------------------------------------------------
+
+LARGEST = Largest(100, keeps_links=False)
+
+
+@pytest.fixture
+def sized(source: Path) -> Path:
+    """Return a source with files below, at and above the size."""
+    for name, size in {"a/just": 100, "a/large": 101, "a/b/large": 5000, "large": 101}.items():
+        (source / name).write_bytes(b"x" * size)
+    (source / "a/link").symlink_to("large")
+    return source
+
+
+def split(
+    source: Path, changeset: Changeset, rules: Rules = NO_RULES, largest: Largest = LARGEST
+) -> tuple[list[bytes], set[bytes], set[bytes]]:
+    """Return what is listed, what is left out as large, and what of it rsync would find."""
+    root = os.open(source, os.O_RDONLY)
+    try:
+        files = filelist.build(root, changeset, rules, missing_args=True, largest=largest)
+    finally:
+        os.close(root)
+    assert all(change.scope is ENTRY for change in files.large)
+    return files.entries, {change.path for change in files.large}, set(files.unlisted)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param((b"a/large", ENTRY), ([], {b"a/large"}, set()), id="a-file"),
+        pytest.param((b"a/just", ENTRY), ([b"a/just"], set(), set()), id="a-file-at-the-limit"),
+        pytest.param((b"a/link", ENTRY), ([b"a/link"], set(), set()), id="a-link-to-a-large-one"),
+        pytest.param((b"a/gone", ENTRY), ([b"a/gone"], set(), set()), id="a-missing-one"),
+        pytest.param((b"a/large", TREE), ([], {b"a/large"}, set()), id="a-tree-that-is-a-file"),
+        pytest.param((b"a", LISTING), ([b"a/"], {b"a/large"}, {b"a/large"}), id="a-listing"),
+        pytest.param((b"", LISTING), ([b""], {b"large"}, {b"large"}), id="the-roots-listing"),
+        pytest.param(
+            (b"a", TREE),
+            ([b"a/", b"a/b/", b"a/b/c/"], {b"a/large", b"a/b/large"}, {b"a/large", b"a/b/large"}),
+            id="a-tree",
+        ),
+    ],
+)
+def test_large_files_are_left_out_and_told(
+    sized: Path,
+    change: tuple[bytes, Scope],
+    expected: tuple[list[bytes], set[bytes], set[bytes]],
+) -> None:
+    assert split(sized, changes(change)) == expected
+
+
+def test_without_a_size_nothing_is_left_out(sized: Path) -> None:
+    assert listed(sized, changes((b"a/large", ENTRY))) == [b"a/large"]
+
+
+def test_files_with_several_names_are_left_out_only_where_links_are_not_kept(sized: Path) -> None:
+    os.link(sized / "large", sized / "a/other")
+    both = changes((b"large", ENTRY), (b"a", LISTING))
+    assert split(sized, both)[1] == {b"large", b"a/large", b"a/other"}
+    kept = split(sized, both, largest=Largest(100, keeps_links=True))
+    assert kept == ([b"a/", b"large"], {b"a/large"}, {b"a/large"})
+
+
+def test_what_the_rules_leave_out_of_a_listing_is_not_told(sized: Path) -> None:
+    rules = build([parse_pattern(b"large")])
+    assert split(sized, changes((b"a", LISTING)), rules) == ([b"a/"], set(), set())
+
+
+def test_a_directory_that_is_listed_for_another_reason_does_not_bring_a_large_file(
+    sized: Path,
+) -> None:
+    # By this rule what is missing is found by listing where it was.
+    rules = build([parse_pattern(b"gone/")])
+    entries, _, unlisted = split(sized, changes((b"a/large", ENTRY), (b"a/gone", ENTRY)), rules)
+    assert (entries, unlisted) == ([b"a/"], {b"a/large"})
+
+
+def test_directories_full_of_large_files_are_listed_as_they_are(sized: Path) -> None:
+    for number in range(MOST_FOUND):
+        (sized / f"a/{number}").write_bytes(b"x" * 101)
+    both = changes((b"a", LISTING), (b"large", ENTRY))
+    assert split(sized, both) == ([b"a/"], {b"large"}, set())
+
+
+def test_what_is_set_aside_is_not_told_as_large(sized: Path) -> None:
+    root = os.open(sized, os.O_RDONLY)
+    files = filelist.build(
+        root, changes((b"a", LISTING)), NO_RULES,
+        missing_args=True, largest=LARGEST, without={b"a/large"},
+    )  # fmt: skip
+    os.close(root)
+    assert not files.large
+
+
+def test_regular_files_are_those_that_no_symlink_leads_to(sized: Path) -> None:
+    root = os.open(sized, os.O_RDONLY)
+    candidates = [b"a/large", b"a", b"a/link", b"link/large", b"gone", b"large/x", b"gone/x"]
+    found = filelist.regular(root, candidates)
+    os.close(root)
+    assert found == {b"a/large"}
 
 
 # -- with the real rsync --------------------------------------------------------------------------

@@ -91,6 +91,16 @@ def test_what_breaks_a_promise_is_refused_with_the_reason(text: str) -> None:
     assert re.fullmatch(sentence, str(refusal.value))
 
 
+@pytest.mark.parametrize(
+    "text", ["--exclude=x", "--include-from=x", "--filter=x", "-f-", "-F", "-C"]
+)
+def test_who_wants_rules_is_told_of_those_of_pylsyncd(text: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        check_option(text)
+    for option in ("-x PATTERN", "--exclude-from FILE", "--include PATTERN", "--filter RULE"):
+        assert option in str(refusal.value)
+
+
 @pytest.mark.parametrize("text", PERMITTED)
 def test_what_breaks_no_promise_is_accepted(text: str) -> None:
     check_option(text)

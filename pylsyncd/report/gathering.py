@@ -1,0 +1,115 @@
+"""Finds the daemons that a user may command, and asks all of them at a time."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from pylsyncd.model import paths
+from pylsyncd.model.errors import PylsyncdError, StateError
+from pylsyncd.model.status import DestinationStatus, Status
+from pylsyncd.model.statusjson import decoded, encoded
+from pylsyncd.report import statusfile
+from pylsyncd.report.client import PATIENCE, Asking, SilentError
+from pylsyncd.report.protocol import AbsentError, Request
+from pylsyncd.system import places, unixsockets
+
+Answer = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """One that has told how it stands."""
+
+    path: str
+    """Of its socket, or of its status file."""
+    status: Status
+    told: object
+    """The same as JSON has it, with what only later versions know."""
+    age: float = 0.0
+    """Seconds since it was told."""
+
+    @property
+    def destinations(self) -> list[DestinationStatus]:
+        """Those of all its syncs."""
+        return [each for sync in self.status.syncs for each in sync.destinations]
+
+    @property
+    def names(self) -> set[str]:
+        """Those that it knows: of syncs, and of destinations with or without their syncs'."""
+        found = {each.name for each in self.destinations}
+        found |= {name.rpartition("/")[2] for name in found}
+        return found | {sync.name for sync in self.status.syncs if sync.name}
+
+
+def sockets(given: str | None) -> list[str]:
+    """Return the sockets to ask; raises AbsentError when there are none."""
+    if given is not None:
+        return [given]
+    directories = places.runtime_directories(os.environ, os.geteuid())
+    found, shut = unixsockets.find(directories)
+    if found:
+        return found
+    raise _absent(directories, shut)
+
+
+def ask_all(
+    requests: Mapping[str, Request], patience: float = PATIENCE
+) -> tuple[dict[str, Answer], list[PylsyncdError]]:
+    """Return the answers by socket, and why there are no others.
+
+    Sockets of daemons that have died count only where there is nothing else.
+    """
+    answers: dict[str, Answer] = {}
+    failures: list[PylsyncdError] = []
+    with ExitStack() as stack:
+        under_way = []
+        for path, request in requests.items():
+            with _collected(failures):
+                under_way.append(stack.enter_context(Asking(path, request, patience)))
+        for asking in under_way:
+            with _collected(failures):
+                answers[asking.path] = asking.answer()
+    telling = [error for error in failures if not isinstance(error, AbsentError)]
+    return answers, telling if telling or answers else failures
+
+
+@contextmanager
+def _collected(failures: list[PylsyncdError]) -> Iterator[None]:
+    try:
+        yield
+    except PylsyncdError as error:
+        failures.append(error)
+
+
+def gather(sockets: Sequence[str]) -> tuple[list[Daemon], list[PylsyncdError]]:
+    """Return how the daemons stand, and why others do not tell."""
+    answers, failures = ask_all({path: Request("status") for path in sockets})
+    daemons = []
+    for path, answer in answers.items():
+        told = answer.get("status")
+        try:
+            daemons.append(Daemon(path, decoded(told), told))
+        except StateError as error:
+            shown = paths.show(os.fsencode(path))
+            failures.append(
+                SilentError(f"What the pylsyncd at {shown} says is no status: {error}.")
+            )
+    return daemons, failures
+
+
+def of_file(path: str) -> Daemon:
+    """Return how a daemon stood when it wrote its file; raises AbsentError or StateError."""
+    status = statusfile.read(path)
+    return Daemon(path, status, encoded(status), max(0.0, time.time() - status.time))
+
+
+def _absent(directories: Sequence[str], shut: Sequence[str]) -> AbsentError:
+    looked = ", ".join(paths.show(os.fsencode(directory)) for directory in directories)
+    hidden = ", ".join(paths.show(os.fsencode(directory)) for directory in shut)
+    hint = f" {hidden} is not for the user id {os.geteuid()} to look into." if shut else ""
+    return AbsentError(
+        f"No pylsyncd was found: there is no socket in {looked}.{hint} Start one, run this as its "
+        "user or as root, or name its socket with --socket."
+    )

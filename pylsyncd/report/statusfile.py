@@ -1,0 +1,165 @@
+"""The status as a file, for those who cannot or would not ask the socket."""
+
+import logging
+import os
+import re
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from pylsyncd.model import paths
+from pylsyncd.model.errors import StateError
+from pylsyncd.model.status import Status
+from pylsyncd.model.statusjson import dumped, loaded
+from pylsyncd.report.protocol import AbsentError
+from pylsyncd.system import private
+from pylsyncd.system.part import Part
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 10.0
+"""Seconds after which the file is written although nothing has changed: its age tells."""
+
+# Seconds between two looks at whether it has.
+_LOOK = 1.0
+
+_OLD = 60.0
+
+
+class StatusFile(Part):
+    """Keeps a file that holds what ``status()`` returns, as ``pylsyncctl status --json`` prints it.
+
+    Its readers see the old content or the new, never a part.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        status: Callable[[], Status],
+        failed: Callable[[str], None],
+        interval: float = INTERVAL,
+        look: float = _LOOK,
+    ) -> None:
+        super().__init__("status file", failed)
+        self._path = os.fsencode(path)
+        self._status = status
+        self._interval = interval
+        self._look = look
+        self._end = threading.Event()
+        self._written: tuple[object, ...] = ()
+        self._due = 0.0
+        self._failure = ""
+
+    def work(self) -> None:
+        """Write whenever it is time to, until stopped."""
+        _remove_leftovers(self._path)
+        while not self._end.is_set():
+            self.pulse.beat()
+            self._look_at(self._status())
+            with self.pulse.waiting():
+                self._end.wait(self._look)
+
+    def stop(self) -> None:
+        """Write for the last time, and end."""
+        self._end.set()
+        if self.is_alive():
+            self.join()
+        self._write(self._status())
+
+    def _look_at(self, status: Status) -> None:
+        now, found = time.monotonic(), _substance(status)
+        if found != self._written or now >= self._due:
+            self._write(status)
+            self._written, self._due = found, now + self._interval
+
+    def _write(self, status: Status) -> None:
+        failure = ""
+        try:
+            replace(self._path, dumped(status).encode() + b"\n", 0o644)
+        except OSError as error:
+            failure = error.strerror or str(error)
+        if failure and failure != self._failure:
+            log.error(
+                "The status file %s cannot be written: %s. It is tried again.",
+                paths.show(self._path), failure,
+            )  # fmt: skip
+        elif self._failure and not failure:
+            log.warning("The status file %s is written again.", paths.show(self._path))
+        self._failure = failure
+
+
+def read(path: str) -> Status:
+    """Return the status that a file holds.
+
+    Raises AbsentError when there is no file, StateError when it cannot be read or holds none.
+    """
+    shown = paths.show(os.fsencode(path))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise AbsentError(
+            f"There is no status file {shown}: see that pylsyncd runs with --status-file={shown}."
+        ) from None
+    except OSError as error:
+        raise StateError(f"The status file {shown} cannot be read: {error.strerror}.") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StateError(f"{shown} is not a regular file.")
+        content = private.read_all(descriptor, shown)
+    finally:
+        os.close(descriptor)
+    try:
+        return loaded(content)
+    except StateError as error:
+        raise StateError(f"{shown} is no status file of pylsyncd: {error}.") from error
+
+
+def replace(path: bytes, content: bytes, mode: int) -> None:
+    """Replace a file, or a symbolic link, by a file of this content; raises OSError."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, b".%s.%s.tmp" % (name, secrets.token_hex(8).encode()))
+    # O_EXCL follows no symbolic link, wherever it leads.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600)
+    try:
+        try:
+            private.write_all(descriptor, content)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _remove_leftovers(path: bytes) -> None:
+    """Remove what writers have left that were killed."""
+    directory, name = os.path.split(path)
+    pattern = re.compile(rb"\.%s\.[0-9a-f]{16}\.tmp" % re.escape(name), re.DOTALL)
+    with suppress(OSError):
+        for each in filter(pattern.fullmatch, os.listdir(directory)):
+            with suppress(OSError):
+                status = os.lstat(leftover := os.path.join(directory, each))
+                # Another writer's is there for milliseconds.
+                is_old = time.time() - status.st_mtime > _OLD
+                if is_old and status.st_uid == os.geteuid() and stat.S_ISREG(status.st_mode):
+                    os.unlink(leftover)
+
+
+def _substance(status: Status) -> tuple[object, ...]:
+    """Return what of a status is worth a new file at once: not what only counts on."""
+    return tuple(
+        (
+            sync.name, sync.source, sync.held, sync.is_watching, sync.unwatched,
+            tuple(
+                (each.name, each.condition, each.error, each.last_run, each.owes_everything)
+                for each in sync.destinations
+            ),
+        )
+        for sync in status.syncs
+    )  # fmt: skip

@@ -1,0 +1,119 @@
+"""The status as a table for people. Pure; what the daemon says is made printable here."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from pylsyncd.model.status import Condition, DestinationStatus, RunStatus, Status, SyncStatus
+from pylsyncd.model.wording import printable, size
+from pylsyncd.report.words import columns, duration
+
+STALE = 60.0
+"""Seconds: a status that is older was made by a daemon that has ended or hangs."""
+
+_HEADINGS = ("SYNC", "DESTINATION", "STATE", "BEHIND", "WAITING", "LAST RUN", "NEXT ATTEMPT")
+_TO_THE_RIGHT = frozenset({"WAITING"})
+_GAP = "  "
+
+# By select graphic rendition, of ECMA-48.
+_COLOURS = {
+    Condition.STARTING: "36",
+    Condition.IN_SYNC: "32",
+    Condition.WAITING: "36",
+    Condition.SYNCING: "36",
+    Condition.RETRYING: "33",
+    Condition.HELD: "1;31",
+    Condition.PAUSED: "35",
+}
+
+
+class _Row(NamedTuple):
+    cells: Sequence[str]
+    condition: Condition
+    error: str
+
+
+def table(status: Status, *, age: float = 0.0, is_coloured: bool = False) -> list[str]:
+    """Return the lines that show how a daemon stands, as it stood ``age`` seconds ago."""
+    rows = [
+        _Row(_cells(status, sync, each), each.condition, printable(each.error))
+        for sync in status.syncs
+        for each in sync.destinations
+    ]
+    widths = [max(map(columns, column)) for column in zip(_HEADINGS, *(r.cells for r in rows))]  # noqa: B905  # rows of one length
+    lines = [*_headlines(status, age), _line(_HEADINGS, widths)]
+    for row in rows:
+        line = _line(row.cells, widths, _COLOURS[row.condition] if is_coloured else "")
+        lines.append(line)
+        if row.error:
+            lines.append(f"{_GAP}{_GAP}{row.error}")
+    return [*lines, *_remarks(status)]
+
+
+def summary(status: Status) -> str:
+    """Return in a few words how many destinations stand how."""
+    found = Counter(each.condition for sync in status.syncs for each in sync.destinations)
+    total = found.total()
+    noun = "destination" if total == 1 else "destinations"
+    if found[Condition.IN_SYNC] == total:
+        return f"{total} {noun}, in sync" if total == 1 else f"{total} {noun}, all in sync"
+    counts = (f"{found[each]} {each.value}" for each in Condition if found[each])
+    return f"{total} {noun}: {', '.join(counts)}"
+
+
+def _headlines(status: Status, age: float) -> Iterator[str]:
+    running = duration(status.time - status.started)
+    version = printable(status.version)
+    yield f"pylsyncd {version}, pid {status.pid}, up {running}; {summary(status)}"
+    if age >= 1.0:
+        doubt = ": it does not run any more, or hangs" if age >= STALE else ""
+        yield f"As of {duration(age)} ago{doubt}"
+
+
+def _cells(status: Status, sync: SyncStatus, each: DestinationStatus) -> tuple[str, ...]:
+    attempt = each.next_attempt
+    return (
+        printable(sync.name or sync.source),
+        printable(each.name),
+        each.condition.value,
+        duration(each.behind) if each.behind > 0.0 else "-",
+        "everything" if each.owes_everything else str(each.waiting),
+        "-" if each.last_run is None else _last(each.last_run, status.time),
+        "-" if attempt is None else f"in {duration(attempt)}" if attempt > 0.0 else "now",
+    )
+
+
+def _last(run: RunStatus, now: float) -> str:
+    ago = f"{duration(now - run.ended)} ago"
+    if run.outcome == "done" or run.code == 0:
+        files = f"{run.files} file" if run.files == 1 else f"{run.files} files"
+        deleted = f", {run.deleted} deleted" if run.deleted else ""
+        return f"{ago}, {files}{deleted}, {size(run.bytes_sent)}"
+    if run.code < 0:
+        return f"{ago}, ended by signal {-run.code}"
+    return f"{ago}, exit {run.code}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], colour: str = "") -> str:
+    found = []
+    for heading, cell, width in zip(_HEADINGS, cells, widths, strict=True):
+        padding = " " * (width - columns(cell))
+        text = f"\x1b[{colour}m{cell}\x1b[0m" if colour and heading == "STATE" else cell
+        found.append(padding + text if heading in _TO_THE_RIGHT else text + padding)
+    return _GAP.join(found).rstrip()
+
+
+def _remarks(status: Status) -> Iterator[str]:
+    """Yield what is to be said of the sources."""
+    for sync in status.syncs:
+        source = printable(sync.source)
+        if sync.held:
+            yield f"The source {source} is held: {printable(sync.held)}"
+        elif not sync.is_watching:
+            yield f"The source {source} is not watched yet."
+        if sync.unwatched:
+            noun = "directory" if sync.unwatched == 1 else "directories"
+            yield (
+                f"Polled for lack of a watch: {sync.unwatched} {noun} of {source} "
+                f"(fs.inotify.max_user_watches is {status.watch_limit})."
+            )

@@ -1,0 +1,85 @@
+"""A daemon's side of the control socket, without the daemon: it keeps in mind what it is told."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pylsyncd.model.errors import UsageError
+from pylsyncd.model.status import (
+    Condition,
+    DestinationStatus,
+    RunStatus,
+    Status,
+    SyncStatus,
+)
+
+NOW = 1_700_000_000.0
+
+
+def destination(name: str, condition: Condition = Condition.IN_SYNC, **more: object) -> object:
+    """Return how a destination stands, well if nothing else is said."""
+    return replace(DestinationStatus(name, f"{name}:/backup", condition), **more)  # type: ignore[arg-type]
+
+
+def status(*destinations: object, name: str = "web", time: float = NOW, **more: object) -> Status:
+    """Return how a daemon with one sync stands."""
+    sync = SyncStatus(
+        name, "/srv/www", is_watching=True, directories=12, window=60.0,
+        destinations=tuple(destinations),  # type: ignore[arg-type]
+    )  # fmt: skip
+    sync = replace(sync, **more)  # type: ignore[arg-type]
+    return Status("0.1", 4242, time, time - 7500.0, 65536, (sync,))
+
+
+RUN = RunStatus(NOW - 12.0, 0.35, "done", 0, files=3, deleted=1, bytes_sent=1_200_000)
+WELL = status(destination("srv2", last_run=RUN))
+
+
+class Obedient:
+    """Does nothing but keep what it was told, in its order."""
+
+    def __init__(self, answer: Status = WELL, late: Sequence[str] = ()) -> None:
+        self.answer = answer
+        self.told: list[tuple[object, ...]] = []
+        self.late = list(late)
+        self.ends_wait = threading.Event()
+        self.ends_wait.set()
+
+    def _keep(self, command: str, names: Sequence[str]) -> None:
+        known = {each.name for sync in self.answer.syncs for each in sync.destinations}
+        for name in names:
+            if name not in known:
+                raise UsageError(f"There is no destination {name}.")
+        self.told.append((command, *names))
+
+    def status(self) -> Status:
+        return self.answer
+
+    def flush(self, names: Sequence[str]) -> None:
+        self._keep("flush", names)
+
+    def sync(self, names: Sequence[str]) -> None:
+        self._keep("sync", names)
+
+    def pause(self, names: Sequence[str]) -> None:
+        self._keep("pause", names)
+
+    def resume(self, names: Sequence[str]) -> None:
+        self._keep("resume", names)
+
+    def release(self, names: Sequence[str]) -> None:
+        self._keep("release", names)
+
+    def wait(self, names: Sequence[str], timeout: float) -> list[str]:
+        self._keep("wait", names)
+        self.told.append(("timeout", timeout))
+        self.ends_wait.wait(timeout)
+        return self.late
+
+    def set_level(self, level: str) -> None:
+        self.told.append(("level", level))
+
+    def reload(self) -> None:
+        if self.late:
+            raise UsageError("pylsyncd.conf:3: there is no option windw: did you mean window?")
+        self.told.append(("reload",))

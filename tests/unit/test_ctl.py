@@ -1,0 +1,544 @@
+"""pylsyncctl as people run it: a process, its two outputs and its exit status."""
+
+import contextlib
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from support.commands import WELL, Obedient, destination, status
+from support.ctl import SECONDS, Ctl
+
+from pylsyncd.model.status import Condition, Status
+from pylsyncd.model.statusjson import dumped
+from pylsyncd.report.control import Control
+
+OK, FAILED, WRONG_USAGE, ABSENT = 0, 1, 2, 4
+WARNING, CRITICAL, UNKNOWN = 1, 2, 3
+
+
+def until(is_so: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.005)
+
+
+class Place(Ctl):
+    """A runtime directory and the daemons in it."""
+
+    def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
+        super().__init__(directory)
+        self.stack = stack
+
+    def serve(self, name: str, commands: Obedient) -> Control:
+        """Have a daemon at a socket of this name."""
+        failed: list[str] = []
+        control = Control(str(self.directory / name), commands, failed.append)
+        control.start()
+        self.stack.callback(control.stop)
+        return control
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    directory = tmp_path / "run"
+    directory.mkdir(0o700)
+    with contextlib.ExitStack() as stack:
+        yield Place(directory, stack)
+
+
+@pytest.fixture
+def commands(place: Place) -> Obedient:
+    """Return what the one daemon there is told."""
+    made = Obedient()
+    place.serve("one.sock", made)
+    return made
+
+
+# -- status ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("commands")
+def test_the_status_is_a_table_and_nothing_else(place: Place) -> None:
+    code, said, complained = place.run("status")
+    assert (code, complained) == (OK, "")
+    assert said.splitlines()[1].split() == [
+        "SYNC", "DESTINATION", "STATE", "BEHIND", "WAITING", "LAST", "RUN", "NEXT", "ATTEMPT",
+    ]  # fmt: skip
+    assert said.splitlines()[2].startswith("web   srv2         in sync")
+    assert "\x1b" not in said
+
+
+@pytest.mark.usefixtures("commands")
+def test_json_is_a_line_for_each_daemon(place: Place) -> None:
+    place.serve("two.sock", Obedient(status(destination("srv9"))))
+    code, said, _ = place.run("status", "--json")
+    assert code == OK
+    first, second = said.splitlines()
+    assert first == dumped(WELL)
+    assert json.loads(second)["syncs"][0]["destinations"][0]["name"] == "srv9"
+
+
+def test_the_daemons_of_instances_are_found_one_level_below(place: Place) -> None:
+    for name in ("web", "mail"):
+        place.serve(f"{name}/1.sock", Obedient(status(destination(f"srv-{name}"))))
+    said = place.run("status").said
+    assert said.index("srv-mail") < said.index("srv-web")
+    assert "\n\npylsyncd" in said
+
+
+def test_a_socket_can_be_named_before_and_after_the_command(place: Place) -> None:
+    for name in ("one", "two"):
+        place.serve(f"{name}.sock", Obedient(status(destination(f"srv-{name}"))))
+    path = place.directory / "two.sock"
+    for words in (("-S", path, "status"), ("status", "--socket", path)):
+        said = place.run(*words).said
+        assert "srv-two" in said
+        assert "srv-one" not in said
+
+
+def test_nothing_that_a_terminal_would_obey_gets_through(place: Place) -> None:
+    evil = "\x1b]0;title\x07\x9b2J\n\udcff"
+    place.serve("one.sock", Obedient(status(destination(evil, error=evil), name=evil, held=evil)))
+    for words in (("status",), ("status", "--json"), ("status", "--check"), ("flush", "x")):
+        _, said, complained = place.run(*words)
+        assert all(line.isprintable() for line in (said + complained).splitlines())
+
+
+def test_what_the_terminals_character_set_lacks_is_escaped(place: Place) -> None:
+    place.serve("one.sock", Obedient(status(destination("büro"))))
+    answer = place.run("status", more={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+    assert answer.code == OK
+    assert r"b\xfcro" in answer.said
+
+
+def test_who_reads_only_the_beginning_is_no_fault(place: Place) -> None:
+    many = status(*(destination(f"srv{number}" * 10) for number in range(3000)))
+    place.serve("one.sock", Obedient(many))
+    with subprocess.Popen(
+        place.command("status"), env=place.environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("pylsyncd")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(SECONDS) == FAILED
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [("status",), ("status", "--check"), ("flush", "x")])
+@pytest.mark.parametrize("runs", [True, False])
+def test_who_reads_nothing_is_no_fault(
+    place: Place, words: tuple[str, ...], unbuffered: str, *, runs: bool
+) -> None:
+    if runs:
+        place.serve("one.sock", Obedient())
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed:
+        ended = subprocess.run(
+            place.command(*words), env=place.environment({"PYTHONUNBUFFERED": unbuffered}),
+            timeout=SECONDS, check=False, stdout=closed, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert ended.returncode in {FAILED, ABSENT}
+    assert "Traceback" not in ended.stderr
+    assert "Exception" not in ended.stderr
+
+
+# -- commands -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["flush", "sync", "pause", "resume", "release"])
+def test_a_command_goes_to_the_destinations_that_are_named(
+    place: Place, commands: Obedient, command: str
+) -> None:
+    assert place.run(command, "srv2") == (OK, "", "")
+    assert commands.told == [(command, "srv2")]
+
+
+@pytest.mark.parametrize("command", ["flush", "sync", "pause", "resume"])
+def test_without_names_it_goes_to_all_destinations_of_all_daemons(
+    place: Place, commands: Obedient, command: str
+) -> None:
+    other = Obedient()
+    place.serve("two.sock", other)
+    assert place.run(command) == (OK, "", "")
+    assert commands.told == other.told == [(command,)]
+
+
+def test_a_release_needs_a_name(place: Place, commands: Obedient) -> None:
+    answer = place.run("release")
+    assert answer.code == WRONG_USAGE
+    assert "DEST" in answer.complained
+    assert "Try pylsyncctl --help." in answer.complained
+    assert commands.told == []
+
+
+def test_names_go_to_the_daemons_that_know_them(place: Place) -> None:
+    both = {name: Obedient(status(destination(name), destination("same"))) for name in "ab"}
+    for name, commands in both.items():
+        place.serve(f"{name}.sock", commands)
+    assert place.run("flush", "a", "same").code == OK
+    assert both["a"].told == [("flush", "a", "same")]
+    assert both["b"].told == [("flush", "same")]
+
+
+def test_a_name_that_nobody_knows_is_refused_and_nothing_is_done(
+    place: Place, commands: Obedient
+) -> None:
+    code, _, complained = place.run("pause", "srv2", "srv3")
+    assert code == FAILED
+    assert "has a destination srv3. There are: srv2." in complained
+    assert commands.told == []
+
+
+def test_the_level_and_a_reload_are_passed_on(place: Place, commands: Obedient) -> None:
+    assert place.run("log-level", "debug") == (OK, "", "")
+    assert place.run("reload") == (OK, "", "")
+    assert place.run("log-level", "loud").code == WRONG_USAGE
+    assert commands.told == [("level", "debug"), ("reload",)]
+
+
+def test_what_the_daemon_refuses_is_said(place: Place) -> None:
+    place.serve("one.sock", Obedient(late=["srv2"]))
+    code, _, complained = place.run("reload")
+    assert code == FAILED
+    assert complained.startswith("pylsyncctl: pylsyncd.conf:3: there is no option windw")
+    assert "one.sock" in complained
+
+
+# -- wait -----------------------------------------------------------------------------------------
+
+
+def test_a_wait_ends_when_all_is_confirmed(place: Place, commands: Obedient) -> None:
+    commands.ends_wait.clear()
+    with subprocess.Popen(place.command("wait", "srv2"), env=place.environment()) as process:
+        until(lambda: ("wait", "srv2") in commands.told)
+        assert process.poll() is None
+        commands.ends_wait.set()
+        assert process.wait(SECONDS) == OK
+
+
+def test_a_wait_that_takes_too_long_says_for_whom_and_why(place: Place) -> None:
+    late = destination("srv2", Condition.RETRYING, error="it is full: free space there")
+    commands = Obedient(status(late, destination("srv3")), late=["srv2"])
+    place.serve("one.sock", commands)
+    place.serve("two.sock", Obedient())
+    code, said, complained = place.run("wait", "--timeout", "90")
+    assert (code, said) == (FAILED, "")
+    assert complained == (
+        "pylsyncctl: srv2 is not in sync after 1 min 30 s: retrying, it is full: free space there\n"
+    )
+    assert ("timeout", 90.0) in commands.told
+
+
+def test_a_daemon_that_ends_meanwhile_is_a_sentence(place: Place, commands: Obedient) -> None:
+    commands.ends_wait.clear()
+    with subprocess.Popen(
+        place.command("wait"), env=place.environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        until(lambda: ("wait",) in commands.told)
+        place.stack.close()
+        assert process.stderr is not None
+        assert "broke off before its answer was complete" in process.stderr.read()
+        assert process.wait(SECONDS) == FAILED
+    commands.ends_wait.set()
+    until(lambda: threading.active_count() == 1)
+
+
+def test_an_interrupted_wait_says_nothing(place: Place, commands: Obedient) -> None:
+    commands.ends_wait.clear()
+    with subprocess.Popen(
+        place.command("wait"), env=place.environment(), stderr=subprocess.PIPE
+    ) as process:
+        until(lambda: ("wait",) in commands.told)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(SECONDS) == 130
+    commands.ends_wait.set()
+
+
+# -- nobody, or somebody else ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("status",), ("flush",), ("flush", "srv2"), ("wait",)])
+def test_without_a_daemon_the_sentence_says_where_was_looked(
+    place: Place, words: tuple[str, ...]
+) -> None:
+    code, said, complained = place.run(*words)
+    assert (code, said) == (ABSENT, "")
+    assert f"No pylsyncd was found: there is no socket in {place.directory}." in complained
+    assert "--socket" in complained
+
+
+def leave(path: Path) -> None:
+    """Leave a socket as a daemon does that is killed."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def test_what_a_killed_daemon_has_left_counts_only_where_there_is_nobody(place: Place) -> None:
+    leave(place.directory / "dead.sock")
+    answer = place.run("status")
+    assert answer.code == ABSENT
+    assert "No pylsyncd listens at" in answer.complained
+    place.serve("one.sock", Obedient())
+    code, said, complained = place.run("status")
+    assert (code, complained) == (OK, "")
+    assert "srv2" in said
+
+
+@contextlib.contextmanager
+def speaking(path: Path, answer: bytes) -> Iterator[None]:
+    """Have somebody at a socket who says the same to all, and ends."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def speak() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = listener.accept()[0]
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "broke off before its answer was complete"),
+        (b'{"version": 1, "sta', "broke off before its answer was complete"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "The answer must be a line of JSON"),
+        (b"[]\n", "The answer must be an object"),
+        (b"\xff\xfe\n", "The answer must be a line of JSON"),
+        (b'{"version": 2}\n', "It speaks another version of the protocol"),
+        (b'{"version": 1}\n', "is no status: it has None"),
+        (b'{"version": 1, "status": {"pid": "x"}}\n', "is no status: it"),
+        (b'{"version": 1, "error": "\\u001b[2J"}\n', r"\x1b[2J"),
+    ],
+)
+def test_whatever_is_at_the_socket_it_ends_with_a_sentence(
+    place: Place, answer: bytes, reason: str
+) -> None:
+    with speaking(place.directory / "one.sock", answer):
+        code, said, complained = place.run("status")
+        assert (code, said) == (FAILED, "")
+        assert reason in complained
+        assert place.run("status", "--check").code == UNKNOWN
+        place.serve("two.sock", Obedient())
+        code, said, complained = place.run("status")
+        # The others are shown nevertheless.
+        assert code == FAILED
+        assert "srv2" in said
+        assert reason in complained
+
+
+def test_a_file_that_is_no_socket_is_a_sentence(place: Place) -> None:
+    path = place.directory / "file"
+    path.touch()
+    answer = place.run("-S", path, "status")
+    assert answer.code == ABSENT
+    assert f"No pylsyncd listens at {path}" in answer.complained
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("dance",), ("status", "--watch", "soon"), ("wait", "--timeout", "-1"), ("--loud",),
+     ("status", "--max-lag", "nan", "--json"), ("wait", "--timeout")],
+)  # fmt: skip
+def test_wrong_usage_is_said(place: Place, words: tuple[str, ...]) -> None:
+    answer = place.run(*words)
+    assert answer.code == WRONG_USAGE
+    assert answer.complained.endswith("Try pylsyncctl --help.\n")
+
+
+def test_the_help_tells_the_exit_statuses(place: Place) -> None:
+    said = place.run("--help").said
+    assert "exit status: 0 done; 1 failed" in said
+    assert "2 CRITICAL" in said
+
+
+# -- for Nagios -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "code", "begin"),
+    [
+        (WELL, (), OK, "PYLSYNCD OK - 1 destination, at most 0 s behind | 'srv2 lag'=0s;;600;0"),
+        (status(destination("a", behind=601.0)), (), CRITICAL, "PYLSYNCD CRITICAL - a in sync, 10"),
+        (status(destination("a", behind=9.0)), ("--max-lag", "8"), CRITICAL, "PYLSYNCD CRITICAL"),
+        (status(destination("a", behind=9.0)), ("--warn-lag", "8"), WARNING, "PYLSYNCD WARNING"),
+        (status(destination("a", Condition.HELD)), (), CRITICAL, "PYLSYNCD CRITICAL - a held"),
+        (status(destination("a", Condition.PAUSED)), (), WARNING, "PYLSYNCD WARNING - a paused"),
+    ],
+)
+def test_a_check_is_one_line_and_its_status(
+    place: Place, answer: Status, words: tuple[str, ...], code: int, begin: str
+) -> None:
+    place.serve("one.sock", Obedient(answer))
+    found, said, complained = place.run("status", "--check", *words)
+    assert (found, complained) == (code, "")
+    assert said.startswith(begin)
+    assert said.count("\n") == 1
+
+
+def test_for_a_check_it_is_critical_that_no_daemon_runs(place: Place) -> None:
+    code, said, complained = place.run("status", "--check")
+    assert (code, complained) == (CRITICAL, "")
+    assert said.startswith("PYLSYNCD CRITICAL - No pylsyncd was found")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.parametrize("words", [("--json",), ("--watch",), ("--max-lag", "x"), ("--dance",)])
+def test_for_a_check_wrong_usage_is_unknown(place: Place, words: tuple[str, ...]) -> None:
+    code, said, _ = place.run("status", "--check", *words)
+    assert code == UNKNOWN
+    assert said.startswith("PYLSYNCD UNKNOWN - ")
+    assert said.count("\n") == 1
+
+
+# -- the status file ------------------------------------------------------------------------------
+
+
+def write(path: Path, *, age: float) -> Path:
+    path.write_text(dumped(status(destination("srv2"), time=time.time() - age)) + "\n")
+    return path
+
+
+def test_a_status_file_gives_the_same_table_and_its_age(place: Place, tmp_path: Path) -> None:
+    path = write(tmp_path / "status.json", age=300.0)
+    code, said, _ = place.run("status", "--file", path)
+    assert code == OK
+    assert "As of 5 min ago: it does not run any more, or hangs\n" in said
+    assert "web   srv2         in sync" in said
+    line = place.run("status", "--file", path, "--json").said
+    assert line == path.read_text()
+
+
+def test_a_status_file_can_be_checked(place: Place, tmp_path: Path) -> None:
+    path = tmp_path / "status.json"
+    assert place.run("status", "--check", "--file", path).code == CRITICAL
+    assert place.run("status", "--check", "--file", write(path, age=0.0)).code == OK
+    assert place.run("status", "--check", "--file", write(path, age=900.0)).code == CRITICAL
+    path.write_text("half of")
+    assert place.run("status", "--check", "--file", path).code == UNKNOWN
+
+
+# -- again and again ------------------------------------------------------------------------------
+
+
+class Terminal:
+    """pylsyncctl on a pseudo terminal."""
+
+    def __init__(self, place: Place, *words: str, more: Mapping[str, str] | None = None) -> None:
+        self._command = place.command(*words)
+        self._environment = place.environment({"TERM": "xterm", **(more or {})})
+        self.shown = b""
+
+    def __enter__(self) -> "Terminal":  # noqa: PYI034 - typing.Self is younger than Python 3.10
+        self._screen, inside = pty.openpty()
+        self.process = subprocess.Popen(
+            self._command, stdin=inside, stdout=inside, stderr=inside, env=self._environment,
+            start_new_session=True,
+        )  # fmt: skip
+        os.close(inside)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._screen)
+
+    def until(self, is_so: Callable[[bytes], bool]) -> bytes:
+        """Return what was shown until something is so of that."""
+        deadline = time.monotonic() + SECONDS
+        found = b""
+        while not is_so(found):
+            left = deadline - time.monotonic()
+            assert select.select([self._screen], [], [], max(0.0, left))[0], found
+            found += os.read(self._screen, 65536)
+        return found
+
+    def rest(self) -> bytes:
+        """Return what is shown until its end."""
+        found = b""
+        with contextlib.suppress(OSError):  # The terminal is an error when nobody has it open.
+            while chunk := os.read(self._screen, 65536):
+                found += chunk
+        return found
+
+
+def test_on_a_terminal_it_is_drawn_anew_in_place_until_interrupted(
+    place: Place, commands: Obedient
+) -> None:
+    with Terminal(place, "status", "--watch", "0.1") as terminal:
+        first = terminal.until(lambda shown: shown.count(b"\x1b[J") >= 2)
+        assert first.startswith(b"\x1b[2J\x1b[H")
+        assert b"\x1b[32min sync\x1b[0m" in first
+        commands.answer = status(destination("srv2", Condition.HELD, error="too much."))
+        terminal.until(lambda shown: b"\x1b[1;31mheld" in shown and b"too much." in shown)
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.rest()
+        assert terminal.process.wait(SECONDS) == OK
+
+
+def test_a_daemon_that_goes_and_comes_back_is_watched_on(place: Place) -> None:
+    with Terminal(place, "status", "--watch", "0.1") as terminal:
+        terminal.until(lambda shown: b"No pylsyncd was found" in shown)
+        place.serve("one.sock", Obedient())
+        terminal.until(lambda shown: b"srv2" in shown)
+        place.stack.close()
+        terminal.until(lambda shown: b"No pylsyncd was found" in shown)
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(SECONDS) == OK
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.parametrize("more", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_are_for_terminals_that_want_them(place: Place, more: dict[str, str]) -> None:
+    with Terminal(place, "status", more=more) as terminal:
+        shown = terminal.rest()
+        assert terminal.process.wait(SECONDS) == OK
+    assert b"srv2" in shown
+    assert (b"\x1b[" in shown) is (more == {})
+
+
+@pytest.mark.usefixtures("commands")
+def test_into_a_pipe_it_is_one_table_after_the_other(place: Place) -> None:
+    with subprocess.Popen(
+        place.command("status", "--watch", "0.1"), env=place.environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = [process.stdout.readline() for _ in range(9)]
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.stderr.read() == ""
+        assert process.wait(SECONDS) == OK
+    assert "\x1b" not in "".join(lines) + rest
+    assert lines[3] == lines[7] == "\n"
+    assert lines[:4] == lines[4:8]

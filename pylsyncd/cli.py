@@ -1,23 +1,25 @@
 """The command: from arguments to settings, and from exceptions to the exit status."""
 
-import argparse
 import logging
 import os
-import shlex
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from pylsyncd import daemonize
 from pylsyncd.destination.audit import audit
+from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
-from pylsyncd.model.notation import Transport
-from pylsyncd.rsync import runner
-from pylsyncd.rsync.commands import Rsync
-from pylsyncd.rsync.passthrough import anchored, check_option, check_together
-from pylsyncd.rules.excludes import Rules
+from pylsyncd.report import terminal
+from pylsyncd.report.progress import Display, Quiet
+from pylsyncd.rules.explain import explain
+from pylsyncd.rules.mistakes import never_matching
 from pylsyncd.service import Service
-from pylsyncd.settings import arguments, config
-from pylsyncd.settings.settings import Settings
+from pylsyncd.settings import arguments, config, process
+from pylsyncd.settings.arguments import Request
+from pylsyncd.settings.config import Configuration
+from pylsyncd.settings.describe import describe
+from pylsyncd.settings.said import ConfigurationError
+from pylsyncd.settings.settings import Settings, Sync
 from pylsyncd.system import logs
 
 log = logging.getLogger(__name__)
@@ -25,19 +27,14 @@ log = logging.getLogger(__name__)
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command ``pylsyncd``; return its exit status."""
-    parser = arguments.parser()
-    words = arguments.values_attached(sys.argv[1:] if words is None else words)
-    options = parser.parse_args(words)
+    request = None
     try:
-        settings = _settings(options)
-        logs.set_up(options.level, syslog=options.syslog, facility=options.syslog_facility)
-        if options.check:
-            return _check(settings, checksum=options.checksum)
-        return Service(settings).run()
+        request = arguments.read(sys.argv[1:] if words is None else words)
+        return _do(request)
     except UsageError as error:
-        parser.error(str(error))
+        return _refused(error, request)
     except PylsyncdError as error:
-        arguments.say(f"{parser.prog}: {error}")
+        arguments.say(f"pylsyncd: {error}")
         return 1
     except Exception:
         # To wherever the log goes: a daemon has no terminal.
@@ -45,77 +42,117 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _check(settings: Settings, *, checksum: bool) -> int:
-    """Print what differs, a line for each path; return the exit status."""
-    is_equal = True
+def _refused(error: UsageError, request: Request | None) -> int:
+    is_of_file = request is not None and request.config is not None
+    faults = error.faults if isinstance(error, ConfigurationError) else (str(error),)
+    for fault in faults:
+        arguments.say(f"pylsyncd: {fault}")
+    if not is_of_file:
+        arguments.say("Try pylsyncd --help.")
+    return 2
+
+
+def _do(request: Request) -> int:
+    surroundings = config.Surroundings.now()
+    configuration = config.read(request, surroundings)
+    settings = configuration.settings
+    if request.asks("check_config"):
+        return _print(_described(configuration, commands=request.is_verbose))
+    if (path := request.value("explain")) is not None:
+        return _print(_explained(settings.syncs, path))
+    if request.asks("check"):
+        logs.set_up(settings.daemon.log.level)
+        findings = (
+            line
+            for sync in settings.syncs
+            for line in audit(sync, checksum=request.asks("checksum"))
+        )
+        return _print(findings, nothing=0, something=1)
+
+    def reload() -> Settings:
+        return config.read(request, surroundings).settings
+
+    return _run(settings, reload if request.config else None)
+
+
+def _run(settings: Settings, reload: Callable[[], Settings] | None) -> int:
+    daemon = settings.daemon
+    handler = terminal.handler(sys.stderr, os.environ)
+    with daemonize.prepare(daemon, settings.syncs, handler) as prepared:
+        for warning in _warnings(settings.syncs):
+            log.warning("%s", warning)
+        display = Display(handler) if process.shows_progress(daemon) else Quiet()
+        # Whatever fails from here on is told in the terminal, too.
+        prepared.detach()
+        service = Service(settings, reload, display)
+        return service.run(prepared.control, prepared.ready)
+
+
+def _print(lines: Iterable[str], *, nothing: int = 0, something: int = 0) -> int:
+    """Print lines as they come; return the exit status for none, or for some."""
+    status = nothing
     try:
-        for finding in audit(settings, checksum=checksum):
-            is_equal = False
-            print(finding, flush=True)  # noqa: T201
+        for line in lines:
+            status = something
+            shown = line.encode("utf-8", "backslashreplace").decode()
+            print(shown, flush=True)  # noqa: T201
     except BrokenPipeError:
         # Whoever reads has seen enough; Python must not try to write the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0 if is_equal else 1
+    return status
 
 
-def _check_remote_shell(text: str) -> None:
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"The remote shell {text!r} has a fault: {error}.") from None
-    if not words:
-        raise UsageError("The remote shell is empty: leave -e out for ssh.")
-    if shutil.which(words[0]) is None:
-        raise UsageError(f"The remote shell's program {words[0]} is not installed.")
+def _described(configuration: Configuration, *, commands: bool) -> Iterator[str]:
+    yield from describe(configuration.settings, configuration.layout, commands=commands)
+    for warning in _warnings(configuration.settings.syncs):
+        yield f"warning: {warning}"
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    for option in options.rsync_options:
-        check_option(option, deletes=options.delete)
-    check_together(options.rsync_options)
-    if options.checksum and not options.check:
-        raise UsageError("--checksum is for --check. For each run: --rsync-option=--checksum.")
-    source = config.source(options.source)
-    destinations = config.destinations(options.destinations, source)
-    rules = config.rules(options.rules)
-    changes_nothing = options.dry_run or options.check
-    if any(destination.transport is Transport.SHELL for destination in destinations):
-        _check_remote_shell(options.rsh)
-    return Settings(
-        source=source,
-        destinations=destinations,
-        rsync=_rsync(options, rules),
-        window=options.window,
-        max_changes=options.max_changes,
-        initial_sync=options.initial_sync,
-        once=options.once,
-        modify=options.modify,
-        state_dir=(
-            None
-            if changes_nothing
-            else config.state_dir(options.state_dir, source, destinations, rules)
-        ),
-        poll_interval=options.poll_interval,
-        scan_interval=options.scan_interval,
-        full_sync_interval=options.full_sync_interval,
-    )
+def _warnings(syncs: Iterable[Sync]) -> Iterator[str]:
+    """Yield a sentence for each rule that can match nothing."""
+    for sync in syncs:
+        for sentence in never_matching(sync.rules, sync.source.path, os.path.lexists):
+            yield f"{_title(sync)}{sentence}"
 
 
-def _rsync(options: argparse.Namespace, rules: Rules) -> Rsync:
-    return Rsync(
-        program=_absolute(options.rsync),
-        version=runner.version(options.rsync),
-        rsh=options.rsh,
-        options=tuple(anchored(option, os.getcwd()) for option in options.rsync_options),
-        rules=rules,
-        delete=options.delete,
-        dry_run=options.dry_run,
-        tells_items=options.level <= logging.DEBUG or options.dry_run,
-        timeout=options.timeout,
-        max_delete=options.max_delete,
-    )
+def _explained(syncs: Sequence[Sync], text: str) -> list[str]:
+    """Return which rule decides about a path: absolute, or relative to a source.
+
+    Of a relative one that several syncs might have, it is told for those that have it. Raises
+    UsageError if the path is in no source.
+    """
+    written = os.fsencode(text)
+    found = [(sync, path) for sync in syncs for path in _relative(sync.source.path, written)]
+    there = [
+        (sync, path)
+        for sync, path in found
+        if os.path.lexists(os.path.join(sync.source.path, path))
+    ]
+    if not found:
+        sources = ", ".join(paths.show(sync.source.path) for sync in syncs)
+        raise UsageError(f"{paths.show(written)} is in no source: {sources}.")
+    return [f"{_title(sync)}{_explanation(sync, path, written)}" for sync, path in there or found]
 
 
-def _absolute(program: str) -> str:
-    """Return a program so that it is found from any directory: rsync runs in the source."""
-    return os.path.abspath(program) if "/" in program else program
+def _explanation(sync: Sync, path: bytes, written: bytes) -> str:
+    on_disk = os.path.join(sync.source.path, path)
+    is_directory = os.path.isdir(on_disk) and not os.path.islink(on_disk)
+    if not os.path.lexists(on_disk):
+        is_directory = written.endswith(b"/")
+    return explain(sync.rules, path, is_directory=is_directory)
+
+
+def _relative(source: bytes, written: bytes) -> Iterator[bytes]:
+    """Yield a path relative to a source, if it is in that."""
+    tops = {source, os.path.realpath(source)}
+    # The path's own name may be a symbolic link, which is what is synced.
+    parent, name = os.path.split(os.path.normpath(os.path.join(source, written)))
+    for path in (os.path.join(parent, name), os.path.join(os.path.realpath(parent), name)):
+        for top in tops:
+            if paths.covers(top.rstrip(b"/"), path):
+                yield path[len(top.rstrip(b"/")) :].lstrip(b"/")
+                return
+
+
+def _title(sync: Sync) -> str:
+    return f"[{sync.name}] " if sync.name else ""

@@ -1,279 +1,255 @@
-"""Wires the parts of the daemon and owns their start, their timing and their end."""
+"""The process: its signals, its reload, its end, and what tells others how it stands."""
 
 import logging
-import math
-import random
+import os
 import signal
-import time
-from collections.abc import Callable, Mapping
-from enum import Enum, auto
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, replace
 
-from pylsyncd import __version__
-from pylsyncd.destination.beginning import moments
-from pylsyncd.destination.crew import Crew
-from pylsyncd.destination.orders import Order
-from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, shown
-from pylsyncd.model.errors import WatchError
-from pylsyncd.model.optimizer import optimize
-from pylsyncd.rsync.filelist import count_entries
-from pylsyncd.settings.settings import Settings
-from pylsyncd.source.buffer import Buffer
-from pylsyncd.source.guard import Guard
-from pylsyncd.source.links import Links
-from pylsyncd.source.lookout import Lookout
-from pylsyncd.system import clock
+from pylsyncd.destination.means import Means
+from pylsyncd.destination.turns import Turns
+from pylsyncd.model.errors import PylsyncdError, UsageError
+from pylsyncd.model.notation import Transport
+from pylsyncd.observers import Observers, summary
+from pylsyncd.operations import Operations
+from pylsyncd.replication import Ask, Replication, Surroundings
+from pylsyncd.replications import Replications
+from pylsyncd.report.hooks import Callers
+from pylsyncd.report.progress import Quiet
+from pylsyncd.rsync.sharing import Sharing
+from pylsyncd.settings.settings import Daemon, Settings, Sync
+from pylsyncd.source import inotify
+from pylsyncd.system import logs
 from pylsyncd.system.heartbeat import Heartbeat
 from pylsyncd.system.inbox import Inbox
-from pylsyncd.system.logs import NOTICE, counted
+from pylsyncd.system.logs import NOTICE
+from pylsyncd.system.notify import Notifier
 from pylsyncd.system.part import Pulse
 
 log = logging.getLogger(__name__)
 
-# Seconds: how long a flush waits for the watcher to hand over what it has, and how often the
-# source and the parts are looked at.
-_HAND_OVER = 5.0
+# Seconds between two beats of the main thread, and for a reload that somebody waits for.
 _ROUND = 2.0
-_MOMENT = 0.2
+_RELOAD = 120.0
 
-# How much earlier or later a full sync may begin, as a share of the time between two.
-_JITTER = 0.1
-
-
-class _Call(Enum):
-    """What the main thread is woken for, besides a signal or a part's name that has failed."""
-
-    OPENED = auto()
-    FILLED = auto()
-    ROOT_LOST = auto()
+_STOP = frozenset([signal.SIGTERM, signal.SIGINT])
+_PASSED_ON = frozenset([signal.SIGUSR1, signal.SIGUSR2])
 
 
 class Service:
-    """One source and its destinations. Made and run by the main thread, which takes the signals.
+    """All that the settings ask for. Made and run by the main thread, which takes the signals.
 
-    Raises UsageError if the state directory cannot be used, or another pylsyncd is in the way.
+    ``reload()`` reads the settings anew; None where there is nothing to read. Raises UsageError if
+    a state directory cannot be used, or another pylsyncd is in the way.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reload: Callable[[], Settings] | None = None,
+        display: Quiet | None = None,
+    ) -> None:
+        daemon = settings.daemon
         self._settings = settings
-        self._shown = paths.show(settings.source.path)
-        self._inbox: Inbox[_Call | str] = Inbox()
-        self._buffer = Buffer(
-            settings.max_changes,
-            lambda: self._inbox.put(_Call.OPENED),
-            lambda: self._inbox.put(_Call.FILLED),
-        )
-        rules = settings.rsync.rules
-        self._links = Links(settings.source.path, rules)
-        self._guard = Guard(settings.source.path, rules)
-        self._crew = Crew(settings, self._guard, self._inbox)
+        self._reload = reload
+        self._display = display or Quiet()
+        self._inbox: Inbox[Ask | str] = Inbox()
         self._pulse = Pulse()
-        self._heartbeat = Heartbeat(self._inbox.put)
-        self._lookout = Lookout(
-            settings, self._guard, self._buffer, self._heartbeat,
-            lambda: self._inbox.put(_Call.ROOT_LOST),
-        )  # fmt: skip
-        self._until = clock.now()
-        self._window_closes = math.inf
-        self._next_round = math.inf
-        self._next_full_sync = math.inf
-        self._status = 0
+        self._notifier = Notifier(os.environ)
+        self._heartbeat = Heartbeat(
+            self._inbox.put,
+            interval=min(_ROUND, self._notifier.interval or _ROUND),
+            beat=self._notifier.watchdog,
+        )
+        self._is_ready = False
+        self._ready: Callable[[], None] = lambda: None
+        self._hooks = Callers(settings.syncs, self._inbox.put, self._heartbeat.listen)
+        self._turns = Turns(daemon.max_runs)
+        self._sharing = Sharing()
+        self._sharing.avoided = list(_places(settings.syncs))
+        self._replications = Replications(settings.syncs, self._replication)
+        self._operations = Operations(self._replications, self._reload_soon)
+        self._observers = Observers(daemon, self._operations, self._inbox.put)
+        self._pid = os.getpid()
+        self._watch_limit = inotify.limit("max_user_watches")
 
-    def run(self) -> int:
-        """Watch and sync until told to stop; return the exit status.
+    def run(self, control: str | None = None, ready: Callable[[], None] = lambda: None) -> int:
+        """Keep all destinations equal to their sources until told to stop; return the exit status.
 
-        Raises WatchError if the source cannot be watched.
+        ``control`` is where the socket of pylsyncctl is to be, None for none; ``ready()`` is called
+        once all is watched. Raises WatchError if a source cannot be watched at the start, and
+        UsageError if there can be no socket.
         """
+        self._ready = ready
         self._inbox.catch(
             [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT]
         )
+        if self._pid != os.getpid():
+            self._replications.claim_again()
         try:
-            self._run()
-        finally:
-            self._crew.close()
-            self._guard.close()
-            self._inbox.close()
-        return self._status
-
-    def _run(self) -> None:
-        if not self._wait_for_the_source():
-            return
-        self._begin()
-        if self._settings.once:
-            self._crew.finish(math.inf)
-            self._status |= int(any(worker.debt for worker in self._crew.workers))
-        else:
+            for part in self._observers.start(control):
+                self._heartbeat.listen(part)
+            self._heartbeat.listen_to_main(self._pulse)
+            self._heartbeat.start()
+            self._replications.start()
             self._serve()
             self._stop()
-        self._status |= int(self._crew.has_failed)
+        finally:
+            self._display.close()
+            self._sharing.close()
+            self._inbox.close()
+        errors = [each.error for each in self._replications if each.error is not None]
+        if errors:
+            raise errors[0]
+        return max(each.status for each in self._replications)
 
-    # Start
-
-    def _wait_for_the_source(self) -> bool:
-        """Wait until the file system that the source was on is mounted; tell whether to go on."""
-        is_told = False
-        while point := self._guard.missing_mount(self._crew.remembered_mount_points):
-            reason = f"nothing is mounted at {paths.show(point)}, where it was in the last run"
-            if self._settings.once:
-                raise WatchError(f"The source {self._shown} is not used: {reason}.")
-            if not is_told:
-                self._lookout.tell_held(reason)
-                is_told = True
-            call = self._inbox.get(_ROUND)
-            if call in {signal.SIGTERM, signal.SIGINT}:
-                return False
-            if call is signal.SIGUSR2:
-                break
-        return True
-
-    def _begin(self) -> None:
-        settings = self._settings
-        try:
-            self._guard.accept(self._crew.remembered_mounts)
-            is_vacant = self._guard.is_vacant()
-        except OSError as error:
-            raise WatchError(
-                f"The source {self._shown} cannot be watched: {error.strerror}."
-            ) from None
-        forced = "initial sync" if settings.initial_sync or settings.once else ""
-        beginnings = self._crew.begin(forced=forced, is_vacant=is_vacant)
-        start = self._until = clock.now()
-        caught_up: Mapping[int, Changes] = {}
-        if not settings.once:
-            scans = [each.scanned for each in beginnings if each.scanned is not None]
-            earliest = min(scans, key=lambda moment: moment.wall, default=None)
-            watching = self._lookout.watch(moments(beginnings), earliest)
-            caught_up = watching.tracker.recovery.caught_up
-            watching.tracker.recovery.caught_up = {}
-            self._announce(watching.tracker.directories)
-        self._lookout.tell_mounts()
-        self._crew.start(beginnings, caught_up, start)
-
-    def _announce(self, directories: int) -> None:
-        names = ", ".join(destination.name for destination in self._settings.destinations)
-        log.log(
-            NOTICE, "pylsyncd %s watching %s (%s) for %s, window %g s",
-            __version__, self._shown, counted(directories, "directory"), names,
-            self._settings.window,
+    def _replication(self, sync: Sync) -> Replication:
+        display, daemon = self._display, self._settings.daemon
+        means = Means(
+            self._turns,
+            self._sharing,
+            tell=self._hooks.tell,
+            sending=display.sending,
+            sent=display.sent,
+        )
+        surroundings = Surroundings(
+            self._heartbeat, self._inbox.put, means, self._arming, display.armed,
+            once=daemon.once,
+            counts_events=daemon.metrics_file is not None or daemon.metrics_port is not None,
         )  # fmt: skip
+        return Replication(sync, surroundings)
+
+    def _arming(self, name: str, directories: int) -> None:
+        self._display.arming(name, directories, self._watch_limit)
 
     # The main loop
 
     def _serve(self) -> None:
-        self._next_round = time.monotonic() + _ROUND
-        self._plan_full_sync()
-        self._heartbeat.listen_to_main(self._pulse)
-        for worker in self._crew.workers:
-            self._heartbeat.listen(worker)
-        self._heartbeat.start()
         while True:
-            next_time = min(self._window_closes, self._next_round, self._next_full_sync)
             with self._pulse.waiting():
-                call = self._inbox.get(max(0.0, next_time - time.monotonic()))
-            if call in {signal.SIGTERM, signal.SIGINT}:
+                call = self._inbox.get(_ROUND)
+            self._look_for_readiness()
+            if call in _STOP:
                 log.log(NOTICE, "stopping (%s)", signal.Signals(call).name)
                 return
-            if isinstance(call, str):
-                self._status = 1
-            elif call is not None:
-                self._answer(call)
-            if self._status:
+            if call in _PASSED_ON:
+                self._replications.pass_on(signal.Signals(call))
+            elif call is signal.SIGHUP:
+                self._answer_hangup()
+            elif isinstance(call, Ask):
+                call.do()
+                call.done.set()
+            elif call is not None and self._is_over():
                 return
-            self._do_what_is_due()
 
-    def _do_what_is_due(self) -> None:
-        now = time.monotonic()
-        if now >= self._window_closes:
-            self._flush()
-        if now >= self._next_full_sync:
-            self._plan_full_sync()
-            self._crew.put(Order(EVERYTHING, self._until, titles=("full sync",)))
-        if now >= self._next_round:
-            self._next_round = now + _ROUND
-            self._look_after_the_source()
-            self._learn_links()
+    def _look_for_readiness(self) -> None:
+        """Tell those who wait for it once all is watched, and from then on how it stands."""
+        if not self._is_ready and all(each.is_ready for each in self._replications):
+            self._is_ready = True
+            self._ready()
+            self._notifier.ready()
+        if self._is_ready:
+            self._notifier.status(summary(self._operations.status()))
 
-    def _answer(self, call: _Call | signal.Signals) -> None:
-        full_sync = Order(EVERYTHING, self._until, titles=("full sync",), is_urgent=True)
-        answers: dict[_Call | signal.Signals, Callable[[], None]] = {
-            _Call.OPENED: self._open_window,
-            _Call.FILLED: self._flush_if_full,
-            _Call.ROOT_LOST: self._look_soon,
-            signal.SIGUSR1: lambda: self._flush(is_urgent=True),
-            signal.SIGUSR2: self._release,
-            signal.SIGHUP: lambda: self._crew.put(full_sync),
-        }
-        answers[call]()
-
-    def _look_soon(self) -> None:
-        # Who renames another directory into the source's place is not done yet.
-        self._next_round = min(self._next_round, time.monotonic() + _MOMENT)
-
-    def _open_window(self) -> None:
-        if self._buffer and self._window_closes == math.inf:
-            self._window_closes = time.monotonic() + self._settings.window
-
-    def _flush_if_full(self) -> None:
-        if self._buffer.is_full:
-            self._flush()
-
-    def _plan_full_sync(self) -> None:
-        interval = self._settings.full_sync_interval
-        if interval:
-            jitter = 1.0 + _JITTER * (2.0 * random.random() - 1.0)  # noqa: S311  # no secret
-            self._next_full_sync = time.monotonic() + interval * jitter
-
-    def _learn_links(self) -> None:
-        """Take what scans have found of files with several names."""
-        if (watching := self._lookout.watching) is not None:
-            while not watching.tracker.linked.empty():
-                self._links.learn(watching.tracker.linked.get())
-
-    def _flush(self, *, is_urgent: bool = False) -> None:
-        """End the window: hand what changed in it to all destinations."""
-        self._window_closes = math.inf
-        scanned = None
-        if (watching := self._lookout.watching) is not None:
-            watcher = watching.watcher
-            if not watcher.drain(_HAND_OVER):
-                log.info("The watcher is busy: what it has not handed over waits.")
-            # Read before the changes are taken, which may be newer.
-            self._until, scanned = watcher.complete_until, watcher.scanned
-        changes = self._buffer.take()
-        if not changes and not is_urgent:
-            return
-        found = len(changes)
-        self._learn_links()
-        self._links.complete(changes)
-        changeset = optimize(changes, count_entries(self._settings.source.path))
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s: %s", counted(found, "change"), shown(changes))
-            log.debug("reduced to %d: %s", len(changeset), shown(changeset))
-        titles = ("full sync",) if changeset.is_everything else ()
-        self._crew.put(Order(changeset, self._until, scanned, titles, is_urgent=is_urgent))
-
-    # The source and the parts
-
-    def _look_after_the_source(self) -> None:
-        start = self._lookout.look()
-        if start is not None:
-            self._until = start
-            self._crew.put(Order(EVERYTHING, start, start, ("full sync",), is_urgent=True))
-
-    def _release(self) -> None:
-        """Do, once, what is held: somebody has looked."""
-        log.log(NOTICE, "released (USR2)")
-        if self._lookout.trust():
-            self._crew.put(Order(NOTHING, is_urgent=True, is_release=True))
-            self._look_after_the_source()
+    def _is_over(self) -> bool:
+        """Tell whether all is done, or what was to go on has failed."""
+        if self._is_ready:
+            # What a reload has brought does not end the others.
+            self._replications.drop_failed_starts()
+        ended = [each for each in self._replications if each.has_ended]
+        return any(each.status for each in ended) or len(ended) == len(list(self._replications))
 
     def _stop(self) -> None:
-        """Sync what has come, within the grace period, and end all parts."""
+        self._notifier.stopping()
+        self._observers.stop()
         self._heartbeat.stop()
-        watching = self._lookout.watching
-        if watching is None or watching.watcher.is_alive():
-            self._flush()
-        if not self._status:
-            self._lookout.stop_watching()
-        self._crew.finish()
+        self._replications.end(self._look_for_haste)
+        self._hooks.stop()
         log.log(NOTICE, "stopped")
+
+    def _look_for_haste(self) -> None:
+        """Have all end at once when told to stop for the second time."""
+        while (call := self._inbox.get(0.0)) is not None:
+            if call in _STOP:
+                self._replications.pass_on(signal.Signals(call))
+            elif isinstance(call, Ask):
+                call.done.set()
+
+    # Reload
+
+    def _answer_hangup(self) -> None:
+        if self._reload is None:
+            self._replications.pass_on(signal.SIGHUP)
+            return
+        try:
+            self._take_over()
+        except UsageError as error:
+            for line in str(error).splitlines():
+                log.error("%s", line)  # noqa: TRY400  # it is not about the program
+
+    def _take_over(self) -> None:
+        """Read the settings anew, and do what has changed in them. Raises UsageError for faults."""
+        if self._reload is None:
+            raise UsageError("There is no configuration file to read (-c FILE).")
+        self._notifier.reloading()
+        try:
+            settings = self._read_again(self._reload)
+            self._hooks.apply(settings.syncs)
+            faults = self._replications.apply(settings.syncs)
+            self._apply_daemon(settings.daemon)
+            self._settings = settings
+        finally:
+            self._notifier.ready()
+        log.log(NOTICE, "The configuration was read again.")
+        if faults:
+            raise UsageError("\n".join(faults))
+
+    def _read_again(self, reload: Callable[[], Settings]) -> Settings:
+        try:
+            return reload()
+        except UsageError as error:
+            raise UsageError(
+                f"The configuration has faults, so all stays as it was:\n{error}"
+            ) from error
+
+    def _apply_daemon(self, daemon: Daemon) -> None:
+        """Do what has changed for the process, as far as that can be done while it runs."""
+        before = self._settings.daemon
+        if daemon.log.level != before.log.level:
+            logs.set_level(daemon.log.level)
+        self._turns.change(daemon.max_runs)
+        log_before = replace(before.log, level=daemon.log.level)
+        same = replace(before, max_runs=daemon.max_runs, log=log_before)
+        if daemon != same:
+            changed = [
+                each.name
+                for each in fields(daemon)
+                if getattr(daemon, each.name) != getattr(same, each.name)
+            ]
+            log.warning("Only a restart makes these take effect: %s.", ", ".join(changed))
+
+    def _reload_soon(self) -> None:
+        """Have the main thread take over the settings; raises UsageError for faults."""
+        faults: list[PylsyncdError] = []
+
+        def do() -> None:
+            try:
+                self._take_over()
+            except PylsyncdError as error:
+                faults.append(error)
+
+        asked = Ask(do)
+        self._inbox.put(asked)
+        if not asked.done.wait(_RELOAD):
+            raise UsageError("The daemon is busy: it reads its configuration when it is not.")
+        if faults:
+            raise faults[0]
+
+
+def _places(syncs: Iterable[Sync]) -> Iterator[bytes]:
+    """Yield the directories that are synced, as far as they are on this machine."""
+    for sync in syncs:
+        yield sync.source.path
+        for delivery in sync.deliveries:
+            if delivery.destination.transport is Transport.LOCAL:
+                yield delivery.destination.target

@@ -10,13 +10,12 @@ import time
 from collections.abc import Collection, Iterator
 from types import FrameType
 
-from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.wording import counted
 from pylsyncd.rsync.commands import HERE, Abilities
 from pylsyncd.rsync.outcomes import Verdict, gist, interpret
 from pylsyncd.rsync.runner import Run, Runner
-from pylsyncd.settings.settings import Settings
+from pylsyncd.settings.settings import Delivery, Sync
 from pylsyncd.system import walk
-from pylsyncd.system.logs import counted
 from pylsyncd.system.part import Part
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ _Found = queue.Queue[str | None]
 """Lines as they come, and None from each comparison that has ended."""
 
 
-def audit(settings: Settings, *, checksum: bool) -> Iterator[str]:
+def audit(sync: Sync, *, checksum: bool) -> Iterator[str]:
     """Yield a line for each path that differs, and for each destination that cannot be asked.
 
     Nothing means that all are equal. Contents are compared by size and time, with ``checksum`` byte
@@ -47,8 +46,7 @@ def audit(settings: Settings, *, checksum: bool) -> Iterator[str]:
     """
     found: _Found = queue.Queue(_MOST_WAITING)
     comparisons = [
-        _Comparison(settings, destination, found, checksum=checksum)
-        for destination in settings.destinations
+        _Comparison(sync, delivery, found, checksum=checksum) for delivery in sync.deliveries
     ]
     with _stoppable():
         try:
@@ -114,15 +112,16 @@ def _end(comparisons: Collection["_Comparison"], found: _Found) -> None:
 class _Comparison(Part):
     """Compares one destination."""
 
-    def __init__(
-        self, settings: Settings, destination: Destination, found: _Found, *, checksum: bool
-    ) -> None:
-        name = destination.name
-        super().__init__(name, lambda _: self._tell("not compared to the end: pylsyncd failed"))
+    def __init__(self, sync: Sync, delivery: Delivery, found: _Found, *, checksum: bool) -> None:
+        super().__init__(
+            delivery.name, lambda _: self._tell("not compared to the end: pylsyncd failed")
+        )
         self.runner = Runner()
-        self._settings = settings
-        self._command = settings.rsync.compare(
-            HERE, destination, Abilities(mkpath=False), checksum=checksum
+        self._source = sync.source.path
+        # What is patient with a peer is so with rsync itself.
+        self._silence = 1.5 * delivery.rsync.timeout
+        self._command = delivery.rsync.compare(
+            HERE, delivery.destination, Abilities(mkpath=False), checksum=checksum
         )
         self._found = found
         self._count = 0
@@ -147,10 +146,11 @@ class _Comparison(Part):
         log.debug("[%s] %s", self.name, counted(self._count, "difference"))
 
     def _run(self) -> Run:
-        root = walk.open_root(self._settings.source.path)
+        root = walk.open_root(self._source)
         try:
-            silence = 1.5 * self._settings.rsync.timeout
-            return self.runner.run(self._command, b"", self._take, directory=root, silence=silence)
+            return self.runner.run(
+                self._command, b"", self._take, directory=root, silence=self._silence
+            )
         finally:
             os.close(root)
 

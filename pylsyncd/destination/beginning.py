@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pylsyncd.destination.orders import Order
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, Changeset, Scope
 from pylsyncd.model.moments import Moment
+from pylsyncd.model.wording import counted
 from pylsyncd.state.checkpoint import Checkpoint, Remembered
-from pylsyncd.system.logs import NOTICE, counted
+from pylsyncd.system.logs import NOTICE
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,12 @@ class Beginning:
             self.checkpoint.resume(state)
         titles = ("catch-up",) if changes else ()
         return Order(changes, start, state.scanned, titles)
+
+    def order_while_running(self, start: Moment) -> Order:
+        """Return the first order of a destination that comes to a source which is watched."""
+        if self.title or self.remembered.state is None:
+            return self.order({}, start)
+        return replace(self, title="full sync", reason="it was not served").order({}, start)
 
     def _first(self, changeset: Changeset, start: Moment, titles: tuple[str, ...]) -> Order:
         if self.checkpoint is not None:

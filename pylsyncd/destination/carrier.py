@@ -1,19 +1,25 @@
 """Carries one changeset to one destination with one rsync, and says how it went."""
 
+import contextlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from pylsyncd.destination.means import Means
+from pylsyncd.destination.tally import Tally
 from pylsyncd.model.changes import EVERYTHING, Changes, Changeset, Scope
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
 from pylsyncd.model.optimizer import apart
 from pylsyncd.model.paths import Identity
+from pylsyncd.model.status import RunStatus
 from pylsyncd.rsync import filelist
-from pylsyncd.rsync.commands import HERE, Abilities, Rsync
+from pylsyncd.rsync.commands import HERE, PROGRESS, Abilities, Rsync
 from pylsyncd.rsync.failures import failed, skips_deletions, target_shown
 from pylsyncd.rsync.outcomes import Outcome, Verdict, gist, interpret
+from pylsyncd.rsync.progress import Transferred
 from pylsyncd.rsync.runlog import RunLog
 from pylsyncd.rsync.runner import Run, Runner
 from pylsyncd.source.guard import Guard, SourceHeldError, identity_of_local
@@ -65,12 +71,21 @@ class Carrier:
     """Knows how to reach a destination, and what its rsync is able to do."""
 
     def __init__(
-        self, guard: Guard, destination: Destination, rsync: Rsync, marks: Mapping[str, str]
+        self,
+        guard: Guard,
+        destination: Destination,
+        rsync: Rsync,
+        marks: Mapping[str, str],
+        means: Means | None = None,
     ) -> None:
         """Make one; ``marks`` are added to the environment of each rsync."""
         self._guard = guard
-        self._destination = destination
+        self.destination = destination
         self.name = destination.name
+        self.source = guard.source
+        self.tally = Tally()
+        self.ran: RunStatus | None = None
+        """How the last rsync of the last :meth:`carry` went; None if it needed none."""
         self._rsync = rsync
         self._log = RunLog(destination.name, dry_run=rsync.dry_run)
         self._abilities = Abilities()
@@ -80,6 +95,10 @@ class Carrier:
         # What an rsync's silence means is known to it, as long as it is not stuck itself.
         self._patience = 1.5 * rsync.timeout
         self.runner = Runner(marks)
+        self._means = means or Means()
+        self._share = self._means.sharing.share()
+        self.is_ended: Callable[[], bool] = lambda: False
+        """Whether no rsync is to be started any more; whoever uses this gives it its own."""
         self.pulse = Pulse()
         """Whoever uses this gives it its own: rsync may take any time."""
         self.was_probed = not rsync.delete
@@ -100,6 +119,7 @@ class Carrier:
         out, neither sent nor deleted; none of the changes is at or below one of them. With
         ``is_released`` nothing is asked about what would be deleted.
         """
+        self.ran = None
         try:
             with self._guard.opened() as root:
                 # Asked once: what is left out of the run must be what is kept for later.
@@ -151,7 +171,7 @@ class Carrier:
 
     def _present_place(self) -> Identity | None:
         # A dry run changes nothing, and what it finds may be made by a real one.
-        return None if self._rsync.dry_run else identity_of_local(self._destination)
+        return None if self._rsync.dry_run else identity_of_local(self.destination)
 
     def probe(self) -> Outcome:
         """Try a list that changes nothing, to learn what the destination's rsync is able to do."""
@@ -165,7 +185,8 @@ class Carrier:
     def _probe(self, root: int) -> Outcome:
         self.was_probed = True
         while True:
-            command = self._rsync.probe(HERE, self._destination, self._abilities)
+            rsync = self._connected(self._rsync)
+            command = rsync.probe(HERE, self.destination, self._abilities)
             outcome, run = self._run(root, command, _PROBED)
             if self._learn(outcome):
                 continue
@@ -202,10 +223,11 @@ class Carrier:
 
     def _command(self, rsync: Rsync, trip: "_Trip") -> list[bytes]:
         without = sorted(trip.without)
+        rsync = self._connected(rsync)
         if trip.changeset.is_everything:
-            return rsync.full(HERE, self._destination, self._abilities, without=without)
+            return rsync.full(HERE, self.destination, self._abilities, without=without)
         return rsync.listed(
-            HERE, self._destination, self._abilities,
+            HERE, self.destination, self._abilities,
             mkpath=self._may_lack_path, without=without,
         )  # fmt: skip
 
@@ -236,7 +258,7 @@ class Carrier:
         source = os.readlink(b"/proc/self/fd/%d" % trip.root)
         named = None
         if run.code in _IN_PART:
-            named = failed(run.messages, source, target_shown(self._destination))
+            named = failed(run.messages, source, target_shown(self.destination))
         if named is None or not self._can_leave_out(trip.root, named):
             return replace(outcome, owed=trip.changeset)
         if outcome.verdict is Verdict.AGAIN and not skips_deletions(run.messages):
@@ -275,13 +297,41 @@ class Carrier:
         self, root: int, command: list[bytes], content: bytes, *, is_trial: bool = False
     ) -> tuple[Outcome, Run]:
         is_trial |= content is _PROBED
-        self._log.begins(command, is_trial=is_trial)
         show = None if is_trial else self._log.item
-        with self.pulse.waiting():
-            run = self.runner.run(command, content, show, directory=root, silence=self._patience)
+        with self.pulse.waiting(), self._means.turns.taken(self.is_ended) as is_granted:
+            if not is_granted:
+                return Outcome(Verdict.LATER, "pylsyncd stops"), Run()
+            self._log.begins(command, is_trial=is_trial)
+            with self._shown(command):
+                run = self.runner.run(
+                    command, content, show,
+                    directory=root, silence=self._patience, progress=self._progress,
+                )  # fmt: skip
+        self._share.ended(run.code)
         outcome = interpret(run.code, run.messages, run.stalled)
+        if not is_trial:
+            self.ran = self.tally.ran(outcome, run)
         self._log.ended(run.code, outcome.reason)
         return outcome, run
+
+    @contextlib.contextmanager
+    def _shown(self, command: list[bytes]) -> Iterator[None]:
+        """Have it shown, while a run lasts that tells how far it is."""
+        if PROGRESS in command:
+            self._progress(Transferred())
+        try:
+            yield
+        finally:
+            self._means.sent(self.name)
+
+    def _progress(self, transferred: Transferred) -> None:
+        self._means.sending(self.name, transferred)
+
+    def _connected(self, rsync: Rsync) -> Rsync:
+        """Have a remote shell use the connection that there is."""
+        if self.destination.transport is not Transport.SHELL:
+            return rsync
+        return self._share.applied(rsync)
 
     def _learn(self, outcome: Outcome) -> bool:
         """Take note of an ability that turned out to be missing; tell whether that is news."""

@@ -4,24 +4,24 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pylsyncd.destination.beginning import Beginning, begin
 from pylsyncd.destination.carrier import Carrier
+from pylsyncd.destination.means import Means
 from pylsyncd.destination.orders import Order
 from pylsyncd.destination.worker import Worker
-from pylsyncd.model.changes import Changes
+from pylsyncd.model.changes import EVERYTHING, Changes
 from pylsyncd.model.moments import Moment
-from pylsyncd.rsync.retry import Pauses
-from pylsyncd.settings.settings import Settings
+from pylsyncd.model.wording import counted
+from pylsyncd.settings.settings import Delivery, Sync
 from pylsyncd.source.guard import Guard
 from pylsyncd.state import claims, orphans
 from pylsyncd.state.checkpoint import Checkpoint, Remembered
 from pylsyncd.state.claims import Claim
 from pylsyncd.state.statedir import StateDirectory
-from pylsyncd.system.inbox import Inbox
-from pylsyncd.system.logs import NOTICE, counted
+from pylsyncd.system.logs import NOTICE
 
 log = logging.getLogger(__name__)
 
@@ -34,27 +34,48 @@ _GIVE_UP_AFTER = 5.0
 _BEAT = 0.05
 
 
-class Crew:
-    """One worker for each destination.
+@dataclass(slots=True)
+class _Post:
+    """One destination, before and after its worker has begun."""
 
-    Making one takes the locks of all destinations and reads their states. Raises UsageError when
-    the state directory cannot be used, or another pylsyncd is in the way.
+    delivery: Delivery
+    key: str = ""
+    """Of its state and its lock."""
+    checkpoint: Checkpoint | None = None
+    remembered: Remembered = field(default_factory=Remembered)
+    worker: Worker | None = None
+
+
+class Crew:
+    """One worker for each destination. Used by the source's own thread.
+
+    Making one takes the locks of all destinations and reads their states. ``failed(name)`` is
+    called by a worker that fails. Raises UsageError when the state directory cannot be used, or
+    another pylsyncd is in the way.
     """
 
-    def __init__(self, settings: Settings, guard: Guard, inbox: Inbox[Any]) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        sync: Sync,
+        guard: Guard,
+        failed: Callable[[str], None],
+        means: Means | None = None,
+    ) -> None:
+        self._sync = sync
         self._guard = guard
-        self._inbox = inbox
+        self._failed = failed
+        self._means = means or Means()
         self._directory: StateDirectory | None = None
-        self._keys: dict[str, str] = {}
-        self._checkpoints: dict[str, Checkpoint] = {}
-        self._remembered: dict[str, Remembered] = {}
-        self.workers: list[Worker] = []
-        self.has_failed = False
-        """A worker has failed while the others were being ended."""
-        if settings.state_dir is not None:
-            self._directory = StateDirectory(settings.state_dir)
-            self._claim(self._directory)
+        # By their destinations' spots: names may change.
+        self._posts: dict[bytes, _Post] = {}
+        if sync.state_dir is not None:
+            self._directory = StateDirectory(sync.state_dir)
+        try:
+            posts = self._posts_of(sync.deliveries)
+        except BaseException:
+            self.close()
+            raise
+        self._posts = {post.delivery.destination.spot: post for post in posts}
 
     def close(self) -> None:
         """End whatever still runs, and give back the locks."""
@@ -63,64 +84,50 @@ class Crew:
         if self._directory is not None:
             self._directory.close()
 
-    def _claim(self, directory: StateDirectory) -> None:
-        source, rsync = os.path.realpath(self._settings.source.path), self._settings.rsync
-        for destination in self._settings.destinations:
-            try:
-                directory.claim(Claim(source, destination.spot, rsync.delete))
-            except BaseException:
-                directory.close()
-                raise
-            # Not the real path, which is another one when a symlink to the source was switched.
-            key = claims.key(self._settings.source.path, destination.spot)
-            self._keys[destination.name] = key
-            checkpoint = Checkpoint(directory, key, self._guard, destination, rsync)
-            self._checkpoints[destination.name] = checkpoint
-            self._remembered[destination.name] = checkpoint.load()
-        if ended := orphans.end(self._keys.values()):
-            log.log(NOTICE, "Ended %s that a killed pylsyncd had left.", counted(ended, "process"))
+    def claim_again(self) -> None:
+        """Write down in the locks what process this is now, after a fork."""
+        for post in self._posts.values():
+            self._claim(post.delivery)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """Those that were started; any thread may ask."""
+        posts = list(self._posts.values())
+        return [post.worker for post in posts if post.worker is not None]
 
     @property
     def remembered_mount_points(self) -> list[bytes]:
         """Where the file systems were mounted that the source was on."""
-        states = [remembered.state for remembered in self._remembered.values()]
+        states = [post.remembered.state for post in self._posts.values()]
         return [state.mount for state in states if state is not None]
 
     @property
     def remembered_mounts(self) -> Mapping[bytes, str]:
         """What was mounted below the source."""
         found: dict[bytes, str] = {}
-        for remembered in self._remembered.values():
-            if remembered.state is not None:
-                found.update(remembered.state.mounts)
+        for post in self._posts.values():
+            if post.remembered.state is not None:
+                found.update(post.remembered.state.mounts)
         return found
 
-    def begin(self, *, forced: str, is_vacant: bool) -> list[Beginning]:
-        """Decide how each destination begins; see :func:`pylsyncd.destination.beginning.begin`."""
+    def begin(self, *, forced: str, is_new: bool, is_vacant: bool) -> list[Beginning]:
+        """Decide how each destination begins; see :func:`pylsyncd.destination.beginning.begin`.
+
+        Unless the source ``is_new``, nothing is forced on a destination that has a state.
+        """
+        posts = self._posts.values()
+        titles = [forced if is_new or post.remembered.state is None else "" for post in posts]
         return [
-            begin(
-                destination.name,
-                self._checkpoints.get(destination.name),
-                self._remembered.get(destination.name, Remembered()),
-                forced=forced,
-                is_vacant=is_vacant,
-            )
-            for destination in self._settings.destinations
+            _begin(post, forced=title, is_vacant=is_vacant)
+            for post, title in zip(posts, titles, strict=True)
         ]
 
     def start(
         self, beginnings: Sequence[Beginning], caught_up: Mapping[int, Changes], start: Moment
     ) -> None:
         """Start the workers, each with its first order already there: so none begins by a probe."""
-        for destination, beginning in zip(self._settings.destinations, beginnings, strict=True):
-            key = self._keys.get(destination.name, "")
-            carrier = Carrier(
-                self._guard, destination, self._settings.rsync, {orphans.MARK: key} if key else {}
-            )
-            checkpoint = self._checkpoints.get(destination.name)
-            worker = Worker(carrier, Pauses(), checkpoint, self._inbox.put)
-            worker.put(beginning.order(caught_up, start))
-            self.workers.append(worker)
+        for post, beginning in zip(self._posts.values(), beginnings, strict=True):
+            self._hire(post, beginning.order(caught_up, start))
         for worker in self.workers:
             worker.start()
 
@@ -129,44 +136,146 @@ class Crew:
         for worker in self.workers:
             worker.put(order)
 
-    def finish(self, grace: float = _GRACE) -> None:
-        """Let the workers carry what they have, for so many seconds, and end them."""
+    def replace(self, sync: Sync, start: Moment, *, is_vacant: bool) -> list[Worker]:
+        """Serve the destinations of another sync of the same source; return who is new.
+
+        ``start`` is a moment before which all changes were put. Who served a destination that is
+        served differently now hands over what is owed. Raises UsageError, and nothing is changed,
+        when another pylsyncd is in the way.
+        """
+        wanted = {delivery.destination.spot: delivery for delivery in sync.deliveries}
+        added = self._posts_of([each for spot, each in wanted.items() if spot not in self._posts])
+        gone = [spot for spot in self._posts if spot not in wanted]
+        stays = [(spot, self._posts[spot]) for spot in wanted if spot in self._posts]
+        changed = [spot for spot, post in stays if post.delivery != wanted[spot]]
+        self._sync = sync
+        leaving = [self._posts.pop(spot) for spot in gone + changed]
+        orders = dict(zip(gone + changed, self._dismiss(leaving), strict=True))
+        for post in leaving[: len(gone)]:
+            self._disclaim(post.delivery)
+        for spot in changed:
+            self._posts[spot] = post = self._post(wanted[spot])
+            self._hire(post, _continued(post, orders[spot]))
+        title = "initial sync" if sync.initial_sync else ""
+        for post in added:
+            self._posts[post.delivery.destination.spot] = post
+            begins = _begin(post, forced=title, is_vacant=is_vacant)
+            self._hire(post, begins.order_while_running(start))
+        for post in self._posts.values():
+            if post.worker is not None:
+                post.worker.delay = post.delivery.window - sync.window
+        newcomers = [worker for worker in self.workers if worker.ident is None]
+        for worker in newcomers:
+            worker.start()
+        return newcomers
+
+    def finish(self, is_stop_asked: Callable[[], bool], grace: float = _GRACE) -> None:
+        """Let the workers carry what they have, for so many seconds, and end them.
+
+        ``is_stop_asked()`` tells that somebody does not want to wait so long.
+        """
         for worker in self.workers:
             worker.finish()
         deadline = time.monotonic() + grace
-        while any(worker.is_alive() for worker in self.workers):
-            if self._stop_is_asked(wait=_BEAT) or time.monotonic() >= deadline:
-                self._end()
+        while living := [worker for worker in self.workers if worker.is_alive()]:
+            living[0].join(_BEAT)
+            if is_stop_asked() or time.monotonic() >= deadline:
+                _end(living)
                 break
         for worker in self.workers:
             if worker.debt:
                 owed = counted(worker.debt, "change")
                 log.warning("[%s] stopped before all was synced: owed %s.", worker.name, owed)
 
-    def _stop_is_asked(self, wait: float) -> bool:
-        """Wait a moment for a worker to end or a signal to come; tell whether it says to stop."""
-        for worker in self.workers:
-            if worker.is_alive():
-                worker.join(wait)
-                break
-        while (call := self._inbox.get(0.0)) is not None:
-            if call in {signal.SIGTERM, signal.SIGINT}:
-                return True
-            self.has_failed |= isinstance(call, str)
-        return False
+    def _posts_of(self, deliveries: Collection[Delivery]) -> list[_Post]:
+        """Take the locks of destinations, read their states, and end what a killed one has left."""
+        posts: list[_Post] = []
+        try:
+            for delivery in deliveries:
+                posts.append(self._post(delivery))  # noqa: PERF401  # those before are given back
+            keys = [post.key for post in posts if post.key]
+            if ended := orphans.end(keys):
+                left = counted(ended, "process")
+                log.log(NOTICE, "Ended %s that a killed pylsyncd had left.", left)
+        except BaseException:
+            for post in posts:
+                self._disclaim(post.delivery)
+            raise
+        return posts
 
-    def _end(self) -> None:
-        """End what rsync still runs: ask, and after a moment kill."""
-        number, deadline = signal.SIGTERM, time.monotonic() + _KILL_AFTER
-        # Who waits for a file system that does not answer ends with the process.
-        given_up = deadline + _GIVE_UP_AFTER
-        while living := [worker for worker in self.workers if worker.is_alive()]:
-            for worker in living:
-                worker.end(number)
-            living[0].join(_BEAT)
-            if time.monotonic() >= deadline:
-                number = signal.SIGKILL
-            if time.monotonic() >= given_up:
-                names = ", ".join(worker.name for worker in living)
-                log.error("Ending, although these do not: %s.", names)
-                return
+    def _post(self, delivery: Delivery) -> _Post:
+        """Take a destination's lock, and read what is known of it."""
+        if self._directory is None:
+            return _Post(delivery)
+        self._claim(delivery)
+        # Not the real path, which is another one when a symlink to the source was switched.
+        key = claims.key(self._sync.source.path, delivery.destination.spot)
+        checkpoint = Checkpoint(
+            self._directory, key, self._guard, delivery.destination, delivery.rsync
+        )
+        return _Post(delivery, key, checkpoint, checkpoint.load())
+
+    def _claim(self, delivery: Delivery) -> None:
+        if self._directory is not None:
+            self._directory.claim(self._claim_of(delivery))
+
+    def _disclaim(self, delivery: Delivery) -> None:
+        if self._directory is not None:
+            self._directory.disclaim(self._claim_of(delivery))
+
+    def _claim_of(self, delivery: Delivery) -> Claim:
+        source = os.path.realpath(self._sync.source.path)
+        return Claim(source, delivery.destination.spot, self._sync.delete)
+
+    def _hire(self, post: _Post, order: Order) -> None:
+        """Make a destination's worker, with its first order."""
+        delivery = post.delivery
+        marks = {orphans.MARK: post.key} if post.key else {}
+        carrier = Carrier(self._guard, delivery.destination, delivery.rsync, marks, self._means)
+        worker = Worker(carrier, delivery.pauses, post.checkpoint, self._failed, self._means.tell)
+        worker.delay = delivery.window - self._sync.window
+        worker.put(order)
+        post.worker = worker
+
+    def _dismiss(self, posts: Sequence[_Post]) -> Iterator[Order]:
+        """End workers at once, and return what each has not done."""
+        workers = [post.worker for post in posts if post.worker is not None]
+        for worker in workers:
+            worker.finish()
+        _end(workers)
+        return (worker.handed_over() for worker in workers)
+
+
+def _begin(post: _Post, *, forced: str, is_vacant: bool) -> Beginning:
+    return begin(
+        post.delivery.name, post.checkpoint, post.remembered, forced=forced, is_vacant=is_vacant
+    )
+
+
+def _continued(post: _Post, order: Order) -> Order:
+    """Return the order with which a destination that is served differently goes on."""
+    state = post.remembered.state
+    if post.checkpoint is None or state is None:
+        return order
+    if reason := post.checkpoint.doubt(state):
+        log.log(NOTICE, "[%s] Everything is compared: %s.", post.delivery.name, reason)
+        return Order(EVERYTHING, order.until, order.scanned, ("full sync",), order.since)
+    post.checkpoint.resume(state)
+    return order
+
+
+def _end(workers: Collection[Worker]) -> None:
+    """End what rsync still runs: ask, and after a moment kill."""
+    number, deadline = signal.SIGTERM, time.monotonic() + _KILL_AFTER
+    # Who waits for a file system that does not answer ends with the process.
+    given_up = deadline + _GIVE_UP_AFTER
+    while living := [worker for worker in workers if worker.is_alive()]:
+        for worker in living:
+            worker.end(number)
+        living[0].join(_BEAT)
+        if time.monotonic() >= deadline:
+            number = signal.SIGKILL
+        if time.monotonic() >= given_up:
+            names = ", ".join(worker.name for worker in living)
+            log.error("Ending, although these do not: %s.", names)
+            return

@@ -3,6 +3,7 @@
 import queue
 from dataclasses import dataclass, replace
 
+from pylsyncd.destination.attempts import earliest
 from pylsyncd.model.changes import NOTHING, Changeset
 from pylsyncd.model.debt import Debt
 from pylsyncd.model.moments import Moment
@@ -23,6 +24,10 @@ class Order:
     """When the last scan began, all of whose findings are in these sets, too."""
     titles: tuple[str, ...] = ()
     """What to log as complete when nothing is owed any more."""
+    since: float | None = None
+    """When the first of the changes was seen, by the monotonic clock; None if nobody knows."""
+    serial: int = 0
+    """Grows from order to order of a source: so it can be told when one is confirmed."""
     is_urgent: bool = False
     """Whether somebody has asked for it: it ends the pause after failures."""
     is_release: bool = False
@@ -37,6 +42,17 @@ class Orders(queue.Queue[Order]):
     So a destination that is away for a week has a bounded queue. ``_init``, ``_qsize``, ``_put``
     and ``_get`` are what :class:`queue.Queue` leaves to its subclasses, and calls under its lock.
     """
+
+    @property
+    def waiting(self) -> int:
+        """How many changes the order has that waits; any thread may ask."""
+        return len(self._debt)
+
+    @property
+    def since(self) -> float | None:
+        """Since when it waits, by the monotonic clock; None for no order, or if nobody knows."""
+        rest = self._rest
+        return None if rest is None else rest.since
 
     def _init(self, maxsize: int) -> None:  # noqa: ARG002  # theirs; one order is the most
         self._debt = Debt()
@@ -64,6 +80,8 @@ def _both(earlier: Order, later: Order) -> Order:
         until=later.until or earlier.until,
         scanned=later.scanned or earlier.scanned,
         titles=tuple(dict.fromkeys(earlier.titles + later.titles)),
+        since=earliest(earlier.since, later.since),
+        serial=max(earlier.serial, later.serial),
         is_urgent=earlier.is_urgent or later.is_urgent,
         is_release=earlier.is_release or later.is_release,
         is_last=earlier.is_last or later.is_last,

@@ -1,32 +1,76 @@
-"""The arguments of the command line: what there is, and how each is read."""
+"""The command line: from the table of options to what was said."""
 
 import argparse
-import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from pylsyncd import __version__
 from pylsyncd.model.errors import UsageError
-from pylsyncd.rsync.commands import SSH, TIMEOUT
-from pylsyncd.settings import config
-from pylsyncd.settings.settings import MAX_CHANGES, POLL_INTERVAL, SCAN_INTERVAL, WINDOW
-from pylsyncd.system import logs
+from pylsyncd.settings.options import BY_KEY, GROUPS, OPTIONS, Kind, Option, Scope
+from pylsyncd.settings.said import ConfigurationError, Layer, Said
+
+_USAGE = """%(prog)s [options] SOURCE DESTINATION [DESTINATION ...]
+       %(prog)s [options] -c FILE"""
 
 _EPILOG = """\
 A source is watched with all directories below it. /./ in it marks the part of its path that is not
 repeated at the destinations. A destination is a directory, host:path, host::module/path or
-rsync://host/module/path; a name with neither / nor : is a host.
+rsync://host/module/path; a name with neither / nor : is a host. A configuration file names several
+sources with their destinations; there, all of these options are its keys.
 
 signals:
-  HUP   full sync of every destination      USR1  sync now, without waiting for the window to end
+  HUP   read the configuration file again; without one, full sync of every destination
+  USR1  sync now, without waiting for the window to end
   USR2  do, once, what is held because too much would be deleted or the source looks wrong
   TERM, INT   sync what has changed, then stop
 
 exit status: 0 stopped as asked, --once has succeeded, or --check has found no difference;
 1 failed, or different; 2 wrong usage
 """
+
+# Of these, one at a time.
+_INSTEAD = ("check", "check_config", "explain")
+
+_SAID = "said"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a command line asks for."""
+
+    said: Layer
+    """About the process and, without a configuration file, about all else."""
+    places: Layer
+    """About the source and the destinations."""
+    asked: Layer
+    """What can be said on the command line only."""
+    config: str | None = None
+    """The absolute path of the configuration file."""
+    written_config: str = ""
+    """The same as a person wrote it."""
+
+    def asks(self, key: str) -> bool:
+        """Tell whether something was asked for that can be on the command line only."""
+        return any(said.option.key == key for said in self.asked)
+
+    def value(self, key: str) -> str | None:
+        """Return what was said last about such an option; None for nothing."""
+        found = [said.texts[0] for said in self.asked if said.option.key == key]
+        return found[-1] if found else None
+
+    @property
+    def is_verbose(self) -> bool:
+        """Whether the command line, not the file, asks for more than the usual."""
+        levels = [said.texts[0] for said in self.said if said.option.key == "log_level"]
+        return levels[-1:] in (["info"], ["debug"])
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether it is kept what each destination has."""
+        return not any(map(self.asks, ("dry_run", "check", "explain")))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,6 +80,33 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+class _Say(argparse.Action):
+    """Notes what was said, in its order."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, *, option: Option) -> None:
+        super().__init__(
+            option_strings,
+            dest,
+            nargs=0 if option.kind is Kind.SWITCH else None,
+            metavar=option.metavar or None,
+            help=_help(option),
+            default=argparse.SUPPRESS,
+        )
+        self._option = option
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        _flag: str | None = None,
+    ) -> None:
+        text = self._option.says if self._option.kind is Kind.SWITCH else values
+        meant = BY_KEY[self._option.stands_for] if self._option.stands_for else self._option
+        said = Said(meant, (text,), self._option.flag, directory=namespace.directory)
+        setattr(namespace, _SAID, [*getattr(namespace, _SAID, ()), said])
+
+
 def say(text: str) -> None:
     """Tell the person at the terminal."""
     # A name from the command line may hold what is not UTF-8, or what a terminal would obey.
@@ -43,217 +114,101 @@ def say(text: str) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    made = _Parser(
-        prog="pylsyncd",
-        usage="%(prog)s [options] SOURCE DESTINATION [DESTINATION ...]",
-        description="Keep remote copies of a directory tree equal to it, with inotify and rsync.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    """Return the parser of a command line that names a source and destinations."""
+    made = _options_parser(add_help=True)
+    made.add_argument("source", metavar="SOURCE", help=_help(BY_KEY["source"]))
+    made.add_argument(
+        "destinations", metavar="DESTINATION", nargs="+", help=_help(BY_KEY["destinations"])
     )
-    add = made.add_argument
-    add("source", metavar="SOURCE", help="the directory to watch")
-    add("destinations", metavar="DESTINATION", nargs="+", help="where its copies are kept")
-    running = made.add_argument_group("running")
-    _add_doing(running)
-    _add_upkeep(running)
-    _add_choosing(made.add_argument_group("what is synced"))
-    _add_transferring(made.add_argument_group("rsync"))
-    _add_logging(made.add_argument_group("log"))
-    add("--version", action="version", version=f"pylsyncd {__version__}")
+    made.add_argument("--version", action="version", version=f"pylsyncd {__version__}")
     return made
 
 
-def _add_doing(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("-i", "--initial-sync", action="store_true", help="sync everything once watching has begun")
-    add(
-        "--once",
-        action="store_true",
-        help="sync everything, then exit; the status tells whether all destinations succeeded",
+def _options_parser(*, add_help: bool) -> argparse.ArgumentParser:
+    made = _Parser(
+        prog="pylsyncd",
+        usage=_USAGE,
+        description="Keep remote copies of directory trees equal to them, with inotify and rsync.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=add_help,
     )
-    add(
-        "--check",
-        action="store_true",
-        help="compare all destinations with the source, print what differs, change nothing; "
-        "the status tells whether they are equal",
-    )
-    add("--checksum", action="store_true", help="with --check: compare the contents, too")
-    add(
-        "-n",
-        "--dry-run",
-        action="store_true",
-        help="say what would be run and done, change nothing",
-    )
-    add(
-        "-w",
-        "--window",
-        metavar="SECONDS",
-        type=_converter(config.window),
-        default=WINDOW,
-        help="seconds that changes are aggregated from the first on (default: %(default)g)",
-    )
-    add(
-        "--max-changes",
-        metavar="N",
-        type=_converter(config.max_changes),
-        default=MAX_CHANGES,
-        help="end the window early at so many changed paths (default: %(default)d)",
-    )
+    for title in GROUPS:
+        group = made.add_argument_group(title)
+        levels = group.add_mutually_exclusive_group()
+        for option in OPTIONS:
+            if option.group == title and option.flags:
+                is_level = "log_level" in {option.key, option.stands_for}
+                to = levels if is_level else group
+                to.add_argument(*option.flags, action=_Say, dest=option.key, option=option)
+    return made
 
 
-def _add_upkeep(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "--full-sync-interval",
-        metavar="SECONDS",
-        type=_converter(config.full_sync_interval),
-        default=0.0,
-        help="sync everything every so often, to undo what others do at the destinations "
-        "(default: never)",
-    )
-    add(
-        "--poll-interval",
-        metavar="SECONDS",
-        type=_converter(config.poll_interval),
-        default=POLL_INTERVAL,
-        help="how often what cannot be watched is looked through (default: %(default)g)",
-    )
-    add(
-        "--scan-interval",
-        metavar="SECONDS",
-        type=_converter(config.scan_interval),
-        default=SCAN_INTERVAL,
-        help="how often the source is scanned for changes that send no event, 0 for never "
-        "(default: %(default)g)",
-    )
-    add(
-        "--state-dir",
-        metavar="DIRECTORY",
-        help="where it is kept what each destination has, for the next start "
-        "(default: /var/lib/pylsyncd, or pylsyncd in the user's state directory)",
-    )
+def _help(option: Option) -> str:
+    default = f" (default: {option.default})" if option.default and option.metavar else ""
+    return ((option.flag_help or option.help) + default).replace("%", "%%")
 
 
-def _add_choosing(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "-x",
-        "--exclude",
-        metavar="PATTERN",
-        dest="rules",
-        action="append",
-        default=[],
-        type=_converter(config.exclude),
-        help="leave out what matches, by rsync's rules",
-    )
-    add(
-        "--exclude-from",
-        metavar="FILE",
-        dest="rules",
-        action="append",
-        type=_converter(config.exclude_from),
-        help="read such patterns from a file",
-    )
-    add(
-        "--no-delete",
-        dest="delete",
-        action="store_false",
-        help="keep at the destinations what is deleted in the source",
-    )
-    add(
-        "--max-delete",
-        metavar="N",
-        type=_converter(config.max_delete),
-        help="hold a run that would delete more than N, until the signal USR2",
-    )
-    add(
-        "--modify",
-        action="store_true",
-        help="sync files that are written and not closed, too, once in each window",
-    )
+def read(words: Sequence[str]) -> Request:
+    """Return what a command line asks for; it ends the program where argparse does.
+
+    Raises UsageError.
+    """
+    words = _values_attached(words)
+    before = argparse.Namespace(directory=_directory())
+    options, others = _options_parser(add_help=False).parse_known_args(words, before)
+    said: list[Said] = getattr(options, _SAID, [])
+    asked = tuple(each for each in said if each.option.scope is Scope.COMMAND_LINE)
+    request = Request(tuple(each for each in said if each not in asked), (), asked)
+    _check(request)
+    written = request.value("config")
+    if written is None or {"-h", "--help", "--version"} & set(others):
+        places = tuple(_places(parser().parse_args(words, before)))
+        return Request(request.said, places, asked)
+    if others:
+        raise UsageError(
+            f"The configuration file names what is kept equal to what: leave {' '.join(others)} "
+            "out."
+        )
+    _refuse_what_belongs_in_the_file(request.said)
+    path = os.path.abspath(os.path.join(before.directory, written))
+    return Request(request.said, (), asked, path, written)
 
 
-def _add_transferring(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--rsync", metavar="PROGRAM", default="rsync", help="the rsync to run")
-    add(
-        "-e",
-        "--rsh",
-        metavar="COMMAND",
-        default=os.environ.get("RSYNC_RSH") or SSH,
-        help="the remote shell, as rsync takes it",
-    )
-    add(
-        "--timeout",
-        metavar="SECONDS",
-        type=_converter(config.timeout),
-        default=TIMEOUT,
-        help="give up a peer that says nothing for so long (default: %(default)g)",
-    )
-    add(
-        "--rsync-option",
-        metavar="OPTION",
-        dest="rsync_options",
-        action="append",
-        default=[],
-        help="one more option for rsync, as --bwlimit=1m",
-    )
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise UsageError(f"The current directory cannot be used: {error.strerror}.") from None
 
 
-def _add_logging(group: argparse._ArgumentGroup) -> None:
-    levels = group.add_mutually_exclusive_group()
-    levels.set_defaults(level=logs.NOTICE)
-    add = levels.add_argument
-    add(
-        "-d",
-        "--debug",
-        dest="level",
-        action="store_const",
-        const=logging.DEBUG,
-        help="log every step: events, changes, commands and their lists",
-    )
-    add(
-        "-v",
-        "--verbose",
-        dest="level",
-        action="store_const",
-        const=logging.INFO,
-        help="log a line for every run of rsync",
-    )
-    add(
-        "-q",
-        "--quiet",
-        dest="level",
-        action="store_const",
-        const=logging.WARNING,
-        help="log failures only",
-    )
-    add = group.add_argument
-    add("-s", "--syslog", action="store_true", help="log to syslog, too")
-    add(
-        "--syslog-facility",
-        metavar="NAME",
-        choices=logs.FACILITIES,
-        default="daemon",
-        help="log to syslog as this facility (default: %(default)s)",
-    )
+def _places(options: argparse.Namespace) -> Iterator[Said]:
+    directory = options.directory
+    yield Said(BY_KEY["source"], (options.source,), directory=directory)
+    for text in options.destinations:
+        yield Said(BY_KEY["destinations"], (text,), directory=directory)
 
 
-def _converter(convert: Callable[[str], object]) -> Callable[[str], object]:
-    """Have argparse show the sentence of an error as it is."""
-
-    def converted(text: str) -> object:
-        try:
-            return convert(text)
-        except UsageError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return converted
+def _check(request: Request) -> None:
+    if request.asks("checksum") and not request.asks("check"):
+        raise UsageError("--checksum is for --check. For each run: --rsync-option=--checksum.")
+    if len(asked := [BY_KEY[key].flag for key in _INSTEAD if request.asks(key)]) > 1:
+        raise UsageError(f"{' and '.join(asked)} do not go together: leave one of them out.")
 
 
-def values_attached(arguments: Sequence[str]) -> list[str]:
+def _refuse_what_belongs_in_the_file(said: Layer) -> None:
+    faults = [
+        f"{each.origin}: With a configuration file, say it there: {each.option.key} = "
+        f"{each.texts[0]}"
+        for each in said
+        if each.option.scope is not Scope.PROCESS
+    ]
+    if faults:
+        raise ConfigurationError(dict.fromkeys(faults))
+
+
+def _values_attached(arguments: Sequence[str]) -> list[str]:
     """Attach the values of options that may begin with a dash, which argparse does not allow."""
     attached: list[str] = []
     rest = iter(arguments)
@@ -269,7 +224,5 @@ def values_attached(arguments: Sequence[str]) -> list[str]:
 
 
 _TAKE_DASHES = {
-    "--rsync-option": "--rsync-option",
-    "--exclude": "--exclude",
-    "-x": "--exclude",
+    flag: option.flag for option in OPTIONS if option.takes_dash for flag in option.flags
 }

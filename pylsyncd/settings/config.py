@@ -1,158 +1,176 @@
 """The settings of the daemon. All validation ends here: what is made is known to be usable."""
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from pylsyncd.model import endpoints, paths
-from pylsyncd.model.endpoints import Destination, Source
+from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Transport
-from pylsyncd.rules import excludes
-from pylsyncd.rules.excludes import Rules, Step
+from pylsyncd.rsync.commands import OLDEST_RSYNC, Rsync
+from pylsyncd.settings import checks, conffile, process
+from pylsyncd.settings.arguments import Request
+from pylsyncd.settings.conflicts import conflicts
+from pylsyncd.settings.layout import Layout, Part, label
+from pylsyncd.settings.said import Faults, Values
+from pylsyncd.settings.settings import Daemon, Settings, Sync
+from pylsyncd.settings.syncs import Draft, Reader
 from pylsyncd.system import places
 
-# Longer than a week is no window, longer than a year no interval.
-_WEEK = 604800.0
-_YEAR = 366 * 86400.0
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings, and what was said to make them."""
+
+    layout: Layout
+    settings: Settings
 
 
-def window(text: str) -> float:
-    """Convert a window in seconds, from the text that a person wrote."""
-    return _seconds("The window", text)
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where the process was started; it may be elsewhere, and another user, when it reads again."""
+
+    environ: Mapping[str, str]
+    uid: int
+
+    @classmethod
+    def now(cls) -> "Surroundings":
+        """Return those of this moment."""
+        return cls(dict(os.environ), os.geteuid())
 
 
-def timeout(text: str) -> float:
-    """Convert the time without progress after which an rsync is ended."""
-    return _seconds("--timeout", text)
+def read(request: Request, surroundings: Surroundings) -> Configuration:
+    """Return what a command line asks for, with its configuration file if it names one.
+
+    Raises ConfigurationError with all that is wrong.
+    """
+    faults = Faults()
+    layout = _layout(request, faults)
+    settings = _settings(layout, request, surroundings, faults)
+    faults.check()
+    return Configuration(layout, settings)
 
 
-def poll_interval(text: str) -> float:
-    """Convert the time between two looks at what cannot be watched."""
-    return _seconds("--poll-interval", text)
-
-
-def scan_interval(text: str) -> float:
-    """Convert the time between two scans; 0 for none."""
-    return 0.0 if text == "0" else _seconds("--scan-interval", text, longest=_YEAR)
-
-
-def full_sync_interval(text: str) -> float:
-    """Convert the time between two full syncs."""
-    return _seconds("--full-sync-interval", text, longest=_YEAR)
-
-
-def _seconds(name: str, text: str, longest: float = _WEEK) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        raise UsageError(
-            f"{name} must be a number of seconds, such as 60 or 0.5, not {text!r}."
-        ) from None
-    if not 0.0 < seconds <= longest:
-        raise UsageError(
-            f"{name} must be more than 0 and at most {longest:.0f} seconds, not {text}."
+def _layout(request: Request, faults: Faults) -> Layout:
+    if request.config is not None:
+        return conffile.read(
+            request.config, faults, shown=request.written_config, overriding=request.said
         )
-    return seconds
+    return Layout(defaults=request.said, syncs=(Part("", request.places),))
 
 
-def max_changes(text: str) -> int:
-    """Convert a number of changes."""
-    return _number("--max-changes", text, least=1)
-
-
-def max_delete(text: str) -> int:
-    """Convert a number of deletions."""
-    return _number("--max-delete", text, least=0)
-
-
-def _number(name: str, text: str, least: int) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise UsageError(f"{name} must be a whole number from {least} on, not {text!r}.")
-    return int(text)
-
-
-def exclude(text: str) -> tuple[Step, ...]:
-    """Convert one exclude pattern, as rsync's --exclude takes it."""
-    return excludes.parse_pattern(os.fsencode(text))
-
-
-def exclude_from(name: str) -> tuple[Step, ...]:
-    """Read a file of exclude patterns, as rsync's --exclude-from does."""
-    try:
-        with open(name, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise UsageError(f"The exclude file {name} cannot be read: {error.strerror}.") from None
-    try:
-        return excludes.parse_lines(content)
-    except UsageError as error:
-        raise UsageError(f"The exclude file {name}: {error}") from None
-
-
-def rules(steps: Sequence[tuple[Step, ...]]) -> Rules:
-    """Return the rules that were given, in their order."""
-    return excludes.build(steps)
-
-
-def source(text: str) -> Source:
-    """Convert and check the source: it is there, a directory, and can be read."""
-    found = endpoints.parse_source(os.fsencode(text), cwd=os.getcwdb())
-    shown = paths.show(found.path)
-    if not os.path.lexists(found.path):
-        raise UsageError(f"The source {shown} does not exist.")
-    if not os.path.isdir(found.path):
-        raise UsageError(f"The source {shown} is not a directory.")
-    if not os.access(found.path, os.R_OK | os.X_OK):
-        raise UsageError(
-            f"The source {shown} cannot be read by this user: read and search permission is needed."
-        )
-    return found
-
-
-def destinations(texts: Sequence[str], of: Source) -> tuple[Destination, ...]:
-    """Convert the destinations and check them against their source and against each other."""
-    return endpoints.parse_destinations(
-        [os.fsencode(text) for text in texts],
-        of,
-        cwd=os.getcwdb(),
-        is_directory=os.path.isdir,
-        resolve=os.path.realpath,
+def _settings(
+    layout: Layout, request: Request, surroundings: Surroundings, faults: Faults
+) -> Settings:
+    of = Values(layout.process, faults)
+    daemon = process.daemon(of, once=request.asks("once"))
+    is_dry = request.asks("dry_run")
+    all_runs = Rsync(
+        program="",
+        version=OLDEST_RSYNC,
+        dry_run=is_dry,
+        tells_progress=process.shows_progress(daemon),
+        tells_items=is_dry or daemon.log.level <= logging.DEBUG,
     )
+    reader = Reader(layout, faults, surroundings.environ, all_runs=all_runs)
+    drafts = [reader.read(part) for part in layout.syncs]
+    for part in (*layout.destinations, Part("", layout.defaults)):
+        reader.check(Values([part.layer], faults))
+    _check_sections(layout, drafts, faults)
+    syncs = [draft.sync for draft in drafts if draft.sync is not None]
+    _check_syncs(drafts, faults)
+    _check_files(of, daemon, syncs)
+    if request.keeps_state:
+        path = _state_dir(of, syncs, surroundings)
+        syncs = [replace(sync, state_dir=path) for sync in syncs]
+    return Settings(daemon, tuple(syncs))
 
 
-def state_dir(
-    text: str | None, source: Source, destinations: Sequence[Destination], rules: Rules
-) -> bytes:
-    """Convert and check the state directory; the default one where none was given.
+def _check_sections(layout: Layout, drafts: Sequence[Draft], faults: Faults) -> None:
+    """Refuse sections of destinations that there are not."""
+    if any(draft.names is None for draft in drafts):
+        # It may be of those that could not be read.
+        return
+    known = [(draft.part.name, name) for draft in drafts for name in draft.names or ()]
+    labels = [label(sync, name) for sync, name in known]
+    for part in layout.unknown(known):
+        plain = conffile.likely(part.name, [name for _, name in known])
+        meant = plain or conffile.likely(part.name, labels) or f" There are {', '.join(labels)}."
+        faults.add(f"There is no such destination.{meant}", part.origin, part.line)
+
+
+def _check_syncs(drafts: Sequence[Draft], faults: Faults) -> None:
+    """Refuse syncs that undo what another one does."""
+    whole = [(draft.part, draft.sync) for draft in drafts if draft.sync is not None]
+    syncs = [sync for _, sync in whole]
+    real_sources = [os.path.realpath(sync.source.path) for sync in syncs]
+    for position, sentence in conflicts(syncs, real_sources):
+        part = whole[position][0]
+        faults.add(sentence, part.origin, part.line)
+
+
+# What is written while the daemon runs.
+_WRITTEN = ("logfile", "status_file", "metrics_file", "pidfile", "control")
+
+
+def _check_files(of: Values, daemon: Daemon, syncs: Sequence[Sync]) -> None:
+    """Refuse files of the daemon's own where each sync would make the next one necessary."""
+    chosen = (
+        daemon.log.file,
+        daemon.status_file,
+        daemon.metrics_file,
+        daemon.pidfile,
+        daemon.control,
+    )
+    for key, path in zip(_WRITTEN, chosen, strict=True):
+        if path:
+            real = os.path.realpath(os.fsencode(path))
+            for reason in _reasons_against(real, syncs):
+                of.refuse(of.said(key)[-1], f"{paths.show(real)} {reason}: choose another place.")
+
+
+def _state_dir(of: Values, syncs: Sequence[Sync], surroundings: Surroundings) -> bytes | None:
+    """Return the state directory; the default one where none was said.
 
     It must not be watched, nor deleted as something that the source does not have.
     """
-    if text is None:
-        # systemd may give a symlink, and nobody else can.
-        text = os.path.realpath(places.state_directory(os.environ, os.geteuid()))
-    given = os.path.abspath(os.fsencode(text))
-    path = os.path.realpath(given)
-    advice = "name another one with --state-dir"
-    root = os.path.realpath(source.path)
-    if (below := _below(root, path)) is not None and not (
-        below and rules.excludes(below, is_directory=True)
-    ):
-        raise UsageError(
-            f"The state directory {paths.show(path)} lies in the source, which would be changed by "
-            f"each sync: {advice}, or exclude it."
+    given = of.placed("state_dir", checks.absolute)
+    said = of.said("state_dir")[-1:]
+    origin, line = (said[0].origin, said[0].line) if said else ("", 0)
+    try:
+        # systemd may give a symlink as the default, and nobody else can.
+        path = given or os.path.realpath(
+            places.state_directory(surroundings.environ, surroundings.uid)
         )
-    for destination in destinations:
-        if destination.transport is Transport.LOCAL and _below(destination.spot, path) is not None:
-            raise UsageError(
-                f"The state directory {paths.show(path)} lies in the destination "
-                f"{destination.written}, which would delete it: {advice}."
-            )
-    return given
+    except UsageError as error:
+        of.faults.add(str(error), origin, line)
+        return None
+    real = os.path.realpath(os.fsencode(path))
+    for reason in _reasons_against(real, syncs):
+        of.faults.add(
+            f"The state directory {paths.show(real)} {reason}: name another one (--state-dir), "
+            "or exclude it.",
+            origin,
+            line,
+        )
+    return os.fsencode(path)
+
+
+def _reasons_against(path: bytes, syncs: Sequence[Sync]) -> Iterator[str]:
+    """Yield why something that the daemon writes must not be at a real path."""
+    for sync in syncs:
+        below = _below(os.path.realpath(sync.source.path), path)
+        if below is not None and not (below and sync.rules.excludes(below, is_directory=True)):
+            yield "lies in the source, which would be changed by each sync"
+        for delivery in sync.deliveries:
+            destination = delivery.destination
+            is_local = destination.transport is Transport.LOCAL
+            if is_local and _below(destination.spot, path) is not None:
+                yield f"lies in the destination {destination.written}, which would delete it"
 
 
 def _below(top: bytes, path: bytes) -> bytes | None:
     """Return an absolute path relative to ``top``; None when it is not at or below that."""
-    if path == top:
-        return b""
-    prefix = top.rstrip(b"/") + b"/"
-    return path[len(prefix) :] if path.startswith(prefix) else None
+    top = top.rstrip(b"/")
+    return path[len(top) :].lstrip(b"/") if paths.covers(top, path) else None

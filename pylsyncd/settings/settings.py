@@ -28,6 +28,11 @@ hard link that is made and removed again before anybody could look at it.
 POLL_INTERVAL = 60.0
 """Seconds between two looks at what sends no events."""
 
+DIRECTORY = "/"
+"""Where the process works in the background; in the foreground, any other one is changed to."""
+
+UMASK = 0o022
+"""What files made in the background do not get; in the foreground, any other one is set."""
 
 HOOK_TIMEOUT = 60.0
 """Seconds that a hook may take."""
@@ -42,6 +47,10 @@ class Hooks:
     recovery: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     timeout: float = HOOK_TIMEOUT
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any."""
+        return bool(self.batch or self.error or self.recovery or self.held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +117,8 @@ class Daemon:
     pidfile: str | None = None
     user: str | None = None
     group: str | None = None
-    directory: str = "/"
-    """Where a daemon in the background works."""
-    umask: int = 0o022
+    directory: str = DIRECTORY
+    umask: int = UMASK
     control: str | None = None
     """The socket for the control command; None for none."""
     status_file: str | None = None

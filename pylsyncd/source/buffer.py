@@ -1,6 +1,7 @@
 """The aggregation buffer: what the watcher has seen and no flush has taken yet."""
 
 import threading
+import time
 from collections.abc import Callable
 
 from pylsyncd.model.changes import Changes
@@ -24,11 +25,17 @@ class Buffer:
         self._changes = Changes()
         # No less than the number of distinct changes, which would be slow to count at each call.
         self._at_most = 0
+        self.since: float | None = None
+        """When the first change came in, by the monotonic clock; None while there is none."""
         self.is_full = False
         """Whether what it holds has reached the number of changes that ends a window early."""
 
     def __bool__(self) -> bool:
         return bool(self._changes)
+
+    def __len__(self) -> int:
+        """Return no less than the number of distinct changes."""
+        return self._at_most
 
     def add(self, changes: Changes) -> None:
         """Add changes, which from now on belong to the buffer."""
@@ -39,6 +46,7 @@ class Buffer:
             opens = not self._changes
             if opens:
                 self._changes = changes
+                self.since = time.monotonic()
             else:
                 self._changes.merge(changes)
             fills = self._fills()
@@ -52,6 +60,7 @@ class Buffer:
         with self._lock:
             taken, self._changes = self._changes, Changes()
             self._at_most = 0
+            self.since = None
             self.is_full = False
         return taken
 

@@ -74,7 +74,7 @@ class Guard:
     """
 
     def __init__(self, source: bytes, rules: Rules) -> None:
-        self._source = source
+        self.source = source
         self._rules = rules
         self._table = MountTable()
         self._lock = threading.RLock()
@@ -114,7 +114,7 @@ class Guard:
         held.
         """
         with self._opened() as root, self._lock:
-            mount = mounts.holding(os.path.realpath(self._source), self._mounts())
+            mount = mounts.holding(os.path.realpath(self.source), self._mounts())
             below, numbers = self._mounted_below()
             self._footing = Footing(
                 identity(root), os.fstatvfs(root).f_fsid, mount.point,
@@ -160,9 +160,9 @@ class Guard:
     @contextlib.contextmanager
     def opened(self) -> Iterator[int]:
         """Open the source for a run. Raises SourceHeldError when it is not to be believed."""
-        shown = paths.show(self._source)
+        shown = paths.show(self.source)
         try:
-            root = walk.open_root(self._source)
+            root = walk.open_root(self.source)
         except OSError as error:
             raise SourceHeldError(f"the source {shown} is gone ({error.strerror})") from None
         with contextlib.ExitStack() as stack:
@@ -182,7 +182,7 @@ class Guard:
         if standing is Standing.REPLACED:
             reason = "it was replaced a moment ago"
         if standing is not Standing.SAME:
-            raise SourceHeldError(f"the source {paths.show(self._source)} is held: {reason}")
+            raise SourceHeldError(f"the source {paths.show(self.source)} is held: {reason}")
         self.look_at_mounts()
 
     def look_at_mounts(self) -> None:
@@ -195,7 +195,7 @@ class Guard:
     def eventless(self) -> list[bytes]:
         """Return the directories, relative, whose file systems do not tell all changes."""
         table = self._mounts()
-        real = os.path.realpath(self._source)
+        real = os.path.realpath(self.source)
         found = [b""] if mounts.sends_no_events(mounts.holding(real, table).kind) else []
         for path, mount in mounts.below(real, table).items():
             if mounts.sends_no_events(mount.kind) and not self._is_left_out(path):
@@ -208,7 +208,7 @@ class Guard:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
-        root = walk.open_root(self._source)
+        root = walk.open_root(self.source)
         try:
             yield root
         finally:
@@ -231,7 +231,7 @@ class Guard:
 
     def _mounted_below(self) -> tuple[dict[bytes, str], dict[bytes, int]]:
         """Return what is mounted below the source, and the numbers of these mounts, by path."""
-        real = os.path.realpath(self._source)
+        real = os.path.realpath(self.source)
         found = {}
         numbers = {}
         for path, mount in mounts.below(real, self._mounts()).items():

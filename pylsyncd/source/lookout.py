@@ -1,12 +1,15 @@
 """Looks after the source: watches it while it is there, and finds out when it is there again."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import WatchError
 from pylsyncd.model.moments import Moment
-from pylsyncd.settings.settings import Settings
+from pylsyncd.model.wording import counted
+from pylsyncd.settings.settings import Sync
 from pylsyncd.source.buffer import Buffer
 from pylsyncd.source.guard import Guard, Standing
 from pylsyncd.source.recovery import Plan
@@ -14,34 +17,51 @@ from pylsyncd.source.scan import NO_MOMENT
 from pylsyncd.source.watching import Watching
 from pylsyncd.system import clock
 from pylsyncd.system.heartbeat import Heartbeat
-from pylsyncd.system.logs import NOTICE, counted
+from pylsyncd.system.logs import NOTICE
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What a lookout calls, from any thread."""
+
+    lost: Callable[[], None]
+    """When the source itself has gone."""
+    failed: Callable[[str], None]
+    """When the watcher has failed, or is stuck, with its name."""
+    arming: Callable[[int], None] = lambda _: None
+    """Now and then while the source is armed, with the number of directories so far."""
 
 
 class Lookout:
     """Has the source watched, gives it up when it is lost, and follows it when it is back.
 
-    Used by the main thread. ``lost()`` is called when the source itself has gone.
+    Used by the source's own thread.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        sync: Sync,
         guard: Guard,
         buffer: Buffer,
         heartbeat: Heartbeat,
-        lost: Callable[[], None],
+        calls: Calls,
     ) -> None:
-        self._settings = settings
+        self._sync = sync
         self._heartbeat = heartbeat
         self._guard = guard
         self._buffer = buffer
-        self._lost = lost
-        self._shown = paths.show(settings.source.path)
+        self._calls = calls
+        self._shown = paths.show(sync.source.path)
+        self.masks: Counter[int] | None = None
+        """See the tracker's."""
+        self.held = ""
+        """Why the source is held; empty when it is not."""
         # The subtrees that were said to be held.
         self._told: dict[bytes, str] = {}
         self._told_failure = ""
+        self._overflows = 0
         self._told_eventless: set[bytes] = set()
         self.watching: Watching | None = None
         """None while the source is held."""
@@ -53,23 +73,33 @@ class Lookout:
         Raises WatchError if it cannot be watched.
         """
         # Files are looked at in any case: for the other names of those that have several.
-        settings = self._settings
+        sync, calls = self._sync, self._calls
         plan = Plan(
             moments or (NO_MOMENT,), self._guard.eventless(),
-            settings.poll_interval, settings.scan_interval, scanned,
+            sync.poll_interval, sync.scan_interval, scanned, calls.arming,
         )  # fmt: skip
         self._tell_eventless(plan.eventless)
-        watching = Watching(settings, plan, self._buffer, self._lost, self._heartbeat.failed)
+        watching = Watching(sync, plan, self._buffer, calls.lost, calls.failed)
+        watching.tracker.masks = self.masks
         watching.start()
-        self._heartbeat.listen(watching.watcher, is_vital=True)
+        self._heartbeat.listen(watching.watcher, calls.failed)
         self.watching = watching
+        self.held = ""
         return watching
 
     def stop_watching(self) -> None:
         """Give up all watches."""
         if self.watching is not None:
             self.watching.stop()
+            self._overflows += self.watching.tracker.recovery.overflows
             self.watching = None
+
+    @property
+    def overflows(self) -> int:
+        """How often the kernel has dropped events since the start."""
+        watching = self.watching
+        present = watching.tracker.recovery.overflows if watching is not None else 0
+        return self._overflows + present
 
     def look(self) -> Moment | None:
         """Compare the source with what it was.
@@ -109,6 +139,7 @@ class Lookout:
 
     def tell_held(self, reason: str) -> None:
         """Say that the source is held."""
+        self.held = reason
         log.error(
             "The source %s is held: %s. Nothing is sent, and nothing deleted, until it is back. "
             "If it is meant to be as it is now, send the signal USR2.", self._shown, reason,
@@ -136,7 +167,7 @@ class Lookout:
             log.warning(
                 "%s is on a file system that does not tell what is changed elsewhere: it is looked "
                 "through every %g s.",
-                paths.show(path) if path else self._shown, self._settings.poll_interval,
+                paths.show(path) if path else self._shown, self._sync.poll_interval,
             )  # fmt: skip
         self._told_eventless.update(eventless)
 

@@ -20,6 +20,8 @@ class Overflows:
     """The overflows that no scan has mended yet."""
 
     def __init__(self) -> None:
+        self.count = 0
+        """How often events were dropped since the start."""
         self._first: float | None = None
         self._last = 0.0
         self._pause = 0.0
@@ -35,6 +37,7 @@ class Overflows:
 
     def note(self, now: float) -> bool:
         """Take note that events were dropped; tell whether it is the first since the last scan."""
+        self.count += 1
         is_first = self._first is None
         if is_first:
             self._first = now

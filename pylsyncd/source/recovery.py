@@ -4,19 +4,19 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, Changeset
 from pylsyncd.model.moments import Moment, distrust
+from pylsyncd.model.wording import counted
 from pylsyncd.settings.settings import POLL_INTERVAL
 from pylsyncd.source import inotify
 from pylsyncd.source.arming import Arming
 from pylsyncd.source.overflows import Overflows
 from pylsyncd.source.watchtree import below
 from pylsyncd.system import clock
-from pylsyncd.system.logs import counted
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ class Plan:
     """Seconds between two scans that nothing gives cause for; 0.0 for none."""
     scanned: Moment | None = None
     """When the last of these began, in an earlier run; None if there is no need to look so far."""
+    arming: Callable[[int], None] = lambda _: None
+    """Called now and then during the first survey, with the number of directories watched."""
 
 
 class Recovery:
@@ -65,6 +67,7 @@ class Recovery:
         self._told_lacking = 0
         self.root_lost = False
         """A scan found that the source is gone, or another one."""
+        arming.progressed = lambda: plan.arming(len(arming.tree))
         self.caught_up: Mapping[int, Changes] = arming.survey(plan.moments)
         """What had changed since each of the plan's moments."""
         self._next_poll = time.monotonic() + self._interval
@@ -92,6 +95,11 @@ class Recovery:
         """When :meth:`attend` has something to do, by the monotonic clock; None for never."""
         times = [self._overflows.due, self._next_scan, self._next_poll if self._polls else None]
         return min((at for at in times if at is not None), default=None)
+
+    @property
+    def overflows(self) -> int:
+        """How often the kernel has dropped events."""
+        return self._overflows.count
 
     @property
     def _polls(self) -> bool:

@@ -8,12 +8,13 @@ ahead of the events, waits for the event that explains it, which is in the queue
 
 import logging
 import queue
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changes, Scope
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source import inotify
+from pylsyncd.source import census, inotify
 from pylsyncd.source.arming import Armed, Arming
 from pylsyncd.source.inotify import Inotify
 from pylsyncd.source.recovery import Plan, Recovery
@@ -48,6 +49,8 @@ class Tracker:
         self._changes = Changes()
         self._unplaced: set[tuple[int, bytes]] = set()
         self._root_lost = False
+        self.masks: Counter[int] | None = None
+        """Where events are counted by their masks; None for those who do not want to know."""
 
     @property
     def root_lost(self) -> bool:
@@ -86,6 +89,8 @@ class Tracker:
     def _process(self, chunk: bytes) -> None:
         if log.isEnabledFor(logging.DEBUG):
             self._show(chunk)
+        if self.masks is not None:
+            census.count(chunk, self.masks)
         touched = self._touched
         unpack = inotify.HEADER.unpack_from
         position, end = 0, len(chunk)

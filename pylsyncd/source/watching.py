@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import WatchError
-from pylsyncd.settings.settings import Settings
+from pylsyncd.settings.settings import Sync
 from pylsyncd.source import inotify
 from pylsyncd.source.buffer import Buffer
 from pylsyncd.source.inotify import Inotify
@@ -23,18 +23,18 @@ class Watching:
 
     def __init__(
         self,
-        settings: Settings,
+        sync: Sync,
         plan: Plan,
         buffer: Buffer,
         lost: Callable[[], None],
         failed: Callable[[str], None],
     ) -> None:
-        self._notify = Inotify(modify=settings.modify)
+        self._notify = Inotify(modify=sync.modify)
         try:
-            self.tracker = Tracker(settings.source.path, self._notify, settings.rsync.rules, plan)
+            self.tracker = Tracker(sync.source.path, self._notify, sync.rules, plan)
         except OSError as error:
             self._notify.close()
-            raise _cannot_watch(settings.source.path, error) from None
+            raise _cannot_watch(sync.source.path, error) from None
         self.watcher = Watcher(self._notify, self.tracker, buffer, lost, failed)
 
     def start(self) -> None:

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Collection
 
-MARK = "PYLSYNCD_DESTINATION"
+MARK = "PYLSYNCD_RUN_FOR"
 """The variable in the environment of each rsync."""
 
 # Seconds from asking to killing, and between two looks.

@@ -104,6 +104,12 @@ class StateDirectory:
         except OSError as error:
             raise private.unusable(self._shown, error) from error
 
+    def disclaim(self, claim: Claim) -> None:
+        """Give back the lock of a source and destination."""
+        name = claims.key(claim.source, claim.destination) + ".lock"
+        if (descriptor := self._locks.pop(name, None)) is not None:
+            os.close(descriptor)
+
     def _take(self, name: str, claim: Claim) -> int:
         """Return a lock's descriptor, once nothing stands against it."""
         descriptor = self._open(name, os.O_RDWR | os.O_CREAT)

@@ -54,13 +54,21 @@ def place(tmp_path: Path) -> Path:
         (["--rsync-option=-r", "src/./", "dst/"], "-r"),
         (["--no-delete", "--rsync-option=--delete-after", "src/./", "dst/"], "--delete-after"),
         (["--exclude-from", "none", "src/./", "dst/"], "none cannot be read"),
-        (["--exclude-from", "rules", "src/./", "dst/"], "The exclude file rules: "),
+        (["--exclude-from", "rules", "src/./", "dst/"], "exclude file rules, line 2: "),
         (["-x", "", "src/./", "dst/"], "no pattern"),
         (["-e", "no-such-shell -x", "src/./", "host:"], "no-such-shell is not installed"),
         (["-e", "ssh 'x", "src/./", "host:"], "fault"),
         (["--syslog-facility", "nonsense", "src/./", "dst/"], "nonsense"),
         (["-d", "-q", "src/./", "dst/"], "not allowed with"),
         (["--no-such-option", "src/./", "dst/"], "--no-such-option"),
+        (["-c", "none.conf"], "none.conf cannot be read"),
+        (["-c", "file", "src/./", "dst/"], "leave src/./ dst/ out"),
+        (["-c", "file"], "file: There is no [sync NAME] section"),
+        (["-c", "file", "--no-such-option"], "--no-such-option"),
+        (["--daemon", "src/./", "dst/"], "Nobody would see the log"),
+        (["--user", "nobody-of-that-name", "src/./", "dst/"], "nobody-of-that-name"),
+        (["--explain", "/elsewhere", "src/./", "dst/"], "/elsewhere is in no source"),
+        (["--filter", "merge x", "src/./", "dst/"], "reads further rules from a file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -88,6 +96,80 @@ def test_a_name_that_a_terminal_would_obey_is_shown_escaped(place: Path) -> None
     says = refused(["no\x1b[31msuch", "dst/"], place)
     assert r"no\x1b[31msuch" in says
     assert "\x1b" not in says
+
+
+CONFIGURATION = """\
+[pylsyncd]
+exclude =
+    *.tmp
+    /x/src/cache
+
+[sync one]
+source = src/./
+destinations = one/
+
+[sync two]
+source = host/./
+destinations = two/
+"""
+
+
+def said(arguments: Sequence[str], directory: Path) -> list[str]:
+    """Run pylsyncd, which has to say something and no more; return its lines."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pylsyncd", *arguments],
+        cwd=directory, env=environment(), capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "")
+    return run.stdout.splitlines()
+
+
+def test_what_a_configuration_means_is_told_and_nothing_done(place: Path) -> None:
+    (place / "my.conf").write_text(CONFIGURATION.replace("/x/", f"{place}/"))
+    lines = said(["--check-config", "-c", "my.conf"], place)
+    assert lines[0] == f"sync one: {place}/src, window 60 s"
+    assert f"    [two/two] two/ -> {place}/two/" in lines
+    warning = f"warning: [one] The pattern of the rule '- {place}/src/cache' (my.conf:4: "
+    assert any(line.startswith(warning) for line in lines)
+    assert not (place / "one").exists()
+    more = said(["--check-config", "-v", "-c", "my.conf"], place)
+    assert any("--files-from=-" in line for line in more)
+    assert not any("--files-from=-" in line for line in lines)
+
+
+def test_what_a_command_line_means_is_told_and_nothing_done(place: Path) -> None:
+    lines = said(["--check-config", "-w", "3", "src/./", "dst/"], place)
+    assert lines == [f"{place}/src, window 3 s", f"    [dst] dst/ -> {place}/dst/"]
+    assert not (place / "dst").exists()
+
+
+def test_all_faults_of_a_file_are_printed_one_a_line(place: Path) -> None:
+    (place / "my.conf").write_text(CONFIGURATION + "windwo = 1\nmodify = perhaps\n")
+    says = refused(["-c", "my.conf"], place).splitlines()
+    assert says == [
+        "pylsyncd: my.conf:13: [sync two] windwo: There is no such option. Did you mean window?",
+        "pylsyncd: my.conf:14: [sync two] modify: It is yes or no, not 'perhaps'.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "syncs"),
+    [
+        ("{place}/src/inner/a.tmp", ["one"]),
+        ("{place}/other/a.tmp", ["one"]),
+        ("inner/b", ["one"]),
+        ("nowhere.tmp", ["one", "two"]),
+        ("{place}/host", ["two"]),
+    ],
+)
+def test_it_is_explained_which_rule_decides(path: str, syncs: list[str], place: Path) -> None:
+    (place / "other").symlink_to("src")
+    (place / "src/inner/b").touch()
+    (place / "my.conf").write_text(CONFIGURATION)
+    lines = said(["-c", "my.conf", "--explain", path.replace("{place}", str(place))], place)
+    assert [line[: line.index("]") + 1] for line in lines] == [f"[{name}]" for name in syncs]
+    for line in lines:
+        assert ("is not synced: the rule '- *.tmp' (my.conf:3: " in line) is path.endswith(".tmp")
 
 
 def test_the_version_is_told() -> None:

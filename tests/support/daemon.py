@@ -33,6 +33,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     )
     kept["STATE_DIRECTORY"] = _state_home().name
+    kept["RUNTIME_DIRECTORY"] = _runtime_home().name
     return kept | dict(extra or {})
 
 
@@ -40,6 +41,12 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def _state_home() -> "tempfile.TemporaryDirectory[str]":
     """Return where daemons keep their state that are not told: never where the system's is."""
     return tempfile.TemporaryDirectory(prefix="pylsyncd-states-")
+
+
+@functools.cache
+def _runtime_home() -> "tempfile.TemporaryDirectory[str]":
+    """Return where daemons put their sockets that are not told: never where the system's is."""
+    return tempfile.TemporaryDirectory(prefix="pylsyncd-sockets-")
 
 
 class Pylsyncd:

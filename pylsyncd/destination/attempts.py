@@ -1,0 +1,49 @@
+"""What is owed, and when it is tried again."""
+
+import random
+import time
+
+from pylsyncd.model.debt import Debt
+from pylsyncd.rsync.outcomes import Verdict
+from pylsyncd.rsync.retry import Pauses
+
+
+class Attempts:
+    """Changes that are owed, and when they are tried the next time."""
+
+    def __init__(self) -> None:
+        self.debt = Debt()
+        self.due = 0.0
+        """By the monotonic clock."""
+        self.failures = 0
+        self.verdict = Verdict.DONE
+        self.since: float | None = None
+        """When the first of the changes was seen, by the monotonic clock, as far as it is known."""
+
+    def is_due(self) -> bool:
+        """Tell whether there is something to try now."""
+        return bool(self.debt) and time.monotonic() >= self.due
+
+    def put_off(self, pauses: Pauses, verdict: Verdict) -> None:
+        """Take note of a failure, and plan the next attempt."""
+        # Pauses grow with failures of one kind: that the source changed says nothing of a network.
+        self.failures = self.failures + 1 if verdict is self.verdict else 1
+        self.verdict = verdict
+        jitter = random.random()  # noqa: S311  # no secret
+        self.due = time.monotonic() + pauses.after(verdict, self.failures, jitter)
+
+    def start_anew(self) -> None:
+        """Forget the failures, and since when there was something: nothing is owed any more."""
+        self.failures = 0
+        self.verdict = Verdict.DONE
+        self.due = 0.0
+        self.since = None
+
+    def waits_since(self, moment: float | None) -> None:
+        """Take note of when other changes were seen that are owed, too."""
+        self.since = earliest(self.since, moment)
+
+
+def earliest(*moments: float | None) -> float | None:
+    """Return the first of the moments that are known; None if none is."""
+    return min((moment for moment in moments if moment is not None), default=None)

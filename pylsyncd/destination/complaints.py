@@ -1,0 +1,103 @@
+"""What is complained of to people and hooks: each thing once, until all is well again."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from pylsyncd.destination.attempts import Attempts
+from pylsyncd.model.changes import NOTHING, Changeset
+from pylsyncd.model.debt import Debt
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notices import Kind, Notice
+from pylsyncd.model.status import RunStatus
+from pylsyncd.model.wording import counted
+from pylsyncd.rsync.outcomes import Outcome, Verdict
+from pylsyncd.system.logs import NOTICE
+
+log = logging.getLogger(__name__)
+
+HELD = frozenset([Verdict.HELD, Verdict.GUARDED])
+"""These wait for somebody to look."""
+
+_NO_FAILURE = Outcome(Verdict.DONE)
+_NO_RUN = RunStatus(0.0, 0.0, "", 0)
+
+# So many different complaints are remembered, so as not to be repeated.
+_KEPT = 1_000
+
+
+class Complaints:
+    """Speaks for one destination."""
+
+    def __init__(
+        self, destination: Destination, source: bytes, tell: Callable[[Notice], None]
+    ) -> None:
+        """Make one; ``tell`` is called by the worker's thread, and must not block."""
+        self._destination = destination
+        self._source = source
+        self._tell_others = tell
+        # What was complained of since all was well, and about which paths.
+        self._known: set[tuple[str, frozenset[bytes]]] = set()
+        self.error = ""
+        """The last one, in words; empty when all is well."""
+
+    def complain(self, outcome: Outcome, attempts: Attempts, run: RunStatus | None) -> None:
+        """Log a failure: loudly when it is news, else for those who want to see every run."""
+        if outcome.verdict is Verdict.DONE:
+            return
+        pause = max(0.0, attempts.due - time.monotonic())
+        held = "Held until somebody looks. " if outcome.verdict is Verdict.HELD else ""
+        self.error = in_words(outcome)
+        # Not what rsync says: there may be a random name in it.
+        complaint = outcome.reason, frozenset(change.path for change in outcome.failed)
+        is_news = pause > 0.0 and complaint not in self._known
+        log.log(
+            logging.WARNING if is_news else logging.INFO,
+            "[%s] %s %sOwed: %s; next attempt in %.0f s.",
+            self._destination.name, self.error, held, _amount(attempts.debt), pause,
+        )  # fmt: skip
+        if not is_news:
+            return
+        if len(self._known) < _KEPT:
+            self._known.add(complaint)
+        kind = Kind.HELD if outcome.verdict in HELD else Kind.ERROR
+        self._tell(kind, run, outcome.owed, outcome)
+
+    def settle(self) -> None:
+        """Say that all is well again, if it was not."""
+        if self._known:
+            log.log(NOTICE, "[%s] works again.", self._destination.name)
+            self._known.clear()
+            self._tell(Kind.RECOVERY, None)
+        self.error = ""
+
+    def carried(self, changeset: Changeset, run: RunStatus | None) -> None:
+        """Tell that a run has carried something."""
+        if run is not None and run.outcome == Verdict.DONE.name.lower():
+            self._tell(Kind.BATCH, run, changeset)
+
+    def _tell(
+        self,
+        kind: Kind,
+        run: RunStatus | None,
+        changeset: Changeset = NOTHING,
+        outcome: Outcome | None = None,
+    ) -> None:
+        failed = outcome or _NO_FAILURE
+        ran = run or _NO_RUN
+        to = self._destination
+        notice = Notice(
+            kind, to.name, to.written, self._source, failed.reason, failed.message,
+            ran.code, ran.files, ran.deleted, ran.bytes_sent, ran.seconds, changeset,
+        )  # fmt: skip
+        self._tell_others(notice)
+
+
+def _amount(debt: Debt) -> str:
+    return "everything" if debt.is_everything else counted(len(debt), "change")
+
+
+def in_words(outcome: Outcome) -> str:
+    """Return why, in our words and in those of rsync, as a sentence."""
+    said = f" ({outcome.message})" if outcome.message else ""
+    return f"{outcome.reason}{said}."

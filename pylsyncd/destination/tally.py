@@ -1,0 +1,51 @@
+"""What is counted of one destination. Written by its worker, read by whoever asks for a status."""
+
+import time
+from bisect import bisect_left
+from collections import Counter
+
+from pylsyncd.model.status import LAG_BOUNDS, DestinationCounts, RunStatus
+from pylsyncd.rsync.outcomes import Outcome
+from pylsyncd.rsync.runner import Run
+
+
+class Tally:
+    """Counts runs and lags."""
+
+    def __init__(self) -> None:
+        self.last_run: RunStatus | None = None
+        self._outcomes: Counter[str] = Counter()
+        self._codes: Counter[int] = Counter()
+        self._full_syncs: Counter[str] = Counter()
+        self._files = self._deleted = self._bytes_sent = 0
+        self._lags = [0] * (len(LAG_BOUNDS) + 1)
+        self._lag_sum = 0.0
+
+    def ran(self, outcome: Outcome, run: Run) -> RunStatus:
+        """Count a run of rsync, and return how it went."""
+        name = outcome.verdict.name.lower()
+        self._outcomes[name] += 1
+        self._codes[run.code] += 1
+        self._files += run.files
+        self._deleted += run.deleted
+        self._bytes_sent += run.bytes_sent
+        self.last_run = RunStatus(
+            time.time(), run.seconds, name, run.code, run.files, run.deleted, run.bytes_sent
+        )
+        return self.last_run
+
+    def confirmed(self, lag: float) -> None:
+        """Count changes that were confirmed so many seconds after the first of them was seen."""
+        self._lags[bisect_left(LAG_BOUNDS, lag)] += 1
+        self._lag_sum += lag
+
+    def completed(self, title: str) -> None:
+        """Count a sync of everything."""
+        self._full_syncs[title] += 1
+
+    def counts(self) -> DestinationCounts:
+        """Return what was counted so far; any thread may ask."""
+        return DestinationCounts(
+            dict(self._outcomes), dict(self._codes), self._files, self._deleted, self._bytes_sent,
+            dict(self._full_syncs), tuple(self._lags), self._lag_sum,
+        )  # fmt: skip

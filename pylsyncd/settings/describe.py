@@ -1,0 +1,69 @@
+"""What would be kept equal to what, in words. Pure."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from pylsyncd.model import paths
+from pylsyncd.model.wording import printable
+from pylsyncd.rsync.commands import HERE, Abilities
+from pylsyncd.settings.layout import Layout, Part
+from pylsyncd.settings.options import OPTIONS, RULES, Option, Scope
+from pylsyncd.settings.said import Layer
+from pylsyncd.settings.settings import Delivery, Settings, Sync
+
+_OWN = frozenset(["source", "destinations", "window"])
+
+
+def describe(settings: Settings, layout: Layout, *, commands: bool = False) -> Iterator[str]:
+    """Yield lines that tell what these settings mean, with ``commands`` those of rsync, too.
+
+    Of options, those are told that are not at their default.
+    """
+    yield from _differing(layout.process, (), {Scope.PROCESS}, "")
+    for sync, part in zip(settings.syncs, layout.syncs, strict=True):
+        yield from _describe_sync(sync, part, layout, commands=commands)
+
+
+def _describe_sync(sync: Sync, part: Part, layout: Layout, *, commands: bool) -> Iterator[str]:
+    title = f"sync {sync.name}: " if sync.name else ""
+    yield f"{title}{paths.show(sync.source.path)}, window {sync.window:g} s"
+    of_sync = layout.sync(part)
+    yield from _differing(of_sync, (), {Scope.SYNC, Scope.DESTINATION}, "    ")
+    for delivery in sync.deliveries:
+        destination = delivery.destination
+        yield f"    [{delivery.name}] {destination.written} -> {paths.show(destination.target)}"
+        plain = delivery.name.removeprefix(f"{sync.name}/" if sync.name else "")
+        of_destination = layout.destination(part, plain)
+        yield from _differing(of_destination, of_sync, {Scope.DESTINATION}, "        ")
+        if commands:
+            yield from _commands(delivery)
+
+
+def _differing(
+    layers: Sequence[Layer], beside: Sequence[Layer], scopes: set[Scope], indent: str
+) -> Iterator[str]:
+    """Yield what counts of some options, where it differs from what counts beside them."""
+    for option in OPTIONS:
+        if option.scope in scopes and (option.key not in _OWN or beside):
+            texts = _counting(option, layers)
+            if texts != _counting(option, beside):
+                yield from (f"{indent}{option.key} = {printable(text)}" for text in texts or [""])
+
+
+def _counting(option: Option, layers: Sequence[Layer]) -> list[str]:
+    """Return what counts of an option: what the nearest layer says, or the default."""
+    keys = RULES if option.key in RULES else {option.key}
+    for layer in layers:
+        if found := [said for said in layer if said.option.key in keys]:
+            texts = [text for said in found if said.option is option for text in said.texts if text]
+            return texts if option.is_list else texts[-1:]
+    return [option.default] if option.default else []
+
+
+def _commands(delivery: Delivery) -> Iterator[str]:
+    rsync, destination = delivery.rsync, delivery.destination
+    full = rsync.full(HERE, destination, Abilities())
+    listed = rsync.listed(HERE, destination, Abilities(), mkpath=False)
+    for title, command in (("everything", full), ("a list", listed)):
+        words = [word.decode("utf-8", "surrogateescape") for word in command]
+        yield f"        {title}: {printable(shlex.join(words))}"

@@ -1,0 +1,286 @@
+"""Whoever wants to know is told: hooks and metrics of a daemon as it runs."""
+
+import os
+import shlex
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse
+from support.daemon import Pylsyncd, environment
+from support.faults import FaultyRsync, exits, says_and_exits
+from support.trees import equal_within
+
+UNKNOWN_MODULE = "@ERROR: Unknown module 'x'"
+
+# Puts what it is told into one file, whole; $1 is the directory of these.
+HOOK = """#!/bin/sh
+out=$1/.$$
+{ env -0 | grep -z ^PYLSYNCD_; printf '\\0'; cat; } >"$out"
+mv "$out" "$1/$(date +%s%N)-$PYLSYNCD_EVENT"
+"""
+
+
+class Told(NamedTuple):
+    """What one hook was told."""
+
+    event: str
+    variables: dict[str, str]
+    paths: list[bytes]
+
+
+class Place:
+    """A source, its copy, and hooks that write down what they are told."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.source, self.copy, self._told = top / "source", top / "copy", top / "told"
+        self.source.mkdir()
+        self._told.mkdir()
+        (self.source / "first").write_text("x")
+        self.hook = top / "hook"
+        self.hook.write_text(HOOK)
+        self.hook.chmod(0o755)
+        self.rsync = FaultyRsync(top)
+
+    @property
+    def command(self) -> str:
+        return shlex.join([str(self.hook), str(self._told)])
+
+    def daemon(self, *options: str) -> Pylsyncd:
+        return Pylsyncd(
+            *("-v", "-i", "-w", "0.1", f"--rsync={self.rsync.program}", *options),
+            *(f"{self.source}/./", f"{self.copy}/"),
+            names=["copy"],
+        )
+
+    def write(self, name: bytes, text: str = "y") -> None:
+        """Put a file into the source, with one event."""
+        outside = self.top / "outside"
+        outside.write_text(text)
+        os.rename(os.fsencode(outside), os.path.join(os.fsencode(self.source), name))
+
+    def wait_idle(self, daemon: Pylsyncd) -> None:
+        """Wait until the destination was probed, so that the next run carries what comes next."""
+        daemon.wait_ready()
+        self.write(b"probed")
+        self.expect_equal(daemon)
+
+    def told(self) -> list[Told]:
+        """Return what hooks were told so far, in the order in which they ended."""
+        names = sorted(name for name in os.listdir(self._told) if not name.startswith("."))
+        return [self._read(name) for name in names]
+
+    def _read(self, name: str) -> Told:
+        head, _, paths = (self._told / name).read_bytes().partition(b"\0\0")
+        variables = dict(line.split("=", 1) for line in head.decode().split("\0"))
+        return Told(name.partition("-")[2], variables, paths.split(b"\0")[:-1])
+
+    def wait_told(self, event: str, daemon: Pylsyncd) -> Told:
+        """Return the last that was told of an event, once there is one."""
+        until(lambda: any(each.event == event for each in self.told()), daemon)
+        return [each for each in self.told() if each.event == event][-1]
+
+    def expect_equal(self, daemon: Pylsyncd) -> None:
+        found = equal_within(os.fsencode(self.source), os.fsencode(self.copy), 20)
+        assert found == [], daemon.tail
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def until(is_so: Callable[[], object], daemon: Pylsyncd, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, daemon.tail
+        time.sleep(0.02)
+
+
+# -- hooks ----------------------------------------------------------------------------------------
+
+
+def test_a_hook_is_told_what_each_batch_carried(place: Place) -> None:
+    with place.daemon(f"--hook-batch={place.command}") as daemon:
+        daemon.wait_ready()
+        told = place.wait_told("batch", daemon)
+        assert told.paths == [b"./"]
+        names = [b"odd \n-rf \xff", b"second"]
+        for name in names:
+            place.write(name)
+        (place.source / "first").unlink()
+        wanted = {b"./first", *(b"./" + name for name in names)}
+        until(lambda: wanted <= {p for each in place.told()[1:] for p in each.paths}, daemon)
+        place.expect_equal(daemon)
+    later = place.told()[1:]
+    assert sum(int(each.variables["PYLSYNCD_DELETED"]) for each in later) == 1
+    assert sum(int(each.variables["PYLSYNCD_FILES"]) for each in later) == 2
+    for each in later:
+        assert each.variables["PYLSYNCD_DESTINATION"] == "copy"
+        assert each.variables["PYLSYNCD_TARGET"] == f"{place.copy}/"
+        assert each.variables["PYLSYNCD_SOURCE"] == str(place.source)
+        assert each.variables["PYLSYNCD_EXIT"] == "0"
+        assert int(each.variables["PYLSYNCD_PATHS"]) == len(each.paths)
+
+
+def test_hooks_are_told_of_an_error_and_of_the_recovery(place: Place) -> None:
+    hooks = (f"--hook-error={place.command}", f"--hook-recovery={place.command}")
+    with place.daemon(*hooks, "--retry-first=0.1") as daemon:
+        place.wait_idle(daemon)
+        for _ in range(3):
+            place.rsync.order(exits(10))
+        place.write(b"second")
+        told = place.wait_told("error", daemon)
+        assert told.variables["PYLSYNCD_EXIT"] == "10"
+        assert told.variables["PYLSYNCD_REASON"] == "the connection failed"
+        assert told.paths == [b"./second"]
+        place.wait_told("recovery", daemon)
+        place.expect_equal(daemon)
+    assert [each.event for each in place.told()] == ["error", "recovery"]
+
+
+def test_a_hook_is_told_that_somebody_has_to_look(place: Place) -> None:
+    with place.daemon(f"--hook-held={place.command}") as daemon:
+        place.wait_idle(daemon)
+        place.rsync.order(says_and_exits(UNKNOWN_MODULE, 5))
+        place.write(b"second")
+        told = place.wait_told("held", daemon)
+        assert "no such module" in told.variables["PYLSYNCD_REASON"]
+        assert told.variables["PYLSYNCD_MESSAGE"] == UNKNOWN_MODULE
+        assert told.variables["PYLSYNCD_EXIT"] == "5"
+        daemon.flush()
+        place.expect_equal(daemon)
+    assert [each.event for each in place.told()] == ["held"]
+
+
+def test_a_hook_that_never_ends_holds_up_nothing_not_even_the_end(place: Place) -> None:
+    begun = place.top / "begun"
+    place.hook.write_text(f"#!/bin/sh\ntrap '' TERM\n>{begun}\nwhile :; do sleep 1; done\n")
+    with place.daemon(f"--hook-batch={place.command}") as daemon:
+        daemon.wait_ready()
+        until(begun.exists, daemon)
+        for number in range(3):
+            place.write(b"%d" % number)
+            place.expect_equal(daemon)
+        daemon.stop()
+        assert "[copy] stopped before 1 hook had ended: batch." in daemon.log or (
+            "[copy] stopped before 2 hooks had ended: batch, batch." in daemon.log
+        )
+
+
+def test_what_a_hook_says_and_that_it_failed_is_in_the_log(place: Place) -> None:
+    place.hook.write_text("#!/bin/sh\nprintf 'hello\\033[2J\\n'; exit 3\n")
+    with place.daemon(f"--hook-batch={place.command}") as daemon:
+        daemon.wait_ready()
+        daemon.wait_for(r"\[copy\] hook batch: hello\\x1b\[2J$")
+        daemon.wait_for(r"\[copy\] hook batch failed: .*/hook ended with exit status 3\.$")
+        place.write(b"second")
+        place.expect_equal(daemon)
+
+
+def test_what_was_carried_last_is_told_before_the_end(place: Place) -> None:
+    with place.daemon("--once", f"--hook-batch={place.command}") as daemon:
+        daemon.wait_for(r"\bstopped$|sync complete")
+        until(lambda: not daemon.is_running, daemon)
+    assert [each.paths for each in place.told()] == [[b"./"]]
+
+
+# -- metrics --------------------------------------------------------------------------------------
+
+
+def values(text: str) -> dict[str, float]:
+    """Return what the library's parser finds: labels but for the source's and destination's."""
+    found = {}
+    for family in parse(text):
+        for sample in family.samples:
+            labels = set(sample.labels) - {"sync", "destination", "version"}
+            words = "".join(f"[{sample.labels[label]}]" for label in sorted(labels))
+            found[sample.name.removeprefix("pylsyncd_") + words] = sample.value
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def fetch(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+        content: bytes = answer.read()
+    return values(content.decode())
+
+
+def test_metrics_follow_what_the_daemon_does(place: Place) -> None:
+    port = free_port()
+    with place.daemon(f"--metrics-port={port}", "--retry-first=0.1") as daemon:
+        daemon.wait_ready()
+        until(lambda: fetch(port)["in_sync"] == 1, daemon)
+        found = fetch(port)
+        assert found["state[in_sync]"] == 1
+        assert found["full_syncs_total[initial sync]"] == 1
+        assert found["watches"] == 1
+        assert found["watch_limit"] > 0
+        place.wait_idle(daemon)
+        place.rsync.order(exits(10))
+        place.write(b"second")
+        place.expect_equal(daemon)
+        until(lambda: fetch(port)["in_sync"] == 1, daemon)
+        found = fetch(port)
+        assert found["runs_total[done]"] >= 2
+        assert found["runs_total[later]"] == found["rsync_exits_total[10]"] == 1
+        assert found["files_total"] == 3
+        assert found["sent_bytes_total"] > 0
+        assert found["lag_seconds_count"] >= 1
+        assert found["events_total[MOVED_TO]"] == 2
+        assert found["events_total[CREATE]"] == found["overflows_total"] == 0
+
+
+def test_metrics_tell_that_a_destination_is_held_and_for_how_long_it_is_behind(
+    place: Place,
+) -> None:
+    port = free_port()
+    with place.daemon(f"--metrics-port={port}") as daemon:
+        place.wait_idle(daemon)
+        place.rsync.order(says_and_exits(UNKNOWN_MODULE, 5))
+        place.write(b"second")
+        until(lambda: fetch(port)["state[held]"] == 1, daemon)
+        first = fetch(port)
+        assert (first["in_sync"], first["waiting_paths"]) == (0, 1)
+        until(lambda: fetch(port)["behind_seconds"] > first["behind_seconds"] > 0, daemon)
+        daemon.flush()
+        until(lambda: fetch(port)["in_sync"] == 1, daemon)
+        assert fetch(port)["behind_seconds"] == 0
+
+
+def test_the_file_is_there_while_the_daemon_runs(place: Place) -> None:
+    file = place.top / "pylsyncd.prom"
+    with place.daemon(f"--metrics-file={file}") as daemon:
+        daemon.wait_ready()
+        until(file.exists, daemon)
+        assert values(file.read_text())["watch_limit"] > 0
+        assert stat.S_IMODE(file.stat().st_mode) == 0o644
+        daemon.stop()
+    assert not file.exists()
+
+
+def test_a_port_in_use_is_refused_before_anything_is_touched(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        run = subprocess.run(
+            [sys.executable, "-m", "pylsyncd", f"--state-dir={place.top}/state",
+             f"--metrics-port={port}", f"{place.source}/./", f"{place.copy}/"],
+            env=environment(), capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    assert run.returncode == 2
+    assert f"Port {port} of 127.0.0.1 cannot be listened at: Address already in use." in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not place.copy.exists()

@@ -1,0 +1,190 @@
+"""What is published is whole: a wheel that works where nothing else is, an sdist that builds it."""
+
+import fcntl
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import pylsyncd
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# What a checkout may hold besides.
+_NOT_SOURCES = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.pyc", "*.egg-info", "build", "dist"
+)  # fmt: skip
+
+_NO_REGISTRY = re.compile(
+    "No matching distribution found|Could not find a version|Temporary failure in name|"
+    "Failed to establish a new connection|Network is unreachable|Read timed out"
+)
+
+
+class Published(NamedTuple):
+    """What is built once for all tests of this file, and by all of their processes."""
+
+    tree: Path
+    """The sources that both were built from."""
+    wheel: Path
+    sdist: Path
+    environment: Path
+    """Where nothing was but pip, and the wheel was installed."""
+
+    def sources(self, *below: str) -> set[str]:
+        """Return the files of some of its directories."""
+        return {
+            str(path.relative_to(self.tree))
+            for name in below
+            for path in (self.tree / name).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the environment, in a place where no sources are."""
+        program, *arguments = command
+        return subprocess.run(
+            [self.environment / "bin" / program, *arguments],
+            cwd=self.environment, env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+
+def _need(command: Sequence[str | Path], directory: Path) -> None:
+    """Run what may need the registry; skip the tests when there is none."""
+    run = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if run.returncode and _NO_REGISTRY.search(run.stdout + run.stderr):
+        pytest.skip("the package registry cannot be reached")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def _publish(place: Path) -> None:
+    """Build both from a copy, the wheel from the sdist, and install the wheel."""
+    shutil.copytree(REPOSITORY, place / "tree", ignore=_NOT_SOURCES)
+    _need([sys.executable, "-m", "build", "--outdir", place / "dist"], place / "tree")
+    _need([sys.executable, "-m", "venv", place / "environment"], place)
+    wheel = next((place / "dist").glob("*.whl"))
+    pip = place / "environment/bin/pip"
+    _need([pip, "--disable-pip-version-check", "install", wheel], place)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    for module in ("build", "twine"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    place = shared / "published"
+    with (shared / "published.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            place.mkdir()
+            _publish(place)
+    dist = place / "dist"
+    return Published(
+        place / "tree",
+        next(dist.glob("*.whl")),
+        next(dist.glob("*.tar.gz")),
+        place / "environment",
+    )
+
+
+def test_both_pass_the_registrys_checks(published: Published) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", published.wheel, published.sdist],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_commands_work_where_nothing_else_is_installed(published: Published) -> None:
+    version = published.run("pylsyncd", "--version")
+    assert (version.returncode, version.stdout) == (0, f"pylsyncd {pylsyncd.__version__}\n")
+    for program in ("pylsyncd", "pylsyncctl"):
+        usage = published.run(program, "--help")
+        assert (usage.returncode, usage.stderr) == (0, "")
+        assert program in usage.stdout
+    assert published.run("pylsyncd").returncode == 2
+
+
+_IMPORT_ALL = """
+import importlib, pkgutil, pylsyncd
+for module in pkgutil.walk_packages(pylsyncd.__path__, "pylsyncd."):
+    if module.name != "pylsyncd.__main__":
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            print(module.name, error.name)
+"""
+
+
+def test_all_that_the_modules_need_is_there_but_the_metrics_library(published: Published) -> None:
+    run = published.run("python", "-W", "ignore", "-c", _IMPORT_ALL)
+    assert (run.stdout, run.stderr) == ("pylsyncd.report.families prometheus_client\n", "")
+
+
+def test_docutils_and_the_metrics_library_are_no_requirements(published: Published) -> None:
+    installed = published.run("pip", "list").stdout.lower()
+    assert "pylsyncd" in installed
+    assert not re.search("docutils|prometheus", installed)
+
+
+def test_the_wheel_brings_all_modules_and_says_that_they_have_types(published: Published) -> None:
+    with zipfile.ZipFile(published.wheel) as wheel:
+        names = {name for name in wheel.namelist() if name.startswith("pylsyncd/")}
+    assert names == published.sources("pylsyncd")
+    assert "pylsyncd/py.typed" in names
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["man8/pylsyncd.8", "man8/pylsyncctl.8", "man5/pylsyncd.conf.5", "man7/pylsyncd-lsyncd.7"],
+)
+def test_the_manual_pages_are_where_man_looks(published: Published, page: str) -> None:
+    content = (published.environment / "share/man" / page).read_text()
+    name, _, number = page.partition("/")[2].rpartition(".")
+    assert f'\n.TH "{name}" "{number}" ' in content.replace("\\-", "-")
+    if (man := shutil.which("man")) is not None:
+        run = subprocess.run(
+            [man, "--where", number, name],
+            env={"PATH": f"{published.environment}/bin:/usr/bin:/bin"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.stdout.strip() == str(published.environment / "share/man" / page)
+
+
+def test_examples_and_contributions_are_beside_the_documents(published: Published) -> None:
+    documents = published.environment / "share/doc/pylsyncd"
+    example = published.tree / "pylsyncd.conf.example"
+    assert (documents / "examples" / example.name).read_bytes() == example.read_bytes()
+    assert {"README", "CHANGES"} <= {path.name for path in documents.iterdir()}
+    # What makes some of them is for the sdist.
+    contributions = {name for name in published.sources("contrib") if not name.endswith(".py")}
+    assert {"contrib/systemd/pylsyncd.service", "contrib/init/pylsyncd.init"} <= contributions
+    for name in contributions:
+        assert (documents / name).read_bytes() == (published.tree / name).read_bytes()
+        ours, theirs = (os.access(each / name, os.X_OK) for each in (published.tree, documents))
+        assert ours == theirs, name
+
+
+def test_the_sdist_has_what_it_takes_to_test_it(published: Published) -> None:
+    with tarfile.open(published.sdist) as sdist:
+        names = {member.name.partition("/")[2] for member in sdist.getmembers() if member.isfile()}
+    wanted = published.sources("pylsyncd", "tests", "bench", "docs", "contrib") | {
+        "CHANGES", "LICENSE", "MANIFEST.in", "Makefile", "README", "pylsyncd.conf.example",
+        "pyproject.toml", "setup.py",
+    }  # fmt: skip
+    assert wanted <= names
+    generated = {name for name in names - wanted if "egg-info" not in name}
+    assert generated <= {"PKG-INFO", "setup.cfg"}

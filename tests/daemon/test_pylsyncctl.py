@@ -1,0 +1,413 @@
+"""pylsyncctl and pylsyncd, together: what is asked of the daemon is so, what it is told it does."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.ctl import SECONDS, Ctl
+from support.daemon import Pylsyncd, environment
+from support.faults import FaultyRsync, says_and_exits, waits_for
+from support.trees import equal_within
+
+from pylsyncd.report import client
+from pylsyncd.report.client import SilentError
+from pylsyncd.report.protocol import Request
+from pylsyncd.system import unixsockets
+
+NEVER = "3600"
+"""A window that no test waits for."""
+
+AT_ONCE = 50
+OK, FAILED, ABSENT, CRITICAL, WARNING = 0, 1, 4, 2, 1
+
+
+def until(is_so: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+class Place(Ctl):
+    """A source, its destination, a substitute rsync, and where the sockets are."""
+
+    def __init__(self, top: Path) -> None:
+        super().__init__(top / "run")
+        self.source, self.copy = top / "source", top / "copy"
+        self.top = top
+        self.source.mkdir()
+        self.rsync = FaultyRsync(top)
+
+    def daemon(
+        self, *options: str | Path, source: Path | None = None, copy: Path | None = None
+    ) -> Pylsyncd:
+        source, copy = source or self.source, copy or self.copy
+        return Pylsyncd(
+            *("-i", "-v", "--rsync", self.rsync.program, *options, f"{source}/./", f"{copy}/"),
+            names=[copy.name], extra_environment={"RUNTIME_DIRECTORY": str(self.directory)},
+        )  # fmt: skip
+
+    def told(self) -> Any:
+        """Return what the one daemon says of its one destination."""
+        code, said, complained = self.run("status", "--json")
+        assert (code, complained) == (OK, "")
+        return json.loads(said)["syncs"][0]["destinations"][0]
+
+    def until_it_is(self, condition: str) -> Any:
+        until(lambda: self.told()["condition"] == condition)
+        return self.told()
+
+    def write(self, *names: str) -> None:
+        for name in names:
+            (self.source / name).write_text(name)
+
+    def assert_equal(self) -> None:
+        assert equal_within(os.fsencode(self.source), os.fsencode(self.copy), 20) == []
+
+    def sockets(self) -> list[str]:
+        return os.listdir(self.directory)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def quiet(place: Place) -> Iterator[Pylsyncd]:
+    """Return a daemon that is in sync, and whose windows never end by themselves."""
+    place.write("old")
+    with place.daemon("-w", NEVER) as daemon:
+        daemon.wait_ready()
+        # It has tried out what the destination can do: each rsync that follows is asked for.
+        place.write("first")
+        assert place.run("wait", "--timeout", "20").code == OK
+        yield daemon
+
+
+# -- the socket -----------------------------------------------------------------------------------
+
+
+def test_the_socket_is_called_by_the_process_and_goes_with_it(place: Place) -> None:
+    with place.daemon("-w", NEVER) as daemon:
+        daemon.wait_ready()
+        assert place.sockets() == [f"{daemon.pid}.sock"]
+        daemon.stop()
+        assert place.sockets() == []
+    assert place.run("status").code == ABSENT
+
+
+def test_what_a_killed_daemon_leaves_is_removed_by_the_next_one(place: Place) -> None:
+    daemon = place.daemon("-w", NEVER)
+    with contextlib.ExitStack() as stack:
+        daemon.__enter__()
+        stack.callback(daemon.kill)
+        daemon.wait_ready()
+        daemon.crash()
+    assert len(place.sockets()) == 1
+    assert place.run("status").code == ABSENT
+    with place.daemon("-w", NEVER) as daemon:
+        daemon.wait_ready()
+        assert place.sockets() == [f"{daemon.pid}.sock"]
+
+
+def test_where_a_daemon_listens_another_does_not_start(place: Place) -> None:
+    socket_path = place.top / "web.sock"
+    with place.daemon("-w", NEVER, "--control", socket_path) as daemon:
+        daemon.wait_ready()
+        assert place.run("-S", socket_path, "status").code == OK
+        other = subprocess.run(
+            [*_PYLSYNCD, "--control", socket_path, f"{place.source}/./", f"{place.top}/other/"],
+            env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+        assert other.returncode == 2
+        assert f"A pylsyncd listens at {socket_path} already" in other.stderr
+        assert place.run("-S", socket_path, "status").code == OK
+
+
+_PYLSYNCD = [Ctl(Path()).command()[0], "-m", "pylsyncd"]
+
+
+def test_without_a_socket_the_daemon_runs_all_the_same(place: Place) -> None:
+    with place.daemon("-w", "0.1", "--control", "no") as daemon:
+        daemon.wait_ready()
+        place.write("new")
+        place.assert_equal()
+    assert not place.directory.exists()
+
+
+def test_several_daemons_are_shown_and_told_each_what_is_theirs(place: Place) -> None:
+    other = place.top / "other-source"
+    other.mkdir()
+    with (
+        place.daemon("-w", NEVER) as first,
+        place.daemon("-w", NEVER, source=other, copy=place.top / "mirror") as second,
+    ):
+        for daemon in (first, second):
+            daemon.wait_ready()
+        said = place.run("status").said
+        assert f"pid {first.pid}," in said
+        assert f"pid {second.pid}," in said
+        place.write("new")
+        (other / "new").touch()
+        until(lambda: place.run("status").said.count("waiting") == 4)
+        assert place.run("flush", "mirror").code == OK
+        until((place.top / "mirror/new").exists)
+        assert not (place.copy / "new").exists()
+        assert place.run("wait", "--timeout", "20").code == OK
+        assert (place.copy / "new").exists()
+
+
+# -- who asks too much ----------------------------------------------------------------------------
+
+
+def test_fifty_clients_at_once_are_answered_while_it_goes_on_syncing(place: Place) -> None:
+    with place.daemon("-w", "0.1") as daemon:
+        daemon.wait_ready()
+        path = str(place.directory / f"{daemon.pid}.sock")
+        failures: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                for _ in range(20):
+                    assert client.ask(path, Request("status"))["status"]
+                    client.ask(path, Request("flush"))
+            except Exception as error:  # noqa: BLE001  # it is shown below
+                failures.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(AT_ONCE)]
+        for thread in threads:
+            thread.start()
+        for number in range(20):
+            place.write(f"new {number}")
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        place.assert_equal()
+
+
+def test_garbage_at_its_socket_does_it_no_harm(place: Place) -> None:
+    with place.daemon("-w", "0.1") as daemon, contextlib.ExitStack() as stack:
+        daemon.wait_ready()
+        path = str(place.directory / f"{daemon.pid}.sock")
+        for number in range(40):
+            connection = stack.enter_context(unixsockets.connect(path, 20.0))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(os.urandom(1 + 4000 * number))
+            if number % 2:
+                # Those that are not even cut off stay as they are, and read nothing.
+                connection.shutdown(socket.SHUT_WR)
+        place.write("new")
+        place.assert_equal()
+        stack.close()
+        until(lambda: place.run("status").code == OK)
+        assert "Traceback" not in daemon.log
+
+
+# -- how it stands --------------------------------------------------------------------------------
+
+
+def test_a_destination_is_in_sync_then_waiting_then_in_sync(place: Place, quiet: Pylsyncd) -> None:
+    told = place.told()
+    assert (told["name"], told["condition"], told["waiting"], told["behind"]) == (
+        "copy", "in sync", 0, 0.0,
+    )  # fmt: skip
+    assert told["last_run"]["outcome"] == "done"
+    place.write("new")
+    told = place.until_it_is("waiting")
+    assert told["waiting"] >= 1
+    until(lambda: place.told()["behind"] > told["behind"])
+    assert not (place.copy / "new").exists()
+    assert place.run("flush").code == OK
+    place.until_it_is("in sync")
+    assert (place.copy / "new").exists()
+    assert "copy" in place.run("status").said
+    assert quiet.is_running
+
+
+def test_one_that_fails_is_retrying_with_its_reason_and_the_next_attempt(
+    place: Place, quiet: Pylsyncd
+) -> None:
+    for _ in range(50):
+        place.rsync.order(says_and_exits("rsync: connection refused", 10))
+    place.write("new")
+    place.run("flush")
+    told = place.until_it_is("retrying")
+    assert "nobody answers at its port" in told["error"]
+    assert told["next_attempt"] is not None
+    assert told["last_run"]["code"] == 10
+    table = place.run("status").said
+    assert "retrying" in table
+    assert "nobody answers at its port" in table
+    assert place.run("status", "--check").code == WARNING
+    until(lambda: place.run("status", "--check", "--max-lag", "0.5").code == CRITICAL)
+    # Who asks does not wait for the next attempt.
+    place.rsync.clear()
+    assert place.run("wait", "--timeout", "20").code == OK
+    assert (place.copy / "new").exists()
+    assert place.told()["condition"] == "in sync"
+    assert "Traceback" not in quiet.log
+
+
+def test_one_that_is_held_says_why_and_is_released(place: Place) -> None:
+    place.write(*"abcdefgh")
+    with place.daemon("-w", "0.1", "--max-delete", "3") as daemon:
+        daemon.wait_ready()
+        for name in "abcdef":
+            (place.source / name).unlink()
+        told = place.until_it_is("held")
+        assert "would be deleted" in told["error"]
+        assert place.run("status", "--check").code == CRITICAL
+        answer = place.run("wait", "--timeout", "0.5")
+        assert answer.code == FAILED
+        assert "copy is not in sync after 0 s: held" in answer.complained
+        assert (place.copy / "a").exists()
+        assert place.run("release", "elsewhere").code == FAILED
+        assert (place.copy / "a").exists()
+        assert place.run("release", "copy").code == OK
+        place.until_it_is("in sync")
+        place.assert_equal()
+
+
+def test_the_status_file_says_the_same(place: Place) -> None:
+    path = place.top / "status.json"
+    with place.daemon("-w", NEVER, "--status-file", path) as daemon:
+        daemon.wait_ready()
+        until(lambda: path.exists() and "in sync" in place.run("status", "--file", path).said)
+        place.write("new")
+        until(lambda: "waiting" in place.run("status", "--file", path).said)
+        assert place.run("flush").code == OK
+        until(lambda: "in sync" in place.run("status", "--file", path).said)
+        assert f"pid {daemon.pid}," in place.run("status", "--file", path).said
+
+
+# -- what it is told ------------------------------------------------------------------------------
+
+
+def test_a_wait_ends_only_when_the_copy_is_there(place: Place, quiet: Pylsyncd) -> None:
+    go = place.top / "go"
+    place.rsync.order(waits_for(go))
+    place.write("new")
+    with subprocess.Popen(
+        place.command("wait", "--timeout", "60"), env=place.environment()
+    ) as waiting:
+        # The flush is its own: rsync runs, and is waited for.
+        until(lambda: place.rsync.waiting == 0)
+        place.until_it_is("syncing")
+        assert waiting.poll() is None
+        assert not (place.copy / "new").exists()
+        go.touch()
+        assert waiting.wait(SECONDS) == OK
+    assert (place.copy / "new").exists()
+    assert quiet.is_running
+
+
+def test_a_wait_is_for_what_had_changed_until_then(place: Place, quiet: Pylsyncd) -> None:
+    for number in range(10):
+        name = f"new {number}"
+        place.write(name)
+        assert place.run("wait", "--timeout", "20").code == OK
+        assert (place.copy / name).exists(), quiet.tail
+
+
+def test_a_wait_that_takes_too_long_says_for_whom_and_why(place: Place, quiet: Pylsyncd) -> None:
+    for _ in range(50):
+        place.rsync.order(says_and_exits("rsync: connection refused", 10))
+    place.write("new")
+    code, said, complained = place.run("wait", "--timeout", "1.5", "copy")
+    assert (code, said) == (FAILED, "")
+    assert complained.startswith("pylsyncctl: copy is not in sync after 1 s: retrying, ")
+    assert "nobody answers at its port" in complained
+    assert quiet.is_running
+    place.rsync.clear()
+
+
+def test_while_paused_changes_are_collected_and_nothing_is_run(place: Place) -> None:
+    with place.daemon("-w", "0.1") as daemon:
+        daemon.wait_ready()
+        assert place.run("pause", "copy").code == OK
+        told = place.until_it_is("paused")
+        assert place.run("status", "--check").code == WARNING
+        mark = daemon.mark()
+        place.write("a", "b")
+        until(lambda: place.told()["waiting"] >= 2)
+        place.write("c", "d")
+        (place.source / "a").unlink()
+        assert place.run("flush").code == OK
+        answer = place.run("wait", "--timeout", "1")
+        assert answer.code == FAILED
+        assert "paused" in answer.complained
+        assert os.listdir(place.copy) == []
+        assert place.told()["last_run"] == told["last_run"]
+        assert place.run("resume").code == OK
+        assert place.run("wait", "--timeout", "20").code == OK
+        place.assert_equal()
+        # All of it in one run.
+        daemon.wait_for(r"synced 3 files", after=mark)
+        assert place.until_it_is("in sync")["waiting"] == 0
+
+
+def test_a_pause_of_one_destination_is_not_felt_by_another(place: Place) -> None:
+    second = place.top / "second"
+    with Pylsyncd(
+        *("-i", "-w", "0.1", f"{place.source}/./", f"{place.copy}/", f"{second}/"),
+        names=["copy", "second"], extra_environment={"RUNTIME_DIRECTORY": str(place.directory)},
+    ) as daemon:  # fmt: skip
+        daemon.wait_ready()
+        assert place.run("pause", "second").code == OK
+        place.write("new")
+        assert place.run("wait", "--timeout", "20", "copy").code == OK
+        assert (place.copy / "new").exists()
+        assert not (second / "new").exists()
+        answer = place.run("wait", "--timeout", "0.5")
+        assert answer.code == FAILED
+        assert answer.complained.startswith("pylsyncctl: second is not in sync")
+        assert answer.complained.count("\n") == 1
+        assert place.run("resume", "second").code == OK
+        assert place.run("wait", "--timeout", "20").code == OK
+        assert (second / "new").exists()
+
+
+def test_a_sync_repairs_what_others_have_changed_there(place: Place, quiet: Pylsyncd) -> None:
+    (place.copy / "old").unlink()
+    (place.copy / "more").touch()
+    assert place.run("wait", "--timeout", "20").code == OK
+    assert (place.copy / "more").exists()
+    assert place.run("sync", "copy").code == OK
+    assert place.run("wait", "--timeout", "20").code == OK
+    place.assert_equal()
+    quiet.wait_for("full sync complete")
+
+
+def test_the_log_level_is_changed_while_it_runs(place: Place, quiet: Pylsyncd) -> None:
+    place.write("one")
+    assert place.run("wait", "--timeout", "20").code == OK
+    assert "reduced to" not in quiet.log
+    assert place.run("log-level", "debug").code == OK
+    place.write("two")
+    assert place.run("wait", "--timeout", "20").code == OK
+    quiet.wait_for("reduced to")
+    assert place.run("log-level", "warning").code == OK
+    mark = quiet.mark()
+    place.write("three")
+    assert place.run("wait", "--timeout", "20").code == OK
+    assert quiet.mark() == mark
+
+
+def test_a_daemon_that_stops_ends_those_who_wait(place: Place) -> None:
+    with place.daemon("-w", NEVER) as daemon:
+        daemon.wait_ready()
+        assert place.run("pause").code == OK
+        place.write("new")
+        with client.Asking(str(place.directory / f"{daemon.pid}.sock"), Request("wait")) as waiting:
+            daemon.stop()
+            with pytest.raises(SilentError, match="broke off before its answer was complete"):
+                waiting.answer()

@@ -1,0 +1,256 @@
+"""A configuration file that is read again: only what it changes is touched, and nothing is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from support.counting import CountingRsync
+from support.ctl import Ctl
+from support.daemon import Pylsyncd, environment
+from support.trees import equal_within
+
+NEVER = "3600"
+"""A window that no test waits for."""
+
+READ_AGAIN = "The configuration was read again"
+
+
+class Place(Ctl):
+    """A configuration file, and the directories that it names."""
+
+    def __init__(self, top: Path) -> None:
+        super().__init__(top / "run")
+        self.top = top
+        self.file = top / "pylsyncd.conf"
+        self.counting = CountingRsync(top)
+        self.syncs: dict[str, list[str]] = {}
+
+    def source(self, sync: str) -> Path:
+        path = self.top / f"source-{sync}"
+        path.mkdir(exist_ok=True)
+        return path
+
+    def copy(self, name: str) -> Path:
+        return self.top / "copies" / name
+
+    def sync(self, name: str, copies: Sequence[str], *lines: str) -> None:
+        """Have a sync in the file from the next writing on."""
+        self.syncs[name] = [
+            f"source = {self.source(name)}/./",
+            "destinations =",
+            *(f"    {self.copy(copy)}" for copy in copies),
+            *lines,
+        ]
+
+    def write(self, *process: str) -> None:
+        lines = ["[pylsyncd]", f"rsync = {self.counting.program}", "initial_sync = yes", *process]
+        if not any(line.startswith("window") for line in process):
+            lines.append("window = 0.1")
+        for name, said in self.syncs.items():
+            lines += ["", f"[sync {name}]", *said]
+        self.file.write_text("\n".join(lines) + "\n")
+
+    def daemon(self, *options: str) -> Pylsyncd:
+        return Pylsyncd(
+            *("-v", *options, "-c", self.file),
+            extra_environment={"RUNTIME_DIRECTORY": str(self.directory)},
+        )
+
+    def expect_equal(self, sync: str, *copies: str, seconds: float = 20) -> None:
+        for copy in copies:
+            found = equal_within(
+                os.fsencode(self.source(sync)), os.fsencode(self.copy(copy)), seconds
+            )
+            assert found == [], copy
+
+    def confirm(self) -> None:
+        answer = self.run("wait", "--timeout", "20")
+        assert answer.code == 0, answer
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def reload(daemon: Pylsyncd, says: str = READ_AGAIN) -> str:
+    """Have the file read again; return what was logged until that was done."""
+    mark = daemon.mark()
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.wait_for(says, after=mark)
+    return "\n".join(daemon.log.splitlines()[mark:])
+
+
+def test_several_sources_have_their_own_destinations_in_one_process(place: Place) -> None:
+    place.sync("web", ["one", "two"])
+    place.sync("data", ["three"], "exclude = *.tmp")
+    place.write()
+    (place.source("web") / "page").write_text("page")
+    with place.daemon() as daemon:
+        daemon.wait_for(r"\[data/three\] initial sync complete")
+        for name in ("f", "f.tmp"):
+            (place.source("web") / name).write_text(name)
+            (place.source("data") / name).write_text(name)
+        place.confirm()
+        place.expect_equal("web", "one", "two")
+        assert os.listdir(place.copy("three")) == ["f"]
+
+
+def test_what_has_not_changed_is_not_touched(place: Place) -> None:
+    place.sync("web", ["one"])
+    place.sync("data", ["two"])
+    place.write()
+    with place.daemon() as daemon:
+        daemon.wait_for("data/two.*complete")
+        daemon.wait_for("web/one.*complete")
+        place.sync("web", ["one"], "exclude = *.tmp")
+        place.write()
+        before = len(place.counting.runs())
+        said = reload(daemon)
+        place.confirm()
+        assert "web is started anew" in said
+        assert "data" not in said
+        touched = [run for run in place.counting.runs()[before:] if "two" in str(run)]
+        assert touched == []
+        said = reload(daemon, "Nothing has changed")
+        assert "anew" not in said
+
+
+def test_a_destination_comes_and_another_goes_while_the_watcher_goes_on(place: Place) -> None:
+    place.sync("web", ["one", "two"])
+    place.write()
+    with place.daemon() as daemon:
+        daemon.wait_for("web/two.*initial sync complete")
+        place.sync("web", ["two", "three"])
+        place.write()
+        said = reload(daemon)
+        assert "watching" not in said
+        daemon.wait_for(r"\[web/three\] initial sync complete")
+        (place.source("web") / "new").write_text("new")
+        place.confirm()
+        place.expect_equal("web", "two", "three")
+        assert not (place.copy("one") / "new").exists()
+        assert place.run("sync", "web/one").code != 0
+        # It is served again, and has missed something meanwhile.
+        place.sync("web", ["one"])
+        place.write()
+        reload(daemon)
+        place.confirm()
+        place.expect_equal("web", "one")
+
+
+def test_what_is_owed_is_handed_over_to_who_serves_the_destination_then(place: Place) -> None:
+    place.sync("web", ["one"])
+    place.write(f"window = {NEVER}")
+    with place.daemon() as daemon:
+        daemon.wait_for("web/one.*complete")
+        assert place.run("pause").code == 0
+        (place.source("web") / "owed").write_text("owed")
+        assert place.run("flush").code == 0
+        content = place.file.read_text() + "\n[destination web/one]\nretry_first = 2\n"
+        place.file.write_text(content)
+        reload(daemon)
+        # That one was not paused.
+        place.expect_equal("web", "one")
+        assert "full sync" not in daemon.log
+
+
+def test_a_file_with_faults_changes_nothing_and_each_is_named(place: Place) -> None:
+    place.sync("web", ["one"])
+    place.write()
+    with place.daemon() as daemon:
+        daemon.wait_for("web/one.*complete")
+        place.file.write_text(
+            place.file.read_text().replace("destinations", "destinatoins") + "windw = 3\n"
+        )
+        said = reload(daemon, "windw")
+        assert "Did you mean destinations?" in daemon.log
+        assert "all stays as it was" in said
+        answer = place.run("reload")
+        assert answer.code == 1
+        assert "Did you mean window?" in answer.complained
+        (place.source("web") / "new").write_text("new")
+        place.confirm()
+        place.expect_equal("web", "one")
+
+
+def test_a_sync_that_goes_is_ended_and_one_that_comes_is_begun(place: Place) -> None:
+    place.sync("web", ["one"])
+    place.write()
+    with place.daemon() as daemon:
+        daemon.wait_for("web/one.*complete")
+        del place.syncs["web"]
+        place.sync("data", ["two"])
+        (place.source("data") / "there").write_text("there")
+        place.write()
+        said = reload(daemon)
+        assert "web is not synced any more" in said
+        place.confirm()
+        place.expect_equal("data", "two")
+        (place.source("web") / "late").write_text("late")
+        (place.source("data") / "new").write_text("new")
+        place.confirm()
+        assert not (place.copy("one") / "late").exists()
+
+
+def test_what_takes_a_restart_is_named(place: Place) -> None:
+    place.sync("web", ["one"])
+    place.write()
+    with place.daemon() as daemon:
+        daemon.wait_for("web/one.*complete")
+        place.write(f"status_file = {place.top}/status")
+        said = reload(daemon)
+        assert "Only a restart" in said
+        assert "status_file" in said
+
+
+WRITER = """
+import os, sys, time
+top, seconds = sys.argv[1], float(sys.argv[2])
+end, number = time.monotonic() + seconds, 0
+while time.monotonic() < end:
+    number += 1
+    directory = f"{top}/d{number % 50}"
+    os.makedirs(directory, exist_ok=True)
+    path = f"{directory}/f{number}"
+    with open(path, "w") as file:
+        file.write(str(number))
+    if number % 3 == 0:
+        os.rename(path, f"{top}/d{(number + 1) % 50 // 7}-{number}")
+    if number % 50 == 0:
+        os.rename(directory, f"{top}/r{number}")
+print(number)
+"""
+
+
+@pytest.mark.parametrize("what", ["rules", "destinations"])
+def test_no_change_is_lost_by_reading_the_file_again_under_load(place: Place, what: str) -> None:
+    place.sync("web", ["one", "two"])
+    place.write()
+    with place.daemon() as daemon:
+        daemon.wait_for("web/two.*complete")
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, place.source("web"), "4"],
+            stdout=subprocess.PIPE,
+            env=environment(),
+        )
+        rounds = 0
+        while writer.poll() is None:
+            rounds += 1
+            if what == "rules":
+                place.sync("web", ["one", "two"], f"exclude = *.tmp{rounds}")
+            else:
+                place.sync("web", ["one", "two"] if rounds % 2 else ["one", "three", "two"])
+            place.write()
+            reload(daemon)
+            time.sleep(0.1)  # a writer's pace
+        made = int(writer.communicate()[0])
+        assert made > 100, "there was no load"
+        assert rounds > 2, "it was not read again under load"
+        place.confirm()
+        place.expect_equal("web", "one", "two", seconds=5)

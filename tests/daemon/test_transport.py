@@ -1,0 +1,225 @@
+"""How rsync is run, seen from outside: one login for many runs, how it yields, and in what order."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import processes
+from support.counting import CountingRsync
+from support.daemon import Pylsyncd
+from support.destinations import Destination, in_module, local, over_ssh
+from support.faults import FaultyRsync, waits_for
+from support.servers import RsyncDaemon, SshServer
+from support.trees import equal_within
+
+SECONDS = 30.0
+NEVER = "3600"
+ROUNDS = 4
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}, not within {SECONDS} s"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.mkdir()
+    (path / "file").write_text("first")
+    return path
+
+
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    """Return where a daemon puts its sockets: a short path that is only its own."""
+    with tempfile.TemporaryDirectory(prefix="run-") as directory:
+        yield Path(directory)
+
+
+def daemon(source: Path, sockets: Path, *options: str, to: list[Destination]) -> Pylsyncd:
+    return Pylsyncd(
+        "-i", "-w", NEVER, *options, *(to[0].options), f"{source}/./",
+        *(destination.argument for destination in to),
+        names=[destination.name for destination in to],
+        extra_environment={"RUNTIME_DIRECTORY": str(sockets), "TMPDIR": str(sockets)},
+    )  # fmt: skip
+
+
+def send(running: Pylsyncd, source: Path, to: Destination, content: str) -> None:
+    (source / "file").write_text(content)
+    running.flush()
+    different = equal_within(os.fsencode(source), to.path, SECONDS)
+    assert not different, (different, running.tail)
+
+
+def masters(sockets: Path) -> list[int]:
+    """Return the processes that hold ssh connections open for a daemon."""
+    found = []
+    for process in processes.present():
+        with contextlib.suppress(OSError):
+            title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            if title.startswith(b"ssh: " + os.fsencode(sockets)):
+                found.append(process.pid)
+    return found
+
+
+def logins(server: SshServer) -> int:
+    return server.log.read_bytes().count(b"Accepted publickey")
+
+
+def test_all_runs_over_ssh_share_one_login_and_nothing_is_left_of_it(
+    source: Path, sockets: Path, tmp_path: Path, ssh_server: SshServer
+) -> None:
+    to = over_ssh(ssh_server, tmp_path / "replica")
+    before = logins(ssh_server)
+    with daemon(source, sockets, to=[to]) as running:
+        for number in range(ROUNDS):
+            send(running, source, to, f"content {number}")
+        assert logins(ssh_server) - before == 1
+        assert len(masters(sockets)) == 1
+    wait_until(lambda: not masters(sockets), "the connection is closed")
+    assert not list(sockets.glob("**/pylsyncd-ssh-*"))
+
+
+def test_without_sharing_each_run_logs_in(
+    source: Path, sockets: Path, tmp_path: Path, ssh_server: SshServer
+) -> None:
+    to = over_ssh(ssh_server, tmp_path / "replica")
+    before = logins(ssh_server)
+    with daemon(source, sockets, "--no-share-ssh", to=[to]) as running:
+        for number in range(ROUNDS):
+            send(running, source, to, f"content {number}")
+        assert logins(ssh_server) - before > ROUNDS
+        assert not masters(sockets)
+    assert not list(sockets.glob("**/pylsyncd-ssh-*"))
+
+
+def test_a_daemon_that_comes_after_a_crash_closes_what_that_one_has_left_open(
+    source: Path, sockets: Path, tmp_path: Path, ssh_server: SshServer
+) -> None:
+    to = over_ssh(ssh_server, tmp_path / "replica")
+    crashed = daemon(source, sockets, to=[to])
+    with contextlib.suppress(AssertionError), crashed:
+        crashed.wait_ready()
+        left = masters(sockets)
+        crashed.crash()
+        assert left == masters(sockets)
+    with daemon(source, sockets, to=[to]) as running:
+        running.wait_ready()
+        wait_until(lambda: left[0] not in masters(sockets), "the connection is closed")
+        assert len(list(sockets.glob("**/pylsyncd-ssh-*"))) == 1
+
+
+def test_rsync_daemons_are_sent_small_packets_without_delay(
+    source: Path, sockets: Path, tmp_path: Path, rsync_daemon: RsyncDaemon
+) -> None:
+    to = in_module(rsync_daemon, "rsyncd", tmp_path.name)
+    counting = CountingRsync(tmp_path)
+    with daemon(source, sockets, "--rsync", str(counting.program), to=[to]) as running:
+        running.wait_ready()
+        send(running, source, to, "content")
+    assert len(counting.runs()) >= 2
+    for arguments in counting.runs():
+        assert b"--sockopts=TCP_NODELAY" in arguments
+
+
+def test_rsync_yields_to_others_as_much_as_is_asked_for(
+    source: Path, sockets: Path, tmp_path: Path
+) -> None:
+    to = local(tmp_path / "replica")
+    rsync, go = FaultyRsync(tmp_path), tmp_path / "go"
+    rsync.order(waits_for(go))
+    options = ["--nice", "7", "--ionice", "best-effort:6", "--rsync", str(rsync.program)]
+    with daemon(source, sockets, *options, to=[to]) as running:
+        wait_until(lambda: not rsync.waiting, "rsync runs")
+        (child,) = [each for each in processes.descendants(running.pid) if each.name != "sleep"]
+        niceness = os.getpriority(os.PRIO_PROCESS, child.pid)
+        asked = subprocess.run(  # noqa: S603
+            ("ionice", "-p", str(child.pid)),  # noqa: S607 - it is what a person asks
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        go.touch()
+        running.wait_ready()
+    assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 7)
+    assert asked.stdout == "best-effort: prio 6\n"
+
+
+SLOW = """#!/bin/sh
+case " $* " in *" --version "*) exec {rsync} "$@";; esac
+for target; do :; done
+case " $* " in *" --dry-run "*) what=probe;; *) what=run;; esac
+echo "begins $what $target" >>{log}
+sleep 0.1
+{rsync} "$@"
+code=$?
+echo "ends $what $target" >>{log}
+exit $code
+"""
+
+
+def test_no_more_rsyncs_run_at_a_time_than_are_allowed_and_each_destination_has_its_turn(
+    source: Path, sockets: Path, tmp_path: Path
+) -> None:
+    log, program = tmp_path / "runs", tmp_path / "slow-rsync"
+    log.touch()
+    rsync = shlex.quote(shutil.which("rsync") or "rsync")
+    program.write_text(SLOW.format(rsync=rsync, log=shlex.quote(str(log))))
+    program.chmod(0o755)
+    to = [local(tmp_path / f"replica{number}") for number in range(6)]
+
+    def begun() -> Counter[str]:
+        lines = map(str.split, log.read_text().splitlines())
+        return Counter(target for verb, what, target in lines if (verb, what) == ("begins", "run"))
+
+    with daemon(source, sockets, "--max-runs", "2", "--rsync", str(program), to=to) as running:
+        running.wait_ready()
+        started = time.monotonic()
+        # There is always more to do, for all of them.
+        while min(begun().values()) < ROUNDS:
+            assert time.monotonic() - started < SECONDS, running.tail
+            (source / f"file{time.monotonic_ns()}").touch()
+            running.flush()
+            time.sleep(0.02)
+    present, most = 0, 0
+    runs: Counter[str] = Counter()
+    for verb, what, target in map(str.split, log.read_text().splitlines()):
+        present += 1 if verb == "begins" else -1
+        most = max(most, present)
+        runs[target] += (verb, what) == ("begins", "run")
+        # At first all come at once, and at the end not all have something to do.
+        if len(runs) == len(to) and max(runs.values()) <= ROUNDS:
+            assert max(runs.values()) - min(runs.values()) <= 2, runs
+    assert (most, present) == (2, 0)
+    for destination in to:
+        assert not equal_within(os.fsencode(source), destination.path, SECONDS)
+
+
+def test_small_files_do_not_wait_for_a_large_one(
+    source: Path, sockets: Path, tmp_path: Path
+) -> None:
+    to = local(tmp_path / "replica")
+    options = ["--batch-size-limit", "500k", "--bandwidth-limit", "500k"]
+    with daemon(source, sockets, *options, to=[to]) as running:
+        running.wait_ready()
+        (source / "large").write_bytes(os.urandom(2_000_000))
+        (source / "small").touch()
+        running.flush()
+        replica = tmp_path / "replica"
+        wait_until(lambda: bool(list(replica.glob(".large.*"))), "the large file is on its way")
+        for number in range(ROUNDS):
+            (source / f"small{number}").touch()
+            running.flush()
+            wait_until((replica / f"small{number}").exists, "a small file is there")
+            assert not (replica / "large").exists()
+        assert not equal_within(os.fsencode(source), to.path, SECONDS), running.tail

@@ -1,0 +1,110 @@
+"""A worker on real parts: a source, its copy, a real rsync that can be told to fail, a state."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pylsyncd.destination.carrier import Carrier
+from pylsyncd.destination.worker import Worker
+from pylsyncd.model.changes import Change, Changes, Scope
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.model.notices import Notice
+from pylsyncd.rsync import runner
+from pylsyncd.rsync.commands import Rsync
+from pylsyncd.rsync.retry import Pauses
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.source.guard import Guard
+from pylsyncd.state.checkpoint import Checkpoint
+from pylsyncd.state.state import State
+from pylsyncd.state.statedir import StateDirectory
+from support.faults import FaultyRsync
+
+SHORT = Pauses(first=0.05, longest=0.1, held=0.1, guarded=0.1, again=0.05)
+LONG = Pauses(first=600.0, longest=600.0, held=600.0, guarded=600.0, again=600.0)
+
+
+def entries(*some: bytes) -> Changes:
+    changes = Changes()
+    for path in some:
+        changes.add(path, Scope.ENTRY)
+    return changes
+
+
+class Workplace:
+    """A source, its copy, a substitute for rsync, and one worker after the other."""
+
+    def __init__(self, top: Path) -> None:
+        self.source, self.copy = top / "source", top / "copy"
+        for path in (self.source, self.copy):
+            path.mkdir()
+        self.faulty = FaultyRsync(top)
+        self.guard = Guard(os.fsencode(self.source), Rules())
+        self.guard.accept()
+        self.directory = StateDirectory(os.fsencode(top / "state"))
+        target = os.fsencode(self.copy) + b"/"
+        self._destination = Destination(
+            "copy", str(self.copy), Transport.LOCAL, None, target, target[:-1]
+        )
+        self._rsync = Rsync(str(self.faulty.program), runner.version("rsync"))
+        self._carrier = Carrier(self.guard, self._destination, self._rsync, {})
+        self.notices: list[Notice] = []
+        # So that it is no probe that finds an order.
+        assert not self._carrier.probe().message
+
+    def close(self) -> None:
+        self.guard.close()
+        self.directory.close()
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.directory, "copy", self.guard, self._destination, self._rsync)
+
+    def write(self, *names: str) -> None:
+        for name in names:
+            path = self.source / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+
+    def state(self) -> State | None:
+        return self.checkpoint().load().state
+
+    def owed(self) -> set[Change] | None:
+        """Return what is written down as owed; None before anything is written."""
+        state = self.state()
+        return None if state is None else set(state.debt)
+
+    def paths_owed(self) -> list[bytes]:
+        return sorted(change.path for change in self.owed() or ())
+
+    def complains_of(self, name: str, *, first: str = "") -> None:
+        """Have the next run do this first, all its work by default, and then say what failed."""
+        said = f'rsync: [sender] send_files failed to open "{self.source}/{name}": '
+        first = first or f'{self.faulty.real} "$@"'
+        self.faulty.order(f"{first}; echo '{said}Permission denied (13)' >&2; exit 23")
+
+    @contextlib.contextmanager
+    def worker(self, pauses: Pauses = SHORT) -> Iterator[Worker]:
+        """Run a worker."""
+        failures: list[str] = []
+        worker = Worker(
+            self._carrier, pauses, self.checkpoint(), failures.append, self.notices.append
+        )
+        worker.start()
+        try:
+            yield worker
+        finally:
+            worker.finish()
+            while worker.is_alive():
+                worker.end(signal.SIGKILL)
+                worker.join(0.05)
+        assert not failures
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)

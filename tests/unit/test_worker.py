@@ -1,0 +1,156 @@
+"""What a worker tells of itself, and what it does when it is told to: real rsyncs."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.faults import exits, waits_for
+from support.workplace import LONG, Workplace, entries, wait_until
+
+from pylsyncd.destination.orders import Order
+from pylsyncd.model.changes import EVERYTHING, NOTHING
+from pylsyncd.model.notices import Kind
+from pylsyncd.model.status import Condition
+from pylsyncd.system import clock
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Workplace]:
+    with contextlib.closing(Workplace(tmp_path)) as made:
+        yield made
+
+
+def order(*names: bytes, serial: int = 1, since: float | None = None) -> Order:
+    return Order(entries(*names), clock.now(), since=since or time.monotonic(), serial=serial)
+
+
+def test_a_destination_is_in_sync_when_all_is_confirmed(place: Workplace) -> None:
+    place.write("f")
+    with place.worker() as worker:
+        assert worker.status().condition is Condition.IN_SYNC
+        worker.put(order(b"f", since=time.monotonic() - 100))
+        wait_until(lambda: worker.confirmed_serial == 1)
+        status = worker.status()
+    assert (status.condition, status.behind, status.waiting) == (Condition.IN_SYNC, 0.0, 0)
+    assert status.last_run is not None
+    assert (status.last_run.outcome, status.last_run.files) == ("done", 1)
+    assert status.counts.outcomes == {"done": 1}
+    # 100 s are more than the bound of 60 s, and less than the next.
+    assert [number for number, count in enumerate(status.counts.lags) if count] == [7]
+    assert 100 <= status.counts.lag_sum < 160
+
+
+def test_while_rsync_runs_it_is_syncing(place: Workplace) -> None:
+    place.write("f")
+    place.faulty.order(waits_for(place.source.parent / "go"))
+    with place.worker() as worker:
+        worker.put(order(b"f"))
+        wait_until(lambda: worker.status().condition is Condition.SYNCING)
+        (place.source.parent / "go").touch()
+        wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
+
+
+def test_after_a_failure_it_tells_why_and_when_it_tries_again(place: Workplace) -> None:
+    place.write("f")
+    place.faulty.order(exits(30))
+    with place.worker(LONG) as worker:
+        worker.put(order(b"f", since=time.monotonic() - 50))
+        wait_until(lambda: worker.status().condition is Condition.RETRYING)
+        status = worker.status()
+        assert status.next_attempt is not None
+        assert 300 < status.next_attempt <= 600
+        assert status.waiting == 1
+        assert 50 <= status.behind < 110
+        assert status.error
+        assert worker.confirmed_serial == 0
+        worker.put(Order(NOTHING, is_urgent=True, serial=2))
+        wait_until(lambda: worker.confirmed_serial == 2)
+        assert worker.status().error == ""
+    assert [notice.kind for notice in place.notices] == [Kind.ERROR, Kind.BATCH, Kind.RECOVERY]
+    error, batch, _ = place.notices
+    assert error.reason
+    assert (error.code, batch.code, batch.files) == (30, 0, 1)
+    assert list(batch.changeset) == list(entries(b"f"))
+
+
+def test_what_only_a_person_can_mend_is_held(place: Workplace) -> None:
+    place.write("f")
+    place.faulty.order("echo '@ERROR: Unknown module' >&2; exit 5")
+    with place.worker(LONG) as worker:
+        worker.put(order(b"f"))
+        wait_until(lambda: worker.status().condition is Condition.HELD)
+        assert [notice.kind for notice in place.notices] == [Kind.HELD]
+        worker.put(Order(NOTHING, is_urgent=True, is_release=True))
+        wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
+
+
+def test_a_pause_lasts_until_it_is_taken_back(place: Workplace) -> None:
+    place.write("f", "g")
+    with place.worker() as worker:
+        worker.pause()
+        worker.put(order(b"f"))
+        worker.put(order(b"g", serial=2))
+        wait_until(lambda: worker.status().waiting == 2)
+        assert worker.status().condition is Condition.PAUSED
+        # An urgent one does not end it: somebody wants nothing sent.
+        worker.put(Order(NOTHING, is_urgent=True, serial=3))
+        wait_until(lambda: not worker._queue.waiting)  # noqa: SLF001  # nothing else tells it
+        assert not (place.copy / "f").exists()
+        worker.pause(is_paused=False)
+        wait_until(lambda: worker.confirmed_serial == 3)
+    assert sorted(path.name for path in place.copy.iterdir()) == ["f", "g"]
+
+
+def test_a_longer_window_aggregates_what_comes_in_several_short_ones(place: Workplace) -> None:
+    place.write("f", "g", "h")
+    with place.worker() as worker:
+        worker.delay = 3600.0
+        worker.put(order(b"f"))
+        worker.put(order(b"g", serial=2))
+        wait_until(lambda: worker.status().waiting == 2)
+        assert worker.status().condition is Condition.WAITING
+        assert worker.status().next_attempt is None
+        worker.put(Order(NOTHING, is_urgent=True, serial=3))
+        wait_until(lambda: worker.confirmed_serial == 3)
+        # What was asked for by name does not wait.
+        worker.put(Order(EVERYTHING, clock.now(), titles=("full sync",), serial=4))
+        wait_until(lambda: worker.confirmed_serial == 4)
+        assert worker.status().counts.full_syncs == {"full sync": 1}
+        assert worker.status().counts.outcomes == {"done": 2}
+
+
+def test_a_stop_does_not_wait_for_a_longer_window(place: Workplace) -> None:
+    place.write("f")
+    with place.worker() as worker:
+        worker.delay = 3600.0
+        worker.put(order(b"f"))
+        worker.finish()
+        wait_until(lambda: not worker.is_alive())
+    assert (place.copy / "f").exists()
+
+
+def test_what_is_not_confirmed_is_handed_over(place: Workplace) -> None:
+    place.write("f", "g")
+    place.faulty.order(exits(30))
+    with place.worker(LONG) as worker:
+        first = order(b"f")
+        worker.put(first)
+        wait_until(lambda: worker.status().condition is Condition.RETRYING)
+        worker.pause()
+        worker.put(order(b"g", serial=2))
+        worker.finish()
+        worker.end(9)
+        wait_until(lambda: not worker.is_alive())
+        handed = worker.handed_over()
+    assert {change.path for change in handed.changeset} == {b"f", b"g"}
+    assert (handed.since, handed.serial) == (first.since, 2)
+    assert handed.until is not None
+
+
+def test_an_order_without_changes_confirms_if_nothing_is_owed(place: Workplace) -> None:
+    with place.worker() as worker:
+        worker.put(Order(NOTHING, serial=7))
+        wait_until(lambda: worker.confirmed_serial == 7)
+        assert worker.status().counts.outcomes == {}

@@ -1,0 +1,443 @@
+"""What an administrator installs beside the program works as it is."""
+
+import contextlib
+import gzip
+import importlib.util
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from support import processes
+from support.daemon import MARK, REPOSITORY, environment
+
+CONTRIB = REPOSITORY / "contrib"
+UNITS = [CONTRIB / "systemd/pylsyncd.service", CONTRIB / "systemd/pylsyncd@.service"]
+INIT = CONTRIB / "init/pylsyncd.init"
+WINDOW = "0.1"
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
+    return pytest.mark.skipif(
+        shutil.which(program, path=path) is None, reason=f"{program} is not installed"
+    )
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)
+
+
+def run(*words: str | Path, **extra: str) -> "subprocess.CompletedProcess[str]":
+    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
+    return subprocess.run(
+        words, env=environment({"PATH": path, **extra}), capture_output=True, text=True, timeout=90,
+        check=False,
+    )  # fmt: skip
+
+
+# -- systemd --------------------------------------------------------------------------------------
+
+
+@needs("systemd-analyze")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> None:
+    program = tmp_path / "bin/pylsyncd"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    copy = tmp_path / unit.name
+    # It looks whether the program is there.
+    copy.write_text(unit.read_text().replace("/usr/bin/pylsyncd", str(program)))
+    verified = run("systemd-analyze", "verify", "--man=no", copy)
+    ours = [line for line in verified.stderr.splitlines() if "pylsyncd" in line]
+    assert ours == []
+    assert verified.returncode == 0, verified.stderr
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_sees_the_mounts_of_the_machine_as_they_are(unit: Path) -> None:
+    """Each of these makes a mount namespace (systemd.exec(5)), which the source guard would see."""
+    names = {line.partition("=")[0] for line in unit.read_text().splitlines() if line[:1].isalpha()}
+    namespacing = re.compile(
+        r"Protect(System|Home|Proc|KernelTunables|KernelModules|KernelLogs|ControlGroups|Hostname)"
+        r"|Private(Tmp|Devices|Mounts|Users)|MountFlags|ProcSubset|DynamicUser|RootDirectory"
+        r"|(ReadWrite|ReadOnly|Inaccessible|Exec|NoExec|Bind|BindReadOnly)Paths|TemporaryFileSystem"
+    )
+    assert not [name for name in names if namespacing.fullmatch(name)]
+    # These two would change what copies can be.
+    assert not names & {"RestrictSUIDSGID", "ProtectClock", "DevicePolicy", "DeviceAllow"}
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_starts_what_the_daemon_understands(unit: Path, tmp_path: Path) -> None:
+    configuration = tmp_path / "pylsyncd.conf"
+    (tmp_path / "src").mkdir()
+    configuration.write_text(
+        f"[sync one]\nsource = {tmp_path}/src/./\ndestinations = {tmp_path}/dst/\n"
+    )
+    text = unit.read_text()
+    started = re.findall(r"^Exec(?:Start|Reload)=/usr/bin/pylsyncd (.*)$", text, re.MULTILINE)
+    assert len(started) == 2
+    for command in started:
+        known = re.sub(r"/etc/pylsyncd\S*\.conf", str(configuration), command).split()
+        words = {"--check-config": None, **dict.fromkeys(known)}
+        checked = run(sys.executable, "-m", "pylsyncd", *words)
+        assert checked.returncode == 0, checked.stderr
+
+
+# -- the init script ------------------------------------------------------------------------------
+
+
+class Service:
+    """A machine on which the init script is installed, with a directory of its own for all."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.source, self.destination = top / "src", top / "dst"
+        self.pidfile, self.configuration = top / "pid", top / "pylsyncd.conf"
+        self.program, self.defaults = top / "pylsyncd", top / "defaults"
+        self.source.mkdir()
+        self._mark = str(uuid.uuid4())
+        self.install(f'exec {sys.executable} -m pylsyncd "$@"')
+        self.configure(WINDOW)
+        self.set_defaults()
+
+    def install(self, body: str) -> None:
+        self.program.write_text(f"#!/bin/sh\n{body}\n")
+        self.program.chmod(0o755)
+
+    def configure(self, window: str) -> None:
+        self.configuration.write_text(
+            f"[pylsyncd]\nlogfile = {self.top}/log\nstate_dir = {self.top}/state\ncontrol = no\n"
+            f"[sync one]\nsource = {self.source}/./\ndestinations = {self.destination}/\n"
+            f"window = {window}\n"
+        )
+
+    def set_defaults(self, **more: str) -> None:
+        settings = {
+            "DAEMON": self.program, "CONFIG": self.configuration, "PIDFILE": self.pidfile, **more
+        }  # fmt: skip
+        lines = [f"{name}='{value}'\n" for name, value in settings.items()]
+        self.defaults.write_text("".join(lines))
+
+    def __call__(self, *verbs: str) -> int:
+        """Run the script; return its exit status."""
+        self.ran = run(
+            "sh", INIT, *verbs, PYLSYNCD_DEFAULTS=str(self.defaults), **{MARK: self._mark}
+        )
+        return self.ran.returncode
+
+    @property
+    def pid(self) -> int:
+        return int(self.pidfile.read_text())
+
+    def kill(self) -> None:
+        processes.kill_marked(f"{MARK}={self._mark}")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service(tmp_path)
+    yield made
+    made.kill()
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
+def test_the_init_script_is_understood_by_shells(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    assert run(shell, "-n", INIT).stderr == ""
+    assert os.access(INIT, os.X_OK)
+
+
+@needs("shellcheck")
+def test_the_init_script_is_sound() -> None:
+    checked = run("shellcheck", "--exclude=SC1090,SC2034", INIT)
+    assert checked.stdout == ""
+
+
+def test_start_status_and_stop(service: Service) -> None:
+    assert service("status") == 3
+    assert service("start") == 0, service.ran.stderr
+    pid = service.pid
+    assert service("status") == 0
+    assert f"pid {pid}" in service.ran.stdout
+    assert service("start") == 0
+    assert service.pid == pid, "it runs once"
+    (service.source / "f").touch()
+    wait_until((service.destination / "f").exists)
+    assert service("stop") == 0
+    # It has ended, and process 1 may still have to ask how.
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+    assert service("status") == 3
+    assert service("stop") == 0
+
+
+def test_restart_starts_anew_whether_it_runs_or_not(service: Service) -> None:
+    assert service("restart") == 0
+    pid = service.pid
+    assert service("restart") == 0
+    assert service.pid != pid
+    assert service("try-restart") == 0
+    assert service("stop") == 0
+    assert service("try-restart") == 0
+    assert service("status") == 3, "it is restarted only where it runs"
+
+
+@pytest.mark.parametrize("verb", ["reload", "force-reload"])
+def test_reload_has_the_configuration_read_again(verb: str, service: Service) -> None:
+    assert service(verb) == 7
+    service.configure("3600")
+    service("start")
+    pid = service.pid
+    (service.source / "f").touch()
+    service.configure(WINDOW)
+    assert service(verb) == 0
+    wait_until((service.destination / "f").exists)
+    assert service.pid == pid
+
+
+@pytest.mark.parametrize("verb", ["restart", "reload", "try-restart"])
+def test_a_configuration_with_a_fault_does_not_end_a_daemon(verb: str, service: Service) -> None:
+    service("start")
+    pid = service.pid
+    service.configure("never")
+    assert service(verb) == 6
+    assert "never" in service.ran.stderr
+    assert service("status") == 0
+    assert service.pid == pid
+
+
+def test_a_daemon_that_has_died_is_told_and_can_be_started_and_stopped(service: Service) -> None:
+    service("start")
+    pid = service.pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+    assert service("status") == 1
+    assert service("stop") == 0
+    assert service("reload") == 7
+    assert service("start") == 0
+    assert service.pid != pid
+
+
+def test_a_pid_that_has_become_somebody_else_s_is_neither_told_as_running_nor_killed(
+    service: Service,
+) -> None:
+    with subprocess.Popen(["sleep", "600"]) as other:  # noqa: S607  # any that there is
+        service.pidfile.write_text(f"{other.pid}\n")
+        assert service("status") == 1
+        assert service("stop") == 0
+        assert service("reload") == 7
+        assert other.poll() is None
+        other.kill()
+    assert service("start") == 0
+
+
+@pytest.mark.parametrize("content", ["", "\n", "no number\n"])
+def test_a_pid_file_without_a_pid_is_that_of_none(content: str, service: Service) -> None:
+    service.pidfile.write_text(content)
+    assert service("status") == 3
+    assert service("stop") == 0
+
+
+def test_a_daemon_that_does_not_end_is_killed_in_the_end(service: Service) -> None:
+    service.set_defaults(STOP_TIMEOUT="1")
+    service.install("trap '' TERM; while :; do sleep 0.1; done")
+    with subprocess.Popen(["sh", str(service.program)]) as stubborn:  # noqa: S607  # any
+        service.pidfile.write_text(f"{stubborn.pid}\n")
+        wait_until(lambda: b"pylsyncd" in Path(f"/proc/{stubborn.pid}/cmdline").read_bytes())
+        assert service("stop") == 0
+        assert "killed" in service.ran.stdout
+        assert stubborn.wait(10) == -signal.SIGKILL
+
+
+def test_what_cannot_be_started_is_told_with_the_status_of_the_standard(service: Service) -> None:
+    service.set_defaults(OPTIONS="--max-runs 0")
+    assert service("start") == 6
+    assert "--max-runs" in service.ran.stderr
+    service.set_defaults()
+    service.install("exit 1")
+    assert service("start") == 1
+    service.program.unlink()
+    assert service("start") == 5
+    service.install("exit 0")
+    service.configuration.unlink()
+    assert service("start") == 6
+    assert str(service.configuration) in service.ran.stderr
+
+
+@pytest.mark.parametrize("verbs", [(), ("dance",)])
+def test_an_unknown_verb_is_wrong_usage(verbs: tuple[str, ...], service: Service) -> None:
+    assert service(*verbs) == 2
+    assert "Usage" in service.ran.stderr
+
+
+def test_the_variables_may_come_from_the_environment(tmp_path: Path) -> None:
+    extra = {"PYLSYNCD_DEFAULTS": str(tmp_path / "none"), "DAEMON": str(tmp_path / "no-program")}
+    ran = run("sh", INIT, "start", PIDFILE=str(tmp_path / "pid"), **extra)
+    assert ran.returncode == 5
+    assert "no-program is not installed" in ran.stderr
+
+
+# -- logrotate and sysctl -------------------------------------------------------------------------
+
+
+@needs("logrotate")
+def test_logrotate_rotates_a_log_that_is_written(service: Service) -> None:
+    log = service.top / "log"
+    rotation, state = service.top / "logrotate.conf", service.top / "logrotate.state"
+    text = (CONTRIB / "pylsyncd.logrotate").read_text()
+    rotation.write_text(re.sub(r"^/var/log/.*\{", f"{log} {{", text, flags=re.MULTILINE))
+    # It refuses a file that others could have written.
+    rotation.chmod(0o644)
+    service.top.chmod(0o755)
+    service("start")
+    for number in range(2):
+        rotated = run("logrotate", "--force", "--state", state, rotation)
+        assert (rotated.returncode, rotated.stderr) == (0, "")
+        (service.source / f"f{number}").touch()
+        os.kill(service.pid, signal.SIGHUP)
+        wait_until(lambda: log.stat().st_size)
+    assert log.stat().st_mode & 0o777 == 0o640
+    with gzip.open(f"{log}.2.gz", "rt") as oldest:
+        assert "watching" in oldest.read()
+    assert service("stop") == 0
+    assert "stopped" in log.read_text()
+
+
+def test_the_limits_of_the_example_are_known_to_the_kernel() -> None:
+    lines = (CONTRIB / "pylsyncd.sysctl").read_text().splitlines()
+    settings = dict(line.split(" = ") for line in lines if line and not line.startswith("#"))
+    known = {f"fs.inotify.{path.name}" for path in Path("/proc/sys/fs/inotify").iterdir()}
+    assert set(settings) == known
+    assert all(int(value) > 0 for value in settings.values())
+
+
+# -- completion -----------------------------------------------------------------------------------
+
+COMPLETION = CONTRIB / "completion"
+
+
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", COMPLETION / "generate.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # for its dataclasses
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["pylsyncd.bash", "_pylsyncd"])
+def test_the_completion_is_that_of_the_options_there_are(name: str) -> None:
+    made = _generator().FILES[name]()
+    # Otherwise: python contrib/completion/generate.py
+    assert (COMPLETION / name).read_text() == made
+
+
+def in_bash(*words: str) -> list[str]:
+    """Return what bash offers for the last word."""
+    script = (
+        f'source {COMPLETION}/pylsyncd.bash; COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); '
+        "_$1; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    completed = run("bash", "-c", script, "bash", *words)
+    assert completed.stderr == ""
+    return completed.stdout.splitlines()
+
+
+@needs("bash")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("pylsyncd", "--pidf"), ["--pidfile"]),
+        (("pylsyncd", "--log-level", "de"), ["debug"]),
+        (("pylsyncd", "--log-level", "=", "no"), ["notice"]),
+        (("pylsyncd", "--log-level", "="), ["error", "warning", "notice", "info", "debug"]),
+        (("pylsyncd", "--window", ""), [""]),
+        (("pylsyncd", "--user", "nobod"), ["nobody"]),
+        (("pylsyncctl", "rel"), ["release", "reload"]),
+        (("pylsyncctl", "--sock"), ["--socket"]),
+        (("pylsyncctl", "-S", "/x", "status", "--max"), ["--max-lag"]),
+        (("pylsyncctl", "log-level", "war"), ["warning"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bash_completes(words: tuple[str, ...], offered: list[str]) -> None:
+    assert sorted(in_bash(*words)) == sorted(offered)
+
+
+@needs("bash")
+def test_bash_completes_names_with_blanks(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    (tmp_path / "a directory").mkdir()
+    assert sorted(in_bash("pylsyncd", "-c", f"{tmp_path}/a")) == [
+        f"{tmp_path}/a directory", f"{tmp_path}/a file"
+    ]  # fmt: skip
+    assert in_bash("pylsyncd", f"{tmp_path}/a") == [f"{tmp_path}/a directory"]
+
+
+class Zsh:
+    """An interactive zsh at a pseudo terminal."""
+
+    def __init__(self) -> None:
+        self._terminal, slave = pty.openpty()
+        self._process = subprocess.Popen(
+            ("zsh", "-f", "-i"),  # noqa: S607  # the one that is installed
+            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            env=environment({"TERM": "xterm"}),
+        )  # fmt: skip
+        os.close(slave)
+        os.set_blocking(self._terminal, False)  # its name
+        self._seen = ""
+
+    def type(self, text: str, until: str) -> str:
+        """Type and wait for an answer; return what was shown."""
+        self._seen = ""
+        os.write(self._terminal, text.encode())
+        wait_until(lambda: until in self._read())
+        return self._seen
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._terminal)
+
+    def _read(self) -> str:
+        with contextlib.suppress(BlockingIOError):
+            # Colours and movements of the cursor may stand between any two letters.
+            shown = os.read(self._terminal, 65536).decode(errors="replace")
+            self._seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|[\x08\r]", "", shown)
+        return self._seen
+
+
+@pytest.fixture
+def zsh() -> Iterator[Zsh]:
+    made = Zsh()
+    yield made
+    made.close()
+
+
+@needs("zsh")
+def test_zsh_completes(zsh: Zsh) -> None:
+    set_up = f"PROMPT='> '; fpath=({COMPLETION} $fpath); autoload -Uz compinit; compinit -u -D\n"
+    zsh.type(f"{set_up}print re''ady\n", "ready")
+    zsh.type("pylsyncd --pidf\t", "--pidfile=")
+    zsh.type("\x15pylsyncd --log-level=deb\t", "--log-level=debug")
+    zsh.type("\x15pylsyncd --no-\t", "--no-delete")
+    zsh.type("\x15pylsyncctl log-l\t", "log-level")
+    zsh.type("\x15pylsyncctl log-level warn\t", "warning")
+    zsh.type("\x15pylsyncctl status --max\t", "--max-lag=")

@@ -27,6 +27,8 @@ from pylsyncd.system import descriptors, identity, logs, places, unixsockets
 from pylsyncd.system.identity import Identity
 from pylsyncd.system.pidfile import PidFile
 
+log = logging.getLogger(__name__)
+
 PATIENCE = 30.0
 """Seconds that the parent waits for its daemon to be ready: as long as a boot may stand still."""
 
@@ -58,8 +60,7 @@ def prepare(
             _become(becomes)
         if daemon.background or daemon.directory != DIRECTORY:
             _change_directory(daemon.directory)
-        if prepared.control:
-            unixsockets.check(prepared.control)
+        prepared.control = _usable(prepared.control, is_asked_for=bool(daemon.control))
     except BaseException:
         prepared.close()
         raise
@@ -182,6 +183,19 @@ def _control(daemon: Daemon, becomes: Identity | None) -> str | None:
         return daemon.control
     name = (becomes.name or str(becomes.uid)) if becomes and becomes.uid else ""
     return places.runtime_directory(os.environ, os.geteuid(), name) + "/"
+
+
+def _usable(control: str | None, *, is_asked_for: bool) -> str | None:
+    """Return where the control socket is to be; one that nobody has asked for may be missing."""
+    try:
+        if control:
+            unixsockets.check(control)
+    except UsageError as error:
+        if is_asked_for:
+            raise
+        log.warning("pylsyncctl cannot be used: %s", error)
+        return None
+    return control
 
 
 def _provide(control: str | None, syncs: Iterable[Sync], becomes: Identity) -> None:

@@ -75,7 +75,12 @@ class Operations:
             known = [worker.name for worker in workers] if names else []
             replication.ask(partial(replication.release, known), _HAND_OVER)
 
-    def wait(self, names: Sequence[str] = (), timeout: float = 0.0) -> list[str]:
+    def wait(
+        self,
+        names: Sequence[str] = (),
+        timeout: float = 0.0,
+        is_given_up: Callable[[], bool] = lambda: False,
+    ) -> list[str]:
         """Flush; return those of whom not all is confirmed, after so many seconds at the most."""
         deadline = time.monotonic() + timeout
         awaited: list[tuple[Replication, str, int | None]] = []
@@ -89,7 +94,7 @@ class Operations:
             awaited += [(replication, name, serial) for name in named]
         while True:
             awaited = [each for each in awaited if not _is_confirmed(*each)]
-            if not awaited or time.monotonic() >= deadline:
+            if not awaited or time.monotonic() >= deadline or is_given_up():
                 return [name for _, name, _ in awaited]
             time.sleep(_BEAT)
 

@@ -121,10 +121,6 @@ class Replication(Part):
 
     # For other threads:
 
-    def claim_again(self) -> None:
-        """Write down in the locks what process this is now, after a fork."""
-        self._crew.claim_again()
-
     def take(self, number: signal.Signals) -> None:
         """Take a signal that was passed on."""
         self._inbox.put(number)

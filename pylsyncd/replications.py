@@ -50,11 +50,6 @@ class Replications:
         for replication in self:
             replication.start()
 
-    def claim_again(self) -> None:
-        """Write down in all locks what process this is now, after a fork."""
-        for replication in self:
-            replication.claim_again()
-
     def pass_on(self, number: signal.Signals) -> None:
         """Pass a signal on to all."""
         for replication in self:

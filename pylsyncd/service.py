@@ -70,7 +70,6 @@ class Service:
         self._replications = Replications(settings.syncs, self._replication)
         self._operations = Operations(self._replications, self._reload_soon)
         self._observers = Observers(daemon, self._operations, self._inbox.put)
-        self._pid = os.getpid()
         self._watch_limit = inotify.limit("max_user_watches")
 
     def run(self, control: str | None = None, ready: Callable[[], None] = lambda: None) -> int:
@@ -84,8 +83,6 @@ class Service:
         self._inbox.catch(
             [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT]
         )
-        if self._pid != os.getpid():
-            self._replications.claim_again()
         try:
             for part in self._observers.start(control):
                 self._heartbeat.listen(part)

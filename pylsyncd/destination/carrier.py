@@ -8,12 +8,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from pylsyncd.destination.means import Means
+from pylsyncd.destination.spot import RELEASE, DestinationHeldError, Spot
 from pylsyncd.destination.tally import Tally
 from pylsyncd.model.changes import EVERYTHING, Changes, Changeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.model.optimizer import apart
-from pylsyncd.model.paths import Identity
 from pylsyncd.model.status import RunStatus
 from pylsyncd.rsync import filelist
 from pylsyncd.rsync.commands import HERE, PROGRESS, Abilities, Rsync
@@ -22,7 +22,7 @@ from pylsyncd.rsync.outcomes import Outcome, Verdict, gist, interpret
 from pylsyncd.rsync.progress import Transferred
 from pylsyncd.rsync.runlog import RunLog
 from pylsyncd.rsync.runner import Run, Runner
-from pylsyncd.source.guard import Guard, SourceHeldError, identity_of_local
+from pylsyncd.source.guard import Guard, SourceHeldError
 from pylsyncd.system.part import Pulse
 
 # Listed, and missing on both sides: so a probe has nothing to change.
@@ -30,6 +30,9 @@ _PROBED = b"./.pylsyncd-probe\0"
 
 # The exits of an rsync that has carried all but what it complains of.
 _IN_PART = frozenset([23, 24])
+
+# A trial that ends so is a failure; others only ask something.
+_FAILED = frozenset([Verdict.LATER, Verdict.HELD])
 
 MOST_LEFT_OUT = 1_000
 """How many paths can be left out of a run: each costs two of its arguments."""
@@ -41,8 +44,6 @@ _LONGEST_LEFT_OUT = 4_000
 # and each path stands in two of them, perhaps with an escape before each byte.
 _ALL_LEFT_OUT = 400_000
 
-_RELEASE = "if that is meant, release it with the signal USR2"
-
 
 @dataclass(frozen=True, slots=True)
 class _Trip:
@@ -52,10 +53,6 @@ class _Trip:
     changeset: Changeset
     without: AbstractSet[bytes]
     is_released: bool
-
-
-class _DestinationHeldError(Exception):
-    """A local destination is not where it was; the text says so, as part of a sentence."""
 
 
 def _is_linked(root: int, path: bytes) -> bool:
@@ -90,8 +87,8 @@ class Carrier:
         self._log = RunLog(destination.name, dry_run=rsync.dry_run)
         self._abilities = Abilities()
         self._may_lack_path = True
-        # Who a local destination's directory was after the last run.
-        self._place: Identity | None = None
+        # A dry run changes nothing, and what it finds may be made by a real one.
+        self.spot = Spot(None if rsync.dry_run else destination)
         # What an rsync's silence means is known to it, as long as it is not stuck itself.
         self._patience = 1.5 * rsync.timeout
         self.runner = Runner(marks)
@@ -124,17 +121,17 @@ class Carrier:
             with self._guard.opened() as root:
                 # Asked once: what is left out of the run must be what is kept for later.
                 held = frozenset(self._guard.held)
-                if self._is_elsewhere(is_released=is_released):
+                if self.spot.is_elsewhere(is_released=is_released):
                     changeset = EVERYTHING
                 kept, carried = apart(changeset, held)
                 trip = _Trip(root, carried, without | held, is_released)
                 outcome = self._carry(trip)
                 self._guard.check(root)
-                self._check_place()
+                self.spot.check()
         except SourceHeldError as error:
             return Outcome(Verdict.GUARDED, str(error), owed=changeset)
-        except _DestinationHeldError as error:
-            return Outcome(Verdict.GUARDED, str(error), _RELEASE, owed=changeset)
+        except DestinationHeldError as error:
+            return Outcome(Verdict.GUARDED, str(error), RELEASE, owed=changeset)
         if not held:
             return outcome
         failed = Changes()
@@ -146,32 +143,6 @@ class Carrier:
         verdict = Verdict.PARTIAL if outcome.verdict is Verdict.DONE else outcome.verdict
         reason = outcome.reason or "a file system below the source came or went"
         return replace(outcome, verdict=verdict, reason=reason, failed=failed)
-
-    def _is_elsewhere(self, *, is_released: bool) -> bool:
-        """Tell whether a local destination is another directory than before, and may be so.
-
-        Raises _DestinationHeldError if nobody said that it may: its disk may not be mounted.
-        """
-        known, present = self._place, self._present_place()
-        if known is None or present == known:
-            return False
-        if not is_released:
-            raise _DestinationHeldError(
-                "it is not the directory that it was: is its disk mounted? Nothing is sent"
-            )
-        self._place = None
-        return True
-
-    def _check_place(self) -> None:
-        """Take note of where a local destination is, or see that it has not changed in a run."""
-        present = self._present_place()
-        if self._place not in {None, present}:
-            raise _DestinationHeldError("it was replaced by another directory during the run")
-        self._place = present
-
-    def _present_place(self) -> Identity | None:
-        # A dry run changes nothing, and what it finds may be made by a real one.
-        return None if self._rsync.dry_run else identity_of_local(self.destination)
 
     def probe(self) -> Outcome:
         """Try a list that changes nothing, to learn what the destination's rsync is able to do."""
@@ -246,10 +217,10 @@ class Carrier:
             return replace(outcome, message=gist(run.messages), owed=trip.changeset)
         if is_vacant and run.deleted:
             reason = "the source is empty and the destination is not: nothing is deleted"
-            return Outcome(Verdict.GUARDED, reason, _RELEASE, owed=trip.changeset)
+            return Outcome(Verdict.GUARDED, reason, RELEASE, owed=trip.changeset)
         if limit is not None and run.deleted > limit:
             reason = f"{run.deleted} would be deleted, --max-delete allows {limit}"
-            return Outcome(Verdict.HELD, reason, _RELEASE, owed=trip.changeset)
+            return Outcome(Verdict.HELD, reason, RELEASE, owed=trip.changeset)
         return None
 
     def _what_is_owed(self, trip: "_Trip", outcome: Outcome, run: Run) -> Outcome:
@@ -309,7 +280,7 @@ class Carrier:
                 )  # fmt: skip
         self._share.ended(run.code)
         outcome = interpret(run.code, run.messages, run.stalled)
-        if not is_trial:
+        if not is_trial or outcome.verdict in _FAILED:
             self.ran = self.tally.ran(outcome, run)
         self._log.ended(run.code, outcome.reason)
         return outcome, run

@@ -84,11 +84,6 @@ class Crew:
         if self._directory is not None:
             self._directory.close()
 
-    def claim_again(self) -> None:
-        """Write down in the locks what process this is now, after a fork."""
-        for post in self._posts.values():
-            self._claim(post.delivery)
-
     @property
     def workers(self) -> list[Worker]:
         """Those that were started; any thread may ask."""

@@ -6,12 +6,14 @@ when there are too many is told so.
 
 import logging
 import os
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from pylsyncd.model.errors import PylsyncdError
@@ -57,10 +59,13 @@ class Commands(Protocol):
     def release(self, names: Sequence[str]) -> None:
         """Do, once, what is held."""
 
-    def wait(self, names: Sequence[str], timeout: float) -> Sequence[str]:
+    def wait(
+        self, names: Sequence[str], timeout: float, is_given_up: Callable[[], bool]
+    ) -> Sequence[str]:
         """Flush, and return when all that has changed until now is confirmed.
 
-        That takes at most so many seconds; returns the names that were not confirmed by then.
+        That takes at most so many seconds, and less if ``is_given_up()`` tells that nobody waits
+        any more; returns the names that were not confirmed by then.
         """
 
     def set_level(self, level: str) -> None:
@@ -209,17 +214,17 @@ class _Serving:
         try:
             while (line := lines.next()) is not None:
                 asked = protocol.request(line)
-                if not _send(connection, self._answer(asked)):
+                if not _send(connection, self._answer(asked, partial(_has_left, connection))):
                     return
         except ProtocolError as error:
             _send(connection, {"error": str(error)})
 
-    def _answer(self, asked: Request) -> _Answer:
+    def _answer(self, asked: Request, has_left: Callable[[], bool]) -> _Answer:
         try:
             if asked.command == "status":
                 return {"status": encoded(self._commands.status())}
             if asked.command == "wait":
-                return self._wait(asked)
+                return self._wait(asked, has_left)
             self._done[asked.command](asked)
         except PylsyncdError as error:
             return {"error": str(error)}
@@ -228,11 +233,11 @@ class _Serving:
             return {"error": "The command failed. This is a bug in pylsyncd: see its log."}
         return {}
 
-    def _wait(self, asked: Request) -> _Answer:
+    def _wait(self, asked: Request, has_left: Callable[[], bool]) -> _Answer:
         if not self._waits.acquire(blocking=False):
             return {"error": f"{self._limits.waits} wait for this pylsyncd already: end some."}
         try:
-            late = self._commands.wait(asked.names, asked.timeout)
+            late = self._commands.wait(asked.names, asked.timeout, has_left)
         finally:
             self._waits.release()
         return {"late": list(late)}
@@ -282,3 +287,10 @@ def _send(connection: socket.socket, answer: _Answer) -> bool:
     except OSError:
         return False
     return True
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Tell whether a client has closed its end: it wants no answer any more."""
+    asked = select.poll()
+    asked.register(connection, select.POLLRDHUP)
+    return bool(asked.poll(0))

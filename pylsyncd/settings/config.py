@@ -96,7 +96,8 @@ def _check_sections(layout: Layout, drafts: Sequence[Draft], faults: Faults) -> 
     labels = [label(sync, name) for sync, name in known]
     for part in layout.unknown(known):
         plain = conffile.likely(part.name, [name for _, name in known])
-        meant = plain or conffile.likely(part.name, labels) or f" There are {', '.join(labels)}."
+        there_are = f" There are {', '.join(labels)}." if labels else ""
+        meant = plain or conffile.likely(part.name, labels) or there_are
         faults.add(f"There is no such destination.{meant}", part.origin, part.line)
 
 

@@ -45,16 +45,27 @@ def daemon(of: Values, *, once: bool) -> Daemon:
 
 
 def _check_together(of: Values, made: Daemon) -> None:
-    try:
-        identity.find(made.user, made.group)
-    except UsageError as error:
-        of.refuse(of.said("user", "group")[-1], str(error))
+    _check_identity(of, made)
     if made.background and not (made.log.file or made.log.syslog):
         of.refuse(
             of.said("daemon")[-1],
             "Nobody would see the log of a daemon in the background: name a logfile, or log to "
             "syslog.",
         )
+
+
+def _check_identity(of: Values, made: Daemon) -> None:
+    """Refuse a user or a group that there is not, or that nobody but root can become."""
+    group = made.group
+    try:
+        identity.find(None, group)
+    except UsageError as error:
+        of.refuse(of.said("group")[-1], str(error))
+        group = None
+    try:
+        identity.find(made.user, group)
+    except UsageError as error:
+        of.refuse(of.said("user")[-1], str(error))
 
 
 def _log(of: Values) -> Log:

@@ -54,7 +54,7 @@ class Reader:
         # What no destination uses may have faults, too.
         self._delivery(of, rsync, _NOWHERE)
         source = of.placed("source", checks.source)
-        if not of.said("source"):
+        if not any("".join(said.texts) for said in of.said("source")):
             self._faults.add("It has no source.", part.origin, part.line)
         destinations = self._destinations(part, of, source)
         deliveries = tuple(

@@ -1,4 +1,4 @@
-"""How rsync is run, seen from outside: one login for many runs, how it yields, and in what order."""
+"""How rsync is run, seen from outside: one login for many, what it yields, and who comes first."""
 
 import contextlib
 import os
@@ -84,6 +84,7 @@ def test_all_runs_over_ssh_share_one_login_and_nothing_is_left_of_it(
     to = over_ssh(ssh_server, tmp_path / "replica")
     before = logins(ssh_server)
     with daemon(source, sockets, to=[to]) as running:
+        running.wait_ready()
         for number in range(ROUNDS):
             send(running, source, to, f"content {number}")
         assert logins(ssh_server) - before == 1
@@ -98,6 +99,7 @@ def test_without_sharing_each_run_logs_in(
     to = over_ssh(ssh_server, tmp_path / "replica")
     before = logins(ssh_server)
     with daemon(source, sockets, "--no-share-ssh", to=[to]) as running:
+        running.wait_ready()
         for number in range(ROUNDS):
             send(running, source, to, f"content {number}")
         assert logins(ssh_server) - before > ROUNDS
@@ -145,7 +147,7 @@ def test_rsync_yields_to_others_as_much_as_is_asked_for(
         wait_until(lambda: not rsync.waiting, "rsync runs")
         (child,) = [each for each in processes.descendants(running.pid) if each.name != "sleep"]
         niceness = os.getpriority(os.PRIO_PROCESS, child.pid)
-        asked = subprocess.run(  # noqa: S603
+        asked = subprocess.run(
             ("ionice", "-p", str(child.pid)),  # noqa: S607 - it is what a person asks
             check=True, capture_output=True, text=True,
         )  # fmt: skip

@@ -1,7 +1,8 @@
 """A daemon's side of the control socket, without the daemon: it keeps in mind what it is told."""
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pylsyncd.model.errors import UsageError
@@ -21,14 +22,14 @@ def destination(name: str, condition: Condition = Condition.IN_SYNC, **more: obj
     return replace(DestinationStatus(name, f"{name}:/backup", condition), **more)  # type: ignore[arg-type]
 
 
-def status(*destinations: object, name: str = "web", time: float = NOW, **more: object) -> Status:
+def status(*destinations: object, name: str = "web", at: float = NOW, **more: object) -> Status:
     """Return how a daemon with one sync stands."""
     sync = SyncStatus(
         name, "/srv/www", is_watching=True, directories=12, window=60.0,
         destinations=tuple(destinations),  # type: ignore[arg-type]
     )  # fmt: skip
     sync = replace(sync, **more)  # type: ignore[arg-type]
-    return Status("0.1", 4242, time, time - 7500.0, 65536, (sync,))
+    return Status("0.1", 4242, at, at - 7500.0, 65536, (sync,))
 
 
 RUN = RunStatus(NOW - 12.0, 0.35, "done", 0, files=3, deleted=1, bytes_sent=1_200_000)
@@ -70,10 +71,16 @@ class Obedient:
     def release(self, names: Sequence[str]) -> None:
         self._keep("release", names)
 
-    def wait(self, names: Sequence[str], timeout: float) -> list[str]:
+    def wait(
+        self, names: Sequence[str], timeout: float, is_given_up: Callable[[], bool]
+    ) -> list[str]:
         self._keep("wait", names)
         self.told.append(("timeout", timeout))
-        self.ends_wait.wait(timeout)
+        deadline = time.monotonic() + timeout
+        while not (self.ends_wait.wait(0.02) or time.monotonic() >= deadline):
+            if is_given_up():
+                self.told.append(("given up",))
+                break
         return self.late
 
     def set_level(self, level: str) -> None:

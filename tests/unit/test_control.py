@@ -229,6 +229,15 @@ def test_an_infinite_timeout_is_the_longest_that_there_is(
     assert commands.told[-1] == ("timeout", protocol.LONGEST_WAIT)
 
 
+def test_a_wait_ends_when_nobody_waits_any_more(control: Control, commands: Obedient) -> None:
+    commands.ends_wait.clear()
+    with connected(control) as connection:
+        connection.sendall(b'{"version": 1, "command": "wait", "timeout": 600}\n')
+        until(lambda: ("timeout", 600.0) in commands.told)
+        assert ("given up",) not in commands.told
+    until(lambda: ("given up",) in commands.told)
+
+
 def test_who_ends_in_the_middle_of_a_line_does_no_harm(
     control: Control, commands: Obedient
 ) -> None:

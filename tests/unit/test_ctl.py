@@ -423,7 +423,7 @@ def test_for_a_check_wrong_usage_is_unknown(place: Place, words: tuple[str, ...]
 
 
 def write(path: Path, *, age: float) -> Path:
-    path.write_text(dumped(status(destination("srv2"), time=time.time() - age)) + "\n")
+    path.write_text(dumped(status(destination("srv2"), at=time.time() - age)) + "\n")
     return path
 
 

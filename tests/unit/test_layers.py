@@ -25,7 +25,7 @@ ROWS = {
         {"worker"},
         {"beginning", "carrier", "lane"},
         {"bulk", "complaints", "means", "orders"},
-        {"attempts", "audit", "tally", "turns"},
+        {"attempts", "audit", "spot", "tally", "turns"},
     ),
     "report": (
         {"progress"},

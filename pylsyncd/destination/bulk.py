@@ -8,20 +8,16 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
-from pylsyncd.destination.turns import Turns
+from pylsyncd.destination.runs import ENDED, Runs
 from pylsyncd.model.changes import Changeset
-from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.optimizer import apart
 from pylsyncd.model.paths import Identity
-from pylsyncd.rsync.commands import HERE, Rsync
+from pylsyncd.rsync.commands import HERE
 from pylsyncd.rsync.filelist import FileList, regular
-from pylsyncd.rsync.outcomes import Outcome, Verdict, gist, interpret
-from pylsyncd.rsync.runlog import RunLog
-from pylsyncd.rsync.runner import Run, Runner
-from pylsyncd.rsync.sharing import Share
+from pylsyncd.rsync.outcomes import Outcome, Verdict, gist
 from pylsyncd.source.guard import Guard, SourceHeldError, identity_of_local
 from pylsyncd.system.part import Part
 
@@ -29,47 +25,35 @@ from pylsyncd.system.part import Part
 _BEAT = 0.5
 _KILL_AFTER = 5.0
 
-_ENDED = Outcome(Verdict.LATER, "the run was ended")
-
 
 class Bulk(Part):
     """Carries one batch of files at a time. Its worker's thread gives them, and is woken."""
 
-    def __init__(  # noqa: PLR0913  # those of a carrier, and three callables
+    def __init__(
         self,
         guard: Guard,
-        destination: Destination,
-        rsync: Rsync,
-        marks: Mapping[str, str],
-        *,
+        runs: Runs,
         place: Callable[[], Identity | None],
         wake: Callable[[], None],
         failed: Callable[[str], None],
-        turns: Turns | None = None,
-        share: Share | None = None,
     ) -> None:
         """Make one.
 
         ``place`` tells who a local destination's directory is as far as the worker knows; ``wake``
         is called by this thread when a batch has ended.
         """
-        super().__init__(f"{destination.name} (large files)", failed)
-        self.guard = guard
-        self._destination = destination
-        self._rsync = rsync
+        super().__init__(f"{runs.destination.name} (large files)", failed)
+        self._guard = guard
+        self.source = guard.source
+        self.runs = runs
+        runs.pulse = self.pulse
+        runs.is_ended = self._is_to_end
         self._place = place
         self._wake = wake
-        self._turns = turns or Turns()
-        self._share = share
-        self._runner = Runner(marks)
-        self._log = RunLog(destination.name, dry_run=rsync.dry_run)
-        self._patience = 1.5 * rsync.timeout
         self._batches: queue.SimpleQueue[Changeset | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._is_interrupted = threading.Event()
         self._is_ended = False
-        self.ran: Run | None = None
-        """The last run, once its outcome was told."""
 
     # For the worker's thread:
 
@@ -92,12 +76,12 @@ class Bulk(Part):
         while True:
             # Once more after a while, since it may just have been about to start.
             is_late = time.monotonic() >= kill_at
-            self._runner.end(signal.SIGKILL if is_late else signal.SIGTERM)
+            self.runs.runner.end(signal.SIGKILL if is_late else signal.SIGTERM)
             try:
                 return self._outcomes.get(timeout=_BEAT)
             except queue.Empty:
                 if self._is_ended or not self.is_alive():
-                    return _ENDED
+                    return ENDED
 
     def finish(self) -> None:
         """Have the thread end when the batch that it has was carried."""
@@ -108,7 +92,7 @@ class Bulk(Part):
     def end(self, number: signal.Signals) -> None:
         """Send a signal to the rsync that runs, and have no other one started."""
         self._is_ended = True
-        self._runner.end(number)
+        self.runs.runner.end(number)
         self._batches.put(None)
 
     # For its own thread:
@@ -119,20 +103,21 @@ class Bulk(Part):
             with self.pulse.waiting():
                 files = self._batches.get()
             if files is None:
-                return
+                break
             self._outcomes.put(self._carry(files))
             self._wake()
+        self.runs.close()
 
     def _is_to_end(self) -> bool:
         return self._is_ended or self._is_interrupted.is_set()
 
     def _carry(self, files: Changeset) -> Outcome:
         try:
-            with self.guard.opened() as root:
-                kept, carried = apart(files, frozenset(self.guard.held))
+            with self._guard.opened() as root:
+                kept, carried = apart(files, frozenset(self._guard.held))
                 self._check_place()
                 outcome = self._send(root, carried)
-                self.guard.check(root)
+                self._guard.check(root)
                 self._check_place()
         except SourceHeldError as error:
             return Outcome(Verdict.GUARDED, str(error), owed=files)
@@ -144,38 +129,23 @@ class Bulk(Part):
 
     def _check_place(self) -> None:
         known = self._place()
-        if known is not None and known != identity_of_local(self._destination):
+        if known is not None and known != identity_of_local(self.runs.destination):
             raise _ElsewhereError
 
     def _send(self, root: int, files: Changeset) -> Outcome:
         # Of what is something else by now, another change tells.
         entries = FileList(regular(root, (change.path for change in files)))
-        self._log.listed(entries)
+        self.runs.log.listed(entries)
         if not entries:
             return Outcome(Verdict.DONE)
-        outcome, run = self._run(root, entries.content())
-        self.ran = run
+        runs = self.runs
+        command = runs.connected(runs.rsync).large(HERE, runs.destination)
+        outcome, run = runs.run(root, command, entries.content())
         if outcome.verdict is Verdict.DONE:
-            self._log.done(run)
+            runs.log.done(run)
             return outcome
         # rsync finds those equal, the next time, that it has sent.
         return replace(outcome, message=gist(run.messages), owed=files)
-
-    def _run(self, root: int, content: bytes) -> tuple[Outcome, Run]:
-        with self.pulse.waiting(), self._turns.taken(self._is_to_end) as is_granted:
-            if not is_granted:
-                return _ENDED, Run()
-            rsync = self._share.applied(self._rsync) if self._share else self._rsync
-            command = rsync.large(HERE, self._destination)
-            self._log.begins(command, is_trial=False)
-            run = self._runner.run(
-                command, content, self._log.item, directory=root, silence=self._patience
-            )
-        if self._share:
-            self._share.ended(run.code)
-        outcome = interpret(run.code, run.messages, run.stalled)
-        self._log.ended(run.code, outcome.reason)
-        return outcome, run
 
 
 class _ElsewhereError(Exception):

@@ -1,38 +1,31 @@
 """Carries one changeset to one destination with one rsync, and says how it went."""
 
-import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from pylsyncd.destination.bulk import Bulk
 from pylsyncd.destination.means import Means
+from pylsyncd.destination.runs import Runs
 from pylsyncd.destination.spot import RELEASE, DestinationHeldError, Spot
-from pylsyncd.destination.tally import Tally
-from pylsyncd.model.changes import EVERYTHING, Changes, Changeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, Changeset, Scope
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.model.optimizer import apart
-from pylsyncd.model.status import RunStatus
 from pylsyncd.rsync import filelist
-from pylsyncd.rsync.commands import HERE, PROGRESS, Abilities, Rsync
+from pylsyncd.rsync.commands import HERE, Abilities, Rsync
 from pylsyncd.rsync.failures import failed, skips_deletions, target_shown
-from pylsyncd.rsync.outcomes import Outcome, Verdict, gist, interpret
-from pylsyncd.rsync.progress import Transferred
-from pylsyncd.rsync.runlog import RunLog
-from pylsyncd.rsync.runner import Run, Runner
+from pylsyncd.rsync.largefiles import Largest
+from pylsyncd.rsync.outcomes import Outcome, Verdict, gist
+from pylsyncd.rsync.runner import Run
 from pylsyncd.source.guard import Guard, SourceHeldError
-from pylsyncd.system.part import Pulse
 
 # Listed, and missing on both sides: so a probe has nothing to change.
 _PROBED = b"./.pylsyncd-probe\0"
 
 # The exits of an rsync that has carried all but what it complains of.
 _IN_PART = frozenset([23, 24])
-
-# A trial that ends so is a failure; others only ask something.
-_FAILED = frozenset([Verdict.LATER, Verdict.HELD])
 
 MOST_LEFT_OUT = 1_000
 """How many paths can be left out of a run: each costs two of its arguments."""
@@ -53,6 +46,8 @@ class _Trip:
     changeset: Changeset
     without: AbstractSet[bytes]
     is_released: bool
+    in_flight: frozenset[bytes]
+    largest: Largest | None
 
 
 def _is_linked(root: int, path: bytes) -> bool:
@@ -80,24 +75,19 @@ class Carrier:
         self.destination = destination
         self.name = destination.name
         self.source = guard.source
-        self.tally = Tally()
-        self.ran: RunStatus | None = None
-        """How the last rsync of the last :meth:`carry` went; None if it needed none."""
+        self.runs = Runs(destination, rsync, marks, means)
+        """For what is told of them, and for whoever has to end one."""
         self._rsync = rsync
-        self._log = RunLog(destination.name, dry_run=rsync.dry_run)
+        self._log = self.runs.log
         self._abilities = Abilities()
         self._may_lack_path = True
         # A dry run changes nothing, and what it finds may be made by a real one.
         self.spot = Spot(None if rsync.dry_run else destination)
-        # What an rsync's silence means is known to it, as long as it is not stuck itself.
-        self._patience = 1.5 * rsync.timeout
-        self.runner = Runner(marks)
-        self._means = means or Means()
-        self._share = self._means.sharing.share()
-        self.is_ended: Callable[[], bool] = lambda: False
-        """Whether no rsync is to be started any more; whoever uses this gives it its own."""
-        self.pulse = Pulse()
-        """Whoever uses this gives it its own: rsync may take any time."""
+        self.largest: Largest | None = None
+        """What is larger may be left to :attr:`large`."""
+        self._unlisted: AbstractSet[bytes] = frozenset()
+        self.large: Changeset = NOTHING
+        """The files that the last :meth:`carry` has left out, since they are large."""
         self.was_probed = not rsync.delete
         """Whether a probe was tried at all."""
         self.is_probed = not rsync.delete
@@ -109,14 +99,19 @@ class Carrier:
         without: AbstractSet[bytes] = frozenset(),
         *,
         is_released: bool = False,
+        in_flight: frozenset[bytes] = frozenset(),
+        is_split: bool = False,
     ) -> Outcome:
         """Run rsync for a changeset, once more for each ability that turns out to be missing.
 
         What is still owed afterwards stands in the outcome. ``without`` are the paths that are left
         out, neither sent nor deleted; none of the changes is at or below one of them. With
-        ``is_released`` nothing is asked about what would be deleted.
+        ``is_released`` nothing is asked about what would be deleted. ``in_flight`` are the files
+        that another run sends. With ``is_split`` large files are left out, unless it is everything
+        that is carried.
         """
-        self.ran = None
+        self.runs.ran = None
+        self.large, self._unlisted = NOTHING, frozenset()
         try:
             with self._guard.opened() as root:
                 # Asked once: what is left out of the run must be what is kept for later.
@@ -124,7 +119,8 @@ class Carrier:
                 if self.spot.is_elsewhere(is_released=is_released):
                     changeset = EVERYTHING
                 kept, carried = apart(changeset, held)
-                trip = _Trip(root, carried, without | held, is_released)
+                largest = self.largest if is_split else None
+                trip = _Trip(root, carried, without | held, is_released, in_flight, largest)
                 outcome = self._carry(trip)
                 self._guard.check(root)
                 self.spot.check()
@@ -144,6 +140,11 @@ class Carrier:
         reason = outcome.reason or "a file system below the source came or went"
         return replace(outcome, verdict=verdict, reason=reason, failed=failed)
 
+    def bulk(self, wake: Callable[[], None], failed: Callable[[str], None]) -> Bulk:
+        """Make what sends large files to the same destination; for the rest see there."""
+        runs = self.runs.another_lane()
+        return Bulk(self._guard, runs, lambda: self.spot.known, wake, failed)
+
     def probe(self) -> Outcome:
         """Try a list that changes nothing, to learn what the destination's rsync is able to do."""
         self.was_probed = True
@@ -156,7 +157,7 @@ class Carrier:
     def _probe(self, root: int) -> Outcome:
         self.was_probed = True
         while True:
-            rsync = self._connected(self._rsync)
+            rsync = self.runs.connected(self._rsync)
             command = rsync.probe(HERE, self.destination, self._abilities)
             outcome, run = self._run(root, command, _PROBED)
             if self._learn(outcome):
@@ -193,8 +194,8 @@ class Carrier:
         return self._what_is_owed(trip, outcome, run)
 
     def _command(self, rsync: Rsync, trip: "_Trip") -> list[bytes]:
-        without = sorted(trip.without)
-        rsync = self._connected(rsync)
+        without = sorted(trip.without | self._unlisted)
+        rsync = replace(self.runs.connected(rsync), in_flight=trip.in_flight)
         if trip.changeset.is_everything:
             return rsync.full(HERE, self.destination, self._abilities, without=without)
         return rsync.listed(
@@ -259,50 +260,16 @@ class Carrier:
         entries = filelist.build(
             trip.root, trip.changeset, self._rsync.rules,
             missing_args=self._abilities.missing_args or not self._rsync.delete,
-            without=trip.without,
+            without=trip.without | trip.in_flight, largest=trip.largest,
         )  # fmt: skip
+        self.large, self._unlisted = entries.large, entries.unlisted
         self._log.listed(entries)
         return entries.content()
 
     def _run(
         self, root: int, command: list[bytes], content: bytes, *, is_trial: bool = False
     ) -> tuple[Outcome, Run]:
-        is_trial |= content is _PROBED
-        show = None if is_trial else self._log.item
-        with self.pulse.waiting(), self._means.turns.taken(self.is_ended) as is_granted:
-            if not is_granted:
-                return Outcome(Verdict.LATER, "pylsyncd stops"), Run()
-            self._log.begins(command, is_trial=is_trial)
-            with self._shown(command):
-                run = self.runner.run(
-                    command, content, show,
-                    directory=root, silence=self._patience, progress=self._progress,
-                )  # fmt: skip
-        self._share.ended(run.code)
-        outcome = interpret(run.code, run.messages, run.stalled)
-        if not is_trial or outcome.verdict in _FAILED:
-            self.ran = self.tally.ran(outcome, run)
-        self._log.ended(run.code, outcome.reason)
-        return outcome, run
-
-    @contextlib.contextmanager
-    def _shown(self, command: list[bytes]) -> Iterator[None]:
-        """Have it shown, while a run lasts that tells how far it is."""
-        if PROGRESS in command:
-            self._progress(Transferred())
-        try:
-            yield
-        finally:
-            self._means.sent(self.name)
-
-    def _progress(self, transferred: Transferred) -> None:
-        self._means.sending(self.name, transferred)
-
-    def _connected(self, rsync: Rsync) -> Rsync:
-        """Have a remote shell use the connection that there is."""
-        if self.destination.transport is not Transport.SHELL:
-            return rsync
-        return self._share.applied(rsync)
+        return self.runs.run(root, command, content, is_trial=is_trial or content is _PROBED)
 
     def _learn(self, outcome: Outcome) -> bool:
         """Take note of an ability that turned out to be missing; tell whether that is news."""

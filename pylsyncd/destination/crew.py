@@ -4,8 +4,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as changed_in
 
 from pylsyncd.destination.beginning import Beginning, begin
 from pylsyncd.destination.carrier import Carrier
@@ -15,6 +16,7 @@ from pylsyncd.destination.worker import Worker
 from pylsyncd.model.changes import EVERYTHING, Changes
 from pylsyncd.model.moments import Moment
 from pylsyncd.model.wording import counted
+from pylsyncd.rsync.largefiles import Largest
 from pylsyncd.settings.settings import Delivery, Sync
 from pylsyncd.source.guard import Guard
 from pylsyncd.state import claims, orphans
@@ -43,7 +45,10 @@ class _Post:
     """Of its state and its lock."""
     checkpoint: Checkpoint | None = None
     remembered: Remembered = field(default_factory=Remembered)
+    claim: Claim | None = None
+    """As it was made: where the source is may have changed since."""
     worker: Worker | None = None
+    is_paused: bool = False
 
 
 class Crew:
@@ -83,6 +88,31 @@ class Crew:
             worker.end(signal.SIGTERM)
         if self._directory is not None:
             self._directory.close()
+
+    def pause(self, names: Container[str], *, is_paused: bool = True) -> None:
+        """Pause destinations, or end that, whether they have begun or not; any thread may ask."""
+        for post in list(self._posts.values()):
+            if post.delivery.name in names:
+                post.is_paused = is_paused
+                if post.worker is not None:
+                    post.worker.pause(is_paused=is_paused)
+
+    @property
+    def paused(self) -> frozenset[bytes]:
+        """The spots of the destinations that are paused; any thread may ask."""
+        posts = list(self._posts.items())
+        return frozenset(spot for spot, post in posts if post.is_paused)
+
+    def follow(self, served: Collection[bytes], paused: Container[bytes]) -> None:
+        """Go on, before the start, where others end that served these spots of the same source.
+
+        Those that were paused are so still. Of one whose state is not here nobody knows what it
+        was owed: everything is compared.
+        """
+        for spot, post in self._posts.items():
+            post.is_paused = spot in paused
+            if spot in served and post.remembered == Remembered():
+                post.remembered = Remembered(fault="its state is not where it is kept now")
 
     @property
     def workers(self) -> list[Worker]:
@@ -131,12 +161,12 @@ class Crew:
         for worker in self.workers:
             worker.put(order)
 
-    def replace(self, sync: Sync, start: Moment, *, is_vacant: bool) -> list[Worker]:
+    def replace(self, sync: Sync, start: Moment, serial: int) -> list[Worker]:
         """Serve the destinations of another sync of the same source; return who is new.
 
-        ``start`` is a moment before which all changes were put. Who served a destination that is
-        served differently now hands over what is owed. Raises UsageError, and nothing is changed,
-        when another pylsyncd is in the way.
+        ``start`` is a moment before which all changes were put, ``serial`` that of the last order.
+        Who served a destination that is served differently now hands over what is owed. Raises
+        UsageError, and nothing is changed, when another pylsyncd is in the way.
         """
         wanted = {delivery.destination.spot: delivery for delivery in sync.deliveries}
         added = self._posts_of([each for spot, each in wanted.items() if spot not in self._posts])
@@ -147,15 +177,17 @@ class Crew:
         leaving = [self._posts.pop(spot) for spot in gone + changed]
         orders = dict(zip(gone + changed, self._dismiss(leaving), strict=True))
         for post in leaving[: len(gone)]:
-            self._disclaim(post.delivery)
-        for spot in changed:
-            self._posts[spot] = post = self._post(wanted[spot])
-            self._hire(post, _continued(post, orders[spot]))
+            self._disclaim(post)
+        for spot, before in zip(changed, leaving[len(gone) :], strict=True):
+            self._posts[spot] = post = self._post(wanted[spot], before.claim)
+            post.is_paused = before.is_paused
+            # It has all that was put to who was there before.
+            self._hire(post, changed_in(_continued(post, orders[spot]), serial=serial))
         title = "initial sync" if sync.initial_sync else ""
         for post in added:
             self._posts[post.delivery.destination.spot] = post
-            begins = _begin(post, forced=title, is_vacant=is_vacant)
-            self._hire(post, begins.order_while_running(start))
+            begins = _begin(post, forced=title, is_vacant=False)
+            self._hire(post, changed_in(begins.order_while_running(start), serial=serial))
         for post in self._posts.values():
             if post.worker is not None:
                 post.worker.delay = post.delivery.window - sync.window
@@ -169,8 +201,11 @@ class Crew:
 
         ``is_stop_asked()`` tells that somebody does not want to wait so long.
         """
-        for worker in self.workers:
-            worker.finish()
+        for post in list(self._posts.values()):
+            if post.worker is not None:
+                if post.is_paused:
+                    post.worker.end(signal.SIGTERM)
+                post.worker.finish()
         deadline = time.monotonic() + grace
         while living := [worker for worker in self.workers if worker.is_alive()]:
             living[0].join(_BEAT)
@@ -194,29 +229,26 @@ class Crew:
                 log.log(NOTICE, "Ended %s that a killed pylsyncd had left.", left)
         except BaseException:
             for post in posts:
-                self._disclaim(post.delivery)
+                self._disclaim(post)
             raise
         return posts
 
-    def _post(self, delivery: Delivery) -> _Post:
-        """Take a destination's lock, and read what is known of it."""
+    def _post(self, delivery: Delivery, claimed: Claim | None = None) -> _Post:
+        """Take a destination's lock, unless it is ``claimed``, and read what is known of it."""
         if self._directory is None:
             return _Post(delivery)
-        self._claim(delivery)
+        claim = claimed or self._claim_of(delivery)
+        self._directory.claim(claim)
         # Not the real path, which is another one when a symlink to the source was switched.
         key = claims.key(self._sync.source.path, delivery.destination.spot)
         checkpoint = Checkpoint(
             self._directory, key, self._guard, delivery.destination, delivery.rsync
         )
-        return _Post(delivery, key, checkpoint, checkpoint.load())
+        return _Post(delivery, key, checkpoint, checkpoint.load(), claim)
 
-    def _claim(self, delivery: Delivery) -> None:
-        if self._directory is not None:
-            self._directory.claim(self._claim_of(delivery))
-
-    def _disclaim(self, delivery: Delivery) -> None:
-        if self._directory is not None:
-            self._directory.disclaim(self._claim_of(delivery))
+    def _disclaim(self, post: _Post) -> None:
+        if self._directory is not None and post.claim is not None:
+            self._directory.disclaim(post.claim)
 
     def _claim_of(self, delivery: Delivery) -> Claim:
         source = os.path.realpath(self._sync.source.path)
@@ -227,15 +259,25 @@ class Crew:
         delivery = post.delivery
         marks = {orphans.MARK: post.key} if post.key else {}
         carrier = Carrier(self._guard, delivery.destination, delivery.rsync, marks, self._means)
+        if delivery.batch_size_limit is not None:
+            carrier.largest = Largest(delivery.batch_size_limit, delivery.rsync.keeps_links)
         worker = Worker(carrier, delivery.pauses, post.checkpoint, self._failed, self._means.tell)
         worker.delay = delivery.window - self._sync.window
+        if order.changeset and order.since is None:
+            # It may be longer, but nobody knows.
+            order = changed_in(order, since=time.monotonic())
         worker.put(order)
         post.worker = worker
+        # Asked after that, so that no pause is lost which comes meanwhile.
+        if post.is_paused:
+            worker.pause()
 
     def _dismiss(self, posts: Sequence[_Post]) -> Iterator[Order]:
         """End workers at once, and return what each has not done."""
         workers = [post.worker for post in posts if post.worker is not None]
         for worker in workers:
+            # First, so that none tries once more what it hands over.
+            worker.end(signal.SIGTERM)
             worker.finish()
         _end(workers)
         return (worker.handed_over() for worker in workers)
@@ -254,7 +296,11 @@ def _continued(post: _Post, order: Order) -> Order:
         return order
     if reason := post.checkpoint.doubt(state):
         log.log(NOTICE, "[%s] Everything is compared: %s.", post.delivery.name, reason)
-        return Order(EVERYTHING, order.until, order.scanned, ("full sync",), order.since)
+        # Whatever the next start is told to do: this is owed from now on.
+        until, scanned = order.until or state.confirmed, order.scanned or state.scanned
+        post.checkpoint.confirm(until, EVERYTHING, scanned)
+        titles = order.titles or ("full sync",)
+        return changed_in(order, changeset=EVERYTHING, titles=titles)
     post.checkpoint.resume(state)
     return order
 

@@ -11,6 +11,7 @@ Measured with rsync 3.5.0, a run with a list or of everything beside one that se
 
 import contextlib
 import os
+import signal
 from collections.abc import Set as AbstractSet
 
 from pylsyncd.destination.attempts import Attempts
@@ -39,8 +40,9 @@ class Lane:
     any more, its run is ended first.
     """
 
-    def __init__(self, bulk: Bulk, pauses: Pauses) -> None:
-        self._bulk = bulk
+    def __init__(self, bulk: Bulk | None, pauses: Pauses) -> None:
+        """Make one; without a ``bulk`` there is nothing in it ever."""
+        self.bulk = bulk
         self._pauses = pauses
         self.attempts = Attempts()
         """The files that are owed and not in flight."""
@@ -50,12 +52,34 @@ class Lane:
         self._back = Changes()
         # How many are sent at a time: one after a run that was ended since one of them had gone.
         self._batch = 1
+        self.landed_since: float | None = None
+        """Since when something of the last flight was owed, by the monotonic clock, if known."""
         self.is_open = True
         """Whether the worker may leave files to this lane.
 
         If not, it carries all that it owes itself, since it can tell apart what fails, and opens
         the lane again when it owes nothing.
         """
+
+    # For other threads:
+
+    def end(self, number: signal.Signals) -> None:
+        """Send a signal to the rsync that runs, and have no other one started."""
+        if self.bulk is not None:
+            self.bulk.end(number)
+
+    # For the worker's thread:
+
+    def start(self) -> None:
+        """Be ready to begin."""
+        if self.bulk is not None:
+            self.bulk.start()
+
+    def finish(self) -> None:
+        """Return when nothing runs any more."""
+        if self.bulk is not None:
+            self.bulk.finish()
+            self.bulk.join()
 
     def __bool__(self) -> bool:
         return bool(self.attempts.debt or self._flight or self._deferred or self._back)
@@ -64,6 +88,17 @@ class Lane:
     def in_flight(self) -> frozenset[bytes]:
         """The files that are being sent: what the worker's rsync has to be told."""
         return frozenset(change.path for change in self._flight)
+
+    @property
+    def due(self) -> float | None:
+        """When there is something to begin, by the monotonic clock; None for nothing."""
+        return self.attempts.due if self.attempts.debt and not self._flight else None
+
+    @property
+    def waiting(self) -> int:
+        """How many changes are not confirmed; any thread may ask."""
+        changesets: tuple[Changeset, ...] = (self._flight, self._deferred, self._back)
+        return len(self.attempts.debt) + sum(len(changeset) for changeset in changesets)
 
     @property
     def owed(self) -> Changes:
@@ -82,10 +117,10 @@ class Lane:
         More than these may come back, and until that run has ended nothing may be begun here.
         """
         flight = self.in_flight
-        if not flight:
+        if self.bulk is None or not flight:
             return changeset
-        if gone := self._gone(changeset, flight):
-            self._call_back(gone)
+        if gone := _gone(self.bulk.source, changeset, flight):
+            self._call_back(self.bulk.interrupt(), gone)
             return _joined(changeset, self.back())
         inside, outside = apart(changeset, flight)
         self._deferred.merge(inside)
@@ -101,7 +136,7 @@ class Lane:
 
     def begin(self) -> None:
         """Send what is due, if nothing is in flight. Not while a run of the worker is."""
-        if self._flight or not self.attempts.is_due():
+        if self.bulk is None or self._flight or not self.attempts.is_due():
             return
         flight, rest = Changes(), Changes()
         room = _ALL_IN_FLIGHT
@@ -118,11 +153,11 @@ class Lane:
         self.attempts.debt.add(rest)
         if flight:
             self._flight = flight
-            self._bulk.begin(flight)
+            self.bulk.begin(flight)
 
     def land(self) -> Outcome | None:
         """Return how a flight went, once, when it has ended."""
-        outcome = self._bulk.outcome() if self._flight else None
+        outcome = self.bulk.outcome() if self.bulk is not None and self._flight else None
         if outcome is not None:
             self._land(outcome)
         return outcome
@@ -132,28 +167,9 @@ class Lane:
         back, self._back = self._back, Changes()
         return back
 
-    def _gone(self, changeset: Changeset, flight: AbstractSet[bytes]) -> set[bytes]:
-        """Return the files in flight that these changes touch and that are none any more."""
-        changed = {change.path for change in changeset}
-        inside, _ = apart(changeset, flight)
-        above_changed = {above for change in inside for above in paths.ancestors(change.path)}
-        touched = {
-            path
-            for path in flight
-            if path in changed
-            or path in above_changed
-            or not changed.isdisjoint(paths.ancestors(path))
-        }
-        # A source that is gone is the guard's to notice.
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            root = walk.open_root(self._bulk.guard.source)
-            stack.callback(os.close, root)
-            return touched - regular(root, touched)
-        return set()
-
-    def _call_back(self, gone: AbstractSet[bytes]) -> None:
-        """End the flight: what has gone is the worker's, the rest is sent anew."""
-        self._land(self._bulk.interrupt())
+    def _call_back(self, outcome: Outcome, gone: AbstractSet[bytes]) -> None:
+        """Take a flight that was ended: what has gone is the worker's, the rest is sent anew."""
+        self._land(outcome)
         inside, outside = apart(self.attempts.debt.take(), gone)
         self._back.merge(inside)
         self.attempts.debt.add(outside)
@@ -182,8 +198,27 @@ class Lane:
         else:
             self.attempts.debt.add(flight)
             self.attempts.put_off(self._pauses, outcome.verdict)
+        self.landed_since = self.attempts.since
         if not self.attempts.debt:
             self.attempts.start_anew()
+
+
+def _gone(source: bytes, changeset: Changeset, flight: AbstractSet[bytes]) -> set[bytes]:
+    """Return the files in flight that these changes touch and that are none any more."""
+    changed = {change.path for change in changeset}
+    inside, _ = apart(changeset, flight)
+    above_changed = {above for change in inside for above in paths.ancestors(change.path)}
+    touched = {
+        path
+        for path in flight
+        if path in changed or path in above_changed or not changed.isdisjoint(paths.ancestors(path))
+    }
+    # A source that is gone is the guard's to notice.
+    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+        root = walk.open_root(source)
+        stack.callback(os.close, root)
+        return touched - regular(root, touched)
+    return set()
 
 
 def _joined(*changesets: Changeset) -> Changes:

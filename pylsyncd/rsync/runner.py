@@ -42,6 +42,9 @@ _READS_AT_END = 32
 # Seconds from asking an rsync to end to killing it, and between looks where the kernel does not
 # tell when a process ends.
 _GRACE = 5.0
+
+# Seconds that what an rsync has started has, when that has failed or was ended.
+_CLEANING = 1.0
 _POLLING = 0.02
 
 
@@ -140,6 +143,9 @@ class Runner:
                     heed = (progress or _pass_over) if PROGRESS in command else None
                     hearing = _Hearing(run, show, heed)
                     _Attendance(process, run, hearing, silence, self.end).attend()
+                    if not programs.has_succeeded(process.pid):
+                        # The side that writes removes what it has begun to write.
+                        programs.wait_for_group(process.pid, _CLEANING)
                 finally:
                     with self._lock:
                         # What it has left behind: a remote shell that does not end, for example.

@@ -18,6 +18,9 @@ Process: TypeAlias = "subprocess.Popen[bytes]"
 
 Environment: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes]
 
+# Seconds between two looks at whether a group has ended.
+_BEAT = 0.01
+
 GRACE = 5.0
 """Seconds from asking a program to end to killing it."""
 
@@ -107,6 +110,30 @@ def ending(pid: int) -> Iterator[int | None]:
 def has_ended(pid: int) -> bool:
     """Tell whether a child has ended; its number stays its own until somebody waits for it."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def has_succeeded(pid: int) -> bool:
+    """Tell whether a child has ended with exit status 0; nobody has waited for it yet."""
+    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return result is not None and (result.si_code, result.si_status) == (os.CLD_EXITED, 0)
+
+
+def wait_for_group(pid: int, seconds: float) -> None:
+    """Wait until what a child has started has ended, too; its group has its number."""
+    deadline = time.monotonic() + seconds
+    while _has_company(pid) and time.monotonic() < deadline:
+        time.sleep(_BEAT)
+
+
+def _has_company(pid: int) -> bool:
+    """Tell whether another process of the group of this one runs."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+            # Behind the name, which may hold anything: the state, the parent, the group.
+            state, _, group, *_ = file.read().rpartition(b")")[2].split()
+            if int(group) == pid and int(name) != pid and state not in b"ZX":
+                return True
+    return False
 
 
 class Ended(NamedTuple):

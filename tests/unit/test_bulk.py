@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pylsyncd.destination.bulk import Bulk
+from pylsyncd.destination.means import Means
+from pylsyncd.destination.runs import Runs
 from pylsyncd.destination.turns import Turns
 from pylsyncd.model.changes import Changes, Scope
 from pylsyncd.model.endpoints import Destination
@@ -53,13 +55,14 @@ class Bench:
         target = os.fsencode(self.replica) + b"/"
         bulk = Bulk(
             self.guard,
-            Destination("replica", "", Transport.LOCAL, None, target),
-            Rsync("rsync", (3, 2, 7), options=options),
-            {},
+            Runs(
+                Destination("replica", "", Transport.LOCAL, None, target),
+                Rsync("rsync", (3, 2, 7), options=options),
+                means=Means(self.turns),
+            ),
             place=lambda: self.place,
             wake=self.woken.set,
             failed=self.failures.append,
-            turns=self.turns,
         )
         self._made.append(bulk)
         bulk.start()
@@ -106,10 +109,13 @@ def test_it_sends_what_it_is_told_and_nothing_else(bench: Bench) -> None:
     bulk = bench.bulk()
     assert bench.carry(bulk, b"d/big").verdict is Verdict.DONE
     assert bench.names() == ["big"]
-    assert bulk.ran is not None
-    assert bulk.ran.files == 1
+    ran = bulk.runs.ran
+    assert ran is not None
+    assert ran.files == 1
     assert bench.carry(bulk, b"d/big").verdict is Verdict.DONE
-    assert bulk.ran.files == 0
+    ran = bulk.runs.ran
+    assert ran is not None
+    assert ran.files == 0
 
 
 def test_it_deletes_nothing_that_went_or_became_something_else(bench: Bench) -> None:

@@ -18,6 +18,7 @@ from support.trees import differences
 
 from pylsyncd.destination.bulk import Bulk
 from pylsyncd.destination.lane import Lane
+from pylsyncd.destination.runs import Runs
 from pylsyncd.model.changes import EVERYTHING, Changes, Changeset, Scope
 from pylsyncd.model.debt import Debt
 from pylsyncd.model.endpoints import Destination
@@ -58,9 +59,7 @@ class Stage:
         self.failures: list[str] = []
         self.bulk = Bulk(
             self.guard,
-            self.to,
-            replace(self.rsync, bandwidth_limit=rate),
-            {},
+            Runs(self.to, replace(self.rsync, bandwidth_limit=rate)),
             place=lambda: None,
             wake=self.woken.set,
             failed=self.failures.append,

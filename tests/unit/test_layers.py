@@ -23,8 +23,11 @@ ROWS = {
     "destination": (
         {"crew"},
         {"worker"},
-        {"beginning", "carrier", "lane"},
-        {"bulk", "complaints", "means", "orders"},
+        {"account"},
+        {"carrier", "lane"},
+        {"bulk"},
+        {"beginning", "runs"},
+        {"complaints", "means", "orders"},
         {"attempts", "audit", "spot", "tally", "turns"},
     ),
     "report": (

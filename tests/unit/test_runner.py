@@ -265,6 +265,29 @@ def test_an_rsync_that_hangs_in_a_fifo_is_ended_long_before_the_limit(
     assert run.seconds < 20
 
 
+def test_an_rsync_that_is_ended_leaves_no_half_file_at_the_destination(tmp_path: Path) -> None:
+    source, replica = tmp_path / "src", tmp_path / "dst"
+    source.mkdir()
+    replica.mkdir()
+    (source / "a").write_bytes(os.urandom(3_000_000))
+    to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
+    command = Rsync("rsync", (3, 2, 7), options=("--bwlimit=500",)).full(
+        os.fsencode(source), to, Abilities()
+    )
+    for _ in range(5):  # Without a moment for it, every second one leaves something.
+        one = Runner()
+
+        def end(one: Runner = one) -> None:
+            until(lambda: any(name.startswith(".a.") for name in os.listdir(replica)))
+            one.end(signal.SIGTERM)
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        assert one.run(command, b"").code != 0
+        thread.join()
+        assert os.listdir(replica) == []
+
+
 def test_rsync_runs_in_a_directory_that_is_open_whatever_its_name_stands_for(
     tmp_path: Path,
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 ROOT = b""
 
 Identity = tuple[int, int]
-"""Tells a file from all others of the machine: ``(st_dev, st_ino)``."""
+"""Tells a directory from all others of the machine, also from those that there were before."""
 
 
 def covers(directory: bytes, path: bytes) -> bool:

@@ -20,6 +20,7 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.source import mounts
 from pylsyncd.source.mounts import Mount, MountTable
 from pylsyncd.system import walk
+from pylsyncd.system.walk import identity
 
 
 class SourceHeldError(Exception):
@@ -49,21 +50,18 @@ class Footing:
     """What is mounted below the source, by relative path."""
 
 
-def identity(directory: int) -> Identity:
-    """Return who an open directory is."""
-    status = os.fstat(directory)
-    return status.st_dev, status.st_ino
-
-
 def identity_of_local(destination: Destination) -> Identity | None:
     """Return who a local destination's directory is; None for a remote one, or if there is none."""
     if destination.transport is not Transport.LOCAL:
         return None
     try:
-        status = os.stat(destination.target)
+        directory = os.open(destination.target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    try:
+        return identity(directory)
+    finally:
+        os.close(directory)
 
 
 class Guard:
@@ -217,11 +215,13 @@ class Guard:
     def _judge(self, root: int) -> tuple[Standing, str]:
         footing = self.footing
         present = identity(root)
-        if present == footing.identity:
-            return Standing.SAME, ""
         file_system = os.fstatvfs(root).f_fsid
         is_other = file_system != footing.file_system or not file_system
-        if present[0] != footing.identity[0] and is_other:
+        # The number of a device that has gone is given to the next one.
+        is_swapped = is_other and file_system != 0 and footing.file_system != 0
+        if present == footing.identity and not is_swapped:
+            return Standing.SAME, ""
+        if is_swapped or (present[0] != footing.identity[0] and is_other):
             if self.missing_mount([footing.mount]):
                 return Standing.HELD, f"nothing is mounted at {paths.show(footing.mount)}"
             return Standing.HELD, "another file system is in its place"

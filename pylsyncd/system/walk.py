@@ -1,12 +1,20 @@
 """Walks directories by descriptor, so that no name is ever resolved through a symlink."""
 
+import contextlib
 import errno
+import fcntl
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from pylsyncd.model.paths import Identity
+
 Place = TypeVar("Place")
+
+# Of linux/fs.h: _IOR('v', 1, long). What is read is an int all the same.
+_FS_IOC_GETVERSION = 0x80087601 if sys.maxsize > 1 << 32 else 0x80047601
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -14,6 +22,21 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 def open_root(path: bytes) -> int:
     """Open the source itself, which may be named through symlinks; its caller closes it."""
     return os.open(path, _DIRECTORY)
+
+
+def identity(directory: int) -> Identity:
+    """Return who an open directory is, and not one that was deleted since.
+
+    An inode's number is soon used again (on ext4 by the next directory that is made), but with
+    another generation, where the file system tells that. It stands above the 32 bits that the
+    numbers of most file systems have.
+    """
+    status = os.fstat(directory)
+    generation = 0
+    with contextlib.suppress(OSError):
+        answer = fcntl.ioctl(directory, _FS_IOC_GETVERSION, bytes(8))
+        generation = int.from_bytes(answer[:4], sys.byteorder)
+    return status.st_dev, status.st_ino ^ generation << 32
 
 
 def open_child(directory: int, name: bytes | str) -> int:

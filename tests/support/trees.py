@@ -9,7 +9,11 @@ import os
 import stat
 import time
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import NamedTuple
+
+from pylsyncd.model.paths import Identity
+from pylsyncd.system import walk
 
 KINDS = {
     stat.S_IFREG: "file",
@@ -180,3 +184,12 @@ def equal_within(
                 return found
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def identity_at(directory: Path) -> Identity:
+    """Return who a directory is, as pylsyncd remembers it."""
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return walk.identity(opened)
+    finally:
+        os.close(opened)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.trees import identity_at
 
 from pylsyncd.system import walk
 
@@ -70,3 +71,23 @@ def test_a_tree_deeper_than_there_are_descriptors_is_walked(top: Path) -> None:
         directory = deeper
     os.close(directory)
     assert len(walked(top)) == 1500
+
+
+def test_a_directory_is_not_taken_for_one_that_was_deleted_before() -> None:
+    # Not on a tmpfs, which does not use a number again for a long time.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as top:
+        seen = set()
+        for number in range(1, 21):
+            directory = Path(top, "d")
+            directory.mkdir()
+            seen.add(identity_at(directory))
+            assert len(seen) == number, "the same number was used again"
+            directory.rmdir()
+
+
+def test_a_directory_stays_who_it_is_whatever_happens_in_it(tmp_path: Path) -> None:
+    before = identity_at(tmp_path)
+    (tmp_path / "f").touch()
+    (tmp_path / "d").mkdir(mode=0o700)
+    tmp_path.chmod(0o755)
+    assert identity_at(tmp_path) == before

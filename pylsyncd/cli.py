@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -17,12 +18,14 @@ from pylsyncd.service import Service
 from pylsyncd.settings import arguments, config, process
 from pylsyncd.settings.arguments import Request
 from pylsyncd.settings.config import Configuration
-from pylsyncd.settings.describe import describe
+from pylsyncd.settings.describe import describe, doubts
 from pylsyncd.settings.said import ConfigurationError
 from pylsyncd.settings.settings import Settings, Sync
 from pylsyncd.system import logs
 
 log = logging.getLogger(__name__)
+
+_FLAG = re.compile(r"(?<!rsync option )--[a-z]")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -49,6 +52,10 @@ def _refused(error: UsageError, request: Request | None) -> int:
         arguments.say(f"pylsyncd: {fault}")
     if not is_of_file:
         arguments.say("Try pylsyncd --help.")
+    elif isinstance(error, ConfigurationError) and any(map(_FLAG.search, faults)):
+        arguments.say(
+            "(In the file, --some-option is some_option = VALUE; --no-option is option = no.)"
+        )
     return 2
 
 
@@ -109,29 +116,39 @@ def _described(configuration: Configuration, *, commands: bool) -> Iterator[str]
 
 
 def _warnings(syncs: Iterable[Sync]) -> Iterator[str]:
-    """Yield a sentence for each rule that can match nothing."""
+    """Yield a sentence for each rule that can match nothing, and what else is hardly meant."""
     for sync in syncs:
+        for sentence in doubts(sync):
+            yield f"{_title(sync)}{sentence}"
         for sentence in never_matching(sync.rules, sync.source.path, os.path.lexists):
             yield f"{_title(sync)}{sentence}"
 
 
 def _explained(syncs: Sequence[Sync], text: str) -> list[str]:
-    """Return which rule decides about a path: absolute, or relative to a source.
+    """Return which rule decides about a path: absolute, or relative to a source or to here.
 
     Of a relative one that several syncs might have, it is told for those that have it. Raises
     UsageError if the path is in no source.
     """
     written = os.fsencode(text)
-    found = [(sync, path) for sync in syncs for path in _relative(sync.source.path, written)]
-    there = [
-        (sync, path)
-        for sync, path in found
-        if os.path.lexists(os.path.join(sync.source.path, path))
-    ]
-    if not found:
+    within, here = (
+        [(sync, path) for sync in syncs for path in _relative(sync.source.path, each)]
+        for each in (written, os.path.join(os.getcwdb(), written))
+    )
+    if not within:
         sources = ", ".join(paths.show(sync.source.path) for sync in syncs)
         raise UsageError(f"{paths.show(written)} is in no source: {sources}.")
-    return [f"{_title(sync)}{_explanation(sync, path, written)}" for sync, path in there or found]
+    there = [found for found in within if _is_there(*found)]
+    there = there or [found for found in here if _is_there(*found)]
+    unseen = "" if there else " (It is not there now.)"
+    return [
+        f"{_title(sync)}{_explanation(sync, path, written)}{unseen}"
+        for sync, path in there or within
+    ]
+
+
+def _is_there(sync: Sync, path: bytes) -> bool:
+    return os.path.lexists(os.path.join(sync.source.path, path))
 
 
 def _explanation(sync: Sync, path: bytes, written: bytes) -> str:

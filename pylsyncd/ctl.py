@@ -60,7 +60,8 @@ def _failed(error: PylsyncdError, *, is_check: bool) -> int:
 
 
 def _complain(error: PylsyncdError | str) -> None:
-    print(f"pylsyncctl: {printable(str(error))}", file=sys.stderr)  # noqa: T201
+    for each in str(error).splitlines():
+        print(f"pylsyncctl: {printable(each)}", file=sys.stderr)  # noqa: T201
 
 
 def _status(options: argparse.Namespace) -> int:

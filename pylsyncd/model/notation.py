@@ -118,7 +118,7 @@ def _parse_url(text: bytes) -> Place:
         # Nothing of the text is shown, since the log is no place for it either.
         raise UsageError(
             "An rsync URL holds a password, where everybody can read it: put it into a file and "
-            "say --rsync-option=--password-file=FILE."
+            "say --password-file FILE."
         )
     user_and_host, host, rest = _parse_host(authority, text)
     port = _checked_port(rest[1:], text) if rest else _DAEMON_PORT

@@ -60,7 +60,8 @@ def _decoded(kind: object, value: object) -> object:
         return tuple(_decoded(arguments[0], each) for each in value)
     if origin is Mapping and isinstance(value, dict):
         return {_key(arguments[0], key): _decoded(arguments[1], value[key]) for key in value}
-    if isinstance(kind, type):
+    # To Python 3.10, tuple[int, ...] is a type, too.
+    if origin is None and isinstance(kind, type):
         return _of_type(kind, value)
     raise StateError(f"it has {_shown(value)} where there should be several")
 

@@ -64,7 +64,9 @@ class Asking:
         try:
             return protocol.answer(self._line())
         except ProtocolError as error:
-            raise ProtocolError(f"{printable(str(error))} (pylsyncd at {self._shown})") from None
+            # The faults of a configuration have a line each.
+            told = "\n".join(map(printable, str(error).splitlines()))
+            raise ProtocolError(f"{told} (pylsyncd at {self._shown})") from None
         except TimeoutError:
             raise SilentError(
                 f"The pylsyncd at {self._shown} has not answered for {self._patience:.0f} seconds: "

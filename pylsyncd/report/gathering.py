@@ -39,7 +39,9 @@ class Daemon:
     def names(self) -> set[str]:
         """Those that it knows: of syncs, and of destinations with or without their syncs'."""
         found = {each.name for each in self.destinations}
-        found |= {name.rpartition("/")[2] for name in found}
+        for sync in self.status.syncs:
+            own = f"{sync.name}/" if sync.name else ""
+            found |= {each.name.removeprefix(own) for each in sync.destinations}
         return found | {sync.name for sync in self.status.syncs if sync.name}
 
 
@@ -109,7 +111,8 @@ def _absent(directories: Sequence[str], shut: Sequence[str]) -> AbsentError:
     looked = ", ".join(paths.show(os.fsencode(directory)) for directory in directories)
     hidden = ", ".join(paths.show(os.fsencode(directory)) for directory in shut)
     hint = f" {hidden} is not for the user id {os.geteuid()} to look into." if shut else ""
+    who = "its user or as root" if os.geteuid() else "its user"
     return AbsentError(
-        f"No pylsyncd was found: there is no socket in {looked}.{hint} Start one, run this as its "
-        "user or as root, or name its socket with --socket."
+        f"No pylsyncd was found: there is no socket in {looked}.{hint} Start one, run this as "
+        f"{who}, or name its socket with --socket."
     )

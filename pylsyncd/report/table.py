@@ -74,7 +74,8 @@ def _cells(status: Status, sync: SyncStatus, each: DestinationStatus) -> tuple[s
     attempt = each.next_attempt
     return (
         printable(sync.name or sync.source),
-        printable(each.name),
+        # Its sync stands beside it.
+        printable(each.name.removeprefix(f"{sync.name}/" if sync.name else "")),
         each.condition.value,
         duration(each.behind) if each.behind > 0.0 else "-",
         "everything" if each.owes_everything else str(each.waiting),

@@ -1,6 +1,7 @@
 """The command line: from the table of options to what was said."""
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,9 @@ exit status: 0 stopped as asked, --once has succeeded, or --check has found no d
 _INSTEAD = ("check", "check_config", "explain")
 
 _SAID = "said"
+
+# How like a flag must be to be the one that was meant.
+_LIKENESS = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,21 @@ class Request:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and only that, so that it is read."""
-        say(f"{self.prog}: {message}\nTry {self.prog} --help.")
+        say(f"{self.prog}: {message}{_likely(message.split())}\nTry {self.prog} --help.")
         sys.exit(2)
+
+
+def _likely(words: Sequence[str]) -> str:
+    """Return a question for the flags that may have been meant by words, or nothing."""
+    known = [flag for option in OPTIONS for flag in option.flags if flag.startswith("--")]
+    unknown = [word.partition("=")[0] for word in words if word.startswith("--")]
+    found = [
+        flag
+        for word in unknown
+        if word not in known
+        for flag in difflib.get_close_matches(word, known, n=1, cutoff=_LIKENESS)
+    ]
+    return f". Did you mean {' and '.join(found)}?" if found else ""
 
 
 class _Say(argparse.Action):
@@ -166,6 +183,8 @@ def read(words: Sequence[str]) -> Request:
     if written is None or {"-h", "--help", "--version"} & set(others):
         places = tuple(_places(parser().parse_args(words, before)))
         return Request(request.said, places, asked)
+    if unknown := [word for word in others if word.startswith("-")]:
+        raise UsageError(f"There is no option {' '.join(unknown)}{_likely(unknown) or '.'}")
     if others:
         raise UsageError(
             f"The configuration file names what is kept equal to what: leave {' '.join(others)} "

@@ -1,5 +1,6 @@
 """What would be kept equal to what, in words. Pure."""
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +14,11 @@ from pylsyncd.settings.settings import Delivery, Settings, Sync
 
 _OWN = frozenset(["source", "destinations", "window"])
 
+# What does not occur in a name, but in what was meant otherwise: a comment behind a value, a second
+# destination behind the first one.
+_COMMENT = re.compile(r"\s[;#](\s|\Z)")
+_SEVERAL = re.compile(r"\s(/|[^\s/]+:)")
+
 
 def describe(settings: Settings, layout: Layout, *, commands: bool = False) -> Iterator[str]:
     """Yield lines that tell what these settings mean, with ``commands`` those of rsync, too.
@@ -22,6 +28,24 @@ def describe(settings: Settings, layout: Layout, *, commands: bool = False) -> I
     yield from _differing(layout.process, (), {Scope.PROCESS}, "")
     for sync, part in zip(settings.syncs, layout.syncs, strict=True):
         yield from _describe_sync(sync, part, layout, commands=commands)
+
+
+def doubts(sync: Sync) -> Iterator[str]:
+    """Yield a sentence for each value that is possible, but hardly what was meant."""
+    for delivery in sync.deliveries:
+        written = delivery.destination.written
+        if not _COMMENT.search(written) and _SEVERAL.search(written):
+            yield (
+                f"'{printable(written)}' is one destination, with a blank in its name. If several "
+                "are meant, write one a line."
+            )
+    of_rules = [pattern.text.decode("utf-8", "surrogateescape") for pattern in sync.rules.patterns]
+    for text in [*(each.destination.written for each in sync.deliveries), *of_rules]:
+        if _COMMENT.search(text):
+            yield (
+                f"All of '{printable(text)}' is taken for the value. If its end is meant as a "
+                "comment, put that on a line of its own."
+            )
 
 
 def _describe_sync(sync: Sync, part: Part, layout: Layout, *, commands: bool) -> Iterator[str]:

@@ -91,8 +91,7 @@ TIMING = in_group(
         "window",
         Scope.DESTINATION,
         "SECONDS",
-        "Seconds that changes are collected, from the first one on. The shortest one of its "
-        "destinations holds for a source.",
+        "Seconds that changes are collected, from the first one on.",
         short="-w",
         default=number(WINDOW),
     ),

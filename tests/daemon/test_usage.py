@@ -65,6 +65,8 @@ def place(tmp_path: Path) -> Path:
         (["-c", "file", "src/./", "dst/"], "leave src/./ dst/ out"),
         (["-c", "file"], "file: There is no [sync NAME] section"),
         (["-c", "file", "--no-such-option"], "--no-such-option"),
+        (["--windw=3", "src/./", "dst/"], "Did you mean --window?"),
+        (["-c", "file", "--logfil=x"], "Did you mean --logfile?"),
         (["--daemon", "src/./", "dst/"], "Nobody would see the log"),
         (["--user", "nobody-of-that-name", "src/./", "dst/"], "nobody-of-that-name"),
         (["--explain", "/elsewhere", "src/./", "dst/"], "/elsewhere is in no source"),
@@ -159,6 +161,7 @@ def test_all_faults_of_a_file_are_printed_one_a_line(place: Path) -> None:
         ("{place}/other/a.tmp", ["one"]),
         ("inner/b", ["one"]),
         ("nowhere.tmp", ["one", "two"]),
+        ("src/inner/b", ["one"]),
         ("{place}/host", ["two"]),
     ],
 )

@@ -43,13 +43,14 @@ class Obedient:
         self.answer = answer
         self.told: list[tuple[object, ...]] = []
         self.late = list(late)
+        self.known: set[str] = set()
         self.ends_wait = threading.Event()
         self.ends_wait.set()
 
     def _keep(self, command: str, names: Sequence[str]) -> None:
         known = {each.name for sync in self.answer.syncs for each in sync.destinations}
         for name in names:
-            if name not in known:
+            if name not in known | self.known:
                 raise UsageError(f"There is no destination {name}.")
         self.told.append((command, *names))
 
@@ -88,5 +89,8 @@ class Obedient:
 
     def reload(self) -> None:
         if self.late:
-            raise UsageError("pylsyncd.conf:3: there is no option windw: did you mean window?")
+            raise UsageError(
+                "pylsyncd.conf:3: there is no option windw: did you mean window?\n"
+                "pylsyncd.conf:4: there is no option dely"
+            )
         self.told.append(("reload",))

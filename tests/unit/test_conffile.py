@@ -158,6 +158,24 @@ FAULTS = {
             "p.conf:1: [sync www]: It has no destinations.",
         ],
     ),
+    "a sync whose source is empty": (
+        SYNC.replace("src/./", "") + SYNC.replace("www", "b"),
+        ["p.conf:1: [sync www]: It has no source."],
+    ),
+    "a user and a group that there are not": (
+        "[pylsyncd]\nuser = no such\ngroup = nor that\n" + SYNC,
+        [
+            "p.conf:2: [pylsyncd] user: There is no user 'no such'",
+            "p.conf:3: [pylsyncd] group: There is no group 'nor that'",
+        ],
+    ),
+    "a destination where there are none": (
+        "[destination dst]\n",
+        [
+            "p.conf: There is no [sync NAME] section, so nothing to do.",
+            "p.conf:1: [destination dst]: There is no such destination.",
+        ],
+    ),
     "an empty file": ("", ["p.conf: There is no [sync NAME] section, so nothing to do."]),
     "faults of each value, in the line of each": (
         WRONG,

@@ -8,7 +8,7 @@ import pytest
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.settings import arguments, config
-from pylsyncd.settings.describe import describe
+from pylsyncd.settings.describe import describe, doubts
 from pylsyncd.settings.said import ConfigurationError
 from pylsyncd.settings.settings import Delivery, Settings
 
@@ -304,6 +304,21 @@ def test_what_would_run_is_told_with_what_is_not_at_its_default(place: Path) -> 
     assert [line.split()[0] for line in commands] == ["everything:", "a", "everything:", "a"]
     assert "rsync -rlptgoD" in commands[0]
     assert "--files-from=-" in commands[1]
+
+
+@pytest.mark.usefixtures("place")
+def test_what_is_possible_but_hardly_meant_is_told() -> None:
+    made = read(
+        "[sync www]\nsource = a/./\ndestinations =\n  /a /b\n  a:/x b:/y\n  h:/x # old\n"
+        "  /My Disk/c;d\nexclude =\n  *.tmp ; temporary\n  a b\n"
+    )
+    told = [sentence.partition("' is")[0] for sentence in doubts(made.syncs[0])]
+    assert told == [
+        "'/a /b",
+        "'a:/x b:/y",
+        "All of 'h:/x # old",
+        "All of '*.tmp ; temporary",
+    ]
 
 
 def test_what_would_run_is_told_of_a_command_line_too(place: Path) -> None:

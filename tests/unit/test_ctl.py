@@ -194,6 +194,15 @@ def test_names_go_to_the_daemons_that_know_them(place: Place) -> None:
     assert both["b"].told == [("flush", "same")]
 
 
+@pytest.mark.parametrize("name", ["web", "srv2", "web/srv2", "h:/a/", "web/h:/a/"])
+def test_a_destination_may_be_named_without_its_sync(place: Place, name: str) -> None:
+    commands = Obedient(status(destination("web/srv2"), destination("web/h:/a/")))
+    commands.known = {"web", "srv2", "web/srv2", "h:/a/", "web/h:/a/"}
+    place.serve("one.sock", commands)
+    assert place.run("flush", name).code == OK
+    assert commands.told == [("flush", name)]
+
+
 def test_a_name_that_nobody_knows_is_refused_and_nothing_is_done(
     place: Place, commands: Obedient
 ) -> None:
@@ -210,12 +219,14 @@ def test_the_level_and_a_reload_are_passed_on(place: Place, commands: Obedient) 
     assert commands.told == [("level", "debug"), ("reload",)]
 
 
-def test_what_the_daemon_refuses_is_said(place: Place) -> None:
+def test_what_the_daemon_refuses_is_said_with_a_line_for_each_fault(place: Place) -> None:
     place.serve("one.sock", Obedient(late=["srv2"]))
     code, _, complained = place.run("reload")
     assert code == FAILED
-    assert complained.startswith("pylsyncctl: pylsyncd.conf:3: there is no option windw")
-    assert "one.sock" in complained
+    first, second = complained.splitlines()
+    assert first.startswith("pylsyncctl: pylsyncd.conf:3: there is no option windw")
+    assert second.startswith("pylsyncctl: pylsyncd.conf:4: there is no option dely")
+    assert "one.sock" in second
 
 
 # -- wait -----------------------------------------------------------------------------------------

@@ -155,6 +155,13 @@ def test_the_table_shows_how_each_destination_stands() -> None:
     assert "".join(f"{line}\n" for line in table(ALL)) == TABLE
 
 
+def test_the_name_of_a_sync_is_not_repeated_beside_it() -> None:
+    rows = table(status(destination("web/srv2"), destination("web/h:/a/b/"), destination("b/c")))
+    assert [row.split()[:2] for row in rows[2:]] == [
+        ["web", "srv2"], ["web", "h:/a/b/"], ["web", "b/c"],
+    ]  # fmt: skip
+
+
 def test_a_status_without_destinations_has_a_table() -> None:
     assert table(status())[0].endswith("up 2 h 5 min; 0 destinations, all in sync")
 

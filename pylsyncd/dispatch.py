@@ -37,7 +37,9 @@ class Dispatch:
         self._lookout = lookout
         self._crew = crew
         self._links = Links(sync.source.path, sync.rules)
-        self._serial = 0
+        self.serial = 0
+        """Of the last order."""
+        self._is_drained = True
         self._window_closes = math.inf
         self._next_full_sync = math.inf
         self.until = clock.now()
@@ -88,14 +90,15 @@ class Dispatch:
         scanned = None
         if (watching := self._lookout.watching) is not None:
             watcher = watching.watcher
-            if not watcher.drain(_HAND_OVER):
+            self._is_drained = watcher.drain(_HAND_OVER)
+            if not self._is_drained:
                 log.info("The watcher is busy: what it has not handed over waits.")
             # Read before the changes are taken, which may be newer.
             self.until, scanned = watcher.complete_until, watcher.scanned
         since = self._buffer.since
         changes = self._buffer.take()
         if not changes and not is_urgent:
-            return self._serial
+            return self.serial
         found = len(changes)
         self.learn_links()
         self._links.complete(changes)
@@ -107,21 +110,29 @@ class Dispatch:
         order = Order(changeset, self.until, scanned, titles, since, is_urgent=is_urgent)
         return self.put(order)
 
+    def flush_all(self) -> int | None:
+        """Flush; return what :meth:`flush` does, None if not all is known that has changed."""
+        serial = self.flush(is_urgent=True)
+        watching = self._lookout.watching
+        if watching is None or watching.watcher.has_missed_something:
+            return None
+        return serial if self._is_drained else None
+
     def sync_everything(self, names: Sequence[str] = ()) -> None:
         """Have everything compared, now; ``names`` are the destinations', none for all."""
         self.put(Order(EVERYTHING, self.until, titles=("full sync",), is_urgent=True), names)
 
     def put(self, order: Order, names: Sequence[str] = ()) -> int:
         """Give the workers an order; return its serial number."""
-        self._serial += 1
+        self.serial += 1
         since = order.since
         if since is None and order.changeset:
             since = time.monotonic()
-        order = replace(order, serial=self._serial, since=since)
+        order = replace(order, serial=self.serial, since=since)
         for worker in self._crew.workers:
             if not names or worker.name in names:
                 worker.put(order)
-        return self._serial
+        return self.serial
 
     def _plan_full_sync(self) -> None:
         interval = self._sync.full_sync_interval

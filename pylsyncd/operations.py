@@ -13,7 +13,7 @@ from pylsyncd.destination.worker import Worker
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStatus
-from pylsyncd.replication import Replication
+from pylsyncd.replication import Ask, Replication
 from pylsyncd.replications import Replications
 from pylsyncd.settings import process, values
 from pylsyncd.settings.settings import Delivery
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 # Seconds: between two looks at what is waited for, and for a replication to hand over what it has.
 _BEAT = 0.02
+
+# Seconds before who could not hand over everything is asked once more.
+_AGAIN = 0.25
 _HAND_OVER = 30.0
 
 
@@ -49,31 +52,30 @@ class Operations:
 
     def sync(self, names: Sequence[str] = ()) -> None:
         """Begin a full sync."""
-        for replication, workers in self._concerned(names):
-            known = [worker.name for worker in workers]
-            replication.ask(partial(replication.dispatch.sync_everything, known), _HAND_OVER)
+        for replication, meant in self._concerned(names):
+            replication.ask(partial(replication.dispatch.sync_everything, meant), _HAND_OVER)
 
     def pause(self, names: Sequence[str] = ()) -> None:
         """Run nothing until it is resumed; changes are still collected."""
-        for _, workers in self._concerned(names):
-            for worker in workers:
-                worker.pause()
+        self._tell("paused", names)
+        for replication, meant in self._concerned(names):
+            replication.pause(meant)
 
     def resume(self, names: Sequence[str] = ()) -> None:
         """End a pause."""
-        for _, workers in self._concerned(names):
-            for worker in workers:
-                worker.pause(is_paused=False)
+        self._tell("resumed", names)
+        for replication, meant in self._concerned(names):
+            replication.pause(meant, is_paused=False)
 
     def release(self, names: Sequence[str] = ()) -> None:
         """Do, once, what is held."""
-        for replication, workers in self._concerned(names):
+        for replication, meant in self._concerned(names):
             if not replication.has_begun:
                 # It waits for its source, and listens to nothing else.
                 replication.take(signal.SIGUSR2)
                 continue
-            known = [worker.name for worker in workers] if names else []
-            replication.ask(partial(replication.release, known), _HAND_OVER)
+            is_whole = not names or replication.sync.name in names
+            replication.ask(partial(replication.release, () if is_whole else meant), _HAND_OVER)
 
     def wait(
         self,
@@ -83,19 +85,14 @@ class Operations:
     ) -> list[str]:
         """Flush; return those of whom not all is confirmed, after so many seconds at the most."""
         deadline = time.monotonic() + timeout
-        awaited: list[tuple[Replication, str, int | None]] = []
-        for replication, workers in self._concerned(names):
-            serials: list[int] = []
-            ask = partial(_flush_for, replication, serials)
-            replication.ask(ask, max(0.0, deadline - time.monotonic()))
-            # Who could not be asked does not confirm.
-            serial = serials[0] if serials else None
-            named = [w.name for w in workers] or [d.name for d in replication.sync.deliveries]
-            awaited += [(replication, name, serial) for name in named]
+        waits = [_Wait(replication, meant) for replication, meant in self._concerned(names)]
         while True:
-            awaited = [each for each in awaited if not _is_confirmed(*each)]
-            if not awaited or time.monotonic() >= deadline or is_given_up():
-                return [name for _, name, _ in awaited]
+            for each in waits:
+                each.look(self._replications)
+            if not any(each.names for each in waits):
+                return []
+            if time.monotonic() >= deadline or is_given_up():
+                return [name for each in waits for name in each.names]
             time.sleep(_BEAT)
 
     def set_level(self, level: str) -> None:
@@ -106,43 +103,83 @@ class Operations:
         """Read the configuration anew; raises UsageError when it has faults."""
         self._reload()
 
-    def _concerned(self, names: Sequence[str]) -> list[tuple[Replication, list[Worker]]]:
-        """Return whom names mean, all where there are none; raises UsageError.
+    def _tell(self, what: str, names: Sequence[str]) -> None:
+        """Have it in the log, where somebody will look for the reason."""
+        self._concerned(names)
+        log.log(logs.NOTICE, "%s (%s)", what, ", ".join(names) or "all")
+
+    def _concerned(self, names: Sequence[str]) -> list[tuple[Replication, list[str]]]:
+        """Return which destinations of whom names mean, all for none; raises UsageError.
 
         A name is a sync's, or a destination's with or without its sync's before it.
         """
         found = []
         unknown = set(names)
+        known = []
         for replication in self._replications:
-            workers = []
-            is_meant = not names
-            for delivery in replication.sync.deliveries:
-                meant = {delivery.name, delivery.name.rpartition("/")[2], replication.sync.name}
-                if names and not meant & set(names):
-                    continue
-                is_meant = True
-                unknown -= meant
-                workers += [each for each in replication.workers if each.name == delivery.name]
-            if is_meant:
-                found.append((replication, workers))
+            sync, wanted = replication.sync, []
+            for delivery in sync.deliveries:
+                known.append(delivery.name)
+                own = f"{sync.name}/" if sync.name else ""
+                meant = {delivery.name, delivery.name.removeprefix(own), sync.name}
+                if not names or meant & set(names):
+                    wanted.append(delivery.name)
+                    unknown -= meant
+            if wanted:
+                found.append((replication, wanted))
         if unknown:
-            known = ", ".join(
-                delivery.name for each in self._replications for delivery in each.sync.deliveries
+            raise UsageError(
+                f"There is no destination {min(unknown)}. There are: {', '.join(known)}."
             )
-            raise UsageError(f"There is no destination {min(unknown)}. There are: {known}.")
         return found
 
 
-def _flush_for(replication: Replication, serials: list[int]) -> None:
-    serials.append(replication.dispatch.flush(is_urgent=True))
+class _Wait:
+    """Waits until all that has changed in one source is confirmed. Used by one thread."""
 
+    def __init__(self, replication: Replication, names: Sequence[str]) -> None:
+        self._replication = replication
+        self.names = list(names)
+        """The destinations of which it is not."""
+        self._asked: Ask | None = None
+        self._asked_at = 0.0
+        # What confirms all, by its serial number; None as long as not all is ordered.
+        self._serial: int | None = None
 
-def _is_confirmed(replication: Replication, name: str, serial: int | None) -> bool:
-    worker = next((each for each in replication.workers if each.name == name), None)
-    if worker is None:
-        # It was taken out of the configuration, or has not begun.
-        return replication.has_begun
-    return serial is not None and worker.confirmed_serial >= serial
+    def look(self, replications: Replications) -> None:
+        """See how it stands."""
+        replication = replications.named(self._replication.sync.name)
+        if replication is None:
+            # It was taken out of the configuration.
+            self.names = []
+            return
+        if replication is not self._replication:
+            self._replication, self._asked, self._serial = replication, None, None
+        if self._serial is None:
+            self._ask()
+        serial = self._serial
+        workers = {worker.name: worker for worker in replication.workers}
+        # Who has no worker has not begun, or begins anew.
+        served = [each.name for each in replication.sync.deliveries]
+        self.names = [
+            name
+            for name in self.names
+            if name in served
+            and (name not in workers or serial is None or workers[name].confirmed_serial < serial)
+        ]
+
+    def _ask(self) -> None:
+        """Have all ordered that has changed, unless that was asked a moment ago."""
+        is_over = self._asked is None or self._asked.answered.is_set()
+        if is_over and time.monotonic() >= self._asked_at + _AGAIN:
+            self._asked, self._asked_at = Ask(self._flush), time.monotonic()
+            self._replication.put(self._asked)
+
+    def _flush(self) -> None:
+        replication = self._replication
+        serial = replication.dispatch.flush_all()
+        if replication is self._replication:
+            self._serial = serial
 
 
 def _status(replication: Replication) -> SyncStatus:
@@ -173,6 +210,9 @@ def _status(replication: Replication) -> SyncStatus:
 def _beginning(replication: Replication, delivery: Delivery) -> DestinationStatus:
     behind = time.monotonic() - replication.began
     written = delivery.destination.written
+    if replication.lookout.held:
+        error = f"the source is held: {replication.lookout.held}."
+        return DestinationStatus(delivery.name, written, Condition.HELD, behind=behind, error=error)
     return DestinationStatus(delivery.name, written, Condition.STARTING, behind=behind)
 
 
@@ -181,7 +221,8 @@ def _destination(replication: Replication, worker: Worker) -> DestinationStatus:
     found = worker.status()
     waiting, since = replication.buffered
     if replication.lookout.held:
-        return replace(found, condition=Condition.HELD, error=f"{replication.lookout.held}.")
+        error = f"the source is held: {replication.lookout.held}."
+        return replace(found, condition=Condition.HELD, error=error)
     if not waiting:
         return found
     age = time.monotonic() - since if since is not None else 0.0

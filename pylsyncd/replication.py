@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -23,7 +23,7 @@ from pylsyncd.model.errors import PylsyncdError, WatchError
 from pylsyncd.model.wording import counted
 from pylsyncd.settings.settings import Sync
 from pylsyncd.source.buffer import Buffer
-from pylsyncd.source.guard import Guard
+from pylsyncd.source.guard import Guard, Standing
 from pylsyncd.source.lookout import Calls, Lookout
 from pylsyncd.system import clock
 from pylsyncd.system.heartbeat import Heartbeat
@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 _ROUND = 2.0
 _MOMENT = 0.2
 
+# Seconds between two looks at whether one who is asked has ended.
+_BEAT = 0.1
+
 _STOP = frozenset([signal.SIGTERM, signal.SIGINT])
 
 
@@ -48,12 +51,23 @@ class Call(Enum):
     ROOT_LOST = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Ask:
-    """Something to be done by the replication's own thread, and an event for when it is done."""
+    """Something to be done by another thread, and an event for when it is answered."""
 
     do: Callable[[], object]
-    done: threading.Event = field(default_factory=threading.Event)
+    answered: threading.Event = field(default_factory=threading.Event)
+    was_done: bool = False
+
+    def answer(self) -> None:
+        """Do it."""
+        self.do()
+        self.was_done = True
+        self.answered.set()
+
+    def refuse(self) -> None:
+        """Let whoever has asked go on without."""
+        self.answered.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,11 @@ class Replication(Part):
             lambda: self._inbox.put(Call.FILLED),
         )
         self._guard = Guard(sync.source.path, sync.rules)
-        self._crew = Crew(sync, self._guard, self._inbox.put, surroundings.means)
+        try:
+            self._crew = Crew(sync, self._guard, self._inbox.put, surroundings.means)
+        except BaseException:
+            self._guard.close()
+            raise
         self.lookout = Lookout(
             sync, self._guard, self._buffer, surroundings.heartbeat,
             Calls(
@@ -128,8 +146,44 @@ class Replication(Part):
     def ask(self, do: Callable[[], object], timeout: float) -> bool:
         """Have something done by its own thread; tell whether that was so in time."""
         asked = Ask(do)
+        self.put(asked)
+        deadline = time.monotonic() + timeout
+        while self.is_alive() and (left := deadline - time.monotonic()) > 0.0:
+            if asked.answered.wait(min(left, _BEAT)):
+                break
+        return asked.was_done
+
+    def put(self, asked: Ask) -> None:
+        """Have something done by its own thread; nobody answers once that has ended."""
         self._inbox.put(asked)
-        return asked.done.wait(timeout)
+
+    def pause(self, names: Collection[str], *, is_paused: bool = True) -> None:
+        """Have no rsync started for some destinations, until that is taken back."""
+        self._crew.pause(names, is_paused=is_paused)
+
+    def follow(self, other: "Replication") -> None:
+        """Go on, before the start, where another one has ended."""
+        self.is_new = other.is_new and not other.has_begun
+        is_same = other.sync.source.path == self.sync.source.path
+        self._crew.follow(other.spots if is_same else (), other.paused if is_same else ())
+
+    @property
+    def held(self) -> str:
+        """Why its source, which was there, is held now; empty when it is not."""
+        if not self.has_begun:
+            return ""
+        standing, reason = self._guard.standing()
+        return reason if standing is Standing.HELD else ""
+
+    @property
+    def spots(self) -> Collection[bytes]:
+        """Those of its destinations."""
+        return [delivery.destination.spot for delivery in self.sync.deliveries]
+
+    @property
+    def paused(self) -> Collection[bytes]:
+        """The spots of those of its destinations that are paused."""
+        return self._crew.paused
 
     @property
     def title(self) -> str:
@@ -159,6 +213,7 @@ class Replication(Part):
             self.close()
             self.has_ended = True
             self._surroundings.news(self.name)
+            self._inbox.abandon()
 
     def close(self) -> None:
         """Give back the locks; to be called by others only when it was not started."""
@@ -207,7 +262,7 @@ class Replication(Part):
             if call is signal.SIGUSR2:
                 break
             if isinstance(call, Ask):
-                call.done.set()
+                call.refuse()
         return True
 
     def _begin(self) -> None:
@@ -250,7 +305,8 @@ class Replication(Part):
         self._next_round = time.monotonic() + _ROUND
         self.dispatch.begin(self.sync)
         for worker in self._crew.workers:
-            self._surroundings.heartbeat.listen(worker)
+            for part in worker.parts:
+                self._surroundings.heartbeat.listen(part)
         while True:
             next_time = min(self._next_round, self.dispatch.due)
             with self.pulse.waiting():
@@ -274,8 +330,7 @@ class Replication(Part):
 
     def _answer(self, call: Call | Ask | signal.Signals) -> None:
         if isinstance(call, Ask):
-            call.do()
-            call.done.set()
+            call.answer()
             return
         answers: dict[Call | signal.Signals, Callable[[], object]] = {
             Call.OPENED: self.dispatch.open_window,
@@ -315,9 +370,10 @@ class Replication(Part):
         """
         # What was seen until now belongs to those who are there now.
         self.dispatch.flush()
-        newcomers = self._crew.replace(sync, self.dispatch.until, is_vacant=self._guard.is_vacant())
+        newcomers = self._crew.replace(sync, self.dispatch.until, self.dispatch.serial)
         for worker in newcomers:
-            self._surroundings.heartbeat.listen(worker)
+            for part in worker.parts:
+                self._surroundings.heartbeat.listen(part)
         self.sync = sync
         self.dispatch.begin(sync)
 
@@ -337,6 +393,6 @@ class Replication(Part):
             if call in _STOP:
                 return True
             if isinstance(call, Ask):
-                call.done.set()
+                call.refuse()
             self._has_failed |= isinstance(call, str)
         return False

@@ -4,8 +4,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.replication import Replication
@@ -33,6 +33,10 @@ class Replications:
         self._make = make
         self._lock = threading.Lock()
         self._running: dict[str, Replication] = {}
+        # Those that take longer to end than a reload waits, which still run, and who follows each.
+        self._followers: dict[str, Sync | None] = {}
+        # Those that were asked to serve other destinations, and have not done so in time.
+        self._asked: set[str] = set()
         try:
             for sync in syncs:
                 self._running[sync.name] = make(sync)
@@ -69,67 +73,169 @@ class Replications:
         What has not changed is not touched. Where only the destinations have, the watcher goes on.
         """
         wanted = {sync.name: sync for sync in syncs}
-        faults: list[str] = []
-        changed = [each for each in self if wanted.get(each.sync.name) != each.sync]
+        changed = [each for each in self if self._is_changed(each, wanted.get(each.sync.name))]
         if not changed and len(wanted) == len(list(self)):
-            log.log(NOTICE, "Nothing has changed in the configuration.")
-        restarted = []
-        for replication in changed:
-            sync = wanted.get(replication.sync.name)
-            if sync is None or not _is_served_otherwise(replication.sync, sync):
-                restarted.append(replication)
-                continue
-            log.log(NOTICE, "The destinations of %s have changed.", sync.name)
-            faults += _replace(replication, sync)
-        self._end_some(restarted, wanted)
-        running = {replication.sync.name for replication in self}
-        before = {replication.sync.name: replication.sync for replication in restarted}
+            log.log(NOTICE, "Nothing has changed about what is synced.")
+        faults: list[str] = []
+        replaced: list[tuple[Replication, Sync]] = []
+        restarted: list[Replication] = []
+        for each in changed:
+            name = each.sync.name
+            sync = wanted.get(name)
+            if name in self._followers:
+                self._followers[name] = sync
+            elif sync is not None and _is_served_otherwise(each, sync):
+                replaced.append((each, sync))
+            elif sync is not None and (reason := each.held):
+                # Begun anew, it would take what stands in its source's place for the source.
+                faults.append(
+                    f"The sync {name} stays as it was, since its source is held: {reason}. Have "
+                    "the configuration read again when it is back, or released."
+                )
+            else:
+                restarted.append(each)
+        # First, since what they serve may be served by others from now on.
+        ended = self._end_some(restarted, wanted)
+        faults += self._replace_all(replaced, syncs)
+        before = {each.sync.name: each for each in ended}
         for name, sync in wanted.items():
-            if name not in running:
+            if name in before or name not in self._running:
                 faults += self._begin(sync, before.get(name))
         with self._lock:
             order = {name: number for number, name in enumerate(wanted)}
-            self._running = dict(sorted(self._running.items(), key=lambda item: order[item[0]]))
+            by_order = sorted(
+                self._running.items(), key=lambda item: order.get(item[0], len(order))
+            )
+            self._running = dict(by_order)
         return faults
+
+    def named(self, name: str) -> Replication | None:
+        """Return the one of a sync, None if there is none; any thread may ask."""
+        with self._lock:
+            return self._running.get(name)
+
+    def begin_followers(self) -> None:
+        """Begin those that follow others which have ended only now."""
+        for name, sync in list(self._followers.items()):
+            before = self._running[name]
+            if not before.has_ended:
+                continue
+            del self._followers[name]
+            if sync is None:
+                with self._lock:
+                    del self._running[name]
+                continue
+            for fault in self._begin(sync, before):
+                log.error("%s", fault)
 
     def end(self, look: Callable[[], None]) -> None:
         """Let all sync what has come, and end them; ``look()`` is called every now and then."""
         self.pass_on(signal.SIGTERM)
         _wait_for(list(self), look)
 
-    def _begin(self, sync: Sync, before: Sync | None) -> list[str]:
+    def _is_changed(self, replication: Replication, wanted: Sync | None) -> bool:
+        name = replication.sync.name
+        if name in self._followers:
+            return self._followers[name] != wanted
+        return replication.sync != wanted or name in self._asked
+
+    def _begin(self, sync: Sync, before: Replication | None) -> list[str]:
         """Start a replication, or if that cannot be, the one that there was before."""
-        what = "is started anew, since its options have changed" if before else "is synced, too"
-        log.log(NOTICE, "%s %s.", sync.name, what)
+        if before is None:
+            log.log(NOTICE, "%s is synced, too.", sync.name)
+        else:
+            log.log(NOTICE, "%s is started anew: %s.", sync.name, _difference(before.sync, sync))
         faults = []
-        for each in (sync, before):
+        for each in (sync, before.sync if before is not None else None):
             if each is None:
                 continue
             try:
                 replication = self._make(each)
-                replication.is_new = before is None
-            except UsageError as error:
-                faults.append(f"The sync {each.name} is not started: {error}")
+            except (UsageError, OSError) as error:
+                reason = f"{error.strerror}." if isinstance(error, OSError) else error
+                faults.append(f"The sync {each.name} is not started: {reason}")
                 continue
+            if before is not None:
+                replication.follow(before)
             with self._lock:
                 self._running[each.name] = replication
             replication.start()
-            break
+            return faults
+        with self._lock:
+            self._running.pop(sync.name, None)
         return faults
 
-    def _end_some(self, replications: Sequence[Replication], wanted: Container[str]) -> None:
+    def _end_some(
+        self, replications: Sequence[Replication], wanted: Mapping[str, Sync]
+    ) -> list[Replication]:
+        """End some; return those that have ended, and see that all others are followed."""
         for replication in replications:
             if replication.sync.name not in wanted:
                 log.log(NOTICE, "%s is not synced any more.", replication.sync.name)
             replication.take(signal.SIGTERM)
-        _wait_for(replications)
-        with self._lock:
-            for replication in replications:
-                del self._running[replication.sync.name]
+        _wait_for(replications, is_reload=True)
+        ended = [each for each in replications if each.has_ended]
+        for replication in replications:
+            name = replication.sync.name
+            if replication not in ended:
+                self._followers[name] = wanted.get(name)
+                log.log(NOTICE, "%s ends as soon as it can; what follows waits for that.", name)
+            elif name not in wanted:
+                with self._lock:
+                    del self._running[name]
+        return ended
+
+    def _replace_all(
+        self, replaced: Sequence[tuple[Replication, Sync]], syncs: Sequence[Sync]
+    ) -> list[str]:
+        """Have replications serve other destinations, of which some may go from one to another."""
+        faults = []
+        for replication, sync in replaced:
+            if sync != replication.sync:
+                log.log(NOTICE, "%s: %s.", sync.name, _difference(replication.sync, sync))
+            own = _spots(sync)
+            others = {spot for each in syncs if each.name != sync.name for spot in _spots(each)}
+            kept = tuple(
+                each
+                for each in replication.sync.deliveries
+                if each.destination.spot in own or each.destination.spot not in others
+            )
+            if len(kept) < len(replication.sync.deliveries):
+                faults += self._replace(replication, replace(replication.sync, deliveries=kept))
+        for replication, sync in replaced:
+            faults += self._replace(replication, sync)
+        return faults
+
+    def _replace(self, replication: Replication, sync: Sync) -> list[str]:
+        """Have a replication serve other destinations; return why it does not."""
+        faults: list[str] = []
+
+        def do() -> None:
+            try:
+                replication.replace(sync)
+            except (PylsyncdError, OSError) as error:
+                faults.append(f"The sync {sync.name} stays as it was: {error}")
+                if sync.name in self._asked:
+                    log.error("%s", faults[0])  # noqa: TRY400  # it is not about the program
+
+        patience = _PATIENCE if replication.has_begun else _PATIENCE_AT_START
+        if replication.ask(do, patience):
+            self._asked.discard(sync.name)
+            return faults
+        self._asked.add(sync.name)
+        return [f"The sync {sync.name} is busy: its destinations change when it is not."]
 
 
-def _is_served_otherwise(before: Sync, after: Sync) -> bool:
-    """Tell whether nothing has changed that the watching of a source depends on."""
+def _spots(sync: Sync) -> set[bytes]:
+    return {each.destination.spot for each in sync.deliveries}
+
+
+def _is_served_otherwise(replication: Replication, after: Sync) -> bool:
+    """Tell whether it can go on: nothing has changed that the watching of its source depends on."""
+    before = replication.sync
+    if replication.lookout.held and not replication.has_begun:
+        # It waits for its source, and serves nobody yet.
+        return False
     return before == replace(
         after,
         deliveries=before.deliveries,
@@ -140,22 +246,32 @@ def _is_served_otherwise(before: Sync, after: Sync) -> bool:
     )
 
 
-def _replace(replication: Replication, sync: Sync) -> list[str]:
-    """Have a replication serve other destinations; return why it does not."""
-    faults: list[str] = []
+def _difference(before: Sync, after: Sync) -> str:
+    """Return in words what has changed of a sync."""
+    old, new = ({each.name: each for each in sync.deliveries} for sync in (before, after))
+    added = [name for name in new if name not in old]
+    removed = [name for name in old if name not in new]
+    changed = [name for name in new if name in old and new[name] != old[name]]
+    options = [
+        each.name.replace("_", " ")
+        for each in fields(after)
+        if each.name != "deliveries" and getattr(before, each.name) != getattr(after, each.name)
+    ]
+    parts = {
+        "new": added,
+        "gone": removed,
+        "changed": [*options, *changed],
+    }
+    told = [f"{', '.join(names)} {what}" for what, names in parts.items() if names]
+    return "; ".join(told) or "its destinations have another order"
 
-    def do() -> None:
-        try:
-            replication.replace(sync)
-        except (PylsyncdError, OSError) as error:
-            faults.append(f"The sync {sync.name} stays as it was: {error}")
 
-    if not replication.ask(do, _PATIENCE):
-        faults.append(f"The sync {sync.name} is busy: its destinations change when it is not.")
-    return faults
-
-
-def _wait_for(replications: Sequence[Replication], look: Callable[[], None] = lambda: None) -> None:
+def _wait_for(
+    replications: Sequence[Replication],
+    look: Callable[[], None] = lambda: None,
+    *,
+    is_reload: bool = False,
+) -> None:
     """Wait for replications that were told to end."""
     start = time.monotonic()
     while living := [each for each in replications if each.is_alive()]:
@@ -166,5 +282,7 @@ def _wait_for(replications: Sequence[Replication], look: Callable[[], None] = la
         if passed >= _PATIENCE_AT_START and not any(each.has_begun for each in living):
             return
         if passed >= _PATIENCE:
+            if is_reload:
+                return
             log.error("Ending, although these do not: %s.", ", ".join(each.name for each in living))
             return

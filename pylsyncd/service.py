@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 _ROUND = 2.0
 _RELOAD = 120.0
 
+# What those fields of the settings are called in a configuration that have another name there.
+_KEYS = {"background": "daemon", "directory": "chdir", "log": "where the log goes"}
+
 _STOP = frozenset([signal.SIGTERM, signal.SIGINT])
 _PASSED_ON = frozenset([signal.SIGUSR1, signal.SIGUSR2])
 
@@ -96,9 +99,12 @@ class Service:
             self._sharing.close()
             self._inbox.close()
         errors = [each.error for each in self._replications if each.error is not None]
+        for error in errors[1:]:
+            log.error("%s", error)
         if errors:
             raise errors[0]
-        return max(each.status for each in self._replications)
+        # None is left where what a reload has brought could not begin.
+        return max((each.status for each in self._replications), default=1)
 
     def _replication(self, sync: Sync) -> Replication:
         display, daemon = self._display, self._settings.daemon
@@ -134,8 +140,7 @@ class Service:
             elif call is signal.SIGHUP:
                 self._answer_hangup()
             elif isinstance(call, Ask):
-                call.do()
-                call.done.set()
+                call.answer()
             elif call is not None and self._is_over():
                 return
 
@@ -150,11 +155,15 @@ class Service:
 
     def _is_over(self) -> bool:
         """Tell whether all is done, or what was to go on has failed."""
+        self._replications.begin_followers()
         if self._is_ready:
             # What a reload has brought does not end the others.
             self._replications.drop_failed_starts()
         ended = [each for each in self._replications if each.has_ended]
-        return any(each.status for each in ended) or len(ended) == len(list(self._replications))
+        if len(ended) == len(list(self._replications)):
+            return True
+        # What is done once is done as far as it can be.
+        return not self._settings.daemon.once and any(each.status for each in ended)
 
     def _stop(self) -> None:
         self._notifier.stopping()
@@ -170,7 +179,7 @@ class Service:
             if call in _STOP:
                 self._replications.pass_on(signal.Signals(call))
             elif isinstance(call, Ask):
-                call.done.set()
+                call.refuse()
 
     # Reload
 
@@ -192,9 +201,9 @@ class Service:
         try:
             settings = self._read_again(self._reload)
             self._hooks.apply(settings.syncs)
+            self._sharing.avoided = list(_places(settings.syncs))
             faults = self._replications.apply(settings.syncs)
-            self._apply_daemon(settings.daemon)
-            self._settings = settings
+            self._settings = replace(settings, daemon=self._apply_daemon(settings.daemon))
         finally:
             self._notifier.ready()
         log.log(NOTICE, "The configuration was read again.")
@@ -209,8 +218,11 @@ class Service:
                 f"The configuration has faults, so all stays as it was:\n{error}"
             ) from error
 
-    def _apply_daemon(self, daemon: Daemon) -> None:
-        """Do what has changed for the process, as far as that can be done while it runs."""
+    def _apply_daemon(self, daemon: Daemon) -> Daemon:
+        """Do what has changed for the process, as far as that can be done while it runs.
+
+        Return what holds from now on.
+        """
         before = self._settings.daemon
         if daemon.log.level != before.log.level:
             logs.set_level(daemon.log.level)
@@ -219,11 +231,12 @@ class Service:
         same = replace(before, max_runs=daemon.max_runs, log=log_before)
         if daemon != same:
             changed = [
-                each.name
+                _KEYS.get(each.name, each.name)
                 for each in fields(daemon)
                 if getattr(daemon, each.name) != getattr(same, each.name)
             ]
             log.warning("Only a restart makes these take effect: %s.", ", ".join(changed))
+        return same
 
     def _reload_soon(self) -> None:
         """Have the main thread take over the settings; raises UsageError for faults."""
@@ -237,8 +250,10 @@ class Service:
 
         asked = Ask(do)
         self._inbox.put(asked)
-        if not asked.done.wait(_RELOAD):
+        if not asked.answered.wait(_RELOAD):
             raise UsageError("The daemon is busy: it reads its configuration when it is not.")
+        if not asked.was_done:
+            raise UsageError("The daemon ends: it does not read its configuration any more.")
         if faults:
             raise faults[0]
 

@@ -32,6 +32,7 @@ class Account:
         self.lane = lane
         self._pauses = pauses
         self._opened = 0.0
+        self._owing_since: float | None = None
         # What the queue said last, and what it said when all before that was confirmed.
         self._put: Moments = None, None
         self._confirmed: Moments = None, None
@@ -52,8 +53,14 @@ class Account:
 
     @property
     def since(self) -> float | None:
-        """When the first of what is owed was seen, by the monotonic clock, if that is known."""
-        return earliest(*(part.since for part in self.parts))
+        """When the first of what is owed was seen, by the monotonic clock, if that is known.
+
+        Of a full sync that is not: it may bring nothing new. But one that fails is owed since it
+        was asked for.
+        """
+        is_failing = any(part.failures for part in self.parts)
+        asked = self._owing_since if is_failing else None
+        return earliest(asked, *(part.since for part in self.parts))
 
     @property
     def due(self) -> float | None:
@@ -73,6 +80,8 @@ class Account:
         self._titles += [title for title in order.titles if title not in self._titles]
         self._serial = order.serial or self._serial
         if order.changeset:
+            if not self.debt:
+                self._owing_since = time.monotonic()
             if not self.fresh.debt:
                 self._opened = time.monotonic()
             self.refresh(order.changeset, order.since)
@@ -106,6 +115,8 @@ class Account:
             touched |= set_aside & {change.path, *paths.ancestors(change.path)}
         rejoined, untouched = (aside, NOTHING) if paths.ROOT in touched else apart(aside, touched)
         self.aside.debt.add(untouched)
+        if not untouched:
+            self.aside.start_anew()
         return rejoined
 
     def set_aside(self, outcome: Outcome) -> None:
@@ -117,7 +128,9 @@ class Account:
         if len(self.aside.debt) > MOST_LEFT_OUT:
             # Too many to be left out of a run by name.
             self.fresh.debt.add(self.aside.debt.take())
-        elif outcome.owed and outcome.verdict is Verdict.PARTIAL:
+            self.aside.start_anew()
+            return
+        if outcome.owed and outcome.verdict is Verdict.PARTIAL:
             # All else is carried soon, without these.
             self.fresh.failures = 0
         # However often others were tried: these have just failed, and may not do so again.

@@ -214,7 +214,8 @@ class Crew:
                 break
         for worker in self.workers:
             if worker.debt:
-                owed = counted(worker.debt, "change")
+                is_everything = worker.status().owes_everything
+                owed = "everything" if is_everything else counted(worker.debt, "change")
                 log.warning("[%s] stopped before all was synced: owed %s.", worker.name, owed)
 
     def _posts_of(self, deliveries: Collection[Delivery]) -> list[_Post]:
@@ -263,9 +264,6 @@ class Crew:
             carrier.largest = Largest(delivery.batch_size_limit, delivery.rsync.keeps_links)
         worker = Worker(carrier, delivery.pauses, post.checkpoint, self._failed, self._means.tell)
         worker.delay = delivery.window - self._sync.window
-        if order.changeset and order.since is None:
-            # It may be longer, but nobody knows.
-            order = changed_in(order, since=time.monotonic())
         worker.put(order)
         post.worker = worker
         # Asked after that, so that no pause is lost which comes meanwhile.

@@ -4,7 +4,7 @@ from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.paths import Identity
 from pylsyncd.source.guard import identity_of_local
 
-RELEASE = "if that is meant, release it with pylsyncctl, or with the signal USR2"
+RELEASE = "if that is meant, say so with pylsyncctl release, or the signal USR2"
 """What to do about what is held."""
 
 

@@ -240,7 +240,8 @@ class Worker(Part):
         self._account.set_aside(outcome)
         if self._fresh.debt:
             self._fresh.put_off(self._pauses, outcome.verdict)
-            self._complaints.complain(outcome, self._fresh, self._carrier.runs.ran)
+            if not self._is_ended:
+                self._complaints.complain(outcome, self._fresh, self._carrier.runs.ran)
             return
         self._lane.is_open = True
         self._account.confirm(put)

@@ -162,9 +162,10 @@ class Rsync:
     def trial(self) -> "Rsync":
         """Return the same for runs that change nothing, to see how much they would delete.
 
-        The count ("Number of deleted files") is the one of a real run, whether deletion is by name,
-        by a listed directory or by a full sync, and over every transport (rsync 3.5.0). Files that
-        come while a real run is on can only make that one delete less.
+        The count ("Number of deleted files") is the one of a real run or larger, whether deletion
+        is by name, by a listed directory or by a full sync, and over every transport (rsync 3.5.0).
+        It is larger by directories that a real run would keep for what the rules protect in them.
+        Files that come while a real run is on can only make that one delete less.
         """
         return replace(self, dry_run=True, max_delete=None, tells_items=False, tells_progress=False)
 

@@ -61,6 +61,11 @@ def _row(codes: Iterable[int], message: str, verdict: Verdict, reason: str) -> _
 
 _SIGNALS = range(-64, 0)
 
+_NOT_LET_IN = "ssh is not let in: see to the key here and to authorized_keys there"
+_WRONG_SSH = "ssh cannot be run so: see to its options and its configuration"
+_MAY_NOT_RUN = "rsync there may not be run: see to its permissions"
+_CANNOT_RUN = "rsync cannot be run: is it installed on both sides?"
+
 _TABLE = (
     # A daemon's rsync ends with 0 then, and with 23 if something else fails besides.
     _row([0, 23, 24, 25], "Deletions stopped due to --max-delete", Verdict.HELD,
@@ -100,15 +105,22 @@ _TABLE = (
          "some names do not exist in its character set: rename or exclude them"),
     _row([23], "", Verdict.PARTIAL, "some paths could not be copied"),
     # A remote shell that does not get there; first of all what is written for programs to read.
-    _row([255], "(?i)host key verification failed|host identification has changed", Verdict.HELD,
-         "ssh does not know its host key: log in once by hand, or mend known_hosts"),
-    _row([255], "(?i)permission denied|too many authentication failures", Verdict.HELD,
-         "ssh is not let in: see to the key here and to authorized_keys there"),
-    _row([255], "(?i)could not resolve|name or service not known", Verdict.LATER,
+    # rsync ends with its exit status if that is known when its output ends, and else with 12: so
+    # do a quarter of these runs when the processors are busy (3.5.0).
+    _row([12, 255], "(?i)host key verification failed|host identification has changed",
+         Verdict.HELD, "ssh does not know its host key: log in once by hand, or mend known_hosts"),
+    _row([12, 255], r"(?i)permission denied \([a-z]|too many authentication failures",
+         Verdict.HELD, _NOT_LET_IN),
+    _row([255], "(?i)permission denied", Verdict.HELD, _NOT_LET_IN),
+    _row([12, 255], "(?i)could not resolve|name or service not known", Verdict.LATER,
          "its name cannot be resolved: see that it is spelled right and that DNS works"),
-    _row([255], "(?i)bad configuration option|command-line: line|illegal option|no such identity",
-         Verdict.HELD, "ssh cannot be run so: see to its options and its configuration"),
+    _row([12, 255], "(?i)bad configuration option|command-line: line|no such identity",
+         Verdict.HELD, _WRONG_SSH),
+    _row([255], "(?i)illegal option", Verdict.HELD, _WRONG_SSH),
+    _row([12], "(?m)^ssh: connect to ", Verdict.LATER, "the connection failed"),
     _row([255], "", Verdict.LATER, "the connection failed"),
+    _row([12], "(?i)rsync: permission denied", Verdict.HELD, _MAY_NOT_RUN),
+    _row([12], "(?i)command not found|rsync: not found", Verdict.HELD, _CANNOT_RUN),
     # An error when files were written, or before: the run broke off.
     _row([11], "(?i)no space left|quota", Verdict.LATER, "it is full: free space there"),
     _row([11], "(?i)input/output error|read-only file system", Verdict.LATER,
@@ -155,8 +167,8 @@ _TABLE = (
     _row([3], 'cannot start in|getcwd|change_dir "', Verdict.LATER,
          "the source cannot be entered: see that it is there and may be read"),
     _row([3], "", Verdict.HELD, "its path cannot be used: see that it is a directory"),
-    _row([126], "", Verdict.HELD, "rsync there may not be run: see to its permissions"),
-    _row([127], "", Verdict.HELD, "rsync cannot be run: is it installed on both sides?"),
+    _row([126], "", Verdict.HELD, _MAY_NOT_RUN),
+    _row([127], "", Verdict.HELD, _CANNOT_RUN),
     _row([25], "", Verdict.HELD,
          "more would be deleted than --max-delete allows: see whether that is meant"),
     # The rest passes by itself, or nobody knows better.

@@ -142,7 +142,8 @@ class Lookout:
         self.held = reason
         log.error(
             "The source %s is held: %s. Nothing is sent, and nothing deleted, until it is back. "
-            "If it is meant to be as it is now, send the signal USR2.", self._shown, reason,
+            "If it is meant to be as it is now, say so with pylsyncctl release, or the signal "
+            "USR2.", self._shown, reason,
         )  # fmt: skip
 
     def tell_mounts(self) -> list[bytes]:
@@ -152,7 +153,7 @@ class Lookout:
             if path not in self._told:
                 log.error(
                     "%s in the source is held: %s. Its copies stay as they are until that is "
-                    "undone, or the signal USR2 says that it is meant so.",
+                    "undone, or pylsyncctl release, or the signal USR2, says that it is meant so.",
                     paths.show(path), reason,
                 )  # fmt: skip
         released = [path for path in self._told if path not in held]
@@ -184,6 +185,7 @@ class Lookout:
             if str(error) != self._told_failure:
                 log.error("%s", error)  # noqa: TRY400  # it is not about the program
                 self._told_failure = str(error)
+            self.held = f"it cannot be watched ({error})"
             return None
         self._told_failure = ""
         log.log(

@@ -102,6 +102,11 @@ class Recovery:
         return self._overflows.count
 
     @property
+    def is_incomplete(self) -> bool:
+        """Whether the kernel has dropped events, and no scan has begun since."""
+        return self._overflows.due is not None
+
+    @property
     def _polls(self) -> bool:
         return bool(self._arming.unwatched or self.eventless)
 

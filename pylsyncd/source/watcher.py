@@ -74,6 +74,11 @@ class Watcher(Part):
         self._wake()
         return done.wait(timeout)
 
+    @property
+    def has_missed_something(self) -> bool:
+        """Whether the kernel has dropped events that no scan has made up for; any may ask."""
+        return self._recovery.is_incomplete
+
     def place_again(self, path: bytes) -> None:
         """Have what stands at a path now watched, and looked at as a whole."""
         self._places.put(path)

@@ -205,7 +205,7 @@ def _string(value: object) -> str:
 
 def _identity(value: object) -> Identity:
     numbers = _list(value, _number)
-    if len(numbers) != len(("st_dev", "st_ino")):
+    if len(numbers) != len(("device", "directory")):
         _wrong(value, "a device and an inode")
     return numbers[0], numbers[1]
 

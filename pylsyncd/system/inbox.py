@@ -5,6 +5,7 @@ import os
 import queue
 import select
 import signal
+import threading
 import time
 import weakref
 from collections.abc import Iterable
@@ -25,8 +26,9 @@ class Inbox(Generic[Message]):
         self._messages: queue.SimpleQueue[Message | signal.Signals] = queue.SimpleQueue()
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._numbers: tuple[signal.Signals, ...] = ()
-        # Whoever has the inbox may still put something, so nobody else closes them.
-        weakref.finalize(self, _close, self._reader, self._writer)
+        self._close = weakref.finalize(self, _close, self._reader, self._writer)
+        # Held while they are used by who puts something, or closed.
+        self._lock = threading.Lock()
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
 
@@ -41,8 +43,9 @@ class Inbox(Generic[Message]):
         """Put a message, and wake who waits."""
         self._messages.put(message)
         # A full pipe wakes, too.
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._writer, b"\0")
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if self._close.alive:
+                os.write(self._writer, b"\0")
 
     def get(self, timeout: float | None = None) -> Message | signal.Signals | None:
         """Return the next message, or None when none has come in ``timeout`` seconds."""
@@ -56,6 +59,11 @@ class Inbox(Generic[Message]):
             self._poll.poll(None if pause is None else pause * 1000.0)
             with contextlib.suppress(BlockingIOError):
                 os.read(self._reader, 4096)
+
+    def abandon(self) -> None:
+        """Give back what it holds open: nobody looks into it any more, whoever still puts."""
+        with self._lock:
+            self._close()
 
     def close(self) -> None:
         """Take no signals any more.

@@ -348,6 +348,9 @@ def test_while_paused_changes_are_collected_and_nothing_is_run(place: Place) -> 
         assert os.listdir(place.copy) == []
         assert place.told()["last_run"] == told["last_run"]
         assert place.run("resume").code == OK
+        # Where somebody looks who wonders.
+        daemon.wait_for(r"paused \(copy\)")
+        daemon.wait_for(r"resumed \(all\)")
         assert place.run("wait", "--timeout", "20").code == OK
         place.assert_equal()
         # All of it in one run.

@@ -113,7 +113,7 @@ def test_what_has_not_changed_is_not_touched(place: Place) -> None:
         before = len(place.counting.runs())
         said = reload(daemon)
         place.confirm()
-        assert "web is started anew" in said
+        assert "web is started anew: rules, web/one changed." in said
         assert "data" not in said
         touched = [run for run in place.counting.runs()[before:] if "two" in str(run)]
         assert touched == []
@@ -130,6 +130,7 @@ def test_a_destination_comes_and_another_goes_while_the_watcher_goes_on(place: P
         place.write()
         said = reload(daemon)
         assert "watching" not in said
+        assert "web: web/three new; web/one gone." in said
         daemon.wait_for(r"\[web/three\] initial sync complete")
         (place.source("web") / "new").write_text("new")
         place.confirm()
@@ -155,7 +156,7 @@ def test_what_is_owed_is_handed_over_to_who_serves_the_destination_then(place: P
         content = place.file.read_text() + "\n[destination web/one]\nretry_first = 2\n"
         place.file.write_text(content)
         reload(daemon)
-        # That one was not paused.
+        assert place.run("resume").code == 0
         place.expect_equal("web", "one")
         assert "full sync" not in daemon.log
 
@@ -207,6 +208,9 @@ def test_what_takes_a_restart_is_named(place: Place) -> None:
         said = reload(daemon)
         assert "Only a restart" in said
         assert "status_file" in said
+        # What is as it was at the start takes none.
+        place.write()
+        assert "Only a restart" not in reload(daemon)
 
 
 WRITER = """

@@ -91,6 +91,22 @@ def test_every_row_of_the_table_is_what_some_message_means() -> None:
     assert [row for row in outcomes._TABLE if row.outcome not in met] == []  # noqa: SLF001 - the rows are what is counted
 
 
+@pytest.mark.parametrize(
+    ("code", "message"), [case[:2] for case in CASES if case[0] in {126, 127, 255}]
+)
+def test_what_a_remote_shell_says_counts_though_its_status_came_too_late(
+    code: int, message: str
+) -> None:
+    closed = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]"
+    assert interpret(12, [message, closed]) == interpret(code, [message, closed])
+
+
+def test_a_connection_that_breaks_after_a_path_was_refused_is_not_a_refused_login() -> None:
+    refused = 'rsync: [receiver] mkstemp "/d/.f.x" failed: Permission denied (13)'
+    broken = "rsync: connection unexpectedly closed (42 bytes received so far) [sender]"
+    assert interpret(12, [refused, broken]).verdict is Verdict.LATER
+
+
 def test_zero_is_success_whatever_else_was_said() -> None:
     assert interpret(0, ["Permission denied"]).verdict is Verdict.DONE
 

@@ -29,7 +29,7 @@ from pylsyncd.rsync.progress import ProgressLines, Transferred
 from pylsyncd.rsync.runner import Run, Runner
 from pylsyncd.system.logs import NOTICE
 
-SLOW = ("--bwlimit=4000",)
+SLOW = ("--bwlimit=8000",)
 HALF = Transferred(4_700_000_000, 45, 12_300_000.0, 1204, 5500, 10_000, is_listed=True)
 
 
@@ -156,7 +156,7 @@ def test_how_the_output_is_cut_does_not_matter(trees: tuple[Path, Path]) -> None
 def test_a_run_tells_how_far_it_is(trees: tuple[Path, Path]) -> None:
     done, told = run(*trees, options=SLOW)
     assert (done.code, done.files, list(done.messages)) == (0, 42, [])
-    assert len(told) > 10
+    assert len(told) > 3
     assert [step.bytes for step in told] == sorted(step.bytes for step in told)
     last = told[-1]
     assert (last.bytes, last.percent, last.files, last.left) == (4_100_000, 100, 41, 0)

@@ -75,6 +75,36 @@ def test_after_a_failure_it_tells_why_and_when_it_tries_again(place: Workplace) 
     assert list(batch.changeset) == list(entries(b"f"))
 
 
+def test_a_full_sync_that_fails_is_owed_since_it_was_asked_for(place: Workplace) -> None:
+    place.write("f")
+    place.faulty.order(exits(30))
+    with place.worker(LONG) as worker:
+        asked = time.monotonic()
+        worker.put(Order(EVERYTHING, clock.now(), titles=("full sync",), serial=1))
+        wait_until(lambda: worker.status().condition is Condition.RETRYING)
+        began = worker.status().behind
+        assert 0.0 < began <= time.monotonic() - asked
+        wait_until(lambda: worker.status().behind > began)
+        worker.put(Order(NOTHING, is_urgent=True, serial=2))
+        wait_until(lambda: worker.confirmed_serial == 2)
+        status = worker.status()
+    assert status.behind == 0.0
+    # How old the changes were that it has brought, nobody knows.
+    assert status.counts.lag_sum == 0.0
+
+
+def test_what_failed_alone_and_is_carried_with_a_change_of_it_is_in_sync(place: Workplace) -> None:
+    place.write("bad")
+    place.complains_of("bad")
+    with place.worker(LONG) as worker:
+        worker.put(order(b"bad"))
+        wait_until(lambda: worker.status().condition is Condition.RETRYING)
+        worker.put(order(b"bad", serial=2))
+        wait_until(lambda: worker.confirmed_serial == 2)
+        wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
+        assert worker.status().behind == 0.0
+
+
 def test_what_only_a_person_can_mend_is_held(place: Workplace) -> None:
     place.write("f")
     place.faulty.order("echo '@ERROR: Unknown module' >&2; exit 5")

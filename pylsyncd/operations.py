@@ -9,11 +9,12 @@ from dataclasses import replace
 from functools import partial
 
 from pylsyncd import __version__
+from pylsyncd.calls import Ask
 from pylsyncd.destination.worker import Worker
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStatus
-from pylsyncd.replication import Ask, Replication
+from pylsyncd.replication import Replication
 from pylsyncd.replications import Replications
 from pylsyncd.settings import process, values
 from pylsyncd.settings.settings import Delivery

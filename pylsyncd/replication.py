@@ -3,17 +3,14 @@
 import logging
 import math
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from pylsyncd import __version__
+from pylsyncd.calls import Ask, Call, Surroundings
 from pylsyncd.destination.beginning import moments
 from pylsyncd.destination.crew import Crew
-from pylsyncd.destination.means import Means
 from pylsyncd.destination.orders import Order
 from pylsyncd.destination.worker import Worker
 from pylsyncd.dispatch import Dispatch
@@ -26,7 +23,6 @@ from pylsyncd.source.buffer import Buffer
 from pylsyncd.source.guard import Guard, Standing
 from pylsyncd.source.lookout import Calls, Lookout
 from pylsyncd.system import clock
-from pylsyncd.system.heartbeat import Heartbeat
 from pylsyncd.system.inbox import Inbox
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.part import Part
@@ -41,49 +37,6 @@ _MOMENT = 0.2
 _BEAT = 0.1
 
 _STOP = frozenset([signal.SIGTERM, signal.SIGINT])
-
-
-class Call(Enum):
-    """What wakes a replication, besides a signal that is passed on or a part that has failed."""
-
-    OPENED = auto()
-    FILLED = auto()
-    ROOT_LOST = auto()
-
-
-@dataclass(slots=True, eq=False)
-class Ask:
-    """Something to be done by another thread, and an event for when it is answered."""
-
-    do: Callable[[], object]
-    answered: threading.Event = field(default_factory=threading.Event)
-    was_done: bool = False
-
-    def answer(self) -> None:
-        """Do it."""
-        self.do()
-        self.was_done = True
-        self.answered.set()
-
-    def refuse(self) -> None:
-        """Let whoever has asked go on without."""
-        self.answered.set()
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a replication shares with the others, or calls."""
-
-    heartbeat: Heartbeat
-    news: Callable[[str], None]
-    """Called with its name when it is ready, and when it has ended."""
-    means: Means
-    arming: Callable[[str, int], None] = lambda *_: None
-    """Called now and then while it begins to watch, with the number of directories so far."""
-    armed: Callable[[str], None] = lambda _: None
-    """Called when it watches all."""
-    counts_events: bool = False
-    once: bool = False
 
 
 class Replication(Part):

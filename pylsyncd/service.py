@@ -6,13 +6,14 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 
+from pylsyncd.calls import Ask, Surroundings
 from pylsyncd.destination.means import Means
 from pylsyncd.destination.turns import Turns
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.model.notation import Transport
 from pylsyncd.observers import Observers, summary
 from pylsyncd.operations import Operations
-from pylsyncd.replication import Ask, Replication, Surroundings
+from pylsyncd.replication import Replication
 from pylsyncd.replications import Replications
 from pylsyncd.report.hooks import Callers
 from pylsyncd.report.progress import Quiet

@@ -1,29 +1,25 @@
 """The workers of all destinations: how they are made, what they begin with, and how they end."""
 
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from dataclasses import replace as changed_in
 
-from pylsyncd.destination.beginning import Beginning, begin
+from pylsyncd.destination.beginning import Beginning
 from pylsyncd.destination.carrier import Carrier
 from pylsyncd.destination.means import Means
 from pylsyncd.destination.orders import Order
+from pylsyncd.destination.posts import Post, Registry
 from pylsyncd.destination.worker import Worker
-from pylsyncd.model.changes import EVERYTHING, Changes
+from pylsyncd.model.changes import Changes
 from pylsyncd.model.moments import Moment
 from pylsyncd.model.wording import counted
 from pylsyncd.rsync.largefiles import Largest
-from pylsyncd.settings.settings import Delivery, Sync
+from pylsyncd.settings.settings import Sync
 from pylsyncd.source.guard import Guard
-from pylsyncd.state import claims, orphans
-from pylsyncd.state.checkpoint import Checkpoint, Remembered
-from pylsyncd.state.claims import Claim
-from pylsyncd.state.statedir import StateDirectory
-from pylsyncd.system.logs import NOTICE
+from pylsyncd.state import orphans
+from pylsyncd.state.checkpoint import Remembered
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +30,6 @@ _GIVE_UP_AFTER = 5.0
 
 # Seconds between two looks at a worker that is about to end.
 _BEAT = 0.05
-
-
-@dataclass(slots=True)
-class _Post:
-    """One destination, before and after its worker has begun."""
-
-    delivery: Delivery
-    key: str = ""
-    """Of its state and its lock."""
-    checkpoint: Checkpoint | None = None
-    remembered: Remembered = field(default_factory=Remembered)
-    claim: Claim | None = None
-    """As it was made: where the source is may have changed since."""
-    worker: Worker | None = None
-    is_paused: bool = False
 
 
 class Crew:
@@ -70,15 +51,13 @@ class Crew:
         self._guard = guard
         self._failed = failed
         self._means = means or Means()
-        self._directory: StateDirectory | None = None
+        self._registry = Registry(sync, guard)
         # By their destinations' spots: names may change.
-        self._posts: dict[bytes, _Post] = {}
-        if sync.state_dir is not None:
-            self._directory = StateDirectory(sync.state_dir)
+        self._posts: dict[bytes, Post] = {}
         try:
-            posts = self._posts_of(sync.deliveries)
+            posts = self._registry.enter(sync.deliveries)
         except BaseException:
-            self.close()
+            self._registry.close()
             raise
         self._posts = {post.delivery.destination.spot: post for post in posts}
 
@@ -86,8 +65,7 @@ class Crew:
         """End whatever still runs, and give back the locks."""
         for worker in self.workers:
             worker.end(signal.SIGTERM)
-        if self._directory is not None:
-            self._directory.close()
+        self._registry.close()
 
     def pause(self, names: Container[str], *, is_paused: bool = True) -> None:
         """Pause destinations, or end that, whether they have begun or not; any thread may ask."""
@@ -143,7 +121,7 @@ class Crew:
         posts = self._posts.values()
         titles = [forced if is_new or post.remembered.state is None else "" for post in posts]
         return [
-            _begin(post, forced=title, is_vacant=is_vacant)
+            post.begin(forced=title, is_vacant=is_vacant)
             for post, title in zip(posts, titles, strict=True)
         ]
 
@@ -169,24 +147,26 @@ class Crew:
         UsageError, and nothing is changed, when another pylsyncd is in the way.
         """
         wanted = {delivery.destination.spot: delivery for delivery in sync.deliveries}
-        added = self._posts_of([each for spot, each in wanted.items() if spot not in self._posts])
+        added = self._registry.enter(
+            [each for spot, each in wanted.items() if spot not in self._posts]
+        )
         gone = [spot for spot in self._posts if spot not in wanted]
         stays = [(spot, self._posts[spot]) for spot in wanted if spot in self._posts]
         changed = [spot for spot, post in stays if post.delivery != wanted[spot]]
-        self._sync = sync
+        self._sync = self._registry.sync = sync
         leaving = [self._posts.pop(spot) for spot in gone + changed]
         orders = dict(zip(gone + changed, self._dismiss(leaving), strict=True))
         for post in leaving[: len(gone)]:
-            self._disclaim(post)
+            self._registry.leave(post)
         for spot, before in zip(changed, leaving[len(gone) :], strict=True):
-            self._posts[spot] = post = self._post(wanted[spot], before.claim)
+            self._posts[spot] = post = self._registry.enter_again(wanted[spot], before)
             post.is_paused = before.is_paused
             # It has all that was put to who was there before.
-            self._hire(post, changed_in(_continued(post, orders[spot]), serial=serial))
+            self._hire(post, changed_in(post.continued(orders[spot]), serial=serial))
         title = "initial sync" if sync.initial_sync else ""
         for post in added:
             self._posts[post.delivery.destination.spot] = post
-            begins = _begin(post, forced=title, is_vacant=False)
+            begins = post.begin(forced=title, is_vacant=False)
             self._hire(post, changed_in(begins.order_while_running(start), serial=serial))
         for post in self._posts.values():
             if post.worker is not None:
@@ -218,44 +198,7 @@ class Crew:
                 owed = "everything" if is_everything else counted(worker.debt, "change")
                 log.warning("[%s] stopped before all was synced: owed %s.", worker.name, owed)
 
-    def _posts_of(self, deliveries: Collection[Delivery]) -> list[_Post]:
-        """Take the locks of destinations, read their states, and end what a killed one has left."""
-        posts: list[_Post] = []
-        try:
-            for delivery in deliveries:
-                posts.append(self._post(delivery))  # noqa: PERF401  # those before are given back
-            keys = [post.key for post in posts if post.key]
-            if ended := orphans.end(keys):
-                left = counted(ended, "process")
-                log.log(NOTICE, "Ended %s that a killed pylsyncd had left.", left)
-        except BaseException:
-            for post in posts:
-                self._disclaim(post)
-            raise
-        return posts
-
-    def _post(self, delivery: Delivery, claimed: Claim | None = None) -> _Post:
-        """Take a destination's lock, unless it is ``claimed``, and read what is known of it."""
-        if self._directory is None:
-            return _Post(delivery)
-        claim = claimed or self._claim_of(delivery)
-        self._directory.claim(claim)
-        # Not the real path, which is another one when a symlink to the source was switched.
-        key = claims.key(self._sync.source.path, delivery.destination.spot)
-        checkpoint = Checkpoint(
-            self._directory, key, self._guard, delivery.destination, delivery.rsync
-        )
-        return _Post(delivery, key, checkpoint, checkpoint.load(), claim)
-
-    def _disclaim(self, post: _Post) -> None:
-        if self._directory is not None and post.claim is not None:
-            self._directory.disclaim(post.claim)
-
-    def _claim_of(self, delivery: Delivery) -> Claim:
-        source = os.path.realpath(self._sync.source.path)
-        return Claim(source, delivery.destination.spot, self._sync.delete)
-
-    def _hire(self, post: _Post, order: Order) -> None:
+    def _hire(self, post: Post, order: Order) -> None:
         """Make a destination's worker, with its first order."""
         delivery = post.delivery
         marks = {orphans.MARK: post.key} if post.key else {}
@@ -270,7 +213,7 @@ class Crew:
         if post.is_paused:
             worker.pause()
 
-    def _dismiss(self, posts: Sequence[_Post]) -> Iterator[Order]:
+    def _dismiss(self, posts: Sequence[Post]) -> Iterator[Order]:
         """End workers at once, and return what each has not done."""
         workers = [post.worker for post in posts if post.worker is not None]
         for worker in workers:
@@ -279,28 +222,6 @@ class Crew:
             worker.finish()
         _end(workers)
         return (worker.handed_over() for worker in workers)
-
-
-def _begin(post: _Post, *, forced: str, is_vacant: bool) -> Beginning:
-    return begin(
-        post.delivery.name, post.checkpoint, post.remembered, forced=forced, is_vacant=is_vacant
-    )
-
-
-def _continued(post: _Post, order: Order) -> Order:
-    """Return the order with which a destination that is served differently goes on."""
-    state = post.remembered.state
-    if post.checkpoint is None or state is None:
-        return order
-    if reason := post.checkpoint.doubt(state):
-        log.log(NOTICE, "[%s] Everything is compared: %s.", post.delivery.name, reason)
-        # Whatever the next start is told to do: this is owed from now on.
-        until, scanned = order.until or state.confirmed, order.scanned or state.scanned
-        post.checkpoint.confirm(until, EVERYTHING, scanned)
-        titles = order.titles or ("full sync",)
-        return changed_in(order, changeset=EVERYTHING, titles=titles)
-    post.checkpoint.resume(state)
-    return order
 
 
 def _end(workers: Collection[Worker]) -> None:

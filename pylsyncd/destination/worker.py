@@ -59,7 +59,8 @@ class Worker(Part):
         self._account = Account(self._lane, pauses)
         self._fresh, self._aside = self._account.fresh, self._account.aside
         self._complaints = Complaints(carrier.destination, carrier.source, tell)
-        self._is_carrying = False
+        # What rsync is carrying.
+        self._in_hand: Changeset = NOTHING
         self._is_paused = False
         self._is_reachable = True
         self._is_released = False
@@ -110,7 +111,8 @@ class Worker(Part):
     def status(self) -> DestinationStatus:
         """Return how it stands."""
         now = time.monotonic()
-        waiting = self.debt + self._queue.waiting
+        in_hand = self._in_hand
+        waiting = self.debt + self._queue.waiting + len(in_hand)
         since = earliest(self._account.since, self._queue.since)
         failed = [part for part in self._account.parts if part.failures and part.debt]
         return DestinationStatus(
@@ -119,7 +121,7 @@ class Worker(Part):
             self._condition(waiting),
             behind=now - since if since is not None else 0.0,
             waiting=waiting,
-            owes_everything=self._fresh.debt.is_everything,
+            owes_everything=self._fresh.debt.is_everything or in_hand.is_everything,
             last_run=self._carrier.runs.tally.last_run,
             next_attempt=max(0.0, min(part.due for part in failed) - now) if failed else None,
             error=self._complaints.error,
@@ -139,7 +141,7 @@ class Worker(Part):
         verdicts = {part.verdict for part in self._account.parts if part.failures}
         if self._is_paused:
             return Condition.PAUSED
-        if self._is_carrying or self._lane.in_flight:
+        if self._in_hand or self._lane.in_flight:
             return Condition.SYNCING
         if verdicts & HELD:
             return Condition.HELD
@@ -255,14 +257,14 @@ class Worker(Part):
         *,
         is_split: bool = False,
     ) -> Outcome:
-        self._is_carrying = True
+        self._in_hand = changeset
         try:
             outcome = self._carrier.carry(
                 changeset, without,
                 is_released=self._is_released, in_flight=self._lane.in_flight, is_split=is_split,
             )  # fmt: skip
         finally:
-            self._is_carrying = False
+            self._in_hand = NOTHING
         self._complaints.carried(changeset, self._carrier.runs.ran)
         return outcome
 

@@ -18,10 +18,11 @@ ROWS = {
         {"operations"},
         {"replications"},
         {"replication"},
-        {"ctl", "daemonize", "dispatch"},
+        {"calls", "ctl", "daemonize", "dispatch"},
     ),
     "destination": (
         {"crew"},
+        {"posts"},
         {"worker"},
         {"account"},
         {"carrier", "lane"},

@@ -1,0 +1,52 @@
+"""What a replication is told by others, and whom it tells."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from pylsyncd.destination.means import Means
+from pylsyncd.system.heartbeat import Heartbeat
+
+
+class Call(Enum):
+    """What wakes a replication, besides a signal that is passed on or a part that has failed."""
+
+    OPENED = auto()
+    FILLED = auto()
+    ROOT_LOST = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """Something to be done by another thread, and an event for when it is answered."""
+
+    do: Callable[[], object]
+    answered: threading.Event = field(default_factory=threading.Event)
+    was_done: bool = False
+
+    def answer(self) -> None:
+        """Do it."""
+        self.do()
+        self.was_done = True
+        self.answered.set()
+
+    def refuse(self) -> None:
+        """Let whoever has asked go on without."""
+        self.answered.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a replication shares with the others, or calls."""
+
+    heartbeat: Heartbeat
+    news: Callable[[str], None]
+    """Called with its name when it is ready, and when it has ended."""
+    means: Means
+    arming: Callable[[str, int], None] = lambda *_: None
+    """Called now and then while it begins to watch, with the number of directories so far."""
+    armed: Callable[[str], None] = lambda _: None
+    """Called when it watches all."""
+    counts_events: bool = False
+    once: bool = False

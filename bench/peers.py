@@ -144,6 +144,8 @@ class Peers:
         environment = {**os.environ, "PYTHONPATH": REPOSITORY}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         environment["PYTHONPYCACHEPREFIX"] = self.bytecode
+        # Not where the system's daemons have their sockets.
+        environment["RUNTIME_DIRECTORY"] = f"{self.scratch}/run"
         return environment
 
     def start_inotifywait(self, source: str) -> contextlib.AbstractContextManager[Program]:

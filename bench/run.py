@@ -25,6 +25,7 @@ import case_outage
 import case_overflow
 import case_restart
 import case_single
+import case_ssh
 import case_totals
 import case_watching
 from measure import QUIET_SECONDS, stopwatch
@@ -34,6 +35,7 @@ from report import Line, table
 _MODULES = (
     case_watching,
     case_single,
+    case_ssh,
     case_totals,
     case_restart,
     case_overflow,

@@ -469,7 +469,7 @@ exec sleep 600""",
         os.kill(daemon.pid, signal.SIGTERM)
         daemon.wait_for("stopping")
         daemon.stop(seconds=5)
-        assert "owed 1 change" in daemon.log
+        assert "owed everything" in daemon.log
         assert not Path(f"/proc/{child}").exists()
 
 

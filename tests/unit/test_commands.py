@@ -261,6 +261,19 @@ def test_a_trial_counts_exactly_what_would_be_deleted(
     assert found(replica) == found(source)
 
 
+def test_a_trial_counts_no_less_than_would_be_deleted_where_something_is_protected(
+    to: tuple[Destination, Rsync, Path], tmp_path: Path
+) -> None:
+    destination, rsync, replica = to
+    source = plant(tmp_path / "src")
+    plant(replica, "d/stale", "d/e/kept")
+    rsync = replace(rsync, rules=build([parse_pattern(b"kept")]))
+    trial = run(rsync.trial().full(HERE, destination, Abilities()), source)
+    real = run(rsync.full(HERE, destination, Abilities()), source)
+    assert found(replica) == {b"d/e/kept"}
+    assert trial.deleted >= real.deleted == 1
+
+
 @pytest.mark.parametrize("checksum", [False, True])
 def test_a_comparison_names_what_differs_and_changes_nothing(
     to: tuple[Destination, Rsync, Path], tmp_path: Path, checksum: bool

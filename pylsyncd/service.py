@@ -151,7 +151,7 @@ class Service:
             self._is_ready = True
             self._ready()
             self._notifier.ready()
-        if self._is_ready:
+        if self._is_ready and self._notifier.is_wanted:
             self._notifier.status(summary(self._operations.status()))
 
     def _is_over(self) -> bool:

@@ -39,6 +39,11 @@ class Notifier:
         if self._socket and is_ours and microseconds.isascii() and microseconds.isdigit():
             self.interval = int(microseconds) / _MICROSECONDS / 2 or None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is somebody to tell."""
+        return self._socket is not None
+
     def ready(self) -> None:
         """Tell that the start, or the reading of the configuration, is complete."""
         pid = os.getpid()

@@ -33,14 +33,17 @@ run: $(VENV)/.run
 # file system runs on a disk as well.
 TEMPORARY = $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 
-# Those that mostly wait run side by side; those that load the machine or measure time do not.
+# Those that mostly wait run side by side, those that load the machine two at a time; those that
+# measure what they take run alone.
 SIDE_BY_SIDE = tests/unit tests/scenarios tests/daemon tests/guard
-ALONE = tests/churn tests/chaos tests/isolation tests/soak
+IN_PAIRS = tests/churn tests/chaos
+ALONE = tests/isolation tests/soak
 
 test: $(VENV)/.test
 	$(call need,rsync rsync)
 	$(call need,sshd openssh-server)
 	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest -n 4 --dist worksteal $(SIDE_BY_SIDE) $(ARGS)
+	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest -n 2 --dist worksteal $(IN_PAIRS) $(ARGS)
 	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest $(ALONE) $(ARGS)
 
 unit: $(VENV)/.test

@@ -101,13 +101,15 @@ class Replications:
         for name, sync in wanted.items():
             if name in before or name not in self._running:
                 faults += self._begin(sync, before.get(name))
-        with self._lock:
-            order = {name: number for number, name in enumerate(wanted)}
-            by_order = sorted(
-                self._running.items(), key=lambda item: order.get(item[0], len(order))
-            )
-            self._running = dict(by_order)
+        self._sort(list(wanted))
         return faults
+
+    def _sort(self, names: Sequence[str]) -> None:
+        """Have them in this order, for those who look; those that are ending come last."""
+        order = {name: number for number, name in enumerate(names)}
+        with self._lock:
+            items = sorted(self._running.items(), key=lambda item: order.get(item[0], len(order)))
+            self._running = dict(items)
 
     def named(self, name: str) -> Replication | None:
         """Return the one of a sync, None if there is none; any thread may ask."""

@@ -98,6 +98,7 @@ class Service:
         finally:
             self._display.close()
             self._sharing.close()
+            self._notifier.close()
             self._inbox.close()
         errors = [each.error for each in self._replications if each.error is not None]
         for error in errors[1:]:

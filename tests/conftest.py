@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
+from support.installation import Installation, for_everybody
 from support.servers import RsyncDaemon, SshServer, Unavailable
 
 # A failure prints what repeats it. No deadline: the machine may have other work.
@@ -107,3 +109,22 @@ def rsync_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RsyncDaem
             yield server
     except Unavailable as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    """Return a pylsyncd that every user can run."""
+    with tempfile.TemporaryDirectory(prefix="pylsyncd-installed-") as directory:
+        Path(directory).chmod(0o755)
+        try:
+            yield for_everybody(Path(directory))
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """Return a directory that every user can search, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="pylsyncd-open-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)

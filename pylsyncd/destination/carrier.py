@@ -59,6 +59,19 @@ def _is_linked(root: int, path: bytes) -> bool:
     return status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
 
 
+def _but_for(held: AbstractSet[bytes], kept: Changeset, outcome: Outcome) -> Outcome:
+    """Return how a run went that has left out what is held, with the changes ``kept`` back."""
+    failed = Changes()
+    failed.merge(kept)
+    failed.merge(outcome.failed)
+    for path in held:
+        # Whatever is changed there, wherever that is mounted meanwhile, nobody sees it.
+        failed.add(path, Scope.TREE)
+    verdict = Verdict.PARTIAL if outcome.verdict is Verdict.DONE else outcome.verdict
+    reason = outcome.reason or "a file system below the source came or went"
+    return replace(outcome, verdict=verdict, reason=reason, failed=failed)
+
+
 class Carrier:
     """Knows how to reach a destination, and what its rsync is able to do."""
 
@@ -128,17 +141,7 @@ class Carrier:
             return Outcome(Verdict.GUARDED, str(error), owed=changeset)
         except DestinationHeldError as error:
             return Outcome(Verdict.GUARDED, str(error), RELEASE, owed=changeset)
-        if not held:
-            return outcome
-        failed = Changes()
-        failed.merge(kept)
-        failed.merge(outcome.failed)
-        for path in held:
-            # Whatever is changed there, wherever that is mounted meanwhile, nobody sees it.
-            failed.add(path, Scope.TREE)
-        verdict = Verdict.PARTIAL if outcome.verdict is Verdict.DONE else outcome.verdict
-        reason = outcome.reason or "a file system below the source came or went"
-        return replace(outcome, verdict=verdict, reason=reason, failed=failed)
+        return _but_for(held, kept, outcome) if held else outcome
 
     def bulk(self, wake: Callable[[], None], failed: Callable[[str], None]) -> Bulk:
         """Make what sends large files to the same destination; for the rest see there."""

@@ -12,7 +12,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Status
 from pylsyncd.report.loopback import Loopback
-from pylsyncd.report.statusfile import replace
+from pylsyncd.system import published
 from pylsyncd.system.part import Part
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Metrics(Part):
     def _write(self, file: bytes) -> None:
         failure = ""
         try:
-            replace(file, self._text(self._read), 0o644)
+            published.replace(file, self._text(self._read), 0o644)
         except OSError as error:
             failure = error.strerror or str(error)
         if failure and failure != self._failure:

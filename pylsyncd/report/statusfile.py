@@ -2,20 +2,17 @@
 
 import logging
 import os
-import re
-import secrets
 import stat
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Status
 from pylsyncd.model.statusjson import dumped, loaded
 from pylsyncd.report.protocol import AbsentError
-from pylsyncd.system import private
+from pylsyncd.system import private, published
 from pylsyncd.system.part import Part
 
 log = logging.getLogger(__name__)
@@ -25,8 +22,6 @@ INTERVAL = 10.0
 
 # Seconds between two looks at whether it has.
 _LOOK = 1.0
-
-_OLD = 60.0
 
 
 class StatusFile(Part):
@@ -55,7 +50,7 @@ class StatusFile(Part):
 
     def work(self) -> None:
         """Write whenever it is time to, until stopped."""
-        _remove_leftovers(self._path)
+        published.remove_leftovers(self._path)
         while not self._end.is_set():
             self.pulse.beat()
             self._look_at(self._status())
@@ -78,7 +73,7 @@ class StatusFile(Part):
     def _write(self, status: Status) -> None:
         failure = ""
         try:
-            replace(self._path, dumped(status).encode() + b"\n", 0o644)
+            published.replace(self._path, dumped(status).encode() + b"\n", 0o644)
         except OSError as error:
             failure = error.strerror or str(error)
         if failure and failure != self._failure:
@@ -115,40 +110,6 @@ def read(path: str) -> Status:
         return loaded(content)
     except StateError as error:
         raise StateError(f"{shown} is no status file of pylsyncd: {error}.") from error
-
-
-def replace(path: bytes, content: bytes, mode: int) -> None:
-    """Replace a file, or a symbolic link, by a file of this content; raises OSError."""
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, b".%s.%s.tmp" % (name, secrets.token_hex(8).encode()))
-    # O_EXCL follows no symbolic link, wherever it leads.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o600)
-    try:
-        try:
-            private.write_all(descriptor, content)
-            os.fchmod(descriptor, mode)
-        finally:
-            os.close(descriptor)
-        os.rename(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _remove_leftovers(path: bytes) -> None:
-    """Remove what writers have left that were killed."""
-    directory, name = os.path.split(path)
-    pattern = re.compile(rb"\.%s\.[0-9a-f]{16}\.tmp" % re.escape(name), re.DOTALL)
-    with suppress(OSError):
-        for each in filter(pattern.fullmatch, os.listdir(directory)):
-            with suppress(OSError):
-                status = os.lstat(leftover := os.path.join(directory, each))
-                # Another writer's is there for milliseconds.
-                is_old = time.time() - status.st_mtime > _OLD
-                if is_old and status.st_uid == os.geteuid() and stat.S_ISREG(status.st_mode):
-                    os.unlink(leftover)
 
 
 def _substance(status: Status) -> tuple[object, ...]:

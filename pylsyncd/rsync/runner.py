@@ -137,24 +137,27 @@ class Runner:
         except OSError as error:
             _explain(error, command, directory, run)
             return run
+        heed = (progress or _pass_over) if PROGRESS in command else None
         try:
-            with process:
-                try:
-                    heed = (progress or _pass_over) if PROGRESS in command else None
-                    hearing = _Hearing(run, show, heed)
-                    _Attendance(process, run, hearing, silence, self.end).attend()
-                    if not programs.has_succeeded(process.pid):
-                        # The side that writes removes what it has begun to write.
-                        programs.wait_for_group(process.pid, _CLEANING)
-                finally:
-                    with self._lock:
-                        # What it has left behind: a remote shell that does not end, for example.
-                        programs.signal_group(process, signal.SIGKILL)
-                        run.code = process.wait()
+            self._attend(process, run, _Hearing(run, show, heed), silence)
         finally:
             self._process = None
         run.seconds = time.monotonic() - started
         return run
+
+    def _attend(self, process: Process, run: Run, hearing: "_Hearing", silence: float) -> None:
+        """Hear what rsync says until it has ended, with all that it has started."""
+        with process:
+            try:
+                _Attendance(process, run, hearing, silence, self.end).attend()
+                if not programs.has_succeeded(process.pid):
+                    # The side that writes removes what it has begun to write.
+                    programs.wait_for_group(process.pid, _CLEANING)
+            finally:
+                with self._lock:
+                    # What it has left behind: a remote shell that does not end, for example.
+                    programs.signal_group(process, signal.SIGKILL)
+                    run.code = process.wait()
 
     def end(self, number: signal.Signals) -> None:
         """Send a signal to the rsync that runs, and to all that it has started."""

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +17,7 @@ from typing import Any
 
 import pytest
 from support.daemon import environment
-from support.installation import NOBODY, Installation, for_everybody
-from support.servers import Unavailable
+from support.installation import NOBODY, Installation
 
 STANDIN = Path(__file__).with_name("standin.py")
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -228,38 +226,20 @@ def test_in_the_foreground_the_pid_file_is_kept_and_removed_too(standin: Standin
 # -- becoming another user ------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def installation() -> Iterator[Installation]:
-    with tempfile.TemporaryDirectory(prefix="pylsyncd-installed-") as directory:
-        Path(directory).chmod(0o755)
-        try:
-            yield for_everybody(Path(directory))
-        except Unavailable as reason:
-            pytest.skip(str(reason))
-
-
 @pytest.fixture
-def top() -> Iterator[Path]:
-    """Return a directory that every user can search, which pytest's own are not."""
-    with tempfile.TemporaryDirectory(prefix="pylsyncd-open-") as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory)
-
-
-@pytest.fixture
-def shared_standin(top: Path, installation: Installation) -> Iterator[Standin]:
-    made = Standin(top, installation)
+def shared_standin(open_directory: Path, installation: Installation) -> Iterator[Standin]:
+    made = Standin(open_directory, installation)
     yield made
     made.end_all()
 
 
 @only_root
 def test_a_daemon_has_the_users_ids_and_groups_and_no_others(
-    shared_standin: Standin, top: Path
+    shared_standin: Standin, open_directory: Path
 ) -> None:
     standin, nobody = shared_standin, pwd.getpwnam(NOBODY)
-    state = top / "var/state"
-    standin.environment["RUNTIME_DIRECTORY"] = str(top / "run")
+    state = open_directory / "var/state"
+    standin.environment["RUNTIME_DIRECTORY"] = str(open_directory / "run")
     run = standin.start(daemon={"user": NOBODY, "control": ""}, state=str(state))
     assert run.returncode == 0, run.stderr
     assert standin.status("Uid") == [str(nobody.pw_uid)] * 4
@@ -267,7 +247,11 @@ def test_a_daemon_has_the_users_ids_and_groups_and_no_others(
     groups = os.getgrouplist(NOBODY, nobody.pw_gid)
     assert sorted(standin.status("Groups")) == sorted(map(str, groups))
     assert set(standin.status("CapEff") + standin.status("CapPrm")) == {"0" * 16}
-    for path, mode in ((state, 0o700), (standin.log, 0o640), (top / "run/nobody", 0o700)):
+    for path, mode in (
+        (state, 0o700),
+        (standin.log, 0o640),
+        (open_directory / "run/nobody", 0o700),
+    ):
         status = path.stat()
         assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (*nobody[2:4], mode)
     # It may not remove what is in root's directory.
@@ -296,9 +280,9 @@ def test_a_number_without_a_user_needs_a_group(standin: Standin) -> None:
 
 @only_root
 def test_a_user_who_cannot_read_pylsyncd_is_refused(
-    shared_standin: Standin, top: Path, installation: Installation
+    shared_standin: Standin, open_directory: Path, installation: Installation
 ) -> None:
-    own = top / "own"
+    own = open_directory / "own"
     shutil.copytree(installation.path, own)
     own.chmod(0o700)
     shared_standin.environment["PYTHONPATH"] = str(own)

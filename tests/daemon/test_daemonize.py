@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -17,8 +16,7 @@ from pathlib import Path
 import pytest
 from support import processes
 from support.daemon import MARK, environment
-from support.installation import NOBODY, Installation, for_everybody
-from support.servers import Unavailable
+from support.installation import NOBODY, Installation
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 WINDOW = "0.1"
@@ -237,24 +235,12 @@ def test_the_command_line_keeps_a_daemon_in_the_foreground(daemon: Background) -
 # -- as another user ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def installation() -> Iterator[Installation]:
-    with tempfile.TemporaryDirectory(prefix="pylsyncd-installed-") as directory:
-        Path(directory).chmod(0o755)
-        try:
-            yield for_everybody(Path(directory))
-        except Unavailable as reason:
-            pytest.skip(str(reason))
-
-
 @pytest.fixture
-def shared_daemon(installation: Installation) -> Iterator[Background]:
+def shared_daemon(open_directory: Path, installation: Installation) -> Iterator[Background]:
     """Return one in directories that every user can search, which pytest's own are not."""
-    with tempfile.TemporaryDirectory(prefix="pylsyncd-open-") as directory:
-        Path(directory).chmod(0o755)
-        made = Background(Path(directory), installation)
-        yield made
-        made.kill()
+    made = Background(open_directory, installation)
+    yield made
+    made.kill()
 
 
 @only_root

@@ -34,8 +34,18 @@ ROWS = {
     "report": (
         {"progress"},
         {"drawing"},
-        {"gathering", "metrics", "terminal"},
-        {"client", "columns", "control", "ctlarguments", "hooks", "nagios", "statusfile", "table"},
+        {"gathering", "terminal"},
+        {
+            "client",
+            "columns",
+            "control",
+            "ctlarguments",
+            "hooks",
+            "metrics",
+            "nagios",
+            "statusfile",
+            "table",
+        },
         {
             "colours",
             "families",
@@ -87,7 +97,7 @@ ROWS = {
     ),
     "system": (
         {"logs"},
-        {"heartbeat", "logfile", "pidfile", "unixsockets"},
+        {"heartbeat", "logfile", "pidfile", "published", "unixsockets"},
         {
             "clock",
             "descriptors",

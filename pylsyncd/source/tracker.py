@@ -57,6 +57,11 @@ class Tracker:
         """Whether the source itself was deleted, moved away or unmounted."""
         return self._root_lost or self.recovery.root_lost
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether there is something to collect."""
+        return bool(self._touched or self._changes)
+
     def report_to(self, progressed: Callable[[], None]) -> None:
         """Have somebody called now and then during long walks."""
         self._arming.progressed = progressed
@@ -178,8 +183,8 @@ class Tracker:
             self._changes.add(path, Scope.ENTRY)
         # Who stands there may not be who went: when two names are exchanged, the one comes before
         # the other goes. (One that was deleted is not known any more: the kernel said so before.)
-        if known is not None and self._place(parent, name):
-            self._place_the_unplaced()
+        if known is not None:
+            self._place(parent, name)
 
     def _came(self, parent: int, mask: int, name: bytes) -> None:
         if not mask & inotify.MOVED_TO and self._tree.child(parent, name) is not None:
@@ -187,8 +192,8 @@ class Tracker:
             path = below(self._tree, parent, name)
             if path is not None:
                 self._changes.add(path, Scope.ENTRY)
-        elif self._place(parent, name):
-            self._place_the_unplaced()
+        else:
+            self._place(parent, name)
 
     def _place(self, parent: int, name: bytes) -> bool:
         armed = self._arming.arm(parent, name)

@@ -3,10 +3,11 @@
 import os
 import random
 import select
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -331,3 +332,36 @@ def test_a_storm_of_overflows_costs_one_scan(source: bytes, notify: Inotify) -> 
         follow(notify, tracker)
     assert caught_up(notify, tracker)
     assert tracker.recovery.due is None
+
+
+def test_directories_that_wait_for_their_events_cost_nothing_for_each_other(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/moved")
+    os.makedirs(source + b"/stays")
+    tracker = Tracker(source, notify, NO_RULES)
+    for number in range(300):
+        # The one cannot be placed before the last event tells where its parent is; the other can.
+        os.mkdir(source + b"/moved/%d" % number)
+        os.mkdir(source + b"/stays/%d" % number)
+    os.rename(source + b"/moved", source + b"/elsewhere")
+    with opened_directories() as count:
+        follow(notify, tracker)
+    assert tracker.watched_paths() == directories(source)
+    assert count() < 10 * 600
+
+
+@contextmanager
+def opened_directories() -> Iterator[Callable[[], int]]:
+    """Count what is opened meanwhile."""
+    opened = 0
+    is_counting = True
+
+    def count(event: str, _arguments: object) -> None:
+        nonlocal opened
+        opened += is_counting and event == "open"
+
+    # A hook stays for ever.
+    sys.addaudithook(count)
+    yield lambda: opened
+    is_counting = False

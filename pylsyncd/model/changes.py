@@ -128,8 +128,13 @@ class Changes(Changeset):
 
     def add_entries(self, directory: bytes, names: AbstractSet[bytes]) -> None:
         """Add an entry change for each of ``names`` in ``directory``."""
-        if names:
-            self.entries.setdefault(directory, set()).update(names)
+        if not names:
+            return
+        known = self.entries.get(directory)
+        if known is None:
+            self.entries[directory] = set(names)
+        else:
+            known |= names
 
     def merge(self, other: Changeset) -> None:
         """Add all changes of another set."""

@@ -1,6 +1,7 @@
 """The thread that empties the kernel's queue into the buffer, and does nothing else."""
 
 import contextlib
+import math
 import os
 import queue
 import select
@@ -18,6 +19,10 @@ from pylsyncd.system.part import Part
 # Events per second that no writers on a machine of today exceed, with room to spare: two cores
 # create and close files on a tmpfs at some 500,000.
 _FASTEST = 1_600_000
+
+# Seconds between two times that what came is put into the buffer, unless somebody waits for it.
+# Paths are made then, and not for each event of a name.
+_COLLECTED_EVERY = 0.25
 
 # Handed to the buffer at least this often, however fast events come: some 130,000 of them.
 _CHUNKS_AT_ONCE = 64
@@ -50,6 +55,7 @@ class Watcher(Part):
         self._awaited: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
         self._places: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._stopping = False
+        self._collected = -math.inf
         self.complete_until = self._recovery.complete_until
         """The moment before which nothing has changed that is not in the buffer, or was taken."""
         self.scanned = self._recovery.scanned
@@ -92,39 +98,56 @@ class Watcher(Part):
         os.close(self._alarm)
 
     def _longest_wait(self) -> float | None:
-        """Return the milliseconds until the tracker has to scan."""
+        """Return the milliseconds until the tracker has to scan, or what came is collected."""
         due = self._recovery.due
+        if self._tracker.is_ahead:
+            due = min(self._collected + _COLLECTED_EVERY, math.inf if due is None else due)
         return None if due is None else max(0.0, due - time.monotonic()) * 1000.0
 
     def _wake(self) -> None:
         os.eventfd_write(self._alarm, 1)
 
     def _empty(self) -> None:
-        awaited = []
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._alarm)
-        while not self._awaited.empty():
-            awaited.append(self._awaited.get())
+        awaited = self._what_is_awaited()
         was_lost = self._tracker.root_lost
         while not self._places.empty():
             self._tracker.place_again(self._places.get())
-        is_empty = False
-        while not (is_empty or self._stopping):
-            self.pulse.beat()
-            moment = clock.now()
-            is_empty = self._read_some()
-            self._buffer.add(self._tracker.collect())
-            if is_empty:
-                self._recovery.emptied(moment)
-                # A scan takes its time, in which events come.
-                is_empty = not self._tracker.attend()
-        self.complete_until = self._recovery.complete_until
-        self.scanned = self._recovery.scanned
+        self._read_all(is_awaited=bool(awaited))
+        if not self._tracker.is_ahead:
+            self.complete_until = self._recovery.complete_until
+            self.scanned = self._recovery.scanned
         # What came before is in the buffer now, so whoever waits for it may go on.
         if self._tracker.root_lost and not was_lost:
             self._root_lost()
         for done in awaited:
             done.set()
+
+    def _what_is_awaited(self) -> list[threading.Event]:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._alarm)
+        awaited = []
+        while not self._awaited.empty():
+            awaited.append(self._awaited.get())
+        return awaited
+
+    def _read_all(self, *, is_awaited: bool) -> None:
+        """Follow events until there are no more, and scan if that is due."""
+        is_empty = False
+        while not (is_empty or self._stopping):
+            self.pulse.beat()
+            moment = clock.now()
+            is_empty = self._read_some()
+            is_awaited |= not is_empty or self._tracker.root_lost
+            if is_awaited or time.monotonic() >= self._collected + _COLLECTED_EVERY:
+                self._collect()
+            if is_empty:
+                self._recovery.emptied(moment)
+                # A scan takes its time, in which events come.
+                is_empty = not self._tracker.attend()
+
+    def _collect(self) -> None:
+        self._buffer.add(self._tracker.collect())
+        self._collected = time.monotonic()
 
     def _read_some(self) -> bool:
         """Follow events, but not endlessly many; tell whether the queue was empty at last."""

@@ -60,6 +60,7 @@ CASES = (
         lambda root, _scale: workloads.make_tree(root, 100, 20, b"x" * 1000),
         _mix,
         "5,000 operations of 12 kinds, seeded, on 2,000 files",
+        floor=True,
     ),
     Total(*("changed-1000-x8", 2, 1, 8, 2.0), *_CHANGED, "the first with 8 destinations"),
     Total(*("new-tree-x8", 1, 1, 8, 2.0), *_NEW, "the second with 8 destinations"),

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pylsyncd.destination.crew import Crew
 from pylsyncd.destination.orders import Order
 from pylsyncd.model.changes import EVERYTHING, shown
+from pylsyncd.model.moments import distrust
 from pylsyncd.model.optimizer import optimize
 from pylsyncd.model.wording import counted
 from pylsyncd.rsync.filelist import count_entries
@@ -69,6 +70,7 @@ class Dispatch:
         """Let the window begin, unless it is open."""
         if self._buffer and self._window_closes == math.inf:
             self._window_closes = time.monotonic() + self._sync.window
+            self.learn_links()
 
     def flush_if_full(self) -> None:
         """End the window early, if so much has changed."""
@@ -76,10 +78,17 @@ class Dispatch:
             self.flush()
 
     def learn_links(self) -> None:
-        """Take what scans have found of files with several names."""
+        """Learn which files have several names, from scans or, where none was made, by looking.
+
+        Not before something has changed: it takes as long as a scan, and a start should not.
+        """
         if (watching := self._lookout.watching) is not None:
             while not watching.tracker.linked.empty():
                 self._links.learn(watching.tracker.linked.get())
+            if self._buffer and (since := watching.unsurveyed) is not None:
+                watching.unsurveyed = None
+                doubt = distrust(since, clock.now())
+                self._buffer.add(self._links.survey(0 if doubt else since.since_ns))
 
     def flush(self, *, is_urgent: bool = False) -> int:
         """End the window: hand what changed in it to all destinations.
@@ -95,12 +104,12 @@ class Dispatch:
                 log.info("The watcher is busy: what it has not handed over waits.")
             # Read before the changes are taken, which may be newer.
             self.until, scanned = watcher.complete_until, watcher.scanned
+            self.learn_links()
         since = self._buffer.since
         changes = self._buffer.take()
         if not changes and not is_urgent:
             return self.serial
         found = len(changes)
-        self.learn_links()
         self._links.complete(changes)
         changeset = optimize(changes, count_entries(self._sync.source.path))
         if log.isEnabledFor(logging.DEBUG):

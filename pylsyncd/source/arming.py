@@ -146,8 +146,8 @@ class Arming:
         try:
             yield self._scan
         finally:
-            if self._scan is not None and self._scan.linked:
-                self.linked.put(self._scan.linked)
+            if self._scan is not None and self._scan.linked.names:
+                self.linked.put(self._scan.linked.names)
             self._scan = None
 
     def _is_excluded_file(self, path: bytes) -> bool:

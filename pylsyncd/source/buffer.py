@@ -12,7 +12,7 @@ class Buffer:
 
     ``opened()`` is called when the first change after a flush comes in: the window opens.
     ``filled()`` is called once in a window, when it holds ``max_changes`` distinct changes.
-    Both are called by the watcher's thread, without the lock, and must not block.
+    Both are called by the thread that adds, without the lock, and must not block.
     """
 
     def __init__(

@@ -2,22 +2,26 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changes
+from pylsyncd.model.changes import Changeset
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 
 File = tuple[int, int]
 """``st_dev`` and ``st_ino`` of a file."""
 
-# Of so many names in a directory, it is worth while to ask which are there at all: a missing one
-# costs 3 microseconds, an entry of a listing half of one.
-_MANY = 16
+# How many names of a directory are looked at before it is asked whether they are there at all, and
+# how many make that worth while.
+_AT_ONCE = 256
+_FEWEST = 16
+
+# A missing name costs 3 microseconds, an entry of a listing less than half of one.
+_LISTED_A_NAME = 4
 
 
 @dataclass(slots=True)
@@ -41,6 +45,25 @@ class Names:
 
 Files = dict[File, Names]
 
+MOST_LINKED = 50_000
+"""How many names of files with several names are noted; some 200 bytes each."""
+
+
+class Linked:
+    """The names of files that have several, as a walk comes by them; not too many."""
+
+    def __init__(self) -> None:
+        self.names: dict[File, set[bytes]] = {}
+        self._count = 0
+
+    def note(self, status: os.stat_result, path: bytes) -> bool:
+        """Take note of one of several names; tell whether there was room."""
+        if self._count >= MOST_LINKED:
+            return False
+        self._count += 1
+        self.names.setdefault(file_of(status), set()).add(path)
+        return True
+
 
 class Look:
     """Looks at what changes name, for files with several names."""
@@ -49,8 +72,10 @@ class Look:
         self._root = root
         self._rules = rules
         self._found: Files = {}
+        # Whether most names of those that were looked at last are not there (any more).
+        self._are_missing = False
 
-    def at(self, changes: Changes) -> Files:
+    def at(self, changes: Changeset) -> Files:
         """Return the files with several names, and the names that the changes cover."""
         suspects: list[bytes] = []
         for directory, names in changes.entries.items():
@@ -68,25 +93,33 @@ class Look:
 
         These are looked at by their whole paths, which is cheapest, and may lead through symlinks.
         """
-        for name in self._existing(directory, names) if len(names) >= _MANY else names:
-            path = paths.join(directory, name)
-            try:
-                status = os.lstat(path, dir_fd=self._root)
-            except OSError:
-                continue
-            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-                yield path
+        left = iter(names)
+        while some := list(islice(left, _AT_ONCE)):
+            is_asked = self._are_missing and len(some) >= _FEWEST
+            asked = self._existing(directory, some) if is_asked else some
+            missing = len(some) - len(asked)
+            for name in asked:
+                path = paths.join(directory, name)
+                try:
+                    status = os.lstat(path, dir_fd=self._root)
+                except OSError:
+                    missing += 1
+                    continue
+                if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                    yield path
+            self._are_missing = 2 * missing > len(some)
 
-    def _existing(self, directory: bytes, names: AbstractSet[bytes]) -> AbstractSet[bytes]:
+    def _existing(self, directory: bytes, names: Collection[bytes]) -> Collection[bytes]:
         """Return the names without those that are not there, if that is cheap to tell."""
+        most = _LISTED_A_NAME * len(names)
         try:
             with _Opened(self._root, directory) as opened, os.scandir(opened) as entries:
-                there = {os.fsencode(entry.name) for entry in islice(entries, len(names) + 1)}
+                there = {os.fsencode(entry.name) for entry in islice(entries, most + 1)}
         except (FileNotFoundError, NotADirectoryError):
-            return frozenset()
+            return ()
         except OSError:
             return names
-        return names if len(there) > len(names) else there & names
+        return names if len(there) > most else there.intersection(names)
 
     def _judge(self, path: bytes, status: os.stat_result) -> None:
         if status.st_nlink <= 1 or stat.S_ISDIR(status.st_mode):
@@ -109,19 +142,7 @@ class Look:
                 self._judge(path, status)
 
     def _names_in(self, directory: int, path: bytes) -> list[str]:
-        subdirectories = []
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    subdirectories.append(entry.name)
-                    continue
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-                if status.st_nlink > 1:
-                    self._judge(paths.join(path, os.fsencode(entry.name)), status)
-        return subdirectories
+        return _judge_linked(directory, path, self._judge)
 
 
 class Search:
@@ -164,6 +185,62 @@ class Search:
         path = paths.join(directory, os.fsencode(entry.name))
         if not self._rules.matches(path, is_directory=False):
             names.known.add(path)
+
+
+class Survey:
+    """Looks through the source for all files that have several names."""
+
+    def __init__(self, root: int, rules: Rules, since: int) -> None:
+        """Make one; ``since`` is a ctime in nanoseconds."""
+        self._root = root
+        self._rules = rules
+        self._since = since
+        self.linked = Linked()
+        self.changed: set[bytes] = set()
+        """Names of such files that have changed since."""
+
+    def run(self) -> None:
+        """Walk through it."""
+        try:
+            _descend(self._root, paths.ROOT, self._rules, self._names_in)
+        except OSError:
+            return
+        # Only now: one that the walk has passed may change through one that it has not come to,
+        # and that is gone when it comes there.
+        for path, status in statuses(self._root, chain(*self.linked.names.values())):
+            self._judge_time(path, status)
+
+    def _names_in(self, directory: int, path: bytes) -> list[str]:
+        return _judge_linked(directory, path, self._judge)
+
+    def _judge(self, path: bytes, status: os.stat_result) -> None:
+        if self._rules.matches(path, is_directory=False):
+            return
+        if not self.linked.note(status, path):
+            self._judge_time(path, status)
+
+    def _judge_time(self, path: bytes, status: os.stat_result) -> None:
+        if status.st_ctime_ns >= self._since:
+            self.changed.add(path)
+
+
+def _judge_linked(
+    directory: int, path: bytes, judge: Callable[[bytes, os.stat_result], None]
+) -> list[str]:
+    """Judge the names in an open directory of files that have several; return its directories."""
+    subdirectories = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                subdirectories.append(entry.name)
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if status.st_nlink > 1:
+                judge(paths.join(path, os.fsencode(entry.name)), status)
+    return subdirectories
 
 
 def _descend(directory: int, top: bytes, rules: Rules, names_in: walk.Names[bytes]) -> None:

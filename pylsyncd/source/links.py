@@ -5,7 +5,8 @@ the others stay as they were; with --hard-links, too, which looks at listed name
 with rsync 3.5.0). So whoever has changes adds the other names to them, whatever rsync's options.
 
 The name itself may be gone, or stand for another file, when that is looked at. So the names of all
-files that have several are known, from scans and from what was looked at; what a change touches
+files that have several are known, from a survey in the first window, which finds by their ctimes
+those that have changed before it, from scans, and from what was looked at; what a change touches
 brings in the other names that it was known with. Beyond that, what tells where the other names are,
 in this order:
 
@@ -22,9 +23,19 @@ from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changes, Scope
+from pylsyncd.model.optimizer import optimize
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.linknames import File, Files, Look, Names, Search, file_of, statuses
-from pylsyncd.source.scan import MOST_LINKED
+from pylsyncd.source.linknames import (
+    MOST_LINKED,
+    File,
+    Files,
+    Look,
+    Names,
+    Search,
+    Survey,
+    file_of,
+    statuses,
+)
 from pylsyncd.system import walk
 
 # So many names are remembered.
@@ -60,7 +71,8 @@ class Links:
             return
         try:
             self._add_known(root, changes)
-            found = Look(root, self._rules).at(changes)
+            # Trees in trees would be looked through again and again.
+            found = Look(root, self._rules).at(optimize(changes))
             named = {file: set(names.known) for file, names in found.items()}
             self._find_others(root, found)
         finally:
@@ -69,6 +81,27 @@ class Links:
             self._remember(file, names)
             for path in names.known - named[file]:
                 changes.add(path, Scope.ENTRY)
+
+    def survey(self, since: int) -> Changes:
+        """Learn the names of all files that have several.
+
+        Returns those of the files that have changed since a ctime in nanoseconds: perhaps through
+        a name that is gone.
+        """
+        changes = Changes()
+        try:
+            root = walk.open_root(self._source)
+        except OSError:
+            return changes
+        try:
+            survey = Survey(root, self._rules, since)
+            survey.run()
+        finally:
+            os.close(root)
+        self.learn(survey.linked.names)
+        for path in survey.changed:
+            changes.add(path, Scope.ENTRY)
+        return changes
 
     def learn(self, linked: Mapping[File, set[bytes]]) -> None:
         """Take note of names that a scan has found."""

@@ -13,7 +13,6 @@ from pylsyncd.settings.settings import Sync
 from pylsyncd.source.buffer import Buffer
 from pylsyncd.source.guard import Guard, Standing
 from pylsyncd.source.recovery import Plan
-from pylsyncd.source.scan import NO_MOMENT
 from pylsyncd.source.watching import Watching
 from pylsyncd.system import clock
 from pylsyncd.system.heartbeat import Heartbeat
@@ -72,10 +71,9 @@ class Lookout:
         ``scanned`` is when the last scan began for what no event tells, in an earlier run.
         Raises WatchError if it cannot be watched.
         """
-        # Files are looked at in any case: for the other names of those that have several.
         sync, calls = self._sync, self._calls
         plan = Plan(
-            moments or (NO_MOMENT,), self._guard.eventless(),
+            moments, self._guard.eventless(),
             sync.poll_interval, sync.scan_interval, scanned, calls.arming,
         )  # fmt: skip
         self._tell_eventless(plan.eventless)

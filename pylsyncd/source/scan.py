@@ -15,19 +15,13 @@ from collections.abc import Callable, Collection, Mapping
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changes, Scope
+from pylsyncd.source.linknames import Linked
 
 IsExcluded = Callable[[bytes], bool]
 """Whether a path that is not a directory is left out."""
 
-
-MOST_LINKED = 50_000
-"""How many names of files with several names are noted; some 200 bytes each."""
-
 # How many files are looked at between two reports of progress.
 _STRIDE = 4096
-
-NO_MOMENT = 2**63 - 1
-"""A ctime that nothing has: to look at files without looking for changes."""
 
 
 class Scan:
@@ -50,9 +44,7 @@ class Scan:
         self._oldest = min(moments)
         self._newest = max(moments)
         self._is_excluded = is_excluded
-        self.linked: dict[tuple[int, int], set[bytes]] = {}
-        """The names of files that have several, by ``st_dev`` and ``st_ino``; not too many."""
-        self._linked_names = 0
+        self.linked = Linked()
         # The ctimes of fresh directories, which their children are judged by.
         self._fresh: dict[bytes, int] = {}
 
@@ -108,15 +100,10 @@ class Scan:
                         self._judge(path, os.fsencode(entry.name), self._newest)
                         continue
                     if status.st_nlink > 1:
-                        self._note_link(status, paths.join(path, os.fsencode(entry.name)))
+                        self.linked.note(status, paths.join(path, os.fsencode(entry.name)))
                     if status.st_ctime_ns >= oldest and not is_fresh:
                         self._judge(path, os.fsencode(entry.name), status.st_ctime_ns)
         return subdirectories
-
-    def _note_link(self, status: os.stat_result, path: bytes) -> None:
-        if self._linked_names < MOST_LINKED:
-            self._linked_names += 1
-            self.linked.setdefault((status.st_dev, status.st_ino), set()).add(path)
 
     def _judge(self, directory: bytes, name: bytes, ctime: int) -> None:
         if not self._is_excluded(paths.join(directory, name)):

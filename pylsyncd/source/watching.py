@@ -12,6 +12,7 @@ from pylsyncd.source.inotify import Inotify
 from pylsyncd.source.recovery import Plan
 from pylsyncd.source.tracker import Tracker
 from pylsyncd.source.watcher import Watcher
+from pylsyncd.system import clock
 
 
 class Watching:
@@ -30,6 +31,8 @@ class Watching:
         failed: Callable[[str], None],
     ) -> None:
         self._notify = Inotify(modify=sync.modify)
+        self.unsurveyed = None if plan.moments else clock.now()
+        """Since when no scan has looked for files with several names; None if one has."""
         try:
             self.tracker = Tracker(sync.source.path, self._notify, sync.rules, plan)
         except OSError as error:

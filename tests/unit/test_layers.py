@@ -70,8 +70,9 @@ ROWS = {
         {"watcher"},
         {"tracker"},
         {"recovery"},
-        {"arming", "census", "guard", "links"},
-        {"buffer", "inotify", "linknames", "mounts", "overflows", "scan", "watchtree"},
+        {"arming"},
+        {"census", "guard", "links", "scan"},
+        {"buffer", "inotify", "linknames", "mounts", "overflows", "watchtree"},
     ),
     "settings": (
         {"config"},

@@ -9,7 +9,7 @@ import pytest
 
 from pylsyncd.model.changes import EVERYTHING, Change, Changes, Scope
 from pylsyncd.rules.excludes import Rules, build, parse_pattern
-from pylsyncd.source import links
+from pylsyncd.source import linknames, links
 from pylsyncd.source.links import Links
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
@@ -246,6 +246,47 @@ def test_people_without_hard_links_pay_microseconds_for_a_change(source: Path) -
     some.complete(changes)
     # Measured: 4; the rest is for slower machines.
     assert time.process_time() - started < 4000 * 50e-6
+
+
+def test_a_survey_learns_the_names_of_what_goes_before_anybody_looks(source: Path) -> None:
+    place(source, "a/one", "b/two")
+    place(source, "a/alone")
+    some = links_of(source)
+    assert not some.survey(time.time_ns() + 10**9)
+    (source / "a/one").write_text("through a name that goes")
+    (source / "a/one").unlink()
+    assert added(some, "a/one") == {"b/two"}
+    assert some.searches == 0
+
+
+def test_a_survey_finds_what_changed_before_it_through_a_name_that_is_gone(source: Path) -> None:
+    place(source, "old", "ex/cluded", "older")
+    place(source, "a/one", "b/two", "c/three", "ex/four")
+    since = time.time_ns()
+    while os.stat(source / "old").st_ctime_ns >= since - 20_000_000:
+        since = time.time_ns()
+    (source / "a/one").write_text("through a name that goes")
+    (source / "a/one").unlink()
+    (source / "alone").write_text("events tell of it")
+    found = links_of(source, b"ex").survey(since - 10_000_000)
+    assert {change.path for change in found} == {b"b/two", b"c/three"}
+    assert {change.scope for change in found} == {ENTRY}
+
+
+def test_a_survey_remembers_only_so_many_names_but_finds_all_that_changed(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linknames, "MOST_LINKED", 4)
+    for number in range(10):
+        place(source, f"a/{number}", f"b/{number}")
+    some = links_of(source)
+    assert len(some.survey(0)) == 20
+
+
+def test_a_survey_of_a_source_that_is_gone_finds_nothing(source: Path) -> None:
+    some = links_of(source)
+    source.rmdir()
+    assert not some.survey(0)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -264,7 +264,8 @@ class Arming:
             return None
         is_known = wd in self.tree
         was_there = self.tree.link(wd, parent, name)
-        self.unwatched.pop((parent, name), None)
+        if self.unwatched:
+            self.unwatched.pop((parent, name), None)
         self._count()
         if self._scan is not None and (path := self.tree.path(wd)) is not None:
             self._scan.enter(directory, path, was_there=was_there)

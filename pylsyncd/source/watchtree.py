@@ -132,7 +132,8 @@ class WatchTree:
         else:
             node.leave()
             _break_cycle(node, above)
-        self.unlink(parent, name)
+        if (other := above.child(name)) is not None:
+            other.leave()
         above.adopt(node, name)
         return False
 

@@ -25,17 +25,8 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import Changes, Scope
 from pylsyncd.model.optimizer import optimize
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.linknames import (
-    MOST_LINKED,
-    File,
-    Files,
-    Look,
-    Names,
-    Search,
-    Survey,
-    file_of,
-    statuses,
-)
+from pylsyncd.source.linknames import MOST_LINKED, File, Files, Names, file_of
+from pylsyncd.source.linksearch import Look, Search, Survey, statuses
 from pylsyncd.system import walk
 
 # So many names are remembered.

@@ -127,9 +127,11 @@ def descend(
     place)`` lists the directories in one. What cannot be opened or listed goes to ``refused``; only
     the top raises. As many descriptors are open at a time as there are levels with names left.
     """
-    stack: list[tuple[int, Place, list[str]]] = []
+    names = names_in(directory, place)
+    if not names:
+        return
+    stack = [(os.dup(directory), place, names)]
     try:
-        stack.append((os.dup(directory), place, names_in(directory, place)))
         while stack:
             level, place, names = stack[-1]
             if not names:

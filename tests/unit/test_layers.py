@@ -70,8 +70,8 @@ ROWS = {
         {"watcher"},
         {"tracker"},
         {"recovery"},
-        {"arming"},
-        {"census", "guard", "links", "scan"},
+        {"arming", "links"},
+        {"census", "guard", "linksearch", "scan"},
         {"buffer", "inotify", "linknames", "mounts", "overflows", "watchtree"},
     ),
     "settings": (

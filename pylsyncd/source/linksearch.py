@@ -1,0 +1,244 @@
+"""Looks for the names of files that have several, by descriptor and through no symlink."""
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from itertools import chain, groupby, islice
+
+from pylsyncd.model import paths
+from pylsyncd.model.changes import Changeset
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.source.linknames import Files, Linked, Names, file_of
+from pylsyncd.system import walk
+
+# How many names of a directory are looked at before it is asked whether they are there at all, and
+# how many make that worth while.
+_AT_ONCE = 256
+_FEWEST = 16
+
+# A missing name costs 3 microseconds, an entry of a listing less than half of one.
+_LISTED_A_NAME = 4
+
+
+class Look:
+    """Looks at what changes name, for files with several names."""
+
+    def __init__(self, root: int, rules: Rules) -> None:
+        self._root = root
+        self._rules = rules
+        self._found: Files = {}
+        # Whether most names of those that were looked at last are not there (any more).
+        self._are_missing = False
+
+    def at(self, changes: Changeset) -> Files:
+        """Return the files with several names, and the names that the changes cover."""
+        suspects: list[bytes] = []
+        for directory, names in changes.entries.items():
+            suspects += self._suspects(directory, names)
+        for path, status in statuses(self._root, suspects):
+            self._judge(path, status)
+        for directory in changes.listings:
+            self._look_in(directory, is_tree=False)
+        for path in changes.trees:
+            self._look_in(path, is_tree=True)
+        return self._found
+
+    def _suspects(self, directory: bytes, names: AbstractSet[bytes]) -> Iterator[bytes]:
+        """Yield the paths that seem to be one of several names of a file.
+
+        These are looked at by their whole paths, which is cheapest, and may lead through symlinks.
+        """
+        left = iter(names)
+        while some := list(islice(left, _AT_ONCE)):
+            is_asked = self._are_missing and len(some) >= _FEWEST
+            asked = self._existing(directory, some) if is_asked else some
+            missing = len(some) - len(asked)
+            for name in asked:
+                path = paths.join(directory, name)
+                try:
+                    status = os.lstat(path, dir_fd=self._root)
+                except OSError:
+                    missing += 1
+                    continue
+                if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                    yield path
+            self._are_missing = 2 * missing > len(some)
+
+    def _existing(self, directory: bytes, names: Collection[bytes]) -> Collection[bytes]:
+        """Return the names without those that are not there, if that is cheap to tell."""
+        most = _LISTED_A_NAME * len(names)
+        try:
+            with _Opened(self._root, directory) as opened, os.scandir(opened) as entries:
+                there = {os.fsencode(entry.name) for entry in islice(entries, most + 1)}
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        except OSError:
+            return names
+        return names if len(there) > most else there.intersection(names)
+
+    def _judge(self, path: bytes, status: os.stat_result) -> None:
+        if status.st_nlink <= 1 or stat.S_ISDIR(status.st_mode):
+            return
+        names = self._found.setdefault(file_of(status), Names(status.st_nlink))
+        names.links = status.st_nlink
+        if not self._rules or not self._rules.excludes(path, is_directory=False):
+            names.known.add(path)
+
+    def _look_in(self, path: bytes, *, is_tree: bool) -> None:
+        try:
+            with _Opened(self._root, path) as directory:
+                if is_tree:
+                    _descend(directory, path, self._rules, self._names_in)
+                else:
+                    self._names_in(directory, path)
+        except OSError:
+            # Perhaps it is a file, which a TREE covers as well.
+            for _, status in statuses(self._root, [path]):
+                self._judge(path, status)
+
+    def _names_in(self, directory: int, path: bytes) -> list[str]:
+        return _judge_linked(directory, path, self._judge)
+
+
+class Search:
+    """Searches the source for all names of some files."""
+
+    def __init__(self, root: int, rules: Rules, files: Files) -> None:
+        self._root = root
+        self._rules = rules
+        self._files = files
+        self._inodes = {inode for _, inode in files}
+        # Devices on which a listing tells the same number of an inode as its status.
+        self._devices = walk.devices_counting_links()
+
+    def run(self) -> None:
+        """Add all names to the files that are sought."""
+        try:
+            _descend(self._root, paths.ROOT, self._rules, self._names_in)
+        except OSError:
+            return
+
+    def _names_in(self, directory: int, path: bytes) -> list[str]:
+        is_told = os.fstat(directory).st_dev in self._devices
+        subdirectories = []
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    subdirectories.append(entry.name)
+                elif not is_told or entry.inode() in self._inodes:
+                    self._judge(entry, path)
+        return subdirectories
+
+    def _judge(self, entry: os.DirEntry[str], directory: bytes) -> None:
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:
+            return
+        names = self._files.get(file_of(status))
+        if names is None:
+            return
+        path = paths.join(directory, os.fsencode(entry.name))
+        if not self._rules.matches(path, is_directory=False):
+            names.known.add(path)
+
+
+class Survey:
+    """Looks through the source for all files that have several names."""
+
+    def __init__(self, root: int, rules: Rules, since: int) -> None:
+        """Make one; ``since`` is a ctime in nanoseconds."""
+        self._root = root
+        self._rules = rules
+        self._since = since
+        self.linked = Linked()
+        self.changed: set[bytes] = set()
+        """Names of such files that have changed since."""
+
+    def run(self) -> None:
+        """Walk through it."""
+        try:
+            _descend(self._root, paths.ROOT, self._rules, self._names_in)
+        except OSError:
+            return
+        # Only now: one that the walk has passed may change through one that it has not come to,
+        # and that is gone when it comes there.
+        for path, status in statuses(self._root, chain(*self.linked.names.values())):
+            self._judge_time(path, status)
+
+    def _names_in(self, directory: int, path: bytes) -> list[str]:
+        return _judge_linked(directory, path, self._judge)
+
+    def _judge(self, path: bytes, status: os.stat_result) -> None:
+        if self._rules.matches(path, is_directory=False):
+            return
+        if not self.linked.note(status, path):
+            self._judge_time(path, status)
+
+    def _judge_time(self, path: bytes, status: os.stat_result) -> None:
+        if status.st_ctime_ns >= self._since:
+            self.changed.add(path)
+
+
+def _judge_linked(
+    directory: int, path: bytes, judge: Callable[[bytes, os.stat_result], None]
+) -> list[str]:
+    """Judge the names in an open directory of files that have several; return its directories."""
+    subdirectories = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                subdirectories.append(entry.name)
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if status.st_nlink > 1:
+                judge(paths.join(path, os.fsencode(entry.name)), status)
+    return subdirectories
+
+
+def _descend(directory: int, top: bytes, rules: Rules, names_in: walk.Names[bytes]) -> None:
+    """List an open directory and all below it that are not excluded."""
+
+    def enter(_directory: int, above: bytes, name: bytes) -> bytes | None:
+        path = paths.join(above, name)
+        return None if rules and rules.matches(path, is_directory=True) else path
+
+    def refused(_above: bytes, _name: bytes, _error: OSError) -> None:
+        """Pass over what is gone, or not to be read: it has no names to tell."""
+
+    walk.descend(directory, top, enter, refused, names_in)
+
+
+class _Opened:
+    """An open directory below the root, to be closed."""
+
+    def __init__(self, root: int, path: bytes) -> None:
+        self._directory = walk.open_below(root, path)
+
+    def __enter__(self) -> int:
+        return self._directory
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._directory)
+
+
+def statuses(root: int, some: Iterable[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Yield the paths at which something is, reached through no symlink, with what is there."""
+    pairs = sorted(paths.split(path) for path in some)
+    for directory, group in groupby(pairs, key=lambda pair: pair[0]):
+        try:
+            opened = walk.open_below(root, directory)
+        except OSError:
+            continue
+        try:
+            for _, name in group:
+                try:
+                    status = os.lstat(name, dir_fd=opened)
+                except OSError:
+                    continue
+                yield paths.join(directory, name), status
+        finally:
+            os.close(opened)

@@ -21,9 +21,12 @@ from pylsyncd.settings.config import Configuration
 from pylsyncd.settings.describe import describe, doubts
 from pylsyncd.settings.said import ConfigurationError
 from pylsyncd.settings.settings import Settings, Sync
-from pylsyncd.system import logs
+from pylsyncd.system import descriptors, logs
 
 log = logging.getLogger(__name__)
+
+# As a shell has it.
+_INTERRUPTED = 130
 
 _FLAG = re.compile(r"(?<!rsync option )--[a-z]")
 
@@ -31,6 +34,8 @@ _FLAG = re.compile(r"(?<!rsync option )--[a-z]")
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command ``pylsyncd``; return its exit status."""
     request = None
+    # First of all, so that there is something to say it to.
+    descriptors.open_standard()
     try:
         request = arguments.read(sys.argv[1:] if words is None else words)
         return _do(request)
@@ -39,6 +44,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except PylsyncdError as error:
         arguments.say(f"pylsyncd: {error}")
         return 1
+    except KeyboardInterrupt:
+        # Before there was anything to stop.
+        return _INTERRUPTED
     except Exception:
         # To wherever the log goes: a daemon has no terminal.
         log.exception("pylsyncd failed. This is a bug in it: please report it.")
@@ -97,15 +105,15 @@ def _run(settings: Settings, reload: Callable[[], Settings] | None) -> int:
 
 def _print(lines: Iterable[str], *, nothing: int = 0, something: int = 0) -> int:
     """Print lines as they come; return the exit status for none, or for some."""
+    # What the terminal's character set lacks must not end the command.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     status = nothing
     try:
         for line in lines:
             status = something
-            shown = line.encode("utf-8", "backslashreplace").decode()
-            print(shown, flush=True)  # noqa: T201
+            print(line, flush=True)  # noqa: T201
     except BrokenPipeError:
-        # Whoever reads has seen enough; Python must not try to write the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        descriptors.abandon_output()
     return status
 
 
@@ -166,8 +174,8 @@ def _relative(source: bytes, written: bytes) -> Iterator[bytes]:
     parent, name = os.path.split(os.path.normpath(os.path.join(source, written)))
     for path in (os.path.join(parent, name), os.path.join(os.path.realpath(parent), name)):
         for top in tops:
-            if paths.covers(top.rstrip(b"/"), path):
-                yield path[len(top.rstrip(b"/")) :].lstrip(b"/")
+            if (below := paths.relative(path, top.rstrip(b"/"))) is not None:
+                yield below
                 return
 
 

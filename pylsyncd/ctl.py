@@ -16,6 +16,7 @@ from pylsyncd.report.protocol import AbsentError, Request
 from pylsyncd.report.table import table
 from pylsyncd.report.watching import watch
 from pylsyncd.report.words import duration
+from pylsyncd.system import descriptors
 
 _INTERRUPTED = 130
 
@@ -30,8 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
         status = _run(words)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever reads has seen enough; Python must not try to write the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        descriptors.abandon_output()
         return FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED

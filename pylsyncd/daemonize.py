@@ -23,7 +23,7 @@ from daemon import DaemonContext
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.settings.settings import DIRECTORY, UMASK, Daemon, Sync
-from pylsyncd.system import descriptors, identity, logs, places, unixsockets
+from pylsyncd.system import descriptors, identity, logs, places, private, unixsockets
 from pylsyncd.system.identity import Identity
 from pylsyncd.system.pidfile import PidFile
 
@@ -201,23 +201,9 @@ def _usable(control: str | None, *, is_asked_for: bool) -> str | None:
 def _provide(control: str | None, syncs: Iterable[Sync], becomes: Identity) -> None:
     """Make, as root, the directories that the user could not make."""
     for path in {sync.state_dir for sync in syncs if sync.state_dir is not None}:
-        _provide_state(path, becomes)
+        private.provide_directory(path, becomes.uid, becomes.gid)
     if control:
         unixsockets.provide(control, becomes.uid, becomes.gid)
-
-
-def _provide_state(path: bytes, becomes: Identity) -> None:
-    if os.path.lexists(path):
-        return
-    try:
-        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        os.mkdir(path, 0o700)
-        os.chown(path, becomes.uid, becomes.gid, follow_symlinks=False)
-    except OSError as error:
-        raise UsageError(
-            f"The state directory {paths.show(path)} cannot be made: {error.strerror}. Mend that, "
-            "or name another directory with --state-dir."
-        ) from None
 
 
 def _become(becomes: Identity) -> None:

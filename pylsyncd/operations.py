@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -38,12 +39,16 @@ class Operations:
         self._replications = replications
         self._reload = reload
         self._started = time.time()
+        self._watch_limit = inotify.limit("max_user_watches")
 
     def status(self) -> Status:
         """Return how everything stands."""
+        # Whoever asks must not fail for lack of a descriptor.
+        with suppress(OSError):
+            self._watch_limit = inotify.limit("max_user_watches")
         return Status(
             __version__, os.getpid(), time.time(), self._started,
-            inotify.limit("max_user_watches"), tuple(map(_status, self._replications)),
+            self._watch_limit, tuple(map(_status, self._replications)),
         )  # fmt: skip
 
     def flush(self, names: Sequence[str] = ()) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import queue
 import re
 import signal
@@ -118,8 +117,7 @@ class _Comparison(Part):
         )
         self.runner = Runner()
         self._source = sync.source.path
-        # What is patient with a peer is so with rsync itself.
-        self._silence = 1.5 * delivery.rsync.timeout
+        self._silence = delivery.rsync.patience
         self._command = delivery.rsync.compare(
             HERE, delivery.destination, Abilities(mkpath=False), checksum=checksum
         )
@@ -146,13 +144,10 @@ class _Comparison(Part):
         log.debug("[%s] %s", self.name, counted(self._count, "difference"))
 
     def _run(self) -> Run:
-        root = walk.open_root(self._source)
-        try:
+        with walk.opened_root(self._source) as root:
             return self.runner.run(
                 self._command, b"", self._take, directory=root, silence=self._silence
             )
-        finally:
-            os.close(root)
 
     def _take(self, item: str) -> None:
         if line := _in_words(item):

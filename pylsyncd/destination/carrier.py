@@ -103,6 +103,8 @@ class Carrier:
         """The files that the last :meth:`carry` has left out, since they are large."""
         self.was_probed = not rsync.delete
         """Whether a probe was tried at all."""
+        self.is_trial = rsync.dry_run
+        """Whether nothing is changed, only told what would be."""
         self.is_probed = not rsync.delete
         """Whether it is known if the destination's rsync can delete by name."""
 
@@ -168,7 +170,7 @@ class Carrier:
             self.is_probed |= outcome.verdict is Verdict.DONE
             return replace(outcome, message=gist(run.messages))
 
-    def _carry(self, trip: "_Trip") -> Outcome:
+    def _carry(self, trip: _Trip) -> Outcome:
         if not (self.is_probed or trip.changeset.is_everything):
             outcome = self._probe(trip.root)
             if outcome.verdict is not Verdict.DONE:
@@ -178,7 +180,7 @@ class Carrier:
             if not self._learn(outcome):
                 return outcome
 
-    def _carry_once(self, trip: "_Trip") -> Outcome:
+    def _carry_once(self, trip: _Trip) -> Outcome:
         content = b""
         if not trip.changeset.is_everything:
             content = self._list(trip)
@@ -196,7 +198,7 @@ class Carrier:
             return outcome
         return self._what_is_owed(trip, outcome, run)
 
-    def _command(self, rsync: Rsync, trip: "_Trip") -> list[bytes]:
+    def _command(self, rsync: Rsync, trip: _Trip) -> list[bytes]:
         without = sorted(trip.without | self._unlisted)
         rsync = replace(self.runs.connected(rsync), in_flight=trip.in_flight)
         if trip.changeset.is_everything:
@@ -206,7 +208,7 @@ class Carrier:
             mkpath=self._may_lack_path, without=without,
         )  # fmt: skip
 
-    def _refusal(self, trip: "_Trip", content: bytes) -> Outcome | None:
+    def _refusal(self, trip: _Trip, content: bytes) -> Outcome | None:
         """Find out how much would be deleted, where that decides whether it may be."""
         limit = self._rsync.max_delete
         is_vacant = trip.changeset.is_everything and self._guard.is_vacant_at(trip.root)
@@ -227,7 +229,7 @@ class Carrier:
             return Outcome(Verdict.HELD, reason, RELEASE, owed=trip.changeset)
         return None
 
-    def _what_is_owed(self, trip: "_Trip", outcome: Outcome, run: Run) -> Outcome:
+    def _what_is_owed(self, trip: _Trip, outcome: Outcome, run: Run) -> Outcome:
         """Say what of a trip was not confirmed: what rsync complained of, if all that is known."""
         outcome = replace(outcome, message=gist(run.messages))
         source = os.readlink(b"/proc/self/fd/%d" % trip.root)
@@ -259,7 +261,7 @@ class Carrier:
         is_short = max(lengths) <= _LONGEST_LEFT_OUT and sum(lengths) <= _ALL_LEFT_OUT
         return not is_translated and is_short and len(named) <= MOST_LEFT_OUT
 
-    def _list(self, trip: "_Trip") -> bytes:
+    def _list(self, trip: _Trip) -> bytes:
         entries = filelist.build(
             trip.root, trip.changeset, self._rsync.rules,
             missing_args=self._abilities.missing_args or not self._rsync.delete,

@@ -23,7 +23,8 @@ from pylsyncd.state.checkpoint import Remembered
 
 log = logging.getLogger(__name__)
 
-# Seconds: how long a stop waits for rsync, and how long an ended rsync has before it is killed.
+# Seconds: how long a stop waits for rsync, how long an ended rsync has before it is killed, and a
+# killed one before the daemon ends without it.
 _GRACE = 10.0
 _KILL_AFTER = 2.0
 _GIVE_UP_AFTER = 5.0
@@ -126,11 +127,19 @@ class Crew:
         ]
 
     def start(
-        self, beginnings: Sequence[Beginning], caught_up: Mapping[int, Changes], start: Moment
+        self,
+        beginnings: Sequence[Beginning],
+        caught_up: Mapping[int, Changes],
+        start: Moment,
+        *,
+        is_last: bool = False,
     ) -> None:
-        """Start the workers, each with its first order already there: so none begins by a probe."""
+        """Start the workers, each with its first order already there: so none begins by a probe.
+
+        ``is_last`` if it is their last one, too.
+        """
         for post, beginning in zip(self._posts.values(), beginnings, strict=True):
-            self._hire(post, beginning.order(caught_up, start))
+            self._hire(post, changed_in(beginning.order(caught_up, start), is_last=is_last))
         for worker in self.workers:
             worker.start()
 

@@ -10,7 +10,6 @@ Measured with rsync 3.5.0, a run with a list or of everything beside one that se
 """
 
 import contextlib
-import os
 import signal
 from collections.abc import Set as AbstractSet
 
@@ -214,9 +213,7 @@ def _gone(source: bytes, changeset: Changeset, flight: AbstractSet[bytes]) -> se
         if path in changed or path in above_changed or not changed.isdisjoint(paths.ancestors(path))
     }
     # A source that is gone is the guard's to notice.
-    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-        root = walk.open_root(source)
-        stack.callback(os.close, root)
+    with contextlib.suppress(OSError), walk.opened_root(source) as root:
         return touched - regular(root, touched)
     return set()
 

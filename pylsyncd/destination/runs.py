@@ -48,8 +48,6 @@ class Runs:
         self.is_ended: Callable[[], bool] = lambda: False
         """Whether none is to be started any more; whoever uses this gives it its own."""
         self._share = self.means.sharing.share()
-        # What an rsync's silence means is known to it, as long as it is not stuck itself.
-        self._patience = 1.5 * rsync.timeout
 
     def another_lane(self) -> "Runs":
         """Return others to the same destination, for a thread that runs them at the same time.
@@ -80,7 +78,7 @@ class Runs:
             with self._shown(command):
                 run = self.runner.run(
                     command, content, show,
-                    directory=root, silence=self._patience, progress=self._progress,
+                    directory=root, silence=self.rsync.patience, progress=self._progress,
                 )  # fmt: skip
         self._share.ended(run.code)
         outcome = interpret(run.code, run.messages, run.stalled)

@@ -1,5 +1,6 @@
-"""What is counted of one destination. Written by its worker, read by whoever asks for a status."""
+"""What is counted of one destination."""
 
+import threading
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -10,9 +11,10 @@ from pylsyncd.rsync.runner import Run
 
 
 class Tally:
-    """Counts runs and lags."""
+    """Counts runs and lags. Runs are of two threads: the worker's, and that of large files."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.last_run: RunStatus | None = None
         self._outcomes: Counter[str] = Counter()
         self._codes: Counter[int] = Counter()
@@ -24,15 +26,17 @@ class Tally:
     def ran(self, outcome: Outcome, run: Run) -> RunStatus:
         """Count a run of rsync, and return how it went."""
         name = outcome.verdict.name.lower()
-        self._outcomes[name] += 1
-        self._codes[run.code] += 1
-        self._files += run.files
-        self._deleted += run.deleted
-        self._bytes_sent += run.bytes_sent
-        self.last_run = RunStatus(
+        status = RunStatus(
             time.time(), run.seconds, name, run.code, run.files, run.deleted, run.bytes_sent
         )
-        return self.last_run
+        with self._lock:
+            self._outcomes[name] += 1
+            self._codes[run.code] += 1
+            self._files += run.files
+            self._deleted += run.deleted
+            self._bytes_sent += run.bytes_sent
+            self.last_run = status
+        return status
 
     def confirmed(self, lag: float) -> None:
         """Count changes that were confirmed so many seconds after the first of them was seen."""
@@ -45,7 +49,8 @@ class Tally:
 
     def counts(self) -> DestinationCounts:
         """Return what was counted so far; any thread may ask."""
-        return DestinationCounts(
-            dict(self._outcomes), dict(self._codes), self._files, self._deleted, self._bytes_sent,
-            dict(self._full_syncs), tuple(self._lags), self._lag_sum,
-        )  # fmt: skip
+        with self._lock:
+            return DestinationCounts(
+                dict(self._outcomes), dict(self._codes), self._files, self._deleted,
+                self._bytes_sent, dict(self._full_syncs), tuple(self._lags), self._lag_sum,
+            )  # fmt: skip

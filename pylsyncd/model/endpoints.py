@@ -3,6 +3,7 @@
 Pure: what has to be asked of the disk comes in as arguments.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from itertools import permutations
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Place, Transport, absolute, parse_place, refuse_unusable
+
+# What leads nowhere in a path. What stands at its beginning may keep it from being an option.
+_IDLE = re.compile(rb"/(?:\.?/)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,8 @@ def _target(place: Place, source: Source) -> bytes:
 
 
 def _joined(directory: bytes, below: bytes) -> bytes:
-    return directory.rstrip(b"/") + b"/" + (below + b"/" if below else b"")
+    # "x/./y" is created with difficulty where x is missing, too (rsync 3.5.0, --mkpath).
+    return _IDLE.sub(b"/", directory + b"/" + (below + b"/" if below else b""))
 
 
 def _shell_path(base: bytes, source: Source) -> bytes:
@@ -130,15 +135,23 @@ def _shell_path(base: bytes, source: Source) -> bytes:
 
 
 def _spot(place: Place, target: bytes, resolve: Callable[[bytes], bytes]) -> bytes:
-    """Return where a target is, as a path: the same for the same spot, however it is written."""
+    """Return where a target is, as a path: the same for the same spot, however it is written.
+
+    At another machine ``..`` stays, since the name before it may be a symbolic link.
+    """
     if place.transport is Transport.LOCAL:
         return resolve(target).rstrip(b"/")
-    path = target[len(place.head) :].rstrip(b"/")
+    host = place.host.lower()
+    written = target[len(place.head) :]
+    path = b"/".join(part for part in written.split(b"/") if part not in {b"", b"."})
     if place.transport is Transport.DAEMON:
-        return b"%s:%d/%s" % (place.host, place.port, path)
-    if target.startswith((b"/", b"~"), len(place.head)):
-        return place.head + path
-    return place.head + paths.join(b"~", b"" if path == b"." else path.removeprefix(b"./"))
+        return b"%s:%d/%s" % (host, place.port, path)
+    if written.startswith(b"/"):
+        path = b"/" + path if path else b""
+    elif not written.startswith(b"~"):
+        path = paths.join(b"~", path)
+    login, at, _ = place.head.rpartition(b"@")
+    return login + at + host + b":" + path
 
 
 def _refuse_overlap_with_source(place: Place, spot: bytes, source: bytes) -> None:

@@ -150,9 +150,17 @@ def _parse_host(beginning: bytes, text: bytes) -> tuple[bytes, bytes, bytes]:
         raise _bad_host(text, "has no user in front of the @")
     if login.startswith(b"-") or host.startswith(b"-"):
         raise _bad_host(text, "begins with a dash, which the remote shell would take for an option")
-    if b"\n" in login + host:
-        raise _bad_host(text, "has a line break in its host")
+    if b"\n" in login or re.search(rb"[\s\x00-\x1f]", host):
+        raise _bad_host(text, "has a blank or a line break in its host")
     return login + written, host, rest
+
+
+def path_start(argument: bytes) -> int:
+    """Return where the path, or the module, begins in rsync's argument for another machine."""
+    if argument.startswith(_URL):
+        return argument.index(b"/", len(_URL)) + 1
+    parts = _HOST.fullmatch(argument)
+    return parts.end("host") + 1 if parts else 0
 
 
 def _bad_host(text: bytes, complaint: str) -> UsageError:

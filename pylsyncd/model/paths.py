@@ -16,6 +16,14 @@ def covers(directory: bytes, path: bytes) -> bool:
     return not directory or path == directory or path.startswith(directory + b"/")
 
 
+def relative(path: bytes, directory: bytes) -> bytes | None:
+    """Return a path as seen from a directory that covers it; None where that does not.
+
+    Of absolute paths, too: the directory then has no slash at its end, and ``/`` is empty.
+    """
+    return path[len(directory) :].lstrip(b"/") if covers(directory, path) else None
+
+
 def join(directory: bytes, name: bytes) -> bytes:
     """Return the path of ``name`` in ``directory``; an empty part on either side adds nothing."""
     if directory and name:

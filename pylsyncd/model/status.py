@@ -31,7 +31,8 @@ class RunStatus:
     ended: float
     seconds: float
     outcome: str
-    """A verdict's name in lower case: done, again, partial, later, held, guarded."""
+    """A verdict's name in lower case: done, again, partial, later or held; or how the next one, at
+    once, does without what the destination's rsync lacks."""
     code: int
     files: int = 0
     deleted: int = 0

@@ -7,6 +7,7 @@ from typing import NoReturn
 from pylsyncd import __version__
 from pylsyncd.model.errors import UsageError
 from pylsyncd.report.protocol import LONGEST_WAIT
+from pylsyncd.settings.option import LEVELS
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -15,8 +16,6 @@ ABSENT = 4
 
 _MAX_LAG = 600.0
 _INTERVAL = 2.0
-
-_LEVELS = ("error", "warning", "notice", "info", "debug")
 
 _EPILOG = f"""\
 Without --socket, all daemons are asked whose sockets are found: in $RUNTIME_DIRECTORY, or else in
@@ -66,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
         )
     _add_wait(commands)
     command = _add(commands, "log-level", "log from this level on, until the daemon ends")
-    command.add_argument("level", metavar="LEVEL", choices=_LEVELS, help=", ".join(_LEVELS))
+    command.add_argument("level", metavar="LEVEL", choices=LEVELS, help=", ".join(LEVELS))
     _add(commands, "reload", "read the configuration file anew")
     return made
 

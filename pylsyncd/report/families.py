@@ -32,11 +32,11 @@ _OfSync = Callable[[SyncStatus], float]
 _OfDestination = Callable[[DestinationStatus], float]
 _CountsByWord = Callable[[DestinationCounts], Mapping[str, int]]
 
-# All of them are there from the start, so that the first one is an increase.
+# They are there from the start, so that the first one is an increase. The other verdicts are of no
+# run (a source that is held), or rare.
 _OUTCOMES = tuple(
     verdict.name.lower()
-    for verdict in Verdict
-    if verdict not in {Verdict.WITHOUT_MISSING_ARGS, Verdict.WITHOUT_MKPATH}
+    for verdict in (Verdict.DONE, Verdict.AGAIN, Verdict.PARTIAL, Verdict.LATER, Verdict.HELD)
 )
 
 _SYNC_GAUGES: tuple[tuple[str, str, _OfSync], ...] = (

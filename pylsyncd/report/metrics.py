@@ -1,6 +1,5 @@
 """Keeps a file with metrics for the node exporter, and serves them over HTTP on the loopback."""
 
-import logging
 import os
 import select
 import time
@@ -12,10 +11,8 @@ from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Status
 from pylsyncd.report.loopback import Loopback
-from pylsyncd.system import published
 from pylsyncd.system.part import Part
-
-log = logging.getLogger(__name__)
+from pylsyncd.system.published import PublishedFile
 
 INTERVAL = 15.0
 """Seconds from one writing of the file to the next: as often as Prometheus asks by default."""
@@ -44,12 +41,13 @@ class Metrics(Part):
         families = _library()
         self._text: Callable[[Callable[[], Status]], bytes] = families.text
         self._read = read
-        self._file = None if file is None else os.fsencode(file)
+        self._path = b"" if file is None else os.fsencode(file)
+        self._file = None
         self._interval = interval
-        self._failure = ""
         self._stopping = False
-        if self._file is not None:
-            _check(self._file)
+        if self._path:
+            _check(self._path)
+            self._file = PublishedFile(self._path, "metrics file")
         self._server = None
         if port is not None:
             self._server = Loopback(port, "--metrics-port", families.handler(read))
@@ -67,11 +65,13 @@ class Metrics(Part):
         alarm.register(self._alarm, select.POLLIN)
         if self._server is not None:
             calls.register(self._server, select.POLLIN)
+        if self._file is not None:
+            self._file.remove_leftovers()
         due = time.monotonic()
         while not self._stopping:
             self.pulse.beat()
             if self._file is not None and time.monotonic() >= due:
-                self._write(self._file)
+                self._file.write(self._text(self._read))
                 due = time.monotonic() + self._interval
             pause = None if self._file is None else max(0.0, due - time.monotonic()) * 1000.0
             with self.pulse.waiting():
@@ -91,22 +91,7 @@ class Metrics(Part):
             self._server.close()
         if self._file is not None:
             with suppress(OSError):
-                os.unlink(self._file)
-
-    def _write(self, file: bytes) -> None:
-        failure = ""
-        try:
-            published.replace(file, self._text(self._read), 0o644)
-        except OSError as error:
-            failure = error.strerror or str(error)
-        if failure and failure != self._failure:
-            log.error(
-                "The metrics file %s cannot be written: %s. It is tried again.",
-                paths.show(file), failure,
-            )  # fmt: skip
-        elif self._failure and not failure:
-            log.warning("The metrics file %s is written again.", paths.show(file))
-        self._failure = failure
+                os.unlink(self._path)
 
 
 def _library() -> ModuleType:

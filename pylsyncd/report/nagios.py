@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStatus
-from pylsyncd.model.wording import printable
+from pylsyncd.model.wording import counted, printable
 from pylsyncd.report.words import duration
 
 
@@ -57,8 +57,8 @@ def line(level: Level, said: str, performance: str = "") -> str:
 
 def _all_well(status: Sequence[Status]) -> str:
     lags = [each.behind for one in status for sync in one.syncs for each in sync.destinations]
-    noun = "destination" if len(lags) == 1 else "destinations"
-    return f"{len(lags)} {noun}, at most {duration(max(lags, default=0.0))} behind"
+    behind = duration(max(lags, default=0.0))
+    return f"{counted(len(lags), 'destination')}, at most {behind} behind"
 
 
 def _findings(status: Status, limits: Thresholds) -> Iterator[_Finding]:

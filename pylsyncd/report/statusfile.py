@@ -1,6 +1,5 @@
 """The status as a file, for those who cannot or would not ask the socket."""
 
-import logging
 import os
 import stat
 import threading
@@ -12,10 +11,9 @@ from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Status
 from pylsyncd.model.statusjson import dumped, loaded
 from pylsyncd.report.protocol import AbsentError
-from pylsyncd.system import private, published
+from pylsyncd.system import private
 from pylsyncd.system.part import Part
-
-log = logging.getLogger(__name__)
+from pylsyncd.system.published import PublishedFile
 
 INTERVAL = 10.0
 """Seconds after which the file is written although nothing has changed: its age tells."""
@@ -39,18 +37,17 @@ class StatusFile(Part):
         look: float = _LOOK,
     ) -> None:
         super().__init__("status file", failed)
-        self._path = os.fsencode(path)
+        self._file = PublishedFile(os.fsencode(path), "status file")
         self._status = status
         self._interval = interval
         self._look = look
         self._end = threading.Event()
         self._written: tuple[object, ...] = ()
         self._due = 0.0
-        self._failure = ""
 
     def work(self) -> None:
         """Write whenever it is time to, until stopped."""
-        published.remove_leftovers(self._path)
+        self._file.remove_leftovers()
         while not self._end.is_set():
             self.pulse.beat()
             self._look_at(self._status())
@@ -71,19 +68,7 @@ class StatusFile(Part):
             self._written, self._due = found, now + self._interval
 
     def _write(self, status: Status) -> None:
-        failure = ""
-        try:
-            published.replace(self._path, dumped(status).encode() + b"\n", 0o644)
-        except OSError as error:
-            failure = error.strerror or str(error)
-        if failure and failure != self._failure:
-            log.error(
-                "The status file %s cannot be written: %s. It is tried again.",
-                paths.show(self._path), failure,
-            )  # fmt: skip
-        elif self._failure and not failure:
-            log.warning("The status file %s is written again.", paths.show(self._path))
-        self._failure = failure
+        self._file.write(dumped(status).encode() + b"\n")
 
 
 def read(path: str) -> Status:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pylsyncd.model.status import Condition, DestinationStatus, RunStatus, Status, SyncStatus
-from pylsyncd.model.wording import printable, size
+from pylsyncd.model.wording import counted, printable, size
 from pylsyncd.report.words import columns, duration
 
 STALE = 60.0
@@ -54,11 +54,11 @@ def summary(status: Status) -> str:
     """Return in a few words how many destinations stand how."""
     found = Counter(each.condition for sync in status.syncs for each in sync.destinations)
     total = found.total()
-    noun = "destination" if total == 1 else "destinations"
+    all_of_them = counted(total, "destination")
     if found[Condition.IN_SYNC] == total:
-        return f"{total} {noun}, in sync" if total == 1 else f"{total} {noun}, all in sync"
+        return f"{all_of_them}, in sync" if total == 1 else f"{all_of_them}, all in sync"
     counts = (f"{found[each]} {each.value}" for each in Condition if found[each])
-    return f"{total} {noun}: {', '.join(counts)}"
+    return f"{all_of_them}: {', '.join(counts)}"
 
 
 def _headlines(status: Status, age: float) -> Iterator[str]:
@@ -87,9 +87,8 @@ def _cells(status: Status, sync: SyncStatus, each: DestinationStatus) -> tuple[s
 def _last(run: RunStatus, now: float) -> str:
     ago = f"{duration(now - run.ended)} ago"
     if run.outcome == "done" or run.code == 0:
-        files = f"{run.files} file" if run.files == 1 else f"{run.files} files"
         deleted = f", {run.deleted} deleted" if run.deleted else ""
-        return f"{ago}, {files}{deleted}, {size(run.bytes_sent)}"
+        return f"{ago}, {counted(run.files, 'file')}{deleted}, {size(run.bytes_sent)}"
     if run.code < 0:
         return f"{ago}, ended by signal {-run.code}"
     return f"{ago}, exit {run.code}"
@@ -113,8 +112,7 @@ def _remarks(status: Status) -> Iterator[str]:
         elif not sync.is_watching:
             yield f"The source {source} is not watched yet."
         if sync.unwatched:
-            noun = "directory" if sync.unwatched == 1 else "directories"
             yield (
-                f"Polled for lack of a watch: {sync.unwatched} {noun} of {source} "
+                f"Polled for lack of a watch: {counted(sync.unwatched, 'directory')} of {source} "
                 f"(fs.inotify.max_user_watches is {status.watch_limit})."
             )

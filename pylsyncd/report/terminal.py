@@ -11,6 +11,7 @@ from typing import TextIO
 from pylsyncd.model.wording import printable
 from pylsyncd.report.colours import Palette, palette
 from pylsyncd.report.columns import Columns
+from pylsyncd.system.logs import plain
 
 # Seconds. What is below the log is drawn anew several times in that; if it was not, the process was
 # stopped meanwhile, and what stands there now may be the shell's.
@@ -27,23 +28,12 @@ def handler(stream: TextIO, environ: Mapping[str, str]) -> logging.Handler:
     """Return what writes the log to a stream as it is to be read there."""
     if is_terminal(stream, environ):
         return TerminalHandler(stream, palette(environ))
-    plain = logging.StreamHandler(stream)
-    plain.setFormatter(PlainFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    return plain
+    return plain(stream)
 
 
 def is_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Tell whether a stream is a terminal that obeys escape sequences."""
     return stream.isatty() and environ.get("TERM", "dumb") not in {"", "dumb"}
-
-
-class PlainFormatter(logging.Formatter):
-    """Leaves nothing in a message that a terminal would obey."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the library's name
-        """Return the line of a record."""
-        record.message = printable(record.message)
-        return super().formatMessage(record)
 
 
 class TerminalHandler(logging.Handler):

@@ -1,4 +1,4 @@
-"""Numbers as people read them. Pure."""
+"""Times as people read them, and the room that texts take in a terminal. Pure."""
 
 import unicodedata
 

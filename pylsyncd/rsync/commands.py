@@ -8,16 +8,12 @@ from typing import Final
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync import temporaries
+from pylsyncd.rsync import quoting, temporaries
 from pylsyncd.rsync.passthrough import keeps_links, may_delete
+from pylsyncd.rsync.quoting import Version
 from pylsyncd.rules.excludes import Rules
 
-Version = tuple[int, int, int]
-
 OLDEST_RSYNC: Version = (3, 2, 3)
-
-# Arguments with blanks or quotes reach a remote shell as they are from this version on.
-_QUOTES_ARGUMENTS: Version = (3, 2, 4)
 
 HERE: Final = b"./"
 """The source, for an rsync that runs in it: what its name stands for meanwhile is no matter."""
@@ -28,11 +24,11 @@ TIMEOUT = 600.0
 # Seconds for connecting, after which rsync gives up (exit 35, or 255 from ssh).
 _CONNECT = 30
 
-# No questions, since nobody is there to answer; a peer that is gone is noticed within a minute.
-SSH = (
-    f"ssh -o BatchMode=yes -o ConnectTimeout={_CONNECT} "
-    "-o ServerAliveInterval=15 -o ServerAliveCountMax=4"
-)
+KEEP_ALIVE: Final = "-o ServerAliveInterval=15 -o ServerAliveCountMax=4"
+"""Has ssh notice within a minute that its peer is gone."""
+
+# No questions, since nobody is there to answer.
+SSH = f"ssh -o BatchMode=yes -o ConnectTimeout={_CONNECT} {KEEP_ALIVE}"
 
 # rsync refuses to run (exit 1) when these stand before any other destination than a daemon.
 _FOR_DAEMONS = ("--password-file=", "--contimeout=")
@@ -94,6 +90,14 @@ class Rsync:
     It cannot tell how much more it would have deleted: the number that it calls skipped leaves out
     what lies below a directory that it has skipped. For that there is `trial`.
     """
+
+    @property
+    def patience(self) -> float:
+        """Seconds of rsync's own silence after which it is stuck.
+
+        More than it has with its peer: as long as it is not stuck, it tells itself what is wrong.
+        """
+        return 1.5 * self.timeout
 
     @property
     def keeps_links(self) -> bool:
@@ -234,7 +238,8 @@ class Rsync:
             for option in self.options
             if destination.transport is Transport.DAEMON or not option.startswith(_FOR_DAEMONS)
         ]
-        return [*command, b"--", source.rstrip(b"/") + b"/", destination.target]
+        target = quoting.target(destination, self.version)
+        return [*command, b"--", source.rstrip(b"/") + b"/", target]
 
     def _transport_options(self, destination: Destination) -> list[bytes]:
         if destination.transport is Transport.DAEMON:
@@ -246,8 +251,7 @@ class Rsync:
         if destination.transport is Transport.LOCAL:
             return []
         options = [_encoded(f"--rsh={self.rsh}")]
-        if self.version < _QUOTES_ARGUMENTS or any(c in destination.target for c in b"\n`"):
-            # rsync then sends its arguments past the remote shell.
+        if quoting.is_secluded(destination, self.version):
             options.append(b"-s")
         return options
 

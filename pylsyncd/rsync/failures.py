@@ -147,10 +147,7 @@ def _relative(path: bytes, kind: str, source: bytes, target: bytes) -> bytes | N
     if kind == "path":
         return below
     directory = source if kind == "source" else target
-    base = _plain(directory)
-    if not directory or not paths.covers(base, below):
-        return None
-    return below[len(base) :].lstrip(b"/")
+    return paths.relative(below, _plain(directory)) if directory else None
 
 
 def _plain(path: bytes) -> bytes:

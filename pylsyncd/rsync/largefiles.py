@@ -18,10 +18,10 @@ Each has to be named to that rsync. Where there are more, they are what such dir
 
 @dataclass(frozen=True, slots=True)
 class Largest:
-    """The size from which on files are sent by themselves."""
+    """The size up to which files are sent together; larger ones are sent by themselves."""
 
     size: int
-    """Bytes; larger ones are left out."""
+    """Bytes."""
     keeps_links: bool
     """Files with several names are not left out: alone, one would not be linked to the others."""
 

@@ -114,8 +114,8 @@ _TABLE = (
     _row([255], "(?i)permission denied", Verdict.HELD, _NOT_LET_IN),
     _row([12, 255], "(?i)could not resolve|name or service not known", Verdict.LATER,
          "its name cannot be resolved: see that it is spelled right and that DNS works"),
-    _row([12, 255], "(?i)bad configuration option|command-line: line|no such identity",
-         Verdict.HELD, _WRONG_SSH),
+    _row([12, 255], "(?i)bad configuration option|command-line: line|no such identity|"
+         "can't open user config", Verdict.HELD, _WRONG_SSH),
     _row([255], "(?i)illegal option", Verdict.HELD, _WRONG_SSH),
     _row([12], "(?m)^ssh: connect to ", Verdict.LATER, "the connection failed"),
     _row([255], "", Verdict.LATER, "the connection failed"),
@@ -154,7 +154,8 @@ _TABLE = (
          "its module is read-only: set 'read only = no' in rsyncd.conf there"),
     _row([4], "refuse --delete", Verdict.HELD,
          "its rsync daemon refuses to delete: see to 'refuse options' there, or use --no-delete"),
-    _row([12], "(?i)failed to exec", Verdict.HELD,
+    # 14 if its side still sends its arguments when that has failed.
+    _row([12, 14], "(?i)failed to exec", Verdict.HELD,
          "the remote shell cannot be run: is it installed, is -e right?"),
     _row([12], "(?i)unknown option|invalid rsync-command|has been disabled|option .*not supported",
          Verdict.HELD, "its side cannot run rsync with these options: see to --rsync-option, to "
@@ -207,4 +208,4 @@ def gist(messages: Iterable[str]) -> str:
 
 
 _CLOSING = re.compile(r"rsync error: |rsync warning: ")
-_COMPLAINT = re.compile(r"(?i)^rsync: |@ERROR|denied|refused|failed|cannot|vanished|resolve")
+_COMPLAINT = re.compile(r"(?i)^rsync: |@ERROR|denied|refused|failed|cannot|can't|vanished|resolve")

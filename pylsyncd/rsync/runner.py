@@ -1,17 +1,16 @@
 """Runs rsync, and reads what it says."""
 
-import os
 import re
-import selectors
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from pylsyncd.model.errors import UsageError
 from pylsyncd.model.wording import printable
-from pylsyncd.rsync.commands import OLDEST_RSYNC, PROGRESS, Version
+from pylsyncd.rsync.commands import PROGRESS
+from pylsyncd.rsync.installed import environment
 from pylsyncd.rsync.liveness import Watch
 from pylsyncd.rsync.messages import Lines, Messages
 from pylsyncd.rsync.progress import ProgressLines, Transferred
@@ -35,17 +34,11 @@ _NO_PROGRAM = 127
 _NO_PROCESS = 14
 _NO_DIRECTORY = 3
 
-_CHUNK = 65536
-# More than a pipe holds.
-_READS_AT_END = 32
-
-# Seconds from asking an rsync to end to killing it, and between looks where the kernel does not
-# tell when a process ends.
+# Seconds from asking an rsync to end to killing it.
 _GRACE = 5.0
 
 # Seconds that what an rsync has started has, when that has failed or was ended.
 _CLEANING = 1.0
-_POLLING = 0.02
 
 
 @dataclass(slots=True)
@@ -66,36 +59,6 @@ class Run:
     """What was seen of an rsync that was ended since it made no progress; else empty."""
     messages: Messages = field(default_factory=Messages)
     """What rsync said, its counters left out."""
-
-
-def version(program: str) -> Version:
-    """Return the version of an rsync. Raises UsageError if there is none, or it is too old."""
-    try:
-        answer = programs.answer([program, "--version"], environment())
-    except OSError as error:
-        raise UsageError(
-            f"{program} cannot be run: {error.strerror}. "
-            "Install rsync, or name the program with --rsync."
-        ) from None
-    found = re.match(rb"rsync +version v?(\d+)\.(\d+)\.(\d+)", answer)
-    if not found:
-        raise UsageError(f"{program} does not answer to --version as rsync does.")
-    number = int(found[1]), int(found[2]), int(found[3])
-    if number < OLDEST_RSYNC:
-        raise UsageError(
-            f"{program} is rsync {'.'.join(map(str, number))}; "
-            f"{'.'.join(map(str, OLDEST_RSYNC))} or later is needed."
-        )
-    return number
-
-
-def environment() -> dict[str, str]:
-    """Return the environment for rsync: messages untranslated, arguments quoted as we expect."""
-    kept = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
-    return {**kept, "LC_ALL": "C"}
-
-
-_UNWANTED = frozenset(["RSYNC_OLD_ARGS", "RSYNC_PROTECT_ARGS", "RSYNC_RSH", "LANGUAGE"])
 
 
 class Runner:
@@ -140,6 +103,9 @@ class Runner:
         heed = (progress or _pass_over) if PROGRESS in command else None
         try:
             self._attend(process, run, _Hearing(run, show, heed), silence)
+        except OSError as error:
+            # For lack of a descriptor it could not be heard, and was ended.
+            _explain(error, command, directory, run)
         finally:
             self._process = None
         run.seconds = time.monotonic() - started
@@ -168,7 +134,7 @@ class Runner:
 
 
 def _explain(error: OSError, command: Sequence[bytes], directory: int | None, run: Run) -> None:
-    """Say why rsync could not be started, with the exit status that it would have had."""
+    """Say why rsync could not be run, with the exit status that it would have had."""
     if directory is not None and error.filename == programs.entrance(directory):
         run.code, what = _NO_DIRECTORY, "cannot start in the source"
     else:
@@ -198,59 +164,31 @@ class _Attendance:
 
     def attend(self) -> None:
         """Return when the process has ended, whoever else still holds its outputs open."""
-        pid = self._process.pid
-        with selectors.DefaultSelector() as selector, programs.ending(pid) as descriptor:
-            outputs = self._register_outputs(selector)
-            if descriptor is not None:
-                selector.register(descriptor, selectors.EVENT_READ)
-            interval = _POLLING if descriptor is None else self._watch.interval
-            # It is not buried here: its number, which is its group's, must stay its own.
-            while not programs.has_ended(pid):
-                for key, _ in selector.select(interval):
-                    if key.data is not None and not self._read(key):
-                        selector.unregister(key.fileobj)
-                self._mind()
-        for key in outputs:
-            # What a pipe holds, but not what strangers may put in for ever.
-            for _ in range(_READS_AT_END):
-                if not self._read(key):
-                    break
-            key.data.end()
-
-    def _register_outputs(self, selector: selectors.BaseSelector) -> list[selectors.SelectorKey]:
         outputs = (
             (self._process.stdout, self._hearing.lines()),
             (self._process.stderr, Lines(self._run.messages.add)),
         )
-        keys = []
-        for stream, lines in outputs:
-            if stream is not None:
-                os.set_blocking(stream.fileno(), False)
-                keys.append(selector.register(stream, selectors.EVENT_READ, lines))
-        return keys
+        heard = {stream.fileno(): lines for stream, lines in outputs if stream is not None}
+        hear = {output: partial(self._hear, lines) for output, lines in heard.items()}
+        programs.attend(self._process, hear, self._mind)
+        for lines in heard.values():
+            lines.end()
 
-    def _read(self, key: selectors.SelectorKey) -> bool:
-        """Read once, and tell whether there may be more."""
-        try:
-            chunk = os.read(key.fd, _CHUNK)
-        except BlockingIOError:
-            chunk = b""
-        if chunk:
-            self._watch.see_progress()
-        lines: Lines = key.data
+    def _hear(self, lines: Lines, chunk: bytes) -> None:
+        self._watch.see_progress()
         lines.feed(chunk)
-        return bool(chunk)
 
-    def _mind(self) -> None:
-        """End what makes no progress: ask first, kill when it stays."""
+    def _mind(self) -> float:
+        """End what makes no progress: ask first, kill when it stays; return when to look again."""
         if self._run.stalled:
             if time.monotonic() >= self._kill_at:
                 self._end(signal.SIGKILL)
-            return
+            return self._watch.interval
         self._run.stalled = self._watch.verdict()
         if self._run.stalled:
             self._kill_at = time.monotonic() + _GRACE
             self._end(signal.SIGTERM)
+        return self._watch.interval
 
 
 class _Hearing:

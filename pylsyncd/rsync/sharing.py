@@ -28,7 +28,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pylsyncd.model import paths
-from pylsyncd.rsync.commands import Rsync
+from pylsyncd.rsync.commands import KEEP_ALIVE, Rsync
+from pylsyncd.system.unixsockets import LONGEST_ADDRESS
 
 # Seconds that an unused connection stays open: those of a daemon that was killed close by
 # themselves.
@@ -37,17 +38,14 @@ _PERSISTENCE = 600
 # Only words that mean the same to rsync, to a shell and to ssh, which expands %.
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@,=")
 
-# What a socket's path has room for (unix(7)), less the 17 that ssh appends while it makes it.
-_LONGEST_PATH = 107 - 17
+# Less the 17 bytes that ssh appends while it makes the socket.
+_LONGEST_PATH = LONGEST_ADDRESS - 17
 
 _PREFIX = "pylsyncd-ssh-"
 
 # The letters of ssh(1) that have an argument, and those that are about sharing.
 _WITH_ARGUMENT = frozenset("BbcDEeFIiJLlmOopPQRSWw")
 _ABOUT_SHARING = frozenset("MOS")
-
-# Without them, whoever uses the connection would not notice for hours that its peer has gone.
-_ALIVE = " -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
 
 # The exits of an rsync whose connection may be the reason, and those of one that has done its work.
 _BROKEN = frozenset([10, 12, 30, 255])
@@ -98,7 +96,8 @@ def _shared(rsh: str, path: bytes) -> str:
     options = (
         f"-o ControlMaster=auto -o ControlPath={os.fsdecode(path)} -o ControlPersist={_PERSISTENCE}"
     )
-    alive = "" if "serveralive" in rsh.lower() else _ALIVE
+    # Without them, whoever uses the connection would not notice for hours that its peer has gone.
+    alive = "" if "serveralive" in rsh.lower() else f" {KEEP_ALIVE}"
     # rsync takes what is in quotes as it is. The connection outlives rsync, and must not be found
     # in the source: its file system could not be unmounted.
     return f"""sh -c 'cd / && exec "$@"' sh {program} {options} {rest}""".rstrip() + alive

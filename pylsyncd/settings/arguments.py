@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from pylsyncd import __version__
 from pylsyncd.model.errors import UsageError
+from pylsyncd.model.wording import printable
 from pylsyncd.settings.options import BY_KEY, GROUPS, OPTIONS, Kind, Option, Scope
 from pylsyncd.settings.said import ConfigurationError, Layer, Said
 
@@ -20,7 +21,7 @@ _EPILOG = """\
 A source is watched with all directories below it. /./ in it marks the part of its path that is not
 repeated at the destinations. A destination is a directory, host:path, host::module/path or
 rsync://host/module/path; a name with neither / nor : is a host. A configuration file names several
-sources with their destinations; there, all of these options are its keys.
+sources with their destinations; most of these options are keys there.
 
 signals:
   HUP   read the configuration file again; without one, full sync of every destination
@@ -126,8 +127,8 @@ class _Say(argparse.Action):
 
 def say(text: str) -> None:
     """Tell the person at the terminal."""
-    # A name from the command line may hold what is not UTF-8, or what a terminal would obey.
-    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)  # noqa: T201
+    # What was written may hold what is not UTF-8, or what a terminal would obey.
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)  # noqa: T201
 
 
 def parser() -> argparse.ArgumentParser:
@@ -181,7 +182,7 @@ def read(words: Sequence[str]) -> Request:
     _check(request)
     written = request.value("config")
     if written is None or {"-h", "--help", "--version"} & set(others):
-        places = tuple(_places(parser().parse_args(words, before)))
+        places = tuple(_places(_parsed(words, before)))
         return Request(request.said, places, asked)
     if unknown := [word for word in others if word.startswith("-")]:
         raise UsageError(f"There is no option {' '.join(unknown)}{_likely(unknown) or '.'}")
@@ -193,6 +194,15 @@ def read(words: Sequence[str]) -> Request:
     _refuse_what_belongs_in_the_file(request.said)
     path = os.path.abspath(os.path.join(before.directory, written))
     return Request(request.said, (), asked, path, written)
+
+
+def _parsed(words: Sequence[str], before: argparse.Namespace) -> argparse.Namespace:
+    """Parse a command line; options may stand between the destinations, as rsync has it."""
+    behind = words[words.index("--") :] if "--" in words else ()
+    # Mixed, argparse takes a source that begins with a dash for an option, even behind a "--".
+    if any(word.startswith("-") for word in behind[1:]):
+        return parser().parse_args(words, before)
+    return parser().parse_intermixed_args(words, before)
 
 
 def _directory() -> str:

@@ -16,15 +16,40 @@ def source(directory: str, text: str) -> Source:
     """Convert and check a source: it is there, a directory, and can be read."""
     found = endpoints.parse_source(os.fsencode(text), cwd=os.fsencode(directory))
     shown = paths.show(found.path)
-    if not os.path.lexists(found.path):
-        raise UsageError(f"The source {shown} does not exist.")
-    if not os.path.isdir(found.path):
+    try:
+        status = os.stat(found.path)
+    except OSError as error:
+        raise UsageError(f"The source {shown} {_why_unseen(found.path, error)}.") from None
+    if not stat.S_ISDIR(status.st_mode):
         raise UsageError(f"The source {shown} is not a directory.")
     if not os.access(found.path, os.R_OK | os.X_OK):
         raise UsageError(
             f"The source {shown} cannot be read by this user: read and search permission is needed."
         )
     return found
+
+
+def destination(target: bytes) -> None:
+    """Refuse a local destination in whose place, or above it, something else stands."""
+    path = target.rstrip(b"/")
+    while path and not os.path.lexists(path):
+        path = os.path.dirname(path).rstrip(b"/")
+    if path and not os.path.isdir(path):
+        raise UsageError(
+            f"The destination {paths.show(target)} cannot be a directory, since {paths.show(path)} "
+            "is none: name another one, or move that away."
+        )
+
+
+def _why_unseen(path: bytes, error: OSError) -> str:
+    """Say why nothing can be told of a path."""
+    if isinstance(error, PermissionError):
+        return "cannot be reached by this user: a directory above it denies search permission"
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return f"cannot be used: {error.strerror}"
+    if os.path.islink(path):
+        return f"is a symbolic link to {paths.show(os.readlink(path))}, which does not exist"
+    return "does not exist"
 
 
 def exclude_from(directory: str, name: str) -> tuple[Step, ...]:
@@ -102,10 +127,12 @@ def program(base: str, name: str) -> str:
 
 def remote_shell(text: str) -> None:
     """Check a remote shell: as rsync, by its words."""
-    try:
-        first = values.words(text)[0]
-    except UsageError as error:
-        raise UsageError(f"The remote shell {text!r} has a fault. {error}") from None
+    first = values.words(text)[0]
+    if "/" in first and not first.startswith("/"):
+        raise UsageError(
+            f"The remote shell's program {_shown(first)} needs its whole path, since rsync runs in "
+            "the source."
+        )
     if shutil.which(first) is None:
         raise UsageError(f"The remote shell's program {_shown(first)} is not installed.")
 

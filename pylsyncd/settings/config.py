@@ -161,17 +161,11 @@ def _state_dir(of: Values, syncs: Sequence[Sync], surroundings: Surroundings) ->
 def _reasons_against(path: bytes, syncs: Sequence[Sync]) -> Iterator[str]:
     """Yield why something that the daemon writes must not be at a real path."""
     for sync in syncs:
-        below = _below(os.path.realpath(sync.source.path), path)
+        below = paths.relative(path, os.path.realpath(sync.source.path).rstrip(b"/"))
         if below is not None and not (below and sync.rules.excludes(below, is_directory=True)):
             yield "lies in the source, which would be changed by each sync"
         for delivery in sync.deliveries:
             destination = delivery.destination
             is_local = destination.transport is Transport.LOCAL
-            if is_local and _below(destination.spot, path) is not None:
+            if is_local and paths.covers(destination.spot, path):
                 yield f"lies in the destination {destination.written}, which would delete it"
-
-
-def _below(top: bytes, path: bytes) -> bytes | None:
-    """Return an absolute path relative to ``top``; None when it is not at or below that."""
-    top = top.rstrip(b"/")
-    return path[len(top) :].lstrip(b"/") if paths.covers(top, path) else None

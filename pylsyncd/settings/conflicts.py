@@ -38,9 +38,8 @@ def _same(delivery: Delivery, other: Sync) -> str:
 
 def _inside(one: Sync, first: Delivery, second: Delivery) -> str:
     """Say how ``one`` would delete what another sync brings below, or nothing."""
-    outer, inner = first.destination.spot, second.destination.spot
-    below = inner[len(outer) :].lstrip(b"/")
-    if not (one.delete and below and paths.covers(outer, inner)):
+    below = paths.relative(second.destination.spot, first.destination.spot)
+    if not (one.delete and below):
         return ""
     if any(
         one.rules.protects(path, is_directory=True) for path in (below, *paths.ancestors(below))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pylsyncd.model import paths
 from pylsyncd.model.wording import printable
+from pylsyncd.rsync import quoting
 from pylsyncd.rsync.commands import HERE, Abilities
 from pylsyncd.settings.layout import Layout, Part
 from pylsyncd.settings.options import OPTIONS, RULES, Option, Scope
@@ -38,6 +39,12 @@ def doubts(sync: Sync) -> Iterator[str]:
             yield (
                 f"'{printable(written)}' is one destination, with a blank in its name. If several "
                 "are meant, write one a line."
+            )
+        if quoting.expands(delivery.destination, delivery.rsync.version):
+            yield (
+                f"The rsync at the destination {written} takes *, ? and [ in its path "
+                f"({paths.show(delivery.destination.target)}) for a pattern, and copies to another "
+                "directory that matches it: choose a path without them."
             )
     of_rules = [pattern.text.decode("utf-8", "surrogateescape") for pattern in sync.rules.patterns]
     for text in [*(each.destination.written for each in sync.deliveries), *of_rules]:

@@ -38,7 +38,6 @@ class Fault:
     line: int
     sentence: str
     section: str = ""
-    key: str = ""
 
 
 def parse(text: str) -> tuple[list[Section], list[Fault]]:

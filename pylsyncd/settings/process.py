@@ -10,6 +10,7 @@ from pylsyncd.settings.options import BY_KEY
 from pylsyncd.settings.said import Values
 from pylsyncd.settings.settings import Daemon, Log
 from pylsyncd.system import identity, logs
+from pylsyncd.system.unixsockets import LONGEST_ADDRESS
 
 LEVELS = {
     "error": logging.ERROR,
@@ -18,9 +19,6 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
-
-# Bytes, from sockaddr_un: 108 with the NUL at the end.
-_LONGEST_SOCKET = 107
 
 
 def daemon(of: Values, *, once: bool) -> Daemon:
@@ -87,9 +85,9 @@ def _control(of: Values) -> str | None:
 
 def _socket(directory: str, name: str) -> str:
     path = checks.file_to_write(directory, name)
-    if len(os.fsencode(path)) > _LONGEST_SOCKET:
+    if len(os.fsencode(path)) > LONGEST_ADDRESS:
         raise UsageError(
-            f"{paths.show(os.fsencode(path))} is longer than the {_LONGEST_SOCKET} bytes that a "
+            f"{paths.show(os.fsencode(path))} is longer than the {LONGEST_ADDRESS} bytes that a "
             "socket's path may have: choose a shorter one."
         )
     return path

@@ -63,7 +63,7 @@ class Delivery:
     """Seconds; the sync's window is the shortest of its deliveries'."""
     pauses: Pauses = field(default_factory=Pauses)
     batch_size_limit: int | None = None
-    """Bytes from which on a file is sent by a run of its own; None for no such runs."""
+    """Bytes; a larger file is sent by a run of its own. None for no such runs."""
 
     @property
     def name(self) -> str:
@@ -73,7 +73,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """One source and its destinations; see the README for the meaning of each."""
+    """One source and its destinations, as pylsyncd.conf(5) has them. Times are in seconds."""
 
     source: Source
     deliveries: tuple[Delivery, ...]

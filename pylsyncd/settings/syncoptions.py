@@ -171,8 +171,8 @@ TRANSFER = in_group(
         "batch_size_limit",
         Scope.DESTINATION,
         "SIZE",
-        "Send a file of this size or more by a run of its own, so that small ones do not wait "
-        "for it: bytes, or with K, M or G.",
+        "Send a file that is larger than this by a run of its own, so that small ones do not "
+        "wait for it: bytes, or with K, M or G.",
     ),
     value(
         "nice",

@@ -8,9 +8,10 @@ from pylsyncd.model import endpoints, notation
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync import runner
-from pylsyncd.rsync.commands import OLDEST_RSYNC, Rsync, Version
+from pylsyncd.rsync import installed
+from pylsyncd.rsync.commands import OLDEST_RSYNC, Rsync
 from pylsyncd.rsync.passthrough import anchored, check_option, check_together
+from pylsyncd.rsync.quoting import Version
 from pylsyncd.rsync.retry import Pauses
 from pylsyncd.rules import excludes, filters
 from pylsyncd.rules.excludes import Rules
@@ -55,7 +56,10 @@ class Reader:
         self._delivery(of, rsync, _NOWHERE)
         source = of.placed("source", checks.source)
         if not any("".join(said.texts) for said in of.said("source")):
-            self._faults.add("It has no source.", part.origin, part.line)
+            # Without an origin: on the command line, where a variable may have been empty.
+            empty = "The source is empty: write . for the current directory."
+            says = "It has no source." if part.origin else empty
+            self._faults.add(says, part.origin, part.line)
         destinations = self._destinations(part, of, source)
         deliveries = tuple(
             self._delivery(
@@ -114,16 +118,20 @@ class Reader:
         if source is None or len(places) < len(texts):
             return None
         try:
-            return endpoints.parse_destinations(
+            found = endpoints.parse_destinations(
                 texts,
                 source,
                 cwd=os.fsencode(said[0].directory),
                 is_directory=os.path.isdir,
                 resolve=os.path.realpath,
             )
+            for each in found:
+                if each.transport is Transport.LOCAL:
+                    checks.destination(each.target)
         except UsageError as error:
             of.refuse(said[0], str(error))
             return None
+        return found
 
     def _rsync(self, of: Values) -> Rsync:
         """Return what is the same for all destinations of a sync."""
@@ -138,7 +146,7 @@ class Reader:
     def _version(self, of: Values, program: str) -> Version:
         if program not in self._versions:
             try:
-                self._versions[program] = runner.version(program)
+                self._versions[program] = installed.version(program)
             except UsageError as error:
                 self._versions[program] = OLDEST_RSYNC
                 for said in of.said("rsync")[-1:] or [Said(BY_KEY["rsync"], ())]:
@@ -205,12 +213,15 @@ def _options(of: Values, *, deletes: bool) -> tuple[str, ...]:
 
 def _shell(of: Values, destination: Destination, default: str) -> str:
     """Return the remote shell, whose program is there if the destination needs one."""
-    text = of.maybe("rsh", str) or default
+    own = of.maybe("rsh", str)
+    text = own or default
     if destination.transport is Transport.SHELL:
         try:
             checks.remote_shell(text)
         except UsageError as error:
-            for said in of.said("rsh")[-1:] or [Said(BY_KEY["rsh"], ())]:
+            # No default of ours has a fault but that ssh is not there.
+            origin = "RSYNC_RSH" if not own and default != BY_KEY["rsh"].default else ""
+            for said in of.said("rsh")[-1:] or [Said(BY_KEY["rsh"], (), origin)]:
                 of.refuse(said, str(error))
     return text
 

@@ -13,6 +13,8 @@ from pylsyncd.settings.option import LEVELS
 _WEEK = 604800.0
 _YEAR = 366 * 86400.0
 
+_PLAIN = re.compile(r"[-+.0-9A-Za-z]+")
+
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"(\d{1,15})([KMG]?)", re.IGNORECASE | re.ASCII)
 
@@ -37,7 +39,7 @@ _ALL_PERMISSIONS = 0o777
 def switch(text: str) -> bool:
     """Convert a yes or no."""
     if (found := _SWITCHES.get(text.lower())) is None:
-        raise UsageError(f"It is yes or no, not {text!r}.")
+        raise UsageError(f"It must be yes or no, not {text!r}.")
     return found
 
 
@@ -53,13 +55,14 @@ def interval(text: str) -> float:
 
 def _seconds(text: str, longest: float) -> float:
     try:
-        number = float(text)
+        # Python would also take underscores, blanks and the digits of other scripts.
+        number = float(text if _PLAIN.fullmatch(text) else "")
     except ValueError:
         raise UsageError(
             f"A number of seconds is needed, such as 60 or 0.5, not {text!r}."
         ) from None
     if not 0.0 < number <= longest:
-        raise UsageError(f"It is more than 0 and at most {longest:.0f} seconds, not {text}.")
+        raise UsageError(f"It must be more than 0 and at most {longest:.0f} seconds, not {text}.")
     return number
 
 
@@ -117,7 +120,7 @@ def scheduling(text: str) -> str:
     """Check a class of input and output as ionice(1) has them."""
     if text != "idle" and not _BEST_EFFORT.fullmatch(text):
         raise UsageError(
-            f"It is idle, or best-effort:N with N from 0 (first) to 7 (last), not {text!r}."
+            f"It must be idle, or best-effort:N with N from 0 (first) to 7 (last), not {text!r}."
         )
     return text
 
@@ -137,7 +140,7 @@ def level(text: str) -> str:
 def one_of(choices: tuple[str, ...], text: str) -> str:
     """Check that a text is one of several."""
     if text not in choices:
-        raise UsageError(f"It is one of {', '.join(choices)}, not {text!r}.")
+        raise UsageError(f"It must be one of {', '.join(choices)}, not {text!r}.")
     return text
 
 

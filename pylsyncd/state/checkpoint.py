@@ -132,8 +132,8 @@ class Checkpoint:
         except OSError as error:
             if not self._is_failing:
                 log.error(  # noqa: TRY400  # it is not about the program
-                    "[%s] The state cannot be written (%s): free space there. After a restart more "
-                    "is compared than need be.", self._destination.name, error.strerror,
+                    "[%s] The state cannot be written (%s): mend that. Until then, a restart "
+                    "compares more than need be.", self._destination.name, error.strerror,
                 )  # fmt: skip
             self._is_failing = True
             return

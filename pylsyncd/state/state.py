@@ -32,11 +32,10 @@ class State:
 
     Every change before ``confirmed`` is at the destination, or in ``debt``, but for those that no
     event has told: these are before ``scanned``, when a scan began that would have found them.
-    ``source`` and
-    ``destination`` are the directories themselves (None for a remote one). ``mount`` is where the
-    source's file system is mounted, ``mounts`` tells what is mounted where below the source.
-    ``shape`` stands for the options and rules that shape the result. ``is_stopped`` tells that
-    pylsyncd has ended in order since.
+    ``source`` and ``destination`` are the directories themselves (None for a remote one). ``mount``
+    is where the source's file system is mounted, ``mounts`` tells what is mounted where below the
+    source. ``shape`` stands for the options and rules that shape the result. ``is_stopped`` tells
+    that pylsyncd has ended in order since.
     """
 
     confirmed: Moment

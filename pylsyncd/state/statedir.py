@@ -6,7 +6,6 @@ Nothing here follows a symbolic link or trusts a file that somebody else could h
 import os
 import re
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -158,14 +157,11 @@ class StateDirectory:
         """Keep all others from claiming meanwhile."""
         descriptor = self._open(_GATE, os.O_RDWR | os.O_CREAT)
         try:
-            deadline = time.monotonic() + _PATIENCE
-            while not try_lock(descriptor):
-                if time.monotonic() > deadline:
-                    raise StateError(
-                        f"{self._show(_GATE)} has been locked for {_PATIENCE:.0f} seconds: "
-                        "end the process that locks it."
-                    )
-                time.sleep(0.01)
+            if not private.wait_for_lock(descriptor, _PATIENCE):
+                raise StateError(
+                    f"{self._show(_GATE)} has been locked for {_PATIENCE:.0f} seconds: end the "
+                    "process that locks it."
+                )
             yield
         finally:
             os.close(descriptor)

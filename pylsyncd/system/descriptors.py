@@ -41,6 +41,14 @@ def close_inherited() -> None:
                 os.close(number)
 
 
+def abandon_output() -> None:
+    """Have what is still to be printed go nowhere: whoever reads has seen enough.
+
+    So Python does not try to write the rest when it ends.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def others() -> list[int]:
     """Return the open descriptors beside the standard ones; the one that read them has gone."""
     return [number for number in map(int, os.listdir("/proc/self/fd")) if number >= _FIRST_OTHER]

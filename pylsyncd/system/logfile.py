@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 
 from pylsyncd.model import paths
+from pylsyncd.model.wording import counted
 from pylsyncd.system import opening
 
 _MODE = 0o640
@@ -121,8 +122,8 @@ class LogFile(logging.Handler):
         return True
 
     def _missing(self) -> str:
-        lines = "1 line is" if self._lost == 1 else f"{self._lost} lines are"
-        return self._line(f"{lines} missing here: {self._reason}.")
+        are = "is" if self._lost == 1 else "are"
+        return self._line(f"{counted(self._lost, 'line')} {are} missing here: {self._reason}.")
 
     def _line(self, text: str) -> str:
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)

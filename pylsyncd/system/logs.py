@@ -5,6 +5,7 @@ import logging.handlers
 import os
 import sys
 from contextlib import closing, suppress
+from typing import TextIO
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
@@ -39,7 +40,7 @@ def set_up(  # noqa: PLR0913  # each of them is a place, or how to get there
     it is created here, as (user id, group id). What an earlier call has set up is given up only
     when this one has succeeded. Raises UsageError when the log cannot go there.
     """
-    made = [_file(file, owner) if file else terminal or _plain()]
+    made = [_file(file, owner) if file else terminal or plain(sys.stderr)]
     try:
         if syslog:
             made.append(_syslog(facility))
@@ -105,8 +106,9 @@ def message_lines(record: logging.LogRecord, formatter: logging.Formatter) -> li
     return [printable(line) for line in lines]
 
 
-def _plain() -> logging.Handler:
-    handler = logging.StreamHandler(sys.stderr)
+def plain(stream: TextIO) -> logging.Handler:
+    """Return what writes plain lines to a stream."""
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(tells_level=False))
     return handler
 

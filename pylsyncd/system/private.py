@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ LARGEST = 64 << 20
 
 # Without O_NONBLOCK, opening a FIFO that somebody has put there would never end.
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+# Seconds between two attempts to lock what somebody else has locked.
+_PAUSE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,21 @@ def _create_directory(path: bytes, mode: int) -> None:
         os.close(descriptor)
 
 
+def provide_directory(path: bytes, uid: int, gid: int, purpose: Purpose = STATE) -> None:
+    """Make, as root, a directory for the user that the process will be; one that is there stays.
+
+    Raises UsageError when it cannot be made.
+    """
+    if os.path.lexists(path):
+        return
+    try:
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        os.mkdir(path, 0o700)
+        os.chown(path, uid, gid, follow_symlinks=False)
+    except OSError as error:
+        raise unusable(paths.show(path), error, purpose) from error
+
+
 def unusable(shown: str, error: OSError, purpose: Purpose = STATE) -> UsageError:
     """Return the exception for a directory in which something could not be done."""
     return UsageError(
@@ -108,6 +127,16 @@ def try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def wait_for_lock(descriptor: int, seconds: float) -> bool:
+    """Lock an open file, and wait for whoever has it; tell whether that ended in time."""
+    deadline = time.monotonic() + seconds
+    while not try_lock(descriptor):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE)
     return True
 
 

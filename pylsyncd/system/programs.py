@@ -136,6 +136,48 @@ def _has_company(pid: int) -> bool:
     return False
 
 
+def attend(
+    process: Process, hear: Mapping[int, Callable[[bytes], None]], mind: Callable[[], float]
+) -> None:
+    """Return when a process has ended, whoever else still holds its outputs open.
+
+    ``hear`` has for each of these who is called with what comes there, in pieces. ``mind()`` is
+    called before each wait, and returns the most seconds that it may take.
+    """
+    with selectors.DefaultSelector() as selector, ending(process.pid) as descriptor:
+        for output in hear:
+            os.set_blocking(output, False)
+            selector.register(output, selectors.EVENT_READ)
+        if descriptor is not None:
+            selector.register(descriptor, selectors.EVENT_READ)
+        longest = _POLLING if descriptor is None else _INTERVAL
+        # It is not buried here: its number, which is its group's, must stay its own.
+        while not has_ended(process.pid):
+            for key, _ in selector.select(min(longest, mind())):
+                if key.fd in hear and not _read(key.fd, hear[key.fd]):
+                    selector.unregister(key.fd)
+    for output, take in hear.items():
+        _read_rest(output, take)
+
+
+def _read_rest(descriptor: int, hear: Callable[[bytes], None]) -> None:
+    """Read what a pipe holds, but not what strangers may put in for ever."""
+    for _ in range(_READS_AT_END):
+        if not _read(descriptor, hear):
+            break
+
+
+def _read(descriptor: int, hear: Callable[[bytes], None]) -> bool:
+    """Read once, and tell whether there may be more."""
+    try:
+        chunk = os.read(descriptor, _CHUNK)
+    except BlockingIOError:
+        return False
+    if chunk:
+        hear(chunk)
+    return bool(chunk)
+
+
 class Ended(NamedTuple):
     """How a program ended: its exit status, negative for the signal that has ended it."""
 
@@ -201,24 +243,15 @@ class Limited:
 
     def _attend(self, process: Process, hear: Callable[[bytes], None], until: float) -> bool:
         """Return when the process has ended; tell whether it was told to, being late."""
-        output, was_late = _output(process), False
-        with selectors.DefaultSelector() as selector, ending(process.pid) as descriptor:
-            selector.register(output, selectors.EVENT_READ)
-            if descriptor is not None:
-                selector.register(descriptor, selectors.EVENT_READ)
-            longest = _POLLING if descriptor is None else _INTERVAL
-            # It is not buried here: its number, which is its group's, must stay its own.
-            while not has_ended(process.pid):
-                due = self._kill_at or until
-                pause = max(0.0, min(longest, due - time.monotonic()))
-                for key, _ in selector.select(pause):
-                    if key.fd == output and not _read(output, hear):
-                        selector.unregister(output)
-                was_late |= self._mind(process, until)
-        # What a pipe holds, but not what strangers may put in for ever.
-        for _ in range(_READS_AT_END):
-            if not _read(output, hear):
-                break
+        assert process.stdout is not None  # noqa: S101  # it was asked for
+        was_late = False
+
+        def mind() -> float:
+            nonlocal was_late
+            was_late |= self._mind(process, until)
+            return max(0.0, (self._kill_at or until) - time.monotonic())
+
+        attend(process, {process.stdout.fileno(): hear}, mind)
         return was_late
 
     def _mind(self, process: Process, until: float) -> bool:
@@ -235,21 +268,3 @@ class Limited:
                 return False
             self._ask(process, GRACE)
             return True
-
-
-def _output(process: Process) -> int:
-    assert process.stdout is not None  # noqa: S101  # it was asked for
-    descriptor = process.stdout.fileno()
-    os.set_blocking(descriptor, False)
-    return descriptor
-
-
-def _read(descriptor: int, hear: Callable[[bytes], None]) -> bool:
-    """Read once, and tell whether there may be more."""
-    try:
-        chunk = os.read(descriptor, _CHUNK)
-    except BlockingIOError:
-        return False
-    if chunk:
-        hear(chunk)
-    return bool(chunk)

@@ -9,7 +9,6 @@ import re
 import socket
 import stat
 import struct
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -23,7 +22,9 @@ RUNTIME = Purpose(
 )
 SUFFIX = ".sock"
 
-_LONGEST_ADDRESS = 107
+LONGEST_ADDRESS = 107
+"""Bytes of a path that a socket can be bound at or connected to directly (unix(7))."""
+
 _LONGEST_NAME = 255 - len(".new")
 _BY_PID = re.compile(r"[0-9]+\.sock")
 _BACKLOG = 128
@@ -120,20 +121,18 @@ def provide(path: str, uid: int, gid: int) -> None:
 
     One that is there already stays as it is. Raises UsageError when it cannot be made.
     """
-    directory = os.path.dirname(path)
+    directory = os.fsencode(os.path.dirname(path))
     if os.path.lexists(directory):
         return
+    private.provide_directory(directory, uid, gid, RUNTIME)
+    above = os.path.dirname(directory)
     try:
-        above = os.path.dirname(directory)
-        os.makedirs(above, 0o755, exist_ok=True)
         status = os.stat(above)
         if status.st_uid == os.geteuid() and not status.st_mode & stat.S_IXOTH:
             mode = stat.S_IMODE(status.st_mode) | stat.S_IXGRP | stat.S_IXOTH
             os.chmod(above, mode)  # Root's own sockets are in it, with mode 0600.
-        os.mkdir(directory, 0o700)
-        os.chown(directory, uid, gid, follow_symlinks=False)
     except OSError as error:
-        raise private.unusable(paths.show(os.fsencode(directory)), error, RUNTIME) from error
+        raise private.unusable(paths.show(directory), error, RUNTIME) from error
 
 
 def connect(path: str, timeout: float) -> socket.socket:
@@ -141,7 +140,7 @@ def connect(path: str, timeout: float) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(timeout)
     try:
-        if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+        if len(os.fsencode(path)) <= LONGEST_ADDRESS:
             made.connect(path)
         else:
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -197,7 +196,7 @@ def _names(directory: str, shut: list[str]) -> list[str]:
 def _address(directory: int, name: str) -> str:
     """Return the address of a name in an open directory, whatever becomes of the directory's."""
     address = f"/proc/self/fd/{directory}/{name}"
-    if len(os.fsencode(address)) > _LONGEST_ADDRESS:
+    if len(os.fsencode(address)) > LONGEST_ADDRESS:
         raise OSError(f"its name {name} is too long for a socket, shorten it")
     return address
 
@@ -244,14 +243,11 @@ def _is_answered(directory: int, name: str) -> bool:
 @contextmanager
 def _alone(directory: int, shown: str) -> Iterator[None]:
     """Keep all others from making sockets in a directory meanwhile."""
-    deadline = time.monotonic() + _PATIENCE
-    while not private.try_lock(directory):
-        if time.monotonic() > deadline:
-            raise UsageError(
-                f"The directory of the control socket {shown} has been locked for "
-                f"{_PATIENCE:.0f} seconds: end the process that locks it."
-            )
-        time.sleep(0.01)
+    if not private.wait_for_lock(directory, _PATIENCE):
+        raise UsageError(
+            f"The directory of the control socket {shown} has been locked for "
+            f"{_PATIENCE:.0f} seconds: end the process that locks it."
+        )
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from pylsyncd.model.paths import Identity
@@ -22,6 +22,16 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 def open_root(path: bytes) -> int:
     """Open the source itself, which may be named through symlinks; its caller closes it."""
     return os.open(path, _DIRECTORY)
+
+
+@contextlib.contextmanager
+def opened_root(path: bytes) -> Iterator[int]:
+    """Open the source itself for as long as the context lasts."""
+    directory = open_root(path)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
 
 
 def identity(directory: int) -> Identity:

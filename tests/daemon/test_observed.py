@@ -1,6 +1,8 @@
 """Whoever wants to know is told: hooks and metrics of a daemon as it runs."""
 
 import os
+import resource
+import select
 import shlex
 import socket
 import stat
@@ -284,3 +286,32 @@ def test_a_port_in_use_is_refused_before_anything_is_touched(place: Place) -> No
     assert f"Port {port} of 127.0.0.1 cannot be listened at: Address already in use." in run.stderr
     assert "Traceback" not in run.stderr
     assert not place.copy.exists()
+
+
+def test_a_lack_of_descriptors_ends_none_of_those_who_tell(place: Place) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("")
+        manager.settimeout(20.0)
+        with Pylsyncd(
+            *("-i", "-w", "0.1", "--status-file", place.top / "status"),
+            *(f"{place.source}/./", f"{place.copy}/"),
+            names=["copy"],
+            extra_environment={"NOTIFY_SOCKET": f"@{manager.getsockname()[1:].decode()}"},
+        ) as daemon:
+            place.wait_idle(daemon)
+            limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+            try:
+                daemon.wait_for("status file .* cannot be written: Too many open files")
+                while is_readable(manager):
+                    manager.recv(1000)  # Only what is told from now on counts.
+                until(lambda: manager.recv(1000).startswith(b"STATUS="), daemon)
+            finally:
+                resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+            daemon.wait_for("status file .* is written again")
+            place.write(b"afterwards")
+            place.expect_equal(daemon)
+
+
+def is_readable(some: socket.socket) -> bool:
+    return bool(select.select([some], [], [], 0)[0])

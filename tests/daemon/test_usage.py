@@ -100,6 +100,40 @@ def test_a_name_that_a_terminal_would_obey_is_shown_escaped(place: Path) -> None
     assert "\x1b" not in says
 
 
+def test_a_name_that_the_terminal_does_not_know_is_shown_escaped(place: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "pylsyncd", "--check-config", "src/./", "./\u20ac"],
+        cwd=place, env=environment({"PYTHONIOENCODING": "latin-1"}), capture_output=True,
+        timeout=20, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert rb"[\u20ac] ./\u20ac ->" in run.stdout
+
+
+def test_it_works_where_the_parent_has_closed_what_it_would_say_it_to(place: Path) -> None:
+    itself = [sys.executable, "-m", "pylsyncd"]
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *itself]
+    run = subprocess.run(
+        [*command, "--state-dir", "state", "--once", "src/./", "dst/"],
+        cwd=place, env=environment(), timeout=20, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0
+    assert (place / "dst/inner").is_dir()
+
+
+def test_an_interrupt_before_there_is_anything_to_stop_ends_it_without_a_traceback(
+    place: Path,
+) -> None:
+    program = place / "slow-rsync"
+    program.write_text("#!/bin/sh\nkill -INT $PPID\nexec sleep 20\n")
+    program.chmod(0o755)
+    run = subprocess.run(
+        [sys.executable, "-m", "pylsyncd", "--rsync", str(program), "src/./", "dst/"],
+        cwd=place, env=environment(), capture_output=True, text=True, timeout=15, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (130, "")
+
+
 CONFIGURATION = """\
 [pylsyncd]
 exclude =
@@ -150,7 +184,7 @@ def test_all_faults_of_a_file_are_printed_one_a_line(place: Path) -> None:
     says = refused(["-c", "my.conf"], place).splitlines()
     assert says == [
         "pylsyncd: my.conf:13: [sync two] windwo: There is no such option. Did you mean window?",
-        "pylsyncd: my.conf:14: [sync two] modify: It is yes or no, not 'perhaps'.",
+        "pylsyncd: my.conf:14: [sync two] modify: It must be yes or no, not 'perhaps'.",
     ]
 
 

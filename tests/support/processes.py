@@ -24,7 +24,7 @@ class Process(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a process holds: bytes of memory, threads, open descriptors, children and zombies."""
+    """What a process holds: bytes of memory, threads, open descriptors, children with zombies."""
 
     memory: int
     threads: int

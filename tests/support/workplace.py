@@ -13,7 +13,7 @@ from pylsyncd.model.changes import Change, Changes, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.model.notices import Notice
-from pylsyncd.rsync import runner
+from pylsyncd.rsync import installed
 from pylsyncd.rsync.commands import Rsync
 from pylsyncd.rsync.retry import Pauses
 from pylsyncd.rules.excludes import Rules
@@ -49,7 +49,7 @@ class Workplace:
         self._destination = Destination(
             "copy", str(self.copy), Transport.LOCAL, None, target, target[:-1]
         )
-        self._rsync = Rsync(str(self.faulty.program), runner.version("rsync"))
+        self._rsync = Rsync(str(self.faulty.program), installed.version("rsync"))
         self._carrier = Carrier(self.guard, self._destination, self._rsync, {})
         self.notices: list[Notice] = []
         # So that it is no probe that finds an order.

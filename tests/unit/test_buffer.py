@@ -1,5 +1,9 @@
 """The aggregation buffer."""
 
+import sys
+import threading
+import time
+
 import pytest
 
 from pylsyncd.model.changes import Changes, Scope
@@ -48,6 +52,44 @@ def test_taking_hands_over_everything_once(calls: Calls) -> None:
     calls.buffer.add(changes(b"d/b"))
     assert {change.path for change in calls.buffer.take()} == {b"a", b"d/b"}
     assert not calls.buffer.take()
+
+
+def test_it_tells_since_when_it_holds_something_and_how_much(calls: Calls) -> None:
+    assert (calls.buffer.since, len(calls.buffer)) == (None, 0)
+    started = time.monotonic()
+    calls.buffer.add(changes(b"a"))
+    since = calls.buffer.since
+    assert since is not None
+    assert started <= since <= time.monotonic()
+    calls.buffer.add(changes(b"b"))
+    assert (calls.buffer.since, len(calls.buffer)) == (since, 2)
+    calls.buffer.take()
+    assert (calls.buffer.since, len(calls.buffer)) == (None, 0)
+
+
+def test_nothing_is_lost_between_who_adds_and_who_takes() -> None:
+    buffer = Buffer(1_000_000, lambda: None, lambda: None)
+    wanted = {b"%d" % number for number in range(5_000)}
+
+    def add() -> None:
+        for name in wanted:
+            buffer.add(changes(name))
+
+    taken: list[Changes] = []
+    interval = sys.getswitchinterval()
+    # So that the one is interrupted by the other wherever that is possible.
+    sys.setswitchinterval(1e-6)
+    try:
+        thread = threading.Thread(target=add)
+        thread.start()
+        # What is taken is looked through at once: who adds must be done with it.
+        while thread.is_alive():
+            taken.append(changes(*(change.path for change in list(buffer.take()))))
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    taken.append(buffer.take())
+    assert {change.path for some in taken for change in some} == wanted
 
 
 def test_only_distinct_changes_fill_it_and_it_says_so_once(calls: Calls) -> None:

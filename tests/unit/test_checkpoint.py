@@ -175,7 +175,7 @@ def test_a_full_disk_is_told_once_and_harms_nothing(
             assert sorted(os.listdir(place.state)) == [FILE]
     told = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(told) == 1
-    assert "state cannot be written (No space left on device): free space" in told[0].getMessage()
+    assert "state cannot be written (No space left on device): mend" in told[0].getMessage()
 
 
 # -- doubted --------------------------------------------------------------------------------------

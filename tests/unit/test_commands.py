@@ -51,6 +51,19 @@ def test_deleting_by_name_needs_both_options(
     assert options & set(command) == expected
 
 
+@pytest.mark.parametrize("may", [True, False])
+def test_missing_directories_are_created_only_where_rsync_there_can(*, may: bool) -> None:
+    abilities = Abilities(mkpath=may)
+    commands = [
+        RSYNC.full(b"/s", LOCAL, abilities),
+        RSYNC.listed(b"/s", LOCAL, abilities, mkpath=True),
+        RSYNC.probe(b"/s", LOCAL, abilities),
+    ]
+    assert [b"--mkpath" in command for command in commands] == [may] * 3
+    # Not once it is there: it may be where a disk is mounted.
+    assert b"--mkpath" not in RSYNC.listed(b"/s", LOCAL, abilities, mkpath=False)
+
+
 def test_errors_are_never_ignored() -> None:
     for command in (listed(RSYNC, LOCAL), RSYNC.full(b"/s", LOCAL, Abilities())):
         assert b"--ignore-errors" not in command

@@ -82,10 +82,10 @@ FAULTS = {
         ],
     ),
     "a section twice": (
-        SYNC + "[pylsyncd]\n[sync www]\nwindow = 0\n[pylsyncd]\n",
+        SYNC + "[pylsyncd]\n[sync www]\nnice = 20\n[pylsyncd]\n",
         [
             "p.conf:5: [sync www]: It is there already, from line 1 on: join them.",
-            "p.conf:6: [sync www] window: It is more than 0 and at most 604800 seconds, not 0.",
+            "p.conf:6: [sync www] nice: A whole number from 0 to 19 is needed, not '20'.",
             "p.conf:7: [pylsyncd]: It is there already, from line 4 on: join them.",
         ],
     ),

@@ -151,6 +151,58 @@ def test_all_faults_of_a_command_line_are_told_at_once() -> None:
     assert sorted(beginnings) == ["--exclude", "--nice", "--window", missing]
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["", "srv:"], "The source is empty"),
+        (["dangling", "srv:"], "dangling is a symbolic link to no\\x1bwhere, which does not exist"),
+        (["loop", "srv:"], "loop cannot be used: Too many levels"),
+        (["file/x", "srv:"], "file/x does not exist"),
+        (["file", "srv:"], "file is not a directory"),
+        (["a/./", "./file"], "/file is none: name another one, or move that away"),
+        (["a/./", "file/deep/er/"], "file/deep/er/ cannot be a directory, since"),
+        (["a/./", "./dangling"], "/dangling is none"),
+        (["-w", "1_0", "a/./", "srv:"], "--window: A number of seconds is needed"),
+        (["-w", " 5", "a/./", "srv:"], "--window: A number of seconds is needed"),
+        (["-w", "\u0665", "a/./", "srv:"], "--window: A number of seconds is needed"),
+        (["--window=-inf", "a/./", "srv:"], "--window: It must be more than 0"),
+        (["-e", "ssh 'x", "a/./", "srv:"], '--rsh: The command "ssh \'x" has a fault'),
+        (["-e", "./ssh -x", "a/./", "srv:"], "--rsh: The remote shell's program ./ssh needs its"),
+        (["--rsync", "no\x1b", "a/./", "srv:"], "--rsync: no\\x1b cannot be run"),
+    ],
+    ids=repr,
+)
+def test_a_fault_of_a_command_line_is_told_as_it_is(words: list[str], says: str) -> None:
+    Path("dangling").symlink_to("no\x1bwhere")
+    Path("loop").symlink_to("loop")
+    Path("file").touch()
+    with pytest.raises(ConfigurationError) as caught:
+        plain(*words)
+    assert says in str(caught.value)
+
+
+def test_a_fault_of_a_remote_shell_in_the_environment_is_told_as_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RSYNC_RSH", "no-such-shell")
+    with pytest.raises(ConfigurationError, match=r"^RSYNC_RSH: .* no-such-shell is not installed"):
+        plain("a/./", "srv:")
+
+
+@pytest.mark.parametrize(
+    ("words", "places"),
+    [
+        (["a", "x:", "-w", "3", "y:", "-i", "z:"], ["a", "x:", "y:", "z:"]),
+        (["-i", "a", "--", "x:"], ["a", "x:"]),
+        (["a", "-i", "x:", "--", "y:"], ["a", "x:", "y:"]),
+        (["--", "-a", "-x"], ["-a", "-x"]),
+    ],
+    ids=" ".join,
+)
+def test_options_stand_wherever_they_like(words: list[str], places: list[str]) -> None:
+    assert [text for said in arguments.read(words).places for text in said.texts] == places
+
+
 def test_a_second_reading_is_like_the_first_wherever_the_process_is_by_then(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +371,16 @@ def test_what_is_possible_but_hardly_meant_is_told() -> None:
         "All of 'h:/x # old",
         "All of '*.tmp ; temporary",
     ]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_path_that_is_a_pattern_where_it_arrives_is_told() -> None:
+    made = read(
+        "[sync www]\nsource = a/./\ndestinations =\n  a::m/[x]\n  rsync://[::1]/m/x\n"
+        "  h:/x*\n  /x*\n"
+    )
+    (told,) = doubts(made.syncs[0])
+    assert "The rsync at the destination a::m/[x] takes" in told
 
 
 def test_what_would_run_is_told_of_a_command_line_too(place: Path) -> None:

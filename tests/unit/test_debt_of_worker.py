@@ -12,6 +12,7 @@ from support.workplace import LONG, Workplace, entries, wait_until
 
 from pylsyncd.destination.orders import Order
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changes, Scope
+from pylsyncd.model.status import Condition
 from pylsyncd.system import clock
 
 
@@ -104,6 +105,93 @@ def test_what_is_set_aside_is_neither_sent_nor_deleted_by_other_runs(place: Work
         worker.put(Order(entries(b"d"), clock.now()))
         wait_until(lambda: not (place.copy / "d").exists())
         wait_until(lambda: worker.debt == 0)
+
+
+def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: Workplace) -> None:
+    place.write("f")
+    elsewhere = f"{place.source}-elsewhere"
+    place.faulty.order(f"mv '{place.source}' '{elsewhere}' && mkdir '{place.source}'; exit 0")
+    with place.worker(LONG) as worker:
+        worker.put(Order(entries(b"f"), clock.now()))
+        wait_until(lambda: worker.status().error)
+        assert worker.debt == 1
+        assert not place.owed()
+        place.source.rmdir()
+        shutil.move(elsewhere, place.source)
+        worker.put(Order(NOTHING, is_urgent=True))
+        wait_until(lambda: place.owed() == set())
+    assert (place.copy / "f").exists()
+
+
+def test_what_could_not_even_be_probed_for_is_owed(place: Workplace) -> None:
+    place.write("f")
+    place._carrier.is_probed = False  # noqa: SLF001  # as if it had been away at the start
+    place.faulty.order(exits(30))
+    with place.worker() as worker:
+        worker.put(Order(entries(b"f"), clock.now()))
+        wait_until(lambda: place.owed() == set())
+    assert (place.copy / "f").exists()
+
+
+def test_what_is_set_aside_stays_owed_while_the_destination_is_away(place: Workplace) -> None:
+    place.write("bad")
+    place.complains_of("bad", first="true")
+    place.faulty.order(exits(30))
+    with place.worker() as worker:
+        worker.put(Order(entries(b"bad"), clock.now()))
+        wait_until(lambda: not place.faulty.waiting)
+        wait_until(lambda: place.owed() == set())
+    assert (place.copy / "bad").exists()
+
+
+def test_what_is_set_aside_and_fails_again_waits_again(place: Workplace) -> None:
+    place.write("bad")
+    for _ in range(2):
+        place.complains_of("bad")
+    with place.worker(LONG) as worker:
+        worker.put(Order(entries(b"bad"), clock.now()))
+        wait_until(lambda: place.paths_owed() == [b"bad"])
+        worker.put(Order(NOTHING, is_urgent=True))
+        wait_until(lambda: not place.faulty.waiting)
+        wait_until(lambda: worker.status().condition is Condition.RETRYING)
+        assert (worker.status().next_attempt or 0.0) > 300
+        assert place.paths_owed() == [b"bad"]
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        pytest.param("Permission denied (13)", id="it cannot be read"),
+        pytest.param("Too many levels of symbolic links (40)", id="it has just become a symlink"),
+    ],
+)
+def test_what_rsync_has_not_deleted_because_of_something_else_is_deleted(
+    place: Workplace, complaint: str
+) -> None:
+    place.write("bad")
+    (place.copy / "gone").touch()
+    said = f'rsync: [sender] send_files failed to open "{place.source}/bad": {complaint}'
+    skipped = "IO error encountered -- skipping file deletion"
+    place.faulty.order(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
+    with place.worker() as worker:
+        worker.put(Order(entries(b"bad", b"gone"), clock.now()))
+        wait_until(lambda: place.owed() == set())
+    assert sorted(path.name for path in place.copy.iterdir()) == ["bad"]
+
+
+def test_of_a_directory_that_was_left_out_all_is_carried_later(place: Workplace) -> None:
+    place.write("shut/deep/f")
+    (place.copy / "gone").touch()
+    said = f'rsync: [sender] opendir "{place.source}/shut" failed: Permission denied (13)'
+    skipped = "IO error encountered -- skipping file deletion"
+    place.faulty.order(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
+    with place.worker() as worker:
+        changes = entries(b"gone")
+        changes.add(b"shut", Scope.TREE)
+        worker.put(Order(changes, clock.now()))
+        wait_until(lambda: place.owed() == set())
+    assert not (place.copy / "gone").exists()
+    assert (place.copy / "shut/deep/f").exists()
 
 
 def test_a_full_sync_carries_what_was_set_aside(place: Workplace) -> None:

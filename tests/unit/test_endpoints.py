@@ -139,6 +139,8 @@ def test_a_source_that_can_be_no_path_is_refused(text: bytes, reason: str) -> No
         (b"/src/./", b"host:-x", b"host:./-x/"),
         (b"/src/./", b"host:.", b"host:./"),
         (b"/src/./", b"a@b@host:x@y:z", b"a@b@host:x@y:z/"),
+        (b"/src/./a", b"host:/x/.//./y/.", b"host:/x/y/a/"),
+        (b"/src/./", b"host:././~x", b"host:./~x/"),
         (b"/src/./\xff", b"host:/\xfe", b"host:/\xfe/\xff/"),
         # Daemons.
         (b"/var/www", b"host::module", b"host::module/var/www/"),
@@ -146,6 +148,7 @@ def test_a_source_that_can_be_no_path_is_refused(text: bytes, reason: str) -> No
         (b"/src/./a", b"me@host::module/p q/", b"me@host::module/p q/a/"),
         (b"/src/./-x", b"host::module", b"host::module/./-x/"),
         (b"/src/./", b"host::module/-x", b"host::module/./-x/"),
+        (b"/src/./", b"host::module/.//-x//y", b"host::module/./-x/y/"),
         (b"/src/./-x", b"rsync://host/module", b"rsync://host/module/./-x/"),
         (b"/src/./", b"RSYNC://host/module", b"rsync://host/module/"),
         (b"/src/./", b"rsync://host:1/module/a@b:c", b"rsync://host:1/module/a@b:c/"),
@@ -209,6 +212,8 @@ BRACKET = r"needs brackets.*write \[{}\]\."
         (b"rsync://-x/module", "begins with a dash"),
         (b"ho\nst:/x", "line break"),
         (b"u\nx@host::module", "line break"),
+        (b"my directory", "has a blank"),
+        (b"me@ho st::module", "has a blank"),
         (b"host::", "names no module"),
         (b"host::/path", "names no module"),
         (b"host::a\nb", "names no module"),
@@ -353,6 +358,12 @@ def test_everything_local_lies_inside_the_root_directory() -> None:
         (b"host::module", b"rsync://host/module/"),
         (b"host::module", b"rsync://host:873/module"),
         (b"me@host::module", b"host::module"),
+        (b"host:/x", b"host://./x//"),
+        (b"host::module/x", b"host::module/.//x"),
+        (b"me@host:/x", b"me@HOST:/x"),
+        (b"host::module", b"rsync://HOST/module"),
+        (b"[host]:/x", b"host:/x"),
+        (b"host:~/x", b"host:x"),
     ],
 )
 def test_the_same_place_twice_is_refused(one: bytes, other: bytes) -> None:
@@ -366,6 +377,7 @@ def test_the_same_place_twice_is_refused(one: bytes, other: bytes) -> None:
         (b"/dst", b"/dst/x"),
         (b"host", b"host:x"),
         (b"host:/", b"host:/x"),
+        (b"host:/x", b"host://x/y"),
         (b"host::module", b"rsync://host/module/x"),
     ],
 )

@@ -1,9 +1,11 @@
 """The list builder: its rules, and one real rsync that makes two trees equal by its list."""
 
+import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,23 @@ def listed(
         return filelist.build(root, changeset, rules, missing_args=missing_args).entries
     finally:
         os.close(root)
+
+
+@contextmanager
+def when_opened(name: str, act: Callable[[], object]) -> Iterator[None]:
+    """Do something right before a directory of that name is opened for the first time."""
+    is_waiting = True
+
+    def look(event: str, arguments: Sequence[object]) -> None:
+        nonlocal is_waiting
+        if is_waiting and event == "open" and arguments[0] in {name, os.fsencode(name)}:
+            is_waiting = False
+            act()
+
+    # A hook stays for ever.
+    sys.addaudithook(look)
+    yield
+    is_waiting = False
 
 
 @pytest.fixture
@@ -312,3 +331,33 @@ def test_one_rsync_with_the_list_makes_the_trees_equal(
     run = Runner().run(command, entries.content())
     assert run.code == 0, (run.messages, entries.entries)
     assert differences(source, replica) == [], entries.entries
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a", [b"a"]), ("b", [b"a/", b"a/b"])], ids=["the top", "below"]
+)
+def test_a_directory_that_becomes_a_symlink_under_the_walk_is_not_listed_through_it(
+    source: Path, name: str, expected: list[bytes]
+) -> None:
+    path = {"a": source / "a", "b": source / "a/b"}[name]
+
+    def replace() -> None:
+        path.rename(source / "elsewhere")
+        path.symlink_to(source / "elsewhere")
+
+    with when_opened(name, replace):
+        assert listed(source, changes((b"a", TREE))) == expected
+    assert path.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a", [b"a/"]), ("b", [b"a/", b"a/b/"])], ids=["the top", "below"]
+)
+def test_a_directory_that_cannot_be_read_is_listed_so_that_rsync_says_so(
+    source: Path, name: str, expected: list[bytes]
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with when_opened(name, refuse):
+        assert listed(source, changes((b"a", TREE))) == expected

@@ -70,8 +70,9 @@ ROWS = {
         {"watcher"},
         {"tracker"},
         {"recovery"},
-        {"arming", "links"},
-        {"census", "guard", "linksearch", "scan"},
+        {"arming"},
+        {"links", "scan"},
+        {"census", "guard", "linksearch"},
         {"buffer", "inotify", "linknames", "mounts", "overflows", "watchtree"},
     ),
     "settings": (
@@ -85,9 +86,10 @@ ROWS = {
     ),
     "rsync": (
         {"runlog"},
-        {"runner", "sharing"},
+        {"runner"},
+        {"installed", "sharing"},
         {"commands", "failures", "filelist", "progress", "retry"},
-        {"largefiles", "liveness", "messages", "outcomes", "passthrough", "temporaries"},
+        {"largefiles", "liveness", "messages", "outcomes", "passthrough", "quoting", "temporaries"},
     ),
     "rules": (
         {"mistakes"},
@@ -130,8 +132,8 @@ PURE = {
     *(f"model.{module}" for row in ROWS["model"] for module in row),
     *(f"rules.{module}" for row in ROWS["rules"] for module in row),
     *(f"rsync.{module}" for module in (
-        "commands", "failures", "messages", "outcomes", "passthrough", "progress", "retry",
-        "temporaries",
+        "commands", "failures", "messages", "outcomes", "passthrough", "progress", "quoting",
+        "retry", "temporaries",
     )),
     *(f"settings.{module}" for module in (
         "conflicts", "describe", "example", "inifile", "layout", "option", "options",

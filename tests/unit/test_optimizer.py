@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, Change, Changes, Scope
-from pylsyncd.model.optimizer import optimize
+from pylsyncd.model.optimizer import apart, optimize
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 
@@ -15,6 +16,8 @@ ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 components = st.sampled_from([b"a", b"b", b"ab", b"a-b", b"a.b"])
 some_paths = st.lists(components, max_size=4).map(b"/".join)
 some_changes = st.lists(st.builds(Change, some_paths, st.sampled_from(list(Scope))), max_size=30)
+high_paths = st.lists(components, max_size=2).map(b"/".join)
+high_changes = st.lists(st.builds(Change, high_paths, st.sampled_from(list(Scope))), max_size=30)
 
 
 def collected(changes: Iterable[tuple[bytes, Scope]]) -> Changes:
@@ -58,6 +61,22 @@ def test_the_changes_given_stay_as_they_are(changes: list[Change]) -> None:
     before = set(collection)
     optimize(collection, lambda _path, _limit: 0)
     assert set(collection) == before
+
+
+@given(high_changes, st.sets(high_paths, max_size=4))
+def test_changes_are_parted_by_whether_they_are_at_or_below_one_of_the_tops(
+    changes: list[Change], tops: set[bytes]
+) -> None:
+    collection = collected(changes)
+    inside, outside = apart(collection, tops)
+    # The whole source lies below nothing.
+    below = {
+        change
+        for change in collection
+        if not collection.is_everything and any(paths.covers(top, change.path) for top in tops)
+    }
+    assert set(inside) == below
+    assert set(outside) == set(collection) - below
 
 
 def test_a_tree_covers_what_is_below_and_not_its_neighbours() -> None:

@@ -60,6 +60,15 @@ def test_the_last_moment_known_holds(
     assert (taken.until, taken.scanned) == (expected, expected)
 
 
+@pytest.mark.parametrize("sinces", [(1.0, 2.0), (2.0, 1.0), (None, 1.0), (1.0, None)])
+def test_it_waits_since_the_first_change_that_is_known(sinces: tuple[float | None, ...]) -> None:
+    orders = Orders()
+    for since in sinces:
+        orders.put(Order(NOTHING, since=since))
+    assert orders.since == orders.get_nowait().since == 1.0
+    assert orders.since is None
+
+
 def test_titles_keep_their_order_and_are_not_repeated() -> None:
     some = [("full sync",), (), ("audit", "full sync"), ("catch-up",)]
     taken = merged(*(Order(NOTHING, titles=titles) for titles in some))

@@ -41,6 +41,8 @@ CASES = [
     (12, "connection unexpectedly closed (0 bytes received so far)", Verdict.LATER),
     (12, "connection unexpectedly closed (42 bytes received so far)", Verdict.LATER),
     (12, "rsync: [sender] Failed to exec no-such-ssh: No such file (2)", Verdict.HELD),
+    (14, "rsync: [sender] Failed to exec no-such-ssh: No such file (2)", Verdict.HELD),
+    (255, "Can't open user config file x/ssh_config: No such file or directory", Verdict.HELD),
     (12, "rsync: on remote machine: --mkpath: unknown option", Verdict.WITHOUT_MKPATH),
     (12, "rsync: on remote machine: -@-1: unknown option", Verdict.HELD),
     (14, "rsync cannot be run: Cannot allocate memory", Verdict.LATER),

@@ -125,6 +125,13 @@ def test_what_cannot_be_looked_into_is_owed_from_the_start_on(source: Path) -> N
         assert watched.tracker.watched_paths() == {b"", b"open"}
 
 
+def test_what_comes_and_cannot_be_looked_into_is_owed_as_a_whole(source: Path) -> None:
+    with Watched(source, Plan(poll_interval=3600.0)) as watched:
+        (source / "shut").mkdir(0)
+        assert watched.events() == {Change(b"shut", Scope.TREE)}
+        assert watched.tracker.unwatched == 1
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else changes what cannot be read")
 def test_a_directory_that_can_be_read_again_is_looked_at_as_a_whole_and_watched(
     source: Path,

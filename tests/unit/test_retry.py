@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylsyncd.destination.attempts import Attempts
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.retry import Pauses
 
@@ -60,3 +61,24 @@ def test_a_source_that_changes_under_rsync_is_looked_at_again_at_once_but_not_en
     pauses = Pauses(first=1.0, again=4.0, at_once=3)
     counts = (1, 3, 4, 10_000)
     assert [pauses.after(Verdict.AGAIN, count, 0.0) for count in counts] == [0.0, 0.0, 4.0, 4.0]
+
+
+def test_failures_add_up_as_long_as_they_are_of_one_kind() -> None:
+    attempts = Attempts()
+    counts = []
+    for verdict in (Verdict.LATER, Verdict.LATER, Verdict.AGAIN, Verdict.LATER, Verdict.LATER):
+        attempts.put_off(PAUSES, verdict)
+        counts.append(attempts.failures)
+    assert counts == [1, 2, 1, 1, 2]
+    attempts.start_anew()
+    attempts.put_off(PAUSES, Verdict.LATER)
+    assert attempts.failures == 1
+
+
+def test_what_is_owed_waits_since_the_first_of_its_changes() -> None:
+    attempts = Attempts()
+    for moment in (None, 2.0, 1.0, 3.0, None):
+        attempts.waits_since(moment)
+    assert attempts.since == 1.0
+    attempts.start_anew()
+    assert attempts.since is None

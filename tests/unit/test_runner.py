@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +15,10 @@ import pytest
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync import liveness, runner
+from pylsyncd.rsync import installed, liveness, runner
 from pylsyncd.rsync.commands import HERE, Abilities, Rsync
 from pylsyncd.rsync.messages import FIRST_KEPT, LAST_KEPT
+from pylsyncd.rsync.outcomes import Verdict, interpret
 from pylsyncd.rsync.runner import Run, Runner
 
 
@@ -117,10 +119,11 @@ def test_a_program_that_is_not_there_is_an_outcome_and_no_crash() -> None:
 
 
 def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RSYNC_OLD_ARGS", "RSYNC_PROTECT_ARGS", "RSYNC_RSH", "LC_ALL"):
-        monkeypatch.setenv(name, "1")
-    run = shell("env | grep -e ^RSYNC_ -e ^LC_ALL= >&2")
-    assert list(run.messages) == ["LC_ALL=C"]
+    for name in ("OLD_ARGS", "PROTECT_ARGS", "RSH", "ICONV", "PARTIAL_DIR", "PROXY"):
+        monkeypatch.setenv(f"RSYNC_{name}", "1")
+    monkeypatch.setenv("LC_ALL", "1")
+    run = shell("env | grep -e ^RSYNC_ -e ^LC_ALL= | sort >&2")
+    assert list(run.messages) == ["LC_ALL=C", "RSYNC_PROXY=1"]
 
 
 @pytest.fixture
@@ -322,7 +325,22 @@ def test_a_directory_that_cannot_be_entered_is_not_mistaken_for_a_lack_of_rsync(
     assert list(run.messages) == ["true cannot start in the source: Not a directory"]
 
 
+def test_a_lack_of_descriptors_while_rsync_runs_is_a_failure_that_passes() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    takes_them = (
+        "import os, resource, sys; "
+        "_, hard = resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE); "
+        "resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (3, hard)); sys.exit(23)"
+    )
+    try:
+        run = Runner().run([os.fsencode(sys.executable), b"-c", takes_them.encode()], b"")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert interpret(run.code, run.messages).verdict is Verdict.LATER
+    assert "cannot be run: Too many open files" in list(run.messages)[-1]
+
+
 def test_the_version_is_read_and_a_stranger_refused() -> None:
-    assert runner.version("rsync") >= (3, 2, 3)
+    assert installed.version("rsync") >= (3, 2, 3)
     with pytest.raises(UsageError, match="does not answer"):
-        runner.version("true")
+        installed.version("true")

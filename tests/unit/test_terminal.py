@@ -218,7 +218,8 @@ def test_nothing_in_a_message_reaches_the_terminal_raw(environ: dict[str, str]) 
     assert set(SEQUENCE.sub("", text)) & set("\x1b\r\x9b\u202e") == set()
 
 
-def test_nothing_in_a_traceback_reaches_the_terminal_raw() -> None:
+@pytest.mark.parametrize("environ", [COLOURFUL, {"TERM": "dumb"}], ids=["columns", "plain"])
+def test_nothing_in_a_traceback_reaches_the_terminal_raw(environ: dict[str, str]) -> None:
     def write(log: logging.Logger) -> None:
         try:
             int(HOSTILE)
@@ -229,8 +230,8 @@ def test_nothing_in_a_traceback_reaches_the_terminal_raw() -> None:
         except OSError as error:
             log.warning("%s", error, exc_info=ValueError(HOSTILE))
 
-    text = SEQUENCE.sub("", written(COLOURFUL, write))
-    assert "    ValueError: a\\x1b[2Jb\n" in text
+    text = SEQUENCE.sub("", written(environ, write))
+    assert " ValueError: a\\x1b[2Jb\n" in text
     assert "\x1b" not in text
 
 

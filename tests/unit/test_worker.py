@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,31 @@ def test_after_a_failure_it_tells_why_and_when_it_tries_again(place: Workplace) 
     assert list(batch.changeset) == list(entries(b"f"))
 
 
+def test_new_changes_do_not_end_the_pause_of_a_destination_that_is_away(place: Workplace) -> None:
+    place.write("f", "g", "h")
+    place.faulty.order(exits(30))
+    with place.worker(LONG) as worker:
+        worker.put(order(b"f"))
+        wait_until(lambda: worker.status().condition is Condition.RETRYING)
+        for debt, name in enumerate((b"g", b"h"), start=2):
+            worker.put(order(name, serial=debt))
+            wait_until(lambda debt=debt: worker.debt == debt)
+        assert (worker.status().next_attempt or 0.0) > 300
+    assert place.faulty.waiting == 0
+
+
+def test_new_changes_need_not_wait_where_it_is_the_source_that_changed(place: Workplace) -> None:
+    place.write("f", "g")
+    for _ in range(LONG.at_once + 1):
+        place.faulty.order(exits(24))
+    with place.worker(LONG) as worker:
+        worker.put(order(b"f"))
+        wait_until(lambda: (worker.status().next_attempt or 0.0) > 300)
+        worker.put(order(b"g", serial=2))
+        wait_until(lambda: worker.confirmed_serial == 2)
+    assert sorted(path.name for path in place.copy.iterdir()) == ["f", "g"]
+
+
 def test_a_full_sync_that_fails_is_owed_since_it_was_asked_for(place: Workplace) -> None:
     place.write("f")
     place.faulty.order(exits(30))
@@ -114,6 +140,44 @@ def test_what_only_a_person_can_mend_is_held(place: Workplace) -> None:
         assert [notice.kind for notice in place.notices] == [Kind.HELD]
         worker.put(Order(NOTHING, is_urgent=True, is_release=True))
         wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
+
+
+def test_as_much_is_deleted_as_is_allowed_and_a_release_is_for_what_is_held_alone(
+    place: Workplace,
+) -> None:
+    carrier = place._carrier  # noqa: SLF001  # as if it had been made so
+    carrier._rsync = replace(carrier._rsync, max_delete=2)  # noqa: SLF001
+    for name in "abcdefgh":
+        (place.copy / name).touch()
+    with place.worker(LONG) as worker:
+        worker.put(order(b"a", b"b"))
+        wait_until(lambda: worker.confirmed_serial == 1)
+        worker.put(order(b"c", b"d", b"e", serial=2))
+        wait_until(lambda: worker.status().condition is Condition.HELD)
+        assert len(list(place.copy.iterdir())) == 6
+        worker.put(Order(NOTHING, is_urgent=True, is_release=True))
+        wait_until(lambda: worker.confirmed_serial == 2)
+        assert len(list(place.copy.iterdir())) == 3
+        worker.put(order(b"f", b"g", b"h", serial=3))
+        wait_until(lambda: worker.status().condition is Condition.HELD)
+        assert len(list(place.copy.iterdir())) == 3
+
+
+def test_a_release_does_not_hold_for_what_comes_before_it_was_used(place: Workplace) -> None:
+    carrier = place._carrier  # noqa: SLF001  # as if it had been made so
+    carrier._rsync = replace(carrier._rsync, max_delete=2)  # noqa: SLF001
+    for name in "abcdef":
+        (place.copy / name).touch()
+    with place.worker(LONG) as worker:
+        worker.put(order(b"a", b"b", b"c"))
+        wait_until(lambda: worker.status().condition is Condition.HELD)
+        place.faulty.order(exits(30))
+        worker.put(Order(NOTHING, is_urgent=True, is_release=True))
+        wait_until(lambda: worker.status().condition is Condition.RETRYING)
+        worker.put(order(b"d", b"e", b"f", serial=2))
+        worker.put(Order(NOTHING, is_urgent=True))
+        wait_until(lambda: worker.status().condition is Condition.HELD)
+        assert len(list(place.copy.iterdir())) == 6
 
 
 def test_a_pause_lasts_until_it_is_taken_back(place: Workplace) -> None:

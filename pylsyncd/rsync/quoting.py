@@ -1,0 +1,43 @@
+"""How the path of a destination reaches the rsync there as it was written. Pure."""
+
+import re
+
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport, path_start
+
+Version = tuple[int, int, int]
+
+# Arguments with blanks or quotes reach a remote shell as they are from this version on.
+_QUOTES_ARGUMENTS: Version = (3, 2, 4)
+
+# What rsync leaves to the remote shell, or to the rsync there, to make names of.
+_WILD = re.compile(rb"[*?\[\]]")
+
+
+def is_secluded(destination: Destination, version: Version) -> bool:
+    """Tell whether the arguments have to be sent past the remote shell."""
+    return destination.transport is Transport.SHELL and (
+        version < _QUOTES_ARGUMENTS or any(c in destination.target for c in b"\n`")
+    )
+
+
+def target(destination: Destination, version: Version) -> bytes:
+    """Return rsync's argument for a destination: no shell takes its path for a pattern."""
+    argument = destination.target
+    if destination.transport is not Transport.SHELL or is_secluded(destination, version):
+        return argument
+    start = path_start(argument)
+    return argument[:start] + _WILD.sub(rb"\\\g<0>", argument[start:])
+
+
+def expands(destination: Destination, version: Version) -> bool:
+    """Tell whether the rsync there takes the path for a pattern, whatever is done here.
+
+    It then goes to what matches, and to the directory of that very name only where nothing does
+    (rsync 3.5.0: as a daemon, and with arguments that were sent past the remote shell).
+    """
+    if destination.transport is Transport.LOCAL:
+        return False
+    if destination.transport is Transport.SHELL and not is_secluded(destination, version):
+        return False
+    return _WILD.search(destination.target, path_start(destination.target)) is not None

@@ -1,0 +1,73 @@
+"""The path of a destination arrives as it was written, whatever it holds."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync import quoting
+
+VERSION = (3, 2, 4)
+OLDER = (3, 2, 3)
+
+
+def reached(path: bytes, transport: Transport = Transport.SHELL) -> Destination:
+    return Destination("h", "", transport, "h", path)
+
+
+@pytest.mark.parametrize(
+    ("target", "argument"),
+    [
+        (b"me@h:/a b/", b"me@h:/a b/"),
+        (b"h:/x[1]*?/", rb"h:/x\[1\]\*\?/"),
+        (rb"h:/x\*\y/", rb"h:/x\\*\y/"),
+        (b"u@[::1]:/x*/", rb"u@[::1]:/x\*/"),
+        (b"h:/x*\n/", b"h:/x*\n/"),
+    ],
+)
+def test_wildcards_are_quoted_in_the_path_for_a_remote_shell(
+    target: bytes, argument: bytes
+) -> None:
+    assert quoting.target(reached(target), VERSION) == argument
+
+
+@pytest.mark.parametrize(
+    ("target", "transport", "version", "expands"),
+    [
+        (b"h:/x[1]/", Transport.SHELL, VERSION, False),
+        (b"h:/x[1]/", Transport.SHELL, OLDER, True),
+        (b"h:/x[1]\n/", Transport.SHELL, VERSION, True),
+        (b"h::m/x?/", Transport.DAEMON, VERSION, True),
+        (b"u@[::1]::m/x/", Transport.DAEMON, VERSION, False),
+        (b"rsync://[::1]:8730/m/x/", Transport.DAEMON, VERSION, False),
+        (b"rsync://[::1]/m/x*/", Transport.DAEMON, VERSION, True),
+        (b"/x*/", Transport.LOCAL, VERSION, False),
+    ],
+)
+def test_it_is_known_where_a_path_is_a_pattern_all_the_same(
+    target: bytes, transport: Transport, version: tuple[int, int, int], expands: bool
+) -> None:
+    assert quoting.expands(reached(target, transport), version) is expands
+
+
+@pytest.mark.parametrize("name", [b"www[1]", b"w*", b"www?", rb"w\*", b"w[w]w $(x)"])
+def test_rsync_does_not_copy_to_another_directory_that_matches(tmp_path: Path, name: bytes) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/file").touch()
+    for other in ("www1", "www2", "www $(x)"):
+        (tmp_path / "there" / other).mkdir(parents=True)
+    shell = tmp_path / "rsh"
+    shell.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
+    shell.chmod(0o755)
+    path = os.path.join(os.fsencode(tmp_path), b"there", name)
+    destination = reached(b"h:" + path + b"/")
+    subprocess.run(
+        [b"rsync", b"-r", b"--rsh=%b" % os.fsencode(shell), os.fsencode(tmp_path) + b"/source/",
+         quoting.target(destination, VERSION)],
+        check=True, timeout=20,
+    )  # fmt: skip
+    found = [os.fsencode(file.parent) for file in (tmp_path / "there").rglob("file")]
+    assert found == [path]

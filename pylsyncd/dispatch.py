@@ -4,7 +4,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from pylsyncd.destination.crew import Crew
@@ -32,15 +33,23 @@ _JITTER = 0.1
 class Dispatch:
     """Ends the windows of one source, and gives the orders. Used by the source's own thread."""
 
-    def __init__(self, sync: Sync, buffer: Buffer, lookout: Lookout, crew: Crew) -> None:
+    def __init__(
+        self,
+        sync: Sync,
+        buffer: Buffer,
+        lookout: Lookout,
+        crew: Crew,
+        progressed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make one; ``progressed()`` is called now and then during what takes long."""
         self._sync = sync
         self._buffer = buffer
         self._lookout = lookout
         self._crew = crew
-        self._links = Links(sync.source.path, sync.rules)
+        self._links = Links(sync.source.path, sync.rules, progressed)
         self.serial = 0
         """Of the last order."""
-        self._is_drained = True
+        self._is_all_known = False
         self._window_closes = math.inf
         self._next_full_sync = math.inf
         self.until = clock.now()
@@ -86,9 +95,11 @@ class Dispatch:
             while not watching.tracker.linked.empty():
                 self._links.learn(watching.tracker.linked.get())
             if self._buffer and (since := watching.unsurveyed) is not None:
-                watching.unsurveyed = None
                 doubt = distrust(since, clock.now())
-                self._buffer.add(self._links.survey(0 if doubt else since.since_ns))
+                # If it is not to be opened now: the next time.
+                with suppress(OSError):
+                    self._buffer.add(self._links.survey(0 if doubt else since.since_ns))
+                    watching.unsurveyed = None
 
     def flush(self, *, is_urgent: bool = False) -> int:
         """End the window: hand what changed in it to all destinations.
@@ -97,10 +108,13 @@ class Dispatch:
         """
         self._window_closes = math.inf
         scanned = None
+        self._is_all_known = False
         if (watching := self._lookout.watching) is not None:
             watcher = watching.watcher
-            self._is_drained = watcher.drain(_HAND_OVER)
-            if not self._is_drained:
+            is_drained = watcher.drain(_HAND_OVER)
+            # Asked at once: what a scan finds from now on belongs to the next flush.
+            self._is_all_known = is_drained and not watcher.has_missed_something
+            if not is_drained:
                 log.info("The watcher is busy: what it has not handed over waits.")
             # Read before the changes are taken, which may be newer.
             self.until, scanned = watcher.complete_until, watcher.scanned
@@ -122,10 +136,7 @@ class Dispatch:
     def flush_all(self) -> int | None:
         """Flush; return what :meth:`flush` does, None if not all is known that has changed."""
         serial = self.flush(is_urgent=True)
-        watching = self._lookout.watching
-        if watching is None or watching.watcher.has_missed_something:
-            return None
-        return serial if self._is_drained else None
+        return serial if self._is_all_known else None
 
     def sync_everything(self, names: Sequence[str] = ()) -> None:
         """Have everything compared, now; ``names`` are the destinations', none for all."""

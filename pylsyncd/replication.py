@@ -73,7 +73,9 @@ class Replication(Part):
         )  # fmt: skip
         if surroundings.counts_events:
             self.lookout.masks = Counter()
-        self.dispatch = Dispatch(sync, self._buffer, self.lookout, self._crew)
+        self.dispatch = Dispatch(
+            sync, self._buffer, self.lookout, self._crew, progressed=self.pulse.beat
+        )
         self._next_round = math.inf
         self.began = time.monotonic()
         """When it was made."""
@@ -239,17 +241,21 @@ class Replication(Part):
             self._surroundings.armed(self.title)
             caught_up = watching.tracker.recovery.caught_up
             watching.tracker.recovery.caught_up = {}
-            self._announce(watching.tracker.directories)
+            self._announce("watching", f" ({counted(watching.tracker.directories, 'directory')})")
+        else:
+            self._announce("syncing")
         self.lookout.tell_mounts()
-        self._crew.start(beginnings, caught_up, start)
+        self._crew.start(beginnings, caught_up, start, is_last=once)
         self.has_begun = True
         self._get_ready()
 
-    def _announce(self, directories: int) -> None:
+    def _announce(self, doing: str, found: str = "") -> None:
         names = ", ".join(delivery.name for delivery in self.sync.deliveries)
+        window = "once" if self._surroundings.once else f"window {self.sync.window:g} s"
+        is_trial = any(delivery.rsync.dry_run for delivery in self.sync.deliveries)
         log.log(
-            NOTICE, "pylsyncd %s watching %s (%s) for %s, window %g s",
-            __version__, self._shown, counted(directories, "directory"), names, self.sync.window,
+            NOTICE, "pylsyncd %s %s %s%s for %s, %s%s", __version__, doing, self._shown, found,
+            names, window, ", dry run: nothing is changed" if is_trial else "",
         )  # fmt: skip
 
     # The loop

@@ -40,6 +40,8 @@ class Complaints:
         self._known: set[tuple[str, frozenset[bytes]]] = set()
         self.error = ""
         """The last one, in words; empty when all is well."""
+        self.is_ending = False
+        """Whether nothing is tried again, since pylsyncd stops."""
 
     def complain(self, outcome: Outcome, attempts: Attempts, run: RunStatus | None) -> None:
         """Log a failure: loudly when it is news, else for those who want to see every run."""
@@ -53,8 +55,9 @@ class Complaints:
         is_news = pause > 0.0 and complaint not in self._known
         log.log(
             logging.WARNING if is_news else logging.INFO,
-            "[%s] %s %sOwed: %s; next attempt in %.0f s.",
-            self._destination.name, self.error, held, _amount(attempts.debt), pause,
+            "[%s] %s %sOwed: %s%s.",
+            self._destination.name, self.error, held, _amount(attempts.debt),
+            "" if self.is_ending else f"; next attempt in {pause:.0f} s",
         )  # fmt: skip
         if not is_news:
             return

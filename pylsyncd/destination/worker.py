@@ -221,6 +221,7 @@ class Worker(Part):
 
     def _take(self, order: Order) -> None:
         self._is_stopping |= order.is_last
+        self._complaints.is_ending = self._is_stopping
         # It is for what is held: not for what comes afterwards.
         is_held = {self._fresh.verdict, self._aside.verdict} & HELD
         self._is_released = (self._is_released and not order.changeset) or (
@@ -295,6 +296,8 @@ class Worker(Part):
     def _complete(self) -> None:
         """Say what was asked for and is done, but for what is set aside."""
         but = f", but for {counted(len(self._aside.debt), 'path')}" if self._aside.debt else ""
+        if self._carrier.is_trial:
+            but += " (dry run: nothing was changed)"
         for title in self._account.completed():
             log.log(NOTICE, "[%s] %s complete%s", self.name, title, but)
             self._carrier.runs.tally.completed(title)

@@ -19,6 +19,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import Changes
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.source.inotify import Inotify
+from pylsyncd.source.linknames import File
 from pylsyncd.source.scan import Scan
 from pylsyncd.source.watchtree import WatchTree, below
 from pylsyncd.system import walk
@@ -62,7 +63,7 @@ class Arming:
         self._entered = 0
         self._seen: set[int] | None = None
         self._scan: Scan | None = None
-        self.linked: queue.SimpleQueue[Mapping[tuple[int, int], set[bytes]]] = queue.SimpleQueue()
+        self.linked: queue.SimpleQueue[Mapping[File, set[bytes]]] = queue.SimpleQueue()
         """What scans have found of files with several names, for another thread to take."""
         self.unwatched: dict[tuple[int, bytes], int] = {}
         """Directories that cannot be watched, nor what is below them: the descriptor of the one
@@ -85,8 +86,12 @@ class Arming:
                 if not self._is(above, parent):
                     return Armed.UNPLACED
                 return self._arm_in(above, parent, name)
-        except OSError:
-            return Armed.UNPLACED
+        except OSError as error:
+            # Where there is no watch left, it is not the parent, which has one.
+            if error.errno in {*_NOT_THERE, errno.ENOSPC}:
+                return Armed.UNPLACED
+            self._refused(parent, name, error)
+            return Armed.UNWATCHED
 
     def survey(
         self, moments: Collection[int] = (), top: int | None = None
@@ -108,6 +113,8 @@ class Arming:
                     if scan:
                         scan.enter(directory, path, was_there=True)
                     self._survey_all(directory, top)
+                    if scan and top == self.tree.root:
+                        scan.look_again(directory)
                 self._drop_unseen(top)
             finally:
                 self._seen = None
@@ -132,6 +139,11 @@ class Arming:
         """Stop watching a directory and all below it."""
         for dropped in self.tree.drop(wd):
             self._inotify.unwatch(dropped)
+
+    @property
+    def has_read_ahead(self) -> bool:
+        """Whether chunks of events wait to be handed over."""
+        return bool(self._read_ahead)
 
     def read_ahead(self) -> list[bytes]:
         """Hand over the chunks of events that were read while arming, the oldest first."""

@@ -8,7 +8,7 @@ from pylsyncd.model.changes import Changes
 
 
 class Buffer:
-    """Collects changes from the watcher's thread until the main thread takes them.
+    """Collects changes from the watcher's thread until the source's own thread takes them.
 
     ``opened()`` is called when the first change after a flush comes in: the window opens.
     ``filled()`` is called once in a window, when it holds ``max_changes`` distinct changes.

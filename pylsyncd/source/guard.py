@@ -65,10 +65,10 @@ def identity_of_local(destination: Destination) -> Identity | None:
 
 
 class Guard:
-    """Watches over one source. Any thread may ask; the main thread accepts.
+    """Watches over one source. Any thread may ask; the source's own thread accepts.
 
-    ``is_left_out`` tells which paths the rules leave out: what is mounted there is no matter.
-    Raises OSError if the kernel's table of mounts cannot be read.
+    What is mounted at paths that the ``rules`` leave out is no matter. Raises OSError if the
+    kernel's table of mounts cannot be read.
     """
 
     def __init__(self, source: bytes, rules: Rules) -> None:
@@ -111,7 +111,7 @@ class Guard:
         What is ``remembered`` to be mounted below it and is not there, or is something else, is
         held.
         """
-        with self._opened() as root, self._lock:
+        with walk.opened_root(self.source) as root, self._lock:
             mount = mounts.holding(os.path.realpath(self.source), self._mounts())
             below, numbers = self._mounted_below()
             self._footing = Footing(
@@ -124,7 +124,7 @@ class Guard:
 
     def is_vacant(self) -> bool:
         """Tell whether the source has no entries. Raises OSError when it is not there."""
-        with self._opened() as root:
+        with walk.opened_root(self.source) as root:
             return self.is_vacant_at(root)
 
     def is_vacant_at(self, root: int) -> bool:
@@ -150,7 +150,7 @@ class Guard:
     def standing(self) -> tuple[Standing, str]:
         """Return how the source stands now, and why it is held if it is."""
         try:
-            with self._opened() as root:
+            with walk.opened_root(self.source) as root:
                 return self._judge(root)
         except OSError as error:
             return Standing.HELD, f"it cannot be opened ({error.strerror})"
@@ -162,7 +162,9 @@ class Guard:
         try:
             root = walk.open_root(self.source)
         except OSError as error:
-            raise SourceHeldError(f"the source {shown} is gone ({error.strerror})") from None
+            raise SourceHeldError(
+                f"the source {shown} cannot be opened ({error.strerror})"
+            ) from None
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, root)
             for path in self.footing.mounts:
@@ -203,14 +205,6 @@ class Guard:
     def _mounts(self) -> list[Mount]:
         with self._lock:
             return self._table.read()
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[int]:
-        root = walk.open_root(self.source)
-        try:
-            yield root
-        finally:
-            os.close(root)
 
     def _judge(self, root: int) -> tuple[Standing, str]:
         footing = self.footing

@@ -16,18 +16,21 @@ in this order:
 * a search of the whole source, one for all files in question.
 """
 
-import os
+import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changes, Scope
+from pylsyncd.model.debt import LIMIT
 from pylsyncd.model.optimizer import optimize
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.source.linknames import MOST_LINKED, File, Files, Names, file_of
-from pylsyncd.source.linksearch import Look, Search, Survey, statuses
+from pylsyncd.source.linksearch import Ground, Look, Search, Survey, TooManyNamesError, statuses
 from pylsyncd.system import walk
+
+log = logging.getLogger(__name__)
 
 # So many names are remembered.
 _NAMES_KEPT = MOST_LINKED
@@ -36,7 +39,11 @@ _NAMES_KEPT = MOST_LINKED
 class Links:
     """Completes changes by the other names of the files in them. Used by one thread at a time."""
 
-    def __init__(self, source: bytes, rules: Rules) -> None:
+    def __init__(
+        self, source: bytes, rules: Rules, progressed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Make one; ``progressed()`` is called now and then while it looks through the source."""
+        self._progressed = progressed
         self._source = source
         self._rules = rules
         # What was found to be complete, the least recently used first.
@@ -56,40 +63,46 @@ class Links:
         if changes.is_everything:
             return
         try:
-            root = walk.open_root(self._source)
+            with walk.opened_root(self._source) as root:
+                found, named = self._found(root, changes)
         except OSError:
             # Nothing can be carried now, and what follows is larger than any name.
             return
-        try:
-            self._add_known(root, changes)
-            # Trees in trees would be looked through again and again.
-            found = Look(root, self._rules).at(optimize(changes))
-            named = {file: set(names.known) for file, names in found.items()}
-            self._find_others(root, found)
-        finally:
-            os.close(root)
+        except TooManyNamesError:
+            log.info(
+                "More than %d names of files that have several: everything is compared.", LIMIT
+            )
+            changes.add(paths.ROOT, Scope.TREE)
+            return
         for file, names in found.items():
             self._remember(file, names)
             for path in names.known - named[file]:
                 changes.add(path, Scope.ENTRY)
 
+    def _found(self, root: int, changes: Changes) -> tuple[Files, dict[File, set[bytes]]]:
+        """Return all names of the files with several in the changes, and those that they name."""
+        ground = Ground(root, self._rules, self._progressed)
+        self._add_known(root, changes)
+        # Trees in trees would be looked through again and again.
+        found = Look(ground).at(optimize(changes))
+        named = {file: set(names.known) for file, names in found.items()}
+        self._find_others(ground, found)
+        return found, named
+
     def survey(self, since: int) -> Changes:
         """Learn the names of all files that have several.
 
         Returns those of the files that have changed since a ctime in nanoseconds: perhaps through
-        a name that is gone.
+        a name that is gone. Raises OSError when the source cannot be opened or listed.
         """
         changes = Changes()
-        try:
-            root = walk.open_root(self._source)
-        except OSError:
-            return changes
-        try:
-            survey = Survey(root, self._rules, since)
+        with walk.opened_root(self._source) as root:
+            survey = Survey(Ground(root, self._rules, self._progressed), since)
             survey.run()
-        finally:
-            os.close(root)
         self.learn(survey.linked.names)
+        if survey.is_too_much:
+            changes.add(paths.ROOT, Scope.TREE)
+            return changes
         for path in survey.changed:
             changes.add(path, Scope.ENTRY)
         return changes
@@ -127,15 +140,15 @@ class Links:
             for name in touched:
                 yield place, name
 
-    def _find_others(self, root: int, found: Files) -> None:
+    def _find_others(self, ground: Ground, found: Files) -> None:
         unknown = {
             file: names
             for file, names in found.items()
-            if not (names.is_complete or self._recall(root, file, names))
+            if not (names.is_complete or self._recall(ground.root, file, names))
         }
         if unknown:
             self.searches += 1
-            Search(root, self._rules, unknown).run()
+            Search(ground, unknown).run()
 
     def _recall(self, root: int, file: File, names: Names) -> bool:
         """Add the names known from before that still hold; tell whether these are all."""

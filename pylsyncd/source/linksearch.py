@@ -4,10 +4,12 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from itertools import chain, groupby, islice
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset
+from pylsyncd.model.debt import LIMIT
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.source.linknames import Files, Linked, Names, file_of
 from pylsyncd.system import walk
@@ -21,18 +23,37 @@ _FEWEST = 16
 _LISTED_A_NAME = 4
 
 
+class TooManyNamesError(Exception):
+    """There are more names to look at than a destination can be owed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What is looked through: the open source, less what the rules leave out."""
+
+    root: int
+    rules: Rules
+    progressed: Callable[[], None] = lambda: None
+    """Called for each directory, since there may be many."""
+
+
 class Look:
     """Looks at what changes name, for files with several names."""
 
-    def __init__(self, root: int, rules: Rules) -> None:
-        self._root = root
-        self._rules = rules
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._root = ground.root
+        self._rules = ground.rules
         self._found: Files = {}
+        self._count = 0
         # Whether most names of those that were looked at last are not there (any more).
         self._are_missing = False
 
     def at(self, changes: Changeset) -> Files:
-        """Return the files with several names, and the names that the changes cover."""
+        """Return the files with several names, and the names that the changes cover.
+
+        Raises TooManyNamesError.
+        """
         suspects: list[bytes] = []
         for directory, names in changes.entries.items():
             suspects += self._suspects(directory, names)
@@ -84,12 +105,13 @@ class Look:
         names.links = status.st_nlink
         if not self._rules or not self._rules.excludes(path, is_directory=False):
             names.known.add(path)
+            self._count = _counted(self._count)
 
     def _look_in(self, path: bytes, *, is_tree: bool) -> None:
         try:
             with _Opened(self._root, path) as directory:
                 if is_tree:
-                    _descend(directory, path, self._rules, self._names_in)
+                    _descend(self._ground, directory, path, self._names_in)
                 else:
                     self._names_in(directory, path)
         except OSError:
@@ -104,18 +126,18 @@ class Look:
 class Search:
     """Searches the source for all names of some files."""
 
-    def __init__(self, root: int, rules: Rules, files: Files) -> None:
-        self._root = root
-        self._rules = rules
+    def __init__(self, ground: Ground, files: Files) -> None:
+        self._ground = ground
         self._files = files
+        self._count = 0
         self._inodes = {inode for _, inode in files}
         # Devices on which a listing tells the same number of an inode as its status.
         self._devices = walk.devices_counting_links()
 
     def run(self) -> None:
-        """Add all names to the files that are sought."""
+        """Add all names to the files that are sought. Raises TooManyNamesError."""
         try:
-            _descend(self._root, paths.ROOT, self._rules, self._names_in)
+            _descend(self._ground, self._ground.root, paths.ROOT, self._names_in)
         except OSError:
             return
 
@@ -139,45 +161,55 @@ class Search:
         if names is None:
             return
         path = paths.join(directory, os.fsencode(entry.name))
-        if not self._rules.matches(path, is_directory=False):
+        if path not in names.known and not self._ground.rules.matches(path, is_directory=False):
             names.known.add(path)
+            self._count = _counted(self._count)
 
 
 class Survey:
     """Looks through the source for all files that have several names."""
 
-    def __init__(self, root: int, rules: Rules, since: int) -> None:
+    def __init__(self, ground: Ground, since: int) -> None:
         """Make one; ``since`` is a ctime in nanoseconds."""
-        self._root = root
-        self._rules = rules
+        self._ground = ground
         self._since = since
         self.linked = Linked()
         self.changed: set[bytes] = set()
-        """Names of such files that have changed since."""
+        """Names of such files that have changed since, as far as a destination can be owed them."""
+        self.is_too_much = False
+        """Whether there are more of these."""
 
     def run(self) -> None:
-        """Walk through it."""
-        try:
-            _descend(self._root, paths.ROOT, self._rules, self._names_in)
-        except OSError:
-            return
+        """Walk through it. Raises OSError when the source itself cannot be listed."""
+        root = self._ground.root
+        _descend(self._ground, root, paths.ROOT, self._names_in)
         # Only now: one that the walk has passed may change through one that it has not come to,
         # and that is gone when it comes there.
-        for path, status in statuses(self._root, chain(*self.linked.names.values())):
+        for path, status in statuses(root, chain(*self.linked.names.values())):
             self._judge_time(path, status)
 
     def _names_in(self, directory: int, path: bytes) -> list[str]:
         return _judge_linked(directory, path, self._judge)
 
     def _judge(self, path: bytes, status: os.stat_result) -> None:
-        if self._rules.matches(path, is_directory=False):
+        if self._ground.rules.matches(path, is_directory=False):
             return
         if not self.linked.note(status, path):
             self._judge_time(path, status)
 
     def _judge_time(self, path: bytes, status: os.stat_result) -> None:
-        if status.st_ctime_ns >= self._since:
+        if status.st_ctime_ns < self._since:
+            return
+        self.is_too_much |= len(self.changed) >= LIMIT
+        if not self.is_too_much:
             self.changed.add(path)
+
+
+def _counted(names: int) -> int:
+    """Count one more name."""
+    if names >= LIMIT:
+        raise TooManyNamesError
+    return names + 1
 
 
 def _judge_linked(
@@ -199,10 +231,12 @@ def _judge_linked(
     return subdirectories
 
 
-def _descend(directory: int, top: bytes, rules: Rules, names_in: walk.Names[bytes]) -> None:
+def _descend(ground: Ground, directory: int, top: bytes, names_in: walk.Names[bytes]) -> None:
     """List an open directory and all below it that are not excluded."""
+    rules = ground.rules
 
     def enter(_directory: int, above: bytes, name: bytes) -> bytes | None:
+        ground.progressed()
         path = paths.join(above, name)
         return None if rules and rules.matches(path, is_directory=True) else path
 

@@ -64,6 +64,8 @@ class Recovery:
         self._complete = clock.now()
         self._polled = self._complete
         self._overflows = Overflows()
+        # Read now: when events are dropped there may be no descriptor left.
+        self._longest_queue = inotify.limit("max_queued_events")
         self._told_lacking = 0
         self.root_lost = False
         """A scan found that the source is gone, or another one."""
@@ -116,7 +118,7 @@ class Recovery:
             log.warning(
                 "The kernel dropped events: more than fs.inotify.max_queued_events (%d) waited. "
                 "The source is scanned for what was missed as soon as they come more slowly.",
-                inotify.limit("max_queued_events"),
+                self._longest_queue,
             )
 
     def emptied(self, moment: Moment) -> None:

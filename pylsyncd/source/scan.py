@@ -12,10 +12,12 @@ both directories, but nothing below a moved directory. So
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from itertools import chain
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changes, Scope
 from pylsyncd.source.linknames import Linked
+from pylsyncd.source.linksearch import statuses
 
 IsExcluded = Callable[[bytes], bool]
 """Whether a path that is not a directory is left out."""
@@ -100,10 +102,23 @@ class Scan:
                         self._judge(path, os.fsencode(entry.name), self._newest)
                         continue
                     if status.st_nlink > 1:
-                        self.linked.note(status, paths.join(path, os.fsencode(entry.name)))
+                        self._note(status, paths.join(path, os.fsencode(entry.name)))
                     if status.st_ctime_ns >= oldest and not is_fresh:
                         self._judge(path, os.fsencode(entry.name), status.st_ctime_ns)
         return subdirectories
+
+    def look_again(self, root: int) -> None:
+        """Judge once more the files with several names, when the walk through all is over.
+
+        One that it has passed may have changed through a name that was gone when it came there.
+        """
+        for path, status in statuses(root, chain(*self.linked.names.values())):
+            if status.st_ctime_ns >= self._oldest:
+                self._judge(*paths.split(path), status.st_ctime_ns)
+
+    def _note(self, status: os.stat_result, path: bytes) -> None:
+        if not self._is_excluded(path):
+            self.linked.note(status, path)
 
     def _judge(self, directory: bytes, name: bytes, ctime: int) -> None:
         if not self._is_excluded(paths.join(directory, name)):

@@ -17,6 +17,7 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.source import census, inotify
 from pylsyncd.source.arming import Armed, Arming
 from pylsyncd.source.inotify import Inotify
+from pylsyncd.source.linknames import File
 from pylsyncd.source.recovery import Plan, Recovery
 from pylsyncd.source.watchtree import below
 
@@ -60,14 +61,19 @@ class Tracker:
     @property
     def is_ahead(self) -> bool:
         """Whether there is something to collect."""
-        return bool(self._touched or self._changes)
+        return bool(self._touched or self._changes) or self.has_read_ahead
+
+    @property
+    def has_read_ahead(self) -> bool:
+        """Whether events that were read during a walk wait to be followed."""
+        return self._arming.has_read_ahead
 
     def report_to(self, progressed: Callable[[], None]) -> None:
         """Have somebody called now and then during long walks."""
         self._arming.progressed = progressed
 
     @property
-    def linked(self) -> "queue.SimpleQueue[Mapping[tuple[int, int], set[bytes]]]":
+    def linked(self) -> "queue.SimpleQueue[Mapping[File, set[bytes]]]":
         """See :attr:`Arming.linked`."""
         return self._arming.linked
 
@@ -97,11 +103,11 @@ class Tracker:
         if self.masks is not None:
             census.count(chunk, self.masks)
         touched = self._touched
-        unpack = inotify.HEADER.unpack_from
+        unpack, header = inotify.HEADER.unpack_from, inotify.HEADER.size
         position, end = 0, len(chunk)
         while position < end:
             wd, mask, _, length = unpack(chunk, position)
-            position += 16
+            position += header
             name = chunk[position : position + length]
             position += length
             if mask & _STRUCTURAL:

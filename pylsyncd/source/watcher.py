@@ -138,7 +138,9 @@ class Watcher(Part):
             moment = clock.now()
             is_empty = self._read_some()
             is_awaited |= not is_empty or self._tracker.root_lost
-            if is_awaited or time.monotonic() >= self._collected + _COLLECTED_EVERY:
+            is_due = time.monotonic() >= self._collected + _COLLECTED_EVERY
+            # The window opens with the first change.
+            if is_awaited or is_due or not self._buffer:
                 self._collect()
             if is_empty:
                 self._recovery.emptied(moment)
@@ -153,7 +155,7 @@ class Watcher(Part):
         """Follow events, but not endlessly many; tell whether the queue was empty at last."""
         for _ in range(_CHUNKS_AT_ONCE):
             chunk = self._inotify.read()
-            if not chunk:
+            if not (chunk or self._tracker.has_read_ahead):
                 return True
             self._tracker.process(chunk)
         return False

@@ -1,7 +1,6 @@
 """What the daemon promises beside equal trees: its options, signals, log and orderly end."""
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -268,7 +267,7 @@ def test_a_missing_syslog_is_told(trees: Trees) -> None:
 # -- once -----------------------------------------------------------------------------------------
 
 
-def once(trees: Trees, *options: str | Path, to: tuple[Path, ...]) -> tuple[int, str]:
+def once(trees: Trees, *options: str | Path, to: tuple[Path | str, ...]) -> tuple[int, str]:
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", "--once", *map(str, options),
          f"{trees.source}/./", *[f"{path}/" for path in to]],
@@ -286,11 +285,23 @@ def test_once_syncs_all_destinations_and_succeeds(trees: Trees) -> None:
 
 
 def test_once_fails_when_one_destination_does_and_syncs_the_others(trees: Trees) -> None:
-    trees.first.write_text("a file in its way")
-    status, log = once(trees, to=(trees.first, trees.second))
+    status, log = once(trees, to=("rsync://127.0.0.1:9/none", trees.second))
     assert status == 1
-    assert re.search(r"\[first\] its path cannot be (created|used)", log)
+    assert log.count("[127.0.0.1] nobody answers at its port") == 1
+    assert "next attempt" not in log
+    assert "[127.0.0.1] stopped before all was synced: owed everything." in log
     trees.assert_equal(trees.second)
+
+
+def test_once_begins_and_ends_with_what_it_does(trees: Trees) -> None:
+    (trees.source / "f").touch()
+    status, log = once(trees, "-n", to=(trees.first,))
+    assert status == 0
+    lines = log.splitlines()
+    assert f"syncing {trees.source} for first, once, dry run: nothing is changed" in lines[0]
+    assert "[first] initial sync complete (dry run: nothing was changed)" in lines[-2]
+    assert lines[-1].endswith(" stopped")
+    assert not trees.first.exists()
 
 
 # -- destinations that fail -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from pylsyncd.model.changes import EVERYTHING, Change, Changes, Scope
 from pylsyncd.rules.excludes import Rules, build, parse_pattern
-from pylsyncd.source import linknames, links
+from pylsyncd.source import linknames, links, linksearch
 from pylsyncd.source.links import Links
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
@@ -219,6 +220,18 @@ def test_of_many_missing_names_those_that_are_there_are_looked_at(source: Path) 
     assert added(links_of(source), *(f"gone/{number}" for number in range(1000))) == set()
 
 
+def test_names_are_found_in_a_large_directory_although_most_before_were_missing(
+    source: Path,
+) -> None:
+    for number in range(20):
+        place(source, f"d/{number}", f"other/{number}")
+    for number in range(500):
+        (source / f"d/filler{number}").touch()
+    missing = [f"gone/{number}" for number in range(300)]
+    asked = [f"d/{number}" for number in range(20)]
+    assert added(links_of(source), *missing, *asked) == {f"other/{n}" for n in range(20)}
+
+
 def test_what_is_remembered_is_bounded(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "_NAMES_KEPT", 10)
     for number in range(10):
@@ -259,6 +272,28 @@ def test_a_survey_learns_the_names_of_what_goes_before_anybody_looks(source: Pat
     assert some.searches == 0
 
 
+@pytest.mark.parametrize(
+    ("changed", "scope"),
+    [("a/b/c/one", ENTRY), ("a/b/c", LISTING), ("a/b/c", TREE), ("a", ENTRY), ("a", TREE)],
+)
+def test_whatever_covers_a_known_name_that_is_gone_brings_in_the_others(
+    source: Path, changed: str, scope: Scope
+) -> None:
+    place(source, "a/b/c/one", "other/two")
+    some = links_of(source)
+    some.survey(time.time_ns() + 10**9)
+    shutil.rmtree(source / "a")
+    assert added(some, changed, scope=scope) == {"other/two"}
+    assert added(some, "a/b", "a/b/neighbour", scope=LISTING) == set()
+
+
+def test_a_survey_finds_what_changed_at_the_very_moment(source: Path) -> None:
+    place(source, "one", "two")
+    moment = os.stat(source / "one").st_ctime_ns
+    assert {change.path for change in links_of(source).survey(moment)} == {b"one", b"two"}
+    assert not links_of(source).survey(moment + 1)
+
+
 def test_a_survey_finds_what_changed_before_it_through_a_name_that_is_gone(source: Path) -> None:
     place(source, "old", "ex/cluded", "older")
     place(source, "a/one", "b/two", "c/three", "ex/four")
@@ -283,10 +318,45 @@ def test_a_survey_remembers_only_so_many_names_but_finds_all_that_changed(
     assert len(some.survey(0)) == 20
 
 
-def test_a_survey_of_a_source_that_is_gone_finds_nothing(source: Path) -> None:
+def test_more_names_than_a_destination_can_be_owed_are_everything(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linksearch, "LIMIT", 15)
+    for number in range(10):
+        place(source, f"a/{number}", f"b/{number}")
+    for path, scope in ((b"a", TREE), (b"a", LISTING), (b"a/1", ENTRY)):
+        changes = Changes()
+        changes.add(path, scope)
+        links_of(source).complete(changes)
+        assert not changes.is_everything
+    changes = Changes()
+    changes.add(b"a", TREE)
+    changes.add(b"b", TREE)
+    some = links_of(source)
+    some.complete(changes)
+    assert changes.is_everything
+    assert some.survey(0).is_everything
+    assert len(links_of(source).survey(time.time_ns() + 10**9)) == 0
+
+
+def test_whoever_looks_through_the_source_tells_that_he_goes_on(source: Path) -> None:
+    for number in range(20):
+        place(source, f"a{number}/one", f"b{number}/two")
+    progress: list[None] = []
+    some = Links(os.fsencode(source), Rules(), lambda: progress.append(None))
+    some.survey(0)
+    assert len(progress) == 40
+    assert added(some, "a3/one") == {"b3/two"}
+    place(source, "c/one", "d/two")
+    assert added(some, "c/one") == {"d/two"}
+    assert len(progress) == 82
+
+
+def test_a_survey_of_a_source_that_is_gone_is_not_taken_for_made(source: Path) -> None:
     some = links_of(source)
     source.rmdir()
-    assert not some.survey(0)
+    with pytest.raises(FileNotFoundError):
+        some.survey(0)
 
 
 @pytest.mark.parametrize("seed", range(20))

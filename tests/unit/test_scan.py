@@ -6,19 +6,22 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from support import operations
 from support.operations import Ground, Operation
 from support.trees import Snapshot, snapshot
+from support.workplace import wait_until
 
 from pylsyncd.model.changes import Change, Changes, Scope
 from pylsyncd.model.optimizer import optimize
 from pylsyncd.rules.excludes import Rules, build, parse_pattern
 from pylsyncd.source.arming import Arming
 from pylsyncd.source.inotify import Inotify
+from pylsyncd.source.recovery import Plan
+from pylsyncd.source.tracker import Tracker
 
 NO_RULES = Rules()
 # A tmpfs and, on most machines, a disk.
@@ -328,3 +331,32 @@ def test_what_the_rules_leave_out_is_not_named() -> None:
         assert set(place.found(moment)) == {entry(b"b")}
     finally:
         place.close()
+
+
+def test_what_changes_behind_the_walk_through_a_name_that_goes_is_found(tmp_path: Path) -> None:
+    for name in ("a", "z", *(f"m/{number}" for number in range(300))):
+        (tmp_path / name).mkdir(parents=True)
+    first, last = (name for name in walked(tmp_path) if name in "az")
+    kept, gone = tmp_path / first / "kept", tmp_path / last / "gone"
+    kept.write_text("old")
+    os.link(kept, gone)
+    moment = time.time_ns()
+    wait_until(lambda: time.time_ns() > moment + 50_000_000)
+
+    def change_once(_: int) -> None:
+        if gone.exists():
+            gone.write_text("through a name that goes")
+            gone.unlink()
+
+    with closing(Inotify()) as notify:
+        plan = Plan(moments=[moment + 20_000_000], arming=change_once)
+        tracker = Tracker(os.fsencode(tmp_path), notify, Rules(), plan)
+        (found,) = tracker.recovery.caught_up.values()
+    assert not gone.exists()
+    assert Change(os.fsencode(f"{first}/kept"), Scope.ENTRY) in set(found)
+
+
+def walked(top: Path) -> list[str]:
+    """Return the directories in one, in the order in which a walk comes to them."""
+    # It takes them from the end of the listing.
+    return [entry.name for entry in os.scandir(top)][::-1]

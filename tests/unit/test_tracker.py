@@ -2,12 +2,14 @@
 
 import os
 import random
+import resource
 import select
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,11 @@ from support.operations import exchange_paths
 
 from pylsyncd.model.changes import Change, Scope
 from pylsyncd.rules.excludes import Rules, build, parse_pattern
-from pylsyncd.source import inotify
+from pylsyncd.source import arming, inotify
 from pylsyncd.source.inotify import Inotify
+from pylsyncd.source.recovery import Plan
 from pylsyncd.source.tracker import Tracker
+from pylsyncd.system import clock
 
 NO_RULES = Rules()
 
@@ -71,14 +75,25 @@ def directories(source: bytes) -> set[bytes]:
     return {path[len(source) + 1 :] for path, _, _ in os.walk(source)}
 
 
+def watches(notify: Inotify) -> int:
+    """Return how many directories the kernel watches for us, as proc_pid_fdinfo(5) tells."""
+    lines = Path(f"/proc/self/fdinfo/{notify.descriptor}").read_text().splitlines()
+    return sum(line.startswith("inotify ") for line in lines)
+
+
 def assert_every_directory_is_heard(source: bytes, notify: Inotify, tracker: Tracker) -> None:
-    """Create a file in each directory: its event must come, under the right name."""
+    """Create a file in each directory: its event must come, under the right name.
+
+    And no directory else is watched, or remembered.
+    """
     expected = set()
     for directory in directories(source):
         path = os.path.join(directory, b"probe")
         Path(os.fsdecode(os.path.join(source, path))).touch()
         expected.add(Change(path, Scope.ENTRY))
     assert follow(notify, tracker) == expected
+    assert (tracker.directories, watches(notify)) == (len(expected), len(expected))
+    assert not tracker.unwatched
 
 
 # -- single rules ---------------------------------------------------------------------------------
@@ -90,6 +105,39 @@ def test_what_is_there_at_the_start_is_watched(source: bytes, notify: Inotify) -
     tracker = Tracker(source, notify, NO_RULES)
     assert tracker.watched_paths() == {b"", b"a", b"a/b", b"a/b/\xff\n", b"c"}
     assert_every_directory_is_heard(source, notify, tracker)
+
+
+@pytest.mark.parametrize("place", [b"/a", b"/a/b"], ids=["the top", "below"])
+def test_what_comes_before_a_watch_stands_is_found_since_the_listing_comes_after(
+    source: bytes, notify: Inotify, place: bytes
+) -> None:
+    os.makedirs(source + b"-elsewhere/b")
+    tracker = Tracker(source, notify, NO_RULES)
+    watch = notify.watch
+
+    def watch_late(directory: int) -> int:
+        if os.readlink(b"/proc/self/fd/%d" % directory) == source + place:
+            os.makedirs(source + place + b"/late", exist_ok=True)
+        return watch(directory)
+
+    notify.watch = watch_late  # type: ignore[method-assign]
+    os.rename(source + b"-elsewhere", source + b"/a")
+    assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_what_happens_during_a_walk_is_heard_although_nothing_follows(
+    source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arming, "_STRIDE", 1)
+    os.makedirs(source + b"/a/b")
+
+    def touch(directories: int) -> None:
+        Path(os.fsdecode(source + b"/%d" % directories)).touch()
+
+    tracker = Tracker(source, notify, NO_RULES, Plan(arming=touch))
+    assert not notify.waiting(), "it piles up in the kernel"
+    assert {Change(b"2", Scope.ENTRY), Change(b"3", Scope.ENTRY)} <= set(tracker.collect())
 
 
 def test_a_new_tree_is_one_change_and_watched_to_its_depths(source: bytes, notify: Inotify) -> None:
@@ -194,6 +242,18 @@ def test_a_symlink_in_a_directorys_place_is_not_followed(source: bytes, notify: 
     assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/new", b"target", b"target/b"}
 
 
+def test_what_a_symlink_leads_to_elsewhere_is_not_watched(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/b")
+    os.makedirs(source + b"-elsewhere/b/new")
+    tracker = Tracker(source, notify, NO_RULES)
+    os.mkdir(source + b"/a/b/new")
+    os.rename(source + b"/a", source + b"/z")
+    os.symlink(source + b"-elsewhere", source + b"/a")
+    follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/new"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
 def test_an_excluded_directory_is_neither_watched_nor_reported(
     source: bytes, notify: Inotify
 ) -> None:
@@ -203,6 +263,7 @@ def test_an_excluded_directory_is_neither_watched_nor_reported(
     os.makedirs(source + b"/cache/deep")
     for name in (b"/a/f.tmp", b"/a/cache/f", b"/a/f"):
         Path(os.fsdecode(source + name)).touch()
+    os.removedirs(source + b"/cache/deep")
     assert follow(notify, tracker) == {Change(b"a/f", Scope.ENTRY)}
     assert tracker.watched_paths() == {b"", b"a"}
 
@@ -312,9 +373,11 @@ def test_what_the_kernel_dropped_is_found_by_a_scan_and_the_tree_is_repaired(
     source: bytes, notify: Inotify
 ) -> None:
     os.makedirs(source + b"/keep/old")
+    os.makedirs(source + b"/leaves/deep")
     tracker = Tracker(source, notify, NO_RULES)
     overflow(source)
     os.rename(source + b"/keep/old", source + b"/keep/new")
+    os.rename(source + b"/leaves", source + b"-elsewhere")
     os.makedirs(source + b"/late/and/deep")
     follow(notify, tracker)
     found = caught_up(notify, tracker)
@@ -365,3 +428,38 @@ def opened_directories() -> Iterator[Callable[[], int]]:
     sys.addaudithook(count)
     yield lambda: opened
     is_counting = False
+
+
+def test_what_came_during_a_scan_that_found_nothing_is_there_to_be_collected(
+    source: bytes, notify: Inotify
+) -> None:
+    # So many that a walk has a look at the kernel's queue on its way.
+    for number in range(300):
+        os.makedirs(source + b"/many/%d" % number)
+    now = clock.now()
+    # Nothing is as young as that, so that the scan finds nothing.
+    future = replace(now, wall=now.wall + 1_000.0, running=now.running + 1_000.0)
+    tracker = Tracker(source, notify, NO_RULES, Plan(scan_interval=0.01, scanned=future))
+    tracker.report_to(Path(os.fsdecode(source + b"/new")).touch)
+    deadline = time.monotonic() + 10
+    while not tracker.attend():
+        assert time.monotonic() < deadline, "no scan was due"
+    assert not notify.waiting()
+    assert tracker.is_ahead
+    assert set(tracker.collect()) == {Change(b"new", Scope.ENTRY)}
+
+
+def test_a_directory_that_cannot_be_opened_for_lack_of_descriptors_is_tried_again(
+    source: bytes, notify: Inotify
+) -> None:
+    tracker = Tracker(source, notify, NO_RULES, Plan(poll_interval=0.05))
+    os.mkdir(source + b"/new")
+    Path(os.fsdecode(source + b"/new/file")).touch()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        follow(notify, tracker)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    caught_up(notify, tracker)
+    assert_every_directory_is_heard(source, notify, tracker)

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from support.workplace import wait_until
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.source.buffer import Buffer
 from pylsyncd.source.inotify import Inotify
+from pylsyncd.source.recovery import Plan
 from pylsyncd.source.tracker import Tracker
 from pylsyncd.source.watcher import Watcher
 from pylsyncd.system import clock
@@ -21,13 +23,15 @@ SECONDS = 20.0
 class Watched:
     """A directory with a watcher, and what that has called for."""
 
-    def __init__(self, source: Path, max_changes: int = 1_000_000) -> None:
+    def __init__(
+        self, source: Path, max_changes: int = 1_000_000, plan: Plan | None = None
+    ) -> None:
         self.source = source
         self.opened, self.filled, self.lost = (threading.Event() for _ in range(3))
         self.failures: list[str] = []
         self.buffer = Buffer(max_changes, self.opened.set, self.filled.set)
         self.notify = Inotify()
-        self.tracker = Tracker(os.fsencode(source), self.notify, Rules())
+        self.tracker = Tracker(os.fsencode(source), self.notify, Rules(), plan)
         self.watcher = Watcher(
             self.notify, self.tracker, self.buffer, self.lost.set, self.failures.append
         )
@@ -60,6 +64,31 @@ def test_the_first_change_opens_the_window_and_the_next_ones_follow_by_themselve
     assert watched.taken() == {b"0", b"1", b"2", b"3"}
 
 
+def test_the_first_change_after_a_flush_opens_the_next_window_at_once(watched: Watched) -> None:
+    for number in range(10):
+        # It has just handed over what there was.
+        assert watched.watcher.drain(SECONDS)
+        watched.taken()
+        watched.opened.clear()
+        began = time.monotonic()
+        (watched.source / str(number)).touch()
+        assert watched.opened.wait(SECONDS)
+        if time.monotonic() - began < 0.1:
+            return
+    raise AssertionError("ten times the window opened late")
+
+
+def test_a_directory_that_comes_right_after_another_change_follows_by_itself(
+    watched: Watched,
+) -> None:
+    (watched.source / "0").touch()
+    assert watched.opened.wait(SECONDS)
+    # No event of a file tells that there is something to hand over.
+    (watched.source / "d").mkdir()
+    wait_until(lambda: len(watched.buffer) == 2)
+    assert watched.taken() == {b"0", b"d"}
+
+
 def test_who_waits_has_all_that_happened_before(watched: Watched) -> None:
     for number in range(50):
         name = str(number)
@@ -85,9 +114,67 @@ def test_no_moment_is_complete_before_its_changes_are_handed_over(watched: Watch
         assert os.fsencode(str(number)) in watched.taken()
 
 
+def test_no_moment_is_complete_whose_changes_came_after_the_last_look(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    complete: list[float] = []
+    touched: list[float] = []
+    read = watched.notify.read
+
+    def read_late() -> bytes:
+        chunk = read()
+        if not chunk and not touched:
+            # Nothing was there, and now something is.
+            touched.append(clock.now().running)
+            (tmp_path / "late").touch()
+        return chunk
+
+    def opened() -> None:
+        complete.append(watched.watcher.complete_until.running)
+
+    watched.notify.read = read_late  # type: ignore[method-assign]
+    watched.buffer._opened = opened  # type: ignore[method-assign]  # noqa: SLF001
+    try:
+        assert watched.watcher.drain(SECONDS)
+        wait_until(lambda: complete)
+        assert complete[0] < touched[0]
+    finally:
+        watched.end()
+
+
 def test_who_hears_of_a_lost_source_has_all_that_came_before(watched: Watched) -> None:
     (watched.source / "e").touch()
+    assert watched.opened.wait(SECONDS)
+    # So shortly after that it is not handed over by itself yet.
     (watched.source / "f").touch()
     os.rename(watched.source, watched.source.parent / "elsewhere")
     assert watched.lost.wait(SECONDS)
     assert watched.taken() >= {b"e", b"f"}
+
+
+def when_first_called(do: Callable[[], None]) -> Callable[..., None]:
+    """Return what does something at its first call, and nothing at the others."""
+    left = [do]
+
+    def call(*_: object) -> None:
+        if left:
+            left.pop()()
+
+    return call
+
+
+def make_enough_directories(source: Path) -> None:
+    """Make so many that a walk through them has a look at the kernel's queue on the way."""
+    for number in range(300):
+        (source / "many" / str(number)).mkdir(parents=True)
+
+
+def test_what_changes_during_the_start_is_handed_over_without_another_event(
+    tmp_path: Path,
+) -> None:
+    make_enough_directories(tmp_path)
+    watched = Watched(tmp_path, plan=Plan(arming=when_first_called((tmp_path / "new").touch)))
+    try:
+        assert watched.opened.wait(SECONDS)
+        assert watched.taken() == {b"new"}
+    finally:
+        watched.end()

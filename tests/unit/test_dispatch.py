@@ -1,0 +1,317 @@
+"""When a window ends, and what is ordered then: real events and queues, but nobody who carries."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support.workplace import wait_until
+
+from pylsyncd.destination.orders import Order, Orders
+from pylsyncd.dispatch import Dispatch
+from pylsyncd.model.changes import Change, Changes, Scope
+from pylsyncd.model.endpoints import Source
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.settings.settings import Sync
+from pylsyncd.source.buffer import Buffer
+from pylsyncd.source.guard import Guard
+from pylsyncd.source.lookout import Calls, Lookout
+from pylsyncd.source.watcher import Watcher
+from pylsyncd.system import clock
+from pylsyncd.system.heartbeat import Heartbeat
+
+MAX_CHANGES = 5
+WINDOW = 3600.0
+
+
+def fail(name: str) -> None:
+    raise AssertionError(f"{name} failed")
+
+
+class Tray(Orders):
+    """What a worker is to a dispatch: a name, and a place to put orders."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def taken(self) -> Order | None:
+        return None if self.empty() else self.get_nowait()
+
+
+class HeldUp(Buffer):
+    """A buffer whereof something can happen right after all was taken."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    def take(self) -> Changes:
+        taken = super().take()
+        self.meanwhile()
+        return taken
+
+
+class Desk:
+    """A dispatch with all that it needs."""
+
+    def __init__(self, source: Path, guard: Guard) -> None:
+        self.source = source
+        self.sync = Sync(Source(os.fsencode(source), b"", is_full_path=False), (), window=WINDOW)
+        self.trays = [Tray("one"), Tray("other")]
+        self.buffer = HeldUp(MAX_CHANGES, lambda: None, lambda: None)
+        self.lookout = Lookout(
+            self.sync, guard, self.buffer, Heartbeat(fail), Calls(lambda: None, fail)
+        )
+        crew = SimpleNamespace(workers=self.trays)
+        self.dispatch = Dispatch(self.sync, self.buffer, self.lookout, crew)
+        self.dispatch.begin(self.sync)
+
+    @property
+    def watcher(self) -> Watcher:
+        assert self.lookout.watching is not None
+        return self.lookout.watching.watcher
+
+    def write(self, *names: str) -> None:
+        for name in names:
+            (self.source / name).write_text(str(time.monotonic_ns()))
+
+    def link(self, first: str, *others: str) -> None:
+        self.write(first)
+        for other in others:
+            os.link(self.source / first, self.source / other)
+
+    def open_window(self) -> None:
+        """Let the window begin, as a dispatch is told to when a change has come."""
+        assert self.watcher.drain(20.0)
+        self.dispatch.open_window()
+
+    def ordered(self) -> Order | None:
+        """Return what all were ordered to do since the last time."""
+        first, *others = [tray.taken() for tray in self.trays]
+        assert all(other == first or (first and other) for other in others)
+        return first
+
+    def flushed(self) -> set[bytes]:
+        self.dispatch.flush()
+        order = self.ordered()
+        return set() if order is None else {change.path for change in order.changeset}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    source = tmp_path / "source"
+    source.mkdir()
+    with closing(Guard(os.fsencode(source), Rules())) as guard:
+        guard.accept()
+        made = Desk(source, guard)
+        yield made
+        made.lookout.stop_watching()
+
+
+def test_a_flush_orders_from_all_whatever_has_happened_before(desk: Desk) -> None:
+    desk.lookout.watch()
+    for serial in range(1, 20):
+        began = time.monotonic()
+        desk.write(str(serial))
+        assert desk.dispatch.flush() == serial
+        order = desk.ordered()
+        assert order is not None
+        assert set(order.changeset) == {Change(b"%d" % serial, Scope.ENTRY)}
+        assert (order.serial, order.titles, order.is_urgent) == (serial, (), False)
+        assert order.since is not None
+        assert began <= order.since <= time.monotonic()
+
+
+def test_without_a_change_nothing_is_ordered_unless_somebody_asks(desk: Desk) -> None:
+    desk.lookout.watch()
+    assert desk.dispatch.flush() == 0
+    assert desk.ordered() is None
+    assert desk.dispatch.flush(is_urgent=True) == 1
+    order = desk.ordered()
+    assert order is not None
+    assert (order.changeset.is_everything, bool(order.changeset), order.is_urgent) == (
+        False, False, True
+    )  # fmt: skip
+    assert order.since is None
+
+
+def test_an_order_does_not_speak_for_what_comes_after_its_changes_were_taken(desk: Desk) -> None:
+    desk.lookout.watch()
+    desk.write("before")
+    moments = []
+
+    def change() -> None:
+        moments.append(clock.now().running)
+        desk.write("late")
+        wait_until(lambda: desk.watcher.complete_until.running > moments[0])
+
+    desk.buffer.meanwhile = change
+    desk.dispatch.flush()
+    order = desk.ordered()
+    assert order is not None
+    assert order.until is not None
+    assert order.until.running < moments[0]
+    desk.buffer.meanwhile = lambda: None
+    assert desk.flushed() == {b"late"}
+
+
+def test_an_order_speaks_for_no_more_than_the_watcher_does(desk: Desk) -> None:
+    desk.lookout.watch()
+    desk.write("f")
+    desk.dispatch.flush()
+    order = desk.ordered()
+    assert order is not None
+    assert order.until == desk.dispatch.until
+    assert order.until is not None
+    assert order.until.running <= desk.watcher.complete_until.running
+    assert order.scanned == desk.watcher.scanned
+
+
+def test_a_window_closes_that_long_after_its_first_change_whatever_follows(desk: Desk) -> None:
+    desk.lookout.watch()
+    desk.dispatch.open_window()
+    assert desk.dispatch.due == math.inf
+    desk.write("f")
+    desk.open_window()
+    due = desk.dispatch.due
+    assert 0.9 * WINDOW < due - time.monotonic() <= WINDOW
+    desk.write("g")
+    desk.open_window()
+    assert desk.dispatch.due == due
+    desk.dispatch.do_what_is_due()
+    assert desk.ordered() is None
+    assert desk.flushed() == {b"f", b"g"}
+    assert desk.dispatch.due == math.inf
+
+
+def test_a_window_that_is_over_is_flushed(desk: Desk) -> None:
+    desk.lookout.watch()
+    desk.dispatch.begin(replace(desk.sync, window=0.0))
+    desk.write("f")
+    desk.open_window()
+    desk.dispatch.do_what_is_due()
+    assert desk.ordered() is not None
+
+
+def test_a_window_ends_early_only_when_it_is_full(desk: Desk) -> None:
+    desk.lookout.watch()
+    for number in range(MAX_CHANGES):
+        desk.dispatch.flush_if_full()
+        assert desk.ordered() is None
+        desk.write(str(number))
+        assert desk.watcher.drain(20.0)
+    desk.dispatch.flush_if_full()
+    assert desk.ordered() is not None
+
+
+def test_a_directory_of_which_most_has_changed_is_ordered_as_a_listing(desk: Desk) -> None:
+    desk.lookout.watch()
+    desk.write(*map(str, range(10)))
+    desk.dispatch.flush()
+    order = desk.ordered()
+    assert order is not None
+    assert set(order.changeset) == {Change(b"", Scope.LISTING)}
+
+
+def test_what_turns_out_to_be_everything_is_told_as_a_full_sync(desk: Desk) -> None:
+    changes = Changes()
+    changes.add(b"", Scope.TREE)
+    desk.buffer.add(changes)
+    desk.dispatch.flush()
+    order = desk.ordered()
+    assert order is not None
+    assert (order.changeset.is_everything, order.titles) == (True, ("full sync",))
+
+
+def test_all_names_of_a_changed_file_are_ordered(desk: Desk) -> None:
+    desk.link("one", "two")
+    desk.lookout.watch()
+    desk.write("one")
+    assert desk.flushed() == {b"one", b"two"}
+
+
+def test_a_name_that_has_gone_brings_in_the_others_in_the_same_window(desk: Desk) -> None:
+    desk.link("one", "two", "three")
+    desk.lookout.watch()
+    desk.write("one")
+    (desk.source / "one").unlink()
+    assert desk.flushed() == {b"one", b"two", b"three"}
+    assert desk.flushed() == set()
+
+
+def test_names_are_learned_when_the_first_window_opens(desk: Desk) -> None:
+    desk.link("one", "two")
+    desk.lookout.watch()
+    desk.dispatch.learn_links()
+    assert desk.lookout.watching is not None
+    assert desk.lookout.watching.unsurveyed is not None, "a start does not wait for that"
+    desk.write("f")
+    desk.open_window()
+    desk.write("one")
+    (desk.source / "one").unlink()
+    # There is nothing left that would tell of the other name.
+    assert {b"f", b"one", b"two"} == desk.flushed()
+
+
+def test_where_the_clock_cannot_be_trusted_all_files_with_several_names_are_ordered(
+    desk: Desk,
+) -> None:
+    desk.link("one", "two")
+    watching = desk.lookout.watch()
+    present = clock.now()
+    # As if it had been set back by an hour since.
+    watching.unsurveyed = replace(present, wall=present.wall + 3600.0)
+    desk.write("f")
+    assert desk.flushed() == {b"f", b"one", b"two"}
+
+
+def test_names_are_learned_from_scans(desk: Desk) -> None:
+    desk.link("one", "two")
+    desk.lookout.watch([1 << 62])
+    desk.write("one")
+    (desk.source / "one").unlink()
+    assert desk.flushed() == {b"one", b"two"}
+
+
+def test_everything_is_ordered_of_those_that_are_named_at_once(desk: Desk) -> None:
+    desk.dispatch.sync_everything(["other"])
+    assert desk.trays[0].taken() is None
+    order = desk.trays[1].taken()
+    assert order is not None
+    assert (order.changeset.is_everything, order.titles, order.is_urgent) == (
+        True, ("full sync",), True
+    )  # fmt: skip
+    assert order.since is not None
+    desk.dispatch.sync_everything()
+    assert all(tray.taken() for tray in desk.trays)
+
+
+def test_a_full_sync_is_ordered_each_time_that_its_interval_is_over(desk: Desk) -> None:
+    desk.dispatch.begin(replace(desk.sync, full_sync_interval=1000.0))
+    assert 900 <= desk.dispatch.due - time.monotonic() <= 1100
+    desk.dispatch.begin(replace(desk.sync, full_sync_interval=0.1))
+    for _ in range(2):
+        wait_until(lambda: time.monotonic() >= desk.dispatch.due)
+        began = time.monotonic()
+        desk.dispatch.do_what_is_due()
+        assert desk.dispatch.due >= began + 0.09
+        order = desk.ordered()
+        assert order is not None
+        assert (order.changeset.is_everything, order.titles) == (True, ("full sync",))
+    desk.dispatch.begin(desk.sync)
+    assert desk.dispatch.due == math.inf
+
+
+def test_all_is_known_to_be_flushed_only_while_the_source_is_watched(desk: Desk) -> None:
+    assert desk.dispatch.flush_all() is None
+    desk.lookout.watch()
+    desk.write("f")
+    serial = desk.dispatch.flush_all()
+    assert serial == desk.dispatch.serial
+    order = desk.ordered()
+    assert order is not None
+    assert (order.serial, order.is_urgent) == (serial, True)

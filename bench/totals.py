@@ -2,7 +2,8 @@
 
 A daemon works on one set of destinations, bare rsync on another that is kept equally in sync. Each
 turn: change the source, wait until the daemon's destinations are equal and it is idle, take its
-CPU; then give bare rsync the perfect list for its own destinations, and take that.
+CPU; then give bare rsync the perfect list for its own destinations, and take that. Before the first
+turn a file comes and goes: what a daemon does once, in its first window, is in the row one-file.
 """
 
 import os
@@ -11,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+import workloads
 from equality import wait_equal, wrong_text
 from kernelqueue import watched_queue
-from measure import Failed, cpu, seconds_text
+from measure import QUIET_SECONDS, Failed, cpu, seconds_text
 from peers import Peers, Program, copy, remove
 from report import Line, judge, ratio
 from trees import perfect_list
@@ -141,6 +143,7 @@ class _Measurement:
         totals = Totals()
         try:
             with start(self.copies) as program:
+                self._warm_up(program)
                 for turn in range(turns):
                     self._turn(program, turn, totals)
                     if totals.failure:
@@ -148,6 +151,12 @@ class _Measurement:
         except Failed as failure:
             totals.failure = str(failure)
         return totals
+
+    def _warm_up(self, program: Program) -> None:
+        """Have a first window: what is done in that alone is no part of what a turn costs."""
+        workloads.write(f"{self.source}/first", b"")
+        os.unlink(f"{self.source}/first")
+        program.wait_idle(DEADLINE_SECONDS, quiet=QUIET_SECONDS + self.total.window_seconds)
 
     def _turn(self, program: Program, turn: int, totals: Totals) -> None:
         window = self.total.window_seconds

@@ -123,11 +123,10 @@ class Dispatch:
         changes = self._buffer.take()
         if not changes and not is_urgent:
             return self.serial
-        found = len(changes)
         self._links.complete(changes)
         changeset = optimize(changes, count_entries(self._sync.source.path))
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s: %s", counted(found, "change"), shown(changes))
+            log.debug("%s: %s", counted(len(changes), "change"), shown(changes))
             log.debug("reduced to %d: %s", len(changeset), shown(changeset))
         titles = ("full sync",) if changeset.is_everything else ()
         order = Order(changeset, self.until, scanned, titles, since, is_urgent=is_urgent)

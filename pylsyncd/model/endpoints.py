@@ -82,7 +82,7 @@ def parse_destinations(
     ``os.path.isdir`` and ``os.path.realpath`` do.
     """
     places = [parse_place(text, cwd, is_directory) for text in texts]
-    targets = [_target(place, source) for place in places]
+    targets = [_target(place, source, resolve) for place in places]
     spots = [_spot(place, target, resolve) for place, target in zip(places, targets, strict=True)]
     for place, spot in zip(places, spots, strict=True):
         if place.transport is Transport.LOCAL:
@@ -103,11 +103,14 @@ def parse_destinations(
     )
 
 
-def _target(place: Place, source: Source) -> bytes:
+def _target(place: Place, source: Source, resolve: Callable[[bytes], bytes]) -> bytes:
     """Return rsync's destination argument for the source's root."""
     if place.transport is Transport.SHELL:
         return place.head + _shell_path(place.base, source)
     path = _joined(place.base, source.below)
+    if place.transport is Transport.LOCAL and b"/../" in path:
+        # "x/../y" is not created where x is missing (rsync 3.5.0, --mkpath).
+        path = resolve(path).rstrip(b"/") + b"/"
     if place.transport is Transport.DAEMON:
         module, _, rest = path.partition(b"/")
         # rsync 3.5.0's daemon cuts the module off and takes "-x/" for options (exit status 4).

@@ -114,6 +114,7 @@ def test_a_source_that_can_be_no_path_is_refused(text: bytes, reason: str) -> No
         (b"/src/./", b".", b"/home/me/"),
         (b"/src/./", b"..", b"/home/"),
         (b"/src/./", b"../dst", b"/home/dst/"),
+        (b"/src/./", b"./missing/../dst", b"/home/me/dst/"),
         (b"/src/./", b"./a:b", b"/home/me/a:b/"),
         (b"/src/./", b"/a/host::x", b"/a/host::x/"),
         (b"/src/./", b"./rsync://x", b"/home/me/rsync:/x/"),

@@ -19,6 +19,7 @@ from pylsyncd.settings.settings import Sync
 from pylsyncd.source.buffer import Buffer
 from pylsyncd.source.links import Links
 from pylsyncd.source.lookout import Lookout
+from pylsyncd.source.watching import Watching
 from pylsyncd.system import clock
 
 log = logging.getLogger(__name__)
@@ -91,15 +92,26 @@ class Dispatch:
 
         Not before something has changed: it takes as long as a scan, and a start should not.
         """
-        if (watching := self._lookout.watching) is not None:
-            while not watching.tracker.linked.empty():
-                self._links.learn(watching.tracker.linked.get())
-            if self._buffer and (since := watching.unsurveyed) is not None:
-                doubt = distrust(since, clock.now())
-                # If it is not to be opened now: the next time.
-                with suppress(OSError):
-                    self._buffer.add(self._links.survey(0 if doubt else since.since_ns))
-                    watching.unsurveyed = None
+        if (watching := self._lookout.watching) is None:
+            return
+        tracker = watching.tracker
+        if tracker.has_seen_files:
+            watching.unsurveyed = None
+        while not tracker.linked.empty():
+            self._links.learn(tracker.linked.get())
+        if self._buffer and not tracker.recovery.is_about_to_see_files:
+            self._survey(watching)
+
+    def _survey(self, watching: Watching) -> None:
+        """Look for files with several names, if nobody has done so since the start."""
+        since = watching.unsurveyed
+        if since is None:
+            return
+        doubt = distrust(since, clock.now())
+        # If the source is not to be opened now: the next time.
+        with suppress(OSError):
+            self._buffer.add(self._links.survey(0 if doubt else since.since_ns))
+            watching.unsurveyed = None
 
     def flush(self, *, is_urgent: bool = False) -> int:
         """End the window: hand what changed in it to all destinations.

@@ -63,6 +63,9 @@ class Arming:
         self._entered = 0
         self._seen: set[int] | None = None
         self._scan: Scan | None = None
+        self.has_seen_files = False
+        """Whether a survey has looked at all files, too, so that those with several names came to
+        :attr:`linked`."""
         self.linked: queue.SimpleQueue[Mapping[File, set[bytes]]] = queue.SimpleQueue()
         """What scans have found of files with several names, for another thread to take."""
         self.unwatched: dict[tuple[int, bytes], int] = {}
@@ -120,7 +123,8 @@ class Arming:
                 self._seen = None
             if scan:
                 self._look_below_unwatched(scan)
-            return scan.changes if scan else {}
+        self.has_seen_files |= scan is not None and top == self.tree.root
+        return scan.changes if scan else {}
 
     def try_again(self, moment: int) -> Changes:
         """Try again to watch what could not be watched; return what has changed in it since."""

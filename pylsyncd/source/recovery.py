@@ -67,6 +67,7 @@ class Recovery:
         # Read now: when events are dropped there may be no descriptor left.
         self._longest_queue = inotify.limit("max_queued_events")
         self._told_lacking = 0
+        self._is_scanning = False
         self.root_lost = False
         """A scan found that the source is gone, or another one."""
         arming.progressed = lambda: plan.arming(len(arming.tree))
@@ -107,6 +108,11 @@ class Recovery:
     def is_incomplete(self) -> bool:
         """Whether the kernel has dropped events, and no scan has begun since."""
         return self._overflows.due is not None
+
+    @property
+    def is_about_to_see_files(self) -> bool:
+        """Whether a scan of the whole source is going on, or will be soon."""
+        return self._is_scanning or self.is_incomplete
 
     @property
     def _polls(self) -> bool:
@@ -161,6 +167,7 @@ class Recovery:
     def _catch_up(self, began: float) -> Changeset:
         """Find what has changed since the last moment at which nothing was lost."""
         present = clock.now()
+        self._is_scanning = True
         self._overflows.begin()
         # What is polled may find a watch now, and was looked at no later than at the last poll.
         since = min(self._complete, self.complete_until, key=lambda moment: moment.wall)
@@ -169,6 +176,7 @@ class Recovery:
         if changes is None:
             self.root_lost = True
         self._overflows.end(began, time.monotonic())
+        self._is_scanning = False
         if doubt:
             log.warning("Everything is compared, since %s.", doubt)
         elif changes is not None:

@@ -64,6 +64,11 @@ class Tracker:
         return bool(self._touched or self._changes) or self.has_read_ahead
 
     @property
+    def has_seen_files(self) -> bool:
+        """See :attr:`Arming.has_seen_files`."""
+        return self._arming.has_seen_files
+
+    @property
     def has_read_ahead(self) -> bool:
         """Whether events that were read during a walk wait to be followed."""
         return self._arming.has_read_ahead

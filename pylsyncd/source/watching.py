@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import WatchError
+from pylsyncd.model.moments import Moment
 from pylsyncd.settings.settings import Sync
 from pylsyncd.source import inotify
 from pylsyncd.source.buffer import Buffer
@@ -31,8 +32,8 @@ class Watching:
         failed: Callable[[str], None],
     ) -> None:
         self._notify = Inotify(modify=sync.modify)
-        self.unsurveyed = None if plan.moments else clock.now()
-        """Since when no scan has looked for files with several names; None if one has."""
+        self.unsurveyed: Moment | None = clock.now()
+        """Since when nobody has looked for files with several names; None when somebody has."""
         try:
             self.tracker = Tracker(sync.source.path, self._notify, sync.rules, plan)
         except OSError as error:

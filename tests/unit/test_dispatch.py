@@ -67,7 +67,10 @@ class Desk:
             self.sync, guard, self.buffer, Heartbeat(fail), Calls(lambda: None, fail)
         )
         crew = SimpleNamespace(workers=self.trays)
-        self.dispatch = Dispatch(self.sync, self.buffer, self.lookout, crew)
+        self.looked_through: list[None] = []
+        self.dispatch = Dispatch(
+            self.sync, self.buffer, self.lookout, crew, lambda: self.looked_through.append(None)
+        )
         self.dispatch.begin(self.sync)
 
     @property
@@ -267,6 +270,19 @@ def test_where_the_clock_cannot_be_trusted_all_files_with_several_names_are_orde
     watching.unsurveyed = replace(present, wall=present.wall + 3600.0)
     desk.write("f")
     assert desk.flushed() == {b"f", b"one", b"two"}
+
+
+def test_names_that_a_scan_is_about_to_find_are_not_looked_for(desk: Desk) -> None:
+    (desk.source / "d").mkdir()
+    desk.link("one", "two")
+    watching = desk.lookout.watch()
+    watching.tracker.recovery.dropped()
+    desk.write("f")
+    desk.open_window()
+    wait_until(lambda: watching.tracker.has_seen_files)
+    assert desk.flushed()
+    assert not desk.looked_through
+    assert watching.unsurveyed is None
 
 
 def test_names_are_learned_from_scans(desk: Desk) -> None:

@@ -70,13 +70,14 @@ class Look:
 
         These are looked at by their whole paths, which is cheapest, and may lead through symlinks.
         """
+        prefix = directory + b"/" if directory else b""
         left = iter(names)
         while some := list(islice(left, _AT_ONCE)):
             is_asked = self._are_missing and len(some) >= _FEWEST
             asked = self._existing(directory, some) if is_asked else some
             missing = len(some) - len(asked)
             for name in asked:
-                path = paths.join(directory, name)
+                path = prefix + name
                 try:
                     status = os.lstat(path, dir_fd=self._root)
                 except OSError:

@@ -29,18 +29,6 @@ def source(directory: str, text: str) -> Source:
     return found
 
 
-def destination(target: bytes) -> None:
-    """Refuse a local destination in whose place, or above it, something else stands."""
-    path = target.rstrip(b"/")
-    while path and not os.path.lexists(path):
-        path = os.path.dirname(path).rstrip(b"/")
-    if path and not os.path.isdir(path):
-        raise UsageError(
-            f"The destination {paths.show(target)} cannot be a directory, since {paths.show(path)} "
-            "is none: name another one, or move that away."
-        )
-
-
 def _why_unseen(path: bytes, error: OSError) -> str:
     """Say why nothing can be told of a path."""
     if isinstance(error, PermissionError):

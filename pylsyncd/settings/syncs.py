@@ -118,20 +118,16 @@ class Reader:
         if source is None or len(places) < len(texts):
             return None
         try:
-            found = endpoints.parse_destinations(
+            return endpoints.parse_destinations(
                 texts,
                 source,
                 cwd=os.fsencode(said[0].directory),
                 is_directory=os.path.isdir,
                 resolve=os.path.realpath,
             )
-            for each in found:
-                if each.transport is Transport.LOCAL:
-                    checks.destination(each.target)
         except UsageError as error:
             of.refuse(said[0], str(error))
             return None
-        return found
 
     def _rsync(self, of: Values) -> Rsync:
         """Return what is the same for all destinations of a sync."""

@@ -293,6 +293,14 @@ def test_once_fails_when_one_destination_does_and_syncs_the_others(trees: Trees)
     trees.assert_equal(trees.second)
 
 
+def test_a_destination_with_a_file_in_its_way_keeps_the_others_from_nothing(trees: Trees) -> None:
+    trees.first.write_text("in its way")
+    with trees.daemon("-i", "-w", "0.1", to=(trees.first, trees.second)) as daemon:
+        daemon.wait_for(r"\[first\] its path cannot be (created|used)")
+        daemon.wait_for(r"\[second\] initial sync complete")
+        trees.assert_equal(trees.second)
+
+
 def test_once_begins_and_ends_with_what_it_does(trees: Trees) -> None:
     (trees.source / "f").touch()
     status, log = once(trees, "-n", to=(trees.first,))

@@ -73,9 +73,8 @@ class Replication(Part):
         )  # fmt: skip
         if surroundings.counts_events:
             self.lookout.masks = Counter()
-        self.dispatch = Dispatch(
-            sync, self._buffer, self.lookout, self._crew, progressed=self.pulse.beat
-        )
+        beat = self.pulse.beat
+        self.dispatch = Dispatch(sync, self._buffer, self.lookout, self._crew, beat)
         self._next_round = math.inf
         self.began = time.monotonic()
         """When it was made."""

@@ -55,13 +55,10 @@ def identity_of_local(destination: Destination) -> Identity | None:
     if destination.transport is not Transport.LOCAL:
         return None
     try:
-        directory = os.open(destination.target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with walk.opened_root(destination.target) as directory:
+            return identity(directory)
     except OSError:
         return None
-    try:
-        return identity(directory)
-    finally:
-        os.close(directory)
 
 
 class Guard:

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
 
@@ -42,8 +43,6 @@ class Look:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._root = ground.root
-        self._rules = ground.rules
         self._found: Files = {}
         self._count = 0
         # Whether most names of those that were looked at last are not there (any more).
@@ -57,7 +56,7 @@ class Look:
         suspects: list[bytes] = []
         for directory, names in changes.entries.items():
             suspects += self._suspects(directory, names)
-        for path, status in statuses(self._root, suspects):
+        for path, status in statuses(self._ground.root, suspects):
             self._judge(path, status)
         for directory in changes.listings:
             self._look_in(directory, is_tree=False)
@@ -70,7 +69,7 @@ class Look:
 
         These are looked at by their whole paths, which is cheapest, and may lead through symlinks.
         """
-        prefix = directory + b"/" if directory else b""
+        root, prefix = self._ground.root, directory + b"/" if directory else b""
         left = iter(names)
         while some := list(islice(left, _AT_ONCE)):
             is_asked = self._are_missing and len(some) >= _FEWEST
@@ -79,7 +78,7 @@ class Look:
             for name in asked:
                 path = prefix + name
                 try:
-                    status = os.lstat(path, dir_fd=self._root)
+                    status = os.lstat(path, dir_fd=root)
                 except OSError:
                     missing += 1
                     continue
@@ -91,7 +90,10 @@ class Look:
         """Return the names without those that are not there, if that is cheap to tell."""
         most = _LISTED_A_NAME * len(names)
         try:
-            with _Opened(self._root, directory) as opened, os.scandir(opened) as entries:
+            with (
+                walk.opened_below(self._ground.root, directory) as opened,
+                os.scandir(opened) as entries,
+            ):
                 there = {os.fsencode(entry.name) for entry in islice(entries, most + 1)}
         except (FileNotFoundError, NotADirectoryError):
             return ()
@@ -104,20 +106,21 @@ class Look:
             return
         names = self._found.setdefault(file_of(status), Names(status.st_nlink))
         names.links = status.st_nlink
-        if not self._rules or not self._rules.excludes(path, is_directory=False):
+        rules = self._ground.rules
+        if not rules or not rules.excludes(path, is_directory=False):
             names.known.add(path)
             self._count = _counted(self._count)
 
     def _look_in(self, path: bytes, *, is_tree: bool) -> None:
         try:
-            with _Opened(self._root, path) as directory:
+            with walk.opened_below(self._ground.root, path) as directory:
                 if is_tree:
                     _descend(self._ground, directory, path, self._names_in)
                 else:
                     self._names_in(directory, path)
         except OSError:
             # Perhaps it is a file, which a TREE covers as well.
-            for _, status in statuses(self._root, [path]):
+            for _, status in statuses(self._ground.root, [path]):
                 self._judge(path, status)
 
     def _names_in(self, directory: int, path: bytes) -> list[str]:
@@ -176,9 +179,12 @@ class Survey:
         self._since = since
         self.linked = Linked()
         self.changed: set[bytes] = set()
-        """Names of such files that have changed since, as far as a destination can be owed them."""
-        self.is_too_much = False
-        """Whether there are more of these."""
+        """Names of such files that have changed since; no more of them than are too many."""
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether more have changed than a destination can be owed."""
+        return len(self.changed) > LIMIT
 
     def run(self) -> None:
         """Walk through it. Raises OSError when the source itself cannot be listed."""
@@ -199,10 +205,7 @@ class Survey:
             self._judge_time(path, status)
 
     def _judge_time(self, path: bytes, status: os.stat_result) -> None:
-        if status.st_ctime_ns < self._since:
-            return
-        self.is_too_much |= len(self.changed) >= LIMIT
-        if not self.is_too_much:
+        if status.st_ctime_ns >= self._since and not self.is_too_much:
             self.changed.add(path)
 
 
@@ -247,33 +250,14 @@ def _descend(ground: Ground, directory: int, top: bytes, names_in: walk.Names[by
     walk.descend(directory, top, enter, refused, names_in)
 
 
-class _Opened:
-    """An open directory below the root, to be closed."""
-
-    def __init__(self, root: int, path: bytes) -> None:
-        self._directory = walk.open_below(root, path)
-
-    def __enter__(self) -> int:
-        return self._directory
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._directory)
-
-
 def statuses(root: int, some: Iterable[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:
     """Yield the paths at which something is, reached through no symlink, with what is there."""
     pairs = sorted(paths.split(path) for path in some)
     for directory, group in groupby(pairs, key=lambda pair: pair[0]):
-        try:
-            opened = walk.open_below(root, directory)
-        except OSError:
-            continue
-        try:
+        with suppress(OSError), walk.opened_below(root, directory) as opened:
             for _, name in group:
                 try:
                     status = os.lstat(name, dir_fd=opened)
                 except OSError:
                     continue
                 yield paths.join(directory, name), status
-        finally:
-            os.close(opened)

@@ -68,6 +68,16 @@ def open_below(root: int, path: bytes) -> int:
     return directory
 
 
+@contextlib.contextmanager
+def opened_below(root: int, path: bytes) -> Iterator[int]:
+    """Open the directory at a relative path below an open one while the context lasts."""
+    directory = open_below(root, path)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
 def open_whole(top: bytes, path: bytes) -> int:
     """Open a directory below ``top``, perhaps through symlinks, however long its path is."""
     try:

@@ -37,6 +37,7 @@ WRITERS = 2
 PATIENCE = 90.0  # seconds from the moment when all is healed
 ROUND = 20.0  # seconds of operations and faults in a round of the program
 BEFORE = 1.0  # seconds of operations before the first daemon
+PAUSE = 0.5  # seconds between two parts of the ledger: more than a window
 
 
 class Failed(Exception):  # noqa: N818 - it is the finding, and its text is the report
@@ -69,7 +70,10 @@ def chaos(
     logs = numbered_logs(directory, WRITERS)
     with Stage(directory, kind, program) as stage:
         try:
-            count = _play(stage, logs, seed, seconds)
+            ledger = Ledger(stage.source / "ledger", random.Random(seed))
+            count = _play(stage, ledger, logs, seed, seconds)
+            _expect_equal(stage, logs, patience)
+            _close_in_calm(stage, ledger)
             _expect_equal(stage, logs, patience)
             stage.stop()
         except Exception as error:
@@ -78,9 +82,8 @@ def chaos(
     return count
 
 
-def _play(stage: Stage, logs: Sequence[Path], seed: int, seconds: float) -> Count:
+def _play(stage: Stage, ledger: Ledger, logs: Sequence[Path], seed: int, seconds: float) -> Count:
     ground, injector = on(stage.tree, stage.outside), Injector(stage, seed)
-    ledger = Ledger(stage.source / "ledger", random.Random(seed))
     options = ["--mixed"]
     # In a namespace of its own, the daemon cannot give files away.
     options += ["--keep-owners"] if stage.kind == "few watches" else []
@@ -93,9 +96,16 @@ def _play(stage: Stage, logs: Sequence[Path], seed: int, seconds: float) -> Coun
             ledger.write_some()
         writers.finish()
     injector.heal_all()
-    ledger.close()
+    for _ in ledger.close():
+        time.sleep(PAUSE)  # a pace, not a wait
     stage.check()
     return Count(operations_done(logs), injector.count)
+
+
+def _close_in_calm(stage: Stage, ledger: Ledger) -> None:
+    stage.settle()
+    for _ in ledger.close():
+        stage.settle()
 
 
 def _expect_equal(stage: Stage, logs: Sequence[Path], patience: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from support.ctl import Ctl
 from support.daemon import PROGRAM, START_LINE, Pylsyncd
 from support.destinations import Destination, in_module, local, over_ssh
 from support.faults import FaultyRsync
@@ -21,6 +22,7 @@ TIMEOUT, POLLING = "4", "1"
 # A link that is made, changed and removed within a window is found by scans alone.
 SCANNING = "3"
 TRIED_EVERY = 2.0  # seconds, once all faults are healed
+SETTLED_SECONDS = 60.0
 START_SECONDS = 60.0
 SIZE = "192m"
 FEW_WATCHES = 40
@@ -31,6 +33,10 @@ Program = Sequence[str | os.PathLike[str]]
 
 class Died(Exception):  # noqa: N818 - it is the finding
     """The daemon ended, and nobody had asked it to."""
+
+
+class Restless(Exception):  # noqa: N818 - likewise
+    """The copies are equal, and the daemon does not come to rest."""
 
 
 class Stage:
@@ -47,6 +53,7 @@ class Stage:
         self.tree.mkdir(parents=True)
         self.outside.mkdir()
         self.faulty = FaultyRsync(directory)
+        self._ctl = Ctl(directory / "run")
         self.timeline: list[str] = []
         self._begin = time.monotonic()
         self._stack = ExitStack()
@@ -93,6 +100,7 @@ class Stage:
             *(destination.argument for destination in self.destinations),
             names=[destination.name for destination in self.destinations],
             state=self.directory / "state",
+            extra_environment={"RUNTIME_DIRECTORY": str(self._ctl.directory)},
             prefix=self._prefix,
             program=self._program,
         )
@@ -149,6 +157,18 @@ class Stage:
         self.wait_ready()
         self.daemon.flush()
         self.daemon.release()
+
+    def settle(self) -> None:
+        """Wait until the daemon says that it owes nothing; raise Restless if it never does."""
+        deadline = time.monotonic() + SETTLED_SECONDS
+        while True:
+            self.ask()
+            answer = self._ctl.run("wait", "--timeout", str(TRIED_EVERY))
+            self.check()
+            if answer.code == 0:
+                return
+            if time.monotonic() > deadline:
+                raise Restless(f"pylsyncctl wait: {answer.complained or answer.said}")
 
     def _found(self, destination: Destination) -> list[str]:
         return equal_within(

@@ -90,7 +90,7 @@ def _play(stage: Stage, ledger: Ledger, logs: Sequence[Path], seed: int, seconds
     with Writers(ground, logs, seed - 1, BEFORE, options) as early:
         early.finish()
     with Writers(ground, logs, seed, seconds, options) as writers:
-        stage.start("-i")
+        stage.start(initial_sync=True)
         while writers.are_writing:
             injector.step()
             ledger.write_some()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from configuration import LONGER_WINDOW, WINDOW
 from stage import Stage
 from support import faults, processes
 from support.limits import max_queued_events
@@ -178,6 +179,42 @@ def overflow(stage: Stage, chance: random.Random) -> Done:
     return Done("overflow")
 
 
+def reload(stage: Stage, chance: random.Random) -> Done:
+    """Have the daemon read a configuration that is another one in some respect."""
+    wanted = stage.configuration
+    if chance.random() < 0.5:
+        wanted.window = LONGER_WINDOW if wanted.window == WINDOW else WINDOW
+    if chance.random() < 0.3:
+        wanted.modify = not wanted.modify
+    stage.reload()
+    return Done(f"reload: window {wanted.window}, modify {wanted.modify}")
+
+
+def faulty_reload(stage: Stage, _chance: random.Random) -> Done:
+    """Have the daemon read a configuration that has faults: all stays as it was."""
+    mark = stage.daemon.mark()
+    stage.configuration.replace("[sync chaos]\nsource = /nowhere\n")
+    stage.hang_up()
+    stage.daemon.wait_for("The configuration has faults", after=mark)
+    return Done("reload of a configuration with faults")
+
+
+def left_out(stage: Stage, chance: random.Random) -> Done:
+    """Have a destination not served for a while."""
+    left = {each.argument for each in stage.destinations} - stage.configuration.left_out
+    if len(left) < 2:
+        return Done()
+    which = chance.choice(sorted(left))
+    stage.configuration.left_out.add(which)
+    stage.reload()
+
+    def heal() -> None:
+        stage.configuration.left_out.remove(which)
+        stage.reload()
+
+    return Done(f"{which} is left out", heal)
+
+
 FAULTS: dict[Fault, int] = {
     kill_rsync: 10,
     exit_code: 6,
@@ -189,6 +226,9 @@ FAULTS: dict[Fault, int] = {
     crash: 5,
     orderly_restart: 2,
     overflow: 4,
+    reload: 3,
+    faulty_reload: 1,
+    left_out: 3,
 }
 """All that can happen, and how often."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from configuration import Configuration
 from support.ctl import Ctl
 from support.daemon import PROGRAM, START_LINE, Pylsyncd
 from support.destinations import Destination, in_module, local, over_ssh
@@ -16,11 +17,10 @@ from support.mounts import Mounts, can_mount
 from support.servers import RsyncDaemon, Server, SshServer
 from support.trees import equal_within
 
-WINDOW = "0.3"  # seconds
 # Seconds: of silence after which an rsync is ended, and between two looks at what is not watched.
-TIMEOUT, POLLING = "4", "1"
+TIMEOUT, POLLING = 4, 1
 # A link that is made, changed and removed within a window is found by scans alone.
-SCANNING = "3"
+SCANNING = 3
 TRIED_EVERY = 2.0  # seconds, once all faults are healed
 SETTLED_SECONDS = 60.0
 START_SECONDS = 60.0
@@ -66,6 +66,9 @@ class Stage:
         try:
             self.mounts = self._stack.enter_context(Mounts())
             self.destinations = self._prepare()
+            self.configuration = Configuration(
+                self.directory / "chaos.conf", self.source, self._options()
+            )
             self._prefix = with_watches(FEW_WATCHES) if self.kind == "few watches" else ()
         except BaseException:
             self._stack.close()
@@ -88,16 +91,12 @@ class Stage:
         """The one that runs now, or did last."""
         return self._daemons[-1]
 
-    def start(self, *options: str) -> None:
+    def start(self, *, initial_sync: bool = False) -> None:
         """Start a daemon on the state that the last one left."""
-        rsh = {destination.options for destination in self.destinations if destination.options}
+        self.configuration.initial_sync = initial_sync
+        self._write_configuration()
         daemon = Pylsyncd(
-            *("-v", "-w", WINDOW, "--rsync", self.faulty.program, *options),
-            *("--timeout", TIMEOUT, "--poll-interval", POLLING),
-            *("--scan-interval", "0" if self._is_sabotaged else SCANNING),
-            *(word for words in rsh for word in words),
-            f"{self.source}/./",
-            *(destination.argument for destination in self.destinations),
+            *("-v", "-c", self.configuration.path),
             names=[destination.name for destination in self.destinations],
             state=self.directory / "state",
             extra_environment={"RUNTIME_DIRECTORY": str(self._ctl.directory)},
@@ -106,6 +105,17 @@ class Stage:
         )
         daemon.__enter__()
         self._daemons.append(daemon)
+
+    def reload(self) -> None:
+        """Have the daemon serve what the configuration says now."""
+        self._write_configuration()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Have the daemon read its configuration file."""
+        self.check()
+        self.wait_ready()
+        self.daemon.reload()
 
     def restart(self) -> None:
         """Start the next daemon as after a power cut: without -i, where it can do without."""
@@ -133,6 +143,19 @@ class Stage:
             os.kill(self.daemon.pid, signal.SIGTERM)
             self.daemon.wait_for(r"\bstopping\b", START_SECONDS)
         self.daemon.stop(seconds)
+
+    def _options(self) -> dict[str, object]:
+        rsh = [word for each in self.destinations for word in each.options[1:]]
+        return {
+            **({"rsh": rsh[0]} if rsh else {}),
+            "rsync": self.faulty.program,
+            "timeout": TIMEOUT,
+            "poll_interval": POLLING,
+            "scan_interval": 0 if self._is_sabotaged else SCANNING,
+        }
+
+    def _write_configuration(self) -> None:
+        self.configuration.write([each.argument for each in self.destinations])
 
     # The end
 

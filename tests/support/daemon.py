@@ -169,6 +169,10 @@ class Pylsyncd:
         """Ask it to compare every destination completely."""
         self._process.send_signal(signal.SIGHUP)
 
+    def reload(self) -> None:
+        """Ask it to read its configuration file again."""
+        self._process.send_signal(signal.SIGHUP)
+
     def release(self) -> None:
         """Let go what it holds back because somebody has to look first."""
         self._process.send_signal(signal.SIGUSR2)

@@ -95,7 +95,10 @@ setup(
         "lint": ["ruff==0.17.*", "mypy>=1.15"],
     },
     entry_points={
-        "console_scripts": ["pylsyncd = pylsyncd.cli:main", "pylsyncctl = pylsyncd.ctl:main"]
+        "console_scripts": [
+            "pylsyncd = pylsyncd.entry:pylsyncd",
+            "pylsyncctl = pylsyncd.entry:pylsyncctl",
+        ]
     },
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -1,6 +1,6 @@
 """``python -m pylsyncd`` is the command ``pylsyncd``."""
 
-from pylsyncd.cli import main
+from pylsyncd.entry import pylsyncd
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(pylsyncd())

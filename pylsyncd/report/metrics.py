@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Status
-from pylsyncd.report.loopback import Loopback
 from pylsyncd.system.part import Part
 from pylsyncd.system.published import PublishedFile
+
+if TYPE_CHECKING:
+    from pylsyncd.report.loopback import Loopback
 
 INTERVAL = 15.0
 """Seconds from one writing of the file to the next: as often as Prometheus asks by default."""
@@ -48,9 +51,12 @@ class Metrics(Part):
         if self._path:
             _check(self._path)
             self._file = PublishedFile(self._path, "metrics file")
-        self._server = None
+        self._server: Loopback | None = None
         if port is not None:
-            self._server = Loopback(port, "--metrics-port", families.handler(read))
+            # Not for all: it brings what costs a tenth of the daemon's memory.
+            from pylsyncd.report import loopback  # noqa: PLC0415
+
+            self._server = loopback.Loopback(port, "--metrics-port", families.handler(read))
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     @property

@@ -12,6 +12,7 @@ PACKAGE = Path(pylsyncd.__file__).parent
 ROWS = {
     "": (
         {"__main__"},
+        {"entry"},
         {"cli"},
         {"service"},
         {"observers"},

@@ -393,7 +393,8 @@ class _Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def test_the_library_is_not_imported_before_somebody_wants_metrics() -> None:
-    code = "import sys, pylsyncd.report.metrics; sys.exit('prometheus_client' in sys.modules)"
+@pytest.mark.parametrize("dear", ["prometheus_client", "http.server", "ssl", "rich"])
+def test_what_only_some_want_is_not_imported_for_all(dear: str) -> None:
+    code = f"import sys, pylsyncd.cli; sys.exit({dear!r} in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], env=environment(), check=False)
     assert ended.returncode == 0

@@ -27,9 +27,11 @@ class Ask:
 
     def answer(self) -> None:
         """Do it."""
-        self.do()
-        self.was_done = True
-        self.answered.set()
+        try:
+            self.do()
+            self.was_done = True
+        finally:
+            self.answered.set()
 
     def refuse(self) -> None:
         """Let whoever has asked go on without."""

@@ -42,7 +42,10 @@ class Dispatch:
         crew: Crew,
         progressed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make one; ``progressed()`` is called now and then during what takes long."""
+        """Make one; ``progressed()`` is called now and then during what takes long.
+
+        What that raises, :meth:`flush` and :meth:`learn_links` do, and nothing is lost.
+        """
         self._sync = sync
         self._buffer = buffer
         self._lookout = lookout
@@ -135,7 +138,11 @@ class Dispatch:
         changes = self._buffer.take()
         if not changes and not is_urgent:
             return self.serial
-        self._links.complete(changes)
+        try:
+            self._links.complete(changes)
+        except BaseException:
+            self._buffer.add(changes)
+            raise
         changeset = optimize(changes, count_entries(self._sync.source.path))
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s", counted(len(changes), "change"), shown(changes))

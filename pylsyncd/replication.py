@@ -6,11 +6,12 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from pylsyncd import __version__
 from pylsyncd.calls import Ask, Call, Surroundings
 from pylsyncd.destination.beginning import moments
-from pylsyncd.destination.crew import Crew
+from pylsyncd.destination.crew import GRACE, Crew
 from pylsyncd.destination.orders import Order
 from pylsyncd.destination.worker import Worker
 from pylsyncd.dispatch import Dispatch
@@ -25,7 +26,7 @@ from pylsyncd.source.lookout import Calls, Lookout
 from pylsyncd.system import clock
 from pylsyncd.system.inbox import Inbox
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.part import Part
+from pylsyncd.system.part import Part, StoppedError
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,9 @@ class Replication(Part):
         )  # fmt: skip
         if surroundings.counts_events:
             self.lookout.masks = Counter()
-        beat = self.pulse.beat
-        self.dispatch = Dispatch(sync, self._buffer, self.lookout, self._crew, beat)
+        self.dispatch = Dispatch(sync, self._buffer, self.lookout, self._crew, self._go_on)
+        # When all has to be over, once told to stop.
+        self._ends = math.inf
         self._next_round = math.inf
         self.began = time.monotonic()
         """When it was made."""
@@ -95,6 +97,9 @@ class Replication(Part):
 
     def take(self, number: signal.Signals) -> None:
         """Take a signal that was passed on."""
+        if number in _STOP:
+            is_first = self._ends == math.inf
+            self._ends = time.monotonic() + (GRACE if is_first else 0.0)
         self._inbox.put(number)
 
     def ask(self, do: Callable[[], object], timeout: float) -> bool:
@@ -188,7 +193,8 @@ class Replication(Part):
             self._crew.finish(self._is_stop_asked, math.inf)
             self.status |= int(any(worker.debt for worker in self._crew.workers))
         else:
-            self._serve()
+            with suppress(StoppedError):
+                self._serve()
             self._wind_up()
         self.status |= int(self._has_failed)
 
@@ -339,10 +345,22 @@ class Replication(Part):
         """Sync what has come, within the grace period, and end all parts."""
         watching = self.lookout.watching
         if watching is None or watching.watcher.is_alive():
-            self.dispatch.flush()
+            try:
+                self.dispatch.flush()
+            except StoppedError:
+                log.warning(
+                    "Stopped while %s was looked through for files with several names: what has "
+                    "changed last is found and synced by the next start.", self._shown,
+                )  # fmt: skip
         if not self.status:
             self.lookout.stop_watching()
-        self._crew.finish(self._is_stop_asked)
+        self._crew.finish(self._is_stop_asked, min(GRACE, self._ends - time.monotonic()))
+
+    def _go_on(self) -> None:
+        """Report that the work goes on. Raises StoppedError if there is no time for it any more."""
+        self.pulse.beat()
+        if time.monotonic() >= self._ends:
+            raise StoppedError
 
     def _is_stop_asked(self) -> bool:
         """Take what has come, and tell whether it says to stop at once."""

@@ -23,9 +23,11 @@ from pylsyncd.state.checkpoint import Remembered
 
 log = logging.getLogger(__name__)
 
-# Seconds: how long a stop waits for rsync, how long an ended rsync has before it is killed, and a
-# killed one before the daemon ends without it.
-_GRACE = 10.0
+GRACE = 10.0
+"""Seconds from the word to stop to the end of what still runs."""
+
+# Seconds: how long an ended rsync has before it is killed, and a killed one before the daemon ends
+# without it.
 _KILL_AFTER = 2.0
 _GIVE_UP_AFTER = 5.0
 
@@ -185,7 +187,7 @@ class Crew:
             worker.start()
         return newcomers
 
-    def finish(self, is_stop_asked: Callable[[], bool], grace: float = _GRACE) -> None:
+    def finish(self, is_stop_asked: Callable[[], bool], grace: float = GRACE) -> None:
         """Let the workers carry what they have, for so many seconds, and end them.
 
         ``is_stop_asked()`` tells that somebody does not want to wait so long.

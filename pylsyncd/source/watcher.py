@@ -14,7 +14,7 @@ from pylsyncd.source.buffer import Buffer
 from pylsyncd.source.inotify import Inotify
 from pylsyncd.source.tracker import Tracker
 from pylsyncd.system import clock
-from pylsyncd.system.part import Part
+from pylsyncd.system.part import Part, StoppedError
 
 # Events per second that no writers on a machine of today exceed, with room to spare: two cores
 # create and close files on a tmpfs at some 500,000.
@@ -47,7 +47,7 @@ class Watcher(Part):
         self._inotify = notify
         self._tracker = tracker
         self._recovery = tracker.recovery
-        tracker.report_to(self.pulse.beat)
+        tracker.report_to(self._go_on)
         self._buffer = buffer
         self._root_lost = root_lost
         self._nap = inotify.limit("max_queued_events") / _FASTEST * 1000.0
@@ -67,11 +67,12 @@ class Watcher(Part):
         events.register(self._inotify.descriptor, select.POLLIN)
         events.register(self._alarm, select.POLLIN)
         alarm.register(self._alarm, select.POLLIN)
-        while not self._stopping:
-            with self.pulse.waiting():
-                events.poll(self._longest_wait())
-            alarm.poll(self._nap)
-            self._empty()
+        with contextlib.suppress(StoppedError):
+            while not self._stopping:
+                with self.pulse.waiting():
+                    events.poll(self._longest_wait())
+                alarm.poll(self._nap)
+                self._empty()
 
     def drain(self, timeout: float) -> bool:
         """Have everything that was reported until now put into the buffer; tell whether it was."""
@@ -91,11 +92,20 @@ class Watcher(Part):
         self._wake()
 
     def stop(self) -> None:
-        """Stop taking events; returns when the thread has ended."""
+        """Stop taking events; returns when the thread has ended.
+
+        A walk that is under way is given up: what it was to find, the next start does.
+        """
         self._stopping = True
         self._wake()
         self.join()
         os.close(self._alarm)
+
+    def _go_on(self) -> None:
+        """Report that a walk goes on. Raises StoppedError if it need not."""
+        self.pulse.beat()
+        if self._stopping:
+            raise StoppedError
 
     def _longest_wait(self) -> float | None:
         """Return the milliseconds until the tracker has to scan, or what came is collected."""

@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator
 log = logging.getLogger(__name__)
 
 
+class StoppedError(Exception):
+    """What takes long is given up, since the part that does it has to end."""
+
+
 class Pulse:
     """Tells how long whoever beats has not done so. Beaten by one thread, read by others."""
 

@@ -24,6 +24,7 @@ from pylsyncd.source.lookout import Calls, Lookout
 from pylsyncd.source.watcher import Watcher
 from pylsyncd.system import clock
 from pylsyncd.system.heartbeat import Heartbeat
+from pylsyncd.system.part import StoppedError
 
 MAX_CHANGES = 5
 WINDOW = 3600.0
@@ -68,10 +69,14 @@ class Desk:
         )
         crew = SimpleNamespace(workers=self.trays)
         self.looked_through: list[None] = []
-        self.dispatch = Dispatch(
-            self.sync, self.buffer, self.lookout, crew, lambda: self.looked_through.append(None)
-        )
+        self.must_end = False
+        self.dispatch = Dispatch(self.sync, self.buffer, self.lookout, crew, self._go_on)
         self.dispatch.begin(self.sync)
+
+    def _go_on(self) -> None:
+        self.looked_through.append(None)
+        if self.must_end:
+            raise StoppedError
 
     @property
     def watcher(self) -> Watcher:
@@ -291,6 +296,39 @@ def test_names_are_learned_from_scans(desk: Desk) -> None:
     desk.write("one")
     (desk.source / "one").unlink()
     assert desk.flushed() == {b"one", b"two"}
+
+
+def test_a_look_for_names_that_is_given_up_orders_nothing_and_loses_nothing(desk: Desk) -> None:
+    (desk.source / "d").mkdir()
+    desk.link("one", "two")
+    desk.lookout.watch()
+    until = desk.dispatch.until
+    desk.must_end = True
+    desk.write("one")
+    with pytest.raises(StoppedError):
+        desk.dispatch.flush()
+    assert desk.ordered() is None
+    desk.must_end = False
+    assert desk.flushed() == {b"one", b"two"}
+    assert desk.dispatch.until != until
+
+
+def test_a_search_for_names_that_is_given_up_orders_nothing_and_loses_nothing(
+    desk: Desk, tmp_path: Path
+) -> None:
+    (desk.source / "d").mkdir()
+    desk.lookout.watch()
+    desk.write("f")
+    assert desk.flushed() == {b"f"}
+    desk.must_end = True
+    desk.write("one")
+    # A name that no search finds.
+    os.link(desk.source / "one", tmp_path / "outside")
+    with pytest.raises(StoppedError):
+        desk.dispatch.flush()
+    assert desk.ordered() is None
+    desk.must_end = False
+    assert desk.flushed() == {b"one"}
 
 
 def test_everything_is_ordered_of_those_that_are_named_at_once(desk: Desk) -> None:

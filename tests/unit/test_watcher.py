@@ -24,14 +24,18 @@ class Watched:
     """A directory with a watcher, and what that has called for."""
 
     def __init__(
-        self, source: Path, max_changes: int = 1_000_000, plan: Plan | None = None
+        self,
+        source: Path,
+        max_changes: int = 1_000_000,
+        plan: Plan | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.source = source
         self.opened, self.filled, self.lost = (threading.Event() for _ in range(3))
         self.failures: list[str] = []
         self.buffer = Buffer(max_changes, self.opened.set, self.filled.set)
         self.notify = Inotify()
-        self.tracker = Tracker(os.fsencode(source), self.notify, Rules(), plan)
+        self.tracker = Tracker(os.fsencode(source), self.notify, rules or Rules(), plan)
         self.watcher = Watcher(
             self.notify, self.tracker, self.buffer, self.lost.set, self.failures.append
         )
@@ -178,3 +182,42 @@ def test_what_changes_during_the_start_is_handed_over_without_another_event(
         assert watched.taken() == {b"new"}
     finally:
         watched.end()
+
+
+class SlowDisk(Rules):
+    """Rules that leave nothing out, and take their time with directories from some moment on."""
+
+    is_slow = threading.Event()
+    was_slow = threading.Event()
+
+    def __bool__(self) -> bool:
+        return True
+
+    def matches(self, path: bytes, *, is_directory: bool) -> bool:
+        if is_directory and self.is_slow.is_set():
+            self.was_slow.set()
+            time.sleep(A_DIRECTORY)
+        return super().matches(path, is_directory=is_directory)
+
+
+A_DIRECTORY, DIRECTORIES = 0.002, 5000
+
+
+def test_a_stop_gives_up_a_scan_that_is_under_way(tmp_path: Path) -> None:
+    for number in range(DIRECTORIES):
+        (tmp_path / str(number)).mkdir()
+    rules = SlowDisk()
+    watched = Watched(tmp_path, rules=rules)
+    assert watched.watcher.drain(SECONDS)
+    before = watched.watcher.complete_until
+    watched.tracker.recovery.dropped()
+    rules.is_slow.set()
+    try:
+        (tmp_path / "new").touch()
+        assert rules.was_slow.wait(SECONDS)
+        began = time.monotonic()
+        watched.end()
+        assert time.monotonic() - began < A_DIRECTORY * DIRECTORIES / 4
+    finally:
+        rules.is_slow.clear()
+    assert watched.watcher.complete_until == before

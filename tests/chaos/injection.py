@@ -192,7 +192,9 @@ def reload(stage: Stage, chance: random.Random) -> Done:
 
 def faulty_reload(stage: Stage, _chance: random.Random) -> Done:
     """Have the daemon read a configuration that has faults: all stays as it was."""
+    stage.wait_ready()
     mark = stage.daemon.mark()
+    # Only now: a start would not bear it.
     stage.configuration.replace("[sync chaos]\nsource = /nowhere\n")
     stage.hang_up()
     stage.daemon.wait_for("The configuration has faults", after=mark)

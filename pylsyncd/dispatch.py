@@ -106,7 +106,7 @@ class Dispatch:
             self._survey(watching)
 
     def _survey(self, watching: Watching) -> None:
-        """Look for files with several names, if nobody has done so since the start."""
+        """Look for files that have, or had, several names, if nobody did since the start."""
         since = watching.unsurveyed
         if since is None:
             return

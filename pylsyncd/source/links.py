@@ -6,9 +6,9 @@ with rsync 3.5.0). So whoever has changes adds the other names to them, whatever
 
 The name itself may be gone, or stand for another file, when that is looked at. So the names of all
 files that have several are known, from a survey in the first window, which finds by their ctimes
-those that have changed before it, from scans, and from what was looked at; what a change touches
-brings in the other names that it was known with. Beyond that, what tells where the other names are,
-in this order:
+those that have changed before it (and may have lost all names but one), from scans, and from what
+was looked at; what a change touches brings in the other names that it was known with. Beyond that,
+what tells where the other names are, in this order:
 
 * the changes themselves, when they hold as many names as the file has links;
 * the names known from before, each looked at again: all, when they are as many, and also when a
@@ -92,8 +92,8 @@ class Links:
     def survey(self, since: int) -> Changes:
         """Learn the names of all files that have several.
 
-        Returns those of the files that have changed since a ctime in nanoseconds: perhaps through
-        a name that is gone. Raises OSError when the source cannot be opened or listed.
+        Returns the names of all files that have changed since a ctime in nanoseconds: perhaps
+        through a name that is gone. Raises OSError when the source cannot be opened or listed.
         """
         changes = Changes()
         with walk.opened_root(self._source) as root:

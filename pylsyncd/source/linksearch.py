@@ -1,5 +1,6 @@
 """Looks for the names of files that have several, by descriptor and through no symlink."""
 
+import math
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -179,7 +180,10 @@ class Survey:
         self._since = since
         self.linked = Linked()
         self.changed: set[bytes] = set()
-        """Names of such files that have changed since; no more of them than are too many."""
+        """Names of such files that have changed since; no more of them than are too many.
+
+        One that has a single name now may have had others when it changed.
+        """
 
     @property
     def is_too_much(self) -> bool:
@@ -196,12 +200,12 @@ class Survey:
             self._judge_time(path, status)
 
     def _names_in(self, directory: int, path: bytes) -> list[str]:
-        return _judge_linked(directory, path, self._judge)
+        return _judge_linked(directory, path, self._judge, self._since)
 
     def _judge(self, path: bytes, status: os.stat_result) -> None:
         if self._ground.rules.matches(path, is_directory=False):
             return
-        if not self.linked.note(status, path):
+        if status.st_nlink == 1 or not self.linked.note(status, path):
             self._judge_time(path, status)
 
     def _judge_time(self, path: bytes, status: os.stat_result) -> None:
@@ -217,9 +221,15 @@ def _counted(names: int) -> int:
 
 
 def _judge_linked(
-    directory: int, path: bytes, judge: Callable[[bytes, os.stat_result], None]
+    directory: int,
+    path: bytes,
+    judge: Callable[[bytes, os.stat_result], None],
+    since: float = math.inf,
 ) -> list[str]:
-    """Judge the names in an open directory of files that have several; return its directories."""
+    """Judge the names in an open directory of files that have several; return its directories.
+
+    A file that has changed ``since`` a ctime in nanoseconds is judged, too.
+    """
     subdirectories = []
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -230,7 +240,7 @@ def _judge_linked(
                 status = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
-            if status.st_nlink > 1:
+            if status.st_nlink > 1 or status.st_ctime_ns >= since:
                 judge(paths.join(path, os.fsencode(entry.name)), status)
     return subdirectories
 

@@ -251,6 +251,18 @@ def test_a_name_that_has_gone_brings_in_the_others_in_the_same_window(desk: Desk
     assert desk.flushed() == set()
 
 
+@pytest.mark.parametrize("gone", ["d/two", "d"])
+def test_a_file_that_has_one_name_left_is_ordered_by_it(desk: Desk, gone: str) -> None:
+    (desk.source / "d").mkdir()
+    desk.link("one", "d/two")
+    desk.lookout.watch()
+    desk.write("d/two")
+    (desk.source / "d" / "two").unlink()
+    if gone == "d":
+        (desk.source / "d").rmdir()
+    assert {b"one", os.fsencode(gone)} <= desk.flushed()
+
+
 def test_names_are_learned_when_the_first_window_opens(desk: Desk) -> None:
     desk.link("one", "two")
     desk.lookout.watch()

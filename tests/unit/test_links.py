@@ -297,14 +297,16 @@ def test_a_survey_finds_what_changed_at_the_very_moment(source: Path) -> None:
 def test_a_survey_finds_what_changed_before_it_through_a_name_that_is_gone(source: Path) -> None:
     place(source, "old", "ex/cluded", "older")
     place(source, "a/one", "b/two", "c/three", "ex/four")
+    place(source, "a/gone", "last")
     since = time.time_ns()
     while os.stat(source / "old").st_ctime_ns >= since - 20_000_000:
         since = time.time_ns()
     (source / "a/one").write_text("through a name that goes")
     (source / "a/one").unlink()
-    (source / "alone").write_text("events tell of it")
+    (source / "a/gone").write_text("likewise")
+    (source / "a/gone").unlink()
     found = links_of(source, b"ex").survey(since - 10_000_000)
-    assert {change.path for change in found} == {b"b/two", b"c/three"}
+    assert {change.path for change in found} == {b"b/two", b"c/three", b"last"}
     assert {change.scope for change in found} == {ENTRY}
 
 

@@ -75,6 +75,9 @@ _TABLE = (
          "its rsync cannot delete by name (rsync issue 910)"),
     _row([4], "refuse --delete-missing-args", Verdict.WITHOUT_MISSING_ARGS,
          "it refuses to delete by name"),
+    # A daemon of 3.2.3 that refuses it says so in no other way, and ends with 0.
+    _row([0], r'skipping non-regular file "(?:.*/)?\.pylsyncd-probe"',
+         Verdict.WITHOUT_MISSING_ARGS, "it passes over what is to be deleted by name"),
     _row([1, 2, 4, 12], "--mkpath", Verdict.WITHOUT_MKPATH,
          "its rsync does not know --mkpath"),
     # The source changed under rsync: a list that is made anew fits it again.

@@ -67,6 +67,8 @@ CASES = [
     (24, 'file has vanished: "/s/f"', Verdict.AGAIN),
     (0, "Deletions stopped due to --max-delete limit (4 skipped)", Verdict.HELD),
     (23, "Deletions stopped due to --max-delete limit (4 skipped)", Verdict.HELD),
+    (0, 'skipping non-regular file ".pylsyncd-probe"', Verdict.WITHOUT_MISSING_ARGS),
+    (0, 'skipping non-regular file "a-fifo-under-no-specials"', Verdict.DONE),
     (25, "the --max-delete limit stopped deletions", Verdict.HELD),
     (30, "io timeout after 600 seconds", Verdict.LATER),
     (35, "timeout waiting for daemon connection", Verdict.LATER),

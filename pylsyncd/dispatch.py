@@ -11,7 +11,7 @@ from dataclasses import replace
 from pylsyncd.destination.crew import Crew
 from pylsyncd.destination.orders import Order
 from pylsyncd.model.changes import EVERYTHING, shown
-from pylsyncd.model.moments import distrust
+from pylsyncd.model.moments import fresh_from
 from pylsyncd.model.optimizer import optimize
 from pylsyncd.model.wording import counted
 from pylsyncd.rsync.filelist import count_entries
@@ -110,10 +110,9 @@ class Dispatch:
         since = watching.unsurveyed
         if since is None:
             return
-        doubt = distrust(since, clock.now())
         # If the source is not to be opened now: the next time.
         with suppress(OSError):
-            self._buffer.add(self._links.survey(0 if doubt else since.since_ns))
+            self._buffer.add(self._links.survey(fresh_from(since, clock.now())))
             watching.unsurveyed = None
 
     def flush(self, *, is_urgent: bool = False) -> int:

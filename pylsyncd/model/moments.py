@@ -14,6 +14,9 @@ tolerates.
 
 _TOLERANCE = 1.0
 
+# Seconds: a tick, twice.
+_TICKS = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -34,6 +37,21 @@ class Moment:
         return int((self.wall - SLACK) * 1e9)
 
 
+def fresh_from(then: Moment, present: Moment) -> int:
+    """Return the ctime, in nanoseconds, from which on an entry may have changed in between.
+
+    Both are moments of one run, which tell by how much the clock was set back meanwhile: so there
+    need be no slack for that.
+    """
+    set_back = max(0.0, _set_back(then, present))
+    return int((then.wall - set_back - _TICKS) * 1e9)
+
+
+def _set_back(then: Moment, present: Moment) -> float:
+    """Return by how many seconds the clock was set back between two moments of one boot."""
+    return (present.running - then.running) - (present.wall - then.wall)
+
+
 def distrust(then: Moment, present: Moment) -> str:
     """Say why ctimes cannot be compared with ``then``; an empty string when they can.
 
@@ -48,7 +66,7 @@ def distrust(then: Moment, present: Moment) -> str:
     elif present.running < then.running:
         return "the machine was set back to an earlier state"
     else:
-        behind = (present.running - then.running) - (present.wall - then.wall)
+        behind = _set_back(then, present)
     if behind > _TOLERANCE:
         return f"the clock went backwards by {behind:.0f} seconds"
     return ""

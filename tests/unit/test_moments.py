@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd.model.moments import Moment, distrust
+from pylsyncd.model.moments import Moment, distrust, fresh_from
 from pylsyncd.system import clock
 
 THEN = Moment(wall=1_000_000.0, running=5000.0, boot="one")
@@ -58,6 +58,25 @@ def test_what_changes_after_a_moment_has_a_ctime_since_it(tmp_path: Path) -> Non
     status = os.lstat(tmp_path / "file")
     assert moment.since_ns <= status.st_ctime_ns
     assert moment.since_ns > status.st_ctime_ns - 60 * 10**9
+
+
+def test_within_a_run_what_changes_after_a_moment_is_told_from_what_did_before(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "before").touch()
+    before = os.lstat(tmp_path / "before").st_ctime_ns
+    while (moment := clock.now()).wall * 1e9 < before + 50_000_000:
+        pass
+    (tmp_path / "after").touch()
+    fresh = fresh_from(moment, clock.now())
+    assert before < fresh <= os.lstat(tmp_path / "after").st_ctime_ns
+
+
+@pytest.mark.parametrize("back", [0.3, 3600.0, -3600.0])
+def test_within_a_run_it_is_known_by_how_much_the_clock_was_set(back: float) -> None:
+    # It was set before the change, or after it.
+    ctime = (THEN.wall + 10.0 - max(0.0, back)) * 1e9
+    assert fresh_from(THEN, Moment(THEN.wall + 20.0 - back, THEN.running + 20.0, "one")) <= ctime
 
 
 def test_now_is_now() -> None:

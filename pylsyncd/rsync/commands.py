@@ -167,7 +167,8 @@ class Rsync:
         """Return the same for runs that change nothing, to see how much they would delete.
 
         The count ("Number of deleted files") is the one of a real run or larger, whether deletion
-        is by name, by a listed directory or by a full sync, and over every transport (rsync 3.5.0).
+        is by name, by a listed directory or by a full sync, and over every transport (rsync 3.5.0);
+        of older daemons, the names of what is deleted are counted.
         It is larger by directories that a real run would keep for what the rules protect in them.
         Files that come while a real run is on can only make that one delete less.
         """
@@ -190,7 +191,7 @@ class Rsync:
         self, destination: Destination, archive: bytes, abilities: Abilities, *, mkpath: bool
     ) -> list[bytes]:
         command = [*self._yielding(), _encoded(self.program), archive]
-        command += [b"--info=stats2", b"--no-h"]
+        command += [_counters(destination.transport), b"--no-h"]
         if self.tells_items:
             command.append(_ITEMS)
         timeout = math.ceil(self.timeout)
@@ -270,6 +271,14 @@ def _literal_rules(path: bytes) -> tuple[bytes, bytes]:
     # To rsync a backslash is an escape only in patterns that have a wildcard.
     itself = escaped if re.search(rb"[*?[]", path) else path
     return b"/" + itself, b"/" + escaped + b"/**"
+
+
+def _counters(transport: Transport) -> bytes:
+    """Return the option by which rsync tells how much it has done.
+
+    A daemon of 3.2.3 or 3.2.7 counts no deletions (3.5.0 does), but names them when it is asked to.
+    """
+    return b"--info=stats2,del" if transport is Transport.DAEMON else b"--info=stats2"
 
 
 def _compare_nanoseconds(transport: Transport) -> bytes:

@@ -26,6 +26,7 @@ _STATISTIC = re.compile(
 _TRANSFERRED = re.compile(rb"Number of regular files transferred: (\d+)")
 _CREATED = re.compile(rb"Number of created files: (\d+)(?: \(reg: (\d+))?")
 _DELETED = re.compile(rb"Number of deleted files: (\d+)")
+_DELETION = re.compile(rb"deleting |\*deleting   ")
 _BYTES_SENT = re.compile(rb"Total bytes sent: (\d+)")
 
 # The shell's exit status for a program that is not there, and rsync's own ones for a lack of
@@ -214,9 +215,12 @@ class _Hearing:
         """Take a line of the standard output: a counter, a message, or what is to be shown."""
         if _STATISTIC.match(line):
             _count(line, self._run)
-        elif self._show is not None and _ITEM.match(line):
+            return
+        is_deletion = _DELETION.match(line) is not None
+        self._run.deleted += is_deletion
+        if self._show is not None and _ITEM.match(line):
             self._show(printable(line.decode("ascii", "backslashreplace")))
-        else:
+        elif not is_deletion:
             self._run.messages.add(line)
 
 
@@ -231,6 +235,7 @@ def _count(line: bytes, run: Run) -> None:
     elif found := _CREATED.match(line):
         run.files += int(found[1]) - int(found[2] or 0)
     elif found := _DELETED.match(line):
-        run.deleted = int(found[1])
+        # A daemon before 3.4 says 0, whatever it has named before.
+        run.deleted = max(run.deleted, int(found[1]))
     elif found := _BYTES_SENT.match(line):
         run.bytes_sent = int(found[1])

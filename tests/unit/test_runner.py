@@ -50,6 +50,14 @@ def test_the_counters_of_a_run_are_read(tmp_path: Path) -> None:
     assert 0 < run.seconds < 20
 
 
+@pytest.mark.parametrize("counted", ["0", "3 (reg: 2, dir: 1)"])
+def test_deletions_are_counted_by_name_where_a_daemon_does_not_count_them(counted: str) -> None:
+    shown: list[str] = []
+    lines = ["deleting d/a", "deleting d/", "*deleting   b", f"Number of deleted files: {counted}"]
+    run = Runner().run([b"printf", rb"%s\n", *map(str.encode, lines)], b"", shown.append)
+    assert (run.deleted, list(run.messages), shown) == (3, [], ["*deleting   b"])
+
+
 def test_odd_names_do_not_upset_the_counters(tmp_path: Path) -> None:
     source = tmp_path / "src"
     source.mkdir()

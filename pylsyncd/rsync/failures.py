@@ -111,9 +111,10 @@ _EMPTY_WORDS = re.compile(
 )
 _HOST = re.compile(rb"\A(?:rsync://[^/]*/|(?:[^/@]*@)?(?:\[[^\]]*\]|[^:\[]*)::?)")
 
-# A temporary name is `.NAME.XXXXXX`, without a second dot before one that begins with a dot, and
-# cut to 254 bytes, a broken UTF-8 character at the cut being left out.
-_TEMPORARY = re.compile(rb"\.(.+)\.[A-Za-z0-9]{6}", re.DOTALL)
+# A temporary name is `.NAME.XXXXXX`, and `.NAME.NUMBER` of what is no file. Neither has a second
+# dot before a name that begins with a dot; they are cut to 254 bytes, a broken UTF-8 character at
+# the cut being left out.
+_TEMPORARY = re.compile(rb"\.(.+)\.(?:[A-Za-z0-9]{6}|[0-9]{1,6})", re.DOTALL)
 _SHORTEST_CUT = 250
 _LONGEST_PATH = 4000
 
@@ -129,7 +130,10 @@ def _named(line: str, source: bytes, target: bytes) -> list[tuple[bytes, Scope]]
             path = _relative(_unescaped(text), kind, source, target)
             if path is None:
                 return []
-            return _unmade(path) if kind == "temporary" else [(path, scope)]
+            if kind == "temporary":
+                return _unmade(path)
+            # What is made there may be named as it is called until it is complete.
+            return [(path, scope), *(_unmade(path) if kind != "source" else ())]
     return []
 
 
@@ -159,7 +163,7 @@ def _plain(path: bytes) -> bytes:
 
 
 def _unmade(temporary: bytes) -> list[tuple[bytes, Scope]]:
-    """Return the changes that cover the file for which a temporary one could not be made."""
+    """Return the changes that cover what a temporary one was to become, none if it is not one."""
     directory, name = paths.split(temporary)
     found = _TEMPORARY.fullmatch(name)
     if found is None or len(temporary) > _LONGEST_PATH:

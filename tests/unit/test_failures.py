@@ -120,6 +120,23 @@ def test_a_temporary_name_tells_whose_it_is(
 
 
 @pytest.mark.parametrize(
+    ("line", "temporary", "scope"),
+    [
+        (f'[generator] symlink "/dst/d/.a.717" -> "x" failed: {DENIED}', "717", TREE),
+        (f'[generator] mknod "/dst/d/.a.14608" failed: {DENIED}', "14608", TREE),
+        (f'[generator] link "/dst/d/.a.9" => d/b failed: {DENIED}', "9", TREE),
+        (f'[receiver] chown "/dst/d/.a.2H4tpH" failed: {DENIED}', "2H4tpH", ENTRY),
+        (f"[receiver] set_acl: xacl_set(d/.a.2H4tpH, ACL): {DENIED}", "2H4tpH", ENTRY),
+    ],
+)
+def test_what_is_made_may_be_named_by_a_temporary_name(
+    line: str, temporary: str, scope: Scope
+) -> None:
+    own = (f"d/.a.{temporary}".encode(), scope)
+    assert changes(f"rsync: {line}") == {own, (b"d/a", TREE), (b"d/.a", TREE)}
+
+
+@pytest.mark.parametrize(
     "lines",
     [
         [],
@@ -181,7 +198,8 @@ def test_no_name_is_taken_for_another_one(form: str, name: bytes) -> None:
     path = b"d/x" if '-> "%s"' in form else b"d/" + name
     target = b"/" if "(in m)" in form else b"/dst"
     found = changes(form.replace("%s", shown), target=target)
-    if name not in {b".", b".."}:
+    is_temporary = re.search(rb"\.\w+$", name)
+    if name not in {b".", b".."} and not is_temporary:
         assert found is None or {found_path for found_path, _ in found} == {path}
 
 
@@ -315,16 +333,19 @@ def test_what_cannot_be_written_is_named(
     plant(source, "a", "ro/new", "ro/.dot", "ro/changed", "ro/sub/x", "way", "w/fine")
     (source / "ro/link").symlink_to("x")
     os.mkfifo(source / "ro/fifo")
+    (source / "ro/moved").symlink_to("y")
     plant(replica, "ro/changed", "ro/stale", "gone/x", "way/x", "w/stale")
     (replica / "ro/changed").write_text("old")
+    (replica / "ro/moved").symlink_to("elsewhere")
     for directory in (source / "ro", replica / "ro", replica / "gone", replica / "way"):
         directory.chmod(0o555)
     entries = ["a", "ro/", "ro/sub/", "gone", "way", "w/"]
     result = run(far, source) if is_full else run(far, source, *entries)
     assert result.code == 23
     failing = {b"ro/changed", b"ro/link", b"ro/fifo", b"ro/sub", b"ro/stale", b"gone/x", b"way/x"}
-    failing |= {b"gone", b"way", b"ro/new", b"ro/.dot"}
-    beside = {b"ro/.new", b"ro/.changed", b"ro/dot"}
-    assert named(far, source, result) - beside == failing
+    failing |= {b"gone", b"way", b"ro/new", b"ro/.dot", b"ro/moved"}
+    beside = {b"ro/.new", b"ro/.changed", b"ro/dot", b"ro/.moved", b"ro/.fifo"}
+    found = {path for path in named(far, source, result) if not re.search(rb"\.\d+$", path)}
+    assert found - beside == failing
     assert not skips_deletions(result.messages)
     assert sorted(os.listdir(replica / "w")) == ["fine"]

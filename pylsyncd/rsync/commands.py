@@ -276,7 +276,7 @@ def _literal_rules(path: bytes) -> tuple[bytes, bytes]:
 def _counters(transport: Transport) -> bytes:
     """Return the option by which rsync tells how much it has done.
 
-    A daemon of 3.2.3 or 3.2.7 counts no deletions (3.5.0 does), but names them when it is asked to.
+    A daemon of 3.2.3, 3.2.7 or 3.4.1 counts no deletions (3.5.0 does), but names them if asked to.
     """
     return b"--info=stats2,del" if transport is Transport.DAEMON else b"--info=stats2"
 

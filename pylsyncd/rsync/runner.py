@@ -235,7 +235,7 @@ def _count(line: bytes, run: Run) -> None:
     elif found := _CREATED.match(line):
         run.files += int(found[1]) - int(found[2] or 0)
     elif found := _DELETED.match(line):
-        # A daemon before 3.4 says 0, whatever it has named before.
+        # A daemon before 3.5 says 0, whatever it has named before.
         run.deleted = max(run.deleted, int(found[1]))
     elif found := _BYTES_SENT.match(line):
         run.bytes_sent = int(found[1])

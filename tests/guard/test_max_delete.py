@@ -1,8 +1,18 @@
 """A limit of deletions: a run that would pass it is for a person to release."""
 
+import os
 from pathlib import Path
 
 from guarded import HELD, Guarded
+from support.daemon import Pylsyncd
+from support.destinations import in_module
+from support.servers import RsyncDaemon
+
+# As with a daemon of rsync 3.4.1 and before.
+UNCOUNTED = """#!/bin/bash
+set -o pipefail
+rsync "$@" | sed 's/^Number of deleted files: .*/Number of deleted files: 0/'
+"""
 
 
 def test_a_run_that_would_delete_too_much_waits_for_a_person(tmp_path: Path) -> None:
@@ -19,3 +29,36 @@ def test_a_run_that_would_delete_too_much_waits_for_a_person(tmp_path: Path) -> 
         place.expect_untouched(daemon)
         daemon.release()
         place.expect_equal(daemon)
+
+
+def test_an_rsync_daemon_that_does_not_count_deletions_is_no_way_around_it(
+    tmp_path: Path, rsync_daemon: RsyncDaemon
+) -> None:
+    source, program = tmp_path / "source", tmp_path / "uncounted"
+    program.write_text(UNCOUNTED)
+    program.chmod(0o755)
+    files = [source / str(number) for number in range(5)]
+    source.mkdir()
+    for file in files:
+        file.touch()
+    to = in_module(rsync_daemon, "rsyncd", tmp_path.name)
+    always = ("-v", "-i", "-w", "0.2", "--rsync", program)
+
+    def daemon(*options: str) -> Pylsyncd:
+        return Pylsyncd(
+            *always, *options, f"{source}/./", to.argument, names=[to.name], state=tmp_path / "st"
+        )
+
+    with daemon("--max-delete", "3") as limited:
+        limited.wait_ready()
+        for file in files[:4]:
+            file.unlink()
+        limited.wait_for("4 would be deleted, --max-delete allows 3")
+        assert len(os.listdir(to.path)) == len(files)
+    files[4].unlink()
+    with daemon() as unlimited:
+        unlimited.wait_for("the source is empty and the destination is not: nothing is deleted")
+        assert len(os.listdir(to.path)) == len(files)
+        unlimited.release()
+        unlimited.wait_for("synced 0 files, deleted 5")
+        assert not os.listdir(to.path)

@@ -13,10 +13,12 @@ from typing import NamedTuple
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.installed import version
 
 from pylsyncd.model.endpoints import Destination, Source, parse_destinations, parse_source
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Transport
+from pylsyncd.rsync import quoting
 
 CWD = b"/home/me"
 DEADLINE_SECONDS = 20
@@ -546,11 +548,19 @@ def login(tmp_path: Path) -> Login:
     return Login(str(program), home)
 
 
+def copy_by_shell(original: Path, destinations: tuple[Destination, ...], login: Login) -> None:
+    """Copy as the rsync here has to be told to."""
+    (destination,) = destinations
+    options = ["-s"] if quoting.is_secluded(destination, version()) else []
+    argument = quoting.target(destination, version())
+    copy(original, argument, "-e", login.shell, *options, home=login.home)
+
+
 @pytest.mark.parametrize(("source", "text", "landing"), SHELL_ROWS)
 def test_rsync_copies_to_a_target_through_a_shell(
     original: Path, login: Login, source: bytes, text: bytes, landing: bytes
 ) -> None:
-    copy(original, target(source, text), "-e", login.shell, home=login.home)
+    copy_by_shell(original, parse(source, text), login)
     assert files_below(login.home) == [os.path.join(landing, b"file")]
 
 
@@ -558,7 +568,7 @@ def test_a_full_path_at_a_bare_host_is_that_path(
     tmp_path: Path, original: Path, login: Login
 ) -> None:
     there = tmp_path / "there"
-    copy(original, target(os.fsencode(there), b"host"), "-e", login.shell, home=login.home)
+    copy_by_shell(original, parse(os.fsencode(there), b"host"), login)
     assert files_below(there) == [b"file"]
     assert files_below(login.home) == []
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.installed import needs_deletion_by_name
 from support.trees import Snapshot, differences, snapshot
 
 from pylsyncd.model.changes import Changes, Changeset, Scope
@@ -258,7 +259,7 @@ contents = st.sampled_from(["directory", "link", b"", b"one", b"two", b"three"])
 some_trees = st.dictionaries(some_paths, contents, max_size=12)
 
 KINDS = [
-    pytest.param(Abilities(), True, id="missing-args"),
+    pytest.param(Abilities(), True, id="missing-args", marks=needs_deletion_by_name),
     pytest.param(Abilities(missing_args=False), True, id="without-missing-args"),
 ]
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.filtering import ENVIRONMENT, RSYNC, prefixed_patterns, rsync, sent_by, tree_of
+from support.installed import DELETING, deletes_by_name
 
 from pylsyncd.model.changes import Changes, Scope
 from pylsyncd.model.optimizer import optimize
@@ -20,7 +21,7 @@ from pylsyncd.rules.excludes import Rules, build, parse_filter, parse_pattern
 
 FULL = ("-r", "--delete")
 # The options of a run of the daemon, as far as they decide what is deleted.
-LISTED = ("--dirs", "--times", "--delete", "--delete-missing-args", "--from0", "--files-from=-")
+LISTED = ("--dirs", "--times", *DELETING, "--from0", "--files-from=-")
 
 Kinds = dict[bytes, bool]
 """What is in a tree: whether each path is a directory."""
@@ -65,10 +66,12 @@ def seen_changes(was: Kinds, now: Kinds, rules: Rules) -> Changes:
     return seen
 
 
-def listed(source: Path, changes: Changes, rules: Rules) -> filelist.FileList:
+def listed(
+    source: Path, changes: Changes, rules: Rules, *, missing_args: bool = True
+) -> filelist.FileList:
     root = os.open(source, os.O_RDONLY)
     try:
-        return filelist.build(root, optimize(changes), rules, missing_args=True)
+        return filelist.build(root, optimize(changes), rules, missing_args=missing_args)
     finally:
         os.close(root)
 
@@ -90,7 +93,8 @@ def synced(scratch: Path, old: Iterable[bytes], new: Iterable[bytes], rules: Rul
     now = make(source, new)
     for replica in (by_list, in_full):
         make(replica, before)
-    files = listed(source, seen_changes(was, now, rules), rules)
+    seen = seen_changes(was, now, rules)
+    files = listed(source, seen, rules, missing_args=deletes_by_name())
     arguments = (*rules.arguments(), f"{source}/")
     full = (RSYNC, *FULL, *arguments, f"{in_full}/")
     with subprocess.Popen(full, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as whole:

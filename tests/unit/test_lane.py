@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.installed import ABILITIES
 from support.trees import differences
 
 from pylsyncd.destination.bulk import Bulk
@@ -24,7 +25,7 @@ from pylsyncd.model.debt import Debt
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import filelist
-from pylsyncd.rsync.commands import HERE, Abilities, Rsync
+from pylsyncd.rsync.commands import HERE, Rsync
 from pylsyncd.rsync.largefiles import Largest
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.retry import Pauses
@@ -110,15 +111,16 @@ class Stage:
         root = os.open(self.source, os.O_RDONLY)
         try:
             if owed.is_everything:
-                command = rsync.full(HERE, self.to, Abilities())
+                command = rsync.full(HERE, self.to, ABILITIES)
             else:
                 files = filelist.build(
-                    root, owed, Rules(), missing_args=True, without=self.lane.in_flight,
+                    root, owed, Rules(),
+                    missing_args=ABILITIES.missing_args, without=self.lane.in_flight,
                     largest=Largest(LARGE, keeps_links=False) if self.lane.is_open else None,
                 )  # fmt: skip
                 self.lane.add(files.large)
                 command = rsync.listed(
-                    HERE, self.to, Abilities(), mkpath=False, without=sorted(files.unlisted)
+                    HERE, self.to, ABILITIES, mkpath=False, without=sorted(files.unlisted)
                 )
                 content = files.content()
             is_needed = owed.is_everything or bool(content)

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.installed import quotes_arguments
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
@@ -55,6 +56,8 @@ def test_it_is_known_where_a_path_is_a_pattern_all_the_same(
 
 @pytest.mark.parametrize("name", [b"www[1]", b"w*", b"www?", rb"w\*", b"w[w]w $(x)"])
 def test_rsync_does_not_copy_to_another_directory_that_matches(tmp_path: Path, name: bytes) -> None:
+    if not quotes_arguments():
+        pytest.skip("the rsync here does not quote for a remote shell: the one there expands it")
     (tmp_path / "source").mkdir()
     (tmp_path / "source/file").touch()
     for other in ("www1", "www2", "www $(x)"):

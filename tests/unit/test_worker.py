@@ -1,6 +1,7 @@
 """What a worker tells of itself, and what it does when it is told to: real rsyncs."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +26,13 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
 
 def order(*names: bytes, serial: int = 1, since: float | None = None) -> Order:
     return Order(entries(*names), clock.now(), since=since or time.monotonic(), serial=serial)
+
+
+def removed(place: Workplace, *names: str, serial: int = 1) -> Order:
+    """Remove files, and return the order that carries that."""
+    for name in names:
+        (place.source / name).unlink()
+    return order(*map(os.fsencode, names), serial=serial)
 
 
 def test_a_destination_is_in_sync_when_all_is_confirmed(place: Workplace) -> None:
@@ -147,18 +155,19 @@ def test_as_much_is_deleted_as_is_allowed_and_a_release_is_for_what_is_held_alon
 ) -> None:
     carrier = place._carrier  # noqa: SLF001  # as if it had been made so
     carrier._rsync = replace(carrier._rsync, max_delete=2)  # noqa: SLF001
+    place.write(*"abcdefgh")
     for name in "abcdefgh":
         (place.copy / name).touch()
     with place.worker(LONG) as worker:
-        worker.put(order(b"a", b"b"))
+        worker.put(removed(place, "a", "b"))
         wait_until(lambda: worker.confirmed_serial == 1)
-        worker.put(order(b"c", b"d", b"e", serial=2))
+        worker.put(removed(place, "c", "d", "e", serial=2))
         wait_until(lambda: worker.status().condition is Condition.HELD)
         assert len(list(place.copy.iterdir())) == 6
         worker.put(Order(NOTHING, is_urgent=True, is_release=True))
         wait_until(lambda: worker.confirmed_serial == 2)
         assert len(list(place.copy.iterdir())) == 3
-        worker.put(order(b"f", b"g", b"h", serial=3))
+        worker.put(removed(place, "f", "g", "h", serial=3))
         wait_until(lambda: worker.status().condition is Condition.HELD)
         assert len(list(place.copy.iterdir())) == 3
 

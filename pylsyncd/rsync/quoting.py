@@ -13,6 +13,9 @@ _QUOTES_ARGUMENTS: Version = (3, 2, 4)
 # What rsync leaves to the remote shell, or to the rsync there, to make names of.
 _WILD = re.compile(rb"[*?\[\]]")
 
+_HOME = re.compile(rb"\A~/+")
+_ANOTHERS_HOME = re.compile(rb"~[^/]")
+
 
 def is_secluded(destination: Destination, version: Version) -> bool:
     """Tell whether the arguments have to be sent past the remote shell."""
@@ -24,9 +27,12 @@ def is_secluded(destination: Destination, version: Version) -> bool:
 def target(destination: Destination, version: Version) -> bytes:
     """Return rsync's argument for a destination: no shell takes its path for a pattern."""
     argument = destination.target
-    if destination.transport is not Transport.SHELL or is_secluded(destination, version):
+    if destination.transport is not Transport.SHELL:
         return argument
     start = path_start(argument)
+    if is_secluded(destination, version):
+        # To rsync a tilde is a name like others. But a relative path begins in the home.
+        return argument[:start] + _HOME.sub(b"./", argument[start:])
     return argument[:start] + _WILD.sub(rb"\\\g<0>", argument[start:])
 
 
@@ -41,3 +47,13 @@ def expands(destination: Destination, version: Version) -> bool:
     if destination.transport is Transport.SHELL and not is_secluded(destination, version):
         return False
     return _WILD.search(destination.target, path_start(destination.target)) is not None
+
+
+def misses_home(destination: Destination, version: Version) -> bool:
+    """Tell whether the path begins in another user's home, and no shell is asked where that is.
+
+    It then goes to a directory of the name that is written, ``~user``.
+    """
+    start = path_start(destination.target)
+    is_anothers = _ANOTHERS_HOME.match(destination.target, start) is not None
+    return is_anothers and is_secluded(destination, version)

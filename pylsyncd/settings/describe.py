@@ -46,6 +46,12 @@ def doubts(sync: Sync) -> Iterator[str]:
                 f"({paths.show(delivery.destination.target)}) for a pattern, and copies to another "
                 "directory that matches it: choose a path without them."
             )
+        if quoting.misses_home(delivery.destination, delivery.rsync.version):
+            yield (
+                f"The rsync at the destination {written} does not know the home that its path "
+                f"({paths.show(delivery.destination.target)}) begins with, and copies to a "
+                "directory of that name: write the whole path."
+            )
     of_rules = [pattern.text.decode("utf-8", "surrogateescape") for pattern in sync.rules.patterns]
     for text in [*(each.destination.written for each in sync.deliveries), *of_rules]:
         if _COMMENT.search(text):

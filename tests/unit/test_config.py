@@ -382,6 +382,13 @@ def test_a_path_that_is_a_pattern_where_it_arrives_is_told() -> None:
         assert f"The rsync at the destination {written} takes" in told
 
 
+@pytest.mark.usefixtures("place")
+def test_the_home_of_another_user_that_nobody_knows_where_the_path_arrives_is_told() -> None:
+    made = read("[sync www]\nsource = a/./\ndestinations =\n  h:~u/`\n  h:~/`\n")
+    (told,) = doubts(made.syncs[0])
+    assert told.startswith("The rsync at the destination h:~u/` does not know the home")
+
+
 def test_what_would_run_is_told_of_a_command_line_too(place: Path) -> None:
     made = config.read(
         arguments.read(["-q", "-x", "a\nb", "--check-config", "a/./", "srv:"]),

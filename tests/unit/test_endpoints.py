@@ -526,6 +526,7 @@ SHELL_ROWS = [
     (b"/var/www/./", b"[::1]:six", b"six"),
     (b"/var/www/./", b"me@[fe80::1%eth0]:six", b"six"),
     (b"/var/./www", b"[::1]", b"www"),
+    (b"/var/./www", b"host:~/back`tick", b"back`tick/www"),
     (b"/var/./$(x) 'q* \"[1]", b"host:\xff\\;", b"\xff\\;/$(x) 'q* \"[1]"),
 ]
 

@@ -36,6 +36,40 @@ def test_wildcards_are_quoted_in_the_path_for_a_remote_shell(
 
 
 @pytest.mark.parametrize(
+    ("target", "version", "argument"),
+    [
+        (b"h:~/x/", VERSION, b"h:~/x/"),
+        (b"h:~/x/", OLDER, b"h:./x/"),
+        (b"u@[::1]:~/", OLDER, b"u@[::1]:./"),
+        (b"h:~//-x/", OLDER, b"h:./-x/"),
+        (b"h:~/new\nline/", VERSION, b"h:./new\nline/"),
+        (b"h:./~/x/", OLDER, b"h:./~/x/"),
+        (b"h:~u/x/", OLDER, b"h:~u/x/"),
+    ],
+)
+def test_where_no_shell_knows_the_home_a_path_begins_there_by_being_relative(
+    target: bytes, version: tuple[int, int, int], argument: bytes
+) -> None:
+    assert quoting.target(reached(target), version) == argument
+
+
+@pytest.mark.parametrize(
+    ("target", "version", "misses"),
+    [
+        (b"h:~u/x/", VERSION, False),
+        (b"h:~u/x/", OLDER, True),
+        (b"h:~u/`/", VERSION, True),
+        (b"h:~/x/", OLDER, False),
+        (b"h:./~u/", OLDER, False),
+    ],
+)
+def test_it_is_known_where_nobody_knows_another_users_home(
+    target: bytes, version: tuple[int, int, int], misses: bool
+) -> None:
+    assert quoting.misses_home(reached(target), version) is misses
+
+
+@pytest.mark.parametrize(
     ("target", "transport", "version", "expands"),
     [
         (b"h:/x[1]/", Transport.SHELL, VERSION, False),

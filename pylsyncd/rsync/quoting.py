@@ -10,6 +10,11 @@ Version = tuple[int, int, int]
 # Arguments with blanks or quotes reach a remote shell as they are from this version on.
 _QUOTES_ARGUMENTS: Version = (3, 2, 4)
 
+# Before this one, rsync appends bytes of its memory to an argument with a quoted wildcard, as many
+# as there are wildcards (its NEWS on safe_arg; seen of 3.4.1). Some older ones are patched, which
+# their version does not tell.
+_QUOTES_WILDCARDS: Version = (3, 5, 0)
+
 # What rsync leaves to the remote shell, or to the rsync there, to make names of.
 _WILD = re.compile(rb"[*?\[\]]")
 
@@ -19,9 +24,11 @@ _ANOTHERS_HOME = re.compile(rb"~[^/]")
 
 def is_secluded(destination: Destination, version: Version) -> bool:
     """Tell whether the arguments have to be sent past the remote shell."""
-    return destination.transport is Transport.SHELL and (
-        version < _QUOTES_ARGUMENTS or any(c in destination.target for c in b"\n`")
-    )
+    if destination.transport is not Transport.SHELL:
+        return False
+    if version < _QUOTES_ARGUMENTS or any(c in destination.target for c in b"\n`"):
+        return True
+    return version < _QUOTES_WILDCARDS and _is_wild(destination)
 
 
 def target(destination: Destination, version: Version) -> bytes:
@@ -46,6 +53,10 @@ def expands(destination: Destination, version: Version) -> bool:
         return False
     if destination.transport is Transport.SHELL and not is_secluded(destination, version):
         return False
+    return _is_wild(destination)
+
+
+def _is_wild(destination: Destination) -> bool:
     return _WILD.search(destination.target, path_start(destination.target)) is not None
 
 

@@ -75,6 +75,6 @@ NOT_BY_NAME = "it is about deletion by name, which the rsync here cannot do (rsy
 needs_deletion_by_name = pytest.mark.skipif(not deletes_by_name(), reason=NOT_BY_NAME)
 
 
-def quotes_arguments() -> bool:
-    """Tell whether a remote shell gets a path as it was written; else it has to get past it."""
-    return version() >= (3, 2, 4)
+def quotes_wildcards() -> bool:
+    """Tell whether a remote shell gets a path with wildcards as it was written."""
+    return version() >= (3, 5, 0)

@@ -76,6 +76,8 @@ def test_errors_are_never_ignored() -> None:
         ((3, 2, 3), b"h:/d/", True),
         ((3, 2, 4), b"h:/d/", False),
         ((3, 2, 4), b"h:/a b$(c)/", False),
+        ((3, 4, 4), b"h:/a[1]/", True),
+        ((3, 5, 0), b"h:/a[1]/", False),
         ((3, 2, 7), b"h:/new\nline/", True),
         ((3, 2, 7), b"h:/back`tick/", True),
     ],

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.installed import quotes_arguments
+from support.installed import quotes_wildcards
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.settings import arguments, config
@@ -377,7 +377,7 @@ def test_a_path_that_is_a_pattern_where_it_arrives_is_told() -> None:
         "[sync www]\nsource = a/./\ndestinations =\n  a::m/[x]\n  rsync://[::1]/m/x\n"
         "  h:/x*\n  /x*\n"
     )
-    expected = ["a::m/[x]"] if quotes_arguments() else ["a::m/[x]", "h:/x*"]
+    expected = ["a::m/[x]"] if quotes_wildcards() else ["a::m/[x]", "h:/x*"]
     for told, written in zip(doubts(made.syncs[0]), expected, strict=True):
         assert f"The rsync at the destination {written} takes" in told
 

@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.installed import quotes_arguments
+from support.installed import quotes_wildcards
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import quoting
 
-VERSION = (3, 2, 4)
+VERSION = (3, 5, 0)
 OLDER = (3, 2, 3)
 
 
@@ -73,6 +73,8 @@ def test_it_is_known_where_nobody_knows_another_users_home(
     ("target", "transport", "version", "expands"),
     [
         (b"h:/x[1]/", Transport.SHELL, VERSION, False),
+        (b"h:/x[1]/", Transport.SHELL, (3, 4, 4), True),
+        (b"h:/x/", Transport.SHELL, (3, 4, 4), False),
         (b"h:/x[1]/", Transport.SHELL, OLDER, True),
         (b"h:/x[1]\n/", Transport.SHELL, VERSION, True),
         (b"h::m/x?/", Transport.DAEMON, VERSION, True),
@@ -90,8 +92,8 @@ def test_it_is_known_where_a_path_is_a_pattern_all_the_same(
 
 @pytest.mark.parametrize("name", [b"www[1]", b"w*", b"www?", rb"w\*", b"w[w]w $(x)"])
 def test_rsync_does_not_copy_to_another_directory_that_matches(tmp_path: Path, name: bytes) -> None:
-    if not quotes_arguments():
-        pytest.skip("the rsync here does not quote for a remote shell: the one there expands it")
+    if not quotes_wildcards():
+        pytest.skip("the rsync here cannot quote it for a remote shell: the one there expands it")
     (tmp_path / "source").mkdir()
     (tmp_path / "source/file").touch()
     for other in ("www1", "www2", "www $(x)"):

@@ -61,7 +61,11 @@ class Published(NamedTuple):
 
 def _need(command: Sequence[str | Path], directory: Path) -> None:
     """Run what may need the registry; skip the tests when there is none."""
-    run = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    # pip takes what is to be imported from there for installed.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
     if run.returncode and _NO_REGISTRY.search(run.stdout + run.stderr):
         pytest.skip("the package registry cannot be reached")
     assert run.returncode == 0, run.stdout + run.stderr

@@ -1,0 +1,33 @@
+"""The kernel's events of a real directory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pylsyncd.source import inotify
+from pylsyncd.source.inotify import Inotify
+
+MAKES_DIRECTORIES = """
+import os, sys
+for number in range(int(sys.argv[1])):
+    os.mkdir(str(number))
+"""
+
+
+def test_no_event_is_lost_while_a_directory_is_watched_again(tmp_path: Path) -> None:
+    # So few that the kernel's queue holds them all.
+    count = inotify.limit("max_queued_events") * 9 // 10
+    directory = os.open(tmp_path, os.O_RDONLY)
+    notify = Inotify()
+    try:
+        first = notify.watch(directory)
+        command = [sys.executable, "-c", MAKES_DIRECTORIES, str(count)]
+        with subprocess.Popen(command, cwd=tmp_path) as writer:
+            while writer.poll() is None:
+                assert {notify.watch(directory) for _ in range(1000)} == {first}
+        chunks = b"".join(iter(notify.read, b""))
+    finally:
+        notify.close()
+        os.close(directory)
+    assert len({name for _, _, name in inotify.decode(chunks)}) == count

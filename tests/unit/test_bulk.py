@@ -71,10 +71,10 @@ class Bench:
 
     def carry(self, bulk: Bulk, *names: bytes) -> Outcome:
         bulk.begin(files(*names))
-        assert self.woken.wait(SECONDS)
-        self.woken.clear()
-        outcome = bulk.outcome()
-        assert outcome is not None
+        # It may be woken once more for the batch before.
+        while (outcome := bulk.outcome()) is None:
+            assert self.woken.wait(SECONDS)
+            self.woken.clear()
         assert bulk.outcome() is None
         return outcome
 
@@ -152,7 +152,6 @@ def test_a_batch_that_is_called_back_ends_at_once(bench: Bench) -> None:
     assert outcome.verdict is Verdict.LATER
     assert list(outcome.owed) == list(files(b"d/big"))
     assert "big" not in bench.names()
-    bench.woken.clear()
     # The next one is not called back with it.
     assert bench.carry(bulk, b"d/small").verdict is Verdict.DONE
 
@@ -165,7 +164,6 @@ def test_a_batch_is_called_back_that_waits_for_its_turn(bench: Bench) -> None:
     assert outcome.verdict is Verdict.LATER
     assert list(outcome.owed) == list(files(b"d/big"))
     assert bench.names() == []
-    bench.woken.clear()
     assert bench.carry(bulk, b"d/big").verdict is Verdict.DONE
 
 

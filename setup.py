@@ -83,7 +83,7 @@ setup(
         "metrics": METRICS,
         "test": [
             *METRICS,
-            "pytest>=8",
+            "pytest>=9",
             "pytest-xdist>=3",
             "hypothesis>=6.100",
             # For the packages and the manual pages.

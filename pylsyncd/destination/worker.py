@@ -89,6 +89,8 @@ class Worker(Part):
         self._is_ended = True
         self._carrier.runs.runner.end(number)
         self._lane.end(number)
+        # It may just have begun to wait for what the lane does not do any more.
+        self._wake()
 
     def pause(self, *, is_paused: bool = True) -> None:
         """Have no rsync started, and what comes owed, until that is taken back."""

@@ -97,10 +97,14 @@ class Workplace:
             yield worker
         finally:
             worker.finish()
-            while worker.is_alive():
-                worker.end(signal.SIGKILL)
-                worker.join(0.05)
+            wait_until(lambda: _has_ended(worker))
         assert not failures
+
+
+def _has_ended(worker: Worker) -> bool:
+    worker.end(signal.SIGKILL)
+    worker.join(0.05)
+    return not worker.is_alive()
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:

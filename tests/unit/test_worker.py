@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pylsyncd.destination.orders import Order
 from pylsyncd.model.changes import EVERYTHING, NOTHING
 from pylsyncd.model.notices import Kind
 from pylsyncd.model.status import Condition
+from pylsyncd.rsync.largefiles import Largest
 from pylsyncd.system import clock
 
 
@@ -232,6 +234,20 @@ def test_a_stop_does_not_wait_for_a_longer_window(place: Workplace) -> None:
         worker.finish()
         wait_until(lambda: not worker.is_alive())
     assert (place.copy / "f").exists()
+
+
+def test_it_ends_although_it_waits_for_a_large_file_that_nobody_sends(place: Workplace) -> None:
+    place._carrier.largest = Largest(0, keeps_links=False)  # noqa: SLF001  # as if made so
+    place.write("f")
+    with place.worker() as worker:
+        # As if its end had come right before the file was handed over.
+        worker._lane.end(signal.SIGTERM)  # noqa: SLF001
+        worker.put(order(b"f"))
+        worker.finish()
+        wait_until(lambda: worker._lane.in_flight and worker._queue.empty())  # noqa: SLF001
+        worker.end(signal.SIGTERM)
+        worker.join(10.0)
+        assert not worker.is_alive()
 
 
 def test_what_is_not_confirmed_is_handed_over(place: Workplace) -> None:

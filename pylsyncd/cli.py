@@ -1,10 +1,11 @@
 """The command: from arguments to settings, and from exceptions to the exit status."""
 
+import contextlib
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from pylsyncd import daemonize
 from pylsyncd.destination.audit import audit
@@ -77,12 +78,10 @@ def _do(request: Request) -> int:
         return _print(_explained(settings.syncs, path))
     if request.asks("check"):
         logs.set_up(settings.daemon.log.level)
-        findings = (
-            line
-            for sync in settings.syncs
-            for line in audit(sync, checksum=request.asks("checksum"))
-        )
-        return _print(findings, nothing=0, something=1)
+        findings = _differences(settings.syncs, checksum=request.asks("checksum"))
+        # Whatever ends the printing ends the comparing, and at once.
+        with contextlib.closing(findings):
+            return _print(findings, nothing=0, something=1)
 
     def reload() -> Settings:
         return config.read(request, surroundings).settings
@@ -115,6 +114,11 @@ def _print(lines: Iterable[str], *, nothing: int = 0, something: int = 0) -> int
     except BrokenPipeError:
         descriptors.abandon_output()
     return status
+
+
+def _differences(syncs: Iterable[Sync], *, checksum: bool) -> Generator[str, None, None]:
+    for sync in syncs:
+        yield from audit(sync, checksum=checksum)
 
 
 def _described(configuration: Configuration, *, commands: bool) -> Iterator[str]:

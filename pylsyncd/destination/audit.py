@@ -26,8 +26,8 @@ _ITEM = re.compile(r"(?P<what>[<>ch.*].)(?P<how>.{9}) (?P<name>.*)", re.DOTALL)
 # peer's patience.
 _MOST_WAITING = 10_000
 
-# Seconds: between two looks for what a signal's handler may have left, from asking an rsync to end
-# to killing it, and to going without it, when the kernel does not let it end.
+# Seconds: between two looks whether a signal has come, from asking an rsync to end to killing it,
+# and to going without it, when the kernel does not let it end.
 _BEAT = 0.1
 _KILL_AFTER = 2.0
 _LEAVE_AFTER = 5.0
@@ -41,54 +41,83 @@ def audit(sync: Sync, *, checksum: bool) -> Iterator[str]:
 
     Nothing means that all are equal. Contents are compared by size and time, with ``checksum`` byte
     by byte. A source that changes meanwhile differs. To be called by the main thread: a signal that
-    ends the program, wherever it is met, raises SystemExit with a sentence, and no rsync is left.
+    ends the program raises SystemExit with a sentence, and no rsync is left once this is closed.
     """
     found: _Found = queue.Queue(_MOST_WAITING)
     comparisons = [
         _Comparison(sync, delivery, found, checksum=checksum) for delivery in sync.deliveries
     ]
-    with _stoppable():
+    with _Stop() as stop:
         try:
             for comparison in comparisons:
                 comparison.start()
-            yield from _lines(found, len(comparisons))
+            yield from _lines(found, len(comparisons), stop)
         finally:
             _end(comparisons, found)
 
 
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Have the signals raise SystemExit; only the first one, so that nothing is left half ended."""
-    # What is ignored remains so: nohup, and a shell that puts a program into the background.
-    numbers = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+class _Stop:
+    """Has the first of the signals that end a program raise SystemExit; the others are ignored.
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        for each in numbers:
+    At once only where that is harmless: anywhere else it could leave a lock locked for ever, so
+    there it waits until somebody asks.
+    """
+
+    def __init__(self) -> None:
+        # What is ignored remains so: nohup, and a shell that puts a program into the background.
+        self._numbers = [
+            number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN
+        ]
+        self._sentence = ""
+        self._is_harmless = False
+
+    def __enter__(self) -> "_Stop":  # noqa: PYI034  # typing.Self is younger than Python 3.10
+        self._before = [(number, signal.signal(number, self._caught)) for number in self._numbers]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Raise at once what comes meanwhile."""
+        self._is_harmless = True
+        try:
+            self.heed()
+            yield
+        finally:
+            self._is_harmless = False
+
+    def heed(self) -> None:
+        """Raise what has come."""
+        if self._sentence:
+            raise SystemExit(self._sentence)
+
+    def _caught(self, number: int, _frame: FrameType | None) -> None:
+        for each in self._numbers:
             signal.signal(each, signal.SIG_IGN)
         name = signal.Signals(number).name
-        raise SystemExit(f"pylsyncd: stopped ({name}): not all was compared.")
-
-    before = [(number, signal.signal(number, stop)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+        self._sentence = f"pylsyncd: stopped ({name}): not all was compared."
+        if self._is_harmless:
+            self.heed()
 
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _lines(found: _Found, running: int) -> Iterator[str]:
+def _lines(found: _Found, running: int, stop: _Stop) -> Iterator[str]:
     while running:
+        stop.heed()
         try:
-            # A wait without an end can sleep through a signal that comes just before it.
             line = found.get(timeout=_BEAT)
         except queue.Empty:
             continue
         if line is None:
             running -= 1
-        else:
+            continue
+        # Whoever takes it may have to wait for its reader.
+        with stop.at_once():
             yield line
 
 

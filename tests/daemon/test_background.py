@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import processes
 from support.daemon import environment
 from support.installation import NOBODY, Installation
 
@@ -211,7 +212,7 @@ def test_the_directory_and_the_umask_are_those_that_were_asked_for(
 
 def test_in_the_foreground_the_pid_file_is_kept_and_removed_too(standin: Standin) -> None:
     command = standin.command(daemon={"background": False}, log={"file": None})
-    with subprocess.Popen(
+    with processes.running(
         command, env=standin.environment, stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stderr
@@ -369,7 +370,7 @@ def test_a_full_disk_does_not_end_a_daemon(standin: Standin) -> None:
 
 def test_a_full_disk_is_told_in_the_terminal_where_there_is_one(standin: Standin) -> None:
     command = standin.command(daemon={"background": False}, log={"file": "/dev/full"})
-    with subprocess.Popen(
+    with processes.running(
         command, env=standin.environment, stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stderr

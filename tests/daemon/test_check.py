@@ -198,6 +198,14 @@ STAND_INS = {
 }
 
 
+def stand_in(directory: Path, text: str) -> str:
+    """Return a program that does this in place of rsync."""
+    program = directory / "rsync"
+    program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec rsync --version\n{text}\n')
+    program.chmod(0o755)
+    return str(program)
+
+
 @pytest.fixture
 def mark() -> Iterator[str]:
     """Return what is in the environment of a check and of all that it starts; end what is left."""
@@ -250,27 +258,56 @@ def test_a_check_that_is_stopped_leaves_no_rsync_behind(
 ) -> None:
     begun = tmp_path / "begun"
     begun.mkdir()
-    program = tmp_path / "rsync"
-    program.write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && exec rsync --version\n'
-        f"touch {begun}/$$\n{STAND_INS[how]}\n"
-    )
-    program.chmod(0o755)
-    process = subprocess.Popen(
-        copies.command("--rsync", str(program)),
+    program = stand_in(tmp_path, f"touch {begun}/$$\n{STAND_INS[how]}")
+    with processes.running(
+        copies.command("--rsync", program),
         env=environment({MARK: mark, "PYTHONUNBUFFERED": "1"}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    with process:
+    ) as process:  # fmt: skip
         wait_until(lambda: len(os.listdir(begun)) == 2)
         assert process.stdout.readline().endswith(f"missing there: {ITEM[-1]}\n")
         if how == READ_TOO_LITTLE:
             wait_until(lambda: held_by(process.stdout) > FULL)
         process.send_signal(number)
-        _, complaint = process.communicate(timeout=20)
-    assert process.returncode == 1
-    assert complaint == f"pylsyncd: stopped ({number.name}): not all was compared.\n"
+        # Nobody reads until then.
+        assert process.wait(20) == 1
+        assert process.stderr.read() == STOPPED.format(number.name)
+    wait_until(lambda: not marked(mark))
+
+
+STOPPED = "pylsyncd: stopped ({}): not all was compared.\n"
+
+# A signal comes right after a lock was taken, where an exception would leave it locked.
+INTERRUPTED = """
+import os, queue, signal, sys, threading
+
+def trace(frame, event, argument):
+    called = [frame.f_code, frame.f_back and frame.f_back.f_code]
+    wanted = [threading.Condition.__enter__.__code__, queue.Queue.get.__code__]
+    return locked if called == wanted else None
+
+def locked(frame, event, argument):
+    if event == "return":
+        sys.settrace(None)
+        os.kill(os.getpid(), signal.SIGINT)
+    return locked
+
+from pylsyncd import cli
+sys.settrace(trace)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.usefixtures("takes_signals")
+def test_a_check_that_is_stopped_at_the_wrong_moment_ends_all_the_same(
+    copies: Copies, tmp_path: Path, mark: str
+) -> None:
+    words = copies.command("--rsync", stand_in(tmp_path, STAND_INS["obeys"]))[3:]
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *words], env=environment({MARK: mark}),
+        capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (1, STOPPED.format("SIGINT"))
     wait_until(lambda: not marked(mark))
 
 

@@ -236,7 +236,7 @@ def test_a_daemon_that_has_died_is_told_and_can_be_started_and_stopped(service: 
 def test_a_pid_that_has_become_somebody_else_s_is_neither_told_as_running_nor_killed(
     service: Service,
 ) -> None:
-    with subprocess.Popen(["sleep", "600"]) as other:  # noqa: S607  # any that there is
+    with processes.running(["sleep", "600"]) as other:  # any that there is
         service.pidfile.write_text(f"{other.pid}\n")
         assert service("status") == 1
         assert service("stop") == 0
@@ -256,7 +256,7 @@ def test_a_pid_file_without_a_pid_is_that_of_none(content: str, service: Service
 def test_a_daemon_that_does_not_end_is_killed_in_the_end(service: Service) -> None:
     service.set_defaults(STOP_TIMEOUT="1")
     service.install("trap '' TERM; while :; do sleep 0.1; done")
-    with subprocess.Popen(["sh", str(service.program)]) as stubborn:  # noqa: S607  # any
+    with processes.running(["sh", str(service.program)]) as stubborn:  # any
         service.pidfile.write_text(f"{stubborn.pid}\n")
         wait_until(lambda: b"pylsyncd" in Path(f"/proc/{stubborn.pid}/cmdline").read_bytes())
         assert service("stop") == 0

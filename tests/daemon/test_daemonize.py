@@ -224,7 +224,7 @@ def test_a_daemon_of_a_configuration_file_is_reloaded_by_hangup(daemon: Backgrou
 def test_the_command_line_keeps_a_daemon_in_the_foreground(daemon: Background) -> None:
     words = (sys.executable, "-m", "pylsyncd", "--foreground", "--control=no")
     command = (*words, *daemon.configure(WINDOW))
-    with subprocess.Popen(command, env=environment()) as run:
+    with processes.running(command, env=environment()) as run:
         wait_until(lambda: daemon.log.exists() and "watching" in daemon.text)
         assert daemon.pid == run.pid
         run.terminate()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import processes
 from support.ctl import SECONDS, Ctl
 from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, says_and_exits, waits_for
@@ -296,7 +297,7 @@ def test_a_wait_ends_only_when_the_copy_is_there(place: Place, quiet: Pylsyncd) 
     go = place.top / "go"
     place.rsync.order(waits_for(go))
     place.write("new")
-    with subprocess.Popen(
+    with processes.running(
         place.command("wait", "--timeout", "60"), env=place.environment()
     ) as waiting:
         # The flush is its own: rsync runs, and is waited for.

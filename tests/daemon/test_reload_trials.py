@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support import processes
 from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, exits, hangs
 from support.mounts import Mounts, can_mount
@@ -59,7 +60,7 @@ class Trial(Place):
     def waiting(self, seconds: int) -> "Iterator[subprocess.Popen[bytes]]":
         """Wait for all to be confirmed, while something else happens."""
         command = self.command("wait", "--timeout", str(seconds))
-        with subprocess.Popen(command, env=self.environment()) as process:
+        with processes.running(command, env=self.environment()) as process:
             try:
                 yield process
             finally:

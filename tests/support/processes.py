@@ -3,9 +3,10 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -30,6 +31,22 @@ class Usage(NamedTuple):
     threads: int
     descriptors: int
     children: int
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | os.PathLike[str]], **options: Any
+) -> "Iterator[subprocess.Popen[Any]]":
+    """Run a command, and wait for its end; where the test fails, kill it, or that could take ever.
+
+    The options are those of :class:`subprocess.Popen`.
+    """
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def present() -> Iterator[Process]:

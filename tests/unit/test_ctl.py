@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support import processes
 from support.commands import WELL, Obedient, destination, status
 from support.ctl import SECONDS, Ctl
 
@@ -124,7 +125,7 @@ def test_what_the_terminals_character_set_lacks_is_escaped(place: Place) -> None
 def test_who_reads_only_the_beginning_is_no_fault(place: Place) -> None:
     many = status(*(destination(f"srv{number}" * 10) for number in range(3000)))
     place.serve("one.sock", Obedient(many))
-    with subprocess.Popen(
+    with processes.running(
         place.command("status"), env=place.environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
@@ -234,7 +235,7 @@ def test_what_the_daemon_refuses_is_said_with_a_line_for_each_fault(place: Place
 
 def test_a_wait_ends_when_all_is_confirmed(place: Place, commands: Obedient) -> None:
     commands.ends_wait.clear()
-    with subprocess.Popen(place.command("wait", "srv2"), env=place.environment()) as process:
+    with processes.running(place.command("wait", "srv2"), env=place.environment()) as process:
         until(lambda: ("wait", "srv2") in commands.told)
         assert process.poll() is None
         commands.ends_wait.set()
@@ -256,7 +257,7 @@ def test_a_wait_that_takes_too_long_says_for_whom_and_why(place: Place) -> None:
 
 def test_a_daemon_that_ends_meanwhile_is_a_sentence(place: Place, commands: Obedient) -> None:
     commands.ends_wait.clear()
-    with subprocess.Popen(
+    with processes.running(
         place.command("wait"), env=place.environment(), stderr=subprocess.PIPE, text=True
     ) as process:
         until(lambda: ("wait",) in commands.told)
@@ -270,7 +271,7 @@ def test_a_daemon_that_ends_meanwhile_is_a_sentence(place: Place, commands: Obed
 
 def test_an_interrupted_wait_says_nothing(place: Place, commands: Obedient) -> None:
     commands.ends_wait.clear()
-    with subprocess.Popen(
+    with processes.running(
         place.command("wait"), env=place.environment(), stderr=subprocess.PIPE
     ) as process:
         until(lambda: ("wait",) in commands.told)
@@ -539,7 +540,7 @@ def test_colours_are_for_terminals_that_want_them(place: Place, more: dict[str, 
 
 @pytest.mark.usefixtures("commands")
 def test_into_a_pipe_it_is_one_table_after_the_other(place: Place) -> None:
-    with subprocess.Popen(
+    with processes.running(
         place.command("status", "--watch", "0.1"), env=place.environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip

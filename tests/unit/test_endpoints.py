@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support import processes
 from support.installed import version
 
 from pylsyncd.model.endpoints import Destination, Source, parse_destinations, parse_source
@@ -628,7 +629,7 @@ def running_daemon(
     )
     command = [RSYNC, "--daemon", "--no-detach", f"--config={configuration}"]
     command += [f"--address={address}", f"--port={port}"]
-    with subprocess.Popen(command) as process:
+    with processes.running(command) as process:
         try:
             wait_until_it_listens(family, address, port, process)
             yield Daemon(f"[{address}]" if ":" in address else address, port, module)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import processes
 from support.filtering import ENVIRONMENT, RSYNC, prefixed_patterns, rsync, sent_by, tree_of
 from support.installed import DELETING, deletes_by_name
 
@@ -97,7 +98,7 @@ def synced(scratch: Path, old: Iterable[bytes], new: Iterable[bytes], rules: Rul
     files = listed(source, seen, rules, missing_args=deletes_by_name())
     arguments = (*rules.arguments(), f"{source}/")
     full = (RSYNC, *FULL, *arguments, f"{in_full}/")
-    with subprocess.Popen(full, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as whole:
+    with processes.running(full, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as whole:
         if files:
             rsync(*LISTED, *arguments, f"{by_list}/", names=files.content())
     return Synced(kinds(by_list), kinds(in_full), whole.returncode == 0, files.entries)

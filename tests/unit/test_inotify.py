@@ -1,9 +1,10 @@
 """The kernel's events of a real directory."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from support import processes
 
 from pylsyncd.source import inotify
 from pylsyncd.source.inotify import Inotify
@@ -23,7 +24,7 @@ def test_no_event_is_lost_while_a_directory_is_watched_again(tmp_path: Path) -> 
     try:
         first = notify.watch(directory)
         command = [sys.executable, "-c", MAKES_DIRECTORIES, str(count)]
-        with subprocess.Popen(command, cwd=tmp_path) as writer:
+        with processes.running(command, cwd=tmp_path) as writer:
             while writer.poll() is None:
                 assert {notify.watch(directory) for _ in range(1000)} == {first}
         chunks = b"".join(iter(notify.read, b""))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import processes
 from support.daemon import environment
 
 from pylsyncd.model.errors import PylsyncdError, UsageError
@@ -55,7 +56,7 @@ def test_another_process_has_it_until_it_ends(path: Path) -> None:
         "PidFile(sys.argv[1]).write(); print('locked', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(path)]
-    with subprocess.Popen(
+    with processes.running(
         command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout

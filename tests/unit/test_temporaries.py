@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import processes
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
@@ -33,7 +34,7 @@ def sending(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[by
         file.write(os.urandom(3_000_000))
     (replica / "d*").mkdir(parents=True)
     command = ["rsync", "-lptgoD", "--dirs", "--from0", "--files-from=-", "--bwlimit=200"]
-    with subprocess.Popen(
+    with processes.running(
         [*command, f"{source}/", f"{replica}/"],
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

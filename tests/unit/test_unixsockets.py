@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import processes
 from support.daemon import environment
 
 from pylsyncd.model.errors import UsageError
@@ -138,7 +139,7 @@ def test_where_somebody_listens_nobody_else_can(place: Path) -> None:
 def test_what_a_killed_daemon_has_left_is_taken_over(place: Path) -> None:
     path = place / "web.sock"
     command = (sys.executable, "-c", LISTENS, path)
-    with subprocess.Popen(
+    with processes.running(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
     ) as process:
         assert process.stdout is not None

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, exits, says_and_exits
+from support.servers import free_port
 from support.trees import equal_within
 
 UNKNOWN_MODULE = "@ERROR: Unknown module 'x'"
@@ -207,12 +208,6 @@ def values(text: str) -> dict[str, float]:
             words = "".join(f"[{sample.labels[label]}]" for label in sorted(labels))
             found[sample.name.removeprefix("pylsyncd_") + words] = sample.value
     return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def fetch(port: int) -> dict[str, float]:

@@ -1,8 +1,10 @@
 """A real rsync daemon and a real sshd on free ports of the loopback, each in its own directory."""
 
 import contextlib
+import errno
 import getpass
 import os
+import random
 import shutil
 import signal
 import socket
@@ -22,11 +24,22 @@ class Unavailable(Exception):  # noqa: N818 - it is a fact about the machine, no
     """The machine lacks the program, or does not let us run it; the sentence says which."""
 
 
-def free_port() -> int:
-    """Return a port of the loopback that nobody listened on a moment ago."""
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
+def free_port(address: str = LOOPBACK) -> int:
+    """Return a port that nobody had a moment ago; OSError where there is no such address.
+
+    It is none of those that the kernel gives to connections (ip_local_port_range, from 32,768 on):
+    one of the many that tests open could have it before the server, or reach itself there.
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
+            try:
+                listener.bind((address, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
 
 
 class Server:

@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support import processes
 from support.installed import version
+from support.servers import free_port
 
 from pylsyncd.model.endpoints import Destination, Source, parse_destinations, parse_source
 from pylsyncd.model.errors import UsageError
@@ -575,12 +576,6 @@ def test_a_full_path_at_a_bare_host_is_that_path(
     assert files_below(login.home) == []
 
 
-def free_port(family: socket.AddressFamily, address: str) -> int:
-    with socket.socket(family) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_until_it_listens(
     family: socket.AddressFamily, address: str, port: int, daemon: subprocess.Popen[bytes]
 ) -> None:
@@ -594,14 +589,6 @@ def wait_until_it_listens(
 def listens(family: socket.AddressFamily, address: str, port: int) -> bool:
     with socket.socket(family) as probe:
         return probe.connect_ex((address, port)) == 0
-
-
-def has_address(address: str, family: socket.AddressFamily) -> bool:
-    try:
-        free_port(family, address)
-    except OSError:
-        return False
-    return True
 
 
 class Daemon(NamedTuple):
@@ -619,9 +606,11 @@ def running_daemon(
     """Run one rsync daemon for all tests, since each takes 0.4 s to end."""
     address = request.param
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    if not has_address(address, family):
+    try:
+        port = free_port(address)
+    except OSError:
         pytest.skip(f"this machine has no {address}")
-    port, module = free_port(family, address), tmp_path_factory.mktemp("module")
+    module = tmp_path_factory.mktemp("module")
     configuration = tmp_path_factory.mktemp("rsyncd") / "rsyncd.conf"
     as_root = "uid = 0\ngid = 0\n" if os.geteuid() == 0 else ""
     configuration.write_text(

@@ -145,7 +145,7 @@ def test_rsync_yields_to_others_as_much_as_is_asked_for(
     options = ["--nice", "7", "--ionice", "best-effort:6", "--rsync", str(rsync.program)]
     with daemon(source, sockets, *options, to=[to]) as running:
         wait_until(lambda: not rsync.waiting, "rsync runs")
-        (child,) = [each for each in processes.descendants(running.pid) if each.name != "sleep"]
+        (child,) = [each for each in processes.present() if each.parent == running.pid]
         niceness = os.getpriority(os.PRIO_PROCESS, child.pid)
         asked = subprocess.run(
             ("ionice", "-p", str(child.pid)),  # noqa: S607 - it is what a person asks

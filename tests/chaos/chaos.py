@@ -34,7 +34,7 @@ from support.writers import (  # noqa: E402
 )
 
 WRITERS = 2
-PATIENCE = 90.0  # seconds from the moment when all is healed
+PATIENCE = 90.0  # seconds from the moment when nothing is owed
 ROUND = 20.0  # seconds of operations and faults in a round of the program
 BEFORE = 1.0  # seconds of operations before the first daemon
 PAUSE = 0.5  # seconds between two parts of the ledger: more than a window
@@ -61,7 +61,8 @@ def chaos(
 ) -> Count:
     """Let writers and faults loose for so long, heal all, and return how much happened.
 
-    ``patience`` is for how long after that the trees may differ; ``program`` is the daemon's.
+    ``patience`` is for how long the trees may differ while the daemon says that it owes nothing;
+    ``program`` is the daemon's.
 
     Raises:
         Failed: if a destination is not equal in the end, or the daemon ended; the text has all.
@@ -72,6 +73,7 @@ def chaos(
         try:
             ledger = Ledger(stage.source / "ledger", random.Random(seed))
             count = _play(stage, ledger, logs, seed, seconds)
+            stage.settle()
             _expect_equal(stage, logs, patience)
             _close_in_calm(stage, ledger)
             _expect_equal(stage, logs, patience)
@@ -111,7 +113,7 @@ def _close_in_calm(stage: Stage, ledger: Ledger) -> None:
 def _expect_equal(stage: Stage, logs: Sequence[Path], patience: float) -> None:
     different = stage.different(patience)
     if different:
-        lines = [f"not equal {patience} s after all was healed"]
+        lines = [f"not equal for {patience} s, and nothing is owed"]
         for destination, found in different.items():
             lines += [f"--- {destination}:", *found]
         every = [line for found in different.values() for line in found]

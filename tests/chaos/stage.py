@@ -22,7 +22,7 @@ TIMEOUT, POLLING = 4, 1
 # A link that is made, changed and removed within a window is found by scans alone.
 SCANNING = 3
 TRIED_EVERY = 2.0  # seconds, once all faults are healed
-SETTLED_SECONDS = 60.0
+SETTLED_SECONDS = 90.0
 START_SECONDS = 60.0
 SIZE = "192m"
 FEW_WATCHES = 40
@@ -36,7 +36,7 @@ class Died(Exception):  # noqa: N818 - it is the finding
 
 
 class Restless(Exception):  # noqa: N818 - likewise
-    """The copies are equal, and the daemon does not come to rest."""
+    """The daemon goes on to owe something, though all is healed."""
 
 
 class Stage:
@@ -108,6 +108,8 @@ class Stage:
 
     def reload(self) -> None:
         """Have the daemon serve what the configuration says now."""
+        # Only now: a destination that its start does not know has no initial sync.
+        self.wait_ready()
         self._write_configuration()
         self.hang_up()
 
@@ -118,8 +120,12 @@ class Stage:
         self.daemon.reload()
 
     def restart(self) -> None:
-        """Start the next daemon as after a power cut: without -i, where it can do without."""
-        self.start()
+        """Start the next daemon as after a power cut: without -i, where it can do without.
+
+        It cannot if the earlier ones were killed before they had written down what they owe.
+        """
+        states = list((self.directory / "state").glob("*.state"))
+        self.start(initial_sync=len(states) < len(self.destinations))
 
     def check(self) -> None:
         """Raise Died if the daemon has ended by itself."""

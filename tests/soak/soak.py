@@ -116,20 +116,15 @@ def _uneven(samples: Sequence[Sample]) -> list[str]:
     before, after = (statistics.median(usage.memory for usage in part) for part in (middle, last))
     if after > before * (1 + MEMORY_RATIO) + MEMORY_BYTES:
         problems.append(f"memory grew from {before / 1e6:.1f} to {after / 1e6:.1f} MB")
-    # While rsync runs there are its pipes: so only the samples between two runs are compared.
+    # While rsync runs there are its pipes: the least is what is held between two runs.
     for field in ("threads", "descriptors"):
-        was, now = (_idle(part, field) for part in (middle, last))
+        was, now = (min(getattr(usage, field) for usage in part) for part in (middle, last))
         if now > was + MORE_AT_MOST:
-            problems.append(f"{field} grew from {was:.0f} to {now:.0f}")
+            problems.append(f"{field} grew from {was} to {now}")
     left = min(usage.children for usage in last)
     if left:
         problems.append(f"{left} children are never gone")
     return problems
-
-
-def _idle(part: Sequence[Usage], field: str) -> float:
-    idle = [usage for usage in part if not usage.children]
-    return statistics.median(getattr(usage, field) for usage in idle or part)
 
 
 def table(samples: Sequence[Sample]) -> str:

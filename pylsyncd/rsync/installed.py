@@ -20,15 +20,18 @@ _UNWANTED = frozenset(
     )
 )
 
+# Seconds. A busy machine may be slow, and one that waits for a file system may take ever.
+_LONGEST_ANSWER = 60.0
+
 
 def version(program: str) -> Version:
     """Return the version of an rsync. Raises UsageError if there is none, or it is too old."""
     shown = printable(program)
     try:
-        answer = programs.answer([program, "--version"], environment())
+        answer = programs.answer([program, "--version"], environment(), _LONGEST_ANSWER)
     except OSError as error:
         raise UsageError(
-            f"{shown} cannot be run: {error.strerror}. "
+            f"{shown} cannot be run: {error.strerror or error}. "
             "Install rsync, or name the program with --rsync."
         ) from None
     found = re.match(rb"rsync +version v?(\d+)\.(\d+)\.(\d+)", answer)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import tempfile
 import threading
@@ -17,6 +18,14 @@ from support.servers import RsyncDaemon, SshServer, Unavailable
 # A failure prints what repeats it. No deadline: the machine may have other work.
 settings.register_profile("pylsyncd", print_blob=True, deadline=None)
 settings.load_profile("pylsyncd")
+
+
+def pytest_configure() -> None:
+    """Have what the tests start heed the signals that a run in the background ignores."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # To ignore a signal is inherited, a handler is not.
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -239,18 +239,6 @@ def held_by(pipe: IO[str]) -> int:
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
 
 
-@pytest.fixture
-def takes_signals() -> Iterator[None]:
-    """Have what is started heed the signals, even where the tests run in the background."""
-    numbers = (signal.SIGINT, signal.SIGHUP)
-    # A handler of one's own is not inherited; to ignore a signal is.
-    before = [signal.signal(number, lambda *_: None) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("takes_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("how", STAND_INS)
 def test_a_check_that_is_stopped_leaves_no_rsync_behind(
@@ -298,7 +286,6 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.usefixtures("takes_signals")
 def test_a_check_that_is_stopped_at_the_wrong_moment_ends_all_the_same(
     copies: Copies, tmp_path: Path, mark: str
 ) -> None:

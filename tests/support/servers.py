@@ -30,8 +30,9 @@ def free_port(address: str = LOOPBACK) -> int:
     It is none of those that the kernel gives to connections (ip_local_port_range, from 32,768 on):
     one of the many that tests open could have it before the server, or reach itself there.
     """
+    chance = random.SystemRandom()
     while True:
-        port = random.randrange(20_000, 32_768)
+        port = chance.randrange(20_000, 32_768)
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
             try:
                 listener.bind((address, port))

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 PATIENCE = 30.0
 """Seconds that the parent waits for its daemon to be ready: as long as a boot may stand still."""
 
+# Seconds between two looks whether somebody interrupts the parent.
+_BEAT = 0.1
+
 _STOPPED = {signal.SIGTSTP: None, signal.SIGTTIN: None, signal.SIGTTOU: None}
 
 
@@ -132,6 +135,8 @@ class Prepared:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         sys.stdout.flush()
         sys.stderr.flush()
+        # The parent looks for it when it knows whom to end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         if os.fork():
             os.close(writer)
             _wait_and_exit(reader, self._where_to_look())
@@ -145,6 +150,7 @@ class Prepared:
             umask=self._daemon.umask,
             signal_map=_STOPPED,
         ).open()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         self._tell(pid=os.getpid())
 
     def _where_to_look(self) -> str:
@@ -261,19 +267,27 @@ def _wait(reader: int, where_to_look: str) -> tuple[int, str]:
     """Return the exit status, and what there is to say."""
     deadline = time.monotonic() + PATIENCE
     received, pid = b"", 0
-    try:
-        while True:
-            if not select.select((reader,), (), (), max(0.0, deadline - time.monotonic()))[0]:
-                return 0, f"It is still starting (pid {pid}): {where_to_look}."
-            if not (part := os.read(reader, 65536)):
-                return 1, f"It has died before it was ready: {where_to_look}."
-            *lines, received = (received + part).split(b"\n")
-            for told in map(json.loads, lines):
-                pid = told.get("pid", pid)
-                if "pid" not in told:
-                    return told.get("status", 0), told.get("sentence", "")
-    except KeyboardInterrupt:
-        # It has the pipe open, so the pid is still its own.
-        if pid:
-            os.kill(pid, signal.SIGTERM)
-        return 128 + signal.SIGINT, ""
+    while True:
+        if pid and _is_interrupted():
+            # It has the pipe open, so the pid is still its own.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            return 128 + signal.SIGINT, ""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return 0, f"It is still starting (pid {pid}): {where_to_look}."
+        if not select.select((reader,), (), (), min(left, _BEAT))[0]:
+            continue
+        if not (part := os.read(reader, 65536)):
+            return 1, f"It has died before it was ready: {where_to_look}."
+        *lines, received = (received + part).split(b"\n")
+        for told in map(json.loads, lines):
+            pid = told.get("pid", pid)
+            if "pid" not in told:
+                return told.get("status", 0), told.get("sentence", "")
+
+
+def _is_interrupted() -> bool:
+    """Tell whether SIGINT, which is blocked, has come; it may be one to be ignored."""
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return signal.SIGINT in signal.sigpending() and not is_ignored

@@ -24,11 +24,13 @@ STANDIN = Path(__file__).with_name("standin.py")
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(
+    condition: Callable[[], object], seconds: float = 20.0, *, pause: float = 0.01
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 class Standin:
@@ -136,13 +138,27 @@ def test_one_that_takes_long_to_be_ready_is_left_to_itself(standin: Standin) -> 
 
 
 def test_who_interrupts_the_start_ends_it(standin: Standin) -> None:
-    starting = subprocess.Popen(
+    with processes.running(
         standin.command(ends="delay"), env=standin.environment, stderr=subprocess.PIPE, text=True
-    )
-    with starting:
+    ) as starting:
         wait_until(lambda: standin.log.exists() and "line 1" in standin.log.read_text())
         pid = standin.pid
         starting.send_signal(signal.SIGINT)
+        assert starting.wait(20) == 128 + signal.SIGINT
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def test_who_interrupts_the_start_before_the_daemon_is_known_ends_it_too(standin: Standin) -> None:
+    with processes.running(
+        standin.command(ends="delay"), env=standin.environment, stderr=subprocess.PIPE, text=True
+    ) as starting:
+        children = Path(f"/proc/{starting.pid}/task/{starting.pid}/children")
+        wait_until(children.read_text, pause=0.0)
+        starting.send_signal(signal.SIGSTOP)
+        wait_until(lambda: standin.log.exists() and "line 1" in standin.log.read_text())
+        pid = standin.pid
+        starting.send_signal(signal.SIGINT)
+        starting.send_signal(signal.SIGCONT)
         assert starting.wait(20) == 128 + signal.SIGINT
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
 

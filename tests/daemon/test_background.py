@@ -137,24 +137,16 @@ def test_one_that_takes_long_to_be_ready_is_left_to_itself(standin: Standin) -> 
     assert f"It is still starting (pid {standin.pid})" in run.stderr
 
 
-def test_who_interrupts_the_start_ends_it(standin: Standin) -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+def test_who_interrupts_the_start_ends_it(is_known: bool, standin: Standin) -> None:
     with processes.running(
         standin.command(ends="delay"), env=standin.environment, stderr=subprocess.PIPE, text=True
     ) as starting:
-        wait_until(lambda: standin.log.exists() and "line 1" in standin.log.read_text())
-        pid = standin.pid
-        starting.send_signal(signal.SIGINT)
-        assert starting.wait(20) == 128 + signal.SIGINT
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
-
-
-def test_who_interrupts_the_start_before_the_daemon_is_known_ends_it_too(standin: Standin) -> None:
-    with processes.running(
-        standin.command(ends="delay"), env=standin.environment, stderr=subprocess.PIPE, text=True
-    ) as starting:
-        children = Path(f"/proc/{starting.pid}/task/{starting.pid}/children")
-        wait_until(children.read_text, pause=0.0)
-        starting.send_signal(signal.SIGSTOP)
+        if not is_known:
+            # Before the parent has read whom it has started.
+            children = Path(f"/proc/{starting.pid}/task/{starting.pid}/children")
+            wait_until(children.read_text, pause=0.0)
+            starting.send_signal(signal.SIGSTOP)
         wait_until(lambda: standin.log.exists() and "line 1" in standin.log.read_text())
         pid = standin.pid
         starting.send_signal(signal.SIGINT)

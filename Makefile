@@ -62,17 +62,17 @@ test-all:
 churn: $(VENV)/.test
 	$(call need,rsync rsync)
 	$(call need,sshd openssh-server)
-	$(BIN)/python tests/churn/churn.py --seconds $(SECONDS) $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m churn.churn --seconds $(SECONDS) $(ARGS)
 
 chaos: $(VENV)/.test
 	$(call need,rsync rsync)
 	$(call need,sshd openssh-server)
-	TMPDIR=$(TEMPORARY) $(BIN)/python tests/chaos/chaos.py --seconds $(SECONDS) $(ARGS)
+	TMPDIR=$(TEMPORARY) PYTHONPATH=tests $(BIN)/python -m chaos.chaos --seconds $(SECONDS) $(ARGS)
 
 soak: SECONDS = 1800
 soak: $(VENV)/.test
 	$(call need,rsync rsync)
-	$(BIN)/python tests/soak/soak.py --seconds $(SECONDS) $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m soak.soak --seconds $(SECONDS) $(ARGS)
 
 bench: $(VENV)/.run
 	$(call need,rsync rsync)

@@ -1,7 +1,7 @@
 """Chaos: faults at random while writers do random things; healed, all has to become equal.
 
 As a program it does so for as long as it is told, round after round, each with a seed of its own,
-and stops at the first failure: ``python tests/chaos/chaos.py --seconds 3600 [--seed N]``. A seed
+and stops at the first failure: ``python -m chaos.chaos --seconds 3600 [--seed N]``. A seed
 repeats the operations and the faults, not their timing.
 """
 
@@ -17,15 +17,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]  # as a program it has no pytest that sets the path
-
-from injection import Injector  # noqa: E402 - the path comes first
-from ledger import Ledger  # noqa: E402
-from stage import KINDS, Program, Stage  # noqa: E402
-from support.daemon import PROGRAM  # noqa: E402
-from support.servers import Unavailable  # noqa: E402
-from support.writers import (  # noqa: E402
+from chaos.injection import Injector
+from chaos.ledger import Ledger
+from chaos.stage import KINDS, Program, Stage
+from support.daemon import PROGRAM
+from support.servers import Unavailable
+from support.writers import (
     Writers,
     history,
     numbered_logs,

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from configuration import LONGER_WINDOW, WINDOW
-from stage import Stage
+from chaos.configuration import LONGER_WINDOW, WINDOW
+from chaos.stage import Stage
 from support import faults, processes
 from support.limits import max_queued_events
 from support.mounts import Busy

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from configuration import Configuration
+from chaos.configuration import Configuration
 from support.ctl import Ctl
 from support.daemon import PROGRAM, START_LINE, Pylsyncd
 from support.destinations import Destination, in_module, local, over_ssh

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from chaos import Failed, chaos
+from chaos.chaos import Failed, chaos
 
 SABOTAGE = Path(__file__).with_name("sabotage.py")
 SECONDS, PATIENCE = 4.0, 10.0

@@ -1,13 +1,13 @@
 """Whatever fails, and however: when it is healed, nothing was lost.
 
-A failure prints the seed; ``chaos.py --kind KIND --round 14`` makes more rounds of the kind.
+A failure prints the seed; ``python -m chaos.chaos --kind KIND --round 14`` makes more rounds.
 """
 
 import random
 from pathlib import Path
 
 import pytest
-from chaos import chaos
+from chaos.chaos import chaos
 from support.servers import Unavailable
 
 SECONDS = {"local": 14.0, "ssh": 12.0, "rsyncd": 12.0, "four": 14.0, "few watches": 10.0}

@@ -1,7 +1,7 @@
 """Churn: writers do random things to a source while the daemon runs; then all has to be equal.
 
 As a program it does so for as long as it is told, round after round, each with a seed of its own,
-and stops at the first difference: ``python tests/churn/churn.py --seconds 600 [--seed N]``.
+and stops at the first difference: ``python -m churn.churn --seconds 600 [--seed N]``.
 """
 
 import argparse
@@ -15,13 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # as a program it has no pytest that sets the path
-
-from support.destinations import Destination, in_module, local, over_ssh  # noqa: E402
-from support.replication import Replication  # noqa: E402
-from support.servers import RsyncDaemon, SshServer, Unavailable  # noqa: E402
-from support.writers import Writers, history, numbered_logs, operations_done  # noqa: E402
+from support.destinations import Destination, in_module, local, over_ssh
+from support.replication import Replication
+from support.servers import RsyncDaemon, SshServer, Unavailable
+from support.writers import Writers, history, numbered_logs, operations_done
 
 WRITERS = 3
 WINDOW = "0.3"  # seconds

@@ -1,13 +1,14 @@
 """The property of the whole: whatever happens to the source, in the end the destinations equal it.
 
-A failure prints the seed; ``churn.py --round 8 --seed`` repeats the operations, not their timing.
+A failure prints the seed; ``python -m churn.churn --round 8 --seed SEED`` repeats the operations,
+not their timing.
 """
 
 import random
 import tempfile
 from pathlib import Path
 
-from churn import churn, destinations_of
+from churn.churn import churn, destinations_of
 from support.servers import RsyncDaemon, SshServer
 
 SECONDS = 8.0

@@ -17,6 +17,7 @@ from support import processes
 from support.daemon import environment
 from support.servers import LOOPBACK, free_port
 from support.trees import Snapshot, snapshot
+from support.waiting import wait_until
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -225,13 +226,6 @@ def marked(mark: str) -> set[int]:
         if expected in words and not process.is_zombie:
             found.add(process.pid)
     return found
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 def held_by(pipe: IO[str]) -> int:

@@ -10,15 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from support import processes
 from support.daemon import MARK, REPOSITORY, environment
+from support.waiting import wait_until
 
 CONTRIB = REPOSITORY / "contrib"
 UNITS = [CONTRIB / "systemd/pylsyncd.service", CONTRIB / "systemd/pylsyncd@.service"]
@@ -31,13 +31,6 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(
         shutil.which(program, path=path) is None, reason=f"{program} is not installed"
     )
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 def run(*words: str | Path, **extra: str) -> "subprocess.CompletedProcess[str]":

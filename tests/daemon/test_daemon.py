@@ -6,14 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from support.counting import CountingRsync
 from support.daemon import Pylsyncd, environment
 from support.trees import equal_within
+from support.waiting import wait_until
 
 NEVER = "3600"
 """A window that no test waits for."""
@@ -48,13 +48,6 @@ class Trees:
 @pytest.fixture
 def trees(tmp_path: Path) -> Trees:
     return Trees(tmp_path)
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 def script(path: Path, body: str) -> Path:

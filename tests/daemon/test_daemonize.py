@@ -10,23 +10,17 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import processes
 from support.daemon import MARK, environment
 from support.installation import NOBODY, Installation
+from support.waiting import wait_until
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 WINDOW = "0.1"
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 class Background:

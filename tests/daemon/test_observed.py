@@ -8,9 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +18,7 @@ from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, exits, says_and_exits
 from support.servers import free_port
 from support.trees import equal_within
+from support.waiting import wait_until
 
 UNKNOWN_MODULE = "@ERROR: Unknown module 'x'"
 
@@ -88,7 +87,9 @@ class Place:
 
     def wait_told(self, event: str, daemon: Pylsyncd) -> Told:
         """Return the last that was told of an event, once there is one."""
-        until(lambda: any(each.event == event for each in self.told()), daemon)
+        wait_until(
+            lambda: any(each.event == event for each in self.told()), message=lambda: daemon.tail
+        )
         return [each for each in self.told() if each.event == event][-1]
 
     def expect_equal(self, daemon: Pylsyncd) -> None:
@@ -99,13 +100,6 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
-
-
-def until(is_so: Callable[[], object], daemon: Pylsyncd, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, daemon.tail
-        time.sleep(0.02)
 
 
 # -- hooks ----------------------------------------------------------------------------------------
@@ -121,7 +115,10 @@ def test_a_hook_is_told_what_each_batch_carried(place: Place) -> None:
             place.write(name)
         (place.source / "first").unlink()
         wanted = {b"./first", *(b"./" + name for name in names)}
-        until(lambda: wanted <= {p for each in place.told()[1:] for p in each.paths}, daemon)
+        wait_until(
+            lambda: wanted <= {p for each in place.told()[1:] for p in each.paths},
+            message=lambda: daemon.tail,
+        )
         place.expect_equal(daemon)
     later = place.told()[1:]
     assert sum(int(each.variables["PYLSYNCD_DELETED"]) for each in later) == 1
@@ -169,7 +166,7 @@ def test_a_hook_that_never_ends_holds_up_nothing_not_even_the_end(place: Place) 
     place.hook.write_text(f"#!/bin/sh\ntrap '' TERM\n>{begun}\nwhile :; do sleep 1; done\n")
     with place.daemon(f"--hook-batch={place.command}") as daemon:
         daemon.wait_ready()
-        until(begun.exists, daemon)
+        wait_until(begun.exists, message=lambda: daemon.tail)
         for number in range(3):
             place.write(b"%d" % number)
             place.expect_equal(daemon)
@@ -192,7 +189,7 @@ def test_what_a_hook_says_and_that_it_failed_is_in_the_log(place: Place) -> None
 def test_what_was_carried_last_is_told_before_the_end(place: Place) -> None:
     with place.daemon("--once", f"--hook-batch={place.command}") as daemon:
         daemon.wait_for(r"\bstopped$|sync complete")
-        until(lambda: not daemon.is_running, daemon)
+        wait_until(lambda: not daemon.is_running, message=lambda: daemon.tail)
     assert [each.paths for each in place.told()] == [[b"./"]]
 
 
@@ -220,7 +217,7 @@ def test_metrics_follow_what_the_daemon_does(place: Place) -> None:
     port = free_port()
     with place.daemon(f"--metrics-port={port}", "--retry-first=0.1") as daemon:
         daemon.wait_ready()
-        until(lambda: fetch(port)["in_sync"] == 1, daemon)
+        wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.tail)
         found = fetch(port)
         assert found["state[in_sync]"] == 1
         assert found["full_syncs_total[initial sync]"] == 1
@@ -230,7 +227,7 @@ def test_metrics_follow_what_the_daemon_does(place: Place) -> None:
         place.rsync.order(exits(10))
         place.write(b"second")
         place.expect_equal(daemon)
-        until(lambda: fetch(port)["in_sync"] == 1, daemon)
+        wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.tail)
         found = fetch(port)
         assert found["runs_total[done]"] >= 2
         assert found["runs_total[later]"] == found["rsync_exits_total[10]"] == 1
@@ -249,12 +246,15 @@ def test_metrics_tell_that_a_destination_is_held_and_for_how_long_it_is_behind(
         place.wait_idle(daemon)
         place.rsync.order(says_and_exits(UNKNOWN_MODULE, 5))
         place.write(b"second")
-        until(lambda: fetch(port)["state[held]"] == 1, daemon)
+        wait_until(lambda: fetch(port)["state[held]"] == 1, message=lambda: daemon.tail)
         first = fetch(port)
         assert (first["in_sync"], first["waiting_paths"]) == (0, 1)
-        until(lambda: fetch(port)["behind_seconds"] > first["behind_seconds"] > 0, daemon)
+        wait_until(
+            lambda: fetch(port)["behind_seconds"] > first["behind_seconds"] > 0,
+            message=lambda: daemon.tail,
+        )
         daemon.flush()
-        until(lambda: fetch(port)["in_sync"] == 1, daemon)
+        wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.tail)
         assert fetch(port)["behind_seconds"] == 0
 
 
@@ -262,7 +262,7 @@ def test_the_file_is_there_while_the_daemon_runs(place: Place) -> None:
     file = place.top / "pylsyncd.prom"
     with place.daemon(f"--metrics-file={file}") as daemon:
         daemon.wait_ready()
-        until(file.exists, daemon)
+        wait_until(file.exists, message=lambda: daemon.tail)
         assert values(file.read_text())["watch_limit"] > 0
         assert stat.S_IMODE(file.stat().st_mode) == 0o644
         daemon.stop()
@@ -300,7 +300,9 @@ def test_a_lack_of_descriptors_ends_none_of_those_who_tell(place: Place) -> None
                 daemon.wait_for("status file .* cannot be written: Too many open files")
                 while is_readable(manager):
                     manager.recv(1000)  # Only what is told from now on counts.
-                until(lambda: manager.recv(1000).startswith(b"STATUS="), daemon)
+                wait_until(
+                    lambda: manager.recv(1000).startswith(b"STATUS="), message=lambda: daemon.tail
+                )
             finally:
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
             daemon.wait_for("status file .* is written again")

@@ -6,8 +6,7 @@ import os
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from support.ctl import SECONDS, Ctl
 from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, says_and_exits, waits_for
 from support.trees import equal_within
+from support.waiting import wait_until
 
 from pylsyncd.report import client
 from pylsyncd.report.client import SilentError
@@ -28,13 +28,6 @@ NEVER = "3600"
 
 AT_ONCE = 50
 OK, FAILED, ABSENT, CRITICAL, WARNING = 0, 1, 4, 2, 1
-
-
-def until(is_so: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
 
 
 class Place(Ctl):
@@ -63,7 +56,7 @@ class Place(Ctl):
         return json.loads(said)["syncs"][0]["destinations"][0]
 
     def until_it_is(self, condition: str) -> Any:
-        until(lambda: self.told()["condition"] == condition)
+        wait_until(lambda: self.told()["condition"] == condition)
         return self.told()
 
     def write(self, *names: str) -> None:
@@ -159,9 +152,9 @@ def test_several_daemons_are_shown_and_told_each_what_is_theirs(place: Place) ->
         assert f"pid {second.pid}," in said
         place.write("new")
         (other / "new").touch()
-        until(lambda: place.run("status").said.count("waiting") == 4)
+        wait_until(lambda: place.run("status").said.count("waiting") == 4)
         assert place.run("flush", "mirror").code == OK
-        until((place.top / "mirror/new").exists)
+        wait_until((place.top / "mirror/new").exists)
         assert not (place.copy / "new").exists()
         assert place.run("wait", "--timeout", "20").code == OK
         assert (place.copy / "new").exists()
@@ -209,7 +202,7 @@ def test_garbage_at_its_socket_does_it_no_harm(place: Place) -> None:
         place.write("new")
         place.assert_equal()
         stack.close()
-        until(lambda: place.run("status").code == OK)
+        wait_until(lambda: place.run("status").code == OK)
         assert "Traceback" not in daemon.log
 
 
@@ -225,7 +218,7 @@ def test_a_destination_is_in_sync_then_waiting_then_in_sync(place: Place, quiet:
     place.write("new")
     told = place.until_it_is("waiting")
     assert told["waiting"] >= 1
-    until(lambda: place.told()["behind"] > told["behind"])
+    wait_until(lambda: place.told()["behind"] > told["behind"])
     assert not (place.copy / "new").exists()
     assert place.run("flush").code == OK
     place.until_it_is("in sync")
@@ -249,7 +242,7 @@ def test_one_that_fails_is_retrying_with_its_reason_and_the_next_attempt(
     assert "retrying" in table
     assert "nobody answers at its port" in table
     assert place.run("status", "--check").code == WARNING
-    until(lambda: place.run("status", "--check", "--max-lag", "0.5").code == CRITICAL)
+    wait_until(lambda: place.run("status", "--check", "--max-lag", "0.5").code == CRITICAL)
     # Who asks does not wait for the next attempt.
     place.rsync.clear()
     assert place.run("wait", "--timeout", "20").code == OK
@@ -282,11 +275,11 @@ def test_the_status_file_says_the_same(place: Place) -> None:
     path = place.top / "status.json"
     with place.daemon("-w", NEVER, "--status-file", path) as daemon:
         daemon.wait_ready()
-        until(lambda: path.exists() and "in sync" in place.run("status", "--file", path).said)
+        wait_until(lambda: path.exists() and "in sync" in place.run("status", "--file", path).said)
         place.write("new")
-        until(lambda: "waiting" in place.run("status", "--file", path).said)
+        wait_until(lambda: "waiting" in place.run("status", "--file", path).said)
         assert place.run("flush").code == OK
-        until(lambda: "in sync" in place.run("status", "--file", path).said)
+        wait_until(lambda: "in sync" in place.run("status", "--file", path).said)
         assert f"pid {daemon.pid}," in place.run("status", "--file", path).said
 
 
@@ -301,7 +294,7 @@ def test_a_wait_ends_only_when_the_copy_is_there(place: Place, quiet: Pylsyncd) 
         place.command("wait", "--timeout", "60"), env=place.environment()
     ) as waiting:
         # The flush is its own: rsync runs, and is waited for.
-        until(lambda: place.rsync.waiting == 0)
+        wait_until(lambda: place.rsync.waiting == 0)
         place.until_it_is("syncing")
         assert waiting.poll() is None
         assert not (place.copy / "new").exists()
@@ -339,7 +332,7 @@ def test_while_paused_changes_are_collected_and_nothing_is_run(place: Place) -> 
         assert place.run("status", "--check").code == WARNING
         mark = daemon.mark()
         place.write("a", "b")
-        until(lambda: place.told()["waiting"] >= 2)
+        wait_until(lambda: place.told()["waiting"] >= 2)
         place.write("c", "d")
         (place.source / "a").unlink()
         assert place.run("flush").code == OK

@@ -4,13 +4,13 @@ import contextlib
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from support.daemon import Pylsyncd
 from support.trees import equal_within
+from support.waiting import wait_until
 
 FILES = [f"{directory}/{name}" for directory in ("d", "e") for name in range(5)]
 
@@ -47,13 +47,6 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 # -- held -----------------------------------------------------------------------------------------

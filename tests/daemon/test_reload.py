@@ -1,90 +1,20 @@
 """A configuration file that is read again: only what it changes is touched, and nothing is lost."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.counting import CountingRsync
-from support.ctl import Ctl
-from support.daemon import Pylsyncd, environment
+from support.daemon import environment
 from support.installed import deletes_by_name
-from support.trees import equal_within
-
-NEVER = "3600"
-"""A window that no test waits for."""
-
-READ_AGAIN = "The configuration was read again"
-
-
-class Place(Ctl):
-    """A configuration file, and the directories that it names."""
-
-    def __init__(self, top: Path) -> None:
-        super().__init__(top / "run")
-        self.top = top
-        self.file = top / "pylsyncd.conf"
-        self.counting = CountingRsync(top)
-        self.syncs: dict[str, list[str]] = {}
-
-    def source(self, sync: str) -> Path:
-        path = self.top / f"source-{sync}"
-        path.mkdir(exist_ok=True)
-        return path
-
-    def copy(self, name: str) -> Path:
-        return self.top / "copies" / name
-
-    def sync(self, name: str, copies: Sequence[str], *lines: str) -> None:
-        """Have a sync in the file from the next writing on."""
-        self.syncs[name] = [
-            f"source = {self.source(name)}/./",
-            "destinations =",
-            *(f"    {self.copy(copy)}" for copy in copies),
-            *lines,
-        ]
-
-    def write(self, *process: str) -> None:
-        lines = ["[pylsyncd]", f"rsync = {self.counting.program}", "initial_sync = yes", *process]
-        if not any(line.startswith("window") for line in process):
-            lines.append("window = 0.1")
-        for name, said in self.syncs.items():
-            lines += ["", f"[sync {name}]", *said]
-        self.file.write_text("\n".join(lines) + "\n")
-
-    def daemon(self, *options: str) -> Pylsyncd:
-        return Pylsyncd(
-            *("-v", *options, "-c", self.file),
-            extra_environment={"RUNTIME_DIRECTORY": str(self.directory)},
-        )
-
-    def expect_equal(self, sync: str, *copies: str, seconds: float = 20) -> None:
-        for copy in copies:
-            found = equal_within(
-                os.fsencode(self.source(sync)), os.fsencode(self.copy(copy)), seconds
-            )
-            assert found == [], copy
-
-    def confirm(self) -> None:
-        answer = self.run("wait", "--timeout", "20")
-        assert answer.code == 0, answer
+from support.reloading import NEVER, Place, reload
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
-
-
-def reload(daemon: Pylsyncd, says: str = READ_AGAIN) -> str:
-    """Have the file read again; return what was logged until that was done."""
-    mark = daemon.mark()
-    os.kill(daemon.pid, signal.SIGHUP)
-    daemon.wait_for(says, after=mark)
-    return "\n".join(daemon.log.splitlines()[mark:])
 
 
 def test_several_sources_have_their_own_destinations_in_one_process(place: Place) -> None:

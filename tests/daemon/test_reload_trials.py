@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ from support import processes
 from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, exits, hangs
 from support.mounts import Mounts, can_mount
-from test_reload import NEVER, Place, reload
+from support.reloading import NEVER, Place, reload
+from support.waiting import wait_until
 
 ABSENT = 4
 """The exit status of pylsyncctl when no daemon runs."""
@@ -42,7 +43,7 @@ class Trial(Place):
 
     def confirm(self) -> None:
         # Until it has a socket, nobody is found there.
-        until(lambda: self.run("status").code != ABSENT)
+        wait_until(lambda: self.run("status").code != ABSENT)
         super().confirm()
 
     def add(self, *lines: str) -> None:
@@ -70,13 +71,6 @@ class Trial(Place):
 @pytest.fixture
 def place(tmp_path: Path) -> Trial:
     return Trial(tmp_path)
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.02)
 
 
 def test_one_sync_that_fails_does_not_end_the_others_of_a_single_run(place: Trial) -> None:
@@ -175,13 +169,13 @@ def test_no_wait_is_over_while_a_destination_is_between_two_servants(place: Tria
         # The old one takes two seconds to end.
         place.faulty.order(hangs(stubbornly=True))
         (place.source("web") / "new").write_text("new")
-        until(lambda: not place.faulty.waiting)
+        wait_until(lambda: not place.faulty.waiting)
         with place.waiting(30) as wait:
             time.sleep(1)  # it is asked before
             place.faulty.order(hangs())
             place.add("[destination web/one]", "retry_first = 2")
             reload(daemon)
-            until(lambda: not place.faulty.waiting)
+            wait_until(lambda: not place.faulty.waiting)
             assert wait.poll() is None
             assert not (place.copy("one") / "new").exists()
             place.add("retry_longest = 900")
@@ -198,7 +192,7 @@ def test_a_wait_goes_on_with_who_serves_then(place: Trial, what: str) -> None:
         place.confirm()
         place.faulty.order(hangs())
         (place.source("web") / "new").write_text("new")
-        until(lambda: not place.faulty.waiting)
+        wait_until(lambda: not place.faulty.waiting)
         with place.waiting(40) as wait:
             time.sleep(1)  # it is asked before
             place.sync("web", ["one"], what)
@@ -251,7 +245,7 @@ def test_who_is_still_arming_is_followed_when_that_has_ended(place: Trial) -> No
         program=(program,),
     )
     with daemon:
-        until(lambda: any(place.directory.glob("*.sock")))
+        wait_until(lambda: any(place.directory.glob("*.sock")))
         place.sync("web", ["one"], "exclude = *.tmp")
         place.write()
         reload(daemon)
@@ -273,7 +267,7 @@ def test_a_full_sync_is_owed_whatever_the_next_start_reads(
     written = place.source("web") / "f"
     written.write_text("f")
     # What has just changed is found anyway.
-    until(lambda: time.time() > written.stat().st_ctime + 2.0)
+    wait_until(lambda: time.time() > written.stat().st_ctime + 2.0)
     place.write()
     daemon = place.lasting()
     request.addfinalizer(daemon.kill)
@@ -284,7 +278,7 @@ def test_a_full_sync_is_owed_whatever_the_next_start_reads(
     place.sync("web", ["one"], "rsync_option = --chmod=F600")
     place.write(initial_sync="no")
     reload(daemon)
-    until(lambda: copied.stat().st_mode & 0o777 == 0o600)
+    wait_until(lambda: copied.stat().st_mode & 0o777 == 0o600)
     daemon.crash()
     place.sync("web", ["one"])
     place.write(initial_sync="no")
@@ -381,7 +375,7 @@ def test_reading_again_leaves_nothing_open(place: Trial) -> None:
     place.write()
 
     def held(daemon: Pylsyncd) -> int:
-        until(lambda: len(os.listdir(f"/proc/{daemon.pid}/task")) <= threads)
+        wait_until(lambda: len(os.listdir(f"/proc/{daemon.pid}/task")) <= threads)
         return len(os.listdir(f"/proc/{daemon.pid}/fd"))
 
     with place.daemon() as daemon:

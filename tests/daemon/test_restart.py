@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from support.counting import CountingRsync
 from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, waits_for
 from support.trees import equal_within
+from support.waiting import wait_until
 
 from pylsyncd.state.state import State, decode
 
@@ -85,13 +86,6 @@ class Place:
 def place(tmp_path: Path) -> Iterator[Place]:
     with contextlib.closing(Place(tmp_path)) as made:
         yield made
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 def settle() -> None:

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.daemon import PROGRAM, Pylsyncd, environment
 from support.terminals import PseudoTerminal
 from support.trees import equal_within
+from support.waiting import wait_until
 
 # The shell makes the terminal its own, as the one is that somebody types into.
 ON_TERMINAL = 'terminal=$1; shift; exec "$@" 0<>"$terminal" 1>&0 2>&0'
@@ -77,13 +78,6 @@ def paths(trees: tuple[Path, Path], tmp_path: Path) -> list[str]:
     return [f"--state-dir={tmp_path / 'state'}", "-w", "0.1", f"{trees[0]}/./", f"{trees[1]}/"]
 
 
-def until(is_so: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-
-
 def test_the_initial_sync_shows_how_far_it_is_and_the_log_stays(
     trees: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -93,7 +87,7 @@ def test_the_initial_sync_shows_how_far_it_is_and_the_log_stays(
         terminal.wait_for("initial sync complete", 30)
         (trees[0] / "new").touch()
         terminal.wait_for("event .*CLOSE_WRITE.*new")
-        until(lambda: equal_within(os.fsencode(trees[0]), os.fsencode(trees[1]), 1) == [])
+        wait_until(lambda: equal_within(os.fsencode(trees[0]), os.fsencode(trees[1]), 1) == [])
         terminal.press(b"\x03")
         assert run.end() == 0
         lines = terminal.screen
@@ -157,12 +151,12 @@ def test_after_a_stop_nothing_is_wiped_out_that_others_have_written(
         terminal = run.terminal
         terminal.wait_for("dst.*━")
         run.process.send_signal(signal.SIGSTOP)
-        until(lambda: _state(run.process.pid) == "T")
+        wait_until(lambda: _state(run.process.pid) == "T")
         terminal.stream.write("the shell's\nthe shell's\n")
         terminal.stream.flush()
         before = len(terminal.output)
         stopped = time.monotonic()
-        until(lambda: time.monotonic() > stopped + 1.5)
+        wait_until(lambda: time.monotonic() > stopped + 1.5)
         run.process.send_signal(signal.SIGCONT)
         terminal.wait_for("dst.*━", after=before)
         assert terminal.screen.count("the shell's") == 2
@@ -192,9 +186,9 @@ def test_a_terminal_that_goes_away_does_not_stop_the_replication(
     with session("-d", "-i", SLOW, *paths(trees, tmp_path)) as run:
         run.terminal.wait_for("dst.*━")
         run.terminal.hang_up()
-        until(lambda: trees[1].is_dir() and _is_equal(trees))
+        wait_until(lambda: trees[1].is_dir() and _is_equal(trees))
         (trees[0] / "new").touch()
-        until(lambda: _is_equal(trees))
+        wait_until(lambda: _is_equal(trees))
         run.process.terminate()
         assert run.end() == 0
 
@@ -206,5 +200,5 @@ def _is_equal(trees: tuple[Path, Path]) -> bool:
 def test_quiet_means_quiet(trees: tuple[Path, Path], tmp_path: Path) -> None:
     with session("-q", "-i", "--once", SLOW, *paths(trees, tmp_path)) as run:
         assert run.end(60) == 0
-        until(lambda: _is_equal(trees))
+        wait_until(lambda: _is_equal(trees))
     assert run.terminal.output == ""

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,17 +19,11 @@ from support.destinations import Destination, in_module, local, over_ssh
 from support.faults import FaultyRsync, waits_for
 from support.servers import RsyncDaemon, SshServer
 from support.trees import equal_within
+from support.waiting import wait_until
 
 SECONDS = 30.0
 NEVER = "3600"
 ROUNDS = 4
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}, not within {SECONDS} s"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -89,7 +83,7 @@ def test_all_runs_over_ssh_share_one_login_and_nothing_is_left_of_it(
             send(running, source, to, f"content {number}")
         assert logins(ssh_server) - before == 1
         assert len(masters(sockets)) == 1
-    wait_until(lambda: not masters(sockets), "the connection is closed")
+    wait_until(lambda: not masters(sockets), message="the connection is closed")
     assert not list(sockets.glob("**/pylsyncd-ssh-*"))
 
 
@@ -119,7 +113,7 @@ def test_a_daemon_that_comes_after_a_crash_closes_what_that_one_has_left_open(
         assert left == masters(sockets)
     with daemon(source, sockets, to=[to]) as running:
         running.wait_ready()
-        wait_until(lambda: left[0] not in masters(sockets), "the connection is closed")
+        wait_until(lambda: left[0] not in masters(sockets), message="the connection is closed")
         assert len(list(sockets.glob("**/pylsyncd-ssh-*"))) == 1
 
 
@@ -144,7 +138,7 @@ def test_rsync_yields_to_others_as_much_as_is_asked_for(
     rsync.order(waits_for(go))
     options = ["--nice", "7", "--ionice", "best-effort:6", "--rsync", str(rsync.program)]
     with daemon(source, sockets, *options, to=[to]) as running:
-        wait_until(lambda: not rsync.waiting, "rsync runs")
+        wait_until(lambda: not rsync.waiting, message="rsync runs")
         (child,) = [each for each in processes.present() if each.parent == running.pid]
         niceness = os.getpriority(os.PRIO_PROCESS, child.pid)
         asked = subprocess.run(
@@ -218,10 +212,12 @@ def test_small_files_do_not_wait_for_a_large_one(
         (source / "small").touch()
         running.flush()
         replica = tmp_path / "replica"
-        wait_until(lambda: bool(list(replica.glob(".large.*"))), "the large file is on its way")
+        wait_until(
+            lambda: bool(list(replica.glob(".large.*"))), message="the large file is on its way"
+        )
         for number in range(ROUNDS):
             (source / f"small{number}").touch()
             running.flush()
-            wait_until((replica / f"small{number}").exists, "a small file is there")
+            wait_until((replica / f"small{number}").exists, message="a small file is there")
             assert not (replica / "large").exists()
         assert not equal_within(os.fsencode(source), to.path, SECONDS), running.tail

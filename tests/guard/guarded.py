@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from support.daemon import Pylsyncd
@@ -137,14 +137,6 @@ class Guarded:
         """Return how many deletions rsync has counted in all runs of all daemons."""
         logs = "\n".join(daemon.log for daemon in self._logs)
         return sum(map(int, re.findall(r"synced \d+ files?, deleted (\d+)", logs)))
-
-
-def wait_until(condition: Callable[[], object], daemon: Pylsyncd, seconds: float = SOON) -> None:
-    """Wait for something to be so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"what was waited for did not come\n{daemon.tail}"
-        time.sleep(0.02)
 
 
 def other_device(than: Path) -> Path | None:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from guarded import HELD, Guarded
+from guard.guarded import HELD, Guarded
 from support.daemon import Pylsyncd
 from support.destinations import in_module
 from support.servers import RsyncDaemon

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guarded import SOON, Guarded, wait_until
+from guard.guarded import SOON, Guarded
 from support.daemon import Pylsyncd
 from support.mounts import Mounts, can_mount
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
 
@@ -30,9 +31,9 @@ class Nested(Guarded):
         """Fail when what is outside of the subtree is not synced, its deletions included."""
         outside = self.source / "d" / name
         outside.write_text("x")
-        wait_until((self.copy / "d" / name).exists, daemon)
+        wait_until((self.copy / "d" / name).exists, message=lambda: daemon.tail)
         outside.unlink()
-        wait_until(lambda: not (self.copy / "d" / name).exists(), daemon)
+        wait_until(lambda: not (self.copy / "d" / name).exists(), message=lambda: daemon.tail)
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_a_deploy_whose_nested_mount_is_not_there_yet_deletes_nothing_of_its_cop
         (place.source / "nested").mkdir()
         (place.source / "new").write_text("deployed")
         daemon.wait_for("was replaced by another directory")
-        wait_until((place.copy / "new").exists, daemon)
+        wait_until((place.copy / "new").exists, message=lambda: daemon.tail)
         place.expect_no_loss(daemon, below="nested")
         assert away.exists()
 

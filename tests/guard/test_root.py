@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import guarded
 import pytest
-from guarded import BACK, HELD, Guarded, wait_until
+from guard import guarded
+from guard.guarded import BACK, HELD, Guarded
 from support.faults import waits_for
 from support.mounts import Mounts, can_mount
 from support.operations import exchange_paths
+from support.waiting import wait_until
 
 mounting = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
 
@@ -61,7 +62,7 @@ def test_when_the_source_is_unmounted_under_a_running_rsync_nothing_is_deleted(
         else:
             (place.source / "a").write_text("changed")
             (place.source / "d/c").write_text("changed")
-        wait_until(lambda: not place.faulty.waiting, daemon)
+        wait_until(lambda: not place.faulty.waiting, message=lambda: daemon.tail)
         place.unmount(lazily=True)
         go.touch()
         daemon.wait_for(HELD)
@@ -144,7 +145,7 @@ def test_an_empty_directory_that_comes_under_a_running_rsync_deletes_nothing(
         else:
             (place.source / "a").write_text("changed")
             (place.source / "d/c").write_text("changed")
-        wait_until(lambda: not place.faulty.waiting, daemon)
+        wait_until(lambda: not place.faulty.waiting, message=lambda: daemon.tail)
         away = place.move_away()
         place.source.mkdir()
         go.touch()

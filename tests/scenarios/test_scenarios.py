@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from scenarios.table import TABLE
 from support.destinations import of_kind
 from support.operations import Ground
 from support.replication import Replication
 from support.scenario import Scenario, can_make_devices, unexpected
 from support.trees import snapshot
-from table import TABLE
 
 KINDS = ("local", "ssh", "rsyncd", "refusing")
 SLOW_KINDS: tuple[str, ...] = ()

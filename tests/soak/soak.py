@@ -1,6 +1,6 @@
 """Soak: paced churn for long, while what the daemon holds is sampled; it has to stay flat.
 
-``python tests/soak/soak.py --seconds 1800`` prints a table and exits 1 when something grew, or
+``python -m soak.soak --seconds 1800`` prints a table and exits 1 when something grew, or
 when a copy is not equal in the end.
 """
 
@@ -16,16 +16,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # as a program it has no pytest that sets the path
-
-from support import processes  # noqa: E402 - the path comes first
-from support.daemon import Pylsyncd  # noqa: E402
-from support.destinations import Destination, in_module, local  # noqa: E402
-from support.processes import Usage  # noqa: E402
-from support.servers import RsyncDaemon, Unavailable  # noqa: E402
-from support.trees import equal_within  # noqa: E402
-from support.writers import Writers, numbered_logs, on, operations_done  # noqa: E402
+from support import processes
+from support.daemon import Pylsyncd
+from support.destinations import Destination, in_module, local
+from support.processes import Usage
+from support.servers import RsyncDaemon, Unavailable
+from support.trees import equal_within
+from support.writers import Writers, numbered_logs, on, operations_done
 
 EVERY = 1.0  # seconds between two samples
 WINDOW = "1"  # seconds

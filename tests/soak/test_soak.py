@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from soak import soak, table
+from soak.soak import soak, table
 
 SECONDS = 12.0
 

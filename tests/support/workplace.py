@@ -3,8 +3,7 @@
 import contextlib
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from pylsyncd.destination.carrier import Carrier
@@ -22,6 +21,7 @@ from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.state.state import State
 from pylsyncd.state.statedir import StateDirectory
 from support.faults import FaultyRsync
+from support.waiting import wait_until
 
 SHORT = Pauses(first=0.05, longest=0.1, held=0.1, guarded=0.1, again=0.05)
 LONG = Pauses(first=600.0, longest=600.0, held=600.0, guarded=600.0, again=600.0)
@@ -105,10 +105,3 @@ def _has_ended(worker: Worker) -> bool:
     worker.end(signal.SIGKILL)
     worker.join(0.05)
     return not worker.is_alive()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)

@@ -9,12 +9,13 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.commands import WELL, Obedient, destination, status
+from support.waiting import wait_until
 
 from pylsyncd.model.statusjson import decoded, encoded
 from pylsyncd.report import client, protocol
@@ -25,13 +26,6 @@ from pylsyncd.system import unixsockets
 
 NOBODY = 65534
 AT_ONCE = 50
-
-
-def until(is_so: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)
 
 
 @contextlib.contextmanager
@@ -169,7 +163,7 @@ def test_many_at_once_are_all_answered(control: Control) -> None:
 def test_who_waits_holds_up_nobody(control: Control, commands: Obedient) -> None:
     commands.ends_wait.clear()
     with client.Asking(control.path, Request("wait")) as waiting:
-        until(lambda: ("wait",) in commands.told)
+        wait_until(lambda: ("wait",) in commands.told)
         for _ in range(3):
             assert_well(control)
         commands.ends_wait.set()
@@ -233,9 +227,9 @@ def test_a_wait_ends_when_nobody_waits_any_more(control: Control, commands: Obed
     commands.ends_wait.clear()
     with connected(control) as connection:
         connection.sendall(b'{"version": 1, "command": "wait", "timeout": 600}\n')
-        until(lambda: ("timeout", 600.0) in commands.told)
+        wait_until(lambda: ("timeout", 600.0) in commands.told)
         assert ("given up",) not in commands.told
-    until(lambda: ("given up",) in commands.told)
+    wait_until(lambda: ("given up",) in commands.told)
 
 
 def test_who_ends_in_the_middle_of_a_line_does_no_harm(
@@ -259,7 +253,7 @@ def test_who_leaves_without_taking_the_answer_does_no_harm(
         with connected(control) as connection:
             connection.sendall(protocol.request_line(Request("status")) * 10)
     assert_well(control)
-    until(lambda: threading.active_count() == 2 + _others())
+    wait_until(lambda: threading.active_count() == 2 + _others())
     assert caplog.text == ""
 
 
@@ -307,7 +301,7 @@ def test_who_never_reads_holds_up_nobody_and_is_cut_off(tmp_path: Path) -> None:
         for each in (deaf, deafer):
             each.sendall(protocol.request_line(Request("status")))
         assert client.ask(control.path, Request("status"))["status"] == encoded(large)
-        until(lambda: not _clients())
+        wait_until(lambda: not _clients())
         assert b"\n" not in everything(deaf)
 
 
@@ -322,12 +316,12 @@ def test_too_many_are_told_so_and_served_when_others_have_gone(
     with serving(tmp_path, commands, limits) as control, contextlib.ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(connected(control))
-        until(lambda: len(_clients()) == 3)
+        wait_until(lambda: len(_clients()) == 3)
         for _ in range(20):
             with pytest.raises(ProtocolError, match="serves 3 connections already: try again"):
                 client.ask(control.path, Request("status"))
         stack.close()
-        until(lambda: not _clients())
+        wait_until(lambda: not _clients())
         assert_well(control)
 
 
@@ -338,7 +332,7 @@ def test_those_who_wait_leave_a_place_for_others(tmp_path: Path, commands: Obedi
         waiting = [
             stack.enter_context(client.Asking(control.path, Request("wait"))) for _ in range(2)
         ]
-        until(lambda: commands.told.count(("wait",)) == 2)
+        wait_until(lambda: commands.told.count(("wait",)) == 2)
         with pytest.raises(ProtocolError, match="2 wait for this pylsyncd already"):
             client.ask(control.path, Request("wait"))
         assert_well(control)
@@ -385,8 +379,8 @@ def test_the_end_removes_the_socket_and_ends_those_who_wait(
         with serving(tmp_path, commands) as control:
             silent = stack.enter_context(connected(control))
             waiting = stack.enter_context(client.Asking(control.path, Request("wait")))
-            until(lambda: ("wait",) in commands.told)
-            until(lambda: len(_clients()) == 2)
+            wait_until(lambda: ("wait",) in commands.told)
+            wait_until(lambda: len(_clients()) == 2)
             start = time.monotonic()
         assert time.monotonic() - start < 5.0
         assert os.listdir(tmp_path) == []
@@ -396,7 +390,7 @@ def test_the_end_removes_the_socket_and_ends_those_who_wait(
         with pytest.raises(AbsentError, match=r"No pylsyncd listens at .*\.sock: see that it runs"):
             client.ask(control.path, Request("status"))
         commands.ends_wait.set()
-        until(lambda: not _clients())
+        wait_until(lambda: not _clients())
 
 
 def test_one_that_was_never_started_can_be_stopped(tmp_path: Path, commands: Obedient) -> None:
@@ -416,7 +410,7 @@ def test_a_lack_of_descriptors_is_said_and_passes(
             for connection in (first, second):
                 connection.settimeout(20.0)
                 connection.connect(control.path)
-            until(lambda: "can be taken: Too many open files" in caplog.text)
+            wait_until(lambda: "can be taken: Too many open files" in caplog.text)
         for connection in (first, second):
             connection.sendall(protocol.request_line(Request("status")))
             assert one_line(connection)["status"] == encoded(WELL)

@@ -17,6 +17,7 @@ import pytest
 from support import processes
 from support.commands import WELL, Obedient, destination, status
 from support.ctl import SECONDS, Ctl
+from support.waiting import wait_until
 
 from pylsyncd.model.status import Condition, Status
 from pylsyncd.model.statusjson import dumped
@@ -24,13 +25,6 @@ from pylsyncd.report.control import Control
 
 OK, FAILED, WRONG_USAGE, ABSENT = 0, 1, 2, 4
 WARNING, CRITICAL, UNKNOWN = 1, 2, 3
-
-
-def until(is_so: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)
 
 
 class Place(Ctl):
@@ -236,7 +230,7 @@ def test_what_the_daemon_refuses_is_said_with_a_line_for_each_fault(place: Place
 def test_a_wait_ends_when_all_is_confirmed(place: Place, commands: Obedient) -> None:
     commands.ends_wait.clear()
     with processes.running(place.command("wait", "srv2"), env=place.environment()) as process:
-        until(lambda: ("wait", "srv2") in commands.told)
+        wait_until(lambda: ("wait", "srv2") in commands.told)
         assert process.poll() is None
         commands.ends_wait.set()
         assert process.wait(SECONDS) == OK
@@ -260,13 +254,13 @@ def test_a_daemon_that_ends_meanwhile_is_a_sentence(place: Place, commands: Obed
     with processes.running(
         place.command("wait"), env=place.environment(), stderr=subprocess.PIPE, text=True
     ) as process:
-        until(lambda: ("wait",) in commands.told)
+        wait_until(lambda: ("wait",) in commands.told)
         place.stack.close()
         assert process.stderr is not None
         assert "broke off before its answer was complete" in process.stderr.read()
         assert process.wait(SECONDS) == FAILED
     commands.ends_wait.set()
-    until(lambda: threading.active_count() == 1)
+    wait_until(lambda: threading.active_count() == 1)
 
 
 def test_an_interrupted_wait_says_nothing(place: Place, commands: Obedient) -> None:
@@ -274,7 +268,7 @@ def test_an_interrupted_wait_says_nothing(place: Place, commands: Obedient) -> N
     with processes.running(
         place.command("wait"), env=place.environment(), stderr=subprocess.PIPE
     ) as process:
-        until(lambda: ("wait",) in commands.told)
+        wait_until(lambda: ("wait",) in commands.told)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert process.stderr.read() == b""

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from support.faults import exits
 from support.mounts import Mounts, can_mount
-from support.workplace import LONG, Workplace, entries, wait_until
+from support.waiting import wait_until
+from support.workplace import LONG, Workplace, entries
 
 from pylsyncd.destination.orders import Order
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changes, Scope

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.workplace import wait_until
+from support.waiting import wait_until
 
 from pylsyncd.destination.orders import Order, Orders
 from pylsyncd.dispatch import Dispatch

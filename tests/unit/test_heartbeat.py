@@ -3,11 +3,11 @@
 import gc
 import logging
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from support.waiting import wait_until
 
 from pylsyncd.system.heartbeat import Heartbeat
 from pylsyncd.system.part import Part, Pulse
@@ -50,13 +50,6 @@ def sleeper(request: pytest.FixtureRequest) -> Iterator[Sleeper]:
     part.goes_on.set()
     part.ends.set()
     part.join()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 def test_a_part_that_stands_still_is_told_once_and_again_when_it_moves(

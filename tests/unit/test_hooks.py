@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from pylsyncd.model.changes import EVERYTHING, Changes, Changeset, Scope
 from pylsyncd.model.debt import LIMIT
@@ -21,13 +22,6 @@ from pylsyncd.rsync.commands import Rsync
 from pylsyncd.settings.settings import Delivery, Hooks, Sync
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.part import Part
-
-
-def until(is_so: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
 
 
 def shell(text: str) -> tuple[str, ...]:
@@ -173,7 +167,7 @@ def test_nobody_waits_for_a_command_and_what_happens_meanwhile_is_told_at_once(
     )
     with calling(Hooks(batch=shell(text))) as callers:
         callers.tell(notice(changeset=changes((b"first", Scope.ENTRY)), files=1))
-        until(lambda: log.exists() and "./first" in log.read_text())
+        wait_until(lambda: log.exists() and "./first" in log.read_text())
         started = time.monotonic()
         for number in range(200):
             path = b"%d" % (number % 2)
@@ -190,7 +184,7 @@ def test_what_contradicts_what_waits_is_told_in_the_end(tmp_path: Path) -> None:
     hooks = Hooks(batch=shell(text), error=shell(text), recovery=shell(text))
     with calling(hooks) as callers:
         callers.tell(notice(Kind.BATCH))
-        until(log.exists)
+        wait_until(log.exists)
         for kind in (Kind.ERROR, Kind.RECOVERY, Kind.ERROR, Kind.RECOVERY, Kind.ERROR):
             callers.tell(notice(kind))
         gate.touch()
@@ -262,7 +256,7 @@ def test_a_failure_is_told_once_and_that_it_works_again(
             if count == 4:
                 mended.touch()
             callers.tell(notice())
-            until(lambda count=count: runs.exists() and runs.stat().st_size == count)  # type: ignore[misc]
+            wait_until(lambda count=count: runs.exists() and runs.stat().st_size == count)  # type: ignore[misc]
     assert said() == [
         "[web1] hook batch failed: sh ended with exit status 1.",
         "[web1] hook batch works again.",
@@ -281,7 +275,7 @@ def test_a_stop_waits_for_what_waits(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with calling(Hooks(batch=shell(f"echo >>{out}; sleep 0.3"))) as callers:
         callers.tell(notice())
-        until(out.exists)
+        wait_until(out.exists)
         callers.tell(notice())
     assert out.read_text() == "\n\n"
 
@@ -293,7 +287,7 @@ def test_a_stop_does_not_wait_for_ever_and_says_what_was_not_run(
     text = f"trap '' TERM; >{begun}; while :; do sleep 1; done"
     with calling(Hooks(batch=shell(text), error=("true",)), seconds=0.5) as callers:
         callers.tell(notice())
-        until(begun.exists)
+        wait_until(begun.exists)
         callers.tell(notice(Kind.ERROR))
         started = time.monotonic()
     assert 0.5 <= time.monotonic() - started < 10
@@ -324,7 +318,7 @@ def test_the_hooks_of_one_destination_do_not_wait_for_those_of_another(tmp_path:
     with calling(Hooks(batch=shell(text))) as callers:
         callers.tell(notice())
         callers.tell(notice(name="web2"))
-        until((tmp_path / "out").exists)
+        wait_until((tmp_path / "out").exists)
         gate.touch()
     assert (tmp_path / "out").read_text().split() == ["web2", "web1"]
 
@@ -341,7 +335,7 @@ def test_other_hooks_count_for_what_happens_later_and_those_of_a_dropped_destina
     callers = Callers([syncing(tell("1"), "web1", "web2")], never, started.append)
     for name in ("web1", "web2"):
         callers.tell(notice(name=name))
-    until(lambda: out.exists() and out.read_text() == "1\n1\n")
+    wait_until(lambda: out.exists() and out.read_text() == "1\n1\n")
     callers.apply([syncing(tell("2"), "web1")])
     started[1].join(20)
     assert [part.is_alive() for part in started] == [True, False]
@@ -357,7 +351,7 @@ def test_a_hook_that_was_dropped_is_not_run_for_what_waits(tmp_path: Path) -> No
     both = Hooks(batch=shell(text), error=shell(text))
     with calling(both) as callers:
         callers.tell(notice())
-        until(out.exists)
+        wait_until(out.exists)
         callers.tell(notice(Kind.ERROR))
         callers.apply([syncing(Hooks(batch=both.batch), "web1")])
         gate.touch()
@@ -369,7 +363,7 @@ def test_a_dropped_destination_does_not_run_on_after_the_stop(tmp_path: Path) ->
     started: list[Part] = []
     callers = Callers([syncing(Hooks(batch=shell(text)), "web1")], never, started.append)
     callers.tell(notice())
-    until((tmp_path / "begun").exists)
+    wait_until((tmp_path / "begun").exists)
     callers.apply([])
     assert started[0].is_alive()
     callers.stop(0.1)
@@ -382,7 +376,7 @@ def test_that_a_command_runs_is_no_silence_of_its_thread(tmp_path: Path) -> None
     started: list[Part] = []
     callers = Callers([syncing(Hooks(batch=shell(text)), "web1")], never, started.append)
     callers.tell(notice())
-    until((tmp_path / "begun").exists)
+    wait_until((tmp_path / "begun").exists)
     assert started[0].pulse.silence == 0.0
     gate.touch()
     callers.stop(20)

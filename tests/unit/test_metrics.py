@@ -21,6 +21,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.samples import Sample
 from support.daemon import environment
+from support.waiting import wait_until
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import (
@@ -85,13 +86,6 @@ def value(text: str, name: str, **labels: str) -> float:
     wanted = labels.items()
     (sample,) = [each for each in samples(text)[name] if wanted <= each.labels.items()]
     return sample.value
-
-
-def until(is_so: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
 
 
 def never(name: str) -> None:
@@ -233,7 +227,7 @@ def test_the_file_is_readable_by_all_and_complete_whenever_it_is_read(tmp_path: 
         return dataclasses.replace(STATUS, watch_limit=count)
 
     with telling(read, file=file, interval=0.0):
-        until(file.exists)
+        wait_until(file.exists)
         limits = []
         for _ in range(100):
             text = file.read_text()
@@ -249,7 +243,7 @@ def test_the_file_is_readable_by_all_and_complete_whenever_it_is_read(tmp_path: 
 def test_the_file_goes_with_the_daemon(tmp_path: Path) -> None:
     file = tmp_path / "pylsyncd.prom"
     with telling(file=file):
-        until(file.exists)
+        wait_until(file.exists)
     assert os.listdir(tmp_path) == []
 
 
@@ -260,12 +254,12 @@ def test_a_file_that_cannot_be_written_is_told_once_and_tried_again(
     directory = tmp_path / "d"
     directory.mkdir()
     with telling(file=directory / "pylsyncd.prom"):
-        until((directory / "pylsyncd.prom").exists)
+        wait_until((directory / "pylsyncd.prom").exists)
         directory.rename(tmp_path / "e")
-        until(lambda: caplog.records)
+        wait_until(lambda: caplog.records)
         directory.mkdir()
-        until((directory / "pylsyncd.prom").exists)
-        until(lambda: len(caplog.records) == 2)
+        wait_until((directory / "pylsyncd.prom").exists)
+        wait_until(lambda: len(caplog.records) == 2)
     shown = f"The metrics file {directory}/pylsyncd.prom"
     assert [each.getMessage() for each in caplog.records] == [
         f"{shown} cannot be written: No such file or directory. It is tried again.",
@@ -304,7 +298,7 @@ def test_what_is_served_is_what_is_so_at_that_moment() -> None:
 def test_both_at_a_time(tmp_path: Path) -> None:
     file = tmp_path / "pylsyncd.prom"
     with telling(file=file, port=0) as metrics:
-        until(file.exists)
+        wait_until(file.exists)
         assert value(fetch(metrics), "watches") == 1000
 
 
@@ -354,7 +348,7 @@ def test_who_says_nothing_or_garbage_does_not_keep_others_waiting() -> None:
 def test_a_stop_does_not_wait_for_who_says_nothing() -> None:
     with telling(port=0) as metrics:
         mute = socket.create_connection(("127.0.0.1", metrics.port))
-        until(lambda: sum(each.name == "metrics" for each in threading.enumerate()) == 2)
+        wait_until(lambda: sum(each.name == "metrics" for each in threading.enumerate()) == 2)
         started = time.monotonic()
     mute.close()
     assert time.monotonic() - started < 5

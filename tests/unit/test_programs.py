@@ -6,22 +6,16 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from pylsyncd.system import programs
 from pylsyncd.system.programs import Ended, Limited
 
 LONG = 60.0
-
-
-def until(is_so: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
 
 
 def is_alive(pid: str) -> bool:
@@ -95,14 +89,14 @@ def test_one_that_takes_too_long_is_ended_with_all_that_it_started(pids: Path) -
     assert ended == Ended(-signal.SIGTERM, was_late=True)
     assert said == b"begun\n"
     assert 1.0 <= time.monotonic() - started < 20
-    until(lambda: not is_alive(pids.read_text().strip()))
+    wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
 def test_one_that_does_not_obey_is_killed(pids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "GRACE", 0.5)
     text = f"trap '' TERM; sleep 600 & echo $! >{pids}; while :; do wait; done"
     assert run(text, seconds=1.0)[0] == Ended(-signal.SIGKILL, was_late=True)
-    until(lambda: not is_alive(pids.read_text().strip()))
+    wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
 def test_one_that_cleans_up_when_it_is_asked_to_end_has_the_time_to() -> None:
@@ -148,7 +142,7 @@ def test_it_ends_likewise_where_the_kernel_does_not_tell(
 def test_what_it_leaves_in_its_group_is_killed(pids: Path) -> None:
     ended, _ = run(f"trap '' TERM; sleep 600 & echo $! >{pids}; exit 0")
     assert ended == Ended(0, was_late=False)
-    until(lambda: not is_alive(pids.read_text().strip()))
+    wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
 def test_one_that_closes_its_output_is_waited_for() -> None:
@@ -168,7 +162,7 @@ def test_another_thread_ends_it_and_whatever_would_be_run_later(pids: Path) -> N
 
     thread = threading.Thread(target=work)
     thread.start()
-    until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     started = time.monotonic()
     limited.end(0.5)
     thread.join(20)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.terminals import PseudoTerminal
+from support.waiting import wait_until
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
@@ -31,13 +32,6 @@ from pylsyncd.system.logs import NOTICE
 
 SLOW = ("--bwlimit=8000",)
 HALF = Transferred(4_700_000_000, 45, 12_300_000.0, 1204, 5500, 10_000, is_listed=True)
-
-
-def until(is_so: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -407,7 +401,7 @@ def test_directories_are_counted_while_they_are_armed() -> None:
             display.arming("www", number, 524_288)
         terminal.wait_for("www  20,000 directories watched, limit 524,288")
         display.armed("www")
-        until(lambda: terminal.screen == [])
+        wait_until(lambda: terminal.screen == [])
 
 
 def test_the_lines_follow_what_comes_and_go_when_it_is_done() -> None:
@@ -417,11 +411,11 @@ def test_the_lines_follow_what_comes_and_go_when_it_is_done() -> None:
         display.sending("web1", HALF)
         display.sending("web2", Transferred())
         terminal.wait_for("1,204 files")
-        until(lambda: len(terminal.screen) == 2)
+        wait_until(lambda: len(terminal.screen) == 2)
         display.sent("web1")
-        until(lambda: [line[:4] for line in terminal.screen] == ["web2"])
+        wait_until(lambda: [line[:4] for line in terminal.screen] == ["web2"])
         display.sent("web2")
-        until(lambda: terminal.screen == [])
+        wait_until(lambda: terminal.screen == [])
 
 
 def test_log_lines_stay_above_the_display() -> None:
@@ -477,7 +471,7 @@ def test_no_line_is_wider_than_the_window(columns: int) -> None:
         display.sending("a-rather-long-name.of.some.server.example.com:/srv/www", HALF)
         display.sending("w", Transferred())
         terminal.wait_for("w.*\n")
-        until(lambda: len(terminal.screen) == 2)
+        wait_until(lambda: len(terminal.screen) == 2)
         assert all(0 < len(line) < max(columns, 2) for line in terminal.screen)
 
 
@@ -494,7 +488,7 @@ def test_the_log_keeps_half_of_the_window() -> None:
         for number in range(20):
             display.sending(f"web{number}", HALF)
         terminal.wait_for("and 17 more")
-        until(lambda: len(terminal.screen) == 4)
+        wait_until(lambda: len(terminal.screen) == 4)
 
 
 def test_a_window_may_change_its_size() -> None:
@@ -555,7 +549,7 @@ def test_it_may_be_called_by_many_threads() -> None:
             thread.join()
         display.sending("the end", HALF)
         terminal.wait_for("the end")
-        until(lambda: len(terminal.screen) == 1)
+        wait_until(lambda: len(terminal.screen) == 1)
 
 
 def test_a_stream_in_another_encoding_gets_what_it_can_take() -> None:

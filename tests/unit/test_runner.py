@@ -6,11 +6,11 @@ import resource
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.errors import UsageError
@@ -144,13 +144,6 @@ def pids(tmp_path: Path) -> Iterator[Path]:
             os.kill(int(pid), signal.SIGKILL)
 
 
-def until(is_so: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
-
-
 def _is_alive(pid: str) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -165,13 +158,13 @@ def test_a_run_and_all_that_it_started_can_be_ended(pids: Path) -> None:
     found: list[Run] = []
     thread = threading.Thread(target=lambda: found.append(runner.run(command, b"")))
     thread.start()
-    until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     runner.end(signal.SIGTERM)
     thread.join(20)
     assert found[0].code == -signal.SIGTERM
     assert not found[0].stalled
     for pid in pids.read_text().split():
-        until(lambda pid=pid: not _is_alive(pid))
+        wait_until(lambda pid=pid: not _is_alive(pid))
 
 
 def test_to_end_what_does_not_run_is_no_error() -> None:
@@ -184,7 +177,7 @@ def test_to_end_what_does_not_run_is_no_error() -> None:
 def test_what_a_run_leaves_behind_is_killed(pids: Path) -> None:
     run = shell(f"trap '' TERM; sleep 600 & echo $! >{pids}; exit 3")
     assert run.code == 3
-    until(lambda: not _is_alive(pids.read_text().strip()))
+    wait_until(lambda: not _is_alive(pids.read_text().strip()))
 
 
 def left_open(pids: Path) -> Run:
@@ -232,7 +225,7 @@ def test_a_run_without_progress_that_does_not_obey_is_killed_with_its_group(
     run = Runner().run([b"sh", b"-c", text.encode()], b"", silence=1.0)
     assert run.stalled
     assert run.code == -signal.SIGKILL
-    until(lambda: not _is_alive(pids.read_text().strip()))
+    wait_until(lambda: not _is_alive(pids.read_text().strip()))
 
 
 @pytest.mark.parametrize(
@@ -260,7 +253,7 @@ def test_an_rsync_that_hangs_in_a_fifo_is_ended_long_before_the_limit(
     (source / "f").touch()
 
     def replace_file() -> None:
-        until(lambda: any(name.startswith(".a.") for name in os.listdir(replica)))
+        wait_until(lambda: any(name.startswith(".a.") for name in os.listdir(replica)))
         (source / "f").unlink()
         os.mkfifo(source / "f")
 
@@ -289,7 +282,7 @@ def test_an_rsync_that_is_ended_leaves_no_half_file_at_the_destination(tmp_path:
         one = Runner()
 
         def end(one: Runner = one) -> None:
-            until(lambda: any(name.startswith(".a.") for name in os.listdir(replica)))
+            wait_until(lambda: any(name.startswith(".a.") for name in os.listdir(replica)))
             one.end(signal.SIGTERM)
 
         thread = threading.Thread(target=end)

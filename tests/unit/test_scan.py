@@ -13,7 +13,7 @@ import pytest
 from support import operations
 from support.operations import Ground, Operation
 from support.trees import Snapshot, snapshot
-from support.workplace import wait_until
+from support.waiting import wait_until
 
 from pylsyncd.model.changes import Change, Changes, Scope
 from pylsyncd.model.optimizer import optimize

@@ -12,7 +12,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 from support import processes
 from support.daemon import environment
 from support.servers import SshServer
+from support.waiting import wait_until
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
@@ -29,13 +30,6 @@ from pylsyncd.rsync.runner import Run, Runner
 from pylsyncd.rsync.sharing import Share, Sharing, can_share
 
 SECONDS = 10.0
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}, not within {SECONDS} s"
-        time.sleep(0.01)
 
 
 class Place:
@@ -103,7 +97,7 @@ def sharing(place: Place) -> Iterator[Sharing]:
     made = Sharing(str(place.base))
     yield made
     made.close()
-    wait_until(lambda: not place.masters(), "all masters have ended")
+    wait_until(lambda: not place.masters(), message="all masters have ended")
     assert not place.base.exists() or not list(place.base.iterdir())
 
 
@@ -159,11 +153,11 @@ def test_a_run_that_is_ended_leaves_the_connection_and_nothing_there(
     thread = threading.Thread(target=lambda: codes.append(place.run(slow, runner).code))
     thread.start()
     temporary = lambda: [path.name for path in place.replica.iterdir() if path.name != "file"]  # noqa: E731
-    wait_until(lambda: bool(temporary()), "the file is on its way")
+    wait_until(lambda: bool(temporary()), message="the file is on its way")
     runner.end(signal.SIGTERM)
     thread.join()
     assert codes != [0]
-    wait_until(lambda: not temporary(), "the rsync there has ended")
+    wait_until(lambda: not temporary(), message="the rsync there has ended")
     assert place.carry(share, "after").code == 0
     assert place.logins == 1
 
@@ -215,7 +209,7 @@ def test_after_a_run_that_broke_ssh_logs_in_by_itself_until_one_succeeds(
     place.carry(share, "one")
     assert share.applied(place.rsync) != place.rsync
     share.ended(255)
-    wait_until(lambda: not place.masters(), "the connection is closed")
+    wait_until(lambda: not place.masters(), message="the connection is closed")
     for code in (255, -15, 12):
         assert share.applied(place.rsync) == place.rsync
         share.ended(code)
@@ -275,7 +269,7 @@ def test_what_a_killed_process_has_left_open_is_closed_by_the_next_one(
     (master,) = place.masters()
     ours = sharing.path("1")
     assert ours.startswith(os.fsencode(place.base))
-    wait_until(lambda: master not in place.masters(), "the connection is closed")
+    wait_until(lambda: master not in place.masters(), message="the connection is closed")
     assert not left.exists()
 
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.commands import NOW, RUN, WELL, destination, status
+from support.waiting import wait_until
 
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Condition, DestinationStatus, RunStatus, Status
@@ -28,13 +29,6 @@ from pylsyncd.report.table import table
 from pylsyncd.report.words import columns, duration
 
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
-
-
-def until(is_so: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)
 
 
 # -- JSON -----------------------------------------------------------------------------------------
@@ -308,7 +302,7 @@ def test_the_file_holds_the_status_for_all_to_read(path: Path, writer: StatusFil
     before = os.umask(0o077)
     try:
         writer.start()
-        until(path.exists)
+        wait_until(path.exists)
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
@@ -318,9 +312,9 @@ def test_the_file_holds_the_status_for_all_to_read(path: Path, writer: StatusFil
 
 def test_it_is_written_now_and_then_so_that_its_age_tells(path: Path, writer: StatusFile) -> None:
     writer.start()
-    until(path.exists)
+    wait_until(path.exists)
     first = statusfile.read(str(path)).time
-    until(lambda: statusfile.read(str(path)).time > first)
+    wait_until(lambda: statusfile.read(str(path)).time > first)
     assert statusfile.read(str(path)).time >= first + 0.4
 
 
@@ -330,9 +324,9 @@ def test_a_change_that_matters_is_written_at_once(
     writer = StatusFile(str(path), changing, lambda _: None, interval=3600.0, look=0.01)
     writer.start()
     try:
-        until(path.exists)
+        wait_until(path.exists)
         changing.now = ALL
-        until(lambda: len(statusfile.read(str(path)).syncs[0].destinations) == 5)
+        wait_until(lambda: len(statusfile.read(str(path)).syncs[0].destinations) == 5)
         before = path.stat().st_ino
         changing.now = replace(ALL, watch_limit=7)
         changing.now = status(*(replace(each, behind=9.0) for each in ALL.syncs[0].destinations))
@@ -349,7 +343,7 @@ def test_who_reads_sees_a_whole_status_at_any_time(path: Path, changing: Changin
     writer = StatusFile(str(path), changing, lambda _: None, interval=0.0, look=0.0)
     writer.start()
     try:
-        until(path.exists)
+        wait_until(path.exists)
         seen = set()
         while len(seen) < 20:
             seen.add(statusfile.read(str(path)).time)
@@ -363,7 +357,7 @@ def test_a_symbolic_link_is_replaced_and_not_followed(
     (tmp_path / "precious").write_text("precious")
     path.symlink_to(tmp_path / "precious")
     writer.start()
-    until(lambda: not path.is_symlink())
+    wait_until(lambda: not path.is_symlink())
     assert (tmp_path / "precious").read_text() == "precious"
     assert statusfile.read(str(path)).pid == WELL.pid
 
@@ -385,8 +379,8 @@ def test_a_failure_is_said_once_and_so_is_its_end(
         for _ in range(10):
             assert asked.acquire(timeout=20)
         path.parent.mkdir()
-        until(path.exists)
-        until(lambda: "is written again" in caplog.text)
+        wait_until(path.exists)
+        wait_until(lambda: "is written again" in caplog.text)
     finally:
         writer.stop()
     assert [record.getMessage() for record in caplog.records] == [
@@ -409,7 +403,7 @@ def test_what_killed_writers_have_left_is_removed_and_nothing_else(
         if each != others[0]:  # The first of them is another writer's, just now.
             os.utime(each, (1.0, 1.0))
     writer.start()
-    until(path.exists)
+    wait_until(path.exists)
     assert set(tmp_path.iterdir()) >= set(others)
     assert not left.exists()
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from support.waiting import wait_until
 
 from pylsyncd.destination.turns import Turns
 
@@ -13,13 +14,6 @@ SECONDS = 10.0
 
 def never() -> bool:
     return False
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}, not within {SECONDS} s"
-        time.sleep(0.005)
 
 
 class Guest(threading.Thread):
@@ -54,7 +48,9 @@ def guests() -> Iterator[Callable[..., Guest]]:
         before = _waiting(turns)
         guest.start()
         # It has its turn, or stands in the line, before the next one comes.
-        wait_until(lambda: guest.holds.is_set() or _waiting(turns) > before, f"{name} has come")
+        wait_until(
+            lambda: guest.holds.is_set() or _waiting(turns) > before, message=f"{name} has come"
+        )
         return guest
 
     yield make
@@ -155,7 +151,7 @@ def test_another_limit_is_for_those_who_wait_already(guests: Callable[..., Guest
     turns = Turns(1)
     some = [guests(turns, str(number), log) for number in range(4)]
     turns.change(3)
-    wait_until(lambda: len(log) == 3, "three have their turn")
+    wait_until(lambda: len(log) == 3, message="three have their turn")
     turns.change(1)
     for guest in some[:2]:
         guest.go.set()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.workplace import wait_until
+from support.waiting import wait_until
 
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.source.buffer import Buffer

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from support.faults import exits, waits_for
-from support.workplace import LONG, Workplace, entries, wait_until
+from support.waiting import wait_until
+from support.workplace import LONG, Workplace, entries
 
 from pylsyncd.destination.orders import Order
 from pylsyncd.model.changes import EVERYTHING, NOTHING

@@ -1,0 +1,20 @@
+"""Waits for a condition with a deadline, instead of sleeping and hoping."""
+
+import time
+from collections.abc import Callable
+
+POLL_INTERVAL = 0.01
+
+
+def wait_until(
+    condition: Callable[[], object],
+    seconds: float = 20.0,
+    message: str | Callable[[], str] = "",
+) -> None:
+    """Return as soon as ``condition()`` is true; fail with the message after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            told = message() if callable(message) else message
+            raise AssertionError(f"not true within {seconds:g} s: {told or condition}")
+        time.sleep(POLL_INTERVAL)

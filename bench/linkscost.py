@@ -7,21 +7,21 @@ import os
 import sys
 import time
 
-from pylsyncd.model.changes import Changes
+from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.links import Links
+from pylsyncd.source.links import HardLinks
 
 
 def main(source: bytes) -> None:
     """Complete a set of changes, and print the time."""
-    changes = Changes()
+    changes = MutableChangeset()
     for directory in os.listdir(source):
         changes.add_entries(directory, set(os.listdir(os.path.join(source, directory))))
-    links = Links(source, Rules())
+    links = HardLinks(source, Rules())
     begun, count = time.process_time(), len(changes)
-    links.complete(changes)
+    links.add_other_names(changes)
     print(time.process_time() - begun)
-    if links.searches or len(changes) != count:
+    if links.search_count or len(changes) != count:
         sys.exit("there are hard links")
 
 

@@ -28,7 +28,7 @@ from markup import Row, definitions, flags_of, paragraph, section, sentence_of  
 from pylsyncd import __version__  # noqa: E402  # the one of this tree
 from pylsyncd.report import ctlarguments  # noqa: E402
 from pylsyncd.rsync import outcomes  # noqa: E402
-from pylsyncd.settings.options import GROUPS, OPTIONS, Kind, Option, Scope  # noqa: E402
+from pylsyncd.settings.options import OPTION_GROUPS, OPTIONS, Option, OptionKind, OptionScope  # noqa: E402
 
 PAGES = {
     "pylsyncd.8": "pylsyncd.8.rst",
@@ -106,7 +106,7 @@ class CommandLine(Directive):
                     if option.group == group
                 ),
             )
-            for group in GROUPS
+            for group in OPTION_GROUPS
             if any(option.group == group for option in flagged)
         ]
 
@@ -118,9 +118,9 @@ class Configuration(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Return the subsections, one for each group."""
-        scope = Scope[self.arguments[0].upper()]
+        scope = OptionScope[self.arguments[0].upper()]
         found: list[nodes.Node] = []
-        for group in GROUPS:
+        for group in OPTION_GROUPS:
             here = [each for each in OPTIONS if (each.scope, each.group) == (scope, group)]
             if here:
                 found.append(
@@ -150,7 +150,7 @@ class Control(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Return the options of all commands, and the commands with their own ones."""
-        parser = ctlarguments.parser()
+        parser = ctlarguments.make_parser()
         general, commands = [], []
         for action in _arguments(parser):
             if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # nothing public is
@@ -184,7 +184,7 @@ def _of_flag(option: Option) -> str:
 
 
 def _repeatable(option: Option) -> str:
-    return "May be repeated." if option.kind is Kind.LIST else ""
+    return "May be repeated." if option.kind is OptionKind.LIST else ""
 
 
 def _default(option: Option) -> str:
@@ -204,8 +204,8 @@ def _key(option: Option) -> nodes.Node:
 
 def _of_key(option: Option) -> list[nodes.Node]:
     default = f"Default: {option.default}." if option.default else ""
-    several = "One a line." if option.kind is Kind.LIST else ""
-    flag = f"On the command line: {option.flag}." if option.flags else ""
+    several = "One a line." if option.kind is OptionKind.LIST else ""
+    flag = f"On the command line: {option.long_flag}." if option.flags else ""
     return [paragraph(" ".join(filter(None, [option.help, several, default, flag])))]
 
 

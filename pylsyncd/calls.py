@@ -5,16 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from pylsyncd.destination.means import Means
-from pylsyncd.system.heartbeat import Heartbeat
+from pylsyncd.destination.means import SharedResources
+from pylsyncd.system.heartbeat import ThreadMonitor
 
 
-class Call(Enum):
+class Wakeup(Enum):
     """What wakes a replication, besides a signal that is passed on or a part that has failed."""
 
-    OPENED = auto()
-    FILLED = auto()
-    ROOT_LOST = auto()
+    FIRST_CHANGE = auto()
+    BUFFER_FULL = auto()
+    SOURCE_LOST = auto()
 
 
 @dataclass(slots=True, eq=False)
@@ -39,16 +39,16 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ReplicationContext:
     """What a replication shares with the others, or calls."""
 
-    heartbeat: Heartbeat
-    news: Callable[[str], None]
+    thread_monitor: ThreadMonitor
+    on_state_changed: Callable[[str], None]
     """Called with its name when it is ready, and when it has ended."""
-    means: Means
-    arming: Callable[[str, int], None] = lambda *_: None
+    resources: SharedResources
+    on_watch_progress: Callable[[str, int], None] = lambda *_: None
     """Called now and then while it begins to watch, with the number of directories so far."""
-    armed: Callable[[str], None] = lambda _: None
+    on_watching: Callable[[str], None] = lambda _: None
     """Called when it watches all."""
-    counts_events: bool = False
+    should_count_events: bool = False
     once: bool = False

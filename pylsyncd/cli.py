@@ -8,20 +8,20 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from pylsyncd import daemonize
-from pylsyncd.destination.audit import audit
+from pylsyncd.destination.audit import verify
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.report import terminal
-from pylsyncd.report.progress import Display, Quiet
+from pylsyncd.report.progress import NoProgress, ProgressDisplay
 from pylsyncd.rules.explain import explain
-from pylsyncd.rules.mistakes import never_matching
+from pylsyncd.rules.mistakes import find_never_matching_rules
 from pylsyncd.service import Service
 from pylsyncd.settings import arguments, config, process
-from pylsyncd.settings.arguments import Request
+from pylsyncd.settings.arguments import CommandLine
 from pylsyncd.settings.config import Configuration
-from pylsyncd.settings.describe import describe, doubts
+from pylsyncd.settings.describe import describe_settings, suspicious_values
 from pylsyncd.settings.said import ConfigurationError
-from pylsyncd.settings.settings import Settings, Sync
+from pylsyncd.settings.settings import Settings, SyncSettings
 from pylsyncd.system import descriptors, logs
 
 log = logging.getLogger(__name__)
@@ -36,14 +36,14 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command ``pylsyncd``; return its exit status."""
     request = None
     # First of all, so that there is something to say it to.
-    descriptors.open_standard()
+    descriptors.open_standard_streams()
     try:
-        request = arguments.read(sys.argv[1:] if words is None else words)
+        request = arguments.parse_command_line(sys.argv[1:] if words is None else words)
         return _do(request)
     except UsageError as error:
         return _refused(error, request)
     except PylsyncdError as error:
-        arguments.say(f"pylsyncd: {error}")
+        arguments.print_error(f"pylsyncd: {error}")
         return 1
     except KeyboardInterrupt:
         # Before there was anything to stop.
@@ -54,52 +54,52 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _refused(error: UsageError, request: Request | None) -> int:
-    is_of_file = request is not None and request.config is not None
-    faults = error.faults if isinstance(error, ConfigurationError) else (str(error),)
+def _refused(error: UsageError, request: CommandLine | None) -> int:
+    is_of_file = request is not None and request.config_path is not None
+    faults = error.messages if isinstance(error, ConfigurationError) else (str(error),)
     for fault in faults:
-        arguments.say(f"pylsyncd: {fault}")
+        arguments.print_error(f"pylsyncd: {fault}")
     if not is_of_file:
-        arguments.say("Try pylsyncd --help.")
+        arguments.print_error("Try pylsyncd --help.")
     elif isinstance(error, ConfigurationError) and any(map(_FLAG.search, faults)):
-        arguments.say(
+        arguments.print_error(
             "(In the file, --some-option is some_option = VALUE; --no-option is option = no.)"
         )
     return 2
 
 
-def _do(request: Request) -> int:
-    surroundings = config.Surroundings.now()
-    configuration = config.read(request, surroundings)
+def _do(request: CommandLine) -> int:
+    surroundings = config.StartEnvironment.current()
+    configuration = config.load_configuration(request, surroundings)
     settings = configuration.settings
-    if request.asks("check_config"):
+    if request.has_option("check_config"):
         return _print(_described(configuration, commands=request.is_verbose))
-    if (path := request.value("explain")) is not None:
+    if (path := request.option_value("explain")) is not None:
         return _print(_explained(settings.syncs, path))
-    if request.asks("check"):
-        logs.set_up(settings.daemon.log.level)
-        findings = _differences(settings.syncs, checksum=request.asks("checksum"))
+    if request.has_option("check"):
+        logs.configure(settings.process.log.level)
+        findings = _differences(settings.syncs, checksum=request.has_option("checksum"))
         # Whatever ends the printing ends the comparing, and at once.
         with contextlib.closing(findings):
             return _print(findings, nothing=0, something=1)
 
     def reload() -> Settings:
-        return config.read(request, surroundings).settings
+        return config.load_configuration(request, surroundings).settings
 
-    return _run(settings, reload if request.config else None)
+    return _run(settings, reload if request.config_path else None)
 
 
 def _run(settings: Settings, reload: Callable[[], Settings] | None) -> int:
-    daemon = settings.daemon
-    handler = terminal.handler(sys.stderr, os.environ)
+    daemon = settings.process
+    handler = terminal.make_log_handler(sys.stderr, os.environ)
     with daemonize.prepare(daemon, settings.syncs, handler) as prepared:
         for warning in _warnings(settings.syncs):
             log.warning("%s", warning)
-        display = Display(handler) if process.shows_progress(daemon) else Quiet()
+        display = ProgressDisplay(handler) if process.should_show_progress(daemon) else NoProgress()
         # Whatever fails from here on is told in the terminal, too.
         prepared.detach()
         service = Service(settings, reload, display)
-        return service.run(prepared.control, prepared.ready)
+        return service.run(prepared.control_path, prepared.report_ready)
 
 
 def _print(lines: Iterable[str], *, nothing: int = 0, something: int = 0) -> int:
@@ -112,31 +112,31 @@ def _print(lines: Iterable[str], *, nothing: int = 0, something: int = 0) -> int
             status = something
             print(line, flush=True)  # noqa: T201
     except BrokenPipeError:
-        descriptors.abandon_output()
+        descriptors.discard_output()
     return status
 
 
-def _differences(syncs: Iterable[Sync], *, checksum: bool) -> Generator[str, None, None]:
+def _differences(syncs: Iterable[SyncSettings], *, checksum: bool) -> Generator[str, None, None]:
     for sync in syncs:
-        yield from audit(sync, checksum=checksum)
+        yield from verify(sync, checksum=checksum)
 
 
 def _described(configuration: Configuration, *, commands: bool) -> Iterator[str]:
-    yield from describe(configuration.settings, configuration.layout, commands=commands)
+    yield from describe_settings(configuration.settings, configuration.raw, commands=commands)
     for warning in _warnings(configuration.settings.syncs):
         yield f"warning: {warning}"
 
 
-def _warnings(syncs: Iterable[Sync]) -> Iterator[str]:
+def _warnings(syncs: Iterable[SyncSettings]) -> Iterator[str]:
     """Yield a sentence for each rule that can match nothing, and what else is hardly meant."""
     for sync in syncs:
-        for sentence in doubts(sync):
+        for sentence in suspicious_values(sync):
             yield f"{_title(sync)}{sentence}"
-        for sentence in never_matching(sync.rules, sync.source.path, os.path.lexists):
+        for sentence in find_never_matching_rules(sync.rules, sync.source.path, os.path.lexists):
             yield f"{_title(sync)}{sentence}"
 
 
-def _explained(syncs: Sequence[Sync], text: str) -> list[str]:
+def _explained(syncs: Sequence[SyncSettings], text: str) -> list[str]:
     """Return which rule decides about a path: absolute, or relative to a source or to here.
 
     Of a relative one that several syncs might have, it is told for those that have it. Raises
@@ -148,8 +148,8 @@ def _explained(syncs: Sequence[Sync], text: str) -> list[str]:
         for each in (written, os.path.join(os.getcwdb(), written))
     )
     if not within:
-        sources = ", ".join(paths.show(sync.source.path) for sync in syncs)
-        raise UsageError(f"{paths.show(written)} is in no source: {sources}.")
+        sources = ", ".join(paths.printable(sync.source.path) for sync in syncs)
+        raise UsageError(f"{paths.printable(written)} is in no source: {sources}.")
     there = [found for found in within if _is_there(*found)]
     there = there or [found for found in here if _is_there(*found)]
     unseen = "" if there else " (It is not there now.)"
@@ -159,11 +159,11 @@ def _explained(syncs: Sequence[Sync], text: str) -> list[str]:
     ]
 
 
-def _is_there(sync: Sync, path: bytes) -> bool:
+def _is_there(sync: SyncSettings, path: bytes) -> bool:
     return os.path.lexists(os.path.join(sync.source.path, path))
 
 
-def _explanation(sync: Sync, path: bytes, written: bytes) -> str:
+def _explanation(sync: SyncSettings, path: bytes, written: bytes) -> str:
     on_disk = os.path.join(sync.source.path, path)
     is_directory = os.path.isdir(on_disk) and not os.path.islink(on_disk)
     if not os.path.lexists(on_disk):
@@ -178,10 +178,10 @@ def _relative(source: bytes, written: bytes) -> Iterator[bytes]:
     parent, name = os.path.split(os.path.normpath(os.path.join(source, written)))
     for path in (os.path.join(parent, name), os.path.join(os.path.realpath(parent), name)):
         for top in tops:
-            if (below := paths.relative(path, top.rstrip(b"/"))) is not None:
+            if (below := paths.relative_to(path, top.rstrip(b"/"))) is not None:
                 yield below
                 return
 
 
-def _title(sync: Sync) -> str:
+def _title(sync: SyncSettings) -> str:
     return f"[{sync.name}] " if sync.name else ""

@@ -8,14 +8,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.model.wording import printable
-from pylsyncd.report.client import PATIENCE
-from pylsyncd.report.ctlarguments import ABSENT, FAILED, WRONG_USAGE, MisusedError, parser
-from pylsyncd.report.gathering import Daemon, ask_all, gather, of_file, sockets
-from pylsyncd.report.nagios import Level, Thresholds, line, verdict
-from pylsyncd.report.protocol import AbsentError, Request
-from pylsyncd.report.table import table
-from pylsyncd.report.watching import watch
-from pylsyncd.report.words import duration
+from pylsyncd.report.client import ANSWER_TIMEOUT
+from pylsyncd.report.ctlarguments import (
+    EXIT_FAILED,
+    EXIT_NO_DAEMON,
+    EXIT_USAGE,
+    CommandLineError,
+    make_parser,
+)
+from pylsyncd.report.gathering import (
+    DaemonStatus,
+    fetch_statuses,
+    find_sockets,
+    load_status_file,
+    send_requests,
+)
+from pylsyncd.report.nagios import ServiceState, Thresholds, evaluate, format_line
+from pylsyncd.report.protocol import ControlRequest, NoDaemonError
+from pylsyncd.report.table import format_table
+from pylsyncd.report.watching import show_repeatedly
+from pylsyncd.report.words import format_duration
 from pylsyncd.system import descriptors
 
 _INTERRUPTED = 130
@@ -31,8 +43,8 @@ def main(words: Sequence[str] | None = None) -> int:
         status = _run(words)
         sys.stdout.flush()
     except BrokenPipeError:
-        descriptors.abandon_output()
-        return FAILED
+        descriptors.discard_output()
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
     return status
@@ -40,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> int:
     try:
-        options = parser().parse_args(words)
+        options = make_parser().parse_args(words)
         return _RUN.get(options.command, _tell)(options)
     except PylsyncdError as error:
         return _failed(error, is_check="--check" in words)
@@ -48,15 +60,15 @@ def _run(words: Sequence[str]) -> int:
 
 def _failed(error: PylsyncdError, *, is_check: bool) -> int:
     if is_check:
-        level = Level.CRITICAL if isinstance(error, AbsentError) else Level.UNKNOWN
-        print(line(level, str(error)))  # noqa: T201
+        level = ServiceState.CRITICAL if isinstance(error, NoDaemonError) else ServiceState.UNKNOWN
+        print(format_line(level, str(error)))  # noqa: T201
         return level
     _complain(error)
-    if isinstance(error, MisusedError):
+    if isinstance(error, CommandLineError):
         print("Try pylsyncctl --help.", file=sys.stderr)  # noqa: T201
     if isinstance(error, UsageError):
-        return WRONG_USAGE
-    return ABSENT if isinstance(error, AbsentError) else FAILED
+        return EXIT_USAGE
+    return EXIT_NO_DAEMON if isinstance(error, NoDaemonError) else EXIT_FAILED
 
 
 def _complain(error: PylsyncdError | str) -> None:
@@ -67,35 +79,35 @@ def _complain(error: PylsyncdError | str) -> None:
 def _status(options: argparse.Namespace) -> int:
     if options.check:
         if options.json or options.watch is not None:
-            raise MisusedError("--check goes neither with --json nor with --watch.")
+            raise CommandLineError("--check goes neither with --json nor with --watch.")
         return _check(options)
     if options.watch is not None:
-        watch(lambda: _lines_or_failure(options), max(options.watch, 0.1))
+        show_repeatedly(lambda: _lines_or_failure(options), max(options.watch, 0.1))
         return 0
     daemons, failures = _gathered(options)
     _print(_lines(options, daemons))
     for failure in failures:
         _complain(failure)
-    return FAILED if failures else 0
+    return EXIT_FAILED if failures else 0
 
 
-def _gathered(options: argparse.Namespace) -> tuple[list[Daemon], list[PylsyncdError]]:
+def _gathered(options: argparse.Namespace) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
     """Return who has answered, and why others have not; raises that when there is nobody."""
     if options.file is not None:
-        return [of_file(options.file)], []
-    daemons, failures = gather(sockets(options.socket))
+        return [load_status_file(options.file)], []
+    daemons, failures = fetch_statuses(find_sockets(options.socket))
     if not daemons:
         raise failures[0]
     return daemons, failures
 
 
-def _lines(options: argparse.Namespace, daemons: Iterable[Daemon]) -> list[str]:
+def _lines(options: argparse.Namespace, daemons: Iterable[DaemonStatus]) -> list[str]:
     if options.json:
-        return [json.dumps(daemon.told) for daemon in daemons]
+        return [json.dumps(daemon.raw_status) for daemon in daemons]
     found: list[str] = []
     for daemon in daemons:
         found += [""] if found else []
-        found += table(daemon.status, age=daemon.age, is_coloured=_is_coloured())
+        found += format_table(daemon.status, age=daemon.age, is_coloured=_is_coloured())
     return found
 
 
@@ -114,70 +126,74 @@ def _check(options: argparse.Namespace) -> int:
         raise failures[0]
     age = max(daemon.age for daemon in daemons)
     limits = Thresholds(options.max_lag, options.warn_lag)
-    level, said = verdict([daemon.status for daemon in daemons], limits, age)
+    level, said = evaluate([daemon.status for daemon in daemons], limits, age)
     _print([said])
     return level
 
 
 def _tell(options: argparse.Namespace) -> int:
-    failures = _ask(options, Request(options.command, (), level=options.level), PATIENCE)[1]
+    failures = _ask(
+        options, ControlRequest(options.command, (), level=options.level), ANSWER_TIMEOUT
+    )[1]
     for failure in failures:
         _complain(failure)
-    return FAILED if failures else 0
+    return EXIT_FAILED if failures else 0
 
 
 def _wait(options: argparse.Namespace) -> int:
-    asked = Request("wait", (), timeout=options.timeout)
-    answers, failures = _ask(options, asked, options.timeout + PATIENCE)
+    asked = ControlRequest("wait", (), timeout=options.timeout)
+    answers, failures = _ask(options, asked, options.timeout + ANSWER_TIMEOUT)
     for path, answer in answers.items():
         late = answer.get("late")
         if isinstance(late, list) and late:
-            seconds = duration(options.timeout)
+            seconds = format_duration(options.timeout)
             failures += _reasons(path, [str(name) for name in late], seconds)
     for failure in failures:
         _complain(failure)
-    return FAILED if failures else 0
+    return EXIT_FAILED if failures else 0
 
 
 def _ask(
-    options: argparse.Namespace, request: Request, patience: float
+    options: argparse.Namespace, request: ControlRequest, patience: float
 ) -> tuple[Mapping[str, Mapping[str, object]], list[PylsyncdError]]:
     """Ask all daemons, or those that have destinations of these names.
 
     Raises AbsentError when nobody is there.
     """
     failures: list[PylsyncdError] = []
-    names: dict[str, list[str]] = {path: [] for path in sockets(options.socket)}
+    names: dict[str, list[str]] = {path: [] for path in find_sockets(options.socket)}
     if options.names:
-        daemons, failures = gather(list(names))
+        daemons, failures = fetch_statuses(list(names))
         if not daemons:
             raise failures[0]
         names = _shares(daemons, options.names)
     asked = {
-        path: Request(request.command, share, request.timeout, request.level)
+        path: ControlRequest(request.command, share, request.timeout, request.level)
         for path, share in names.items()
     }
-    answers, more = ask_all(asked, patience)
+    answers, more = send_requests(asked, patience)
     if more and not answers:
         raise more[0]
     return answers, failures + more
 
 
-def _shares(daemons: Sequence[Daemon], names: Sequence[str]) -> dict[str, list[str]]:
+def _shares(daemons: Sequence[DaemonStatus], names: Sequence[str]) -> dict[str, list[str]]:
     """Return for each daemon that knows some of the names which; raises when nobody knows one."""
     for name in names:
-        if not any(name in daemon.names for daemon in daemons):
+        if not any(name in daemon.known_names for daemon in daemons):
             known = ", ".join(each.name for daemon in daemons for each in daemon.destinations)
             raise PylsyncdError(
                 f"No pylsyncd that runs has a destination {name}. There are: {known}."
             )
-    shares = {daemon.path: [name for name in names if name in daemon.names] for daemon in daemons}
+    shares = {
+        daemon.path: [name for name in names if name in daemon.known_names] for daemon in daemons
+    }
     return {path: share for path, share in shares.items() if share}
 
 
 def _reasons(path: str, names: Iterable[str], seconds: str) -> list[PylsyncdError]:
     """Return why some names were not confirmed, as far as the daemon can still tell."""
-    daemons, _ = gather([path])
+    daemons, _ = fetch_statuses([path])
     found: list[PylsyncdError] = []
     for name in names:
         each = next(

@@ -22,14 +22,19 @@ from daemon import DaemonContext
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
-from pylsyncd.settings.settings import DIRECTORY, UMASK, Daemon, Sync
+from pylsyncd.settings.settings import (
+    DEFAULT_DIRECTORY,
+    DEFAULT_UMASK,
+    ProcessSettings,
+    SyncSettings,
+)
 from pylsyncd.system import descriptors, identity, logs, places, private, unixsockets
-from pylsyncd.system.identity import Identity
+from pylsyncd.system.identity import ProcessUser
 from pylsyncd.system.pidfile import PidFile
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 30.0
+READY_TIMEOUT = 30.0
 """Seconds that the parent waits for its daemon to be ready: as long as a boot may stand still."""
 
 # Seconds between two looks whether somebody interrupts the parent.
@@ -39,52 +44,52 @@ _STOPPED = {signal.SIGTSTP: None, signal.SIGTTIN: None, signal.SIGTTOU: None}
 
 
 def prepare(
-    daemon: Daemon, syncs: Iterable[Sync], terminal: logging.Handler | None = None
-) -> "Prepared":
+    daemon: ProcessSettings, syncs: Iterable[SyncSettings], terminal: logging.Handler | None = None
+) -> "DaemonProcess":
     """Open the pid file and the log, make the directories, and become the user.
 
     ``terminal`` is the handler for what is logged without a log file. Raises UsageError. No thread
-    may be made before :meth:`Prepared.detach` when the daemon goes to the background.
+    may be made before :meth:`DaemonProcess.detach` when the daemon goes to the background.
     """
-    descriptors.open_standard()
+    descriptors.open_standard_streams()
     if daemon.background:
         descriptors.close_inherited()
         # What the parent has blocked would never arrive.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if daemon.background or daemon.umask != UMASK:
+    if daemon.background or daemon.umask != DEFAULT_UMASK:
         os.umask(daemon.umask)
-    becomes = identity.find(daemon.user, daemon.group)
-    prepared = Prepared(daemon, becomes)
+    becomes = identity.find_user(daemon.user, daemon.group)
+    prepared = DaemonProcess(daemon, becomes)
     try:
         _set_up_log(daemon, becomes, terminal)
-        prepared.control = _control(daemon, becomes)
+        prepared.control_path = _control(daemon, becomes)
         if becomes:
-            _provide(prepared.control, syncs, becomes)
+            _provide(prepared.control_path, syncs, becomes)
             _become(becomes)
-        if daemon.background or daemon.directory != DIRECTORY:
+        if daemon.background or daemon.directory != DEFAULT_DIRECTORY:
             _change_directory(daemon.directory)
-        prepared.control = _usable(prepared.control, is_asked_for=bool(daemon.control))
+        prepared.control_path = _usable(prepared.control_path, is_asked_for=bool(daemon.control))
     except BaseException:
         prepared.close()
         raise
     return prepared
 
 
-class Prepared:
+class DaemonProcess:
     """A process that is ready to become a daemon.
 
     As a context it tells a parent that waits how it ended, if it never was ready, and closes.
     """
 
-    def __init__(self, daemon: Daemon, becomes: Identity | None) -> None:
+    def __init__(self, daemon: ProcessSettings, becomes: ProcessUser | None) -> None:
         self._daemon = daemon
         owners = (becomes.uid,) if becomes else ()
         self._pidfile = PidFile(daemon.pidfile, owners) if daemon.pidfile else None
         self._parent = -1
-        self.control: str | None = None
+        self.control_path: str | None = None
         """The control socket, or with a slash at its end the directory for it; None for none."""
 
-    def __enter__(self) -> "Prepared":  # noqa: PYI034  # typing.Self is younger than Python 3.10
+    def __enter__(self) -> "DaemonProcess":  # noqa: PYI034  # typing.Self is younger than Python 3.10
         return self
 
     def __exit__(
@@ -97,8 +102,8 @@ class Prepared:
         self._give_back()
         status = 2 if isinstance(error, UsageError) else 1
         if isinstance(error, PylsyncdError):
-            self.failed(status, str(error))
-        self.failed(status, f"It has ended before it was ready: {self._where_to_look()}.")
+            self.report_failure(status, str(error))
+        self.report_failure(status, f"It has ended before it was ready: {self._where_to_look()}.")
 
     def detach(self) -> None:
         """Go to the background, if that is wanted, and write the pid file.
@@ -111,12 +116,12 @@ class Prepared:
         if self._pidfile:
             self._pidfile.write()
 
-    def ready(self) -> None:
+    def report_ready(self) -> None:
         """Let the parent go: it has nothing more to tell."""
         self._tell(ready=True)
         self._forget_parent()
 
-    def failed(self, status: int, sentence: str) -> None:
+    def report_failure(self, status: int, sentence: str) -> None:
         """Have a parent that still waits say this, and end with this status."""
         self._tell(status=status, sentence=sentence)
         self._forget_parent()
@@ -142,10 +147,10 @@ class Prepared:
             _wait_and_exit(reader, self._where_to_look())
         os.close(reader)
         self._parent = writer
-        logs.leave_terminal()
+        logs.remove_terminal_handler()
         DaemonContext(
             detach_process=True,
-            files_preserve=descriptors.others(),
+            files_preserve=descriptors.nonstandard_descriptors(),
             working_directory=self._daemon.directory,
             umask=self._daemon.umask,
             signal_map=_STOPPED,
@@ -155,7 +160,7 @@ class Prepared:
 
     def _where_to_look(self) -> str:
         if self._daemon.log.file:
-            return f"see the log {paths.show(os.fsencode(self._daemon.log.file))}"
+            return f"see the log {paths.printable(os.fsencode(self._daemon.log.file))}"
         return "see the log"
 
     def _tell(self, **what: object) -> None:
@@ -173,8 +178,10 @@ class Prepared:
 # Before the fork
 
 
-def _set_up_log(daemon: Daemon, becomes: Identity | None, terminal: logging.Handler | None) -> None:
-    logs.set_up(
+def _set_up_log(
+    daemon: ProcessSettings, becomes: ProcessUser | None, terminal: logging.Handler | None
+) -> None:
+    logs.configure(
         daemon.log.level,
         file=daemon.log.file,
         syslog=daemon.log.syslog,
@@ -184,7 +191,7 @@ def _set_up_log(daemon: Daemon, becomes: Identity | None, terminal: logging.Hand
     )
 
 
-def _control(daemon: Daemon, becomes: Identity | None) -> str | None:
+def _control(daemon: ProcessSettings, becomes: ProcessUser | None) -> str | None:
     if daemon.control is None or daemon.control:
         return daemon.control
     name = (becomes.name or str(becomes.uid)) if becomes and becomes.uid else ""
@@ -195,7 +202,7 @@ def _usable(control: str | None, *, is_asked_for: bool) -> str | None:
     """Return where the control socket is to be; one that nobody has asked for may be missing."""
     try:
         if control:
-            unixsockets.check(control)
+            unixsockets.check_available(control)
     except UsageError as error:
         if is_asked_for:
             raise
@@ -204,18 +211,18 @@ def _usable(control: str | None, *, is_asked_for: bool) -> str | None:
     return control
 
 
-def _provide(control: str | None, syncs: Iterable[Sync], becomes: Identity) -> None:
+def _provide(control: str | None, syncs: Iterable[SyncSettings], becomes: ProcessUser) -> None:
     """Make, as root, the directories that the user could not make."""
     for path in {sync.state_dir for sync in syncs if sync.state_dir is not None}:
-        private.provide_directory(path, becomes.uid, becomes.gid)
+        private.create_directory_for_user(path, becomes.uid, becomes.gid)
     if control:
-        unixsockets.provide(control, becomes.uid, becomes.gid)
+        unixsockets.create_directory_for_user(control, becomes.uid, becomes.gid)
 
 
-def _become(becomes: Identity) -> None:
+def _become(becomes: ProcessUser) -> None:
     name = becomes.name or becomes.uid
     try:
-        identity.become(becomes)
+        identity.drop_privileges(becomes)
     except OSError as error:
         raise UsageError(f"pylsyncd cannot become the user {name}: {error.strerror}.") from None
     for part in (os.__file__, __file__):
@@ -232,7 +239,7 @@ def _change_directory(path: str) -> None:
         os.chdir(path)
     except OSError as error:
         raise UsageError(
-            f"The directory {paths.show(os.fsencode(path))} cannot be worked in: "
+            f"The directory {paths.printable(os.fsencode(path))} cannot be worked in: "
             f"{error.strerror}. Name another one with --chdir."
         ) from None
 
@@ -265,7 +272,7 @@ def _wait_and_exit(reader: int, where_to_look: str) -> NoReturn:
 
 def _wait(reader: int, where_to_look: str) -> tuple[int, str]:
     """Return the exit status, and what there is to say."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + READY_TIMEOUT
     received, pid = b"", 0
     while True:
         if pid and _is_interrupted():

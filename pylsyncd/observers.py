@@ -4,41 +4,41 @@ from collections.abc import Callable, Sequence
 
 from pylsyncd.model.status import Condition, Status
 from pylsyncd.operations import Operations
-from pylsyncd.report.control import Control
-from pylsyncd.report.metrics import Metrics
-from pylsyncd.report.statusfile import StatusFile
-from pylsyncd.settings.settings import Daemon
-from pylsyncd.system.part import Part
+from pylsyncd.report.control import ControlServer
+from pylsyncd.report.metrics import MetricsExporter
+from pylsyncd.report.statusfile import StatusFileWriter
+from pylsyncd.settings.settings import ProcessSettings
+from pylsyncd.system.part import SupervisedThread
 
 
-class Observers:
+class StatusReporters:
     """Those who ask for the status, each in a thread of its own.
 
     Making it opens what may be refused before a fork. Raises UsageError.
     """
 
     def __init__(
-        self, daemon: Daemon, operations: Operations, failed: Callable[[str], None]
+        self, daemon: ProcessSettings, operations: Operations, failed: Callable[[str], None]
     ) -> None:
         self._operations = operations
         self._failed = failed
-        self._parts: list[Metrics | StatusFile | Control] = []
+        self._parts: list[MetricsExporter | StatusFileWriter | ControlServer] = []
         if daemon.metrics_file is not None or daemon.metrics_port is not None:
             self._parts.append(
-                Metrics(
+                MetricsExporter(
                     operations.status, failed, file=daemon.metrics_file, port=daemon.metrics_port
                 )
             )
         if daemon.status_file is not None:
-            self._parts.append(StatusFile(daemon.status_file, operations.status, failed))
+            self._parts.append(StatusFileWriter(daemon.status_file, operations.status, failed))
 
-    def start(self, control: str | None) -> Sequence[Part]:
+    def start(self, control: str | None) -> Sequence[SupervisedThread]:
         """Start them, after a fork; ``control`` is where the socket is to be, None for none.
 
         Raises UsageError if that is not possible there.
         """
         if control is not None:
-            self._parts.append(Control(control, self._operations, self._failed))
+            self._parts.append(ControlServer(control, self._operations, self._failed))
         for part in self._parts:
             part.start()
         return self._parts

@@ -16,9 +16,9 @@ from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStatus
 from pylsyncd.replication import Replication
-from pylsyncd.replications import Replications
+from pylsyncd.replications import Supervisor
 from pylsyncd.settings import process, values
-from pylsyncd.settings.settings import Delivery
+from pylsyncd.settings.settings import DestinationSettings
 from pylsyncd.source import census, inotify
 from pylsyncd.system import logs
 
@@ -35,17 +35,17 @@ _HAND_OVER = 30.0
 class Operations:
     """See :class:`pylsyncd.report.control.Commands`, which this is. Called by any thread."""
 
-    def __init__(self, replications: Replications, reload: Callable[[], None]) -> None:
+    def __init__(self, replications: Supervisor, reload: Callable[[], None]) -> None:
         self._replications = replications
         self._reload = reload
         self._started = time.time()
-        self._watch_limit = inotify.limit("max_user_watches")
+        self._watch_limit = inotify.read_limit("max_user_watches")
 
     def status(self) -> Status:
         """Return how everything stands."""
         # Whoever asks must not fail for lack of a descriptor.
         with suppress(OSError):
-            self._watch_limit = inotify.limit("max_user_watches")
+            self._watch_limit = inotify.read_limit("max_user_watches")
         return Status(
             __version__, os.getpid(), time.time(), self._started,
             self._watch_limit, tuple(map(_status, self._replications)),
@@ -54,12 +54,16 @@ class Operations:
     def flush(self, names: Sequence[str] = ()) -> None:
         """Send what has changed, without waiting for the windows to end."""
         for replication, _ in self._concerned(names):
-            replication.ask(partial(replication.dispatch.flush, is_urgent=True), _HAND_OVER)
+            replication.run_in_thread(
+                partial(replication.flusher.flush, is_urgent=True), _HAND_OVER
+            )
 
     def sync(self, names: Sequence[str] = ()) -> None:
         """Begin a full sync."""
         for replication, meant in self._concerned(names):
-            replication.ask(partial(replication.dispatch.sync_everything, meant), _HAND_OVER)
+            replication.run_in_thread(
+                partial(replication.flusher.start_full_sync, meant), _HAND_OVER
+            )
 
     def pause(self, names: Sequence[str] = ()) -> None:
         """Run nothing until it is resumed; changes are still collected."""
@@ -78,10 +82,12 @@ class Operations:
         for replication, meant in self._concerned(names):
             if not replication.has_begun:
                 # It waits for its source, and listens to nothing else.
-                replication.take(signal.SIGUSR2)
+                replication.handle_signal(signal.SIGUSR2)
                 continue
             is_whole = not names or replication.sync.name in names
-            replication.ask(partial(replication.release, () if is_whole else meant), _HAND_OVER)
+            replication.run_in_thread(
+                partial(replication.release, () if is_whole else meant), _HAND_OVER
+            )
 
     def wait(
         self,
@@ -91,7 +97,7 @@ class Operations:
     ) -> list[str]:
         """Flush; return those of whom not all is confirmed, after so many seconds at the most."""
         deadline = time.monotonic() + timeout
-        waits = [_Wait(replication, meant) for replication, meant in self._concerned(names)]
+        waits = [_PendingWait(replication, meant) for replication, meant in self._concerned(names)]
         while True:
             for each in waits:
                 each.look(self._replications)
@@ -103,7 +109,7 @@ class Operations:
 
     def set_level(self, level: str) -> None:
         """Log from this level on; raises UsageError when there is none of this name."""
-        logs.set_level(process.LEVELS[values.level(level)])
+        logs.set_level(process.LOGGING_LEVELS[values.check_log_level(level)])
 
     def reload(self) -> None:
         """Read the configuration anew; raises UsageError when it has faults."""
@@ -124,7 +130,7 @@ class Operations:
         known = []
         for replication in self._replications:
             sync, wanted = replication.sync, []
-            for delivery in sync.deliveries:
+            for delivery in sync.destinations:
                 known.append(delivery.name)
                 own = f"{sync.name}/" if sync.name else ""
                 meant = {delivery.name, delivery.name.removeprefix(own), sync.name}
@@ -140,7 +146,7 @@ class Operations:
         return found
 
 
-class _Wait:
+class _PendingWait:
     """Waits until all that has changed in one source is confirmed. Used by one thread."""
 
     def __init__(self, replication: Replication, names: Sequence[str]) -> None:
@@ -152,9 +158,9 @@ class _Wait:
         # What confirms all, by its serial number; None as long as not all is ordered.
         self._serial: int | None = None
 
-    def look(self, replications: Replications) -> None:
+    def look(self, replications: Supervisor) -> None:
         """See how it stands."""
-        replication = replications.named(self._replication.sync.name)
+        replication = replications.find(self._replication.sync.name)
         if replication is None:
             # It was taken out of the configuration.
             self.names = []
@@ -166,7 +172,7 @@ class _Wait:
         serial = self._serial
         workers = {worker.name: worker for worker in replication.workers}
         # Who has no worker has not begun, or begins anew.
-        served = [each.name for each in replication.sync.deliveries]
+        served = [each.name for each in replication.sync.destinations]
         self.names = [
             name
             for name in self.names
@@ -179,45 +185,45 @@ class _Wait:
         is_over = self._asked is None or self._asked.answered.is_set()
         if is_over and time.monotonic() >= self._asked_at + _AGAIN:
             self._asked, self._asked_at = Ask(self._flush), time.monotonic()
-            self._replication.put(self._asked)
+            self._replication.submit(self._asked)
 
     def _flush(self) -> None:
         replication = self._replication
-        serial = replication.dispatch.flush_all()
+        serial = replication.flusher.flush_all()
         if replication is self._replication:
             self._serial = serial
 
 
 def _status(replication: Replication) -> SyncStatus:
     """Return how a source and its destinations stand."""
-    sync, watching = replication.sync, replication.lookout.watching
+    sync, watching = replication.sync, replication.source_monitor.session
     workers = {worker.name: worker for worker in replication.workers}
-    tracker = watching.tracker if watching is not None else None
-    masks = replication.lookout.masks
+    tracker = watching.event_processor if watching is not None else None
+    masks = replication.source_monitor.mask_counts
     return SyncStatus(
         sync.name,
-        paths.show(sync.source.path),
-        held=replication.lookout.held,
+        paths.printable(sync.source.path),
+        held=replication.source_monitor.hold_reason,
         is_watching=watching is not None,
-        directories=tracker.directories if tracker is not None else 0,
-        unwatched=tracker.unwatched if tracker is not None else 0,
+        directories=tracker.directory_count if tracker is not None else 0,
+        unwatched=tracker.unwatched_count if tracker is not None else 0,
         window=sync.window,
         destinations=tuple(
             _destination(replication, workers[delivery.name])
             if delivery.name in workers
             else _beginning(replication, delivery)
-            for delivery in sync.deliveries
+            for delivery in sync.destinations
         ),
-        events=census.by_type(masks) if masks is not None else {},
-        overflows=replication.lookout.overflows,
+        events=census.events_by_type(masks) if masks is not None else {},
+        overflows=replication.source_monitor.overflow_count,
     )
 
 
-def _beginning(replication: Replication, delivery: Delivery) -> DestinationStatus:
-    behind = time.monotonic() - replication.began
-    written = delivery.destination.written
-    if replication.lookout.held:
-        error = f"the source is held: {replication.lookout.held}."
+def _beginning(replication: Replication, delivery: DestinationSettings) -> DestinationStatus:
+    behind = time.monotonic() - replication.starting_since
+    written = delivery.destination.notation
+    if replication.source_monitor.hold_reason:
+        error = f"the source is held: {replication.source_monitor.hold_reason}."
         return DestinationStatus(delivery.name, written, Condition.HELD, behind=behind, error=error)
     return DestinationStatus(delivery.name, written, Condition.STARTING, behind=behind)
 
@@ -225,9 +231,9 @@ def _beginning(replication: Replication, delivery: Delivery) -> DestinationStatu
 def _destination(replication: Replication, worker: Worker) -> DestinationStatus:
     """Return how a destination stands, with what its source has not handed over yet."""
     found = worker.status()
-    waiting, since = replication.buffered
-    if replication.lookout.held:
-        error = f"the source is held: {replication.lookout.held}."
+    waiting, since = replication.buffered_changes
+    if replication.source_monitor.hold_reason:
+        error = f"the source is held: {replication.source_monitor.hold_reason}."
         return replace(found, condition=Condition.HELD, error=error)
     if not waiting:
         return found

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.replication import Replication
-from pylsyncd.settings.settings import Sync
+from pylsyncd.settings.settings import SyncSettings
 from pylsyncd.system.logs import NOTICE
 
 log = logging.getLogger(__name__)
@@ -22,19 +22,21 @@ _PATIENCE_AT_START = 2.0
 _BEAT = 0.05
 
 
-class Replications:
+class Supervisor:
     """All that run. Changed by the main thread; any thread may ask.
 
     Making it makes one for each sync. Raises UsageError if a state directory cannot be used, or
     another pylsyncd is in the way.
     """
 
-    def __init__(self, syncs: Sequence[Sync], make: Callable[[Sync], Replication]) -> None:
+    def __init__(
+        self, syncs: Sequence[SyncSettings], make: Callable[[SyncSettings], Replication]
+    ) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._running: dict[str, Replication] = {}
         # Those that take longer to end than a reload waits, which still run, and who follows each.
-        self._followers: dict[str, Sync | None] = {}
+        self._followers: dict[str, SyncSettings | None] = {}
         # Those that were asked to serve other destinations, and have not done so in time.
         self._asked: set[str] = set()
         try:
@@ -54,12 +56,12 @@ class Replications:
         for replication in self:
             replication.start()
 
-    def pass_on(self, number: signal.Signals) -> None:
+    def forward_signal(self, number: signal.Signals) -> None:
         """Pass a signal on to all."""
         for replication in self:
-            replication.take(number)
+            replication.handle_signal(number)
 
-    def drop_failed_starts(self) -> None:
+    def remove_failed_starts(self) -> None:
         """Do without those that could not begin, and say so."""
         for replication in self:
             if replication.has_ended and replication.error is not None:
@@ -67,7 +69,7 @@ class Replications:
                 with self._lock:
                     del self._running[replication.sync.name]
 
-    def apply(self, syncs: Sequence[Sync]) -> list[str]:
+    def apply(self, syncs: Sequence[SyncSettings]) -> list[str]:
         """Have exactly these run; return what could not be done, as sentences.
 
         What has not changed is not touched. Where only the destinations have, the watcher goes on.
@@ -77,7 +79,7 @@ class Replications:
         if not changed and len(wanted) == len(list(self)):
             log.log(NOTICE, "Nothing has changed about what is synced.")
         faults: list[str] = []
-        replaced: list[tuple[Replication, Sync]] = []
+        replaced: list[tuple[Replication, SyncSettings]] = []
         restarted: list[Replication] = []
         for each in changed:
             name = each.sync.name
@@ -86,7 +88,7 @@ class Replications:
                 self._followers[name] = sync
             elif sync is not None and _is_served_otherwise(each, sync):
                 replaced.append((each, sync))
-            elif sync is not None and (reason := each.held):
+            elif sync is not None and (reason := each.hold_reason):
                 # Begun anew, it would take what stands in its source's place for the source.
                 faults.append(
                     f"The sync {name} stays as it was, since its source is held: {reason}. Have "
@@ -111,12 +113,12 @@ class Replications:
             items = sorted(self._running.items(), key=lambda item: order.get(item[0], len(order)))
             self._running = dict(items)
 
-    def named(self, name: str) -> Replication | None:
+    def find(self, name: str) -> Replication | None:
         """Return the one of a sync, None if there is none; any thread may ask."""
         with self._lock:
             return self._running.get(name)
 
-    def begin_followers(self) -> None:
+    def start_successors(self) -> None:
         """Begin those that follow others which have ended only now."""
         for name, sync in list(self._followers.items()):
             before = self._running[name]
@@ -130,18 +132,18 @@ class Replications:
             for fault in self._begin(sync, before):
                 log.error("%s", fault)
 
-    def end(self, look: Callable[[], None]) -> None:
+    def stop(self, look: Callable[[], None]) -> None:
         """Let all sync what has come, and end them; ``look()`` is called every now and then."""
-        self.pass_on(signal.SIGTERM)
+        self.forward_signal(signal.SIGTERM)
         _wait_for(list(self), look)
 
-    def _is_changed(self, replication: Replication, wanted: Sync | None) -> bool:
+    def _is_changed(self, replication: Replication, wanted: SyncSettings | None) -> bool:
         name = replication.sync.name
         if name in self._followers:
             return self._followers[name] != wanted
         return replication.sync != wanted or name in self._asked
 
-    def _begin(self, sync: Sync, before: Replication | None) -> list[str]:
+    def _begin(self, sync: SyncSettings, before: Replication | None) -> list[str]:
         """Start a replication, or if that cannot be, the one that there was before."""
         if before is None:
             log.log(NOTICE, "%s is synced, too.", sync.name)
@@ -168,13 +170,13 @@ class Replications:
         return faults
 
     def _end_some(
-        self, replications: Sequence[Replication], wanted: Mapping[str, Sync]
+        self, replications: Sequence[Replication], wanted: Mapping[str, SyncSettings]
     ) -> list[Replication]:
         """End some; return those that have ended, and see that all others are followed."""
         for replication in replications:
             if replication.sync.name not in wanted:
                 log.log(NOTICE, "%s is not synced any more.", replication.sync.name)
-            replication.take(signal.SIGTERM)
+            replication.handle_signal(signal.SIGTERM)
         _wait_for(replications, is_reload=True)
         ended = [each for each in replications if each.has_ended]
         for replication in replications:
@@ -188,7 +190,7 @@ class Replications:
         return ended
 
     def _replace_all(
-        self, replaced: Sequence[tuple[Replication, Sync]], syncs: Sequence[Sync]
+        self, replaced: Sequence[tuple[Replication, SyncSettings]], syncs: Sequence[SyncSettings]
     ) -> list[str]:
         """Have replications serve other destinations, of which some may go from one to another."""
         faults = []
@@ -199,48 +201,48 @@ class Replications:
             others = {spot for each in syncs if each.name != sync.name for spot in _spots(each)}
             kept = tuple(
                 each
-                for each in replication.sync.deliveries
-                if each.destination.spot in own or each.destination.spot not in others
+                for each in replication.sync.destinations
+                if each.destination.location in own or each.destination.location not in others
             )
-            if len(kept) < len(replication.sync.deliveries):
-                faults += self._replace(replication, replace(replication.sync, deliveries=kept))
+            if len(kept) < len(replication.sync.destinations):
+                faults += self._replace(replication, replace(replication.sync, destinations=kept))
         for replication, sync in replaced:
             faults += self._replace(replication, sync)
         return faults
 
-    def _replace(self, replication: Replication, sync: Sync) -> list[str]:
+    def _replace(self, replication: Replication, sync: SyncSettings) -> list[str]:
         """Have a replication serve other destinations; return why it does not."""
         faults: list[str] = []
 
         def do() -> None:
             try:
-                replication.replace(sync)
+                replication.replace_destinations(sync)
             except (PylsyncdError, OSError) as error:
                 faults.append(f"The sync {sync.name} stays as it was: {error}")
                 if sync.name in self._asked:
                     log.error("%s", faults[0])  # noqa: TRY400  # it is not about the program
 
         patience = _PATIENCE if replication.has_begun else _PATIENCE_AT_START
-        if replication.ask(do, patience):
+        if replication.run_in_thread(do, patience):
             self._asked.discard(sync.name)
             return faults
         self._asked.add(sync.name)
         return [f"The sync {sync.name} is busy: its destinations change when it is not."]
 
 
-def _spots(sync: Sync) -> set[bytes]:
-    return {each.destination.spot for each in sync.deliveries}
+def _spots(sync: SyncSettings) -> set[bytes]:
+    return {each.destination.location for each in sync.destinations}
 
 
-def _is_served_otherwise(replication: Replication, after: Sync) -> bool:
+def _is_served_otherwise(replication: Replication, after: SyncSettings) -> bool:
     """Tell whether it can go on: nothing has changed that the watching of its source depends on."""
     before = replication.sync
-    if replication.lookout.held and not replication.has_begun:
+    if replication.source_monitor.hold_reason and not replication.has_begun:
         # It waits for its source, and serves nobody yet.
         return False
     return before == replace(
         after,
-        deliveries=before.deliveries,
+        destinations=before.destinations,
         window=before.window,
         initial_sync=before.initial_sync,
         full_sync_interval=before.full_sync_interval,
@@ -248,9 +250,9 @@ def _is_served_otherwise(replication: Replication, after: Sync) -> bool:
     )
 
 
-def _difference(before: Sync, after: Sync) -> str:
+def _difference(before: SyncSettings, after: SyncSettings) -> str:
     """Return in words what has changed of a sync."""
-    old, new = ({each.name: each for each in sync.deliveries} for sync in (before, after))
+    old, new = ({each.name: each for each in sync.destinations} for sync in (before, after))
     added = [name for name in new if name not in old]
     removed = [name for name in old if name not in new]
     changed = [name for name in new if name in old and new[name] != old[name]]

@@ -6,26 +6,26 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 
-from pylsyncd.calls import Ask, Surroundings
-from pylsyncd.destination.means import Means
-from pylsyncd.destination.turns import Turns
+from pylsyncd.calls import Ask, ReplicationContext
+from pylsyncd.destination.means import SharedResources
+from pylsyncd.destination.turns import RunSlots
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.model.notation import Transport
-from pylsyncd.observers import Observers, summary
+from pylsyncd.observers import StatusReporters, summary
 from pylsyncd.operations import Operations
 from pylsyncd.replication import Replication
-from pylsyncd.replications import Replications
-from pylsyncd.report.hooks import Callers
-from pylsyncd.report.progress import Quiet
-from pylsyncd.rsync.sharing import Sharing
-from pylsyncd.settings.settings import Daemon, Settings, Sync
+from pylsyncd.replications import Supervisor
+from pylsyncd.report.hooks import HookRunners
+from pylsyncd.report.progress import NoProgress
+from pylsyncd.rsync.sharing import SshSharing
+from pylsyncd.settings.settings import ProcessSettings, Settings, SyncSettings
 from pylsyncd.source import inotify
 from pylsyncd.system import logs
-from pylsyncd.system.heartbeat import Heartbeat
+from pylsyncd.system.heartbeat import ThreadMonitor
 from pylsyncd.system.inbox import Inbox
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.notify import Notifier
-from pylsyncd.system.part import Pulse
+from pylsyncd.system.notify import SystemdNotifier
+from pylsyncd.system.part import ActivityTimer
 
 log = logging.getLogger(__name__)
 
@@ -51,30 +51,30 @@ class Service:
         self,
         settings: Settings,
         reload: Callable[[], Settings] | None = None,
-        display: Quiet | None = None,
+        display: NoProgress | None = None,
     ) -> None:
-        daemon = settings.daemon
+        daemon = settings.process
         self._settings = settings
         self._reload = reload
-        self._display = display or Quiet()
+        self._display = display or NoProgress()
         self._inbox: Inbox[Ask | str] = Inbox()
-        self._pulse = Pulse()
-        self._notifier = Notifier(os.environ)
-        self._heartbeat = Heartbeat(
+        self._pulse = ActivityTimer()
+        self._notifier = SystemdNotifier(os.environ)
+        self._heartbeat = ThreadMonitor(
             self._inbox.put,
-            interval=min(_ROUND, self._notifier.interval or _ROUND),
+            interval=min(_ROUND, self._notifier.watchdog_interval or _ROUND),
             beat=self._notifier.watchdog,
         )
         self._is_ready = False
         self._ready: Callable[[], None] = lambda: None
-        self._hooks = Callers(settings.syncs, self._inbox.put, self._heartbeat.listen)
-        self._turns = Turns(daemon.max_runs)
-        self._sharing = Sharing()
-        self._sharing.avoided = list(_places(settings.syncs))
-        self._replications = Replications(settings.syncs, self._replication)
+        self._hooks = HookRunners(settings.syncs, self._inbox.put, self._heartbeat.add_thread)
+        self._turns = RunSlots(daemon.max_runs)
+        self._sharing = SshSharing()
+        self._sharing.avoided_paths = list(_places(settings.syncs))
+        self._replications = Supervisor(settings.syncs, self._replication)
         self._operations = Operations(self._replications, self._reload_soon)
-        self._observers = Observers(daemon, self._operations, self._inbox.put)
-        self._watch_limit = inotify.limit("max_user_watches")
+        self._observers = StatusReporters(daemon, self._operations, self._inbox.put)
+        self._watch_limit = inotify.read_limit("max_user_watches")
 
     def run(self, control: str | None = None, ready: Callable[[], None] = lambda: None) -> int:
         """Keep all destinations equal to their sources until told to stop; return the exit status.
@@ -84,22 +84,22 @@ class Service:
         UsageError if there can be no socket.
         """
         self._ready = ready
-        self._inbox.catch(
+        self._inbox.catch_signals(
             [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT]
         )
         try:
             for part in self._observers.start(control):
-                self._heartbeat.listen(part)
-            self._heartbeat.listen_to_main(self._pulse)
+                self._heartbeat.add_thread(part)
+            self._heartbeat.add_main_thread(self._pulse)
             self._heartbeat.start()
             self._replications.start()
             self._serve()
             self._stop()
         finally:
-            self._display.close()
+            self._display.stop()
             self._sharing.close()
             self._notifier.close()
-            self._inbox.close()
+            self._inbox.ignore_signals()
         errors = [each.error for each in self._replications if each.error is not None]
         for error in errors[1:]:
             log.error("%s", error)
@@ -108,24 +108,24 @@ class Service:
         # None is left where what a reload has brought could not begin.
         return max((each.status for each in self._replications), default=1)
 
-    def _replication(self, sync: Sync) -> Replication:
-        display, daemon = self._display, self._settings.daemon
-        means = Means(
+    def _replication(self, sync: SyncSettings) -> Replication:
+        display, daemon = self._display, self._settings.process
+        means = SharedResources(
             self._turns,
             self._sharing,
-            tell=self._hooks.tell,
-            sending=display.sending,
-            sent=display.sent,
+            on_notice=self._hooks.report,
+            on_progress=display.update_transfer,
+            on_progress_end=display.finish_transfer,
         )
-        surroundings = Surroundings(
-            self._heartbeat, self._inbox.put, means, self._arming, display.armed,
+        surroundings = ReplicationContext(
+            self._heartbeat, self._inbox.put, means, self._arming, display.finish_watch_setup,
             once=daemon.once,
-            counts_events=daemon.metrics_file is not None or daemon.metrics_port is not None,
+            should_count_events=daemon.metrics_file is not None or daemon.metrics_port is not None,
         )  # fmt: skip
         return Replication(sync, surroundings)
 
     def _arming(self, name: str, directories: int) -> None:
-        self._display.arming(name, directories, self._watch_limit)
+        self._display.update_watch_setup(name, directories, self._watch_limit)
 
     # The main loop
 
@@ -138,7 +138,7 @@ class Service:
                 log.log(NOTICE, "stopping (%s)", signal.Signals(call).name)
                 return
             if call in _PASSED_ON:
-                self._replications.pass_on(signal.Signals(call))
+                self._replications.forward_signal(signal.Signals(call))
             elif call is signal.SIGHUP:
                 self._answer_hangup()
             elif isinstance(call, Ask):
@@ -152,26 +152,26 @@ class Service:
             self._is_ready = True
             self._ready()
             self._notifier.ready()
-        if self._is_ready and self._notifier.is_wanted:
+        if self._is_ready and self._notifier.is_enabled:
             self._notifier.status(summary(self._operations.status()))
 
     def _is_over(self) -> bool:
         """Tell whether all is done, or what was to go on has failed."""
-        self._replications.begin_followers()
+        self._replications.start_successors()
         if self._is_ready:
             # What a reload has brought does not end the others.
-            self._replications.drop_failed_starts()
+            self._replications.remove_failed_starts()
         ended = [each for each in self._replications if each.has_ended]
         if len(ended) == len(list(self._replications)):
             return True
         # What is done once is done as far as it can be.
-        return not self._settings.daemon.once and any(each.status for each in ended)
+        return not self._settings.process.once and any(each.status for each in ended)
 
     def _stop(self) -> None:
         self._notifier.stopping()
         self._observers.stop()
         self._heartbeat.stop()
-        self._replications.end(self._look_for_haste)
+        self._replications.stop(self._look_for_haste)
         self._hooks.stop()
         log.log(NOTICE, "stopped")
 
@@ -179,7 +179,7 @@ class Service:
         """Have all end at once when told to stop for the second time."""
         while (call := self._inbox.get(0.0)) is not None:
             if call in _STOP:
-                self._replications.pass_on(signal.Signals(call))
+                self._replications.forward_signal(signal.Signals(call))
             elif isinstance(call, Ask):
                 call.refuse()
 
@@ -187,7 +187,7 @@ class Service:
 
     def _answer_hangup(self) -> None:
         if self._reload is None:
-            self._replications.pass_on(signal.SIGHUP)
+            self._replications.forward_signal(signal.SIGHUP)
             return
         try:
             self._take_over()
@@ -202,10 +202,10 @@ class Service:
         self._notifier.reloading()
         try:
             settings = self._read_again(self._reload)
-            self._hooks.apply(settings.syncs)
-            self._sharing.avoided = list(_places(settings.syncs))
+            self._hooks.configure(settings.syncs)
+            self._sharing.avoided_paths = list(_places(settings.syncs))
             faults = self._replications.apply(settings.syncs)
-            self._settings = replace(settings, daemon=self._apply_daemon(settings.daemon))
+            self._settings = replace(settings, process=self._apply_daemon(settings.process))
         finally:
             self._notifier.ready()
         log.log(NOTICE, "The configuration was read again.")
@@ -220,15 +220,15 @@ class Service:
                 f"The configuration has faults, so all stays as it was:\n{error}"
             ) from error
 
-    def _apply_daemon(self, daemon: Daemon) -> Daemon:
+    def _apply_daemon(self, daemon: ProcessSettings) -> ProcessSettings:
         """Do what has changed for the process, as far as that can be done while it runs.
 
         Return what holds from now on.
         """
-        before = self._settings.daemon
+        before = self._settings.process
         if daemon.log.level != before.log.level:
             logs.set_level(daemon.log.level)
-        self._turns.change(daemon.max_runs)
+        self._turns.set_limit(daemon.max_runs)
         log_before = replace(before.log, level=daemon.log.level)
         same = replace(before, max_runs=daemon.max_runs, log=log_before)
         if daemon != same:
@@ -260,10 +260,10 @@ class Service:
             raise faults[0]
 
 
-def _places(syncs: Iterable[Sync]) -> Iterator[bytes]:
+def _places(syncs: Iterable[SyncSettings]) -> Iterator[bytes]:
     """Yield the directories that are synced, as far as they are on this machine."""
     for sync in syncs:
         yield sync.source.path
-        for delivery in sync.deliveries:
+        for delivery in sync.destinations:
             if delivery.destination.transport is Transport.LOCAL:
                 yield delivery.destination.target

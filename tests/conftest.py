@@ -52,7 +52,7 @@ def _file_system(path: str) -> str:
     return max(above, key=lambda mount: len(mount[1]))[2]
 
 
-class Held(NamedTuple):
+class HeldResources(NamedTuple):
     """What a test must give back."""
 
     threads: frozenset[threading.Thread]
@@ -60,13 +60,15 @@ class Held(NamedTuple):
     descriptors: frozenset[str]
 
 
-def _held() -> Held:
+def _held() -> HeldResources:
     children: set[str] = set()
     for task in os.listdir("/proc/self/task"):
         # A thread that was joined a moment ago may still be listed.
         with contextlib.suppress(FileNotFoundError):
             children.update(Path(f"/proc/self/task/{task}/children").read_text().split())
-    return Held(frozenset(threading.enumerate()), frozenset(children), frozenset(_descriptors()))
+    return HeldResources(
+        frozenset(threading.enumerate()), frozenset(children), frozenset(_descriptors())
+    )
 
 
 def _descriptors() -> Iterator[str]:
@@ -88,7 +90,7 @@ def _gives_back_what_it_took() -> Iterator[None]:
     after = _held()
     leaks = {
         kind: sorted(map(str, now - then))
-        for kind, then, now in zip(Held._fields, before, after, strict=True)
+        for kind, then, now in zip(HeldResources._fields, before, after, strict=True)
         if now - then
     }
     if leaks:

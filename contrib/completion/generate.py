@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 from pylsyncd.report import ctlarguments
-from pylsyncd.settings.options import OPTIONS, Kind
+from pylsyncd.settings.options import OPTIONS, OptionKind
 
 HERE = Path(__file__).parent
 
@@ -65,7 +65,7 @@ def daemon_flags() -> list[Flag]:
                 option.metavar,
                 _value(option.key, option.metavar),
                 option.choices,
-                option.kind is Kind.LIST,
+                option.kind is OptionKind.LIST,
             )
             for option in OPTIONS
             if option.flags
@@ -97,7 +97,7 @@ def control_flags(parser: argparse.ArgumentParser) -> list[Flag]:
 
 def control_commands() -> dict[str, argparse.ArgumentParser]:
     """Return the commands of pylsyncctl."""
-    for action in ctlarguments.parser()._actions:  # noqa: SLF001  # likewise
+    for action in ctlarguments.make_parser()._actions:  # noqa: SLF001  # likewise
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # likewise
             return dict(action.choices)
     raise LookupError("pylsyncctl has no commands")
@@ -174,7 +174,7 @@ complete -F _pylsyncctl pylsyncctl
 def bash() -> str:
     """Return the completion for bash."""
     commands = control_commands()
-    top = control_flags(ctlarguments.parser())
+    top = control_flags(ctlarguments.make_parser())
     below = {name: control_flags(parser) for name, parser in commands.items()}
     every = {flag.names: flag for flags in (top, *below.values()) for flag in flags}
     parts = {
@@ -260,7 +260,7 @@ def zsh() -> str:
     commands = control_commands()
     parts = {
         "@DAEMON_FLAGS@": _zsh_flags(daemon_flags(), 8),
-        "@CONTROL_FLAGS@": _zsh_flags(control_flags(ctlarguments.parser()), 8),
+        "@CONTROL_FLAGS@": _zsh_flags(control_flags(ctlarguments.make_parser()), 8),
         "@COMMANDS@": "\n".join(
             f"            '{name}:{_zsh_text(str(parser.description).rstrip('.'))}'"
             for name, parser in commands.items()

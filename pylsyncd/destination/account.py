@@ -3,165 +3,171 @@
 import time
 from collections.abc import Sequence
 
-from pylsyncd.destination.attempts import Attempts, earliest
-from pylsyncd.destination.carrier import MOST_LEFT_OUT
-from pylsyncd.destination.lane import Lane
-from pylsyncd.destination.orders import Order
+from pylsyncd.destination.attempts import RetryQueue, earliest
+from pylsyncd.destination.carrier import MAX_LEFT_OUT_PATHS
+from pylsyncd.destination.lane import LargeFileQueue
+from pylsyncd.destination.orders import WorkItem
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NOTHING, Changes, Changeset, Scope
+from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope
 from pylsyncd.model.moments import Moment
-from pylsyncd.model.optimizer import apart
+from pylsyncd.model.optimizer import split_below
 from pylsyncd.rsync.outcomes import Outcome, Verdict
-from pylsyncd.rsync.retry import Pauses
+from pylsyncd.rsync.retry import RetryPolicy
 from pylsyncd.state.checkpoint import Checkpoint
 
-Moments = tuple[Moment | None, Moment | None]
+ReceivedTimes = tuple[Moment | None, Moment | None]
 """Until when all changes were put, and when the last scan began whose findings were."""
 
 
-class Account:
+class PendingWork:
     """The account of one destination, in three parts. Kept by its worker's thread.
 
     What is fresh is carried next. What is aside failed while all else succeeded, and is tried by
     itself. What is in the lane are large files, which are sent beside all else.
     """
 
-    def __init__(self, lane: Lane, pauses: Pauses) -> None:
-        self.fresh = Attempts()
-        self.aside = Attempts()
-        self.lane = lane
+    def __init__(self, lane: LargeFileQueue, pauses: RetryPolicy) -> None:
+        self.next_run = RetryQueue()
+        self.failed_paths = RetryQueue()
+        self.large_files = lane
         self._pauses = pauses
         self._opened = 0.0
         self._owing_since: float | None = None
         # What the queue said last, and what it said when all before that was confirmed.
-        self._put: Moments = None, None
-        self._confirmed: Moments = None, None
+        self._put: ReceivedTimes = None, None
+        self._confirmed: ReceivedTimes = None, None
         self._titles: list[str] = []
         self._serial = 0
         self.confirmed_serial = 0
         """The last order that is confirmed with all before it, by its serial number."""
 
     @property
-    def debt(self) -> int:
+    def pending_count(self) -> int:
         """How many changes are owed; any thread may ask."""
-        return len(self.fresh.debt) + len(self.aside.debt) + self.lane.waiting
+        return (
+            len(self.next_run.backlog)
+            + len(self.failed_paths.backlog)
+            + self.large_files.pending_count
+        )
 
     @property
-    def parts(self) -> Sequence[Attempts]:
+    def retry_queues(self) -> Sequence[RetryQueue]:
         """What is tried by itself."""
-        return self.fresh, self.aside, self.lane.attempts
+        return self.next_run, self.failed_paths, self.large_files.retry_queue
 
     @property
-    def since(self) -> float | None:
+    def pending_since(self) -> float | None:
         """When the first of what is owed was seen, by the monotonic clock, if that is known.
 
         Of a full sync that is not: it may bring nothing new. But one that fails is owed since it
         was asked for.
         """
-        is_failing = any(part.failures for part in self.parts)
+        is_failing = any(part.failure_count for part in self.retry_queues)
         asked = self._owing_since if is_failing else None
-        return earliest(asked, *(part.since for part in self.parts))
+        return earliest(asked, *(part.since for part in self.retry_queues))
 
     @property
-    def due(self) -> float | None:
+    def due_at(self) -> float | None:
         """When something is to be tried, by the monotonic clock; None for nothing."""
-        owing = [part.due for part in (self.fresh, self.aside) if part.debt]
-        return earliest(*owing, self.lane.due)
+        owing = [part.due_at for part in (self.next_run, self.failed_paths) if part.backlog]
+        return earliest(*owing, self.large_files.due_at)
 
     @property
-    def put(self) -> Moments:
+    def received_times(self) -> ReceivedTimes:
         """What was put until now: to be confirmed when it was carried."""
         return self._put
 
-    def take(self, order: Order, *, is_reachable: bool, delay: float) -> None:
+    def add(self, order: WorkItem, *, is_reachable: bool, delay: float) -> None:
         """Owe what an order says, ``delay`` seconds after the first change at the earliest."""
         until, scanned = self._put
-        self._put = order.until or until, order.scanned or scanned
+        self._put = order.complete_until or until, order.last_scan or scanned
         self._titles += [title for title in order.titles if title not in self._titles]
         self._serial = order.serial or self._serial
         if order.changeset:
-            if not self.debt:
+            if not self.pending_count:
                 self._owing_since = time.monotonic()
-            if not self.fresh.debt:
+            if not self.next_run.backlog:
                 self._opened = time.monotonic()
-            self.refresh(order.changeset, order.since)
+            self.add_changes(order.changeset, order.since)
             if is_reachable:
-                self.fresh.due = 0.0 if order.titles else self._opened + delay
-        elif not self.debt:
+                self.next_run.due_at = 0.0 if order.titles else self._opened + delay
+        elif not self.pending_count:
             self.confirmed_serial = self._serial
         if order.is_urgent or order.is_release:
-            for part in self.parts:
-                part.due = 0.0
+            for part in self.retry_queues:
+                part.due_at = 0.0
 
-    def refresh(self, changeset: Changeset, since: float | None) -> None:
+    def add_changes(self, changeset: Changeset, since: float | None) -> None:
         """Owe these changes, which were first seen at that time, as fresh ones."""
-        self.fresh.debt.add(self._rejoined(changeset))
-        self.fresh.debt.add(changeset)
-        self.fresh.waits_since(since)
+        self.next_run.backlog.add(self._rejoined(changeset))
+        self.next_run.backlog.add(changeset)
+        self.next_run.include_since(since)
 
     def _rejoined(self, changeset: Changeset) -> Changeset:
         """Take back what was set aside and these changes touch: they may have mended it.
 
         So nothing that is fresh lies at or below what is left out of its run.
         """
-        if not self.aside.debt:
+        if not self.failed_paths.backlog:
             return NOTHING
-        aside = self.aside.debt.take()
-        self.fresh.waits_since(self.aside.since)
+        aside = self.failed_paths.backlog.take()
+        self.next_run.include_since(self.failed_paths.since)
         set_aside = {change.path for change in aside}
         touched = {change.path for change in changeset if change.scope is not Scope.LISTING}
-        below, _ = apart(changeset, set_aside)
+        below, _ = split_below(changeset, set_aside)
         for change in below:
             touched |= set_aside & {change.path, *paths.ancestors(change.path)}
-        rejoined, untouched = (aside, NOTHING) if paths.ROOT in touched else apart(aside, touched)
-        self.aside.debt.add(untouched)
+        rejoined, untouched = (
+            (aside, NOTHING) if paths.ROOT in touched else split_below(aside, touched)
+        )
+        self.failed_paths.backlog.add(untouched)
         if not untouched:
-            self.aside.start_anew()
+            self.failed_paths.reset()
         return rejoined
 
-    def set_aside(self, outcome: Outcome) -> None:
+    def add_failed_paths(self, outcome: Outcome) -> None:
         """Keep apart what failed by itself."""
         if not outcome.failed:
             return
-        self.aside.debt.add(outcome.failed)
-        self.aside.waits_since(self.fresh.since)
-        if len(self.aside.debt) > MOST_LEFT_OUT:
+        self.failed_paths.backlog.add(outcome.failed)
+        self.failed_paths.include_since(self.next_run.since)
+        if len(self.failed_paths.backlog) > MAX_LEFT_OUT_PATHS:
             # Too many to be left out of a run by name.
-            self.fresh.debt.add(self.aside.debt.take())
-            self.aside.start_anew()
+            self.next_run.backlog.add(self.failed_paths.backlog.take())
+            self.failed_paths.reset()
             return
-        if outcome.owed and outcome.verdict is Verdict.PARTIAL:
+        if outcome.pending and outcome.verdict is Verdict.PARTIAL:
             # All else is carried soon, without these.
-            self.fresh.failures = 0
+            self.next_run.failure_count = 0
         # However often others were tried: these have just failed, and may not do so again.
-        self.aside.failures = 0
-        self.aside.put_off(self._pauses, Verdict.PARTIAL)
+        self.failed_paths.failure_count = 0
+        self.failed_paths.schedule_retry(self._pauses, Verdict.PARTIAL)
 
-    def confirm(self, put: Moments) -> None:
+    def confirm(self, put: ReceivedTimes) -> None:
         """Take note that all that was put until then is carried, or stands aside or in the lane."""
         until, scanned = self._confirmed
         self._confirmed = put[0] or until, put[1] or scanned
 
-    def write(self, checkpoint: Checkpoint) -> None:
+    def update_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Have written down what is confirmed, if nothing fresh is owed."""
         until, scanned = self._confirmed
-        if until is not None and not self.fresh.debt:
-            owed = Changes()
-            owed.merge(self.aside.debt.owed)
-            owed.merge(self.lane.owed)
+        if until is not None and not self.next_run.backlog:
+            owed = MutableChangeset()
+            owed.merge(self.failed_paths.backlog.changes)
+            owed.merge(self.large_files.pending)
             checkpoint.confirm(until, owed, scanned)
 
-    def completed(self) -> list[str]:
+    def take_completed_titles(self) -> list[str]:
         """Return, once, what was asked for by name and is done, when nothing fresh is owed."""
-        if not (self.aside.debt or self.lane):
+        if not (self.failed_paths.backlog or self.large_files):
             self.confirmed_serial = self._serial
         titles, self._titles = self._titles, []
         return titles
 
-    def handed_over(self) -> Order:
+    def take_unconfirmed(self) -> WorkItem:
         """Return all that is not confirmed, for who goes on with it."""
-        changes = Changes()
-        changes.merge(self.fresh.debt.take())
-        changes.merge(self.aside.debt.take())
-        changes.merge(self.lane.owed)
-        return Order(changes, *self._put, tuple(self._titles), self.since, self._serial)
+        changes = MutableChangeset()
+        changes.merge(self.next_run.backlog.take())
+        changes.merge(self.failed_paths.backlog.take())
+        changes.merge(self.large_files.pending)
+        return WorkItem(changes, *self._put, tuple(self._titles), self.pending_since, self._serial)

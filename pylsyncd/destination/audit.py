@@ -9,13 +9,13 @@ import time
 from collections.abc import Collection, Iterator
 from types import FrameType
 
-from pylsyncd.model.wording import counted
-from pylsyncd.rsync.commands import HERE, Abilities
-from pylsyncd.rsync.outcomes import Verdict, gist, interpret
-from pylsyncd.rsync.runner import Run, Runner
-from pylsyncd.settings.settings import Delivery, Sync
+from pylsyncd.model.wording import format_count
+from pylsyncd.rsync.commands import CURRENT_DIRECTORY, RsyncCapabilities
+from pylsyncd.rsync.outcomes import Verdict, interpret, summary
+from pylsyncd.rsync.runner import Runner, RunResult
+from pylsyncd.settings.settings import DestinationSettings, SyncSettings
 from pylsyncd.system import walk
-from pylsyncd.system.part import Part
+from pylsyncd.system.part import SupervisedThread
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _Found = queue.Queue[str | None]
 """Lines as they come, and None from each comparison that has ended."""
 
 
-def audit(sync: Sync, *, checksum: bool) -> Iterator[str]:
+def verify(sync: SyncSettings, *, checksum: bool) -> Iterator[str]:
     """Yield a line for each path that differs, and for each destination that cannot be asked.
 
     Nothing means that all are equal. Contents are compared by size and time, with ``checksum`` byte
@@ -45,9 +45,9 @@ def audit(sync: Sync, *, checksum: bool) -> Iterator[str]:
     """
     found: _Found = queue.Queue(_MOST_WAITING)
     comparisons = [
-        _Comparison(sync, delivery, found, checksum=checksum) for delivery in sync.deliveries
+        _Comparison(sync, delivery, found, checksum=checksum) for delivery in sync.destinations
     ]
-    with _Stop() as stop:
+    with _StopSignals() as stop:
         try:
             for comparison in comparisons:
                 comparison.start()
@@ -56,7 +56,7 @@ def audit(sync: Sync, *, checksum: bool) -> Iterator[str]:
             _end(comparisons, found)
 
 
-class _Stop:
+class _StopSignals:
     """Has the first of the signals that end a program raise SystemExit; the others are ignored.
 
     At once only where that is harmless: anywhere else it could leave a lock locked for ever, so
@@ -71,7 +71,7 @@ class _Stop:
         self._sentence = ""
         self._is_harmless = False
 
-    def __enter__(self) -> "_Stop":  # noqa: PYI034  # typing.Self is younger than Python 3.10
+    def __enter__(self) -> "_StopSignals":  # noqa: PYI034  # typing.Self is younger than Python 3.10
         self._before = [(number, signal.signal(number, self._caught)) for number in self._numbers]
         return self
 
@@ -106,7 +106,7 @@ class _Stop:
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _lines(found: _Found, running: int, stop: _Stop) -> Iterator[str]:
+def _lines(found: _Found, running: int, stop: _StopSignals) -> Iterator[str]:
     while running:
         stop.heed()
         try:
@@ -129,7 +129,9 @@ def _end(comparisons: Collection["_Comparison"], found: _Found) -> None:
         if passed >= _LEAVE_AFTER:
             return
         for comparison in living:
-            comparison.runner.end(signal.SIGTERM if passed < _KILL_AFTER else signal.SIGKILL)
+            comparison.runner.send_signal(
+                signal.SIGTERM if passed < _KILL_AFTER else signal.SIGKILL
+            )
         # Whoever waits for room is not read any more.
         with contextlib.suppress(queue.Empty):
             while True:
@@ -137,18 +139,23 @@ def _end(comparisons: Collection["_Comparison"], found: _Found) -> None:
         living[0].join(_BEAT)
 
 
-class _Comparison(Part):
+class _Comparison(SupervisedThread):
     """Compares one destination."""
 
-    def __init__(self, sync: Sync, delivery: Delivery, found: _Found, *, checksum: bool) -> None:
+    def __init__(
+        self, sync: SyncSettings, delivery: DestinationSettings, found: _Found, *, checksum: bool
+    ) -> None:
         super().__init__(
             delivery.name, lambda _: self._tell("not compared to the end: pylsyncd failed")
         )
         self.runner = Runner()
         self._source = sync.source.path
-        self._silence = delivery.rsync.patience
-        self._command = delivery.rsync.compare(
-            HERE, delivery.destination, Abilities(mkpath=False), checksum=checksum
+        self._silence = delivery.rsync.stall_timeout
+        self._command = delivery.rsync.compare_command(
+            CURRENT_DIRECTORY,
+            delivery.destination,
+            RsyncCapabilities(has_mkpath=False),
+            checksum=checksum,
         )
         self._found = found
         self._count = 0
@@ -165,17 +172,17 @@ class _Comparison(Part):
         except OSError as error:
             self._tell(f"not compared: the source cannot be opened: {error.strerror}")
             return
-        outcome = interpret(run.code, run.messages, run.stalled)
+        outcome = interpret(run.exit_status, run.messages, run.stall_reason)
         if outcome.verdict is not Verdict.DONE:
-            self._tell(f"not compared to the end: {outcome.reason} ({gist(run.messages)})")
+            self._tell(f"not compared to the end: {outcome.reason} ({summary(run.messages)})")
         elif not self._count:
             log.info("[%s] equal", self.name)
-        log.debug("[%s] %s", self.name, counted(self._count, "difference"))
+        log.debug("[%s] %s", self.name, format_count(self._count, "difference"))
 
-    def _run(self) -> Run:
+    def _run(self) -> RunResult:
         with walk.opened_root(self._source) as root:
             return self.runner.run(
-                self._command, b"", self._take, directory=root, silence=self._silence
+                self._command, b"", self._take, directory=root, stall_timeout=self._silence
             )
 
     def _take(self, item: str) -> None:

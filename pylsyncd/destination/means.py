@@ -3,21 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pylsyncd.destination.turns import Turns
+from pylsyncd.destination.turns import RunSlots
 from pylsyncd.model.notices import Notice
-from pylsyncd.rsync.progress import Transferred
-from pylsyncd.rsync.sharing import Sharing
+from pylsyncd.rsync.progress import RsyncProgress
+from pylsyncd.rsync.sharing import SshSharing
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class SharedResources:
     """Used by all workers; what is called must not block."""
 
-    turns: Turns = field(default_factory=Turns)
-    sharing: Sharing = field(default_factory=Sharing)
-    tell: Callable[[Notice], None] = lambda _: None
+    run_slots: RunSlots = field(default_factory=RunSlots)
+    ssh_sharing: SshSharing = field(default_factory=SshSharing)
+    on_notice: Callable[[Notice], None] = lambda _: None
     """Called with what hooks want to know."""
-    sending: Callable[[str, Transferred], None] = lambda *_: None
+    on_progress: Callable[[str, RsyncProgress], None] = lambda *_: None
     """Called while everything is sent to a destination, with its name."""
-    sent: Callable[[str], None] = lambda _: None
+    on_progress_end: Callable[[str], None] = lambda _: None
     """Called when that has ended."""

@@ -7,10 +7,10 @@ from collections import Counter
 
 from pylsyncd.model.status import LAG_BOUNDS, DestinationCounts, RunStatus
 from pylsyncd.rsync.outcomes import Outcome
-from pylsyncd.rsync.runner import Run
+from pylsyncd.rsync.runner import RunResult
 
 
-class Tally:
+class Statistics:
     """Counts runs and lags. Runs are of two threads: the worker's, and that of large files."""
 
     def __init__(self) -> None:
@@ -23,27 +23,27 @@ class Tally:
         self._lags = [0] * (len(LAG_BOUNDS) + 1)
         self._lag_sum = 0.0
 
-    def ran(self, outcome: Outcome, run: Run) -> RunStatus:
+    def count_run(self, outcome: Outcome, run: RunResult) -> RunStatus:
         """Count a run of rsync, and return how it went."""
         name = outcome.verdict.name.lower()
         status = RunStatus(
-            time.time(), run.seconds, name, run.code, run.files, run.deleted, run.bytes_sent
+            time.time(), run.seconds, name, run.exit_status, run.files, run.deleted, run.bytes_sent
         )
         with self._lock:
             self._outcomes[name] += 1
-            self._codes[run.code] += 1
+            self._codes[run.exit_status] += 1
             self._files += run.files
             self._deleted += run.deleted
             self._bytes_sent += run.bytes_sent
             self.last_run = status
         return status
 
-    def confirmed(self, lag: float) -> None:
+    def count_confirmed(self, lag: float) -> None:
         """Count changes that were confirmed so many seconds after the first of them was seen."""
         self._lags[bisect_left(LAG_BOUNDS, lag)] += 1
         self._lag_sum += lag
 
-    def completed(self, title: str) -> None:
+    def count_full_sync(self, title: str) -> None:
         """Count a sync of everything."""
         self._full_syncs[title] += 1
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 _BEAT = 0.1
 
 
-class Turns:
+class RunSlots:
     """A line in which workers wait for their turn. Any thread may use it.
 
     Whoever wants another turn goes to the end of the line: one that always has work does not keep
@@ -23,20 +23,20 @@ class Turns:
         self._line: deque[object] = deque()
         self._running = 0
 
-    def change(self, limit: int | None) -> None:
+    def set_limit(self, limit: int | None) -> None:
         """Have another number of turns at a time; those that were taken last on."""
         with self._news:
             self._limit = limit
             self._news.notify_all()
 
     @contextlib.contextmanager
-    def taken(self, is_ended: Callable[[], bool]) -> Iterator[bool]:
+    def acquire(self, should_stop: Callable[[], bool]) -> Iterator[bool]:
         """Wait for a turn and hold it; give False instead, soon, if ``is_ended`` says so.
 
         That is asked several times a second with a lock held: it must neither block nor use this.
         The wait may take any time: to a heartbeat it should count as waiting.
         """
-        is_granted = self._wait(is_ended)
+        is_granted = self._wait(should_stop)
         try:
             yield is_granted
         finally:

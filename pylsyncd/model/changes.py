@@ -92,11 +92,12 @@ NOTHING = Changeset({}, frozenset(), frozenset())
 EVERYTHING = Changeset({}, frozenset(), frozenset([paths.ROOT]))
 
 
-def shown(changeset: Changeset) -> str:
+def format_changes(changeset: Changeset) -> str:
     """Return the first changes of a set as text: a file, a directory/ listed, a tree/**."""
     marks = {Scope.ENTRY: "", Scope.LISTING: "/", Scope.TREE: "/**"}
     first = [
-        paths.show(change.path) + marks[change.scope] for change in islice(changeset, _MOST_SHOWN)
+        paths.printable(change.path) + marks[change.scope]
+        for change in islice(changeset, _MOST_SHOWN)
     ]
     return " ".join(first) + (" ..." if len(changeset) > len(first) else "")
 
@@ -104,7 +105,7 @@ def shown(changeset: Changeset) -> str:
 _MOST_SHOWN = 100
 
 
-class Changes(Changeset):
+class MutableChangeset(Changeset):
     """Changes being collected."""
 
     __slots__ = ()

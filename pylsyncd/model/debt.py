@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, Changeset
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
 from pylsyncd.model.optimizer import optimize
 
-LIMIT = 100_000
+MAX_PENDING_CHANGES = 100_000
 """How many changes a destination is owed at most.
 
 They take 10 MB where directories have many, 35 MB where each is alone in its directory; and rsync
@@ -27,7 +27,7 @@ by nothing cheaper than a comparison of the whole source.
 """
 
 
-def collapse(changes: Changeset, limit: int = LIMIT) -> Changeset:
+def collapse(changes: Changeset, limit: int = MAX_PENDING_CHANGES) -> Changeset:
     """Return a set of at most ``limit`` changes that covers ``changes``, which stay as they are.
 
     They are returned as they are if they fit. Otherwise the new set is made about half as large as
@@ -109,7 +109,7 @@ def _depth(path: bytes) -> int:
     return path.count(b"/") + 1 if path else 0
 
 
-class Debt:
+class Backlog:
     """Changes that are owed, never many more than the limit. Used by one thread at a time.
 
     Sets that are added may be shared: they are never modified, and one alone is kept as it is.
@@ -117,11 +117,11 @@ class Debt:
 
     __slots__ = ("_bound", "_limit", "_owed", "_own")
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = MAX_PENDING_CHANGES) -> None:
         self._limit = limit
         self._owed: Changeset = NOTHING
         # The same, if nobody else has it, so that it may be added to.
-        self._own: Changes | None = None
+        self._own: MutableChangeset | None = None
         # At least as many as there are; to count them takes longer.
         self._bound = 0
 
@@ -137,7 +137,7 @@ class Debt:
         return self._owed.is_everything
 
     @property
-    def owed(self) -> Changeset:
+    def changes(self) -> Changeset:
         """What is owed, to be looked at only."""
         return self._owed
 
@@ -173,7 +173,7 @@ class Debt:
         if self.is_everything:
             return
         if self._own is None:
-            self._own = Changes()
+            self._own = MutableChangeset()
             self._own.merge(self._owed)
             self._owed = self._own
         self._own.merge(part)
@@ -181,7 +181,7 @@ class Debt:
         if self._bound > self._limit:
             smaller = collapse(self._own, self._limit)
             self._keep(smaller)
-            self._own = smaller if isinstance(smaller, Changes) else None
+            self._own = smaller if isinstance(smaller, MutableChangeset) else None
 
 
 def _parts(changeset: Changeset, limit: int) -> Iterator[Changeset]:
@@ -191,7 +191,7 @@ def _parts(changeset: Changeset, limit: int) -> Iterator[Changeset]:
         return
     changes = iter(changeset)
     while some := list(islice(changes, limit)):
-        part = Changes()
+        part = MutableChangeset()
         for path, scope in some:
             part.add(path, scope)
         yield part

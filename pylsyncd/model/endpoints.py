@@ -11,7 +11,13 @@ from itertools import permutations
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.notation import Place, Transport, absolute, parse_place, refuse_unusable
+from pylsyncd.model.notation import (
+    ParsedDestination,
+    Transport,
+    absolute_path,
+    check_usable,
+    parse_destination,
+)
 
 # What leads nowhere in a path. What stands at its beginning may keep it from being an option.
 _IDLE = re.compile(rb"/(?:\.?/)+")
@@ -28,7 +34,7 @@ class Source:
     """
 
     path: bytes
-    below: bytes
+    relative_path: bytes
     is_full_path: bool
 
 
@@ -42,11 +48,11 @@ class Destination:
     """
 
     name: str
-    written: str
+    notation: str
     transport: Transport
     host: str | None
     target: bytes
-    spot: bytes = b""
+    location: bytes = b""
     """Where that is: a real path, or with the host before it, the same however it was written."""
 
 
@@ -55,17 +61,17 @@ def parse_source(text: bytes, *, cwd: bytes) -> Source:
 
     As with ``rsync -R``, the first ``/./`` marks the virtual root; a trailing ``/.`` counts.
     """
-    refuse_unusable(text, "source")
+    check_usable(text, "source")
     _, mark, below = (text + b"/").partition(b"/./")
     parts = [part for part in (below if mark else text).split(b"/") if part not in {b"", b"."}]
     if b".." in parts:
         raise UsageError(
-            f"The source {paths.show(text)} holds '..' in the part that is appended to a "
+            f"The source {paths.printable(text)} holds '..' in the part that is appended to a "
             "destination, so that nobody can tell where its copy belongs: mark the virtual root "
             "with /./ behind the last '..', as in ../directory/./ or /srv/../opt/./directory."
         )
     is_full_path = not mark and text.startswith(b"/")
-    return Source(absolute(text, cwd), b"/".join(parts), is_full_path)
+    return Source(absolute_path(text, cwd), b"/".join(parts), is_full_path)
 
 
 def parse_destinations(
@@ -81,7 +87,7 @@ def parse_destinations(
     ``is_directory`` and ``resolve`` are asked about absolute paths, of which some do not exist:
     ``os.path.isdir`` and ``os.path.realpath`` do.
     """
-    places = [parse_place(text, cwd, is_directory) for text in texts]
+    places = [parse_destination(text, cwd, is_directory) for text in texts]
     targets = [_target(place, source, resolve) for place in places]
     spots = [_spot(place, target, resolve) for place, target in zip(places, targets, strict=True)]
     for place, spot in zip(places, spots, strict=True):
@@ -91,7 +97,7 @@ def parse_destinations(
     return tuple(
         Destination(
             name,
-            paths.show(place.text),
+            paths.printable(place.text),
             place.transport,
             place.host.decode("utf-8", "surrogateescape") or None,
             target,
@@ -103,11 +109,11 @@ def parse_destinations(
     )
 
 
-def _target(place: Place, source: Source, resolve: Callable[[bytes], bytes]) -> bytes:
+def _target(place: ParsedDestination, source: Source, resolve: Callable[[bytes], bytes]) -> bytes:
     """Return rsync's destination argument for the source's root."""
     if place.transport is Transport.SHELL:
-        return place.head + _shell_path(place.base, source)
-    path = _joined(place.base, source.below)
+        return place.prefix + _shell_path(place.path, source)
+    path = _joined(place.path, source.relative_path)
     if place.transport is Transport.LOCAL and b"/../" in path:
         # "x/../y" is not created where x is missing (rsync 3.5.0, --mkpath).
         path = resolve(path).rstrip(b"/") + b"/"
@@ -115,7 +121,7 @@ def _target(place: Place, source: Source, resolve: Callable[[bytes], bytes]) -> 
         module, _, rest = path.partition(b"/")
         # rsync 3.5.0's daemon cuts the module off and takes "-x/" for options (exit status 4).
         path = module + (b"/./" if rest.startswith(b"-") else b"/") + rest
-    return place.head + path
+    return place.prefix + path
 
 
 def _joined(directory: bytes, below: bytes) -> bytes:
@@ -126,18 +132,22 @@ def _joined(directory: bytes, below: bytes) -> bytes:
 def _shell_path(base: bytes, source: Source) -> bytes:
     """Return a path as the remote shell and rsync there take it, from the login's home on."""
     if base:
-        path = _joined(base, source.below)
+        path = _joined(base, source.relative_path)
         return b"./" + path if path.startswith(b"-") else path
     if source.is_full_path:
-        return _joined(b"/", source.below)
-    if not source.below:
+        return _joined(b"/", source.relative_path)
+    if not source.relative_path:
         return b"./"
     # "host:" and ":x" would make a module, and the shell knows "~x" as a home; a tilde that was
     # written at the destination is meant so.
-    return (b"./" if source.below.startswith((b"-", b":", b"~")) else b"") + source.below + b"/"
+    return (
+        (b"./" if source.relative_path.startswith((b"-", b":", b"~")) else b"")
+        + source.relative_path
+        + b"/"
+    )
 
 
-def _spot(place: Place, target: bytes, resolve: Callable[[bytes], bytes]) -> bytes:
+def _spot(place: ParsedDestination, target: bytes, resolve: Callable[[bytes], bytes]) -> bytes:
     """Return where a target is, as a path: the same for the same spot, however it is written.
 
     At another machine ``..`` stays, since the name before it may be a symbolic link.
@@ -145,7 +155,7 @@ def _spot(place: Place, target: bytes, resolve: Callable[[bytes], bytes]) -> byt
     if place.transport is Transport.LOCAL:
         return resolve(target).rstrip(b"/")
     host = place.host.lower()
-    written = target[len(place.head) :]
+    written = target[len(place.prefix) :]
     path = b"/".join(part for part in written.split(b"/") if part not in {b"", b"."})
     if place.transport is Transport.DAEMON:
         return b"%s:%d/%s" % (host, place.port, path)
@@ -153,47 +163,51 @@ def _spot(place: Place, target: bytes, resolve: Callable[[bytes], bytes]) -> byt
         path = b"/" + path if path else b""
     elif not written.startswith(b"~"):
         path = paths.join(b"~", path)
-    login, at, _ = place.head.rpartition(b"@")
+    login, at, _ = place.prefix.rpartition(b"@")
     return login + at + host + b":" + path
 
 
-def _refuse_overlap_with_source(place: Place, spot: bytes, source: bytes) -> None:
-    name = f"The destination {paths.show(place.text)} ({paths.show(spot or b'/')})"
+def _refuse_overlap_with_source(place: ParsedDestination, spot: bytes, source: bytes) -> None:
+    name = f"The destination {paths.printable(place.text)} ({paths.printable(spot or b'/')})"
     if spot == source:
         raise UsageError(f"{name} is the source itself: name another directory.")
     if paths.covers(source, spot):
         raise UsageError(
-            f"{name} lies inside the source {paths.show(source or b'/')}, so that each copy would "
+            f"{name} lies inside the source {paths.printable(source or b'/')}, so that each "
+            "copy would "
             "be copied again: name a directory outside the source."
         )
     if paths.covers(spot, source):
         raise UsageError(
-            f"{name} contains the source {paths.show(source)}, so that deleting what the source "
+            f"{name} contains the source {paths.printable(source)}, so that deleting what the "
+            "source "
             "does not hold would delete the source: name a directory that does not contain it."
         )
 
 
-def _refuse_overlaps_among(places: Iterable[tuple[Place, bytes]]) -> None:
+def _refuse_overlaps_among(places: Iterable[tuple[ParsedDestination, bytes]]) -> None:
     """Refuse a destination that is, or lies inside, another one."""
     for (one, spot), (other, other_spot) in permutations(places, 2):
         if spot == other_spot:
             raise UsageError(
-                f"The destinations {paths.show(one.text)} and {paths.show(other.text)} are the "
+                f"The destinations {paths.printable(one.text)} and "
+                f"{paths.printable(other.text)} are the "
                 "same place: leave one of them out."
             )
         if paths.covers(spot, other_spot):
             raise UsageError(
-                f"The destination {paths.show(other.text)} lies inside the destination "
-                f"{paths.show(one.text)}, whose runs would delete it: name a directory outside."
+                f"The destination {paths.printable(other.text)} lies inside the destination "
+                f"{paths.printable(one.text)}, whose runs would delete it: name a directory "
+                "outside."
             )
 
 
-def _unique_names(places: Sequence[Place]) -> list[str]:
+def _unique_names(places: Sequence[ParsedDestination]) -> list[str]:
     """Return a name for each place: all that collide become more telling, until none does."""
     levels = [0] * len(places)
-    shown = [paths.show(place.text) for place in places]
+    shown = [paths.printable(place.text) for place in places]
     while True:
-        names = [place.names[level] for place, level in zip(places, levels, strict=True)]
+        names = [place.candidate_names[level] for place, level in zip(places, levels, strict=True)]
         count = Counter(names)
         vague = [i for i, name in enumerate(names) if count[name] > 1 and names[i] != shown[i]]
         if not vague:

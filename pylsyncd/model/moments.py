@@ -5,7 +5,7 @@ Pure: ``clock`` tells the present moment.
 
 from dataclasses import dataclass
 
-SLACK = 2.0
+CTIME_SLACK = 2.0
 """Seconds that a time of change may lie before the moment of the change, as the clock tells it.
 
 A kernel takes it from the clock's last tick (10 ms and less); the rest is for what ``distrust``
@@ -34,10 +34,10 @@ class Moment:
     @property
     def since_ns(self) -> int:
         """The ctime, in nanoseconds, from which on an entry may have changed after the moment."""
-        return int((self.wall - SLACK) * 1e9)
+        return int((self.wall - CTIME_SLACK) * 1e9)
 
 
-def fresh_from(then: Moment, present: Moment) -> int:
+def earliest_ctime_ns(then: Moment, present: Moment) -> int:
     """Return the ctime, in nanoseconds, from which on an entry may have changed in between.
 
     Both are moments of one run, which tell by how much the clock was set back meanwhile: so there
@@ -52,7 +52,7 @@ def _set_back(then: Moment, present: Moment) -> float:
     return (present.running - then.running) - (present.wall - then.wall)
 
 
-def distrust(then: Moment, present: Moment) -> str:
+def reason_to_distrust(then: Moment, present: Moment) -> str:
     """Say why ctimes cannot be compared with ``then``; an empty string when they can.
 
     Both clocks follow the same corrections of speed, so that within one boot only a clock that

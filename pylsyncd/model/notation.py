@@ -33,7 +33,7 @@ class Transport(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ParsedDestination:
     """A destination as it was written, before the source's path is appended.
 
     ``head`` is all that stands before the path in rsync's argument, ``base`` the path: absolute
@@ -42,34 +42,34 @@ class Place:
 
     text: bytes
     transport: Transport
-    head: bytes
+    prefix: bytes
     host: bytes
-    base: bytes
+    path: bytes
     port: int = _DAEMON_PORT
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def candidate_names(self) -> tuple[str, ...]:
         """What it may be called, the shortest first, the most telling last."""
         if self.transport is Transport.LOCAL:
-            short, telling = self.base.rpartition(b"/")[2] or b"/", self.base
+            short, telling = self.path.rpartition(b"/")[2] or b"/", self.path
         else:
             host = b"[" + self.host + b"]" if b":" in self.host else self.host
             colons = b":" if self.transport is Transport.SHELL else b"::"
-            short, telling = self.host, host + colons + self.base
-        return paths.show(short), paths.show(telling), paths.show(self.text)
+            short, telling = self.host, host + colons + self.path
+        return paths.printable(short), paths.printable(telling), paths.printable(self.text)
 
 
-def refuse_unusable(text: bytes, what: str) -> None:
+def check_usable(text: bytes, what: str) -> None:
     """Refuse an empty text, and one that no path can be; ``what`` is a source or a destination."""
     if not text:
         raise UsageError(f"A {what} is empty: write '.' for the current directory.")
     if b"\0" in text:
         raise UsageError(
-            f"The {what} {paths.show(text)} holds a NUL, which no path can: remove it."
+            f"The {what} {paths.printable(text)} holds a NUL, which no path can: remove it."
         )
 
 
-def absolute(path: bytes, cwd: bytes) -> bytes:
+def absolute_path(path: bytes, cwd: bytes) -> bytes:
     """Return a path as an absolute one.
 
     ``..`` is resolved only as far as it climbs from ``cwd``, which holds no symbolic links (the
@@ -85,9 +85,11 @@ def absolute(path: bytes, cwd: bytes) -> bytes:
     return b"/" + b"/".join(start + named)
 
 
-def parse_place(text: bytes, cwd: bytes, is_directory: Callable[[bytes], bool]) -> Place:
+def parse_destination(
+    text: bytes, cwd: bytes, is_directory: Callable[[bytes], bool]
+) -> ParsedDestination:
     """Return what a destination was written as; a relative directory is below ``cwd``."""
-    refuse_unusable(text, "destination")
+    check_usable(text, "destination")
     if text[: len(_URL)].lower() == _URL:
         return _parse_url(text)
     if foreign := _FOREIGN_URL.match(text):
@@ -97,21 +99,21 @@ def parse_place(text: bytes, cwd: bytes, is_directory: Callable[[bytes], bool]) 
         )
     before_slash, slash, _ = text.partition(b"/")
     if text in {b".", b".."} or (slash and b":" not in before_slash):
-        return Place(text, Transport.LOCAL, b"", b"", absolute(text, cwd))
+        return ParsedDestination(text, Transport.LOCAL, b"", b"", absolute_path(text, cwd))
     user_and_host, host, rest = _parse_host(text, text)
-    if not rest and is_directory(absolute(text, cwd)):
-        name = paths.show(text)
+    if not rest and is_directory(absolute_path(text, cwd)):
+        name = paths.printable(text)
         raise UsageError(
             f"The destination {name} could be a host or the directory of that name here: write "
             f"./{name} for the directory or {name}: for the host."
         )
     if rest.startswith(b"::"):
         module = _checked_module(rest[2:], text)
-        return Place(text, Transport.DAEMON, user_and_host + b"::", host, module)
-    return Place(text, Transport.SHELL, user_and_host + b":", host, rest[1:])
+        return ParsedDestination(text, Transport.DAEMON, user_and_host + b"::", host, module)
+    return ParsedDestination(text, Transport.SHELL, user_and_host + b":", host, rest[1:])
 
 
-def _parse_url(text: bytes) -> Place:
+def _parse_url(text: bytes) -> ParsedDestination:
     """Return the place that ``rsync://[USER@]HOST[:PORT]/MODULE[/PATH]`` names."""
     authority, _, path = text[len(_URL) :].partition(b"/")
     if _holds_password(authority, path):
@@ -123,7 +125,7 @@ def _parse_url(text: bytes) -> Place:
     user_and_host, host, rest = _parse_host(authority, text)
     port = _checked_port(rest[1:], text) if rest else _DAEMON_PORT
     head = _URL + user_and_host + rest + b"/"
-    return Place(text, Transport.DAEMON, head, host, _checked_module(path, text), port)
+    return ParsedDestination(text, Transport.DAEMON, head, host, _checked_module(path, text), port)
 
 
 def _holds_password(authority: bytes, path: bytes) -> bool:
@@ -155,7 +157,7 @@ def _parse_host(beginning: bytes, text: bytes) -> tuple[bytes, bytes, bytes]:
     return login + written, host, rest
 
 
-def path_start(argument: bytes) -> int:
+def path_offset(argument: bytes) -> int:
     """Return where the path, or the module, begins in rsync's argument for another machine."""
     if argument.startswith(_URL):
         return argument.index(b"/", len(_URL)) + 1
@@ -165,7 +167,8 @@ def path_start(argument: bytes) -> int:
 
 def _bad_host(text: bytes, complaint: str) -> UsageError:
     return UsageError(
-        f"The destination {paths.show(text)} {complaint}: correct it, or write ./ in front of the "
+        f"The destination {paths.printable(text)} {complaint}: correct it, or write ./ in "
+        "front of the "
         "name of a local directory."
     )
 
@@ -176,9 +179,11 @@ def _refuse_unbracketed_ipv6(beginning: bytes, text: bytes) -> None:
     for address in (written, written.rpartition(b"::")[0], written.rpartition(b":")[0]):
         if _is_ipv6(address):
             raise UsageError(
-                f"The IPv6 address in the destination {paths.show(text)} needs brackets, since "
+                f"The IPv6 address in the destination {paths.printable(text)} needs brackets, "
+                "since "
                 f"rsync takes what follows the first colon for a path: write "
-                f"[{paths.show(address)}]. (A module whose name looks like part of an address is "
+                f"[{paths.printable(address)}]. (A module whose name looks like part of an "
+                "address is "
                 "written rsync://HOST/MODULE.)"
             )
 
@@ -196,7 +201,8 @@ def _checked_port(digits: bytes, text: bytes) -> int:
     if digits.isdigit() and len(digits) <= len(str(_LAST_PORT)) and 0 < int(digits) <= _LAST_PORT:
         return int(digits)
     raise UsageError(
-        f"The port in the destination {paths.show(text)} is not a number from 1 to {_LAST_PORT}: "
+        f"The port in the destination {paths.printable(text)} is not a number from 1 to "
+        f"{_LAST_PORT}: "
         "correct it, as in rsync://HOST:8730/MODULE, or leave it out."
     )
 
@@ -206,7 +212,7 @@ def _checked_module(path: bytes, text: bytes) -> bytes:
     module = path.partition(b"/")[0]
     if not module or b"\n" in module:
         raise UsageError(
-            f"The destination {paths.show(text)} names no module of the rsync daemon: write "
+            f"The destination {paths.printable(text)} names no module of the rsync daemon: write "
             "HOST::MODULE or rsync://HOST/MODULE, with a path behind it if you like. "
             "A path through a remote shell has one colon: HOST:/path."
         )

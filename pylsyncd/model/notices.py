@@ -6,7 +6,7 @@ from enum import Enum
 from pylsyncd.model.changes import NOTHING, Changeset
 
 
-class Kind(Enum):
+class NoticeKind(Enum):
     """What has happened; the value is its name for hooks."""
 
     BATCH = "batch"
@@ -23,7 +23,7 @@ class Kind(Enum):
 class Notice:
     """What has happened to a destination."""
 
-    kind: Kind
+    kind: NoticeKind
     name: str
     """The destination's, as in the log."""
     target: str

@@ -13,29 +13,29 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, Changeset
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
 
 # What rsync 3.5.0 pays, in microseconds, for a name on its list, for each byte of that name, and
 # for an entry of a directory that it lists itself. Measured: rsync reads its list byte by byte.
-NAME_COST = 13.0
-BYTE_COST = 0.7
-LISTED_ENTRY_COST = 7.0
+NAME_COST_US = 13.0
+BYTE_COST_US = 0.7
+LISTED_ENTRY_COST_US = 7.0
 
 # Below this many names, asking the disk costs as much as there is to save.
-FEWEST_NAMES = 4
+MIN_NAMES_FOR_LISTING = 4
 
-CountEntries = Callable[[bytes, int], int]
+EntryCounter = Callable[[bytes, int], int]
 """How many entries a directory has now, counted no further than the limit given."""
 
 
-def optimize(changes: Changeset, count_entries: CountEntries | None = None) -> Changeset:
+def optimize(changes: Changeset, count_entries: EntryCounter | None = None) -> Changeset:
     """Return the minimal changeset that covers ``changes``, which stay as they are.
 
     Without ``count_entries`` no listing is put in the place of names.
     """
     if changes.is_everything:
         return EVERYTHING
-    minimal = Changes()
+    minimal = MutableChangeset()
     minimal.trees |= _topmost(changes.trees)
     minimal.listings.update(_outside(changes.listings, minimal.trees))
     for directory in _outside(changes.entries, minimal.trees):
@@ -51,11 +51,11 @@ def optimize(changes: Changeset, count_entries: CountEntries | None = None) -> C
     return minimal
 
 
-def apart(changes: Changeset, tops: AbstractSet[bytes]) -> tuple[Changeset, Changeset]:
+def split_below(changes: Changeset, tops: AbstractSet[bytes]) -> tuple[Changeset, Changeset]:
     """Return the changes at or below one of the paths ``tops``, and the others."""
     if not tops or changes.is_everything:
         return NOTHING, changes
-    inside, outside = Changes(), Changes()
+    inside, outside = MutableChangeset(), MutableChangeset()
     for directory, names in changes.entries.items():
         if _is_below(directory, tops):
             inside.add_entries(directory, names)
@@ -79,7 +79,7 @@ def _topmost(trees: Iterable[bytes]) -> set[bytes]:
     """Return the paths that lie below no other one."""
     topmost: set[bytes] = set()
     last = None
-    for path in sorted(trees, key=paths.tree_order):
+    for path in sorted(trees, key=paths.tree_sort_key):
         if last is None or not paths.covers(last, path):
             topmost.add(path)
             last = path
@@ -92,8 +92,8 @@ def _outside(directories: Iterable[bytes], topmost: set[bytes]) -> list[bytes]:
         return list(directories)
     outside = []
     tree = None
-    marked = [(paths.tree_order(path), False, path) for path in directories]
-    marked += [(paths.tree_order(path), True, path) for path in topmost]
+    marked = [(paths.tree_sort_key(path), False, path) for path in directories]
+    marked += [(paths.tree_sort_key(path), True, path) for path in topmost]
     # A tree sorts before what lies below it; before a directory of its own path, too, since
     # the test below covers that one, and False sorts before True.
     marked.sort(key=lambda mark: (mark[0], not mark[1]))
@@ -106,17 +106,17 @@ def _outside(directories: Iterable[bytes], topmost: set[bytes]) -> list[bytes]:
 
 
 def _listing_is_cheaper(
-    directory: bytes, names: Iterable[bytes], count_entries: CountEntries
+    directory: bytes, names: Iterable[bytes], count_entries: EntryCounter
 ) -> bool:
     lengths = [len(name) for name in names]
-    if len(lengths) < FEWEST_NAMES:
+    if len(lengths) < MIN_NAMES_FOR_LISTING:
         return False
     length = sum(lengths) + len(lengths) * len(directory)
-    worth = int((NAME_COST * len(lengths) + BYTE_COST * length) / LISTED_ENTRY_COST)
+    worth = int((NAME_COST_US * len(lengths) + BYTE_COST_US * length) / LISTED_ENTRY_COST_US)
     return count_entries(directory, worth + 1) <= worth
 
 
-def _drop_entries(changes: Changes, covered: Iterable[bytes]) -> None:
+def _drop_entries(changes: MutableChangeset, covered: Iterable[bytes]) -> None:
     """Drop the entries that are themselves one of the ``covered`` paths."""
     for path in covered:
         directory, name = paths.split(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 ROOT = b""
 
-Identity = tuple[int, int]
+InodeId = tuple[int, int]
 """Tells a directory from all others of the machine, also from those that there were before."""
 
 
@@ -16,7 +16,7 @@ def covers(directory: bytes, path: bytes) -> bool:
     return not directory or path == directory or path.startswith(directory + b"/")
 
 
-def relative(path: bytes, directory: bytes) -> bytes | None:
+def relative_to(path: bytes, directory: bytes) -> bytes | None:
     """Return a path as seen from a directory that covers it; None where that does not.
 
     Of absolute paths, too: the directory then has no slash at its end, and ``/`` is empty.
@@ -44,7 +44,7 @@ def ancestors(path: bytes) -> Iterator[bytes]:
         yield path
 
 
-def tree_order(path: bytes) -> bytes:
+def tree_sort_key(path: bytes) -> bytes:
     """Return a sort key that puts a directory directly before all that lies below it.
 
     Plain order does not: ``a-b`` would stand between ``a`` and ``a/b``. No name holds a NUL.
@@ -52,7 +52,7 @@ def tree_order(path: bytes) -> bytes:
     return path.replace(b"/", b"\0")
 
 
-def show(path: bytes) -> str:
+def printable(path: bytes) -> str:
     """Return a path as it can be shown: one line, nothing that a terminal would obey.
 
     What is not UTF-8 or not printable is escaped as Python would, a backslash is doubled, and the

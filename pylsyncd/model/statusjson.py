@@ -17,35 +17,35 @@ from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Status
 
 
-def dumped(status: Status) -> str:
+def format_status(status: Status) -> str:
     """Return a status as one line of JSON in ASCII, without its end."""
-    return json.dumps(encoded(status), allow_nan=False)
+    return json.dumps(encode_status(status), allow_nan=False)
 
 
-def encoded(value: object) -> object:
+def encode_status(value: object) -> object:
     """Return what of a status as JSON has it: objects, arrays, numbers and texts."""
     if is_dataclass(value):
-        return {field.name: encoded(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: encode_status(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): encoded(each) for key, each in value.items()}
+        return {str(key): encode_status(each) for key, each in value.items()}
     if isinstance(value, tuple):
-        return [encoded(each) for each in value]
+        return [encode_status(each) for each in value]
     # JSON has no infinity.
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def loaded(text: str | bytes) -> Status:
+def parse_status(text: str | bytes) -> Status:
     """Return the status that a text holds; raises StateError if it holds none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         raise StateError("it is no JSON") from None
-    return decoded(value)
+    return decode_status(value)
 
 
-def decoded(value: object) -> Status:
+def decode_status(value: object) -> Status:
     """Return the status that was made such objects of; raises StateError if it was none."""
     found = _decoded(Status, value)
     assert isinstance(found, Status)  # noqa: S101  # what was asked for

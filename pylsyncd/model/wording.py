@@ -3,7 +3,7 @@
 _KILO = 1000
 
 
-def size(count: float) -> str:
+def format_size(count: float) -> str:
     """Return a number of bytes: "999 B", "1.5 kB", "20.0 GB"."""
     if count < _KILO:
         return f"{count:.0f} B"
@@ -15,7 +15,7 @@ def size(count: float) -> str:
     return f"{value:.1f} TB"
 
 
-def counted(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """Return a number of things in words: "1 change", "2 changes", "3 entries", "4 processes"."""
     if count == 1:
         return f"1 {noun}"

@@ -10,45 +10,47 @@ from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError
 from pylsyncd.model.wording import printable
 from pylsyncd.report import protocol
-from pylsyncd.report.protocol import LONGEST_ANSWER, AbsentError, ProtocolError, Request
+from pylsyncd.report.protocol import MAX_ANSWER_BYTES, ControlRequest, NoDaemonError, ProtocolError
 from pylsyncd.system.unixsockets import connect
 
-PATIENCE = 20.0
+ANSWER_TIMEOUT = 20.0
 """Seconds that a daemon has for an answer."""
 
 _CHUNK = 1 << 16
 
 
-class SilentError(PylsyncdError):
+class NoAnswerError(PylsyncdError):
     """A daemon is there, and there is no answer from it."""
 
 
-class Asking:
+class PendingRequest:
     """A request on its way, so that several daemons can work at a time.
 
     Raises AbsentError when nobody listens at the path, SilentError when there may be somebody.
     """
 
-    def __init__(self, path: str, request: Request, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, path: str, request: ControlRequest, patience: float = ANSWER_TIMEOUT
+    ) -> None:
         self.path = path
-        self._shown = paths.show(os.fsencode(path))
+        self._shown = paths.printable(os.fsencode(path))
         self._patience = patience
         self._deadline = time.monotonic() + patience
-        line = protocol.request_line(request)
+        line = protocol.encode_request(request)
         try:
-            self._connection = connect(path, PATIENCE)
+            self._connection = connect(path, ANSWER_TIMEOUT)
         except (FileNotFoundError, ConnectionRefusedError):
-            raise AbsentError(
+            raise NoDaemonError(
                 f"No pylsyncd listens at {self._shown}: see that it runs, and that this is its "
                 "socket."
             ) from None
         except OSError as error:
-            raise SilentError(self._unreachable(error)) from error
+            raise NoAnswerError(self._unreachable(error)) from error
         # It may refuse, and say why, before it has read anything.
         with contextlib.suppress(OSError):
             self._connection.sendall(line)
 
-    def __enter__(self) -> "Asking":  # noqa: PYI034  # typing.Self is younger than Python 3.10
+    def __enter__(self) -> "PendingRequest":  # noqa: PYI034  # typing.Self is younger than Python 3.10
         return self
 
     def __exit__(
@@ -59,21 +61,21 @@ class Asking:
     ) -> None:
         self._connection.close()
 
-    def answer(self) -> Mapping[str, object]:
+    def wait_for_answer(self) -> Mapping[str, object]:
         """Return the answer; raises SilentError without one, ProtocolError for a refusal."""
         try:
-            return protocol.answer(self._line())
+            return protocol.decode_answer(self._line())
         except ProtocolError as error:
             # The faults of a configuration have a line each.
             told = "\n".join(map(printable, str(error).splitlines()))
             raise ProtocolError(f"{told} (pylsyncd at {self._shown})") from None
         except TimeoutError:
-            raise SilentError(
+            raise NoAnswerError(
                 f"The pylsyncd at {self._shown} has not answered for {self._patience:.0f} seconds: "
                 "see its log."
             ) from None
         except OSError as error:
-            raise SilentError(self._broken(error.strerror or str(error))) from error
+            raise NoAnswerError(self._broken(error.strerror or str(error))) from error
 
     def _line(self) -> bytes:
         chunks: list[bytes] = []
@@ -82,8 +84,8 @@ class Asking:
             self._connection.settimeout(max(0.001, self._deadline - time.monotonic()))
             chunk = self._connection.recv(_CHUNK)
             size += len(chunk)
-            if not chunk or size > LONGEST_ANSWER:
-                raise SilentError(self._broken("it ended" if not chunk else "it is endless"))
+            if not chunk or size > MAX_ANSWER_BYTES:
+                raise NoAnswerError(self._broken("it ended" if not chunk else "it is endless"))
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -104,7 +106,9 @@ class Asking:
         )
 
 
-def ask(path: str, request: Request, patience: float = PATIENCE) -> Mapping[str, object]:
+def send_request(
+    path: str, request: ControlRequest, patience: float = ANSWER_TIMEOUT
+) -> Mapping[str, object]:
     """Return a daemon's answer; raises AbsentError, SilentError or ProtocolError."""
-    with Asking(path, request, patience) as asking:
-        return asking.answer()
+    with PendingRequest(path, request, patience) as asking:
+        return asking.wait_for_answer()

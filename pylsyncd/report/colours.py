@@ -24,36 +24,36 @@ _OF_NAMES_FEW = (36, 35, 32, 34)
 class Palette:
     """The escape sequences that begin each kind of text; all empty where there are no colours."""
 
-    end: str = ""
+    reset: str = ""
     faint: str = ""
-    levels: Mapping[int, str] = field(default_factory=dict)
-    names: tuple[str, ...] = ()
-    _taken: dict[str, str] = field(default_factory=dict)
+    level_sequences: Mapping[int, str] = field(default_factory=dict)
+    name_sequences: tuple[str, ...] = ()
+    _assigned: dict[str, str] = field(default_factory=dict)
 
-    def level(self, number: int) -> str:
+    def for_level(self, number: int) -> str:
         """Return the one for a level of logging."""
-        return self.levels.get(number, "")
+        return self.level_sequences.get(number, "")
 
-    def name(self, name: str) -> str:
+    def for_name(self, name: str) -> str:
         """Return the one for a destination: always the same, and its own as long as there are any.
 
         It depends on the name alone unless another one that came earlier has it.
         """
-        if not self.names:
+        if not self.name_sequences:
             return ""
-        if name not in self._taken:
-            first = zlib.crc32(name.encode()) % len(self.names)
-            order = [*self.names[first:], *self.names[:first]]
-            free = [sequence for sequence in order if sequence not in self._taken.values()]
-            self._taken[name] = (free or order)[0]
-        return self._taken[name]
+        if name not in self._assigned:
+            first = zlib.crc32(name.encode()) % len(self.name_sequences)
+            order = [*self.name_sequences[first:], *self.name_sequences[:first]]
+            free = [sequence for sequence in order if sequence not in self._assigned.values()]
+            self._assigned[name] = (free or order)[0]
+        return self._assigned[name]
 
-    def coloured(self, sequence: str, text: str) -> str:
+    def apply(self, sequence: str, text: str) -> str:
         """Return a text between a sequence and its end."""
-        return f"{sequence}{text}{self.end}" if sequence and text else text
+        return f"{sequence}{text}{self.reset}" if sequence and text else text
 
 
-def palette(environ: Mapping[str, str]) -> Palette:
+def choose_palette(environ: Mapping[str, str]) -> Palette:
     """Return the colours for a terminal; none if NO_COLOR is set (https://no-color.org)."""
     if environ.get("NO_COLOR"):
         return Palette()

@@ -29,14 +29,14 @@ _FURTHER_IN = 2
 _COMMANDS = ("running: ", "trying: ", "would run: ")
 
 
-class Columns:
+class LogLayout:
     """Lays out lines; the column of names grows with the names that come."""
 
     def __init__(self, palette: Palette) -> None:
         self._palette = palette
         self._name_width = 0
 
-    def lay_out(self, moment: str, level: int, message: str, width: int) -> str:
+    def format_message(self, moment: str, level: int, message: str, width: int) -> str:
         """Return a message as lines that are no wider than so many characters, if that can be.
 
         ``moment`` is the time as it is to be shown. Nothing in the message is left that a terminal
@@ -54,19 +54,19 @@ class Columns:
         indent = len(moment + mark) + _FURTHER_IN
         lines = [text]
         if not text.startswith(_COMMANDS):
-            lines = wrapped(text, width - len(moment + mark + column), width - indent)
-        sequence = palette.level(level)
-        start = palette.coloured(palette.faint, moment) + palette.coloured(sequence, mark)
-        start += palette.coloured(palette.name(name), column)
+            lines = wrap(text, width - len(moment + mark + column), width - indent)
+        sequence = palette.for_level(level)
+        start = palette.apply(palette.faint, moment) + palette.apply(sequence, mark)
+        start += palette.apply(palette.for_name(name), column)
         between = "\n" + " " * indent
-        return start + between.join(palette.coloured(sequence, line) for line in lines)
+        return start + between.join(palette.apply(sequence, line) for line in lines)
 
     def _name_column(self, name: str) -> str:
         self._name_width = max(self._name_width, min(len(name) + 2, _WIDEST_NAME))
         return f"{f'[{name}]':{self._name_width}} "
 
 
-def wrapped(text: str, first: int, others: int) -> list[str]:
+def wrap(text: str, first: int, others: int) -> list[str]:
     """Break a text at blanks into lines of so many characters; a longer word stays whole."""
     lines = []
     width = max(first, _NARROWEST_TEXT)

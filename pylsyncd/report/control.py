@@ -18,11 +18,11 @@ from typing import Protocol
 
 from pylsyncd.model.errors import PylsyncdError
 from pylsyncd.model.status import Status
-from pylsyncd.model.statusjson import encoded
+from pylsyncd.model.statusjson import encode_status
 from pylsyncd.report import protocol
-from pylsyncd.report.protocol import LONGEST_REQUEST, ProtocolError, Request
-from pylsyncd.system.part import Part
-from pylsyncd.system.unixsockets import Listener, peer
+from pylsyncd.report.protocol import MAX_REQUEST_BYTES, ControlRequest, ProtocolError
+from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.unixsockets import ControlSocket, peer_uid
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _PAUSE = 1.0
 _Answer = Mapping[str, object]
 
 
-class Commands(Protocol):
+class ControlCommands(Protocol):
     """What can be asked of the daemon. Called by any thread, and by several at a time.
 
     ``names`` are those of destinations, and all where there are none. Raises UsageError for a name
@@ -76,17 +76,17 @@ class Commands(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ClientLimits:
     """What the clients may take; the times are in seconds."""
 
-    connections: int = 64
-    waits: int = 32
+    max_connections: int = 64
+    max_waits: int = 32
     """Of these, so that there is always one for a status."""
-    line: float = 10.0
+    line_timeout: float = 10.0
     """For a request to come, from its first to its last byte, or for an answer to be taken."""
 
 
-class Control(Part):
+class ControlServer(SupervisedThread):
     """Listens to pylsyncctl. Making it makes the socket: after a fork, which the name may tell.
 
     ``path`` is the socket, or a directory with a slash at the end, in which it is called by the
@@ -96,26 +96,26 @@ class Control(Part):
     def __init__(
         self,
         path: str,
-        commands: Commands,
+        commands: ControlCommands,
         failed: Callable[[str], None],
-        limits: Limits | None = None,
+        limits: ClientLimits | None = None,
     ) -> None:
         super().__init__("control", failed)
-        self._limits = limits or Limits()
-        self._serving = _Serving(commands, self._limits)
+        self._limits = limits or ClientLimits()
+        self._serving = _RequestHandler(commands, self._limits)
         self._user = os.geteuid()
         # Of the control thread, until that has ended.
         self._clients: dict[threading.Thread, socket.socket] = {}
         self._end = threading.Event()
         self._is_told = False
-        self._listener = Listener(path)
+        self._listener = ControlSocket(path)
         self.path = self._listener.path
 
     def work(self) -> None:
         """Take connections until stopped, a thread for each."""
         while not self._end.is_set():
             try:
-                with self.pulse.waiting():
+                with self.activity.waiting():
                     connection = self._listener.socket.accept()[0]
             except OSError as error:
                 self._refused(error)
@@ -151,7 +151,7 @@ class Control(Part):
         self._end.wait(_PAUSE)
 
     def _take(self, connection: socket.socket) -> None:
-        connection.settimeout(self._limits.line)
+        connection.settimeout(self._limits.line_timeout)
         refusal = self._refusal(connection)
         if not refusal:
             thread = threading.Thread(
@@ -170,14 +170,15 @@ class Control(Part):
 
     def _refusal(self, connection: socket.socket) -> str:
         """Return why a connection is not served; empty when it is."""
-        if peer(connection) not in {0, self._user}:
+        if peer_uid(connection) not in {0, self._user}:
             return f"Only root and the user id {self._user} may command this pylsyncd."
         for thread in [thread for thread in self._clients if not thread.is_alive()]:
             del self._clients[thread]
-        if len(self._clients) < self._limits.connections:
+        if len(self._clients) < self._limits.max_connections:
             return ""
         return (
-            f"This pylsyncd serves {self._limits.connections} connections already: try again later."
+            f"This pylsyncd serves {self._limits.max_connections} connections already: try "
+            "again later."
         )
 
     def _serve(self, connection: socket.socket) -> None:
@@ -191,14 +192,14 @@ class Control(Part):
             connection.close()
 
 
-class _Serving:
+class _RequestHandler:
     """Answers the requests of one client or of several."""
 
-    def __init__(self, commands: Commands, limits: Limits) -> None:
+    def __init__(self, commands: ControlCommands, limits: ClientLimits) -> None:
         self._limits = limits
-        self._waits = threading.BoundedSemaphore(limits.waits)
+        self._waits = threading.BoundedSemaphore(limits.max_waits)
         self._commands = commands
-        self._done: Mapping[str, Callable[[Request], None]] = {
+        self._done: Mapping[str, Callable[[ControlRequest], None]] = {
             "flush": lambda asked: commands.flush(asked.names),
             "sync": lambda asked: commands.sync(asked.names),
             "pause": lambda asked: commands.pause(asked.names),
@@ -210,19 +211,19 @@ class _Serving:
 
     def serve(self, connection: socket.socket) -> None:
         """Answer until the client ends, falls silent or is not understood; raises OSError."""
-        lines = _Lines(connection, self._limits.line)
+        lines = _RequestReader(connection, self._limits.line_timeout)
         try:
             while (line := lines.next()) is not None:
-                asked = protocol.request(line)
+                asked = protocol.decode_request(line)
                 if not _send(connection, self._answer(asked, partial(_has_left, connection))):
                     return
         except ProtocolError as error:
             _send(connection, {"error": str(error)})
 
-    def _answer(self, asked: Request, has_left: Callable[[], bool]) -> _Answer:
+    def _answer(self, asked: ControlRequest, has_left: Callable[[], bool]) -> _Answer:
         try:
             if asked.command == "status":
-                return {"status": encoded(self._commands.status())}
+                return {"status": encode_status(self._commands.status())}
             if asked.command == "wait":
                 return self._wait(asked, has_left)
             self._done[asked.command](asked)
@@ -233,9 +234,9 @@ class _Serving:
             return {"error": "The command failed. This is a bug in pylsyncd: see its log."}
         return {}
 
-    def _wait(self, asked: Request, has_left: Callable[[], bool]) -> _Answer:
+    def _wait(self, asked: ControlRequest, has_left: Callable[[], bool]) -> _Answer:
         if not self._waits.acquire(blocking=False):
-            return {"error": f"{self._limits.waits} wait for this pylsyncd already: end some."}
+            return {"error": f"{self._limits.max_waits} wait for this pylsyncd already: end some."}
         try:
             late = self._commands.wait(asked.names, asked.timeout, has_left)
         finally:
@@ -243,7 +244,7 @@ class _Serving:
         return {"late": list(late)}
 
 
-class _Lines:
+class _RequestReader:
     """Cuts what a client sends into lines, each in its time."""
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:
@@ -260,8 +261,8 @@ class _Lines:
         searched = 0
         while (end := self._begun.find(b"\n", searched)) < 0:
             searched = len(self._begun)
-            if searched >= LONGEST_REQUEST:
-                raise ProtocolError(f"A request must not be longer than {LONGEST_REQUEST} bytes.")
+            if searched >= MAX_REQUEST_BYTES:
+                raise ProtocolError(f"A request must not be longer than {MAX_REQUEST_BYTES} bytes.")
             # From its first byte to its last: or one byte now and then would do for ever.
             left = deadline - time.monotonic()
             if left <= 0.0:
@@ -283,7 +284,7 @@ class _Lines:
 def _send(connection: socket.socket, answer: _Answer) -> bool:
     """Send an answer and tell whether that was possible in time."""
     try:
-        connection.sendall(protocol.answer_line(answer))
+        connection.sendall(protocol.encode_answer(answer))
     except OSError:
         return False
     return True

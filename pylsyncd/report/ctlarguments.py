@@ -6,12 +6,12 @@ from typing import NoReturn
 
 from pylsyncd import __version__
 from pylsyncd.model.errors import UsageError
-from pylsyncd.report.protocol import LONGEST_WAIT
-from pylsyncd.settings.option import LEVELS
+from pylsyncd.report.protocol import MAX_WAIT_SECONDS
+from pylsyncd.settings.option import LOG_LEVELS
 
-FAILED = 1
-WRONG_USAGE = 2
-ABSENT = 4
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NO_DAEMON = 4
 """No daemon runs."""
 
 _MAX_LAG = 600.0
@@ -23,8 +23,8 @@ Without --socket, all daemons are asked whose sockets are found: in $RUNTIME_DIR
 What is said of destinations goes to the daemons that have destinations of these names; where none
 is named, it goes to all.
 
-exit status: 0 done; {FAILED} failed, or not confirmed in time; {WRONG_USAGE} wrong usage;
-{ABSENT} no daemon runs
+exit status: 0 done; {EXIT_FAILED} failed, or not confirmed in time; {EXIT_USAGE} wrong usage;
+{EXIT_NO_DAEMON} no daemon runs
 
 exit status of status --check:
   0 OK        1 WARNING   a destination fails, is paused, or further behind than --warn-lag
@@ -32,19 +32,19 @@ exit status of status --check:
 """
 
 
-class MisusedError(UsageError):
+class CommandLineError(UsageError):
     """The command line is not understood."""
 
 
-class _Parser(argparse.ArgumentParser):
+class _CtlArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave it to the command to say so: a plugin does that in its own way."""
-        raise MisusedError(f"{message}.")
+        raise CommandLineError(f"{message}.")
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = _Parser(
+    made = _CtlArgumentParser(
         prog="pylsyncctl",
         description="Ask running pylsyncd daemons how they stand, and tell them what to do.",
         epilog=_EPILOG,
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
         )
     _add_wait(commands)
     command = _add(commands, "log-level", "log from this level on, until the daemon ends")
-    command.add_argument("level", metavar="LEVEL", choices=LEVELS, help=", ".join(LEVELS))
+    command.add_argument("level", metavar="LEVEL", choices=LOG_LEVELS, help=", ".join(LOG_LEVELS))
     _add(commands, "reload", "read the configuration file anew")
     return made
 
@@ -83,7 +83,9 @@ _COMMANDS = {
 _Commands = argparse._SubParsersAction  # noqa: SLF001  # argparse has no other name for it
 
 
-def _add(commands: "_Commands[_Parser]", name: str, about: str) -> argparse.ArgumentParser:
+def _add(
+    commands: "_Commands[_CtlArgumentParser]", name: str, about: str
+) -> argparse.ArgumentParser:
     made = commands.add_parser(name, help=about, description=f"{about}.", allow_abbrev=False)
     # Before the command or after it.
     made.add_argument("-S", "--socket", metavar="PATH", default=argparse.SUPPRESS, help=_SOCKET)
@@ -91,7 +93,7 @@ def _add(commands: "_Commands[_Parser]", name: str, about: str) -> argparse.Argu
     return made
 
 
-def _add_status(commands: "_Commands[_Parser]") -> None:
+def _add_status(commands: "_Commands[_CtlArgumentParser]") -> None:
     made = _add(commands, "status", "show how all destinations stand")
     add = made.add_argument
     add("--json", action="store_true", help="print a line of JSON for each daemon")
@@ -115,14 +117,14 @@ def _add_status(commands: "_Commands[_Parser]") -> None:
     add("--warn-lag", metavar="SECONDS", type=_seconds, help="with --check: further is a warning")
 
 
-def _add_wait(commands: "_Commands[_Parser]") -> None:
+def _add_wait(commands: "_Commands[_CtlArgumentParser]") -> None:
     about = "send what has changed until now, and return when all of it is confirmed"
     made = _add(commands, "wait", about)
     made.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
-        default=LONGEST_WAIT,
+        default=MAX_WAIT_SECONDS,
         help="wait no longer (default: %(default)g)",
     )
     made.add_argument("names", metavar="DEST", nargs="*", help="the name of a destination")

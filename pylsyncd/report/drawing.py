@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from pylsyncd.model.wording import printable
-from pylsyncd.report.tasks import Task, details, elapsed
+from pylsyncd.report.tasks import Task, format_details, format_elapsed
 from pylsyncd.report.terminal import TerminalHandler
 
 # In characters. A wider line would only be harder to read, and break when a window gets smaller;
@@ -25,7 +25,7 @@ _SHORTEST_BAR = 6
 _REST = 55
 
 
-class Drawing:
+class ProgressBars:
     """A line for each task."""
 
     def __init__(self, handler: TerminalHandler) -> None:
@@ -34,7 +34,7 @@ class Drawing:
 
     def show(self, tasks: Sequence[Task], now: float) -> None:
         """Draw them; for none, wipe out what is there."""
-        columns, lines = self._handler.size()
+        columns, lines = self._handler.terminal_size()
         # The last column stays free: some terminals go to the next line when it is filled.
         width = max(1, min(columns - 1, _WIDTH))
         # The log is to be seen, too.
@@ -43,10 +43,10 @@ class Drawing:
         drawn = self._rendered(shown, now, width) if shown else []
         if len(shown) < len(tasks):
             drawn.append(f"and {len(tasks) - len(shown)} more"[:width])
-        self._handler.draw(drawn, width)
+        self._handler.draw_footer(drawn, width)
 
     def _rendered(self, tasks: Sequence[Task], now: float, width: int) -> list[str]:
-        has_colours = bool(self._handler.colours.names)
+        has_colours = bool(self._handler.palette.name_sequences)
         console = Console(
             file=self._handler.stream,
             force_terminal=True,
@@ -58,14 +58,16 @@ class Drawing:
         # When the longest is done, the others stay where they are.
         self._name_width = max(self._name_width, *(cell_len(_label(task)) for task in tasks))
         name_width = min(self._name_width, _WIDEST_NAME if width >= _NARROW else _NARROW_NAME)
-        has_bars = any(task.share is not None for task in tasks)
+        has_bars = any(task.fraction is not None for task in tasks)
         bar_width = min(_BAR, width - name_width - _REST) if has_bars else 0
         with console.capture() as capture:
             for task in tasks:
                 name = Text(set_cell_size(_label(task), name_width), self._style_of(task))
                 bar = self._bar(console, task, bar_width) if has_bars else Text()
-                rest = Text(f"  {details(task, now)}")
-                rest.append(f"  {elapsed(now - task.began)}", _style(self._handler.colours.faint))
+                rest = Text(f"  {format_details(task, now)}")
+                rest.append(
+                    f"  {format_elapsed(now - task.since)}", _style(self._handler.palette.faint)
+                )
                 line = Text.assemble(name, bar, rest)
                 console.print(line, no_wrap=True, overflow="crop", highlight=False)
         return capture.get().splitlines()
@@ -74,11 +76,11 @@ class Drawing:
         """Return the bar and the percentage, or as many blanks."""
         is_long = width >= _SHORTEST_BAR
         bar, percentage = Text(), " " * 4
-        if task.share is not None:
-            percentage = f"{task.share:4.0%}"
-            back, style = _style(self._handler.colours.faint), self._style_of(task)
+        if task.fraction is not None:
+            percentage = f"{task.fraction:4.0%}"
+            back, style = _style(self._handler.palette.faint), self._style_of(task)
             drawn = ProgressBar(
-                1.0, task.share, width, style=back, complete_style=style, finished_style=style
+                1.0, task.fraction, width, style=back, complete_style=style, finished_style=style
             )
             for segment in console.render(drawn) if is_long else ():
                 bar.append(segment.text, segment.style)
@@ -86,7 +88,7 @@ class Drawing:
         return Text.assemble("  " if is_long else "", bar, "  ", percentage)
 
     def _style_of(self, task: Task) -> Style:
-        return _style(self._handler.colours.name(task.name))
+        return _style(self._handler.palette.for_name(task.name))
 
 
 def _label(task: Task) -> str:

@@ -36,7 +36,13 @@ _CountsByWord = Callable[[DestinationCounts], Mapping[str, int]]
 # run (a source that is held), or rare.
 _OUTCOMES = tuple(
     verdict.name.lower()
-    for verdict in (Verdict.DONE, Verdict.AGAIN, Verdict.PARTIAL, Verdict.LATER, Verdict.HELD)
+    for verdict in (
+        Verdict.DONE,
+        Verdict.RETRY_NOW,
+        Verdict.PARTIAL,
+        Verdict.RETRY_LATER,
+        Verdict.HELD,
+    )
 )
 
 _SYNC_GAUGES: tuple[tuple[str, str, _OfSync], ...] = (
@@ -72,7 +78,7 @@ _COUNTERS_BY_WORD: tuple[tuple[str, str, str, _CountsByWord], ...] = (
 )  # fmt: skip
 
 
-class _Families(Collector):
+class _StatusCollector(Collector):
     """Makes the metrics of what ``read`` returns, anew each time that they are asked for."""
 
     def __init__(self, read: Callable[[], Status]) -> None:
@@ -86,21 +92,21 @@ class _Families(Collector):
         yield from _of_destinations(status)
 
 
-def registry(read: Callable[[], Status]) -> CollectorRegistry:
+def make_registry(read: Callable[[], Status]) -> CollectorRegistry:
     """Return what the library serves: our metrics alone, and nothing of Python."""
     ours = CollectorRegistry(auto_describe=False)
-    ours.register(_Families(read))
+    ours.register(_StatusCollector(read))
     return ours
 
 
-def text(read: Callable[[], Status]) -> bytes:
+def format_metrics(read: Callable[[], Status]) -> bytes:
     """Return the metrics in Prometheus's text format."""
-    return generate_latest(registry(read))
+    return generate_latest(make_registry(read))
 
 
-def handler(read: Callable[[], Status]) -> type[BaseHTTPRequestHandler]:
+def make_handler(read: Callable[[], Status]) -> type[BaseHTTPRequestHandler]:
     """Return the library's handler of HTTP requests, for our metrics."""
-    handler_class: type[BaseHTTPRequestHandler] = MetricsHandler.factory(registry(read))
+    handler_class: type[BaseHTTPRequestHandler] = MetricsHandler.factory(make_registry(read))
     return handler_class
 
 

@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, StateError
 from pylsyncd.model.status import DestinationStatus, Status
-from pylsyncd.model.statusjson import decoded, encoded
+from pylsyncd.model.statusjson import decode_status, encode_status
 from pylsyncd.report import statusfile
-from pylsyncd.report.client import PATIENCE, Asking, SilentError
-from pylsyncd.report.protocol import AbsentError, Request
+from pylsyncd.report.client import ANSWER_TIMEOUT, NoAnswerError, PendingRequest
+from pylsyncd.report.protocol import ControlRequest, NoDaemonError
 from pylsyncd.system import places, unixsockets
 
 Answer = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Daemon:
+class DaemonStatus:
     """One that has told how it stands."""
 
     path: str
     """Of its socket, or of its status file."""
     status: Status
-    told: object
+    raw_status: object
     """The same as JSON has it, with what only later versions know."""
     age: float = 0.0
     """Seconds since it was told."""
@@ -36,7 +36,7 @@ class Daemon:
         return [each for sync in self.status.syncs for each in sync.destinations]
 
     @property
-    def names(self) -> set[str]:
+    def known_names(self) -> set[str]:
         """Those that it knows: of syncs, and of destinations with or without their syncs'."""
         found = {each.name for each in self.destinations}
         for sync in self.status.syncs:
@@ -45,19 +45,19 @@ class Daemon:
         return found | {sync.name for sync in self.status.syncs if sync.name}
 
 
-def sockets(given: str | None) -> list[str]:
+def find_sockets(given: str | None) -> list[str]:
     """Return the sockets to ask; raises AbsentError when there are none."""
     if given is not None:
         return [given]
-    directories = places.runtime_directories(os.environ, os.geteuid())
-    found, shut = unixsockets.find(directories)
+    directories = places.socket_directories(os.environ, os.geteuid())
+    found, shut = unixsockets.find_sockets(directories)
     if found:
         return found
     raise _absent(directories, shut)
 
 
-def ask_all(
-    requests: Mapping[str, Request], patience: float = PATIENCE
+def send_requests(
+    requests: Mapping[str, ControlRequest], patience: float = ANSWER_TIMEOUT
 ) -> tuple[dict[str, Answer], list[PylsyncdError]]:
     """Return the answers by socket, and why there are no others.
 
@@ -69,11 +69,11 @@ def ask_all(
         under_way = []
         for path, request in requests.items():
             with _collected(failures):
-                under_way.append(stack.enter_context(Asking(path, request, patience)))
+                under_way.append(stack.enter_context(PendingRequest(path, request, patience)))
         for asking in under_way:
             with _collected(failures):
-                answers[asking.path] = asking.answer()
-    telling = [error for error in failures if not isinstance(error, AbsentError)]
+                answers[asking.path] = asking.wait_for_answer()
+    telling = [error for error in failures if not isinstance(error, NoDaemonError)]
     return answers, telling if telling or answers else failures
 
 
@@ -85,34 +85,34 @@ def _collected(failures: list[PylsyncdError]) -> Iterator[None]:
         failures.append(error)
 
 
-def gather(sockets: Sequence[str]) -> tuple[list[Daemon], list[PylsyncdError]]:
+def fetch_statuses(sockets: Sequence[str]) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
     """Return how the daemons stand, and why others do not tell."""
-    answers, failures = ask_all({path: Request("status") for path in sockets})
+    answers, failures = send_requests({path: ControlRequest("status") for path in sockets})
     daemons = []
     for path, answer in answers.items():
         told = answer.get("status")
         try:
-            daemons.append(Daemon(path, decoded(told), told))
+            daemons.append(DaemonStatus(path, decode_status(told), told))
         except StateError as error:
-            shown = paths.show(os.fsencode(path))
+            shown = paths.printable(os.fsencode(path))
             failures.append(
-                SilentError(f"What the pylsyncd at {shown} says is no status: {error}.")
+                NoAnswerError(f"What the pylsyncd at {shown} says is no status: {error}.")
             )
     return daemons, failures
 
 
-def of_file(path: str) -> Daemon:
+def load_status_file(path: str) -> DaemonStatus:
     """Return how a daemon stood when it wrote its file; raises AbsentError or StateError."""
-    status = statusfile.read(path)
-    return Daemon(path, status, encoded(status), max(0.0, time.time() - status.time))
+    status = statusfile.read_status_file(path)
+    return DaemonStatus(path, status, encode_status(status), max(0.0, time.time() - status.time))
 
 
-def _absent(directories: Sequence[str], shut: Sequence[str]) -> AbsentError:
-    looked = ", ".join(paths.show(os.fsencode(directory)) for directory in directories)
-    hidden = ", ".join(paths.show(os.fsencode(directory)) for directory in shut)
+def _absent(directories: Sequence[str], shut: Sequence[str]) -> NoDaemonError:
+    looked = ", ".join(paths.printable(os.fsencode(directory)) for directory in directories)
+    hidden = ", ".join(paths.printable(os.fsencode(directory)) for directory in shut)
     hint = f" {hidden} is not for the user id {os.geteuid()} to look into." if shut else ""
     who = "its user or as root" if os.geteuid() else "its user"
-    return AbsentError(
+    return NoDaemonError(
         f"No pylsyncd was found: there is no socket in {looked}.{hint} Start one, run this as "
         f"{who}, or name its socket with --socket."
     )

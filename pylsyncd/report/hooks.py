@@ -32,18 +32,18 @@ import time
 from collections.abc import Callable, Iterable
 
 from pylsyncd.model import paths
-from pylsyncd.model.notices import Kind, Notice
-from pylsyncd.model.wording import counted
-from pylsyncd.report.occasions import Occasion, encoded, listed
-from pylsyncd.report.transcript import Transcript
-from pylsyncd.settings.settings import Hooks, Sync
+from pylsyncd.model.notices import Notice, NoticeKind
+from pylsyncd.model.wording import format_count
+from pylsyncd.report.occasions import HookEvent, encode_paths, encode_text
+from pylsyncd.report.transcript import HookOutput
+from pylsyncd.settings.settings import HookSettings, SyncSettings
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.part import Part
-from pylsyncd.system.programs import Ended, Limited
+from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.programs import ExitResult, TimeLimitedCommand
 
 log = logging.getLogger(__name__)
 
-GRACE = 5.0
+HOOKS_STOP_TIMEOUT = 5.0
 """Seconds that hooks have when the daemon stops."""
 
 # Seconds that a command has to end which is cut short then.
@@ -53,60 +53,62 @@ _LAST_GRACE = 1.0
 _UNWANTED = frozenset([b"NOTIFY_SOCKET", b"WATCHDOG_PID", b"WATCHDOG_USEC"])
 
 
-class Caller(Part):
+class HookRunner(SupervisedThread):
     """Runs the hooks of one destination, one at a time, in a thread of its own.
 
     So the worker never waits for them. What happens while one runs is merged with what waits of
     the same kind, so no more than one of each waits.
     """
 
-    def __init__(self, name: str, sync: str, hooks: Hooks, failed: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, sync: str, hooks: HookSettings, failed: Callable[[str], None]
+    ) -> None:
         """Make one for the destination ``name`` of the sync ``sync``."""
         super().__init__(f"{name}: hooks", failed)
         self._destination = name
-        self.change(sync, hooks)
-        self._waiting: dict[Kind, Occasion] = {}
+        self.configure(sync, hooks)
+        self._waiting: dict[NoticeKind, HookEvent] = {}
         self._news = threading.Condition()
         self._is_last = False
-        self._limited = Limited()
+        self._limited = TimeLimitedCommand()
         # How a hook of each kind failed the last time.
-        self._failures: dict[Kind, str] = {}
+        self._failures: dict[NoticeKind, str] = {}
 
     # For other threads:
 
-    def change(self, sync: str, hooks: Hooks) -> None:
+    def configure(self, sync: str, hooks: HookSettings) -> None:
         """Run these from now on."""
         self._sync = sync
         self._seconds = hooks.timeout
         self._commands = {
-            Kind.BATCH: hooks.batch,
-            Kind.ERROR: hooks.error,
-            Kind.HELD: hooks.held or hooks.error,
-            Kind.RECOVERY: hooks.recovery,
+            NoticeKind.BATCH: hooks.batch,
+            NoticeKind.ERROR: hooks.error,
+            NoticeKind.HELD: hooks.held or hooks.error,
+            NoticeKind.RECOVERY: hooks.recovery,
         }
 
-    def put(self, notice: Notice) -> None:
+    def add(self, notice: Notice) -> None:
         """Have the command for what has happened run, if there is one; never waits for it."""
         if not self._commands[notice.kind]:
             return
         with self._news:
             # Of what contradicts what waits, the later one is told later.
             earlier = self._waiting.pop(notice.kind, None)
-            self._waiting[notice.kind] = Occasion(notice) if earlier is None else earlier
+            self._waiting[notice.kind] = HookEvent(notice) if earlier is None else earlier
             if earlier is not None:
                 earlier.merge(notice)
             self._news.notify()
 
-    def finish(self) -> None:
+    def request_stop(self) -> None:
         """Let the thread end when what was put until now has been run."""
         with self._news:
             self._is_last = True
             self._news.notify()
 
-    def cut_short(self) -> None:
+    def terminate(self) -> None:
         """End the command that runs, if one does, and run no other one."""
         if self.is_alive():
-            self._limited.end(_LAST_GRACE)
+            self._limited.request_stop(_LAST_GRACE)
 
     # For its own thread:
 
@@ -117,22 +119,22 @@ class Caller(Part):
                 self._give_up(waiting)
                 return
 
-    def _receive(self) -> Occasion | None:
-        with self.pulse.waiting(), self._news:
+    def _receive(self) -> HookEvent | None:
+        with self.activity.waiting(), self._news:
             self._news.wait_for(lambda: self._waiting or self._is_last)
             if not self._waiting:
                 return None
             return self._waiting.pop(next(iter(self._waiting)))
 
-    def _run(self, waiting: Occasion) -> bool:
+    def _run(self, waiting: HookEvent) -> bool:
         """Run the command for what waits; tell whether it was not cut short."""
         kind = waiting.notice.kind
-        command = [encoded(word) for word in self._commands[kind]]
+        command = [encode_text(word) for word in self._commands[kind]]
         if not command:
             # There was one when it happened.
             return True
-        content = listed(waiting.changeset())
-        transcript = Transcript(f"[{self._destination}] hook {kind.value}")
+        content = encode_paths(waiting.changeset())
+        transcript = HookOutput(f"[{self._destination}] hook {kind.value}")
         environment = {
             **{name: value for name, value in os.environb.items() if name not in _UNWANTED},
             **waiting.variables(self._sync, content.count(b"\0")),
@@ -140,31 +142,33 @@ class Caller(Part):
         log.debug("[%s] hook %s: running %s", self._destination, kind.value, _shown(command))
         started = time.monotonic()
         try:
-            with self.pulse.waiting():
+            with self.activity.waiting():
                 ended = self._limited.run(
-                    command, content, environment, transcript.hear, self._seconds
+                    command, content, environment, transcript.add, self._seconds
                 )
         except OSError as error:
             self._judge(kind, f"{_shown(command[:1])} cannot be run: {error.strerror}")
             return True
-        transcript.end()
+        transcript.log_remaining()
         if ended is None:
             return False
         took = time.monotonic() - started
-        log.debug("[%s] hook %s: exit %d, %.2f s", self._destination, kind.value, ended.code, took)
+        log.debug(
+            "[%s] hook %s: exit %d, %.2f s", self._destination, kind.value, ended.returncode, took
+        )
         self._judge(kind, self._failure(_shown(command[:1]), ended))
         return True
 
-    def _failure(self, program: str, ended: Ended) -> str:
+    def _failure(self, program: str, ended: ExitResult) -> str:
         """Return how a command failed, in words; nothing if it did not."""
-        if ended.was_late:
+        if ended.has_timed_out:
             limit = f"the {self._seconds:g} s of hook_timeout"
             return f"{program} took longer than {limit}, and was ended"
-        if ended.code < 0:
-            return f"{program} was ended by {_signal_name(-ended.code)}"
-        return f"{program} ended with exit status {ended.code}" if ended.code else ""
+        if ended.returncode < 0:
+            return f"{program} was ended by {_signal_name(-ended.returncode)}"
+        return f"{program} ended with exit status {ended.returncode}" if ended.returncode else ""
 
-    def _judge(self, kind: Kind, failure: str) -> None:
+    def _judge(self, kind: NoticeKind, failure: str) -> None:
         """Say that a hook failed, loudly once, and that it works again."""
         before = self._failures.pop(kind, "")
         if failure:
@@ -174,49 +178,53 @@ class Caller(Part):
         elif before:
             log.log(NOTICE, "[%s] hook %s works again.", self._destination, kind.value)
 
-    def _give_up(self, cut: Occasion) -> None:
+    def _give_up(self, cut: HookEvent) -> None:
         with self._news:
             kinds = [cut.notice.kind, *self._waiting]
         log.warning(
             "[%s] stopped before %s had ended: %s.",
-            self._destination, counted(len(kinds), "hook"), ", ".join(kind.value for kind in kinds),
+            self._destination, format_count(len(kinds), "hook"),
+            ", ".join(kind.value for kind in kinds),
         )  # fmt: skip
 
 
-class Callers:
-    """The hooks of all destinations: a :class:`Caller` for each that has been told of."""
+class HookRunners:
+    """The hooks of all destinations: a :class:`HookRunner` for each that has been told of."""
 
     def __init__(
         self,
-        syncs: Iterable[Sync],
+        syncs: Iterable[SyncSettings],
         failed: Callable[[str], None],
-        started: Callable[[Part], None] = lambda _: None,
+        started: Callable[[SupervisedThread], None] = lambda _: None,
     ) -> None:
         """Make them; ``started`` is called with each thread, ``failed`` with the name of one."""
         self._failed = failed
         self._started = started
-        self._wanted: dict[str, Sync] = {}
-        self._callers: dict[str, Caller] = {}
+        self._wanted: dict[str, SyncSettings] = {}
+        self._callers: dict[str, HookRunner] = {}
         # Those of destinations that are no more, which may still run something.
-        self._leaving: list[Caller] = []
+        self._leaving: list[HookRunner] = []
         self._lock = threading.Lock()
-        self.apply(syncs)
+        self.configure(syncs)
 
-    def apply(self, syncs: Iterable[Sync]) -> None:
+    def configure(self, syncs: Iterable[SyncSettings]) -> None:
         """Run the hooks of these syncs from now on."""
         with self._lock:
             self._wanted = {
-                delivery.name: sync for sync in syncs if sync.hooks for delivery in sync.deliveries
+                delivery.name: sync
+                for sync in syncs
+                if sync.hooks
+                for delivery in sync.destinations
             }
             for name, caller in list(self._callers.items()):
                 if name in self._wanted:
-                    caller.change(self._wanted[name].name, self._wanted[name].hooks)
+                    caller.configure(self._wanted[name].name, self._wanted[name].hooks)
                 else:
-                    caller.finish()
+                    caller.request_stop()
                     self._leaving.append(self._callers.pop(name))
             self._leaving = [caller for caller in self._leaving if caller.is_alive()]
 
-    def tell(self, notice: Notice) -> None:
+    def report(self, notice: Notice) -> None:
         """Have the hook for a notice run, if there is one; workers call this, and do not wait."""
         with self._lock:
             sync = self._wanted.get(notice.name)
@@ -224,22 +232,22 @@ class Callers:
                 return
             caller = self._callers.get(notice.name) or self._start(notice.name, sync)
         if caller is not None:
-            caller.put(notice)
+            caller.add(notice)
 
-    def stop(self, seconds: float = GRACE) -> None:
+    def stop(self, seconds: float = HOOKS_STOP_TIMEOUT) -> None:
         """Let what waits be run, but cut that short after ``seconds``; returns soon after."""
         with self._lock:
             self._wanted = {}
             callers = [*self._callers.values(), *self._leaving]
         for caller in callers:
-            caller.finish()
+            caller.request_stop()
         _join(callers, seconds)
         for caller in callers:
-            caller.cut_short()
+            caller.terminate()
         _join(callers, 2 * _LAST_GRACE)
 
-    def _start(self, name: str, sync: Sync) -> Caller | None:
-        caller = Caller(name, sync.name, sync.hooks, self._failed)
+    def _start(self, name: str, sync: SyncSettings) -> HookRunner | None:
+        caller = HookRunner(name, sync.name, sync.hooks, self._failed)
         try:
             caller.start()
         except RuntimeError:
@@ -250,7 +258,7 @@ class Callers:
         return caller
 
 
-def _join(callers: Iterable[Caller], seconds: float) -> None:
+def _join(callers: Iterable[HookRunner], seconds: float) -> None:
     """Wait until they have ended, but no longer than so many seconds for all."""
     deadline = time.monotonic() + seconds
     for caller in callers:
@@ -258,7 +266,7 @@ def _join(callers: Iterable[Caller], seconds: float) -> None:
 
 
 def _shown(command: list[bytes]) -> str:
-    return shlex.join(paths.show(word) for word in command)
+    return shlex.join(paths.printable(word) for word in command)
 
 
 def _signal_name(number: int) -> str:

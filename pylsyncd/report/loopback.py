@@ -12,9 +12,9 @@ from pylsyncd.model.errors import UsageError
 
 log = logging.getLogger(__name__)
 
-ADDRESS = "127.0.0.1"
+LOOPBACK_ADDRESS = "127.0.0.1"
 
-MOST_CONNECTIONS = 8
+MAX_CONNECTIONS = 8
 """How many are served at a time; who comes then is turned away, and the oldest one is cut off."""
 
 # Seconds that one may be silent.
@@ -23,7 +23,7 @@ _SILENCE = 10.0
 _Request: TypeAlias = "socket.socket | tuple[bytes, socket.socket]"
 
 
-class Loopback(socketserver.TCPServer):
+class MetricsServer(socketserver.TCPServer):
     """Listens from its making on; serves who has connected at each ``handle_request``."""
 
     # Nobody waits for the connections of a predecessor to be forgotten.
@@ -38,10 +38,10 @@ class Loopback(socketserver.TCPServer):
         # Held by whoever closes a connection, or cuts it off: its number is another one's after.
         self._lock = threading.Lock()
         try:
-            super().__init__((ADDRESS, port), handler)
+            super().__init__((LOOPBACK_ADDRESS, port), handler)
         except OSError as error:
             raise UsageError(
-                f"Port {port} of {ADDRESS} cannot be listened at: {error.strerror}. "
+                f"Port {port} of {LOOPBACK_ADDRESS} cannot be listened at: {error.strerror}. "
                 f"Name another one with {option}, or end who uses it."
             ) from error
         # Somebody may hang up between the kernel's word and the acceptance.
@@ -57,7 +57,7 @@ class Loopback(socketserver.TCPServer):
         connection = _connection(request)
         with self._lock:
             self._threads = [thread for thread in self._threads if thread.is_alive()]
-            if len(self._served) >= MOST_CONNECTIONS:
+            if len(self._served) >= MAX_CONNECTIONS:
                 _cut_off(next(iter(self._served)))
                 self.close_request(connection)
                 return

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Status
-from pylsyncd.system.part import Part
-from pylsyncd.system.published import PublishedFile
+from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.published import AtomicFile
 
 if TYPE_CHECKING:
-    from pylsyncd.report.loopback import Loopback
+    from pylsyncd.report.loopback import MetricsServer
 
-INTERVAL = 15.0
+WRITE_INTERVAL = 15.0
 """Seconds from one writing of the file to the next: as often as Prometheus asks by default."""
 
 # Milliseconds from one connection to the next, so that a storm of them costs little.
 _BREATH = 10
 
 
-class Metrics(Part):
+class MetricsExporter(SupervisedThread):
     """Tells what ``read()`` returns to Prometheus.
 
     Making one listens at the port: so that is done before the fork, over which all descriptors go.
@@ -38,11 +38,11 @@ class Metrics(Part):
         *,
         file: str | None = None,
         port: int | None = None,
-        interval: float = INTERVAL,
+        interval: float = WRITE_INTERVAL,
     ) -> None:
         super().__init__("metrics", failed)
         families = _library()
-        self._text: Callable[[Callable[[], Status]], bytes] = families.text
+        self._text: Callable[[Callable[[], Status]], bytes] = families.format_metrics
         self._read = read
         self._path = b"" if file is None else os.fsencode(file)
         self._file = None
@@ -50,13 +50,15 @@ class Metrics(Part):
         self._stopping = False
         if self._path:
             _check(self._path)
-            self._file = PublishedFile(self._path, "metrics file")
-        self._server: Loopback | None = None
+            self._file = AtomicFile(self._path, "metrics file")
+        self._server: MetricsServer | None = None
         if port is not None:
             # Not for all: it brings what costs a tenth of the daemon's memory.
             from pylsyncd.report import loopback  # noqa: PLC0415
 
-            self._server = loopback.Loopback(port, "--metrics-port", families.handler(read))
+            self._server = loopback.MetricsServer(
+                port, "--metrics-port", families.make_handler(read)
+            )
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     @property
@@ -72,15 +74,15 @@ class Metrics(Part):
         if self._server is not None:
             calls.register(self._server, select.POLLIN)
         if self._file is not None:
-            self._file.remove_leftovers()
+            self._file.remove_temporary_files()
         due = time.monotonic()
         while not self._stopping:
-            self.pulse.beat()
+            self.activity.mark_active()
             if self._file is not None and time.monotonic() >= due:
                 self._file.write(self._text(self._read))
                 due = time.monotonic() + self._interval
             pause = None if self._file is None else max(0.0, due - time.monotonic()) * 1000.0
-            with self.pulse.waiting():
+            with self.activity.waiting():
                 called = calls.poll(pause)
             if self._server is not None and called and not self._stopping:
                 self._server.handle_request()
@@ -119,11 +121,11 @@ def _check(file: bytes) -> None:
     directory = os.path.dirname(file) or b"."
     if not os.path.isdir(directory):
         raise UsageError(
-            f"The directory of the metrics file {paths.show(file)} is missing: create it, "
+            f"The directory of the metrics file {paths.printable(file)} is missing: create it, "
             "or name another file with --metrics-file."
         )
     if os.path.isdir(file):
         raise UsageError(
-            f"The metrics file {paths.show(file)} is a directory: name a file in it with "
+            f"The metrics file {paths.printable(file)} is a directory: name a file in it with "
             "--metrics-file."
         )

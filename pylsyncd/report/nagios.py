@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStatus
-from pylsyncd.model.wording import counted, printable
-from pylsyncd.report.words import duration
+from pylsyncd.model.wording import format_count, printable
+from pylsyncd.report.words import format_duration
 
 
-class Level(IntEnum):
+class ServiceState(IntEnum):
     """The exit status."""
 
     OK = 0
@@ -31,10 +31,12 @@ class Thresholds:
     warn_lag: float | None = None
 
 
-_Finding = tuple[Level, str]
+_Finding = tuple[ServiceState, str]
 
 
-def verdict(status: Sequence[Status], limits: Thresholds, age: float = 0.0) -> tuple[Level, str]:
+def evaluate(
+    status: Sequence[Status], limits: Thresholds, age: float = 0.0
+) -> tuple[ServiceState, str]:
     """Return how serious it stands with all daemons, and the line that says so.
 
     ``age`` are the seconds since the status was made.
@@ -42,14 +44,16 @@ def verdict(status: Sequence[Status], limits: Thresholds, age: float = 0.0) -> t
     findings = [found for each in status for found in _findings(each, limits)]
     # Nothing is known since then.
     if age > max(limits.max_lag, 60.0):
-        findings.append((Level.CRITICAL, f"nothing heard of pylsyncd for {duration(age)}"))
-    worst = max((level for level, _ in findings), default=Level.OK)
+        findings.append(
+            (ServiceState.CRITICAL, f"nothing heard of pylsyncd for {format_duration(age)}")
+        )
+    worst = max((level for level, _ in findings), default=ServiceState.OK)
     findings.sort(key=lambda found: -found[0])
     said = "; ".join(text for _, text in findings) or _all_well(status)
-    return worst, line(worst, said, " ".join(_performance(status, limits)))
+    return worst, format_line(worst, said, " ".join(_performance(status, limits)))
 
 
-def line(level: Level, said: str, performance: str = "") -> str:
+def format_line(level: ServiceState, said: str, performance: str = "") -> str:
     """Return the line of a plugin; what stands behind a bar is for graphs."""
     text = f"PYLSYNCD {level.name} - {printable(said).replace('|', '/')}"
     return f"{text} | {performance}" if performance else text
@@ -57,30 +61,30 @@ def line(level: Level, said: str, performance: str = "") -> str:
 
 def _all_well(status: Sequence[Status]) -> str:
     lags = [each.behind for one in status for sync in one.syncs for each in sync.destinations]
-    behind = duration(max(lags, default=0.0))
-    return f"{counted(len(lags), 'destination')}, at most {behind} behind"
+    behind = format_duration(max(lags, default=0.0))
+    return f"{format_count(len(lags), 'destination')}, at most {behind} behind"
 
 
 def _findings(status: Status, limits: Thresholds) -> Iterator[_Finding]:
     for sync in status.syncs:
         if sync.held:
-            yield Level.CRITICAL, f"source {sync.source} held: {sync.held}"
+            yield ServiceState.CRITICAL, f"source {sync.source} held: {sync.held}"
         for each in sync.destinations:
             level = _level(each, limits)
             if level:
                 yield level, _described(each)
 
 
-def _level(each: DestinationStatus, limits: Thresholds) -> Level:
+def _level(each: DestinationStatus, limits: Thresholds) -> ServiceState:
     if each.condition is Condition.HELD or each.behind > limits.max_lag:
-        return Level.CRITICAL
+        return ServiceState.CRITICAL
     is_late = limits.warn_lag is not None and each.behind > limits.warn_lag
     is_wrong = each.error or each.condition in {Condition.RETRYING, Condition.PAUSED}
-    return Level.WARNING if is_late or is_wrong else Level.OK
+    return ServiceState.WARNING if is_late or is_wrong else ServiceState.OK
 
 
 def _described(each: DestinationStatus) -> str:
-    behind = f", {duration(each.behind)} behind" if each.behind > 0.0 else ""
+    behind = f", {format_duration(each.behind)} behind" if each.behind > 0.0 else ""
     why = f" ({each.error})" if each.error else ""
     return f"{each.name} {each.condition.value}{behind}{why}"
 

@@ -3,20 +3,20 @@
 from dataclasses import replace
 
 from pylsyncd.model.changes import Changeset, Scope
-from pylsyncd.model.debt import Debt
+from pylsyncd.model.debt import Backlog
 from pylsyncd.model.notices import Notice
 from pylsyncd.model.optimizer import optimize
 
 _MARKS = {Scope.ENTRY: b"", Scope.LISTING: b"/.", Scope.TREE: b"/"}
 
 
-class Occasion:
+class HookEvent:
     """What has happened, perhaps several times, and was not told yet."""
 
     def __init__(self, notice: Notice) -> None:
         self.notice = notice
         self._runs = 1
-        self._debt = Debt()
+        self._debt = Backlog()
         self._debt.add(notice.changeset)
 
     def merge(self, later: Notice) -> None:
@@ -49,18 +49,18 @@ class Occasion:
             "PATHS": count,
         }  # fmt: skip
         variables = {
-            f"PYLSYNCD_{name}".encode(): encoded(str(word)) for name, word in words.items()
+            f"PYLSYNCD_{name}".encode(): encode_text(str(word)) for name, word in words.items()
         }
         return {**variables, b"PYLSYNCD_SOURCE": notice.source}
 
 
-def encoded(word: str) -> bytes:
+def encode_text(word: str) -> bytes:
     """Return a word as an argument or as a variable's value, whatever the locale is."""
     # What is not UTF-8 was decoded so; and nothing can stand behind a NUL.
     return word.replace("\0", "").encode("utf-8", "surrogateescape")
 
 
-def listed(changeset: Changeset) -> bytes:
+def encode_paths(changeset: Changeset) -> bytes:
     """Return the paths of a changeset as a command reads them on its standard input."""
     entries = [
         (b"./" + path if path else b".") + _MARKS[scope] + b"\0" for path, scope in changeset

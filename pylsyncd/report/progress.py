@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pylsyncd.report.tasks import Armed, Task, sentence
+from pylsyncd.report.tasks import Task, WatchProgress, format_log_text
 from pylsyncd.report.terminal import TerminalHandler
-from pylsyncd.rsync.progress import Transferred
+from pylsyncd.rsync.progress import RsyncProgress
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.part import Part
+from pylsyncd.system.part import SupervisedThread
 
 if TYPE_CHECKING:
-    from pylsyncd.report.drawing import Drawing
+    from pylsyncd.report.drawing import ProgressBars
 
 log = logging.getLogger(__name__)
 
@@ -29,26 +29,26 @@ _LINE_INTERVAL = 10.0
 _PATIENCE = 2.0
 
 
-class Quiet:
+class NoProgress:
     """Shows nothing: for a daemon in the background, and with -q."""
 
-    def arming(self, sync_name: str, directories: int, limit: int) -> None:
+    def update_watch_setup(self, sync_name: str, directories: int, limit: int) -> None:
         """Take how many directories of a sync are watched so far, and how many may be."""
 
-    def armed(self, sync_name: str) -> None:
+    def finish_watch_setup(self, sync_name: str) -> None:
         """Take that all are watched."""
 
-    def sending(self, name: str, transferred: Transferred) -> None:
+    def update_transfer(self, name: str, transferred: RsyncProgress) -> None:
         """Take how far rsync is with a destination; begin with ``Transferred()``."""
 
-    def sent(self, name: str) -> None:
+    def finish_transfer(self, name: str) -> None:
         """Take that rsync has ended, well or not."""
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Show nothing any more, and leave the terminal as it was."""
 
 
-class Display(Quiet):
+class ProgressDisplay(NoProgress):
     """Shows it below the log if that goes to a terminal, else by a line of the log now and then.
 
     Its methods may be called by any thread, and do not wait for the terminal.
@@ -60,26 +60,26 @@ class Display(Quiet):
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._closing = threading.Event()
-        shown = Below(handler) if isinstance(handler, TerminalHandler) else PlainLines()
-        self._part = _Showing(self._next, shown)
+        shown = ProgressFooter(handler) if isinstance(handler, TerminalHandler) else ProgressLog()
+        self._part = _DisplayThread(self._next, shown)
 
-    def arming(self, sync_name: str, directories: int, limit: int) -> None:
+    def update_watch_setup(self, sync_name: str, directories: int, limit: int) -> None:
         """Take how many directories of a sync are watched so far, and how many may be."""
-        self._take(sync_name, Armed(directories, limit))
+        self._take(sync_name, WatchProgress(directories, limit))
 
-    def armed(self, sync_name: str) -> None:
+    def finish_watch_setup(self, sync_name: str) -> None:
         """Take that all are watched."""
-        self._drop(Armed, sync_name)
+        self._drop(WatchProgress, sync_name)
 
-    def sending(self, name: str, transferred: Transferred) -> None:
+    def update_transfer(self, name: str, transferred: RsyncProgress) -> None:
         """Take how far rsync is with a destination; begin with ``Transferred()``."""
         self._take(name, transferred)
 
-    def sent(self, name: str) -> None:
+    def finish_transfer(self, name: str) -> None:
         """Take that rsync has ended, well or not."""
-        self._drop(Transferred, name)
+        self._drop(RsyncProgress, name)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Show nothing any more, and leave the terminal as it was."""
         with self._lock:
             self._closing.set()
@@ -88,7 +88,7 @@ class Display(Quiet):
         if has_begun:
             self._part.join(_PATIENCE)
 
-    def _take(self, name: str, state: Armed | Transferred) -> None:
+    def _take(self, name: str, state: WatchProgress | RsyncProgress) -> None:
         now = time.monotonic()
         key = type(state), name
         with self._lock:
@@ -97,8 +97,8 @@ class Display(Quiet):
             before = self._tasks.get(key)
             if before is None:
                 self._tasks[key] = Task(name, state, now, now)
-            elif state != before.state:
-                self._tasks[key] = Task(name, state, before.began, now)
+            elif state != before.progress:
+                self._tasks[key] = Task(name, state, before.since, now)
             self._awake.set()
             if self._part.ident is None:
                 self._part.start()
@@ -119,7 +119,7 @@ class Display(Quiet):
             return list(self._tasks.values())
 
 
-class PlainLines:
+class ProgressLog:
     """Tells of each task by a line of the log now and then."""
 
     def __init__(self) -> None:
@@ -131,37 +131,37 @@ class PlainLines:
         self._told = {}
         for task in tasks:
             # When it began tells a task from a later one of its name.
-            key = task.began, task.name
-            self._told[key] = told.get(key, task.began)
+            key = task.since, task.name
+            self._told[key] = told.get(key, task.since)
             if now - self._told[key] >= _LINE_INTERVAL:
                 self._told[key] = now
-                log.log(NOTICE, "%s", sentence(task, now))
+                log.log(NOTICE, "%s", format_log_text(task, now))
 
 
-class Below:
+class ProgressFooter:
     """Draws the tasks below the log."""
 
     def __init__(self, handler: TerminalHandler) -> None:
         self._handler = handler
-        self._drawing: Drawing | None = None
+        self._drawing: ProgressBars | None = None
 
     def show(self, tasks: Sequence[Task], now: float) -> None:
         """Draw them."""
-        lasting = [task for task in tasks if now - task.began >= _BRIEF]
+        lasting = [task for task in tasks if now - task.since >= _BRIEF]
         if lasting and self._drawing is None:
             # It takes its time and its memory, and most never need it.
-            from pylsyncd.report.drawing import Drawing  # noqa: PLC0415
+            from pylsyncd.report.drawing import ProgressBars  # noqa: PLC0415
 
-            self._drawing = Drawing(self._handler)
+            self._drawing = ProgressBars(self._handler)
         if self._drawing is not None:
             self._drawing.show(lasting, now)
 
 
-class _Showing(Part):
+class _DisplayThread(SupervisedThread):
     """Shows what there is, as long as there is something."""
 
     def __init__(
-        self, following: Callable[[], list[Task] | None], shown: PlainLines | Below
+        self, following: Callable[[], list[Task] | None], shown: ProgressLog | ProgressFooter
     ) -> None:
         super().__init__("progress display", lambda _name: None)
         self._following = following

@@ -9,12 +9,12 @@ from pylsyncd.model.errors import PylsyncdError, UsageError
 VERSION = 1
 """Of the protocol; it changes when what is said before would be misunderstood."""
 
-LONGEST_REQUEST = 64 << 10
+MAX_REQUEST_BYTES = 64 << 10
 """Bytes, with the line's end."""
 
-LONGEST_ANSWER = 64 << 20
+MAX_ANSWER_BYTES = 64 << 20
 
-LONGEST_WAIT = 86400.0
+MAX_WAIT_SECONDS = 86400.0
 """Seconds."""
 
 COMMANDS = (
@@ -22,7 +22,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
-class AbsentError(PylsyncdError):
+class NoDaemonError(PylsyncdError):
     """There is no daemon that could answer."""
 
 
@@ -31,27 +31,27 @@ class ProtocolError(PylsyncdError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ControlRequest:
     """What the daemon is asked to do."""
 
     command: str
     names: Sequence[str] = ()
     """Of destinations; none for all."""
-    timeout: float = LONGEST_WAIT
+    timeout: float = MAX_WAIT_SECONDS
     """Seconds that a wait may take."""
     level: str = ""
     """Of the log."""
 
 
-def request_line(request: Request) -> bytes:
+def encode_request(request: ControlRequest) -> bytes:
     """Return a request as a line; raises UsageError when the daemon would not take it."""
     line = json.dumps({"version": VERSION, **asdict(request)}).encode() + b"\n"
-    if len(line) > LONGEST_REQUEST:
+    if len(line) > MAX_REQUEST_BYTES:
         raise UsageError("So many names are more than pylsyncd takes at a time: name fewer.")
     return line
 
 
-def request(line: bytes) -> Request:
+def decode_request(line: bytes) -> ControlRequest:
     """Return the request of a line; raises ProtocolError."""
     asked = _object(line, "request")
     version = asked.get("version")
@@ -68,15 +68,17 @@ def request(line: bytes) -> Request:
         raise ProtocolError("The names of a request must be texts.")
     if not isinstance(level, str):
         raise ProtocolError("The level of a request must be a text.")
-    return Request(command, tuple(names), _timeout(asked.get("timeout", LONGEST_WAIT)), level)
+    return ControlRequest(
+        command, tuple(names), _timeout(asked.get("timeout", MAX_WAIT_SECONDS)), level
+    )
 
 
-def answer_line(answer: Mapping[str, object]) -> bytes:
+def encode_answer(answer: Mapping[str, object]) -> bytes:
     """Return an answer as a line."""
     return json.dumps({"version": VERSION, **answer}, allow_nan=False).encode() + b"\n"
 
 
-def answer(line: bytes) -> Mapping[str, object]:
+def decode_answer(line: bytes) -> Mapping[str, object]:
     """Return the answer of a line; raises ProtocolError, too, with what the daemon refuses."""
     found = _object(line, "answer")
     if (error := found.get("error")) is not None:
@@ -89,7 +91,9 @@ def answer(line: bytes) -> Mapping[str, object]:
 def _timeout(value: object) -> float:
     # Not True, which Python takes for a number; and nothing is at most NaN.
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return min(float(value), LONGEST_WAIT) if value <= LONGEST_WAIT else LONGEST_WAIT
+        return (
+            min(float(value), MAX_WAIT_SECONDS) if value <= MAX_WAIT_SECONDS else MAX_WAIT_SECONDS
+        )
     raise ProtocolError("The timeout of a request must be a number of seconds.")
 
 

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from pylsyncd.model import paths
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Status
-from pylsyncd.model.statusjson import dumped, loaded
-from pylsyncd.report.protocol import AbsentError
+from pylsyncd.model.statusjson import format_status, parse_status
+from pylsyncd.report.protocol import NoDaemonError
 from pylsyncd.system import private
-from pylsyncd.system.part import Part
-from pylsyncd.system.published import PublishedFile
+from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.published import AtomicFile
 
-INTERVAL = 10.0
+MAX_STATUS_FILE_AGE = 10.0
 """Seconds after which the file is written although nothing has changed: its age tells."""
 
 # Seconds between two looks at whether it has.
 _LOOK = 1.0
 
 
-class StatusFile(Part):
+class StatusFileWriter(SupervisedThread):
     """Keeps a file that holds what ``status()`` returns, as ``pylsyncctl status --json`` prints it.
 
     Its readers see the old content or the new, never a part.
@@ -33,11 +33,11 @@ class StatusFile(Part):
         path: str,
         status: Callable[[], Status],
         failed: Callable[[str], None],
-        interval: float = INTERVAL,
+        interval: float = MAX_STATUS_FILE_AGE,
         look: float = _LOOK,
     ) -> None:
         super().__init__("status file", failed)
-        self._file = PublishedFile(os.fsencode(path), "status file")
+        self._file = AtomicFile(os.fsencode(path), "status file")
         self._status = status
         self._interval = interval
         self._look = look
@@ -47,11 +47,11 @@ class StatusFile(Part):
 
     def work(self) -> None:
         """Write whenever it is time to, until stopped."""
-        self._file.remove_leftovers()
+        self._file.remove_temporary_files()
         while not self._end.is_set():
-            self.pulse.beat()
+            self.activity.mark_active()
             self._look_at(self._status())
-            with self.pulse.waiting():
+            with self.activity.waiting():
                 self._end.wait(self._look)
 
     def stop(self) -> None:
@@ -68,19 +68,19 @@ class StatusFile(Part):
             self._written, self._due = found, now + self._interval
 
     def _write(self, status: Status) -> None:
-        self._file.write(dumped(status).encode() + b"\n")
+        self._file.write(format_status(status).encode() + b"\n")
 
 
-def read(path: str) -> Status:
+def read_status_file(path: str) -> Status:
     """Return the status that a file holds.
 
     Raises AbsentError when there is no file, StateError when it cannot be read or holds none.
     """
-    shown = paths.show(os.fsencode(path))
+    shown = paths.printable(os.fsencode(path))
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise AbsentError(
+        raise NoDaemonError(
             f"There is no status file {shown}: see that pylsyncd runs with --status-file={shown}."
         ) from None
     except OSError as error:
@@ -92,7 +92,7 @@ def read(path: str) -> Status:
     finally:
         os.close(descriptor)
     try:
-        return loaded(content)
+        return parse_status(content)
     except StateError as error:
         raise StateError(f"{shown} is no status file of pylsyncd: {error}.") from error
 

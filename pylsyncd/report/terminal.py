@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 from pylsyncd.model.wording import printable
-from pylsyncd.report.colours import Palette, palette
-from pylsyncd.report.columns import Columns
-from pylsyncd.system.logs import plain
+from pylsyncd.report.colours import Palette, choose_palette
+from pylsyncd.report.columns import LogLayout
+from pylsyncd.system.logs import plain_handler
 
 # Seconds. What is below the log is drawn anew several times in that; if it was not, the process was
 # stopped meanwhile, and what stands there now may be the shell's.
@@ -24,14 +24,14 @@ _PUTTING_BACK = 0.05
 _COLUMNS, _LINES = 80, 24
 
 
-def handler(stream: TextIO, environ: Mapping[str, str]) -> logging.Handler:
+def make_log_handler(stream: TextIO, environ: Mapping[str, str]) -> logging.Handler:
     """Return what writes the log to a stream as it is to be read there."""
-    if is_terminal(stream, environ):
-        return TerminalHandler(stream, palette(environ))
-    return plain(stream)
+    if is_ansi_terminal(stream, environ):
+        return TerminalHandler(stream, choose_palette(environ))
+    return plain_handler(stream)
 
 
-def is_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+def is_ansi_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Tell whether a stream is a terminal that obeys escape sequences."""
     return stream.isatty() and environ.get("TERM", "dumb") not in {"", "dumb"}
 
@@ -46,9 +46,9 @@ class TerminalHandler(logging.Handler):
     def __init__(self, stream: TextIO, colours: Palette) -> None:
         super().__init__()
         self.stream = stream
-        self.colours = colours
-        self._columns = Columns(colours)
-        self._clock = _Clock()
+        self.palette = colours
+        self._layout = LogLayout(colours)
+        self._timestamp = _Timestamp()
         self._width = _COLUMNS
         self._below: list[str] = []
         self._below_width = 0
@@ -63,7 +63,7 @@ class TerminalHandler(logging.Handler):
             return
         self._write(self._above_the_rest(text))
 
-    def draw(self, lines: Sequence[str], width: int) -> None:
+    def draw_footer(self, lines: Sequence[str], width: int) -> None:
         """Put lines of no more than so many characters below the log, in place of those there.
 
         They are left as they are while the terminal takes nothing (Ctrl-S, a slow line), and none
@@ -84,7 +84,7 @@ class TerminalHandler(logging.Handler):
                 self._below, self._below_width = list(lines), width
             self._drawn = now
 
-    def size(self) -> os.terminal_size:
+    def terminal_size(self) -> os.terminal_size:
         """Return how many columns and lines the terminal has."""
         try:
             size = os.get_terminal_size(self.stream.fileno())
@@ -93,15 +93,15 @@ class TerminalHandler(logging.Handler):
         return os.terminal_size((size.columns or _COLUMNS, size.lines or _LINES))
 
     def _text(self, record: logging.LogRecord) -> str:
-        if self._clock.read(record.created):
-            self._width = self.size().columns
-        lines = self._columns.lay_out(
-            self._clock.moment, record.levelno, record.getMessage(), self._width
+        if self._timestamp.update(record.created):
+            self._width = self.terminal_size().columns
+        lines = self._layout.format_message(
+            self._timestamp.time_of_day, record.levelno, record.getMessage(), self._width
         )
         if record.exc_info:
             trace = logging.Formatter().formatException(record.exc_info).split("\n")
             lines += "".join(f"\n    {printable(line)}" for line in trace)
-        return f"{self._clock.new_day}{lines}\n"
+        return f"{self._timestamp.day_separator}{lines}\n"
 
     def _above_the_rest(self, text: str) -> str:
         """Return what writes a text above the lines below, which give way in a flood of texts."""
@@ -123,7 +123,7 @@ class TerminalHandler(logging.Handler):
         In a terminal that has become narrower they take more lines, or not, as it likes. Better
         to leave one behind than to wipe out what is not ours.
         """
-        is_there = now - self._drawn <= _STALE and self._below_width <= self.size().columns
+        is_there = now - self._drawn <= _STALE and self._below_width <= self.terminal_size().columns
         return f"\r\x1b[{len(self._below)}A" if self._below and is_there else ""
 
     def _is_ours(self) -> bool:
@@ -148,25 +148,25 @@ class TerminalHandler(logging.Handler):
             self.release()
 
 
-class _Clock:
+class _Timestamp:
     """The time as it is shown; read often, and put into words once a second."""
 
     def __init__(self) -> None:
         self._second = -1
         self._day = ""
-        self.moment = ""
-        self.new_day = ""
+        self.time_of_day = ""
+        self.day_separator = ""
         """A line of its own if another day has begun, else empty."""
 
-    def read(self, created: float) -> bool:
+    def update(self, created: float) -> bool:
         """Take the time of a record; tell whether another second has begun."""
-        self.new_day = ""
+        self.day_separator = ""
         if int(created) == self._second:
             return False
         self._second = int(created)
-        self.moment = time.strftime("%H:%M:%S", time.localtime(created))
+        self.time_of_day = time.strftime("%H:%M:%S", time.localtime(created))
         day = time.strftime("%Y-%m-%d", time.localtime(created))
         if self._day and day != self._day:
-            self.new_day = f"---- {day} ----\n"
+            self.day_separator = f"---- {day} ----\n"
         self._day = day
         return True

@@ -3,27 +3,27 @@
 import logging
 from collections import deque
 
-from pylsyncd.model.wording import counted, printable
+from pylsyncd.model.wording import format_count, printable
 from pylsyncd.system.logs import NOTICE
 
 log = logging.getLogger(__name__)
 
 # So many lines, and so many bytes of each.
-FIRST_SHOWN = 50
-LAST_SHOWN = 50
+MAX_FIRST_LINES = 50
+MAX_LAST_LINES = 50
 _LONGEST = 1_000
 
 
-class Transcript:
+class HookOutput:
     """Logs lines with a prefix: the first ones as they come, the last ones in the end."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._begun = b""
         self._count = 0
-        self._last: deque[bytes] = deque(maxlen=LAST_SHOWN)
+        self._last: deque[bytes] = deque(maxlen=MAX_LAST_LINES)
 
-    def hear(self, chunk: bytes) -> None:
+    def add(self, chunk: bytes) -> None:
         """Take what was read."""
         *lines, begun = (self._begun + chunk).split(b"\n")
         # One byte more shows that there was more.
@@ -31,12 +31,12 @@ class Transcript:
         for line in lines:
             self._take(line)
 
-    def end(self) -> None:
+    def log_remaining(self) -> None:
         """Take what was read last for a line, and show what was kept for the end."""
         self._take(self._begun)
-        left_out = self._count - FIRST_SHOWN - len(self._last)
+        left_out = self._count - MAX_FIRST_LINES - len(self._last)
         if left_out > 0:
-            log.log(NOTICE, "%s: (%s more)", self._prefix, counted(left_out, "line"))
+            log.log(NOTICE, "%s: (%s more)", self._prefix, format_count(left_out, "line"))
         for line in self._last:
             self._show(line)
 
@@ -44,7 +44,7 @@ class Transcript:
         if not line.strip():
             return
         self._count += 1
-        if self._count <= FIRST_SHOWN:
+        if self._count <= MAX_FIRST_LINES:
             self._show(line)
         else:
             self._last.append(line[: _LONGEST + 1])

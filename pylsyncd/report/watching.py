@@ -13,7 +13,7 @@ _TO_THE_SCREENS_END = "\x1b[J"
 _CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"
 
 
-def watch(lines: Callable[[], Sequence[str]], interval: float) -> None:
+def show_repeatedly(lines: Callable[[], Sequence[str]], interval: float) -> None:
     """Show what ``lines()`` returns every so many seconds, until somebody interrupts it.
 
     Where there is no terminal, one after the other, with an empty line in between.

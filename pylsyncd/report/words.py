@@ -5,7 +5,7 @@ import unicodedata
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a time in words: the two largest units that it has."""
     whole = max(0, int(min(seconds, 1e12)))
     for unit, name, below, rest in _UNITS:
@@ -18,7 +18,7 @@ def duration(seconds: float) -> str:
 _UNITS = ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s"))
 
 
-def columns(text: str) -> int:
+def display_width(text: str) -> int:
     """Return how many columns of a terminal a printable text takes."""
     return sum(_width(character) for character in text)
 

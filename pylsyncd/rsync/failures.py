@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterable
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changes, Changeset, Scope
+from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync.messages import Messages
+from pylsyncd.rsync.messages import RsyncMessages
 
 
-def failed(messages: Messages, source: bytes, target: bytes) -> Changeset | None:
+def failed_changes(messages: RsyncMessages, source: bytes, target: bytes) -> Changeset | None:
     """Return the changes that were not carried, those that cover them included.
 
     ``source`` is the directory that rsync ran in, without symlinks, and ``target`` the destination
@@ -28,7 +28,7 @@ def failed(messages: Messages, source: bytes, target: bytes) -> Changeset | None
     """
     if not messages.is_complete:
         return None
-    found = Changes()
+    found = MutableChangeset()
     for line in messages:
         if _EMPTY_WORDS.match(line):
             continue
@@ -40,7 +40,7 @@ def failed(messages: Messages, source: bytes, target: bytes) -> Changeset | None
     return found or None
 
 
-def skips_deletions(messages: Iterable[str]) -> bool:
+def has_skipped_deletions(messages: Iterable[str]) -> bool:
     """Tell whether nothing was deleted in directories that rsync listed itself.
 
     An error when the source was read has that effect on every listed directory, and in a full sync
@@ -49,7 +49,7 @@ def skips_deletions(messages: Iterable[str]) -> bool:
     return any(line.startswith(_NO_DELETION) for line in messages)
 
 
-def target_shown(destination: Destination) -> bytes:
+def target_in_messages(destination: Destination) -> bytes:
     """Return how rsync names the destination's directory, empty if that is not known.
 
     It works on the text of the path alone, and follows no symlinks. In a module, paths begin at the
@@ -151,7 +151,7 @@ def _relative(path: bytes, kind: str, source: bytes, target: bytes) -> bytes | N
     if kind == "path":
         return below
     directory = source if kind == "source" else target
-    return paths.relative(below, _plain(directory)) if directory else None
+    return paths.relative_to(below, _plain(directory)) if directory else None
 
 
 def _plain(path: bytes) -> bytes:

@@ -18,13 +18,13 @@ from collections.abc import Set as AbstractSet
 from itertools import islice
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changes, Changeset, Scope
-from pylsyncd.rsync.largefiles import MOST_FOUND, Largest
+from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
+from pylsyncd.rsync.largefiles import MAX_EXCLUDED_LARGE_FILES, SizeLimit
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 
 # rsync drops what is longer from its list without a word; measured with 3.5.0, after the "./".
-LONGEST_PATH = 4093
+MAX_LISTED_PATH_BYTES = 4093
 
 # What opening a directory answers when it is gone, or is none any more.
 _WENT = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
@@ -37,14 +37,14 @@ class FileList:
     """The entries of a list, as rsync reads them with ``--from0``, sorted and distinct."""
 
     def __init__(self, entries: set[bytes], large: AbstractSet[bytes] = frozenset()) -> None:
-        self.too_long = sorted(path for path in entries if len(path) > LONGEST_PATH)
+        self.too_long = sorted(path for path in entries if len(path) > MAX_LISTED_PATH_BYTES)
         """Paths that rsync cannot take: whatever they stand for cannot be copied."""
         self.entries = sorted(entries.difference(self.too_long))
-        self.large = Changes()
+        self.large_files = MutableChangeset()
         """Files that the list leaves out since they are large."""
         for path in large:
-            self.large.add(path, Scope.ENTRY)
-        self.unlisted = frozenset(
+            self.large_files.add(path, Scope.ENTRY)
+        self.files_to_exclude = frozenset(
             path for path in large if _listed(paths.split(path)[0]) in entries
         )
         """Those of them that rsync would find, unless they are left out of its run, too."""
@@ -52,19 +52,19 @@ class FileList:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def content(self) -> bytes:
+    def encode(self) -> bytes:
         """Return what rsync reads."""
         return b"".join([b"./" + entry + b"\0" for entry in self.entries])
 
 
-def build(  # noqa: PLR0913  # all but three are told by name
+def build_file_list(  # noqa: PLR0913  # all but three are told by name
     root: int,
     changeset: Changeset,
     rules: Rules,
     *,
-    missing_args: bool,
-    without: AbstractSet[bytes] = frozenset(),
-    largest: Largest | None = None,
+    delete_missing_args: bool,
+    excluded: AbstractSet[bytes] = frozenset(),
+    size_limit: SizeLimit | None = None,
 ) -> FileList:
     """Return the list for a changeset of the source, whose open directory is ``root``.
 
@@ -72,25 +72,27 @@ def build(  # noqa: PLR0913  # all but three are told by name
     Without, the directory that it is missing from is listed. Trees are not entered at ``without``,
     at or below which there must be no change. With ``largest``, what is larger is left out.
     """
-    builder = _Builder(root, rules, without, missing_args=missing_args, largest=largest)
+    builder = _FileListBuilder(
+        root, rules, excluded, missing_args=delete_missing_args, largest=size_limit
+    )
     for directory, names in changeset.entries.items():
         builder.add_entries(directory, names)
     for directory in changeset.listings:
         builder.add_listing(directory)
     for path in changeset.trees:
         builder.add_tree(path)
-    if largest is not None:
-        builder.find_large(largest)
+    if size_limit is not None:
+        builder.find_large(size_limit)
     return FileList(builder.entries, builder.large)
 
 
-def regular(root: int, candidates: Iterable[bytes]) -> set[bytes]:
+def regular_files(root: int, candidates: Iterable[bytes]) -> set[bytes]:
     """Return those of the paths at which there is a regular file, and no symlink above it."""
-    builder = _Builder(root, Rules(), frozenset(), missing_args=True, largest=None)
+    builder = _FileListBuilder(root, Rules(), frozenset(), missing_args=True, largest=None)
     return {path for path in candidates if builder.is_regular(path)}
 
 
-def count_entries(source: bytes) -> Callable[[bytes, int], int]:
+def entry_counter(source: bytes) -> Callable[[bytes, int], int]:
     """Return what tells how many entries a directory of the source has, counted up to a limit."""
 
     def count(directory: bytes, limit: int) -> int:
@@ -103,7 +105,7 @@ def count_entries(source: bytes) -> Callable[[bytes, int], int]:
     return count
 
 
-class _Builder:
+class _FileListBuilder:
     def __init__(
         self,
         root: int,
@@ -111,7 +113,7 @@ class _Builder:
         without: AbstractSet[bytes],
         *,
         missing_args: bool,
-        largest: Largest | None,
+        largest: SizeLimit | None,
     ) -> None:
         self.entries: set[bytes] = set()
         self.large: set[bytes] = set()
@@ -153,14 +155,14 @@ class _Builder:
         else:
             self._add_directories(path)
 
-    def find_large(self, largest: Largest) -> None:
+    def find_large(self, largest: SizeLimit) -> None:
         """Leave large files out that rsync would find in the directories that are listed."""
         found: set[bytes] = set()
         for entry in self.entries:
             if entry and not entry.endswith(b"/"):
                 continue
-            found |= largest.exceeding_in(self._root, entry[:-1], self._is_left_out)
-            if len(found) > MOST_FOUND:
+            found |= largest.large_files_in(self._root, entry[:-1], self._is_left_out)
+            if len(found) > MAX_EXCLUDED_LARGE_FILES:
                 return
         self.large |= found
 

@@ -5,7 +5,7 @@ import re
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.wording import printable
-from pylsyncd.rsync.commands import OLDEST_RSYNC
+from pylsyncd.rsync.commands import MIN_RSYNC_VERSION
 from pylsyncd.rsync.quoting import Version
 from pylsyncd.system import programs
 
@@ -24,11 +24,13 @@ _UNWANTED = frozenset(
 _LONGEST_ANSWER = 60.0
 
 
-def version(program: str) -> Version:
+def rsync_version(program: str) -> Version:
     """Return the version of an rsync. Raises UsageError if there is none, or it is too old."""
     shown = printable(program)
     try:
-        answer = programs.answer([program, "--version"], environment(), _LONGEST_ANSWER)
+        answer = programs.capture_output(
+            [program, "--version"], rsync_environment(), _LONGEST_ANSWER
+        )
     except OSError as error:
         raise UsageError(
             f"{shown} cannot be run: {error.strerror or error}. "
@@ -38,15 +40,15 @@ def version(program: str) -> Version:
     if not found:
         raise UsageError(f"{shown} does not answer to --version as rsync does.")
     number = int(found[1]), int(found[2]), int(found[3])
-    if number < OLDEST_RSYNC:
+    if number < MIN_RSYNC_VERSION:
         raise UsageError(
             f"{shown} is rsync {'.'.join(map(str, number))}; "
-            f"{'.'.join(map(str, OLDEST_RSYNC))} or later is needed."
+            f"{'.'.join(map(str, MIN_RSYNC_VERSION))} or later is needed."
         )
     return number
 
 
-def environment() -> dict[str, str]:
+def rsync_environment() -> dict[str, str]:
     """Return the environment for rsync: messages untranslated, and nothing that adds an option.
 
     RSYNC_PASSWORD, RSYNC_PROXY and RSYNC_CONNECT_PROG are meant for it: how a daemon is reached.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pylsyncd.model import paths
 from pylsyncd.system import walk
 
-MOST_FOUND = 100
+MAX_EXCLUDED_LARGE_FILES = 100
 """How many large files are left out of the directories that are listed.
 
 Each has to be named to that rsync. Where there are more, they are what such directories are for.
@@ -17,27 +17,27 @@ Each has to be named to that rsync. Where there are more, they are what such dir
 
 
 @dataclass(frozen=True, slots=True)
-class Largest:
+class SizeLimit:
     """The size up to which files are sent together; larger ones are sent by themselves."""
 
-    size: int
+    max_size: int
     """Bytes."""
-    keeps_links: bool
+    preserves_hard_links: bool
     """Files with several names are not left out: alone, one would not be linked to the others."""
 
-    def is_exceeded(self, status: os.stat_result) -> bool:
+    def is_exceeded_by(self, status: os.stat_result) -> bool:
         """Tell whether a file is to be left out."""
-        is_large = stat.S_ISREG(status.st_mode) and status.st_size > self.size
-        return is_large and not (self.keeps_links and status.st_nlink > 1)
+        is_large = stat.S_ISREG(status.st_mode) and status.st_size > self.max_size
+        return is_large and not (self.preserves_hard_links and status.st_nlink > 1)
 
     def is_exceeded_at(self, root: int, path: bytes) -> bool:
         """Tell the same of what is at a path; what is not there is not large."""
         try:
-            return self.is_exceeded(os.lstat(path, dir_fd=root))
+            return self.is_exceeded_by(os.lstat(path, dir_fd=root))
         except OSError:
             return False
 
-    def exceeding_in(
+    def large_files_in(
         self, root: int, directory: bytes, is_left_out: Callable[[bytes], bool]
     ) -> set[bytes]:
         """Return the paths of the large files in a directory, but for those left out anyway."""
@@ -56,7 +56,7 @@ class Largest:
         try:
             # Most of what is no file is told without asking the disk.
             is_file = entry.is_file(follow_symlinks=False)
-            return is_file and self.is_exceeded(entry.stat(follow_symlinks=False))
+            return is_file and self.is_exceeded_by(entry.stat(follow_symlinks=False))
         except OSError:
             # It went meanwhile.
             return False

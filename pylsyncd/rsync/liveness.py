@@ -10,7 +10,7 @@ _LONGEST_OPEN = 5.0
 _IN_FIFO = b"wait_for_partner"
 
 
-class Watch:
+class StallDetector:
     """Tells whether an rsync makes progress: it says, reads, writes or computes something.
 
     Only its main process is looked at. A remote shell's keep-alives are no progress, and that a
@@ -20,22 +20,22 @@ class Watch:
     def __init__(self, pid: int, silence: float) -> None:
         self._proc = f"/proc/{pid}"
         self._silence = silence
-        self.interval = min(_LOOK_INTERVAL, silence / 4)
+        self.check_interval = min(_LOOK_INTERVAL, silence / 4)
         """Seconds from one look to the next."""
         self._signs: list[bytes] = []
         self._progress = self._outside = time.monotonic()
-        self._next = self._progress + self.interval
+        self._next = self._progress + self.check_interval
 
-    def see_progress(self) -> None:
+    def record_output(self) -> None:
         """Take note that the process has said something."""
         self._progress = time.monotonic()
 
-    def verdict(self) -> str:
+    def stall_reason(self) -> str:
         """Return what keeps the process, in words, if it is to be ended; else nothing."""
         now = time.monotonic()
         if now < self._next:
             return ""
-        self._next = now + self.interval
+        self._next = now + self.check_interval
         signs = [_content(f"{self._proc}/io"), *self._processor_time()]
         if signs != self._signs:
             self._signs, self._progress = signs, now

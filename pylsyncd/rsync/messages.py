@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-FIRST_KEPT: Final = 100
-LAST_KEPT: Final = 400
+MAX_FIRST_LINES: Final = 100
+MAX_LAST_LINES: Final = 400
 
 # In bytes: a path of 4096, each shown as `\#ooo`, and what is said of it.
 _LONGEST = 22_000
 
 
-class Lines:
+class LineSplitter:
     """Cuts a stream into lines; ``take`` is called with each, without its end.
 
     The rest of one that is too long for any message of rsync is left out.
@@ -27,13 +27,13 @@ class Lines:
         for line in dict.fromkeys(lines):
             self._take(line)
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Take what was read last for a line."""
         if self._begun:
             self.feed(b"\n")
 
 
-class Messages:
+class RsyncMessages:
     """What one rsync said: the first and the last lines, each only once.
 
     The first complaint is often the cause of all others.
@@ -55,11 +55,11 @@ class Messages:
         text = line[:_LONGEST].decode("utf-8", "backslashreplace")
         if text in self._first or text in self._last or not text.strip():
             return
-        if len(self._first) < FIRST_KEPT:
+        if len(self._first) < MAX_FIRST_LINES:
             self._first[text] = None
             return
         self._last[text] = None
-        if len(self._last) > LAST_KEPT:
+        if len(self._last) > MAX_LAST_LINES:
             del self._last[next(iter(self._last))]
             self.is_complete = False
 

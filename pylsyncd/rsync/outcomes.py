@@ -19,15 +19,15 @@ class Verdict(Enum):
 
     DONE = auto()
     """Everything was carried."""
-    AGAIN = auto()
+    RETRY_NOW = auto()
     """The disk changed under rsync: look at it anew at once, but not endlessly."""
     PARTIAL = auto()
     """Some paths failed, the destination works: later, or together with the next changes."""
-    LATER = auto()
+    RETRY_LATER = auto()
     """The destination is away: again after a pause that grows."""
     HELD = auto()
     """Only a person can mend it: again after a long pause, or when asked to."""
-    GUARDED = auto()
+    SOURCE_UNSAFE = auto()
     """The source is not what it should be: nothing is run until it is."""
     WITHOUT_MISSING_ARGS = auto()
     """Again at once, without --delete-missing-args."""
@@ -42,21 +42,21 @@ class Outcome:
     verdict: Verdict
     reason: str = ""
     message: str = ""
-    owed: Changeset = NOTHING
+    pending: Changeset = NOTHING
     """What has not been confirmed."""
     failed: Changeset = NOTHING
     """What failed by itself, while all else that is not owed was confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _OutcomeRow:
     codes: frozenset[int]
     message: re.Pattern[str]
     outcome: Outcome
 
 
-def _row(codes: Iterable[int], message: str, verdict: Verdict, reason: str) -> _Row:
-    return _Row(frozenset(codes), re.compile(message), Outcome(verdict, reason))
+def _row(codes: Iterable[int], message: str, verdict: Verdict, reason: str) -> _OutcomeRow:
+    return _OutcomeRow(frozenset(codes), re.compile(message), Outcome(verdict, reason))
 
 
 _SIGNALS = range(-64, 0)
@@ -81,17 +81,17 @@ _TABLE = (
     _row([1, 2, 4, 12], "--mkpath", Verdict.WITHOUT_MKPATH,
          "its rsync does not know --mkpath"),
     # The source changed under rsync: a list that is made anew fits it again.
-    _row([2], "invalid path from sender|no basis file|File-list index", Verdict.AGAIN,
+    _row([2], "invalid path from sender|no basis file|File-list index", Verdict.RETRY_NOW,
          "a directory changed while rsync read it"),
-    _row([24], "", Verdict.AGAIN, "files went while rsync read them"),
+    _row([24], "", Verdict.RETRY_NOW, "files went while rsync read them"),
     # Some paths failed. A destination where nothing can be written is as good as away.
-    _row([23], "(?i)read-only file system", Verdict.LATER,
+    _row([23], "(?i)read-only file system", Verdict.RETRY_LATER,
          "it is on a file system that is mounted read-only: see to its disk and its mount options"),
-    _row([23], "(?i)no space left|quota", Verdict.LATER, "it is full: free space there"),
+    _row([23], "(?i)no space left|quota", Verdict.RETRY_LATER, "it is full: free space there"),
     _row([23], "read errors mapping .*Input/output error", Verdict.PARTIAL,
          "the source cannot be read: see to its disk"),
     _row([23], "read errors mapping|: Is a directory|: Not a directory|: Too many levels",
-         Verdict.AGAIN, "files changed while rsync read them"),
+         Verdict.RETRY_NOW, "files changed while rsync read them"),
     _row([23], "daemon refused to receive", Verdict.PARTIAL,
          "its rsync daemon excludes some paths: exclude them here, too, or allow them there"),
     _row([23], r"\[sender\] .*Permission denied", Verdict.PARTIAL,
@@ -115,41 +115,42 @@ _TABLE = (
     _row([12, 255], r"(?i)permission denied \([a-z]|too many authentication failures",
          Verdict.HELD, _NOT_LET_IN),
     _row([255], "(?i)permission denied", Verdict.HELD, _NOT_LET_IN),
-    _row([12, 255], "(?i)could not resolve|name or service not known", Verdict.LATER,
+    _row([12, 255], "(?i)could not resolve|name or service not known", Verdict.RETRY_LATER,
          "its name cannot be resolved: see that it is spelled right and that DNS works"),
     _row([12, 255], "(?i)bad configuration option|command-line: line|no such identity|"
          "can't open user config", Verdict.HELD, _WRONG_SSH),
     _row([255], "(?i)illegal option", Verdict.HELD, _WRONG_SSH),
-    _row([12], "(?m)^ssh: connect to ", Verdict.LATER, "the connection failed"),
-    _row([255], "", Verdict.LATER, "the connection failed"),
+    _row([12], "(?m)^ssh: connect to ", Verdict.RETRY_LATER, "the connection failed"),
+    _row([255], "", Verdict.RETRY_LATER, "the connection failed"),
     _row([12], "(?i)rsync: permission denied", Verdict.HELD, _MAY_NOT_RUN),
     _row([12], "(?i)command not found|rsync: not found", Verdict.HELD, _CANNOT_RUN),
     # An error when files were written, or before: the run broke off.
-    _row([11], "(?i)no space left|quota", Verdict.LATER, "it is full: free space there"),
-    _row([11], "(?i)input/output error|read-only file system", Verdict.LATER,
+    _row([11], "(?i)no space left|quota", Verdict.RETRY_LATER, "it is full: free space there"),
+    _row([11], "(?i)input/output error|read-only file system", Verdict.RETRY_LATER,
          "it cannot be written to: see to its disk"),
     _row([11], "mkdir .*No such file", Verdict.HELD, "a directory above it is missing: create it"),
     _row([11], "mkdir ", Verdict.HELD,
          "its path cannot be created: see that it is right and may be written to"),
-    _row([11], "(?i)too many open files|cannot allocate memory", Verdict.LATER,
+    _row([11], "(?i)too many open files|cannot allocate memory", Verdict.RETRY_LATER,
          "there is a lack of memory or of open files"),
     # Not let in by an rsync daemon, or not there.
-    _row([5], "max connections", Verdict.LATER, "its rsync daemon is busy"),
+    _row([5], "max connections", Verdict.RETRY_LATER, "its rsync daemon is busy"),
     _row([5], "(?i)unknown module", Verdict.HELD,
          "its rsync daemon has no such module: see to the name here and to rsyncd.conf there"),
     _row([5], "(?i)auth failed|password", Verdict.HELD,
          "its rsync daemon refuses the login: see to the user and the password on both sides"),
     _row([5], "(?i)access denied", Verdict.HELD,
          "its rsync daemon does not let this host in: see to 'hosts allow' there"),
-    _row([5], "(?i)chroot failed|chdir failed", Verdict.LATER,
+    _row([5], "(?i)chroot failed|chdir failed", Verdict.RETRY_LATER,
          "the directory of its module is missing: mount or create it"),
     _row([5], "", Verdict.HELD, "its rsync daemon refuses: see to its log"),
-    _row([10], "(?i)name or service not known|name lookup|temporary failure in name", Verdict.LATER,
+    _row([10], "(?i)name or service not known|name lookup|temporary failure in name",
+         Verdict.RETRY_LATER,
          "its name cannot be resolved: see that it is spelled right and that DNS works"),
-    _row([10], "(?i)connection refused", Verdict.LATER,
+    _row([10], "(?i)connection refused", Verdict.RETRY_LATER,
          "nobody answers at its port: is its rsync daemon running?"),
-    _row([10, 35], "", Verdict.LATER, "the connection failed"),
-    _row([30], "", Verdict.LATER, "it fell silent"),
+    _row([10, 35], "", Verdict.RETRY_LATER, "the connection failed"),
+    _row([30], "", Verdict.RETRY_LATER, "it fell silent"),
     # What rsync makes of options, settings and programs.
     _row([2], "shell clean", Verdict.HELD,
          "its login shell prints something: see that a non-interactive login is silent"),
@@ -164,11 +165,11 @@ _TABLE = (
          Verdict.HELD, "its side cannot run rsync with these options: see to --rsync-option, to "
          "its rsync's version, and to a forced command for the key"),
     # It may be wrong for good, or have been killed as it started.
-    _row([12], r"\(0 bytes received", Verdict.LATER,
+    _row([12], r"\(0 bytes received", Verdict.RETRY_LATER,
          "its side did not begin to talk: see that that login can run 'rsync --version' there"),
-    _row([12], "", Verdict.LATER, "the connection broke"),
+    _row([12], "", Verdict.RETRY_LATER, "the connection broke"),
     _row([1, 4], "", Verdict.HELD, "an option or a setting forbids it: see to --rsync-option"),
-    _row([3], 'cannot start in|getcwd|change_dir "', Verdict.LATER,
+    _row([3], 'cannot start in|getcwd|change_dir "', Verdict.RETRY_LATER,
          "the source cannot be entered: see that it is there and may be read"),
     _row([3], "", Verdict.HELD, "its path cannot be used: see that it is a directory"),
     _row([126], "", Verdict.HELD, _MAY_NOT_RUN),
@@ -176,31 +177,33 @@ _TABLE = (
     _row([25], "", Verdict.HELD,
          "more would be deleted than --max-delete allows: see whether that is meant"),
     # The rest passes by itself, or nobody knows better.
-    _row([19, 20, *_SIGNALS], "", Verdict.LATER, "rsync was ended"),
-    _row([14, 22], "", Verdict.LATER, "rsync failed for lack of memory or processes"),
-    _row([2, 11, 13, 15, 16, 21], "", Verdict.LATER, "rsync failed"),
+    _row([19, 20, *_SIGNALS], "", Verdict.RETRY_LATER, "rsync was ended"),
+    _row([14, 22], "", Verdict.RETRY_LATER, "rsync failed for lack of memory or processes"),
+    _row([2, 11, 13, 15, 16, 21], "", Verdict.RETRY_LATER, "rsync failed"),
 )  # fmt: skip
 
 
-def interpret(code: int, messages: Iterable[str], stalled: str = "") -> Outcome:
+def interpret(exit_status: int, messages: Iterable[str], stall_reason: str = "") -> Outcome:
     """Return what an exit code and rsync's messages mean.
 
     ``stalled`` is what was seen of an rsync that was ended because it made no progress.
     """
-    if stalled:
+    if stall_reason:
         # What a named pipe has replaced, a new list names as what it is.
-        verdict = Verdict.AGAIN if "named pipe" in stalled else Verdict.LATER
-        return Outcome(verdict, f"rsync was stuck and has been ended: {stalled}")
+        verdict = Verdict.RETRY_NOW if "named pipe" in stall_reason else Verdict.RETRY_LATER
+        return Outcome(verdict, f"rsync was stuck and has been ended: {stall_reason}")
     text = "\n".join(messages)
     for row in _TABLE:
-        if code in row.codes and row.message.search(text):
+        if exit_status in row.codes and row.message.search(text):
             return row.outcome
-    if code == 0:
+    if exit_status == 0:
         return Outcome(Verdict.DONE)
-    return Outcome(Verdict.LATER, f"rsync failed in a way that is not known (exit {code})")
+    return Outcome(
+        Verdict.RETRY_LATER, f"rsync failed in a way that is not known (exit {exit_status})"
+    )
 
 
-def gist(messages: Iterable[str]) -> str:
+def summary(messages: Iterable[str]) -> str:
     """Return the message that says most: the first complaint, without rsync's closing line.
 
     It can be shown: what is not printable is escaped.

@@ -130,7 +130,7 @@ _WITH_ARGUMENT = {form.partition("=")[0]: form for form in _FORMS.split()} | {
 }
 
 
-def check_option(text: str, *, deletes: bool = True) -> None:
+def check_option(text: str, *, is_delete_enabled: bool = True) -> None:
     """Refuse an rsync option that pylsyncd's runs cannot bear, and what is not one option.
 
     ``deletes`` tells whether vanished paths are deleted at the destinations. Raises UsageError
@@ -144,7 +144,7 @@ def check_option(text: str, *, deletes: bool = True) -> None:
     if "\0" in text:
         raise UsageError(f"The rsync option {_show(text)} holds a NUL: remove it.")
     if text.startswith("--"):
-        _check_long(text, deletes=deletes)
+        _check_long(text, deletes=is_delete_enabled)
     else:
         _check_letters(text)
 
@@ -153,7 +153,7 @@ def check_option(text: str, *, deletes: bool = True) -> None:
 _KEEPS_LINKS = re.compile(r"--hard-links$|-[^-BT]*H")
 
 
-def keeps_links(options: Sequence[str]) -> bool:
+def preserves_hard_links(options: Sequence[str]) -> bool:
     """Tell whether rsync makes hard links at the destination of those at the source."""
     return any(_KEEPS_LINKS.match(option) for option in options)
 
@@ -163,16 +163,16 @@ def may_delete(option: str) -> bool:
     return option in _DELETION_MOMENTS or option == "--force"
 
 
-def check_together(options: Sequence[str]) -> None:
+def check_combination(options: Sequence[str]) -> None:
     """Refuse options that harm only together. Raises UsageError."""
-    if "--inplace" in options and keeps_links(options):
+    if "--inplace" in options and preserves_hard_links(options):
         raise UsageError(
             "The rsync options --hard-links and --inplace do not go together: a file that was "
             "linked to another one before would be written through both names. Leave one out."
         )
 
 
-def anchored(text: str, directory: str) -> str:
+def with_absolute_path(text: str, directory: str) -> str:
     """Return an option whose file is found from any directory: rsync runs in the source."""
     name, separator, value = text.partition("=")
     if name in _LOCAL_FILES and value and not value.startswith(("/", "-")):
@@ -234,4 +234,4 @@ def _refuse_without_argument(option: str, text: str) -> None:
 
 
 def _show(text: str) -> str:
-    return paths.show(text.encode("utf-8", "surrogateescape")) if text else "an empty string"
+    return paths.printable(text.encode("utf-8", "surrogateescape")) if text else "an empty string"

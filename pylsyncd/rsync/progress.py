@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pylsyncd.rsync.messages import Lines
+from pylsyncd.rsync.messages import LineSplitter
 
 # No name looks like it: control characters in names, \r too, are written as \#ooo.
 _LINE = re.compile(
@@ -27,47 +27,47 @@ _UNITS: Final = {b"k": 1 << 10, b"M": 1 << 20, b"G": 1 << 30}
 
 
 @dataclass(frozen=True, slots=True)
-class Transferred:
+class RsyncProgress:
     """How far a run is; without arguments, one that has only begun."""
 
-    bytes: int = 0
+    bytes_done: int = 0
     """The sizes of the files that were sent, whatever of them went over the line."""
     percent: int = 0
     """Of the sizes of all files that are listed so far, whether they need sending or not."""
-    rate: float = 0.0
+    bytes_per_second: float = 0.0
     """Bytes per second at the end."""
-    files: int = 0
+    files_sent: int = 0
     """How many were sent, the one on its way not counted."""
-    left: int = 0
+    entries_left: int = 0
     """Of what is listed, what was not looked at."""
-    total: int = 0
+    entries_total: int = 0
     """Entries that are listed."""
-    is_listed: bool = False
+    is_list_complete: bool = False
     """Whether the list is complete; rsync makes it as it goes."""
 
     @property
-    def share(self) -> float | None:
+    def fraction_done(self) -> float | None:
         """How much is done, from 0.0 to 1.0; None as long as nobody knows how much there is.
 
         That is rsync's percentage where all is new, and tells nothing where most is there already:
         then it is the share that was looked at.
         """
-        if not self.is_listed or not self.total:
+        if not self.is_list_complete or not self.entries_total:
             return None
-        looked_at = 1.0 - self.left / self.total
+        looked_at = 1.0 - self.entries_left / self.entries_total
         return min(1.0, max(0.0, looked_at, self.percent / 100))
 
 
-class ProgressLines(Lines):
+class ProgressSplitter(LineSplitter):
     """Cuts a stream into lines, too, but keeps what is progress out of them."""
 
     def __init__(
-        self, take: Callable[[bytes], None], progress: Callable[[Transferred], None]
+        self, take: Callable[[bytes], None], progress: Callable[[RsyncProgress], None]
     ) -> None:
         """Make one; ``progress`` is called at most once for each :meth:`feed`, with the last."""
         super().__init__(take)
         self._progress = progress
-        self._transferred = Transferred()
+        self._transferred = RsyncProgress()
         self._unfinished = b""
 
     def feed(self, chunk: bytes) -> None:
@@ -85,11 +85,11 @@ class ProgressLines(Lines):
         # What follows directly, on an error for example, is a line of its own.
         super().feed(_LINE.sub(b"\n", text))
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Take what was read last for a line."""
         unfinished, self._unfinished = self._unfinished, b""
         super().feed(unfinished)
-        super().end()
+        super().finish()
 
     def _read(self, text: bytes) -> None:
         before = self._transferred
@@ -102,14 +102,16 @@ class ProgressLines(Lines):
             self._progress(self._transferred)
 
 
-def _parsed(found: "re.Match[bytes]", before: Transferred) -> Transferred:
+def _parsed(found: "re.Match[bytes]", before: RsyncProgress) -> RsyncProgress:
     transferred = replace(
         before,
-        bytes=int(found[1]), percent=int(found[2]), rate=float(found[3]) * _UNITS[found[4]],
+        bytes_done=int(found[1]), percent=int(found[2]),
+        bytes_per_second=float(found[3]) * _UNITS[found[4]],
     )  # fmt: skip
     if found[5] is None:
         return transferred
     return replace(
         transferred,
-        files=int(found[5]), is_listed=found[6] == b"to", left=int(found[7]), total=int(found[8]),
+        files_sent=int(found[5]), is_list_complete=found[6] == b"to", entries_left=int(found[7]),
+        entries_total=int(found[8]),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 import re
 
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport, path_start
+from pylsyncd.model.notation import Transport, path_offset
 
 Version = tuple[int, int, int]
 
@@ -22,7 +22,7 @@ _HOME = re.compile(rb"\A~/+")
 _ANOTHERS_HOME = re.compile(rb"~[^/]")
 
 
-def is_secluded(destination: Destination, version: Version) -> bool:
+def needs_secluded_args(destination: Destination, version: Version) -> bool:
     """Tell whether the arguments have to be sent past the remote shell."""
     if destination.transport is not Transport.SHELL:
         return False
@@ -31,19 +31,19 @@ def is_secluded(destination: Destination, version: Version) -> bool:
     return version < _QUOTES_WILDCARDS and _is_wild(destination)
 
 
-def target(destination: Destination, version: Version) -> bytes:
+def target_argument(destination: Destination, version: Version) -> bytes:
     """Return rsync's argument for a destination: no shell takes its path for a pattern."""
     argument = destination.target
     if destination.transport is not Transport.SHELL:
         return argument
-    start = path_start(argument)
-    if is_secluded(destination, version):
+    start = path_offset(argument)
+    if needs_secluded_args(destination, version):
         # To rsync a tilde is a name like others. But a relative path begins in the home.
         return argument[:start] + _HOME.sub(b"./", argument[start:])
     return argument[:start] + _WILD.sub(rb"\\\g<0>", argument[start:])
 
 
-def expands(destination: Destination, version: Version) -> bool:
+def expands_wildcards(destination: Destination, version: Version) -> bool:
     """Tell whether the rsync there takes the path for a pattern, whatever is done here.
 
     It then goes to what matches, and to the directory of that very name only where nothing does
@@ -51,20 +51,20 @@ def expands(destination: Destination, version: Version) -> bool:
     """
     if destination.transport is Transport.LOCAL:
         return False
-    if destination.transport is Transport.SHELL and not is_secluded(destination, version):
+    if destination.transport is Transport.SHELL and not needs_secluded_args(destination, version):
         return False
     return _is_wild(destination)
 
 
 def _is_wild(destination: Destination) -> bool:
-    return _WILD.search(destination.target, path_start(destination.target)) is not None
+    return _WILD.search(destination.target, path_offset(destination.target)) is not None
 
 
-def misses_home(destination: Destination, version: Version) -> bool:
+def has_unexpanded_tilde(destination: Destination, version: Version) -> bool:
     """Tell whether the path begins in another user's home, and no shell is asked where that is.
 
     It then goes to a directory of the name that is written, ``~user``.
     """
-    start = path_start(destination.target)
+    start = path_offset(destination.target)
     is_anothers = _ANOTHERS_HOME.match(destination.target, start) is not None
-    return is_anothers and is_secluded(destination, version)
+    return is_anothers and needs_secluded_args(destination, version)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pylsyncd.model.wording import printable
-from pylsyncd.rsync.commands import PROGRESS
-from pylsyncd.rsync.installed import environment
-from pylsyncd.rsync.liveness import Watch
-from pylsyncd.rsync.messages import Lines, Messages
-from pylsyncd.rsync.progress import ProgressLines, Transferred
+from pylsyncd.rsync.commands import PROGRESS_OPTION
+from pylsyncd.rsync.installed import rsync_environment
+from pylsyncd.rsync.liveness import StallDetector
+from pylsyncd.rsync.messages import LineSplitter, RsyncMessages
+from pylsyncd.rsync.progress import ProgressSplitter, RsyncProgress
 from pylsyncd.system import programs
 from pylsyncd.system.programs import Process
 
@@ -43,10 +43,10 @@ _CLEANING = 1.0
 
 
 @dataclass(slots=True)
-class Run:
+class RunResult:
     """What one rsync did. ``code`` is its exit status, negative for the signal that ended it."""
 
-    code: int = 0
+    exit_status: int = 0
     files: int = 0
     """Files whose content was sent, and links, directories and devices that were created.
 
@@ -56,9 +56,9 @@ class Run:
     deleted: int = 0
     bytes_sent: int = 0
     seconds: float = 0.0
-    stalled: str = ""
+    stall_reason: str = ""
     """What was seen of an rsync that was ended since it made no progress; else empty."""
-    messages: Messages = field(default_factory=Messages)
+    messages: RsyncMessages = field(default_factory=RsyncMessages)
     """What rsync said, its counters left out."""
 
 
@@ -75,13 +75,13 @@ class Runner:
     def run(  # noqa: PLR0913  # what is not needed for every run has a name and a default
         self,
         command: Sequence[bytes],
-        content: bytes,
-        show: Callable[[str], None] | None = None,
+        standard_input: bytes,
+        on_item: Callable[[str], None] | None = None,
         *,
         directory: int | None = None,
-        silence: float = 900.0,
-        progress: Callable[[Transferred], None] | None = None,
-    ) -> Run:
+        stall_timeout: float = 900.0,
+        on_progress: Callable[[RsyncProgress], None] | None = None,
+    ) -> RunResult:
         """Run a command with ``content`` as its standard input, and return what it did.
 
         ``show`` is called with every line on which rsync says what it did to a path, printable.
@@ -90,20 +90,20 @@ class Runner:
         its own --timeout, which tells more of what is wrong. ``progress`` is called with how far it
         is whenever it says so, if the command asks for that.
         """
-        run = Run()
+        run = RunResult()
         started = time.monotonic()
         try:
             # Who wants it to end meanwhile waits until it can be told.
             with self._lock:
-                process = self._process = programs.start(
-                    command, content, {**environment(), **self._marks}, directory
+                process = self._process = programs.start_process(
+                    command, standard_input, {**rsync_environment(), **self._marks}, directory
                 )
         except OSError as error:
             _explain(error, command, directory, run)
             return run
-        heed = (progress or _pass_over) if PROGRESS in command else None
+        heed = (on_progress or _pass_over) if PROGRESS_OPTION in command else None
         try:
-            self._attend(process, run, _Hearing(run, show, heed), silence)
+            self._attend(process, run, _OutputParser(run, on_item, heed), stall_timeout)
         except OSError as error:
             # For lack of a descriptor it could not be heard, and was ended.
             _explain(error, command, directory, run)
@@ -112,47 +112,51 @@ class Runner:
         run.seconds = time.monotonic() - started
         return run
 
-    def _attend(self, process: Process, run: Run, hearing: "_Hearing", silence: float) -> None:
+    def _attend(
+        self, process: Process, run: RunResult, hearing: "_OutputParser", silence: float
+    ) -> None:
         """Hear what rsync says until it has ended, with all that it has started."""
         with process:
             try:
-                _Attendance(process, run, hearing, silence, self.end).attend()
+                _RunMonitor(process, run, hearing, silence, self.send_signal).wait()
                 if not programs.has_succeeded(process.pid):
                     # The side that writes removes what it has begun to write.
                     programs.wait_for_group(process.pid, _CLEANING)
             finally:
                 with self._lock:
                     # What it has left behind: a remote shell that does not end, for example.
-                    programs.signal_group(process, signal.SIGKILL)
-                    run.code = process.wait()
+                    programs.send_signal_to_group(process, signal.SIGKILL)
+                    run.exit_status = process.wait()
 
-    def end(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the rsync that runs, and to all that it has started."""
         with self._lock:
             process = self._process
             if process is not None and process.returncode is None:
-                programs.signal_group(process, number)
+                programs.send_signal_to_group(process, number)
 
 
-def _explain(error: OSError, command: Sequence[bytes], directory: int | None, run: Run) -> None:
+def _explain(
+    error: OSError, command: Sequence[bytes], directory: int | None, run: RunResult
+) -> None:
     """Say why rsync could not be run, with the exit status that it would have had."""
-    if directory is not None and error.filename == programs.entrance(directory):
-        run.code, what = _NO_DIRECTORY, "cannot start in the source"
+    if directory is not None and error.filename == programs.descriptor_path(directory):
+        run.exit_status, what = _NO_DIRECTORY, "cannot start in the source"
     else:
         # A program that is not there is for a person to mend, a lack of resources passes.
         is_missing = isinstance(error, (FileNotFoundError, PermissionError))
-        run.code, what = _NO_PROGRAM if is_missing else _NO_PROCESS, "cannot be run"
+        run.exit_status, what = _NO_PROGRAM if is_missing else _NO_PROCESS, "cannot be run"
     run.messages.add(b"%b %b: %b" % (command[0], what.encode(), str(error.strerror).encode()))
 
 
-class _Attendance:
+class _RunMonitor:
     """Reads what an rsync says until it ends, and ends it when it makes no progress."""
 
     def __init__(
         self,
         process: Process,
-        run: Run,
-        hearing: "_Hearing",
+        run: RunResult,
+        hearing: "_OutputParser",
         silence: float,
         end: Callable[[signal.Signals], None],
     ) -> None:
@@ -160,56 +164,56 @@ class _Attendance:
         self._run = run
         self._hearing = hearing
         self._end = end
-        self._watch = Watch(process.pid, silence)
+        self._watch = StallDetector(process.pid, silence)
         self._kill_at = 0.0
 
-    def attend(self) -> None:
+    def wait(self) -> None:
         """Return when the process has ended, whoever else still holds its outputs open."""
         outputs = (
             (self._process.stdout, self._hearing.lines()),
-            (self._process.stderr, Lines(self._run.messages.add)),
+            (self._process.stderr, LineSplitter(self._run.messages.add)),
         )
         heard = {stream.fileno(): lines for stream, lines in outputs if stream is not None}
         hear = {output: partial(self._hear, lines) for output, lines in heard.items()}
-        programs.attend(self._process, hear, self._mind)
+        programs.read_until_exit(self._process, hear, self._mind)
         for lines in heard.values():
-            lines.end()
+            lines.finish()
 
-    def _hear(self, lines: Lines, chunk: bytes) -> None:
-        self._watch.see_progress()
+    def _hear(self, lines: LineSplitter, chunk: bytes) -> None:
+        self._watch.record_output()
         lines.feed(chunk)
 
     def _mind(self) -> float:
         """End what makes no progress: ask first, kill when it stays; return when to look again."""
-        if self._run.stalled:
+        if self._run.stall_reason:
             if time.monotonic() >= self._kill_at:
                 self._end(signal.SIGKILL)
-            return self._watch.interval
-        self._run.stalled = self._watch.verdict()
-        if self._run.stalled:
+            return self._watch.check_interval
+        self._run.stall_reason = self._watch.stall_reason()
+        if self._run.stall_reason:
             self._kill_at = time.monotonic() + _GRACE
             self._end(signal.SIGTERM)
-        return self._watch.interval
+        return self._watch.check_interval
 
 
-class _Hearing:
+class _OutputParser:
     """Takes apart what an rsync says on its standard output."""
 
     def __init__(
         self,
-        run: Run,
+        run: RunResult,
         show: Callable[[str], None] | None,
-        progress: Callable[[Transferred], None] | None,
+        progress: Callable[[RsyncProgress], None] | None,
     ) -> None:
         self._run = run
         self._show = show
         self._progress = progress
 
-    def lines(self) -> Lines:
+    def lines(self) -> LineSplitter:
         """Return what is to be fed with the output."""
         if self._progress is None:
-            return Lines(self._take)
-        return ProgressLines(self._take, self._progress)
+            return LineSplitter(self._take)
+        return ProgressSplitter(self._take, self._progress)
 
     def _take(self, line: bytes) -> None:
         """Take a line of the standard output: a counter, a message, or what is to be shown."""
@@ -224,11 +228,11 @@ class _Hearing:
             self._run.messages.add(line)
 
 
-def _pass_over(_transferred: Transferred) -> None:
+def _pass_over(_transferred: RsyncProgress) -> None:
     """Take no note of how far it is."""
 
 
-def _count(line: bytes, run: Run) -> None:
+def _count(line: bytes, run: RunResult) -> None:
     """Take a counter."""
     if found := _TRANSFERRED.match(line):
         run.files += int(found[1])

@@ -28,8 +28,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pylsyncd.model import paths
-from pylsyncd.rsync.commands import KEEP_ALIVE, Rsync
-from pylsyncd.system.unixsockets import LONGEST_ADDRESS
+from pylsyncd.rsync.commands import SSH_KEEP_ALIVE_OPTIONS, RsyncOptions
+from pylsyncd.system.unixsockets import MAX_ADDRESS_LENGTH
 
 # Seconds that an unused connection stays open: those of a daemon that was killed close by
 # themselves.
@@ -39,7 +39,7 @@ _PERSISTENCE = 600
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@,=")
 
 # Less the 17 bytes that ssh appends while it makes the socket.
-_LONGEST_PATH = LONGEST_ADDRESS - 17
+_LONGEST_PATH = MAX_ADDRESS_LENGTH - 17
 
 _PREFIX = "pylsyncd-ssh-"
 
@@ -97,35 +97,35 @@ def _shared(rsh: str, path: bytes) -> str:
         f"-o ControlMaster=auto -o ControlPath={os.fsdecode(path)} -o ControlPersist={_PERSISTENCE}"
     )
     # Without them, whoever uses the connection would not notice for hours that its peer has gone.
-    alive = "" if "serveralive" in rsh.lower() else f" {KEEP_ALIVE}"
+    alive = "" if "serveralive" in rsh.lower() else f" {SSH_KEEP_ALIVE_OPTIONS}"
     # rsync takes what is in quotes as it is. The connection outlives rsync, and must not be found
     # in the source: its file system could not be unmounted.
     return f"""sh -c 'cd / && exec "$@"' sh {program} {options} {rest}""".rstrip() + alive
 
 
-class Share:
+class SshConnection:
     """The connection of one destination. Used by one thread at a time.
 
     Sharing never keeps a destination from being reached: after a run whose connection failed, the
     connection is closed, and ssh logs in without it until a run has succeeded.
     """
 
-    def __init__(self, sharing: "Sharing", name: str) -> None:
+    def __init__(self, sharing: "SshSharing", name: str) -> None:
         self._sharing = sharing
         self._name = name
         self._path = b""
         self._is_doubtful = False
         self._failures = 0
 
-    def applied(self, rsync: Rsync) -> Rsync:
+    def apply_to(self, rsync: RsyncOptions) -> RsyncOptions:
         """Return the same for a run that uses the connection, or opens it, if that can be."""
         self._path = b""
         is_tried = not self._is_doubtful and self._failures < _MOST_FAILURES
-        if is_tried and rsync.shares_ssh and can_share(rsync.rsh):
-            self._path = self._sharing.path(self._name)
+        if is_tried and rsync.share_ssh and can_share(rsync.rsh):
+            self._path = self._sharing.socket_path(self._name)
         return replace(rsync, rsh=_shared(rsync.rsh, self._path)) if self._path else rsync
 
-    def ended(self, code: int) -> None:
+    def record_exit(self, code: int) -> None:
         """Take note of how a run of what `applied` has returned has ended."""
         if code in _REACHED:
             self._is_doubtful = False
@@ -142,7 +142,7 @@ class Share:
             self._path = b""
 
 
-class Sharing:
+class SshSharing:
     """The sockets of all connections: in a directory of this process, made when it is needed.
 
     Any thread may use it.
@@ -152,18 +152,18 @@ class Sharing:
         """Make one; ``base`` is where its directory is, else the one for temporary files."""
         self._bases = [base, tempfile.gettempdir()] if base else [tempfile.gettempdir()]
         self._lock = threading.Lock()
-        self._directory: _Directory | None = None
+        self._directory: _SocketDirectory | None = None
         self._count = 0
-        self.avoided: Iterable[bytes] = ()
+        self.avoided_paths: Iterable[bytes] = ()
         """Absolute paths, of sources and destinations, at or below which no socket may be."""
 
-    def share(self) -> Share:
+    def new_connection(self) -> SshConnection:
         """Return a connection of its own, for one lane of one destination."""
         with self._lock:
             self._count += 1
-            return Share(self, str(self._count))
+            return SshConnection(self, str(self._count))
 
-    def path(self, name: str) -> bytes:
+    def socket_path(self, name: str) -> bytes:
         """Return where the socket of this name is to be; nothing if there is no place for it."""
         with self._lock:
             if self._directory is not None and not self._is_usable(self._directory):
@@ -184,21 +184,21 @@ class Sharing:
             self._directory.remove()
             self._directory = None
 
-    def _made(self) -> "_Directory | None":
+    def _made(self) -> "_SocketDirectory | None":
         for base in self._bases:
             with contextlib.suppress(OSError):
                 os.makedirs(base, 0o700, exist_ok=True)
                 _remove_leftovers(base)
-                directory = _Directory.make(base)
+                directory = _SocketDirectory.create(base)
                 if self._is_usable(directory):
                     return directory
                 directory.remove()
         return None
 
-    def _is_usable(self, directory: "_Directory") -> bool:
+    def _is_usable(self, directory: "_SocketDirectory") -> bool:
         real = os.path.realpath(directory.path).strip(b"/")
         is_avoided = any(
-            paths.covers(os.path.realpath(path).strip(b"/"), real) for path in self.avoided
+            paths.covers(os.path.realpath(path).strip(b"/"), real) for path in self.avoided_paths
         )
         # Room for some digits.
         is_short = len(directory.path) + len("/00000") <= _LONGEST_PATH
@@ -206,7 +206,7 @@ class Sharing:
         return is_short and is_plain and not is_avoided and directory.is_in_place()
 
 
-class _Directory:
+class _SocketDirectory:
     """A directory for sockets, locked as long as its process lives."""
 
     def __init__(self, path: bytes, descriptor: int) -> None:
@@ -214,13 +214,13 @@ class _Directory:
         self._descriptor = descriptor
 
     @classmethod
-    def make(cls, base: str) -> "_Directory":
+    def create(cls, base: str) -> "_SocketDirectory":
         """Make one that is ours alone; raises OSError."""
         path = os.fsencode(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        return cls.opened(path)
+        return cls.lock_existing(path)
 
     @classmethod
-    def opened(cls, path: bytes) -> "_Directory":
+    def lock_existing(cls, path: bytes) -> "_SocketDirectory":
         """Lock one; raises OSError if it is another process's, or another user's."""
         if os.lstat(path).st_uid != os.geteuid():
             raise PermissionError(path)
@@ -258,7 +258,7 @@ def _remove_leftovers(base: str) -> None:
         if name.startswith(_PREFIX):
             # Another one's is locked, or not to be opened.
             with contextlib.suppress(OSError):
-                _Directory.opened(os.fsencode(os.path.join(base, name))).remove()
+                _SocketDirectory.lock_existing(os.fsencode(os.path.join(base, name))).remove()
 
 
 def _end_masters(sockets: Iterable[bytes]) -> None:

@@ -15,21 +15,23 @@ from pylsyncd.model import paths
 _UNCUT: Final = 200
 
 
-def protection(path: bytes) -> bytes:
+def temporary_pattern(path: bytes) -> bytes:
     """Return a pattern, as rsync's rules have them, for all that a file may be written to."""
     directory, name = paths.split(path)
     start, middle = _start(name)
-    return b"/" + paths.join(escaped(directory), b"." + escaped(start) + middle + b"??????")
+    return b"/" + paths.join(
+        escape_wildcards(directory), b"." + escape_wildcards(start) + middle + b"??????"
+    )
 
 
-def names(path: bytes) -> re.Pattern[bytes]:
+def temporary_regex(path: bytes) -> re.Pattern[bytes]:
     """Return what matches the names that the same pattern matches."""
     start, middle = _start(paths.split(path)[1])
     between = re.escape(middle).replace(rb"\*", b".*")
     return re.compile(rb"\." + re.escape(start) + between + b".{6}", re.DOTALL)
 
 
-def escaped(text: bytes) -> bytes:
+def escape_wildcards(text: bytes) -> bytes:
     """Return a text that means itself in a pattern with wildcards."""
     return re.sub(rb"[\\*?[]", rb"\\\g<0>", text)
 

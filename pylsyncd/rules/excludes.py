@@ -12,29 +12,29 @@ from itertools import chain
 
 from pylsyncd.model import paths
 from pylsyncd.rules.filters import (
-    LONGEST_PATTERN,
-    Clear,
-    Step,
+    MAX_PATTERN_BYTES,
+    ClearRules,
+    RuleStep,
+    parse_exclude,
+    parse_exclude_lines,
     parse_filter,
     parse_include,
     parse_include_lines,
-    parse_lines,
-    parse_pattern,
 )
-from pylsyncd.rules.patterns import Comparison, Pattern, comparisons
+from pylsyncd.rules.patterns import Comparison, FilterRule, compile_comparisons
 
 __all__ = [
-    "LONGEST_PATTERN",
-    "Clear",
-    "Pattern",
+    "MAX_PATTERN_BYTES",
+    "ClearRules",
+    "FilterRule",
+    "RuleStep",
     "Rules",
-    "Step",
-    "build",
+    "build_rules",
+    "parse_exclude",
+    "parse_exclude_lines",
     "parse_filter",
     "parse_include",
     "parse_include_lines",
-    "parse_lines",
-    "parse_pattern",
 ]
 
 
@@ -42,8 +42,8 @@ __all__ = [
 class Rules:
     """Rules in their order: the first that matches decides; what none matches is not excluded."""
 
-    patterns: tuple[Pattern, ...] = ()
-    depends_on_place: bool = field(init=False, repr=False, compare=False)
+    ordered: tuple[FilterRule, ...] = ()
+    depends_on_directory: bool = field(init=False, repr=False, compare=False)
     """Whether a rename of a directory can change what is excluded below it.
 
     False means that an entry's last name and kind alone decide whether it matches.
@@ -54,19 +54,19 @@ class Rules:
     """What decides about deletion, where that is not the same."""
 
     def __post_init__(self) -> None:
-        sending = [pattern for pattern in self.patterns if pattern.decides_sending]
-        deletion = [pattern for pattern in self.patterns if pattern.decides_deletion]
+        sending = [pattern for pattern in self.ordered if pattern.affects_sending]
+        deletion = [pattern for pattern in self.ordered if pattern.affects_deletion]
         derived = {
-            "depends_on_place": any(pattern.looks_at_path for pattern in sending),
-            "_file_tests": tuple(comparisons(sending, is_directory=False)),
-            "_directory_tests": tuple(comparisons(sending, is_directory=True)),
+            "depends_on_place": any(pattern.matches_full_path for pattern in sending),
+            "_file_tests": tuple(compile_comparisons(sending, is_directory=False)),
+            "_directory_tests": tuple(compile_comparisons(sending, is_directory=True)),
             "_deletion": None if deletion == sending else _unsided(deletion),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
     def __bool__(self) -> bool:
-        return bool(self.patterns)
+        return bool(self.ordered)
 
     def excludes(self, path: bytes, *, is_directory: bool) -> bool:
         """Tell whether rsync, walking down from the root, would leave ``path`` out.
@@ -103,21 +103,21 @@ class Rules:
 
     def arguments(self) -> list[bytes]:
         """Return the arguments that give rsync these rules in this order."""
-        return [pattern.argument() for pattern in self.patterns]
+        return [pattern.argument() for pattern in self.ordered]
 
 
-def build(values: Iterable[Iterable[Step]]) -> Rules:
+def build_rules(values: Iterable[Iterable[RuleStep]]) -> Rules:
     """Return the rules that the options given in this order make, each one parsed."""
-    patterns: list[Pattern] = []
+    patterns: list[FilterRule] = []
     for step in chain.from_iterable(values):
-        if isinstance(step, Clear):
+        if isinstance(step, ClearRules):
             patterns.clear()
         else:
             patterns.append(step)
     return Rules(tuple(patterns))
 
 
-def _unsided(patterns: Iterable[Pattern]) -> Rules:
+def _unsided(patterns: Iterable[FilterRule]) -> Rules:
     """Return rules for the receiving side as if they were for both."""
     return Rules(
         tuple(replace(one, modifiers=one.modifiers.replace(b"r", b"")) for one in patterns)

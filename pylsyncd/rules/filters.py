@@ -11,21 +11,21 @@ from typing import Final, TypeAlias
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
-from pylsyncd.rules.patterns import PREFIXES, Pattern
+from pylsyncd.rules.patterns import RULE_PREFIXES, FilterRule
 
-LONGEST_PATTERN: Final = 4095
+MAX_PATTERN_BYTES: Final = 4095
 """In bytes: rsync drops a longer pattern with no more than a message (its MAXPATHLEN)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Clear:
+class ClearRules:
     """The rule ``!``: those before it are forgotten."""
 
 
-Step: TypeAlias = Pattern | Clear
+RuleStep: TypeAlias = FilterRule | ClearRules
 
 
-def parse_pattern(text: bytes, origin: str = "") -> tuple[Step, ...]:
+def parse_exclude(text: bytes, origin: str = "") -> tuple[RuleStep, ...]:
     """Read one PATTERN as rsync's ``--exclude`` does. Raises UsageError.
 
     Only ``- `` and ``+ `` are prefixes and only a lone ``!`` clears, as in rsync: ``-p x`` and
@@ -35,12 +35,12 @@ def parse_pattern(text: bytes, origin: str = "") -> tuple[Step, ...]:
     return _parse(text, "exclude", origin or _option("exclude", text))
 
 
-def parse_include(text: bytes, origin: str = "") -> tuple[Step, ...]:
+def parse_include(text: bytes, origin: str = "") -> tuple[RuleStep, ...]:
     """Read one PATTERN as rsync's ``--include`` does; like `parse_pattern` otherwise."""
     return _parse(text, "include", origin or _option("include", text))
 
 
-def parse_lines(content: bytes, origin: str = "") -> tuple[Step, ...]:
+def parse_exclude_lines(content: bytes, origin: str = "") -> tuple[RuleStep, ...]:
     r"""Read the content of a FILE as rsync's ``--exclude-from`` does. Raises UsageError.
 
     A line ends with ``\n`` or ``\r``. Empty lines and those that begin with ``#`` or ``;`` are
@@ -49,12 +49,12 @@ def parse_lines(content: bytes, origin: str = "") -> tuple[Step, ...]:
     return tuple(_parse_each(content, "exclude", origin))
 
 
-def parse_include_lines(content: bytes, origin: str = "") -> tuple[Step, ...]:
+def parse_include_lines(content: bytes, origin: str = "") -> tuple[RuleStep, ...]:
     """Read the content of a FILE as rsync's ``--include-from`` does; like `parse_lines` else."""
     return tuple(_parse_each(content, "include", origin))
 
 
-def parse_filter(text: bytes, origin: str = "") -> tuple[Step, ...]:
+def parse_filter(text: bytes, origin: str = "") -> tuple[RuleStep, ...]:
     """Read one RULE as rsync's ``--filter`` does. Raises UsageError.
 
     A rule is ``RULE[,MODIFIERS] PATTERN``. The comma may be left out behind a rule of one letter,
@@ -65,15 +65,15 @@ def parse_filter(text: bytes, origin: str = "") -> tuple[Step, ...]:
     if name == b"!":
         if rest:
             raise _refusal(text, "filter", "has something behind it: write it alone")
-        return (Clear(),)
+        return (ClearRules(),)
     modifiers, pattern = _split_modifiers(rest)
     if fault := _fault_of_rule(name, modifiers) or _fault(pattern):
         raise _refusal(text, "filter", fault)
     side = _SIDES.get(name, b"")
-    return (Pattern(pattern, name in _INCLUDING, _canonical(modifiers + side), origin),)
+    return (FilterRule(pattern, name in _INCLUDING, _canonical(modifiers + side), origin),)
 
 
-def _parse_each(content: bytes, kind: str, origin: str) -> Iterator[Step]:
+def _parse_each(content: bytes, kind: str, origin: str) -> Iterator[RuleStep]:
     for number, line in enumerate(re.split(rb"\r\n|\r|\n", content), start=1):
         if line and not line.startswith((b"#", b";")):
             place = f"{origin}, line {number}" if origin else f"line {number}"
@@ -83,15 +83,15 @@ def _parse_each(content: bytes, kind: str, origin: str) -> Iterator[Step]:
                 raise UsageError(f"{place}: {error}") from None
 
 
-def _parse(text: bytes, kind: str, origin: str) -> tuple[Step, ...]:
+def _parse(text: bytes, kind: str, origin: str) -> tuple[RuleStep, ...]:
     if text == b"!":
-        return (Clear(),)
-    is_prefixed = text.startswith(PREFIXES)
+        return (ClearRules(),)
+    is_prefixed = text.startswith(RULE_PREFIXES)
     pattern = text[2:] if is_prefixed else text
     if fault := _fault(pattern):
         raise _refusal(text, kind, fault)
     includes = text.startswith(b"+") if is_prefixed else kind == "include"
-    return (Pattern(pattern, includes, origin=origin),)
+    return (FilterRule(pattern, includes, origin=origin),)
 
 
 def _fault(pattern: bytes) -> str:
@@ -99,17 +99,17 @@ def _fault(pattern: bytes) -> str:
         return "has no pattern: give it one, or remove it"
     if b"\0" in pattern:
         return "holds a NUL, which no name can: write plain text, one rule a line"
-    if len(pattern) > LONGEST_PATTERN:
-        return f"is longer than the {LONGEST_PATTERN} bytes that rsync accepts: shorten it"
+    if len(pattern) > MAX_PATTERN_BYTES:
+        return f"is longer than the {MAX_PATTERN_BYTES} bytes that rsync accepts: shorten it"
     return ""
 
 
 def _option(name: str, text: bytes) -> str:
-    return f"--{name}={paths.show(text) if text else ''}"
+    return f"--{name}={paths.printable(text) if text else ''}"
 
 
 def _refusal(text: bytes, kind: str, fault: str) -> UsageError:
-    shown = paths.show(text[:80]) if text else ""
+    shown = paths.printable(text[:80]) if text else ""
     return UsageError(f"The {kind} rule '{shown}' {fault}.")
 
 
@@ -182,7 +182,8 @@ def _fault_of_rule(name: bytes, modifiers: bytes) -> str:
             return f"has the modifier {modifier}, which {_REFUSED_MODIFIERS[modifier]}"
         if code not in _MODIFIERS:
             return (
-                f"has the modifier '{paths.show(bytes([code]))}', which rsync does not know here: "
+                f"has the modifier '{paths.printable(bytes([code]))}', which rsync does not "
+                "know here: "
                 "it knows ! p r s x, and before the pattern it wants one blank, as in '- PATTERN'"
             )
     if name in _SIDES and (b"r" in modifiers or b"s" in modifiers):

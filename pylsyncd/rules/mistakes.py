@@ -5,15 +5,21 @@ from collections.abc import Callable
 
 from pylsyncd.model import paths
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.rules.explain import name
-from pylsyncd.rules.patterns import NOTHING, SLASH, Pattern, brackets_hold_slash, tokenize
+from pylsyncd.rules.explain import describe_rule
+from pylsyncd.rules.patterns import (
+    NEVER_MATCHES,
+    SLASH,
+    FilterRule,
+    has_slash_in_brackets,
+    tokenize,
+)
 
 _DOT = re.escape(b".")
 # This many names in common are no accident: /srv/x may be right for a source /srv/tree.
 _FAMILIAR = 2
 
 
-def never_matching(
+def find_never_matching_rules(
     rules: Rules, source: bytes, is_there: Callable[[bytes], bool] = lambda _path: False
 ) -> list[str]:
     """Return a sentence for each rule whose pattern can match nothing in the source.
@@ -22,31 +28,31 @@ def never_matching(
     ``/app/app``, the source has the first of its own names in it: ``is_there`` tells that.
     """
     return [
-        f"The pattern of {name(pattern)} can match nothing: {fault}."
-        for pattern in rules.patterns
+        f"The pattern of {describe_rule(pattern)} can match nothing: {fault}."
+        for pattern in rules.ordered
         # The names of extended attributes are no paths.
         if b"x" not in pattern.modifiers and (fault := _fault(pattern, source, is_there))
     ]
 
 
-def _fault(pattern: Pattern, source: bytes, is_there: Callable[[bytes], bool]) -> str:
+def _fault(pattern: FilterRule, source: bytes, is_there: Callable[[bytes], bool]) -> str:
     body = pattern.body
     tokens = tokenize(body)
     names = _split(tokens)
-    if NOTHING in tokens:
+    if NEVER_MATCHES in tokens:
         return (
             "it has brackets that nothing closes, brackets with an unknown class, or a backslash "
             "at its end: write a backslash before what stands for itself"
         )
-    if not body.startswith((b"/", b"**")) and brackets_hold_slash(body, tokens):
+    if not body.startswith((b"/", b"**")) and has_slash_in_brackets(body, tokens):
         return "a slash in brackets matches nothing: write a rule for each path that is meant"
     if [_DOT, _DOT] in names:
         return "no path in the source has '..' in it: write the path from the source on"
-    tidy = _tidied(pattern.text)
-    if outside := _absolute(tidy, pattern.text, source, is_there):
+    tidy = _tidied(pattern.pattern)
+    if outside := _absolute(tidy, pattern.pattern, source, is_there):
         return outside
     if [_DOT] in names or [] in names[1:] or names == [[]]:
-        return f"no path has an empty name or '.' in it: {_advice(pattern.text, tidy)}"
+        return f"no path has an empty name or '.' in it: {_advice(pattern.pattern, tidy)}"
     return ""
 
 
@@ -83,14 +89,14 @@ def _absolute(tidy: bytes, written: bytes, source: bytes, is_there: Callable[[by
     rest = b"/" + b"/".join(names[common:])
     cure = "remove the rule" if is_outside else _advice(written, rest if rest != b"/" else b"")
     what = "is the path of something outside it" if is_outside else "has its absolute path in front"
-    return f"patterns begin in the source, {paths.show(source)}, and this one {what}: {cure}"
+    return f"patterns begin in the source, {paths.printable(source)}, and this one {what}: {cure}"
 
 
 def _in_common(names: list[bytes], above: list[bytes]) -> int:
     """Return how many of the first names of a pattern match those of a path."""
     for number, (part, directory) in enumerate(zip(names, above, strict=False)):
         # Two stars may stand for any number of names.
-        if b"**" in part or not Rules((Pattern(part),)).matches(directory, is_directory=True):
+        if b"**" in part or not Rules((FilterRule(part),)).matches(directory, is_directory=True):
             return number
     return min(len(names), len(above))
 
@@ -98,4 +104,4 @@ def _in_common(names: list[bytes], above: list[bytes]) -> int:
 def _advice(written: bytes, better: bytes) -> str:
     if not better:
         return "remove the rule, since the source itself is always synced"
-    return f"write '{paths.show(better)}' instead of '{paths.show(written)}'"
+    return f"write '{paths.printable(better)}' instead of '{paths.printable(written)}'"

@@ -12,7 +12,7 @@ from itertools import count, groupby
 from operator import attrgetter
 from typing import Final, TypeAlias
 
-PREFIXES: Final = (b"- ", b"+ ")
+RULE_PREFIXES: Final = (b"- ", b"+ ")
 """What rsync's ``--exclude`` and ``--include`` take for a rule of the one kind or the other."""
 
 Comparison: TypeAlias = tuple[bool, bool, Callable[[bytes], object]]
@@ -20,11 +20,11 @@ Comparison: TypeAlias = tuple[bool, bool, Callable[[bytes], object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class FilterRule:
     """One rule: a pattern as rsync writes it, and whether what matches is included or excluded."""
 
-    text: bytes
-    includes: bool = False
+    pattern: bytes
+    is_include: bool = False
     modifiers: bytes = b""
     """Some of ``!prsx`` in this order, each once. Of ``r`` and ``s`` there is one or none."""
     origin: str = field(default="", compare=False)
@@ -33,15 +33,15 @@ class Pattern:
     @property
     def body(self) -> bytes:
         """The pattern without the slash that restricts it to directories."""
-        return self.text[:-1] if self.is_for_directories else self.text
+        return self.pattern[:-1] if self.is_directory_only else self.pattern
 
     @property
-    def is_for_directories(self) -> bool:
+    def is_directory_only(self) -> bool:
         """Whether only directories can match."""
-        return self.text.endswith(b"/")
+        return self.pattern.endswith(b"/")
 
     @property
-    def looks_at_path(self) -> bool:
+    def matches_full_path(self) -> bool:
         """Whether the pattern is compared with the whole path, not with the last name alone."""
         return b"/" in self.body or b"**" in self.body
 
@@ -51,36 +51,38 @@ class Pattern:
         return b"!" in self.modifiers
 
     @property
-    def decides_sending(self) -> bool:
+    def affects_sending(self) -> bool:
         """Whether the rule decides what is looked for at the source."""
         return not (b"r" in self.modifiers or b"x" in self.modifiers)
 
     @property
-    def decides_deletion(self) -> bool:
+    def affects_deletion(self) -> bool:
         """Whether the rule decides what is deleted at a destination once the source lacks it."""
         return not (b"s" in self.modifiers or b"x" in self.modifiers)
 
     @property
-    def notation(self) -> bytes:
+    def as_filter(self) -> bytes:
         """The rule as rsync's ``--filter`` takes it."""
-        return (b"+" if self.includes else b"-") + self.modifiers + b" " + self.text
+        return (b"+" if self.is_include else b"-") + self.modifiers + b" " + self.pattern
 
     def argument(self) -> bytes:
         """Return the command line argument that gives rsync this rule."""
         if self.modifiers:
-            return b"--filter=" + self.notation
-        if self.text == b"!" or self.text.startswith(PREFIXES):
-            return b"--exclude=" + self.notation
-        return (b"--include=" if self.includes else b"--exclude=") + self.text
+            return b"--filter=" + self.as_filter
+        if self.pattern == b"!" or self.pattern.startswith(RULE_PREFIXES):
+            return b"--exclude=" + self.as_filter
+        return (b"--include=" if self.is_include else b"--exclude=") + self.pattern
 
 
-def comparisons(patterns: Iterable[Pattern], *, is_directory: bool) -> Iterator[Comparison]:
+def compile_comparisons(
+    patterns: Iterable[FilterRule], *, is_directory: bool
+) -> Iterator[Comparison]:
     """Yield one comparison for each run of patterns that look at the same and decide alike.
 
     The path to compare with begins with a slash, that of a directory ends with one, too. The first
     comparison that succeeds decides.
     """
-    able = [p for p in patterns if is_directory or p.is_negated or not p.is_for_directories]
+    able = [p for p in patterns if is_directory or p.is_negated or not p.is_directory_only]
     for includes, run in groupby(able, attrgetter("includes")):
         alike = sorted(run, key=attrgetter("looks_at_path"))  # order decides nothing within a run
         for is_about_path, some in groupby(alike, attrgetter("looks_at_path")):
@@ -95,10 +97,10 @@ def comparisons(patterns: Iterable[Pattern], *, is_directory: bool) -> Iterator[
 # slash and, of a directory, before one: so every name stands behind a slash, and "dir/***" needs
 # no rule of its own.
 
-STARS: Final = b"\0**"
+DOUBLE_STAR: Final = b"\0**"
 """The token that matches slashes, too."""
 SLASH: Final = b"/"
-NOTHING: Final = b"(?!)"
+NEVER_MATCHES: Final = b"(?!)"
 """The token that stands for what no name can match."""
 
 _STAR = b"\0*"
@@ -124,29 +126,29 @@ _NAMED_CLASSES = {
 """As in the C locale, which rsync is run in."""
 
 
-def _expression(pattern: Pattern, groups: Iterator[int], *, is_directory: bool) -> bytes:
+def _expression(pattern: FilterRule, groups: Iterator[int], *, is_directory: bool) -> bytes:
     """Return a pattern as a regular expression; ``groups`` numbers its groups."""
-    if pattern.is_for_directories and not is_directory:
+    if pattern.is_directory_only and not is_directory:
         return b".*"  # negated: it does not match what is no directory
     expression = _positive(pattern, groups, is_directory=is_directory)
     return b"(?!(?:%b)\\Z).*" % expression if pattern.is_negated else expression
 
 
-def _positive(pattern: Pattern, groups: Iterator[int], *, is_directory: bool) -> bytes:
+def _positive(pattern: FilterRule, groups: Iterator[int], *, is_directory: bool) -> bytes:
     body = pattern.body
     tokens = tokenize(body)
-    if not pattern.looks_at_path:
+    if not pattern.matches_full_path:
         return _assemble(tokens, groups)
     if not body.startswith((b"/", b"**")):
-        if brackets_hold_slash(body, tokens):
-            return NOTHING
-        tokens = [STARS, SLASH, *tokens]
+        if has_slash_in_brackets(body, tokens):
+            return NEVER_MATCHES
+        tokens = [DOUBLE_STAR, SLASH, *tokens]
     if is_directory and not body.endswith(b"***"):
         tokens.append(SLASH)
     return _assemble(tokens, groups)
 
 
-def brackets_hold_slash(body: bytes, tokens: list[bytes]) -> bool:
+def has_slash_in_brackets(body: bytes, tokens: list[bytes]) -> bool:
     """Tell whether a slash in brackets keeps a pattern that is not anchored from ever matching.
 
     rsync compares as many names as the pattern has slashes, and one, but no slash in brackets
@@ -167,14 +169,14 @@ def tokenize(body: bytes) -> list[bytes]:
         elif match := _TOKEN.match(body, position):
             token, position = _token(match[0]), match.end()
         else:
-            token, position = NOTHING, len(body)  # a lone backslash at the end
+            token, position = NEVER_MATCHES, len(body)  # a lone backslash at the end
         tokens.append(token)
     return tokens
 
 
 def _token(text: bytes) -> bytes:
     if text.startswith(b"*"):
-        return _STAR if text == b"*" else STARS
+        return _STAR if text == b"*" else DOUBLE_STAR
     return b"[^/]" if text == b"?" else re.escape(text[-1:])
 
 
@@ -189,7 +191,7 @@ def _bracketed(body: bytes, position: int) -> tuple[bytes, int]:
     while not (members and body.startswith(b"]", position)):
         match = _CLASS_MEMBER.match(body, position)
         if match is None or (match["name"] is not None and match["name"] not in _NAMED_CLASSES):
-            return NOTHING, len(body)
+            return NEVER_MATCHES, len(body)
         members.append(_members(match))
         position = match.end()
     bracketed = b"(?!/)[%b%b]" % (b"^" if is_negated else b"", b"".join(members))
@@ -211,7 +213,7 @@ def _assemble(tokens: list[bytes], groups: Iterator[int]) -> bytes:
     second star makes up for the difference. A ``*`` cannot make up for a slash, so this holds for
     what stands between two ``*``, and for all that stands between two ``**``.
     """
-    *blocks, final = b"".join(tokens).split(STARS)
+    *blocks, final = b"".join(tokens).split(DOUBLE_STAR)
     expressions = [_chain(block.split(_STAR), b"[^/]*", groups) for block in blocks]
     expressions.append(_chain(final.split(_STAR), b"[^/]*", groups, is_final=True))
     return _chain(expressions, b".*", groups, is_final=True)

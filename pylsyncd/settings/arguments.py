@@ -11,8 +11,15 @@ from typing import Any, NoReturn
 from pylsyncd import __version__
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.wording import printable
-from pylsyncd.settings.options import BY_KEY, GROUPS, OPTIONS, Kind, Option, Scope
-from pylsyncd.settings.said import ConfigurationError, Layer, Said
+from pylsyncd.settings.options import (
+    OPTION_GROUPS,
+    OPTIONS,
+    OPTIONS_BY_KEY,
+    Option,
+    OptionKind,
+    OptionScope,
+)
+from pylsyncd.settings.said import ConfigurationError, Layer, RawOption
 
 _USAGE = """%(prog)s [options] SOURCE DESTINATION [DESTINATION ...]
        %(prog)s [options] -c FILE"""
@@ -43,45 +50,47 @@ _LIKENESS = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CommandLine:
     """What a command line asks for."""
 
-    said: Layer
+    options: Layer
     """About the process and, without a configuration file, about all else."""
-    places: Layer
+    positionals: Layer
     """About the source and the destinations."""
-    asked: Layer
+    actions: Layer
     """What can be said on the command line only."""
-    config: str | None = None
+    config_path: str | None = None
     """The absolute path of the configuration file."""
-    written_config: str = ""
+    config_as_written: str = ""
     """The same as a person wrote it."""
 
-    def asks(self, key: str) -> bool:
+    def has_option(self, key: str) -> bool:
         """Tell whether something was asked for that can be on the command line only."""
-        return any(said.option.key == key for said in self.asked)
+        return any(said.option.key == key for said in self.actions)
 
-    def value(self, key: str) -> str | None:
+    def option_value(self, key: str) -> str | None:
         """Return what was said last about such an option; None for nothing."""
-        found = [said.texts[0] for said in self.asked if said.option.key == key]
+        found = [said.texts[0] for said in self.actions if said.option.key == key]
         return found[-1] if found else None
 
     @property
     def is_verbose(self) -> bool:
         """Whether the command line, not the file, asks for more than the usual."""
-        levels = [said.texts[0] for said in self.said if said.option.key == "log_level"]
+        levels = [said.texts[0] for said in self.options if said.option.key == "log_level"]
         return levels[-1:] in (["info"], ["debug"])
 
     @property
-    def keeps_state(self) -> bool:
+    def should_keep_state(self) -> bool:
         """Whether it is kept what each destination has."""
-        return not any(map(self.asks, ("dry_run", "check", "explain")))
+        return not any(map(self.has_option, ("dry_run", "check", "explain")))
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandLineParser(argparse.ArgumentParser):
+    """Reports an error without argparse's usage text."""
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and only that, so that it is read."""
-        say(f"{self.prog}: {message}{_likely(message.split())}\nTry {self.prog} --help.")
+        print_error(f"{self.prog}: {message}{_likely(message.split())}\nTry {self.prog} --help.")
         sys.exit(2)
 
 
@@ -98,14 +107,14 @@ def _likely(words: Sequence[str]) -> str:
     return f". Did you mean {' and '.join(found)}?" if found else ""
 
 
-class _Say(argparse.Action):
+class StoreRawOption(argparse.Action):
     """Notes what was said, in its order."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, *, option: Option) -> None:
         super().__init__(
             option_strings,
             dest,
-            nargs=0 if option.kind is Kind.SWITCH else None,
+            nargs=0 if option.kind is OptionKind.SWITCH else None,
             metavar=option.metavar or None,
             help=_help(option),
             default=argparse.SUPPRESS,
@@ -119,31 +128,32 @@ class _Say(argparse.Action):
         values: Any,
         _flag: str | None = None,
     ) -> None:
-        text = self._option.says if self._option.kind is Kind.SWITCH else values
-        meant = BY_KEY[self._option.stands_for] if self._option.stands_for else self._option
-        said = Said(meant, (text,), self._option.flag, directory=namespace.directory)
+        """Append the option with its values."""
+        text = self._option.flag_value if self._option.kind is OptionKind.SWITCH else values
+        meant = OPTIONS_BY_KEY[self._option.sets_key] if self._option.sets_key else self._option
+        said = RawOption(meant, (text,), self._option.long_flag, directory=namespace.directory)
         setattr(namespace, _SAID, [*getattr(namespace, _SAID, ()), said])
 
 
-def say(text: str) -> None:
+def print_error(text: str) -> None:
     """Tell the person at the terminal."""
     # What was written may hold what is not UTF-8, or what a terminal would obey.
     print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)  # noqa: T201
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of a command line that names a source and destinations."""
     made = _options_parser(add_help=True)
-    made.add_argument("source", metavar="SOURCE", help=_help(BY_KEY["source"]))
+    made.add_argument("source", metavar="SOURCE", help=_help(OPTIONS_BY_KEY["source"]))
     made.add_argument(
-        "destinations", metavar="DESTINATION", nargs="+", help=_help(BY_KEY["destinations"])
+        "destinations", metavar="DESTINATION", nargs="+", help=_help(OPTIONS_BY_KEY["destinations"])
     )
     made.add_argument("--version", action="version", version=f"pylsyncd {__version__}")
     return made
 
 
 def _options_parser(*, add_help: bool) -> argparse.ArgumentParser:
-    made = _Parser(
+    made = CommandLineParser(
         prog="pylsyncd",
         usage=_USAGE,
         description="Keep remote copies of directory trees equal to them, with inotify and rsync.",
@@ -152,14 +162,16 @@ def _options_parser(*, add_help: bool) -> argparse.ArgumentParser:
         allow_abbrev=False,
         add_help=add_help,
     )
-    for title in GROUPS:
+    for title in OPTION_GROUPS:
         group = made.add_argument_group(title)
         levels = group.add_mutually_exclusive_group()
         for option in OPTIONS:
             if option.group == title and option.flags:
-                is_level = "log_level" in {option.key, option.stands_for}
+                is_level = "log_level" in {option.key, option.sets_key}
                 to = levels if is_level else group
-                to.add_argument(*option.flags, action=_Say, dest=option.key, option=option)
+                to.add_argument(
+                    *option.flags, action=StoreRawOption, dest=option.key, option=option
+                )
     return made
 
 
@@ -168,7 +180,7 @@ def _help(option: Option) -> str:
     return ((option.flag_help or option.help) + default).replace("%", "%%")
 
 
-def read(words: Sequence[str]) -> Request:
+def parse_command_line(words: Sequence[str]) -> CommandLine:
     """Return what a command line asks for; it ends the program where argparse does.
 
     Raises UsageError.
@@ -176,14 +188,14 @@ def read(words: Sequence[str]) -> Request:
     words = _values_attached(words)
     before = argparse.Namespace(directory=_directory())
     options, others = _options_parser(add_help=False).parse_known_args(words, before)
-    said: list[Said] = getattr(options, _SAID, [])
-    asked = tuple(each for each in said if each.option.scope is Scope.COMMAND_LINE)
-    request = Request(tuple(each for each in said if each not in asked), (), asked)
+    said: list[RawOption] = getattr(options, _SAID, [])
+    asked = tuple(each for each in said if each.option.scope is OptionScope.COMMAND_LINE)
+    request = CommandLine(tuple(each for each in said if each not in asked), (), asked)
     _check(request)
-    written = request.value("config")
+    written = request.option_value("config")
     if written is None or {"-h", "--help", "--version"} & set(others):
         places = tuple(_places(_parsed(words, before)))
-        return Request(request.said, places, asked)
+        return CommandLine(request.options, places, asked)
     if unknown := [word for word in others if word.startswith("-")]:
         raise UsageError(f"There is no option {' '.join(unknown)}{_likely(unknown) or '.'}")
     if others:
@@ -191,9 +203,9 @@ def read(words: Sequence[str]) -> Request:
             f"The configuration file names what is kept equal to what: leave {' '.join(others)} "
             "out."
         )
-    _refuse_what_belongs_in_the_file(request.said)
+    _refuse_what_belongs_in_the_file(request.options)
     path = os.path.abspath(os.path.join(before.directory, written))
-    return Request(request.said, (), asked, path, written)
+    return CommandLine(request.options, (), asked, path, written)
 
 
 def _parsed(words: Sequence[str], before: argparse.Namespace) -> argparse.Namespace:
@@ -201,8 +213,8 @@ def _parsed(words: Sequence[str], before: argparse.Namespace) -> argparse.Namesp
     behind = words[words.index("--") :] if "--" in words else ()
     # Mixed, argparse takes a source that begins with a dash for an option, even behind a "--".
     if any(word.startswith("-") for word in behind[1:]):
-        return parser().parse_args(words, before)
-    return parser().parse_intermixed_args(words, before)
+        return build_parser().parse_args(words, before)
+    return build_parser().parse_intermixed_args(words, before)
 
 
 def _directory() -> str:
@@ -212,17 +224,20 @@ def _directory() -> str:
         raise UsageError(f"The current directory cannot be used: {error.strerror}.") from None
 
 
-def _places(options: argparse.Namespace) -> Iterator[Said]:
+def _places(options: argparse.Namespace) -> Iterator[RawOption]:
     directory = options.directory
-    yield Said(BY_KEY["source"], (options.source,), directory=directory)
+    yield RawOption(OPTIONS_BY_KEY["source"], (options.source,), directory=directory)
     for text in options.destinations:
-        yield Said(BY_KEY["destinations"], (text,), directory=directory)
+        yield RawOption(OPTIONS_BY_KEY["destinations"], (text,), directory=directory)
 
 
-def _check(request: Request) -> None:
-    if request.asks("checksum") and not request.asks("check"):
+def _check(request: CommandLine) -> None:
+    if request.has_option("checksum") and not request.has_option("check"):
         raise UsageError("--checksum is for --check. For each run: --rsync-option=--checksum.")
-    if len(asked := [BY_KEY[key].flag for key in _INSTEAD if request.asks(key)]) > 1:
+    if (
+        len(asked := [OPTIONS_BY_KEY[key].long_flag for key in _INSTEAD if request.has_option(key)])
+        > 1
+    ):
         raise UsageError(f"{' and '.join(asked)} do not go together: leave one of them out.")
 
 
@@ -231,7 +246,7 @@ def _refuse_what_belongs_in_the_file(said: Layer) -> None:
         f"{each.origin}: With a configuration file, say it there: {each.option.key} = "
         f"{each.texts[0]}"
         for each in said
-        if each.option.scope is not Scope.PROCESS
+        if each.option.scope is not OptionScope.PROCESS
     ]
     if faults:
         raise ConfigurationError(dict.fromkeys(faults))
@@ -253,5 +268,8 @@ def _values_attached(arguments: Sequence[str]) -> list[str]:
 
 
 _TAKE_DASHES = {
-    flag: option.flag for option in OPTIONS if option.takes_dash for flag in option.flags
+    flag: option.long_flag
+    for option in OPTIONS
+    if option.allows_leading_dash
+    for flag in option.flags
 }

@@ -8,14 +8,14 @@ from pylsyncd.model import endpoints, paths
 from pylsyncd.model.endpoints import Source
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rules import excludes
-from pylsyncd.rules.filters import Step
+from pylsyncd.rules.filters import RuleStep
 from pylsyncd.settings import values
 
 
-def source(directory: str, text: str) -> Source:
+def check_source(directory: str, text: str) -> Source:
     """Convert and check a source: it is there, a directory, and can be read."""
     found = endpoints.parse_source(os.fsencode(text), cwd=os.fsencode(directory))
-    shown = paths.show(found.path)
+    shown = paths.printable(found.path)
     try:
         status = os.stat(found.path)
     except OSError as error:
@@ -36,28 +36,28 @@ def _why_unseen(path: bytes, error: OSError) -> str:
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return f"cannot be used: {error.strerror}"
     if os.path.islink(path):
-        return f"is a symbolic link to {paths.show(os.readlink(path))}, which does not exist"
+        return f"is a symbolic link to {paths.printable(os.readlink(path))}, which does not exist"
     return "does not exist"
 
 
-def exclude_from(directory: str, name: str) -> tuple[Step, ...]:
+def read_exclude_file(directory: str, name: str) -> tuple[RuleStep, ...]:
     """Read a file of exclude patterns, as rsync's ``--exclude-from`` does."""
-    shown = paths.show(os.fsencode(name))
+    shown = paths.printable(os.fsencode(name))
     try:
         with open(os.path.join(directory, name), "rb") as file:
             content = file.read()
     except OSError as error:
         raise UsageError(f"The exclude file {shown} cannot be read: {error.strerror}.") from None
     try:
-        return excludes.parse_lines(content, shown)
+        return excludes.parse_exclude_lines(content, shown)
     except UsageError as error:
         # It begins with the name and the line.
         raise UsageError(f"The exclude file {error}") from None
 
 
-def file_to_write(directory: str, name: str) -> str:
+def check_output_file(directory: str, name: str) -> str:
     """Return the absolute path of a file that is to be written, whose directory is there."""
-    path = absolute(directory, name)
+    path = absolute_path(directory, name)
     parent = os.path.dirname(path)
     if _is_no_directory(parent):
         raise UsageError(f"There is no directory {_shown(parent)} for it: make it.")
@@ -66,9 +66,9 @@ def file_to_write(directory: str, name: str) -> str:
     return path
 
 
-def directory(base: str, name: str) -> str:
+def check_directory(base: str, name: str) -> str:
     """Return the absolute path of a directory that is there."""
-    path = absolute(base, name)
+    path = absolute_path(base, name)
     if _is_no_directory(path):
         raise UsageError(f"{_shown(path)} is not a directory.")
     return path
@@ -84,9 +84,9 @@ def _is_no_directory(path: str) -> bool:
         return False
 
 
-def password_file(base: str, name: str) -> str:
+def check_password_file(base: str, name: str) -> str:
     """Return the absolute path of a file with a password, which rsync will accept."""
-    path = absolute(base, name)
+    path = absolute_path(base, name)
     shown = _shown(path)
     try:
         with open(path, "rb") as file:
@@ -99,23 +99,23 @@ def password_file(base: str, name: str) -> str:
     return path
 
 
-def command(base: str, text: str) -> tuple[str, ...]:
+def check_command(base: str, text: str) -> tuple[str, ...]:
     """Return the words of a command whose program is there."""
-    first, *others = values.words(text)
-    program_path = program(base, first)
+    first, *others = values.split_command(text)
+    program_path = resolve_program(base, first)
     if shutil.which(program_path) is None:
         raise UsageError(f"The program {_shown(first)} is not there, or cannot be run.")
     return program_path, *others
 
 
-def program(base: str, name: str) -> str:
+def resolve_program(base: str, name: str) -> str:
     """Return a program so that it is found from any directory: rsync runs in the source."""
-    return absolute(base, name) if "/" in name else name
+    return absolute_path(base, name) if "/" in name else name
 
 
-def remote_shell(text: str) -> None:
+def check_remote_shell(text: str) -> None:
     """Check a remote shell: as rsync, by its words."""
-    first = values.words(text)[0]
+    first = values.split_command(text)[0]
     if "/" in first and not first.startswith("/"):
         raise UsageError(
             f"The remote shell's program {_shown(first)} needs its whole path, since rsync runs in "
@@ -125,10 +125,10 @@ def remote_shell(text: str) -> None:
         raise UsageError(f"The remote shell's program {_shown(first)} is not installed.")
 
 
-def absolute(base: str, name: str) -> str:
+def absolute_path(base: str, name: str) -> str:
     """Return an absolute path; a relative one is below ``base``."""
     return os.path.abspath(os.path.join(base, name))
 
 
 def _shown(name: str) -> str:
-    return paths.show(os.fsencode(name))
+    return paths.printable(os.fsencode(name))

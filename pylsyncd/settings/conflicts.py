@@ -8,37 +8,39 @@ from itertools import combinations, permutations, product
 
 from pylsyncd.model import paths
 from pylsyncd.model.notation import Transport
-from pylsyncd.settings.settings import Delivery, Sync
+from pylsyncd.settings.settings import DestinationSettings, SyncSettings
 
 
-def conflicts(syncs: Sequence[Sync], real_sources: Sequence[bytes]) -> Iterator[tuple[int, str]]:
+def find_conflicts(
+    syncs: Sequence[SyncSettings], real_sources: Sequence[bytes]
+) -> Iterator[tuple[int, str]]:
     """Yield what is wrong between syncs, with the position of the sync that it is told of.
 
     ``real_sources`` are the paths of their sources without symbolic links.
     """
     for (_, one), (position, other) in combinations(enumerate(syncs), 2):
-        for first, second in product(one.deliveries, other.deliveries):
+        for first, second in product(one.destinations, other.destinations):
             is_deleting = one.delete or other.delete
-            if is_deleting and first.destination.spot == second.destination.spot:
+            if is_deleting and first.destination.location == second.destination.location:
                 yield position, _same(second, one)
     for (_, one), (position, other) in permutations(enumerate(syncs), 2):
-        for first, second in product(one.deliveries, other.deliveries):
+        for first, second in product(one.destinations, other.destinations):
             if sentence := _inside(one, first, second):
                 yield position, sentence
     yield from _loops(syncs, [path.rstrip(b"/") for path in real_sources])
 
 
-def _same(delivery: Delivery, other: Sync) -> str:
+def _same(delivery: DestinationSettings, other: SyncSettings) -> str:
     return (
-        f"The destination {delivery.destination.written} is that of the sync {other.name}, too, "
+        f"The destination {delivery.destination.notation} is that of the sync {other.name}, too, "
         "and one would delete what the other one brings. Name another directory, or set "
         "delete = no in both."
     )
 
 
-def _inside(one: Sync, first: Delivery, second: Delivery) -> str:
+def _inside(one: SyncSettings, first: DestinationSettings, second: DestinationSettings) -> str:
     """Say how ``one`` would delete what another sync brings below, or nothing."""
-    below = paths.relative(second.destination.spot, first.destination.spot)
+    below = paths.relative_to(second.destination.location, first.destination.location)
     if not (one.delete and below):
         return ""
     if any(
@@ -46,19 +48,20 @@ def _inside(one: Sync, first: Delivery, second: Delivery) -> str:
     ):
         return ""
     return (
-        f"The destination {second.destination.written} lies in {first.destination.written}, where "
+        f"The destination {second.destination.notation} lies in {first.destination.notation}, "
+        "where "
         f"the sync {one.name} would delete it. Name a directory outside, or exclude "
-        f"/{paths.show(below)} in that sync."
+        f"/{paths.printable(below)} in that sync."
     )
 
 
-def _loops(syncs: Sequence[Sync], sources: Sequence[bytes]) -> Iterator[tuple[int, str]]:
+def _loops(syncs: Sequence[SyncSettings], sources: Sequence[bytes]) -> Iterator[tuple[int, str]]:
     """Yield the first sync of each ring in which each sync changes the source of the next."""
     follows = [
         [
             position
             for position, source in enumerate(sources)
-            if position != own and any(_reaches(each, source) for each in sync.deliveries)
+            if position != own and any(_reaches(each, source) for each in sync.destinations)
         ]
         for own, sync in enumerate(syncs)
     ]
@@ -73,9 +76,9 @@ def _loops(syncs: Sequence[Sync], sources: Sequence[bytes]) -> Iterator[tuple[in
             yield position, sentence
 
 
-def _reaches(delivery: Delivery, source: bytes) -> bool:
+def _reaches(delivery: DestinationSettings, source: bytes) -> bool:
     """Tell whether what arrives at a destination changes what is in a source."""
-    spot = delivery.destination.spot
+    spot = delivery.destination.location
     return delivery.destination.transport is Transport.LOCAL and (
         paths.covers(spot, source) or paths.covers(source, spot)
     )

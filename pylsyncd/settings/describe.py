@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pylsyncd.model import paths
 from pylsyncd.model.wording import printable
 from pylsyncd.rsync import quoting
-from pylsyncd.rsync.commands import HERE, Abilities
-from pylsyncd.settings.layout import Layout, Part
-from pylsyncd.settings.options import OPTIONS, RULES, Option, Scope
+from pylsyncd.rsync.commands import CURRENT_DIRECTORY, RsyncCapabilities
+from pylsyncd.settings.layout import RawConfiguration, Section
+from pylsyncd.settings.options import OPTIONS, RULE_KEYS, Option, OptionScope
 from pylsyncd.settings.said import Layer
-from pylsyncd.settings.settings import Delivery, Settings, Sync
+from pylsyncd.settings.settings import DestinationSettings, Settings, SyncSettings
 
 _OWN = frozenset(["source", "destinations", "window"])
 
@@ -21,39 +21,44 @@ _COMMENT = re.compile(r"\s[;#](\s|\Z)")
 _SEVERAL = re.compile(r"\s(/|[^\s/]+:)")
 
 
-def describe(settings: Settings, layout: Layout, *, commands: bool = False) -> Iterator[str]:
+def describe_settings(
+    settings: Settings, layout: RawConfiguration, *, commands: bool = False
+) -> Iterator[str]:
     """Yield lines that tell what these settings mean, with ``commands`` those of rsync, too.
 
     Of options, those are told that are not at their default.
     """
-    yield from _differing(layout.process, (), {Scope.PROCESS}, "")
+    yield from _differing(layout.process_layers, (), {OptionScope.PROCESS}, "")
     for sync, part in zip(settings.syncs, layout.syncs, strict=True):
         yield from _describe_sync(sync, part, layout, commands=commands)
 
 
-def doubts(sync: Sync) -> Iterator[str]:
+def suspicious_values(sync: SyncSettings) -> Iterator[str]:
     """Yield a sentence for each value that is possible, but hardly what was meant."""
-    for delivery in sync.deliveries:
-        written = delivery.destination.written
+    for delivery in sync.destinations:
+        written = delivery.destination.notation
         if not _COMMENT.search(written) and _SEVERAL.search(written):
             yield (
                 f"'{printable(written)}' is one destination, with a blank in its name. If several "
                 "are meant, write one a line."
             )
-        if quoting.expands(delivery.destination, delivery.rsync.version):
+        if quoting.expands_wildcards(delivery.destination, delivery.rsync.version):
             yield (
                 f"The rsync at the destination {written} takes *, ? and [ in its path "
-                f"({paths.show(delivery.destination.target)}) for a pattern, and copies to another "
+                f"({paths.printable(delivery.destination.target)}) for a pattern, and copies "
+                "to another "
                 "directory that matches it: choose a path without them."
             )
-        if quoting.misses_home(delivery.destination, delivery.rsync.version):
+        if quoting.has_unexpanded_tilde(delivery.destination, delivery.rsync.version):
             yield (
                 f"The rsync at the destination {written} does not know the home that its path "
-                f"({paths.show(delivery.destination.target)}) begins with, and copies to a "
+                f"({paths.printable(delivery.destination.target)}) begins with, and copies to a "
                 "directory of that name: write the whole path."
             )
-    of_rules = [pattern.text.decode("utf-8", "surrogateescape") for pattern in sync.rules.patterns]
-    for text in [*(each.destination.written for each in sync.deliveries), *of_rules]:
+    of_rules = [
+        pattern.pattern.decode("utf-8", "surrogateescape") for pattern in sync.rules.ordered
+    ]
+    for text in [*(each.destination.notation for each in sync.destinations), *of_rules]:
         if _COMMENT.search(text):
             yield (
                 f"All of '{printable(text)}' is taken for the value. If its end is meant as a "
@@ -61,23 +66,27 @@ def doubts(sync: Sync) -> Iterator[str]:
             )
 
 
-def _describe_sync(sync: Sync, part: Part, layout: Layout, *, commands: bool) -> Iterator[str]:
+def _describe_sync(
+    sync: SyncSettings, part: Section, layout: RawConfiguration, *, commands: bool
+) -> Iterator[str]:
     title = f"sync {sync.name}: " if sync.name else ""
-    yield f"{title}{paths.show(sync.source.path)}, window {sync.window:g} s"
-    of_sync = layout.sync(part)
-    yield from _differing(of_sync, (), {Scope.SYNC, Scope.DESTINATION}, "    ")
-    for delivery in sync.deliveries:
+    yield f"{title}{paths.printable(sync.source.path)}, window {sync.window:g} s"
+    of_sync = layout.sync_layers(part)
+    yield from _differing(of_sync, (), {OptionScope.SYNC, OptionScope.DESTINATION}, "    ")
+    for delivery in sync.destinations:
         destination = delivery.destination
-        yield f"    [{delivery.name}] {destination.written} -> {paths.show(destination.target)}"
+        yield (
+            f"    [{delivery.name}] {destination.notation} -> {paths.printable(destination.target)}"
+        )
         plain = delivery.name.removeprefix(f"{sync.name}/" if sync.name else "")
-        of_destination = layout.destination(part, plain)
-        yield from _differing(of_destination, of_sync, {Scope.DESTINATION}, "        ")
+        of_destination = layout.destination_layers(part, plain)
+        yield from _differing(of_destination, of_sync, {OptionScope.DESTINATION}, "        ")
         if commands:
             yield from _commands(delivery)
 
 
 def _differing(
-    layers: Sequence[Layer], beside: Sequence[Layer], scopes: set[Scope], indent: str
+    layers: Sequence[Layer], beside: Sequence[Layer], scopes: set[OptionScope], indent: str
 ) -> Iterator[str]:
     """Yield what counts of some options, where it differs from what counts beside them."""
     for option in OPTIONS:
@@ -89,7 +98,7 @@ def _differing(
 
 def _counting(option: Option, layers: Sequence[Layer]) -> list[str]:
     """Return what counts of an option: what the nearest layer says, or the default."""
-    keys = RULES if option.key in RULES else {option.key}
+    keys = RULE_KEYS if option.key in RULE_KEYS else {option.key}
     for layer in layers:
         if found := [said for said in layer if said.option.key in keys]:
             texts = [text for said in found if said.option is option for text in said.texts if text]
@@ -97,10 +106,12 @@ def _counting(option: Option, layers: Sequence[Layer]) -> list[str]:
     return [option.default] if option.default else []
 
 
-def _commands(delivery: Delivery) -> Iterator[str]:
+def _commands(delivery: DestinationSettings) -> Iterator[str]:
     rsync, destination = delivery.rsync, delivery.destination
-    full = rsync.full(HERE, destination, Abilities())
-    listed = rsync.listed(HERE, destination, Abilities(), mkpath=False)
+    full = rsync.full_sync_command(CURRENT_DIRECTORY, destination, RsyncCapabilities())
+    listed = rsync.file_list_command(
+        CURRENT_DIRECTORY, destination, RsyncCapabilities(), create_parents=False
+    )
     for title, command in (("everything", full), ("a list", listed)):
         words = [word.decode("utf-8", "surrogateescape") for word in command]
         yield f"        {title}: {printable(shlex.join(words))}"

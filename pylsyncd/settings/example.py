@@ -6,7 +6,7 @@
 import textwrap
 from collections.abc import Iterator
 
-from pylsyncd.settings.options import GROUPS, IN_FILE, Option, Scope
+from pylsyncd.settings.options import FILE_OPTIONS, OPTION_GROUPS, Option, OptionScope
 
 _WIDTH = 88
 
@@ -44,9 +44,9 @@ destinations =
 """
 
 _SECTIONS = {
-    Scope.PROCESS: "[pylsyncd]\n",
-    Scope.SYNC: _SYNC,
-    Scope.DESTINATION: "[destination backup]\n",
+    OptionScope.PROCESS: "[pylsyncd]\n",
+    OptionScope.SYNC: _SYNC,
+    OptionScope.DESTINATION: "[destination backup]\n",
 }
 
 _ORDER = """\
@@ -56,7 +56,7 @@ alternate, write them all with filter.
 """
 
 
-def text() -> str:
+def generate_example() -> str:
     """Return the example."""
     return "\n".join(_blocks())
 
@@ -64,10 +64,10 @@ def text() -> str:
 def _blocks() -> Iterator[str]:
     yield "\n#\n".join(map(_comment, _HEAD.strip().split("\n\n"))) + "\n"
     for scope, heading in _SECTIONS.items():
-        options = [option for option in IN_FILE if option.scope is scope]
+        options = [option for option in FILE_OPTIONS if option.scope is scope]
         shown = [option for option in options if _is_set(option, heading)]
         yield "".join(f"{_comment(f'{each.key}: {each.help}')}\n" for each in shown) + heading
-        for group in GROUPS:
+        for group in OPTION_GROUPS:
             of_group = [each for each in options if each.group == group and each not in shown]
             if of_group:
                 yield f"# ---- {group} ----\n"

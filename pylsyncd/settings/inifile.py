@@ -13,7 +13,7 @@ _BLANKS = " \t\r\f\v"
 
 
 @dataclass(slots=True)
-class Entry:
+class IniEntry:
     """A key with its value, of which each line is stripped and none is empty."""
 
     key: str
@@ -23,41 +23,41 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Section:
+class IniSection:
     """A section, as it was written."""
 
     title: str
     line: int
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[IniEntry] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class IniProblem:
     """What is wrong in a file."""
 
     line: int
-    sentence: str
+    message: str
     section: str = ""
 
 
-def parse(text: str) -> tuple[list[Section], list[Fault]]:
+def parse_ini(text: str) -> tuple[list[IniSection], list[IniProblem]]:
     """Return what a file says, and all that is wrong with its notation."""
-    reader = _Reader()
+    reader = IniParser()
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        reader.take(number, line)
-    return reader.sections, reader.faults
+        reader.parse_line(number, line)
+    return reader.sections, reader.problems
 
 
-class _Reader:
+class IniParser:
     """Takes line after line."""
 
     def __init__(self) -> None:
-        self.sections: list[Section] = []
-        self.faults: list[Fault] = []
-        self._entry: Entry | None = None
+        self.sections: list[IniSection] = []
+        self.problems: list[IniProblem] = []
+        self._entry: IniEntry | None = None
         self._tells_stray = True
 
-    def take(self, number: int, line: str) -> None:
+    def parse_line(self, number: int, line: str) -> None:
         """Take one line."""
         content = line.strip(_BLANKS)
         if "\0" in content:
@@ -76,13 +76,13 @@ class _Reader:
     def _open(self, number: int, title: str) -> None:
         self._entry = None
         self._tells_stray = True
-        self.sections.append(Section(title, number))
+        self.sections.append(IniSection(title, number))
 
     def _take_entry(self, number: int, content: str) -> None:
         key, equals, value = content.partition("=")
         key, value = key.strip(_BLANKS), value.strip(_BLANKS)
         # What is indented below what cannot be read belongs to it: one fault is enough.
-        self._entry = Entry(key, number)
+        self._entry = IniEntry(key, number)
         if not equals or not key:
             self._fault(
                 number,
@@ -100,17 +100,17 @@ class _Reader:
 
     def _fault(self, number: int, sentence: str) -> None:
         title = self.sections[-1].title if self.sections else ""
-        self.faults.append(Fault(number, sentence, title))
+        self.problems.append(IniProblem(number, sentence, title))
 
 
-def normalized(key: str) -> str:
+def normalize_key(key: str) -> str:
     """Return a key as it is known: in lower case, with underscores."""
     return key.lower().replace("-", "_")
 
 
-def by_key(section: Section) -> tuple[dict[str, Entry], list[Entry]]:
+def entries_by_key(section: IniSection) -> tuple[dict[str, IniEntry], list[IniEntry]]:
     """Return the first entry of each key in their order, and those that repeat a key."""
-    first: dict[str, Entry] = {}
+    first: dict[str, IniEntry] = {}
     for entry in section.entries:
-        first.setdefault(normalized(entry.key), entry)
-    return first, [each for each in section.entries if first[normalized(each.key)] is not each]
+        first.setdefault(normalize_key(entry.key), entry)
+    return first, [each for each in section.entries if first[normalize_key(each.key)] is not each]

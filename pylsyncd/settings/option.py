@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 
-class Scope(Enum):
+class OptionScope(Enum):
     """The innermost section of the file that an option may stand in.
 
     What stands in an outer one holds for all that it does not say otherwise for; but source and
@@ -24,7 +24,7 @@ class Scope(Enum):
     """``[destination NAME]``"""
 
 
-class Kind(Enum):
+class OptionKind(Enum):
     """How an option is written."""
 
     SWITCH = auto()
@@ -41,8 +41,8 @@ class Option:
 
     key: str
     """In the file, where dashes may stand for the underscores; unique."""
-    scope: Scope
-    kind: Kind
+    scope: OptionScope
+    kind: OptionKind
     help: str
     """Sentences that serve the command line's help, the example and the manual page."""
     group: str = ""
@@ -55,27 +55,27 @@ class Option:
     """As it would be written in the file; empty where nothing is said by default."""
     choices: tuple[str, ...] = ()
     """The values there are, where they can be counted."""
-    says: str = "yes"
+    flag_value: str = "yes"
     """What the flag of a switch says."""
     flag_help: str = ""
     """What the flag of a switch does, where it says no."""
-    stands_for: str = ""
+    sets_key: str = ""
     """The key that a flag of the command line says something about, if not its own."""
-    takes_dash: bool = False
+    allows_leading_dash: bool = False
     """Whether a value may begin with a dash."""
 
     @property
     def is_list(self) -> bool:
         """Whether several may be said."""
-        return self.kind is Kind.LIST
+        return self.kind is OptionKind.LIST
 
     @property
-    def flag(self) -> str:
+    def long_flag(self) -> str:
         """The long flag; the key for what has none."""
         return self.flags[-1] if self.flags else self.key
 
 
-LEVELS = ("error", "warning", "notice", "info", "debug")
+LOG_LEVELS = ("error", "warning", "notice", "info", "debug")
 """How much may be logged, from little to much."""
 
 
@@ -84,9 +84,9 @@ def in_group(title: str, *options: Option) -> tuple[Option, ...]:
     return tuple(replace(option, group=title) for option in options)
 
 
-def switch(  # noqa: PLR0913  # a row of a table
+def switch_option(  # noqa: PLR0913  # a row of a table
     key: str,
-    scope: Scope,
+    scope: OptionScope,
     sentences: str,
     *,
     short: str = "",
@@ -100,19 +100,19 @@ def switch(  # noqa: PLR0913  # a row of a table
     return Option(
         key,
         scope,
-        Kind.SWITCH,
+        OptionKind.SWITCH,
         sentences,
         flags=flags,
         default=default,
-        says=says,
-        stands_for=stands_for,
+        flag_value=says,
+        sets_key=stands_for,
         flag_help=flag_help,
     )
 
 
-def value(  # noqa: PLR0913  # a row of a table
+def value_option(  # noqa: PLR0913  # a row of a table
     key: str,
-    scope: Scope,
+    scope: OptionScope,
     metavar: str,
     sentences: str,
     *,
@@ -126,7 +126,7 @@ def value(  # noqa: PLR0913  # a row of a table
     return Option(
         key,
         scope,
-        Kind.VALUE,
+        OptionKind.VALUE,
         sentences,
         flags=flags,
         metavar=metavar,
@@ -135,9 +135,9 @@ def value(  # noqa: PLR0913  # a row of a table
     )
 
 
-def several(  # noqa: PLR0913  # a row of a table
+def list_option(  # noqa: PLR0913  # a row of a table
     key: str,
-    scope: Scope,
+    scope: OptionScope,
     metavar: str,
     sentences: str,
     *,
@@ -148,11 +148,17 @@ def several(  # noqa: PLR0913  # a row of a table
     """Return an option with any number of values."""
     flags = () if is_positional else _flags(key, short)
     return Option(
-        key, scope, Kind.LIST, sentences, flags=flags, metavar=metavar, takes_dash=takes_dash
+        key,
+        scope,
+        OptionKind.LIST,
+        sentences,
+        flags=flags,
+        metavar=metavar,
+        allows_leading_dash=takes_dash,
     )
 
 
-def number(seconds: float) -> str:
+def format_number(seconds: float) -> str:
     """Return a number as it is written."""
     return f"{seconds:.15g}"
 

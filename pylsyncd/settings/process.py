@@ -1,4 +1,4 @@
-"""What concerns the process: from what was said to a `Daemon`."""
+"""What concerns the process: from what was said to a `ProcessSettings`."""
 
 import logging
 import os
@@ -6,13 +6,13 @@ import os
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.settings import checks, values
-from pylsyncd.settings.options import BY_KEY
-from pylsyncd.settings.said import Values
-from pylsyncd.settings.settings import Daemon, Log
+from pylsyncd.settings.options import OPTIONS_BY_KEY
+from pylsyncd.settings.said import OptionReader
+from pylsyncd.settings.settings import LogSettings, ProcessSettings
 from pylsyncd.system import identity, logs
-from pylsyncd.system.unixsockets import LONGEST_ADDRESS
+from pylsyncd.system.unixsockets import MAX_ADDRESS_LENGTH
 
-LEVELS = {
+LOGGING_LEVELS = {
     "error": logging.ERROR,
     "warning": logging.WARNING,
     "notice": logs.NOTICE,
@@ -21,78 +21,82 @@ LEVELS = {
 }
 
 
-def daemon(of: Values, *, once: bool) -> Daemon:
+def read_process_settings(of: OptionReader, *, once: bool) -> ProcessSettings:
     """Return the settings of the process."""
-    made = Daemon(
+    made = ProcessSettings(
         log=_log(of),
         once=once,
-        background=of.one("daemon", values.switch),
-        pidfile=of.placed("pidfile", checks.file_to_write),
-        user=of.maybe("user", str),
-        group=of.maybe("group", str),
-        directory=of.placed("chdir", checks.directory) or BY_KEY["chdir"].default,
-        umask=of.one("umask", values.permissions),
+        background=of.value("daemon", values.parse_switch),
+        pidfile=of.path_or_none("pidfile", checks.check_output_file),
+        user=of.value_or_none("user", str),
+        group=of.value_or_none("group", str),
+        directory=of.path_or_none("chdir", checks.check_directory)
+        or OPTIONS_BY_KEY["chdir"].default,
+        umask=of.value("umask", values.parse_umask),
         control=_control(of),
-        status_file=of.placed("status_file", checks.file_to_write),
-        metrics_file=of.placed("metrics_file", checks.file_to_write),
-        metrics_port=of.maybe("metrics_port", values.port),
-        max_runs=of.maybe("max_runs", values.count),
+        status_file=of.path_or_none("status_file", checks.check_output_file),
+        metrics_file=of.path_or_none("metrics_file", checks.check_output_file),
+        metrics_port=of.value_or_none("metrics_port", values.parse_port),
+        max_runs=of.value_or_none("max_runs", values.parse_positive_count),
     )
     _check_together(of, made)
     return made
 
 
-def _check_together(of: Values, made: Daemon) -> None:
+def _check_together(of: OptionReader, made: ProcessSettings) -> None:
     _check_identity(of, made)
     if made.background and not (made.log.file or made.log.syslog):
-        of.refuse(
-            of.said("daemon")[-1],
+        of.add_error(
+            of.raw_options("daemon")[-1],
             "Nobody would see the log of a daemon in the background: name a logfile, or log to "
             "syslog.",
         )
 
 
-def _check_identity(of: Values, made: Daemon) -> None:
+def _check_identity(of: OptionReader, made: ProcessSettings) -> None:
     """Refuse a user or a group that there is not, or that nobody but root can become."""
     group = made.group
     try:
-        identity.find(None, group)
+        identity.find_user(None, group)
     except UsageError as error:
-        of.refuse(of.said("group")[-1], str(error))
+        of.add_error(of.raw_options("group")[-1], str(error))
         group = None
     try:
-        identity.find(made.user, group)
+        identity.find_user(made.user, group)
     except UsageError as error:
-        of.refuse(of.said("user")[-1], str(error))
+        of.add_error(of.raw_options("user")[-1], str(error))
 
 
-def _log(of: Values) -> Log:
-    return Log(
-        level=LEVELS[of.one("log_level", values.level)],
-        syslog=of.one("syslog", values.switch),
-        facility=of.one("syslog_facility", lambda text: values.one_of(logs.FACILITIES, text)),
-        file=of.placed("logfile", checks.file_to_write),
+def _log(of: OptionReader) -> LogSettings:
+    return LogSettings(
+        level=LOGGING_LEVELS[of.value("log_level", values.check_log_level)],
+        syslog=of.value("syslog", values.parse_switch),
+        facility=of.value(
+            "syslog_facility", lambda text: values.check_choice(logs.FACILITIES, text)
+        ),
+        file=of.path_or_none("logfile", checks.check_output_file),
     )
 
 
-def _control(of: Values) -> str | None:
+def _control(of: OptionReader) -> str | None:
     """Return the path of the control socket, nothing for the default one, None for none."""
-    for said in of.said("control")[-1:]:
+    for said in of.raw_options("control")[-1:]:
         if said.texts == ("no",):
             return None
-    return of.placed("control", _socket) or ""
+    return of.path_or_none("control", _socket) or ""
 
 
 def _socket(directory: str, name: str) -> str:
-    path = checks.file_to_write(directory, name)
-    if len(os.fsencode(path)) > LONGEST_ADDRESS:
+    path = checks.check_output_file(directory, name)
+    if len(os.fsencode(path)) > MAX_ADDRESS_LENGTH:
         raise UsageError(
-            f"{paths.show(os.fsencode(path))} is longer than the {LONGEST_ADDRESS} bytes that a "
+            f"{paths.printable(os.fsencode(path))} is longer than the {MAX_ADDRESS_LENGTH} "
+            "bytes that a "
             "socket's path may have: choose a shorter one."
         )
     return path
 
 
-def shows_progress(daemon: Daemon) -> bool:
+def should_show_progress(daemon: ProcessSettings) -> bool:
     """Tell whether somebody may look: it runs in the foreground, logs there, and is not quiet."""
     return not (daemon.background or daemon.log.file) and daemon.log.level < logging.WARNING

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TypeVar
 
 from pylsyncd.model.errors import UsageError
-from pylsyncd.settings.options import BY_KEY, Option
+from pylsyncd.settings.options import OPTIONS_BY_KEY, Option
 
 _Value = TypeVar("_Value")
 
@@ -15,11 +15,11 @@ class ConfigurationError(UsageError):
     """All that is wrong, a line for each fault."""
 
     def __init__(self, faults: Iterable[str]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n".join(self.faults))
+        self.messages = tuple(faults)
+        super().__init__("\n".join(self.messages))
 
 
-class Faults:
+class ErrorCollector:
     """Collects what is wrong, so that all of it is told at once."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Faults:
         """Add one; the same one only once."""
         self._found[line, f"{origin}: {sentence}" if origin else sentence] = None
 
-    def check(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise ConfigurationError if anything is wrong."""
         if self._found:
             raise ConfigurationError(
@@ -41,7 +41,7 @@ class Faults:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class RawOption:
     """What was said about one option at one place."""
 
     option: Option
@@ -54,61 +54,61 @@ class Said:
     """What a relative path in it is relative to; itself absolute."""
 
 
-Layer = tuple[Said, ...]
+Layer = tuple[RawOption, ...]
 """What was said in one section, or on the command line, in its order."""
 
 
-class Values:
+class OptionReader:
     """Reads values from layers, of which the nearest that says anything about an option counts.
 
     What cannot be read is a fault, and the default stands in for it, so that all else can be read.
     """
 
-    def __init__(self, layers: Iterable[Layer], faults: Faults) -> None:
+    def __init__(self, layers: Iterable[Layer], faults: ErrorCollector) -> None:
         self._layers = tuple(layers)
-        self.faults = faults
+        self.errors = faults
 
-    def said(self, *keys: str) -> Layer:
+    def raw_options(self, *keys: str) -> Layer:
         """Return what the nearest layer that says anything about these options says about them."""
         for layer in self._layers:
             if found := tuple(said for said in layer if said.option.key in keys):
                 return found
         return ()
 
-    def one(self, key: str, convert: Callable[[str], _Value]) -> _Value:
+    def value(self, key: str, convert: Callable[[str], _Value]) -> _Value:
         """Return the value of an option that has a default."""
-        value = self.maybe(key, convert)
-        return convert(BY_KEY[key].default) if value is None else value
+        value = self.value_or_none(key, convert)
+        return convert(OPTIONS_BY_KEY[key].default) if value is None else value
 
-    def maybe(self, key: str, convert: Callable[[str], _Value]) -> _Value | None:
+    def value_or_none(self, key: str, convert: Callable[[str], _Value]) -> _Value | None:
         """Return the value of an option; None where none is said, or that there is to be none."""
-        return self.placed(key, lambda _, text: convert(text))
+        return self.path_or_none(key, lambda _, text: convert(text))
 
-    def placed(self, key: str, convert: Callable[[str, str], _Value]) -> _Value | None:
+    def path_or_none(self, key: str, convert: Callable[[str, str], _Value]) -> _Value | None:
         """Return the same of a path; ``convert`` gets the directory that it may be relative to."""
-        for said in self.said(key)[-1:]:
+        for said in self.raw_options(key)[-1:]:
             if said.texts and said.texts[0]:
                 return self._try(said, partial(convert, said.directory), said.texts[0])
-            if default := BY_KEY[key].default:
-                self.refuse(said, f"It is empty: leave it out for the default, {default}.")
+            if default := OPTIONS_BY_KEY[key].default:
+                self.add_error(said, f"It is empty: leave it out for the default, {default}.")
         return None
 
-    def each(self, *keys: str, convert: Callable[[Said, str], _Value]) -> list[_Value]:
+    def values(self, *keys: str, convert: Callable[[RawOption, str], _Value]) -> list[_Value]:
         """Return all values that the nearest layer says of these options, in its order."""
         found = [
             self._try(said, partial(convert, said), text)
-            for said in self.said(*keys)
+            for said in self.raw_options(*keys)
             for text in said.texts
         ]
         return [value for value in found if value is not None]
 
-    def refuse(self, said: Said, sentence: str) -> None:
+    def add_error(self, said: RawOption, sentence: str) -> None:
         """Add a fault of something that was said."""
-        self.faults.add(sentence, said.origin, said.line)
+        self.errors.add(sentence, said.origin, said.line)
 
-    def _try(self, said: Said, convert: Callable[[str], _Value], text: str) -> _Value | None:
+    def _try(self, said: RawOption, convert: Callable[[str], _Value], text: str) -> _Value | None:
         try:
             return convert(text)
         except UsageError as error:
-            self.refuse(said, str(error))
+            self.add_error(said, str(error))
             return None

@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 
 from pylsyncd.model.endpoints import Destination, Source
-from pylsyncd.rsync.commands import Rsync
-from pylsyncd.rsync.retry import Pauses
+from pylsyncd.rsync.commands import RsyncOptions
+from pylsyncd.rsync.retry import RetryPolicy
 from pylsyncd.rules.excludes import Rules
 
-WINDOW = 60.0
+DEFAULT_WINDOW = 60.0
 """Seconds that changes are aggregated."""
 
-MAX_CHANGES = 100_000
+DEFAULT_MAX_CHANGES = 100_000
 """Distinct changes that end a window early.
 
 rsync reads its list byte by byte, 13 microseconds a name: a list of this length takes it a second
@@ -18,35 +18,35 @@ and a half before the first file is sent. More in one run would make later chang
 more memory here (some 10 MB as it is), without making the run cheaper.
 """
 
-SCAN_INTERVAL = 86400.0
+DEFAULT_SCAN_INTERVAL = 86400.0
 """Seconds between two scans for what sends no events although it is watched.
 
 Such are writes to a mapped file that is never closed, truncate(2) by path, and changes through a
 hard link that is made and removed again before anybody could look at it.
 """
 
-POLL_INTERVAL = 60.0
+DEFAULT_POLL_INTERVAL = 60.0
 """Seconds between two looks at what sends no events."""
 
-DIRECTORY = "/"
+DEFAULT_DIRECTORY = "/"
 """Where the process works in the background; in the foreground, any other one is changed to."""
 
-UMASK = 0o022
+DEFAULT_UMASK = 0o022
 """What files made in the background do not get; in the foreground, any other one is set."""
 
-HOOK_TIMEOUT = 60.0
+DEFAULT_HOOK_TIMEOUT = 60.0
 """Seconds that a hook may take."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
+class HookSettings:
     """Commands that are run when something has happened, as words; empty for none."""
 
     batch: tuple[str, ...] = ()
     error: tuple[str, ...] = ()
     recovery: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
-    timeout: float = HOOK_TIMEOUT
+    timeout: float = DEFAULT_HOOK_TIMEOUT
 
     def __bool__(self) -> bool:
         """Tell whether there is any."""
@@ -54,14 +54,14 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DestinationSettings:
     """One destination, and how it is served."""
 
     destination: Destination
-    rsync: Rsync
-    window: float = WINDOW
+    rsync: RsyncOptions
+    window: float = DEFAULT_WINDOW
     """Seconds; the sync's window is the shortest of its deliveries'."""
-    pauses: Pauses = field(default_factory=Pauses)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     batch_size_limit: int | None = None
     """Bytes; a larger file is sent by a run of its own. None for no such runs."""
 
@@ -72,30 +72,30 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Sync:
+class SyncSettings:
     """One source and its destinations, as pylsyncd.conf(5) has them. Times are in seconds."""
 
     source: Source
-    deliveries: tuple[Delivery, ...]
+    destinations: tuple[DestinationSettings, ...]
     rules: Rules = field(default_factory=Rules)
     name: str = ""
     """Of its section in the configuration file; empty for a command line."""
     delete: bool = True
-    window: float = WINDOW
-    max_changes: int = MAX_CHANGES
+    window: float = DEFAULT_WINDOW
+    max_changes: int = DEFAULT_MAX_CHANGES
     initial_sync: bool = False
     modify: bool = False
     state_dir: bytes | None = None
     """None where nothing is kept: for what changes no destination."""
-    poll_interval: float = POLL_INTERVAL
-    scan_interval: float = SCAN_INTERVAL
+    poll_interval: float = DEFAULT_POLL_INTERVAL
+    scan_interval: float = DEFAULT_SCAN_INTERVAL
     full_sync_interval: float = 0.0
     """Seconds; 0.0 for no full syncs but those that there is a reason for."""
-    hooks: Hooks = field(default_factory=Hooks)
+    hooks: HookSettings = field(default_factory=HookSettings)
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class LogSettings:
     """Where the log goes, and how much of it."""
 
     level: int
@@ -106,10 +106,10 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class Daemon:
+class ProcessSettings:
     """What concerns the process, not one of its syncs. Paths are absolute."""
 
-    log: Log
+    log: LogSettings
     once: bool = False
     """Sync everything, then exit."""
     background: bool = False
@@ -117,8 +117,8 @@ class Daemon:
     pidfile: str | None = None
     user: str | None = None
     group: str | None = None
-    directory: str = DIRECTORY
-    umask: int = UMASK
+    directory: str = DEFAULT_DIRECTORY
+    umask: int = DEFAULT_UMASK
     control: str | None = None
     """The socket for the control command; None for none."""
     status_file: str | None = None
@@ -133,5 +133,5 @@ class Daemon:
 class Settings:
     """All that a command line and a configuration file have asked for."""
 
-    daemon: Daemon
-    syncs: tuple[Sync, ...]
+    process: ProcessSettings
+    syncs: tuple[SyncSettings, ...]

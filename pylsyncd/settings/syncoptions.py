@@ -1,196 +1,205 @@
 """The options of a source and of its destinations."""
 
-from pylsyncd.rsync.commands import SSH, TIMEOUT
-from pylsyncd.rsync.retry import Pauses
-from pylsyncd.settings.option import Scope, in_group, number, several, switch, value
+from pylsyncd.rsync.commands import DEFAULT_REMOTE_SHELL, DEFAULT_TIMEOUT
+from pylsyncd.rsync.retry import RetryPolicy
+from pylsyncd.settings.option import (
+    OptionScope,
+    format_number,
+    in_group,
+    list_option,
+    switch_option,
+    value_option,
+)
 from pylsyncd.settings.settings import (
-    HOOK_TIMEOUT,
-    MAX_CHANGES,
-    POLL_INTERVAL,
-    SCAN_INTERVAL,
-    WINDOW,
+    DEFAULT_HOOK_TIMEOUT,
+    DEFAULT_MAX_CHANGES,
+    DEFAULT_POLL_INTERVAL,
+    DEFAULT_SCAN_INTERVAL,
+    DEFAULT_WINDOW,
 )
 
-CHOOSING = in_group(
+SELECTION_OPTIONS = in_group(
     "what is synced",
-    value(
+    value_option(
         "source",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "SOURCE",
         "The directory to watch, with all below it. /./ in it marks the part of its path that "
         "is not repeated at the destinations.",
         is_positional=True,
     ),
-    several(
+    list_option(
         "destinations",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "DESTINATION",
         "Where its copies are kept: a directory, host:path, host::module/path or "
         "rsync://host/module/path; a name with neither / nor : is a host.",
         is_positional=True,
     ),
-    several(
+    list_option(
         "exclude",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "PATTERN",
         "Leave out what matches this pattern of rsync: it is neither watched, nor sent, nor "
         "deleted.",
         short="-x",
         takes_dash=True,
     ),
-    several("exclude_from", Scope.SYNC, "FILE", "Read such patterns from a file, one a line."),
-    several(
+    list_option(
+        "exclude_from", OptionScope.SYNC, "FILE", "Read such patterns from a file, one a line."
+    ),
+    list_option(
         "include",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "PATTERN",
         "Sync what matches this pattern, whatever a later rule excludes: the first rule that "
         "matches decides.",
         takes_dash=True,
     ),
-    several(
+    list_option(
         "filter",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "RULE",
         "A rule in rsync's notation, such as '- *.tmp' or '+ /keep/'.",
         takes_dash=True,
     ),
-    switch(
+    switch_option(
         "delete",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "Delete at the destinations what is deleted in the source; otherwise it is kept there.",
         default="yes",
         says="no",
         flag_help="Keep at the destinations what is deleted in the source.",
     ),
-    value(
+    value_option(
         "max_delete",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "N",
         "Hold a run that would delete more than so many paths until somebody has looked (the "
         "signal USR2, or pylsyncctl release). Costs a dry run before each run.",
     ),
-    switch(
+    switch_option(
         "modify",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "Sync files that are written and not closed, too, once in each window.",
         default="no",
     ),
 )
 
-TIMING = in_group(
+TIMING_OPTIONS = in_group(
     "when it is synced",
-    switch(
+    switch_option(
         "initial_sync",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "Sync everything once watching has begun. Without it, what has changed since the last "
         "run is synced.",
         short="-i",
         default="no",
     ),
-    value(
+    value_option(
         "window",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "SECONDS",
         "Seconds that changes are collected, from the first one on.",
         short="-w",
-        default=number(WINDOW),
+        default=format_number(DEFAULT_WINDOW),
     ),
-    value(
+    value_option(
         "max_changes",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "N",
         "End a window early at so many changed paths.",
-        default=str(MAX_CHANGES),
+        default=str(DEFAULT_MAX_CHANGES),
     ),
-    value(
+    value_option(
         "full_sync_interval",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "SECONDS",
         "Sync everything every so often, a tenth sooner or later, to undo what others do at the "
         "destinations; 0 for never.",
         default="0",
     ),
-    value(
+    value_option(
         "poll_interval",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "SECONDS",
         "How often what cannot be watched is looked through.",
-        default=number(POLL_INTERVAL),
+        default=format_number(DEFAULT_POLL_INTERVAL),
     ),
-    value(
+    value_option(
         "scan_interval",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "SECONDS",
         "How often the source is scanned for changes that send no event; 0 for never. It costs "
         "an lstat of each file, and sends nothing that is equal.",
-        default=number(SCAN_INTERVAL),
+        default=format_number(DEFAULT_SCAN_INTERVAL),
     ),
 )
 
-TRANSFER = in_group(
+RSYNC_OPTIONS = in_group(
     "rsync",
-    value("rsync", Scope.SYNC, "PROGRAM", "The rsync to run.", default="rsync"),
-    value(
+    value_option("rsync", OptionScope.SYNC, "PROGRAM", "The rsync to run.", default="rsync"),
+    value_option(
         "rsh",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "COMMAND",
         "The remote shell for host:path, as rsync takes it. RSYNC_RSH in the environment goes "
         "before the default.",
         short="-e",
-        default=SSH,
+        default=DEFAULT_REMOTE_SHELL,
     ),
-    switch(
+    switch_option(
         "share_ssh",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "Let all runs for a destination share one ssh connection, which is kept open between them.",
         default="yes",
         says="no",
         flag_help="Have each run open an ssh connection of its own.",
     ),
-    value(
+    value_option(
         "timeout",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "SECONDS",
         "Give up a peer that says nothing for so long.",
-        default=number(TIMEOUT),
+        default=format_number(DEFAULT_TIMEOUT),
     ),
-    value(
+    value_option(
         "bandwidth_limit",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "RATE",
         "Send no more than so much in a second, as rsync's --bwlimit takes it: 500 or 500k for "
         "500 KiB, 1.5m for 1.5 MiB.",
     ),
-    value(
+    value_option(
         "password_file",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "FILE",
         "The file with the password for rsync daemons. Others must not be able to read it.",
     ),
-    value(
+    value_option(
         "batch_size_limit",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "SIZE",
         "Send a file that is larger than this by a run of its own, so that small ones do not "
         "wait for it: bytes, or with K, M or G.",
     ),
-    value(
+    value_option(
         "nice",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "N",
         "How nice rsync is to other processes, from 0 to 19, as nice(1) has it.",
         default="0",
     ),
-    value(
+    value_option(
         "ionice",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "CLASS",
         "How rsync uses disks beside others: idle, or best-effort:N with N from 0 to 7, as "
         "ionice(1) has it.",
     ),
-    several(
+    list_option(
         "rsync_option",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "OPTION",
         "One more option for rsync, such as --compress or --numeric-ids. Those that would break "
         "the way rsync is used here are refused, with the reason.",
@@ -198,64 +207,64 @@ TRANSFER = in_group(
     ),
 )
 
-RETRYING = in_group(
+RETRY_OPTIONS = in_group(
     "after failures",
-    value(
+    value_option(
         "retry_first",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "SECONDS",
         "Wait so long after a failure before the next attempt, and twice as long after each "
         "further one.",
-        default=number(Pauses().first),
+        default=format_number(RetryPolicy().first_pause),
     ),
-    value(
+    value_option(
         "retry_longest",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "SECONDS",
         "Never wait longer than this between two attempts.",
-        default=number(Pauses().longest),
+        default=format_number(RetryPolicy().max_pause),
     ),
-    value(
+    value_option(
         "retry_held",
-        Scope.DESTINATION,
+        OptionScope.DESTINATION,
         "SECONDS",
         "Wait so long before a destination that only a person can mend is tried once more.",
-        default=number(Pauses().held),
+        default=format_number(RetryPolicy().held_pause),
     ),
 )
 
-HOOKS = in_group(
+HOOK_OPTIONS = in_group(
     "hooks",
-    value(
+    value_option(
         "hook_batch",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "COMMAND",
         "Run this command, without a shell, after each batch that a destination has got.",
     ),
-    value(
+    value_option(
         "hook_error",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "COMMAND",
         "Run this command when a destination fails that did not fail before.",
     ),
-    value(
+    value_option(
         "hook_recovery",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "COMMAND",
         "Run this command when a destination that has failed is reached again.",
     ),
-    value(
+    value_option(
         "hook_held",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "COMMAND",
         "Run this command when a destination is held until a person has looked; without it, the "
         "one for errors.",
     ),
-    value(
+    value_option(
         "hook_timeout",
-        Scope.SYNC,
+        OptionScope.SYNC,
         "SECONDS",
         "End a hook that takes longer.",
-        default=number(HOOK_TIMEOUT),
+        default=format_number(DEFAULT_HOOK_TIMEOUT),
     ),
 )

@@ -1,4 +1,4 @@
-"""One source with its destinations: from what was said to a `Sync`."""
+"""One source with its destinations: from what was said to a `SyncSettings`."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -9,36 +9,41 @@ from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import installed
-from pylsyncd.rsync.commands import OLDEST_RSYNC, Rsync
-from pylsyncd.rsync.passthrough import anchored, check_option, check_together
+from pylsyncd.rsync.commands import MIN_RSYNC_VERSION, RsyncOptions
+from pylsyncd.rsync.passthrough import check_combination, check_option, with_absolute_path
 from pylsyncd.rsync.quoting import Version
-from pylsyncd.rsync.retry import Pauses
+from pylsyncd.rsync.retry import RetryPolicy
 from pylsyncd.rules import excludes, filters
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.rules.filters import Step
+from pylsyncd.rules.filters import RuleStep
 from pylsyncd.settings import checks, values
-from pylsyncd.settings.layout import Layout, Part, label
-from pylsyncd.settings.options import BY_KEY, RULES
-from pylsyncd.settings.said import Faults, Said, Values
-from pylsyncd.settings.settings import Delivery, Hooks, Sync
+from pylsyncd.settings.layout import RawConfiguration, Section, destination_label
+from pylsyncd.settings.options import OPTIONS_BY_KEY, RULE_KEYS
+from pylsyncd.settings.said import ErrorCollector, OptionReader, RawOption
+from pylsyncd.settings.settings import DestinationSettings, HookSettings, SyncSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class PartialSync:
     """A sync as far as it could be read."""
 
-    part: Part
-    sync: Sync | None
+    section: Section
+    sync: SyncSettings | None
     """None if something essential is missing."""
-    names: tuple[str, ...] | None
+    destination_names: tuple[str, ...] | None
     """Of its destinations, without the sync's; None if they could not be read."""
 
 
-class Reader:
+class SyncReader:
     """Reads syncs; what cannot be used is a fault."""
 
     def __init__(
-        self, layout: Layout, faults: Faults, environ: Mapping[str, str], *, all_runs: Rsync
+        self,
+        layout: RawConfiguration,
+        faults: ErrorCollector,
+        environ: Mapping[str, str],
+        *,
+        all_runs: RsyncOptions,
     ) -> None:
         """Take what was said, where faults go, and what is the same for all runs of rsync."""
         self._layout = layout
@@ -47,15 +52,15 @@ class Reader:
         self._all_runs = all_runs
         self._versions: dict[str, Version] = {}
 
-    def read(self, part: Part) -> Draft:
+    def read(self, part: Section) -> PartialSync:
         """Return one sync."""
-        of = Values(self._layout.sync(part), self._faults)
+        of = OptionReader(self._layout.sync_layers(part), self._faults)
         rsync = self._rsync(of)
         rsync = replace(rsync, version=self._version(of, rsync.program))
         # What no destination uses may have faults, too.
         self._delivery(of, rsync, _NOWHERE)
-        source = of.placed("source", checks.source)
-        if not any("".join(said.texts) for said in of.said("source")):
+        source = of.path_or_none("source", checks.check_source)
+        if not any("".join(said.texts) for said in of.raw_options("source")):
             # Without an origin: on the command line, where a variable may have been empty.
             empty = "The source is empty: write . for the current directory."
             says = "It has no source." if part.origin else empty
@@ -63,58 +68,58 @@ class Reader:
         destinations = self._destinations(part, of, source)
         deliveries = tuple(
             self._delivery(
-                Values(self._layout.destination(part, destination.name), self._faults),
+                OptionReader(self._layout.destination_layers(part, destination.name), self._faults),
                 rsync,
-                replace(destination, name=label(part.name, destination.name)),
+                replace(destination, name=destination_label(part.name, destination.name)),
             )
             for destination in destinations or ()
         )
         sync = self._sync(part, of, source, deliveries, rsync.rules)
         names = None if destinations is None else tuple(each.name for each in destinations)
-        return Draft(part, sync, names)
+        return PartialSync(part, sync, names)
 
-    def check(self, of: Values) -> None:
+    def check_unused(self, of: OptionReader) -> None:
         """Look for faults in what no sync may use."""
         rsync = self._rsync(of)
-        if of.said("rsync"):
+        if of.raw_options("rsync"):
             self._version(of, rsync.program)
         self._delivery(of, rsync, _NOWHERE)
-        self._sync(Part("", ()), of, None, (), Rules())
+        self._sync(Section("", ()), of, None, (), Rules())
 
     def _sync(
         self,
-        part: Part,
-        of: Values,
+        part: Section,
+        of: OptionReader,
         source: Source | None,
-        deliveries: tuple[Delivery, ...],
+        deliveries: tuple[DestinationSettings, ...],
         rules: Rules,
-    ) -> Sync | None:
-        made = Sync(
+    ) -> SyncSettings | None:
+        made = SyncSettings(
             source=source or _NO_SOURCE,
-            deliveries=deliveries,
+            destinations=deliveries,
             rules=rules,
             name=part.name,
-            delete=of.one("delete", values.switch),
+            delete=of.value("delete", values.parse_switch),
             window=min((each.window for each in deliveries), default=0.0),
-            max_changes=of.one("max_changes", values.count),
-            initial_sync=of.one("initial_sync", values.switch),
-            modify=of.one("modify", values.switch),
-            poll_interval=of.one("poll_interval", values.seconds),
-            scan_interval=of.one("scan_interval", values.interval),
-            full_sync_interval=of.one("full_sync_interval", values.interval),
+            max_changes=of.value("max_changes", values.parse_positive_count),
+            initial_sync=of.value("initial_sync", values.parse_switch),
+            modify=of.value("modify", values.parse_switch),
+            poll_interval=of.value("poll_interval", values.parse_seconds),
+            scan_interval=of.value("scan_interval", values.parse_interval),
+            full_sync_interval=of.value("full_sync_interval", values.parse_interval),
             hooks=_hooks(of),
         )
         return made if source is not None and deliveries else None
 
     def _destinations(
-        self, part: Part, of: Values, source: Source | None
+        self, part: Section, of: OptionReader, source: Source | None
     ) -> tuple[Destination, ...] | None:
-        said = of.said("destinations")
+        said = of.raw_options("destinations")
         texts = [os.fsencode(text) for each in said for text in each.texts]
         if not texts:
             self._faults.add("It has no destinations.", part.origin, part.line)
             return None
-        places = of.each("destinations", convert=_place)
+        places = of.values("destinations", convert=_place)
         if source is None or len(places) < len(texts):
             return None
         try:
@@ -126,51 +131,56 @@ class Reader:
                 resolve=os.path.realpath,
             )
         except UsageError as error:
-            of.refuse(said[0], str(error))
+            of.add_error(said[0], str(error))
             return None
 
-    def _rsync(self, of: Values) -> Rsync:
+    def _rsync(self, of: OptionReader) -> RsyncOptions:
         """Return what is the same for all destinations of a sync."""
         return replace(
             self._all_runs,
-            program=of.placed("rsync", checks.program) or BY_KEY["rsync"].default,
-            rules=excludes.build(of.each(*RULES, convert=_steps)),
-            delete=of.one("delete", values.switch),
-            max_delete=of.maybe("max_delete", values.count_or_none),
+            program=of.path_or_none("rsync", checks.resolve_program)
+            or OPTIONS_BY_KEY["rsync"].default,
+            rules=excludes.build_rules(of.values(*RULE_KEYS, convert=_steps)),
+            delete=of.value("delete", values.parse_switch),
+            max_delete=of.value_or_none("max_delete", values.parse_count),
         )
 
-    def _version(self, of: Values, program: str) -> Version:
+    def _version(self, of: OptionReader, program: str) -> Version:
         if program not in self._versions:
             try:
-                self._versions[program] = installed.version(program)
+                self._versions[program] = installed.rsync_version(program)
             except UsageError as error:
-                self._versions[program] = OLDEST_RSYNC
-                for said in of.said("rsync")[-1:] or [Said(BY_KEY["rsync"], ())]:
-                    of.refuse(said, str(error))
+                self._versions[program] = MIN_RSYNC_VERSION
+                for said in of.raw_options("rsync")[-1:] or [
+                    RawOption(OPTIONS_BY_KEY["rsync"], ())
+                ]:
+                    of.add_error(said, str(error))
         return self._versions[program]
 
-    def _delivery(self, of: Values, rsync: Rsync, destination: Destination) -> Delivery:
-        default_shell = self._environ.get("RSYNC_RSH") or BY_KEY["rsh"].default
-        return Delivery(
+    def _delivery(
+        self, of: OptionReader, rsync: RsyncOptions, destination: Destination
+    ) -> DestinationSettings:
+        default_shell = self._environ.get("RSYNC_RSH") or OPTIONS_BY_KEY["rsh"].default
+        return DestinationSettings(
             destination,
             replace(
                 rsync,
                 rsh=_shell(of, destination, default_shell),
-                shares_ssh=of.one("share_ssh", values.switch),
-                nice=of.one("nice", values.niceness),
-                ionice=of.maybe("ionice", values.scheduling) or "",
-                bandwidth_limit=of.maybe("bandwidth_limit", values.rate) or "",
-                password_file=of.placed("password_file", checks.password_file) or "",
-                options=_options(of, deletes=rsync.delete),
-                timeout=of.one("timeout", values.seconds),
+                share_ssh=of.value("share_ssh", values.parse_switch),
+                nice=of.value("nice", values.parse_niceness),
+                ionice=of.value_or_none("ionice", values.check_io_class) or "",
+                bandwidth_limit=of.value_or_none("bandwidth_limit", values.check_rate) or "",
+                password_file=of.path_or_none("password_file", checks.check_password_file) or "",
+                extra_options=_options(of, deletes=rsync.delete),
+                timeout=of.value("timeout", values.parse_seconds),
             ),
-            window=of.one("window", values.seconds),
-            pauses=Pauses(
-                first=of.one("retry_first", values.seconds),
-                longest=of.one("retry_longest", values.seconds),
-                held=of.one("retry_held", values.seconds),
+            window=of.value("window", values.parse_seconds),
+            retry_policy=RetryPolicy(
+                first_pause=of.value("retry_first", values.parse_seconds),
+                max_pause=of.value("retry_longest", values.parse_seconds),
+                held_pause=of.value("retry_held", values.parse_seconds),
             ),
-            batch_size_limit=of.maybe("batch_size_limit", values.size),
+            batch_size_limit=of.value_or_none("batch_size_limit", values.parse_size),
         )
 
 
@@ -178,55 +188,57 @@ _NO_SOURCE = Source(b"/", b"", is_full_path=False)
 _NOWHERE = Destination("", "", Transport.LOCAL, None, b"/")
 
 
-def _place(said: Said, text: str) -> notation.Place:
-    return notation.parse_place(os.fsencode(text), os.fsencode(said.directory), os.path.isdir)
+def _place(said: RawOption, text: str) -> notation.ParsedDestination:
+    return notation.parse_destination(os.fsencode(text), os.fsencode(said.directory), os.path.isdir)
 
 
-def _steps(said: Said, text: str) -> Iterable[Step]:
+def _steps(said: RawOption, text: str) -> Iterable[RuleStep]:
     origin = said.origin if said.line else ""
     rule = os.fsencode(text)
     if said.option.key == "exclude_from":
-        return checks.exclude_from(said.directory, text)
+        return checks.read_exclude_file(said.directory, text)
     if said.option.key == "include":
         return filters.parse_include(rule, origin)
     if said.option.key == "filter":
         return filters.parse_filter(rule, origin)
-    return filters.parse_pattern(rule, origin)
+    return filters.parse_exclude(rule, origin)
 
 
-def _options(of: Values, *, deletes: bool) -> tuple[str, ...]:
-    def checked(said: Said, text: str) -> str:
-        check_option(text, deletes=deletes)
-        return anchored(text, said.directory)
+def _options(of: OptionReader, *, deletes: bool) -> tuple[str, ...]:
+    def checked(said: RawOption, text: str) -> str:
+        check_option(text, is_delete_enabled=deletes)
+        return with_absolute_path(text, said.directory)
 
-    found = tuple(of.each("rsync_option", convert=checked))
+    found = tuple(of.values("rsync_option", convert=checked))
     try:
-        check_together(found)
+        check_combination(found)
     except UsageError as error:
-        of.refuse(of.said("rsync_option")[0], str(error))
+        of.add_error(of.raw_options("rsync_option")[0], str(error))
     return found
 
 
-def _shell(of: Values, destination: Destination, default: str) -> str:
+def _shell(of: OptionReader, destination: Destination, default: str) -> str:
     """Return the remote shell, whose program is there if the destination needs one."""
-    own = of.maybe("rsh", str)
+    own = of.value_or_none("rsh", str)
     text = own or default
     if destination.transport is Transport.SHELL:
         try:
-            checks.remote_shell(text)
+            checks.check_remote_shell(text)
         except UsageError as error:
             # No default of ours has a fault but that ssh is not there.
-            origin = "RSYNC_RSH" if not own and default != BY_KEY["rsh"].default else ""
-            for said in of.said("rsh")[-1:] or [Said(BY_KEY["rsh"], (), origin)]:
-                of.refuse(said, str(error))
+            origin = "RSYNC_RSH" if not own and default != OPTIONS_BY_KEY["rsh"].default else ""
+            for said in of.raw_options("rsh")[-1:] or [
+                RawOption(OPTIONS_BY_KEY["rsh"], (), origin)
+            ]:
+                of.add_error(said, str(error))
     return text
 
 
-def _hooks(of: Values) -> Hooks:
-    return Hooks(
-        batch=of.placed("hook_batch", checks.command) or (),
-        error=of.placed("hook_error", checks.command) or (),
-        recovery=of.placed("hook_recovery", checks.command) or (),
-        held=of.placed("hook_held", checks.command) or (),
-        timeout=of.one("hook_timeout", values.seconds),
+def _hooks(of: OptionReader) -> HookSettings:
+    return HookSettings(
+        batch=of.path_or_none("hook_batch", checks.check_command) or (),
+        error=of.path_or_none("hook_error", checks.check_command) or (),
+        recovery=of.path_or_none("hook_recovery", checks.check_command) or (),
+        held=of.path_or_none("hook_held", checks.check_command) or (),
+        timeout=of.value("hook_timeout", values.parse_seconds),
     )

@@ -7,7 +7,7 @@ import re
 import shlex
 
 from pylsyncd.model.errors import UsageError
-from pylsyncd.settings.option import LEVELS
+from pylsyncd.settings.option import LOG_LEVELS
 
 # Longer than a week is no window, longer than a year no interval.
 _WEEK = 604800.0
@@ -36,19 +36,19 @@ _LAST_PORT = 65535
 _ALL_PERMISSIONS = 0o777
 
 
-def switch(text: str) -> bool:
+def parse_switch(text: str) -> bool:
     """Convert a yes or no."""
     if (found := _SWITCHES.get(text.lower())) is None:
         raise UsageError(f"It must be yes or no, not {text!r}.")
     return found
 
 
-def seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """Convert a time of up to a week."""
     return _seconds(text, _WEEK)
 
 
-def interval(text: str) -> float:
+def parse_interval(text: str) -> float:
     """Convert a time of up to a year; 0 for never."""
     return 0.0 if text == "0" else _seconds(text, _YEAR)
 
@@ -66,22 +66,22 @@ def _seconds(text: str, longest: float) -> float:
     return number
 
 
-def count(text: str) -> int:
+def parse_positive_count(text: str) -> int:
     """Convert a number of things of which there is at least one."""
     return _number(text, 1)
 
 
-def count_or_none(text: str) -> int:
+def parse_count(text: str) -> int:
     """Convert a number of things of which there may be none."""
     return _number(text, 0)
 
 
-def niceness(text: str) -> int:
+def parse_niceness(text: str) -> int:
     """Convert how nice a process is."""
     return _number(text, 0, _MOST_NICE)
 
 
-def port(text: str) -> int:
+def parse_port(text: str) -> int:
     """Convert a port."""
     return _number(text, 1, _LAST_PORT)
 
@@ -96,7 +96,7 @@ def _number(text: str, least: int, most: int = 10**15) -> int:
     raise UsageError(f"A whole number from {least} {to} is needed, not {text!r}.")
 
 
-def size(text: str) -> int:
+def parse_size(text: str) -> int:
     """Convert a size to bytes."""
     found = _SIZE.fullmatch(text)
     number = int(found[1]) * _UNITS[found[2].upper()] if found else 0
@@ -105,7 +105,7 @@ def size(text: str) -> int:
     return number
 
 
-def rate(text: str) -> str:
+def check_rate(text: str) -> str:
     """Check a limit as rsync's ``--bwlimit`` takes it."""
     found = _RATE.fullmatch(text)
     if not found:
@@ -116,7 +116,7 @@ def rate(text: str) -> str:
     return text
 
 
-def scheduling(text: str) -> str:
+def check_io_class(text: str) -> str:
     """Check a class of input and output as ionice(1) has them."""
     if text != "idle" and not _BEST_EFFORT.fullmatch(text):
         raise UsageError(
@@ -125,26 +125,26 @@ def scheduling(text: str) -> str:
     return text
 
 
-def permissions(text: str) -> int:
+def parse_umask(text: str) -> int:
     """Convert a umask."""
     if not re.fullmatch(r"0{0,2}[0-7]{1,3}", text):
         raise UsageError(f"Permissions in octal are needed, such as 022, not {text!r}.")
     return int(text, 8) & _ALL_PERMISSIONS
 
 
-def level(text: str) -> str:
+def check_log_level(text: str) -> str:
     """Check how much is to be logged."""
-    return one_of(LEVELS, text)
+    return check_choice(LOG_LEVELS, text)
 
 
-def one_of(choices: tuple[str, ...], text: str) -> str:
+def check_choice(choices: tuple[str, ...], text: str) -> str:
     """Check that a text is one of several."""
     if text not in choices:
         raise UsageError(f"It must be one of {', '.join(choices)}, not {text!r}.")
     return text
 
 
-def words(text: str) -> tuple[str, ...]:
+def split_command(text: str) -> tuple[str, ...]:
     """Split a command into its words, by a shell's quoting and nothing else of a shell."""
     try:
         found = tuple(shlex.split(text))

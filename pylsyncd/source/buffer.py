@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from pylsyncd.model.changes import Changes
+from pylsyncd.model.changes import MutableChangeset
 
 
 class Buffer:
@@ -16,13 +16,13 @@ class Buffer:
     """
 
     def __init__(
-        self, max_changes: int, opened: Callable[[], None], filled: Callable[[], None]
+        self, max_changes: int, on_opened: Callable[[], None], on_filled: Callable[[], None]
     ) -> None:
         self._max_changes = max_changes
-        self._opened = opened
-        self._filled = filled
+        self._opened = on_opened
+        self._filled = on_filled
         self._lock = threading.Lock()
-        self._changes = Changes()
+        self._changes = MutableChangeset()
         # No less than the number of distinct changes, which would be slow to count at each call.
         self._at_most = 0
         self.since: float | None = None
@@ -37,7 +37,7 @@ class Buffer:
         """Return no less than the number of distinct changes."""
         return self._at_most
 
-    def add(self, changes: Changes) -> None:
+    def add(self, changes: MutableChangeset) -> None:
         """Add changes, which from now on belong to the buffer."""
         if not changes:
             return
@@ -55,10 +55,10 @@ class Buffer:
         if fills:
             self._filled()
 
-    def take(self) -> Changes:
+    def take(self) -> MutableChangeset:
         """Return what was collected, and start anew."""
         with self._lock:
-            taken, self._changes = self._changes, Changes()
+            taken, self._changes = self._changes, MutableChangeset()
             self._at_most = 0
             self.since = None
             self.is_full = False

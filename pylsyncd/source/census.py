@@ -16,7 +16,7 @@ _EVERY_TYPE = (
 _MASK_AND_LENGTH = struct.Struct("4xI4xI")
 
 
-def count(chunk: bytes, masks: Counter[int]) -> None:
+def count_events(chunk: bytes, masks: Counter[int]) -> None:
     """Add the masks of a chunk of whole events, as the kernel hands them out."""
     unpack, size = _MASK_AND_LENGTH.unpack_from, _MASK_AND_LENGTH.size
     seen = []
@@ -28,7 +28,7 @@ def count(chunk: bytes, masks: Counter[int]) -> None:
     masks.update(seen)
 
 
-def by_type(masks: Mapping[int, int]) -> dict[str, int]:
+def events_by_type(masks: Mapping[int, int]) -> dict[str, int]:
     """Return how many events there were of each type, as inotify(7) names them without "IN_".
 
     What a directory did counts as what a file did. Types that have not occurred are there, too.

@@ -40,7 +40,7 @@ _WATCHED = (
 )  # fmt: skip
 
 # struct inotify_event of inotify(7): descriptor, mask, cookie, length of the padded name.
-HEADER = struct.Struct("iIII")
+EVENT_HEADER = struct.Struct("iIII")
 
 # Some 2,000 events at a time. Larger buffers are not faster: glibc maps and unmaps them each time.
 _READ_SIZE = 65536
@@ -67,7 +67,7 @@ class Inotify:
         self._add_watch = binding._libc.inotify_add_watch  # noqa: SLF001
         self._remove_watch = binding.inotify_rm_watch
 
-    def watch(self, directory: int) -> int:
+    def add_watch(self, directory: int) -> int:
         """Watch an open directory and return its watch descriptor, the same each time.
 
         By descriptor, not by name, since between two looks a name can become a symlink, and a
@@ -79,7 +79,7 @@ class Inotify:
             raise OSError(code, os.strerror(code))
         return wd
 
-    def unwatch(self, wd: int) -> None:
+    def remove_watch(self, wd: int) -> None:
         """Stop watching; nothing happens where the kernel has stopped by itself."""
         self._remove_watch(self.descriptor, wd)
 
@@ -90,7 +90,7 @@ class Inotify:
         except BlockingIOError:
             return b""
 
-    def waiting(self) -> int:
+    def pending_bytes(self) -> int:
         """Return how many bytes of events the kernel holds."""
         count = fcntl.ioctl(self.descriptor, termios.FIONREAD, b"\0\0\0\0")
         return int.from_bytes(count, "little")
@@ -100,15 +100,15 @@ class Inotify:
         os.close(self.descriptor)
 
 
-def limit(name: str) -> int:
+def read_limit(name: str) -> int:
     """Return one of the kernel's limits: ``max_user_watches``, ``max_queued_events``, ..."""
     with open(_LIMITS + name, encoding="ascii") as file:
         return int(file.read())
 
 
-def watch_limit_reached(directories: int) -> str:
+def watch_limit_message(directories: int) -> str:
     """Return the sentence for the administrator whose system has no watches left."""
-    allowed = limit("max_user_watches")
+    allowed = read_limit("max_user_watches")
     wanted = max(2 * directories, 2 * allowed)
     return (
         f"The kernel's limit of inotify watches is reached: {directories} directories are watched "
@@ -119,7 +119,7 @@ def watch_limit_reached(directories: int) -> str:
 
 def _no_instance(code: int) -> WatchError:
     if code == errno.EMFILE:
-        allowed = limit("max_user_instances")
+        allowed = read_limit("max_user_instances")
         return WatchError(
             f"No inotify instance is left for this user (limit {allowed}). "
             f"Raise it: sysctl -w fs.inotify.max_user_instances={2 * allowed}"
@@ -127,12 +127,12 @@ def _no_instance(code: int) -> WatchError:
     return WatchError(f"inotify cannot be started: {os.strerror(code)}.")
 
 
-def decode(chunk: bytes) -> Iterator[tuple[int, int, bytes]]:
+def decode_events(chunk: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield descriptor, mask and name of each event in a chunk; for people, not for speed."""
     position = 0
     while position < len(chunk):
-        wd, mask, _, length = HEADER.unpack_from(chunk, position)
-        position += HEADER.size
+        wd, mask, _, length = EVENT_HEADER.unpack_from(chunk, position)
+        position += EVENT_HEADER.size
         yield wd, mask, chunk[position : position + length].rstrip(b"\0")
         position += length
 

@@ -3,51 +3,51 @@
 import os
 from dataclasses import dataclass, field
 
-File = tuple[int, int]
+FileId = tuple[int, int]
 """``st_dev`` and ``st_ino`` of a file."""
 
 
 @dataclass(slots=True)
-class Names:
+class LinkedFile:
     """The names of a file that are in the source and not excluded, as far as they are known."""
 
-    links: int
+    link_count: int
     """How many the file has, wherever they are."""
-    known: set[bytes] = field(default_factory=set)
+    known_paths: set[bytes] = field(default_factory=set)
 
     @property
-    def is_complete(self) -> bool:
+    def has_all_names(self) -> bool:
         """Whether there can be no other name."""
-        return len(self.known) >= self.links
+        return len(self.known_paths) >= self.link_count
 
     @property
     def weight(self) -> int:
         """What it costs to remember them, in names."""
-        return len(self.known) + 1
+        return len(self.known_paths) + 1
 
 
-Files = dict[File, Names]
+LinkedFiles = dict[FileId, LinkedFile]
 
-MOST_LINKED = 50_000
+MAX_HARD_LINK_NAMES = 50_000
 """How many names of files with several names are noted; some 200 bytes each."""
 
 
-class Linked:
+class HardLinkCollector:
     """The names of files that have several, as a walk comes by them; not too many."""
 
     def __init__(self) -> None:
-        self.names: dict[File, set[bytes]] = {}
+        self.paths_by_file: dict[FileId, set[bytes]] = {}
         self._count = 0
 
-    def note(self, status: os.stat_result, path: bytes) -> bool:
+    def add(self, status: os.stat_result, path: bytes) -> bool:
         """Take note of one of several names; tell whether there was room."""
-        if self._count >= MOST_LINKED:
+        if self._count >= MAX_HARD_LINK_NAMES:
             return False
         self._count += 1
-        self.names.setdefault(file_of(status), set()).add(path)
+        self.paths_by_file.setdefault(file_id(status), set()).add(path)
         return True
 
 
-def file_of(status: os.stat_result) -> File:
+def file_id(status: os.stat_result) -> FileId:
     """Return which file a status is of."""
     return status.st_dev, status.st_ino

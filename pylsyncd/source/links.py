@@ -22,21 +22,28 @@ from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changes, Scope
-from pylsyncd.model.debt import LIMIT
+from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.model.debt import MAX_PENDING_CHANGES
 from pylsyncd.model.optimizer import optimize
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.linknames import MOST_LINKED, File, Files, Names, file_of
-from pylsyncd.source.linksearch import Ground, Look, Search, Survey, TooManyNamesError, statuses
+from pylsyncd.source.linknames import MAX_HARD_LINK_NAMES, FileId, LinkedFile, LinkedFiles, file_id
+from pylsyncd.source.linksearch import (
+    HardLinkScan,
+    LinkedFileFinder,
+    SearchArea,
+    SourceSearch,
+    TooManyNamesError,
+    stat_existing,
+)
 from pylsyncd.system import walk
 
 log = logging.getLogger(__name__)
 
 # So many names are remembered.
-_NAMES_KEPT = MOST_LINKED
+_NAMES_KEPT = MAX_HARD_LINK_NAMES
 
 
-class Links:
+class HardLinks:
     """Completes changes by the other names of the files in them. Used by one thread at a time."""
 
     def __init__(
@@ -47,14 +54,14 @@ class Links:
         self._source = source
         self._rules = rules
         # What was found to be complete, the least recently used first.
-        self._remembered: OrderedDict[File, Names] = OrderedDict()
+        self._remembered: OrderedDict[FileId, LinkedFile] = OrderedDict()
         self._kept = 0
         # The directories that known names are in: with how many, by file.
-        self._places: dict[bytes, dict[bytes, File]] = {}
-        self.searches = 0
+        self._places: dict[bytes, dict[bytes, FileId]] = {}
+        self.search_count = 0
         """How often the whole source was searched."""
 
-    def complete(self, changes: Changes) -> None:
+    def add_other_names(self, changes: MutableChangeset) -> None:
         """Add an ENTRY for each name of a changed file that ``changes`` do not name.
 
         What is not there (any more) is passed over: an event has told, or will tell. Costs one
@@ -70,62 +77,67 @@ class Links:
             return
         except TooManyNamesError:
             log.info(
-                "More than %d names of files that have several: everything is compared.", LIMIT
+                "More than %d names of files that have several: everything is compared.",
+                MAX_PENDING_CHANGES,
             )
             changes.add(paths.ROOT, Scope.TREE)
             return
         for file, names in found.items():
             self._remember(file, names)
-            for path in names.known - named[file]:
+            for path in names.known_paths - named[file]:
                 changes.add(path, Scope.ENTRY)
 
-    def _found(self, root: int, changes: Changes) -> tuple[Files, dict[File, set[bytes]]]:
+    def _found(
+        self, root: int, changes: MutableChangeset
+    ) -> tuple[LinkedFiles, dict[FileId, set[bytes]]]:
         """Return all names of the files with several in the changes, and those that they name."""
-        ground = Ground(root, self._rules, self._progressed)
+        ground = SearchArea(root, self._rules, self._progressed)
         self._add_known(root, changes)
         # Trees in trees would be looked through again and again.
-        found = Look(ground).at(optimize(changes))
-        named = {file: set(names.known) for file, names in found.items()}
+        found = LinkedFileFinder(ground).find(optimize(changes))
+        named = {file: set(names.known_paths) for file, names in found.items()}
         self._find_others(ground, found)
         return found, named
 
-    def survey(self, since: int) -> Changes:
+    def scan_source(self, since: int) -> MutableChangeset:
         """Learn the names of all files that have several.
 
         Returns the names of all files that have changed since a ctime in nanoseconds: perhaps
         through a name that is gone. Raises OSError when the source cannot be opened or listed.
         """
-        changes = Changes()
+        changes = MutableChangeset()
         with walk.opened_root(self._source) as root:
-            survey = Survey(Ground(root, self._rules, self._progressed), since)
+            survey = HardLinkScan(SearchArea(root, self._rules, self._progressed), since)
             survey.run()
-        self.learn(survey.linked.names)
-        if survey.is_too_much:
+        self.remember(survey.hard_links.paths_by_file)
+        if survey.is_over_limit:
             changes.add(paths.ROOT, Scope.TREE)
             return changes
-        for path in survey.changed:
+        for path in survey.changed_paths:
             changes.add(path, Scope.ENTRY)
         return changes
 
-    def learn(self, linked: Mapping[File, set[bytes]]) -> None:
+    def remember(self, linked: Mapping[FileId, set[bytes]]) -> None:
         """Take note of names that a scan has found."""
         for file, known in linked.items():
             if len(known) > 1:
                 # How many there are elsewhere is not known.
-                self._remember(file, Names(0, set(known)))
+                self._remember(file, LinkedFile(0, set(known)))
 
-    def _add_known(self, root: int, changes: Changes) -> None:
+    def _add_known(self, root: int, changes: MutableChangeset) -> None:
         """Add the other names that what the changes touch was known with, as far as they hold."""
-        touched: dict[File, set[bytes]] = {}
+        touched: dict[FileId, set[bytes]] = {}
         for place, name in self._touched(changes):
             touched.setdefault(self._places[place][name], set()).add(paths.join(place, name))
         for file, named in touched.items():
-            known = self._remembered[file].known - named
-            holding = {path for path, status in statuses(root, known) if file_of(status) == file}
+            known = self._remembered[file].known_paths - named
+            holding = {
+                path for path, status in stat_existing(root, known) if file_id(status) == file
+            }
             for path in holding:
                 changes.add(path, Scope.ENTRY)
 
-    def _touched(self, changes: Changes) -> Iterator[tuple[bytes, bytes]]:
+    def _touched(self, changes: MutableChangeset) -> Iterator[tuple[bytes, bytes]]:
         """Yield the known names, as directory and name, at or below what has changed."""
         for place, names in self._places.items():
             is_below = any(
@@ -140,42 +152,44 @@ class Links:
             for name in touched:
                 yield place, name
 
-    def _find_others(self, ground: Ground, found: Files) -> None:
+    def _find_others(self, ground: SearchArea, found: LinkedFiles) -> None:
         unknown = {
             file: names
             for file, names in found.items()
-            if not (names.is_complete or self._recall(ground.root, file, names))
+            if not (names.has_all_names or self._recall(ground.root, file, names))
         }
         if unknown:
-            self.searches += 1
-            Search(ground, unknown).run()
+            self.search_count += 1
+            SourceSearch(ground, unknown).run()
 
-    def _recall(self, root: int, file: File, names: Names) -> bool:
+    def _recall(self, root: int, file: FileId, names: LinkedFile) -> bool:
         """Add the names known from before that still hold; tell whether these are all."""
         remembered = self._remembered.get(file)
         if remembered is None:
             return False
-        others = remembered.known - names.known
-        holding = {path for path, status in statuses(root, others) if file_of(status) == file}
-        names.known |= holding
-        return names.is_complete or (holding == others and remembered.links == names.links)
+        others = remembered.known_paths - names.known_paths
+        holding = {path for path, status in stat_existing(root, others) if file_id(status) == file}
+        names.known_paths |= holding
+        return names.has_all_names or (
+            holding == others and remembered.link_count == names.link_count
+        )
 
-    def _remember(self, file: File, names: Names) -> None:
+    def _remember(self, file: FileId, names: LinkedFile) -> None:
         self._forget(file)
         self._remembered[file] = names
         self._kept += names.weight
-        for path in names.known:
+        for path in names.known_paths:
             place, name = paths.split(path)
             self._places.setdefault(place, {})[name] = file
         while self._kept > _NAMES_KEPT:
             self._forget(next(iter(self._remembered)))
 
-    def _forget(self, file: File) -> None:
+    def _forget(self, file: FileId) -> None:
         names = self._remembered.pop(file, None)
         if names is None:
             return
         self._kept -= names.weight
-        for path in names.known:
+        for path in names.known_paths:
             place, name = paths.split(path)
             there = self._places.get(place, {})
             if there.get(name) == file:
@@ -184,6 +198,6 @@ class Links:
                     del self._places[place]
 
 
-def _is_entry(changes: Changes, path: bytes) -> bool:
+def _is_entry(changes: MutableChangeset, path: bytes) -> bool:
     directory, name = paths.split(path)
     return name in changes.entries.get(directory, frozenset())

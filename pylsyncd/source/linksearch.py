@@ -11,9 +11,9 @@ from itertools import chain, groupby, islice
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset
-from pylsyncd.model.debt import LIMIT
+from pylsyncd.model.debt import MAX_PENDING_CHANGES
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.linknames import Files, Linked, Names, file_of
+from pylsyncd.source.linknames import HardLinkCollector, LinkedFile, LinkedFiles, file_id
 from pylsyncd.system import walk
 
 # How many names of a directory are looked at before it is asked whether they are there at all, and
@@ -30,26 +30,26 @@ class TooManyNamesError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class SearchArea:
     """What is looked through: the open source, less what the rules leave out."""
 
     root: int
     rules: Rules
-    progressed: Callable[[], None] = lambda: None
+    on_progress: Callable[[], None] = lambda: None
     """Called for each directory, since there may be many."""
 
 
-class Look:
+class LinkedFileFinder:
     """Looks at what changes name, for files with several names."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: SearchArea) -> None:
         self._ground = ground
-        self._found: Files = {}
+        self._found: LinkedFiles = {}
         self._count = 0
         # Whether most names of those that were looked at last are not there (any more).
         self._are_missing = False
 
-    def at(self, changes: Changeset) -> Files:
+    def find(self, changes: Changeset) -> LinkedFiles:
         """Return the files with several names, and the names that the changes cover.
 
         Raises TooManyNamesError.
@@ -57,7 +57,7 @@ class Look:
         suspects: list[bytes] = []
         for directory, names in changes.entries.items():
             suspects += self._suspects(directory, names)
-        for path, status in statuses(self._ground.root, suspects):
+        for path, status in stat_existing(self._ground.root, suspects):
             self._judge(path, status)
         for directory in changes.listings:
             self._look_in(directory, is_tree=False)
@@ -105,11 +105,11 @@ class Look:
     def _judge(self, path: bytes, status: os.stat_result) -> None:
         if status.st_nlink <= 1 or stat.S_ISDIR(status.st_mode):
             return
-        names = self._found.setdefault(file_of(status), Names(status.st_nlink))
-        names.links = status.st_nlink
+        names = self._found.setdefault(file_id(status), LinkedFile(status.st_nlink))
+        names.link_count = status.st_nlink
         rules = self._ground.rules
         if not rules or not rules.excludes(path, is_directory=False):
-            names.known.add(path)
+            names.known_paths.add(path)
             self._count = _counted(self._count)
 
     def _look_in(self, path: bytes, *, is_tree: bool) -> None:
@@ -121,23 +121,23 @@ class Look:
                     self._names_in(directory, path)
         except OSError:
             # Perhaps it is a file, which a TREE covers as well.
-            for _, status in statuses(self._ground.root, [path]):
+            for _, status in stat_existing(self._ground.root, [path]):
                 self._judge(path, status)
 
     def _names_in(self, directory: int, path: bytes) -> list[str]:
         return _judge_linked(directory, path, self._judge)
 
 
-class Search:
+class SourceSearch:
     """Searches the source for all names of some files."""
 
-    def __init__(self, ground: Ground, files: Files) -> None:
+    def __init__(self, ground: SearchArea, files: LinkedFiles) -> None:
         self._ground = ground
         self._files = files
         self._count = 0
         self._inodes = {inode for _, inode in files}
         # Devices on which a listing tells the same number of an inode as its status.
-        self._devices = walk.devices_counting_links()
+        self._devices = walk.devices_with_link_counts()
 
     def run(self) -> None:
         """Add all names to the files that are sought. Raises TooManyNamesError."""
@@ -162,33 +162,35 @@ class Search:
             status = entry.stat(follow_symlinks=False)
         except OSError:
             return
-        names = self._files.get(file_of(status))
+        names = self._files.get(file_id(status))
         if names is None:
             return
         path = paths.join(directory, os.fsencode(entry.name))
-        if path not in names.known and not self._ground.rules.matches(path, is_directory=False):
-            names.known.add(path)
+        if path not in names.known_paths and not self._ground.rules.matches(
+            path, is_directory=False
+        ):
+            names.known_paths.add(path)
             self._count = _counted(self._count)
 
 
-class Survey:
+class HardLinkScan:
     """Looks through the source for all files that have several names."""
 
-    def __init__(self, ground: Ground, since: int) -> None:
+    def __init__(self, ground: SearchArea, since: int) -> None:
         """Make one; ``since`` is a ctime in nanoseconds."""
         self._ground = ground
         self._since = since
-        self.linked = Linked()
-        self.changed: set[bytes] = set()
+        self.hard_links = HardLinkCollector()
+        self.changed_paths: set[bytes] = set()
         """Names of such files that have changed since; no more of them than are too many.
 
         One that has a single name now may have had others when it changed.
         """
 
     @property
-    def is_too_much(self) -> bool:
+    def is_over_limit(self) -> bool:
         """Whether more have changed than a destination can be owed."""
-        return len(self.changed) > LIMIT
+        return len(self.changed_paths) > MAX_PENDING_CHANGES
 
     def run(self) -> None:
         """Walk through it. Raises OSError when the source itself cannot be listed."""
@@ -196,7 +198,7 @@ class Survey:
         _descend(self._ground, root, paths.ROOT, self._names_in)
         # Only now: one that the walk has passed may change through one that it has not come to,
         # and that is gone when it comes there.
-        for path, status in statuses(root, chain(*self.linked.names.values())):
+        for path, status in stat_existing(root, chain(*self.hard_links.paths_by_file.values())):
             self._judge_time(path, status)
 
     def _names_in(self, directory: int, path: bytes) -> list[str]:
@@ -205,17 +207,17 @@ class Survey:
     def _judge(self, path: bytes, status: os.stat_result) -> None:
         if self._ground.rules.matches(path, is_directory=False):
             return
-        if status.st_nlink == 1 or not self.linked.note(status, path):
+        if status.st_nlink == 1 or not self.hard_links.add(status, path):
             self._judge_time(path, status)
 
     def _judge_time(self, path: bytes, status: os.stat_result) -> None:
-        if status.st_ctime_ns >= self._since and not self.is_too_much:
-            self.changed.add(path)
+        if status.st_ctime_ns >= self._since and not self.is_over_limit:
+            self.changed_paths.add(path)
 
 
 def _counted(names: int) -> int:
     """Count one more name."""
-    if names >= LIMIT:
+    if names >= MAX_PENDING_CHANGES:
         raise TooManyNamesError
     return names + 1
 
@@ -245,12 +247,12 @@ def _judge_linked(
     return subdirectories
 
 
-def _descend(ground: Ground, directory: int, top: bytes, names_in: walk.Names[bytes]) -> None:
+def _descend(ground: SearchArea, directory: int, top: bytes, names_in: walk.Names[bytes]) -> None:
     """List an open directory and all below it that are not excluded."""
     rules = ground.rules
 
     def enter(_directory: int, above: bytes, name: bytes) -> bytes | None:
-        ground.progressed()
+        ground.on_progress()
         path = paths.join(above, name)
         return None if rules and rules.matches(path, is_directory=True) else path
 
@@ -260,7 +262,7 @@ def _descend(ground: Ground, directory: int, top: bytes, names_in: walk.Names[by
     walk.descend(directory, top, enter, refused, names_in)
 
 
-def statuses(root: int, some: Iterable[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:
+def stat_existing(root: int, some: Iterable[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:
     """Yield the paths at which something is, reached through no symlink, with what is there."""
     pairs = sorted(paths.split(path) for path in some)
     for directory, group in groupby(pairs, key=lambda pair: pair[0]):

@@ -8,32 +8,32 @@ from dataclasses import dataclass
 from pylsyncd.model import paths
 from pylsyncd.model.errors import WatchError
 from pylsyncd.model.moments import Moment
-from pylsyncd.model.wording import counted
-from pylsyncd.settings.settings import Sync
+from pylsyncd.model.wording import format_count
+from pylsyncd.settings.settings import SyncSettings
 from pylsyncd.source.buffer import Buffer
-from pylsyncd.source.guard import Guard, Standing
-from pylsyncd.source.recovery import Plan
-from pylsyncd.source.watching import Watching
+from pylsyncd.source.guard import SourceGuard, SourceState
+from pylsyncd.source.recovery import RescanPlan
+from pylsyncd.source.watching import WatchSession
 from pylsyncd.system import clock
-from pylsyncd.system.heartbeat import Heartbeat
+from pylsyncd.system.heartbeat import ThreadMonitor
 from pylsyncd.system.logs import NOTICE
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class MonitorCallbacks:
     """What a lookout calls, from any thread."""
 
-    lost: Callable[[], None]
+    on_source_lost: Callable[[], None]
     """When the source itself has gone."""
-    failed: Callable[[str], None]
+    on_failed: Callable[[str], None]
     """When the watcher has failed, or is stuck, with its name."""
-    arming: Callable[[int], None] = lambda _: None
+    on_progress: Callable[[int], None] = lambda _: None
     """Now and then while the source is armed, with the number of directories so far."""
 
 
-class Lookout:
+class SourceMonitor:
     """Has the source watched, gives it up when it is lost, and follows it when it is back.
 
     Used by the source's own thread.
@@ -41,90 +41,96 @@ class Lookout:
 
     def __init__(
         self,
-        sync: Sync,
-        guard: Guard,
+        sync: SyncSettings,
+        guard: SourceGuard,
         buffer: Buffer,
-        heartbeat: Heartbeat,
-        calls: Calls,
+        heartbeat: ThreadMonitor,
+        calls: MonitorCallbacks,
     ) -> None:
         self._sync = sync
         self._heartbeat = heartbeat
         self._guard = guard
         self._buffer = buffer
         self._calls = calls
-        self._shown = paths.show(sync.source.path)
-        self.masks: Counter[int] | None = None
+        self._shown = paths.printable(sync.source.path)
+        self.mask_counts: Counter[int] | None = None
         """See the tracker's."""
-        self.held = ""
+        self.hold_reason = ""
         """Why the source is held; empty when it is not."""
         # The subtrees that were said to be held.
         self._told: dict[bytes, str] = {}
         self._told_failure = ""
         self._overflows = 0
         self._told_eventless: set[bytes] = set()
-        self.watching: Watching | None = None
+        self.session: WatchSession | None = None
         """None while the source is held."""
 
-    def watch(self, moments: Collection[int] = (), scanned: Moment | None = None) -> Watching:
+    def start_watching(
+        self, moments: Collection[int] = (), scanned: Moment | None = None
+    ) -> WatchSession:
         """Begin to watch the source; what has changed since each moment is found on the way.
 
         ``scanned`` is when the last scan began for what no event tells, in an earlier run.
         Raises WatchError if it cannot be watched.
         """
         sync, calls = self._sync, self._calls
-        plan = Plan(
-            moments, self._guard.eventless(),
-            sync.poll_interval, sync.scan_interval, scanned, calls.arming,
+        plan = RescanPlan(
+            moments, self._guard.find_eventless_directories(),
+            sync.poll_interval, sync.scan_interval, scanned, calls.on_progress,
         )  # fmt: skip
-        self._tell_eventless(plan.eventless)
-        watching = Watching(sync, plan, self._buffer, calls.lost, calls.failed)
-        watching.tracker.masks = self.masks
+        self._tell_eventless(plan.eventless_directories)
+        watching = WatchSession(sync, plan, self._buffer, calls.on_source_lost, calls.on_failed)
+        watching.event_processor.mask_counts = self.mask_counts
         watching.start()
-        self._heartbeat.listen(watching.watcher, calls.failed)
-        self.watching = watching
-        self.held = ""
+        self._heartbeat.add_thread(watching.watcher, calls.on_failed)
+        self.session = watching
+        self.hold_reason = ""
         return watching
 
     def stop_watching(self) -> None:
         """Give up all watches."""
-        if self.watching is not None:
-            self.watching.stop()
-            self._overflows += self.watching.tracker.recovery.overflows
-            self.watching = None
+        if self.session is not None:
+            self.session.stop()
+            self._overflows += self.session.event_processor.rescanner.overflow_count
+            self.session = None
 
     @property
-    def overflows(self) -> int:
+    def overflow_count(self) -> int:
         """How often the kernel has dropped events since the start."""
-        watching = self.watching
-        present = watching.tracker.recovery.overflows if watching is not None else 0
+        watching = self.session
+        present = watching.event_processor.rescanner.overflow_count if watching is not None else 0
         return self._overflows + present
 
-    def look(self) -> Moment | None:
+    def check_source(self) -> Moment | None:
         """Compare the source with what it was.
 
         Returns a moment when it is another one, or back: everything has to be compared, and what
         changes after that moment is seen.
         """
-        standing, reason = self._guard.standing()
-        if standing is Standing.HELD:
-            if self.watching is not None:
+        standing, reason = self._guard.check_state()
+        if standing is SourceState.HELD:
+            if self.session is not None:
                 self.stop_watching()
-                self.tell_held(reason)
+                self.report_held(reason)
             return None
-        watching, start = self.watching, None
-        if standing is Standing.REPLACED or watching is None or watching.tracker.root_lost:
-            start = self._follow(is_same=standing is Standing.SAME)
-        self._guard.look_at_mounts()
-        released = [*self.tell_mounts(), *self._guard.mounted_anew()]
-        if released and self.watching is not None:
-            eventless = self._guard.eventless()
+        watching, start = self.session, None
+        if (
+            standing is SourceState.REPLACED
+            or watching is None
+            or watching.event_processor.is_source_lost
+        ):
+            start = self._follow(is_same=standing is SourceState.SAME)
+        self._guard.update_held_subtrees()
+        released = [*self.report_held_subtrees(), *self._guard.take_remounted()]
+        if released and self.session is not None:
+            eventless = self._guard.find_eventless_directories()
             self._tell_eventless(eventless)
-            self.watching.tracker.recovery.eventless = tuple(eventless)
+            self.session.event_processor.rescanner.eventless_directories = tuple(eventless)
             for path in released:
-                self.watching.watcher.place_again(path)
+                self.session.watcher.rewatch(path)
         return start
 
-    def trust(self) -> bool:
+    def accept_source(self) -> bool:
         """Take the source, and what is mounted below it, as it is now; tell whether it is there."""
         try:
             self._guard.accept()
@@ -135,28 +141,28 @@ class Lookout:
             return False
         return True
 
-    def tell_held(self, reason: str) -> None:
+    def report_held(self, reason: str) -> None:
         """Say that the source is held."""
-        self.held = reason
+        self.hold_reason = reason
         log.error(
             "The source %s is held: %s. Nothing is sent, and nothing deleted, until it is back. "
             "If it is meant to be as it is now, say so with pylsyncctl release, or the signal "
             "USR2.", self._shown, reason,
         )  # fmt: skip
 
-    def tell_mounts(self) -> list[bytes]:
+    def report_held_subtrees(self) -> list[bytes]:
         """Say which subtrees are held; return those that are so no more."""
-        held = dict(self._guard.held)
+        held = dict(self._guard.held_subtrees)
         for path, reason in held.items():
             if path not in self._told:
                 log.error(
                     "%s in the source is held: %s. Its copies stay as they are until that is "
                     "undone, or pylsyncctl release, or the signal USR2, says that it is meant so.",
-                    paths.show(path), reason,
+                    paths.printable(path), reason,
                 )  # fmt: skip
         released = [path for path in self._told if path not in held]
         for path in released:
-            log.log(NOTICE, "%s in the source is synced again.", paths.show(path))
+            log.log(NOTICE, "%s in the source is synced again.", paths.printable(path))
         self._told = held
         return released
 
@@ -166,7 +172,7 @@ class Lookout:
             log.warning(
                 "%s is on a file system that does not tell what is changed elsewhere: it is looked "
                 "through every %g s.",
-                paths.show(path) if path else self._shown, self._sync.poll_interval,
+                paths.printable(path) if path else self._shown, self._sync.poll_interval,
             )  # fmt: skip
         self._told_eventless.update(eventless)
 
@@ -177,18 +183,18 @@ class Lookout:
         self._buffer.take()
         start = clock.now()
         try:
-            self._guard.accept(self._guard.footing.mounts)
-            directories = self.watch().tracker.directories
+            self._guard.accept(self._guard.accepted.nested_mounts)
+            directories = self.start_watching().event_processor.directory_count
         except (OSError, WatchError) as error:
             if str(error) != self._told_failure:
                 log.error("%s", error)  # noqa: TRY400  # it is not about the program
                 self._told_failure = str(error)
-            self.held = f"it cannot be watched ({error})"
+            self.hold_reason = f"it cannot be watched ({error})"
             return None
         self._told_failure = ""
         log.log(
             NOTICE, "The source %s %s (%s). Everything is compared.",
             self._shown, "is back" if is_same else "was replaced by another directory",
-            counted(directories, "directory"),
+            format_count(directories, "directory"),
         )  # fmt: skip
         return start

@@ -12,15 +12,15 @@ from pylsyncd.model import paths
 class Mount(NamedTuple):
     """A file system, or a part of one, at a place."""
 
-    point: bytes
+    mount_point: bytes
     """Where: an absolute path."""
     device: int
     """The file system's ``st_dev``; on btrfs, files of a subvolume tell another one."""
-    kind: str
+    fs_type: str
     """The type of the file system: ``ext4``, ``fuse.sshfs``."""
-    number: int
+    mount_id: int
     """Tells it from all mounts that are there at the same time; used again after an unmount."""
-    parent: int
+    parent_id: int
     """The number of the mount that the point is in."""
     root: bytes
     """The directory of the file system that stands at the point: not ``/`` for a bind mount."""
@@ -34,7 +34,7 @@ _UNLISTED = Mount(b"/", 0, "unlisted", 0, 0, b"/")
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
-def parse(text: bytes) -> list[Mount]:
+def parse_mountinfo(text: bytes) -> list[Mount]:
     """Read the content of a mountinfo file; a line that is none is left out."""
     return list(_parsed(text.splitlines()))
 
@@ -68,7 +68,7 @@ class MountTable:
         # proc_pid_mounts(5): a change is an exceptional condition, marked as an error, too.
         self._poll.register(self._file, select.POLLPRI | select.POLLERR)
 
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Tell whether anything was mounted or unmounted since the last call, or the opening."""
         return bool(self._poll.poll(0))
 
@@ -76,25 +76,25 @@ class MountTable:
         """Return all mounts; what changes meanwhile may be missing, and ``changed`` tells so."""
         os.lseek(self._file, 0, os.SEEK_SET)
         chunks = iter(lambda: os.read(self._file, 65536), b"")
-        return parse(b"".join(chunks))
+        return parse_mountinfo(b"".join(chunks))
 
     def close(self) -> None:
         """Give back the descriptor."""
         os.close(self._file)
 
 
-def holding(path: bytes, mounts: Iterable[Mount]) -> Mount:
+def mount_of(path: bytes, mounts: Iterable[Mount]) -> Mount:
     """Return the mount that a path is on: an absolute one without symlinks.
 
     Where the table does not tell (in a chroot), a mount of the kind ``unlisted`` stands for it.
     """
-    visible = {_relative(mount.point): mount for mount in _visible(mounts)}
+    visible = {_relative(mount.mount_point): mount for mount in _visible(mounts)}
     place = _relative(path)
     above = (place, *paths.ancestors(place))
     return next((visible[point] for point in above if point in visible), _UNLISTED)
 
 
-def below(path: bytes, mounts: Iterable[Mount]) -> dict[bytes, Mount]:
+def mounts_below(path: bytes, mounts: Iterable[Mount]) -> dict[bytes, Mount]:
     """Return what is mounted below a path, itself excepted, by the point's path relative to it.
 
     The path is an absolute one without symlinks. What another mount hides is left out.
@@ -104,7 +104,7 @@ def below(path: bytes, mounts: Iterable[Mount]) -> dict[bytes, Mount]:
     return {
         point[skipped:]: mount
         for mount in _visible(mounts)
-        if (point := _relative(mount.point)) != place and paths.covers(place, point)
+        if (point := _relative(mount.mount_point)) != place and paths.covers(place, point)
     }
 
 
@@ -115,11 +115,11 @@ def _visible(mounts: Iterable[Mount]) -> Iterator[Mount]:
     below that place. Parents tell so whatever the order of the table: a moved mount keeps its line.
     """
     table = list(mounts)
-    by_number = {mount.number: mount for mount in table}
+    by_number = {mount.mount_id: mount for mount in table}
     # Of two at the same place in the same parent, the later one is on top.
     standing = {_place(mount): mount for mount in table}
     for mount in table:
-        is_buried = (mount.number, _relative(mount.point)) in standing
+        is_buried = (mount.mount_id, _relative(mount.mount_point)) in standing
         if not (is_buried or _is_hidden(mount, by_number, standing)):
             yield mount
 
@@ -146,8 +146,8 @@ def _place(mount: Mount) -> tuple[int, bytes]:
 
     The point is relative to the root, not to the parent.
     """
-    parent = -1 if mount.parent == mount.number else mount.parent
-    return parent, _relative(mount.point)
+    parent = -1 if mount.parent_id == mount.mount_id else mount.parent_id
+    return parent, _relative(mount.mount_point)
 
 
 def _relative(path: bytes) -> bytes:
@@ -155,14 +155,14 @@ def _relative(path: bytes) -> bytes:
     return path.strip(b"/")
 
 
-def identity(mount: Mount, file_system: int) -> str:
+def mount_fingerprint(mount: Mount, file_system: int) -> str:
     """Return a text that tells what is mounted from other things, and as few times of mounting.
 
     ``file_system`` is what statvfs calls ``f_fsid``: a disk keeps it, whatever device number it has
     today, and a new tmpfs has a new one. Where it is 0, what was mounted has to do instead.
     """
     what = f"{file_system:x}" if file_system else os.fsdecode(mount.source)
-    return f"{mount.kind} {what} {os.fsdecode(mount.root)}"
+    return f"{mount.fs_type} {what} {os.fsdecode(mount.root)}"
 
 
 # inotify(7): "Inotify reports only events that a user-space program triggers through the

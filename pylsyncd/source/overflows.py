@@ -16,7 +16,7 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 
 
-class Overflows:
+class OverflowBackoff:
     """The overflows that no scan has mended yet."""
 
     def __init__(self) -> None:
@@ -28,14 +28,14 @@ class Overflows:
         self._ended: float | None = None
 
     @property
-    def due(self) -> float | None:
+    def due_at(self) -> float | None:
         """When to scan; None when nothing was dropped since the last one."""
         if self._first is None:
             return None
         after_storm = min(self._last + _CALM, self._first + _LONGEST_WAIT)
         return after_storm if self._ended is None else max(after_storm, self._ended + self._pause)
 
-    def note(self, now: float) -> bool:
+    def record_overflow(self, now: float) -> bool:
         """Take note that events were dropped; tell whether it is the first since the last scan."""
         self.count += 1
         is_first = self._first is None
@@ -44,11 +44,11 @@ class Overflows:
         self._last = now
         return is_first
 
-    def begin(self) -> None:
+    def record_scan_start(self) -> None:
         """Begin a scan: what is dropped from now on is for the next one."""
         self._first = None
 
-    def end(self, began: float, now: float) -> None:
+    def record_scan_end(self, began: float, now: float) -> None:
         """End the scan that began then."""
         is_in_a_row = self._ended is not None and began - self._ended <= _LONGEST_PAUSE
         shortest = max(_FIRST_PAUSE, _SHARE * (now - began))

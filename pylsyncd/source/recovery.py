@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, Changeset
-from pylsyncd.model.moments import Moment, distrust
-from pylsyncd.model.wording import counted
-from pylsyncd.settings.settings import POLL_INTERVAL
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
+from pylsyncd.model.moments import Moment, reason_to_distrust
+from pylsyncd.model.wording import format_count
+from pylsyncd.settings.settings import DEFAULT_POLL_INTERVAL
 from pylsyncd.source import inotify
-from pylsyncd.source.arming import Arming
-from pylsyncd.source.overflows import Overflows
-from pylsyncd.source.watchtree import below
+from pylsyncd.source.arming import WatchManager
+from pylsyncd.source.overflows import OverflowBackoff
+from pylsyncd.source.watchtree import child_path
 from pylsyncd.system import clock
 
 log = logging.getLogger(__name__)
@@ -31,57 +31,57 @@ _UNWATCHED_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RescanPlan:
     """What there is to find besides what events tell."""
 
-    moments: Collection[int] = ()
+    since_ns: Collection[int] = ()
     """The ctimes in nanoseconds since which changes are to be found at the start."""
-    eventless: Collection[bytes] = ()
+    eventless_directories: Collection[bytes] = ()
     """The directories whose file systems do not tell what is changed elsewhere."""
-    poll_interval: float = POLL_INTERVAL
+    poll_interval: float = DEFAULT_POLL_INTERVAL
     """Seconds between two looks at these, and at what cannot be watched."""
     scan_interval: float = 0.0
     """Seconds between two scans that nothing gives cause for; 0.0 for none."""
-    scanned: Moment | None = None
+    last_scan: Moment | None = None
     """When the last of these began, in an earlier run; None if there is no need to look so far."""
-    arming: Callable[[int], None] = lambda _: None
+    on_progress: Callable[[int], None] = lambda _: None
     """Called now and then during the first survey, with the number of directories watched."""
 
 
-class Recovery:
+class Rescanner:
     """Scans when it is due. Used by the thread that the arming belongs to.
 
     Making one surveys the source. Raises OSError when that is gone.
     """
 
-    def __init__(self, arming: Arming, plan: Plan) -> None:
+    def __init__(self, arming: WatchManager, plan: RescanPlan) -> None:
         self._arming = arming
-        self.eventless = tuple(plan.eventless)
+        self.eventless_directories = tuple(plan.eventless_directories)
         """See the plan; another thread may set it when others are mounted."""
         self._interval = plan.poll_interval
         # Every change before it has become one of those that were found, or stands in the events
         # that were followed.
         self._complete = clock.now()
         self._polled = self._complete
-        self._overflows = Overflows()
+        self._overflows = OverflowBackoff()
         # Read now: when events are dropped there may be no descriptor left.
-        self._longest_queue = inotify.limit("max_queued_events")
+        self._longest_queue = inotify.read_limit("max_queued_events")
         self._told_lacking = 0
         self._is_scanning = False
-        self.root_lost = False
+        self.is_source_lost = False
         """A scan found that the source is gone, or another one."""
-        arming.progressed = lambda: plan.arming(len(arming.tree))
-        self.caught_up: Mapping[int, Changes] = arming.survey(plan.moments)
+        arming.on_progress = lambda: plan.on_progress(len(arming.tree))
+        self.catchup_changes: Mapping[int, MutableChangeset] = arming.scan(plan.since_ns)
         """What had changed since each of the plan's moments."""
         self._next_poll = time.monotonic() + self._interval
         self._scan_interval = plan.scan_interval
-        self.scanned = plan.scanned or self._complete
+        self.last_scan = plan.last_scan or self._complete
         """When the last scan began that looked for what no event has told."""
         self._next_scan = self._scan_after_interval()
         if self._next_scan is not None:
-            waited = min(max(0.0, self._complete.wall - self.scanned.wall), self._scan_interval)
+            waited = min(max(0.0, self._complete.wall - self.last_scan.wall), self._scan_interval)
             self._next_scan -= max(0.0, waited - _FIRST_SCAN_AFTER)
-        self.tell_what_is_unwatched()
+        self.log_unwatched()
 
     @property
     def complete_until(self) -> Moment:
@@ -89,53 +89,53 @@ class Recovery:
 
         The times of change that come later are not before it, whoever's clock stamps them.
         """
-        if self.eventless:
+        if self.eventless_directories:
             return _earlier(self._polled, _FOREIGN_CLOCK)
         return self._polled if self._polls else self._complete
 
     @property
-    def due(self) -> float | None:
+    def due_at(self) -> float | None:
         """When :meth:`attend` has something to do, by the monotonic clock; None for never."""
-        times = [self._overflows.due, self._next_scan, self._next_poll if self._polls else None]
+        times = [self._overflows.due_at, self._next_scan, self._next_poll if self._polls else None]
         return min((at for at in times if at is not None), default=None)
 
     @property
-    def overflows(self) -> int:
+    def overflow_count(self) -> int:
         """How often the kernel has dropped events."""
         return self._overflows.count
 
     @property
-    def is_incomplete(self) -> bool:
+    def has_missed_events(self) -> bool:
         """Whether the kernel has dropped events, and no scan has begun since."""
-        return self._overflows.due is not None
+        return self._overflows.due_at is not None
 
     @property
-    def is_about_to_see_files(self) -> bool:
+    def is_scan_pending(self) -> bool:
         """Whether a scan of the whole source is going on, or will be soon."""
-        return self._is_scanning or self.is_incomplete
+        return self._is_scanning or self.has_missed_events
 
     @property
     def _polls(self) -> bool:
-        return bool(self._arming.unwatched or self.eventless)
+        return bool(self._arming.unwatched or self.eventless_directories)
 
-    def dropped(self) -> None:
+    def record_overflow(self) -> None:
         """Take note that the kernel has dropped events."""
-        if self._overflows.note(time.monotonic()):
+        if self._overflows.record_overflow(time.monotonic()):
             log.warning(
                 "The kernel dropped events: more than fs.inotify.max_queued_events (%d) waited. "
                 "The source is scanned for what was missed as soon as they come more slowly.",
                 self._longest_queue,
             )
 
-    def emptied(self, moment: Moment) -> None:
+    def record_empty_queue(self, moment: Moment) -> None:
         """Take note that all events that there were at a moment have been followed."""
-        if self._overflows.due is None:
+        if self._overflows.due_at is None:
             self._complete = moment
 
-    def attend(self) -> Changeset | None:
+    def scan_if_due(self) -> Changeset | None:
         """Scan if that is due; return what was found, None when nothing was due."""
         now = time.monotonic()
-        due = self._overflows.due
+        due = self._overflows.due_at
         if due is not None and now >= due:
             return self._catch_up(now)
         if self._polls and now >= self._next_poll:
@@ -149,53 +149,55 @@ class Recovery:
 
     def _look_through(self) -> Changeset:
         """Find what has changed since the last time, whether there were events or not."""
-        then, present = self.scanned, clock.now()
+        then, present = self.last_scan, clock.now()
         since = then
         if then.boot == present.boot:
             # A clock that was set back has stamped what came later with the earlier times.
             elapsed = present.running - then.running
             since = replace(then, wall=min(then.wall, present.wall - elapsed))
-        changes = self._survey(since.since_ns, self._arming.tree.root)
+        changes = self._survey(since.since_ns, self._arming.tree.root_wd)
         self._next_scan = self._scan_after_interval()
         if changes is None:
-            self.root_lost = True
+            self.is_source_lost = True
             return NOTHING
-        self.scanned = present
-        log.debug("Looked through the source: %s.", counted(len(changes), "change"))
+        self.last_scan = present
+        log.debug("Looked through the source: %s.", format_count(len(changes), "change"))
         return changes
 
     def _catch_up(self, began: float) -> Changeset:
         """Find what has changed since the last moment at which nothing was lost."""
         present = clock.now()
         self._is_scanning = True
-        self._overflows.begin()
+        self._overflows.record_scan_start()
         # What is polled may find a watch now, and was looked at no later than at the last poll.
         since = min(self._complete, self.complete_until, key=lambda moment: moment.wall)
-        doubt = distrust(since, present)
-        changes = self._survey(since.since_ns, self._arming.tree.root)
+        doubt = reason_to_distrust(since, present)
+        changes = self._survey(since.since_ns, self._arming.tree.root_wd)
         if changes is None:
-            self.root_lost = True
-        self._overflows.end(began, time.monotonic())
+            self.is_source_lost = True
+        self._overflows.record_scan_end(began, time.monotonic())
         self._is_scanning = False
         if doubt:
             log.warning("Everything is compared, since %s.", doubt)
         elif changes is not None:
-            log.info("Scanned the source for what was missed: %s.", counted(len(changes), "change"))
+            log.info(
+                "Scanned the source for what was missed: %s.", format_count(len(changes), "change")
+            )
         # What is dropped from now on has been changed since the scan began.
         self._complete = present
         return EVERYTHING if doubt else changes or NOTHING
 
     def _poll(self) -> Changeset:
-        present, found, is_complete = clock.now(), Changes(), True
+        present, found, is_complete = clock.now(), MutableChangeset(), True
         # Their servers' clocks stamp the changes.
         moment = _earlier(self._polled, _FOREIGN_CLOCK).since_ns
-        for path in self.eventless:
+        for path in self.eventless_directories:
             top = self._arming.tree.find(path)
             changes = self._survey(moment, top) if top is not None else NOTHING
             is_complete &= changes is not None
             found.merge(changes or NOTHING)
         if self._arming.unwatched:
-            found.merge(self._arming.try_again(self._polled.since_ns))
+            found.merge(self._arming.retry_unwatched(self._polled.since_ns))
         if not self._arming.unwatched:
             self._told_lacking = 0
         if is_complete:
@@ -207,11 +209,11 @@ class Recovery:
     def _survey(self, moment: int, top: int) -> Changeset | None:
         """Return what has changed in a directory and below; None if it is not to be found."""
         try:
-            return self._arming.survey([moment], top)[moment]
+            return self._arming.scan([moment], top)[moment]
         except OSError:
             return None
 
-    def tell_what_is_unwatched(self) -> None:
+    def log_unwatched(self) -> None:
         """Say what cannot be watched, each directory once, and a lack of watches as it doubles."""
         newly, self._arming.newly_unwatched = self._arming.newly_unwatched, []
         if not newly:
@@ -223,15 +225,15 @@ class Recovery:
             self._told_lacking = lacking
             log.error(
                 "%s %s not watched but, with all below, %s.",
-                inotify.watch_limit_reached(len(self._arming.tree)),
-                f"{counted(lacking, 'directory')} {'is' if lacking == 1 else 'are'}", every,
+                inotify.watch_limit_message(len(self._arming.tree)),
+                f"{format_count(lacking, 'directory')} {'is' if lacking == 1 else 'are'}", every,
             )  # fmt: skip
         refused = [key for key in newly if unwatched.get(key, errno.ENOSPC) != errno.ENOSPC]
         for parent, name in refused[:_UNWATCHED_SHOWN]:
-            path = below(self._arming.tree, parent, name)
+            path = child_path(self._arming.tree, parent, name)
             if path is not None:
                 reason = os.strerror(unwatched[parent, name])
-                log.warning("%s cannot be watched (%s): %s.", paths.show(path), reason, every)
+                log.warning("%s cannot be watched (%s): %s.", paths.printable(path), reason, every)
         if len(refused) > _UNWATCHED_SHOWN:
             log.warning("... and %d more.", len(refused) - _UNWATCHED_SHOWN)
 

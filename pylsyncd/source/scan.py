@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import chain
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changes, Scope
-from pylsyncd.source.linknames import Linked
-from pylsyncd.source.linksearch import statuses
+from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.source.linknames import HardLinkCollector
+from pylsyncd.source.linksearch import stat_existing
 
 IsExcluded = Callable[[bytes], bool]
 """Whether a path that is not a directory is left out."""
@@ -26,7 +26,7 @@ IsExcluded = Callable[[bytes], bool]
 _STRIDE = 4096
 
 
-class Scan:
+class CatchupScan:
     """Finds changes in the directories that a walk shows it, parents first.
 
     Several askers may each have a moment of their own; a moment is a ctime in nanoseconds, from
@@ -42,20 +42,20 @@ class Scan:
         """Begin; ``progressed()`` is called now and then."""
         self._progressed = progressed
         self._looked_at = 0
-        self._changes = {moment: Changes() for moment in moments}
+        self._changes = {moment: MutableChangeset() for moment in moments}
         self._oldest = min(moments)
         self._newest = max(moments)
         self._is_excluded = is_excluded
-        self.linked = Linked()
+        self.hard_links = HardLinkCollector()
         # The ctimes of fresh directories, which their children are judged by.
         self._fresh: dict[bytes, int] = {}
 
     @property
-    def changes(self) -> Mapping[int, Changes]:
+    def changes(self) -> Mapping[int, MutableChangeset]:
         """The changes found so far, by the moment since which they may have happened."""
         return self._changes
 
-    def enter(self, directory: int, path: bytes, *, was_there: bool) -> None:
+    def visit_directory(self, directory: int, path: bytes, *, was_there: bool) -> None:
         """Judge an open directory; ``was_there`` if it is known that it stood there before."""
         status = os.fstat(directory)
         ctime = status.st_ctime_ns
@@ -70,7 +70,7 @@ class Scan:
             if ctime >= moment:
                 changes.add(path, Scope.TREE if above >= moment else Scope.LISTING)
 
-    def lose_sight(self, path: bytes) -> None:
+    def add_unreadable(self, path: bytes) -> None:
         """Take a directory that cannot be looked into for changed as a whole.
 
         So it is owed, and with it what changes there unseen, until rsync can read it.
@@ -78,7 +78,7 @@ class Scan:
         for changes in self._changes.values():
             changes.add(path, Scope.TREE)
 
-    def names(self, directory: int, path: bytes) -> list[str]:
+    def visit_files(self, directory: int, path: bytes) -> list[str]:
         """Judge all else in an open directory; return the names of the directories in it."""
         subdirectories = []
         # Its own listing says it all.
@@ -107,18 +107,18 @@ class Scan:
                         self._judge(path, os.fsencode(entry.name), status.st_ctime_ns)
         return subdirectories
 
-    def look_again(self, root: int) -> None:
+    def recheck_hard_links(self, root: int) -> None:
         """Judge once more the files with several names, when the walk through all is over.
 
         One that it has passed may have changed through a name that was gone when it came there.
         """
-        for path, status in statuses(root, chain(*self.linked.names.values())):
+        for path, status in stat_existing(root, chain(*self.hard_links.paths_by_file.values())):
             if status.st_ctime_ns >= self._oldest:
                 self._judge(*paths.split(path), status.st_ctime_ns)
 
     def _note(self, status: os.stat_result, path: bytes) -> None:
         if not self._is_excluded(path):
-            self.linked.note(status, path)
+            self.hard_links.add(status, path)
 
     def _judge(self, directory: bytes, name: bytes, ctime: int) -> None:
         if not self._is_excluded(paths.join(directory, name)):

@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changes, Scope
+from pylsyncd.model.changes import MutableChangeset, Scope
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.source import census, inotify
-from pylsyncd.source.arming import Armed, Arming
+from pylsyncd.source.arming import WatchManager, WatchResult
 from pylsyncd.source.inotify import Inotify
-from pylsyncd.source.linknames import File
-from pylsyncd.source.recovery import Plan, Recovery
-from pylsyncd.source.watchtree import below
+from pylsyncd.source.linknames import FileId
+from pylsyncd.source.recovery import Rescanner, RescanPlan
+from pylsyncd.source.watchtree import child_path
 
 log = logging.getLogger(__name__)
 
@@ -32,63 +32,63 @@ _WENT = inotify.DELETE | inotify.MOVED_FROM
 _CAME = inotify.CREATE | inotify.MOVED_TO | inotify.ATTRIB
 
 
-class Tracker:
+class EventProcessor:
     """The watched directories of one source and what has changed in them. Used by one thread.
 
     Making one arms the whole source; OSError is raised when that is not there.
     """
 
     def __init__(
-        self, source: bytes, notify: Inotify, rules: Rules, plan: Plan | None = None
+        self, source: bytes, notify: Inotify, rules: Rules, plan: RescanPlan | None = None
     ) -> None:
         self._rules = rules
-        self._arming = Arming(source, notify, rules)
+        self._arming = WatchManager(source, notify, rules)
         self._tree = self._arming.tree
-        self.recovery = Recovery(self._arming, plan or Plan())
+        self.rescanner = Rescanner(self._arming, plan or RescanPlan())
         # Padded names by watch descriptor; paths are made at collecting, not at each event.
         self._touched: dict[int, set[bytes]] = {}
-        self._changes = Changes()
+        self._changes = MutableChangeset()
         self._unplaced: set[tuple[int, bytes]] = set()
-        self._root_lost = False
-        self.masks: Counter[int] | None = None
+        self._is_source_lost = False
+        self.mask_counts: Counter[int] | None = None
         """Where events are counted by their masks; None for those who do not want to know."""
 
     @property
-    def root_lost(self) -> bool:
+    def is_source_lost(self) -> bool:
         """Whether the source itself was deleted, moved away or unmounted."""
-        return self._root_lost or self.recovery.root_lost
+        return self._is_source_lost or self.rescanner.is_source_lost
 
     @property
-    def is_ahead(self) -> bool:
+    def has_changes(self) -> bool:
         """Whether there is something to collect."""
-        return bool(self._touched or self._changes) or self.has_read_ahead
+        return bool(self._touched or self._changes) or self.has_prefetched_events
 
     @property
-    def has_seen_files(self) -> bool:
-        """See :attr:`Arming.has_seen_files`."""
-        return self._arming.has_seen_files
+    def has_scanned_files(self) -> bool:
+        """See :attr:`WatchManager.has_seen_files`."""
+        return self._arming.has_scanned_files
 
     @property
-    def has_read_ahead(self) -> bool:
+    def has_prefetched_events(self) -> bool:
         """Whether events that were read during a walk wait to be followed."""
-        return self._arming.has_read_ahead
+        return self._arming.has_prefetched_events
 
     def report_to(self, progressed: Callable[[], None]) -> None:
         """Have somebody called now and then during long walks."""
-        self._arming.progressed = progressed
+        self._arming.on_progress = progressed
 
     @property
-    def linked(self) -> "queue.SimpleQueue[Mapping[File, set[bytes]]]":
-        """See :attr:`Arming.linked`."""
-        return self._arming.linked
+    def found_hard_links(self) -> "queue.SimpleQueue[Mapping[FileId, set[bytes]]]":
+        """See :attr:`WatchManager.linked`."""
+        return self._arming.found_hard_links
 
     @property
-    def directories(self) -> int:
+    def directory_count(self) -> int:
         """How many directories are watched."""
         return len(self._tree)
 
     @property
-    def unwatched(self) -> int:
+    def unwatched_count(self) -> int:
         """How many directories cannot be watched, those below them not counted."""
         return len(self._arming.unwatched)
 
@@ -98,17 +98,17 @@ class Tracker:
 
     def process(self, chunk: bytes) -> None:
         """Follow a chunk of events, as the kernel hands them out."""
-        for earlier in self._arming.read_ahead():
+        for earlier in self._arming.take_prefetched_events():
             self._process(earlier)
         self._process(chunk)
 
     def _process(self, chunk: bytes) -> None:
         if log.isEnabledFor(logging.DEBUG):
             self._show(chunk)
-        if self.masks is not None:
-            census.count(chunk, self.masks)
+        if self.mask_counts is not None:
+            census.count_events(chunk, self.mask_counts)
         touched = self._touched
-        unpack, header = inotify.HEADER.unpack_from, inotify.HEADER.size
+        unpack, header = inotify.EVENT_HEADER.unpack_from, inotify.EVENT_HEADER.size
         position, end = 0, len(chunk)
         while position < end:
             wd, mask, _, length = unpack(chunk, position)
@@ -123,14 +123,14 @@ class Tracker:
             except KeyError:
                 touched[wd] = {name}
 
-    def collect(self) -> Changes:
+    def take_changes(self) -> MutableChangeset:
         """Return the changes since the last call."""
-        while chunks := self._arming.read_ahead():
+        while chunks := self._arming.take_prefetched_events():
             for chunk in chunks:
                 self._process(chunk)
         self._place_the_unplaced()
-        self.recovery.tell_what_is_unwatched()
-        changes, self._changes = self._changes, Changes()
+        self.rescanner.log_unwatched()
+        changes, self._changes = self._changes, MutableChangeset()
         touched, self._touched = self._touched, {}
         for wd, padded in touched.items():
             directory = self._tree.path(wd)
@@ -139,14 +139,14 @@ class Tracker:
                 changes.add_entries(directory, self._included(directory, padded))
         return changes
 
-    def attend(self) -> bool:
+    def scan_if_due(self) -> bool:
         """Scan for what the events did not tell, if that is due; tell whether it was."""
-        found = None if self.root_lost else self.recovery.attend()
+        found = None if self.is_source_lost else self.rescanner.scan_if_due()
         if found is not None:
             self._changes.merge(found)
         return found is not None
 
-    def place_again(self, path: bytes) -> None:
+    def rewatch(self, path: bytes) -> None:
         """Arm what stands at a path now, and have it looked at as a whole."""
         directory, name = paths.split(path)
         parent = self._tree.find(directory)
@@ -164,32 +164,32 @@ class Tracker:
 
     def _follow(self, wd: int, mask: int, name: bytes) -> None:
         if mask & inotify.OVERFLOW:
-            self.recovery.dropped()
+            self.rescanner.record_overflow()
         elif wd not in self._tree:
             return
         elif name and mask & _WENT:
             self._went(wd, name)
         elif name and mask & _CAME:
             self._came(wd, mask, name)
-        elif wd == self._tree.root:
+        elif wd == self._tree.root_wd:
             self._root_event(mask)
         elif mask & inotify.IGNORED:
-            self._tree.forget(wd)
-        elif mask & inotify.MOVE_SELF and self._tree.is_adrift(wd):
+            self._tree.remove(wd)
+        elif mask & inotify.MOVE_SELF and self._tree.is_detached(wd):
             # The kernel tells this last: had it come to a watched directory, it would have been
             # placed there by now. So it has left the source, with all that is below it.
-            self._arming.drop(wd)
+            self._arming.remove_subtree(wd)
 
     def _root_event(self, mask: int) -> None:
         if mask & inotify.ATTRIB:
             self._changes.add(paths.ROOT, Scope.ENTRY)
         else:
-            self._root_lost = True
+            self._is_source_lost = True
 
     def _went(self, parent: int, name: bytes) -> None:
         known = self._tree.child(parent, name)
-        self._tree.unlink(parent, name)
-        path = below(self._tree, parent, name)
+        self._tree.detach(parent, name)
+        path = child_path(self._tree, parent, name)
         if path is not None and not self._rules.matches(path, is_directory=True):
             self._changes.add(path, Scope.ENTRY)
         # Who stands there may not be who went: when two names are exchanged, the one comes before
@@ -200,21 +200,21 @@ class Tracker:
     def _came(self, parent: int, mask: int, name: bytes) -> None:
         if not mask & inotify.MOVED_TO and self._tree.child(parent, name) is not None:
             # Only its attributes changed, or a walk was there before its event.
-            path = below(self._tree, parent, name)
+            path = child_path(self._tree, parent, name)
             if path is not None:
                 self._changes.add(path, Scope.ENTRY)
         else:
             self._place(parent, name)
 
     def _place(self, parent: int, name: bytes) -> bool:
-        armed = self._arming.arm(parent, name)
-        if armed is Armed.UNPLACED:
+        armed = self._arming.watch_subtree(parent, name)
+        if armed is WatchResult.PARENT_MOVED:
             self._unplaced.add((parent, name))
             return False
-        path = below(self._tree, parent, name)
-        if path is not None and armed is not Armed.EXCLUDED:
-            self._changes.add(path, Scope.ENTRY if armed is Armed.ABSENT else Scope.TREE)
-        return armed is Armed.IN_PLACE
+        path = child_path(self._tree, parent, name)
+        if path is not None and armed is not WatchResult.EXCLUDED:
+            self._changes.add(path, Scope.ENTRY if armed is WatchResult.ABSENT else Scope.TREE)
+        return armed is WatchResult.WATCHED
 
     def _place_the_unplaced(self) -> None:
         """Try again to place what was ahead of its events, as long as that leads to more."""
@@ -225,7 +225,7 @@ class Tracker:
             placed = any(results)
 
     def _show(self, chunk: bytes) -> None:
-        for wd, mask, name in inotify.decode(chunk):
+        for wd, mask, name in inotify.decode_events(chunk):
             directory = self._tree.path(wd) if wd in self._tree else None
-            path = "?" if directory is None else paths.show(paths.join(directory, name))
+            path = "?" if directory is None else paths.printable(paths.join(directory, name))
             log.debug("event %s %s", inotify.mask_names(mask), path)

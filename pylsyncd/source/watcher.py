@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pylsyncd.source import inotify
 from pylsyncd.source.buffer import Buffer
 from pylsyncd.source.inotify import Inotify
-from pylsyncd.source.tracker import Tracker
+from pylsyncd.source.tracker import EventProcessor
 from pylsyncd.system import clock
-from pylsyncd.system.part import Part, StoppedError
+from pylsyncd.system.part import StoppedError, SupervisedThread
 
 # Events per second that no writers on a machine of today exceed, with room to spare: two cores
 # create and close files on a tmpfs at some 500,000.
@@ -28,7 +28,7 @@ _COLLECTED_EVERY = 0.25
 _CHUNKS_AT_ONCE = 64
 
 
-class Watcher(Part):
+class Watcher(SupervisedThread):
     """Reads events until stopped. ``root_lost()`` is called when the source itself has gone.
 
     Waking for each event would cost more than the event, so after the first one the thread naps
@@ -38,7 +38,7 @@ class Watcher(Part):
     def __init__(
         self,
         notify: Inotify,
-        tracker: Tracker,
+        tracker: EventProcessor,
         buffer: Buffer,
         root_lost: Callable[[], None],
         failed: Callable[[str], None],
@@ -46,11 +46,11 @@ class Watcher(Part):
         super().__init__("watcher", failed)
         self._inotify = notify
         self._tracker = tracker
-        self._recovery = tracker.recovery
+        self._recovery = tracker.rescanner
         tracker.report_to(self._go_on)
         self._buffer = buffer
         self._root_lost = root_lost
-        self._nap = inotify.limit("max_queued_events") / _FASTEST * 1000.0
+        self._nap = inotify.read_limit("max_queued_events") / _FASTEST * 1000.0
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._awaited: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
         self._places: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -58,7 +58,7 @@ class Watcher(Part):
         self._collected = -math.inf
         self.complete_until = self._recovery.complete_until
         """The moment before which nothing has changed that is not in the buffer, or was taken."""
-        self.scanned = self._recovery.scanned
+        self.last_scan = self._recovery.last_scan
         """When the last scan began whose findings are there, too."""
 
     def work(self) -> None:
@@ -69,7 +69,7 @@ class Watcher(Part):
         alarm.register(self._alarm, select.POLLIN)
         with contextlib.suppress(StoppedError):
             while not self._stopping:
-                with self.pulse.waiting():
+                with self.activity.waiting():
                     events.poll(self._longest_wait())
                 alarm.poll(self._nap)
                 self._empty()
@@ -82,11 +82,11 @@ class Watcher(Part):
         return done.wait(timeout)
 
     @property
-    def has_missed_something(self) -> bool:
+    def has_missed_events(self) -> bool:
         """Whether the kernel has dropped events that no scan has made up for; any may ask."""
-        return self._recovery.is_incomplete
+        return self._recovery.has_missed_events
 
-    def place_again(self, path: bytes) -> None:
+    def rewatch(self, path: bytes) -> None:
         """Have what stands at a path now watched, and looked at as a whole."""
         self._places.put(path)
         self._wake()
@@ -103,14 +103,14 @@ class Watcher(Part):
 
     def _go_on(self) -> None:
         """Report that a walk goes on. Raises StoppedError if it need not."""
-        self.pulse.beat()
+        self.activity.mark_active()
         if self._stopping:
             raise StoppedError
 
     def _longest_wait(self) -> float | None:
         """Return the milliseconds until the tracker has to scan, or what came is collected."""
-        due = self._recovery.due
-        if self._tracker.is_ahead:
+        due = self._recovery.due_at
+        if self._tracker.has_changes:
             due = min(self._collected + _COLLECTED_EVERY, math.inf if due is None else due)
         return None if due is None else max(0.0, due - time.monotonic()) * 1000.0
 
@@ -119,15 +119,15 @@ class Watcher(Part):
 
     def _empty(self) -> None:
         awaited = self._what_is_awaited()
-        was_lost = self._tracker.root_lost
+        was_lost = self._tracker.is_source_lost
         while not self._places.empty():
-            self._tracker.place_again(self._places.get())
+            self._tracker.rewatch(self._places.get())
         self._read_all(is_awaited=bool(awaited))
-        if not self._tracker.is_ahead:
+        if not self._tracker.has_changes:
             self.complete_until = self._recovery.complete_until
-            self.scanned = self._recovery.scanned
+            self.last_scan = self._recovery.last_scan
         # What came before is in the buffer now, so whoever waits for it may go on.
-        if self._tracker.root_lost and not was_lost:
+        if self._tracker.is_source_lost and not was_lost:
             self._root_lost()
         for done in awaited:
             done.set()
@@ -144,28 +144,28 @@ class Watcher(Part):
         """Follow events until there are no more, and scan if that is due."""
         is_empty = False
         while not (is_empty or self._stopping):
-            self.pulse.beat()
+            self.activity.mark_active()
             moment = clock.now()
             is_empty = self._read_some()
-            is_awaited |= not is_empty or self._tracker.root_lost
+            is_awaited |= not is_empty or self._tracker.is_source_lost
             is_due = time.monotonic() >= self._collected + _COLLECTED_EVERY
             # The window opens with the first change.
             if is_awaited or is_due or not self._buffer:
                 self._collect()
             if is_empty:
-                self._recovery.emptied(moment)
+                self._recovery.record_empty_queue(moment)
                 # A scan takes its time, in which events come.
-                is_empty = not self._tracker.attend()
+                is_empty = not self._tracker.scan_if_due()
 
     def _collect(self) -> None:
-        self._buffer.add(self._tracker.collect())
+        self._buffer.add(self._tracker.take_changes())
         self._collected = time.monotonic()
 
     def _read_some(self) -> bool:
         """Follow events, but not endlessly many; tell whether the queue was empty at last."""
         for _ in range(_CHUNKS_AT_ONCE):
             chunk = self._inotify.read()
-            if not (chunk or self._tracker.has_read_ahead):
+            if not (chunk or self._tracker.has_prefetched_events):
                 return True
             self._tracker.process(chunk)
         return False

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from pylsyncd.model import paths
 from pylsyncd.model.errors import WatchError
 from pylsyncd.model.moments import Moment
-from pylsyncd.settings.settings import Sync
+from pylsyncd.settings.settings import SyncSettings
 from pylsyncd.source import inotify
 from pylsyncd.source.buffer import Buffer
 from pylsyncd.source.inotify import Inotify
-from pylsyncd.source.recovery import Plan
-from pylsyncd.source.tracker import Tracker
+from pylsyncd.source.recovery import RescanPlan
+from pylsyncd.source.tracker import EventProcessor
 from pylsyncd.source.watcher import Watcher
 from pylsyncd.system import clock
 
 
-class Watching:
+class WatchSession:
     """An inotify instance, the tree of its watches, and the thread that follows its events.
 
     Making one arms the source, which may take a while; the thread is started by :meth:`start`.
@@ -25,21 +25,21 @@ class Watching:
 
     def __init__(
         self,
-        sync: Sync,
-        plan: Plan,
+        sync: SyncSettings,
+        plan: RescanPlan,
         buffer: Buffer,
         lost: Callable[[], None],
         failed: Callable[[str], None],
     ) -> None:
         self._notify = Inotify(modify=sync.modify)
-        self.unsurveyed: Moment | None = clock.now()
+        self.links_unscanned_since: Moment | None = clock.now()
         """Since when nobody has looked for files with several names; None when somebody has."""
         try:
-            self.tracker = Tracker(sync.source.path, self._notify, sync.rules, plan)
+            self.event_processor = EventProcessor(sync.source.path, self._notify, sync.rules, plan)
         except OSError as error:
             self._notify.close()
             raise _cannot_watch(sync.source.path, error) from None
-        self.watcher = Watcher(self._notify, self.tracker, buffer, lost, failed)
+        self.watcher = Watcher(self._notify, self.event_processor, buffer, lost, failed)
 
     def start(self) -> None:
         """Begin to follow the events."""
@@ -53,5 +53,5 @@ class Watching:
 
 def _cannot_watch(source: bytes, error: OSError) -> WatchError:
     if error.errno == errno.ENOSPC:
-        return WatchError(inotify.watch_limit_reached(0))
-    return WatchError(f"The source {paths.show(source)} cannot be watched: {error.strerror}.")
+        return WatchError(inotify.watch_limit_message(0))
+    return WatchError(f"The source {paths.printable(source)} cannot be watched: {error.strerror}.")

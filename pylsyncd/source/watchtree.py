@@ -71,7 +71,7 @@ class WatchTree:
         self._nodes = {root: self._root}
 
     @property
-    def root(self) -> int:
+    def root_wd(self) -> int:
         """The source's own watch descriptor."""
         return self._root.wd
 
@@ -118,7 +118,7 @@ class WatchTree:
             node = node.child(name) if node else None
         return node.wd if node else None
 
-    def link(self, wd: int, parent: int, name: bytes) -> bool:
+    def attach(self, wd: int, parent: int, name: bytes) -> bool:
         """Put a directory in its place, with all that is below it; tell whether it was there.
 
         Whatever stood in that place is adrift from now on.
@@ -137,18 +137,18 @@ class WatchTree:
         above.adopt(node, name)
         return False
 
-    def unlink(self, parent: int, name: bytes) -> None:
+    def detach(self, parent: int, name: bytes) -> None:
         """Set adrift what stands at ``name`` in the directory ``parent``, if anything does."""
         node = self._nodes[parent].child(name)
         if node is not None:
             node.leave()
 
-    def is_adrift(self, wd: int) -> bool:
+    def is_detached(self, wd: int) -> bool:
         """Tell whether a directory was taken from its place and not found in another one."""
         node = self._nodes[wd]
         return node.parent is None and node is not self._root
 
-    def drop(self, wd: int) -> list[int]:
+    def remove_subtree(self, wd: int) -> list[int]:
         """Forget a directory and all that is below it; return their descriptors."""
         top = self._nodes[wd]
         top.leave()
@@ -163,7 +163,7 @@ class WatchTree:
                 stack.append(child)
         return dropped
 
-    def forget(self, wd: int) -> None:
+    def remove(self, wd: int) -> None:
         """Forget a directory that the kernel has stopped watching; what is below it is adrift."""
         node = self._nodes.pop(wd)
         node.leave()
@@ -186,7 +186,7 @@ def _break_cycle(node: _Node, above: _Node | None) -> None:
         branch, above = above, above.parent
 
 
-def below(tree: WatchTree, wd: int, name: bytes) -> bytes | None:
+def child_path(tree: WatchTree, wd: int, name: bytes) -> bytes | None:
     """Return the path of ``name`` in a watched directory; None when the directory has no path."""
     directory = tree.path(wd)
     return None if directory is None else paths.join(directory, name)

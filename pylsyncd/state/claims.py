@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import StateError
-from pylsyncd.state.state import name_of, text
+from pylsyncd.state.state import decode_name, encode_name
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class LockRecord:
     """What one pylsyncd keeps equal to what.
 
     ``source`` is a real path; ``destination`` is a real path, or ``host:path`` for a remote one:
@@ -22,36 +22,36 @@ class Claim:
     is_deleting: bool
 
 
-def key(source: bytes, destination: bytes) -> str:
+def destination_key(source: bytes, destination: bytes) -> str:
     """Return what names the files of a source and destination: 16 hexadecimal digits."""
     return hashlib.sha256(source + b"\0" + destination).hexdigest()[:16]
 
 
-def encode(claim: Claim, pid: int) -> bytes:
+def encode(claim: LockRecord, pid: int) -> bytes:
     """Return the content of a lock file."""
     document = {
         "pid": pid,
-        "source": text(claim.source),
-        "destination": text(claim.destination),
+        "source": encode_name(claim.source),
+        "destination": encode_name(claim.destination),
         "is_deleting": claim.is_deleting,
     }
     return json.dumps(document).encode("ascii") + b"\n"
 
 
-def decode(content: bytes) -> tuple[int, Claim]:
+def decode(content: bytes) -> tuple[int, LockRecord]:
     """Return the pid and the claim that a lock file tells; raises StateError if it does not."""
     try:
         document = json.loads(content)
-        return int(document["pid"]), Claim(
-            name_of(document["source"]),
-            name_of(document["destination"]),
+        return int(document["pid"]), LockRecord(
+            decode_name(document["source"]),
+            decode_name(document["destination"]),
             bool(document["is_deleting"]),
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise StateError("it does not tell who holds it") from error
 
 
-def refusal(ours: Claim, theirs: Claim, pid: int) -> str:
+def conflict_message(ours: LockRecord, theirs: LockRecord, pid: int) -> str:
     """Say why ``ours`` must not be kept while the process ``pid`` keeps ``theirs``, or nothing.
 
     Two of them must not bring each other's copies back. And where one deletes, none else may
@@ -86,4 +86,4 @@ def _overlaps(source: bytes, destination: bytes) -> bool:
 
 
 def _shown(path: bytes) -> str:
-    return paths.show(path or b"/")
+    return paths.printable(path or b"/")

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Collection
 
-MARK = "PYLSYNCD_RUN_FOR"
+RUN_KEY_VARIABLE = "PYLSYNCD_RUN_FOR"
 """The variable in the environment of each rsync."""
 
 # Seconds from asking to killing, and between two looks.
@@ -18,7 +18,7 @@ _GRACE = 5.0
 _BEAT = 0.02
 
 
-def end(keys: Collection[str]) -> int:
+def terminate_orphans(keys: Collection[str]) -> int:
     """End all processes of this user that run with one of the keys; return how many there were.
 
     To be called by who holds the locks, before the first rsync is run.
@@ -41,7 +41,7 @@ def end(keys: Collection[str]) -> int:
 
 
 def _marked(keys: Collection[str]) -> set[int]:
-    wanted = {f"{MARK}={key}".encode() for key in keys}
+    wanted = {f"{RUN_KEY_VARIABLE}={key}".encode() for key in keys}
     found = set()
     for name in os.listdir("/proc"):
         if name.isdigit():

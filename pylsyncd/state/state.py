@@ -16,9 +16,9 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
-from pylsyncd.model.paths import Identity
+from pylsyncd.model.paths import InodeId
 
-VERSION = 1
+STATE_FORMAT_VERSION = 1
 
 Value = TypeVar("Value")
 
@@ -27,7 +27,7 @@ _MOST_SECONDS = 1e12
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DestinationState:
     """What is known of a destination.
 
     Every change before ``confirmed`` is at the destination, or in ``debt``, but for those that no
@@ -40,24 +40,24 @@ class State:
 
     confirmed: Moment
     scanned: Moment
-    source: Identity
+    source: InodeId
     mount: bytes
     mounts: Mapping[bytes, str]
-    destination: Identity | None
+    destination: InodeId | None
     shape: str
     debt: Changeset
     is_stopped: bool
 
 
-def encode(state: State) -> bytes:
+def encode(state: DestinationState) -> bytes:
     """Return the content of a state file."""
     document = {
-        "version": VERSION,
+        "version": STATE_FORMAT_VERSION,
         "confirmed": _encoded_moment(state.confirmed),
         "scanned": _encoded_moment(state.scanned),
         "source": state.source,
-        "mount": text(state.mount),
-        "mounts": {text(path): mounted for path, mounted in state.mounts.items()},
+        "mount": encode_name(state.mount),
+        "mounts": {encode_name(path): mounted for path, mounted in state.mounts.items()},
         "destination": state.destination,
         "shape": state.shape,
         "debt": _encoded_debt(state.debt),
@@ -67,7 +67,7 @@ def encode(state: State) -> bytes:
     return _checksum(body) + b"\n" + body
 
 
-def decode(content: bytes) -> State:
+def decode(content: bytes) -> DestinationState:
     """Return the state that a state file holds.
 
     Raises StateError when that is not, or not exactly, what :func:`encode` has written.
@@ -84,7 +84,7 @@ def decode(content: bytes) -> State:
         raise StateError(f"The state file cannot be understood: {error}.") from error
 
 
-def text(name: bytes) -> str:
+def encode_name(name: bytes) -> str:
     """Return a name or path as JSON can hold it."""
     return name.decode("utf-8", "surrogateescape")
 
@@ -103,32 +103,32 @@ def _encoded_moment(moment: Moment) -> dict[str, object]:
 
 def _encoded_debt(debt: Changeset) -> dict[str, object]:
     return {
-        "entries": {text(path): _sorted(names) for path, names in debt.entries.items()},
+        "entries": {encode_name(path): _sorted(names) for path, names in debt.entries.items()},
         "listings": _sorted(debt.listings),
         "trees": _sorted(debt.trees),
     }
 
 
 def _sorted(names: Iterable[bytes]) -> list[str]:
-    return [text(name) for name in sorted(names)]
+    return [encode_name(name) for name in sorted(names)]
 
 
 # What follows turns parts of a document into values, and raises ValueError, saying what is wrong.
 
 
-def _state(document: object) -> State:
-    if isinstance(document, dict) and document.get("version") != VERSION:
+def _state(document: object) -> DestinationState:
+    if isinstance(document, dict) and document.get("version") != STATE_FORMAT_VERSION:
         raise ValueError(
             f"it is of version {document.get('version')!r:.20}, and this pylsyncd reads "
-            f"version {VERSION}"
+            f"version {STATE_FORMAT_VERSION}"
         )
-    members = _members(document, "version", *State.__slots__)
+    members = _members(document, "version", *DestinationState.__slots__)
     destination = members["destination"]
-    return State(
+    return DestinationState(
         confirmed=_moment(members["confirmed"]),
         scanned=_moment(members["scanned"]),
         source=_identity(members["source"]),
-        mount=name_of(members["mount"]),
+        mount=decode_name(members["mount"]),
         mounts=_mapping(members["mounts"], _string),
         destination=None if destination is None else _identity(destination),
         shape=_string(members["shape"]),
@@ -173,7 +173,7 @@ def _list(value: object, of: Callable[[object], Value]) -> list[Value]:
 
 def _path(value: object) -> bytes:
     """Return a path that stays below the source; the root is empty."""
-    path = name_of(value)
+    path = decode_name(value)
     if b"\0" in path or (path and not {b"", b".", b".."}.isdisjoint(path.split(b"/"))):
         _wrong(value, "a path below the source")
     return path
@@ -187,10 +187,10 @@ def _entry(value: object) -> bytes:
     return path
 
 
-def name_of(value: object) -> bytes:
+def decode_name(value: object) -> bytes:
     """Return the name or path that :func:`text` has turned into a string."""
     name = _string(value).encode("utf-8", "surrogateescape")
-    if text(name) != value:
+    if encode_name(name) != value:
         _wrong(value, "a name as pylsyncd writes it")
     return name
 
@@ -202,7 +202,7 @@ def _string(value: object) -> str:
     return value
 
 
-def _identity(value: object) -> Identity:
+def _identity(value: object) -> InodeId:
     numbers = _list(value, _number)
     if len(numbers) != len(("device", "directory")):
         _wrong(value, "a device and an inode")

@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pylsyncd.model import paths
 from pylsyncd.model.errors import StateError, UsageError
 from pylsyncd.state import claims
-from pylsyncd.state.claims import Claim
+from pylsyncd.state.claims import LockRecord
 from pylsyncd.system import private
-from pylsyncd.system.private import try_lock
+from pylsyncd.system.private import try_acquire_lock
 
 # Exactly ours, since those that nobody holds are removed, and a person may have named a directory
 # that holds other things, too.
@@ -35,7 +35,7 @@ class StateDirectory:
     """
 
     def __init__(self, path: bytes) -> None:
-        self._shown = paths.show(path)
+        self._shown = paths.printable(path)
         self._locks: dict[str, int] = {}
         self._descriptor = private.open_directory(path)
         try:
@@ -84,14 +84,14 @@ class StateDirectory:
             os.close(descriptor)
         os.fsync(self._descriptor)
 
-    def claim(self, claim: Claim) -> None:
+    def acquire_lock(self, claim: LockRecord) -> None:
         """Take the lock of a source and destination until this is closed or the process ends.
 
         Raises UsageError when another pylsyncd has it, or has one that does not go together with
         it. Claiming once more what this holds writes down the process that it is now: a fork
         inherits the lock.
         """
-        name = claims.key(claim.source, claim.destination) + ".lock"
+        name = claims.destination_key(claim.source, claim.destination) + ".lock"
         try:
             with self._gate():
                 if name in self._locks:
@@ -101,15 +101,15 @@ class StateDirectory:
         except StateError as error:
             raise UsageError(str(error)) from error
         except OSError as error:
-            raise private.unusable(self._shown, error) from error
+            raise private.unusable_error(self._shown, error) from error
 
-    def disclaim(self, claim: Claim) -> None:
+    def release_lock(self, claim: LockRecord) -> None:
         """Give back the lock of a source and destination."""
-        name = claims.key(claim.source, claim.destination) + ".lock"
+        name = claims.destination_key(claim.source, claim.destination) + ".lock"
         if (descriptor := self._locks.pop(name, None)) is not None:
             os.close(descriptor)
 
-    def _take(self, name: str, claim: Claim) -> int:
+    def _take(self, name: str, claim: LockRecord) -> int:
         """Return a lock's descriptor, once nothing stands against it."""
         descriptor = self._open(name, os.O_RDWR | os.O_CREAT)
         try:
@@ -120,14 +120,14 @@ class StateDirectory:
             raise
         return descriptor
 
-    def _refuse_conflicts(self, name: str, descriptor: int, claim: Claim) -> None:
-        is_ours = try_lock(descriptor)
+    def _refuse_conflicts(self, name: str, descriptor: int, claim: LockRecord) -> None:
+        is_ours = try_acquire_lock(descriptor)
         others = self._others(name) if is_ours else [self._holder(name, descriptor)]
         for pid, other in others:
-            if refusal := claims.refusal(claim, other, pid):
+            if refusal := claims.conflict_message(claim, other, pid):
                 raise UsageError(refusal)
 
-    def _others(self, own: str) -> list[tuple[int, Claim]]:
+    def _others(self, own: str) -> list[tuple[int, LockRecord]]:
         """Return what others hold, with their pid, and remove the locks that nobody holds."""
         held = []
         for name in os.listdir(self._descriptor):
@@ -135,7 +135,7 @@ class StateDirectory:
                 continue
             descriptor = self._open(name, os.O_RDWR)
             try:
-                if try_lock(descriptor):
+                if try_acquire_lock(descriptor):
                     # All who open it come through the gate: nobody has it open by now.
                     os.unlink(name, dir_fd=self._descriptor)
                 else:
@@ -144,7 +144,7 @@ class StateDirectory:
                 os.close(descriptor)
         return held
 
-    def _holder(self, name: str, descriptor: int) -> tuple[int, Claim]:
+    def _holder(self, name: str, descriptor: int) -> tuple[int, LockRecord]:
         try:
             return claims.decode(private.read_all(descriptor, self._show(name)))
         except StateError as error:
@@ -157,7 +157,7 @@ class StateDirectory:
         """Keep all others from claiming meanwhile."""
         descriptor = self._open(_GATE, os.O_RDWR | os.O_CREAT)
         try:
-            if not private.wait_for_lock(descriptor, _PATIENCE):
+            if not private.acquire_lock(descriptor, _PATIENCE):
                 raise StateError(
                     f"{self._show(_GATE)} has been locked for {_PATIENCE:.0f} seconds: end the "
                     "process that locks it."
@@ -172,7 +172,7 @@ class StateDirectory:
             temporary = f"{name}.{secrets.token_hex(8)}.tmp"
             descriptor = self._open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             try:
-                is_ours = try_lock(descriptor) and os.fstat(descriptor).st_nlink > 0
+                is_ours = try_acquire_lock(descriptor) and os.fstat(descriptor).st_nlink > 0
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -189,7 +189,7 @@ class StateDirectory:
             with suppress(OSError, StateError):
                 descriptor = self._open(name, os.O_RDWR)
                 try:
-                    if try_lock(descriptor):
+                    if try_acquire_lock(descriptor):
                         os.unlink(name, dir_fd=self._descriptor)
                 finally:
                     os.close(descriptor)
@@ -198,7 +198,7 @@ class StateDirectory:
         return private.open_file(self._descriptor, name, flags, self._show(name))
 
     def _show(self, name: str) -> str:
-        return f"{self._shown}/{paths.show(os.fsencode(name))}"
+        return f"{self._shown}/{paths.printable(os.fsencode(name))}"
 
 
 def _replace(descriptor: int, content: bytes) -> None:

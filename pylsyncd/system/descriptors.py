@@ -9,7 +9,7 @@ _STANDARD = ("stdin", "stdout", "stderr")
 _FIRST_OTHER = len(_STANDARD)
 
 
-def open_standard() -> None:
+def open_standard_streams() -> None:
     """Open those standard ones that the parent has closed, on nothing.
 
     Otherwise a file of ours would get their number, and what rsync complains about.
@@ -35,13 +35,13 @@ def close_inherited() -> None:
     count = os.environ.get("LISTEN_FDS", "")
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and count.isdecimal():
         handed_over = range(_FIRST_OTHER, _FIRST_OTHER + int(count))
-    for number in others():
+    for number in nonstandard_descriptors():
         with suppress(OSError):
             if number not in handed_over and not _is_ours(number):
                 os.close(number)
 
 
-def abandon_output() -> None:
+def discard_output() -> None:
     """Have what is still to be printed go nowhere: whoever reads has seen enough.
 
     So Python does not try to write the rest when it ends.
@@ -49,7 +49,7 @@ def abandon_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def others() -> list[int]:
+def nonstandard_descriptors() -> list[int]:
     """Return the open descriptors beside the standard ones; the one that read them has gone."""
     return [number for number in map(int, os.listdir("/proc/self/fd")) if number >= _FIRST_OTHER]
 

@@ -9,7 +9,7 @@ from pylsyncd.model.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ProcessUser:
     """A user and a group that a process may become."""
 
     uid: int
@@ -20,7 +20,7 @@ class Identity:
     """The user's; empty where it has none."""
 
 
-def find(user: str | None, group: str | None) -> Identity | None:
+def find_user(user: str | None, group: str | None) -> ProcessUser | None:
     """Return whom to become, from names or numbers; None when that is who this process is.
 
     The group is the user's own where none is given. Raises UsageError when there is no such user
@@ -41,10 +41,10 @@ def find(user: str | None, group: str | None) -> Identity | None:
     if os.geteuid() != 0:
         _refuse_another(uid, gid, user, group)
         return None
-    return Identity(uid, gid, entry.pw_name if entry else "", entry.pw_dir if entry else "")
+    return ProcessUser(uid, gid, entry.pw_name if entry else "", entry.pw_dir if entry else "")
 
 
-def become(identity: Identity) -> None:
+def drop_privileges(identity: ProcessUser) -> None:
     """Become a user and a group, with its other groups, for good. Only root can."""
     if identity.name:
         os.initgroups(identity.name, identity.gid)
@@ -55,7 +55,7 @@ def become(identity: Identity) -> None:
     _take_environment(identity)
 
 
-def _take_environment(identity: Identity) -> None:
+def _take_environment(identity: ProcessUser) -> None:
     """Let rsync, ssh and hooks find that user's files, and none of root's."""
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]

@@ -32,7 +32,7 @@ class Inbox(Generic[Message]):
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
 
-    def catch(self, numbers: Iterable[signal.Signals]) -> None:
+    def catch_signals(self, numbers: Iterable[signal.Signals]) -> None:
         """Have signals put into the inbox; to be called by the main thread."""
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._numbers = tuple(numbers)
@@ -60,12 +60,12 @@ class Inbox(Generic[Message]):
             with contextlib.suppress(BlockingIOError):
                 os.read(self._reader, 4096)
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Give back what it holds open: nobody looks into it any more, whoever still puts."""
         with self._lock:
             self._close()
 
-    def close(self) -> None:
+    def ignore_signals(self) -> None:
         """Take no signals any more.
 
         They are ignored: what they ask for is under way, and the exit status is decided.

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 
 from pylsyncd.model import paths
-from pylsyncd.model.wording import counted
+from pylsyncd.model.wording import format_count
 from pylsyncd.system import opening
 
 _MODE = 0o640
@@ -29,7 +29,7 @@ class LogFile(logging.Handler):
     ) -> None:
         super().__init__()
         self._path = path
-        self._shown = paths.show(os.fsencode(path))
+        self._shown = paths.printable(os.fsencode(path))
         self._complain = complain
         self._owner = owner
         self._descriptor = self._open()
@@ -123,7 +123,7 @@ class LogFile(logging.Handler):
 
     def _missing(self) -> str:
         are = "is" if self._lost == 1 else "are"
-        return self._line(f"{counted(self._lost, 'line')} {are} missing here: {self._reason}.")
+        return self._line(f"{format_count(self._lost, 'line')} {are} missing here: {self._reason}.")
 
     def _line(self, text: str) -> str:
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)

@@ -25,7 +25,7 @@ _SYSLOG_SOCKET = "/dev/log"
 _handlers: list[logging.Handler] = []
 
 
-def set_up(  # noqa: PLR0913  # each of them is a place, or how to get there
+def configure(  # noqa: PLR0913  # each of them is a place, or how to get there
     level: int,
     *,
     file: str | None = None,
@@ -40,7 +40,7 @@ def set_up(  # noqa: PLR0913  # each of them is a place, or how to get there
     it is created here, as (user id, group id). What an earlier call has set up is given up only
     when this one has succeeded. Raises UsageError when the log cannot go there.
     """
-    made = [_file(file, owner) if file else terminal or plain(sys.stderr)]
+    made = [_file(file, owner) if file else terminal or plain_handler(sys.stderr)]
     try:
         if syslog:
             made.append(_syslog(facility))
@@ -64,7 +64,7 @@ def set_level(level: int) -> None:
     logging.getLogger().setLevel(level)
 
 
-def leave_terminal() -> None:
+def remove_terminal_handler() -> None:
     """Log no more to the terminal: the process goes to the background."""
     for handler in [*_handlers]:
         if not isinstance(handler, LogFile | _SyslogHandler):
@@ -106,7 +106,7 @@ def message_lines(record: logging.LogRecord, formatter: logging.Formatter) -> li
     return [printable(line) for line in lines]
 
 
-def plain(stream: TextIO) -> logging.Handler:
+def plain_handler(stream: TextIO) -> logging.Handler:
     """Return what writes plain lines to a stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(tells_level=False))
@@ -118,7 +118,8 @@ def _file(path: str, owner: tuple[int, int] | None) -> logging.Handler:
         handler = LogFile(path, _complain, owner)
     except OSError as error:
         raise UsageError(
-            f"The log file {paths.show(os.fsencode(path))} cannot be opened: {error.strerror}. "
+            f"The log file {paths.printable(os.fsencode(path))} cannot be opened: "
+            f"{error.strerror}. "
             "Mend that, or name another one with --logfile."
         ) from None
     handler.setFormatter(LineFormatter())

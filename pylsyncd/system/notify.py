@@ -15,7 +15,7 @@ _PATIENCE = 1.0
 _LONGEST_STATUS = 500
 
 
-class Notifier:
+class SystemdNotifier:
     """Tells the service manager, if there is one that wants to know; never raises.
 
     Takes what it was told from the environment, so that no rsync and no hook speaks for it. To be
@@ -30,17 +30,17 @@ class Notifier:
         self._has_failed = False
         if self._address:
             self._open()
-        self.interval: float | None = None
+        self.watchdog_interval: float | None = None
         """Seconds between two calls of :meth:`watchdog`; None when nobody waits for any.
 
         Half of what the service manager allows, as sd_watchdog_enabled(3) recommends.
         """
         is_ours = pid in {"", str(self._pid)}
         if self._socket and is_ours and microseconds.isascii() and microseconds.isdigit():
-            self.interval = int(microseconds) / _MICROSECONDS / 2 or None
+            self.watchdog_interval = int(microseconds) / _MICROSECONDS / 2 or None
 
     @property
-    def is_wanted(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether there is somebody to tell."""
         return self._socket is not None
 

@@ -19,7 +19,7 @@ _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedFile:
     """An open file and the open directory that it is in; both are its opener's to close."""
 
     descriptor: int
@@ -28,7 +28,7 @@ class Opened:
     is_new: bool
 
     @property
-    def is_in_place(self) -> bool:
+    def is_at_path(self) -> bool:
         """Whether its name still stands for it."""
         try:
             named = os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
@@ -42,7 +42,7 @@ class Opened:
         os.close(self.directory)
 
 
-def open_file(path: str, flags: int, mode: int, owners: Collection[int] = ()) -> Opened:
+def open_file(path: str, flags: int, mode: int, owners: Collection[int] = ()) -> OpenedFile:
     """Open a regular file or a device, and create it where there is none, whatever the umask.
 
     Where others can write to its directory, it must have one name, and belong to root, to us or
@@ -59,7 +59,7 @@ def open_file(path: str, flags: int, mode: int, owners: Collection[int] = ()) ->
     except BaseException:
         os.close(directory)
         raise
-    return Opened(descriptor, directory, name, is_new)
+    return OpenedFile(descriptor, directory, name, is_new)
 
 
 def _open_or_create(directory: int, name: str, flags: int, mode: int) -> tuple[int, bool]:

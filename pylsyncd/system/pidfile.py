@@ -9,8 +9,8 @@ from contextlib import suppress
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.system import opening
-from pylsyncd.system.opening import Opened
-from pylsyncd.system.private import try_lock
+from pylsyncd.system.opening import OpenedFile
+from pylsyncd.system.private import try_acquire_lock
 
 _MODE = 0o644
 _LONGEST = 64
@@ -27,7 +27,7 @@ class PidFile:
     """
 
     def __init__(self, path: str, owners: Collection[int] = ()) -> None:
-        self._shown = paths.show(os.fsencode(path))
+        self._shown = paths.printable(os.fsencode(path))
         self._writer: int | None = None
         self._is_closed = False
         try:
@@ -58,18 +58,18 @@ class PidFile:
         if self._is_closed:
             return
         self._is_closed = True
-        if self._writer in {None, os.getpid()} and self._file.is_in_place:
+        if self._writer in {None, os.getpid()} and self._file.is_at_path:
             with suppress(OSError):
                 _remove(self._file)
         self._file.close()
 
-    def _take(self, path: str, owners: Collection[int]) -> Opened:
+    def _take(self, path: str, owners: Collection[int]) -> OpenedFile:
         while True:
             file = opening.open_file(path, os.O_RDWR, _MODE, owners)
             try:
                 self._lock(file.descriptor)
                 # Whoever had it may have removed it after it was opened here.
-                if file.is_in_place:
+                if file.is_at_path:
                     return file
             except BaseException:
                 file.close()
@@ -83,7 +83,7 @@ class PidFile:
                 f"The pid file {self._shown} holds something else than a pid, and is not "
                 "overwritten: remove it, or name another one with --pidfile."
             )
-        if not try_lock(descriptor):
+        if not try_acquire_lock(descriptor):
             raise UsageError(self._refusal(found[1].decode()))
 
     def _refusal(self, pid: str) -> str:
@@ -94,7 +94,7 @@ class PidFile:
         )
 
 
-def _remove(file: Opened) -> None:
+def _remove(file: OpenedFile) -> None:
     try:
         os.unlink(file.name, dir_fd=file.directory)
     except OSError as error:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from pylsyncd.model.errors import UsageError
 
-SYSTEM_RUNTIME = "/run/pylsyncd"
+SYSTEM_RUNTIME_DIRECTORY = "/run/pylsyncd"
 
 
 def state_directory(environ: Mapping[str, str], uid: int) -> str:
@@ -36,7 +36,7 @@ def runtime_directory(environ: Mapping[str, str], uid: int, becomes: str = "") -
     """
     given = environ.get("RUNTIME_DIRECTORY", "").split(":", 1)[0]
     if uid == 0:
-        top = given if given.startswith("/") else SYSTEM_RUNTIME
+        top = given if given.startswith("/") else SYSTEM_RUNTIME_DIRECTORY
         # Root's own is not for others to write in.
         return os.path.join(top, becomes) if becomes else top
     if given.startswith("/"):
@@ -53,7 +53,7 @@ def runtime_directory(environ: Mapping[str, str], uid: int, becomes: str = "") -
         ) from None
 
 
-def runtime_directories(environ: Mapping[str, str], uid: int) -> list[str]:
+def socket_directories(environ: Mapping[str, str], uid: int) -> list[str]:
     """Return where the sockets may be of the daemons that a user may command.
 
     Each may have directories of single instances below it.
@@ -61,7 +61,7 @@ def runtime_directories(environ: Mapping[str, str], uid: int) -> list[str]:
     given = [path for path in environ.get("RUNTIME_DIRECTORY", "").split(":") if path[:1] == "/"]
     if given:
         return given
-    found = [SYSTEM_RUNTIME]
+    found = [SYSTEM_RUNTIME_DIRECTORY]
     if uid:
         # A daemon that cron has started knows nothing of the login's directory.
         bare = {name: value for name, value in environ.items() if name != "XDG_RUNTIME_DIR"}

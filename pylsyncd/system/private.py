@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pylsyncd.model import paths
 from pylsyncd.model.errors import StateError, UsageError
 
-LARGEST = 64 << 20
+MAX_FILE_SIZE = 64 << 20
 """Bytes beyond which a file is not one of ours: several times what the largest debt takes."""
 
 # Without O_NONBLOCK, opening a FIFO that somebody has put there would never end.
@@ -25,7 +25,7 @@ _PAUSE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Purpose:
+class DirectoryPurpose:
     """What a directory is for, in the words of the messages about it."""
 
     noun: str
@@ -35,19 +35,19 @@ class Purpose:
     """What others could do who can write there."""
 
 
-STATE = Purpose(
+STATE_DIRECTORY = DirectoryPurpose(
     "state directory", "--state-dir", "who could have changes lost or replicas overwritten"
 )
 
 
-def open_directory(path: bytes, purpose: Purpose = STATE) -> int:
+def open_directory(path: bytes, purpose: DirectoryPurpose = STATE_DIRECTORY) -> int:
     """Open a directory that is only ours to write in, and create it where there is none.
 
     Raises UsageError when it cannot be used, or when somebody else could write there.
     """
     while path != (shorter := path.removesuffix(b"/.").rstrip(b"/") or path[:1]):
         path = shorter  # With a slash behind it, a symbolic link would be followed.
-    shown = paths.show(path)
+    shown = paths.printable(path)
     if os.path.islink(path):
         raise UsageError(
             f"The {purpose.noun} {shown} is a symbolic link, which somebody may turn: name the "
@@ -58,7 +58,7 @@ def open_directory(path: bytes, purpose: Purpose = STATE) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags)
     except OSError as error:
-        raise unusable(shown, error, purpose) from error
+        raise unusable_error(shown, error, purpose) from error
     status = os.fstat(descriptor)
     if status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return descriptor
@@ -98,7 +98,9 @@ def _create_directory(path: bytes, mode: int) -> None:
         os.close(descriptor)
 
 
-def provide_directory(path: bytes, uid: int, gid: int, purpose: Purpose = STATE) -> None:
+def create_directory_for_user(
+    path: bytes, uid: int, gid: int, purpose: DirectoryPurpose = STATE_DIRECTORY
+) -> None:
     """Make, as root, a directory for the user that the process will be; one that is there stays.
 
     Raises UsageError when it cannot be made.
@@ -110,10 +112,12 @@ def provide_directory(path: bytes, uid: int, gid: int, purpose: Purpose = STATE)
         os.mkdir(path, 0o700)
         os.chown(path, uid, gid, follow_symlinks=False)
     except OSError as error:
-        raise unusable(paths.show(path), error, purpose) from error
+        raise unusable_error(paths.printable(path), error, purpose) from error
 
 
-def unusable(shown: str, error: OSError, purpose: Purpose = STATE) -> UsageError:
+def unusable_error(
+    shown: str, error: OSError, purpose: DirectoryPurpose = STATE_DIRECTORY
+) -> UsageError:
     """Return the exception for a directory in which something could not be done."""
     return UsageError(
         f"The {purpose.noun} {shown} cannot be used: {error.strerror}. Mend that, or name another "
@@ -121,7 +125,7 @@ def unusable(shown: str, error: OSError, purpose: Purpose = STATE) -> UsageError
     )
 
 
-def try_lock(descriptor: int) -> bool:
+def try_acquire_lock(descriptor: int) -> bool:
     """Lock an open file and tell whether that was possible: somebody else may have done it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,10 +134,10 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def wait_for_lock(descriptor: int, seconds: float) -> bool:
+def acquire_lock(descriptor: int, seconds: float) -> bool:
     """Lock an open file, and wait for whoever has it; tell whether that ended in time."""
     deadline = time.monotonic() + seconds
-    while not try_lock(descriptor):
+    while not try_acquire_lock(descriptor):
         if time.monotonic() > deadline:
             return False
         time.sleep(_PAUSE)
@@ -175,7 +179,7 @@ def read_all(descriptor: int, shown: str) -> bytes:
     """Return the content of an open file; raises StateError when it cannot be read."""
     try:
         size = os.fstat(descriptor).st_size
-        if size <= LARGEST:
+        if size <= MAX_FILE_SIZE:
             with open(descriptor, "rb", closefd=False) as file:
                 return file.read()
     except OSError as error:

@@ -21,7 +21,7 @@ Environment: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes]
 # Seconds between two looks at whether a group has ended.
 _BEAT = 0.01
 
-GRACE = 5.0
+STOP_TIMEOUT = 5.0
 """Seconds from asking a program to end to killing it."""
 
 _CHUNK = 65536
@@ -34,7 +34,7 @@ _INTERVAL = 1.0
 _POLLING = 0.02
 
 
-def start(
+def start_process(
     command: Sequence[str] | Sequence[bytes],
     content: bytes,
     environment: Environment,
@@ -61,23 +61,23 @@ def start(
             stderr=subprocess.STDOUT if is_merged else subprocess.PIPE,
             env=environment,
             # The child enters it before it closes what it has inherited.
-            cwd=None if directory is None else entrance(directory),
+            cwd=None if directory is None else descriptor_path(directory),
             start_new_session=True,
         )  # fmt: skip
 
 
-def entrance(directory: int) -> str:
+def descriptor_path(directory: int) -> str:
     """Return the name under which a process that is being started enters an open directory."""
     return f"/proc/self/fd/{directory}"
 
 
-def signal_group(process: Process, number: signal.Signals) -> None:
+def send_signal_to_group(process: Process, number: signal.Signals) -> None:
     """Send a signal to a process that nobody has waited for yet, and to all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 
-def answer(
+def capture_output(
     command: Sequence[str] | Sequence[bytes], environment: Environment, seconds: float | None = None
 ) -> bytes:
     """Return what a program says on its standard output, whatever its exit status is.
@@ -94,7 +94,7 @@ def answer(
 
 
 @contextlib.contextmanager
-def ending(pid: int) -> Iterator[int | None]:
+def pidfd(pid: int) -> Iterator[int | None]:
     """Give a descriptor that becomes readable when a child ends; None before Linux 5.3."""
     try:
         descriptor = os.pidfd_open(pid)
@@ -107,7 +107,7 @@ def ending(pid: int) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def has_ended(pid: int) -> bool:
+def has_exited(pid: int) -> bool:
     """Tell whether a child has ended; its number stays its own until somebody waits for it."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
@@ -136,7 +136,7 @@ def _has_company(pid: int) -> bool:
     return False
 
 
-def attend(
+def read_until_exit(
     process: Process, hear: Mapping[int, Callable[[bytes], None]], mind: Callable[[], float]
 ) -> None:
     """Return when a process has ended, whoever else still holds its outputs open.
@@ -144,7 +144,7 @@ def attend(
     ``hear`` has for each of these who is called with what comes there, in pieces. ``mind()`` is
     called before each wait, and returns the most seconds that it may take.
     """
-    with selectors.DefaultSelector() as selector, ending(process.pid) as descriptor:
+    with selectors.DefaultSelector() as selector, pidfd(process.pid) as descriptor:
         for output in hear:
             os.set_blocking(output, False)
             selector.register(output, selectors.EVENT_READ)
@@ -152,7 +152,7 @@ def attend(
             selector.register(descriptor, selectors.EVENT_READ)
         longest = _POLLING if descriptor is None else _INTERVAL
         # It is not buried here: its number, which is its group's, must stay its own.
-        while not has_ended(process.pid):
+        while not has_exited(process.pid):
             for key, _ in selector.select(min(longest, mind())):
                 if key.fd in hear and not _read(key.fd, hear[key.fd]):
                     selector.unregister(key.fd)
@@ -178,15 +178,15 @@ def _read(descriptor: int, hear: Callable[[bytes], None]) -> bool:
     return bool(chunk)
 
 
-class Ended(NamedTuple):
+class ExitResult(NamedTuple):
     """How a program ended: its exit status, negative for the signal that has ended it."""
 
-    code: int
-    was_late: bool
+    returncode: int
+    has_timed_out: bool
     """Whether it was told to end since its time was up."""
 
 
-class Limited:
+class TimeLimitedCommand:
     """Runs one program at a time, each for a limited time; another thread may end it."""
 
     def __init__(self) -> None:
@@ -204,7 +204,7 @@ class Limited:
         environment: Environment,
         hear: Callable[[bytes], None],
         seconds: float,
-    ) -> Ended | None:
+    ) -> ExitResult | None:
         """Run a program with ``content`` as its standard input; return how it ended.
 
         ``hear`` is called with whatever it says, in pieces as they come. After ``seconds`` it is
@@ -215,7 +215,7 @@ class Limited:
         with self._lock:
             if self._is_over:
                 return None
-            process = self._process = start(command, content, environment, is_merged=True)
+            process = self._process = start_process(command, content, environment, is_merged=True)
             self._kill_at = 0.0
         try:
             with process:
@@ -223,13 +223,13 @@ class Limited:
                     was_late = self._attend(process, hear, time.monotonic() + seconds)
                 finally:
                     with self._lock:
-                        signal_group(process, signal.SIGKILL)
+                        send_signal_to_group(process, signal.SIGKILL)
                         code = process.wait()
         finally:
             self._process = None
-        return None if self._is_over else Ended(code, was_late)
+        return None if self._is_over else ExitResult(code, was_late)
 
-    def end(self, grace: float = GRACE) -> None:
+    def request_stop(self, grace: float = STOP_TIMEOUT) -> None:
         """End what runs, after ``grace`` seconds by force; nothing else is run from now on."""
         with self._lock:
             self._is_over = True
@@ -239,7 +239,7 @@ class Limited:
     def _ask(self, process: Process, grace: float) -> None:
         self._kill_at = time.monotonic() + grace
         if process.returncode is None:
-            signal_group(process, signal.SIGTERM)
+            send_signal_to_group(process, signal.SIGTERM)
 
     def _attend(self, process: Process, hear: Callable[[bytes], None], until: float) -> bool:
         """Return when the process has ended; tell whether it was told to, being late."""
@@ -251,7 +251,7 @@ class Limited:
             was_late |= self._mind(process, until)
             return max(0.0, (self._kill_at or until) - time.monotonic())
 
-        attend(process, {process.stdout.fileno(): hear}, mind)
+        read_until_exit(process, {process.stdout.fileno(): hear}, mind)
         return was_late
 
     def _mind(self, process: Process, until: float) -> bool:
@@ -260,11 +260,11 @@ class Limited:
         with self._lock:
             if self._kill_at:
                 if now >= self._kill_at:
-                    signal_group(process, signal.SIGKILL)
+                    send_signal_to_group(process, signal.SIGKILL)
                     # It may take its time, in a file system that does not answer.
                     self._kill_at = now + _INTERVAL
                 return False
             if now < until:
                 return False
-            self._ask(process, GRACE)
+            self._ask(process, STOP_TIMEOUT)
             return True

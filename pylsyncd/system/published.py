@@ -19,7 +19,7 @@ _MODE = 0o644
 _OLD = 60.0
 
 
-class PublishedFile:
+class AtomicFile:
     """A file that is written again and again; says once that it cannot be, and that it can again.
 
     ``noun`` is what it is called: the status file.
@@ -27,7 +27,7 @@ class PublishedFile:
 
     def __init__(self, path: bytes, noun: str) -> None:
         self._path = path
-        self._shown = f"{noun} {paths.show(path)}"
+        self._shown = f"{noun} {paths.printable(path)}"
         self._failure = ""
 
     def write(self, content: bytes) -> None:
@@ -43,7 +43,7 @@ class PublishedFile:
             log.warning("The %s is written again.", self._shown)
         self._failure = failure
 
-    def remove_leftovers(self) -> None:
+    def remove_temporary_files(self) -> None:
         """Remove what writers have left that were killed."""
         directory, name = os.path.split(self._path)
         pattern = re.compile(rb"\.%s\.[0-9a-f]{16}\.tmp" % re.escape(name), re.DOTALL)

@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.system import private
-from pylsyncd.system.private import Purpose
+from pylsyncd.system.private import DirectoryPurpose
 
-RUNTIME = Purpose(
+SOCKET_DIRECTORY = DirectoryPurpose(
     "directory of the control socket", "--control", "who could take the daemon's place"
 )
-SUFFIX = ".sock"
+SOCKET_SUFFIX = ".sock"
 
-LONGEST_ADDRESS = 107
+MAX_ADDRESS_LENGTH = 107
 """Bytes of a path that a socket can be bound at or connected to directly (unix(7))."""
 
 _LONGEST_NAME = 255 - len(".new")
@@ -32,7 +32,7 @@ _BACKLOG = 128
 _PATIENCE = 10.0
 
 
-class Listener:
+class ControlSocket:
     """A socket that listens at a path, for its owner alone.
 
     ``path`` is absolute. One that ends with a slash is a directory, in which the socket is called
@@ -42,13 +42,13 @@ class Listener:
 
     def __init__(self, path: str) -> None:
         directory, name = os.path.split(path)
-        self._name = name or f"{os.getpid()}{SUFFIX}"
+        self._name = name or f"{os.getpid()}{SOCKET_SUFFIX}"
         self.path = os.path.join(directory, self._name)
-        shown = paths.show(os.fsencode(self.path))
+        shown = paths.printable(os.fsencode(self.path))
         if len(os.fsencode(self._name)) > _LONGEST_NAME:
             raise UsageError(f"The name of the control socket {shown} is too long: shorten it.")
-        self._directory = private.open_directory(os.fsencode(directory), RUNTIME)
-        self._identity: paths.Identity | None = None
+        self._directory = private.open_directory(os.fsencode(directory), SOCKET_DIRECTORY)
+        self._identity: paths.InodeId | None = None
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with _alone(self._directory, shown):
@@ -105,18 +105,18 @@ class Listener:
                     os.unlink(name, dir_fd=self._directory)
 
 
-def check(path: str) -> None:
-    """See whether a :class:`Listener` can be made, before a fork; raises UsageError if not."""
+def check_available(path: str) -> None:
+    """See whether a :class:`ControlSocket` can be made, before a fork; raises UsageError if not."""
     directory, name = os.path.split(path)
-    descriptor = private.open_directory(os.fsencode(directory), RUNTIME)
+    descriptor = private.open_directory(os.fsencode(directory), SOCKET_DIRECTORY)
     try:
         if name:
-            _refuse_taken(descriptor, name, paths.show(os.fsencode(path)))
+            _refuse_taken(descriptor, name, paths.printable(os.fsencode(path)))
     finally:
         os.close(descriptor)
 
 
-def provide(path: str, uid: int, gid: int) -> None:
+def create_directory_for_user(path: str, uid: int, gid: int) -> None:
     """Make, as root, the directory of a socket for the user that the process will be.
 
     One that is there already stays as it is. Raises UsageError when it cannot be made.
@@ -124,7 +124,7 @@ def provide(path: str, uid: int, gid: int) -> None:
     directory = os.fsencode(os.path.dirname(path))
     if os.path.lexists(directory):
         return
-    private.provide_directory(directory, uid, gid, RUNTIME)
+    private.create_directory_for_user(directory, uid, gid, SOCKET_DIRECTORY)
     above = os.path.dirname(directory)
     try:
         status = os.stat(above)
@@ -132,7 +132,7 @@ def provide(path: str, uid: int, gid: int) -> None:
             mode = stat.S_IMODE(status.st_mode) | stat.S_IXGRP | stat.S_IXOTH
             os.chmod(above, mode)  # Root's own sockets are in it, with mode 0600.
     except OSError as error:
-        raise private.unusable(paths.show(directory), error, RUNTIME) from error
+        raise private.unusable_error(paths.printable(directory), error, SOCKET_DIRECTORY) from error
 
 
 def connect(path: str, timeout: float) -> socket.socket:
@@ -140,7 +140,7 @@ def connect(path: str, timeout: float) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(timeout)
     try:
-        if len(os.fsencode(path)) <= LONGEST_ADDRESS:
+        if len(os.fsencode(path)) <= MAX_ADDRESS_LENGTH:
             made.connect(path)
         else:
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -155,7 +155,7 @@ def connect(path: str, timeout: float) -> socket.socket:
     return made
 
 
-def find(directories: Iterable[str]) -> tuple[list[str], list[str]]:
+def find_sockets(directories: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return the sockets in directories and one level below, and what may not be looked into."""
     found: list[str] = []
     shut: list[str] = []
@@ -168,7 +168,7 @@ def find(directories: Iterable[str]) -> tuple[list[str], list[str]]:
     return found, shut
 
 
-def peer(connection: socket.socket) -> int:
+def peer_uid(connection: socket.socket) -> int:
     """Return the user id of who is at the other end of a connection (unix(7), SO_PEERCRED)."""
     size = struct.calcsize("3i")
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
@@ -179,7 +179,7 @@ def _look_into(directory: str, found: list[str], shut: list[str]) -> None:
     for name in _names(directory, shut):
         path = os.path.join(directory, name)
         with suppress(FileNotFoundError):
-            if name.endswith(SUFFIX) and stat.S_ISSOCK(os.lstat(path).st_mode):
+            if name.endswith(SOCKET_SUFFIX) and stat.S_ISSOCK(os.lstat(path).st_mode):
                 found.append(path)
 
 
@@ -196,12 +196,12 @@ def _names(directory: str, shut: list[str]) -> list[str]:
 def _address(directory: int, name: str) -> str:
     """Return the address of a name in an open directory, whatever becomes of the directory's."""
     address = f"/proc/self/fd/{directory}/{name}"
-    if len(os.fsencode(address)) > LONGEST_ADDRESS:
+    if len(os.fsencode(address)) > MAX_ADDRESS_LENGTH:
         raise OSError(f"its name {name} is too long for a socket, shorten it")
     return address
 
 
-def _identity(directory: int, name: str) -> paths.Identity:
+def _identity(directory: int, name: str) -> paths.InodeId:
     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     return status.st_dev, status.st_ino
 
@@ -243,7 +243,7 @@ def _is_answered(directory: int, name: str) -> bool:
 @contextmanager
 def _alone(directory: int, shown: str) -> Iterator[None]:
     """Keep all others from making sockets in a directory meanwhile."""
-    if not private.wait_for_lock(directory, _PATIENCE):
+    if not private.acquire_lock(directory, _PATIENCE):
         raise UsageError(
             f"The directory of the control socket {shown} has been locked for "
             f"{_PATIENCE:.0f} seconds: end the process that locks it."

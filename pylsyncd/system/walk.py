@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from pylsyncd.model.paths import Identity
+from pylsyncd.model.paths import InodeId
 
 Place = TypeVar("Place")
 
@@ -34,7 +34,7 @@ def opened_root(path: bytes) -> Iterator[int]:
         os.close(directory)
 
 
-def identity(directory: int) -> Identity:
+def inode_id(directory: int) -> InodeId:
     """Return who an open directory is, and not one that was deleted since.
 
     An inode's number is soon used again (on ext4 by the next directory that is made), but with
@@ -78,7 +78,7 @@ def opened_below(root: int, path: bytes) -> Iterator[int]:
         os.close(directory)
 
 
-def open_whole(top: bytes, path: bytes) -> int:
+def open_long_path(top: bytes, path: bytes) -> int:
     """Open a directory below ``top``, perhaps through symlinks, however long its path is."""
     try:
         return open_root(os.path.join(top, path))
@@ -92,7 +92,7 @@ def open_whole(top: bytes, path: bytes) -> int:
         os.close(root)
 
 
-def devices_counting_links() -> frozenset[int]:
+def devices_with_link_counts() -> frozenset[int]:
     """Return the devices (``st_dev``) on which a directory's links count its subdirectories.
 
     There, two links tell that there is none, and such a directory need not be listed: most are

@@ -7,7 +7,7 @@ import itertools
 import sys
 
 from pylsyncd import cli
-from pylsyncd.model.changes import Changes
+from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.source.buffer import Buffer
 
 ONE_IN = 1000
@@ -15,8 +15,8 @@ _add = Buffer.add
 _numbers = itertools.count(1)
 
 
-def _forgetful(buffer: Buffer, changes: Changes) -> None:
-    kept = Changes()
+def _forgetful(buffer: Buffer, changes: MutableChangeset) -> None:
+    kept = MutableChangeset()
     for change in changes:
         if next(_numbers) % ONE_IN:
             kept.add(change.path, change.scope)

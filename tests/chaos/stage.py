@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from chaos.configuration import Configuration
-from support.ctl import Ctl
+from support.ctl import Pylsyncctl
 from support.daemon import PROGRAM, START_LINE, Pylsyncd
 from support.destinations import Destination, in_module, local, over_ssh
 from support.faults import FaultyRsync
@@ -53,7 +53,7 @@ class Stage:
         self.tree.mkdir(parents=True)
         self.outside.mkdir()
         self.faulty = FaultyRsync(directory)
-        self._ctl = Ctl(directory / "run")
+        self._ctl = Pylsyncctl(directory / "run")
         self.timeline: list[str] = []
         self._begin = time.monotonic()
         self._stack = ExitStack()
@@ -194,10 +194,10 @@ class Stage:
             self.ask()
             answer = self._ctl.run("wait", "--timeout", str(TRIED_EVERY))
             self.check()
-            if answer.code == 0:
+            if answer.returncode == 0:
                 return
             if time.monotonic() > deadline:
-                raise Restless(f"pylsyncctl wait: {answer.complained or answer.said}")
+                raise Restless(f"pylsyncctl wait: {answer.stderr or answer.stdout}")
 
     def _found(self, destination: Destination) -> list[str]:
         return equal_within(

@@ -18,7 +18,7 @@ from types import FrameType
 
 from pylsyncd import daemonize
 from pylsyncd.model.errors import PylsyncdError, UsageError, WatchError
-from pylsyncd.settings.settings import Daemon, Log
+from pylsyncd.settings.settings import LogSettings, ProcessSettings
 
 PAUSE = 0.002  # seconds between two lines of the log
 
@@ -48,7 +48,7 @@ def work(ends: str | None, opened: int) -> None:
 def main() -> int:
     """Run the whole life of it."""
     asked = json.loads(sys.argv[1])
-    log = Log(level=logging.INFO, **asked.get("log", {}))
+    log = LogSettings(level=logging.INFO, **asked.get("log", {}))
     stopped: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -60,9 +60,9 @@ def main() -> int:
         os.setgroups([])
         os.setresgid(group, group, group)
         os.setresuid(user, user, user)
-    daemonize.PATIENCE = asked.get("patience", daemonize.PATIENCE)
+    daemonize.READY_TIMEOUT = asked.get("patience", daemonize.READY_TIMEOUT)
     try:
-        daemon = Daemon(log=log, **asked.get("daemon", {}))
+        daemon = ProcessSettings(log=log, **asked.get("daemon", {}))
         syncs = [Sync(asked["state"])] if "state" in asked else []
         with daemonize.prepare(daemon, syncs) as prepared, tempfile.TemporaryFile() as opened:
             thread = threading.Thread() if asked.get("ends") == "thread" else None
@@ -73,7 +73,7 @@ def main() -> int:
             if asked.get("ends") == "nothing":
                 return 3
             if asked.get("ends") != "delay":
-                prepared.ready()
+                prepared.report_ready()
             for number in itertools.count():
                 if stopped:
                     break

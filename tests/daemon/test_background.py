@@ -139,7 +139,7 @@ def test_one_that_takes_long_to_be_ready_is_left_to_itself(standin: Standin) -> 
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_who_interrupts_the_start_ends_it(is_known: bool, standin: Standin) -> None:
-    with processes.running(
+    with processes.running_process(
         standin.command(ends="delay"), env=standin.environment, stderr=subprocess.PIPE, text=True
     ) as starting:
         if not is_known:
@@ -220,7 +220,7 @@ def test_the_directory_and_the_umask_are_those_that_were_asked_for(
 
 def test_in_the_foreground_the_pid_file_is_kept_and_removed_too(standin: Standin) -> None:
     command = standin.command(daemon={"background": False}, log={"file": None})
-    with processes.running(
+    with processes.running_process(
         command, env=standin.environment, stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stderr
@@ -378,7 +378,7 @@ def test_a_full_disk_does_not_end_a_daemon(standin: Standin) -> None:
 
 def test_a_full_disk_is_told_in_the_terminal_where_there_is_one(standin: Standin) -> None:
     command = standin.command(daemon={"background": False}, log={"file": "/dev/full"})
-    with processes.running(
+    with processes.running_process(
         command, env=standin.environment, stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stderr

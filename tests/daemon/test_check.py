@@ -212,13 +212,13 @@ def mark() -> Iterator[str]:
     """Return what is in the environment of a check and of all that it starts; end what is left."""
     value = f"{os.getpid()}-{time.monotonic_ns()}"
     yield value
-    processes.kill_marked(f"{MARK}={value}")
+    processes.kill_processes_with_environment(f"{MARK}={value}")
 
 
 def marked(mark: str) -> set[int]:
     """Return all processes that were started with a mark, and still run."""
     expected, found = f"{MARK}={mark}".encode(), set()
-    for process in processes.present():
+    for process in processes.list_processes():
         try:
             words = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
         except OSError:
@@ -241,7 +241,7 @@ def test_a_check_that_is_stopped_leaves_no_rsync_behind(
     begun = tmp_path / "begun"
     begun.mkdir()
     program = stand_in(tmp_path, f"touch {begun}/$$\n{STAND_INS[how]}")
-    with processes.running(
+    with processes.running_process(
         copies.command("--rsync", program),
         env=environment({MARK: mark, "PYTHONUNBUFFERED": "1"}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -138,7 +138,7 @@ class Service:
         return int(self.pidfile.read_text())
 
     def kill(self) -> None:
-        processes.kill_marked(f"{MARK}={self._mark}")
+        processes.kill_processes_with_environment(f"{MARK}={self._mark}")
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_a_daemon_that_has_died_is_told_and_can_be_started_and_stopped(service: 
 def test_a_pid_that_has_become_somebody_else_s_is_neither_told_as_running_nor_killed(
     service: Service,
 ) -> None:
-    with processes.running(["sleep", "600"]) as other:  # any that there is
+    with processes.running_process(["sleep", "600"]) as other:  # any that there is
         service.pidfile.write_text(f"{other.pid}\n")
         assert service("status") == 1
         assert service("stop") == 0
@@ -249,7 +249,7 @@ def test_a_pid_file_without_a_pid_is_that_of_none(content: str, service: Service
 def test_a_daemon_that_does_not_end_is_killed_in_the_end(service: Service) -> None:
     service.set_defaults(STOP_TIMEOUT="1")
     service.install("trap '' TERM; while :; do sleep 0.1; done")
-    with processes.running(["sh", str(service.program)]) as stubborn:  # any
+    with processes.running_process(["sh", str(service.program)]) as stubborn:  # any
         service.pidfile.write_text(f"{stubborn.pid}\n")
         wait_until(lambda: b"pylsyncd" in Path(f"/proc/{stubborn.pid}/cmdline").read_bytes())
         assert service("stop") == 0

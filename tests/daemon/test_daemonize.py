@@ -92,7 +92,7 @@ class Background:
         wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
 
     def kill(self) -> None:
-        processes.kill_marked(f"{MARK}={self._mark}")
+        processes.kill_processes_with_environment(f"{MARK}={self._mark}")
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_a_daemon_of_a_configuration_file_is_reloaded_by_hangup(daemon: Backgrou
 def test_the_command_line_keeps_a_daemon_in_the_foreground(daemon: Background) -> None:
     words = (sys.executable, "-m", "pylsyncd", "--foreground", "--control=no")
     command = (*words, *daemon.configure(WINDOW))
-    with processes.running(command, env=environment()) as run:
+    with processes.running_process(command, env=environment()) as run:
         wait_until(lambda: daemon.log.exists() and "watching" in daemon.text)
         assert daemon.pid == run.pid
         run.terminate()

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 from support import processes
-from support.ctl import SECONDS, Ctl
+from support.ctl import CTL_TIMEOUT, Pylsyncctl
 from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, says_and_exits, waits_for
 from support.trees import equal_within
 from support.waiting import wait_until
 
 from pylsyncd.report import client
-from pylsyncd.report.client import SilentError
-from pylsyncd.report.protocol import Request
+from pylsyncd.report.client import NoAnswerError
+from pylsyncd.report.protocol import ControlRequest
 from pylsyncd.system import unixsockets
 
 NEVER = "3600"
@@ -30,7 +30,7 @@ AT_ONCE = 50
 OK, FAILED, ABSENT, CRITICAL, WARNING = 0, 1, 4, 2, 1
 
 
-class Place(Ctl):
+class Place(Pylsyncctl):
     """A source, its destination, a substitute rsync, and where the sockets are."""
 
     def __init__(self, top: Path) -> None:
@@ -83,7 +83,7 @@ def quiet(place: Place) -> Iterator[Pylsyncd]:
         daemon.wait_ready()
         # It has tried out what the destination can do: each rsync that follows is asked for.
         place.write("first")
-        assert place.run("wait", "--timeout", "20").code == OK
+        assert place.run("wait", "--timeout", "20").returncode == OK
         yield daemon
 
 
@@ -96,7 +96,7 @@ def test_the_socket_is_called_by_the_process_and_goes_with_it(place: Place) -> N
         assert place.sockets() == [f"{daemon.pid}.sock"]
         daemon.stop()
         assert place.sockets() == []
-    assert place.run("status").code == ABSENT
+    assert place.run("status").returncode == ABSENT
 
 
 def test_what_a_killed_daemon_leaves_is_removed_by_the_next_one(place: Place) -> None:
@@ -107,7 +107,7 @@ def test_what_a_killed_daemon_leaves_is_removed_by_the_next_one(place: Place) ->
         daemon.wait_ready()
         daemon.crash()
     assert len(place.sockets()) == 1
-    assert place.run("status").code == ABSENT
+    assert place.run("status").returncode == ABSENT
     with place.daemon("-w", NEVER) as daemon:
         daemon.wait_ready()
         assert place.sockets() == [f"{daemon.pid}.sock"]
@@ -117,17 +117,17 @@ def test_where_a_daemon_listens_another_does_not_start(place: Place) -> None:
     socket_path = place.top / "web.sock"
     with place.daemon("-w", NEVER, "--control", socket_path) as daemon:
         daemon.wait_ready()
-        assert place.run("-S", socket_path, "status").code == OK
+        assert place.run("-S", socket_path, "status").returncode == OK
         other = subprocess.run(
             [*_PYLSYNCD, "--control", socket_path, f"{place.source}/./", f"{place.top}/other/"],
-            env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False,
+            env=environment(), capture_output=True, text=True, timeout=CTL_TIMEOUT, check=False,
         )  # fmt: skip
         assert other.returncode == 2
         assert f"A pylsyncd listens at {socket_path} already" in other.stderr
-        assert place.run("-S", socket_path, "status").code == OK
+        assert place.run("-S", socket_path, "status").returncode == OK
 
 
-_PYLSYNCD = [Ctl(Path()).command()[0], "-m", "pylsyncd"]
+_PYLSYNCD = [Pylsyncctl(Path()).command()[0], "-m", "pylsyncd"]
 
 
 def test_without_a_socket_the_daemon_runs_all_the_same(place: Place) -> None:
@@ -147,16 +147,16 @@ def test_several_daemons_are_shown_and_told_each_what_is_theirs(place: Place) ->
     ):
         for daemon in (first, second):
             daemon.wait_ready()
-        said = place.run("status").said
+        said = place.run("status").stdout
         assert f"pid {first.pid}," in said
         assert f"pid {second.pid}," in said
         place.write("new")
         (other / "new").touch()
-        wait_until(lambda: place.run("status").said.count("waiting") == 4)
-        assert place.run("flush", "mirror").code == OK
+        wait_until(lambda: place.run("status").stdout.count("waiting") == 4)
+        assert place.run("flush", "mirror").returncode == OK
         wait_until((place.top / "mirror/new").exists)
         assert not (place.copy / "new").exists()
-        assert place.run("wait", "--timeout", "20").code == OK
+        assert place.run("wait", "--timeout", "20").returncode == OK
         assert (place.copy / "new").exists()
 
 
@@ -172,8 +172,8 @@ def test_fifty_clients_at_once_are_answered_while_it_goes_on_syncing(place: Plac
         def ask() -> None:
             try:
                 for _ in range(20):
-                    assert client.ask(path, Request("status"))["status"]
-                    client.ask(path, Request("flush"))
+                    assert client.send_request(path, ControlRequest("status"))["status"]
+                    client.send_request(path, ControlRequest("flush"))
             except Exception as error:  # noqa: BLE001  # it is shown below
                 failures.append(error)
 
@@ -202,7 +202,7 @@ def test_garbage_at_its_socket_does_it_no_harm(place: Place) -> None:
         place.write("new")
         place.assert_equal()
         stack.close()
-        wait_until(lambda: place.run("status").code == OK)
+        wait_until(lambda: place.run("status").returncode == OK)
         assert "Traceback" not in daemon.log
 
 
@@ -220,10 +220,10 @@ def test_a_destination_is_in_sync_then_waiting_then_in_sync(place: Place, quiet:
     assert told["waiting"] >= 1
     wait_until(lambda: place.told()["behind"] > told["behind"])
     assert not (place.copy / "new").exists()
-    assert place.run("flush").code == OK
+    assert place.run("flush").returncode == OK
     place.until_it_is("in sync")
     assert (place.copy / "new").exists()
-    assert "copy" in place.run("status").said
+    assert "copy" in place.run("status").stdout
     assert quiet.is_running
 
 
@@ -238,14 +238,14 @@ def test_one_that_fails_is_retrying_with_its_reason_and_the_next_attempt(
     assert "nobody answers at its port" in told["error"]
     assert told["next_attempt"] is not None
     assert told["last_run"]["code"] == 10
-    table = place.run("status").said
+    table = place.run("status").stdout
     assert "retrying" in table
     assert "nobody answers at its port" in table
-    assert place.run("status", "--check").code == WARNING
-    wait_until(lambda: place.run("status", "--check", "--max-lag", "0.5").code == CRITICAL)
+    assert place.run("status", "--check").returncode == WARNING
+    wait_until(lambda: place.run("status", "--check", "--max-lag", "0.5").returncode == CRITICAL)
     # Who asks does not wait for the next attempt.
     place.rsync.clear()
-    assert place.run("wait", "--timeout", "20").code == OK
+    assert place.run("wait", "--timeout", "20").returncode == OK
     assert (place.copy / "new").exists()
     assert place.told()["condition"] == "in sync"
     assert "Traceback" not in quiet.log
@@ -259,14 +259,14 @@ def test_one_that_is_held_says_why_and_is_released(place: Place) -> None:
             (place.source / name).unlink()
         told = place.until_it_is("held")
         assert "would be deleted" in told["error"]
-        assert place.run("status", "--check").code == CRITICAL
+        assert place.run("status", "--check").returncode == CRITICAL
         answer = place.run("wait", "--timeout", "0.5")
-        assert answer.code == FAILED
-        assert "copy is not in sync after 0 s: held" in answer.complained
+        assert answer.returncode == FAILED
+        assert "copy is not in sync after 0 s: held" in answer.stderr
         assert (place.copy / "a").exists()
-        assert place.run("release", "elsewhere").code == FAILED
+        assert place.run("release", "elsewhere").returncode == FAILED
         assert (place.copy / "a").exists()
-        assert place.run("release", "copy").code == OK
+        assert place.run("release", "copy").returncode == OK
         place.until_it_is("in sync")
         place.assert_equal()
 
@@ -275,12 +275,14 @@ def test_the_status_file_says_the_same(place: Place) -> None:
     path = place.top / "status.json"
     with place.daemon("-w", NEVER, "--status-file", path) as daemon:
         daemon.wait_ready()
-        wait_until(lambda: path.exists() and "in sync" in place.run("status", "--file", path).said)
+        wait_until(
+            lambda: path.exists() and "in sync" in place.run("status", "--file", path).stdout
+        )
         place.write("new")
-        wait_until(lambda: "waiting" in place.run("status", "--file", path).said)
-        assert place.run("flush").code == OK
-        wait_until(lambda: "in sync" in place.run("status", "--file", path).said)
-        assert f"pid {daemon.pid}," in place.run("status", "--file", path).said
+        wait_until(lambda: "waiting" in place.run("status", "--file", path).stdout)
+        assert place.run("flush").returncode == OK
+        wait_until(lambda: "in sync" in place.run("status", "--file", path).stdout)
+        assert f"pid {daemon.pid}," in place.run("status", "--file", path).stdout
 
 
 # -- what it is told ------------------------------------------------------------------------------
@@ -290,7 +292,7 @@ def test_a_wait_ends_only_when_the_copy_is_there(place: Place, quiet: Pylsyncd) 
     go = place.top / "go"
     place.rsync.order(waits_for(go))
     place.write("new")
-    with processes.running(
+    with processes.running_process(
         place.command("wait", "--timeout", "60"), env=place.environment()
     ) as waiting:
         # The flush is its own: rsync runs, and is waited for.
@@ -299,7 +301,7 @@ def test_a_wait_ends_only_when_the_copy_is_there(place: Place, quiet: Pylsyncd) 
         assert waiting.poll() is None
         assert not (place.copy / "new").exists()
         go.touch()
-        assert waiting.wait(SECONDS) == OK
+        assert waiting.wait(CTL_TIMEOUT) == OK
     assert (place.copy / "new").exists()
     assert quiet.is_running
 
@@ -308,7 +310,7 @@ def test_a_wait_is_for_what_had_changed_until_then(place: Place, quiet: Pylsyncd
     for number in range(10):
         name = f"new {number}"
         place.write(name)
-        assert place.run("wait", "--timeout", "20").code == OK
+        assert place.run("wait", "--timeout", "20").returncode == OK
         assert (place.copy / name).exists(), quiet.tail
 
 
@@ -327,25 +329,25 @@ def test_a_wait_that_takes_too_long_says_for_whom_and_why(place: Place, quiet: P
 def test_while_paused_changes_are_collected_and_nothing_is_run(place: Place) -> None:
     with place.daemon("-w", "0.1") as daemon:
         daemon.wait_ready()
-        assert place.run("pause", "copy").code == OK
+        assert place.run("pause", "copy").returncode == OK
         told = place.until_it_is("paused")
-        assert place.run("status", "--check").code == WARNING
+        assert place.run("status", "--check").returncode == WARNING
         mark = daemon.mark()
         place.write("a", "b")
         wait_until(lambda: place.told()["waiting"] >= 2)
         place.write("c", "d")
         (place.source / "a").unlink()
-        assert place.run("flush").code == OK
+        assert place.run("flush").returncode == OK
         answer = place.run("wait", "--timeout", "1")
-        assert answer.code == FAILED
-        assert "paused" in answer.complained
+        assert answer.returncode == FAILED
+        assert "paused" in answer.stderr
         assert os.listdir(place.copy) == []
         assert place.told()["last_run"] == told["last_run"]
-        assert place.run("resume").code == OK
+        assert place.run("resume").returncode == OK
         # Where somebody looks who wonders.
         daemon.wait_for(r"paused \(copy\)")
         daemon.wait_for(r"resumed \(all\)")
-        assert place.run("wait", "--timeout", "20").code == OK
+        assert place.run("wait", "--timeout", "20").returncode == OK
         place.assert_equal()
         # All of it in one run.
         daemon.wait_for(r"synced 3 files", after=mark)
@@ -359,52 +361,54 @@ def test_a_pause_of_one_destination_is_not_felt_by_another(place: Place) -> None
         names=["copy", "second"], extra_environment={"RUNTIME_DIRECTORY": str(place.directory)},
     ) as daemon:  # fmt: skip
         daemon.wait_ready()
-        assert place.run("pause", "second").code == OK
+        assert place.run("pause", "second").returncode == OK
         place.write("new")
-        assert place.run("wait", "--timeout", "20", "copy").code == OK
+        assert place.run("wait", "--timeout", "20", "copy").returncode == OK
         assert (place.copy / "new").exists()
         assert not (second / "new").exists()
         answer = place.run("wait", "--timeout", "0.5")
-        assert answer.code == FAILED
-        assert answer.complained.startswith("pylsyncctl: second is not in sync")
-        assert answer.complained.count("\n") == 1
-        assert place.run("resume", "second").code == OK
-        assert place.run("wait", "--timeout", "20").code == OK
+        assert answer.returncode == FAILED
+        assert answer.stderr.startswith("pylsyncctl: second is not in sync")
+        assert answer.stderr.count("\n") == 1
+        assert place.run("resume", "second").returncode == OK
+        assert place.run("wait", "--timeout", "20").returncode == OK
         assert (second / "new").exists()
 
 
 def test_a_sync_repairs_what_others_have_changed_there(place: Place, quiet: Pylsyncd) -> None:
     (place.copy / "old").unlink()
     (place.copy / "more").touch()
-    assert place.run("wait", "--timeout", "20").code == OK
+    assert place.run("wait", "--timeout", "20").returncode == OK
     assert (place.copy / "more").exists()
-    assert place.run("sync", "copy").code == OK
-    assert place.run("wait", "--timeout", "20").code == OK
+    assert place.run("sync", "copy").returncode == OK
+    assert place.run("wait", "--timeout", "20").returncode == OK
     place.assert_equal()
     quiet.wait_for("full sync complete")
 
 
 def test_the_log_level_is_changed_while_it_runs(place: Place, quiet: Pylsyncd) -> None:
     place.write("one")
-    assert place.run("wait", "--timeout", "20").code == OK
+    assert place.run("wait", "--timeout", "20").returncode == OK
     assert "reduced to" not in quiet.log
-    assert place.run("log-level", "debug").code == OK
+    assert place.run("log-level", "debug").returncode == OK
     place.write("two")
-    assert place.run("wait", "--timeout", "20").code == OK
+    assert place.run("wait", "--timeout", "20").returncode == OK
     quiet.wait_for("reduced to")
-    assert place.run("log-level", "warning").code == OK
+    assert place.run("log-level", "warning").returncode == OK
     mark = quiet.mark()
     place.write("three")
-    assert place.run("wait", "--timeout", "20").code == OK
+    assert place.run("wait", "--timeout", "20").returncode == OK
     assert quiet.mark() == mark
 
 
 def test_a_daemon_that_stops_ends_those_who_wait(place: Place) -> None:
     with place.daemon("-w", NEVER) as daemon:
         daemon.wait_ready()
-        assert place.run("pause").code == OK
+        assert place.run("pause").returncode == OK
         place.write("new")
-        with client.Asking(str(place.directory / f"{daemon.pid}.sock"), Request("wait")) as waiting:
+        with client.PendingRequest(
+            str(place.directory / f"{daemon.pid}.sock"), ControlRequest("wait")
+        ) as waiting:
             daemon.stop()
-            with pytest.raises(SilentError, match="broke off before its answer was complete"):
-                waiting.answer()
+            with pytest.raises(NoAnswerError, match="broke off before its answer was complete"):
+                waiting.wait_for_answer()

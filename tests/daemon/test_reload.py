@@ -70,7 +70,7 @@ def test_a_destination_comes_and_another_goes_while_the_watcher_goes_on(place: P
         place.confirm()
         place.expect_equal("web", "two", "three")
         assert not (place.copy("one") / "new").exists()
-        assert place.run("sync", "web/one").code != 0
+        assert place.run("sync", "web/one").returncode != 0
         # It is served again, and has missed something meanwhile.
         place.sync("web", ["one"])
         place.write()
@@ -84,13 +84,13 @@ def test_what_is_owed_is_handed_over_to_who_serves_the_destination_then(place: P
     place.write(f"window = {NEVER}")
     with place.daemon() as daemon:
         daemon.wait_for("web/one.*complete")
-        assert place.run("pause").code == 0
+        assert place.run("pause").returncode == 0
         (place.source("web") / "owed").write_text("owed")
-        assert place.run("flush").code == 0
+        assert place.run("flush").returncode == 0
         content = place.file.read_text() + "\n[destination web/one]\nretry_first = 2\n"
         place.file.write_text(content)
         reload(daemon)
-        assert place.run("resume").code == 0
+        assert place.run("resume").returncode == 0
         place.expect_equal("web", "one")
         assert "full sync" not in daemon.log
 
@@ -107,8 +107,8 @@ def test_a_file_with_faults_changes_nothing_and_each_is_named(place: Place) -> N
         assert "Did you mean destinations?" in daemon.log
         assert "all stays as it was" in said
         answer = place.run("reload")
-        assert answer.code == 1
-        assert "Did you mean window?" in answer.complained
+        assert answer.returncode == 1
+        assert "Did you mean window?" in answer.stderr
         (place.source("web") / "new").write_text("new")
         place.confirm()
         place.expect_equal("web", "one")

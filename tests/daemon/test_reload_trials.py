@@ -43,7 +43,7 @@ class Trial(Place):
 
     def confirm(self) -> None:
         # Until it has a socket, nobody is found there.
-        wait_until(lambda: self.run("status").code != ABSENT)
+        wait_until(lambda: self.run("status").returncode != ABSENT)
         super().confirm()
 
     def add(self, *lines: str) -> None:
@@ -61,7 +61,7 @@ class Trial(Place):
     def waiting(self, seconds: int) -> "Iterator[subprocess.Popen[bytes]]":
         """Wait for all to be confirmed, while something else happens."""
         command = self.command("wait", "--timeout", str(seconds))
-        with processes.running(command, env=self.environment()) as process:
+        with processes.running_process(command, env=self.environment()) as process:
             try:
                 yield process
             finally:
@@ -207,13 +207,13 @@ def test_a_pause_outlasts_whatever_is_read_and_a_stop(place: Trial) -> None:
     place.write(f"window = {NEVER}")
     with place.daemon() as daemon:
         place.confirm()
-        assert place.run("pause", "web/one").code == 0
+        assert place.run("pause", "web/one").returncode == 0
         (place.source("web") / "new").write_text("new")
         for line in ("retry_first = 2", "exclude = *.tmp", "exclude = *.bak"):
             place.sync("web", ["one", "two"], line)
             place.write(f"window = {NEVER}")
             reload(daemon)
-            assert place.run("wait", "web/two", "--timeout", "20").code == 0
+            assert place.run("wait", "web/two", "--timeout", "20").returncode == 0
         daemon.stop()
         assert (place.copy("two") / "new").exists()
         assert not (place.copy("one") / "new").exists()
@@ -300,17 +300,17 @@ def test_who_waits_for_its_source_takes_what_is_read_again(place: Trial) -> None
         mounts.unmount(source)
         with place.lasting() as daemon:
             daemon.wait_for("is held")
-            assert place.run("pause", "web/two").code != 0
+            assert place.run("pause", "web/two").returncode != 0
             place.sync("web", ["one", "two"])
             place.write()
             reload(daemon)
-            assert place.run("pause", "web/one").code == 0
+            assert place.run("pause", "web/one").returncode == 0
             mounts.tmpfs(source)
             (source / "g").write_text("g")
             daemon.wait_for("web/two. initial sync complete")
-            assert place.run("wait", "web/two", "--timeout", "20").code == 0
+            assert place.run("wait", "web/two", "--timeout", "20").returncode == 0
             assert not (place.copy("one") / "g").exists()
-            assert place.run("resume").code == 0
+            assert place.run("resume").returncode == 0
             place.confirm()
             place.expect_equal("web", "one", "two")
 
@@ -330,7 +330,7 @@ def test_a_held_source_is_not_released_by_what_is_read_again(place: Trial) -> No
         mounts.tmpfs(source)
         (source / "other").write_text("other")
         daemon.wait_for("is held")
-        assert place.run("wait", "--timeout", "0.5").code == 1
+        assert place.run("wait", "--timeout", "0.5").returncode == 1
         place.sync("web", ["one"], "exclude = *.tmp")
         place.write()
         assert "its source is held" in reload(daemon, "its source is held")
@@ -338,7 +338,7 @@ def test_a_held_source_is_not_released_by_what_is_read_again(place: Trial) -> No
         place.write()
         reload(daemon, "its source is held")
         assert os.listdir(place.copy("one")) == ["f"]
-        assert place.run("release", "web/one").code == 0
+        assert place.run("release", "web/one").returncode == 0
         reload(daemon)
         place.confirm()
         place.expect_equal("web", "one", "two")

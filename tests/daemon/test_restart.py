@@ -18,7 +18,7 @@ from support.faults import FaultyRsync, waits_for
 from support.trees import equal_within
 from support.waiting import wait_until
 
-from pylsyncd.state.state import State, decode
+from pylsyncd.state.state import DestinationState, decode
 
 NEVER = "3600"
 """A window that no test waits for."""
@@ -76,7 +76,7 @@ class Place:
         path.write_text(text)
         return path
 
-    def kept(self) -> State:
+    def kept(self) -> DestinationState:
         """Return what is kept of the only copy."""
         (file,) = self.state.glob("*.state")
         return decode(file.read_bytes())

@@ -60,7 +60,7 @@ def send(running: Pylsyncd, source: Path, to: Destination, content: str) -> None
 def masters(sockets: Path) -> list[int]:
     """Return the processes that hold ssh connections open for a daemon."""
     found = []
-    for process in processes.present():
+    for process in processes.list_processes():
         with contextlib.suppress(OSError):
             title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
             if title.startswith(b"ssh: " + os.fsencode(sockets)):
@@ -139,7 +139,7 @@ def test_rsync_yields_to_others_as_much_as_is_asked_for(
     options = ["--nice", "7", "--ionice", "best-effort:6", "--rsync", str(rsync.program)]
     with daemon(source, sockets, *options, to=[to]) as running:
         wait_until(lambda: not rsync.waiting, message="rsync runs")
-        (child,) = [each for each in processes.present() if each.parent == running.pid]
+        (child,) = [each for each in processes.list_processes() if each.parent == running.pid]
         niceness = os.getpriority(os.PRIO_PROCESS, child.pid)
         asked = subprocess.run(
             ("ionice", "-p", str(child.pid)),  # noqa: S607 - it is what a person asks

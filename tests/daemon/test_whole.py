@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.ctl import Ctl
+from support.ctl import Pylsyncctl
 from support.daemon import Pylsyncd, environment
 from support.destinations import in_module
 from support.servers import RsyncDaemon, SshServer
@@ -98,7 +98,7 @@ def test_three_sources_and_eight_destinations(
     }
     for name, module in zip(copies, modules, strict=True):
         copies[name].append(module.path)
-    ctl = Ctl(tmp_path / "run")
+    ctl = Pylsyncctl(tmp_path / "run")
     with Pylsyncd("-v", "-c", file) as daemon:
         daemon.wait_for(r"\[data/spare\] initial sync complete")
         (tmp_path / "web/new.tmp").write_text("left out")
@@ -107,7 +107,7 @@ def test_three_sources_and_eight_destinations(
             (tmp_path / name / "directory" / "file").rename(tmp_path / name / "moved")
         (tmp_path / "data/large").write_bytes(b"x" * (2 << 20))
         answer = ctl.run("wait", "--timeout", "30")
-        assert answer.code == 0, (answer, daemon.tail)
+        assert answer.returncode == 0, (answer, daemon.tail)
         assert not differences(os.fsencode(tmp_path / "mail"), copies["mail"][0])
         for copy in copies["web"]:
             assert sorted(os.listdir(copy)) == [b"directory", b"moved"]
@@ -117,9 +117,9 @@ def test_three_sources_and_eight_destinations(
                     os.fsencode(tmp_path / name), copy, 0.0, ignore=modules[0].ignore
                 )
                 assert found == [], (name, copy)
-        status = json.loads(ctl.run("status", "--json").said)
+        status = json.loads(ctl.run("status", "--json").stdout)
         told = [each for sync in status["syncs"] for each in sync["destinations"]]
         assert len(told) == 8
         assert {each["condition"] for each in told} == {"in sync"}
-        assert ctl.run("status", "--check", "--max-lag", "60").code == 0
+        assert ctl.run("status", "--check", "--max-lag", "60").returncode == 0
     assert not (tmp_path / "run/pylsyncd.sock").exists()

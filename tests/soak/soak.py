@@ -19,7 +19,7 @@ from typing import NamedTuple
 from support import processes
 from support.daemon import Pylsyncd
 from support.destinations import Destination, in_module, local
-from support.processes import Usage
+from support.processes import ResourceUsage
 from support.servers import RsyncDaemon, Unavailable
 from support.trees import equal_within
 from support.writers import Writers, numbered_logs, on, operations_done
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
     """What the daemon held at some second."""
 
     second: float
-    usage: Usage
+    usage: ResourceUsage
 
 
 class Soaked(NamedTuple):
@@ -86,7 +86,7 @@ def _remote(directory: Path, stack: ExitStack) -> list[Destination]:
 def _sample(daemon: Pylsyncd, writers: Writers) -> list[Sample]:
     begin, samples = time.monotonic(), []
     while writers.are_writing:
-        samples.append(Sample(time.monotonic() - begin, processes.usage(daemon.pid)))
+        samples.append(Sample(time.monotonic() - begin, processes.resource_usage(daemon.pid)))
         time.sleep(EVERY)  # the interval of the samples
     return samples
 

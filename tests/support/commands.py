@@ -33,26 +33,26 @@ def status(*destinations: object, name: str = "web", at: float = NOW, **more: ob
 
 
 RUN = RunStatus(NOW - 12.0, 0.35, "done", 0, files=3, deleted=1, bytes_sent=1_200_000)
-WELL = status(destination("srv2", last_run=RUN))
+IN_SYNC_STATUS = status(destination("srv2", last_run=RUN))
 
 
-class Obedient:
+class RecordingCommands:
     """Does nothing but keep what it was told, in its order."""
 
-    def __init__(self, answer: Status = WELL, late: Sequence[str] = ()) -> None:
+    def __init__(self, answer: Status = IN_SYNC_STATUS, late: Sequence[str] = ()) -> None:
         self.answer = answer
-        self.told: list[tuple[object, ...]] = []
+        self.calls: list[tuple[object, ...]] = []
         self.late = list(late)
-        self.known: set[str] = set()
-        self.ends_wait = threading.Event()
-        self.ends_wait.set()
+        self.extra_names: set[str] = set()
+        self.wait_may_end = threading.Event()
+        self.wait_may_end.set()
 
     def _keep(self, command: str, names: Sequence[str]) -> None:
         known = {each.name for sync in self.answer.syncs for each in sync.destinations}
         for name in names:
-            if name not in known | self.known:
+            if name not in known | self.extra_names:
                 raise UsageError(f"There is no destination {name}.")
-        self.told.append((command, *names))
+        self.calls.append((command, *names))
 
     def status(self) -> Status:
         return self.answer
@@ -76,16 +76,16 @@ class Obedient:
         self, names: Sequence[str], timeout: float, is_given_up: Callable[[], bool]
     ) -> list[str]:
         self._keep("wait", names)
-        self.told.append(("timeout", timeout))
+        self.calls.append(("timeout", timeout))
         deadline = time.monotonic() + timeout
-        while not (self.ends_wait.wait(0.02) or time.monotonic() >= deadline):
+        while not (self.wait_may_end.wait(0.02) or time.monotonic() >= deadline):
             if is_given_up():
-                self.told.append(("given up",))
+                self.calls.append(("given up",))
                 break
         return self.late
 
     def set_level(self, level: str) -> None:
-        self.told.append(("level", level))
+        self.calls.append(("level", level))
 
     def reload(self) -> None:
         if self.late:
@@ -93,4 +93,4 @@ class Obedient:
                 "pylsyncd.conf:3: there is no option windw: did you mean window?\n"
                 "pylsyncd.conf:4: there is no option dely"
             )
-        self.told.append(("reload",))
+        self.calls.append(("reload",))

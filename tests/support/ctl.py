@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 from support.daemon import environment
 
-SECONDS = 60.0
+CTL_TIMEOUT = 60.0
 
 
-class Answer(NamedTuple):
+class CtlResult(NamedTuple):
     """How a run of it ended."""
 
-    code: int
-    said: str
-    complained: str
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-class Ctl:
+class Pylsyncctl:
     """Runs it for the daemons whose sockets are in a directory."""
 
     def __init__(self, directory: Path) -> None:
@@ -33,12 +33,12 @@ class Ctl:
         """Return the environment in which it finds them, and they make their sockets."""
         return environment({"RUNTIME_DIRECTORY": str(self.directory), **(more or {})})
 
-    def run(self, *words: str | Path, more: Mapping[str, str] | None = None) -> Answer:
+    def run(self, *words: str | Path, more: Mapping[str, str] | None = None) -> CtlResult:
         """Run it to its end; it must not be a traceback."""
         ended = subprocess.run(
-            self.command(*words), env=self.environment(more), timeout=SECONDS, check=False,
+            self.command(*words), env=self.environment(more), timeout=CTL_TIMEOUT, check=False,
             capture_output=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         said, complained = (text.decode("utf-8") for text in (ended.stdout, ended.stderr))
         assert "Traceback" not in complained, complained
-        return Answer(ended.returncode, said, complained)
+        return CtlResult(ended.returncode, said, complained)

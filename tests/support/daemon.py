@@ -213,7 +213,7 @@ class Pylsyncd:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         # Each rsync has a session of its own.
-        processes.kill_marked(self._mark)
+        processes.kill_processes_with_environment(self._mark)
         self._reader.join()
         assert self._process.stdout is not None
         self._process.stdout.close()

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from pylsyncd.rsync import installed
-from pylsyncd.rsync.commands import Abilities
+from pylsyncd.rsync.commands import RsyncCapabilities
 from pylsyncd.rsync.quoting import Version
 
 RSYNC = shutil.which("rsync")
@@ -34,7 +34,7 @@ _CAME_WITH: dict[str, Version] = {
 @functools.cache
 def version() -> Version:
     """Return the version of the rsync that is installed."""
-    return installed.version("rsync")
+    return installed.rsync_version("rsync")
 
 
 def knows(option: str) -> bool:
@@ -64,7 +64,7 @@ def deletes_by_name() -> bool:
     return run.returncode != 2 or b"invalid file mode 00" not in run.stderr
 
 
-ABILITIES = Abilities(missing_args=deletes_by_name())
+ABILITIES = RsyncCapabilities(has_delete_missing_args=deletes_by_name())
 """What a destination on this machine, and by this rsync, is found to be able to do."""
 
 DELETING = ("--delete", f"--{'delete' if deletes_by_name() else 'ignore'}-missing-args")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Process(NamedTuple):
@@ -24,7 +24,7 @@ class Process(NamedTuple):
     is_zombie: bool
 
 
-class Usage(NamedTuple):
+class ResourceUsage(NamedTuple):
     """What a process holds: bytes of memory, threads, open descriptors, children with zombies."""
 
     memory: int
@@ -34,7 +34,7 @@ class Usage(NamedTuple):
 
 
 @contextlib.contextmanager
-def running(
+def running_process(
     command: Sequence[str | os.PathLike[str]], **options: Any
 ) -> "Iterator[subprocess.Popen[Any]]":
     """Run a command, and wait for its end; where the test fails, kill it, or that could take ever.
@@ -49,7 +49,7 @@ def running(
             raise
 
 
-def present() -> Iterator[Process]:
+def list_processes() -> Iterator[Process]:
     """Yield all processes of this machine that we may see."""
     for number in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ def present() -> Iterator[Process]:
 def descendants(pid: int) -> list[Process]:
     """Return what a process has started, and what that has started, and so on; no zombies."""
     assert pid > 0, "that would be every process of the machine"
-    everything = [process for process in present() if not process.is_zombie]
+    everything = [process for process in list_processes() if not process.is_zombie]
     found: list[Process] = []
     parents = {pid}
     while parents:
@@ -72,7 +72,7 @@ def descendants(pid: int) -> list[Process]:
     return found
 
 
-def kill_marked(mark: str) -> None:
+def kill_processes_with_environment(mark: str) -> None:
     """End all that has this ``NAME=value`` in its environment."""
     for number in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
@@ -80,10 +80,10 @@ def kill_marked(mark: str) -> None:
                 os.kill(int(number), signal.SIGKILL)
 
 
-def usage(pid: int) -> Usage:
+def resource_usage(pid: int) -> ResourceUsage:
     """Return what a process holds now. Raises OSError when it has ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    children = sum(process.parent == pid for process in present())
+    children = sum(process.parent == pid for process in list_processes())
     descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     # Counted from the state on, which proc(5) numbers 3: num_threads is 20, rss 24.
-    return Usage(int(fields[21]) * PAGE, int(fields[17]), descriptors, children)
+    return ResourceUsage(int(fields[21]) * PAGE_SIZE, int(fields[17]), descriptors, children)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from support.counting import CountingRsync
-from support.ctl import Ctl
+from support.ctl import Pylsyncctl
 from support.daemon import Pylsyncd
 from support.trees import equal_within
 
@@ -16,7 +16,7 @@ NEVER = "3600"
 READ_AGAIN = "The configuration was read again"
 
 
-class Place(Ctl):
+class Place(Pylsyncctl):
     """A configuration file, and the directories that it names."""
 
     def __init__(self, top: Path) -> None:
@@ -66,7 +66,7 @@ class Place(Ctl):
 
     def confirm(self) -> None:
         answer = self.run("wait", "--timeout", "20")
-        assert answer.code == 0, answer
+        assert answer.returncode == 0, answer
 
 
 def reload(daemon: Pylsyncd, says: str = READ_AGAIN) -> str:

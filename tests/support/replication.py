@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from support.counting import CountingRsync
-from support.ctl import Ctl
+from support.ctl import Pylsyncctl
 from support.daemon import Pylsyncd
 from support.destinations import Destination
 from support.operations import Ground
@@ -25,7 +25,7 @@ class Replication:
         self.source.mkdir()
         self.outside.mkdir()
         self.counting = CountingRsync(directory)
-        self._ctl = Ctl(directory / "run")
+        self._ctl = Pylsyncctl(directory / "run")
         self.ground = Ground(os.fsencode(self.source), os.fsencode(self.outside))
         self._daemon: Pylsyncd | None = None
         self._waits = True
@@ -96,7 +96,7 @@ class Replication:
     def expect_confirmed(self, seconds: float) -> None:
         """Wait until the daemon says that it owes nothing; fail if that is not so in time."""
         answer = self._ctl.run("wait", "--timeout", str(seconds))
-        assert answer.code == 0, f"{answer.complained}{self.daemon.tail}"
+        assert answer.returncode == 0, f"{answer.stderr}{self.daemon.tail}"
 
     def different(self, seconds: float, name: bytes = b"") -> Mapping[str, list[str]]:
         """Wait for the destinations to be equal; return what differs at each that is not.

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pylsyncd.model.paths import Identity
+from pylsyncd.model.paths import InodeId
 from pylsyncd.system import walk
 
 KINDS = {
@@ -186,10 +186,10 @@ def equal_within(
         pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
-def identity_at(directory: Path) -> Identity:
+def identity_at(directory: Path) -> InodeId:
     """Return who a directory is, as pylsyncd remembers it."""
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return walk.identity(opened)
+        return walk.inode_id(opened)
     finally:
         os.close(opened)

@@ -6,29 +6,41 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from pylsyncd.destination.carrier import Carrier
+from pylsyncd.destination.carrier import Transfer
 from pylsyncd.destination.worker import Worker
-from pylsyncd.model.changes import Change, Changes, Scope
+from pylsyncd.model.changes import Change, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.model.notices import Notice
 from pylsyncd.rsync import installed
-from pylsyncd.rsync.commands import Rsync
-from pylsyncd.rsync.retry import Pauses
+from pylsyncd.rsync.commands import RsyncOptions
+from pylsyncd.rsync.retry import RetryPolicy
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.guard import Guard
+from pylsyncd.source.guard import SourceGuard
 from pylsyncd.state.checkpoint import Checkpoint
-from pylsyncd.state.state import State
+from pylsyncd.state.state import DestinationState
 from pylsyncd.state.statedir import StateDirectory
 from support.faults import FaultyRsync
 from support.waiting import wait_until
 
-SHORT = Pauses(first=0.05, longest=0.1, held=0.1, guarded=0.1, again=0.05)
-LONG = Pauses(first=600.0, longest=600.0, held=600.0, guarded=600.0, again=600.0)
+SHORT = RetryPolicy(
+    first_pause=0.05,
+    max_pause=0.1,
+    held_pause=0.1,
+    max_source_unsafe_pause=0.1,
+    max_retry_now_pause=0.05,
+)
+LONG = RetryPolicy(
+    first_pause=600.0,
+    max_pause=600.0,
+    held_pause=600.0,
+    max_source_unsafe_pause=600.0,
+    max_retry_now_pause=600.0,
+)
 
 
-def entries(*some: bytes) -> Changes:
-    changes = Changes()
+def entries(*some: bytes) -> MutableChangeset:
+    changes = MutableChangeset()
     for path in some:
         changes.add(path, Scope.ENTRY)
     return changes
@@ -42,15 +54,15 @@ class Workplace:
         for path in (self.source, self.copy):
             path.mkdir()
         self.faulty = FaultyRsync(top)
-        self.guard = Guard(os.fsencode(self.source), Rules())
+        self.guard = SourceGuard(os.fsencode(self.source), Rules())
         self.guard.accept()
         self.directory = StateDirectory(os.fsencode(top / "state"))
         target = os.fsencode(self.copy) + b"/"
         self._destination = Destination(
             "copy", str(self.copy), Transport.LOCAL, None, target, target[:-1]
         )
-        self._rsync = Rsync(str(self.faulty.program), installed.version("rsync"))
-        self._carrier = Carrier(self.guard, self._destination, self._rsync, {})
+        self._rsync = RsyncOptions(str(self.faulty.program), installed.rsync_version("rsync"))
+        self._carrier = Transfer(self.guard, self._destination, self._rsync, {})
         self.notices: list[Notice] = []
         # So that it is no probe that finds an order.
         assert not self._carrier.probe().message
@@ -68,7 +80,7 @@ class Workplace:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(name)
 
-    def state(self) -> State | None:
+    def state(self) -> DestinationState | None:
         return self.checkpoint().load().state
 
     def owed(self) -> set[Change] | None:
@@ -86,7 +98,7 @@ class Workplace:
         self.faulty.order(f"{first}; echo '{said}Permission denied (13)' >&2; exit 23")
 
     @contextlib.contextmanager
-    def worker(self, pauses: Pauses = SHORT) -> Iterator[Worker]:
+    def worker(self, pauses: RetryPolicy = SHORT) -> Iterator[Worker]:
         """Run a worker."""
         failures: list[str] = []
         worker = Worker(
@@ -96,12 +108,12 @@ class Workplace:
         try:
             yield worker
         finally:
-            worker.finish()
+            worker.request_stop()
             wait_until(lambda: _has_ended(worker))
         assert not failures
 
 
 def _has_ended(worker: Worker) -> bool:
-    worker.end(signal.SIGKILL)
+    worker.abort(signal.SIGKILL)
     worker.join(0.05)
     return not worker.is_alive()

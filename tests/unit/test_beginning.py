@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 from support.mounts import Mounts, can_mount
 
-from pylsyncd.destination.beginning import Beginning, begin, moments
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changes, Changeset, Scope
+from pylsyncd.destination.beginning import StartPlan, catchup_times, plan_start
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changeset, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync.commands import Rsync
+from pylsyncd.rsync.commands import RsyncOptions
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.guard import Guard
-from pylsyncd.state.checkpoint import Checkpoint, Remembered
+from pylsyncd.source.guard import SourceGuard
+from pylsyncd.state.checkpoint import Checkpoint, LoadedState
 from pylsyncd.state.statedir import StateDirectory
 from pylsyncd.system import clock
 
 
-def entries(*some: bytes) -> Changes:
-    changes = Changes()
+def entries(*some: bytes) -> MutableChangeset:
+    changes = MutableChangeset()
     for path in some:
         changes.add(path, Scope.ENTRY)
     return changes
@@ -36,7 +36,7 @@ class Place:
         self.source, self.copy = top / "source", top / "copy"
         self.source.mkdir()
         self.copy.mkdir()
-        self.guard = Guard(os.fsencode(self.source), Rules())
+        self.guard = SourceGuard(os.fsencode(self.source), Rules())
         self.guard.accept()
         self.directory = StateDirectory(os.fsencode(top / "state"))
 
@@ -47,20 +47,22 @@ class Place:
     def checkpoint(self) -> Checkpoint:
         target = os.fsencode(self.copy) + b"/"
         copy = Destination("copy", str(self.copy), Transport.LOCAL, None, target, target[:-1])
-        rsync = Rsync("rsync", (3, 5, 0))
+        rsync = RsyncOptions("rsync", (3, 5, 0))
         return Checkpoint(self.directory, "copy", self.guard, copy, rsync)
 
     def left(self, debt: Changeset = NOTHING) -> None:
         """Have a daemon confirm all but a debt, and end in order."""
         checkpoint = self.checkpoint()
         checkpoint.confirm(clock.now(), debt)
-        checkpoint.stop()
+        checkpoint.save_clean_stop()
 
-    def beginning(self, *, forced: str = "", is_vacant: bool = False) -> Beginning:
+    def beginning(self, *, forced: str = "", is_vacant: bool = False) -> StartPlan:
         checkpoint = self.checkpoint()
-        return begin("copy", checkpoint, checkpoint.load(), forced=forced, is_vacant=is_vacant)
+        return plan_start(
+            "copy", checkpoint, checkpoint.load(), requested_title=forced, is_source_empty=is_vacant
+        )
 
-    def kept(self) -> Remembered:
+    def kept(self) -> LoadedState:
         return self.checkpoint().load()
 
 
@@ -76,8 +78,8 @@ def test_with_a_state_all_that_has_changed_and_is_owed_is_the_first_order(
     caplog.set_level(logging.INFO)
     place.left(entries(b"owed"))
     beginning = place.beginning()
-    assert beginning.moment is not None
-    order = beginning.order({beginning.moment: entries(b"changed")}, clock.now())
+    assert beginning.since_ns is not None
+    order = beginning.first_item({beginning.since_ns: entries(b"changed")}, clock.now())
     assert set(order.changeset) == set(entries(b"owed", b"changed"))
     assert order.titles == ("catch-up",)
     assert "catching up with 2 changes" in caplog.text
@@ -87,8 +89,8 @@ def test_until_the_first_order_was_carried_a_restart_finds_the_same_again(place:
     place.left(entries(b"owed"))
     before = place.kept().state
     beginning = place.beginning()
-    assert beginning.moment is not None
-    beginning.order({beginning.moment: Changes()}, clock.now())
+    assert beginning.since_ns is not None
+    beginning.first_item({beginning.since_ns: MutableChangeset()}, clock.now())
     after = place.kept().state
     assert before is not None
     assert after is not None
@@ -110,8 +112,8 @@ def test_a_state_that_is_not_enough_leads_to_a_full_sync_that_says_why(
     caplog.set_level(logging.INFO)
     place.left(debt)
     beginning = place.beginning(is_vacant=is_vacant)
-    assert beginning.moment is None
-    order = beginning.order({}, clock.now())
+    assert beginning.since_ns is None
+    order = beginning.first_item({}, clock.now())
     assert order.changeset.is_everything
     assert order.titles == ("full sync",)
     assert f"Everything is compared: {reason}." in caplog.text
@@ -125,8 +127,8 @@ def test_a_state_that_is_doubted_leads_to_a_full_sync_that_says_why(
     place.copy.rename(place.copy.with_name("was"))
     place.copy.mkdir()
     beginning = place.beginning()
-    assert beginning.moment is None
-    assert beginning.order({}, clock.now()).changeset.is_everything
+    assert beginning.since_ns is None
+    assert beginning.first_item({}, clock.now()).changeset.is_everything
     assert "Everything is compared: the destination is another directory." in caplog.text
 
 
@@ -136,7 +138,7 @@ def test_a_state_that_cannot_be_read_leads_to_a_full_sync_that_says_why(
     caplog.set_level(logging.INFO)
     place.directory.write("copy.state", b"garbage")
     beginning = place.beginning()
-    assert beginning.order({}, clock.now()).changeset.is_everything
+    assert beginning.first_item({}, clock.now()).changeset.is_everything
     assert "Everything is compared: The state file is damaged" in caplog.text
     # One full stop is enough.
     assert ".." not in caplog.text
@@ -147,7 +149,7 @@ def test_what_somebody_asked_for_needs_no_reason(
 ) -> None:
     caplog.set_level(logging.INFO)
     place.left(EVERYTHING)
-    order = place.beginning(forced="initial sync").order({}, clock.now())
+    order = place.beginning(forced="initial sync").first_item({}, clock.now())
     assert order.changeset.is_everything
     assert order.titles == ("initial sync",)
     assert "Everything is compared" not in caplog.text
@@ -158,17 +160,17 @@ def test_without_state_nothing_is_looked_at_which_is_said_and_from_then_on_there
 ) -> None:
     caplog.set_level(logging.INFO)
     start = clock.now()
-    order = place.beginning().order({}, start)
+    order = place.beginning().first_item({}, start)
     assert not order.changeset
     assert "No initial sync (-i), and no state" in caplog.text
     state = place.kept().state
     assert state is not None
     assert state.confirmed == start
-    assert place.beginning().moment == start.since_ns
+    assert place.beginning().since_ns == start.since_ns
 
 
 def test_a_full_sync_that_is_owed_is_kept_before_it_has_begun(place: Place) -> None:
-    place.beginning(forced="initial sync").order({}, clock.now())
+    place.beginning(forced="initial sync").first_item({}, clock.now())
     state = place.kept().state
     assert state is not None
     assert state.debt.is_everything
@@ -177,14 +179,14 @@ def test_a_full_sync_that_is_owed_is_kept_before_it_has_begun(place: Place) -> N
 def test_each_moment_is_asked_for_once_and_none_for_a_full_sync(place: Place) -> None:
     place.left()
     one = place.beginning()
-    state = one.remembered.state
+    state = one.loaded.state
     assert state is not None
     earlier = replace(state, confirmed=replace(state.confirmed, wall=1.0))
-    other = replace(one, remembered=Remembered(earlier))
+    other = replace(one, loaded=LoadedState(earlier))
     full = replace(one, title="full sync")
-    assert one.moment is not None
-    assert other.moment is not None
-    assert list(moments([one, other, one, full])) == [other.moment, one.moment]
+    assert one.since_ns is not None
+    assert other.since_ns is not None
+    assert list(catchup_times([one, other, one, full])) == [other.since_ns, one.since_ns]
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
@@ -200,6 +202,6 @@ def test_what_was_mounted_while_nobody_looked_is_compared_as_a_whole(
         mounts.bind(tmp_path / "disk", nested)
         place.guard.accept()
         beginning = place.beginning()
-        assert beginning.moment is not None
-        order = beginning.order({beginning.moment: Changes()}, clock.now())
+        assert beginning.since_ns is not None
+        order = beginning.first_item({beginning.since_ns: MutableChangeset()}, clock.now())
         assert set(order.changeset) == {Change(b"nested", Scope.TREE)}

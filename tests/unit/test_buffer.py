@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pylsyncd.model.changes import Changes, Scope
+from pylsyncd.model.changes import MutableChangeset, Scope
 from pylsyncd.source.buffer import Buffer
 
 
@@ -24,8 +24,8 @@ class Calls:
         self.filled += 1
 
 
-def changes(*names: bytes) -> Changes:
-    collection = Changes()
+def changes(*names: bytes) -> MutableChangeset:
+    collection = MutableChangeset()
     for name in names:
         collection.add(name, Scope.ENTRY)
     return collection
@@ -75,7 +75,7 @@ def test_nothing_is_lost_between_who_adds_and_who_takes() -> None:
         for name in wanted:
             buffer.add(changes(name))
 
-    taken: list[Changes] = []
+    taken: list[MutableChangeset] = []
     interval = sys.getswitchinterval()
     # So that the one is interrupted by the other wherever that is possible.
     sys.setswitchinterval(1e-6)

@@ -11,25 +11,25 @@ from pathlib import Path
 import pytest
 from support.trees import identity_at
 
-from pylsyncd.destination.bulk import Bulk
-from pylsyncd.destination.means import Means
-from pylsyncd.destination.runs import Runs
-from pylsyncd.destination.turns import Turns
-from pylsyncd.model.changes import Changes, Scope
+from pylsyncd.destination.bulk import LargeFileWorker
+from pylsyncd.destination.means import SharedResources
+from pylsyncd.destination.runs import RsyncSession
+from pylsyncd.destination.turns import RunSlots
+from pylsyncd.model.changes import MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.model.paths import Identity
-from pylsyncd.rsync.commands import Rsync
+from pylsyncd.model.paths import InodeId
+from pylsyncd.rsync.commands import RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.guard import Guard
+from pylsyncd.source.guard import SourceGuard
 
 SECONDS = 20.0
 SLOW = ("--bwlimit=500",)
 
 
-def files(*names: bytes) -> Changes:
-    changes = Changes()
+def files(*names: bytes) -> MutableChangeset:
+    changes = MutableChangeset()
     for name in names:
         changes.add(name, Scope.ENTRY)
     return changes
@@ -44,38 +44,38 @@ class Bench:
             (path / "d").mkdir(parents=True)
         (self.source / "d/big").write_bytes(os.urandom(2_000_000))
         (self.source / "d/small").write_text("small")
-        self.guard = Guard(os.fsencode(self.source), Rules())
+        self.guard = SourceGuard(os.fsencode(self.source), Rules())
         self.guard.accept()
-        self.turns = Turns(1)
-        self.place: Identity | None = None
+        self.turns = RunSlots(1)
+        self.place: InodeId | None = None
         self.woken = threading.Event()
         self.failures: list[str] = []
-        self._made: list[Bulk] = []
+        self._made: list[LargeFileWorker] = []
 
-    def bulk(self, options: tuple[str, ...] = ()) -> Bulk:
+    def bulk(self, options: tuple[str, ...] = ()) -> LargeFileWorker:
         target = os.fsencode(self.replica) + b"/"
-        bulk = Bulk(
+        bulk = LargeFileWorker(
             self.guard,
-            Runs(
+            RsyncSession(
                 Destination("replica", "", Transport.LOCAL, None, target),
-                Rsync("rsync", (3, 2, 7), options=options),
-                means=Means(self.turns),
+                RsyncOptions("rsync", (3, 2, 7), extra_options=options),
+                resources=SharedResources(self.turns),
             ),
-            place=lambda: self.place,
-            wake=self.woken.set,
-            failed=self.failures.append,
+            known_directory_id=lambda: self.place,
+            on_batch_done=self.woken.set,
+            on_failed=self.failures.append,
         )
         self._made.append(bulk)
         bulk.start()
         return bulk
 
-    def carry(self, bulk: Bulk, *names: bytes) -> Outcome:
-        bulk.begin(files(*names))
+    def carry(self, bulk: LargeFileWorker, *names: bytes) -> Outcome:
+        bulk.start_batch(files(*names))
         # It may be woken once more for the batch before.
-        while (outcome := bulk.outcome()) is None:
+        while (outcome := bulk.take_outcome()) is None:
             assert self.woken.wait(SECONDS)
             self.woken.clear()
-        assert bulk.outcome() is None
+        assert bulk.take_outcome() is None
         return outcome
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
@@ -92,7 +92,7 @@ class Bench:
 
     def close(self) -> None:
         for bulk in self._made:
-            bulk.end(signal.SIGTERM)
+            bulk.abort(signal.SIGTERM)
             bulk.join(SECONDS)
             assert not bulk.is_alive()
         self.guard.close()
@@ -110,11 +110,11 @@ def test_it_sends_what_it_is_told_and_nothing_else(bench: Bench) -> None:
     bulk = bench.bulk()
     assert bench.carry(bulk, b"d/big").verdict is Verdict.DONE
     assert bench.names() == ["big"]
-    ran = bulk.runs.ran
+    ran = bulk.session.last_run
     assert ran is not None
     assert ran.files == 1
     assert bench.carry(bulk, b"d/big").verdict is Verdict.DONE
-    ran = bulk.runs.ran
+    ran = bulk.session.last_run
     assert ran is not None
     assert ran.files == 0
 
@@ -138,19 +138,19 @@ def test_it_empties_no_directory_that_stands_in_a_files_place(bench: Bench, opti
     (bench.replica / "d/big/precious").touch()
     outcome = bench.carry(bench.bulk((option,)), b"d/big")
     assert outcome.verdict is Verdict.PARTIAL
-    assert list(outcome.owed) == list(files(b"d/big"))
+    assert list(outcome.pending) == list(files(b"d/big"))
     assert (bench.replica / "d/big/precious").exists()
 
 
 def test_a_batch_that_is_called_back_ends_at_once(bench: Bench) -> None:
     bulk = bench.bulk(SLOW)
-    bulk.begin(files(b"d/big"))
+    bulk.start_batch(files(b"d/big"))
     bench.wait_for_flight()
     began = time.monotonic()
-    outcome = bulk.interrupt()
+    outcome = bulk.cancel_batch()
     assert time.monotonic() - began < 3.0
-    assert outcome.verdict is Verdict.LATER
-    assert list(outcome.owed) == list(files(b"d/big"))
+    assert outcome.verdict is Verdict.RETRY_LATER
+    assert list(outcome.pending) == list(files(b"d/big"))
     assert "big" not in bench.names()
     # The next one is not called back with it.
     assert bench.carry(bulk, b"d/small").verdict is Verdict.DONE
@@ -158,23 +158,23 @@ def test_a_batch_that_is_called_back_ends_at_once(bench: Bench) -> None:
 
 def test_a_batch_is_called_back_that_waits_for_its_turn(bench: Bench) -> None:
     bulk = bench.bulk()
-    with bench.turns.taken(lambda: False):
-        bulk.begin(files(b"d/big"))
-        outcome = bulk.interrupt()
-    assert outcome.verdict is Verdict.LATER
-    assert list(outcome.owed) == list(files(b"d/big"))
+    with bench.turns.acquire(lambda: False):
+        bulk.start_batch(files(b"d/big"))
+        outcome = bulk.cancel_batch()
+    assert outcome.verdict is Verdict.RETRY_LATER
+    assert list(outcome.pending) == list(files(b"d/big"))
     assert bench.names() == []
     assert bench.carry(bulk, b"d/big").verdict is Verdict.DONE
 
 
 def test_it_ends_whatever_it_does(bench: Bench) -> None:
     idle, busy, waiting = bench.bulk(), bench.bulk(SLOW), bench.bulk()
-    busy.begin(files(b"d/big"))
+    busy.start_batch(files(b"d/big"))
     bench.wait_for_flight()
-    waiting.begin(files(b"d/small"))
+    waiting.start_batch(files(b"d/small"))
     # In the other order, it could get its turn in between.
     for bulk in (idle, waiting, busy):
-        bulk.end(signal.SIGTERM)
+        bulk.abort(signal.SIGTERM)
         bulk.join(SECONDS)
         assert not bulk.is_alive()
     assert "big" not in bench.names()
@@ -183,8 +183,8 @@ def test_it_ends_whatever_it_does(bench: Bench) -> None:
 
 def test_it_finishes_what_it_has(bench: Bench) -> None:
     bulk = bench.bulk()
-    bulk.begin(files(b"d/big"))
-    bulk.finish()
+    bulk.start_batch(files(b"d/big"))
+    bulk.request_stop()
     bulk.join(SECONDS)
     assert not bulk.is_alive()
     assert bench.names() == ["big"]
@@ -193,13 +193,13 @@ def test_it_finishes_what_it_has(bench: Bench) -> None:
 def test_nothing_is_sent_from_a_source_that_is_not_to_be_believed(bench: Bench) -> None:
     bench.source.rename(bench.source.with_name("away"))
     outcome = bench.carry(bench.bulk(), b"d/big")
-    assert outcome.verdict is Verdict.GUARDED
-    assert list(outcome.owed) == list(files(b"d/big"))
+    assert outcome.verdict is Verdict.SOURCE_UNSAFE
+    assert list(outcome.pending) == list(files(b"d/big"))
 
 
 def test_nothing_is_sent_to_a_directory_that_is_not_the_one_it_was(bench: Bench) -> None:
     bench.place = (0, 0)
-    assert bench.carry(bench.bulk(), b"d/big").verdict is Verdict.GUARDED
+    assert bench.carry(bench.bulk(), b"d/big").verdict is Verdict.SOURCE_UNSAFE
     assert bench.names() == []
     bench.place = identity_at(bench.replica)
     assert bench.carry(bench.bulk(), b"d/big").verdict is Verdict.DONE

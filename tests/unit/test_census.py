@@ -14,14 +14,14 @@ def counted(directory: Path, work: str) -> dict[str, int]:
     masks: Counter[int] = Counter()
     try:
         opened = os.open(directory, os.O_RDONLY)
-        notify.watch(opened)
+        notify.add_watch(opened)
         os.close(opened)
         assert os.system(f"cd '{directory}' && {work}") == 0  # noqa: S605  # our own words
         while chunk := notify.read():
-            census.count(chunk, masks)
+            census.count_events(chunk, masks)
     finally:
         notify.close()
-    return {name: number for name, number in census.by_type(masks).items() if number}
+    return {name: number for name, number in census.events_by_type(masks).items() if number}
 
 
 def test_events_are_counted_by_type(tmp_path: Path) -> None:
@@ -44,17 +44,17 @@ def test_the_end_of_a_watch_has_its_types(tmp_path: Path) -> None:
 
 
 def test_counts_of_several_chunks_add_up_and_an_empty_one_adds_nothing() -> None:
-    chunk = inotify.HEADER.pack(1, inotify.CREATE, 0, 16) + b"name".ljust(16, b"\0")
-    overflow = inotify.HEADER.pack(-1, inotify.OVERFLOW, 0, 0)
+    chunk = inotify.EVENT_HEADER.pack(1, inotify.CREATE, 0, 16) + b"name".ljust(16, b"\0")
+    overflow = inotify.EVENT_HEADER.pack(-1, inotify.OVERFLOW, 0, 0)
     masks: Counter[int] = Counter()
     for each in (chunk + overflow + chunk, b"", chunk):
-        census.count(each, masks)
-    found = census.by_type(masks)
+        census.count_events(each, masks)
+    found = census.events_by_type(masks)
     assert (found["CREATE"], found["Q_OVERFLOW"]) == (3, 1)
 
 
 def test_all_types_are_there_from_the_start_and_none_twice() -> None:
-    found = census.by_type({})
+    found = census.events_by_type({})
     assert set(found.values()) == {0}
     assert {"CREATE", "MODIFY", "CLOSE_WRITE", "UNMOUNT", "Q_OVERFLOW"} < found.keys()
     assert not [name for name in found if "|" in name]

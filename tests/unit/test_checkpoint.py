@@ -13,24 +13,24 @@ import pytest
 from support.mounts import Mounts, can_mount
 from support.trees import identity_at
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.moments import Moment
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync.commands import Rsync
-from pylsyncd.rules.excludes import Rules, build, parse_pattern
-from pylsyncd.source.guard import Guard
+from pylsyncd.rsync.commands import RsyncOptions
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.source.guard import SourceGuard
 from pylsyncd.state.checkpoint import Checkpoint
-from pylsyncd.state.state import State, decode, encode
+from pylsyncd.state.state import DestinationState, decode, encode
 from pylsyncd.state.statedir import StateDirectory
 from pylsyncd.system import clock
 
-RSYNC = Rsync("rsync", (3, 5, 0))
+RSYNC = RsyncOptions("rsync", (3, 5, 0))
 FILE = "copy.state"
 
 
-def entries(*some: bytes) -> Changes:
-    changes = Changes()
+def entries(*some: bytes) -> MutableChangeset:
+    changes = MutableChangeset()
     for path in some:
         changes.add(path, Scope.ENTRY)
     return changes
@@ -43,7 +43,7 @@ class Place:
         self.source, self.copy, self.state = top / "source", top / "copy", state
         self.source.mkdir()
         self.copy.mkdir()
-        self.guard = Guard(os.fsencode(self.source), Rules())
+        self.guard = SourceGuard(os.fsencode(self.source), Rules())
         self.guard.accept()
         self.directory = StateDirectory(os.fsencode(state))
         target = os.fsencode(self.copy) + b"/"
@@ -55,17 +55,17 @@ class Place:
         self.guard.close()
         self.directory.close()
 
-    def checkpoint(self, rsync: Rsync = RSYNC) -> Checkpoint:
+    def checkpoint(self, rsync: RsyncOptions = RSYNC) -> Checkpoint:
         return Checkpoint(self.directory, "copy", self.guard, self.destination, rsync)
 
-    def confirmed(self, moment: Moment | None = None) -> State:
+    def confirmed(self, moment: Moment | None = None) -> DestinationState:
         """Have written that all is well; return what a next start finds."""
         checkpoint = self.checkpoint()
         checkpoint.confirm(moment or clock.now(), NOTHING)
         checkpoint.save()
         return self.kept()
 
-    def kept(self) -> State:
+    def kept(self) -> DestinationState:
         return decode((self.state / FILE).read_bytes())
 
 
@@ -81,9 +81,9 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_before_anything_was_confirmed_there_is_nothing(place: Place) -> None:
     remembered = place.checkpoint().load()
     assert remembered.state is None
-    assert not remembered.fault
+    assert not remembered.error
     place.checkpoint().save()
-    place.checkpoint().stop()
+    place.checkpoint().save_clean_stop()
     assert not (place.state / FILE).exists()
 
 
@@ -99,7 +99,7 @@ def test_what_was_confirmed_is_found_by_the_next_start(place: Place) -> None:
     assert state.source == identity_at(place.source)
     assert state.destination == identity_at(place.copy)
     assert not state.is_stopped
-    assert place.checkpoint().doubt(state) == ""
+    assert place.checkpoint().full_sync_reason(state) == ""
 
 
 def test_what_is_confirmed_soon_after_is_written_when_it_is_due(place: Place) -> None:
@@ -108,10 +108,10 @@ def test_what_is_confirmed_soon_after_is_written_when_it_is_due(place: Place) ->
     later = clock.now()
     checkpoint.confirm(later, NOTHING)
     assert place.kept().debt.is_everything
-    assert checkpoint.due is not None
-    assert checkpoint.due <= time.monotonic() + 1.0
+    assert checkpoint.due_at is not None
+    assert checkpoint.due_at <= time.monotonic() + 1.0
     checkpoint.save()
-    assert checkpoint.due is None
+    assert checkpoint.due_at is None
     assert place.kept().confirmed == later
     assert not place.kept().debt
 
@@ -121,7 +121,7 @@ def test_a_stop_marks_what_was_confirmed_last(place: Place) -> None:
     checkpoint.confirm(clock.now(), EVERYTHING)
     later = clock.now()
     checkpoint.confirm(later, NOTHING)
-    checkpoint.stop()
+    checkpoint.save_clean_stop()
     assert place.kept().is_stopped
     assert place.kept().confirmed == later
 
@@ -131,11 +131,11 @@ def test_from_a_resume_on_it_is_the_state_of_a_running_daemon(place: Place) -> N
     stopping = place.checkpoint()
     before = stopping.load().state
     assert before is not None
-    stopping.resume(before)
-    stopping.stop()
+    stopping.resume_from(before)
+    stopping.save_clean_stop()
     assert place.kept().is_stopped
     resuming = place.checkpoint()
-    resuming.resume(place.kept())
+    resuming.resume_from(place.kept())
     assert encode(place.kept()) == encode(replace(before, is_stopped=False))
 
 
@@ -146,7 +146,7 @@ def test_a_state_that_was_cut_or_changed_is_a_fault_and_not_a_state(place: Place
         (place.state / FILE).write_bytes(spoilt)
         remembered = place.checkpoint().load()
         assert remembered.state is None
-        assert remembered.fault
+        assert remembered.error
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
@@ -184,22 +184,22 @@ def test_a_full_disk_is_told_once_and_harms_nothing(
 @pytest.mark.parametrize(
     "rsync",
     [
-        pytest.param(replace(RSYNC, options=("-H",)), id="an option"),
-        pytest.param(replace(RSYNC, rules=build([parse_pattern(b"*.tmp")])), id="an exclude"),
+        pytest.param(replace(RSYNC, extra_options=("-H",)), id="an option"),
+        pytest.param(replace(RSYNC, rules=build_rules([parse_exclude(b"*.tmp")])), id="an exclude"),
         pytest.param(replace(RSYNC, delete=False), id="deletion"),
     ],
 )
 def test_with_options_that_shape_another_copy_a_state_is_not_believed(
-    place: Place, rsync: Rsync
+    place: Place, rsync: RsyncOptions
 ) -> None:
     state = place.confirmed()
-    assert "options or the excludes" in place.checkpoint(rsync).doubt(state)
+    assert "options or the excludes" in place.checkpoint(rsync).full_sync_reason(state)
 
 
 def test_with_options_that_shape_the_same_copy_a_state_is_believed(place: Place) -> None:
     state = place.confirmed()
-    same = replace(RSYNC, timeout=5.0, rsh="other-shell", max_delete=3, tells_items=True)
-    assert place.checkpoint(same).doubt(state) == ""
+    same = replace(RSYNC, timeout=5.0, rsh="other-shell", max_delete=3, itemize=True)
+    assert place.checkpoint(same).full_sync_reason(state) == ""
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_of_another_source_or_copy_a_state_is_not_believed(
     place: Place, change: dict[str, object], reason: str
 ) -> None:
     state = dataclasses.replace(place.confirmed(), **change)  # type: ignore[arg-type]
-    assert reason in place.checkpoint().doubt(state)
+    assert reason in place.checkpoint().full_sync_reason(state)
 
 
 def test_of_another_directory_on_the_same_device_a_state_is_not_believed(place: Place) -> None:
@@ -222,27 +222,27 @@ def test_of_another_directory_on_the_same_device_a_state_is_not_believed(place: 
     place.source.rename(place.source.with_name("was"))
     place.source.mkdir()
     place.guard.accept()
-    assert place.checkpoint().doubt(state) == "the source is another directory"
+    assert place.checkpoint().full_sync_reason(state) == "the source is another directory"
 
 
 def test_when_the_copy_is_not_there_a_state_is_not_believed(place: Place) -> None:
     state = place.confirmed()
     place.copy.rmdir()
-    assert "the destination is another" in place.checkpoint().doubt(state)
+    assert "the destination is another" in place.checkpoint().full_sync_reason(state)
 
 
 def test_when_the_clock_went_backwards_a_state_is_not_believed(place: Place) -> None:
     present = clock.now()
     state = place.confirmed(replace(present, wall=present.wall + 30))
-    assert "the clock went backwards" in place.checkpoint().doubt(state)
+    assert "the clock went backwards" in place.checkpoint().full_sync_reason(state)
 
 
 def test_after_another_boot_only_a_state_that_was_left_in_order_is_believed(place: Place) -> None:
     present = clock.now()
     earlier = Moment(present.wall - present.running - 60, 1000.0, "another boot")
     state = place.confirmed(earlier)
-    assert "machine went down" in place.checkpoint().doubt(state)
-    assert place.checkpoint().doubt(replace(state, is_stopped=True)) == ""
+    assert "machine went down" in place.checkpoint().full_sync_reason(state)
+    assert place.checkpoint().full_sync_reason(replace(state, is_stopped=True)) == ""
 
 
 # -- what a source stood on -----------------------------------------------------------------------
@@ -251,27 +251,27 @@ def test_after_another_boot_only_a_state_that_was_left_in_order_is_believed(plac
 def test_a_run_that_began_on_one_source_is_not_confirmed_for_the_one_that_replaced_it(
     place: Place,
 ) -> None:
-    before = place.guard.footing.identity
+    before = place.guard.accepted.inode_id
     checkpoint = place.checkpoint()
-    checkpoint.note_source(is_everything=False)
+    checkpoint.record_source(is_everything=False)
     place.source.rename(place.source.with_name("was"))
     place.source.mkdir()
     place.guard.accept()
     checkpoint.confirm(clock.now(), NOTHING)
     checkpoint.save()
     assert place.kept().source == before
-    assert place.checkpoint().doubt(place.kept()) == "the source is another directory"
+    assert place.checkpoint().full_sync_reason(place.kept()) == "the source is another directory"
 
 
 def test_another_source_is_confirmed_only_by_a_run_that_compares_everything(place: Place) -> None:
-    before = place.guard.footing.identity
+    before = place.guard.accepted.inode_id
     checkpoint = place.checkpoint()
-    checkpoint.note_source(is_everything=False)
+    checkpoint.record_source(is_everything=False)
     place.source.rename(place.source.with_name("was"))
     place.source.mkdir()
     place.guard.accept()
-    for is_everything, expected in ((False, before), (True, place.guard.footing.identity)):
-        checkpoint.note_source(is_everything=is_everything)
+    for is_everything, expected in ((False, before), (True, place.guard.accepted.inode_id)):
+        checkpoint.record_source(is_everything=is_everything)
         checkpoint.confirm(clock.now(), NOTHING)
         checkpoint.save()
         assert place.kept().source == expected
@@ -299,6 +299,6 @@ def test_what_was_mounted_between_two_runs_is_to_be_looked_at_as_a_whole(
         mounts.unmount(place.source / "other")
         mounts.bind(tmp_path / "third-disk", place.source / "other")
         place.guard.accept(state.mounts)
-        assert set(place.checkpoint().remounted(state)) == {b"new"}
+        assert set(place.checkpoint().changed_mounts(state)) == {b"new"}
         # Not known to be what belongs there, and so not to be believed.
-        assert set(place.guard.held) == {b"other"}
+        assert set(place.guard.held_subtrees) == {b"other"}

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from pylsyncd.model.errors import StateError
-from pylsyncd.state.claims import Claim, decode, encode, key, refusal
+from pylsyncd.state.claims import LockRecord, conflict_message, decode, destination_key, encode
 
 PID = 4242
 
 
-def claim(source: bytes, destination: bytes, *, is_deleting: bool = True) -> Claim:
-    return Claim(source, destination, is_deleting)
+def claim(source: bytes, destination: bytes, *, is_deleting: bool = True) -> LockRecord:
+    return LockRecord(source, destination, is_deleting)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,10 @@ def claim(source: bytes, destination: bytes, *, is_deleting: bool = True) -> Cla
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused(ours: Claim, theirs: Claim, words: str) -> None:
-    reason = refusal(ours, theirs, PID)
+def test_what_does_not_go_together_is_refused(
+    ours: LockRecord, theirs: LockRecord, words: str
+) -> None:
+    reason = conflict_message(ours, theirs, PID)
     assert words in reason
     assert f"(pid {PID})" in reason
 
@@ -68,8 +70,8 @@ def test_what_does_not_go_together_is_refused(ours: Claim, theirs: Claim, words:
         ),
     ],
 )
-def test_what_goes_together_is_not_refused(ours: Claim, theirs: Claim) -> None:
-    assert refusal(ours, theirs, PID) == ""
+def test_what_goes_together_is_not_refused(ours: LockRecord, theirs: LockRecord) -> None:
+    assert conflict_message(ours, theirs, PID) == ""
 
 
 def test_a_claim_is_written_and_read_as_it_is() -> None:
@@ -99,6 +101,6 @@ def test_a_lock_file_that_tells_nothing_is_refused(content: bytes) -> None:
 
 def test_keys_differ_and_are_fit_for_file_names() -> None:
     pairs = [(b"/a", b"/b"), (b"/b", b"/a"), (b"/a/b", b""), (b"", b"/a/b"), (b"/a", b"/b\xff")]
-    keys = {key(source, destination) for source, destination in pairs}
+    keys = {destination_key(source, destination) for source, destination in pairs}
     assert len(keys) == len(pairs)
     assert all(set(name) <= set("0123456789abcdef") and len(name) == 16 for name in keys)

@@ -26,14 +26,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def read(content: str | bytes) -> Settings:
     Path("p.conf").write_bytes(os.fsencode(content) if isinstance(content, str) else content)
-    return config.read(arguments.read(["-c", "p.conf"]), config.Surroundings.now()).settings
+    return config.load_configuration(
+        arguments.parse_command_line(["-c", "p.conf"]), config.StartEnvironment.current()
+    ).settings
 
 
 def faults(content: str | bytes) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         read(content)
-    assert str(caught.value) == "\n".join(caught.value.faults)
-    return list(caught.value.faults)
+    assert str(caught.value) == "\n".join(caught.value.messages)
+    return list(caught.value.messages)
 
 
 WRONG = """\
@@ -242,7 +244,9 @@ def test_for_a_misspelt_section_the_likely_one_is_named(heading: str, likely: st
 @pytest.mark.usefixtures("place")
 def test_a_file_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(UsageError, match="The configuration file none cannot be read: No such"):
-        config.read(arguments.read(["-c", "none"]), config.Surroundings.now())
+        config.load_configuration(
+            arguments.parse_command_line(["-c", "none"]), config.StartEnvironment.current()
+        )
 
 
 def test_a_name_that_is_not_utf_8_is_the_name_that_was_written(place: Path) -> None:
@@ -250,8 +254,8 @@ def test_a_name_that_is_not_utf_8_is_the_name_that_was_written(place: Path) -> N
     content = b"[sync www]\nsource = s\xff/./\ndestinations = d\xfe/\nexclude = *.\xe9\n"
     (sync,) = read(content).syncs
     assert sync.source.path == os.fsencode(place) + b"/s\xff"
-    assert sync.deliveries[0].destination.target == os.fsencode(place) + b"/d\xfe/"
-    assert [pattern.text for pattern in sync.rules.patterns] == [b"*.\xe9"]
+    assert sync.destinations[0].destination.target == os.fsencode(place) + b"/d\xfe/"
+    assert [pattern.pattern for pattern in sync.rules.ordered] == [b"*.\xe9"]
 
 
 @pytest.mark.usefixtures("place")
@@ -268,7 +272,7 @@ def test_comments_have_lines_of_their_own_and_all_else_is_value() -> None:
     (sync,) = read(
         "# first\n; second\n" + SYNC + "exclude =\n   a b # c\n   # no\n\n   d ; e\n  ;no\n"
     ).syncs
-    assert [pattern.text for pattern in sync.rules.patterns] == [b"a b # c", b"d ; e"]
+    assert [pattern.pattern for pattern in sync.rules.ordered] == [b"a b # c", b"d ; e"]
 
 
 @pytest.mark.usefixtures("place")
@@ -284,12 +288,12 @@ def test_relative_paths_begin_in_the_directory_of_the_file(
     made = read("[pylsyncd]\npidfile = my.pid\n" + SYNC + "password_file = secret\n")
     (place / "elsewhere").mkdir()
     monkeypatch.chdir(place / "elsewhere")
-    request = arguments.read(["-c", "../p.conf"])
+    request = arguments.parse_command_line(["-c", "../p.conf"])
     monkeypatch.chdir("/")
-    assert config.read(request, config.Surroundings.now()).settings == made
-    assert made.daemon.pidfile == f"{place}/my.pid"
+    assert config.load_configuration(request, config.StartEnvironment.current()).settings == made
+    assert made.process.pidfile == f"{place}/my.pid"
     assert made.syncs[0].source.path == os.fsencode(place / "src")
-    assert made.syncs[0].deliveries[0].rsync.password_file == f"{place}/secret"
+    assert made.syncs[0].destinations[0].rsync.password_file == f"{place}/secret"
 
 
 # -- the notation, compared with configparser's ---------------------------------------------------
@@ -308,7 +312,7 @@ def files(draw: st.DrawFn) -> str:
         st.lists(st.from_regex(r"[a-z]{1,3}( [a-z]{1,2})?", fullmatch=True), unique=True)
     ):
         text += f"[{title}]\n" + draw(blank_lines)
-        unique = st.lists(keys, max_size=4, unique_by=inifile.normalized)
+        unique = st.lists(keys, max_size=4, unique_by=inifile.normalize_key)
         for key in draw(unique):
             text += f"{key}{draw(st.sampled_from(['=', ' = ', ' =']))}{draw(words)}\n"
             for more in draw(st.lists(words, max_size=3)):
@@ -319,13 +323,13 @@ def files(draw: st.DrawFn) -> str:
 @given(files())
 def test_a_fine_file_is_read_as_configparser_reads_it(text: str) -> None:
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), default_section="\0")
-    parser.optionxform = inifile.normalized  # type: ignore[assignment,method-assign]
+    parser.optionxform = inifile.normalize_key  # type: ignore[assignment,method-assign]
     parser.read_string(text)
-    sections, found = inifile.parse(text)
+    sections, found = inifile.parse_ini(text)
     assert not found
     ours = {
         section.title: {
-            inifile.normalized(entry.key): [line for _, line in entry.lines]
+            inifile.normalize_key(entry.key): [line for _, line in entry.lines]
             for entry in section.entries
         }
         for section in sections
@@ -342,7 +346,7 @@ def test_a_fine_file_is_read_as_configparser_reads_it(text: str) -> None:
 
 @given(st.text(st.sampled_from("ab=#[]; \n\t\r\0é\udcff-"), max_size=60))
 def test_whatever_a_file_holds_each_line_of_it_is_read_or_a_fault(text: str) -> None:
-    sections, found = inifile.parse(text)
+    sections, found = inifile.parse_ini(text)
     told = {fault.line for fault in found}
     for section in sections:
         told.add(section.line)

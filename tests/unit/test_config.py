@@ -9,9 +9,9 @@ from support.installed import quotes_wildcards
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.settings import arguments, config
-from pylsyncd.settings.describe import describe, doubts
+from pylsyncd.settings.describe import describe_settings, suspicious_values
 from pylsyncd.settings.said import ConfigurationError
-from pylsyncd.settings.settings import Delivery, Settings
+from pylsyncd.settings.settings import DestinationSettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def configuration(content: str, *words: str) -> config.Configuration:
     Path("p.conf").write_text(content)
-    return config.read(arguments.read(["-c", "p.conf", *words]), config.Surroundings.now())
+    return config.load_configuration(
+        arguments.parse_command_line(["-c", "p.conf", *words]), config.StartEnvironment.current()
+    )
 
 
 def read(content: str, *words: str) -> Settings:
@@ -33,17 +35,19 @@ def read(content: str, *words: str) -> Settings:
 
 
 def plain(*words: str) -> Settings:
-    return config.read(arguments.read(words), config.Surroundings.now()).settings
+    return config.load_configuration(
+        arguments.parse_command_line(words), config.StartEnvironment.current()
+    ).settings
 
 
-def deliveries(settings: Settings) -> dict[str, Delivery]:
-    return {each.name: each for sync in settings.syncs for each in sync.deliveries}
+def deliveries(settings: Settings) -> dict[str, DestinationSettings]:
+    return {each.name: each for sync in settings.syncs for each in sync.destinations}
 
 
 def faults(content: str) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         read(content)
-    return list(caught.value.faults)
+    return list(caught.value.messages)
 
 
 def sync(name: str, source: str, *destinations: str, more: str = "") -> str:
@@ -66,7 +70,7 @@ def test_the_window_of_a_sync_is_the_shortest_of_its_destinations() -> None:
         "[destination srv]\nwindow = 4\n" + sync("one", "a/./", "srv:", "srv2:", more="window = 9")
     )
     assert settings.syncs[0].window == 4
-    assert [each.window for each in settings.syncs[0].deliveries] == [4, 9]
+    assert [each.window for each in settings.syncs[0].destinations] == [4, 9]
     assert plain("-w", "3", "a/./", "srv:").syncs[0].window == 3
 
 
@@ -76,8 +80,8 @@ def test_an_empty_value_undoes_what_a_section_farther_out_says() -> None:
         + sync("one", "a/./", "srv:", more="max_delete =\nexclude =\nrsync_option =\nhook_batch =")
     )
     (only,) = settings.syncs
-    rsync = only.deliveries[0].rsync
-    assert (rsync.max_delete, rsync.options, only.hooks.batch) == (None, (), ())
+    rsync = only.destinations[0].rsync
+    assert (rsync.max_delete, rsync.extra_options, only.hooks.batch) == (None, (), ())
     assert not only.rules
 
 
@@ -87,7 +91,7 @@ def test_rules_apply_in_the_order_of_their_keys_and_a_nearer_section_has_its_own
         + sync("one", "a/./", "srv:", more="include = /keep\nfilter =\n  - *.a\n  + x\nexclude = *")
         + sync("two", "b/./", "srv:/x")
     )
-    one, two = ([each.text for each in sync.rules.patterns] for sync in settings.syncs)
+    one, two = ([each.pattern for each in sync.rules.ordered] for sync in settings.syncs)
     assert one == [b"/keep", b"*.a", b"x", b"*"]
     assert two == [b"*.o"]
 
@@ -98,15 +102,15 @@ def test_rules_on_the_command_line_apply_in_their_order() -> None:
         "-x", "*.a", "--include", "-keep", "--exclude-from", "patterns", "--filter", "- c",
         "-x", "-d", "a/./", "srv:",
     )  # fmt: skip
-    texts = [pattern.text for pattern in settings.syncs[0].rules.patterns]
+    texts = [pattern.pattern for pattern in settings.syncs[0].rules.ordered]
     assert texts == [b"*.a", b"-keep", b"*.b", b"c", b"-d"]
 
 
 def test_a_rule_remembers_where_it_was_said() -> None:
     settings = read(sync("one", "a/./", "srv:", more="exclude =\n  *.a\n  *.b"))
-    origins = [pattern.origin for pattern in settings.syncs[0].rules.patterns]
+    origins = [pattern.origin for pattern in settings.syncs[0].rules.ordered]
     assert origins == ["p.conf:6: [sync one] exclude", "p.conf:7: [sync one] exclude"]
-    (pattern,) = plain("-x", "*.a", "a/./", "srv:").syncs[0].rules.patterns
+    (pattern,) = plain("-x", "*.a", "a/./", "srv:").syncs[0].rules.ordered
     assert pattern.origin == "--exclude=*.a"
 
 
@@ -119,7 +123,7 @@ def test_the_last_of_several_flags_counts() -> None:
     settings = plain("-w", "3", "-w", "4", "--log-level=debug", "--daemon", "--foreground",
                      "a/./", "srv:")  # fmt: skip
     assert settings.syncs[0].window == 4
-    assert not settings.daemon.background
+    assert not settings.process.background
 
 
 def test_a_destination_of_a_file_is_called_by_its_sync_and_its_name() -> None:
@@ -141,13 +145,13 @@ def test_a_destination_of_a_file_is_called_by_its_sync_and_its_name() -> None:
 def test_what_does_not_go_together_is_refused(words: list[str], says: str) -> None:
     Path("p.conf").write_text(sync("one", "a/./", "srv:"))
     with pytest.raises(UsageError, match=says):
-        arguments.read(words)
+        arguments.parse_command_line(words)
 
 
 def test_all_faults_of_a_command_line_are_told_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         plain("-w", "soon", "-x", "", "--nice", "20", "none", "srv:")
-    beginnings = [fault.split(": ")[0] for fault in caught.value.faults]
+    beginnings = [fault.split(": ")[0] for fault in caught.value.messages]
     missing = f"The source {os.getcwd()}/none does not exist."
     assert sorted(beginnings) == ["--exclude", "--nice", "--window", missing]
 
@@ -198,20 +202,22 @@ def test_a_fault_of_a_remote_shell_in_the_environment_is_told_as_that(
     ids=" ".join,
 )
 def test_options_stand_wherever_they_like(words: list[str], places: list[str]) -> None:
-    assert [text for said in arguments.read(words).places for text in said.texts] == places
+    assert [
+        text for said in arguments.parse_command_line(words).positionals for text in said.texts
+    ] == places
 
 
 def test_a_second_reading_is_like_the_first_wherever_the_process_is_by_then(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("p.conf").write_text(sync("one", "a/./", "srv:"))
-    request = arguments.read(["-c", "p.conf", "--pidfile", "my.pid"])
-    surroundings = config.Surroundings.now()
-    first = config.read(request, surroundings).settings
+    request = arguments.parse_command_line(["-c", "p.conf", "--pidfile", "my.pid"])
+    surroundings = config.StartEnvironment.current()
+    first = config.load_configuration(request, surroundings).settings
     monkeypatch.chdir("/")
     monkeypatch.setenv("STATE_DIRECTORY", "/nowhere")
-    assert config.read(request, surroundings).settings == first
-    assert first.daemon.pidfile == f"{place}/my.pid"
+    assert config.load_configuration(request, surroundings).settings == first
+    assert first.process.pidfile == f"{place}/my.pid"
 
 
 def test_a_daemon_needs_a_log() -> None:
@@ -336,7 +342,7 @@ def test_what_would_run_is_told_with_what_is_not_at_its_default(place: Path) -> 
         "[pylsyncd]\nmax_runs = 3\nexclude = *.o\ntimeout = 30\n[destination srv]\nwindow = 2\n"
         + sync("one", "a/./", "srv:/x", "b/", more="max_delete = 5\nhook_held = true\n")
     )
-    lines = list(describe(made.settings, made.layout))
+    lines = list(describe_settings(made.settings, made.raw))
     assert lines == [
         "max_runs = 3",
         f"sync one: {place}/a, window 2 s",
@@ -348,7 +354,7 @@ def test_what_would_run_is_told_with_what_is_not_at_its_default(place: Path) -> 
         "        window = 2",
         f"    [one/b] b/ -> {place}/b/",
     ]
-    with_commands = list(describe(made.settings, made.layout, commands=True))
+    with_commands = list(describe_settings(made.settings, made.raw, commands=True))
     assert [line for line in with_commands if line in lines] == lines
     commands = [line for line in with_commands if line not in lines]
     assert [line.split()[0] for line in commands] == ["everything:", "a", "everything:", "a"]
@@ -362,7 +368,7 @@ def test_what_is_possible_but_hardly_meant_is_told() -> None:
         "[sync www]\nsource = a/./\ndestinations =\n  /a /b\n  a:/x b:/y\n  h:/x # old\n"
         "  /My Disk/c;d\nexclude =\n  *.tmp ; temporary\n  a b\n"
     )
-    told = [sentence.partition("' is")[0] for sentence in doubts(made.syncs[0])]
+    told = [sentence.partition("' is")[0] for sentence in suspicious_values(made.syncs[0])]
     assert told == [
         "'/a /b",
         "'a:/x b:/y",
@@ -378,23 +384,23 @@ def test_a_path_that_is_a_pattern_where_it_arrives_is_told() -> None:
         "  h:/x*\n  /x*\n"
     )
     expected = ["a::m/[x]"] if quotes_wildcards() else ["a::m/[x]", "h:/x*"]
-    for told, written in zip(doubts(made.syncs[0]), expected, strict=True):
+    for told, written in zip(suspicious_values(made.syncs[0]), expected, strict=True):
         assert f"The rsync at the destination {written} takes" in told
 
 
 @pytest.mark.usefixtures("place")
 def test_the_home_of_another_user_that_nobody_knows_where_the_path_arrives_is_told() -> None:
     made = read("[sync www]\nsource = a/./\ndestinations =\n  h:~u/`\n  h:~/`\n")
-    (told,) = doubts(made.syncs[0])
+    (told,) = suspicious_values(made.syncs[0])
     assert told.startswith("The rsync at the destination h:~u/` does not know the home")
 
 
 def test_what_would_run_is_told_of_a_command_line_too(place: Path) -> None:
-    made = config.read(
-        arguments.read(["-q", "-x", "a\nb", "--check-config", "a/./", "srv:"]),
-        config.Surroundings.now(),
+    made = config.load_configuration(
+        arguments.parse_command_line(["-q", "-x", "a\nb", "--check-config", "a/./", "srv:"]),
+        config.StartEnvironment.current(),
     )
-    assert list(describe(made.settings, made.layout)) == [
+    assert list(describe_settings(made.settings, made.raw)) == [
         "log_level = warning",
         f"{place}/a, window 60 s",
         r"    exclude = a\nb",

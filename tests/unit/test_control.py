@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import WELL, Obedient, destination, status
+from support.commands import IN_SYNC_STATUS, RecordingCommands, destination, status
 from support.waiting import wait_until
 
-from pylsyncd.model.statusjson import decoded, encoded
+from pylsyncd.model.statusjson import decode_status, encode_status
 from pylsyncd.report import client, protocol
-from pylsyncd.report.client import SilentError
-from pylsyncd.report.control import Control, Limits
-from pylsyncd.report.protocol import AbsentError, ProtocolError, Request
+from pylsyncd.report.client import NoAnswerError
+from pylsyncd.report.control import ClientLimits, ControlServer
+from pylsyncd.report.protocol import ControlRequest, NoDaemonError, ProtocolError
 from pylsyncd.system import unixsockets
 
 NOBODY = 65534
@@ -30,10 +30,10 @@ AT_ONCE = 50
 
 @contextlib.contextmanager
 def serving(
-    directory: Path | str, commands: Obedient, limits: Limits | None = None
-) -> Iterator[Control]:
+    directory: Path | str, commands: RecordingCommands, limits: ClientLimits | None = None
+) -> Iterator[ControlServer]:
     failed: list[str] = []
-    control = Control(f"{directory}/", commands, failed.append, limits)
+    control = ControlServer(f"{directory}/", commands, failed.append, limits)
     control.start()
     try:
         yield control
@@ -44,18 +44,18 @@ def serving(
 
 
 @pytest.fixture
-def commands() -> Obedient:
-    return Obedient()
+def commands() -> RecordingCommands:
+    return RecordingCommands()
 
 
 @pytest.fixture
-def control(tmp_path: Path, commands: Obedient) -> Iterator[Control]:
+def control(tmp_path: Path, commands: RecordingCommands) -> Iterator[ControlServer]:
     with serving(tmp_path, commands) as running:
         yield running
 
 
 @contextlib.contextmanager
-def connected(control: Control) -> Iterator[socket.socket]:
+def connected(control: ControlServer) -> Iterator[socket.socket]:
     connection = unixsockets.connect(control.path, 20.0)
     try:
         yield connection
@@ -81,93 +81,98 @@ def one_line(connection: socket.socket) -> Any:
     return json.loads(line)
 
 
-def assert_well(control: Control) -> None:
-    assert decoded(client.ask(control.path, Request("status"))["status"]) == WELL
+def assert_well(control: ControlServer) -> None:
+    assert (
+        decode_status(client.send_request(control.path, ControlRequest("status"))["status"])
+        == IN_SYNC_STATUS
+    )
 
 
 # -- what is asked properly -----------------------------------------------------------------------
 
 
-def test_the_status_arrives_as_it_is(control: Control) -> None:
+def test_the_status_arrives_as_it_is(control: ControlServer) -> None:
     assert_well(control)
 
 
 @pytest.mark.parametrize("command", ["flush", "sync", "pause", "resume", "release"])
 @pytest.mark.parametrize("names", [(), ("srv2",), ("srv2", "srv2")])
 def test_a_command_arrives_with_its_names(
-    control: Control, commands: Obedient, command: str, names: tuple[str, ...]
+    control: ControlServer, commands: RecordingCommands, command: str, names: tuple[str, ...]
 ) -> None:
-    client.ask(control.path, Request(command, names))
-    assert commands.told == [(command, *names)]
+    client.send_request(control.path, ControlRequest(command, names))
+    assert commands.calls == [(command, *names)]
 
 
 def test_names_that_are_not_utf_8_arrive(tmp_path: Path) -> None:
     name = os.fsdecode(b"b\xfcro \xff\n")
-    commands = Obedient(status(destination(name)))
+    commands = RecordingCommands(status(destination(name)))
     with serving(tmp_path, commands) as control:
-        client.ask(control.path, Request("flush", (name,)))
-        found = decoded(client.ask(control.path, Request("status"))["status"])
-    assert commands.told == [("flush", name)]
+        client.send_request(control.path, ControlRequest("flush", (name,)))
+        found = decode_status(client.send_request(control.path, ControlRequest("status"))["status"])
+    assert commands.calls == [("flush", name)]
     assert found.syncs[0].destinations[0].name == name
 
 
-def test_the_level_and_a_reload_arrive(control: Control, commands: Obedient) -> None:
-    client.ask(control.path, Request("log-level", level="debug"))
-    client.ask(control.path, Request("reload"))
-    assert commands.told == [("level", "debug"), ("reload",)]
+def test_the_level_and_a_reload_arrive(control: ControlServer, commands: RecordingCommands) -> None:
+    client.send_request(control.path, ControlRequest("log-level", level="debug"))
+    client.send_request(control.path, ControlRequest("reload"))
+    assert commands.calls == [("level", "debug"), ("reload",)]
 
 
-def test_a_wait_ends_with_the_names_that_are_late(control: Control, commands: Obedient) -> None:
+def test_a_wait_ends_with_the_names_that_are_late(
+    control: ControlServer, commands: RecordingCommands
+) -> None:
     commands.late = ["srv2"]
-    answer = client.ask(control.path, Request("wait", ("srv2",), timeout=1.5))
+    answer = client.send_request(control.path, ControlRequest("wait", ("srv2",), timeout=1.5))
     assert answer["late"] == ["srv2"]
-    assert commands.told == [("wait", "srv2"), ("timeout", 1.5)]
+    assert commands.calls == [("wait", "srv2"), ("timeout", 1.5)]
 
 
 def test_what_is_refused_comes_back_as_its_sentence_and_the_connection_stays(
-    control: Control,
+    control: ControlServer,
 ) -> None:
     with connected(control) as connection:
-        connection.sendall(protocol.request_line(Request("flush", ("srv3",))))
+        connection.sendall(protocol.encode_request(ControlRequest("flush", ("srv3",))))
         assert one_line(connection)["error"] == "There is no destination srv3."
-        connection.sendall(protocol.request_line(Request("status")) * 2)
+        connection.sendall(protocol.encode_request(ControlRequest("status")) * 2)
         for _ in range(2):
-            assert one_line(connection)["status"] == encoded(WELL)
+            assert one_line(connection)["status"] == encode_status(IN_SYNC_STATUS)
 
 
 def test_a_command_that_fails_by_a_bug_is_told_and_logged_and_the_rest_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken(Obedient):
+    class Broken(RecordingCommands):
         def flush(self, names: object) -> None:  # noqa: ARG002
             raise ZeroDivisionError
 
     with serving(tmp_path, Broken()) as control:
         with pytest.raises(ProtocolError, match="This is a bug in pylsyncd: see its log"):
-            client.ask(control.path, Request("flush"))
+            client.send_request(control.path, ControlRequest("flush"))
         assert_well(control)
     assert "A command failed" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_many_at_once_are_all_answered(control: Control) -> None:
+def test_many_at_once_are_all_answered(control: ControlServer) -> None:
     with contextlib.ExitStack() as stack:
         asked = [
-            stack.enter_context(client.Asking(control.path, Request("status")))
+            stack.enter_context(client.PendingRequest(control.path, ControlRequest("status")))
             for _ in range(AT_ONCE)
         ]
         for each in reversed(asked):
-            assert decoded(each.answer()["status"]) == WELL
+            assert decode_status(each.wait_for_answer()["status"]) == IN_SYNC_STATUS
 
 
-def test_who_waits_holds_up_nobody(control: Control, commands: Obedient) -> None:
-    commands.ends_wait.clear()
-    with client.Asking(control.path, Request("wait")) as waiting:
-        wait_until(lambda: ("wait",) in commands.told)
+def test_who_waits_holds_up_nobody(control: ControlServer, commands: RecordingCommands) -> None:
+    commands.wait_may_end.clear()
+    with client.PendingRequest(control.path, ControlRequest("wait")) as waiting:
+        wait_until(lambda: ("wait",) in commands.calls)
         for _ in range(3):
             assert_well(control)
-        commands.ends_wait.set()
-        assert waiting.answer()["late"] == []
+        commands.wait_may_end.set()
+        assert waiting.wait_for_answer()["late"] == []
 
 
 # -- what is not ----------------------------------------------------------------------------------
@@ -201,7 +206,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("garbage", REFUSED.values(), ids=REFUSED.keys())
 def test_what_is_not_understood_is_said_so_and_cut_off(
-    control: Control, commands: Obedient, garbage: bytes
+    control: ControlServer, commands: RecordingCommands, garbage: bytes
 ) -> None:
     with connected(control) as connection:
         # It may be cut off before it is all sent.
@@ -210,30 +215,32 @@ def test_what_is_not_understood_is_said_so_and_cut_off(
         answer = json.loads(everything(connection))
     assert answer["error"].endswith(".")
     assert set(answer) == {"version", "error"}
-    assert commands.told == []
+    assert commands.calls == []
     assert_well(control)
 
 
 def test_an_infinite_timeout_is_the_longest_that_there_is(
-    control: Control, commands: Obedient
+    control: ControlServer, commands: RecordingCommands
 ) -> None:
     with connected(control) as connection:
         connection.sendall(b'{"version": 1, "command": "wait", "timeout": Infinity}\n')
         assert one_line(connection)["late"] == []
-    assert commands.told[-1] == ("timeout", protocol.LONGEST_WAIT)
+    assert commands.calls[-1] == ("timeout", protocol.MAX_WAIT_SECONDS)
 
 
-def test_a_wait_ends_when_nobody_waits_any_more(control: Control, commands: Obedient) -> None:
-    commands.ends_wait.clear()
+def test_a_wait_ends_when_nobody_waits_any_more(
+    control: ControlServer, commands: RecordingCommands
+) -> None:
+    commands.wait_may_end.clear()
     with connected(control) as connection:
         connection.sendall(b'{"version": 1, "command": "wait", "timeout": 600}\n')
-        wait_until(lambda: ("timeout", 600.0) in commands.told)
-        assert ("given up",) not in commands.told
-    wait_until(lambda: ("given up",) in commands.told)
+        wait_until(lambda: ("timeout", 600.0) in commands.calls)
+        assert ("given up",) not in commands.calls
+    wait_until(lambda: ("given up",) in commands.calls)
 
 
 def test_who_ends_in_the_middle_of_a_line_does_no_harm(
-    control: Control, commands: Obedient
+    control: ControlServer, commands: RecordingCommands
 ) -> None:
     for _ in range(5):
         with connected(control) as connection:
@@ -243,15 +250,15 @@ def test_who_ends_in_the_middle_of_a_line_does_no_harm(
         connection.shutdown(socket.SHUT_WR)
         assert everything(connection) == b""
     assert_well(control)
-    assert commands.told == []
+    assert commands.calls == []
 
 
 def test_who_leaves_without_taking_the_answer_does_no_harm(
-    control: Control, caplog: pytest.LogCaptureFixture
+    control: ControlServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(20):
         with connected(control) as connection:
-            connection.sendall(protocol.request_line(Request("status")) * 10)
+            connection.sendall(protocol.encode_request(ControlRequest("status")) * 10)
     assert_well(control)
     wait_until(lambda: threading.active_count() == 2 + _others())
     assert caplog.text == ""
@@ -265,10 +272,10 @@ def _others() -> int:
 
 # -- who is slow ----------------------------------------------------------------------------------
 
-IMPATIENT = Limits(connections=4, waits=2, line=0.3)
+IMPATIENT = ClientLimits(max_connections=4, max_waits=2, line_timeout=0.3)
 
 
-def test_who_says_nothing_is_cut_off(tmp_path: Path, commands: Obedient) -> None:
+def test_who_says_nothing_is_cut_off(tmp_path: Path, commands: RecordingCommands) -> None:
     with (
         serving(tmp_path, commands, IMPATIENT) as control,
         connected(control) as silent,
@@ -278,29 +285,33 @@ def test_who_says_nothing_is_cut_off(tmp_path: Path, commands: Obedient) -> None
         assert everything(silent) == everything(stuck) == b""
 
 
-def test_who_sends_a_byte_now_and_then_is_cut_off(tmp_path: Path, commands: Obedient) -> None:
+def test_who_sends_a_byte_now_and_then_is_cut_off(
+    tmp_path: Path, commands: RecordingCommands
+) -> None:
     with serving(tmp_path, commands, IMPATIENT) as control, connected(control) as slow:
         sent = 0
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             # A byte at a time, and none of these pauses is long.
-            for byte in protocol.request_line(Request("flush")) * 100:
+            for byte in protocol.encode_request(ControlRequest("flush")) * 100:
                 slow.sendall(bytes([byte]))
                 sent += 1
                 time.sleep(0.02)
         assert sent < 40
-    assert commands.told == []
+    assert commands.calls == []
 
 
 def test_who_never_reads_holds_up_nobody_and_is_cut_off(tmp_path: Path) -> None:
     large = status(*(destination(f"srv{number}" * 20) for number in range(2000)))
     with (
-        serving(tmp_path, Obedient(large), IMPATIENT) as control,
+        serving(tmp_path, RecordingCommands(large), IMPATIENT) as control,
         connected(control) as deaf,
         connected(control) as deafer,
     ):
         for each in (deaf, deafer):
-            each.sendall(protocol.request_line(Request("status")))
-        assert client.ask(control.path, Request("status"))["status"] == encoded(large)
+            each.sendall(protocol.encode_request(ControlRequest("status")))
+        assert client.send_request(control.path, ControlRequest("status"))[
+            "status"
+        ] == encode_status(large)
         wait_until(lambda: not _clients())
         assert b"\n" not in everything(deaf)
 
@@ -310,42 +321,47 @@ def _clients() -> list[threading.Thread]:
 
 
 def test_too_many_are_told_so_and_served_when_others_have_gone(
-    tmp_path: Path, commands: Obedient
+    tmp_path: Path, commands: RecordingCommands
 ) -> None:
-    limits = Limits(connections=3, waits=2)
+    limits = ClientLimits(max_connections=3, max_waits=2)
     with serving(tmp_path, commands, limits) as control, contextlib.ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(connected(control))
         wait_until(lambda: len(_clients()) == 3)
         for _ in range(20):
             with pytest.raises(ProtocolError, match="serves 3 connections already: try again"):
-                client.ask(control.path, Request("status"))
+                client.send_request(control.path, ControlRequest("status"))
         stack.close()
         wait_until(lambda: not _clients())
         assert_well(control)
 
 
-def test_those_who_wait_leave_a_place_for_others(tmp_path: Path, commands: Obedient) -> None:
-    commands.ends_wait.clear()
-    limits = Limits(connections=4, waits=2)
+def test_those_who_wait_leave_a_place_for_others(
+    tmp_path: Path, commands: RecordingCommands
+) -> None:
+    commands.wait_may_end.clear()
+    limits = ClientLimits(max_connections=4, max_waits=2)
     with serving(tmp_path, commands, limits) as control, contextlib.ExitStack() as stack:
         waiting = [
-            stack.enter_context(client.Asking(control.path, Request("wait"))) for _ in range(2)
+            stack.enter_context(client.PendingRequest(control.path, ControlRequest("wait")))
+            for _ in range(2)
         ]
-        wait_until(lambda: commands.told.count(("wait",)) == 2)
+        wait_until(lambda: commands.calls.count(("wait",)) == 2)
         with pytest.raises(ProtocolError, match="2 wait for this pylsyncd already"):
-            client.ask(control.path, Request("wait"))
+            client.send_request(control.path, ControlRequest("wait"))
         assert_well(control)
-        commands.ends_wait.set()
-        assert [each.answer()["late"] for each in waiting] == [[], []]
-        assert client.ask(control.path, Request("wait"))["late"] == []
+        commands.wait_may_end.set()
+        assert [each.wait_for_answer()["late"] for each in waiting] == [[], []]
+        assert client.send_request(control.path, ControlRequest("wait"))["late"] == []
 
 
 # -- who may --------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_other_users_are_refused_even_where_the_files_let_them_in(commands: Obedient) -> None:
+def test_other_users_are_refused_even_where_the_files_let_them_in(
+    commands: RecordingCommands,
+) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="pylsyncd-sockets-") as directory,
         serving(directory, commands) as control,
@@ -355,53 +371,59 @@ def test_other_users_are_refused_even_where_the_files_let_them_in(commands: Obed
         os.seteuid(NOBODY)
         try:
             with pytest.raises(ProtocolError, match="Only root and the user id 0 may command"):
-                client.ask(control.path, Request("flush"))
+                client.send_request(control.path, ControlRequest("flush"))
         finally:
             os.seteuid(0)
         os.chmod(control.path, 0o600)
         os.seteuid(NOBODY)
         try:
-            with pytest.raises(SilentError, match="is not for the user id 65534: run this as"):
-                client.ask(control.path, Request("flush"))
+            with pytest.raises(NoAnswerError, match="is not for the user id 65534: run this as"):
+                client.send_request(control.path, ControlRequest("flush"))
         finally:
             os.seteuid(0)
-    assert commands.told == []
+    assert commands.calls == []
 
 
 # -- the start and the end ------------------------------------------------------------------------
 
 
 def test_the_end_removes_the_socket_and_ends_those_who_wait(
-    tmp_path: Path, commands: Obedient
+    tmp_path: Path, commands: RecordingCommands
 ) -> None:
-    commands.ends_wait.clear()
+    commands.wait_may_end.clear()
     with contextlib.ExitStack() as stack:
         with serving(tmp_path, commands) as control:
             silent = stack.enter_context(connected(control))
-            waiting = stack.enter_context(client.Asking(control.path, Request("wait")))
-            wait_until(lambda: ("wait",) in commands.told)
+            waiting = stack.enter_context(
+                client.PendingRequest(control.path, ControlRequest("wait"))
+            )
+            wait_until(lambda: ("wait",) in commands.calls)
             wait_until(lambda: len(_clients()) == 2)
             start = time.monotonic()
         assert time.monotonic() - start < 5.0
         assert os.listdir(tmp_path) == []
         assert everything(silent) == b""
-        with pytest.raises(SilentError, match="broke off before its answer was complete"):
-            waiting.answer()
-        with pytest.raises(AbsentError, match=r"No pylsyncd listens at .*\.sock: see that it runs"):
-            client.ask(control.path, Request("status"))
-        commands.ends_wait.set()
+        with pytest.raises(NoAnswerError, match="broke off before its answer was complete"):
+            waiting.wait_for_answer()
+        with pytest.raises(
+            NoDaemonError, match=r"No pylsyncd listens at .*\.sock: see that it runs"
+        ):
+            client.send_request(control.path, ControlRequest("status"))
+        commands.wait_may_end.set()
         wait_until(lambda: not _clients())
 
 
-def test_one_that_was_never_started_can_be_stopped(tmp_path: Path, commands: Obedient) -> None:
-    control = Control(f"{tmp_path}/", commands, lambda _: None)
-    with client.Asking(control.path, Request("status")):
+def test_one_that_was_never_started_can_be_stopped(
+    tmp_path: Path, commands: RecordingCommands
+) -> None:
+    control = ControlServer(f"{tmp_path}/", commands, lambda _: None)
+    with client.PendingRequest(control.path, ControlRequest("status")):
         control.stop()
     assert os.listdir(tmp_path) == []
 
 
 def test_a_lack_of_descriptors_is_said_and_passes(
-    control: Control, caplog: pytest.LogCaptureFixture
+    control: ControlServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
@@ -412,8 +434,8 @@ def test_a_lack_of_descriptors_is_said_and_passes(
                 connection.connect(control.path)
             wait_until(lambda: "can be taken: Too many open files" in caplog.text)
         for connection in (first, second):
-            connection.sendall(protocol.request_line(Request("status")))
-            assert one_line(connection)["status"] == encoded(WELL)
+            connection.sendall(protocol.encode_request(ControlRequest("status")))
+            assert one_line(connection)["status"] == encode_status(IN_SYNC_STATUS)
     assert caplog.text.count("can be taken") == 1
 
 

@@ -15,29 +15,29 @@ from pathlib import Path
 
 import pytest
 from support import processes
-from support.commands import WELL, Obedient, destination, status
-from support.ctl import SECONDS, Ctl
+from support.commands import IN_SYNC_STATUS, RecordingCommands, destination, status
+from support.ctl import CTL_TIMEOUT, Pylsyncctl
 from support.waiting import wait_until
 
 from pylsyncd.model.status import Condition, Status
-from pylsyncd.model.statusjson import dumped
-from pylsyncd.report.control import Control
+from pylsyncd.model.statusjson import format_status
+from pylsyncd.report.control import ControlServer
 
 OK, FAILED, WRONG_USAGE, ABSENT = 0, 1, 2, 4
 WARNING, CRITICAL, UNKNOWN = 1, 2, 3
 
 
-class Place(Ctl):
+class Place(Pylsyncctl):
     """A runtime directory and the daemons in it."""
 
     def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
         super().__init__(directory)
         self.stack = stack
 
-    def serve(self, name: str, commands: Obedient) -> Control:
+    def serve(self, name: str, commands: RecordingCommands) -> ControlServer:
         """Have a daemon at a socket of this name."""
         failed: list[str] = []
-        control = Control(str(self.directory / name), commands, failed.append)
+        control = ControlServer(str(self.directory / name), commands, failed.append)
         control.start()
         self.stack.callback(control.stop)
         return control
@@ -52,9 +52,9 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.fixture
-def commands(place: Place) -> Obedient:
+def commands(place: Place) -> RecordingCommands:
     """Return what the one daemon there is told."""
-    made = Obedient()
+    made = RecordingCommands()
     place.serve("one.sock", made)
     return made
 
@@ -75,51 +75,53 @@ def test_the_status_is_a_table_and_nothing_else(place: Place) -> None:
 
 @pytest.mark.usefixtures("commands")
 def test_json_is_a_line_for_each_daemon(place: Place) -> None:
-    place.serve("two.sock", Obedient(status(destination("srv9"))))
+    place.serve("two.sock", RecordingCommands(status(destination("srv9"))))
     code, said, _ = place.run("status", "--json")
     assert code == OK
     first, second = said.splitlines()
-    assert first == dumped(WELL)
+    assert first == format_status(IN_SYNC_STATUS)
     assert json.loads(second)["syncs"][0]["destinations"][0]["name"] == "srv9"
 
 
 def test_the_daemons_of_instances_are_found_one_level_below(place: Place) -> None:
     for name in ("web", "mail"):
-        place.serve(f"{name}/1.sock", Obedient(status(destination(f"srv-{name}"))))
-    said = place.run("status").said
+        place.serve(f"{name}/1.sock", RecordingCommands(status(destination(f"srv-{name}"))))
+    said = place.run("status").stdout
     assert said.index("srv-mail") < said.index("srv-web")
     assert "\n\npylsyncd" in said
 
 
 def test_a_socket_can_be_named_before_and_after_the_command(place: Place) -> None:
     for name in ("one", "two"):
-        place.serve(f"{name}.sock", Obedient(status(destination(f"srv-{name}"))))
+        place.serve(f"{name}.sock", RecordingCommands(status(destination(f"srv-{name}"))))
     path = place.directory / "two.sock"
     for words in (("-S", path, "status"), ("status", "--socket", path)):
-        said = place.run(*words).said
+        said = place.run(*words).stdout
         assert "srv-two" in said
         assert "srv-one" not in said
 
 
 def test_nothing_that_a_terminal_would_obey_gets_through(place: Place) -> None:
     evil = "\x1b]0;title\x07\x9b2J\n\udcff"
-    place.serve("one.sock", Obedient(status(destination(evil, error=evil), name=evil, held=evil)))
+    place.serve(
+        "one.sock", RecordingCommands(status(destination(evil, error=evil), name=evil, held=evil))
+    )
     for words in (("status",), ("status", "--json"), ("status", "--check"), ("flush", "x")):
         _, said, complained = place.run(*words)
         assert all(line.isprintable() for line in (said + complained).splitlines())
 
 
 def test_what_the_terminals_character_set_lacks_is_escaped(place: Place) -> None:
-    place.serve("one.sock", Obedient(status(destination("büro"))))
+    place.serve("one.sock", RecordingCommands(status(destination("büro"))))
     answer = place.run("status", more={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
-    assert answer.code == OK
-    assert r"b\xfcro" in answer.said
+    assert answer.returncode == OK
+    assert r"b\xfcro" in answer.stdout
 
 
 def test_who_reads_only_the_beginning_is_no_fault(place: Place) -> None:
     many = status(*(destination(f"srv{number}" * 10) for number in range(3000)))
-    place.serve("one.sock", Obedient(many))
-    with processes.running(
+    place.serve("one.sock", RecordingCommands(many))
+    with processes.running_process(
         place.command("status"), env=place.environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
@@ -128,7 +130,7 @@ def test_who_reads_only_the_beginning_is_no_fault(place: Place) -> None:
         assert process.stdout.readline().startswith("pylsyncd")
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(SECONDS) == FAILED
+        assert process.wait(CTL_TIMEOUT) == FAILED
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -138,13 +140,13 @@ def test_who_reads_nothing_is_no_fault(
     place: Place, words: tuple[str, ...], unbuffered: str, *, runs: bool
 ) -> None:
     if runs:
-        place.serve("one.sock", Obedient())
+        place.serve("one.sock", RecordingCommands())
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as closed:
         ended = subprocess.run(
             place.command(*words), env=place.environment({"PYTHONUNBUFFERED": unbuffered}),
-            timeout=SECONDS, check=False, stdout=closed, stderr=subprocess.PIPE, text=True,
+            timeout=CTL_TIMEOUT, check=False, stdout=closed, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
     assert ended.returncode in {FAILED, ABSENT}
     assert "Traceback" not in ended.stderr
@@ -156,66 +158,68 @@ def test_who_reads_nothing_is_no_fault(
 
 @pytest.mark.parametrize("command", ["flush", "sync", "pause", "resume", "release"])
 def test_a_command_goes_to_the_destinations_that_are_named(
-    place: Place, commands: Obedient, command: str
+    place: Place, commands: RecordingCommands, command: str
 ) -> None:
     assert place.run(command, "srv2") == (OK, "", "")
-    assert commands.told == [(command, "srv2")]
+    assert commands.calls == [(command, "srv2")]
 
 
 @pytest.mark.parametrize("command", ["flush", "sync", "pause", "resume"])
 def test_without_names_it_goes_to_all_destinations_of_all_daemons(
-    place: Place, commands: Obedient, command: str
+    place: Place, commands: RecordingCommands, command: str
 ) -> None:
-    other = Obedient()
+    other = RecordingCommands()
     place.serve("two.sock", other)
     assert place.run(command) == (OK, "", "")
-    assert commands.told == other.told == [(command,)]
+    assert commands.calls == other.calls == [(command,)]
 
 
-def test_a_release_needs_a_name(place: Place, commands: Obedient) -> None:
+def test_a_release_needs_a_name(place: Place, commands: RecordingCommands) -> None:
     answer = place.run("release")
-    assert answer.code == WRONG_USAGE
-    assert "DEST" in answer.complained
-    assert "Try pylsyncctl --help." in answer.complained
-    assert commands.told == []
+    assert answer.returncode == WRONG_USAGE
+    assert "DEST" in answer.stderr
+    assert "Try pylsyncctl --help." in answer.stderr
+    assert commands.calls == []
 
 
 def test_names_go_to_the_daemons_that_know_them(place: Place) -> None:
-    both = {name: Obedient(status(destination(name), destination("same"))) for name in "ab"}
+    both = {
+        name: RecordingCommands(status(destination(name), destination("same"))) for name in "ab"
+    }
     for name, commands in both.items():
         place.serve(f"{name}.sock", commands)
-    assert place.run("flush", "a", "same").code == OK
-    assert both["a"].told == [("flush", "a", "same")]
-    assert both["b"].told == [("flush", "same")]
+    assert place.run("flush", "a", "same").returncode == OK
+    assert both["a"].calls == [("flush", "a", "same")]
+    assert both["b"].calls == [("flush", "same")]
 
 
 @pytest.mark.parametrize("name", ["web", "srv2", "web/srv2", "h:/a/", "web/h:/a/"])
 def test_a_destination_may_be_named_without_its_sync(place: Place, name: str) -> None:
-    commands = Obedient(status(destination("web/srv2"), destination("web/h:/a/")))
-    commands.known = {"web", "srv2", "web/srv2", "h:/a/", "web/h:/a/"}
+    commands = RecordingCommands(status(destination("web/srv2"), destination("web/h:/a/")))
+    commands.extra_names = {"web", "srv2", "web/srv2", "h:/a/", "web/h:/a/"}
     place.serve("one.sock", commands)
-    assert place.run("flush", name).code == OK
-    assert commands.told == [("flush", name)]
+    assert place.run("flush", name).returncode == OK
+    assert commands.calls == [("flush", name)]
 
 
 def test_a_name_that_nobody_knows_is_refused_and_nothing_is_done(
-    place: Place, commands: Obedient
+    place: Place, commands: RecordingCommands
 ) -> None:
     code, _, complained = place.run("pause", "srv2", "srv3")
     assert code == FAILED
     assert "has a destination srv3. There are: srv2." in complained
-    assert commands.told == []
+    assert commands.calls == []
 
 
-def test_the_level_and_a_reload_are_passed_on(place: Place, commands: Obedient) -> None:
+def test_the_level_and_a_reload_are_passed_on(place: Place, commands: RecordingCommands) -> None:
     assert place.run("log-level", "debug") == (OK, "", "")
     assert place.run("reload") == (OK, "", "")
-    assert place.run("log-level", "loud").code == WRONG_USAGE
-    assert commands.told == [("level", "debug"), ("reload",)]
+    assert place.run("log-level", "loud").returncode == WRONG_USAGE
+    assert commands.calls == [("level", "debug"), ("reload",)]
 
 
 def test_what_the_daemon_refuses_is_said_with_a_line_for_each_fault(place: Place) -> None:
-    place.serve("one.sock", Obedient(late=["srv2"]))
+    place.serve("one.sock", RecordingCommands(late=["srv2"]))
     code, _, complained = place.run("reload")
     assert code == FAILED
     first, second = complained.splitlines()
@@ -227,53 +231,57 @@ def test_what_the_daemon_refuses_is_said_with_a_line_for_each_fault(place: Place
 # -- wait -----------------------------------------------------------------------------------------
 
 
-def test_a_wait_ends_when_all_is_confirmed(place: Place, commands: Obedient) -> None:
-    commands.ends_wait.clear()
-    with processes.running(place.command("wait", "srv2"), env=place.environment()) as process:
-        wait_until(lambda: ("wait", "srv2") in commands.told)
+def test_a_wait_ends_when_all_is_confirmed(place: Place, commands: RecordingCommands) -> None:
+    commands.wait_may_end.clear()
+    with processes.running_process(
+        place.command("wait", "srv2"), env=place.environment()
+    ) as process:
+        wait_until(lambda: ("wait", "srv2") in commands.calls)
         assert process.poll() is None
-        commands.ends_wait.set()
-        assert process.wait(SECONDS) == OK
+        commands.wait_may_end.set()
+        assert process.wait(CTL_TIMEOUT) == OK
 
 
 def test_a_wait_that_takes_too_long_says_for_whom_and_why(place: Place) -> None:
     late = destination("srv2", Condition.RETRYING, error="it is full: free space there")
-    commands = Obedient(status(late, destination("srv3")), late=["srv2"])
+    commands = RecordingCommands(status(late, destination("srv3")), late=["srv2"])
     place.serve("one.sock", commands)
-    place.serve("two.sock", Obedient())
+    place.serve("two.sock", RecordingCommands())
     code, said, complained = place.run("wait", "--timeout", "90")
     assert (code, said) == (FAILED, "")
     assert complained == (
         "pylsyncctl: srv2 is not in sync after 1 min 30 s: retrying, it is full: free space there\n"
     )
-    assert ("timeout", 90.0) in commands.told
+    assert ("timeout", 90.0) in commands.calls
 
 
-def test_a_daemon_that_ends_meanwhile_is_a_sentence(place: Place, commands: Obedient) -> None:
-    commands.ends_wait.clear()
-    with processes.running(
+def test_a_daemon_that_ends_meanwhile_is_a_sentence(
+    place: Place, commands: RecordingCommands
+) -> None:
+    commands.wait_may_end.clear()
+    with processes.running_process(
         place.command("wait"), env=place.environment(), stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_until(lambda: ("wait",) in commands.told)
+        wait_until(lambda: ("wait",) in commands.calls)
         place.stack.close()
         assert process.stderr is not None
         assert "broke off before its answer was complete" in process.stderr.read()
-        assert process.wait(SECONDS) == FAILED
-    commands.ends_wait.set()
+        assert process.wait(CTL_TIMEOUT) == FAILED
+    commands.wait_may_end.set()
     wait_until(lambda: threading.active_count() == 1)
 
 
-def test_an_interrupted_wait_says_nothing(place: Place, commands: Obedient) -> None:
-    commands.ends_wait.clear()
-    with processes.running(
+def test_an_interrupted_wait_says_nothing(place: Place, commands: RecordingCommands) -> None:
+    commands.wait_may_end.clear()
+    with processes.running_process(
         place.command("wait"), env=place.environment(), stderr=subprocess.PIPE
     ) as process:
-        wait_until(lambda: ("wait",) in commands.told)
+        wait_until(lambda: ("wait",) in commands.calls)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert process.stderr.read() == b""
-        assert process.wait(SECONDS) == 130
-    commands.ends_wait.set()
+        assert process.wait(CTL_TIMEOUT) == 130
+    commands.wait_may_end.set()
 
 
 # -- nobody, or somebody else ---------------------------------------------------------------------
@@ -298,9 +306,9 @@ def leave(path: Path) -> None:
 def test_what_a_killed_daemon_has_left_counts_only_where_there_is_nobody(place: Place) -> None:
     leave(place.directory / "dead.sock")
     answer = place.run("status")
-    assert answer.code == ABSENT
-    assert "No pylsyncd listens at" in answer.complained
-    place.serve("one.sock", Obedient())
+    assert answer.returncode == ABSENT
+    assert "No pylsyncd listens at" in answer.stderr
+    place.serve("one.sock", RecordingCommands())
     code, said, complained = place.run("status")
     assert (code, complained) == (OK, "")
     assert "srv2" in said
@@ -351,8 +359,8 @@ def test_whatever_is_at_the_socket_it_ends_with_a_sentence(
         code, said, complained = place.run("status")
         assert (code, said) == (FAILED, "")
         assert reason in complained
-        assert place.run("status", "--check").code == UNKNOWN
-        place.serve("two.sock", Obedient())
+        assert place.run("status", "--check").returncode == UNKNOWN
+        place.serve("two.sock", RecordingCommands())
         code, said, complained = place.run("status")
         # The others are shown nevertheless.
         assert code == FAILED
@@ -364,8 +372,8 @@ def test_a_file_that_is_no_socket_is_a_sentence(place: Place) -> None:
     path = place.directory / "file"
     path.touch()
     answer = place.run("-S", path, "status")
-    assert answer.code == ABSENT
-    assert f"No pylsyncd listens at {path}" in answer.complained
+    assert answer.returncode == ABSENT
+    assert f"No pylsyncd listens at {path}" in answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -375,12 +383,12 @@ def test_a_file_that_is_no_socket_is_a_sentence(place: Place) -> None:
 )  # fmt: skip
 def test_wrong_usage_is_said(place: Place, words: tuple[str, ...]) -> None:
     answer = place.run(*words)
-    assert answer.code == WRONG_USAGE
-    assert answer.complained.endswith("Try pylsyncctl --help.\n")
+    assert answer.returncode == WRONG_USAGE
+    assert answer.stderr.endswith("Try pylsyncctl --help.\n")
 
 
 def test_the_help_tells_the_exit_statuses(place: Place) -> None:
-    said = place.run("--help").said
+    said = place.run("--help").stdout
     assert "exit status: 0 done; 1 failed" in said
     assert "2 CRITICAL" in said
 
@@ -391,7 +399,12 @@ def test_the_help_tells_the_exit_statuses(place: Place) -> None:
 @pytest.mark.parametrize(
     ("answer", "words", "code", "begin"),
     [
-        (WELL, (), OK, "PYLSYNCD OK - 1 destination, at most 0 s behind | 'srv2 lag'=0s;;600;0"),
+        (
+            IN_SYNC_STATUS,
+            (),
+            OK,
+            "PYLSYNCD OK - 1 destination, at most 0 s behind | 'srv2 lag'=0s;;600;0",
+        ),
         (status(destination("a", behind=601.0)), (), CRITICAL, "PYLSYNCD CRITICAL - a in sync, 10"),
         (status(destination("a", behind=9.0)), ("--max-lag", "8"), CRITICAL, "PYLSYNCD CRITICAL"),
         (status(destination("a", behind=9.0)), ("--warn-lag", "8"), WARNING, "PYLSYNCD WARNING"),
@@ -402,7 +415,7 @@ def test_the_help_tells_the_exit_statuses(place: Place) -> None:
 def test_a_check_is_one_line_and_its_status(
     place: Place, answer: Status, words: tuple[str, ...], code: int, begin: str
 ) -> None:
-    place.serve("one.sock", Obedient(answer))
+    place.serve("one.sock", RecordingCommands(answer))
     found, said, complained = place.run("status", "--check", *words)
     assert (found, complained) == (code, "")
     assert said.startswith(begin)
@@ -429,7 +442,7 @@ def test_for_a_check_wrong_usage_is_unknown(place: Place, words: tuple[str, ...]
 
 
 def write(path: Path, *, age: float) -> Path:
-    path.write_text(dumped(status(destination("srv2"), at=time.time() - age)) + "\n")
+    path.write_text(format_status(status(destination("srv2"), at=time.time() - age)) + "\n")
     return path
 
 
@@ -439,17 +452,17 @@ def test_a_status_file_gives_the_same_table_and_its_age(place: Place, tmp_path: 
     assert code == OK
     assert "As of 5 min ago: it does not run any more, or hangs\n" in said
     assert "web   srv2         in sync" in said
-    line = place.run("status", "--file", path, "--json").said
+    line = place.run("status", "--file", path, "--json").stdout
     assert line == path.read_text()
 
 
 def test_a_status_file_can_be_checked(place: Place, tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    assert place.run("status", "--check", "--file", path).code == CRITICAL
-    assert place.run("status", "--check", "--file", write(path, age=0.0)).code == OK
-    assert place.run("status", "--check", "--file", write(path, age=900.0)).code == CRITICAL
+    assert place.run("status", "--check", "--file", path).returncode == CRITICAL
+    assert place.run("status", "--check", "--file", write(path, age=0.0)).returncode == OK
+    assert place.run("status", "--check", "--file", write(path, age=900.0)).returncode == CRITICAL
     path.write_text("half of")
-    assert place.run("status", "--check", "--file", path).code == UNKNOWN
+    assert place.run("status", "--check", "--file", path).returncode == UNKNOWN
 
 
 # -- again and again ------------------------------------------------------------------------------
@@ -480,7 +493,7 @@ class Terminal:
 
     def until(self, is_so: Callable[[bytes], bool]) -> bytes:
         """Return what was shown until something is so of that."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + CTL_TIMEOUT
         found = b""
         while not is_so(found):
             left = deadline - time.monotonic()
@@ -498,7 +511,7 @@ class Terminal:
 
 
 def test_on_a_terminal_it_is_drawn_anew_in_place_until_interrupted(
-    place: Place, commands: Obedient
+    place: Place, commands: RecordingCommands
 ) -> None:
     with Terminal(place, "status", "--watch", "0.1") as terminal:
         first = terminal.until(lambda shown: shown.count(b"\x1b[J") >= 2)
@@ -508,18 +521,18 @@ def test_on_a_terminal_it_is_drawn_anew_in_place_until_interrupted(
         terminal.until(lambda shown: b"\x1b[1;31mheld" in shown and b"too much." in shown)
         terminal.process.send_signal(signal.SIGINT)
         terminal.rest()
-        assert terminal.process.wait(SECONDS) == OK
+        assert terminal.process.wait(CTL_TIMEOUT) == OK
 
 
 def test_a_daemon_that_goes_and_comes_back_is_watched_on(place: Place) -> None:
     with Terminal(place, "status", "--watch", "0.1") as terminal:
         terminal.until(lambda shown: b"No pylsyncd was found" in shown)
-        place.serve("one.sock", Obedient())
+        place.serve("one.sock", RecordingCommands())
         terminal.until(lambda shown: b"srv2" in shown)
         place.stack.close()
         terminal.until(lambda shown: b"No pylsyncd was found" in shown)
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.process.wait(SECONDS) == OK
+        assert terminal.process.wait(CTL_TIMEOUT) == OK
 
 
 @pytest.mark.usefixtures("commands")
@@ -527,14 +540,14 @@ def test_a_daemon_that_goes_and_comes_back_is_watched_on(place: Place) -> None:
 def test_colours_are_for_terminals_that_want_them(place: Place, more: dict[str, str]) -> None:
     with Terminal(place, "status", more=more) as terminal:
         shown = terminal.rest()
-        assert terminal.process.wait(SECONDS) == OK
+        assert terminal.process.wait(CTL_TIMEOUT) == OK
     assert b"srv2" in shown
     assert (b"\x1b[" in shown) is (more == {})
 
 
 @pytest.mark.usefixtures("commands")
 def test_into_a_pipe_it_is_one_table_after_the_other(place: Place) -> None:
-    with processes.running(
+    with processes.running_process(
         place.command("status", "--watch", "0.1"), env=place.environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
@@ -544,7 +557,7 @@ def test_into_a_pipe_it_is_one_table_after_the_other(place: Place) -> None:
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
         assert process.stderr.read() == ""
-        assert process.wait(SECONDS) == OK
+        assert process.wait(CTL_TIMEOUT) == OK
     assert "\x1b" not in "".join(lines) + rest
     assert lines[3] == lines[7] == "\n"
     assert lines[:4] == lines[4:8]

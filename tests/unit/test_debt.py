@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changes, Changeset, Scope
-from pylsyncd.model.debt import LIMIT, Debt, collapse
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changeset, MutableChangeset, Scope
+from pylsyncd.model.debt import MAX_PENDING_CHANGES, Backlog, collapse
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 
@@ -20,8 +20,8 @@ some_changes = st.lists(st.builds(Change, some_paths, st.sampled_from(list(Scope
 some_limits = st.integers(min_value=1, max_value=12)
 
 
-def collected(changes: Iterable[tuple[bytes, Scope]]) -> Changes:
-    collection = Changes()
+def collected(changes: Iterable[tuple[bytes, Scope]]) -> MutableChangeset:
+    collection = MutableChangeset()
     for path, scope in changes:
         collection.add(path, scope)
     return collection
@@ -53,7 +53,7 @@ def test_collapsing_leaves_what_was_given_as_it_is(changes: list[Change], limit:
 def test_a_debt_covers_all_that_was_added_and_is_bounded_after_each(
     windows: list[list[Change]], limit: int
 ) -> None:
-    debt = Debt(limit)
+    debt = Backlog(limit)
     for number, window in enumerate(windows):
         added = collected(window)
         before = set(added)
@@ -74,7 +74,7 @@ def names(directory: bytes, count: int) -> Iterator[Change]:
 def test_what_fits_is_kept_without_a_copy() -> None:
     changes = collected(names(b"d", 10))
     assert collapse(changes, 10) is changes
-    debt = Debt(10)
+    debt = Backlog(10)
     debt.add(changes)
     debt.add(NOTHING)
     assert debt.take() is changes
@@ -114,7 +114,7 @@ def test_the_deepest_directories_become_trees_first() -> None:
 def test_too_many_trees_below_the_root_are_everything() -> None:
     changes = [Change(b"%d" % number, TREE) for number in range(20)]
     assert collapse(collected(changes), 10) is EVERYTHING
-    debt = Debt(10)
+    debt = Backlog(10)
     debt.add(collected(changes))
     debt.add(collected(names(b"d", 3)))
     assert debt.is_everything
@@ -122,7 +122,7 @@ def test_too_many_trees_below_the_root_are_everything() -> None:
 
 
 def test_changes_that_come_one_by_one_are_collapsed_once_in_so_many() -> None:
-    debt = Debt(1000)
+    debt = Backlog(1000)
     sizes = [0]
     for change in [Change(b"%d/%d/x" % (n % 100, n), ENTRY) for n in range(5000)]:
         debt.add(collected([change]))
@@ -132,7 +132,7 @@ def test_changes_that_come_one_by_one_are_collapsed_once_in_so_many() -> None:
 
 
 def test_ten_windows_of_one_file_are_one_path() -> None:
-    debt = Debt()
+    debt = Backlog()
     for _ in range(10):
         debt.add(collected([Change(b"log/today", ENTRY)]))
     assert list(debt.take()) == [Change(b"log/today", ENTRY)]
@@ -173,7 +173,7 @@ def memory(owed: Changeset) -> int:
     return sum(map(sys.getsizeof, paths + names)) + sum(map(sys.getsizeof, holders))
 
 
-def windows(changes: Iterable[Change]) -> Iterator[Changes]:
+def windows(changes: Iterable[Change]) -> Iterator[MutableChangeset]:
     changes = iter(changes)
     while some := list(islice(changes, 10_000)):
         yield collected(some)
@@ -183,12 +183,12 @@ def windows(changes: Iterable[Change]) -> Iterator[Changes]:
 def test_a_million_distinct_changes_take_bounded_memory(
     way: Callable[[], Iterator[Change]],
 ) -> None:
-    debt = Debt()
+    debt = Backlog()
     largest = 0
     for window in windows(way()):
         debt.add(window)
         largest = max(largest, len(debt))
-    assert largest <= LIMIT
+    assert largest <= MAX_PENDING_CHANGES
     assert not debt.is_everything
     assert memory(debt.take()) < 50_000_000
 
@@ -199,7 +199,7 @@ def test_a_set_far_over_the_limit_is_added_in_bounded_memory(
 ) -> None:
     limit = 1_000
     single = collected(islice(way(), 50 * limit))
-    debt = Debt(limit)
+    debt = Backlog(limit)
     tracemalloc.start()
     try:
         debt.add(single)

@@ -11,8 +11,8 @@ from support.mounts import Mounts, can_mount
 from support.waiting import wait_until
 from support.workplace import LONG, Workplace, entries
 
-from pylsyncd.destination.orders import Order
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changes, Scope
+from pylsyncd.destination.orders import WorkItem
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, MutableChangeset, Scope
 from pylsyncd.model.status import Condition
 from pylsyncd.system import clock
 
@@ -27,12 +27,12 @@ def test_what_was_carried_is_confirmed_up_to_the_moment_of_its_order(place: Work
     place.write("f")
     until = clock.now()
     with place.worker() as worker:
-        worker.put(Order(entries(b"f"), until))
+        worker.put(WorkItem(entries(b"f"), until))
         wait_until(lambda: place.owed() == set())
         state = place.state()
         assert state is not None
         assert state.confirmed == until
-        assert worker.debt == 0
+        assert worker.pending_count == 0
     assert (place.copy / "f").exists()
 
 
@@ -40,17 +40,17 @@ def test_of_a_run_that_failed_nothing_is_confirmed(place: Workplace) -> None:
     place.write("f", "g")
     first, second = clock.now(), clock.now()
     with place.worker(LONG) as worker:
-        worker.put(Order(entries(b"f"), first))
+        worker.put(WorkItem(entries(b"f"), first))
         wait_until(lambda: place.owed() == set())
         place.faulty.order(exits(30))
-        worker.put(Order(entries(b"g"), second))
+        worker.put(WorkItem(entries(b"g"), second))
         wait_until(lambda: not place.faulty.waiting)
-        wait_until(lambda: worker.debt == 1)
+        wait_until(lambda: worker.pending_count == 1)
         state = place.state()
         assert state is not None
         assert state.confirmed == first
-        worker.put(Order(NOTHING, is_urgent=True))
-        wait_until(lambda: worker.debt == 0)
+        worker.put(WorkItem(NOTHING, is_urgent=True))
+        wait_until(lambda: worker.pending_count == 0)
         wait_until(lambda: (state := place.state()) and state.confirmed == second)
 
 
@@ -59,7 +59,7 @@ def test_a_path_that_fails_alone_is_owed_and_all_else_is_confirmed(place: Workpl
     until = clock.now()
     place.complains_of("bad")
     with place.worker(LONG) as worker:
-        worker.put(Order(entries(b"bad", b"good"), until))
+        worker.put(WorkItem(entries(b"bad", b"good"), until))
         wait_until(lambda: place.paths_owed() == [b"bad"])
         state = place.state()
         assert state is not None
@@ -67,11 +67,11 @@ def test_a_path_that_fails_alone_is_owed_and_all_else_is_confirmed(place: Workpl
         # And it stays so, whatever else is carried.
         place.write("more")
         later = clock.now()
-        worker.put(Order(entries(b"more"), later))
+        worker.put(WorkItem(entries(b"more"), later))
         wait_until(lambda: (state := place.state()) and state.confirmed == later)
         assert place.paths_owed() == [b"bad"]
         # A change of it is reason enough to try it again.
-        worker.put(Order(entries(b"bad"), clock.now()))
+        worker.put(WorkItem(entries(b"bad"), clock.now()))
         wait_until(lambda: place.owed() == set())
 
 
@@ -80,10 +80,10 @@ def test_a_path_that_fails_is_tried_again_by_itself_until_it_succeeds(place: Wor
     for _ in range(3):
         place.complains_of("bad")
     with place.worker() as worker:
-        worker.put(Order(entries(b"bad", b"good"), clock.now()))
+        worker.put(WorkItem(entries(b"bad", b"good"), clock.now()))
         wait_until(lambda: place.owed() == set())
         assert not place.faulty.waiting
-        assert worker.debt == 0
+        assert worker.pending_count == 0
 
 
 def test_what_is_set_aside_is_neither_sent_nor_deleted_by_other_runs(place: Workplace) -> None:
@@ -92,20 +92,20 @@ def test_what_is_set_aside_is_neither_sent_nor_deleted_by_other_runs(place: Work
     (place.copy / "d/bad").write_text("as it was")
     place.complains_of("d/bad", first="true")
     with place.worker(LONG) as worker:
-        worker.put(Order(entries(b"d/bad"), clock.now()))
+        worker.put(WorkItem(entries(b"d/bad"), clock.now()))
         wait_until(lambda: place.paths_owed() == [b"d/bad"])
-        listing = Changes()
+        listing = MutableChangeset()
         listing.add(b"d", Scope.LISTING)
         place.write("d/new")
-        worker.put(Order(listing, clock.now()))
+        worker.put(WorkItem(listing, clock.now()))
         wait_until((place.copy / "d/new").exists)
-        wait_until(lambda: worker.debt == 1)
+        wait_until(lambda: worker.pending_count == 1)
         assert (place.copy / "d/bad").read_text() == "as it was"
         # Deleting what it is in is meant for it, too.
         shutil.rmtree(place.source / "d")
-        worker.put(Order(entries(b"d"), clock.now()))
+        worker.put(WorkItem(entries(b"d"), clock.now()))
         wait_until(lambda: not (place.copy / "d").exists())
-        wait_until(lambda: worker.debt == 0)
+        wait_until(lambda: worker.pending_count == 0)
 
 
 def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: Workplace) -> None:
@@ -113,13 +113,13 @@ def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: Workp
     elsewhere = f"{place.source}-elsewhere"
     place.faulty.order(f"mv '{place.source}' '{elsewhere}' && mkdir '{place.source}'; exit 0")
     with place.worker(LONG) as worker:
-        worker.put(Order(entries(b"f"), clock.now()))
+        worker.put(WorkItem(entries(b"f"), clock.now()))
         wait_until(lambda: worker.status().error)
-        assert worker.debt == 1
+        assert worker.pending_count == 1
         assert not place.owed()
         place.source.rmdir()
         shutil.move(elsewhere, place.source)
-        worker.put(Order(NOTHING, is_urgent=True))
+        worker.put(WorkItem(NOTHING, is_urgent=True))
         wait_until(lambda: place.owed() == set())
     assert (place.copy / "f").exists()
 
@@ -129,7 +129,7 @@ def test_what_could_not_even_be_probed_for_is_owed(place: Workplace) -> None:
     place._carrier.is_probed = False  # noqa: SLF001  # as if it had been away at the start
     place.faulty.order(exits(30))
     with place.worker() as worker:
-        worker.put(Order(entries(b"f"), clock.now()))
+        worker.put(WorkItem(entries(b"f"), clock.now()))
         wait_until(lambda: place.owed() == set())
     assert (place.copy / "f").exists()
 
@@ -139,7 +139,7 @@ def test_what_is_set_aside_stays_owed_while_the_destination_is_away(place: Workp
     place.complains_of("bad", first="true")
     place.faulty.order(exits(30))
     with place.worker() as worker:
-        worker.put(Order(entries(b"bad"), clock.now()))
+        worker.put(WorkItem(entries(b"bad"), clock.now()))
         wait_until(lambda: not place.faulty.waiting)
         wait_until(lambda: place.owed() == set())
     assert (place.copy / "bad").exists()
@@ -150,9 +150,9 @@ def test_what_is_set_aside_and_fails_again_waits_again(place: Workplace) -> None
     for _ in range(2):
         place.complains_of("bad")
     with place.worker(LONG) as worker:
-        worker.put(Order(entries(b"bad"), clock.now()))
+        worker.put(WorkItem(entries(b"bad"), clock.now()))
         wait_until(lambda: place.paths_owed() == [b"bad"])
-        worker.put(Order(NOTHING, is_urgent=True))
+        worker.put(WorkItem(NOTHING, is_urgent=True))
         wait_until(lambda: not place.faulty.waiting)
         wait_until(lambda: worker.status().condition is Condition.RETRYING)
         assert (worker.status().next_attempt or 0.0) > 300
@@ -175,7 +175,7 @@ def test_what_rsync_has_not_deleted_because_of_something_else_is_deleted(
     skipped = "IO error encountered -- skipping file deletion"
     place.faulty.order(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
     with place.worker() as worker:
-        worker.put(Order(entries(b"bad", b"gone"), clock.now()))
+        worker.put(WorkItem(entries(b"bad", b"gone"), clock.now()))
         wait_until(lambda: place.owed() == set())
     assert sorted(path.name for path in place.copy.iterdir()) == ["bad"]
 
@@ -189,7 +189,7 @@ def test_of_a_directory_that_was_left_out_all_is_carried_later(place: Workplace)
     with place.worker() as worker:
         changes = entries(b"gone")
         changes.add(b"shut", Scope.TREE)
-        worker.put(Order(changes, clock.now()))
+        worker.put(WorkItem(changes, clock.now()))
         wait_until(lambda: place.owed() == set())
     assert not (place.copy / "gone").exists()
     assert (place.copy / "shut/deep/f").exists()
@@ -199,9 +199,9 @@ def test_a_full_sync_carries_what_was_set_aside(place: Workplace) -> None:
     place.write("bad")
     place.complains_of("bad")
     with place.worker(LONG) as worker:
-        worker.put(Order(entries(b"bad"), clock.now()))
+        worker.put(WorkItem(entries(b"bad"), clock.now()))
         wait_until(lambda: place.paths_owed() == [b"bad"])
-        worker.put(Order(EVERYTHING, clock.now()))
+        worker.put(WorkItem(EVERYTHING, clock.now()))
         wait_until(lambda: place.owed() == set())
 
 
@@ -209,11 +209,11 @@ def test_a_full_sync_carries_what_was_set_aside(place: Workplace) -> None:
 def test_whoever_ends_a_worker_ends_it_in_order(place: Workplace, *, is_hanging: bool) -> None:
     place.write("f", "g")
     with place.worker() as worker:
-        worker.put(Order(entries(b"f"), clock.now()))
+        worker.put(WorkItem(entries(b"f"), clock.now()))
         wait_until(lambda: place.owed() == set())
         if is_hanging:
             place.faulty.order("exec sleep 600")
-            worker.put(Order(entries(b"g"), clock.now()))
+            worker.put(WorkItem(entries(b"g"), clock.now()))
             wait_until(lambda: not place.faulty.waiting)
     state = place.state()
     assert state is not None
@@ -233,13 +233,13 @@ def test_while_a_subtree_is_held_it_is_owed_as_a_whole_so_that_no_restart_forget
         place.guard.accept()
         place.write("nested/f", "g")
         with place.worker() as worker:
-            worker.put(Order(EVERYTHING, clock.now()))
+            worker.put(WorkItem(EVERYTHING, clock.now()))
             wait_until(lambda: place.owed() == set())
             mounts.unmount(nested)
             # Nobody here sees that, and it is older than what is confirmed next.
             (disk / "f").write_text("changed elsewhere")
             place.write("g")
-            worker.put(Order(EVERYTHING, clock.now()))
+            worker.put(WorkItem(EVERYTHING, clock.now()))
             wait_until(lambda: place.owed() == {Change(b"nested", Scope.TREE)})
             assert (place.copy / "nested/f").read_text() == "nested/f"
             mounts.bind(disk, nested)

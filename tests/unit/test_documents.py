@@ -38,7 +38,7 @@ def test_help_has_all_options_and_no_others() -> None:
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     told = set(re.findall(r"^  (?:-\w, )?(?:-\w \S+, )?(--[a-z-]+)", usage, re.MULTILINE))
-    assert told == {option.flag for option in OPTIONS if option.flags} | BESIDE
+    assert told == {option.long_flag for option in OPTIONS if option.flags} | BESIDE
 
 
 def test_the_readme_has_the_options_that_everybody_needs_as_they_are_written() -> None:
@@ -65,10 +65,10 @@ def test_the_commands_that_the_readme_shows_are_understood() -> None:
     assert len(of_daemon) > 3
     assert len(of_control) > 3
     for words in of_daemon:
-        request = arguments.read(words)
-        assert request.places or request.config
+        request = arguments.parse_command_line(words)
+        assert request.positionals or request.config_path
     for words in of_control:
-        assert ctlarguments.parser().parse_args(words).command in protocol.COMMANDS
+        assert ctlarguments.make_parser().parse_args(words).command in protocol.COMMANDS
 
 
 def test_the_configuration_that_the_readme_shows_has_no_fault(tmp_path: Path) -> None:
@@ -79,9 +79,11 @@ def test_the_configuration_that_the_readme_shows_has_no_fault(tmp_path: Path) ->
     assert path.read_text().count("[sync ") == 2
     faults: tuple[str, ...] = ()
     try:
-        config.read(arguments.read(["-c", str(path)]), config.Surroundings.now())
+        config.load_configuration(
+            arguments.parse_command_line(["-c", str(path)]), config.StartEnvironment.current()
+        )
     except ConfigurationError as error:
-        faults = error.faults
+        faults = error.messages
     assert not [fault for fault in faults if not _ABSENT.search(fault)]
 
 

@@ -420,7 +420,7 @@ def test_the_root_directory_has_a_name() -> None:
 
 
 def test_what_was_written_can_be_shown() -> None:
-    assert parse(b"/src/./", b"/d\x1b\xffst/")[0].written == "/d\\x1b\\xffst/"
+    assert parse(b"/src/./", b"/d\x1b\xffst/")[0].notation == "/d\\x1b\\xffst/"
 
 
 PIECES = [b"a", b"host", b"/", b":", b"::", b"@", b"[", b"]", b"rsync://", b".", b"..", b"-", b"~"]
@@ -554,8 +554,8 @@ def login(tmp_path: Path) -> Login:
 def copy_by_shell(original: Path, destinations: tuple[Destination, ...], login: Login) -> None:
     """Copy as the rsync here has to be told to."""
     (destination,) = destinations
-    options = ["-s"] if quoting.is_secluded(destination, version()) else []
-    argument = quoting.target(destination, version())
+    options = ["-s"] if quoting.needs_secluded_args(destination, version()) else []
+    argument = quoting.target_argument(destination, version())
     copy(original, argument, "-e", login.shell, *options, home=login.home)
 
 
@@ -618,7 +618,7 @@ def running_daemon(
     )
     command = [RSYNC, "--daemon", "--no-detach", f"--config={configuration}"]
     command += [f"--address={address}", f"--port={port}"]
-    with processes.running(command) as process:
+    with processes.running_process(command) as process:
         try:
             wait_until_it_listens(family, address, port, process)
             yield Daemon(f"[{address}]" if ":" in address else address, port, module)

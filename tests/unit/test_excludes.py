@@ -23,19 +23,19 @@ from support.installed import DELETING, NOT_BY_NAME, deletes_by_name, needs_dele
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rules.excludes import (
-    LONGEST_PATTERN,
-    Clear,
-    Pattern,
+    MAX_PATTERN_BYTES,
+    ClearRules,
+    FilterRule,
     Rules,
-    build,
+    build_rules,
+    parse_exclude,
+    parse_exclude_lines,
     parse_include_lines,
-    parse_lines,
-    parse_pattern,
 )
 
 
 def rules(*texts: bytes) -> Rules:
-    return build(map(parse_pattern, texts))
+    return build_rules(map(parse_exclude, texts))
 
 
 def options(texts: tuple[bytes, ...]) -> list[bytes]:
@@ -255,8 +255,8 @@ def test_a_file_of_any_rules_means_to_rsync_what_it_means_here(
 ) -> None:
     contents = [b"\r\n".join(texts) for texts in rule_sets]
     with TemporaryDirectory(dir=fixed_tree.parent) as scratch:
-        for option, parse in (("exclude", parse_lines), ("include", parse_include_lines)):
-            expected = [sent_by(build([parse(content)]), TREE) for content in contents]
+        for option, parse in (("exclude", parse_exclude_lines), ("include", parse_include_lines)):
+            expected = [sent_by(build_rules([parse(content)]), TREE) for content in contents]
             files = [Path(scratch, str(number)) for number in range(len(contents))]
             for file, content in zip(files, contents, strict=True):
                 file.write_bytes(content)
@@ -285,8 +285,8 @@ def test_a_file_of_any_rules_means_to_rsync_what_it_means_here(
 def test_a_file_of_rules_is_read_as_rsync_reads_it(
     content: bytes, expected: list[bytes], tmp_path: Path
 ) -> None:
-    ours = build([parse_lines(content)])
-    assert ours == Rules(tuple(map(Pattern, expected)))
+    ours = build_rules([parse_exclude_lines(content)])
+    assert ours == Rules(tuple(map(FilterRule, expected)))
     listed = tmp_path / "rules"
     listed.write_bytes(content)
     names = {b"a", b"b", b"x", b"y", b"!", b"z", b"other", *expected}
@@ -296,20 +296,20 @@ def test_a_file_of_rules_is_read_as_rsync_reads_it(
 
 
 def test_a_file_may_include() -> None:
-    assert build([parse_lines(b"+ a\n*\n")]).patterns == (
-        Pattern(b"a", includes=True),
-        Pattern(b"*"),
+    assert build_rules([parse_exclude_lines(b"+ a\n*\n")]).ordered == (
+        FilterRule(b"a", is_include=True),
+        FilterRule(b"*"),
     )
 
 
 def test_options_and_files_keep_the_order_of_the_command_line() -> None:
-    built = build([parse_pattern(b"a"), parse_lines(b"+ b\nc"), parse_pattern(b"d")])
+    built = build_rules([parse_exclude(b"a"), parse_exclude_lines(b"+ b\nc"), parse_exclude(b"d")])
     assert built.arguments() == [b"--exclude=a", b"--include=b", b"--exclude=c", b"--exclude=d"]
 
 
 def test_a_file_clears_what_options_before_it_said() -> None:
-    assert parse_pattern(b"!") == (Clear(),)
-    built = build([parse_pattern(b"a"), parse_lines(b"b\n!\nc"), parse_pattern(b"d")])
+    assert parse_exclude(b"!") == (ClearRules(),)
+    built = build_rules([parse_exclude(b"a"), parse_exclude_lines(b"b\n!\nc"), parse_exclude(b"d")])
     assert built.arguments() == [b"--exclude=c", b"--exclude=d"]
 
 
@@ -320,20 +320,20 @@ def test_a_file_clears_what_options_before_it_said() -> None:
         (b"- ", "'- ' has no pattern"),
         (b"+ ", r"'\+ ' has no pattern"),
         (b"a\0b", "holds a NUL"),
-        (b"a" * (LONGEST_PATTERN + 1), "longer than the 4095 bytes"),
+        (b"a" * (MAX_PATTERN_BYTES + 1), "longer than the 4095 bytes"),
     ],
 )
 def test_a_rule_that_rsync_cannot_honour_is_refused(text: bytes, fault: str) -> None:
     with pytest.raises(UsageError, match=f"^The exclude rule .*{fault}.*: .*[.]$"):
-        parse_pattern(text)
+        parse_exclude(text)
     if text:
         with pytest.raises(UsageError, match=fault):
-            parse_lines(b"x\n" + text + b"\n")
+            parse_exclude_lines(b"x\n" + text + b"\n")
 
 
 def test_rsync_drops_a_pattern_of_one_byte_more(tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source", b"a")
-    [longest] = rules(b"*" * LONGEST_PATTERN).arguments()
+    [longest] = rules(b"*" * MAX_PATTERN_BYTES).arguments()
     assert sent_by_rsync([[longest], [longest + b"*"]], source) == [set(), {b"a"}]
 
 
@@ -366,14 +366,14 @@ def test_rules_are_equal_if_they_are_written_alike() -> None:
 
 @pytest.mark.parametrize("text", [b"a", b"a/", b"*.tmp", b"?", b"[ab]/", b"a\\b", b".", b"+ *"])
 def test_a_pattern_of_a_name_does_not_depend_on_the_place(text: bytes) -> None:
-    assert not rules(text).depends_on_place
+    assert not rules(text).depends_on_directory
 
 
 @pytest.mark.parametrize(
     "text", [b"/a", b"/a/", b"a/b", b"a/*", b"**", b"a**", b"**/a", b"a/***", b"[a/]", b"+ /a"]
 )
 def test_a_pattern_of_a_path_depends_on_the_place(text: bytes) -> None:
-    assert rules(b"x", text, b"y/").depends_on_place
+    assert rules(b"x", text, b"y/").depends_on_directory
 
 
 @given(
@@ -384,8 +384,8 @@ def test_a_pattern_of_a_path_depends_on_the_place(text: bytes) -> None:
 def test_rules_that_do_not_depend_on_the_place_judge_by_name_and_kind(
     texts: list[bytes], path: bytes, *, is_directory: bool
 ) -> None:
-    some = rules(*(text for text in texts if not rules(text).depends_on_place))
-    assert not some.depends_on_place
+    some = rules(*(text for text in texts if not rules(text).depends_on_directory))
+    assert not some.depends_on_directory
     path = path.removesuffix(b"/")
     name = path.rpartition(b"/")[2]
     verdict = some.matches(name, is_directory=is_directory)
@@ -419,7 +419,7 @@ def test_rules_arrive_unchanged_at_a_receiver_elsewhere(tmp_path: Path) -> None:
     shell.chmod(0o700)
     source = make_tree(tmp_path / "source", b"sent")
     destination = make_tree(tmp_path / "destination", b"deleted", *odd)
-    arguments = Rules(tuple(map(Pattern, sorted(odd)))).arguments()
+    arguments = Rules(tuple(map(FilterRule, sorted(odd)))).arguments()
     assert rsync("-r", "--delete", *arguments, f"-e{shell}", f"{source}/", f"h:{destination}/") == 0
     assert tree_of(destination) == {b"sent", *odd}
 

@@ -11,22 +11,22 @@ from support.filtering import TREE, make_tree, patterns, prefixed_patterns, sent
 from pylsyncd.model import paths
 from pylsyncd.rules.excludes import (
     Rules,
-    build,
+    build_rules,
+    parse_exclude,
+    parse_exclude_lines,
     parse_filter,
     parse_include,
-    parse_lines,
-    parse_pattern,
 )
 from pylsyncd.rules.explain import explain
-from pylsyncd.rules.mistakes import never_matching
+from pylsyncd.rules.mistakes import find_never_matching_rules
 
-RULES = build(
+RULES = build_rules(
     [
-        parse_pattern(b"*.o"),
-        parse_pattern(b"/build/"),
+        parse_exclude(b"*.o"),
+        parse_exclude(b"/build/"),
         parse_include(b"keep.o"),
         parse_include(b"/build/notes"),
-        parse_lines(b"# what editors leave\n*~\n+ cache\n", "/etc/rules"),
+        parse_exclude_lines(b"# what editors leave\n*~\n+ cache\n", "/etc/rules"),
         parse_filter(b"P *.log"),
         parse_filter(b"P,p core"),
         parse_filter(b"hide /tmp"),
@@ -88,20 +88,20 @@ def test_the_rule_that_decides_is_named(path: bytes, expected: str) -> None:
 
 
 def test_the_topmost_excluded_directory_is_named() -> None:
-    some = build([parse_pattern(b"a/"), parse_pattern(b"b/")])
+    some = build_rules([parse_exclude(b"a/"), parse_exclude(b"b/")])
     said = explain(some, b"b/a/b/a/x", is_directory=False)
     assert "the rule '--exclude=b/' excludes the directory b/ above" in said
 
 
 def test_names_are_shown_so_that_a_terminal_does_not_obey_them() -> None:
-    some = build([parse_filter(b"- \x1b[[]31m*", "rules")])
+    some = build_rules([parse_filter(b"- \x1b[[]31m*", "rules")])
     said = explain(some, b"\x1b[31m\n\xff", is_directory=False)
     assert said.isprintable()
 
 
 def _parse(texts: list[tuple[bool, bytes]]) -> Rules:
-    return build(
-        parse_filter(b"H " + t) if one_sided else parse_pattern(t) for one_sided, t in texts
+    return build_rules(
+        parse_filter(b"H " + t) if one_sided else parse_exclude(t) for one_sided, t in texts
     )
 
 
@@ -157,11 +157,13 @@ BRACKETS = "it has brackets that nothing closes"
     ],
 )
 def test_a_rule_that_can_match_nothing_is_told_with_its_cure(text: bytes, fault: str) -> None:
-    [warning] = never_matching(build([parse_pattern(text)]), SOURCE)
-    assert warning.startswith(f"The pattern of the rule '--exclude={paths.show(text)}' can match ")
+    [warning] = find_never_matching_rules(build_rules([parse_exclude(text)]), SOURCE)
+    assert warning.startswith(
+        f"The pattern of the rule '--exclude={paths.printable(text)}' can match "
+    )
     assert f"can match nothing: {fault}" in warning
     assert warning.endswith(".")
-    [warning] = never_matching(build([parse_filter(b"+! " + text)]), SOURCE)
+    [warning] = find_never_matching_rules(build_rules([parse_filter(b"+! " + text)]), SOURCE)
     assert fault in warning
 
 
@@ -183,38 +185,38 @@ def test_a_rule_that_can_match_nothing_is_told_with_its_cure(text: bytes, fault:
     ],
 )
 def test_a_rule_that_may_match_is_not_told(text: bytes) -> None:
-    assert never_matching(build([parse_pattern(text)]), SOURCE) == []
+    assert find_never_matching_rules(build_rules([parse_exclude(text)]), SOURCE) == []
 
 
 def test_a_source_may_have_its_own_name_in_it(tmp_path: Path) -> None:
     source = os.fsencode(tmp_path)
-    some = build([parse_pattern(source + b"/cache")])
+    some = build_rules([parse_exclude(source + b"/cache")])
     first = tmp_path.parts[1]
-    assert len(never_matching(some, source, os.path.lexists)) == 1
+    assert len(find_never_matching_rules(some, source, os.path.lexists)) == 1
     (tmp_path / first).mkdir()
-    assert never_matching(some, source, os.path.lexists) == []
+    assert find_never_matching_rules(some, source, os.path.lexists) == []
 
 
 def test_the_whole_machine_as_a_source_has_no_absolute_patterns() -> None:
-    assert never_matching(build([parse_pattern(b"/proc")]), b"/") == []
-    assert len(never_matching(build([parse_pattern(b"/app/a")]), b"/app")) == 1
+    assert find_never_matching_rules(build_rules([parse_exclude(b"/proc")]), b"/") == []
+    assert len(find_never_matching_rules(build_rules([parse_exclude(b"/app/a")]), b"/app")) == 1
 
 
 def test_rules_about_attributes_are_no_paths() -> None:
-    assert never_matching(build([parse_filter(b"-x user..")]), SOURCE) == []
+    assert find_never_matching_rules(build_rules([parse_filter(b"-x user..")]), SOURCE) == []
 
 
 def test_each_rule_in_vain_is_told_once_and_in_order() -> None:
-    some = build([parse_lines(b"./a\nb\n/var/www/html/c\n", "rules")])
-    first, second = never_matching(some, SOURCE)
+    some = build_rules([parse_exclude_lines(b"./a\nb\n/var/www/html/c\n", "rules")])
+    first, second = find_never_matching_rules(some, SOURCE)
     assert "'- ./a' (rules, line 1)" in first
     assert "'- /var/www/html/c' (rules, line 3)" in second
 
 
 @given(text=patterns())
 def test_what_is_told_to_match_nothing_matches_nothing(text: bytes) -> None:
-    some = build([parse_filter(b"- " + text)])
-    if never_matching(some, b"/"):
+    some = build_rules([parse_filter(b"- " + text)])
+    if find_never_matching_rules(some, b"/"):
         kinds = {path.removesuffix(b"/"): path.endswith(b"/") for path in TREE}
         assert not any(some.matches(p, is_directory=kind) for p, kind in kinds.items())
 
@@ -222,5 +224,7 @@ def test_what_is_told_to_match_nothing_matches_nothing(text: bytes) -> None:
 def test_nor_does_it_to_rsync(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree", *TREE)
     texts = [b"./a", b"a//", b"a/.", b"/", b".", b"..", b"a[", b"[a/]b", b"**/./a", b"a//***"]
-    assert all(never_matching(build([parse_pattern(text)]), b"/") for text in texts)
+    assert all(
+        find_never_matching_rules(build_rules([parse_exclude(text)]), b"/") for text in texts
+    )
     assert sent_by_rsync([[b"--exclude=" + text] for text in texts], tree) == [TREE] * len(texts)

@@ -15,10 +15,10 @@ from support.servers import RsyncDaemon
 from pylsyncd.model.changes import Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync.commands import HERE, Abilities, Rsync
-from pylsyncd.rsync.failures import failed, skips_deletions, target_shown
-from pylsyncd.rsync.messages import FIRST_KEPT, LAST_KEPT, Messages
-from pylsyncd.rsync.runner import Run, Runner
+from pylsyncd.rsync.commands import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.failures import failed_changes, has_skipped_deletions, target_in_messages
+from pylsyncd.rsync.messages import MAX_FIRST_LINES, MAX_LAST_LINES, RsyncMessages
+from pylsyncd.rsync.runner import Runner, RunResult
 
 ENTRY, LISTING, TREE = Scope
 EMPTY = re.compile("rsync error: |IO error")
@@ -27,7 +27,7 @@ CLOSING = "rsync error: some files/attrs were not transferred (code 23) at main.
 
 
 def changes(*lines: str, target: bytes = b"/dst") -> set[tuple[bytes, Scope]] | None:
-    found = failed(Messages(lines), b"/src", target)
+    found = failed_changes(RsyncMessages(lines), b"/src", target)
     return None if found is None else {(path, scope) for path, scope in found}
 
 
@@ -167,8 +167,11 @@ def test_nothing_is_known_of_the_other_side_when_its_directory_is_not() -> None:
 
 
 def test_nothing_is_known_when_messages_are_missing() -> None:
-    lines = [f'file has vanished: "/src/{number}"' for number in range(FIRST_KEPT + LAST_KEPT + 1)]
-    assert len(changes(*lines[:-1]) or ()) == FIRST_KEPT + LAST_KEPT
+    lines = [
+        f'file has vanished: "/src/{number}"'
+        for number in range(MAX_FIRST_LINES + MAX_LAST_LINES + 1)
+    ]
+    assert len(changes(*lines[:-1]) or ()) == MAX_FIRST_LINES + MAX_LAST_LINES
     assert changes(*lines) is None
 
 
@@ -222,7 +225,7 @@ def test_no_name_is_taken_for_another_one(form: str, name: bytes) -> None:
 def test_the_destination_is_known_as_rsync_shows_it(
     transport: Transport, target: bytes, shown: bytes
 ) -> None:
-    assert target_shown(Destination("d", "", transport, None, target)) == shown
+    assert target_in_messages(Destination("d", "", transport, None, target)) == shown
 
 
 # Below: real runs, by a root that may no more than others may.
@@ -243,14 +246,14 @@ class MeekDaemon(RsyncDaemon):
 @pytest.fixture(scope="module", params=["local", "shell", "daemon", "below a module"])
 def far(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Destination, Rsync, Path]]:
+) -> Iterator[tuple[Destination, RsyncOptions, Path]]:
     """Return a destination, what reaches it, and where it is."""
     home = tmp_path_factory.mktemp("far")
     replica = home / "dst"
     shell = home / "shell"
     shell.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
     shell.chmod(0o755)
-    rsync = Rsync("rsync", (3, 2, 7), rsh=str(shell))
+    rsync = RsyncOptions("rsync", (3, 2, 7), rsh=str(shell))
     if request.param in {"local", "shell"}:
         kind = Transport.LOCAL if request.param == "local" else Transport.SHELL
         target = f"{'' if request.param == 'local' else 'host:'}{replica}/"
@@ -263,13 +266,15 @@ def far(
         yield Destination("d", "", Transport.DAEMON, None, target.encode()), rsync, replica
 
 
-def run(far: tuple[Destination, Rsync, Path], source: Path, *entries: str) -> Run:
+def run(far: tuple[Destination, RsyncOptions, Path], source: Path, *entries: str) -> RunResult:
     """Run a list, or a full sync without one, by a meek root."""
     destination, rsync, _ = far
     if entries:
-        command = rsync.listed(HERE, destination, ABILITIES, mkpath=False)
+        command = rsync.file_list_command(
+            CURRENT_DIRECTORY, destination, ABILITIES, create_parents=False
+        )
     else:
-        command = rsync.full(HERE, destination, Abilities())
+        command = rsync.full_sync_command(CURRENT_DIRECTORY, destination, RsyncCapabilities())
     content = b"".join(b"./" + os.fsencode(entry) + b"\0" for entry in entries)
     descriptor = os.open(source, os.O_RDONLY)
     try:
@@ -280,7 +285,7 @@ def run(far: tuple[Destination, Rsync, Path], source: Path, *entries: str) -> Ru
 
 def gone(name: str) -> str:
     """Return the entry of a list that deletes what is missing from the root of the source."""
-    return name if ABILITIES.missing_args else ""
+    return name if ABILITIES.has_delete_missing_args else ""
 
 
 def plant(root: Path, *names: str) -> None:
@@ -299,8 +304,10 @@ def clear(replica: Path) -> None:
             path.unlink()
 
 
-def named(far: tuple[Destination, Rsync, Path], source: Path, result: Run) -> set[bytes]:
-    found = failed(result.messages, os.fsencode(source), target_shown(far[0]))
+def named(
+    far: tuple[Destination, RsyncOptions, Path], source: Path, result: RunResult
+) -> set[bytes]:
+    found = failed_changes(result.messages, os.fsencode(source), target_in_messages(far[0]))
     assert found is not None, list(result.messages)
     return {path for path, _ in found}
 
@@ -308,7 +315,7 @@ def named(far: tuple[Destination, Rsync, Path], source: Path, result: Run) -> se
 @needs_root
 @pytest.mark.parametrize("is_full", [True, False], ids=["full", "listed"])
 def test_what_cannot_be_read_is_named_and_deletions_are_known_to_be_skipped(
-    far: tuple[Destination, Rsync, Path], tmp_path: Path, is_full: bool
+    far: tuple[Destination, RsyncOptions, Path], tmp_path: Path, is_full: bool
 ) -> None:
     source, replica = tmp_path / "src", far[2]
     clear(replica)
@@ -318,21 +325,21 @@ def test_what_cannot_be_read_is_named_and_deletions_are_known_to_be_skipped(
         (source / name).chmod(0)
     entries = ["a", gone("stale"), "d/", "odd\n\x01ä/", "u/"]
     result = run(far, source) if is_full else run(far, source, *entries)
-    assert result.code == 23
+    assert result.exit_status == 23
     expected = {b"d/secret", os.fsencode("odd\n\x01ä/f"), b"u"}
     assert named(far, source, result) == expected
-    assert skips_deletions(result.messages)
+    assert has_skipped_deletions(result.messages)
     assert (replica / "u/old").exists()
     # What is listed by name and missing is deleted nevertheless.
     if not is_full:
         assert (replica / "d/stale").exists()
-        assert (replica / "stale").exists() is not ABILITIES.missing_args
+        assert (replica / "stale").exists() is not ABILITIES.has_delete_missing_args
 
 
 @needs_root
 @pytest.mark.parametrize("is_full", [True, False], ids=["full", "listed"])
 def test_what_cannot_be_written_is_named(
-    far: tuple[Destination, Rsync, Path], tmp_path: Path, is_full: bool
+    far: tuple[Destination, RsyncOptions, Path], tmp_path: Path, is_full: bool
 ) -> None:
     source, replica = tmp_path / "src", far[2]
     clear(replica)
@@ -347,11 +354,11 @@ def test_what_cannot_be_written_is_named(
         directory.chmod(0o555)
     entries = ["a", "ro/", "ro/sub/", gone("gone"), "way", "w/"]
     result = run(far, source) if is_full else run(far, source, *entries)
-    assert result.code == 23
+    assert result.exit_status == 23
     failing = {b"ro/changed", b"ro/link", b"ro/fifo", b"ro/sub", b"ro/stale", b"gone/x", b"way/x"}
     failing |= {b"gone", b"way", b"ro/new", b"ro/.dot", b"ro/moved"}
     beside = {b"ro/.new", b"ro/.changed", b"ro/dot", b"ro/.moved", b"ro/.fifo"}
     found = {path for path in named(far, source, result) if not re.search(rb"\.\d+$", path)}
     assert found - beside == failing
-    assert not skips_deletions(result.messages)
+    assert not has_skipped_deletions(result.messages)
     assert sorted(os.listdir(replica / "w")) == ["fine"]

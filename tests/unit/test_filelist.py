@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 from support.installed import needs_deletion_by_name
 from support.trees import Snapshot, differences, snapshot
 
-from pylsyncd.model.changes import Changes, Changeset, Scope
+from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.model.optimizer import optimize
 from pylsyncd.rsync import filelist
-from pylsyncd.rsync.commands import Abilities, Rsync
-from pylsyncd.rsync.largefiles import MOST_FOUND, Largest
+from pylsyncd.rsync.commands import RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.largefiles import MAX_EXCLUDED_LARGE_FILES, SizeLimit
 from pylsyncd.rsync.runner import Runner
-from pylsyncd.rules.excludes import Rules, build, parse_pattern
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 NO_RULES = Rules()
 
 
-def changes(*those: tuple[bytes, Scope]) -> Changes:
-    collection = Changes()
+def changes(*those: tuple[bytes, Scope]) -> MutableChangeset:
+    collection = MutableChangeset()
     for path, scope in those:
         collection.add(path, scope)
     return collection
@@ -40,7 +40,9 @@ def listed(
 ) -> list[bytes]:
     root = os.open(source, os.O_RDONLY)
     try:
-        return filelist.build(root, changeset, rules, missing_args=missing_args).entries
+        return filelist.build_file_list(
+            root, changeset, rules, delete_missing_args=missing_args
+        ).entries
     finally:
         os.close(root)
 
@@ -110,11 +112,11 @@ def test_a_change_becomes_the_entries_that_rsync_needs(
 
 
 def test_every_entry_begins_with_a_dot_and_ends_with_a_nul() -> None:
-    assert filelist.FileList({b"#x", b"", b"d/"}).content() == b"./\0./#x\0./d/\0"
+    assert filelist.FileList({b"#x", b"", b"d/"}).encode() == b"./\0./#x\0./d/\0"
 
 
 def test_excluded_directories_of_a_tree_are_not_listed(source: Path) -> None:
-    rules = build([parse_pattern(b"b/")])
+    rules = build_rules([parse_exclude(b"b/")])
     assert listed(source, changes((b"a", TREE)), rules) == [b"a/"]
 
 
@@ -128,29 +130,32 @@ def test_excluded_directories_of_a_tree_are_not_listed(source: Path) -> None:
     ],
 )
 def test_rules_protect_what_is_missing(source: Path, pattern: bytes, expected: list[bytes]) -> None:
-    rules = build([parse_pattern(pattern)])
+    rules = build_rules([parse_exclude(pattern)])
     assert listed(source, changes((b"a/gone", ENTRY)), rules) == expected
 
 
 def test_a_missing_directory_that_a_rule_includes_is_found_by_its_parent(source: Path) -> None:
-    rules = build([parse_pattern(b"+ */"), parse_pattern(b"*")])
+    rules = build_rules([parse_exclude(b"+ */"), parse_exclude(b"*")])
     assert listed(source, changes((b"a/gone", ENTRY)), rules) == [b"a/"]
 
 
 def test_a_path_that_rsync_would_drop_in_silence_is_told() -> None:
-    fits, too_long = b"x" * filelist.LONGEST_PATH, b"x" * (filelist.LONGEST_PATH + 1)
+    fits, too_long = (
+        b"x" * filelist.MAX_LISTED_PATH_BYTES,
+        b"x" * (filelist.MAX_LISTED_PATH_BYTES + 1),
+    )
     files = filelist.FileList({fits, too_long})
     assert (files.entries, files.too_long) == ([fits], [too_long])
 
 
 def test_entries_are_counted_no_further_than_asked(source: Path) -> None:
-    count = filelist.count_entries(os.fsencode(source))
+    count = filelist.entry_counter(os.fsencode(source))
     assert (count(b"", 10), count(b"", 1), count(b"none", 7)) == (2, 1, 7)
 
 
 # -- large files ----------------------------------------------------------------------------------
 
-LARGEST = Largest(100, keeps_links=False)
+LARGEST = SizeLimit(100, preserves_hard_links=False)
 
 
 @pytest.fixture
@@ -163,16 +168,18 @@ def sized(source: Path) -> Path:
 
 
 def split(
-    source: Path, changeset: Changeset, rules: Rules = NO_RULES, largest: Largest = LARGEST
+    source: Path, changeset: Changeset, rules: Rules = NO_RULES, largest: SizeLimit = LARGEST
 ) -> tuple[list[bytes], set[bytes], set[bytes]]:
     """Return what is listed, what is left out as large, and what of it rsync would find."""
     root = os.open(source, os.O_RDONLY)
     try:
-        files = filelist.build(root, changeset, rules, missing_args=True, largest=largest)
+        files = filelist.build_file_list(
+            root, changeset, rules, delete_missing_args=True, size_limit=largest
+        )
     finally:
         os.close(root)
-    assert all(change.scope is ENTRY for change in files.large)
-    return files.entries, {change.path for change in files.large}, set(files.unlisted)
+    assert all(change.scope is ENTRY for change in files.large_files)
+    return files.entries, {change.path for change in files.large_files}, set(files.files_to_exclude)
 
 
 @pytest.mark.parametrize(
@@ -208,12 +215,12 @@ def test_files_with_several_names_are_left_out_only_where_links_are_not_kept(siz
     os.link(sized / "large", sized / "a/other")
     both = changes((b"large", ENTRY), (b"a", LISTING))
     assert split(sized, both)[1] == {b"large", b"a/large", b"a/other"}
-    kept = split(sized, both, largest=Largest(100, keeps_links=True))
+    kept = split(sized, both, largest=SizeLimit(100, preserves_hard_links=True))
     assert kept == ([b"a/", b"large"], {b"a/large"}, {b"a/large"})
 
 
 def test_what_the_rules_leave_out_of_a_listing_is_not_told(sized: Path) -> None:
-    rules = build([parse_pattern(b"large")])
+    rules = build_rules([parse_exclude(b"large")])
     assert split(sized, changes((b"a", LISTING)), rules) == ([b"a/"], set(), set())
 
 
@@ -221,13 +228,13 @@ def test_a_directory_that_is_listed_for_another_reason_does_not_bring_a_large_fi
     sized: Path,
 ) -> None:
     # By this rule what is missing is found by listing where it was.
-    rules = build([parse_pattern(b"gone/")])
+    rules = build_rules([parse_exclude(b"gone/")])
     entries, _, unlisted = split(sized, changes((b"a/large", ENTRY), (b"a/gone", ENTRY)), rules)
     assert (entries, unlisted) == ([b"a/"], {b"a/large"})
 
 
 def test_directories_full_of_large_files_are_listed_as_they_are(sized: Path) -> None:
-    for number in range(MOST_FOUND):
+    for number in range(MAX_EXCLUDED_LARGE_FILES):
         (sized / f"a/{number}").write_bytes(b"x" * 101)
     both = changes((b"a", LISTING), (b"large", ENTRY))
     assert split(sized, both) == ([b"a/"], {b"large"}, set())
@@ -235,18 +242,18 @@ def test_directories_full_of_large_files_are_listed_as_they_are(sized: Path) -> 
 
 def test_what_is_set_aside_is_not_told_as_large(sized: Path) -> None:
     root = os.open(sized, os.O_RDONLY)
-    files = filelist.build(
+    files = filelist.build_file_list(
         root, changes((b"a", LISTING)), NO_RULES,
-        missing_args=True, largest=LARGEST, without={b"a/large"},
+        delete_missing_args=True, size_limit=LARGEST, excluded={b"a/large"},
     )  # fmt: skip
     os.close(root)
-    assert not files.large
+    assert not files.large_files
 
 
 def test_regular_files_are_those_that_no_symlink_leads_to(sized: Path) -> None:
     root = os.open(sized, os.O_RDONLY)
     candidates = [b"a/large", b"a", b"a/link", b"link/large", b"gone", b"large/x", b"gone/x"]
-    found = filelist.regular(root, candidates)
+    found = filelist.regular_files(root, candidates)
     os.close(root)
     assert found == {b"a/large"}
 
@@ -259,8 +266,8 @@ contents = st.sampled_from(["directory", "link", b"", b"one", b"two", b"three"])
 some_trees = st.dictionaries(some_paths, contents, max_size=12)
 
 KINDS = [
-    pytest.param(Abilities(), True, id="missing-args", marks=needs_deletion_by_name),
-    pytest.param(Abilities(missing_args=False), True, id="without-missing-args"),
+    pytest.param(RsyncCapabilities(), True, id="missing-args", marks=needs_deletion_by_name),
+    pytest.param(RsyncCapabilities(has_delete_missing_args=False), True, id="without-missing-args"),
 ]
 
 
@@ -281,9 +288,9 @@ def make(top: bytes, tree: dict[bytes, str | bytes]) -> None:
                 os.close(descriptor)
 
 
-def seen_changes(before: Snapshot, after: Snapshot) -> Changes:
+def seen_changes(before: Snapshot, after: Snapshot) -> MutableChangeset:
     """Return what a watcher would report between two snapshots."""
-    seen = Changes()
+    seen = MutableChangeset()
     for path in before.keys() | after.keys():
         old, new = before.get(path), after.get(path)
         if old != new:
@@ -306,7 +313,7 @@ def scratch() -> Iterator[bytes]:
 @given(old=some_trees, new=some_trees, is_reduced=st.booleans())
 def test_one_rsync_with_the_list_makes_the_trees_equal(
     scratch: bytes,
-    abilities: Abilities,
+    abilities: RsyncCapabilities,
     delete: bool,
     old: dict[bytes, str | bytes],
     new: dict[bytes, str | bytes],
@@ -317,20 +324,22 @@ def test_one_rsync_with_the_list_makes_the_trees_equal(
         shutil.rmtree(directory, ignore_errors=True)
     make(source, old)
     destination = Destination("replica", "replica", Transport.LOCAL, None, replica + b"/")
-    rsync = Rsync("rsync", (3, 2, 7), delete=delete)
-    first = Runner().run(rsync.full(source, destination, abilities), b"")
-    assert first.code == 0, first.messages
+    rsync = RsyncOptions("rsync", (3, 2, 7), delete=delete)
+    first = Runner().run(rsync.full_sync_command(source, destination, abilities), b"")
+    assert first.exit_status == 0, first.messages
     before = snapshot(source)
     shutil.rmtree(source)
     make(source, new)
     seen = seen_changes(before, snapshot(source))
-    changeset = optimize(seen, filelist.count_entries(source) if is_reduced else None)
+    changeset = optimize(seen, filelist.entry_counter(source) if is_reduced else None)
     root = os.open(source, os.O_RDONLY)
-    entries = filelist.build(root, changeset, NO_RULES, missing_args=abilities.missing_args)
+    entries = filelist.build_file_list(
+        root, changeset, NO_RULES, delete_missing_args=abilities.has_delete_missing_args
+    )
     os.close(root)
-    command = rsync.listed(source, destination, abilities, mkpath=False)
-    run = Runner().run(command, entries.content())
-    assert run.code == 0, (run.messages, entries.entries)
+    command = rsync.file_list_command(source, destination, abilities, create_parents=False)
+    run = Runner().run(command, entries.encode())
+    assert run.exit_status == 0, (run.messages, entries.entries)
     assert differences(source, replica) == [], entries.entries
 
 

@@ -15,10 +15,10 @@ from support import processes
 from support.filtering import ENVIRONMENT, RSYNC, prefixed_patterns, rsync, sent_by, tree_of
 from support.installed import DELETING, deletes_by_name
 
-from pylsyncd.model.changes import Changes, Scope
+from pylsyncd.model.changes import MutableChangeset, Scope
 from pylsyncd.model.optimizer import optimize
 from pylsyncd.rsync import filelist
-from pylsyncd.rules.excludes import Rules, build, parse_filter, parse_pattern
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude, parse_filter
 
 FULL = ("-r", "--delete")
 # The options of a run of the daemon, as far as they decide what is deleted.
@@ -55,9 +55,9 @@ def make(tree: Path, entries: Iterable[bytes]) -> Kinds:
     return kinds(tree)
 
 
-def seen_changes(was: Kinds, now: Kinds, rules: Rules) -> Changes:
+def seen_changes(was: Kinds, now: Kinds, rules: Rules) -> MutableChangeset:
     """Return what a watcher would report that looks at nothing that the rules exclude."""
-    seen = Changes()
+    seen = MutableChangeset()
     for path in was.keys() | now.keys():
         old, new = was.get(path), now.get(path)
         sent = [k for k in (old, new) if k is not None and not rules.excludes(path, is_directory=k)]
@@ -68,11 +68,13 @@ def seen_changes(was: Kinds, now: Kinds, rules: Rules) -> Changes:
 
 
 def listed(
-    source: Path, changes: Changes, rules: Rules, *, missing_args: bool = True
+    source: Path, changes: MutableChangeset, rules: Rules, *, missing_args: bool = True
 ) -> filelist.FileList:
     root = os.open(source, os.O_RDONLY)
     try:
-        return filelist.build(root, optimize(changes), rules, missing_args=missing_args)
+        return filelist.build_file_list(
+            root, optimize(changes), rules, delete_missing_args=missing_args
+        )
     finally:
         os.close(root)
 
@@ -98,9 +100,9 @@ def synced(scratch: Path, old: Iterable[bytes], new: Iterable[bytes], rules: Rul
     files = listed(source, seen, rules, missing_args=deletes_by_name())
     arguments = (*rules.arguments(), f"{source}/")
     full = (RSYNC, *FULL, *arguments, f"{in_full}/")
-    with processes.running(full, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as whole:
+    with processes.running_process(full, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as whole:
         if files:
-            rsync(*LISTED, *arguments, f"{by_list}/", names=files.content())
+            rsync(*LISTED, *arguments, f"{by_list}/", names=files.encode())
     return Synced(kinds(by_list), kinds(in_full), whole.returncode == 0, files.entries)
 
 
@@ -122,16 +124,16 @@ def synced(scratch: Path, old: Iterable[bytes], new: Iterable[bytes], rules: Rul
 def test_what_the_rules_protect_outlives_its_source(
     scratch: Path, rule: str, old: list[bytes], new: list[bytes], kept: set[bytes]
 ) -> None:
-    made = synced(scratch, old, new, build([parse_filter(rule.encode())]))
+    made = synced(scratch, old, new, build_rules([parse_filter(rule.encode())]))
     assert (made.by_list.keys(), made.by_list) == (kept, made.in_full)
 
 
 def test_a_path_that_is_protected_as_whatever_it_was_is_not_named(scratch: Path) -> None:
     make(scratch / "source", [b"d/"])
-    changes = Changes()
+    changes = MutableChangeset()
     changes.add(b"d/gone", Scope.ENTRY)
     entries = {
-        rule: listed(scratch / "source", changes, build([parse_filter(rule)])).entries
+        rule: listed(scratch / "source", changes, build_rules([parse_filter(rule)])).entries
         for rule in (b"P gone", b"P gone/", b"P! gone", b"H gone")
     }
     assert entries == {
@@ -153,19 +155,19 @@ def test_a_path_that_is_protected_as_whatever_it_was_is_not_named(scratch: Path)
 def test_no_copy_stays_of_what_became_something_excluded(
     scratch: Path, pattern: bytes, old: list[bytes], new: list[bytes]
 ) -> None:
-    made = synced(scratch, old, new, build([parse_pattern(pattern)]))
+    made = synced(scratch, old, new, build_rules([parse_exclude(pattern)]))
     assert made.by_list == made.in_full
     assert not any(path.endswith(b"x") for path in made.by_list)
 
 
 def test_no_copy_stays_of_a_directory_that_became_an_excluded_file(scratch: Path) -> None:
-    rules = build([parse_filter(b"+ x/"), parse_filter(b"- x")])
+    rules = build_rules([parse_filter(b"+ x/"), parse_filter(b"- x")])
     made = synced(scratch, [b"d/x/in"], [b"d/x"], rules)
     assert made.by_list == made.in_full == {b"d": True}
 
 
 def test_a_protected_copy_stays_though_something_excluded_took_its_place(scratch: Path) -> None:
-    rules = build([parse_filter(b"P x"), parse_filter(b"H x/")])
+    rules = build_rules([parse_filter(b"P x"), parse_filter(b"H x/")])
     made = synced(scratch, [b"d/x"], [b"d/x/"], rules)
     assert made.by_list == made.in_full == {b"d": True, b"d/x": False}
 
@@ -175,9 +177,11 @@ def test_a_directory_is_not_listed_for_what_was_never_sent_or_is_protected(
     scratch: Path, rules: tuple[bytes, ...]
 ) -> None:
     make(scratch / "source", [b"d/x/"])
-    changes = Changes()
+    changes = MutableChangeset()
     changes.add(b"d/x", Scope.ENTRY)
-    assert listed(scratch / "source", changes, build(map(parse_filter, rules))).entries == [b"d/x"]
+    assert listed(scratch / "source", changes, build_rules(map(parse_filter, rules))).entries == [
+        b"d/x"
+    ]
 
 
 # -- any rules ------------------------------------------------------------------------------------
@@ -200,7 +204,7 @@ ONE_SIDED = [
 def test_a_list_does_what_a_full_sync_does_under_rules_for_one_side(
     scratch: Path, old: set[bytes], new: set[bytes], texts: list[bytes]
 ) -> None:
-    made = synced(scratch, old, new, build(map(parse_filter, texts)))
+    made = synced(scratch, old, new, build_rules(map(parse_filter, texts)))
     assert made.by_list == made.in_full or not made.could_be_full, made.entries
 
 
@@ -209,5 +213,5 @@ def test_a_list_does_what_a_full_sync_does_under_rules_for_one_side(
 def test_a_list_does_what_a_full_sync_does_under_any_excludes(
     scratch: Path, old: set[bytes], new: set[bytes], texts: list[bytes]
 ) -> None:
-    made = synced(scratch, old, new, build(map(parse_pattern, texts)))
+    made = synced(scratch, old, new, build_rules(map(parse_exclude, texts)))
     assert made.by_list == made.in_full or not made.could_be_full, made.entries

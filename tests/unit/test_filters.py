@@ -22,22 +22,22 @@ from support.installed import DELETING, NOT_BY_NAME, deletes_by_name
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.paths import covers
 from pylsyncd.rules.excludes import (
-    LONGEST_PATTERN,
-    Clear,
-    Pattern,
+    MAX_PATTERN_BYTES,
+    ClearRules,
+    FilterRule,
     Rules,
-    Step,
-    build,
+    RuleStep,
+    build_rules,
+    parse_exclude,
+    parse_exclude_lines,
     parse_filter,
     parse_include,
     parse_include_lines,
-    parse_lines,
-    parse_pattern,
 )
 
 
 def filters(*texts: bytes) -> Rules:
-    return build(map(parse_filter, texts))
+    return build_rules(map(parse_filter, texts))
 
 
 @pytest.fixture(scope="module")
@@ -48,69 +48,69 @@ def fixed_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -- the notation ---------------------------------------------------------------------------------
 
 READ = [
-    (b"- a", Pattern(b"a")),
-    (b"-_a", Pattern(b"a")),
-    (b"-, a", Pattern(b"a")),
-    (b"-,_a", Pattern(b"a")),
-    (b"exclude a", Pattern(b"a")),
-    (b"exclude_a", Pattern(b"a")),
-    (b"exclude, a", Pattern(b"a")),
-    (b"exclude,_a", Pattern(b"a")),
-    (b"-  a", Pattern(b" a")),
-    (b"- _a", Pattern(b"_a")),
-    (b"-_ a", Pattern(b" a")),
-    (b"- a ", Pattern(b"a ")),
-    (b"- a_b c", Pattern(b"a_b c")),
-    (b"- -a", Pattern(b"-a")),
-    (b"- - a", Pattern(b"- a")),
-    (b"- + a", Pattern(b"+ a")),
-    (b"- !", Pattern(b"!")),
-    (b"- !a", Pattern(b"!a")),
-    (b"- a\nb", Pattern(b"a\nb")),
-    (b"+ a", Pattern(b"a", includes=True)),
-    (b"+ !", Pattern(b"!", includes=True)),
-    (b"include_a", Pattern(b"a", includes=True)),
-    (b"include,! a", Pattern(b"a", True, b"!")),  # noqa: FBT003 - the table would not fit
-    (b"-! a", Pattern(b"a", modifiers=b"!")),
-    (b"-!_a", Pattern(b"a", modifiers=b"!")),
-    (b"-!! a", Pattern(b"a", modifiers=b"!")),
-    (b"-! !", Pattern(b"!", modifiers=b"!")),
-    (b"-p!p a", Pattern(b"a", modifiers=b"!p")),
-    (b"-p a/", Pattern(b"a/", modifiers=b"p")),
-    (b"-s a", Pattern(b"a", modifiers=b"s")),
-    (b"-r a", Pattern(b"a", modifiers=b"r")),
-    (b"-sr a", Pattern(b"a")),
-    (b"-,rs a", Pattern(b"a")),
-    (b"exclude,rps a", Pattern(b"a", modifiers=b"p")),
-    (b"-x a", Pattern(b"a", modifiers=b"x")),
-    (b"-x! a", Pattern(b"a", modifiers=b"!x")),
-    (b"+xs a", Pattern(b"a", True, b"sx")),  # noqa: FBT003
-    (b"H a", Pattern(b"a", modifiers=b"s")),
-    (b"hide a", Pattern(b"a", modifiers=b"s")),
-    (b"H!_a", Pattern(b"a", modifiers=b"!s")),
-    (b"hide,p a", Pattern(b"a", modifiers=b"ps")),
-    (b"S a", Pattern(b"a", True, b"s")),  # noqa: FBT003
-    (b"show_a", Pattern(b"a", True, b"s")),  # noqa: FBT003
-    (b"P a", Pattern(b"a", modifiers=b"r")),
-    (b"protect_a", Pattern(b"a", modifiers=b"r")),
-    (b"P,p a", Pattern(b"a", modifiers=b"pr")),
-    (b"R a", Pattern(b"a", True, b"r")),  # noqa: FBT003
-    (b"risk,! a", Pattern(b"a", True, b"!r")),  # noqa: FBT003
-    (b"!", Clear()),
-    (b"!,", Clear()),
-    (b"clear", Clear()),
-    (b"clear,", Clear()),
+    (b"- a", FilterRule(b"a")),
+    (b"-_a", FilterRule(b"a")),
+    (b"-, a", FilterRule(b"a")),
+    (b"-,_a", FilterRule(b"a")),
+    (b"exclude a", FilterRule(b"a")),
+    (b"exclude_a", FilterRule(b"a")),
+    (b"exclude, a", FilterRule(b"a")),
+    (b"exclude,_a", FilterRule(b"a")),
+    (b"-  a", FilterRule(b" a")),
+    (b"- _a", FilterRule(b"_a")),
+    (b"-_ a", FilterRule(b" a")),
+    (b"- a ", FilterRule(b"a ")),
+    (b"- a_b c", FilterRule(b"a_b c")),
+    (b"- -a", FilterRule(b"-a")),
+    (b"- - a", FilterRule(b"- a")),
+    (b"- + a", FilterRule(b"+ a")),
+    (b"- !", FilterRule(b"!")),
+    (b"- !a", FilterRule(b"!a")),
+    (b"- a\nb", FilterRule(b"a\nb")),
+    (b"+ a", FilterRule(b"a", is_include=True)),
+    (b"+ !", FilterRule(b"!", is_include=True)),
+    (b"include_a", FilterRule(b"a", is_include=True)),
+    (b"include,! a", FilterRule(b"a", True, b"!")),  # noqa: FBT003 - the table would not fit
+    (b"-! a", FilterRule(b"a", modifiers=b"!")),
+    (b"-!_a", FilterRule(b"a", modifiers=b"!")),
+    (b"-!! a", FilterRule(b"a", modifiers=b"!")),
+    (b"-! !", FilterRule(b"!", modifiers=b"!")),
+    (b"-p!p a", FilterRule(b"a", modifiers=b"!p")),
+    (b"-p a/", FilterRule(b"a/", modifiers=b"p")),
+    (b"-s a", FilterRule(b"a", modifiers=b"s")),
+    (b"-r a", FilterRule(b"a", modifiers=b"r")),
+    (b"-sr a", FilterRule(b"a")),
+    (b"-,rs a", FilterRule(b"a")),
+    (b"exclude,rps a", FilterRule(b"a", modifiers=b"p")),
+    (b"-x a", FilterRule(b"a", modifiers=b"x")),
+    (b"-x! a", FilterRule(b"a", modifiers=b"!x")),
+    (b"+xs a", FilterRule(b"a", True, b"sx")),  # noqa: FBT003
+    (b"H a", FilterRule(b"a", modifiers=b"s")),
+    (b"hide a", FilterRule(b"a", modifiers=b"s")),
+    (b"H!_a", FilterRule(b"a", modifiers=b"!s")),
+    (b"hide,p a", FilterRule(b"a", modifiers=b"ps")),
+    (b"S a", FilterRule(b"a", True, b"s")),  # noqa: FBT003
+    (b"show_a", FilterRule(b"a", True, b"s")),  # noqa: FBT003
+    (b"P a", FilterRule(b"a", modifiers=b"r")),
+    (b"protect_a", FilterRule(b"a", modifiers=b"r")),
+    (b"P,p a", FilterRule(b"a", modifiers=b"pr")),
+    (b"R a", FilterRule(b"a", True, b"r")),  # noqa: FBT003
+    (b"risk,! a", FilterRule(b"a", True, b"!r")),  # noqa: FBT003
+    (b"!", ClearRules()),
+    (b"!,", ClearRules()),
+    (b"clear", ClearRules()),
+    (b"clear,", ClearRules()),
 ]
 
 
 @pytest.mark.parametrize(("text", "step"), READ, ids=[repr(text)[1:] for text, _ in READ])
-def test_a_filter_is_read_as_its_parts(text: bytes, step: Step) -> None:
+def test_a_filter_is_read_as_its_parts(text: bytes, step: RuleStep) -> None:
     assert parse_filter(text) == (step,)
 
 
 def test_rsync_reads_filters_as_we_do(fixed_tree: Path) -> None:
     # An include shows where all else is left out.
-    behind = [[b"- *"] if isinstance(s, Pattern) and s.includes else [] for _, s in READ]
+    behind = [[b"- *"] if isinstance(s, FilterRule) and s.is_include else [] for _, s in READ]
     texts = [[text, *more] for (text, _), more in zip(READ, behind, strict=True)]
     given = [[b"--filter=" + text for text in some] for some in texts]
     ours = [filters(*some) for some in texts]
@@ -170,7 +170,7 @@ ONLY_OURS = [
     (b"-C", "environment and the home directory"),
     (b"exclude,C", "environment and the home directory"),
     (b"- a\0b", "holds a NUL"),
-    (b"- " + b"a" * (LONGEST_PATTERN + 1), "longer than the 4095 bytes"),
+    (b"- " + b"a" * (MAX_PATTERN_BYTES + 1), "longer than the 4095 bytes"),
 ]
 
 
@@ -187,24 +187,24 @@ def test_rsync_refuses_a_malformed_filter_too(text: bytes, tmp_path: Path) -> No
 
 def test_rsync_drops_a_filter_of_one_byte_more(tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source", b"a")
-    [longest] = filters(b"hide " + b"*" * LONGEST_PATTERN).arguments()
+    [longest] = filters(b"hide " + b"*" * MAX_PATTERN_BYTES).arguments()
     assert sent_by_rsync([[longest], [longest + b"*"]], source) == [set(), {b"a"}]
 
 
 @pytest.mark.parametrize(
     ("text", "step"),
     [
-        (b"a", Pattern(b"a", includes=True)),
-        (b"+ a", Pattern(b"a", includes=True)),
-        (b"- a", Pattern(b"a")),
-        (b"-a", Pattern(b"-a", includes=True)),
-        (b"- - a", Pattern(b"- a")),
-        (b"!", Clear()),
-        (b"!a", Pattern(b"!a", includes=True)),
-        (b"! ", Pattern(b"! ", includes=True)),
+        (b"a", FilterRule(b"a", is_include=True)),
+        (b"+ a", FilterRule(b"a", is_include=True)),
+        (b"- a", FilterRule(b"a")),
+        (b"-a", FilterRule(b"-a", is_include=True)),
+        (b"- - a", FilterRule(b"- a")),
+        (b"!", ClearRules()),
+        (b"!a", FilterRule(b"!a", is_include=True)),
+        (b"! ", FilterRule(b"! ", is_include=True)),
     ],
 )
-def test_an_include_is_an_exclude_with_the_other_sign(text: bytes, step: Step) -> None:
+def test_an_include_is_an_exclude_with_the_other_sign(text: bytes, step: RuleStep) -> None:
     assert parse_include(text) == (step,)
     assert parse_include_lines(b"# none\n" + text + b"\n") == (step,)
 
@@ -216,19 +216,19 @@ def test_an_include_without_a_pattern_is_refused(text: bytes) -> None:
 
 
 def test_a_filter_clears_what_all_options_before_it_said() -> None:
-    steps = [parse_pattern(b"a"), parse_filter(b"P b"), parse_filter(b"clear"), parse_include(b"c")]
-    assert build(steps).arguments() == [b"--include=c"]
+    steps = [parse_exclude(b"a"), parse_filter(b"P b"), parse_filter(b"clear"), parse_include(b"c")]
+    assert build_rules(steps).arguments() == [b"--include=c"]
 
 
 def test_a_rule_knows_who_wrote_it() -> None:
     steps = [
-        parse_pattern(b"*.o"),
+        parse_exclude(b"*.o"),
         parse_include(b"+ a\n"),
         parse_filter(b"P,p x"),
-        parse_lines(b"# first\r\n\r\nb\r\n!\r\rc\n\nd", "rules"),
+        parse_exclude_lines(b"# first\r\n\r\nb\r\n!\r\rc\n\nd", "rules"),
         parse_filter(b"- e", "file, section [sync a]"),
     ]
-    origins = [step.origin for read in steps for step in read if isinstance(step, Pattern)]
+    origins = [step.origin for read in steps for step in read if isinstance(step, FilterRule)]
     assert origins == [
         *("--exclude=*.o", "--include=+ a\\n", "--filter=P,p x"),
         *("rules, line 3", "rules, line 6", "rules, line 8", "file, section [sync a]"),
@@ -236,12 +236,12 @@ def test_a_rule_knows_who_wrote_it() -> None:
 
 
 def test_rules_from_elsewhere_are_the_same_rules() -> None:
-    assert parse_pattern(b"a") == parse_lines(b"a", "rules") == parse_filter(b"- a")
+    assert parse_exclude(b"a") == parse_exclude_lines(b"a", "rules") == parse_filter(b"- a")
 
 
 def test_a_fault_in_a_file_is_told_with_its_line() -> None:
     with pytest.raises(UsageError, match=r"^rules, line 3: The exclude rule '- ' has no pattern"):
-        parse_lines(b"a\n\n- \n", "rules")
+        parse_exclude_lines(b"a\n\n- \n", "rules")
     with pytest.raises(UsageError, match=r"^line 1: The include rule"):
         parse_include_lines(b"+ \n")
 
@@ -281,7 +281,7 @@ def test_sides_and_modifiers(texts: bytes, sent: bytes, deleted: bytes, tmp_path
 
 def _deleted_by(rules: Rules, entries: set[bytes]) -> set[bytes]:
     """Return what an empty source has deleted, going by `Rules.protects`."""
-    lasting = Rules(tuple(one for one in rules.patterns if b"p" not in one.modifiers))
+    lasting = Rules(tuple(one for one in rules.ordered if b"p" not in one.modifiers))
     bare = {entry.removesuffix(b"/"): entry.endswith(b"/") for entry in entries}
     safe = {
         path
@@ -308,7 +308,7 @@ OPTIONS = st.one_of(
     st.tuples(st.just(b"--include="), prefixed_patterns()),
     *[st.tuples(st.just(b"--filter="), FILTERS)] * 2,
 )
-PARSERS = {b"--exclude=": parse_pattern, b"--include=": parse_include, b"--filter=": parse_filter}
+PARSERS = {b"--exclude=": parse_exclude, b"--include=": parse_include, b"--filter=": parse_filter}
 
 
 @settings(max_examples=25)
@@ -317,7 +317,7 @@ def test_any_mixture_of_options_means_to_rsync_what_it_means_here(
     fixed_tree: Path, rule_sets: list[list[tuple[bytes, bytes]]]
 ) -> None:
     given_so = [[option + text for option, text in some] for some in rule_sets]
-    ours = [build(PARSERS[option](text) for option, text in some) for some in rule_sets]
+    ours = [build_rules(PARSERS[option](text) for option, text in some) for some in rule_sets]
     assert sent_by_rsync(given_so, fixed_tree) == [sent_by(some, TREE) for some in ours]
     deleted = [_deleted_by(some, TREE) for some in ours]
     assert deleted_by_rsync([some.arguments() for some in ours], fixed_tree) == deleted
@@ -327,19 +327,19 @@ def test_any_mixture_of_options_means_to_rsync_what_it_means_here(
 def test_every_rule_is_read_again_from_what_rsync_is_given(
     options: list[tuple[bytes, bytes]],
 ) -> None:
-    ours = build(PARSERS[option](text) for option, text in options)
+    ours = build_rules(PARSERS[option](text) for option, text in options)
     names = [(argument.partition(b"=")[0] + b"=") for argument in ours.arguments()]
     texts = [argument.partition(b"=")[2] for argument in ours.arguments()]
-    again = build(PARSERS[name](text) for name, text in zip(names, texts, strict=True))
+    again = build_rules(PARSERS[name](text) for name, text in zip(names, texts, strict=True))
     assert again == ours
-    by_filter = [parse_filter(one.notation) for one in ours.patterns]
-    assert build(by_filter) == ours
+    by_filter = [parse_filter(one.as_filter) for one in ours.ordered]
+    assert build_rules(by_filter) == ours
 
 
 def test_only_what_decides_about_sending_depends_on_the_place() -> None:
-    assert not filters(b"P /a/b", b"-x a/b", b"- c").depends_on_place
-    assert filters(b"H /a/b").depends_on_place
-    assert filters(b"-! a/b").depends_on_place
+    assert not filters(b"P /a/b", b"-x a/b", b"- c").depends_on_directory
+    assert filters(b"H /a/b").depends_on_directory
+    assert filters(b"-! a/b").depends_on_directory
 
 
 def test_rules_for_one_side_are_rules() -> None:
@@ -347,7 +347,7 @@ def test_rules_for_one_side_are_rules() -> None:
     assert some
     assert not some.excludes(b"a", is_directory=False)
     assert some.protects(b"a", is_directory=False)
-    assert some != replace(some, patterns=(Pattern(b"a"),))
+    assert some != replace(some, ordered=(FilterRule(b"a"),))
 
 
 def test_the_root_is_never_left_out_nor_protected() -> None:
@@ -402,7 +402,9 @@ def test_sided_rules_arrive_at_a_receiver_elsewhere(tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source", b"sent", b"hidden")
     kept = {b" a", b"_b", b"!", b"c\nd", b"\xff"}
     destination = make_tree(tmp_path / "destination", b"gone", b"hidden", *kept)
-    rules = build([*[parse_filter(b"P " + name) for name in sorted(kept)], parse_filter(b"H hid*")])
+    rules = build_rules(
+        [*[parse_filter(b"P " + name) for name in sorted(kept)], parse_filter(b"H hid*")]
+    )
     arguments = rules.arguments()
     assert rsync("-r", "--delete", *arguments, f"-e{shell}", f"{source}/", f"h:{destination}/") == 0
     assert tree_of(destination) == {b"sent", *kept}

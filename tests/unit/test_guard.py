@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support.mounts import Mounts, can_mount
 
-from pylsyncd.rules.excludes import Rules, build, parse_pattern
-from pylsyncd.source.guard import Guard, SourceHeldError, Standing
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.source.guard import SourceGuard, SourceHeldError, SourceState
 
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
 
@@ -29,16 +29,16 @@ def mounts() -> Iterator[Mounts]:
 
 
 @contextlib.contextmanager
-def guarding(source: Path, rules: Rules | None = None) -> Iterator[Guard]:
-    with contextlib.closing(Guard(os.fsencode(source), rules or Rules())) as guard:
+def guarding(source: Path, rules: Rules | None = None) -> Iterator[SourceGuard]:
+    with contextlib.closing(SourceGuard(os.fsencode(source), rules or Rules())) as guard:
         guard.accept()
         yield guard
 
 
-def assert_nothing_may_be_sent(guard: Guard, because: str) -> None:
-    assert because in guard.standing()[1]
-    assert guard.standing()[0] is Standing.HELD
-    with pytest.raises(SourceHeldError, match=because), guard.opened():
+def assert_nothing_may_be_sent(guard: SourceGuard, because: str) -> None:
+    assert because in guard.check_state()[1]
+    assert guard.check_state()[0] is SourceState.HELD
+    with pytest.raises(SourceHeldError, match=because), guard.open_checked():
         pass
 
 
@@ -57,29 +57,29 @@ def test_a_source_stands_as_long_as_it_is_the_same_directory(source: Path) -> No
         (source / "d/f").unlink()
         (source / "d").rmdir()
         # That it is empty by now is no matter: somebody emptied it.
-        assert guard.standing() == (Standing.SAME, "")
-        with guard.opened() as root:
+        assert guard.check_state() == (SourceState.SAME, "")
+        with guard.open_checked() as root:
             assert os.fstat(root).st_ino == source.stat().st_ino
-            guard.check(root)
+            guard.verify_unchanged(root)
 
 
 def test_a_source_that_is_gone_is_held_and_released_when_it_is_back(source: Path) -> None:
     with guarding(source) as guard:
         source.rename(source.with_name("was"))
-        assert guard.standing() == (
-            Standing.HELD, "it cannot be opened (No such file or directory)",
+        assert guard.check_state() == (
+            SourceState.HELD, "it cannot be opened (No such file or directory)",
         )  # fmt: skip
-        with pytest.raises(SourceHeldError, match="gone"), guard.opened():
+        with pytest.raises(SourceHeldError, match="gone"), guard.open_checked():
             pass
         source.with_name("was").rename(source)
-        assert guard.standing() == (Standing.SAME, "")
+        assert guard.check_state() == (SourceState.SAME, "")
 
 
 def test_a_file_in_the_sources_place_is_held(source: Path) -> None:
     with guarding(source) as guard:
         source.rename(source.with_name("was"))
         source.touch()
-        assert guard.standing()[0] is Standing.HELD
+        assert guard.check_state()[0] is SourceState.HELD
 
 
 def test_an_empty_directory_in_the_sources_place_is_held(source: Path) -> None:
@@ -93,24 +93,24 @@ def test_another_tree_of_the_same_file_system_is_followed_once_it_is_accepted(
 ) -> None:
     with guarding(source) as guard:
         replace(source, "new")
-        assert guard.standing()[0] is Standing.REPLACED
-        with pytest.raises(SourceHeldError, match="replaced a moment ago"), guard.opened():
+        assert guard.check_state()[0] is SourceState.REPLACED
+        with pytest.raises(SourceHeldError, match="replaced a moment ago"), guard.open_checked():
             pass
         guard.accept()
-        assert guard.standing()[0] is Standing.SAME
-        with guard.opened():
+        assert guard.check_state()[0] is SourceState.SAME
+        with guard.open_checked():
             pass
 
 
 def test_a_run_on_a_source_that_was_replaced_under_it_is_not_believed(source: Path) -> None:
-    with guarding(source) as guard, guard.opened() as root:
+    with guarding(source) as guard, guard.open_checked() as root:
         replace(source, "new")
         with pytest.raises(SourceHeldError):
-            guard.check(root)
+            guard.verify_unchanged(root)
         guard.accept()
         # What stands there is accepted; what the run has read is something else.
         with pytest.raises(SourceHeldError, match="replaced a moment ago"):
-            guard.check(root)
+            guard.verify_unchanged(root)
 
 
 @needs_mounts
@@ -126,12 +126,12 @@ def test_a_source_whose_file_system_is_unmounted_is_held_and_back_when_it_is_mou
     (disk / "f").touch()
     mounts.bind(disk, source)
     with guarding(source) as guard:
-        assert guard.missing_mount([guard.footing.mount]) is None
+        assert guard.find_missing_mount([guard.accepted.mount_point]) is None
         mounts.unmount(source)
         assert_nothing_may_be_sent(guard, "nothing is mounted at ")
-        assert guard.missing_mount([guard.footing.mount]) == os.fsencode(source)
+        assert guard.find_missing_mount([guard.accepted.mount_point]) == os.fsencode(source)
         mounts.bind(disk, source)
-        assert guard.standing() == (Standing.SAME, "")
+        assert guard.check_state() == (SourceState.SAME, "")
 
 
 @needs_mounts
@@ -143,9 +143,9 @@ def test_another_file_system_over_the_source_is_held_until_it_is_accepted(
         (source / "f").touch()
         assert_nothing_may_be_sent(guard, "another file system is in its place")
         guard.accept()
-        assert guard.standing() == (Standing.SAME, "")
+        assert guard.check_state() == (SourceState.SAME, "")
         mounts.unmount(source)
-        assert guard.standing()[0] is Standing.HELD
+        assert guard.check_state()[0] is SourceState.HELD
 
 
 # -- what is mounted below it ---------------------------------------------------------------------
@@ -166,15 +166,15 @@ def test_a_subtree_whose_file_system_goes_is_held_until_it_is_back(
 ) -> None:
     mounts.bind(disk, source / "d")
     with guarding(source) as guard:
-        assert guard.held == {}
+        assert guard.held_subtrees == {}
         mounts.unmount(source / "d")
-        with guard.opened():
-            assert set(guard.held) == {b"d"}
-            assert "is gone" in guard.held[b"d"]
-        assert guard.standing() == (Standing.SAME, "")
+        with guard.open_checked():
+            assert set(guard.held_subtrees) == {b"d"}
+            assert "is gone" in guard.held_subtrees[b"d"]
+        assert guard.check_state() == (SourceState.SAME, "")
         mounts.bind(disk, source / "d")
-        guard.look_at_mounts()
-        assert guard.held == {}
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {}
 
 
 @needs_mounts
@@ -183,13 +183,13 @@ def test_a_subtree_over_which_something_is_mounted_is_held_until_it_is_accepted(
 ) -> None:
     with guarding(source) as guard:
         mounts.bind(disk, source / "d")
-        guard.look_at_mounts()
-        assert set(guard.held) == {b"d"}
+        guard.update_held_subtrees()
+        assert set(guard.held_subtrees) == {b"d"}
         guard.accept()
-        assert guard.held == {}
+        assert guard.held_subtrees == {}
         mounts.unmount(source / "d")
-        guard.look_at_mounts()
-        assert set(guard.held) == {b"d"}
+        guard.update_held_subtrees()
+        assert set(guard.held_subtrees) == {b"d"}
 
 
 @needs_mounts
@@ -203,8 +203,8 @@ def test_another_file_system_in_the_place_of_one_is_held(
     with guarding(source) as guard:
         mounts.unmount(source / "d")
         mounts.bind(other, source / "d")
-        guard.look_at_mounts()
-        assert guard.held == {b"d": "another file system was mounted there"}
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {b"d": "another file system was mounted there"}
 
 
 @needs_mounts
@@ -213,16 +213,16 @@ def test_what_was_mounted_in_the_last_run_and_is_not_there_is_held_from_the_star
 ) -> None:
     mounts.bind(disk, source / "d")
     with guarding(source) as guard:
-        remembered = guard.footing.mounts
+        remembered = guard.accepted.nested_mounts
     mounts.unmount(source / "d")
-    with contextlib.closing(Guard(os.fsencode(source), Rules())) as guard:
+    with contextlib.closing(SourceGuard(os.fsencode(source), Rules())) as guard:
         guard.accept(remembered)
-        assert set(guard.held) == {b"d"}
+        assert set(guard.held_subtrees) == {b"d"}
         # It is remembered on, for the run after this one.
-        assert set(guard.footing.mounts) == {b"d"}
+        assert set(guard.accepted.nested_mounts) == {b"d"}
         guard.accept()
-        assert guard.held == {}
-        assert guard.footing.mounts == {}
+        assert guard.held_subtrees == {}
+        assert guard.accepted.nested_mounts == {}
 
 
 @needs_mounts
@@ -230,14 +230,14 @@ def test_what_is_mounted_where_the_rules_leave_out_is_no_matter(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:
     (source / "cache/deep").mkdir(parents=True)
-    with guarding(source, build([parse_pattern(b"/cache/")])) as guard:
+    with guarding(source, build_rules([parse_exclude(b"/cache/")])) as guard:
         mounts.bind(disk, source / "cache/deep")
-        guard.look_at_mounts()
-        assert guard.held == {}
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {}
         guard.accept()
         mounts.unmount(source / "cache/deep")
-        guard.look_at_mounts()
-        assert guard.held == {}
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {}
 
 
 @needs_mounts
@@ -246,9 +246,9 @@ def test_a_mount_elsewhere_holds_nothing(source: Path, disk: Path, mounts: Mount
     beside.mkdir()
     with guarding(source) as guard:
         mounts.bind(disk, beside)
-        guard.look_at_mounts()
-        assert guard.held == {}
-        assert guard.standing() == (Standing.SAME, "")
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {}
+        assert guard.check_state() == (SourceState.SAME, "")
 
 
 @needs_mounts
@@ -259,10 +259,10 @@ def test_a_source_behind_a_symlink_has_its_mounts_seen(
     link.symlink_to(source)
     with guarding(link) as guard:
         mounts.bind(disk, source / "d")
-        guard.look_at_mounts()
-        assert set(guard.held) == {b"d"}
+        guard.update_held_subtrees()
+        assert set(guard.held_subtrees) == {b"d"}
 
 
 def test_a_local_file_system_tells_all_its_changes(source: Path) -> None:
     with guarding(source) as guard:
-        assert guard.eventless() == []
+        assert guard.find_eventless_directories() == []

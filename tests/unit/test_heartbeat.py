@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import pytest
 from support.waiting import wait_until
 
-from pylsyncd.system.heartbeat import Heartbeat
-from pylsyncd.system.part import Part, Pulse
+from pylsyncd.system.heartbeat import ThreadMonitor
+from pylsyncd.system.part import ActivityTimer, SupervisedThread
 
 STUCK, INTERVAL = 0.2, 0.01
 
 
-class Sleeper(Part):
+class Sleeper(SupervisedThread):
     """Beats once, then stands still until it is told to go on, and waits for its end."""
 
     def __init__(self, name: str = "sleeper") -> None:
@@ -23,9 +23,9 @@ class Sleeper(Part):
         self.goes_on, self.ends = threading.Event(), threading.Event()
 
     def work(self) -> None:
-        self.pulse.beat()
+        self.activity.mark_active()
         self.goes_on.wait(20)
-        with self.pulse.waiting():
+        with self.activity.waiting():
             self.ends.wait(20)
 
 
@@ -35,8 +35,8 @@ def failed() -> list[str]:
 
 
 @pytest.fixture
-def heartbeat(failed: list[str]) -> Iterator[Heartbeat]:
-    running = Heartbeat(failed.append, STUCK, INTERVAL)
+def heartbeat(failed: list[str]) -> Iterator[ThreadMonitor]:
+    running = ThreadMonitor(failed.append, STUCK, INTERVAL)
     running.start()
     yield running
     running.stop()
@@ -53,10 +53,10 @@ def sleeper(request: pytest.FixtureRequest) -> Iterator[Sleeper]:
 
 
 def test_a_part_that_stands_still_is_told_once_and_again_when_it_moves(
-    heartbeat: Heartbeat, sleeper: Sleeper, failed: list[str], caplog: pytest.LogCaptureFixture
+    heartbeat: ThreadMonitor, sleeper: Sleeper, failed: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    heartbeat.listen(sleeper)
+    heartbeat.add_thread(sleeper)
     wait_until(lambda: "[sleeper] has not moved" in caplog.text)
     sleeper.goes_on.set()
     wait_until(lambda: "[sleeper] moves again" in caplog.text)
@@ -65,34 +65,34 @@ def test_a_part_that_stands_still_is_told_once_and_again_when_it_moves(
 
 
 def test_a_vital_part_that_stands_still_has_failed(
-    heartbeat: Heartbeat, sleeper: Sleeper, failed: list[str]
+    heartbeat: ThreadMonitor, sleeper: Sleeper, failed: list[str]
 ) -> None:
-    heartbeat.listen(sleeper, heartbeat.failed)
+    heartbeat.add_thread(sleeper, heartbeat.on_failed)
     wait_until(lambda: failed == ["sleeper"])
 
 
 def test_the_main_thread_is_listened_to(
-    heartbeat: Heartbeat, failed: list[str], caplog: pytest.LogCaptureFixture
+    heartbeat: ThreadMonitor, failed: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    pulse = Pulse()
-    pulse.beat()
-    heartbeat.listen_to_main(pulse)
+    pulse = ActivityTimer()
+    pulse.mark_active()
+    heartbeat.add_main_thread(pulse)
     wait_until(lambda: "[main] has not moved" in caplog.text)
     assert failed == []
 
 
 @pytest.mark.parametrize("sleeper", ["watcher", "main"], indirect=True)
 def test_a_part_does_not_replace_another_one_of_its_name(
-    heartbeat: Heartbeat, sleeper: Sleeper, failed: list[str], caplog: pytest.LogCaptureFixture
+    heartbeat: ThreadMonitor, sleeper: Sleeper, failed: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    pulse = Pulse()
-    pulse.beat()
-    heartbeat.listen_to_main(pulse)
-    heartbeat.listen(sleeper, heartbeat.failed)
+    pulse = ActivityTimer()
+    pulse.mark_active()
+    heartbeat.add_main_thread(pulse)
+    heartbeat.add_thread(sleeper, heartbeat.on_failed)
     waiting = Sleeper(sleeper.name)
     waiting.goes_on.set()
     waiting.start()
-    heartbeat.listen(waiting)
+    heartbeat.add_thread(waiting)
     wait_until(lambda: failed == [sleeper.name])
     wait_until(lambda: "[main] has not moved" in caplog.text)
     assert waiting.is_alive()
@@ -101,17 +101,17 @@ def test_a_part_does_not_replace_another_one_of_its_name(
 
 
 def test_a_part_that_has_ended_is_forgotten_without_a_word(
-    heartbeat: Heartbeat, caplog: pytest.LogCaptureFixture
+    heartbeat: ThreadMonitor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Mortal(Part):
+    class Mortal(SupervisedThread):
         def work(self) -> None:
-            self.pulse.beat()
+            self.activity.mark_active()
             end.wait(20)
 
     end = threading.Event()
     part = Mortal("mortal", lambda _: None)
     part.start()
-    heartbeat.listen(part)
+    heartbeat.add_thread(part)
     wait_until(lambda: "[mortal] has not moved" in caplog.text)
     end.set()
     part.join()
@@ -127,7 +127,7 @@ def test_a_part_that_has_ended_is_forgotten_without_a_word(
 
 
 def test_who_waits_is_not_stuck() -> None:
-    pulse = Pulse()
+    pulse = ActivityTimer()
     with pulse.waiting():
-        assert pulse.silence == 0.0
-    assert pulse.silence > 0.0
+        assert pulse.inactive_seconds == 0.0
+    assert pulse.inactive_seconds > 0.0

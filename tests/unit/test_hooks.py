@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from support.waiting import wait_until
 
-from pylsyncd.model.changes import EVERYTHING, Changes, Changeset, Scope
-from pylsyncd.model.debt import LIMIT
+from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.debt import MAX_PENDING_CHANGES
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.notation import Transport
-from pylsyncd.model.notices import Kind, Notice
-from pylsyncd.report.hooks import Callers
-from pylsyncd.report.occasions import Occasion, encoded, listed
-from pylsyncd.report.transcript import FIRST_SHOWN, LAST_SHOWN
-from pylsyncd.rsync.commands import Rsync
-from pylsyncd.settings.settings import Delivery, Hooks, Sync
+from pylsyncd.model.notices import Notice, NoticeKind
+from pylsyncd.report.hooks import HookRunners
+from pylsyncd.report.occasions import HookEvent, encode_paths, encode_text
+from pylsyncd.report.transcript import MAX_FIRST_LINES, MAX_LAST_LINES
+from pylsyncd.rsync.commands import RsyncOptions
+from pylsyncd.settings.settings import DestinationSettings, HookSettings, SyncSettings
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.part import Part
+from pylsyncd.system.part import SupervisedThread
 
 
 def shell(text: str) -> tuple[str, ...]:
@@ -32,22 +32,24 @@ def never(name: str) -> None:
     raise AssertionError(f"{name} failed")
 
 
-def syncing(hooks: Hooks, *names: str) -> Sync:
+def syncing(hooks: HookSettings, *names: str) -> SyncSettings:
     """Return a sync with hooks and destinations of these names."""
     deliveries = (
-        Delivery(Destination(name, name, Transport.LOCAL, None, b"/x/"), Rsync("rsync", (3, 2, 7)))
+        DestinationSettings(
+            Destination(name, name, Transport.LOCAL, None, b"/x/"), RsyncOptions("rsync", (3, 2, 7))
+        )
         for name in names
     )
-    return Sync(
+    return SyncSettings(
         Source(b"/srv", b"", is_full_path=False), tuple(deliveries), name="www", hooks=hooks
     )
 
 
 @contextmanager
-def calling(hooks: Hooks, seconds: float = 20) -> Iterator[Callers]:
+def calling(hooks: HookSettings, seconds: float = 20) -> Iterator[HookRunners]:
     """Give what runs hooks, and at the end let it run what waits."""
-    started: list[Part] = []
-    callers = Callers([syncing(hooks, "web1", "web2")], never, started.append)
+    started: list[SupervisedThread] = []
+    callers = HookRunners([syncing(hooks, "web1", "web2")], never, started.append)
     try:
         yield callers
     finally:
@@ -56,13 +58,16 @@ def calling(hooks: Hooks, seconds: float = 20) -> Iterator[Callers]:
 
 
 def notice(
-    kind: Kind = Kind.BATCH, changeset: Changeset = EVERYTHING, name: str = "web1", **fields: object
+    kind: NoticeKind = NoticeKind.BATCH,
+    changeset: Changeset = EVERYTHING,
+    name: str = "web1",
+    **fields: object,
 ) -> Notice:
     return Notice(kind, name, "web1:/srv", b"/srv", changeset=changeset, **fields)  # type: ignore[arg-type]
 
 
-def changes(*wanted: tuple[bytes, Scope]) -> Changes:
-    found = Changes()
+def changes(*wanted: tuple[bytes, Scope]) -> MutableChangeset:
+    found = MutableChangeset()
     for path, scope in wanted:
         found.add(path, scope)
     return found
@@ -77,10 +82,10 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 def test_a_command_is_told_everything_in_variables(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with calling(Hooks(held=shell(f"env -0 >{out}"))) as callers:
-        callers.tell(
+    with calling(HookSettings(held=shell(f"env -0 >{out}"))) as callers:
+        callers.report(
             notice(
-                Kind.HELD, changes((b"a", Scope.ENTRY), (b"b", Scope.ENTRY)),
+                NoticeKind.HELD, changes((b"a", Scope.ENTRY), (b"b", Scope.ENTRY)),
                 reason="ssh is not let in", message=r"denied $(touch x) \x1b ä", code=255,
                 files=1, deleted=2, bytes_sent=3, seconds=4.5678,
             )
@@ -114,8 +119,8 @@ def test_its_environment_is_the_daemons_but_for_the_words_with_systemd(
     for name in ("PYTHONPATH", "LC_ALL", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("PYLSYNCD_REASON", "an older one")
-    with calling(Hooks(batch=shell(f"env >{tmp_path}/out"))) as callers:
-        callers.tell(notice())
+    with calling(HookSettings(batch=shell(f"env >{tmp_path}/out"))) as callers:
+        callers.report(notice())
     found = (tmp_path / "out").read_text().splitlines()
     assert {"PYTHONPATH=x", "LC_ALL=x", "PYLSYNCD_REASON="} <= set(found)
     assert not [line for line in found if line.startswith(("NOTIFY_", "WATCHDOG_"))]
@@ -126,8 +131,8 @@ def test_the_paths_are_on_its_standard_input(tmp_path: Path) -> None:
     given = changes(
         (odd, Scope.ENTRY), (b"d/e", Scope.LISTING), (b"d/t", Scope.TREE), (b"d/f", Scope.ENTRY)
     )
-    with calling(Hooks(batch=shell(f"cat >{tmp_path}/out"))) as callers:
-        callers.tell(notice(changeset=given))
+    with calling(HookSettings(batch=shell(f"cat >{tmp_path}/out"))) as callers:
+        callers.report(notice(changeset=given))
     lines = (tmp_path / "out").read_bytes().split(b"\0")
     assert lines == [b"./" + odd, b"./d/e/.", b"./d/f", b"./d/t/", b""]
 
@@ -138,7 +143,7 @@ def test_the_paths_are_on_its_standard_input(tmp_path: Path) -> None:
     ids=["entry", "listing", "everything"],
 )
 def test_the_source_itself_is_a_path_too(scope: Scope, line: bytes) -> None:
-    assert listed(changes((b"", scope))) == line
+    assert encode_paths(changes((b"", scope))) == line
 
 
 def test_each_kind_has_its_command_and_held_that_for_errors_if_it_has_none(
@@ -147,12 +152,12 @@ def test_each_kind_has_its_command_and_held_that_for_errors_if_it_has_none(
     def tell(word: str) -> tuple[str, ...]:
         return shell(f"echo {word} $PYLSYNCD_EVENT >>{tmp_path}/out")
 
-    with calling(Hooks(batch=tell("b"), error=tell("e"), recovery=tell("r"))) as callers:
-        for kind in (Kind.ERROR, Kind.HELD, Kind.RECOVERY, Kind.BATCH):
-            callers.tell(notice(kind))
-    with calling(Hooks(error=tell("e"), held=tell("h"))) as callers:
-        for kind in (Kind.HELD, Kind.BATCH, Kind.RECOVERY, Kind.ERROR):
-            callers.tell(notice(kind))
+    with calling(HookSettings(batch=tell("b"), error=tell("e"), recovery=tell("r"))) as callers:
+        for kind in (NoticeKind.ERROR, NoticeKind.HELD, NoticeKind.RECOVERY, NoticeKind.BATCH):
+            callers.report(notice(kind))
+    with calling(HookSettings(error=tell("e"), held=tell("h"))) as callers:
+        for kind in (NoticeKind.HELD, NoticeKind.BATCH, NoticeKind.RECOVERY, NoticeKind.ERROR):
+            callers.report(notice(kind))
     lines = (tmp_path / "out").read_text().splitlines()
     assert lines == ["e error", "e held", "r recovery", "b batch", "h held", "e error"]
 
@@ -165,14 +170,14 @@ def test_nobody_waits_for_a_command_and_what_happens_meanwhile_is_told_at_once(
         f"echo $PYLSYNCD_RUNS $PYLSYNCD_FILES $PYLSYNCD_BYTES $PYLSYNCD_REASON >>{log}; "
         f"tr '\\0' '\\n' >>{log}; until [ -e {gate} ]; do sleep 0.02; done"
     )
-    with calling(Hooks(batch=shell(text))) as callers:
-        callers.tell(notice(changeset=changes((b"first", Scope.ENTRY)), files=1))
+    with calling(HookSettings(batch=shell(text))) as callers:
+        callers.report(notice(changeset=changes((b"first", Scope.ENTRY)), files=1))
         wait_until(lambda: log.exists() and "./first" in log.read_text())
         started = time.monotonic()
         for number in range(200):
             path = b"%d" % (number % 2)
-            callers.tell(notice(changeset=changes((path, Scope.ENTRY)), files=1, bytes_sent=10))
-        callers.tell(notice(changeset=changes((b"0", Scope.TREE)), reason="last"))
+            callers.report(notice(changeset=changes((path, Scope.ENTRY)), files=1, bytes_sent=10))
+        callers.report(notice(changeset=changes((b"0", Scope.TREE)), reason="last"))
         assert time.monotonic() - started < 5
         gate.touch()
     assert log.read_text().splitlines() == ["1 1 0", "./first", "201 200 2000 last", "./0/", "./1"]
@@ -181,24 +186,30 @@ def test_nobody_waits_for_a_command_and_what_happens_meanwhile_is_told_at_once(
 def test_what_contradicts_what_waits_is_told_in_the_end(tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     text = f"echo $PYLSYNCD_EVENT >>{log}; until [ -e {gate} ]; do sleep 0.02; done"
-    hooks = Hooks(batch=shell(text), error=shell(text), recovery=shell(text))
+    hooks = HookSettings(batch=shell(text), error=shell(text), recovery=shell(text))
     with calling(hooks) as callers:
-        callers.tell(notice(Kind.BATCH))
+        callers.report(notice(NoticeKind.BATCH))
         wait_until(log.exists)
-        for kind in (Kind.ERROR, Kind.RECOVERY, Kind.ERROR, Kind.RECOVERY, Kind.ERROR):
-            callers.tell(notice(kind))
+        for kind in (
+            NoticeKind.ERROR,
+            NoticeKind.RECOVERY,
+            NoticeKind.ERROR,
+            NoticeKind.RECOVERY,
+            NoticeKind.ERROR,
+        ):
+            callers.report(notice(kind))
         gate.touch()
     assert log.read_text().split() == ["batch", "recovery", "error"]
 
 
 def test_what_waits_is_bounded_and_forgets_no_path() -> None:
-    occasion = Occasion(notice(changeset=changes((b"d/f", Scope.ENTRY))))
+    occasion = HookEvent(notice(changeset=changes((b"d/f", Scope.ENTRY))))
     for number in range(4):
-        many = Changes()
-        many.entries[b"d%d" % number] = {b"%d" % name for name in range(LIMIT // 2)}
+        many = MutableChangeset()
+        many.entries[b"d%d" % number] = {b"%d" % name for name in range(MAX_PENDING_CHANGES // 2)}
         occasion.merge(notice(changeset=many))
-    lines = listed(occasion.changeset()).split(b"\0")
-    assert len(lines) < LIMIT + 2
+    lines = encode_paths(occasion.changeset()).split(b"\0")
+    assert len(lines) < MAX_PENDING_CHANGES + 2
     for number in range(4):
         assert {b"./d%d/." % number, b"./d%d/77" % number} & set(lines)
 
@@ -207,8 +218,8 @@ def test_what_it_says_goes_to_the_log_in_lines_that_no_terminal_obeys(
     said: Callable[[], list[str]],
 ) -> None:
     text = r"printf 'one\n\n\033[2Jtwo\302\233\r\n\377' >&2; head -c 5000 /dev/zero | tr '\0' x"
-    with calling(Hooks(batch=shell(text))) as callers:
-        callers.tell(notice())
+    with calling(HookSettings(batch=shell(text))) as callers:
+        callers.report(notice())
     long = "\\xff" + 999 * "x"
     assert said() == [
         "[web1] hook batch: one",
@@ -218,12 +229,12 @@ def test_what_it_says_goes_to_the_log_in_lines_that_no_terminal_obeys(
 
 
 def test_of_a_flood_the_first_and_the_last_lines_are_logged(said: Callable[[], list[str]]) -> None:
-    with calling(Hooks(batch=shell("seq 100000"))) as callers:
-        callers.tell(notice())
+    with calling(HookSettings(batch=shell("seq 100000"))) as callers:
+        callers.report(notice())
     numbers = [line.removeprefix("[web1] hook batch: ") for line in said()]
-    first = [str(number) for number in range(1, FIRST_SHOWN + 1)]
-    last = [str(number) for number in range(100_000 - LAST_SHOWN + 1, 100_001)]
-    left_out = 100_000 - FIRST_SHOWN - LAST_SHOWN
+    first = [str(number) for number in range(1, MAX_FIRST_LINES + 1)]
+    last = [str(number) for number in range(100_000 - MAX_LAST_LINES + 1, 100_001)]
+    left_out = 100_000 - MAX_FIRST_LINES - MAX_LAST_LINES
     assert numbers == [*first, f"({left_out} lines more)", *last]
 
 
@@ -241,8 +252,8 @@ def test_of_a_flood_the_first_and_the_last_lines_are_logged(said: Callable[[], l
 def test_its_failure_is_a_sentence_in_the_log(
     command: tuple[str, ...], sentence: str, said: Callable[[], list[str]]
 ) -> None:
-    with calling(Hooks(error=command, timeout=1.0)) as callers:
-        callers.tell(notice(Kind.ERROR))
+    with calling(HookSettings(error=command, timeout=1.0)) as callers:
+        callers.report(notice(NoticeKind.ERROR))
     assert said() == [f"[web1] hook error failed: {sentence}."]
 
 
@@ -251,11 +262,11 @@ def test_a_failure_is_told_once_and_that_it_works_again(
 ) -> None:
     runs, mended = tmp_path / "runs", tmp_path / "mended"
     command = shell(f"echo >>{runs}; [ -e {mended} ] || exit 1")
-    with calling(Hooks(batch=command)) as callers:
+    with calling(HookSettings(batch=command)) as callers:
         for count in range(1, 5):
             if count == 4:
                 mended.touch()
-            callers.tell(notice())
+            callers.report(notice())
             wait_until(lambda count=count: runs.exists() and runs.stat().st_size == count)  # type: ignore[misc]
     assert said() == [
         "[web1] hook batch failed: sh ended with exit status 1.",
@@ -266,17 +277,17 @@ def test_a_failure_is_told_once_and_that_it_works_again(
 def test_its_words_are_words_and_no_shell_sees_them(tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ("sh", "-c", f'printf "%s|" "$@" >{shlex.quote(str(out))}', "x", "$(id) *", "\udcff")
-    with calling(Hooks(batch=words)) as callers:
-        callers.tell(notice())
+    with calling(HookSettings(batch=words)) as callers:
+        callers.report(notice())
     assert out.read_bytes() == b"$(id) *|\xff|"
 
 
 def test_a_stop_waits_for_what_waits(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with calling(Hooks(batch=shell(f"echo >>{out}; sleep 0.3"))) as callers:
-        callers.tell(notice())
+    with calling(HookSettings(batch=shell(f"echo >>{out}; sleep 0.3"))) as callers:
+        callers.report(notice())
         wait_until(out.exists)
-        callers.tell(notice())
+        callers.report(notice())
     assert out.read_text() == "\n\n"
 
 
@@ -285,26 +296,26 @@ def test_a_stop_does_not_wait_for_ever_and_says_what_was_not_run(
 ) -> None:
     begun = tmp_path / "begun"
     text = f"trap '' TERM; >{begun}; while :; do sleep 1; done"
-    with calling(Hooks(batch=shell(text), error=("true",)), seconds=0.5) as callers:
-        callers.tell(notice())
+    with calling(HookSettings(batch=shell(text), error=("true",)), seconds=0.5) as callers:
+        callers.report(notice())
         wait_until(begun.exists)
-        callers.tell(notice(Kind.ERROR))
+        callers.report(notice(NoticeKind.ERROR))
         started = time.monotonic()
     assert 0.5 <= time.monotonic() - started < 10
     assert said() == ["[web1] stopped before 2 hooks had ended: batch, error."]
 
 
 def test_what_is_told_after_a_stop_is_not_run(tmp_path: Path) -> None:
-    callers = Callers([syncing(Hooks(batch=shell(f">{tmp_path}/out")), "web1")], never)
+    callers = HookRunners([syncing(HookSettings(batch=shell(f">{tmp_path}/out")), "web1")], never)
     callers.stop(1.0)
-    callers.tell(notice())
+    callers.report(notice())
     assert not (tmp_path / "out").exists()
 
 
 def test_without_a_command_there_is_no_thread() -> None:
-    started: list[Part] = []
-    callers = Callers([syncing(Hooks(), "web1")], never, started.append)
-    callers.tell(notice())
+    started: list[SupervisedThread] = []
+    callers = HookRunners([syncing(HookSettings(), "web1")], never, started.append)
+    callers.report(notice())
     callers.stop(1.0)
     assert started == []
 
@@ -315,9 +326,9 @@ def test_the_hooks_of_one_destination_do_not_wait_for_those_of_another(tmp_path:
         f"[ $PYLSYNCD_DESTINATION = web2 ] || until [ -e {gate} ]; do sleep 0.02; done; "
         f"echo $PYLSYNCD_DESTINATION >>{tmp_path}/out"
     )
-    with calling(Hooks(batch=shell(text))) as callers:
-        callers.tell(notice())
-        callers.tell(notice(name="web2"))
+    with calling(HookSettings(batch=shell(text))) as callers:
+        callers.report(notice())
+        callers.report(notice(name="web2"))
         wait_until((tmp_path / "out").exists)
         gate.touch()
     assert (tmp_path / "out").read_text().split() == ["web2", "web1"]
@@ -327,19 +338,19 @@ def test_other_hooks_count_for_what_happens_later_and_those_of_a_dropped_destina
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-    started: list[Part] = []
+    started: list[SupervisedThread] = []
 
-    def tell(word: str) -> Hooks:
-        return Hooks(batch=shell(f"echo {word} >>{out}"))
+    def tell(word: str) -> HookSettings:
+        return HookSettings(batch=shell(f"echo {word} >>{out}"))
 
-    callers = Callers([syncing(tell("1"), "web1", "web2")], never, started.append)
+    callers = HookRunners([syncing(tell("1"), "web1", "web2")], never, started.append)
     for name in ("web1", "web2"):
-        callers.tell(notice(name=name))
+        callers.report(notice(name=name))
     wait_until(lambda: out.exists() and out.read_text() == "1\n1\n")
-    callers.apply([syncing(tell("2"), "web1")])
+    callers.configure([syncing(tell("2"), "web1")])
     started[1].join(20)
     assert [part.is_alive() for part in started] == [True, False]
-    callers.tell(notice())
+    callers.report(notice())
     callers.stop(20)
     assert out.read_text() == "1\n1\n2\n"
     assert not started[0].is_alive()
@@ -348,23 +359,23 @@ def test_other_hooks_count_for_what_happens_later_and_those_of_a_dropped_destina
 def test_a_hook_that_was_dropped_is_not_run_for_what_waits(tmp_path: Path) -> None:
     gate, out = tmp_path / "gate", tmp_path / "out"
     text = f"echo >>{out}; until [ -e {gate} ]; do sleep 0.02; done"
-    both = Hooks(batch=shell(text), error=shell(text))
+    both = HookSettings(batch=shell(text), error=shell(text))
     with calling(both) as callers:
-        callers.tell(notice())
+        callers.report(notice())
         wait_until(out.exists)
-        callers.tell(notice(Kind.ERROR))
-        callers.apply([syncing(Hooks(batch=both.batch), "web1")])
+        callers.report(notice(NoticeKind.ERROR))
+        callers.configure([syncing(HookSettings(batch=both.batch), "web1")])
         gate.touch()
     assert out.read_text() == "\n"
 
 
 def test_a_dropped_destination_does_not_run_on_after_the_stop(tmp_path: Path) -> None:
     text = f"trap '' TERM; >{tmp_path}/begun; while :; do sleep 1; done"
-    started: list[Part] = []
-    callers = Callers([syncing(Hooks(batch=shell(text)), "web1")], never, started.append)
-    callers.tell(notice())
+    started: list[SupervisedThread] = []
+    callers = HookRunners([syncing(HookSettings(batch=shell(text)), "web1")], never, started.append)
+    callers.report(notice())
     wait_until((tmp_path / "begun").exists)
-    callers.apply([])
+    callers.configure([])
     assert started[0].is_alive()
     callers.stop(0.1)
     assert not started[0].is_alive()
@@ -373,22 +384,27 @@ def test_a_dropped_destination_does_not_run_on_after_the_stop(tmp_path: Path) ->
 def test_that_a_command_runs_is_no_silence_of_its_thread(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     text = f">{tmp_path}/begun; until [ -e {gate} ]; do sleep 0.02; done"
-    started: list[Part] = []
-    callers = Callers([syncing(Hooks(batch=shell(text)), "web1")], never, started.append)
-    callers.tell(notice())
+    started: list[SupervisedThread] = []
+    callers = HookRunners([syncing(HookSettings(batch=shell(text)), "web1")], never, started.append)
+    callers.report(notice())
     wait_until((tmp_path / "begun").exists)
-    assert started[0].pulse.silence == 0.0
+    assert started[0].activity.inactive_seconds == 0.0
     gate.touch()
     callers.stop(20)
 
 
 def test_hooks_are_true_when_there_are_any() -> None:
-    assert not Hooks(timeout=3.0)
+    assert not HookSettings(timeout=3.0)
     assert all(
-        (Hooks(batch=("x",)), Hooks(error=("x",)), Hooks(held=("x",)), Hooks(recovery=("x",)))
+        (
+            HookSettings(batch=("x",)),
+            HookSettings(error=("x",)),
+            HookSettings(held=("x",)),
+            HookSettings(recovery=("x",)),
+        )
     )
 
 
 def test_words_are_the_same_in_every_locale() -> None:
     # As they were decoded; no variable can have a NUL in it.
-    assert encoded("\N{RIGHT SINGLE QUOTATION MARK}\udcff\0") == b"\xe2\x80\x99\xff"
+    assert encode_text("\N{RIGHT SINGLE QUOTATION MARK}\udcff\0") == b"\xe2\x80\x99\xff"

@@ -14,11 +14,11 @@ def opened() -> Iterator[Inbox[str]]:
     """Have an inbox. No fixture is it: pytest would hold it, and its pipe is open until then."""
     before = signal.getsignal(signal.SIGUSR1)
     inbox: Inbox[str] = Inbox()
-    inbox.catch([signal.SIGUSR1])
+    inbox.catch_signals([signal.SIGUSR1])
     try:
         yield inbox
     finally:
-        inbox.close()
+        inbox.ignore_signals()
         signal.signal(signal.SIGUSR1, before)
 
 

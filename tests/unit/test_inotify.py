@@ -19,17 +19,17 @@ MANY = 15_000
 
 def test_no_event_is_lost_while_a_directory_is_watched_again(tmp_path: Path) -> None:
     # No more than the kernel's queue holds.
-    count = min(MANY, inotify.limit("max_queued_events") - 1)
+    count = min(MANY, inotify.read_limit("max_queued_events") - 1)
     directory = os.open(tmp_path, os.O_RDONLY)
     notify = Inotify()
     try:
-        first = notify.watch(directory)
+        first = notify.add_watch(directory)
         command = [sys.executable, "-c", MAKES_DIRECTORIES, str(count)]
-        with processes.running(command, cwd=tmp_path) as writer:
+        with processes.running_process(command, cwd=tmp_path) as writer:
             while writer.poll() is None:
-                assert {notify.watch(directory) for _ in range(1000)} == {first}
+                assert {notify.add_watch(directory) for _ in range(1000)} == {first}
         chunks = b"".join(iter(notify.read, b""))
     finally:
         notify.close()
         os.close(directory)
-    assert len({name for _, _, name in inotify.decode(chunks)}) == count
+    assert len({name for _, _, name in inotify.decode_events(chunks)}) == count

@@ -24,7 +24,7 @@ def test_what_is_no_rsync_that_will_do_is_refused(
     program.write_text(f"#!/bin/sh\n{does}\n")
     program.chmod(0o755)
     with pytest.raises(UsageError) as refused:
-        installed.version(str(program))
+        installed.rsync_version(str(program))
     assert str(refused.value).startswith(str(program))
     assert said in str(refused.value)
 
@@ -33,4 +33,4 @@ def test_one_that_will_do_tells_its_version(tmp_path: Path) -> None:
     program = tmp_path / "rsync"
     program.write_text("#!/bin/sh\necho 'rsync  version v3.4.1  protocol version 32'\n")
     program.chmod(0o755)
-    assert installed.version(str(program)) == (3, 4, 1)
+    assert installed.rsync_version(str(program)) == (3, 4, 1)

@@ -17,29 +17,29 @@ import pytest
 from support.installed import ABILITIES
 from support.trees import differences
 
-from pylsyncd.destination.bulk import Bulk
-from pylsyncd.destination.lane import Lane
-from pylsyncd.destination.runs import Runs
-from pylsyncd.model.changes import EVERYTHING, Changes, Changeset, Scope
-from pylsyncd.model.debt import Debt
+from pylsyncd.destination.bulk import LargeFileWorker
+from pylsyncd.destination.lane import LargeFileQueue
+from pylsyncd.destination.runs import RsyncSession
+from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.debt import Backlog
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import filelist
-from pylsyncd.rsync.commands import HERE, Rsync
-from pylsyncd.rsync.largefiles import Largest
+from pylsyncd.rsync.commands import CURRENT_DIRECTORY, RsyncOptions
+from pylsyncd.rsync.largefiles import SizeLimit
 from pylsyncd.rsync.outcomes import Outcome, Verdict
-from pylsyncd.rsync.retry import Pauses
-from pylsyncd.rsync.runner import Run, Runner
+from pylsyncd.rsync.retry import RetryPolicy
+from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.guard import Guard
+from pylsyncd.source.guard import SourceGuard
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 SECONDS = 30.0
 LARGE = 100_000
 
 
-def changes(*those: tuple[bytes, Scope]) -> Changes:
-    collection = Changes()
+def changes(*those: tuple[bytes, Scope]) -> MutableChangeset:
+    collection = MutableChangeset()
     for path, scope in those:
         collection.add(path, scope)
     return collection
@@ -52,22 +52,22 @@ class Stage:
         self.source, self.replica = directory / "source", directory / "replica"
         (self.source / "d").mkdir(parents=True)
         self.replica.mkdir()
-        self.guard = Guard(os.fsencode(self.source), Rules())
+        self.guard = SourceGuard(os.fsencode(self.source), Rules())
         self.guard.accept()
         self.to = Destination("r", "", Transport.LOCAL, None, os.fsencode(self.replica) + b"/")
-        self.rsync = Rsync("rsync", (3, 2, 7))
+        self.rsync = RsyncOptions("rsync", (3, 2, 7))
         self.woken = threading.Event()
         self.failures: list[str] = []
-        self.bulk = Bulk(
+        self.bulk = LargeFileWorker(
             self.guard,
-            Runs(self.to, replace(self.rsync, bandwidth_limit=rate)),
-            place=lambda: None,
-            wake=self.woken.set,
-            failed=self.failures.append,
+            RsyncSession(self.to, replace(self.rsync, bandwidth_limit=rate)),
+            known_directory_id=lambda: None,
+            on_batch_done=self.woken.set,
+            on_failed=self.failures.append,
         )
         self.bulk.start()
-        self.lane = Lane(self.bulk, Pauses(first=0.05, longest=0.1))
-        self.fresh = Debt()
+        self.lane = LargeFileQueue(self.bulk, RetryPolicy(first_pause=0.05, max_pause=0.1))
+        self.fresh = Backlog()
         self.outcomes: list[Outcome] = []
 
     def write(self, name: str, size: int = 2 * LARGE) -> None:
@@ -80,16 +80,16 @@ class Stage:
 
     def work(self) -> None:
         """Take what has ended, carry what came back, begin what is due."""
-        outcome = self.lane.land()
+        outcome = self.lane.take_outcome()
         if outcome is not None:
             self.outcomes.append(outcome)
-        self.fresh.add(self.lane.back())
+        self.fresh.add(self.lane.take_returned())
         self._attempt()
 
     def finish(self) -> None:
         deadline = time.monotonic() + SECONDS
         while self.lane or self.fresh:
-            assert time.monotonic() < deadline, list(self.lane.owed)
+            assert time.monotonic() < deadline, list(self.lane.pending)
             self.work()
             self.woken.wait(0.01)
             self.woken.clear()
@@ -102,8 +102,8 @@ class Stage:
 
     def _attempt(self) -> None:
         if self.fresh:
-            self._run(self.lane.beside(self.fresh.take()))
-        self.lane.begin()
+            self._run(self.lane.defer_conflicts(self.fresh.take()))
+        self.lane.start_due_batch()
 
     def _run(self, owed: Changeset) -> None:
         rsync = replace(self.rsync, in_flight=self.lane.in_flight)
@@ -111,30 +111,36 @@ class Stage:
         root = os.open(self.source, os.O_RDONLY)
         try:
             if owed.is_everything:
-                command = rsync.full(HERE, self.to, ABILITIES)
+                command = rsync.full_sync_command(CURRENT_DIRECTORY, self.to, ABILITIES)
             else:
-                files = filelist.build(
+                files = filelist.build_file_list(
                     root, owed, Rules(),
-                    missing_args=ABILITIES.missing_args, without=self.lane.in_flight,
-                    largest=Largest(LARGE, keeps_links=False) if self.lane.is_open else None,
+                    delete_missing_args=ABILITIES.has_delete_missing_args,
+                    excluded=self.lane.in_flight,
+                    size_limit=SizeLimit(LARGE,
+                    preserves_hard_links=False) if self.lane.accepts_files else None,
                 )  # fmt: skip
-                self.lane.add(files.large)
-                command = rsync.listed(
-                    HERE, self.to, ABILITIES, mkpath=False, without=sorted(files.unlisted)
+                self.lane.add(files.large_files)
+                command = rsync.file_list_command(
+                    CURRENT_DIRECTORY,
+                    self.to,
+                    ABILITIES,
+                    create_parents=False,
+                    excluded=sorted(files.files_to_exclude),
                 )
-                content = files.content()
+                content = files.encode()
             is_needed = owed.is_everything or bool(content)
-            run = Runner().run(command, content, directory=root) if is_needed else Run()
+            run = Runner().run(command, content, directory=root) if is_needed else RunResult()
         finally:
             os.close(root)
-        if run.code:
-            assert run.code in {23, 24}, list(run.messages)
+        if run.exit_status:
+            assert run.exit_status in {23, 24}, list(run.messages)
             self.fresh.add(owed)
         else:
-            self.lane.is_open = True
+            self.lane.accepts_files = True
 
     def close(self) -> None:
-        self.bulk.end(signal.SIGTERM)
+        self.bulk.abort(signal.SIGTERM)
         self.bulk.join(SECONDS)
         assert not self.bulk.is_alive()
         self.guard.close()
@@ -250,7 +256,7 @@ def test_a_name_that_the_file_may_be_written_to_waits(flying: Stage) -> None:
     (flying.source / "d" / name).unlink()
     flying.carry((b"d/" + name.encode(), ENTRY), (b"d", ENTRY))
     assert (flying.replica / "d" / name).exists()
-    assert (b"d/" + name.encode(), ENTRY) in list(flying.lane.owed)
+    assert (b"d/" + name.encode(), ENTRY) in list(flying.lane.pending)
     flying.finish()
     assert not flying.differences
 
@@ -258,9 +264,9 @@ def test_a_name_that_the_file_may_be_written_to_waits(flying: Stage) -> None:
 def test_all_that_is_not_confirmed_is_owed(flying: Stage) -> None:
     flying.write("d/other")
     flying.carry((b"d/other", ENTRY), (b"d/big", ENTRY))
-    assert {change.path for change in flying.lane.owed} == {b"d/big", b"d/other"}
+    assert {change.path for change in flying.lane.pending} == {b"d/big", b"d/other"}
     flying.finish()
-    assert not flying.lane.owed
+    assert not flying.lane.pending
 
 
 def test_files_go_one_by_one_at_first_and_together_when_that_goes_well(
@@ -292,12 +298,12 @@ def test_what_fails_by_itself_is_for_the_worker_to_tell_apart(make: Callable[[st
     (stage.replica / "d/big/stale").touch()
     stage.carry((b"d/big", ENTRY), (b"d", ENTRY), (b"", ENTRY))
     assert stage.woken.wait(SECONDS)
-    outcome = stage.lane.land()
+    outcome = stage.lane.take_outcome()
     assert outcome is not None
     assert outcome.verdict is Verdict.PARTIAL
-    assert not stage.lane.is_open
+    assert not stage.lane.accepts_files
     stage.finish()
-    assert stage.lane.is_open
+    assert stage.lane.accepts_files
     assert not stage.differences
 
 
@@ -306,7 +312,7 @@ def test_a_destination_that_is_away_is_tried_again_later(make: Callable[[str], S
     stage.write("d/big")
     stage.carry((b"d", LISTING), (b"", LISTING))
     # Until it is there, its run is refused; the worker's find that, too.
-    stage.lane.attempts.put_off(Pauses(), Verdict.LATER)
+    stage.lane.retry_queue.schedule_retry(RetryPolicy(), Verdict.RETRY_LATER)
     stage.finish()
     assert not stage.differences
 
@@ -315,9 +321,9 @@ def test_too_many_to_be_told_apart_are_the_workers(make: Callable[[str], Stage])
     stage = make("0")
     stage.write("d/big")
     stage.lane.add(changes((b"d", TREE)))
-    stage.lane.begin()
+    stage.lane.start_due_batch()
     assert not stage.lane.in_flight
-    assert list(stage.lane.back()) == list(changes((b"d", TREE)))
+    assert list(stage.lane.take_returned()) == list(changes((b"d", TREE)))
 
 
 def _move(stage: Stage, random_: random.Random) -> list[tuple[bytes, Scope]]:

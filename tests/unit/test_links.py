@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd.model.changes import EVERYTHING, Change, Changes, Scope
-from pylsyncd.rules.excludes import Rules, build, parse_pattern
+from pylsyncd.model.changes import EVERYTHING, Change, MutableChangeset, Scope
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
 from pylsyncd.source import linknames, links, linksearch
-from pylsyncd.source.links import Links
+from pylsyncd.source.links import HardLinks
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 
@@ -32,18 +32,18 @@ def place(source: Path, *names: str) -> None:
         os.link(source / names[0], source / name, follow_symlinks=False)
 
 
-def links_of(source: Path, *patterns: bytes) -> Links:
-    rules = build(parse_pattern(pattern) for pattern in patterns) if patterns else Rules()
-    return Links(os.fsencode(source), rules)
+def links_of(source: Path, *patterns: bytes) -> HardLinks:
+    rules = build_rules(parse_exclude(pattern) for pattern in patterns) if patterns else Rules()
+    return HardLinks(os.fsencode(source), rules)
 
 
-def added(some: Links, *named: str, scope: Scope = ENTRY) -> set[str]:
+def added(some: HardLinks, *named: str, scope: Scope = ENTRY) -> set[str]:
     """Return what is added to these changes; it must be entries, and nothing may go."""
-    changes = Changes()
+    changes = MutableChangeset()
     for path in named:
         changes.add(os.fsencode(path), scope)
     before = set(changes)
-    some.complete(changes)
+    some.add_other_names(changes)
     after = set(changes)
     assert before <= after
     assert {change.scope for change in after - before} <= {ENTRY}
@@ -73,10 +73,10 @@ def test_names_that_the_changes_hold_spare_the_search(source: Path) -> None:
     place(source, "a/one", "b/two")
     some = links_of(source)
     assert added(some, "a/one", "b/two") == set()
-    assert some.searches == 0
+    assert some.search_count == 0
     # And they are remembered.
     assert added(some, "b/two") == {"a/one"}
-    assert some.searches == 0
+    assert some.search_count == 0
 
 
 def test_a_file_with_one_name_costs_no_search(source: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_file_with_one_name_costs_no_search(source: Path) -> None:
     assert added(some, "a/one", "a/link", "a", "", "missing", "a/one/below") == set()
     assert added(some, "a", "a/one", scope=TREE) == set()
     assert added(some, "a", "a/one", "missing", scope=LISTING) == set()
-    assert some.searches == 0
+    assert some.search_count == 0
 
 
 def test_names_are_remembered(source: Path) -> None:
@@ -94,7 +94,7 @@ def test_names_are_remembered(source: Path) -> None:
     some = links_of(source)
     for _ in range(3):
         assert added(some, "two") == {"one", "three"}
-    assert some.searches == 1
+    assert some.search_count == 1
 
 
 def test_names_outside_the_source_are_searched_for_once(source: Path) -> None:
@@ -103,7 +103,7 @@ def test_names_outside_the_source_are_searched_for_once(source: Path) -> None:
     assert added(some, "one") == {"two"}
     assert added(some, "two") == {"one"}
     assert added(some, "one", "two") == set()
-    assert some.searches == 1
+    assert some.search_count == 1
 
 
 def test_a_new_name_is_found_by_its_own_change_or_by_the_count(source: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_new_name_is_found_by_its_own_change_or_by_the_count(source: Path) -> 
     os.link(source / "one", source / "four")
     assert added(some, "four") == {"one", "two", "three"}
     assert added(some, "three") == {"one", "two", "four"}
-    assert some.searches == 2
+    assert some.search_count == 2
 
 
 def test_names_below_a_renamed_directory_are_found_again(source: Path) -> None:
@@ -126,7 +126,7 @@ def test_names_below_a_renamed_directory_are_found_again(source: Path) -> None:
     (source / "old").rename(source / "new")
     assert added(some, "two") == {"new/deep/one"}
     assert added(some, "new", scope=TREE) == {"two"}
-    assert some.searches == 2
+    assert some.search_count == 2
 
 
 def test_a_name_that_another_file_has_taken_is_not_added(source: Path) -> None:
@@ -156,7 +156,7 @@ def test_excluded_names_are_not_added(source: Path) -> None:
     some = links_of(source, b"*.bak", b"cache/")
     assert added(some, "one") == {"d/four"}
     assert added(some, "d/four") == {"one"}
-    assert some.searches == 1
+    assert some.search_count == 1
     assert added(some, "two.bak") == {"one", "d/four"}
 
 
@@ -173,7 +173,7 @@ def test_what_is_in_a_tree_has_other_names(source: Path) -> None:
     place(source, "d/kept/six", "elsewhere/seven")
     some = links_of(source, b"kept/")
     assert added(some, "d", scope=TREE) == {"elsewhere/two", "elsewhere/four"}
-    assert some.searches == 1
+    assert some.search_count == 1
 
 
 def test_a_tree_at_a_file_is_that_file(source: Path) -> None:
@@ -183,10 +183,10 @@ def test_a_tree_at_a_file_is_that_file(source: Path) -> None:
 
 def test_everything_stays_as_it_is(source: Path) -> None:
     place(source, "one", "two")
-    changes = Changes()
+    changes = MutableChangeset()
     changes.merge(EVERYTHING)
     changes.add(b"one", ENTRY)
-    links_of(source).complete(changes)
+    links_of(source).add_other_names(changes)
     assert len(changes) == 2
 
 
@@ -201,7 +201,7 @@ def test_one_search_is_for_all(source: Path) -> None:
     some = links_of(source)
     expected = {f"b/{number % 7}/{number}" for number in range(50)}
     assert added(some, *(f"a/{number}" for number in range(50))) == expected
-    assert some.searches == 1
+    assert some.search_count == 1
 
 
 def test_a_file_may_have_thousands_of_names(source: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_file_may_have_thousands_of_names(source: Path) -> None:
     some = links_of(source)
     assert added(some, names[7]) == set(names) - {names[7]}
     assert added(some, names[8]) == set(names) - {names[8]}
-    assert some.searches == 1
+    assert some.search_count == 1
 
 
 def test_of_many_missing_names_those_that_are_there_are_looked_at(source: Path) -> None:
@@ -239,24 +239,24 @@ def test_what_is_remembered_is_bounded(source: Path, monkeypatch: pytest.MonkeyP
     some = links_of(source)
     for number in range(10):
         assert added(some, f"a/{number}") == {f"b/{number}"}
-    assert some.searches == 10
+    assert some.search_count == 10
     # The last three are, at two names each and one for the file.
     assert added(some, "a/9", "a/8", "a/7") == {"b/9", "b/8", "b/7"}
-    assert some.searches == 10
+    assert some.search_count == 10
     assert added(some, "a/6") == {"b/6"}
-    assert some.searches == 11
+    assert some.search_count == 11
 
 
 def test_people_without_hard_links_pay_microseconds_for_a_change(source: Path) -> None:
     for number in range(2000):
         place(source, f"{number % 500}/f{number}")
-    changes = Changes()
+    changes = MutableChangeset()
     for number in range(2000):
         changes.add(b"%d/f%d" % (number % 500, number), ENTRY)
         changes.add(b"%d/gone%d" % (number % 500, number), ENTRY)
     some = links_of(source)
     started = time.process_time()
-    some.complete(changes)
+    some.add_other_names(changes)
     # Measured: 4; the rest is for slower machines.
     assert time.process_time() - started < 4000 * 50e-6
 
@@ -265,11 +265,11 @@ def test_a_survey_learns_the_names_of_what_goes_before_anybody_looks(source: Pat
     place(source, "a/one", "b/two")
     place(source, "a/alone")
     some = links_of(source)
-    assert not some.survey(time.time_ns() + 10**9)
+    assert not some.scan_source(time.time_ns() + 10**9)
     (source / "a/one").write_text("through a name that goes")
     (source / "a/one").unlink()
     assert added(some, "a/one") == {"b/two"}
-    assert some.searches == 0
+    assert some.search_count == 0
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_whatever_covers_a_known_name_that_is_gone_brings_in_the_others(
 ) -> None:
     place(source, "a/b/c/one", "other/two")
     some = links_of(source)
-    some.survey(time.time_ns() + 10**9)
+    some.scan_source(time.time_ns() + 10**9)
     shutil.rmtree(source / "a")
     assert added(some, changed, scope=scope) == {"other/two"}
     assert added(some, "a/b", "a/b/neighbour", scope=LISTING) == set()
@@ -290,8 +290,8 @@ def test_whatever_covers_a_known_name_that_is_gone_brings_in_the_others(
 def test_a_survey_finds_what_changed_at_the_very_moment(source: Path) -> None:
     place(source, "one", "two")
     moment = os.stat(source / "one").st_ctime_ns
-    assert {change.path for change in links_of(source).survey(moment)} == {b"one", b"two"}
-    assert not links_of(source).survey(moment + 1)
+    assert {change.path for change in links_of(source).scan_source(moment)} == {b"one", b"two"}
+    assert not links_of(source).scan_source(moment + 1)
 
 
 def test_a_survey_finds_what_changed_before_it_through_a_name_that_is_gone(source: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_survey_finds_what_changed_before_it_through_a_name_that_is_gone(sourc
     (source / "a/one").unlink()
     (source / "a/gone").write_text("likewise")
     (source / "a/gone").unlink()
-    found = links_of(source, b"ex").survey(since - 10_000_000)
+    found = links_of(source, b"ex").scan_source(since - 10_000_000)
     assert {change.path for change in found} == {b"b/two", b"c/three", b"last"}
     assert {change.scope for change in found} == {ENTRY}
 
@@ -313,11 +313,11 @@ def test_a_survey_finds_what_changed_before_it_through_a_name_that_is_gone(sourc
 def test_a_survey_remembers_only_so_many_names_but_finds_all_that_changed(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linknames, "MOST_LINKED", 4)
+    monkeypatch.setattr(linknames, "MAX_HARD_LINK_NAMES", 4)
     for number in range(10):
         place(source, f"a/{number}", f"b/{number}")
     some = links_of(source)
-    assert len(some.survey(0)) == 20
+    assert len(some.scan_source(0)) == 20
 
 
 def test_more_names_than_a_destination_can_be_owed_are_everything(
@@ -327,26 +327,26 @@ def test_more_names_than_a_destination_can_be_owed_are_everything(
     for number in range(10):
         place(source, f"a/{number}", f"b/{number}")
     for path, scope in ((b"a", TREE), (b"a", LISTING), (b"a/1", ENTRY)):
-        changes = Changes()
+        changes = MutableChangeset()
         changes.add(path, scope)
-        links_of(source).complete(changes)
+        links_of(source).add_other_names(changes)
         assert not changes.is_everything
-    changes = Changes()
+    changes = MutableChangeset()
     changes.add(b"a", TREE)
     changes.add(b"b", TREE)
     some = links_of(source)
-    some.complete(changes)
+    some.add_other_names(changes)
     assert changes.is_everything
-    assert some.survey(0).is_everything
-    assert len(links_of(source).survey(time.time_ns() + 10**9)) == 0
+    assert some.scan_source(0).is_everything
+    assert len(links_of(source).scan_source(time.time_ns() + 10**9)) == 0
 
 
 def test_whoever_looks_through_the_source_tells_that_he_goes_on(source: Path) -> None:
     for number in range(20):
         place(source, f"a{number}/one", f"b{number}/two")
     progress: list[None] = []
-    some = Links(os.fsencode(source), Rules(), lambda: progress.append(None))
-    some.survey(0)
+    some = HardLinks(os.fsencode(source), Rules(), lambda: progress.append(None))
+    some.scan_source(0)
     assert len(progress) == 40
     assert added(some, "a3/one") == {"b3/two"}
     place(source, "c/one", "d/two")
@@ -358,7 +358,7 @@ def test_a_survey_of_a_source_that_is_gone_is_not_taken_for_made(source: Path) -
     some = links_of(source)
     source.rmdir()
     with pytest.raises(FileNotFoundError):
-        some.survey(0)
+        some.scan_source(0)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -371,16 +371,16 @@ def test_after_whatever_happened_all_names_of_a_changed_file_are_there(
     outside.mkdir()
     some = links_of(source, b"*.bak")
     for _ in range(40):
-        changes = Changes()
+        changes = MutableChangeset()
         for _ in range(chance.randrange(1, 6)):
             operate(chance, source, outside, changes)
         asked = {change.path for change in changes if change.scope is ENTRY}
         expected = {name for path in asked for name in names_of(source, path)}
-        some.complete(changes)
+        some.add_other_names(changes)
         assert expected <= {path for path in walked(source) if covered(changes, path)}
 
 
-def operate(chance: random.Random, source: Path, outside: Path, changes: Changes) -> None:
+def operate(chance: random.Random, source: Path, outside: Path, changes: MutableChangeset) -> None:
     """Do something, and report it as a watcher would."""
     places = [source / "a", source / "b", source / "a/c", outside]
     path = chance.choice(places) / f"{chance.randrange(6)}{chance.choice(['', '', '.bak'])}"
@@ -419,5 +419,5 @@ def names_of(source: Path, path: bytes) -> set[bytes]:
     return {name for name in walked(source) if file.samefile(source / os.fsdecode(name))}
 
 
-def covered(changes: Changes, path: bytes) -> bool:
+def covered(changes: MutableChangeset, path: bytes) -> bool:
     return any(change.covers(Change(path, ENTRY)) for change in changes)

@@ -13,7 +13,7 @@ import pytest
 from support.daemon import environment
 
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.wording import counted
+from pylsyncd.model.wording import format_count
 from pylsyncd.system import logs
 
 log = logging.getLogger("pylsyncd.of.the.test")
@@ -26,7 +26,7 @@ def _logging_as_before() -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     yield
-    logs.leave_terminal()
+    logs.remove_terminal_handler()
     for handler in [*logs._handlers]:  # noqa: SLF001
         root.removeHandler(handler)
         handler.close()
@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def file(path: Path) -> Path:
-    logs.set_up(logging.INFO, file=str(path))
+    logs.configure(logging.INFO, file=str(path))
     return path
 
 
@@ -92,7 +92,7 @@ def test_the_level_can_be_changed(file: Path) -> None:
 
 def test_a_log_is_for_its_owner_and_group_and_is_appended_to(path: Path) -> None:
     path.write_text("earlier\n")
-    logs.set_up(logging.INFO, file=str(path))
+    logs.configure(logging.INFO, file=str(path))
     log.info("now")
     assert path.read_text().startswith("earlier\n2")
     path.unlink()
@@ -108,13 +108,13 @@ def test_a_log_that_cannot_be_opened_is_refused_and_the_old_one_stays(
     file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"none/log cannot be opened: No such file or directory"):
-        logs.set_up(logging.INFO, file=str(tmp_path / "none/log"))
+        logs.configure(logging.INFO, file=str(tmp_path / "none/log"))
     log.info("still here")
     assert "still here" in file.read_text()
 
 
 def test_set_up_once_more_logs_to_the_new_file_alone(file: Path, tmp_path: Path) -> None:
-    logs.set_up(logging.INFO, file=str(tmp_path / "new"))
+    logs.configure(logging.INFO, file=str(tmp_path / "new"))
     log.info("news")
     assert "news" in (tmp_path / "new").read_text()
     assert file.read_text() == ""
@@ -123,7 +123,7 @@ def test_set_up_once_more_logs_to_the_new_file_alone(file: Path, tmp_path: Path)
 def test_with_a_file_nothing_goes_to_the_terminal(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logs.set_up(logging.INFO, file=str(path), terminal=logging.StreamHandler(sys.stderr))
+    logs.configure(logging.INFO, file=str(path), terminal=logging.StreamHandler(sys.stderr))
     log.info("word")
     assert capsys.readouterr().err == ""
 
@@ -133,15 +133,15 @@ def test_the_handler_for_the_terminal_is_the_one_that_was_given(
 ) -> None:
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("-- %(message)s"))
-    logs.set_up(logging.INFO, terminal=terminal)
+    logs.configure(logging.INFO, terminal=terminal)
     log.info("word")
-    logs.leave_terminal()
+    logs.remove_terminal_handler()
     log.info("no word")
     assert capsys.readouterr().err == "-- word\n"
 
 
 def test_without_a_handler_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.set_up(logging.INFO)
+    logs.configure(logging.INFO)
     log.info("w\no")
     assert re.fullmatch(rf"{STAMP} w\\no\n", capsys.readouterr().err)
 
@@ -194,11 +194,11 @@ def test_a_symlink_that_somebody_has_put_in_its_place_is_not_followed(
 
 @only_root
 def test_a_new_log_belongs_to_the_user_that_root_will_become(path: Path) -> None:
-    logs.set_up(logging.INFO, file=str(path), owner=(65534, 65533))
+    logs.configure(logging.INFO, file=str(path), owner=(65534, 65533))
     assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65533)
     # An old one stays whose it is: root may have given it to those who read logs.
     os.chown(path, 0, 0)
-    logs.set_up(logging.INFO, file=str(path), owner=(65534, 65533))
+    logs.configure(logging.INFO, file=str(path), owner=(65534, 65533))
     assert (path.stat().st_uid, path.stat().st_gid) == (0, 0)
 
 
@@ -209,7 +209,7 @@ def test_lines_that_are_lost_are_told_once_at_once_and_counted_afterwards(
     path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path.symlink_to("/dev/full")
-    logs.set_up(logging.INFO, file=str(path))
+    logs.configure(logging.INFO, file=str(path))
     for number in range(3):
         log.info("lost %d", number)
     complaint = capfd.readouterr().err
@@ -255,19 +255,19 @@ def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.s
 def test_syslog_gets_what_is_logged_beside_the_terminal(
     syslog: socket.socket, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logs.set_up(logging.INFO, syslog=True, facility="local3")
+    logs.configure(logging.INFO, syslog=True, facility="local3")
     log.log(logs.NOTICE, "w\no")
     assert "w\\no" in capsys.readouterr().err
     # local3 is 19, notice is 5 (RFC 3164, 4.1.1).
     assert syslog.recv(1000) == b"<157>pylsyncd: w\\no\0"
-    logs.leave_terminal()
+    logs.remove_terminal_handler()
     log.error("word")
     assert syslog.recv(1000) == b"<155>pylsyncd: word\0"
     assert capsys.readouterr().err == ""
 
 
 def test_syslog_is_told_when_the_file_fails(syslog: socket.socket) -> None:
-    logs.set_up(logging.INFO, file="/dev/full")
+    logs.configure(logging.INFO, file="/dev/full")
     log.info("lost")
     assert b"cannot be written" in syslog.recv(1000)
 
@@ -275,7 +275,7 @@ def test_syslog_is_told_when_the_file_fails(syslog: socket.socket) -> None:
 def test_without_a_syslog_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(logs, "_SYSLOG_SOCKET", str(tmp_path / "none"))
     with pytest.raises(UsageError, match="syslog cannot be reached"):
-        logs.set_up(logging.INFO, syslog=True)
+        logs.configure(logging.INFO, syslog=True)
 
 
 @pytest.mark.parametrize(
@@ -283,4 +283,4 @@ def test_without_a_syslog_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_pat
     [(1, "change", "1 change"), (2, "entry", "2 entries"), (0, "process", "0 processes")],
 )
 def test_things_are_counted_in_words(count: int, noun: str, text: str) -> None:
-    assert counted(count, noun) == text
+    assert format_count(count, noun) == text

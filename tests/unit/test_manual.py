@@ -18,7 +18,7 @@ from pylsyncd.model import status
 from pylsyncd.report import ctlarguments, hooks, protocol
 from pylsyncd.rsync import outcomes
 from pylsyncd.settings import arguments, config
-from pylsyncd.settings.options import BY_KEY, IN_FILE, OPTIONS
+from pylsyncd.settings.options import FILE_OPTIONS, OPTIONS, OPTIONS_BY_KEY
 from pylsyncd.settings.said import ConfigurationError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -120,9 +120,9 @@ def test_the_options_of_the_daemon_are_those_of_the_table(pages: Mapping[str, st
 
 def test_the_keys_of_the_file_are_those_of_the_table(pages: Mapping[str, str]) -> None:
     found = [term.partition(" = ")[0] for term in terms(pages[FILE]) if " = " in term]
-    assert sorted(found) == sorted(option.key for option in IN_FILE)
+    assert sorted(found) == sorted(option.key for option in FILE_OPTIONS)
     text = " ".join(plain(pages[FILE]).split())
-    assert not [option.key for option in IN_FILE if option.help not in text]
+    assert not [option.key for option in FILE_OPTIONS if option.help not in text]
 
 
 def test_a_key_stands_below_the_section_that_it_belongs_in(pages: Mapping[str, str]) -> None:
@@ -132,7 +132,7 @@ def test_a_key_stands_below_the_section_that_it_belongs_in(pages: Mapping[str, s
         r"THE SECTIONS \[destination NAME\]": "DESTINATION",
     }.items():
         keys = [term.partition(" = ")[0] for term in terms(section(pages[FILE], name))]
-        assert {BY_KEY[key].scope.name for key in keys} == {scope}
+        assert {OPTIONS_BY_KEY[key].scope.name for key in keys} == {scope}
 
 
 @pytest.mark.parametrize("name", [DAEMON, FILE, LSYNCD])
@@ -147,7 +147,7 @@ def test_a_page_names_no_option_that_there_is_not(pages: Mapping[str, str], name
 def test_what_lsyncd_is_mapped_to_exists(pages: Mapping[str, str]) -> None:
     words = set(re.findall(r"\\fI([a-z]+_[a-z_]+)\\fP", pages[LSYNCD]))
     assert len(words) > 10
-    assert words <= {option.key for option in IN_FILE}
+    assert words <= {option.key for option in FILE_OPTIONS}
 
 
 def test_every_reason_for_a_failure_is_explained(pages: Mapping[str, str]) -> None:
@@ -174,7 +174,7 @@ def test_every_metric_is_named_and_no_others(pages: Mapping[str, str]) -> None:
     from pylsyncd.report import families  # noqa: PLC0415  # it imports the optional library
 
     sync = status.SyncStatus("www", "/var/www", destinations=(_destination(),))
-    said = families.text(lambda: status.Status("1", 1, 1.0, 1.0, 1, (sync,))).decode()
+    said = families.format_metrics(lambda: status.Status("1", 1, 1.0, 1.0, 1, (sync,))).decode()
     metrics = set(re.findall(r"^# TYPE (\S+) ", said, re.MULTILINE))
     assert set(re.findall(r"pylsyncd_[a-z_]+", plain(pages[FILE]))) == metrics
 
@@ -199,15 +199,15 @@ def test_the_examples_of_the_daemon_are_understood(pages: Mapping[str, str]) -> 
     examples = [words for page in pages.values() for words in _examples(page, "pylsyncd")]
     assert len(examples) > 5
     for words in examples:
-        request = arguments.read(words)
-        assert request.places or request.config
+        request = arguments.parse_command_line(words)
+        assert request.positionals or request.config_path
 
 
 def test_the_examples_of_the_control_are_understood(pages: Mapping[str, str]) -> None:
     examples = [words for page in pages.values() for words in _examples(page, "pylsyncctl")]
     assert len(examples) > 5
     for words in examples:
-        assert ctlarguments.parser().parse_args(words).command in protocol.COMMANDS
+        assert ctlarguments.make_parser().parse_args(words).command in protocol.COMMANDS
 
 
 # What only the machine of the reader has.
@@ -228,9 +228,11 @@ def test_the_files_that_a_page_shows_have_no_fault(
         path.write_text(textwrap.dedent(content))
         faults: tuple[str, ...] = ()
         try:
-            config.read(arguments.read(["-c", str(path)]), config.Surroundings.now())
+            config.load_configuration(
+                arguments.parse_command_line(["-c", str(path)]), config.StartEnvironment.current()
+            )
         except ConfigurationError as error:
-            faults = error.faults
+            faults = error.messages
         assert not [fault for fault in faults if not _ABSENT.search(fault)]
 
 

@@ -34,8 +34,8 @@ from pylsyncd.model.status import (
     SyncStatus,
 )
 from pylsyncd.report import families
-from pylsyncd.report.loopback import MOST_CONNECTIONS
-from pylsyncd.report.metrics import Metrics
+from pylsyncd.report.loopback import MAX_CONNECTIONS
+from pylsyncd.report.metrics import MetricsExporter
 
 PROMISED = {
     "in_sync", "state", "behind_seconds", "lag_seconds", "waiting_paths", "owes_everything", "runs",
@@ -69,7 +69,7 @@ STATUS = Status("2.0", 1, 5000.0, 4000.0, 8192, (WWW,))
 
 
 def of(status: Status) -> str:
-    return families.text(lambda: status).decode()
+    return families.format_metrics(lambda: status).decode()
 
 
 def samples(text: str) -> dict[str, list[Sample]]:
@@ -99,9 +99,9 @@ def telling(
     file: Path | None = None,
     port: int | None = None,
     interval: float = 0.02,
-) -> Iterator[Metrics]:
+) -> Iterator[MetricsExporter]:
     name = None if file is None else os.fspath(file)
-    metrics = Metrics(read, never, file=name, port=port, interval=interval)
+    metrics = MetricsExporter(read, never, file=name, port=port, interval=interval)
     metrics.start()
     try:
         yield metrics
@@ -109,7 +109,7 @@ def telling(
         metrics.stop()
 
 
-def fetch(metrics: Metrics, accept: str = "text/plain") -> str:
+def fetch(metrics: MetricsExporter, accept: str = "text/plain") -> str:
     request = urllib.request.Request(
         f"http://127.0.0.1:{metrics.port}/metrics", headers={"Accept": accept}
     )
@@ -306,7 +306,7 @@ def test_a_port_in_use_is_a_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(UsageError) as caught:
-            Metrics(lambda: STATUS, never, port=port)
+            MetricsExporter(lambda: STATUS, never, port=port)
     assert str(caught.value) == (
         f"Port {port} of 127.0.0.1 cannot be listened at: Address already in use. "
         "Name another one with --metrics-port, or end who uses it."
@@ -324,7 +324,7 @@ def test_a_port_is_free_again_at_once() -> None:
 def test_who_says_nothing_or_garbage_does_not_keep_others_waiting() -> None:
     with telling(port=0) as metrics:
         address = ("127.0.0.1", metrics.port)
-        mute = [socket.create_connection(address) for _ in range(3 * MOST_CONNECTIONS)]
+        mute = [socket.create_connection(address) for _ in range(3 * MAX_CONNECTIONS)]
         try:
             for _ in range(10):
                 with socket.create_connection(address) as garbage:
@@ -339,7 +339,7 @@ def test_who_says_nothing_or_garbage_does_not_keep_others_waiting() -> None:
                     assert time.monotonic() < deadline
             assert value(text, "watches") == 1000
             serving = [each for each in threading.enumerate() if each.name == "metrics"]
-            assert len(serving) <= MOST_CONNECTIONS + 1
+            assert len(serving) <= MAX_CONNECTIONS + 1
         finally:
             for each in mute:
                 each.close()
@@ -355,18 +355,18 @@ def test_a_stop_does_not_wait_for_who_says_nothing() -> None:
 
 
 def test_a_stop_before_the_start_is_no_error() -> None:
-    Metrics(lambda: STATUS, never, port=0).stop()
+    MetricsExporter(lambda: STATUS, never, port=0).stop()
 
 
 def test_a_file_that_can_never_be_written_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        Metrics(lambda: STATUS, never, file=f"{tmp_path}/none/x.prom")
+        MetricsExporter(lambda: STATUS, never, file=f"{tmp_path}/none/x.prom")
     assert str(caught.value) == (
         f"The directory of the metrics file {tmp_path}/none/x.prom is missing: create it, or name "
         "another file with --metrics-file."
     )
     with pytest.raises(UsageError, match="is a directory: name a file in it"):
-        Metrics(lambda: STATUS, never, file=f"{tmp_path}")
+        MetricsExporter(lambda: STATUS, never, file=f"{tmp_path}")
 
 
 def test_a_missing_library_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +376,7 @@ def test_a_missing_library_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delattr("pylsyncd.report.families")
     monkeypatch.setattr(sys, "meta_path", [_Missing(), *sys.meta_path])
     with pytest.raises(UsageError, match=r"pip install 'pylsyncd\[metrics\]'"):
-        Metrics(lambda: STATUS, never, port=0)
+        MetricsExporter(lambda: STATUS, never, port=0)
 
 
 class _Missing:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd.model.moments import Moment, distrust, fresh_from
+from pylsyncd.model.moments import Moment, earliest_ctime_ns, reason_to_distrust
 from pylsyncd.system import clock
 
 THEN = Moment(wall=1_000_000.0, running=5000.0, boot="one")
@@ -24,7 +24,7 @@ THEN = Moment(wall=1_000_000.0, running=5000.0, boot="one")
     ],
 )
 def test_a_clock_that_ran_on_is_trusted(present: Moment) -> None:
-    assert distrust(THEN, present) == ""
+    assert reason_to_distrust(THEN, present) == ""
 
 
 @pytest.mark.parametrize(
@@ -38,18 +38,18 @@ def test_a_clock_that_ran_on_is_trusted(present: Moment) -> None:
     ],
 )
 def test_a_clock_that_went_backwards_is_not_trusted(present: Moment, seconds: int) -> None:
-    assert distrust(THEN, present) == f"the clock went backwards by {seconds} seconds"
+    assert reason_to_distrust(THEN, present) == f"the clock went backwards by {seconds} seconds"
 
 
 def test_a_machine_set_back_to_a_snapshot_is_not_trusted() -> None:
-    assert "earlier state" in distrust(THEN, Moment(2_000_000.0, 4000.0, "one"))
+    assert "earlier state" in reason_to_distrust(THEN, Moment(2_000_000.0, 4000.0, "one"))
 
 
 def test_no_boot_is_the_same_as_an_unknown_one() -> None:
     unknown = Moment(1_000_060.0, 5060.0, "")
-    assert distrust(unknown, unknown)
-    assert distrust(THEN, unknown)
-    assert distrust(unknown, THEN)
+    assert reason_to_distrust(unknown, unknown)
+    assert reason_to_distrust(THEN, unknown)
+    assert reason_to_distrust(unknown, THEN)
 
 
 def test_what_changes_after_a_moment_has_a_ctime_since_it(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_within_a_run_what_changes_after_a_moment_is_told_from_what_did_before(
     while (moment := clock.now()).wall * 1e9 < before + 50_000_000:
         pass
     (tmp_path / "after").touch()
-    fresh = fresh_from(moment, clock.now())
+    fresh = earliest_ctime_ns(moment, clock.now())
     assert before < fresh <= os.lstat(tmp_path / "after").st_ctime_ns
 
 
@@ -76,7 +76,10 @@ def test_within_a_run_what_changes_after_a_moment_is_told_from_what_did_before(
 def test_within_a_run_it_is_known_by_how_much_the_clock_was_set(back: float) -> None:
     # It was set before the change, or after it.
     ctime = (THEN.wall + 10.0 - max(0.0, back)) * 1e9
-    assert fresh_from(THEN, Moment(THEN.wall + 20.0 - back, THEN.running + 20.0, "one")) <= ctime
+    assert (
+        earliest_ctime_ns(THEN, Moment(THEN.wall + 20.0 - back, THEN.running + 20.0, "one"))
+        <= ctime
+    )
 
 
 def test_now_is_now() -> None:
@@ -84,4 +87,4 @@ def test_now_is_now() -> None:
     assert first.boot == second.boot != ""
     assert first.running <= second.running
     assert abs(first.wall - time.time()) < 60.0
-    assert distrust(first, second) == ""
+    assert reason_to_distrust(first, second) == ""

@@ -11,10 +11,10 @@ from support.mounts import Mounts, can_mount
 from pylsyncd.source.mounts import (
     Mount,
     MountTable,
-    below,
-    holding,
-    identity,
-    parse,
+    mount_fingerprint,
+    mount_of,
+    mounts_below,
+    parse_mountinfo,
     sends_no_events,
 )
 
@@ -30,7 +30,7 @@ a broken line
 28 22 nonsense / /x rw - ext4 /dev/sdc1 rw
 29 22 8:33 / /y rw
 """
-MOUNTS = parse(TEXT)
+MOUNTS = parse_mountinfo(TEXT)
 
 
 def mounted(*rows: tuple[int, int, bytes]) -> list[Mount]:
@@ -39,27 +39,27 @@ def mounted(*rows: tuple[int, int, bytes]) -> list[Mount]:
 
 
 def numbers(path: bytes, mounts: list[Mount]) -> dict[bytes, int]:
-    return {point: mount.number for point, mount in below(path, mounts).items()}
+    return {point: mount.mount_id for point, mount in mounts_below(path, mounts).items()}
 
 
 def test_lines_are_read_with_their_escapes_undone() -> None:
-    assert [mount.number for mount in MOUNTS] == [1, 22, 23, 24, 25, 26, 27, 29]
+    assert [mount.mount_id for mount in MOUNTS] == [1, 22, 23, 24, 25, 26, 27, 29]
     expected = (b"/srv/with blank/in\nner", os.makedev(8, 17), "ext4", 26, 25, rb"/part\x")
     assert MOUNTS[5][:-1] == expected
     assert MOUNTS[5].source == b"/dev/sdb1"
 
 
 def test_the_file_system_that_a_path_is_on_is_the_nearest_above() -> None:
-    assert holding(b"/srv/web/a/b", MOUNTS).kind == "fuse.sshfs"
-    assert holding(b"/srv/web", MOUNTS).number == 27
-    assert holding(b"/srv/webber", MOUNTS).number == 22
-    assert holding(b"/", MOUNTS).number == 22
+    assert mount_of(b"/srv/web/a/b", MOUNTS).fs_type == "fuse.sshfs"
+    assert mount_of(b"/srv/web", MOUNTS).mount_id == 27
+    assert mount_of(b"/srv/webber", MOUNTS).mount_id == 22
+    assert mount_of(b"/", MOUNTS).mount_id == 22
 
 
 def test_where_the_root_is_not_listed_there_is_an_answer() -> None:
-    assert holding(b"/a", mounted((7, 3, b"/b"))).kind == "unlisted"
-    assert holding(b"/b/c", mounted((7, 3, b"/b"))).number == 7
-    assert holding(b"/", []).kind == "unlisted"
+    assert mount_of(b"/a", mounted((7, 3, b"/b"))).fs_type == "unlisted"
+    assert mount_of(b"/b/c", mounted((7, 3, b"/b"))).mount_id == 7
+    assert mount_of(b"/", []).fs_type == "unlisted"
 
 
 def test_mounts_below_a_path_are_told_by_their_paths_below_it() -> None:
@@ -126,23 +126,25 @@ def test_a_mount_hides(rows: list[tuple[int, int, bytes]], expected: dict[bytes,
 
 def test_a_hidden_mount_holds_nothing() -> None:
     mounts = mounted((1, 0, b"/"), (2, 1, b"/a/b"), (3, 1, b"/a"))
-    assert holding(b"/a/b/c", mounts).number == 3
+    assert mount_of(b"/a/b/c", mounts).mount_id == 3
 
 
 def test_an_identity_tells_file_systems_and_parts_and_not_times_of_mounting() -> None:
     disk = Mount(b"/srv", os.makedev(8, 17), "ext4", 25, 22, b"/", b"/dev/sdb1")
-    assert identity(disk, 0xABC) == "ext4 abc /"
+    assert mount_fingerprint(disk, 0xABC) == "ext4 abc /"
     again = disk._replace(number=99, parent=1, point=b"/mnt", device=1, source=b"/dev/sdc1")
-    assert identity(again, 0xABC) == identity(disk, 0xABC)
+    assert mount_fingerprint(again, 0xABC) == mount_fingerprint(disk, 0xABC)
     others = [disk._replace(kind="xfs"), disk._replace(root=b"/part")]
-    assert identity(disk, 0xABC) not in {identity(other, 0xABC) for other in others}
-    assert identity(disk, 0xABD) != identity(disk, 0xABC)
+    assert mount_fingerprint(disk, 0xABC) not in {
+        mount_fingerprint(other, 0xABC) for other in others
+    }
+    assert mount_fingerprint(disk, 0xABD) != mount_fingerprint(disk, 0xABC)
 
 
 def test_where_statvfs_does_not_tell_what_was_mounted_has_to_do() -> None:
     share = Mount(b"/srv", os.makedev(0, 40), "nfs4", 25, 22, b"/", b"server:/export")
-    assert identity(share, 0) == "nfs4 server:/export /"
-    assert identity(share._replace(device=41), 0) == identity(share, 0)
+    assert mount_fingerprint(share, 0) == "nfs4 server:/export /"
+    assert mount_fingerprint(share._replace(device=41), 0) == mount_fingerprint(share, 0)
 
 
 @pytest.mark.parametrize(
@@ -180,8 +182,8 @@ def mounts() -> Iterator[Mounts]:
 
 def test_the_table_agrees_with_the_devices_of_the_disk(table: MountTable, tmp_path: Path) -> None:
     for path in (tmp_path, Path("/proc"), Path("/dev/shm")):  # noqa: S108  # another file system
-        found = holding(os.fsencode(path.resolve()), table.read())
-        if found.kind not in {"btrfs", "unlisted"}:
+        found = mount_of(os.fsencode(path.resolve()), table.read())
+        if found.fs_type not in {"btrfs", "unlisted"}:
             assert found.device == path.stat().st_dev
 
 
@@ -189,15 +191,15 @@ def test_a_mount_is_seen_and_its_end_too(table: MountTable, mounts: Mounts, tmp_
     point = tmp_path / "a b\\\n\udcff"
     point.mkdir()
     top = os.fsencode(tmp_path.resolve())
-    assert below(top, table.read()) == {}
+    assert mounts_below(top, table.read()) == {}
     mounts.tmpfs(point)
-    found = below(top, table.read())
+    found = mounts_below(top, table.read())
     assert list(found) == [b"a b\\\n\xff"]
     mount = found[b"a b\\\n\xff"]
-    assert (mount.device, mount.kind) == (point.stat().st_dev, "tmpfs")
-    assert holding(os.fsencode(point.resolve()), table.read()) == mount
+    assert (mount.device, mount.fs_type) == (point.stat().st_dev, "tmpfs")
+    assert mount_of(os.fsencode(point.resolve()), table.read()) == mount
     mounts.unmount(point)
-    assert below(top, table.read()) == {}
+    assert mounts_below(top, table.read()) == {}
 
 
 def test_what_is_mounted_over_is_not_seen(
@@ -208,12 +210,12 @@ def test_what_is_mounted_over_is_not_seen(
     top = os.fsencode(tmp_path.resolve())
     mounts.tmpfs(inner)
     mounts.tmpfs(inner)
-    assert list(below(top, table.read())) == [b"outer/inner"]
-    assert below(top, table.read())[b"outer/inner"].device == inner.stat().st_dev
+    assert list(mounts_below(top, table.read())) == [b"outer/inner"]
+    assert mounts_below(top, table.read())[b"outer/inner"].device == inner.stat().st_dev
     mounts.tmpfs(inner.parent)
-    assert list(below(top, table.read())) == [b"outer"]
+    assert list(mounts_below(top, table.read())) == [b"outer"]
     mounts.unmount(inner.parent)
-    assert list(below(top, table.read())) == [b"outer/inner"]
+    assert list(mounts_below(top, table.read())) == [b"outer/inner"]
 
 
 def test_a_part_of_a_file_system_is_not_the_whole_of_it(
@@ -223,24 +225,24 @@ def test_a_part_of_a_file_system_is_not_the_whole_of_it(
         (tmp_path / name).mkdir()
     place = os.fsencode((tmp_path / "place").resolve())
     mounts.bind(tmp_path / "one", tmp_path / "place")
-    first = holding(place, table.read())
+    first = mount_of(place, table.read())
     mounts.unmount(tmp_path / "place")
     mounts.bind(tmp_path / "two", tmp_path / "place")
-    second = holding(place, table.read())
+    second = mount_of(place, table.read())
     assert first.device == second.device == tmp_path.stat().st_dev
-    assert identity(first, 1) != identity(second, 1)
+    assert mount_fingerprint(first, 1) != mount_fingerprint(second, 1)
 
 
 def test_each_change_is_told_once(table: MountTable, mounts: Mounts, tmp_path: Path) -> None:
     # Others may mount on this machine, too: their changes pass.
-    while table.changed():
+    while table.has_changed():
         pass
     mounts.tmpfs(tmp_path)
-    assert table.changed()
-    assert_soon(lambda: not table.changed())
+    assert table.has_changed()
+    assert_soon(lambda: not table.has_changed())
     mounts.unmount(tmp_path)
-    assert table.changed()
-    assert_soon(lambda: not table.changed())
+    assert table.has_changed()
+    assert_soon(lambda: not table.has_changed())
 
 
 def assert_soon(holds: Callable[[], bool]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd.system.notify import Notifier
+from pylsyncd.system.notify import SystemdNotifier
 
 
 @pytest.fixture(params=["file", "abstract"])
@@ -29,13 +29,15 @@ def systemd(address: str) -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def notifier(address: str, systemd: socket.socket) -> Iterator[Notifier]:  # noqa: ARG001
-    made = Notifier({"NOTIFY_SOCKET": address})
+def notifier(address: str, systemd: socket.socket) -> Iterator[SystemdNotifier]:  # noqa: ARG001
+    made = SystemdNotifier({"NOTIFY_SOCKET": address})
     yield made
     made.close()
 
 
-def test_every_message_is_that_of_the_protocol(notifier: Notifier, systemd: socket.socket) -> None:
+def test_every_message_is_that_of_the_protocol(
+    notifier: SystemdNotifier, systemd: socket.socket
+) -> None:
     notifier.ready()
     assert systemd.recv(1000) == b"READY=1"
     notifier.watchdog()
@@ -52,7 +54,7 @@ def test_every_message_is_that_of_the_protocol(notifier: Notifier, systemd: sock
 
 
 def test_a_status_is_one_line_so_that_no_name_tells_anything_else(
-    notifier: Notifier, systemd: socket.socket
+    notifier: SystemdNotifier, systemd: socket.socket
 ) -> None:
     notifier.status("2 in sync\nWATCHDOG=trigger\tx")
     assert systemd.recv(1000) == b"STATUS=2 in sync WATCHDOG=trigger x"
@@ -60,7 +62,9 @@ def test_a_status_is_one_line_so_that_no_name_tells_anything_else(
     assert systemd.recv(100_000).startswith(b"STATUS=\\udcffxxx")
 
 
-def test_one_that_has_forked_tells_its_new_pid(notifier: Notifier, systemd: socket.socket) -> None:
+def test_one_that_has_forked_tells_its_new_pid(
+    notifier: SystemdNotifier, systemd: socket.socket
+) -> None:
     child = os.fork()
     if not child:
         notifier.ready()
@@ -71,7 +75,7 @@ def test_one_that_has_forked_tells_its_new_pid(notifier: Notifier, systemd: sock
 
 def test_what_systemd_has_told_is_taken_out_of_the_environment() -> None:
     environ = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "HOME": "/root"}
-    Notifier(environ).close()
+    SystemdNotifier(environ).close()
     assert environ == {"HOME": "/root"}
 
 
@@ -92,15 +96,15 @@ def test_the_watchdog_is_told_twice_as_often_as_it_has_to_be(
 ) -> None:
     if told.get("WATCHDOG_PID") == "ours":
         told = told | {"WATCHDOG_PID": str(os.getpid())}
-    notifier = Notifier({"NOTIFY_SOCKET": "@x", **told})
-    assert notifier.interval == interval
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": "@x", **told})
+    assert notifier.watchdog_interval == interval
     notifier.close()
-    assert Notifier(dict(told)).interval is None, "nobody listens"
+    assert SystemdNotifier(dict(told)).watchdog_interval is None, "nobody listens"
 
 
 @pytest.mark.parametrize("address", ["", "relative", "vsock:2:1234", "@", "/none/there"])
 def test_without_anybody_to_tell_nothing_happens(address: str) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": address} if address else {})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": address} if address else {})
     for tell in (notifier.ready, notifier.watchdog, notifier.reloading, notifier.stopping):
         tell()
     notifier.status("well")
@@ -109,7 +113,7 @@ def test_without_anybody_to_tell_nothing_happens(address: str) -> None:
 
 
 def test_one_who_does_not_listen_is_told_of_once_and_holds_up_nothing_for_long(
-    notifier: Notifier, caplog: pytest.LogCaptureFixture
+    notifier: SystemdNotifier, caplog: pytest.LogCaptureFixture
 ) -> None:
     start = time.monotonic()
     # More than the kernel keeps for it (net.unix.max_dgram_qlen).

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, Change, Changes, Scope
-from pylsyncd.model.optimizer import apart, optimize
+from pylsyncd.model.changes import EVERYTHING, Change, MutableChangeset, Scope
+from pylsyncd.model.optimizer import optimize, split_below
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 
@@ -20,8 +20,8 @@ high_paths = st.lists(components, max_size=2).map(b"/".join)
 high_changes = st.lists(st.builds(Change, high_paths, st.sampled_from(list(Scope))), max_size=30)
 
 
-def collected(changes: Iterable[tuple[bytes, Scope]]) -> Changes:
-    collection = Changes()
+def collected(changes: Iterable[tuple[bytes, Scope]]) -> MutableChangeset:
+    collection = MutableChangeset()
     for path, scope in changes:
         collection.add(path, scope)
     return collection
@@ -68,7 +68,7 @@ def test_changes_are_parted_by_whether_they_are_at_or_below_one_of_the_tops(
     changes: list[Change], tops: set[bytes]
 ) -> None:
     collection = collected(changes)
-    inside, outside = apart(collection, tops)
+    inside, outside = split_below(collection, tops)
     # The whole source lies below nothing.
     below = {
         change
@@ -119,7 +119,7 @@ def test_a_large_directory_is_not_counted_to_its_end() -> None:
 
 
 def test_a_million_changes_take_seconds() -> None:
-    changes = Changes()
+    changes = MutableChangeset()
     for number in range(1_000_000):
         changes.add(b"some/directory/%06d/of/a/deep/tree/file" % (number % 300_000), ENTRY)
         if number % 10 == 0:

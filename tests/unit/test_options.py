@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from pylsyncd.settings import arguments, config, example
-from pylsyncd.settings.options import GROUPS, IN_FILE, OPTIONS, Kind, Option, Scope
+from pylsyncd.settings.options import (
+    FILE_OPTIONS,
+    OPTION_GROUPS,
+    OPTIONS,
+    Option,
+    OptionKind,
+    OptionScope,
+)
 from pylsyncd.settings.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -101,7 +108,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def settings_of(words: list[str]) -> Settings:
     """Return the settings that a command line makes, without the name that only a file gives."""
-    made = config.read(arguments.read(words), config.Surroundings.now()).settings
+    made = config.load_configuration(
+        arguments.parse_command_line(words), config.StartEnvironment.current()
+    ).settings
     return dataclasses.replace(made, syncs=tuple(map(unnamed, made.syncs)))
 
 
@@ -113,9 +122,9 @@ def unnamed(sync: config.Sync) -> config.Sync:
                 each.destination, name=each.name.removeprefix(f"{sync.name}/")
             ),
         )
-        for each in sync.deliveries
+        for each in sync.destinations
     )
-    return dataclasses.replace(sync, name="", deliveries=deliveries)
+    return dataclasses.replace(sync, name="", destinations=deliveries)
 
 
 def assignment(key: str, *texts: str) -> str:
@@ -135,20 +144,20 @@ def written(sections: dict[str, str]) -> str:
 
 def sections_for(option: Option) -> list[str]:
     places = {
-        Scope.PROCESS: ["pylsyncd"],
-        Scope.SYNC: ["pylsyncd", "sync s"],
-        Scope.DESTINATION: ["pylsyncd", "sync s", "destination dst"],
+        OptionScope.PROCESS: ["pylsyncd"],
+        OptionScope.SYNC: ["pylsyncd", "sync s"],
+        OptionScope.DESTINATION: ["pylsyncd", "sync s", "destination dst"],
     }
     return places[option.scope]
 
 
 def said_by_flags(option: Option) -> list[str]:
-    if option.kind is Kind.SWITCH:
-        return [option.flag]
-    return [word for text in SAID[option.key] for word in (option.flag, text)]
+    if option.kind is OptionKind.SWITCH:
+        return [option.long_flag]
+    return [word for text in SAID[option.key] for word in (option.long_flag, text)]
 
 
-NAMED = [option for option in IN_FILE if option.flags]
+NAMED = [option for option in FILE_OPTIONS if option.flags]
 
 
 @pytest.mark.parametrize("option", NAMED, ids=lambda option: option.key)
@@ -168,7 +177,9 @@ def test_a_flag_and_a_key_make_the_same_settings_and_not_the_default_ones(
 
 
 @pytest.mark.parametrize(
-    "option", [each for each in NAMED if each.scope is Scope.PROCESS], ids=lambda option: option.key
+    "option",
+    [each for each in NAMED if each.scope is OptionScope.PROCESS],
+    ids=lambda option: option.key,
 )
 def test_a_flag_about_the_process_goes_before_the_file(option: Option, place: Path) -> None:
     beside = BESIDE.get(option.key, [])
@@ -184,7 +195,7 @@ def test_a_flag_about_the_process_goes_before_the_file(option: Option, place: Pa
 
 def test_every_option_is_tried_above() -> None:
     assert {option.key for option in NAMED} == set(SAID)
-    positional = {option.key for option in IN_FILE} - set(SAID)
+    positional = {option.key for option in FILE_OPTIONS} - set(SAID)
     assert positional == {"source", "destinations"}
 
 
@@ -197,18 +208,18 @@ def test_keys_and_flags_are_unique() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
 def test_an_option_is_described_completely(option: Option) -> None:
-    assert option.group in GROUPS
+    assert option.group in OPTION_GROUPS
     assert option.help.endswith(".")
     assert option.help[0].isupper()
-    assert bool(option.metavar) is (option.kind is not Kind.SWITCH)
+    assert bool(option.metavar) is (option.kind is not OptionKind.SWITCH)
     assert all(flag.startswith("--") for flag in option.flags[-1:])
-    if option.says == "no" and not option.stands_for:
+    if option.flag_value == "no" and not option.sets_key:
         assert option.flag_help.endswith(".")
 
 
 def test_the_example_is_made_from_the_table() -> None:
     says = "make it: see pylsyncd/settings/example.py"
-    assert EXAMPLE.read_text() == example.text(), says
+    assert EXAMPLE.read_text() == example.generate_example(), says
 
 
 def test_the_example_names_every_key_once_in_its_innermost_section_and_no_other() -> None:
@@ -220,8 +231,12 @@ def test_the_example_names_every_key_once_in_its_innermost_section_and_no_other(
         elif setting := re.match(r"#?([a-z_]+) =", line):
             assert setting[1] not in found
             found[setting[1]] = section
-    names = {Scope.PROCESS: "pylsyncd", Scope.SYNC: "sync", Scope.DESTINATION: "destination"}
-    assert found == {option.key: names[option.scope] for option in IN_FILE}
+    names = {
+        OptionScope.PROCESS: "pylsyncd",
+        OptionScope.SYNC: "sync",
+        OptionScope.DESTINATION: "destination",
+    }
+    assert found == {option.key: names[option.scope] for option in FILE_OPTIONS}
 
 
 def example_here(text: str, place: Path) -> str:

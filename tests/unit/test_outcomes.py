@@ -3,20 +3,24 @@
 import pytest
 
 from pylsyncd.rsync import outcomes
-from pylsyncd.rsync.outcomes import Verdict, gist, interpret
+from pylsyncd.rsync.outcomes import Verdict, interpret, summary
 
 CASES = [
     (1, "ERROR: module is read only", Verdict.HELD),
     (1, "rsync: --no-such-option: unknown option", Verdict.HELD),
     (1, "rsync: --mkpath: unknown option", Verdict.WITHOUT_MKPATH),
     (2, "invalid file mode 00 for x [Receiver]", Verdict.WITHOUT_MISSING_ARGS),
-    (2, "ABORTING due to invalid path from sender: d/f", Verdict.AGAIN),
-    (2, "File-list index 0 not in 0 - -1 (read_ndx_and_attrs) [sender]", Verdict.AGAIN),
+    (2, "ABORTING due to invalid path from sender: d/f", Verdict.RETRY_NOW),
+    (2, "File-list index 0 not in 0 - -1 (read_ndx_and_attrs) [sender]", Verdict.RETRY_NOW),
     (2, "protocol version mismatch -- is your shell clean?", Verdict.HELD),
-    (2, "protocol incompatibility", Verdict.LATER),
-    (3, 'rsync: [sender] change_dir "/s" failed: No such file or directory (2)', Verdict.LATER),
-    (3, "rsync: [Receiver] getcwd(): No such file or directory (2)", Verdict.LATER),
-    (3, "rsync cannot start in the source: Permission denied", Verdict.LATER),
+    (2, "protocol incompatibility", Verdict.RETRY_LATER),
+    (
+        3,
+        'rsync: [sender] change_dir "/s" failed: No such file or directory (2)',
+        Verdict.RETRY_LATER,
+    ),
+    (3, "rsync: [Receiver] getcwd(): No such file or directory (2)", Verdict.RETRY_LATER),
+    (3, "rsync cannot start in the source: Permission denied", Verdict.RETRY_LATER),
     (3, "ERROR: cannot stat destination: Not a directory", Verdict.HELD),
     (3, 'rsync: [Receiver] change_dir#3 "/d" failed: Permission denied (13)', Verdict.HELD),
     (4, "The server is configured to refuse --delete-missing-args", Verdict.WITHOUT_MISSING_ARGS),
@@ -25,60 +29,68 @@ CASES = [
     (5, "@ERROR: Unknown module 'x'", Verdict.HELD),
     (5, "@ERROR: auth failed on module m", Verdict.HELD),
     (5, "@ERROR: access denied to m from localhost (127.0.0.1)", Verdict.HELD),
-    (5, "@ERROR: chroot failed", Verdict.LATER),
+    (5, "@ERROR: chroot failed", Verdict.RETRY_LATER),
     (5, "@ERROR: invalid uid nobody", Verdict.HELD),
-    (5, "@ERROR: max connections (1) reached -- try again later", Verdict.LATER),
-    (10, "rsync: [sender] failed to connect to h: Connection refused (111)", Verdict.LATER),
-    (10, "rsync: [sender] getaddrinfo: h 873: Name or service not known", Verdict.LATER),
-    (10, "rsync: [sender] read error: Connection reset by peer (104)", Verdict.LATER),
-    (11, 'write failed on "F": No space left on device (28)', Verdict.LATER),
-    (11, 'write failed on "F": Disk quota exceeded (122)', Verdict.LATER),
-    (11, 'write failed on "F": Input/output error (5)', Verdict.LATER),
+    (5, "@ERROR: max connections (1) reached -- try again later", Verdict.RETRY_LATER),
+    (10, "rsync: [sender] failed to connect to h: Connection refused (111)", Verdict.RETRY_LATER),
+    (10, "rsync: [sender] getaddrinfo: h 873: Name or service not known", Verdict.RETRY_LATER),
+    (10, "rsync: [sender] read error: Connection reset by peer (104)", Verdict.RETRY_LATER),
+    (11, 'write failed on "F": No space left on device (28)', Verdict.RETRY_LATER),
+    (11, 'write failed on "F": Disk quota exceeded (122)', Verdict.RETRY_LATER),
+    (11, 'write failed on "F": Input/output error (5)', Verdict.RETRY_LATER),
     (11, 'mkdir "/a/b" failed: No such file or directory (2)', Verdict.HELD),
     (11, 'mkdir "/a" failed: Permission denied (13)', Verdict.HELD),
-    (11, "pipe failed: Too many open files (24)", Verdict.LATER),
-    (11, "what is this?", Verdict.LATER),
-    (12, "connection unexpectedly closed (0 bytes received so far)", Verdict.LATER),
-    (12, "connection unexpectedly closed (42 bytes received so far)", Verdict.LATER),
+    (11, "pipe failed: Too many open files (24)", Verdict.RETRY_LATER),
+    (11, "what is this?", Verdict.RETRY_LATER),
+    (12, "connection unexpectedly closed (0 bytes received so far)", Verdict.RETRY_LATER),
+    (12, "connection unexpectedly closed (42 bytes received so far)", Verdict.RETRY_LATER),
     (12, "rsync: [sender] Failed to exec no-such-ssh: No such file (2)", Verdict.HELD),
     (14, "rsync: [sender] Failed to exec no-such-ssh: No such file (2)", Verdict.HELD),
     (255, "Can't open user config file x/ssh_config: No such file or directory", Verdict.HELD),
     (12, "rsync: on remote machine: --mkpath: unknown option", Verdict.WITHOUT_MKPATH),
     (12, "rsync: on remote machine: -@-1: unknown option", Verdict.HELD),
-    (14, "rsync cannot be run: Cannot allocate memory", Verdict.LATER),
-    (19, "", Verdict.LATER),
-    (20, "received SIGINT, SIGTERM, or SIGHUP", Verdict.LATER),
-    (21, "waitpid() failed", Verdict.LATER),
-    (22, "out of memory in flist_expand", Verdict.LATER),
-    (23, 'rsync: [receiver] mkstemp "/d/.f.x" failed: Read-only file system (30)', Verdict.LATER),
-    (23, 'rsync: [generator] mkdir "/d" failed: No space left on device (28)', Verdict.LATER),
+    (14, "rsync cannot be run: Cannot allocate memory", Verdict.RETRY_LATER),
+    (19, "", Verdict.RETRY_LATER),
+    (20, "received SIGINT, SIGTERM, or SIGHUP", Verdict.RETRY_LATER),
+    (21, "waitpid() failed", Verdict.RETRY_LATER),
+    (22, "out of memory in flist_expand", Verdict.RETRY_LATER),
+    (
+        23,
+        'rsync: [receiver] mkstemp "/d/.f.x" failed: Read-only file system (30)',
+        Verdict.RETRY_LATER,
+    ),
+    (23, 'rsync: [generator] mkdir "/d" failed: No space left on device (28)', Verdict.RETRY_LATER),
     (23, 'rsync: [receiver] mkstemp "/d/.f.x" failed: Permission denied (13)', Verdict.PARTIAL),
     (23, 'rsync: [receiver] mkstemp "/d/.f.x" failed: No such file (2)', Verdict.PARTIAL),
     (23, 'rsync: [sender] opendir "/s/d" failed: Permission denied (13)', Verdict.PARTIAL),
-    (23, 'read errors mapping "/s/f": No data available (61)', Verdict.AGAIN),
+    (23, 'read errors mapping "/s/f": No data available (61)', Verdict.RETRY_NOW),
     (23, 'read errors mapping "/s/f": Input/output error (5)', Verdict.PARTIAL),
-    (23, 'send_files failed to open "/s/f": Too many levels of symbolic links (40)', Verdict.AGAIN),
-    (23, 'send_files failed to open "/s/d/f": Not a directory (20)', Verdict.AGAIN),
+    (
+        23,
+        'send_files failed to open "/s/f": Too many levels of symbolic links (40)',
+        Verdict.RETRY_NOW,
+    ),
+    (23, 'send_files failed to open "/s/d/f": Not a directory (20)', Verdict.RETRY_NOW),
     (23, 'ERROR: daemon refused to receive file "x"', Verdict.PARTIAL),
     (23, "delete_file: rmdir(m) failed: Device or resource busy (16)", Verdict.PARTIAL),
     (23, "filename overflows max-path len by 1: x/y", Verdict.PARTIAL),
     (23, "[sender] cannot convert filename: x (Invalid)", Verdict.PARTIAL),
     (23, "what is this?", Verdict.PARTIAL),
-    (24, 'file has vanished: "/s/f"', Verdict.AGAIN),
+    (24, 'file has vanished: "/s/f"', Verdict.RETRY_NOW),
     (0, "Deletions stopped due to --max-delete limit (4 skipped)", Verdict.HELD),
     (23, "Deletions stopped due to --max-delete limit (4 skipped)", Verdict.HELD),
     (0, 'skipping non-regular file ".pylsyncd-probe"', Verdict.WITHOUT_MISSING_ARGS),
     (25, "the --max-delete limit stopped deletions", Verdict.HELD),
-    (30, "io timeout after 600 seconds", Verdict.LATER),
-    (35, "timeout waiting for daemon connection", Verdict.LATER),
+    (30, "io timeout after 600 seconds", Verdict.RETRY_LATER),
+    (35, "timeout waiting for daemon connection", Verdict.RETRY_LATER),
     (126, "bash: /usr/bin/rsync: Permission denied", Verdict.HELD),
     (127, "bash: rsync: command not found", Verdict.HELD),
-    (255, "ssh: connect to host h port 22: Connection refused", Verdict.LATER),
-    (255, "ssh: Could not resolve hostname h: Name or service not known", Verdict.LATER),
+    (255, "ssh: connect to host h port 22: Connection refused", Verdict.RETRY_LATER),
+    (255, "ssh: Could not resolve hostname h: Name or service not known", Verdict.RETRY_LATER),
     (255, "user@h: Permission denied (publickey).", Verdict.HELD),
     (255, "Host key verification failed.", Verdict.HELD),
     (255, "command-line: line 0: Bad configuration option: x", Verdict.HELD),
-    (-9, "", Verdict.LATER),
+    (-9, "", Verdict.RETRY_LATER),
 ]
 
 
@@ -107,7 +119,7 @@ def test_what_a_remote_shell_says_counts_though_its_status_came_too_late(
 def test_a_connection_that_breaks_after_a_path_was_refused_is_not_a_refused_login() -> None:
     refused = 'rsync: [receiver] mkstemp "/d/.f.x" failed: Permission denied (13)'
     broken = "rsync: connection unexpectedly closed (42 bytes received so far) [sender]"
-    assert interpret(12, [refused, broken]).verdict is Verdict.LATER
+    assert interpret(12, [refused, broken]).verdict is Verdict.RETRY_LATER
 
 
 def test_zero_is_success_whatever_else_was_said() -> None:
@@ -123,14 +135,14 @@ def test_no_exit_but_zero_is_taken_for_success(code: int) -> None:
 @pytest.mark.parametrize("code", [99, 200, -100])
 def test_an_unknown_code_is_tried_again(code: int) -> None:
     outcome = interpret(code, ["what is this?"])
-    assert outcome.verdict is Verdict.LATER
+    assert outcome.verdict is Verdict.RETRY_LATER
     assert str(code) in outcome.reason
 
 
 @pytest.mark.parametrize("code", [0, 20, 23, -15, -9])
 def test_a_run_that_was_stuck_is_tried_later_whatever_its_exit_was(code: int) -> None:
     outcome = interpret(code, ["Permission denied"], "it made no progress for 900 s")
-    assert outcome.verdict is Verdict.LATER
+    assert outcome.verdict is Verdict.RETRY_LATER
     assert outcome.reason.endswith("stuck and has been ended: it made no progress for 900 s")
 
 
@@ -140,8 +152,8 @@ def test_the_gist_is_the_first_complaint() -> None:
         'rsync: [sender] link_stat "/x" failed: No such file or directory (2)',
         "rsync error: some files/attrs were not transferred (code 23) at main.c(1336)",
     ]
-    assert gist(messages).startswith("rsync: [sender] link_stat")
-    assert not gist([])
+    assert summary(messages).startswith("rsync: [sender] link_stat")
+    assert not summary([])
 
 
 @pytest.mark.parametrize(
@@ -160,4 +172,4 @@ def test_the_gist_is_the_first_complaint() -> None:
     ],
 )
 def test_nothing_in_the_gist_writes_to_a_terminal_or_begins_a_line(said: str, shown: str) -> None:
-    assert gist([said]) == shown
+    assert summary([said]) == shown

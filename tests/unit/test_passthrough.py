@@ -154,9 +154,9 @@ def test_an_argument_is_not_looked_at(text: str) -> None:
     "text", ["--del", "--delete-before", "--delete-during", "--delete-delay", "--delete-after"]
 )
 def test_the_moment_of_deletion_is_chosen_only_where_there_is_deletion(text: str) -> None:
-    check_option(text, deletes=True)
+    check_option(text, is_delete_enabled=True)
     with pytest.raises(UsageError, match=f"{text} is refused because it switches deletion on"):
-        check_option(text, deletes=False)
+        check_option(text, is_delete_enabled=False)
 
 
 def bare(text: str) -> str:

@@ -35,7 +35,7 @@ def test_ancestors_come_nearest_first_and_end_with_the_root() -> None:
 
 def test_in_tree_order_nothing_stands_between_a_directory_and_what_is_below() -> None:
     scattered = [b"a/b", b"a-b", b"a", b"b", b"a/b/c", b""]
-    assert sorted(scattered, key=paths.tree_order) == [b"", b"a", b"a/b", b"a/b/c", b"a-b", b"b"]
+    assert sorted(scattered, key=paths.tree_sort_key) == [b"", b"a", b"a/b", b"a/b/c", b"a-b", b"b"]
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_in_tree_order_nothing_stands_between_a_directory_and_what_is_below() ->
     ],
 )
 def test_a_shown_path_is_one_harmless_line(path: bytes, shown: str) -> None:
-    assert paths.show(path) == shown
+    assert paths.printable(path) == shown

@@ -56,7 +56,7 @@ def test_another_process_has_it_until_it_ends(path: Path) -> None:
         "PidFile(sys.argv[1]).write(); print('locked', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(path)]
-    with processes.running(
+    with processes.running_process(
         command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout

@@ -13,7 +13,7 @@ import pytest
 from support.waiting import wait_until
 
 from pylsyncd.system import programs
-from pylsyncd.system.programs import Ended, Limited
+from pylsyncd.system.programs import ExitResult, TimeLimitedCommand
 
 LONG = 60.0
 
@@ -36,10 +36,10 @@ def pids(tmp_path: Path) -> Iterator[Path]:
             os.kill(int(pid), signal.SIGKILL)
 
 
-def run(text: str, content: bytes = b"", seconds: float = LONG) -> tuple[Ended | None, bytes]:
+def run(text: str, content: bytes = b"", seconds: float = LONG) -> tuple[ExitResult | None, bytes]:
     said: list[bytes] = []
     command = [b"sh", b"-c", text.encode()]
-    ended = Limited().run(command, content, os.environb, said.append, seconds)
+    ended = TimeLimitedCommand().run(command, content, os.environb, said.append, seconds)
     return ended, b"".join(said)
 
 
@@ -47,7 +47,7 @@ def run(text: str, content: bytes = b"", seconds: float = LONG) -> tuple[Ended |
     ("text", "code"), [("true", 0), ("exit 3", 3), ("kill -KILL $$", -signal.SIGKILL)]
 )
 def test_how_a_program_ended_is_told(text: str, code: int) -> None:
-    assert run(text)[0] == Ended(code, was_late=False)
+    assert run(text)[0] == ExitResult(code, has_timed_out=False)
 
 
 def test_what_it_says_is_heard_in_its_order_errors_and_all() -> None:
@@ -59,7 +59,7 @@ def test_its_standard_input_is_complete_whatever_its_size() -> None:
 
 
 def test_it_need_not_read_its_standard_input() -> None:
-    assert run("exec <&-; exit 0", b"x" * 10_000_000)[0] == Ended(0, was_late=False)
+    assert run("exec <&-; exit 0", b"x" * 10_000_000)[0] == ExitResult(0, has_timed_out=False)
 
 
 def test_it_has_the_environment_that_it_was_given_and_no_descriptor_of_ours(
@@ -71,7 +71,7 @@ def test_it_has_the_environment_that_it_was_given_and_no_descriptor_of_ours(
     try:
         environment = {b"PATH": os.environb[b"PATH"], b"A": b"\xff"}
         command = [b"sh", b"-c", b'printf %s "$A"; exec ls /proc/self/fd']
-        Limited().run(command, b"", environment, said.append, LONG)
+        TimeLimitedCommand().run(command, b"", environment, said.append, LONG)
     finally:
         os.close(descriptor)
     # The last one is the directory that ls reads.
@@ -86,22 +86,22 @@ def test_it_has_a_session_of_its_own() -> None:
 def test_one_that_takes_too_long_is_ended_with_all_that_it_started(pids: Path) -> None:
     started = time.monotonic()
     ended, said = run(f"sleep 600 & echo $! >{pids}; echo begun; wait", seconds=1.0)
-    assert ended == Ended(-signal.SIGTERM, was_late=True)
+    assert ended == ExitResult(-signal.SIGTERM, has_timed_out=True)
     assert said == b"begun\n"
     assert 1.0 <= time.monotonic() - started < 20
     wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
 def test_one_that_does_not_obey_is_killed(pids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "GRACE", 0.5)
+    monkeypatch.setattr(programs, "STOP_TIMEOUT", 0.5)
     text = f"trap '' TERM; sleep 600 & echo $! >{pids}; while :; do wait; done"
-    assert run(text, seconds=1.0)[0] == Ended(-signal.SIGKILL, was_late=True)
+    assert run(text, seconds=1.0)[0] == ExitResult(-signal.SIGKILL, has_timed_out=True)
     wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
 def test_one_that_cleans_up_when_it_is_asked_to_end_has_the_time_to() -> None:
     ended, said = run("trap 'sleep 0.5; echo cleaned; exit 4' TERM; sleep 600 & wait", seconds=0.5)
-    assert ended == Ended(4, was_late=True)
+    assert ended == ExitResult(4, has_timed_out=True)
     assert said == b"cleaned\n"
 
 
@@ -113,8 +113,8 @@ def test_a_flood_neither_keeps_it_from_being_ended_nor_fills_the_memory() -> Non
         nonlocal heard
         heard += len(chunk)
 
-    ended = Limited().run([b"yes"], b"", os.environb, count, 1.0)
-    assert ended == Ended(-signal.SIGTERM, was_late=True)
+    ended = TimeLimitedCommand().run([b"yes"], b"", os.environb, count, 1.0)
+    assert ended == ExitResult(-signal.SIGTERM, has_timed_out=True)
     assert heard > 1_000_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
@@ -122,7 +122,7 @@ def test_a_flood_neither_keeps_it_from_being_ended_nor_fills_the_memory() -> Non
 def test_it_ends_with_its_process_whoever_holds_its_output_open(pids: Path) -> None:
     started = time.monotonic()
     ended, said = run(f"setsid sleep 600 & echo $! >{pids}; seq 300; exit 5")
-    assert ended == Ended(5, was_late=False)
+    assert ended == ExitResult(5, has_timed_out=False)
     assert len(said.split()) == 300
     assert time.monotonic() - started < 20
 
@@ -135,25 +135,25 @@ def test_it_ends_likewise_where_the_kernel_does_not_tell(
 
     monkeypatch.setattr(os, "pidfd_open", fail)
     ended, said = run(f"setsid sleep 600 & echo $! >{pids}; seq 300; exit 5")
-    assert ended == Ended(5, was_late=False)
+    assert ended == ExitResult(5, has_timed_out=False)
     assert len(said.split()) == 300
 
 
 def test_what_it_leaves_in_its_group_is_killed(pids: Path) -> None:
     ended, _ = run(f"trap '' TERM; sleep 600 & echo $! >{pids}; exit 0")
-    assert ended == Ended(0, was_late=False)
+    assert ended == ExitResult(0, has_timed_out=False)
     wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
 def test_one_that_closes_its_output_is_waited_for() -> None:
     started = time.monotonic()
-    assert run("exec >&- 2>&-; sleep 0.5; exit 7")[0] == Ended(7, was_late=False)
+    assert run("exec >&- 2>&-; sleep 0.5; exit 7")[0] == ExitResult(7, has_timed_out=False)
     assert time.monotonic() - started >= 0.5
 
 
 def test_another_thread_ends_it_and_whatever_would_be_run_later(pids: Path) -> None:
-    limited = Limited()
-    found: list[Ended | None] = []
+    limited = TimeLimitedCommand()
+    found: list[ExitResult | None] = []
     command = [b"sh", b"-c", b"trap '' TERM; echo $$ >%b; while :; do sleep 1; done" % bytes(pids)]
 
     def work() -> None:
@@ -164,7 +164,7 @@ def test_another_thread_ends_it_and_whatever_would_be_run_later(pids: Path) -> N
     thread.start()
     wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     started = time.monotonic()
-    limited.end(0.5)
+    limited.request_stop(0.5)
     thread.join(20)
     assert found == [None, None]
     assert 0.5 <= time.monotonic() - started < 10
@@ -173,13 +173,15 @@ def test_another_thread_ends_it_and_whatever_would_be_run_later(pids: Path) -> N
 
 def test_what_cannot_be_run_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Limited().run([b"./no-such-program"], b"", os.environb, lambda _: None, LONG)
+        TimeLimitedCommand().run([b"./no-such-program"], b"", os.environb, lambda _: None, LONG)
     (tmp_path / "no-program").touch(0o644)
     with pytest.raises(PermissionError):
-        Limited().run([bytes(tmp_path / "no-program")], b"", os.environb, lambda _: None, LONG)
+        TimeLimitedCommand().run(
+            [bytes(tmp_path / "no-program")], b"", os.environb, lambda _: None, LONG
+        )
 
 
 def test_an_answer_is_what_a_program_says_in_time() -> None:
-    assert programs.answer(["sh", "-c", "cat; echo yes; exit 3"], os.environ) == b"yes\n"
+    assert programs.capture_output(["sh", "-c", "cat; echo yes; exit 3"], os.environ) == b"yes\n"
     with pytest.raises(TimeoutError, match="it takes longer than 1 s"):
-        programs.answer(["sleep", "600"], os.environ, 1.0)
+        programs.capture_output(["sleep", "600"], os.environ, 1.0)

@@ -20,18 +20,24 @@ from support.waiting import wait_until
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.model.wording import size
-from pylsyncd.report.colours import Palette, palette
-from pylsyncd.report.progress import Below, Display, PlainLines, Quiet
-from pylsyncd.report.tasks import Armed, Task, details, elapsed, sentence
+from pylsyncd.model.wording import format_size
+from pylsyncd.report.colours import Palette, choose_palette
+from pylsyncd.report.progress import NoProgress, ProgressDisplay, ProgressFooter, ProgressLog
+from pylsyncd.report.tasks import (
+    Task,
+    WatchProgress,
+    format_details,
+    format_elapsed,
+    format_log_text,
+)
 from pylsyncd.report.terminal import TerminalHandler
-from pylsyncd.rsync.commands import PROGRESS, Abilities, Rsync
-from pylsyncd.rsync.progress import ProgressLines, Transferred
-from pylsyncd.rsync.runner import Run, Runner
+from pylsyncd.rsync.commands import PROGRESS_OPTION, RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.progress import ProgressSplitter, RsyncProgress
+from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system.logs import NOTICE
 
 SLOW = ("--bwlimit=8000",)
-HALF = Transferred(4_700_000_000, 45, 12_300_000.0, 1204, 5500, 10_000, is_listed=True)
+HALF = RsyncProgress(4_700_000_000, 45, 12_300_000.0, 1204, 5500, 10_000, is_list_complete=True)
 
 
 @pytest.fixture
@@ -46,25 +52,25 @@ def trees(tmp_path: Path) -> tuple[Path, Path]:
 
 def command(source: Path, replica: Path, **options: object) -> list[bytes]:
     to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
-    rsync = Rsync("rsync", (3, 2, 7), tells_progress=True, **options)  # type: ignore[arg-type]
-    return rsync.full(os.fsencode(source), to, Abilities())
+    rsync = RsyncOptions("rsync", (3, 2, 7), show_progress=True, **options)  # type: ignore[arg-type]
+    return rsync.full_sync_command(os.fsencode(source), to, RsyncCapabilities())
 
 
 def run(
     source: Path, replica: Path, show: Callable[[str], None] | None = None, **options: object
-) -> tuple[Run, list[Transferred]]:
-    told: list[Transferred] = []
+) -> tuple[RunResult, list[RsyncProgress]]:
+    told: list[RsyncProgress] = []
     asked = command(source, replica, **options)
-    return Runner().run(asked, b"", show, progress=told.append), told
+    return Runner().run(asked, b"", show, on_progress=told.append), told
 
 
-def read(chunks: list[bytes]) -> tuple[list[bytes], list[Transferred]]:
+def read(chunks: list[bytes]) -> tuple[list[bytes], list[RsyncProgress]]:
     lines: list[bytes] = []
-    told: list[Transferred] = []
-    reader = ProgressLines(lines.append, told.append)
+    told: list[RsyncProgress] = []
+    reader = ProgressSplitter(lines.append, told.append)
     for chunk in chunks:
         reader.feed(chunk)
-    reader.end()
+    reader.finish()
     return [line for line in lines if line.strip()], told
 
 
@@ -76,20 +82,21 @@ def read(chunks: list[bytes]) -> tuple[list[bytes], list[Transferred]]:
     [
         (
             b"\r        4000000  44%    2.96MB/s    0:00:01 (xfr#6, to-chk=25/33)",
-            Transferred(4000000, 44, 2.96 * (1 << 20), 6, 25, 33, is_listed=True),
+            RsyncProgress(4000000, 44, 2.96 * (1 << 20), 6, 25, 33, is_list_complete=True),
         ),
         (
             b"\r              0   0%    0.00kB/s    0:00:00 (xfr#0, ir-chk=1020/1062)",
-            Transferred(0, 0, 0.0, 0, 1020, 1062),
+            RsyncProgress(0, 0, 0.0, 0, 1020, 1062),
         ),
-        (b"\r          32768   1%    1.50kB/s    0:00:00  ", Transferred(32768, 1, 1536.0)),
-        (b"\r          32768   1%    2.00GB/s   ??:??:??  ", Transferred(32768, 1, float(2 << 30))),
+        (b"\r          32768   1%    1.50kB/s    0:00:00  ", RsyncProgress(32768, 1, 1536.0)),
+        (b"\r          32768   1%    2.00GB/s   ??:??:??  ", RsyncProgress(32768, 1,
+         float(2 << 30))),
         (b"\r       7200000  80%    1.00kB/s  123:00:02 (xfr#22, to-chk=9/33) ",
-         Transferred(7200000, 80, 1024.0, 22, 9, 33, is_listed=True)),
+         RsyncProgress(7200000, 80, 1024.0, 22, 9, 33, is_list_complete=True)),
     ],
     ids=["a file done", "still listing", "within a file", "no estimate", "padded"],
 )  # fmt: skip
-def test_a_line_of_progress_is_read(text: bytes, expected: Transferred) -> None:
+def test_a_line_of_progress_is_read(text: bytes, expected: RsyncProgress) -> None:
     assert read([text]) == ([], [expected])
 
 
@@ -98,7 +105,7 @@ def test_what_a_line_leaves_out_is_as_it_was() -> None:
         b"\r        4000000  44%    2.00MB/s    0:00:01 (xfr#6, to-chk=25/33)",
         b"\r        4100000  45%    1.00MB/s    0:00:01  ",
     ])  # fmt: skip
-    assert told[-1] == Transferred(4100000, 45, float(1 << 20), 6, 25, 33, is_listed=True)
+    assert told[-1] == RsyncProgress(4100000, 45, float(1 << 20), 6, 25, 33, is_list_complete=True)
 
 
 def test_what_follows_a_line_of_progress_directly_is_a_line_of_its_own() -> None:
@@ -149,13 +156,18 @@ def test_how_the_output_is_cut_does_not_matter(trees: tuple[Path, Path]) -> None
 
 def test_a_run_tells_how_far_it_is(trees: tuple[Path, Path]) -> None:
     done, told = run(*trees, options=SLOW)
-    assert (done.code, done.files, list(done.messages)) == (0, 42, [])
+    assert (done.exit_status, done.files, list(done.messages)) == (0, 42, [])
     assert len(told) > 3
-    assert [step.bytes for step in told] == sorted(step.bytes for step in told)
+    assert [step.bytes_done for step in told] == sorted(step.bytes_done for step in told)
     last = told[-1]
-    assert (last.bytes, last.percent, last.files, last.left) == (4_100_000, 100, 41, 0)
-    assert last.share == 1.0
-    assert any(step.rate > 0 for step in told)
+    assert (last.bytes_done, last.percent, last.files_sent, last.entries_left) == (
+        4_100_000,
+        100,
+        41,
+        0,
+    )
+    assert last.fraction_done == 1.0
+    assert any(step.bytes_per_second > 0 for step in told)
 
 
 def test_progress_is_kept_apart_from_what_was_done_to_each_path(trees: tuple[Path, Path]) -> None:
@@ -170,11 +182,11 @@ def test_progress_is_kept_apart_from_what_was_done_to_each_path(trees: tuple[Pat
         (source / name).touch()
     shown: list[str] = []
     done, told = run(source, replica, shown.append, options=SLOW, tells_items=True)
-    assert (done.code, list(done.messages)) == (0, [])
+    assert (done.exit_status, list(done.messages)) == (0, [])
     assert len([line for line in shown if line.startswith(">f")]) == 44
     assert all(re.match(r"\S{11} ", line) for line in shown)
     assert sum(line.endswith(odd[0]) for line in shown) == 1
-    assert max(step.bytes for step in told) == 4_100_000
+    assert max(step.bytes_done for step in told) == 4_100_000
 
 
 def test_messages_are_whole_between_lines_of_progress(trees: tuple[Path, Path]) -> None:
@@ -187,42 +199,45 @@ def test_messages_are_whole_between_lines_of_progress(trees: tuple[Path, Path]) 
         # So that rsync cannot do what it should.
         if word != b"--force"
     ]
-    told: list[Transferred] = []
-    done = Runner().run(asked, b"", progress=told.append)
-    assert done.code == 23
+    told: list[RsyncProgress] = []
+    done = Runner().run(asked, b"", on_progress=told.append)
+    assert done.exit_status == 23
     text = "\n".join(done.messages)
     assert "could not make way for new regular file: d/f20" in text
     assert "%" not in text
-    assert told[-1].files == 38
+    assert told[-1].files_sent == 38
 
 
 def test_a_run_to_which_nobody_listens_says_nothing_more(trees: tuple[Path, Path]) -> None:
     done = Runner().run(command(*trees), b"")
-    assert (done.code, done.files, list(done.messages)) == (0, 42, [])
+    assert (done.exit_status, done.files, list(done.messages)) == (0, 42, [])
 
 
 def test_only_full_syncs_that_are_asked_to_tell_how_far_they_are(tmp_path: Path) -> None:
     to = Destination("replica", "", Transport.LOCAL, None, b"/replica/")
-    asked, silent = Rsync("rsync", (3, 2, 7), tells_progress=True), Rsync("rsync", (3, 2, 7))
+    asked, silent = (
+        RsyncOptions("rsync", (3, 2, 7), show_progress=True),
+        RsyncOptions("rsync", (3, 2, 7)),
+    )
     source = os.fsencode(tmp_path)
-    assert PROGRESS in asked.full(source, to, Abilities())
-    assert PROGRESS not in silent.full(source, to, Abilities())
+    assert PROGRESS_OPTION in asked.full_sync_command(source, to, RsyncCapabilities())
+    assert PROGRESS_OPTION not in silent.full_sync_command(source, to, RsyncCapabilities())
     for other in (
-        asked.listed(source, to, Abilities(), mkpath=True),
-        asked.probe(source, to, Abilities()),
-        asked.trial().full(source, to, Abilities()),
-        asked.compare(source, to, Abilities(), checksum=False),
+        asked.file_list_command(source, to, RsyncCapabilities(), create_parents=True),
+        asked.probe_command(source, to, RsyncCapabilities()),
+        asked.as_dry_run().full_sync_command(source, to, RsyncCapabilities()),
+        asked.compare_command(source, to, RsyncCapabilities(), checksum=False),
     ):
-        assert PROGRESS not in other
+        assert PROGRESS_OPTION not in other
 
 
 def test_an_rsync_that_hangs_on_its_way_is_ended(trees: tuple[Path, Path]) -> None:
     stopped: list[int] = []
-    told: list[Transferred] = []
+    told: list[RsyncProgress] = []
 
-    def stop_the_receiver(transferred: Transferred) -> None:
+    def stop_the_receiver(transferred: RsyncProgress) -> None:
         told.append(transferred)
-        if transferred.files > 3 and not stopped:
+        if transferred.files_sent > 3 and not stopped:
             for pid in _below(os.getpid()):
                 # All but the one that is watched.
                 if pid not in _children(os.getpid()):
@@ -230,9 +245,9 @@ def test_an_rsync_that_hangs_on_its_way_is_ended(trees: tuple[Path, Path]) -> No
                     stopped.append(pid)
 
     asked = command(*trees, options=("--bwlimit=1000",))
-    done = Runner().run(asked, b"", silence=1.0, progress=stop_the_receiver)
+    done = Runner().run(asked, b"", stall_timeout=1.0, on_progress=stop_the_receiver)
     assert stopped
-    assert "no progress" in done.stalled
+    assert "no progress" in done.stall_reason
     assert told[-1].percent < 100
     # It is silent then, and repeats nothing: else those would have to be told from progress.
     assert len(told) == len(set(told))
@@ -255,7 +270,7 @@ def _below(pid: int) -> list[int]:
 # -- in words -------------------------------------------------------------------------------------
 
 
-def task(state: Armed | Transferred, *, silent: float = 0.0) -> Task:
+def task(state: WatchProgress | RsyncProgress, *, silent: float = 0.0) -> Task:
     return Task("web1", state, 0.0, 100.0 - silent)
 
 
@@ -263,55 +278,55 @@ def task(state: Armed | Transferred, *, silent: float = 0.0) -> Task:
     ("given", "expected"),
     [
         (
-            task(Armed(120_000, 524_288)),
+            task(WatchProgress(120_000, 524_288)),
             "[web1] starting: 120000 directories watched so far (limit 524288)",
         ),
-        (Task("", Armed(1, 0), 0.0, 100.0), "starting: 1 directory watched so far"),
+        (Task("", WatchProgress(1, 0), 0.0, 100.0), "starting: 1 directory watched so far"),
         (
             task(HALF),
             "[web1] syncing: 1204 files, 4.7 GB so far, 12.3 MB/s, 4500 of 10000 looked at",
         ),
         (
-            task(Transferred(0, 0, 0.0, 0, 20, 1062)),
+            task(RsyncProgress(0, 0, 0.0, 0, 20, 1062)),
             "[web1] syncing: 0 files, 0 B so far, 1042 of 1062 or more looked at",
         ),
         (
             task(HALF, silent=75.0),
             "[web1] syncing: 1204 files, 4.7 GB so far, 4500 of 10000 looked at, silent 1:15",
         ),
-        (task(Transferred(), silent=5.0), "[web1] syncing: 0 files, 0 B so far"),
+        (task(RsyncProgress(), silent=5.0), "[web1] syncing: 0 files, 0 B so far"),
     ],
 )
 def test_a_task_is_put_into_a_sentence(given: Task, expected: str) -> None:
-    assert sentence(given, 100.0) == expected
+    assert format_log_text(given, 100.0) == expected
 
 
 def test_what_names_hold_is_not_obeyed() -> None:
-    assert "\x1b" not in sentence(Task("a\x1b[2J\n", HALF, 0.0, 0.0), 0.0)
+    assert "\x1b" not in format_log_text(Task("a\x1b[2J\n", HALF, 0.0, 0.0), 0.0)
 
 
 def test_details_keep_their_places_while_the_numbers_grow() -> None:
     states = [
-        Transferred(1, 0, 1.0, 0, 1, 2, is_listed=True),
+        RsyncProgress(1, 0, 1.0, 0, 1, 2, is_list_complete=True),
         HALF,
-        Transferred(10**12, 99, 9e8, 999_999, 1, 2),
+        RsyncProgress(10**12, 99, 9e8, 999_999, 1, 2),
     ]
-    assert len({len(details(task(state), 100.0)) for state in states}) == 1
+    assert len({len(format_details(task(state), 100.0)) for state in states}) == 1
 
 
 @pytest.mark.parametrize(
     ("state", "share"),
     [
-        (Transferred(), None),
-        (Transferred(10, 99, 1.0, 1, 1, 2), None),
-        (Transferred(10, 5, 1.0, 1, 10, 100, is_listed=True), 0.9),
-        (Transferred(10, 80, 1.0, 1, 90, 100, is_listed=True), 0.8),
-        (Transferred(10, 100, 1.0, 1, 0, 100, is_listed=True), 1.0),
+        (RsyncProgress(), None),
+        (RsyncProgress(10, 99, 1.0, 1, 1, 2), None),
+        (RsyncProgress(10, 5, 1.0, 1, 10, 100, is_list_complete=True), 0.9),
+        (RsyncProgress(10, 80, 1.0, 1, 90, 100, is_list_complete=True), 0.8),
+        (RsyncProgress(10, 100, 1.0, 1, 0, 100, is_list_complete=True), 1.0),
     ],
     ids=["begun", "still listing", "most was there", "large files first", "done"],
 )
-def test_the_share_is_known_when_the_list_is(state: Transferred, share: float | None) -> None:
-    assert state.share == share
+def test_the_share_is_known_when_the_list_is(state: RsyncProgress, share: float | None) -> None:
+    assert state.fraction_done == share
 
 
 @pytest.mark.parametrize(
@@ -319,11 +334,11 @@ def test_the_share_is_known_when_the_list_is(state: Transferred, share: float | 
     [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (5e15, "5000.0 TB")],
 )
 def test_sizes_are_put_into_words(count: float, text: str) -> None:
-    assert size(count) == text
+    assert format_size(count) == text
 
 
 def test_durations_are_put_into_words() -> None:
-    assert [elapsed(seconds) for seconds in (7.9, 754, 3723)] == ["0:07", "12:34", "1:02:03"]
+    assert [format_elapsed(seconds) for seconds in (7.9, 754, 3723)] == ["0:07", "12:34", "1:02:03"]
 
 
 # -- by lines -------------------------------------------------------------------------------------
@@ -332,7 +347,7 @@ def test_durations_are_put_into_words() -> None:
 def test_a_line_comes_every_ten_seconds_and_none_for_what_is_done_before(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    lines = PlainLines()
+    lines = ProgressLog()
     with caplog.at_level(logging.INFO):
         told = []
         for second in range(36):
@@ -363,12 +378,12 @@ def test_without_a_terminal_nothing_is_written_and_rich_is_not_loaded() -> None:
 
 
 def test_the_quiet_one_takes_everything() -> None:
-    quiet = Quiet()
-    quiet.arming("", 1, 2)
-    quiet.armed("")
-    quiet.sending("web1", HALF)
-    quiet.sent("web1")
-    quiet.close()
+    quiet = NoProgress()
+    quiet.update_watch_setup("", 1, 2)
+    quiet.finish_watch_setup("")
+    quiet.update_transfer("web1", HALF)
+    quiet.finish_transfer("web1")
+    quiet.stop()
 
 
 # -- in a terminal --------------------------------------------------------------------------------
@@ -377,19 +392,19 @@ def test_the_quiet_one_takes_everything() -> None:
 @contextlib.contextmanager
 def displayed(
     columns: int = 100, lines: int = 30, colours: Palette | None = None
-) -> Iterator[tuple[PseudoTerminal, Display, TerminalHandler]]:
+) -> Iterator[tuple[PseudoTerminal, ProgressDisplay, TerminalHandler]]:
     with PseudoTerminal(columns, lines) as terminal:
         handler = TerminalHandler(terminal.stream, colours or Palette())
-        display = Display(handler)
+        display = ProgressDisplay(handler)
         try:
             yield terminal, display, handler
         finally:
-            display.close()
+            display.stop()
 
 
 def test_a_destination_is_shown_with_a_bar_and_numbers() -> None:
     with displayed() as (terminal, display, _):
-        display.sending("web1", HALF)
+        display.update_transfer("web1", HALF)
         terminal.wait_for("web1.*\n")
         expected = r"web1  ━━━━━━━━━              45%    1,204 files    4\.7 GB  12\.3 MB/s   0:00"
         assert re.fullmatch(expected, terminal.screen[-1])
@@ -398,23 +413,23 @@ def test_a_destination_is_shown_with_a_bar_and_numbers() -> None:
 def test_directories_are_counted_while_they_are_armed() -> None:
     with displayed() as (terminal, display, _):
         for number in (1000, 20_000):
-            display.arming("www", number, 524_288)
+            display.update_watch_setup("www", number, 524_288)
         terminal.wait_for("www  20,000 directories watched, limit 524,288")
-        display.armed("www")
+        display.finish_watch_setup("www")
         wait_until(lambda: terminal.screen == [])
 
 
 def test_the_lines_follow_what_comes_and_go_when_it_is_done() -> None:
     with displayed() as (terminal, display, _):
-        display.sending("web1", Transferred())
+        display.update_transfer("web1", RsyncProgress())
         terminal.wait_for("web1  comparing")
-        display.sending("web1", HALF)
-        display.sending("web2", Transferred())
+        display.update_transfer("web1", HALF)
+        display.update_transfer("web2", RsyncProgress())
         terminal.wait_for("1,204 files")
         wait_until(lambda: len(terminal.screen) == 2)
-        display.sent("web1")
+        display.finish_transfer("web1")
         wait_until(lambda: [line[:4] for line in terminal.screen] == ["web2"])
-        display.sent("web2")
+        display.finish_transfer("web2")
         wait_until(lambda: terminal.screen == [])
 
 
@@ -425,7 +440,7 @@ def test_log_lines_stay_above_the_display() -> None:
         log.setLevel(logging.DEBUG)
         log.addHandler(handler)
         try:
-            display.sending("web1", HALF)
+            display.update_transfer("web1", HALF)
             terminal.wait_for("1,204 files")
             for number in range(5):
                 before = len(terminal.output)
@@ -440,14 +455,14 @@ def test_log_lines_stay_above_the_display() -> None:
 def test_what_is_over_at_once_is_not_shown() -> None:
     with displayed() as (terminal, display, _):
         for number in range(100):
-            display.sending(f"web{number}", HALF)
-            display.sent(f"web{number}")
+            display.update_transfer(f"web{number}", HALF)
+            display.finish_transfer(f"web{number}")
     assert terminal.output == ""
 
 
 def test_what_takes_half_a_second_is_shown_and_not_before() -> None:
     with PseudoTerminal() as terminal:
-        below = Below(TerminalHandler(terminal.stream, Palette()))
+        below = ProgressFooter(TerminalHandler(terminal.stream, Palette()))
         below.show([Task("web1", HALF, 100.0, 100.0)], 100.4)
         below.show([Task("web2", HALF, 100.0, 100.0)], 100.5)
         terminal.wait_for("1,204 files")
@@ -456,20 +471,20 @@ def test_what_takes_half_a_second_is_shown_and_not_before() -> None:
 
 def test_the_terminal_is_left_clean_when_it_ends_in_the_middle() -> None:
     with displayed() as (terminal, display, _):
-        display.sending("web1", HALF)
+        display.update_transfer("web1", HALF)
         terminal.wait_for("1,204 files")
     assert terminal.screen == []
     assert "\x1b[?" not in terminal.output
     # Whatever comes too late is left out.
-    display.sending("web1", HALF)
-    display.close()
+    display.update_transfer("web1", HALF)
+    display.stop()
 
 
 @pytest.mark.parametrize("columns", [200, 100, 80, 60, 30, 5, 1])
 def test_no_line_is_wider_than_the_window(columns: int) -> None:
     with displayed(columns) as (terminal, display, _):
-        display.sending("a-rather-long-name.of.some.server.example.com:/srv/www", HALF)
-        display.sending("w", Transferred())
+        display.update_transfer("a-rather-long-name.of.some.server.example.com:/srv/www", HALF)
+        display.update_transfer("w", RsyncProgress())
         terminal.wait_for("w.*\n")
         wait_until(lambda: len(terminal.screen) == 2)
         assert all(0 < len(line) < max(columns, 2) for line in terminal.screen)
@@ -477,7 +492,7 @@ def test_no_line_is_wider_than_the_window(columns: int) -> None:
 
 def test_in_a_usual_window_a_long_name_leaves_room_for_the_rest() -> None:
     with displayed(80) as (terminal, display, _):
-        display.sending("a-rather-long-name.of.some.server.example.com:/srv/www", HALF)
+        display.update_transfer("a-rather-long-name.of.some.server.example.com:/srv/www", HALF)
         terminal.wait_for(
             r"a-rather-long-  ━{4}╸ +45%    1,204 files    4\.7 GB  12\.3 MB/s   0:00"
         )
@@ -486,14 +501,14 @@ def test_in_a_usual_window_a_long_name_leaves_room_for_the_rest() -> None:
 def test_the_log_keeps_half_of_the_window() -> None:
     with displayed(lines=8) as (terminal, display, _):
         for number in range(20):
-            display.sending(f"web{number}", HALF)
+            display.update_transfer(f"web{number}", HALF)
         terminal.wait_for("and 17 more")
         wait_until(lambda: len(terminal.screen) == 4)
 
 
 def test_a_window_may_change_its_size() -> None:
     with displayed(100) as (terminal, display, _):
-        display.sending("web1", HALF)
+        display.update_transfer("web1", HALF)
         terminal.wait_for("━.*12.3 MB/s")
         terminal.resize(50, 30)
         before = len(terminal.output)
@@ -501,43 +516,43 @@ def test_a_window_may_change_its_size() -> None:
 
 
 def test_a_destination_has_the_same_colour_in_the_display_and_in_the_log() -> None:
-    colours = palette({"TERM": "xterm-256color"})
+    colours = choose_palette({"TERM": "xterm-256color"})
     with displayed(colours=colours) as (terminal, display, _):
-        display.sending("web1", HALF)
-        terminal.wait_for(re.escape(colours.name("web1")) + "web1")
-        terminal.wait_for(re.escape(colours.name("web1")) + "━")
+        display.update_transfer("web1", HALF)
+        terminal.wait_for(re.escape(colours.for_name("web1")) + "web1")
+        terminal.wait_for(re.escape(colours.for_name("web1")) + "━")
 
 
 def test_a_terminal_that_goes_away_hurts_nobody() -> None:
     with displayed() as (terminal, display, _):
-        display.sending("web1", HALF)
+        display.update_transfer("web1", HALF)
         terminal.wait_for("1,204 files")
         terminal.hang_up()
-        display.sending("web1", Transferred(is_listed=True))
-        display.close()
+        display.update_transfer("web1", RsyncProgress(is_list_complete=True))
+        display.stop()
     assert "progress display" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_terminal_that_takes_nothing_keeps_nobody() -> None:
     with displayed() as (terminal, display, _):
-        display.sending("web1", HALF)
+        display.update_transfer("web1", HALF)
         terminal.wait_for("1,204 files")
         terminal.press(b"\x13")
         began = time.monotonic()
         for number in range(1000):
-            display.sending("web1", Transferred(number))
-        display.close()
+            display.update_transfer("web1", RsyncProgress(number))
+        display.stop()
         assert time.monotonic() - began < 10
         terminal.press(b"\x11")
 
 
 def test_it_may_be_called_by_many_threads() -> None:
-    def use(display: Display, name: str) -> None:
+    def use(display: ProgressDisplay, name: str) -> None:
         for number in range(200):
-            display.arming(name, number, 0)
-            display.sending(name, Transferred(number))
-            display.armed(name)
-        display.sent(name)
+            display.update_watch_setup(name, number, 0)
+            display.update_transfer(name, RsyncProgress(number))
+            display.finish_watch_setup(name)
+        display.finish_transfer(name)
 
     with displayed() as (terminal, display, _):
         threads = [
@@ -547,7 +562,7 @@ def test_it_may_be_called_by_many_threads() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        display.sending("the end", HALF)
+        display.update_transfer("the end", HALF)
         terminal.wait_for("the end")
         wait_until(lambda: len(terminal.screen) == 1)
 
@@ -557,7 +572,7 @@ def test_a_stream_in_another_encoding_gets_what_it_can_take() -> None:
         binary = os.fdopen(os.dup(terminal.stream.fileno()), "wb")
         raw = io.TextIOWrapper(binary, encoding="ascii", errors="backslashreplace")
         with raw:
-            display = Display(TerminalHandler(raw, Palette()))
+            display = ProgressDisplay(TerminalHandler(raw, Palette()))
             with contextlib.closing(display):
-                display.sending("web1", HALF)
+                display.update_transfer("web1", HALF)
                 terminal.wait_for("web1  ---------              45%")

@@ -32,7 +32,7 @@ def reached(path: bytes, transport: Transport = Transport.SHELL) -> Destination:
 def test_wildcards_are_quoted_in_the_path_for_a_remote_shell(
     target: bytes, argument: bytes
 ) -> None:
-    assert quoting.target(reached(target), VERSION) == argument
+    assert quoting.target_argument(reached(target), VERSION) == argument
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_wildcards_are_quoted_in_the_path_for_a_remote_shell(
 def test_where_no_shell_knows_the_home_a_path_begins_there_by_being_relative(
     target: bytes, version: tuple[int, int, int], argument: bytes
 ) -> None:
-    assert quoting.target(reached(target), version) == argument
+    assert quoting.target_argument(reached(target), version) == argument
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_where_no_shell_knows_the_home_a_path_begins_there_by_being_relative(
 def test_it_is_known_where_nobody_knows_another_users_home(
     target: bytes, version: tuple[int, int, int], misses: bool
 ) -> None:
-    assert quoting.misses_home(reached(target), version) is misses
+    assert quoting.has_unexpanded_tilde(reached(target), version) is misses
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_it_is_known_where_nobody_knows_another_users_home(
 def test_it_is_known_where_a_path_is_a_pattern_all_the_same(
     target: bytes, transport: Transport, version: tuple[int, int, int], expands: bool
 ) -> None:
-    assert quoting.expands(reached(target, transport), version) is expands
+    assert quoting.expands_wildcards(reached(target, transport), version) is expands
 
 
 @pytest.mark.parametrize("name", [b"www[1]", b"w*", b"www?", rb"w\*", b"w[w]w $(x)"])
@@ -105,7 +105,7 @@ def test_rsync_does_not_copy_to_another_directory_that_matches(tmp_path: Path, n
     destination = reached(b"h:" + path + b"/")
     subprocess.run(
         [b"rsync", b"-r", b"--rsh=%b" % os.fsencode(shell), os.fsencode(tmp_path) + b"/source/",
-         quoting.target(destination, VERSION)],
+         quoting.target_argument(destination, VERSION)],
         check=True, timeout=20,
     )  # fmt: skip
     found = [os.fsencode(file.parent) for file in (tmp_path / "there").rglob("file")]

@@ -19,10 +19,10 @@ from support.limits import with_watches
 from support.servers import Unavailable
 
 from pylsyncd.model.changes import Change, Scope
-from pylsyncd.rules.excludes import Rules, build, parse_pattern
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
 from pylsyncd.source.inotify import Inotify
-from pylsyncd.source.recovery import Plan
-from pylsyncd.source.tracker import Tracker
+from pylsyncd.source.recovery import RescanPlan
+from pylsyncd.source.tracker import EventProcessor
 from pylsyncd.system import clock
 
 OFTEN = 0.01  # seconds between two polls
@@ -78,9 +78,9 @@ def source(tmp_path: Path) -> Iterator[Path]:
 class Watched:
     """A source that is followed, with scans as often as they are planned."""
 
-    def __init__(self, source: Path, plan: Plan, rules: Rules | None = None) -> None:
+    def __init__(self, source: Path, plan: RescanPlan, rules: Rules | None = None) -> None:
         self.notify = Inotify()
-        self.tracker = Tracker(os.fsencode(source), self.notify, rules or Rules(), plan)
+        self.tracker = EventProcessor(os.fsencode(source), self.notify, rules or Rules(), plan)
 
     def __enter__(self) -> "Watched":  # noqa: PYI034  # typing.Self is younger than Python 3.10
         return self
@@ -92,12 +92,12 @@ class Watched:
         """Follow all events that there are; return the changes."""
         while chunk := self.notify.read():
             self.tracker.process(chunk)
-        return set(self.tracker.collect())
+        return set(self.tracker.take_changes())
 
     def polled(self) -> set[Change]:
         """Return what the next poll finds."""
         deadline = time.monotonic() + 10
-        while not self.tracker.attend():
+        while not self.tracker.scan_if_due():
             assert time.monotonic() < deadline, "no poll was due"
             time.sleep(0.001)
         return self.events()
@@ -119,17 +119,17 @@ def test_what_cannot_be_looked_into_is_owed_from_the_start_on(source: Path) -> N
     (source / "shut/deep").mkdir(parents=True)
     (source / "open").mkdir()
     (source / "shut").chmod(0)
-    with Watched(source, Plan([NEVER], poll_interval=OFTEN)) as watched:
-        found = watched.tracker.recovery.caught_up[NEVER]
+    with Watched(source, RescanPlan([NEVER], poll_interval=OFTEN)) as watched:
+        found = watched.tracker.rescanner.catchup_changes[NEVER]
         assert set(found) == {Change(b"shut", Scope.TREE)}
         assert watched.tracker.watched_paths() == {b"", b"open"}
 
 
 def test_what_comes_and_cannot_be_looked_into_is_owed_as_a_whole(source: Path) -> None:
-    with Watched(source, Plan(poll_interval=3600.0)) as watched:
+    with Watched(source, RescanPlan(poll_interval=3600.0)) as watched:
         (source / "shut").mkdir(0)
         assert watched.events() == {Change(b"shut", Scope.TREE)}
-        assert watched.tracker.unwatched == 1
+        assert watched.tracker.unwatched_count == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else changes what cannot be read")
@@ -138,7 +138,7 @@ def test_a_directory_that_can_be_read_again_is_looked_at_as_a_whole_and_watched(
 ) -> None:
     (source / "shut/deep/er").mkdir(parents=True)
     (source / "shut").chmod(0)
-    with Watched(source, Plan(poll_interval=OFTEN)) as watched:
+    with Watched(source, RescanPlan(poll_interval=OFTEN)) as watched:
         with permissions_that_count(do_count=False):
             (source / "shut/deep/er/f").touch()
         assert not is_looked_at(b"shut/deep/er/f", watched.polled())
@@ -146,13 +146,15 @@ def test_a_directory_that_can_be_read_again_is_looked_at_as_a_whole_and_watched(
         assert is_looked_at(b"shut/deep/er/f", watched.events())
         (source / "shut/deep/er/g").touch()
         assert watched.events() == {Change(b"shut/deep/er/g", Scope.ENTRY)}
-        assert watched.tracker.unwatched == 0
-        assert watched.tracker.recovery.due is None
+        assert watched.tracker.unwatched_count == 0
+        assert watched.tracker.rescanner.due_at is None
 
 
 def test_what_becomes_unreadable_unseen_is_owed_when_a_scan_meets_it(source: Path) -> None:
     (source / "far/shut/deep").mkdir(parents=True)
-    with Watched(source, Plan(eventless=[b"far"], poll_interval=OFTEN)) as watched:
+    with Watched(
+        source, RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
+    ) as watched:
         (source / "far/shut").chmod(0)
         watched.hear_nothing()
         assert Change(b"far/shut", Scope.TREE) in watched.polled()
@@ -166,7 +168,7 @@ def test_each_unreadable_directory_is_told_once(
     for name in ("one", "two"):
         (source / name).mkdir()
     (source / "one").chmod(0)
-    with Watched(source, Plan(poll_interval=OFTEN)) as watched:
+    with Watched(source, RescanPlan(poll_interval=OFTEN)) as watched:
         for _ in range(3):
             watched.polled()
         assert [line for line in caplog.messages if "cannot be watched" in line] == [
@@ -190,11 +192,11 @@ def test_an_unreadable_directory_that_the_rules_leave_out_is_no_matter(
     source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (source / "lost+found").mkdir(0)
-    rules = build([parse_pattern(b"/lost+found/")])
-    with Watched(source, Plan([NEVER], poll_interval=OFTEN), rules) as watched:
-        assert set(watched.tracker.recovery.caught_up[NEVER]) == set()
-        assert watched.tracker.unwatched == 0
-        assert watched.tracker.recovery.due is None
+    rules = build_rules([parse_exclude(b"/lost+found/")])
+    with Watched(source, RescanPlan([NEVER], poll_interval=OFTEN), rules) as watched:
+        assert set(watched.tracker.rescanner.catchup_changes[NEVER]) == set()
+        assert watched.tracker.unwatched_count == 0
+        assert watched.tracker.rescanner.due_at is None
     assert not caplog.messages
 
 
@@ -204,8 +206,8 @@ def test_a_directory_that_may_be_listed_and_not_entered_stops_no_scan(source: Pa
     (source / "half/sub").mkdir()
     (source / "half").chmod(0o600)
     (source / "open").mkdir()
-    with Watched(source, Plan([NEVER], poll_interval=OFTEN)) as watched:
-        found = set(watched.tracker.recovery.caught_up[NEVER])
+    with Watched(source, RescanPlan([NEVER], poll_interval=OFTEN)) as watched:
+        found = set(watched.tracker.rescanner.catchup_changes[NEVER])
         assert is_looked_at(b"half/sub", found)
         assert is_looked_at(b"half/f", found)
         assert b"open" in watched.tracker.watched_paths()
@@ -217,7 +219,9 @@ def test_a_directory_that_may_be_listed_and_not_entered_stops_no_scan(source: Pa
 def test_what_sends_no_events_is_found_by_the_poll_to_any_depth(source: Path) -> None:
     (source / "far/deep").mkdir(parents=True)
     (source / "near").mkdir()
-    with Watched(source, Plan(eventless=[b"far"], poll_interval=OFTEN)) as watched:
+    with Watched(
+        source, RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
+    ) as watched:
         (source / "far/deep/f").touch()
         (source / "far/new/tree").mkdir(parents=True)
         (source / "far/new/tree/f").touch()
@@ -231,32 +235,34 @@ def test_what_sends_no_events_is_found_by_the_poll_to_any_depth(source: Path) ->
 def test_a_change_that_a_server_stamps_with_a_clock_that_is_behind_is_not_lost_by_a_restart(
     source: Path,
 ) -> None:
-    with Watched(source, Plan(eventless=[b""], poll_interval=OFTEN)) as watched:
+    with Watched(source, RescanPlan(eventless_directories=[b""], poll_interval=OFTEN)) as watched:
         watched.polled()
-        behind = clock.now().wall - watched.tracker.recovery.complete_until.wall
+        behind = clock.now().wall - watched.tracker.rescanner.complete_until.wall
         assert 60 <= behind < 70
 
 
 def test_a_poll_that_could_not_see_leaves_it_to_the_next_one(source: Path) -> None:
     (source / "far").mkdir()
-    with Watched(source, Plan(eventless=[b"far"], poll_interval=OFTEN)) as watched:
+    with Watched(
+        source, RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
+    ) as watched:
         watched.polled()
-        before = watched.tracker.recovery.complete_until
+        before = watched.tracker.rescanner.complete_until
         (source / "far").chmod(0)
         watched.hear_nothing()
         watched.polled()
-        assert watched.tracker.recovery.complete_until == before
+        assert watched.tracker.rescanner.complete_until == before
         (source / "far").chmod(0o700)
         watched.polled()
-        assert watched.tracker.recovery.complete_until.running > before.running
+        assert watched.tracker.rescanner.complete_until.running > before.running
 
 
 def test_where_nothing_is_to_be_polled_nothing_is_due(source: Path) -> None:
     (source / "d").mkdir()
-    with Watched(source, Plan([LONG_AGO], poll_interval=OFTEN)) as watched:
-        assert set(watched.tracker.recovery.caught_up[LONG_AGO]) != set()
-        assert watched.tracker.recovery.due is None
-        assert not watched.tracker.attend()
+    with Watched(source, RescanPlan([LONG_AGO], poll_interval=OFTEN)) as watched:
+        assert set(watched.tracker.rescanner.catchup_changes[LONG_AGO]) != set()
+        assert watched.tracker.rescanner.due_at is None
+        assert not watched.tracker.scan_if_due()
 
 
 # -- more directories than watches ----------------------------------------------------------------
@@ -273,8 +279,8 @@ def beyond_the_limit(seed: int) -> None:
         places = [Path(f"{a}/{b}/{c}") for a in range(4) for b in range(3) for c in range(2)]
         for place in places:
             (top / place).mkdir(parents=True)
-        with Watched(top, Plan(poll_interval=OFTEN)) as watched:
-            assert 0 < watched.tracker.directories <= 15
+        with Watched(top, RescanPlan(poll_interval=OFTEN)) as watched:
+            assert 0 < watched.tracker.directory_count <= 15
             for round_ in range(10):
                 changed = _changed_at_random(chance, top, places, round_)
                 found = watched.events() | watched.polled()
@@ -286,7 +292,7 @@ def beyond_the_limit(seed: int) -> None:
             assert watched.tracker.watched_paths() == {
                 b"" if path == "." else os.fsencode(path) for path in everywhere
             }
-            assert watched.tracker.recovery.due is None
+            assert watched.tracker.rescanner.due_at is None
     finally:
         shutil.rmtree(top)
 

@@ -16,20 +16,20 @@ from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import installed, liveness, runner
-from pylsyncd.rsync.commands import HERE, Abilities, Rsync
-from pylsyncd.rsync.messages import FIRST_KEPT, LAST_KEPT
+from pylsyncd.rsync.commands import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.messages import MAX_FIRST_LINES, MAX_LAST_LINES
 from pylsyncd.rsync.outcomes import Verdict, interpret
-from pylsyncd.rsync.runner import Run, Runner
+from pylsyncd.rsync.runner import Runner, RunResult
 
 
-def full(source: Path, replica: Path, shown: list[str]) -> Run:
+def full(source: Path, replica: Path, shown: list[str]) -> RunResult:
     to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
-    rsync_with_items = Rsync("rsync", (3, 2, 7), tells_items=True)
-    command = rsync_with_items.full(os.fsencode(source), to, Abilities())
+    rsync_with_items = RsyncOptions("rsync", (3, 2, 7), itemize=True)
+    command = rsync_with_items.full_sync_command(os.fsencode(source), to, RsyncCapabilities())
     return Runner().run(command, b"", shown.append)
 
 
-def shell(text: str) -> Run:
+def shell(text: str) -> RunResult:
     return Runner().run([b"sh", b"-c", text.encode()], b"")
 
 
@@ -42,7 +42,7 @@ def test_the_counters_of_a_run_are_read(tmp_path: Path) -> None:
     (replica / "old/f").touch()
     shown: list[str] = []
     run = full(source, replica, shown)
-    assert (run.code, list(run.messages)) == (0, [])
+    assert (run.exit_status, list(run.messages)) == (0, [])
     assert (run.files, run.deleted) == (3, 2)
     assert ">f+++++++++ d/f" in shown
     assert "*deleting   old/f" in shown
@@ -81,8 +81,8 @@ def test_what_is_shown_of_a_path_is_one_line_that_no_terminal_obeys() -> None:
 def test_of_a_flood_of_messages_the_first_and_the_last_are_kept() -> None:
     run = shell("seq -f 'rsync: %.0f hurts' 200000 >&2; exit 23")
     kept = list(run.messages)
-    assert run.code == 23
-    assert len(kept) == FIRST_KEPT + LAST_KEPT
+    assert run.exit_status == 23
+    assert len(kept) == MAX_FIRST_LINES + MAX_LAST_LINES
     assert kept[0] == "rsync: 1 hurts"
     assert kept[-1] == "rsync: 200000 hurts"
     assert not run.messages.is_complete
@@ -97,7 +97,7 @@ def test_a_message_that_is_repeated_is_kept_once_and_nothing_is_missing_then() -
 def test_a_flood_of_messages_neither_blocks_nor_fills_the_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run = shell(f"yes 'rsync: {'x' * 100}' | head -c 300000000 >&2; seq 100000 >&2; exit 23")
-    assert run.code == 23
+    assert run.exit_status == 23
     assert list(run.messages)[-1] == "100000"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
@@ -122,7 +122,7 @@ def test_the_list_is_on_standard_input_whatever_its_size() -> None:
 
 def test_a_program_that_is_not_there_is_an_outcome_and_no_crash() -> None:
     run = Runner().run([b"./no-such-program"], b"")
-    assert run.code == 127
+    assert run.exit_status == 127
     assert "cannot be run" in next(iter(run.messages))
 
 
@@ -155,39 +155,39 @@ def _is_alive(pid: str) -> bool:
 def test_a_run_and_all_that_it_started_can_be_ended(pids: Path) -> None:
     runner = Runner()
     command = [b"sh", b"-c", b"sleep 600 & echo $$ $! >%b; wait" % os.fsencode(pids)]
-    found: list[Run] = []
+    found: list[RunResult] = []
     thread = threading.Thread(target=lambda: found.append(runner.run(command, b"")))
     thread.start()
     wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
-    runner.end(signal.SIGTERM)
+    runner.send_signal(signal.SIGTERM)
     thread.join(20)
-    assert found[0].code == -signal.SIGTERM
-    assert not found[0].stalled
+    assert found[0].exit_status == -signal.SIGTERM
+    assert not found[0].stall_reason
     for pid in pids.read_text().split():
         wait_until(lambda pid=pid: not _is_alive(pid))
 
 
 def test_to_end_what_does_not_run_is_no_error() -> None:
     runner = Runner()
-    runner.end(signal.SIGTERM)
+    runner.send_signal(signal.SIGTERM)
     runner.run([b"true"], b"")
-    runner.end(signal.SIGTERM)
+    runner.send_signal(signal.SIGTERM)
 
 
 def test_what_a_run_leaves_behind_is_killed(pids: Path) -> None:
     run = shell(f"trap '' TERM; sleep 600 & echo $! >{pids}; exit 3")
-    assert run.code == 3
+    assert run.exit_status == 3
     wait_until(lambda: not _is_alive(pids.read_text().strip()))
 
 
-def left_open(pids: Path) -> Run:
+def left_open(pids: Path) -> RunResult:
     """Run what ends and leaves a process, in a session of its own, that holds the outputs open."""
     return shell(f"setsid sleep 600 & echo $! >{pids}; seq 300 >&2; exit 23")
 
 
 def test_a_run_ends_with_its_process_although_another_one_holds_its_outputs(pids: Path) -> None:
     run = left_open(pids)
-    assert run.code == 23
+    assert run.exit_status == 23
     assert len(run.messages) == 300
     assert run.seconds < 20
 
@@ -200,20 +200,20 @@ def test_a_run_ends_likewise_where_the_kernel_does_not_tell(
 
     monkeypatch.setattr(os, "pidfd_open", fail)
     run = left_open(pids)
-    assert (run.code, len(run.messages)) == (23, 300)
+    assert (run.exit_status, len(run.messages)) == (23, 300)
     assert run.seconds < 20
 
 
 def test_a_run_that_closes_its_outputs_is_waited_for() -> None:
     run = shell("exec >&- 2>&-; sleep 0.3; exit 7")
-    assert run.code == 7
+    assert run.exit_status == 7
     assert run.seconds >= 0.3
 
 
 def test_a_run_without_progress_is_ended() -> None:
-    run = Runner().run([b"sleep", b"600"], b"", silence=1.0)
-    assert run.stalled == "it made no progress for 1 s"
-    assert run.code == -signal.SIGTERM
+    run = Runner().run([b"sleep", b"600"], b"", stall_timeout=1.0)
+    assert run.stall_reason == "it made no progress for 1 s"
+    assert run.exit_status == -signal.SIGTERM
     assert 1.0 <= run.seconds < 20
 
 
@@ -222,9 +222,9 @@ def test_a_run_without_progress_that_does_not_obey_is_killed_with_its_group(
 ) -> None:
     monkeypatch.setattr(runner, "_GRACE", 0.5)
     text = f"trap '' TERM; sleep 600 & echo $! >{pids}; while :; do wait; done"
-    run = Runner().run([b"sh", b"-c", text.encode()], b"", silence=1.0)
-    assert run.stalled
-    assert run.code == -signal.SIGKILL
+    run = Runner().run([b"sh", b"-c", text.encode()], b"", stall_timeout=1.0)
+    assert run.stall_reason
+    assert run.exit_status == -signal.SIGKILL
     wait_until(lambda: not _is_alive(pids.read_text().strip()))
 
 
@@ -237,8 +237,8 @@ def test_a_run_without_progress_that_does_not_obey_is_killed_with_its_group(
     ids=["says something", "computes"],
 )
 def test_a_run_that_works_slowly_is_not_ended(text: str) -> None:
-    run = Runner().run([b"bash", b"-c", text.encode()], b"", silence=2.5)
-    assert (run.code, run.stalled) == (0, "")
+    run = Runner().run([b"bash", b"-c", text.encode()], b"", stall_timeout=2.5)
+    assert (run.exit_status, run.stall_reason) == (0, "")
     assert run.seconds > 2.5
 
 
@@ -260,12 +260,14 @@ def test_an_rsync_that_hangs_in_a_fifo_is_ended_long_before_the_limit(
     thread = threading.Thread(target=replace_file)
     thread.start()
     to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
-    slow = Rsync("rsync", (3, 2, 7), options=("--bwlimit=2000",))
-    command = slow.listed(os.fsencode(source), to, Abilities(), mkpath=False)
+    slow = RsyncOptions("rsync", (3, 2, 7), extra_options=("--bwlimit=2000",))
+    command = slow.file_list_command(
+        os.fsencode(source), to, RsyncCapabilities(), create_parents=False
+    )
     run = Runner().run(command, b"./a\0./f\0")
     thread.join()
-    assert "named pipe" in run.stalled
-    assert run.code == 20
+    assert "named pipe" in run.stall_reason
+    assert run.exit_status == 20
     assert run.seconds < 20
 
 
@@ -275,19 +277,19 @@ def test_an_rsync_that_is_ended_leaves_no_half_file_at_the_destination(tmp_path:
     replica.mkdir()
     (source / "a").write_bytes(os.urandom(3_000_000))
     to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
-    command = Rsync("rsync", (3, 2, 7), options=("--bwlimit=500",)).full(
-        os.fsencode(source), to, Abilities()
+    command = RsyncOptions("rsync", (3, 2, 7), extra_options=("--bwlimit=500",)).full_sync_command(
+        os.fsencode(source), to, RsyncCapabilities()
     )
     for _ in range(5):  # Without a moment for it, every second one leaves something.
         one = Runner()
 
         def end(one: Runner = one) -> None:
             wait_until(lambda: any(name.startswith(".a.") for name in os.listdir(replica)))
-            one.end(signal.SIGTERM)
+            one.send_signal(signal.SIGTERM)
 
         thread = threading.Thread(target=end)
         thread.start()
-        assert one.run(command, b"").code != 0
+        assert one.run(command, b"").exit_status != 0
         thread.join()
         assert os.listdir(replica) == []
 
@@ -305,11 +307,13 @@ def test_rsync_runs_in_a_directory_that_is_open_whatever_its_name_stands_for(
         source.rename(moved)
         source.symlink_to("other")
         to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
-        command = Rsync("rsync", (3, 2, 7)).full(HERE, to, Abilities())
+        command = RsyncOptions("rsync", (3, 2, 7)).full_sync_command(
+            CURRENT_DIRECTORY, to, RsyncCapabilities()
+        )
         run = Runner().run(command, b"", directory=descriptor)
     finally:
         os.close(descriptor)
-    assert (run.code, list(run.messages)) == (0, [])
+    assert (run.exit_status, list(run.messages)) == (0, [])
     assert os.listdir(replica) == ["right"]
 
 
@@ -322,7 +326,7 @@ def test_a_directory_that_cannot_be_entered_is_not_mistaken_for_a_lack_of_rsync(
         run = Runner().run([b"true"], b"", directory=descriptor)
     finally:
         os.close(descriptor)
-    assert run.code == 3
+    assert run.exit_status == 3
     assert list(run.messages) == ["true cannot start in the source: Not a directory"]
 
 
@@ -337,11 +341,11 @@ def test_a_lack_of_descriptors_while_rsync_runs_is_a_failure_that_passes() -> No
         run = Runner().run([os.fsencode(sys.executable), b"-c", takes_them.encode()], b"")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert interpret(run.code, run.messages).verdict is Verdict.LATER
+    assert interpret(run.exit_status, run.messages).verdict is Verdict.RETRY_LATER
     assert "cannot be run: Too many open files" in list(run.messages)[-1]
 
 
 def test_the_version_is_read_and_a_stranger_refused() -> None:
-    assert installed.version("rsync") >= (3, 2, 3)
+    assert installed.rsync_version("rsync") >= (3, 2, 3)
     with pytest.raises(UsageError, match="does not answer"):
-        installed.version("true")
+        installed.rsync_version("true")

@@ -15,13 +15,13 @@ from support.operations import Ground, Operation
 from support.trees import Snapshot, snapshot
 from support.waiting import wait_until
 
-from pylsyncd.model.changes import Change, Changes, Scope
+from pylsyncd.model.changes import Change, MutableChangeset, Scope
 from pylsyncd.model.optimizer import optimize
-from pylsyncd.rules.excludes import Rules, build, parse_pattern
-from pylsyncd.source.arming import Arming
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.source.arming import WatchManager
 from pylsyncd.source.inotify import Inotify
-from pylsyncd.source.recovery import Plan
-from pylsyncd.source.tracker import Tracker
+from pylsyncd.source.recovery import RescanPlan
+from pylsyncd.source.tracker import EventProcessor
 
 NO_RULES = Rules()
 # A tmpfs and, on most machines, a disk.
@@ -60,13 +60,13 @@ class Place:
             now = marker.stat().st_ctime_ns
         return now
 
-    def arming(self) -> Arming:
+    def arming(self) -> WatchManager:
         """Return what scans, with nothing watched yet."""
-        return Arming(self.source, self._notify, self.rules)
+        return WatchManager(self.source, self._notify, self.rules)
 
-    def found(self, moment: int) -> Changes:
+    def found(self, moment: int) -> MutableChangeset:
         """Scan as a start does, which knows of no directory."""
-        return self.arming().survey([moment])[moment]
+        return self.arming().scan([moment])[moment]
 
 
 def place_in(directory: str, rules: Rules = NO_RULES) -> Place:
@@ -220,11 +220,11 @@ def test_all_that_differs_is_found_where_the_directories_are_known(seed: int, pl
     chance = random.Random(seed)
     prepared(chance, place)
     arming = place.arming()
-    arming.survey()
+    arming.scan()
     for _ in range(5):
         before, moment = snapshot(place.source), place.moment()
         done = churn(chance, place.ground, chance.randrange(1, 15))
-        changes = set(arming.survey([moment])[moment])
+        changes = set(arming.scan([moment])[moment])
         assert uncovered(before, snapshot(place.source), changes) == [], "\n".join(done)
 
 
@@ -241,7 +241,7 @@ def test_each_of_several_askers_gets_what_has_changed_since_its_own_moment(
         done += churn(chance, place.ground, chance.randrange(4))
     nothing = place.moment()
     after = snapshot(place.source)
-    found = place.arming().survey([*states, nothing])
+    found = place.arming().scan([*states, nothing])
     for moment, before in states.items():
         assert uncovered(before, after, set(found[moment])) == [], "\n".join(done)
         assert set(optimize(found[moment])) == set(optimize(place.found(moment)))
@@ -303,25 +303,25 @@ def test_a_directory_that_is_known_to_have_stood_there_is_not_taken_for_a_whole_
 ) -> None:
     place.do(operations.mkdir("d/sub/deep"))
     arming = place.arming()
-    arming.survey()
+    arming.scan()
     moment = place.moment()
     place.do(operations.write("d/f"), operations.write("d/sub/f"), operations.mkdir("d/new"))
     expected = {listing(b"d"), listing(b"d/sub"), tree(b"d/new")}
-    assert set(arming.survey([moment])[moment]) == expected
+    assert set(arming.scan([moment])[moment]) == expected
     assert tree(b"d/sub") in set(place.found(moment))
 
 
 def test_a_directory_that_went_and_came_back_is_taken_for_a_whole_tree(place: Place) -> None:
     place.do(operations.mkdir("d/sub/deep"))
     arming = place.arming()
-    arming.survey()
+    arming.scan()
     moment = place.moment()
     place.do(operations.move_out("d/sub", "away"), operations.move_in("away", "d/sub"))
-    assert tree(b"d/sub") in set(arming.survey([moment])[moment])
+    assert tree(b"d/sub") in set(arming.scan([moment])[moment])
 
 
 def test_what_the_rules_leave_out_is_not_named() -> None:
-    place = place_in(PLACES[0], build([parse_pattern(b"*.tmp"), parse_pattern(b"cache/")]))
+    place = place_in(PLACES[0], build_rules([parse_exclude(b"*.tmp"), parse_exclude(b"cache/")]))
     try:
         place.do(operations.mkdir("cache/deep"), operations.write("a.tmp"), operations.write("b"))
         place.do(operations.write("cache/f"))
@@ -349,9 +349,9 @@ def test_what_changes_behind_the_walk_through_a_name_that_goes_is_found(tmp_path
             gone.unlink()
 
     with closing(Inotify()) as notify:
-        plan = Plan(moments=[moment + 20_000_000], arming=change_once)
-        tracker = Tracker(os.fsencode(tmp_path), notify, Rules(), plan)
-        (found,) = tracker.recovery.caught_up.values()
+        plan = RescanPlan(since_ns=[moment + 20_000_000], on_progress=change_once)
+        tracker = EventProcessor(os.fsencode(tmp_path), notify, Rules(), plan)
+        (found,) = tracker.rescanner.catchup_changes.values()
     assert not gone.exists()
     assert Change(os.fsencode(f"{first}/kept"), Scope.ENTRY) in set(found)
 

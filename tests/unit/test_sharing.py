@@ -24,10 +24,15 @@ from support.waiting import wait_until
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync.commands import HERE, SSH, Abilities, Rsync
+from pylsyncd.rsync.commands import (
+    CURRENT_DIRECTORY,
+    DEFAULT_REMOTE_SHELL,
+    RsyncCapabilities,
+    RsyncOptions,
+)
 from pylsyncd.rsync.outcomes import Verdict, interpret
-from pylsyncd.rsync.runner import Run, Runner
-from pylsyncd.rsync.sharing import Share, Sharing, can_share
+from pylsyncd.rsync.runner import Runner, RunResult
+from pylsyncd.rsync.sharing import SshConnection, SshSharing, can_share
 
 SECONDS = 10.0
 
@@ -41,26 +46,28 @@ class Place:
         self.base = directory / "run"
         self.source.mkdir()
         self.replica.mkdir()
-        self.rsync = Rsync("rsync", (3, 2, 7), rsh=server.rsh)
+        self.rsync = RsyncOptions("rsync", (3, 2, 7), rsh=server.rsh)
         self._logged = server.log.stat().st_size
 
-    def run(self, rsync: Rsync, runner: Runner | None = None) -> Run:
+    def run(self, rsync: RsyncOptions, runner: Runner | None = None) -> RunResult:
         to = Destination(
             "h", "", Transport.SHELL, "localhost", f"localhost:{self.replica}/".encode()
         )
-        command = rsync.listed(HERE, to, Abilities(), mkpath=False)
+        command = rsync.file_list_command(
+            CURRENT_DIRECTORY, to, RsyncCapabilities(), create_parents=False
+        )
         descriptor = os.open(self.source, os.O_RDONLY)
         try:
             return (runner or Runner()).run(command, b"./file\0", directory=descriptor)
         finally:
             os.close(descriptor)
 
-    def carry(self, share: Share, content: str) -> Run:
+    def carry(self, share: SshConnection, content: str) -> RunResult:
         """Have the replica's file get this content."""
         (self.source / "file").write_text(content)
-        run = self.run(share.applied(self.rsync))
-        share.ended(run.code)
-        if run.code == 0:
+        run = self.run(share.apply_to(self.rsync))
+        share.record_exit(run.exit_status)
+        if run.exit_status == 0:
             assert (self.replica / "file").read_text() == content
         return run
 
@@ -72,7 +79,7 @@ class Place:
     def masters(self) -> list[int]:
         """Return the processes that hold connections open."""
         found = []
-        for process in processes.present():
+        for process in processes.list_processes():
             with contextlib.suppress(OSError):
                 title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
                 if title.startswith(b"ssh: %b/" % os.fsencode(self.base)):
@@ -93,32 +100,32 @@ def place(short: Path, ssh_server: SshServer) -> Place:
 
 
 @pytest.fixture
-def sharing(place: Place) -> Iterator[Sharing]:
-    made = Sharing(str(place.base))
+def sharing(place: Place) -> Iterator[SshSharing]:
+    made = SshSharing(str(place.base))
     yield made
     made.close()
     wait_until(lambda: not place.masters(), message="all masters have ended")
     assert not place.base.exists() or not list(place.base.iterdir())
 
 
-def test_many_runs_log_in_once(place: Place, sharing: Sharing) -> None:
-    share = sharing.share()
+def test_many_runs_log_in_once(place: Place, sharing: SshSharing) -> None:
+    share = sharing.new_connection()
     for number in range(5):
         run = place.carry(share, str(number))
-        assert (run.code, list(run.messages)) == (0, [])
+        assert (run.exit_status, list(run.messages)) == (0, [])
     assert place.logins == 1
 
 
-def test_each_share_has_a_connection_of_its_own(place: Place, sharing: Sharing) -> None:
-    for share in (sharing.share(), sharing.share()):
+def test_each_share_has_a_connection_of_its_own(place: Place, sharing: SshSharing) -> None:
+    for share in (sharing.new_connection(), sharing.new_connection()):
         place.carry(share, "x")
     assert (place.logins, len(place.masters())) == (2, 2)
 
 
-def test_without_the_option_nothing_is_shared(place: Place, sharing: Sharing) -> None:
-    place.rsync = replace(place.rsync, shares_ssh=False)
-    share = sharing.share()
-    assert share.applied(place.rsync) == place.rsync
+def test_without_the_option_nothing_is_shared(place: Place, sharing: SshSharing) -> None:
+    place.rsync = replace(place.rsync, share_ssh=False)
+    share = sharing.new_connection()
+    assert share.apply_to(place.rsync) == place.rsync
     place.carry(share, "one")
     place.carry(share, "two")
     assert place.logins == 2
@@ -126,44 +133,44 @@ def test_without_the_option_nothing_is_shared(place: Place, sharing: Sharing) ->
 
 
 def test_the_connection_holds_neither_the_source_nor_a_pipe_of_rsync(
-    place: Place, sharing: Sharing
+    place: Place, sharing: SshSharing
 ) -> None:
-    place.carry(sharing.share(), "x")
+    place.carry(sharing.new_connection(), "x")
     (master,) = place.masters()
     assert os.readlink(f"/proc/{master}/cwd") == "/"
     held = [os.readlink(link) for link in Path(f"/proc/{master}/fd").iterdir()]
     assert [name for name in held if not name.startswith("socket:")] == ["/dev/null"] * 3
 
 
-def test_only_its_user_can_reach_the_connection(place: Place, sharing: Sharing) -> None:
-    place.carry(sharing.share(), "x")
+def test_only_its_user_can_reach_the_connection(place: Place, sharing: SshSharing) -> None:
+    place.carry(sharing.new_connection(), "x")
     (directory,) = place.base.iterdir()
     assert [path.stat().st_mode & 0o077 for path in (place.base, directory)] == [0, 0]
 
 
 def test_a_run_that_is_ended_leaves_the_connection_and_nothing_there(
-    place: Place, sharing: Sharing
+    place: Place, sharing: SshSharing
 ) -> None:
-    share = sharing.share()
+    share = sharing.new_connection()
     place.carry(share, "before")
     (place.source / "file").write_bytes(os.urandom(20_000_000))
-    slow = share.applied(replace(place.rsync, options=("--bwlimit=1m",)))
+    slow = share.apply_to(replace(place.rsync, extra_options=("--bwlimit=1m",)))
     runner = Runner()
     codes: list[int] = []
-    thread = threading.Thread(target=lambda: codes.append(place.run(slow, runner).code))
+    thread = threading.Thread(target=lambda: codes.append(place.run(slow, runner).exit_status))
     thread.start()
     temporary = lambda: [path.name for path in place.replica.iterdir() if path.name != "file"]  # noqa: E731
     wait_until(lambda: bool(temporary()), message="the file is on its way")
-    runner.end(signal.SIGTERM)
+    runner.send_signal(signal.SIGTERM)
     thread.join()
     assert codes != [0]
     wait_until(lambda: not temporary(), message="the rsync there has ended")
-    assert place.carry(share, "after").code == 0
+    assert place.carry(share, "after").exit_status == 0
     assert place.logins == 1
 
 
 def test_a_refused_login_says_what_it_says_without_sharing(
-    place: Place, sharing: Sharing, tmp_path: Path
+    place: Place, sharing: SshSharing, tmp_path: Path
 ) -> None:
     nobody = tmp_path / "key"
     subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", nobody), check=True)  # noqa: S607
@@ -171,23 +178,23 @@ def test_a_refused_login_says_what_it_says_without_sharing(
     other = tmp_path / "ssh_config"
     other.write_text(re.sub(r"IdentityFile \S+", f"IdentityFile {nobody}", configuration))
     rsync = replace(place.rsync, rsh=f"ssh -F {other}")
-    shared = sharing.share().applied(rsync)
+    shared = sharing.new_connection().apply_to(rsync)
     assert shared != rsync
     runs = [place.run(each) for each in (rsync, shared)]
     # Whether rsync ends with ssh's status, 255, or with its own, is chance.
-    assert {run.code for run in runs} <= {255, 12}
-    assert {interpret(run.code, run.messages).verdict for run in runs} == {Verdict.HELD}
+    assert {run.exit_status for run in runs} <= {255, 12}
+    assert {interpret(run.exit_status, run.messages).verdict for run in runs} == {Verdict.HELD}
     of_ssh = [[line for line in run.messages if not line.startswith("rsync")] for run in runs]
     assert of_ssh[0] == of_ssh[1]
     assert any("Permission denied" in line for line in of_ssh[0])
 
 
 def test_a_peer_that_has_gone_is_noticed_and_the_run_logs_in_by_itself(
-    place: Place, sharing: Sharing
+    place: Place, sharing: SshSharing
 ) -> None:
     rsh = place.rsync.rsh + " -o ServerAliveInterval=1 -o ServerAliveCountMax=1"
     place.rsync = replace(place.rsync, rsh=rsh)
-    share = sharing.share()
+    share = sharing.new_connection()
     before = {process.pid for process in processes.descendants(place.server.pid)}
     place.carry(share, "one")
     stopped = {process.pid for process in processes.descendants(place.server.pid)} - before
@@ -199,20 +206,20 @@ def test_a_peer_that_has_gone_is_noticed_and_the_run_logs_in_by_itself(
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
-    assert (run.code, place.logins) == (0, 2)
+    assert (run.exit_status, place.logins) == (0, 2)
 
 
 def test_after_a_run_that_broke_ssh_logs_in_by_itself_until_one_succeeds(
-    place: Place, sharing: Sharing
+    place: Place, sharing: SshSharing
 ) -> None:
-    share = sharing.share()
+    share = sharing.new_connection()
     place.carry(share, "one")
-    assert share.applied(place.rsync) != place.rsync
-    share.ended(255)
+    assert share.apply_to(place.rsync) != place.rsync
+    share.record_exit(255)
     wait_until(lambda: not place.masters(), message="the connection is closed")
     for code in (255, -15, 12):
-        assert share.applied(place.rsync) == place.rsync
-        share.ended(code)
+        assert share.apply_to(place.rsync) == place.rsync
+        share.record_exit(code)
     place.carry(share, "two")
     assert place.logins == 2
     place.carry(share, "three")
@@ -221,23 +228,23 @@ def test_after_a_run_that_broke_ssh_logs_in_by_itself_until_one_succeeds(
 
 
 def test_sharing_that_always_fails_is_given_up(short: Path) -> None:
-    sharing = Sharing(str(short))
-    share, rsync = sharing.share(), Rsync("rsync", (3, 2, 7))
+    sharing = SshSharing(str(short))
+    share, rsync = sharing.new_connection(), RsyncOptions("rsync", (3, 2, 7))
     for _ in range(3):
-        assert share.applied(rsync) != rsync
-        share.ended(255)
-        assert share.applied(rsync) == rsync
-        share.ended(0)
-    assert share.applied(rsync) == rsync
+        assert share.apply_to(rsync) != rsync
+        share.record_exit(255)
+        assert share.apply_to(rsync) == rsync
+        share.record_exit(0)
+    assert share.apply_to(rsync) == rsync
     sharing.close()
 
 
-def test_a_directory_that_somebody_removes_is_made_anew(place: Place, sharing: Sharing) -> None:
-    share = sharing.share()
+def test_a_directory_that_somebody_removes_is_made_anew(place: Place, sharing: SshSharing) -> None:
+    share = sharing.new_connection()
     place.carry(share, "one")
     (master,) = place.masters()
     shutil.rmtree(place.base)
-    assert place.carry(share, "two").code == 0
+    assert place.carry(share, "two").exit_status == 0
     assert place.logins == 2
     # Nobody can reach it any more, but it would end by itself.
     os.kill(master, signal.SIGTERM)
@@ -259,7 +266,7 @@ KILLED = """
 
 
 def test_what_a_killed_process_has_left_open_is_closed_by_the_next_one(
-    place: Place, sharing: Sharing
+    place: Place, sharing: SshSharing
 ) -> None:
     program = [sys.executable, "-c", textwrap.dedent(KILLED)]
     arguments = [str(place.base), str(place.source), f"localhost:{place.replica}/", place.rsync.rsh]
@@ -267,26 +274,26 @@ def test_what_a_killed_process_has_left_open_is_closed_by_the_next_one(
     assert ended.returncode == -signal.SIGKILL
     (left,) = place.base.iterdir()
     (master,) = place.masters()
-    ours = sharing.path("1")
+    ours = sharing.socket_path("1")
     assert ours.startswith(os.fsencode(place.base))
     wait_until(lambda: master not in place.masters(), message="the connection is closed")
     assert not left.exists()
 
 
-def test_the_connections_of_living_processes_stay(place: Place, sharing: Sharing) -> None:
-    share = sharing.share()
+def test_the_connections_of_living_processes_stay(place: Place, sharing: SshSharing) -> None:
+    share = sharing.new_connection()
     place.carry(share, "one")
-    other = Sharing(str(place.base))
-    assert other.path("1")
+    other = SshSharing(str(place.base))
+    assert other.socket_path("1")
     other.close()
     place.carry(share, "two")
     assert place.logins == 1
 
 
 def test_a_connection_that_does_not_answer_delays_the_end_only_for_a_moment(short: Path) -> None:
-    sharing = Sharing(str(short))
+    sharing = SshSharing(str(short))
     with socket.socket(socket.AF_UNIX) as mute:
-        mute.bind(sharing.path("1"))
+        mute.bind(sharing.socket_path("1"))
         mute.listen()
         began = time.monotonic()
         sharing.close()
@@ -296,8 +303,8 @@ def test_a_connection_that_does_not_answer_delays_the_end_only_for_a_moment(shor
 
 @pytest.mark.parametrize("name", ["with blank", "with%h", "x" * 90])
 def test_a_place_that_ssh_cannot_use_is_not_used(short: Path, name: str) -> None:
-    sharing = Sharing(str(short / name))
-    path = sharing.path("1")
+    sharing = SshSharing(str(short / name))
+    path = sharing.socket_path("1")
     assert path
     assert not path.startswith(os.fsencode(short))
     sharing.close()
@@ -305,20 +312,20 @@ def test_a_place_that_ssh_cannot_use_is_not_used(short: Path, name: str) -> None
 
 
 def test_no_socket_is_put_into_a_source_or_a_destination(short: Path) -> None:
-    sharing = Sharing(str(short / "run"))
-    sharing.avoided = [os.fsencode(short)]
-    assert not sharing.path("1").startswith(os.fsencode(short))
-    sharing.avoided = [b"/"]
-    assert not sharing.path("1")
-    sharing.avoided = [os.fsencode(short / "ru")]
-    assert sharing.path("1").startswith(os.fsencode(short / "run/"))
+    sharing = SshSharing(str(short / "run"))
+    sharing.avoided_paths = [os.fsencode(short)]
+    assert not sharing.socket_path("1").startswith(os.fsencode(short))
+    sharing.avoided_paths = [b"/"]
+    assert not sharing.socket_path("1")
+    sharing.avoided_paths = [os.fsencode(short / "ru")]
+    assert sharing.socket_path("1").startswith(os.fsencode(short / "run/"))
     sharing.close()
 
 
 @pytest.mark.parametrize(
     ("rsh", "expected"),
     [
-        (SSH, True),
+        (DEFAULT_REMOTE_SHELL, True),
         ("ssh", True),
         ("/usr/bin/ssh -p 22", True),
         ("ssh -i /key -o Compression=yes -4C -l user", True),
@@ -347,9 +354,9 @@ def test_a_remote_shell_is_left_alone_unless_it_is_ssh_without_a_word_on_sharing
 
 
 def test_what_the_user_says_of_keep_alives_stays(short: Path) -> None:
-    sharing = Sharing(str(short))
-    plain = Rsync("rsync", (3, 2, 7), rsh="ssh -p 22")
-    own = Rsync("rsync", (3, 2, 7), rsh="ssh -o serveraliveinterval=3")
-    assert "ServerAliveInterval=15" in sharing.share().applied(plain).rsh
-    assert "ServerAliveInterval=15" not in sharing.share().applied(own).rsh
+    sharing = SshSharing(str(short))
+    plain = RsyncOptions("rsync", (3, 2, 7), rsh="ssh -p 22")
+    own = RsyncOptions("rsync", (3, 2, 7), rsh="ssh -o serveraliveinterval=3")
+    assert "ServerAliveInterval=15" in sharing.new_connection().apply_to(plain).rsh
+    assert "ServerAliveInterval=15" not in sharing.new_connection().apply_to(own).rsh
     sharing.close()

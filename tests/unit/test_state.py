@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changes, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
-from pylsyncd.state.state import State, decode, encode
+from pylsyncd.state.state import DestinationState, decode, encode
 
 names = st.binary(min_size=1, max_size=12).filter(
     lambda name: name not in {b".", b".."} and not {0, ord("/")} & set(name)
@@ -24,15 +24,15 @@ seconds = st.floats(0.0, 1e12)
 
 
 @st.composite
-def changesets(draw: st.DrawFn) -> Changes:
-    changes = Changes()
+def changesets(draw: st.DrawFn) -> MutableChangeset:
+    changes = MutableChangeset()
     for path, scope in draw(st.lists(st.tuples(some_paths, st.sampled_from(list(Scope))))):
         changes.add(path, scope)
     return changes
 
 
 states = st.builds(
-    State,
+    DestinationState,
     confirmed=st.builds(Moment, seconds, seconds, st.text()),
     scanned=st.builds(Moment, seconds, seconds, st.text()),
     source=identities,
@@ -44,7 +44,7 @@ states = st.builds(
     is_stopped=st.booleans(),
 )
 
-STATE = State(
+STATE = DestinationState(
     confirmed=Moment(1_700_000_000.25, 86400.5, "3c1f"),
     scanned=Moment(1_699_999_000.5, 85400.75, "3c1f"),
     source=(2049, 12),
@@ -52,41 +52,45 @@ STATE = State(
     mounts={b"a/mounted \xff": "8:1 ext4"},
     destination=(2050, 13),
     shape="c0ffee",
-    debt=Changes(),
+    debt=MutableChangeset(),
     is_stopped=True,
 )
 
 
-def members(state: State) -> dict[str, Any]:
+def members(state: DestinationState) -> dict[str, Any]:
     """Return what a state consists of, as it can be compared: a changeset by its changes."""
-    found = {name: getattr(state, name) for name in State.__slots__}
+    found = {name: getattr(state, name) for name in DestinationState.__slots__}
     return found | {"debt": set(state.debt)}
 
 
 @given(states)
-def test_what_is_kept_is_what_was_there(state: State) -> None:
+def test_what_is_kept_is_what_was_there(state: DestinationState) -> None:
     assert members(decode(encode(state))) == members(state)
 
 
 @pytest.mark.parametrize("debt", [NOTHING, EVERYTHING])
-def test_nothing_and_everything_can_be_owed(debt: Changes) -> None:
-    kept = decode(encode(State(**{**members(STATE), "debt": debt})))
+def test_nothing_and_everything_can_be_owed(debt: MutableChangeset) -> None:
+    kept = decode(encode(DestinationState(**{**members(STATE), "debt": debt})))
     assert set(kept.debt) == set(debt)
     assert kept.debt.is_everything == debt.is_everything
 
 
 def test_the_roots_own_entry_can_be_owed() -> None:
-    debt = Changes()
+    debt = MutableChangeset()
     debt.add(paths.ROOT, Scope.ENTRY)
-    assert decode(encode(State(**{**members(STATE), "debt": debt}))).debt.entries == {b"": {b""}}
+    assert decode(encode(DestinationState(**{**members(STATE), "debt": debt}))).debt.entries == {
+        b"": {b""}
+    }
 
 
 def test_every_byte_of_a_name_is_kept() -> None:
     name = bytes(byte for byte in range(1, 256) if byte != ord("/"))
-    debt = Changes()
+    debt = MutableChangeset()
     for known in (name, b"\xc3\xa9", b"\xed\xa0\xbd\xed\xb8\x80", "\U0001f600".encode(), b"\xff\n"):
         debt.add(b"directory/" + known, Scope.ENTRY)
-    assert set(decode(encode(State(**{**members(STATE), "debt": debt}))).debt) == set(debt)
+    assert set(decode(encode(DestinationState(**{**members(STATE), "debt": debt}))).debt) == set(
+        debt
+    )
 
 
 @given(st.binary())
@@ -99,7 +103,7 @@ def test_garbage_is_refused(content: bytes) -> None:
 
 
 @given(states, st.data())
-def test_a_changed_byte_is_noticed(state: State, data: st.DataObject) -> None:
+def test_a_changed_byte_is_noticed(state: DestinationState, data: st.DataObject) -> None:
     content = bytearray(encode(state))
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] ^= data.draw(st.integers(1, 255))
@@ -108,7 +112,7 @@ def test_a_changed_byte_is_noticed(state: State, data: st.DataObject) -> None:
 
 
 @given(states, st.data())
-def test_a_missing_end_is_noticed(state: State, data: st.DataObject) -> None:
+def test_a_missing_end_is_noticed(state: DestinationState, data: st.DataObject) -> None:
     content = encode(state)
     with pytest.raises(StateError, match="damaged"):
         decode(content[: data.draw(st.integers(0, len(content) - 1))])
@@ -137,7 +141,7 @@ def places(document: Any) -> list[tuple[Any, Any]]:
 
 @given(states, anything, st.data())
 def test_a_document_changed_at_any_place_is_refused_or_a_state(
-    state: State, replacement: Any, data: st.DataObject
+    state: DestinationState, replacement: Any, data: st.DataObject
 ) -> None:
     document = json.loads(encode(state).partition(b"\n")[2])
     container, key = data.draw(st.sampled_from(places(document)))

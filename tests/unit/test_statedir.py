@@ -20,13 +20,13 @@ import pytest
 import pylsyncd
 from pylsyncd.model.errors import StateError, UsageError
 from pylsyncd.state import claims
-from pylsyncd.state.claims import Claim
+from pylsyncd.state.claims import LockRecord
 from pylsyncd.state.statedir import StateDirectory
 from pylsyncd.system.places import state_directory
-from pylsyncd.system.private import LARGEST
+from pylsyncd.system.private import MAX_FILE_SIZE
 
-CLAIM = Claim(b"/some/source", b"/some/copy", is_deleting=True)
-LOCK = claims.key(CLAIM.source, CLAIM.destination) + ".lock"
+CLAIM = LockRecord(b"/some/source", b"/some/copy", is_deleting=True)
+LOCK = claims.destination_key(CLAIM.source, CLAIM.destination) + ".lock"
 TEMPORARY = "state.0123456789abcdef.tmp"
 NOBODY = 65534
 
@@ -111,7 +111,7 @@ while sys.stdin.readline():
 """
 
 
-def claimant(path: Path, claim: Claim = CLAIM) -> Program:
+def claimant(path: Path, claim: LockRecord = CLAIM) -> Program:
     return Program(CLAIMANT, path / "state", claim.source, claim.destination)
 
 
@@ -205,7 +205,7 @@ def test_only_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:
         with opened(state):
             assert set(os.listdir(state)) == {*strangers, TEMPORARY, "state"}
     with opened(state) as directory:
-        directory.claim(CLAIM)
+        directory.acquire_lock(CLAIM)
     assert set(os.listdir(state)) == {*strangers, "state", "gate", LOCK}
 
 
@@ -239,7 +239,7 @@ def test_files_are_for_their_owner_alone_whatever_the_umask(
 ) -> None:
     with umask(mask):
         directory.write("state", b"")
-        directory.claim(CLAIM)
+        directory.acquire_lock(CLAIM)
     found = {path.name: mode(path) for path in (tmp_path / "state").iterdir()}
     assert found == {"state": 0o600, LOCK: 0o600, "gate": 0o600}
 
@@ -254,7 +254,7 @@ def test_a_symlink_is_neither_read_nor_written_through(
     with pytest.raises(StateError, match=r"/state is a symbolic link: remove it"):
         directory.read("state")
     with pytest.raises(UsageError, match=rf"/{LOCK} is a symbolic link: remove it"):
-        directory.claim(CLAIM)
+        directory.acquire_lock(CLAIM)
     directory.write("state", b"new")
     assert directory.read("state") == b"new"
     with opened(tmp_path / "state"):
@@ -264,7 +264,7 @@ def test_a_symlink_is_neither_read_nor_written_through(
 def test_a_symlink_at_the_gate_is_not_followed(tmp_path: Path, directory: StateDirectory) -> None:
     (tmp_path / "state/gate").symlink_to(tmp_path / "made")
     with pytest.raises(UsageError, match="symbolic link"):
-        directory.claim(CLAIM)
+        directory.acquire_lock(CLAIM)
     assert not (tmp_path / "made").exists()
 
 
@@ -288,7 +288,7 @@ def make_unreadable(path: Path) -> None:
 
 def make_huge(path: Path) -> None:
     path.touch()
-    os.truncate(path, LARGEST + 1)
+    os.truncate(path, MAX_FILE_SIZE + 1)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_what_cannot_be_ours_is_not_locked(
 ) -> None:
     make(tmp_path / "state" / LOCK)
     with pytest.raises(UsageError):
-        directory.claim(CLAIM)
+        directory.acquire_lock(CLAIM)
 
 
 def test_a_hard_link_is_replaced_and_its_other_name_kept(
@@ -415,7 +415,7 @@ def test_a_writer_killed_at_any_moment_leaves_one_whole_version(tmp_path: Path) 
 
 def test_after_closing_nothing_is_read_or_written(tmp_path: Path) -> None:
     directory = StateDirectory(os.fsencode(tmp_path / "state"))
-    directory.claim(CLAIM)
+    directory.acquire_lock(CLAIM)
     directory.close()
     directory.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -428,7 +428,7 @@ def test_after_closing_nothing_is_read_or_written(tmp_path: Path) -> None:
 def test_a_second_daemon_is_refused_with_the_first_ones_pid(
     tmp_path: Path, directory: StateDirectory
 ) -> None:
-    directory.claim(CLAIM)
+    directory.acquire_lock(CLAIM)
     with claimant(tmp_path) as other:
         other.tell()
         refusal = other.hear()
@@ -446,32 +446,32 @@ def test_a_claim_ends_with_its_process_even_if_that_is_killed(
         other.tell()
         assert other.hear() == "claimed"
         with pytest.raises(UsageError, match=rf"\(pid {other.process.pid}\)"):
-            directory.claim(CLAIM)
+            directory.acquire_lock(CLAIM)
         other.kill()
-    directory.claim(CLAIM)
+    directory.acquire_lock(CLAIM)
 
 
 def test_a_claim_ends_with_closing(tmp_path: Path, directory: StateDirectory) -> None:
     with opened(tmp_path / "state") as first:
-        first.claim(CLAIM)
+        first.acquire_lock(CLAIM)
         with pytest.raises(UsageError):
-            directory.claim(CLAIM)
-    directory.claim(CLAIM)
+            directory.acquire_lock(CLAIM)
+    directory.acquire_lock(CLAIM)
 
 
 def test_a_refused_claim_can_be_made_again(tmp_path: Path, directory: StateDirectory) -> None:
-    back = Claim(CLAIM.destination, CLAIM.source, is_deleting=False)
+    back = LockRecord(CLAIM.destination, CLAIM.source, is_deleting=False)
     with opened(tmp_path / "state") as first:
-        first.claim(back)
+        first.acquire_lock(back)
         with pytest.raises(UsageError, match="copied back"):
-            directory.claim(CLAIM)
+            directory.acquire_lock(CLAIM)
     with opened(tmp_path / "state") as second:
-        second.claim(back)
+        second.acquire_lock(back)
 
 
 def test_a_loop_over_two_daemons_is_refused(tmp_path: Path, directory: StateDirectory) -> None:
-    directory.claim(CLAIM)
-    back = Claim(CLAIM.destination + b"/below", CLAIM.source, is_deleting=True)
+    directory.acquire_lock(CLAIM)
+    back = LockRecord(CLAIM.destination + b"/below", CLAIM.source, is_deleting=True)
     with claimant(tmp_path, back) as other:
         other.tell()
         refusal = other.hear()
@@ -481,7 +481,7 @@ def test_a_loop_over_two_daemons_is_refused(tmp_path: Path, directory: StateDire
 
 def test_several_destinations_are_claimed_by_one(tmp_path: Path, directory: StateDirectory) -> None:
     for name in (b"/one", b"/two", b"host:/three"):
-        directory.claim(Claim(CLAIM.source, name, is_deleting=True))
+        directory.acquire_lock(LockRecord(CLAIM.source, name, is_deleting=True))
     assert len(os.listdir(tmp_path / "state")) == 4
 
 
@@ -491,8 +491,8 @@ def test_a_lock_that_tells_nothing_is_reported(tmp_path: Path, directory: StateD
     with foreign.open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match=rf"{LOCK} is locked, and it does not tell who"):
-            directory.claim(CLAIM)
-    directory.claim(CLAIM)
+            directory.acquire_lock(CLAIM)
+    directory.acquire_lock(CLAIM)
 
 
 DAEMON = """
@@ -518,7 +518,7 @@ def test_a_fork_keeps_the_claim_and_writes_its_own_pid(
         child = int(parent.hear())
         assert child != parent.process.pid
         with pytest.raises(UsageError, match=rf"\(pid {child}\)"):
-            directory.claim(CLAIM)
+            directory.acquire_lock(CLAIM)
         parent.tell()
         # Its end closes the pipe.
         assert parent.hear() == ""
@@ -539,17 +539,17 @@ def test_of_two_processes_exactly_one_wins(tmp_path: Path) -> None:
             assert one.hear() == other.hear() == "released"
 
 
-def contended(path: Path, claimed: Sequence[Claim]) -> list[int]:
+def contended(path: Path, claimed: Sequence[LockRecord]) -> list[int]:
     """Have threads make their claims at the same time, 50 times; count who wins each time."""
     barrier = threading.Barrier(len(claimed), timeout=60.0)
     won = [0] * 50
 
-    def contend(claim: Claim) -> None:
+    def contend(claim: LockRecord) -> None:
         for number in range(50):
             with opened(path) as directory:
                 barrier.wait()
                 with contextlib.suppress(UsageError):
-                    directory.claim(claim)
+                    directory.acquire_lock(claim)
                     won[number] += 1
                 barrier.wait()
 
@@ -566,11 +566,11 @@ def test_of_eight_threads_exactly_one_wins(tmp_path: Path) -> None:
 
 
 def test_of_those_that_make_a_loop_exactly_one_wins(tmp_path: Path) -> None:
-    back = Claim(CLAIM.destination, CLAIM.source, is_deleting=True)
+    back = LockRecord(CLAIM.destination, CLAIM.source, is_deleting=True)
     assert contended(tmp_path / "state", [CLAIM, back]) == [1] * 50
 
 
 def test_those_that_go_together_all_win(tmp_path: Path) -> None:
     names = [b"/copy/%d" % number for number in range(8)]
-    several = [Claim(CLAIM.source, name, is_deleting=True) for name in names]
+    several = [LockRecord(CLAIM.source, name, is_deleting=True) for name in names]
     assert contended(tmp_path / "state", several) == [8] * 50

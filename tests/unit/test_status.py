@@ -15,18 +15,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.commands import NOW, RUN, WELL, destination, status
+from support.commands import IN_SYNC_STATUS, NOW, RUN, destination, status
 from support.waiting import wait_until
 
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Condition, DestinationStatus, RunStatus, Status
-from pylsyncd.model.statusjson import decoded, dumped, encoded, loaded
+from pylsyncd.model.statusjson import decode_status, encode_status, format_status, parse_status
 from pylsyncd.report import statusfile
-from pylsyncd.report.nagios import Level, Thresholds, verdict
-from pylsyncd.report.protocol import AbsentError
-from pylsyncd.report.statusfile import StatusFile
-from pylsyncd.report.table import table
-from pylsyncd.report.words import columns, duration
+from pylsyncd.report.nagios import ServiceState, Thresholds, evaluate
+from pylsyncd.report.protocol import NoDaemonError
+from pylsyncd.report.statusfile import StatusFileWriter
+from pylsyncd.report.table import format_table
+from pylsyncd.report.words import display_width, format_duration
 
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 
@@ -36,14 +36,14 @@ st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False
 
 @given(st.from_type(Status))
 def test_a_status_is_the_same_after_its_way_as_json(each: Status) -> None:
-    line = dumped(each)
+    line = format_status(each)
     assert line.isascii()
     assert "\n" not in line
-    assert loaded(line) == each
+    assert parse_status(line) == each
 
 
 def test_json_has_the_names_and_words_that_the_documents_tell() -> None:
-    found = json.loads(dumped(WELL))
+    found = json.loads(format_status(IN_SYNC_STATUS))
     assert (found["pid"], found["time"]) == (4242, NOW)
     first = found["syncs"][0]["destinations"][0]
     assert (first["name"], first["condition"], first["waiting"]) == ("srv2", "in sync", 0)
@@ -53,16 +53,16 @@ def test_json_has_the_names_and_words_that_the_documents_tell() -> None:
 
 def test_infinity_is_null_for_json_has_none() -> None:
     each = status(destination("srv2", behind=math.inf))
-    assert json.loads(dumped(each))["syncs"][0]["destinations"][0]["behind"] is None
-    assert loaded(dumped(each)) == each
+    assert json.loads(format_status(each))["syncs"][0]["destinations"][0]["behind"] is None
+    assert parse_status(format_status(each)) == each
 
 
 def test_what_a_later_version_adds_is_left_out_and_what_it_may_lack_has_its_default() -> None:
-    told: Any = encoded(WELL)
+    told: Any = encode_status(IN_SYNC_STATUS)
     told["colour"] = {"of": ["the", "sky"]}
     told["syncs"][0]["destinations"][0]["mood"] = "good"
     del told["syncs"][0]["overflows"], told["syncs"][0]["destinations"][0]["counts"]
-    assert decoded(told) == WELL
+    assert decode_status(told) == IN_SYNC_STATUS
 
 
 @pytest.mark.parametrize(
@@ -87,20 +87,20 @@ def test_what_a_later_version_adds_is_left_out_and_what_it_may_lack_has_its_defa
 def test_what_is_no_status_is_refused_with_the_reason(
     path: list[Any], value: object, reason: str
 ) -> None:
-    told: Any = encoded(WELL)
+    told: Any = encode_status(IN_SYNC_STATUS)
     *way, last = path
     place = told
     for step in way:
         place = place[step]
     place[last] = value
     with pytest.raises(StateError, match=reason):
-        decoded(told)
+        decode_status(told)
 
 
 @pytest.mark.parametrize("text", ["", "{", "\0", "[" * 100000, "{}", "[]", "null", '{"pid": 1}'])
 def test_what_is_no_json_of_ours_is_refused(text: str) -> None:
     with pytest.raises(StateError):
-        loaded(text)
+        parse_status(text)
 
 
 # -- the table ------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_what_is_no_json_of_ours_is_refused(text: str) -> None:
     ],
 )  # fmt: skip
 def test_a_time_has_its_two_largest_units(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 FAILURE = RunStatus(NOW - 300, 2.0, "later", 10)
@@ -146,43 +146,48 @@ web   srv6         paused    -                   0  12 s ago, ended by signal 9 
 
 
 def test_the_table_shows_how_each_destination_stands() -> None:
-    assert "".join(f"{line}\n" for line in table(ALL)) == TABLE
+    assert "".join(f"{line}\n" for line in format_table(ALL)) == TABLE
 
 
 def test_the_name_of_a_sync_is_not_repeated_beside_it() -> None:
-    rows = table(status(destination("web/srv2"), destination("web/h:/a/b/"), destination("b/c")))
+    rows = format_table(
+        status(destination("web/srv2"), destination("web/h:/a/b/"), destination("b/c"))
+    )
     assert [row.split()[:2] for row in rows[2:]] == [
         ["web", "srv2"], ["web", "h:/a/b/"], ["web", "b/c"],
     ]  # fmt: skip
 
 
 def test_a_status_without_destinations_has_a_table() -> None:
-    assert table(status())[0].endswith("up 2 h 5 min; 0 destinations, all in sync")
+    assert format_table(status())[0].endswith("up 2 h 5 min; 0 destinations, all in sync")
 
 
 def test_what_is_to_be_said_of_a_source_stands_below() -> None:
     held = status(held="nothing is mounted there", unwatched=3)
     polled = "Polled for lack of a watch: 3 directories of /srv/www (fs.inotify.max_user_watches"
-    assert table(held)[-2:] == [
+    assert format_table(held)[-2:] == [
         "The source /srv/www is held: nothing is mounted there", f"{polled} is 65536).",
     ]  # fmt: skip
-    assert table(status(is_watching=False))[-1] == "The source /srv/www is not watched yet."
+    assert format_table(status(is_watching=False))[-1] == "The source /srv/www is not watched yet."
 
 
 def test_an_old_status_says_so() -> None:
-    assert table(WELL, age=0.5)[1].startswith("SYNC")
-    assert table(WELL, age=12.0)[1] == "As of 12 s ago"
-    assert table(WELL, age=300.0)[1] == "As of 5 min ago: it does not run any more, or hangs"
+    assert format_table(IN_SYNC_STATUS, age=0.5)[1].startswith("SYNC")
+    assert format_table(IN_SYNC_STATUS, age=12.0)[1] == "As of 12 s ago"
+    assert (
+        format_table(IN_SYNC_STATUS, age=300.0)[1]
+        == "As of 5 min ago: it does not run any more, or hangs"
+    )
 
 
 def test_colours_are_only_about_the_state_and_only_when_asked_for() -> None:
-    assert not any("\x1b" in line for line in table(ALL))
-    coloured = table(ALL, is_coloured=True)
+    assert not any("\x1b" in line for line in format_table(ALL))
+    coloured = format_table(ALL, is_coloured=True)
     assert "\x1b[32min sync\x1b[0m " in coloured[2]
     plain = [line.replace("\x1b[0m", "") for line in coloured]
     for code in ("32", "33", "35", "36", "1;31"):
         plain = [line.replace(f"\x1b[{code}m", "") for line in plain]
-    assert plain == table(ALL)
+    assert plain == format_table(ALL)
 
 
 def test_nothing_that_a_terminal_would_obey_is_left() -> None:
@@ -190,15 +195,15 @@ def test_nothing_that_a_terminal_would_obey_is_left() -> None:
     each = status(
         destination(evil, error=evil), name=evil, source=evil, held=evil
     )  # fmt: skip
-    lines = table(replace(each, version=evil))
+    lines = format_table(replace(each, version=evil))
     assert all(line.isprintable() for line in lines)
-    assert verdict([each], Thresholds(1.0))[1].isprintable()
+    assert evaluate([each], Thresholds(1.0))[1].isprintable()
 
 
 def test_columns_stand_below_each_other_whatever_the_names_are_written_in() -> None:
-    lines = table(status(destination("日本"), destination("e\u0301"), destination("plain")))
+    lines = format_table(status(destination("日本"), destination("e\u0301"), destination("plain")))
     rows = [line.partition("in sync")[0] for line in lines[2:]]
-    assert len({columns(row) for row in rows}) == 1
+    assert len({display_width(row) for row in rows}) == 1
 
 
 # -- Nagios ---------------------------------------------------------------------------------------
@@ -209,50 +214,53 @@ LIMITS = Thresholds(60.0, 30.0)
 @pytest.mark.parametrize(
     ("each", "limits", "level", "said"),
     [
-        (destination("a"), LIMITS, Level.OK, "1 destination, at most 0 s behind"),
-        (destination("a", Condition.SYNCING, behind=30.0), LIMITS, Level.OK, "30 s behind"),
-        (destination("a", Condition.SYNCING, behind=30.1), LIMITS, Level.WARNING,
+        (destination("a"), LIMITS, ServiceState.OK, "1 destination, at most 0 s behind"),
+        (destination("a", Condition.SYNCING, behind=30.0), LIMITS, ServiceState.OK, "30 s behind"),
+        (destination("a", Condition.SYNCING, behind=30.1), LIMITS, ServiceState.WARNING,
          "a syncing, 30 s behind"),
-        (destination("a", Condition.SYNCING, behind=60.1), LIMITS, Level.CRITICAL,
+        (destination("a", Condition.SYNCING, behind=60.1), LIMITS, ServiceState.CRITICAL,
          "a syncing, 1 min behind"),
-        (destination("a", Condition.SYNCING, behind=59), Thresholds(60.0), Level.OK, "59 s behind"),
+        (destination("a", Condition.SYNCING, behind=59), Thresholds(60.0), ServiceState.OK,
+         "59 s behind"),
         (destination("a", Condition.RETRYING, behind=1.0, error="it is full"), LIMITS,
-         Level.WARNING, "a retrying, 1 s behind (it is full)"),
-        (destination("a", Condition.RETRYING, behind=99.0), LIMITS, Level.CRITICAL, "a retrying"),
-        (destination("a", Condition.PAUSED), LIMITS, Level.WARNING, "a paused"),
-        (destination("a", Condition.HELD, error="x | y"), LIMITS, Level.CRITICAL, "a held (x / y)"),
-        (destination("a", Condition.STARTING), LIMITS, Level.OK, "0 s behind"),
+         ServiceState.WARNING, "a retrying, 1 s behind (it is full)"),
+        (destination("a", Condition.RETRYING, behind=99.0), LIMITS, ServiceState.CRITICAL,
+         "a retrying"),
+        (destination("a", Condition.PAUSED), LIMITS, ServiceState.WARNING, "a paused"),
+        (destination("a", Condition.HELD, error="x | y"), LIMITS, ServiceState.CRITICAL,
+         "a held (x / y)"),
+        (destination("a", Condition.STARTING), LIMITS, ServiceState.OK, "0 s behind"),
     ],
 )  # fmt: skip
 def test_how_serious_a_state_is(
-    each: DestinationStatus, limits: Thresholds, level: Level, said: str
+    each: DestinationStatus, limits: Thresholds, level: ServiceState, said: str
 ) -> None:
-    found, line = verdict([status(destination("b"), each)], limits)
+    found, line = evaluate([status(destination("b"), each)], limits)
     assert found is level
     assert line.startswith(f"PYLSYNCD {level.name} - ")
     assert said.replace("1 destination,", "2 destinations,") in line.partition(" | ")[0]
 
 
 def test_the_worst_counts_and_comes_first() -> None:
-    level, line = verdict([ALL], LIMITS)
-    assert level is Level.CRITICAL
+    level, line = evaluate([ALL], LIMITS)
+    assert level is ServiceState.CRITICAL
     said = line.partition(" | ")[0].partition(" - ")[2].split("; ")
     assert [text.split()[0] for text in said] == ["srv4", "srv5", "srv6"]
 
 
 def test_a_source_that_is_held_is_critical() -> None:
-    level, line = verdict([status(destination("a"), held="nothing is mounted there")], LIMITS)
-    assert level is Level.CRITICAL
+    level, line = evaluate([status(destination("a"), held="nothing is mounted there")], LIMITS)
+    assert level is ServiceState.CRITICAL
     assert "source /srv/www held: nothing is mounted there" in line
 
 
 def test_a_status_that_is_old_is_critical() -> None:
-    assert verdict([WELL], LIMITS, age=59.0)[0] is Level.OK
-    level, line = verdict([WELL], LIMITS, age=61.0)
-    assert level is Level.CRITICAL
+    assert evaluate([IN_SYNC_STATUS], LIMITS, age=59.0)[0] is ServiceState.OK
+    level, line = evaluate([IN_SYNC_STATUS], LIMITS, age=61.0)
+    assert level is ServiceState.CRITICAL
     assert "nothing heard of pylsyncd for 1 min 1 s" in line
     # It is not written anew each second.
-    assert verdict([WELL], Thresholds(1.0), age=15.0)[0] is Level.OK
+    assert evaluate([IN_SYNC_STATUS], Thresholds(1.0), age=15.0)[0] is ServiceState.OK
 
 
 def test_graphs_get_numbers_under_labels_of_their_own() -> None:
@@ -260,7 +268,7 @@ def test_graphs_get_numbers_under_labels_of_their_own() -> None:
         status(destination("a", Condition.WAITING, behind=2.0, waiting=3), destination("it's=|")),
         status(destination("a"), name="other"),
     ]
-    assert verdict(both, LIMITS)[1].partition(" | ")[2] == (
+    assert evaluate(both, LIMITS)[1].partition(" | ")[2] == (
         "'web a lag'=2s;30;60;0 'web a waiting'=3;;;0 'it''s-/ lag'=0s;30;60;0 "
         "'it''s-/ waiting'=0;;;0 'other a lag'=0s;30;60;0 'other a waiting'=0;;;0"
     )
@@ -273,7 +281,7 @@ class Changing:
     """What a file is written of."""
 
     def __init__(self) -> None:
-        self.now = WELL
+        self.now = IN_SYNC_STATUS
 
     def __call__(self) -> Status:
         return replace(self.now, time=time.time())
@@ -290,15 +298,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def writer(path: Path, changing: Changing) -> Iterator[StatusFile]:
+def writer(path: Path, changing: Changing) -> Iterator[StatusFileWriter]:
     failed: list[str] = []
-    made = StatusFile(str(path), changing, failed.append, interval=0.5, look=0.01)
+    made = StatusFileWriter(str(path), changing, failed.append, interval=0.5, look=0.01)
     yield made
     made.stop()
     assert failed == []
 
 
-def test_the_file_holds_the_status_for_all_to_read(path: Path, writer: StatusFile) -> None:
+def test_the_file_holds_the_status_for_all_to_read(path: Path, writer: StatusFileWriter) -> None:
     before = os.umask(0o077)
     try:
         writer.start()
@@ -306,27 +314,29 @@ def test_the_file_holds_the_status_for_all_to_read(path: Path, writer: StatusFil
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert replace(statusfile.read(str(path)), time=NOW) == WELL
+    assert replace(statusfile.read_status_file(str(path)), time=NOW) == IN_SYNC_STATUS
     assert path.read_text().endswith("}\n")
 
 
-def test_it_is_written_now_and_then_so_that_its_age_tells(path: Path, writer: StatusFile) -> None:
+def test_it_is_written_now_and_then_so_that_its_age_tells(
+    path: Path, writer: StatusFileWriter
+) -> None:
     writer.start()
     wait_until(path.exists)
-    first = statusfile.read(str(path)).time
-    wait_until(lambda: statusfile.read(str(path)).time > first)
-    assert statusfile.read(str(path)).time >= first + 0.4
+    first = statusfile.read_status_file(str(path)).time
+    wait_until(lambda: statusfile.read_status_file(str(path)).time > first)
+    assert statusfile.read_status_file(str(path)).time >= first + 0.4
 
 
 def test_a_change_that_matters_is_written_at_once(
     path: Path, changing: Changing, tmp_path: Path
 ) -> None:
-    writer = StatusFile(str(path), changing, lambda _: None, interval=3600.0, look=0.01)
+    writer = StatusFileWriter(str(path), changing, lambda _: None, interval=3600.0, look=0.01)
     writer.start()
     try:
         wait_until(path.exists)
         changing.now = ALL
-        wait_until(lambda: len(statusfile.read(str(path)).syncs[0].destinations) == 5)
+        wait_until(lambda: len(statusfile.read_status_file(str(path)).syncs[0].destinations) == 5)
         before = path.stat().st_ino
         changing.now = replace(ALL, watch_limit=7)
         changing.now = status(*(replace(each, behind=9.0) for each in ALL.syncs[0].destinations))
@@ -334,32 +344,34 @@ def test_a_change_that_matters_is_written_at_once(
         writer.stop()
     # What only counts on was not worth a file of its own, and the end was.
     assert path.stat().st_ino != before
-    assert {each.behind for each in statusfile.read(str(path)).syncs[0].destinations} == {9.0}
+    assert {
+        each.behind for each in statusfile.read_status_file(str(path)).syncs[0].destinations
+    } == {9.0}
     assert os.listdir(tmp_path) == ["status.json"]
 
 
 def test_who_reads_sees_a_whole_status_at_any_time(path: Path, changing: Changing) -> None:
     changing.now = status(*(destination(f"srv{number}") for number in range(300)))
-    writer = StatusFile(str(path), changing, lambda _: None, interval=0.0, look=0.0)
+    writer = StatusFileWriter(str(path), changing, lambda _: None, interval=0.0, look=0.0)
     writer.start()
     try:
         wait_until(path.exists)
         seen = set()
         while len(seen) < 20:
-            seen.add(statusfile.read(str(path)).time)
+            seen.add(statusfile.read_status_file(str(path)).time)
     finally:
         writer.stop()
 
 
 def test_a_symbolic_link_is_replaced_and_not_followed(
-    path: Path, tmp_path: Path, writer: StatusFile
+    path: Path, tmp_path: Path, writer: StatusFileWriter
 ) -> None:
     (tmp_path / "precious").write_text("precious")
     path.symlink_to(tmp_path / "precious")
     writer.start()
     wait_until(lambda: not path.is_symlink())
     assert (tmp_path / "precious").read_text() == "precious"
-    assert statusfile.read(str(path)).pid == WELL.pid
+    assert statusfile.read_status_file(str(path)).pid == IN_SYNC_STATUS.pid
 
 
 def test_a_failure_is_said_once_and_so_is_its_end(
@@ -373,7 +385,7 @@ def test_a_failure_is_said_once_and_so_is_its_end(
         asked.release()
         return changing()
 
-    writer = StatusFile(str(path), counted, lambda _: None, interval=0.0, look=0.0)
+    writer = StatusFileWriter(str(path), counted, lambda _: None, interval=0.0, look=0.0)
     writer.start()
     try:
         for _ in range(10):
@@ -390,7 +402,7 @@ def test_a_failure_is_said_once_and_so_is_its_end(
 
 
 def test_what_killed_writers_have_left_is_removed_and_nothing_else(
-    path: Path, tmp_path: Path, writer: StatusFile
+    path: Path, tmp_path: Path, writer: StatusFileWriter
 ) -> None:
     left = tmp_path / f".status.json.{'0' * 16}.tmp"
     others = [
@@ -411,7 +423,7 @@ def test_what_killed_writers_have_left_is_removed_and_nothing_else(
 @pytest.mark.parametrize(
     ("make", "kind", "reason"),
     [
-        (lambda _: None, AbsentError, "There is no status file .*--status-file="),
+        (lambda _: None, NoDaemonError, "There is no status file .*--status-file="),
         (lambda path: path.mkdir(), StateError, "is not a regular file"),
         (os.mkfifo, StateError, "is not a regular file"),
         (lambda path: path.write_text("{}"), StateError, "is no status file of pylsyncd: it lacks"),
@@ -423,4 +435,4 @@ def test_what_cannot_be_read_is_said_with_a_sentence(
 ) -> None:
     make(path)
     with pytest.raises(kind, match=reason):
-        statusfile.read(str(path))
+        statusfile.read_status_file(str(path))

@@ -11,9 +11,9 @@ from support import processes
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync.commands import Abilities, Rsync
+from pylsyncd.rsync.commands import RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.runner import Runner
-from pylsyncd.rsync.temporaries import names, protection
+from pylsyncd.rsync.temporaries import temporary_pattern, temporary_regex
 
 SECONDS = 10.0
 
@@ -34,7 +34,7 @@ def sending(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[by
         file.write(os.urandom(3_000_000))
     (replica / "d*").mkdir(parents=True)
     command = ["rsync", "-lptgoD", "--dirs", "--from0", "--files-from=-", "--bwlimit=200"]
-    with processes.running(
+    with processes.running_process(
         [*command, f"{source}/", f"{replica}/"],
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -57,18 +57,23 @@ def test_another_run_leaves_alone_what_a_file_is_written_to_and_deletes_all_else
     path, source, replica = sending
     directory = os.fsencode(replica / "d*")
     (temporary,) = os.listdir(directory)
-    assert names(path).fullmatch(temporary)
+    assert temporary_regex(path).fullmatch(temporary)
     for other in (b"other", b".other.123456", b".big.12345", b".big.1234567"):
         with open(os.path.join(directory, other), "wb"):
             pass
     to = Destination("d", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
-    rsync = Rsync("rsync", (3, 2, 7), in_flight=frozenset([path]))
-    assert Runner().run(rsync.full(os.fsencode(source), to, Abilities()), b"").code == 0
+    rsync = RsyncOptions("rsync", (3, 2, 7), in_flight=frozenset([path]))
+    assert (
+        Runner()
+        .run(rsync.full_sync_command(os.fsencode(source), to, RsyncCapabilities()), b"")
+        .exit_status
+        == 0
+    )
     kept = [temporary]
     if b"." + path.rpartition(b"/")[2].strip(b".\xc3\xa9") == b".":
         # Of a long name that is not in ASCII nothing is left to tell it by.
         kept = sorted([temporary, b".other.123456", b".big.12345", b".big.1234567"])
-        kept = [name for name in kept if names(path).fullmatch(name)]
+        kept = [name for name in kept if temporary_regex(path).fullmatch(name)]
     assert sorted(os.listdir(directory)) == sorted(kept)
 
 
@@ -82,11 +87,11 @@ def test_another_run_leaves_alone_what_a_file_is_written_to_and_deletes_all_else
     ],
 )
 def test_a_pattern_is_no_wider_than_it_must_be(path: bytes, expected: bytes) -> None:
-    assert protection(path) == expected
+    assert temporary_pattern(path) == expected
 
 
 def test_names_are_matched_as_a_whole() -> None:
-    pattern = names(b"d/a.b")
+    pattern = temporary_regex(b"d/a.b")
     assert pattern.fullmatch(b".a.b.\nxXyYz")
     for name in (b".a.b.12345", b".a.b.1234567", b".aXb.123456", b"a.b.123456", b".a.b"):
         assert not pattern.fullmatch(name)

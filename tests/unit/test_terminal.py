@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import pytest
 from support.terminals import PseudoTerminal
 
-from pylsyncd.report.colours import Palette, palette
-from pylsyncd.report.columns import Columns, wrapped
-from pylsyncd.report.terminal import TerminalHandler, handler
+from pylsyncd.report.colours import Palette, choose_palette
+from pylsyncd.report.columns import LogLayout, wrap
+from pylsyncd.report.terminal import TerminalHandler, make_log_handler
 from pylsyncd.system.logs import NOTICE
 
 COLOURFUL = {"TERM": "xterm-256color"}
@@ -36,7 +36,7 @@ def logger(given: logging.Handler) -> Iterator[logging.Logger]:
 
 
 def written(environ: dict[str, str], write: Callable[[logging.Logger], object]) -> str:
-    with PseudoTerminal() as terminal, logger(handler(terminal.stream, environ)) as log:
+    with PseudoTerminal() as terminal, logger(make_log_handler(terminal.stream, environ)) as log:
         write(log)
         log.warning("the end")
         terminal.wait_for("the end.*\n")
@@ -45,7 +45,7 @@ def written(environ: dict[str, str], write: Callable[[logging.Logger], object]) 
 
 def to_a_file(write: Callable[[logging.Logger], object]) -> str:
     stream = io.StringIO()
-    with logger(handler(stream, COLOURFUL)) as log:
+    with logger(make_log_handler(stream, COLOURFUL)) as log:
         write(log)
     return stream.getvalue()
 
@@ -99,21 +99,21 @@ def test_with_no_color_there_are_columns_and_no_colours() -> None:
 
 
 def test_an_empty_no_color_means_nothing() -> None:
-    assert palette({**COLOURFUL, "NO_COLOR": ""}).names
+    assert choose_palette({**COLOURFUL, "NO_COLOR": ""}).name_sequences
 
 
 def test_a_destination_keeps_its_colour_and_shares_it_with_no_other() -> None:
-    first, second = palette(COLOURFUL), palette(COLOURFUL)
-    names = [f"web{number}" for number in range(len(first.names))]
-    assert len({first.name(name) for name in names}) == len(names)
-    assert [first.name(name) for name in names] == [first.name(name) for name in names]
+    first, second = choose_palette(COLOURFUL), choose_palette(COLOURFUL)
+    names = [f"web{number}" for number in range(len(first.name_sequences))]
+    assert len({first.for_name(name) for name in names}) == len(names)
+    assert [first.for_name(name) for name in names] == [first.for_name(name) for name in names]
     # In the next session, too, at least for the one that comes first.
-    assert second.name(names[0]) == first.name(names[0])
+    assert second.for_name(names[0]) == first.for_name(names[0])
 
 
 def test_there_is_a_colour_for_every_destination_however_many_there_are() -> None:
-    colours = palette(COLOURFUL)
-    assert all(colours.name(f"web{number}") in colours.names for number in range(50))
+    colours = choose_palette(COLOURFUL)
+    assert all(colours.for_name(f"web{number}") in colours.name_sequences for number in range(50))
 
 
 def luminance(number: int) -> float:
@@ -132,8 +132,8 @@ def luminance(number: int) -> float:
 
 
 def test_every_colour_can_be_read_on_white_and_on_black() -> None:
-    colours = palette(COLOURFUL)
-    sequences = [*colours.names, *colours.levels.values()]
+    colours = choose_palette(COLOURFUL)
+    sequences = [*colours.name_sequences, *colours.level_sequences.values()]
     numbers = {int(found) for text in sequences for found in re.findall(r"38;5;(\d+)m", text)}
     assert len(numbers) > 8
     for number in numbers:
@@ -145,26 +145,26 @@ def test_every_colour_can_be_read_on_white_and_on_black() -> None:
 # -- columns --------------------------------------------------------------------------------------
 
 
-def laid_out(columns: Columns, message: str, width: int = 60) -> list[str]:
-    return columns.lay_out("12:00:00", logging.INFO, message, width).split("\n")
+def laid_out(columns: LogLayout, message: str, width: int = 60) -> list[str]:
+    return columns.format_message("12:00:00", logging.INFO, message, width).split("\n")
 
 
 def test_texts_stand_below_each_other() -> None:
-    columns = Columns(Palette())
-    columns.lay_out("12:00:00", logging.INFO, "[server22] x", 80)
+    columns = LogLayout(Palette())
+    columns.format_message("12:00:00", logging.INFO, "[server22] x", 80)
     assert laid_out(columns, "[web1] text") == ["12:00:00   [web1]     text"]
     assert laid_out(columns, "[server22] text") == ["12:00:00   [server22] text"]
     assert laid_out(columns, "text") == ["12:00:00   text"]
 
 
 def test_one_long_name_does_not_push_all_others_aside() -> None:
-    columns = Columns(Palette())
+    columns = LogLayout(Palette())
     assert laid_out(columns, f"[{'x' * 90}] text") == [f"12:00:00   [{'x' * 90}] text"]
     assert laid_out(columns, "[web1] text") == ["12:00:00   [web1]               text"]
 
 
 def test_the_paths_of_events_stand_below_each_other() -> None:
-    columns = Columns(Palette())
+    columns = LogLayout(Palette())
     lines = [
         laid_out(columns, f"event {mask} path")[0]
         for mask in ("CREATE|ISDIR", "MOVED_FROM|ISDIR", "MODIFY")
@@ -174,7 +174,7 @@ def test_the_paths_of_events_stand_below_each_other() -> None:
 
 def test_a_long_list_is_broken_at_blanks_and_indented() -> None:
     words = [f"dir/file{number}" for number in range(30)]
-    lines = laid_out(Columns(Palette()), f"[web1] list of 30: {' '.join(words)}")
+    lines = laid_out(LogLayout(Palette()), f"[web1] list of 30: {' '.join(words)}")
     assert len(lines) > 5
     assert max(map(len, lines)) <= 60
     assert all(line.startswith(" " * 13 + "dir/") for line in lines[1:])
@@ -183,14 +183,14 @@ def test_a_long_list_is_broken_at_blanks_and_indented() -> None:
 
 def test_a_word_that_is_too_long_stays_whole() -> None:
     long = "x" * 100
-    assert wrapped(f"a {long} b", 30, 30) == ["a", long, "b"]
-    assert wrapped(long, 30, 30) == [long]
-    assert wrapped("", 30, 30) == [""]
+    assert wrap(f"a {long} b", 30, 30) == ["a", long, "b"]
+    assert wrap(long, 30, 30) == [long]
+    assert wrap("", 30, 30) == [""]
 
 
 def test_a_command_can_be_copied_as_it_is() -> None:
     command = "rsync " + " ".join(f"--exclude={number}" for number in range(30))
-    assert len(laid_out(Columns(Palette()), f"[web1] running: {command}")) == 1
+    assert len(laid_out(LogLayout(Palette()), f"[web1] running: {command}")) == 1
 
 
 def test_a_new_day_is_told() -> None:
@@ -240,7 +240,7 @@ def test_nothing_in_a_traceback_reaches_the_terminal_raw(environ: dict[str, str]
 
 def drawn(terminal: PseudoTerminal, lines: list[str], given: TerminalHandler) -> None:
     before = len(terminal.output)
-    given.draw(lines, 20)
+    given.draw_footer(lines, 20)
     if lines:
         terminal.wait_for(re.escape(lines[-1]), after=before)
 
@@ -289,7 +289,7 @@ def test_what_has_not_changed_is_not_drawn_again() -> None:
         given = TerminalHandler(terminal.stream, Palette())
         drawn(terminal, ["one"], given)
         before = terminal.output
-        given.draw(["one"], 20)
+        given.draw_footer(["one"], 20)
         drawn(terminal, ["two"], given)
         assert terminal.output[len(before) :].count("one") == 0
 
@@ -338,7 +338,7 @@ def test_a_terminal_that_takes_nothing_is_not_waited_for() -> None:
             assert time.monotonic() < deadline, "Ctrl-S has no effect"
             time.sleep(0.01)
         os.set_blocking(terminal.stream.fileno(), True)
-        drawing = threading.Thread(target=given.draw, args=(["two"], 20))
+        drawing = threading.Thread(target=given.draw_footer, args=(["two"], 20))
         drawing.start()
         drawing.join(5)
         is_waiting = drawing.is_alive()
@@ -364,5 +364,5 @@ def test_a_terminal_that_has_gone_is_no_error() -> None:
         terminal.hang_up()
         with logger(given) as log:
             log.info("nobody reads this")
-            given.draw(["nor this"], 20)
-            given.draw([], 20)
+            given.draw_footer(["nor this"], 20)
+            given.draw_footer([], 20)

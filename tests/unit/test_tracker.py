@@ -16,11 +16,11 @@ import pytest
 from support.operations import exchange_paths
 
 from pylsyncd.model.changes import Change, Scope
-from pylsyncd.rules.excludes import Rules, build, parse_pattern
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
 from pylsyncd.source import arming, inotify
 from pylsyncd.source.inotify import Inotify
-from pylsyncd.source.recovery import Plan
-from pylsyncd.source.tracker import Tracker
+from pylsyncd.source.recovery import RescanPlan
+from pylsyncd.source.tracker import EventProcessor
 from pylsyncd.system import clock
 
 NO_RULES = Rules()
@@ -40,23 +40,23 @@ def notify() -> Iterator[Inotify]:
     instance.close()
 
 
-def follow(notify: Inotify, tracker: Tracker) -> set[Change]:
+def follow(notify: Inotify, tracker: EventProcessor) -> set[Change]:
     """Follow all events that there are; return the changes."""
     changes: set[Change] = set()
-    while notify.waiting():
+    while notify.pending_bytes():
         while chunk := notify.read():
             tracker.process(chunk)
-        changes.update(tracker.collect())
+        changes.update(tracker.take_changes())
     return changes
 
 
-def caught_up(notify: Inotify, tracker: Tracker) -> set[Change]:
+def caught_up(notify: Inotify, tracker: EventProcessor) -> set[Change]:
     """Return what a scan finds that is due soon, and what the events add to it."""
     deadline = time.monotonic() + 10
-    while not tracker.attend():
+    while not tracker.scan_if_due():
         assert time.monotonic() < deadline, "no scan was due"
         time.sleep(0.01)
-    return follow(notify, tracker) | set(tracker.collect())
+    return follow(notify, tracker) | set(tracker.take_changes())
 
 
 def overflow(source: bytes) -> None:
@@ -64,7 +64,7 @@ def overflow(source: bytes) -> None:
     one, other = source + b"/one", source + b"/other"
     os.mkdir(one)
     # Two events each, which the kernel takes for no repetition of those before.
-    for _ in range(inotify.limit("max_queued_events") // 2 + 2_000):
+    for _ in range(inotify.read_limit("max_queued_events") // 2 + 2_000):
         os.rename(one, other)
         one, other = other, one
     os.rmdir(one)
@@ -81,7 +81,9 @@ def watches(notify: Inotify) -> int:
     return sum(line.startswith("inotify ") for line in lines)
 
 
-def assert_every_directory_is_heard(source: bytes, notify: Inotify, tracker: Tracker) -> None:
+def assert_every_directory_is_heard(
+    source: bytes, notify: Inotify, tracker: EventProcessor
+) -> None:
     """Create a file in each directory: its event must come, under the right name.
 
     And no directory else is watched, or remembered.
@@ -92,8 +94,8 @@ def assert_every_directory_is_heard(source: bytes, notify: Inotify, tracker: Tra
         Path(os.fsdecode(os.path.join(source, path))).touch()
         expected.add(Change(path, Scope.ENTRY))
     assert follow(notify, tracker) == expected
-    assert (tracker.directories, watches(notify)) == (len(expected), len(expected))
-    assert not tracker.unwatched
+    assert (tracker.directory_count, watches(notify)) == (len(expected), len(expected))
+    assert not tracker.unwatched_count
 
 
 # -- single rules ---------------------------------------------------------------------------------
@@ -102,7 +104,7 @@ def assert_every_directory_is_heard(source: bytes, notify: Inotify, tracker: Tra
 def test_what_is_there_at_the_start_is_watched(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/b/\xff\n")
     os.makedirs(source + b"/c")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     assert tracker.watched_paths() == {b"", b"a", b"a/b", b"a/b/\xff\n", b"c"}
     assert_every_directory_is_heard(source, notify, tracker)
 
@@ -112,15 +114,15 @@ def test_what_comes_before_a_watch_stands_is_found_since_the_listing_comes_after
     source: bytes, notify: Inotify, place: bytes
 ) -> None:
     os.makedirs(source + b"-elsewhere/b")
-    tracker = Tracker(source, notify, NO_RULES)
-    watch = notify.watch
+    tracker = EventProcessor(source, notify, NO_RULES)
+    watch = notify.add_watch
 
     def watch_late(directory: int) -> int:
         if os.readlink(b"/proc/self/fd/%d" % directory) == source + place:
             os.makedirs(source + place + b"/late", exist_ok=True)
         return watch(directory)
 
-    notify.watch = watch_late  # type: ignore[method-assign]
+    notify.add_watch = watch_late  # type: ignore[method-assign]
     os.rename(source + b"-elsewhere", source + b"/a")
     assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
     assert_every_directory_is_heard(source, notify, tracker)
@@ -135,13 +137,13 @@ def test_what_happens_during_a_walk_is_heard_although_nothing_follows(
     def touch(directories: int) -> None:
         Path(os.fsdecode(source + b"/%d" % directories)).touch()
 
-    tracker = Tracker(source, notify, NO_RULES, Plan(arming=touch))
-    assert not notify.waiting(), "it piles up in the kernel"
-    assert {Change(b"2", Scope.ENTRY), Change(b"3", Scope.ENTRY)} <= set(tracker.collect())
+    tracker = EventProcessor(source, notify, NO_RULES, RescanPlan(on_progress=touch))
+    assert not notify.pending_bytes(), "it piles up in the kernel"
+    assert {Change(b"2", Scope.ENTRY), Change(b"3", Scope.ENTRY)} <= set(tracker.take_changes())
 
 
 def test_a_new_tree_is_one_change_and_watched_to_its_depths(source: bytes, notify: Inotify) -> None:
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     os.makedirs(source + b"/a/b/c")
     Path(os.fsdecode(source + b"/a/b/c/f")).write_bytes(b"x")
     assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
@@ -150,7 +152,7 @@ def test_a_new_tree_is_one_change_and_watched_to_its_depths(source: bytes, notif
 
 def test_a_renamed_directory_keeps_its_watches(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/b/c")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     os.rename(source + b"/a", source + b"/z")
     assert follow(notify, tracker) == {Change(b"a", Scope.ENTRY), Change(b"z", Scope.TREE)}
     assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/c"}
@@ -161,7 +163,7 @@ def test_a_directory_moved_out_loses_its_watches(
     source: bytes, notify: Inotify, tmp_path: Path
 ) -> None:
     os.makedirs(source + b"/a/b")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     os.rename(source + b"/a", os.fsencode(tmp_path / "outside"))
     assert follow(notify, tracker) == {Change(b"a", Scope.ENTRY)}
     assert tracker.watched_paths() == {b""}
@@ -172,7 +174,7 @@ def test_a_directory_moved_out_loses_its_watches(
 def test_a_directory_moved_in_is_watched_with_all_that_it_contains(
     source: bytes, notify: Inotify, tmp_path: Path
 ) -> None:
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     (tmp_path / "outside/b/c").mkdir(parents=True)
     os.rename(tmp_path / "outside", source + b"/a")
     assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
@@ -183,7 +185,7 @@ def test_a_child_created_before_its_parents_were_renamed_is_found(
     source: bytes, notify: Inotify
 ) -> None:
     os.makedirs(source + b"/a/b")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     os.mkdir(source + b"/a/b/new")
     os.rename(source + b"/a/b", source + b"/b")
     os.rename(source + b"/b", source + b"/a/c")
@@ -199,7 +201,7 @@ def test_two_directories_that_swap_their_names_are_told_apart(
 ) -> None:
     os.makedirs(source + b"/a/only-in-a")
     os.makedirs(source + b"/b/only-in-b")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     os.rename(source + b"/a", source + b"/t")
     os.rename(source + b"/b", source + b"/a")
     os.rename(source + b"/t", source + b"/b")
@@ -211,7 +213,7 @@ def test_two_directories_that_swap_their_names_are_told_apart(
 def test_directories_that_are_exchanged_are_told_apart(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/only-in-a")
     os.makedirs(source + b"/d/b/only-in-b")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     exchange_paths(source + b"/a", source + b"/d/b")
     changes = follow(notify, tracker)
     assert {Change(b"a", Scope.TREE), Change(b"d/b", Scope.TREE)} <= changes
@@ -223,7 +225,7 @@ def test_parent_and_child_that_change_places_end_where_they_are(
     source: bytes, notify: Inotify
 ) -> None:
     os.makedirs(source + b"/p/c/deep")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     os.rename(source + b"/p/c", source + b"/c")
     os.rename(source + b"/p", source + b"/c/p")
     follow(notify, tracker)
@@ -234,7 +236,7 @@ def test_parent_and_child_that_change_places_end_where_they_are(
 def test_a_symlink_in_a_directorys_place_is_not_followed(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/b")
     os.makedirs(source + b"/target/b")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     os.mkdir(source + b"/a/b/new")
     os.rename(source + b"/a", source + b"/z")
     os.symlink(b"target", source + b"/a")
@@ -245,7 +247,7 @@ def test_a_symlink_in_a_directorys_place_is_not_followed(source: bytes, notify: 
 def test_what_a_symlink_leads_to_elsewhere_is_not_watched(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/b")
     os.makedirs(source + b"-elsewhere/b/new")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     os.mkdir(source + b"/a/b/new")
     os.rename(source + b"/a", source + b"/z")
     os.symlink(source + b"-elsewhere", source + b"/a")
@@ -257,9 +259,9 @@ def test_what_a_symlink_leads_to_elsewhere_is_not_watched(source: bytes, notify:
 def test_an_excluded_directory_is_neither_watched_nor_reported(
     source: bytes, notify: Inotify
 ) -> None:
-    rules = build([parse_pattern(b"cache/"), parse_pattern(b"*.tmp")])
+    rules = build_rules([parse_exclude(b"cache/"), parse_exclude(b"*.tmp")])
     os.makedirs(source + b"/a/cache/b")
-    tracker = Tracker(source, notify, rules)
+    tracker = EventProcessor(source, notify, rules)
     os.makedirs(source + b"/cache/deep")
     for name in (b"/a/f.tmp", b"/a/cache/f", b"/a/f"):
         Path(os.fsdecode(source + name)).touch()
@@ -270,7 +272,7 @@ def test_an_excluded_directory_is_neither_watched_nor_reported(
 
 def test_a_rename_brings_in_what_an_anchored_rule_left_out(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/skip/deep")
-    tracker = Tracker(source, notify, build([parse_pattern(b"/a/skip")]))
+    tracker = EventProcessor(source, notify, build_rules([parse_exclude(b"/a/skip")]))
     assert tracker.watched_paths() == {b"", b"a"}
     os.rename(source + b"/a", source + b"/b")
     follow(notify, tracker)
@@ -278,23 +280,23 @@ def test_a_rename_brings_in_what_an_anchored_rule_left_out(source: bytes, notify
 
 
 def test_a_source_that_goes_away_is_noticed(source: bytes, notify: Inotify) -> None:
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     os.rename(source, source + b"-moved")
     follow(notify, tracker)
-    assert tracker.root_lost
+    assert tracker.is_source_lost
 
 
 def test_a_source_that_was_replaced_while_events_were_lost_is_not_taken_for_the_old_one(
     source: bytes, notify: Inotify
 ) -> None:
     os.mkdir(source + b"/a")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     overflow(source + b"/a")
     os.rename(source, source + b"-old")
     os.makedirs(source + b"/other")
     follow(notify, tracker)
     caught_up(notify, tracker)
-    assert tracker.root_lost
+    assert tracker.is_source_lost
     assert b"other" not in tracker.watched_paths()
 
 
@@ -332,7 +334,7 @@ def test_after_any_storm_the_tree_equals_the_disk(
     chance = random.Random(seed)
     outside = os.fsencode(tmp_path / "outside")
     os.mkdir(outside)
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     for _ in range(30):
         # The disk is ahead of the events by that many operations.
         for _ in range(chance.randrange(1, 12)):
@@ -348,7 +350,7 @@ def test_a_storm_that_goes_on_while_it_is_followed_ends_equal(
 ) -> None:
     outside = os.fsencode(tmp_path / "outside")
     os.mkdir(outside)
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
 
     def work(number: int) -> None:
         chance = random.Random(seed * 10 + number)
@@ -374,7 +376,7 @@ def test_what_the_kernel_dropped_is_found_by_a_scan_and_the_tree_is_repaired(
 ) -> None:
     os.makedirs(source + b"/keep/old")
     os.makedirs(source + b"/leaves/deep")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     overflow(source)
     os.rename(source + b"/keep/old", source + b"/keep/new")
     os.rename(source + b"/leaves", source + b"-elsewhere")
@@ -389,12 +391,12 @@ def test_what_the_kernel_dropped_is_found_by_a_scan_and_the_tree_is_repaired(
 
 
 def test_a_storm_of_overflows_costs_one_scan(source: bytes, notify: Inotify) -> None:
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     for _ in range(3):
         overflow(source)
         follow(notify, tracker)
     assert caught_up(notify, tracker)
-    assert tracker.recovery.due is None
+    assert tracker.rescanner.due_at is None
 
 
 def test_directories_that_wait_for_their_events_cost_nothing_for_each_other(
@@ -402,7 +404,7 @@ def test_directories_that_wait_for_their_events_cost_nothing_for_each_other(
 ) -> None:
     os.makedirs(source + b"/moved")
     os.makedirs(source + b"/stays")
-    tracker = Tracker(source, notify, NO_RULES)
+    tracker = EventProcessor(source, notify, NO_RULES)
     for number in range(300):
         # The one cannot be placed before the last event tells where its parent is; the other can.
         os.mkdir(source + b"/moved/%d" % number)
@@ -439,20 +441,22 @@ def test_what_came_during_a_scan_that_found_nothing_is_there_to_be_collected(
     now = clock.now()
     # Nothing is as young as that, so that the scan finds nothing.
     future = replace(now, wall=now.wall + 1_000.0, running=now.running + 1_000.0)
-    tracker = Tracker(source, notify, NO_RULES, Plan(scan_interval=0.01, scanned=future))
+    tracker = EventProcessor(
+        source, notify, NO_RULES, RescanPlan(scan_interval=0.01, last_scan=future)
+    )
     tracker.report_to(Path(os.fsdecode(source + b"/new")).touch)
     deadline = time.monotonic() + 10
-    while not tracker.attend():
+    while not tracker.scan_if_due():
         assert time.monotonic() < deadline, "no scan was due"
-    assert not notify.waiting()
-    assert tracker.is_ahead
-    assert set(tracker.collect()) == {Change(b"new", Scope.ENTRY)}
+    assert not notify.pending_bytes()
+    assert tracker.has_changes
+    assert set(tracker.take_changes()) == {Change(b"new", Scope.ENTRY)}
 
 
 def test_a_directory_that_cannot_be_opened_for_lack_of_descriptors_is_tried_again(
     source: bytes, notify: Inotify
 ) -> None:
-    tracker = Tracker(source, notify, NO_RULES, Plan(poll_interval=0.05))
+    tracker = EventProcessor(source, notify, NO_RULES, RescanPlan(poll_interval=0.05))
     os.mkdir(source + b"/new")
     Path(os.fsdecode(source + b"/new/file")).touch()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

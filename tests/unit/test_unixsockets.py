@@ -17,7 +17,7 @@ from support.daemon import environment
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.system import places, unixsockets
-from pylsyncd.system.unixsockets import Listener
+from pylsyncd.system.unixsockets import ControlSocket
 
 NOBODY = 65534
 
@@ -31,8 +31,8 @@ sys.stdin.read()
 
 
 @contextlib.contextmanager
-def listening(path: Path | str) -> Iterator[Listener]:
-    listener = Listener(str(path))
+def listening(path: Path | str) -> Iterator[ControlSocket]:
+    listener = ControlSocket(str(path))
     try:
         yield listener
     finally:
@@ -98,15 +98,15 @@ def test_a_path_may_be_longer_than_an_address(place: Path, length: int) -> None:
     directory.mkdir(0o700)
     with listening(directory / "web.sock") as listener:
         assert is_answered(listener.path)
-        assert unixsockets.find([str(place)]) == ([listener.path], [])
+        assert unixsockets.find_sockets([str(place)]) == ([listener.path], [])
     assert os.listdir(directory) == []
 
 
 def test_a_name_that_no_address_can_hold_is_refused_with_a_sentence(place: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot be made: its name n+\.new is too long.*shorten"):
-        Listener(str(place / ("n" * 110)))
+        ControlSocket(str(place / ("n" * 110)))
     with pytest.raises(UsageError, match="too long: shorten it"):
-        Listener(str(place / ("n" * 254)))
+        ControlSocket(str(place / ("n" * 254)))
     assert os.listdir(place) == []
 
 
@@ -114,15 +114,15 @@ def test_a_directory_that_others_can_write_in_is_refused(place: Path) -> None:
     place.chmod(0o777)
     for path in (f"{place}/", str(place / "web.sock")):
         with pytest.raises(UsageError, match=r"control socket.*take the daemon's place.*--control"):
-            Listener(path)
+            ControlSocket(path)
         with pytest.raises(UsageError, match="take the daemon's place"):
-            unixsockets.check(path)
+            unixsockets.check_available(path)
 
 
 def test_a_directory_that_is_a_symbolic_link_is_refused(place: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(place)
     with pytest.raises(UsageError, match="is a symbolic link"):
-        Listener(f"{tmp_path}/link/")
+        ControlSocket(f"{tmp_path}/link/")
 
 
 # -- who is there already -------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_a_directory_that_is_a_symbolic_link_is_refused(place: Path, tmp_path: P
 
 def test_where_somebody_listens_nobody_else_can(place: Path) -> None:
     with listening(place / "web.sock") as listener:
-        for attempt in (unixsockets.check, Listener):
+        for attempt in (unixsockets.check_available, ControlSocket):
             with pytest.raises(UsageError, match=r"listens at .*/web\.sock already: stop it"):
                 attempt(listener.path)
         assert is_answered(listener.path)
@@ -139,17 +139,17 @@ def test_where_somebody_listens_nobody_else_can(place: Path) -> None:
 def test_what_a_killed_daemon_has_left_is_taken_over(place: Path) -> None:
     path = place / "web.sock"
     command = (sys.executable, "-c", LISTENS, path)
-    with processes.running(
+    with processes.running_process(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"{path}\n".encode()
         with pytest.raises(UsageError, match="already"):
-            Listener(str(path))
+            ControlSocket(str(path))
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert path.exists()
-    unixsockets.check(str(path))
+    unixsockets.check_available(str(path))
     with listening(path):
         assert is_answered(path)
     assert os.listdir(place) == []
@@ -175,7 +175,7 @@ def test_sockets_of_dead_processes_are_removed_and_nothing_else(place: Path) -> 
 
 def test_what_is_no_socket_is_not_replaced(place: Path) -> None:
     (place / "web.sock").write_text("precious")
-    for attempt in (unixsockets.check, Listener):
+    for attempt in (unixsockets.check_available, ControlSocket):
         with pytest.raises(UsageError, match="something else is there"):
             attempt(str(place / "web.sock"))
     assert (place / "web.sock").read_text() == "precious"
@@ -194,7 +194,7 @@ def test_a_full_queue_is_somebody(place: Path) -> None:
         busy.listen(0)
         stack.enter_context(unixsockets.connect(str(place / "web.sock"), 5.0))
         with pytest.raises(UsageError, match="already"):
-            Listener(str(place / "web.sock"))
+            ControlSocket(str(place / "web.sock"))
 
 
 # -- the default places ---------------------------------------------------------------------------
@@ -225,12 +225,12 @@ def test_without_any_place_the_sentence_names_the_option() -> None:
 
 def test_a_client_looks_wherever_a_daemon_of_its_user_may_be() -> None:
     environ = {"XDG_RUNTIME_DIR": "/run/user/7", "HOME": "/h"}
-    assert places.runtime_directories(environ, 7) == [
+    assert places.socket_directories(environ, 7) == [
         "/run/pylsyncd", "/run/user/7/pylsyncd", "/h/.local/state/pylsyncd",
     ]  # fmt: skip
-    assert places.runtime_directories({}, 7) == ["/run/pylsyncd"]
-    assert places.runtime_directories(environ, 0) == ["/run/pylsyncd"]
-    assert places.runtime_directories({"RUNTIME_DIRECTORY": "/a:/b"}, 0) == ["/a", "/b"]
+    assert places.socket_directories({}, 7) == ["/run/pylsyncd"]
+    assert places.socket_directories(environ, 0) == ["/run/pylsyncd"]
+    assert places.socket_directories({"RUNTIME_DIRECTORY": "/a:/b"}, 0) == ["/a", "/b"]
 
 
 def test_sockets_are_found_one_level_below_and_links_are_not_followed(place: Path) -> None:
@@ -242,7 +242,7 @@ def test_sockets_are_found_one_level_below_and_links_are_not_followed(place: Pat
     leave(place / "no")
     (place / "d.sock").touch()
     (place / "e.sock").symlink_to(place / "a.sock")
-    found, shut = unixsockets.find([str(place), str(place / "missing")])
+    found, shut = unixsockets.find_sockets([str(place), str(place / "missing")])
     assert (found, shut) == ([str(path) for path in paths], [])
 
 
@@ -251,12 +251,12 @@ def test_root_makes_the_directory_of_the_user_that_it_becomes() -> None:
     with tempfile.TemporaryDirectory(prefix="pylsyncd-sockets-") as top:
         os.chmod(top, 0o700)
         path = f"{top}/nobody/"
-        unixsockets.provide(path, NOBODY, NOBODY)
+        unixsockets.create_directory_for_user(path, NOBODY, NOBODY)
         status = os.stat(path)
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (NOBODY, 0o700)
-        unixsockets.provide(path, NOBODY, NOBODY)
+        unixsockets.create_directory_for_user(path, NOBODY, NOBODY)
         with somebody_else(), listening(path) as listener:
             # Listening, finding, connecting and removing are theirs now.
-            assert unixsockets.find([top, path]) == ([listener.path], [top])
+            assert unixsockets.find_sockets([top, path]) == ([listener.path], [top])
             assert is_answered(listener.path)
         assert os.listdir(path) == []

@@ -48,7 +48,7 @@ def test_every_directory_is_entered_and_no_symlink(top: Path) -> None:
     (top / "a/link").symlink_to(top / "e")
     expected = {b"/a", b"/a/b", b"/a/b/c", b"/a/d", b"/e"}
     assert walked(top) == expected
-    assert walked(top, walk.devices_counting_links()) == expected
+    assert walked(top, walk.devices_with_link_counts()) == expected
 
 
 def test_a_symlink_on_the_way_is_refused(top: Path) -> None:

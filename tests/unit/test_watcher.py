@@ -12,8 +12,8 @@ from support.waiting import wait_until
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.source.buffer import Buffer
 from pylsyncd.source.inotify import Inotify
-from pylsyncd.source.recovery import Plan
-from pylsyncd.source.tracker import Tracker
+from pylsyncd.source.recovery import RescanPlan
+from pylsyncd.source.tracker import EventProcessor
 from pylsyncd.source.watcher import Watcher
 from pylsyncd.system import clock
 
@@ -27,7 +27,7 @@ class Watched:
         self,
         source: Path,
         max_changes: int = 1_000_000,
-        plan: Plan | None = None,
+        plan: RescanPlan | None = None,
         rules: Rules | None = None,
     ) -> None:
         self.source = source
@@ -35,7 +35,7 @@ class Watched:
         self.failures: list[str] = []
         self.buffer = Buffer(max_changes, self.opened.set, self.filled.set)
         self.notify = Inotify()
-        self.tracker = Tracker(os.fsencode(source), self.notify, rules or Rules(), plan)
+        self.tracker = EventProcessor(os.fsencode(source), self.notify, rules or Rules(), plan)
         self.watcher = Watcher(
             self.notify, self.tracker, self.buffer, self.lost.set, self.failures.append
         )
@@ -176,7 +176,9 @@ def test_what_changes_during_the_start_is_handed_over_without_another_event(
     tmp_path: Path,
 ) -> None:
     make_enough_directories(tmp_path)
-    watched = Watched(tmp_path, plan=Plan(arming=when_first_called((tmp_path / "new").touch)))
+    watched = Watched(
+        tmp_path, plan=RescanPlan(on_progress=when_first_called((tmp_path / "new").touch))
+    )
     try:
         assert watched.opened.wait(SECONDS)
         assert watched.taken() == {b"new"}
@@ -210,7 +212,7 @@ def test_a_stop_gives_up_a_scan_that_is_under_way(tmp_path: Path) -> None:
     watched = Watched(tmp_path, rules=rules)
     assert watched.watcher.drain(SECONDS)
     before = watched.watcher.complete_until
-    watched.tracker.recovery.dropped()
+    watched.tracker.rescanner.record_overflow()
     rules.is_slow.set()
     try:
         (tmp_path / "new").touch()

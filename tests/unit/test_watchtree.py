@@ -72,26 +72,26 @@ def test_it_agrees_with_its_naive_twin(todo: list[tuple]) -> None:
     tree, twin = WatchTree(ROOT), Twin()
     for kind, first, *rest in todo:
         if kind == "link" and rest[0] in tree and first != rest[0]:
-            tree.link(first, *rest)
+            tree.attach(first, *rest)
             twin.link(first, *rest)
         elif kind == "unlink" and first in tree:
-            tree.unlink(first, *rest)
+            tree.detach(first, *rest)
             twin.unlink(first, *rest)
         elif kind == "drop" and first in tree:
-            assert set(tree.drop(first)) == twin.drop(first)
+            assert set(tree.remove_subtree(first)) == twin.drop(first)
         elif kind == "forget" and first in tree:
-            tree.forget(first)
+            tree.remove(first)
             twin.forget(first)
         assert {wd: tree.path(wd) for wd in tree} == {wd: twin.path(wd) for wd in twin.places}
         for wd in tree:
-            assert tree.is_adrift(wd) is (wd != ROOT and twin.places[wd] is None)
+            assert tree.is_detached(wd) is (wd != ROOT and twin.places[wd] is None)
 
 
 def test_a_rename_moves_everything_below_in_one_step() -> None:
     tree = WatchTree(ROOT)
-    tree.link(2, ROOT, b"a")
-    tree.link(3, 2, b"b")
-    tree.link(4, 3, b"c")
-    assert tree.link(2, ROOT, b"z") is False
+    tree.attach(2, ROOT, b"a")
+    tree.attach(3, 2, b"b")
+    tree.attach(4, 3, b"c")
+    assert tree.attach(2, ROOT, b"z") is False
     assert tree.path(4) == b"z/b/c"
-    assert tree.link(2, ROOT, b"z") is True
+    assert tree.attach(2, ROOT, b"z") is True

@@ -9,7 +9,7 @@ import time
 
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.links import HardLinks
+from pylsyncd.watcher.hard_links import HardLinks
 
 
 def main(source: bytes) -> None:

@@ -26,9 +26,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from markup import Row, definitions, flags_of, paragraph, section, sentence_of  # noqa: E402
 
 from pylsyncd import __version__  # noqa: E402  # the one of this tree
-from pylsyncd.report import ctlarguments  # noqa: E402
+from pylsyncd.config.options import OPTION_GROUPS, OPTIONS, Option, OptionKind, OptionScope  # noqa: E402
+from pylsyncd.control import command_line  # noqa: E402
 from pylsyncd.rsync import outcomes  # noqa: E402
-from pylsyncd.settings.options import OPTION_GROUPS, OPTIONS, Option, OptionKind, OptionScope  # noqa: E402
 
 PAGES = {
     "pylsyncd.8": "pylsyncd.8.rst",
@@ -137,7 +137,7 @@ class Diagnostics(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Return a list of the reasons, each with what to do and rsync's exit statuses."""
-        verdicts = {outcomes.Verdict[name.upper()] for name in self.arguments}
+        verdicts = {outcomes.Verdict(name.lower()) for name in self.arguments}
         codes: dict[str, set[int]] = defaultdict(set)
         for row in outcomes._TABLE:  # noqa: SLF001  # it is private to the program
             if row.outcome.verdict in verdicts:
@@ -150,7 +150,7 @@ class Control(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Return the options of all commands, and the commands with their own ones."""
-        parser = ctlarguments.make_parser()
+        parser = command_line.make_parser()
         general, commands = [], []
         for action in _arguments(parser):
             if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # nothing public is

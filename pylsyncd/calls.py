@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from pylsyncd.destination.means import SharedResources
-from pylsyncd.system.heartbeat import ThreadMonitor
+from pylsyncd.system.threads import ThreadMonitor
+from pylsyncd.worker.resources import SharedResources
 
 
 class Wakeup(Enum):

@@ -8,21 +8,21 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from pylsyncd import daemonize
-from pylsyncd.destination.audit import verify
+from pylsyncd.config import command_line_parser, loader, process_settings
+from pylsyncd.config.command_line_parser import CommandLine
+from pylsyncd.config.describe import describe_settings, suspicious_values
+from pylsyncd.config.loader import Configuration
+from pylsyncd.config.said import ConfigurationError
+from pylsyncd.config.settings import Settings, SyncSettings
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
-from pylsyncd.report import terminal
-from pylsyncd.report.progress import NoProgress, ProgressDisplay
 from pylsyncd.rules.explain import explain
 from pylsyncd.rules.mistakes import find_never_matching_rules
 from pylsyncd.service import Service
-from pylsyncd.settings import arguments, config, process
-from pylsyncd.settings.arguments import CommandLine
-from pylsyncd.settings.config import Configuration
-from pylsyncd.settings.describe import describe_settings, suspicious_values
-from pylsyncd.settings.said import ConfigurationError
-from pylsyncd.settings.settings import Settings, SyncSettings
 from pylsyncd.system import descriptors, logs
+from pylsyncd.terminal import log_handler
+from pylsyncd.terminal.progress import NoProgress, ProgressDisplay
+from pylsyncd.worker.verify import verify
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,12 @@ def main(words: Sequence[str] | None = None) -> int:
     # First of all, so that there is something to say it to.
     descriptors.open_standard_streams()
     try:
-        request = arguments.parse_command_line(sys.argv[1:] if words is None else words)
+        request = command_line_parser.parse_command_line(sys.argv[1:] if words is None else words)
         return _do(request)
     except UsageError as error:
         return _refused(error, request)
     except PylsyncdError as error:
-        arguments.print_error(f"pylsyncd: {error}")
+        command_line_parser.print_error(f"pylsyncd: {error}")
         return 1
     except KeyboardInterrupt:
         # Before there was anything to stop.
@@ -58,19 +58,19 @@ def _refused(error: UsageError, request: CommandLine | None) -> int:
     is_of_file = request is not None and request.config_path is not None
     faults = error.messages if isinstance(error, ConfigurationError) else (str(error),)
     for fault in faults:
-        arguments.print_error(f"pylsyncd: {fault}")
+        command_line_parser.print_error(f"pylsyncd: {fault}")
     if not is_of_file:
-        arguments.print_error("Try pylsyncd --help.")
+        command_line_parser.print_error("Try pylsyncd --help.")
     elif isinstance(error, ConfigurationError) and any(map(_FLAG.search, faults)):
-        arguments.print_error(
+        command_line_parser.print_error(
             "(In the file, --some-option is some_option = VALUE; --no-option is option = no.)"
         )
     return 2
 
 
 def _do(request: CommandLine) -> int:
-    surroundings = config.StartEnvironment.current()
-    configuration = config.load_configuration(request, surroundings)
+    surroundings = loader.StartEnvironment.current()
+    configuration = loader.load_configuration(request, surroundings)
     settings = configuration.settings
     if request.has_option("check_config"):
         return _print(_described(configuration, commands=request.is_verbose))
@@ -84,18 +84,22 @@ def _do(request: CommandLine) -> int:
             return _print(findings, nothing=0, something=1)
 
     def reload() -> Settings:
-        return config.load_configuration(request, surroundings).settings
+        return loader.load_configuration(request, surroundings).settings
 
     return _run(settings, reload if request.config_path else None)
 
 
 def _run(settings: Settings, reload: Callable[[], Settings] | None) -> int:
     daemon = settings.process
-    handler = terminal.make_log_handler(sys.stderr, os.environ)
+    handler = log_handler.make_log_handler(sys.stderr, os.environ)
     with daemonize.prepare(daemon, settings.syncs, handler) as prepared:
         for warning in _warnings(settings.syncs):
             log.warning("%s", warning)
-        display = ProgressDisplay(handler) if process.should_show_progress(daemon) else NoProgress()
+        display = (
+            ProgressDisplay(handler)
+            if process_settings.should_show_progress(daemon)
+            else NoProgress()
+        )
         # Whatever fails from here on is told in the terminal, too.
         prepared.detach()
         service = Service(settings, reload, display)

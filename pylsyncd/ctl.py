@@ -6,29 +6,29 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pylsyncd.model.errors import PylsyncdError, UsageError
-from pylsyncd.model.wording import printable
-from pylsyncd.report.client import ANSWER_TIMEOUT
-from pylsyncd.report.ctlarguments import (
+from pylsyncd.control.client import ANSWER_TIMEOUT
+from pylsyncd.control.command_line import (
     EXIT_FAILED,
     EXIT_NO_DAEMON,
     EXIT_USAGE,
     CommandLineError,
     make_parser,
 )
-from pylsyncd.report.gathering import (
+from pylsyncd.control.discovery import (
     DaemonStatus,
     fetch_statuses,
     find_sockets,
     load_status_file,
     send_requests,
 )
-from pylsyncd.report.nagios import ServiceState, Thresholds, evaluate, format_line
-from pylsyncd.report.protocol import ControlRequest, NoDaemonError
-from pylsyncd.report.table import format_table
-from pylsyncd.report.watching import show_repeatedly
-from pylsyncd.report.words import format_duration
+from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
+from pylsyncd.control.protocol import ControlRequest, NoDaemonError
+from pylsyncd.control.table import format_table
+from pylsyncd.control.watching import show_repeatedly
+from pylsyncd.model.errors import PylsyncdError, UsageError
+from pylsyncd.model.formatting import printable
 from pylsyncd.system import descriptors
+from pylsyncd.terminal.words import format_duration
 
 _INTERRUPTED = 130
 

@@ -20,17 +20,17 @@ from typing import NoReturn
 
 from daemon import DaemonContext
 
-from pylsyncd.model import paths
-from pylsyncd.model.errors import PylsyncdError, UsageError
-from pylsyncd.settings.settings import (
+from pylsyncd.config.settings import (
     DEFAULT_DIRECTORY,
     DEFAULT_UMASK,
     ProcessSettings,
     SyncSettings,
 )
-from pylsyncd.system import descriptors, identity, logs, places, private, unixsockets
-from pylsyncd.system.identity import ProcessUser
-from pylsyncd.system.pidfile import PidFile
+from pylsyncd.model import paths
+from pylsyncd.model.errors import PylsyncdError, UsageError
+from pylsyncd.system import descriptors, directories, logs, private_files, unix_sockets, users
+from pylsyncd.system.pid_file import PidFile
+from pylsyncd.system.users import ProcessUser
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def prepare(
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if daemon.background or daemon.umask != DEFAULT_UMASK:
         os.umask(daemon.umask)
-    becomes = identity.find_user(daemon.user, daemon.group)
+    becomes = users.find_user(daemon.user, daemon.group)
     prepared = DaemonProcess(daemon, becomes)
     try:
         _set_up_log(daemon, becomes, terminal)
@@ -195,14 +195,14 @@ def _control(daemon: ProcessSettings, becomes: ProcessUser | None) -> str | None
     if daemon.control is None or daemon.control:
         return daemon.control
     name = (becomes.name or str(becomes.uid)) if becomes and becomes.uid else ""
-    return places.runtime_directory(os.environ, os.geteuid(), name) + "/"
+    return directories.runtime_directory(os.environ, os.geteuid(), name) + "/"
 
 
 def _usable(control: str | None, *, is_asked_for: bool) -> str | None:
     """Return where the control socket is to be; one that nobody has asked for may be missing."""
     try:
         if control:
-            unixsockets.check_available(control)
+            unix_sockets.check_available(control)
     except UsageError as error:
         if is_asked_for:
             raise
@@ -214,15 +214,15 @@ def _usable(control: str | None, *, is_asked_for: bool) -> str | None:
 def _provide(control: str | None, syncs: Iterable[SyncSettings], becomes: ProcessUser) -> None:
     """Make, as root, the directories that the user could not make."""
     for path in {sync.state_dir for sync in syncs if sync.state_dir is not None}:
-        private.create_directory_for_user(path, becomes.uid, becomes.gid)
+        private_files.create_directory_for_user(path, becomes.uid, becomes.gid)
     if control:
-        unixsockets.create_directory_for_user(control, becomes.uid, becomes.gid)
+        unix_sockets.create_directory_for_user(control, becomes.uid, becomes.gid)
 
 
 def _become(becomes: ProcessUser) -> None:
     name = becomes.name or becomes.uid
     try:
-        identity.drop_privileges(becomes)
+        users.drop_privileges(becomes)
     except OSError as error:
         raise UsageError(f"pylsyncd cannot become the user {name}: {error.strerror}.") from None
     for part in (os.__file__, __file__):

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
+from pylsyncd.config.settings import ProcessSettings
+from pylsyncd.control.server import ControlServer
+from pylsyncd.control.status_file import StatusFileWriter
 from pylsyncd.model.status import Condition, Status
 from pylsyncd.operations import Operations
-from pylsyncd.report.control import ControlServer
 from pylsyncd.report.metrics import MetricsExporter
-from pylsyncd.report.statusfile import StatusFileWriter
-from pylsyncd.settings.settings import ProcessSettings
 from pylsyncd.system.part import SupervisedThread
 
 

@@ -11,16 +11,16 @@ from functools import partial
 
 from pylsyncd import __version__
 from pylsyncd.calls import Ask
-from pylsyncd.destination.worker import Worker
+from pylsyncd.config import converters, process_settings
+from pylsyncd.config.settings import DestinationSettings
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStatus
 from pylsyncd.replication import Replication
-from pylsyncd.replications import Supervisor
-from pylsyncd.settings import process, values
-from pylsyncd.settings.settings import DestinationSettings
-from pylsyncd.source import census, inotify
+from pylsyncd.supervisor import Supervisor
 from pylsyncd.system import logs
+from pylsyncd.watcher import census, inotify
+from pylsyncd.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _HAND_OVER = 30.0
 
 
 class Operations:
-    """See :class:`pylsyncd.report.control.Commands`, which this is. Called by any thread."""
+    """See :class:`pylsyncd.control.server.Commands`, which this is. Called by any thread."""
 
     def __init__(self, replications: Supervisor, reload: Callable[[], None]) -> None:
         self._replications = replications
@@ -109,7 +109,7 @@ class Operations:
 
     def set_level(self, level: str) -> None:
         """Log from this level on; raises UsageError when there is none of this name."""
-        logs.set_level(process.LOGGING_LEVELS[values.check_log_level(level)])
+        logs.set_level(process_settings.LOGGING_LEVELS[converters.check_log_level(level)])
 
     def reload(self) -> None:
         """Read the configuration anew; raises UsageError when it has faults."""

@@ -10,23 +10,23 @@ from contextlib import suppress
 
 from pylsyncd import __version__
 from pylsyncd.calls import Ask, ReplicationContext, Wakeup
-from pylsyncd.destination.beginning import catchup_times
-from pylsyncd.destination.crew import STOP_GRACE_PERIOD, WorkerPool
-from pylsyncd.destination.orders import WorkItem
-from pylsyncd.destination.worker import Worker
-from pylsyncd.dispatch import Flusher
+from pylsyncd.config.settings import SyncSettings
+from pylsyncd.flusher import Flusher
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
 from pylsyncd.model.errors import PylsyncdError, WatchError
-from pylsyncd.model.wording import format_count
-from pylsyncd.settings.settings import SyncSettings
-from pylsyncd.source.buffer import Buffer
-from pylsyncd.source.guard import SourceGuard, SourceState
-from pylsyncd.source.lookout import MonitorCallbacks, SourceMonitor
+from pylsyncd.model.formatting import format_count
+from pylsyncd.pipeline.buffer import Buffer
+from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.system import clock
 from pylsyncd.system.inbox import Inbox
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.part import StoppedError, SupervisedThread
+from pylsyncd.watcher.source_guard import SourceGuard, SourceState
+from pylsyncd.watcher.source_monitor import MonitorCallbacks, SourceMonitor
+from pylsyncd.worker.pool import STOP_GRACE_PERIOD, WorkerPool
+from pylsyncd.worker.start_plan import catchup_times
+from pylsyncd.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 

@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 
 from pylsyncd.calls import Ask, ReplicationContext
-from pylsyncd.destination.means import SharedResources
-from pylsyncd.destination.turns import RunSlots
+from pylsyncd.config.settings import ProcessSettings, Settings, SyncSettings
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.model.notation import Transport
 from pylsyncd.observers import StatusReporters, summary
 from pylsyncd.operations import Operations
 from pylsyncd.replication import Replication
-from pylsyncd.replications import Supervisor
 from pylsyncd.report.hooks import HookRunners
-from pylsyncd.report.progress import NoProgress
-from pylsyncd.rsync.sharing import SshSharing
-from pylsyncd.settings.settings import ProcessSettings, Settings, SyncSettings
-from pylsyncd.source import inotify
+from pylsyncd.rsync.ssh_sharing import SshSharing
+from pylsyncd.supervisor import Supervisor
 from pylsyncd.system import logs
-from pylsyncd.system.heartbeat import ThreadMonitor
 from pylsyncd.system.inbox import Inbox
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.notify import SystemdNotifier
 from pylsyncd.system.part import ActivityTimer
+from pylsyncd.system.systemd import SystemdNotifier
+from pylsyncd.system.threads import ThreadMonitor
+from pylsyncd.terminal.progress import NoProgress
+from pylsyncd.watcher import inotify
+from pylsyncd.worker.resources import SharedResources
+from pylsyncd.worker.turns import RunSlots
 
 log = logging.getLogger(__name__)
 

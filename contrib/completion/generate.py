@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from pylsyncd.report import ctlarguments
-from pylsyncd.settings.options import OPTIONS, OptionKind
+from pylsyncd.config.options import OPTIONS, OptionKind
+from pylsyncd.control import command_line
 
 HERE = Path(__file__).parent
 
@@ -97,7 +97,7 @@ def control_flags(parser: argparse.ArgumentParser) -> list[Flag]:
 
 def control_commands() -> dict[str, argparse.ArgumentParser]:
     """Return the commands of pylsyncctl."""
-    for action in ctlarguments.make_parser()._actions:  # noqa: SLF001  # likewise
+    for action in command_line.make_parser()._actions:  # noqa: SLF001  # likewise
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # likewise
             return dict(action.choices)
     raise LookupError("pylsyncctl has no commands")
@@ -174,7 +174,7 @@ complete -F _pylsyncctl pylsyncctl
 def bash() -> str:
     """Return the completion for bash."""
     commands = control_commands()
-    top = control_flags(ctlarguments.make_parser())
+    top = control_flags(command_line.make_parser())
     below = {name: control_flags(parser) for name, parser in commands.items()}
     every = {flag.names: flag for flags in (top, *below.values()) for flag in flags}
     parts = {
@@ -260,7 +260,7 @@ def zsh() -> str:
     commands = control_commands()
     parts = {
         "@DAEMON_FLAGS@": _zsh_flags(daemon_flags(), 8),
-        "@CONTROL_FLAGS@": _zsh_flags(control_flags(ctlarguments.make_parser()), 8),
+        "@CONTROL_FLAGS@": _zsh_flags(control_flags(command_line.make_parser()), 8),
         "@COMMANDS@": "\n".join(
             f"            '{name}:{_zsh_text(str(parser.description).rstrip('.'))}'"
             for name, parser in commands.items()

@@ -70,3 +70,8 @@ def reason_to_distrust(then: Moment, present: Moment) -> str:
     if behind > _TOLERANCE:
         return f"the clock went backwards by {behind:.0f} seconds"
     return ""
+
+
+def earliest(*moments: float | None) -> float | None:
+    """Return the first of the moments that are known; None if none is."""
+    return min((moment for moment in moments if moment is not None), default=None)

@@ -31,15 +31,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from pylsyncd.config.settings import HookSettings, SyncSettings
 from pylsyncd.model import paths
+from pylsyncd.model.formatting import format_count
 from pylsyncd.model.notices import Notice, NoticeKind
-from pylsyncd.model.wording import format_count
-from pylsyncd.report.occasions import HookEvent, encode_paths, encode_text
-from pylsyncd.report.transcript import HookOutput
-from pylsyncd.settings.settings import HookSettings, SyncSettings
+from pylsyncd.report.hook_events import HookEvent, encode_paths, encode_text
+from pylsyncd.report.hook_output import HookOutput
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.part import SupervisedThread
-from pylsyncd.system.programs import ExitResult, TimeLimitedCommand
+from pylsyncd.system.processes import ExitResult, TimeLimitedCommand
 
 log = logging.getLogger(__name__)
 

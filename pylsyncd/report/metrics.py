@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Status
+from pylsyncd.system.atomic_file import AtomicFile
 from pylsyncd.system.part import SupervisedThread
-from pylsyncd.system.published import AtomicFile
 
 if TYPE_CHECKING:
-    from pylsyncd.report.loopback import MetricsServer
+    from pylsyncd.report.metrics_server import MetricsServer
 
 WRITE_INTERVAL = 15.0
 """Seconds from one writing of the file to the next: as often as Prometheus asks by default."""
@@ -41,8 +41,8 @@ class MetricsExporter(SupervisedThread):
         interval: float = WRITE_INTERVAL,
     ) -> None:
         super().__init__("metrics", failed)
-        families = _library()
-        self._text: Callable[[Callable[[], Status]], bytes] = families.format_metrics
+        metric_families = _library()
+        self._text: Callable[[Callable[[], Status]], bytes] = metric_families.format_metrics
         self._read = read
         self._path = b"" if file is None else os.fsencode(file)
         self._file = None
@@ -54,10 +54,10 @@ class MetricsExporter(SupervisedThread):
         self._server: MetricsServer | None = None
         if port is not None:
             # Not for all: it brings what costs a tenth of the daemon's memory.
-            from pylsyncd.report import loopback  # noqa: PLC0415
+            from pylsyncd.report import metrics_server  # noqa: PLC0415
 
-            self._server = loopback.MetricsServer(
-                port, "--metrics-port", families.make_handler(read)
+            self._server = metrics_server.MetricsServer(
+                port, "--metrics-port", metric_families.make_handler(read)
             )
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
@@ -105,7 +105,7 @@ class MetricsExporter(SupervisedThread):
 def _library() -> ModuleType:
     """Return the module that needs the client library: imported only by those who want metrics."""
     try:
-        from pylsyncd.report import families  # noqa: PLC0415  # see above
+        from pylsyncd.report import metric_families  # noqa: PLC0415  # see above
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "prometheus_client":
             raise
@@ -113,7 +113,7 @@ def _library() -> ModuleType:
             "Metrics need the Prometheus client library, which is not installed. "
             "Install it with pip install 'pylsyncd[metrics]', or ask for no metrics."
         ) from error
-    return families
+    return metric_families
 
 
 def _check(file: bytes) -> None:

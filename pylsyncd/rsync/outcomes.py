@@ -8,30 +8,30 @@ said of the destination: what it means, and where a person can do something, wha
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 
 from pylsyncd.model.changes import NOTHING, Changeset
-from pylsyncd.model.wording import printable
+from pylsyncd.model.formatting import printable
 
 
 class Verdict(Enum):
-    """What to do next."""
+    """What to do next. The values are the words in metrics and in the status."""
 
-    DONE = auto()
+    DONE = "done"
     """Everything was carried."""
-    RETRY_NOW = auto()
+    RETRY_NOW = "again"
     """The disk changed under rsync: look at it anew at once, but not endlessly."""
-    PARTIAL = auto()
+    PARTIAL = "partial"
     """Some paths failed, the destination works: later, or together with the next changes."""
-    RETRY_LATER = auto()
+    RETRY_LATER = "later"
     """The destination is away: again after a pause that grows."""
-    HELD = auto()
+    HELD = "held"
     """Only a person can mend it: again after a long pause, or when asked to."""
-    SOURCE_UNSAFE = auto()
+    SOURCE_UNSAFE = "guarded"
     """The source is not what it should be: nothing is run until it is."""
-    WITHOUT_MISSING_ARGS = auto()
+    WITHOUT_MISSING_ARGS = "without_missing_args"
     """Again at once, without --delete-missing-args."""
-    WITHOUT_MKPATH = auto()
+    WITHOUT_MKPATH = "without_mkpath"
     """Again at once, without --mkpath."""
 
 

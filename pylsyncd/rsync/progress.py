@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pylsyncd.rsync.messages import LineSplitter
+from pylsyncd.rsync.output import LineSplitter
 
 # No name looks like it: control characters in names, \r too, are written as \#ooo.
 _LINE = re.compile(

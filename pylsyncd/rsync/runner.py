@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from pylsyncd.model.wording import printable
-from pylsyncd.rsync.commands import PROGRESS_OPTION
-from pylsyncd.rsync.installed import rsync_environment
-from pylsyncd.rsync.liveness import StallDetector
-from pylsyncd.rsync.messages import LineSplitter, RsyncMessages
+from pylsyncd.model.formatting import printable
+from pylsyncd.rsync.command import PROGRESS_OPTION
+from pylsyncd.rsync.output import LineSplitter, RsyncMessages
 from pylsyncd.rsync.progress import ProgressSplitter, RsyncProgress
-from pylsyncd.system import programs
-from pylsyncd.system.programs import Process
+from pylsyncd.rsync.stall_detector import StallDetector
+from pylsyncd.rsync.version import rsync_environment
+from pylsyncd.system import processes
+from pylsyncd.system.processes import Process
 
 # A line of "%i %n%L": what was done, in 11 characters (`>f+++++++++`, `*deleting  `), and the name.
 _ITEM = re.compile(rb"[<>ch.*][fdLDS][^ ]{9} |\*deleting   ")
@@ -95,7 +95,7 @@ class Runner:
         try:
             # Who wants it to end meanwhile waits until it can be told.
             with self._lock:
-                process = self._process = programs.start_process(
+                process = self._process = processes.start_process(
                     command, standard_input, {**rsync_environment(), **self._marks}, directory
                 )
         except OSError as error:
@@ -119,13 +119,13 @@ class Runner:
         with process:
             try:
                 _RunMonitor(process, run, hearing, silence, self.send_signal).wait()
-                if not programs.has_succeeded(process.pid):
+                if not processes.has_succeeded(process.pid):
                     # The side that writes removes what it has begun to write.
-                    programs.wait_for_group(process.pid, _CLEANING)
+                    processes.wait_for_group(process.pid, _CLEANING)
             finally:
                 with self._lock:
                     # What it has left behind: a remote shell that does not end, for example.
-                    programs.send_signal_to_group(process, signal.SIGKILL)
+                    processes.send_signal_to_group(process, signal.SIGKILL)
                     run.exit_status = process.wait()
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -133,14 +133,14 @@ class Runner:
         with self._lock:
             process = self._process
             if process is not None and process.returncode is None:
-                programs.send_signal_to_group(process, number)
+                processes.send_signal_to_group(process, number)
 
 
 def _explain(
     error: OSError, command: Sequence[bytes], directory: int | None, run: RunResult
 ) -> None:
     """Say why rsync could not be run, with the exit status that it would have had."""
-    if directory is not None and error.filename == programs.descriptor_path(directory):
+    if directory is not None and error.filename == processes.descriptor_path(directory):
         run.exit_status, what = _NO_DIRECTORY, "cannot start in the source"
     else:
         # A program that is not there is for a person to mend, a lack of resources passes.
@@ -175,7 +175,7 @@ class _RunMonitor:
         )
         heard = {stream.fileno(): lines for stream, lines in outputs if stream is not None}
         hear = {output: partial(self._hear, lines) for output, lines in heard.items()}
-        programs.read_until_exit(self._process, hear, self._mind)
+        processes.read_until_exit(self._process, hear, self._mind)
         for lines in heard.values():
             lines.finish()
 

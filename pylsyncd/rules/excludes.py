@@ -57,7 +57,7 @@ class Rules:
         sending = [pattern for pattern in self.ordered if pattern.affects_sending]
         deletion = [pattern for pattern in self.ordered if pattern.affects_deletion]
         derived = {
-            "depends_on_place": any(pattern.matches_full_path for pattern in sending),
+            "depends_on_directory": any(pattern.matches_full_path for pattern in sending),
             "_file_tests": tuple(compile_comparisons(sending, is_directory=False)),
             "_directory_tests": tuple(compile_comparisons(sending, is_directory=True)),
             "_deletion": None if deletion == sending else _unsided(deletion),

@@ -83,9 +83,11 @@ def compile_comparisons(
     comparison that succeeds decides.
     """
     able = [p for p in patterns if is_directory or p.is_negated or not p.is_directory_only]
-    for includes, run in groupby(able, attrgetter("includes")):
-        alike = sorted(run, key=attrgetter("looks_at_path"))  # order decides nothing within a run
-        for is_about_path, some in groupby(alike, attrgetter("looks_at_path")):
+    for includes, run in groupby(able, attrgetter("is_include")):
+        alike = sorted(
+            run, key=attrgetter("matches_full_path")
+        )  # order decides nothing within a run
+        for is_about_path, some in groupby(alike, attrgetter("matches_full_path")):
             groups = count(1)
             expressions = [_expression(one, groups, is_directory=is_directory) for one in some]
             compiled = re.compile(b"|".join(expressions), re.DOTALL)

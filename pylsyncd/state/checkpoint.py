@@ -10,11 +10,11 @@ from pylsyncd.model.changes import Changeset
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment, reason_to_distrust
-from pylsyncd.rsync.commands import RsyncOptions
-from pylsyncd.source.guard import SourceGuard, SourceIdentity, local_directory_id
-from pylsyncd.state.state import DestinationState, decode, encode
-from pylsyncd.state.statedir import StateDirectory
+from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.state.destination_state import DestinationState, decode, encode
+from pylsyncd.state.state_directory import StateDirectory
 from pylsyncd.system import clock
+from pylsyncd.watcher.source_guard import SourceGuard, SourceIdentity, local_directory_id
 
 log = logging.getLogger(__name__)
 

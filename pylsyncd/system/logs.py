@@ -9,8 +9,8 @@ from typing import TextIO
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.wording import printable
-from pylsyncd.system.logfile import LogFile
+from pylsyncd.model.formatting import printable
+from pylsyncd.system.log_file import LogFile
 
 NOTICE = logging.INFO + 5
 """What an administrator sees without asking for more: start, completion, stop."""

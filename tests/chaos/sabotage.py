@@ -8,7 +8,7 @@ import sys
 
 from pylsyncd import cli
 from pylsyncd.model.changes import MutableChangeset
-from pylsyncd.source.buffer import Buffer
+from pylsyncd.pipeline.buffer import Buffer
 
 ONE_IN = 1000
 _add = Buffer.add

@@ -17,8 +17,8 @@ import time
 from types import FrameType
 
 from pylsyncd import daemonize
+from pylsyncd.config.settings import LogSettings, ProcessSettings
 from pylsyncd.model.errors import PylsyncdError, UsageError, WatchError
-from pylsyncd.settings.settings import LogSettings, ProcessSettings
 
 PAUSE = 0.002  # seconds between two lines of the log
 

@@ -135,7 +135,7 @@ for module in pkgutil.walk_packages(pylsyncd.__path__, "pylsyncd."):
 
 def test_all_that_the_modules_need_is_there_but_the_metrics_library(published: Published) -> None:
     run = published.run("python", "-W", "ignore", "-c", _IMPORT_ALL)
-    assert (run.stdout, run.stderr) == ("pylsyncd.report.families prometheus_client\n", "")
+    assert (run.stdout, run.stderr) == ("pylsyncd.report.metric_families prometheus_client\n", "")
 
 
 def test_docutils_and_the_metrics_library_are_no_requirements(published: Published) -> None:

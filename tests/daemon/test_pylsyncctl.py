@@ -18,10 +18,10 @@ from support.faults import FaultyRsync, says_and_exits, waits_for
 from support.trees import equal_within
 from support.waiting import wait_until
 
-from pylsyncd.report import client
-from pylsyncd.report.client import NoAnswerError
-from pylsyncd.report.protocol import ControlRequest
-from pylsyncd.system import unixsockets
+from pylsyncd.control import client
+from pylsyncd.control.client import NoAnswerError
+from pylsyncd.control.protocol import ControlRequest
+from pylsyncd.system import unix_sockets
 
 NEVER = "3600"
 """A window that no test waits for."""
@@ -193,7 +193,7 @@ def test_garbage_at_its_socket_does_it_no_harm(place: Place) -> None:
         daemon.wait_ready()
         path = str(place.directory / f"{daemon.pid}.sock")
         for number in range(40):
-            connection = stack.enter_context(unixsockets.connect(path, 20.0))
+            connection = stack.enter_context(unix_sockets.connect(path, 20.0))
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(os.urandom(1 + 4000 * number))
             if number % 2:

@@ -231,12 +231,12 @@ def test_who_is_still_arming_is_followed_when_that_has_ended(place: Trial) -> No
     program.write_text(
         "import pathlib, sys, time\n"
         "from pylsyncd.cli import main\n"
-        "from pylsyncd.source.inotify import Inotify\n"
-        "watch = Inotify.watch\n"
+        "from pylsyncd.watcher.inotify import Inotify\n"
+        "add_watch = Inotify.add_watch\n"
         "def slowly(self, directory):\n"
         f"    time.sleep(float(pathlib.Path({str(pace)!r}).read_text()))\n"
-        "    return watch(self, directory)\n"
-        "Inotify.watch = slowly\n"
+        "    return add_watch(self, directory)\n"
+        "Inotify.add_watch = slowly\n"
         "sys.exit(main())\n"
     )
     daemon = Pylsyncd(

@@ -18,7 +18,7 @@ from support.faults import FaultyRsync, waits_for
 from support.trees import equal_within
 from support.waiting import wait_until
 
-from pylsyncd.state.state import DestinationState, decode
+from pylsyncd.state.destination_state import DestinationState, decode
 
 NEVER = "3600"
 """A window that no test waits for."""

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from pylsyncd.rsync import installed
-from pylsyncd.rsync.commands import RsyncCapabilities
+from pylsyncd.rsync.command import RsyncCapabilities
 from pylsyncd.rsync.quoting import Version
+from pylsyncd.rsync.version import rsync_version
 
 RSYNC = shutil.which("rsync")
 
@@ -34,7 +34,7 @@ _CAME_WITH: dict[str, Version] = {
 @functools.cache
 def version() -> Version:
     """Return the version of the rsync that is installed."""
-    return installed.rsync_version("rsync")
+    return rsync_version("rsync")
 
 
 def knows(option: str) -> bool:

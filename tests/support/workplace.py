@@ -6,20 +6,20 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from pylsyncd.destination.carrier import Transfer
-from pylsyncd.destination.worker import Worker
 from pylsyncd.model.changes import Change, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.model.notices import Notice
-from pylsyncd.rsync import installed
-from pylsyncd.rsync.commands import RsyncOptions
-from pylsyncd.rsync.retry import RetryPolicy
+from pylsyncd.rsync import version
+from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.source.guard import SourceGuard
 from pylsyncd.state.checkpoint import Checkpoint
-from pylsyncd.state.state import DestinationState
-from pylsyncd.state.statedir import StateDirectory
+from pylsyncd.state.destination_state import DestinationState
+from pylsyncd.state.state_directory import StateDirectory
+from pylsyncd.watcher.source_guard import SourceGuard
+from pylsyncd.worker.transfer import Transfer
+from pylsyncd.worker.worker import Worker
 from support.faults import FaultyRsync
 from support.waiting import wait_until
 
@@ -61,7 +61,7 @@ class Workplace:
         self._destination = Destination(
             "copy", str(self.copy), Transport.LOCAL, None, target, target[:-1]
         )
-        self._rsync = RsyncOptions(str(self.faulty.program), installed.rsync_version("rsync"))
+        self._rsync = RsyncOptions(str(self.faulty.program), version.rsync_version("rsync"))
         self._carrier = Transfer(self.guard, self._destination, self._rsync, {})
         self.notices: list[Notice] = []
         # So that it is no probe that finds an order.

@@ -19,9 +19,9 @@ from support.commands import IN_SYNC_STATUS, RecordingCommands, destination, sta
 from support.ctl import CTL_TIMEOUT, Pylsyncctl
 from support.waiting import wait_until
 
+from pylsyncd.control.server import ControlServer
 from pylsyncd.model.status import Condition, Status
-from pylsyncd.model.statusjson import format_status
-from pylsyncd.report.control import ControlServer
+from pylsyncd.model.status_json import format_status
 
 OK, FAILED, WRONG_USAGE, ABSENT = 0, 1, 2, 4
 WARNING, CRITICAL, UNKNOWN = 1, 2, 3

@@ -10,10 +10,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-from pylsyncd.report import ctlarguments, protocol
-from pylsyncd.settings import arguments, config
-from pylsyncd.settings.options import OPTIONS
-from pylsyncd.settings.said import ConfigurationError
+from pylsyncd.config import command_line_parser, loader
+from pylsyncd.config.options import OPTIONS
+from pylsyncd.config.said import ConfigurationError
+from pylsyncd.control import command_line, protocol
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README").read_text()
@@ -65,10 +65,10 @@ def test_the_commands_that_the_readme_shows_are_understood() -> None:
     assert len(of_daemon) > 3
     assert len(of_control) > 3
     for words in of_daemon:
-        request = arguments.parse_command_line(words)
+        request = command_line_parser.parse_command_line(words)
         assert request.positionals or request.config_path
     for words in of_control:
-        assert ctlarguments.make_parser().parse_args(words).command in protocol.COMMANDS
+        assert command_line.make_parser().parse_args(words).command in protocol.COMMANDS
 
 
 def test_the_configuration_that_the_readme_shows_has_no_fault(tmp_path: Path) -> None:
@@ -79,8 +79,9 @@ def test_the_configuration_that_the_readme_shows_has_no_fault(tmp_path: Path) ->
     assert path.read_text().count("[sync ") == 2
     faults: tuple[str, ...] = ()
     try:
-        config.load_configuration(
-            arguments.parse_command_line(["-c", str(path)]), config.StartEnvironment.current()
+        loader.load_configuration(
+            command_line_parser.parse_command_line(["-c", str(path)]),
+            loader.StartEnvironment.current(),
         )
     except ConfigurationError as error:
         faults = error.messages

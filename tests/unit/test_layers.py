@@ -1,174 +1,114 @@
-"""A module imports only from rows below its own; the lower rows do no I/O."""
+"""The layout of the program: which package may import which, and what stands in one place only."""
 
 import ast
+import graphlib
+from collections import Counter
 from pathlib import Path
+
+import pytest
 
 import pylsyncd
 
 PACKAGE = Path(pylsyncd.__file__).parent
 
-# From the top to the ground: packages, and in each its rows. Modules in one row do not import each
-# other, and a package knows nothing of those above it.
-ROWS = {
-    "": (
-        {"__main__"},
-        {"entry"},
-        {"cli"},
-        {"service"},
-        {"observers"},
-        {"operations"},
-        {"replications"},
-        {"replication"},
-        {"calls", "ctl", "daemonize", "dispatch"},
-    ),
-    "destination": (
-        {"crew"},
-        {"posts"},
-        {"worker"},
-        {"account"},
-        {"carrier", "lane"},
-        {"bulk"},
-        {"beginning", "runs"},
-        {"complaints", "means", "orders"},
-        {"attempts", "audit", "spot", "tally", "turns"},
-    ),
-    "report": (
-        {"progress"},
-        {"drawing"},
-        {"gathering", "terminal"},
-        {
-            "client",
-            "columns",
-            "control",
-            "ctlarguments",
-            "hooks",
-            "metrics",
-            "nagios",
-            "statusfile",
-            "table",
-        },
-        {
-            "colours",
-            "families",
-            "loopback",
-            "occasions",
-            "protocol",
-            "tasks",
-            "transcript",
-            "watching",
-            "words",
-        },
-    ),
-    "state": (
-        {"checkpoint"},
-        {"statedir"},
-        {"claims"},
-        {"orphans", "state"},
-    ),
-    "source": (
-        {"lookout"},
-        {"watching"},
-        {"watcher"},
-        {"tracker"},
-        {"recovery"},
-        {"arming"},
-        {"links", "scan"},
-        {"census", "guard", "linksearch"},
-        {"buffer", "inotify", "linknames", "mounts", "overflows", "watchtree"},
-    ),
-    "settings": (
-        {"config"},
-        {"conffile", "describe", "syncs"},
-        {"arguments", "layout", "process"},
-        {"example", "said"},
-        {"checks", "options"},
-        {"conflicts", "processoptions", "syncoptions", "values"},
-        {"inifile", "option", "settings"},
-    ),
-    "rsync": (
-        {"runlog"},
-        {"runner"},
-        {"installed", "sharing"},
-        {"commands", "failures", "filelist", "progress", "retry"},
-        {"largefiles", "liveness", "messages", "outcomes", "passthrough", "quoting", "temporaries"},
-    ),
-    "rules": (
-        {"mistakes"},
-        {"explain"},
-        {"excludes"},
-        {"filters"},
-        {"patterns"},
-    ),
-    "system": (
-        {"logs"},
-        {"heartbeat", "logfile", "pidfile", "published", "unixsockets"},
-        {
-            "clock",
-            "descriptors",
-            "identity",
-            "inbox",
-            "notify",
-            "opening",
-            "part",
-            "places",
-            "private",
-            "programs",
-            "walk",
-        },
-    ),
-    "model": (
-        {"debt"},
-        {"endpoints", "notices", "optimizer"},
-        {"changes", "notation", "statusjson"},
-        {"errors", "moments", "paths", "status", "wording"},
-    ),
-}
-DOWNWARD = [
-    {f"{package}.{module}".lstrip(".") for module in row}
-    for package, rows in ROWS.items()
-    for row in rows
-]
-# No clock, thread, file or process.
+# From the top to the ground. A package, or a module beside the packages, imports only from those
+# below it; the entries of one tuple do not import each other.
+LAYERS = (
+    ("__main__",),
+    ("entry",),
+    ("cli",),
+    ("service",),
+    ("observers",),
+    ("operations",),
+    ("supervisor",),
+    ("replication",),
+    ("flusher", "calls"),
+    ("worker",),
+    ("ctl", "daemonize"),
+    ("state",),
+    ("watcher",),
+    ("control",),
+    ("report",),
+    ("terminal",),
+    ("config",),
+    ("rsync",),
+    ("pipeline",),
+    ("rules",),
+    ("system",),
+    ("model",),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+# No clock, thread, file or process; whole packages, or modules.
 PURE = {
-    *(f"model.{module}" for row in ROWS["model"] for module in row),
-    *(f"rules.{module}" for row in ROWS["rules"] for module in row),
-    *(f"rsync.{module}" for module in (
-        "commands", "failures", "messages", "outcomes", "passthrough", "progress", "quoting",
-        "retry", "temporaries",
-    )),
-    *(f"settings.{module}" for module in (
-        "conflicts", "describe", "example", "inifile", "layout", "option", "options",
-        "processoptions", "said", "settings", "syncoptions", "values",
-    )),
-    *(f"report.{module}" for module in ("nagios", "occasions", "protocol", "words")),
-    "source.overflows",
-    "source.watchtree",
-    "state.claims",
-    "state.state",
-}  # fmt: skip
+    "model",
+    "rules",
+    "pipeline.backlog",
+    "pipeline.optimizer",
+    "config.conflicts",
+    "config.converters",
+    "config.describe",
+    "config.example",
+    "config.ini_parser",
+    "config.option",
+    "config.options",
+    "config.process_options",
+    "config.raw_options",
+    "config.said",
+    "config.settings",
+    "config.sync_options",
+    "control.nagios",
+    "control.protocol",
+    "report.hook_events",
+    "rsync.command",
+    "rsync.failed_paths",
+    "rsync.option_check",
+    "rsync.outcomes",
+    "rsync.output",
+    "rsync.progress",
+    "rsync.quoting",
+    "rsync.retry_policy",
+    "rsync.temporary_names",
+    "state.destination_state",
+    "state.lock_file",
+    "terminal.words",
+    "watcher.overflow_backoff",
+    "watcher.watch_tree",
+}
 IMPURE_LIBRARIES = {
-    "os",
-    "time",
-    "threading",
-    "subprocess",
-    "socket",
-    "select",
     "logging",
+    "os",
     "random",
+    "select",
+    "socket",
+    "subprocess",
+    "threading",
+    "time",
+}
+# The only modules that import a library.
+IMPORTERS = {
+    "argparse": {"config.command_line_parser", "control.command_line", "ctl"},
+    "daemon": {"daemonize"},
+    "prometheus_client": {"report.metric_families"},
+    "pyinotify": {"watcher.inotify"},
+    "subprocess": {"system.processes"},
 }
 
-
-MODULES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in PACKAGE.rglob("*.py")
     if path.name != "__init__.py"
 }
 
 
+def tree(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text())
+
+
 def imports(module: str) -> set[str]:
     """Return what a module imports: modules of the package by their names, others as they are."""
     found = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())):
+    for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -178,50 +118,72 @@ def imports(module: str) -> set[str]:
 
 def _imported(module: str, names: list[str]) -> set[str]:
     """Return what ``from module import names`` imports: modules of a package, or the module."""
-    own = {f"{module}.{name}".removeprefix("pylsyncd.") for name in names} & MODULES
+    own = {f"{module}.{name}".removeprefix("pylsyncd.") for name in names} & FILES.keys()
     if own:
         return own
     return set() if module == "pylsyncd" else {module.removeprefix("pylsyncd.")}
 
 
-def test_every_module_has_its_row() -> None:
-    assert set().union(*DOWNWARD) == MODULES
+IMPORTS = {module: imports(module) for module in FILES}
 
 
-def test_a_module_imports_only_from_rows_below_its_own() -> None:
-    wrong = []
-    for number, row in enumerate(DOWNWARD):
-        below = set().union(*DOWNWARD[number + 1 :])
-        wrong += [
-            f"{module} imports {name}"
-            for module in row
-            for name in imports(module) & MODULES - below
-        ]
-    assert wrong == []
+def package(module: str) -> str:
+    return module.partition(".")[0]
 
 
-def test_the_pure_modules_do_no_io_and_import_none_that_do() -> None:
+def is_pure(module: str) -> bool:
+    return module in PURE or package(module) in PURE
+
+
+def test_every_package_has_its_layer() -> None:
+    assert {package(module) for module in FILES} == LEVEL.keys()
+
+
+def test_a_package_imports_only_from_those_below_it() -> None:
     wrong = [
         f"{module} imports {name}"
-        for module in PURE
-        for name in imports(module) & (IMPURE_LIBRARIES | MODULES - PURE)
+        for module in FILES
+        for name in IMPORTS[module] & FILES.keys()
+        if package(name) != package(module) and LEVEL[package(name)] <= LEVEL[package(module)]
     ]
     assert wrong == []
 
 
-def test_each_edge_of_the_program_has_one_module() -> None:
-    owners = {
-        "argparse": {"settings.arguments", "report.ctlarguments", "ctl"},
-        "daemon": {"daemonize"},
-        "prometheus_client": {"report.families"},
-        "pyinotify": {"source.inotify"},
-        "rich": {"report.drawing"},
-        "subprocess": {"system.programs"},
+def test_no_module_imports_itself_by_a_detour() -> None:
+    graph = {module: IMPORTS[module] & FILES.keys() for module in FILES}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_pure_modules_do_no_io_and_import_none_that_do() -> None:
+    named = PURE - {package(module) for module in FILES} - FILES.keys()
+    assert not named, "there is no such module"
+    wrong = [
+        f"{module} imports {name}"
+        for module in filter(is_pure, FILES)
+        for name in IMPORTS[module]
+        if name in IMPURE_LIBRARIES or (name in FILES and not is_pure(name))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("library", IMPORTERS)
+def test_a_library_has_its_importers(library: str) -> None:
+    found = {
+        module
+        for module in FILES
+        if any(name.partition(".")[0] == library for name in IMPORTS[module])
     }
-    for library, allowed in owners.items():
-        importers = {
-            module
-            for module in MODULES
-            if any(name.partition(".")[0] == library for name in imports(module))
-        }
-        assert importers == allowed
+    assert found == IMPORTERS[library]
+
+
+def test_a_class_name_occurs_once() -> None:
+    names = Counter(
+        node.name
+        for module in FILES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []

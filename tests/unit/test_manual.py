@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from pylsyncd.config import command_line_parser, loader
+from pylsyncd.config.options import FILE_OPTIONS, OPTIONS, OPTIONS_BY_KEY
+from pylsyncd.config.said import ConfigurationError
+from pylsyncd.control import command_line, protocol
 from pylsyncd.model import status
-from pylsyncd.report import ctlarguments, hooks, protocol
+from pylsyncd.report import hooks
 from pylsyncd.rsync import outcomes
-from pylsyncd.settings import arguments, config
-from pylsyncd.settings.options import FILE_OPTIONS, OPTIONS, OPTIONS_BY_KEY
-from pylsyncd.settings.said import ConfigurationError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -171,10 +172,12 @@ def test_every_field_of_the_status_file_is_named(pages: Mapping[str, str]) -> No
 
 def test_every_metric_is_named_and_no_others(pages: Mapping[str, str]) -> None:
     pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
-    from pylsyncd.report import families  # noqa: PLC0415  # it imports the optional library
+    from pylsyncd.report import metric_families  # noqa: PLC0415  # it imports the optional library
 
     sync = status.SyncStatus("www", "/var/www", destinations=(_destination(),))
-    said = families.format_metrics(lambda: status.Status("1", 1, 1.0, 1.0, 1, (sync,))).decode()
+    said = metric_families.format_metrics(
+        lambda: status.Status("1", 1, 1.0, 1.0, 1, (sync,))
+    ).decode()
     metrics = set(re.findall(r"^# TYPE (\S+) ", said, re.MULTILINE))
     assert set(re.findall(r"pylsyncd_[a-z_]+", plain(pages[FILE]))) == metrics
 
@@ -199,7 +202,7 @@ def test_the_examples_of_the_daemon_are_understood(pages: Mapping[str, str]) -> 
     examples = [words for page in pages.values() for words in _examples(page, "pylsyncd")]
     assert len(examples) > 5
     for words in examples:
-        request = arguments.parse_command_line(words)
+        request = command_line_parser.parse_command_line(words)
         assert request.positionals or request.config_path
 
 
@@ -207,7 +210,7 @@ def test_the_examples_of_the_control_are_understood(pages: Mapping[str, str]) ->
     examples = [words for page in pages.values() for words in _examples(page, "pylsyncctl")]
     assert len(examples) > 5
     for words in examples:
-        assert ctlarguments.make_parser().parse_args(words).command in protocol.COMMANDS
+        assert command_line.make_parser().parse_args(words).command in protocol.COMMANDS
 
 
 # What only the machine of the reader has.
@@ -228,8 +231,9 @@ def test_the_files_that_a_page_shows_have_no_fault(
         path.write_text(textwrap.dedent(content))
         faults: tuple[str, ...] = ()
         try:
-            config.load_configuration(
-                arguments.parse_command_line(["-c", str(path)]), config.StartEnvironment.current()
+            loader.load_configuration(
+                command_line_parser.parse_command_line(["-c", str(path)]),
+                loader.StartEnvironment.current(),
             )
         except ConfigurationError as error:
             faults = error.messages

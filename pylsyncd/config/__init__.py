@@ -1,0 +1,1 @@
+"""The configuration: command line and file to validated settings."""

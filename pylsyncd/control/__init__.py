@@ -1,0 +1,1 @@
+"""The control socket of pylsyncctl, and the status in its forms."""

@@ -1,1 +1,0 @@
-"""What is owed to a destination, and how it gets there."""

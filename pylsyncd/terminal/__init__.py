@@ -1,0 +1,1 @@
+"""The log and the progress display on a terminal."""

@@ -1,0 +1,56 @@
+"""What is counted of one destination."""
+
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter
+
+from pylsyncd.model.status import LAG_BOUNDS, DestinationCounts, RunStatus
+from pylsyncd.rsync.outcomes import Outcome
+from pylsyncd.rsync.runner import RunResult
+
+
+class Statistics:
+    """Counts runs and lags. Runs are of two threads: the worker's, and that of large files."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.last_run: RunStatus | None = None
+        self._outcomes: Counter[str] = Counter()
+        self._codes: Counter[int] = Counter()
+        self._full_syncs: Counter[str] = Counter()
+        self._files = self._deleted = self._bytes_sent = 0
+        self._lags = [0] * (len(LAG_BOUNDS) + 1)
+        self._lag_sum = 0.0
+
+    def count_run(self, outcome: Outcome, run: RunResult) -> RunStatus:
+        """Count a run of rsync, and return how it went."""
+        name = outcome.verdict.value
+        status = RunStatus(
+            time.time(), run.seconds, name, run.exit_status, run.files, run.deleted, run.bytes_sent
+        )
+        with self._lock:
+            self._outcomes[name] += 1
+            self._codes[run.exit_status] += 1
+            self._files += run.files
+            self._deleted += run.deleted
+            self._bytes_sent += run.bytes_sent
+            self.last_run = status
+        return status
+
+    def count_confirmed(self, lag: float) -> None:
+        """Count changes that were confirmed so many seconds after the first of them was seen."""
+        self._lags[bisect_left(LAG_BOUNDS, lag)] += 1
+        self._lag_sum += lag
+
+    def count_full_sync(self, title: str) -> None:
+        """Count a sync of everything."""
+        self._full_syncs[title] += 1
+
+    def counts(self) -> DestinationCounts:
+        """Return what was counted so far; any thread may ask."""
+        with self._lock:
+            return DestinationCounts(
+                dict(self._outcomes), dict(self._codes), self._files, self._deleted,
+                self._bytes_sent, dict(self._full_syncs), tuple(self._lags), self._lag_sum,
+            )  # fmt: skip

@@ -1,0 +1,453 @@
+"""The control socket answers who asks properly, cuts off who does not, and never stands still."""
+
+import contextlib
+import json
+import logging
+import os
+import resource
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import IN_SYNC_STATUS, RecordingCommands, destination, status
+from support.waiting import wait_until
+
+from pylsyncd.control import client, protocol
+from pylsyncd.control.client import NoAnswerError
+from pylsyncd.control.protocol import ControlRequest, NoDaemonError, ProtocolError
+from pylsyncd.control.server import ClientLimits, ControlServer
+from pylsyncd.model.status_json import decode_status, encode_status
+from pylsyncd.system import unix_sockets
+
+NOBODY = 65534
+AT_ONCE = 50
+
+
+@contextlib.contextmanager
+def serving(
+    directory: Path | str, commands: RecordingCommands, limits: ClientLimits | None = None
+) -> Iterator[ControlServer]:
+    failed: list[str] = []
+    control = ControlServer(f"{directory}/", commands, failed.append, limits)
+    control.start()
+    try:
+        yield control
+    finally:
+        control.stop()
+    assert not control.is_alive()
+    assert failed == []
+
+
+@pytest.fixture
+def commands() -> RecordingCommands:
+    return RecordingCommands()
+
+
+@pytest.fixture
+def control(tmp_path: Path, commands: RecordingCommands) -> Iterator[ControlServer]:
+    with serving(tmp_path, commands) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def connected(control: ControlServer) -> Iterator[socket.socket]:
+    connection = unix_sockets.connect(control.path, 20.0)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def everything(connection: socket.socket) -> bytes:
+    """Return what comes until the other side ends."""
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := connection.recv(65536):
+            found += chunk
+    return found
+
+
+def one_line(connection: socket.socket) -> Any:
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = connection.recv(1)
+        assert chunk, f"it ended after {line!r}"
+        line += chunk
+    return json.loads(line)
+
+
+def assert_well(control: ControlServer) -> None:
+    assert (
+        decode_status(client.send_request(control.path, ControlRequest("status"))["status"])
+        == IN_SYNC_STATUS
+    )
+
+
+# -- what is asked properly -----------------------------------------------------------------------
+
+
+def test_the_status_arrives_as_it_is(control: ControlServer) -> None:
+    assert_well(control)
+
+
+@pytest.mark.parametrize("command", ["flush", "sync", "pause", "resume", "release"])
+@pytest.mark.parametrize("names", [(), ("srv2",), ("srv2", "srv2")])
+def test_a_command_arrives_with_its_names(
+    control: ControlServer, commands: RecordingCommands, command: str, names: tuple[str, ...]
+) -> None:
+    client.send_request(control.path, ControlRequest(command, names))
+    assert commands.calls == [(command, *names)]
+
+
+def test_names_that_are_not_utf_8_arrive(tmp_path: Path) -> None:
+    name = os.fsdecode(b"b\xfcro \xff\n")
+    commands = RecordingCommands(status(destination(name)))
+    with serving(tmp_path, commands) as control:
+        client.send_request(control.path, ControlRequest("flush", (name,)))
+        found = decode_status(client.send_request(control.path, ControlRequest("status"))["status"])
+    assert commands.calls == [("flush", name)]
+    assert found.syncs[0].destinations[0].name == name
+
+
+def test_the_level_and_a_reload_arrive(control: ControlServer, commands: RecordingCommands) -> None:
+    client.send_request(control.path, ControlRequest("log-level", level="debug"))
+    client.send_request(control.path, ControlRequest("reload"))
+    assert commands.calls == [("level", "debug"), ("reload",)]
+
+
+def test_a_wait_ends_with_the_names_that_are_late(
+    control: ControlServer, commands: RecordingCommands
+) -> None:
+    commands.late = ["srv2"]
+    answer = client.send_request(control.path, ControlRequest("wait", ("srv2",), timeout=1.5))
+    assert answer["late"] == ["srv2"]
+    assert commands.calls == [("wait", "srv2"), ("timeout", 1.5)]
+
+
+def test_what_is_refused_comes_back_as_its_sentence_and_the_connection_stays(
+    control: ControlServer,
+) -> None:
+    with connected(control) as connection:
+        connection.sendall(protocol.encode_request(ControlRequest("flush", ("srv3",))))
+        assert one_line(connection)["error"] == "There is no destination srv3."
+        connection.sendall(protocol.encode_request(ControlRequest("status")) * 2)
+        for _ in range(2):
+            assert one_line(connection)["status"] == encode_status(IN_SYNC_STATUS)
+
+
+def test_a_command_that_fails_by_a_bug_is_told_and_logged_and_the_rest_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(RecordingCommands):
+        def flush(self, names: object) -> None:  # noqa: ARG002
+            raise ZeroDivisionError
+
+    with serving(tmp_path, Broken()) as control:
+        with pytest.raises(ProtocolError, match="This is a bug in pylsyncd: see its log"):
+            client.send_request(control.path, ControlRequest("flush"))
+        assert_well(control)
+    assert "A command failed" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_many_at_once_are_all_answered(control: ControlServer) -> None:
+    with contextlib.ExitStack() as stack:
+        asked = [
+            stack.enter_context(client.PendingRequest(control.path, ControlRequest("status")))
+            for _ in range(AT_ONCE)
+        ]
+        for each in reversed(asked):
+            assert decode_status(each.wait_for_answer()["status"]) == IN_SYNC_STATUS
+
+
+def test_who_waits_holds_up_nobody(control: ControlServer, commands: RecordingCommands) -> None:
+    commands.wait_may_end.clear()
+    with client.PendingRequest(control.path, ControlRequest("wait")) as waiting:
+        wait_until(lambda: ("wait",) in commands.calls)
+        for _ in range(3):
+            assert_well(control)
+        commands.wait_may_end.set()
+        assert waiting.wait_for_answer()["late"] == []
+
+
+# -- what is not ----------------------------------------------------------------------------------
+
+REFUSED = {
+    "empty line": b"\n",
+    "no JSON": b"GET / HTTP/1.1\n",
+    "binary": bytes(range(1, 256)) + b"\n",
+    "NUL": b"\0\n",
+    "half an object": b'{"version": 1, "command": \n',
+    "nested too deep": b"[" * 60000 + b"\n",
+    "a number": b"7\n",
+    "a huge number": b"9" * 60000 + b"\n",
+    "a list": b'["status"]\n',
+    "no version": b'{"command": "status"}\n',
+    "another version": b'{"version": 2, "command": "status"}\n',
+    "no command": b'{"version": 1}\n',
+    "unknown command": b'{"version": 1, "command": "shutdown"}\n',
+    "command of a wrong type": b'{"version": 1, "command": ["status"]}\n',
+    "names of a wrong type": b'{"version": 1, "command": "flush", "names": "srv2"}\n',
+    "a name of a wrong type": b'{"version": 1, "command": "flush", "names": ["srv2", null]}\n',
+    "level of a wrong type": b'{"version": 1, "command": "log-level", "level": 10}\n',
+    "negative timeout": b'{"version": 1, "command": "wait", "timeout": -1}\n',
+    "no timeout": b'{"version": 1, "command": "wait", "timeout": NaN}\n',
+    "timeout of a wrong type": b'{"version": 1, "command": "wait", "timeout": "60"}\n',
+    "true for a timeout": b'{"version": 1, "command": "wait", "timeout": true}\n',
+    "longer than any request": b" " * (64 << 10) + b"x" * 5000,
+    "endless": b"x" * (1 << 20),
+}
+
+
+@pytest.mark.parametrize("garbage", REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_not_understood_is_said_so_and_cut_off(
+    control: ControlServer, commands: RecordingCommands, garbage: bytes
+) -> None:
+    with connected(control) as connection:
+        # It may be cut off before it is all sent.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(garbage)
+        answer = json.loads(everything(connection))
+    assert answer["error"].endswith(".")
+    assert set(answer) == {"version", "error"}
+    assert commands.calls == []
+    assert_well(control)
+
+
+def test_an_infinite_timeout_is_the_longest_that_there_is(
+    control: ControlServer, commands: RecordingCommands
+) -> None:
+    with connected(control) as connection:
+        connection.sendall(b'{"version": 1, "command": "wait", "timeout": Infinity}\n')
+        assert one_line(connection)["late"] == []
+    assert commands.calls[-1] == ("timeout", protocol.MAX_WAIT_SECONDS)
+
+
+def test_a_wait_ends_when_nobody_waits_any_more(
+    control: ControlServer, commands: RecordingCommands
+) -> None:
+    commands.wait_may_end.clear()
+    with connected(control) as connection:
+        connection.sendall(b'{"version": 1, "command": "wait", "timeout": 600}\n')
+        wait_until(lambda: ("timeout", 600.0) in commands.calls)
+        assert ("given up",) not in commands.calls
+    wait_until(lambda: ("given up",) in commands.calls)
+
+
+def test_who_ends_in_the_middle_of_a_line_does_no_harm(
+    control: ControlServer, commands: RecordingCommands
+) -> None:
+    for _ in range(5):
+        with connected(control) as connection:
+            connection.sendall(b'{"version": 1, "command": "flush"')
+    with connected(control) as connection:
+        connection.sendall(b'{"version": 1, "command": "flush"')
+        connection.shutdown(socket.SHUT_WR)
+        assert everything(connection) == b""
+    assert_well(control)
+    assert commands.calls == []
+
+
+def test_who_leaves_without_taking_the_answer_does_no_harm(
+    control: ControlServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        with connected(control) as connection:
+            connection.sendall(protocol.encode_request(ControlRequest("status")) * 10)
+    assert_well(control)
+    wait_until(lambda: threading.active_count() == 2 + _others())
+    assert caplog.text == ""
+
+
+def _others() -> int:
+    """Return how many threads there are that are not the control socket's, nor this one."""
+    named = [thread.name for thread in threading.enumerate()]
+    return sum(name not in {"MainThread", "control", "control client"} for name in named)
+
+
+# -- who is slow ----------------------------------------------------------------------------------
+
+IMPATIENT = ClientLimits(max_connections=4, max_waits=2, line_timeout=0.3)
+
+
+def test_who_says_nothing_is_cut_off(tmp_path: Path, commands: RecordingCommands) -> None:
+    with (
+        serving(tmp_path, commands, IMPATIENT) as control,
+        connected(control) as silent,
+        connected(control) as stuck,
+    ):
+        stuck.sendall(b'{"version": 1, ')
+        assert everything(silent) == everything(stuck) == b""
+
+
+def test_who_sends_a_byte_now_and_then_is_cut_off(
+    tmp_path: Path, commands: RecordingCommands
+) -> None:
+    with serving(tmp_path, commands, IMPATIENT) as control, connected(control) as slow:
+        sent = 0
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            # A byte at a time, and none of these pauses is long.
+            for byte in protocol.encode_request(ControlRequest("flush")) * 100:
+                slow.sendall(bytes([byte]))
+                sent += 1
+                time.sleep(0.02)
+        assert sent < 40
+    assert commands.calls == []
+
+
+def test_who_never_reads_holds_up_nobody_and_is_cut_off(tmp_path: Path) -> None:
+    large = status(*(destination(f"srv{number}" * 20) for number in range(2000)))
+    with (
+        serving(tmp_path, RecordingCommands(large), IMPATIENT) as control,
+        connected(control) as deaf,
+        connected(control) as deafer,
+    ):
+        for each in (deaf, deafer):
+            each.sendall(protocol.encode_request(ControlRequest("status")))
+        assert client.send_request(control.path, ControlRequest("status"))[
+            "status"
+        ] == encode_status(large)
+        wait_until(lambda: not _clients())
+        assert b"\n" not in everything(deaf)
+
+
+def _clients() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "control client"]
+
+
+def test_too_many_are_told_so_and_served_when_others_have_gone(
+    tmp_path: Path, commands: RecordingCommands
+) -> None:
+    limits = ClientLimits(max_connections=3, max_waits=2)
+    with serving(tmp_path, commands, limits) as control, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(connected(control))
+        wait_until(lambda: len(_clients()) == 3)
+        for _ in range(20):
+            with pytest.raises(ProtocolError, match="serves 3 connections already: try again"):
+                client.send_request(control.path, ControlRequest("status"))
+        stack.close()
+        wait_until(lambda: not _clients())
+        assert_well(control)
+
+
+def test_those_who_wait_leave_a_place_for_others(
+    tmp_path: Path, commands: RecordingCommands
+) -> None:
+    commands.wait_may_end.clear()
+    limits = ClientLimits(max_connections=4, max_waits=2)
+    with serving(tmp_path, commands, limits) as control, contextlib.ExitStack() as stack:
+        waiting = [
+            stack.enter_context(client.PendingRequest(control.path, ControlRequest("wait")))
+            for _ in range(2)
+        ]
+        wait_until(lambda: commands.calls.count(("wait",)) == 2)
+        with pytest.raises(ProtocolError, match="2 wait for this pylsyncd already"):
+            client.send_request(control.path, ControlRequest("wait"))
+        assert_well(control)
+        commands.wait_may_end.set()
+        assert [each.wait_for_answer()["late"] for each in waiting] == [[], []]
+        assert client.send_request(control.path, ControlRequest("wait"))["late"] == []
+
+
+# -- who may --------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_other_users_are_refused_even_where_the_files_let_them_in(
+    commands: RecordingCommands,
+) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="pylsyncd-sockets-") as directory,
+        serving(directory, commands) as control,
+    ):
+        os.chmod(directory, 0o711)  # noqa: S103  # as somebody may by mistake
+        os.chmod(control.path, 0o666)  # noqa: S103  # likewise
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(ProtocolError, match="Only root and the user id 0 may command"):
+                client.send_request(control.path, ControlRequest("flush"))
+        finally:
+            os.seteuid(0)
+        os.chmod(control.path, 0o600)
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(NoAnswerError, match="is not for the user id 65534: run this as"):
+                client.send_request(control.path, ControlRequest("flush"))
+        finally:
+            os.seteuid(0)
+    assert commands.calls == []
+
+
+# -- the start and the end ------------------------------------------------------------------------
+
+
+def test_the_end_removes_the_socket_and_ends_those_who_wait(
+    tmp_path: Path, commands: RecordingCommands
+) -> None:
+    commands.wait_may_end.clear()
+    with contextlib.ExitStack() as stack:
+        with serving(tmp_path, commands) as control:
+            silent = stack.enter_context(connected(control))
+            waiting = stack.enter_context(
+                client.PendingRequest(control.path, ControlRequest("wait"))
+            )
+            wait_until(lambda: ("wait",) in commands.calls)
+            wait_until(lambda: len(_clients()) == 2)
+            start = time.monotonic()
+        assert time.monotonic() - start < 5.0
+        assert os.listdir(tmp_path) == []
+        assert everything(silent) == b""
+        with pytest.raises(NoAnswerError, match="broke off before its answer was complete"):
+            waiting.wait_for_answer()
+        with pytest.raises(
+            NoDaemonError, match=r"No pylsyncd listens at .*\.sock: see that it runs"
+        ):
+            client.send_request(control.path, ControlRequest("status"))
+        commands.wait_may_end.set()
+        wait_until(lambda: not _clients())
+
+
+def test_one_that_was_never_started_can_be_stopped(
+    tmp_path: Path, commands: RecordingCommands
+) -> None:
+    control = ControlServer(f"{tmp_path}/", commands, lambda _: None)
+    with client.PendingRequest(control.path, ControlRequest("status")):
+        control.stop()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lack_of_descriptors_is_said_and_passes(
+    control: ControlServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        with no_descriptors():
+            # The kernel has a descriptor for the first one before that comes (accept(2)).
+            for connection in (first, second):
+                connection.settimeout(20.0)
+                connection.connect(control.path)
+            wait_until(lambda: "can be taken: Too many open files" in caplog.text)
+        for connection in (first, second):
+            connection.sendall(protocol.encode_request(ControlRequest("status")))
+            assert one_line(connection)["status"] == encode_status(IN_SYNC_STATUS)
+    assert caplog.text.count("can be taken") == 1
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Leave none that could be used."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                stack.callback(os.close, os.dup(0))
+        yield

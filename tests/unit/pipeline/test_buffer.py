@@ -1,0 +1,104 @@
+"""The aggregation buffer."""
+
+import sys
+import threading
+import time
+
+import pytest
+
+from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.pipeline.buffer import Buffer
+
+
+class Calls:
+    """Counts what a buffer calls."""
+
+    def __init__(self, max_changes: int) -> None:
+        self.opened = self.filled = 0
+        self.buffer = Buffer(max_changes, self._opened, self._filled)
+
+    def _opened(self) -> None:
+        self.opened += 1
+
+    def _filled(self) -> None:
+        self.filled += 1
+
+
+def changes(*names: bytes) -> MutableChangeset:
+    collection = MutableChangeset()
+    for name in names:
+        collection.add(name, Scope.ENTRY)
+    return collection
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls(max_changes=3)
+
+
+def test_the_first_change_opens_the_window_and_no_other_one(calls: Calls) -> None:
+    calls.buffer.add(changes())
+    assert calls.opened == 0
+    calls.buffer.add(changes(b"a"))
+    calls.buffer.add(changes(b"b"))
+    assert calls.opened == 1
+    calls.buffer.take()
+    calls.buffer.add(changes(b"a"))
+    assert calls.opened == 2
+
+
+def test_taking_hands_over_everything_once(calls: Calls) -> None:
+    calls.buffer.add(changes(b"a"))
+    calls.buffer.add(changes(b"d/b"))
+    assert {change.path for change in calls.buffer.take()} == {b"a", b"d/b"}
+    assert not calls.buffer.take()
+
+
+def test_it_tells_since_when_it_holds_something_and_how_much(calls: Calls) -> None:
+    assert (calls.buffer.since, len(calls.buffer)) == (None, 0)
+    started = time.monotonic()
+    calls.buffer.add(changes(b"a"))
+    since = calls.buffer.since
+    assert since is not None
+    assert started <= since <= time.monotonic()
+    calls.buffer.add(changes(b"b"))
+    assert (calls.buffer.since, len(calls.buffer)) == (since, 2)
+    calls.buffer.take()
+    assert (calls.buffer.since, len(calls.buffer)) == (None, 0)
+
+
+def test_nothing_is_lost_between_who_adds_and_who_takes() -> None:
+    buffer = Buffer(1_000_000, lambda: None, lambda: None)
+    wanted = {b"%d" % number for number in range(5_000)}
+
+    def add() -> None:
+        for name in wanted:
+            buffer.add(changes(name))
+
+    taken: list[MutableChangeset] = []
+    interval = sys.getswitchinterval()
+    # So that the one is interrupted by the other wherever that is possible.
+    sys.setswitchinterval(1e-6)
+    try:
+        thread = threading.Thread(target=add)
+        thread.start()
+        # What is taken is looked through at once: who adds must be done with it.
+        while thread.is_alive():
+            taken.append(changes(*(change.path for change in list(buffer.take()))))
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    taken.append(buffer.take())
+    assert {change.path for some in taken for change in some} == wanted
+
+
+def test_only_distinct_changes_fill_it_and_it_says_so_once(calls: Calls) -> None:
+    for _ in range(10):
+        calls.buffer.add(changes(b"a", b"b"))
+    assert calls.filled == 0
+    calls.buffer.add(changes(b"c"))
+    calls.buffer.add(changes(b"d"))
+    assert calls.filled == 1
+    calls.buffer.take()
+    calls.buffer.add(changes(b"a", b"b", b"c"))
+    assert calls.filled == 2

@@ -1,0 +1,129 @@
+"""The optimizer, by its rules and against a naive twin."""
+
+import time
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylsyncd.model import paths
+from pylsyncd.model.changes import EVERYTHING, Change, MutableChangeset, Scope
+from pylsyncd.pipeline.optimizer import optimize, split_below
+
+ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
+
+# Few and similar names, so that paths often cover each other and often nearly do.
+components = st.sampled_from([b"a", b"b", b"ab", b"a-b", b"a.b"])
+some_paths = st.lists(components, max_size=4).map(b"/".join)
+some_changes = st.lists(st.builds(Change, some_paths, st.sampled_from(list(Scope))), max_size=30)
+high_paths = st.lists(components, max_size=2).map(b"/".join)
+high_changes = st.lists(st.builds(Change, high_paths, st.sampled_from(list(Scope))), max_size=30)
+
+
+def collected(changes: Iterable[tuple[bytes, Scope]]) -> MutableChangeset:
+    collection = MutableChangeset()
+    for path, scope in changes:
+        collection.add(path, scope)
+    return collection
+
+
+def naively_reduced(changes: Iterable[Change]) -> set[Change]:
+    """As unclever as possible: drop whatever another change covers."""
+    distinct = set(changes)
+    return {
+        change
+        for change in distinct
+        if not any(other.covers(change) for other in distinct if other != change)
+    }
+
+
+@given(some_changes)
+def test_it_agrees_with_its_naive_twin(changes: list[Change]) -> None:
+    assert set(optimize(collected(changes))) == naively_reduced(changes)
+
+
+@given(some_changes)
+def test_everything_stays_covered_and_nothing_is_redundant(changes: list[Change]) -> None:
+    minimal = list(optimize(collected(changes), lambda _path, _limit: 3))
+    assert all(any(kept.covers(change) for kept in minimal) for change in changes)
+    assert not any(one.covers(other) for one in minimal for other in minimal if one is not other)
+
+
+@given(some_changes)
+def test_optimizing_twice_is_optimizing_once(changes: list[Change]) -> None:
+    once = optimize(collected(changes))
+    assert set(optimize(once)) == set(once)
+
+
+@given(some_changes)
+def test_the_changes_given_stay_as_they_are(changes: list[Change]) -> None:
+    collection = collected(changes)
+    before = set(collection)
+    optimize(collection, lambda _path, _limit: 0)
+    assert set(collection) == before
+
+
+@given(high_changes, st.sets(high_paths, max_size=4))
+def test_changes_are_parted_by_whether_they_are_at_or_below_one_of_the_tops(
+    changes: list[Change], tops: set[bytes]
+) -> None:
+    collection = collected(changes)
+    inside, outside = split_below(collection, tops)
+    # The whole source lies below nothing.
+    below = {
+        change
+        for change in collection
+        if not collection.is_everything and any(paths.covers(top, change.path) for top in tops)
+    }
+    assert set(inside) == below
+    assert set(outside) == set(collection) - below
+
+
+def test_a_tree_covers_what_is_below_and_not_its_neighbours() -> None:
+    changes = [(b"a", TREE), (b"a/b/c", ENTRY), (b"a", ENTRY), (b"a-b", ENTRY), (b"a/b", LISTING)]
+    assert set(optimize(collected(changes))) == {Change(b"a", TREE), Change(b"a-b", ENTRY)}
+
+
+def test_a_listing_covers_its_entries_and_not_what_is_deeper() -> None:
+    changes = [(b"a", LISTING), (b"a/b", ENTRY), (b"a", ENTRY), (b"a/b/c", ENTRY)]
+    assert set(optimize(collected(changes))) == {Change(b"a", LISTING), Change(b"a/b/c", ENTRY)}
+
+
+def test_a_tree_at_the_root_is_everything() -> None:
+    assert optimize(collected([(b"", TREE), (b"a", ENTRY)])) is EVERYTHING
+
+
+def entries(directory: bytes, count: int) -> list[tuple[bytes, Scope]]:
+    return [(b"%s/%06d" % (directory, number), ENTRY) for number in range(count)]
+
+
+def test_a_listing_stands_in_where_most_of_a_directory_changed() -> None:
+    minimal = optimize(collected(entries(b"d", 100)), lambda _path, limit: min(limit, 120))
+    assert list(minimal) == [Change(b"d", LISTING)]
+
+
+def test_names_stay_where_little_of_a_directory_changed() -> None:
+    minimal = optimize(collected(entries(b"d", 100)), lambda _path, limit: min(limit, 1000))
+    assert len(minimal) == 100
+
+
+def test_a_large_directory_is_not_counted_to_its_end() -> None:
+    limits = []
+
+    def count(_path: bytes, limit: int) -> int:
+        limits.append(limit)
+        return limit
+
+    optimize(collected(entries(b"d", 100)), count)
+    assert limits[0] < 1000
+
+
+def test_a_million_changes_take_seconds() -> None:
+    changes = MutableChangeset()
+    for number in range(1_000_000):
+        changes.add(b"some/directory/%06d/of/a/deep/tree/file" % (number % 300_000), ENTRY)
+        if number % 10 == 0:
+            changes.add(b"some/directory/%06d" % number, TREE)
+    started = time.process_time()
+    optimize(changes)
+    assert time.process_time() - started < 10.0

@@ -1,0 +1,364 @@
+"""Which paths an rsync has complained of: its real words, and real runs that fail in part."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.installed import ABILITIES
+from support.servers import RsyncDaemon
+
+from pylsyncd.model.changes import Scope
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.failed_paths import failed_changes, has_skipped_deletions, target_in_messages
+from pylsyncd.rsync.output import MAX_FIRST_LINES, MAX_LAST_LINES, RsyncMessages
+from pylsyncd.rsync.runner import Runner, RunResult
+
+ENTRY, LISTING, TREE = Scope
+EMPTY = re.compile("rsync error: |IO error")
+DENIED = "Permission denied (13)"
+CLOSING = "rsync error: some files/attrs were not transferred (code 23) at main.c(1394) [sender]"
+
+
+def changes(*lines: str, target: bytes = b"/dst") -> set[tuple[bytes, Scope]] | None:
+    found = failed_changes(RsyncMessages(lines), b"/src", target)
+    return None if found is None else {(path, scope) for path, scope in found}
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "scope"),
+    [
+        ('file has vanished: "/src/a/b\\#012c"', b"a/b\nc", TREE),
+        ('directory has vanished: "/src/d"', b"d", TREE),
+        ("WARNING: parent dir is absent in the file list: d", b"d", TREE),
+        (f'rsync: [sender] opendir "/src/u" failed: {DENIED}', b"u", TREE),
+        (f'rsync: [sender] link_stat "/src/n/x" failed: {DENIED}', b"n/x", TREE),
+        (f'rsync: [sender] readlink_stat("/src/n/x") failed: {DENIED}', b"n/x", TREE),
+        (
+            f'rsync: [sender] send_files failed to open "/src/o\\#001\\#377"q/f": {DENIED}',
+            b'o\1\xff"q/f',
+            TREE,
+        ),
+        ('rsync: [sender] read errors mapping "/src/t": Is a directory (21)', b"t", TREE),
+        ("ERROR: t failed verification -- update discarded.", b"t", TREE),
+        ("WARNING: t failed verification -- update discarded (will try again).", b"t", TREE),
+        (f"rsync: [generator] delete_file: unlink(d/std/x) failed: {DENIED}", b"d/std/x", TREE),
+        (f"rsync: [generator] delete_file: rmdir(own/sub) failed: {DENIED}", b"own/sub", TREE),
+        ("cannot delete non-empty directory: d/std", b"d/std", TREE),
+        ("cannot delete mount point: m", b"m", TREE),
+        ("could not make way for new regular file: d2f", b"d2f", TREE),
+        ("could not make way for new directory: f: d", b"f: d", TREE),
+        (f'rsync: [generator] failed to set times on "/dst/.": {DENIED}', b"", ENTRY),
+        (f'rsync: [generator] failed to set times on "/dst/d": {DENIED}', b"d", ENTRY),
+        (f'rsync: [generator] failed to set permissions on "/dst/d/a": {DENIED}', b"d/a", ENTRY),
+        (f'rsync: [generator] chown "/dst/d/a" failed: {DENIED}', b"d/a", ENTRY),
+        (f'rsync: [receiver] rename "/dst/d/.a.L43IDo" -> "d/a": {DENIED}', b"d/a", TREE),
+        (f'rsync: [receiver] copy "/tmp/a.u4N0yE" -> "d/a": {DENIED}', b"d/a", TREE),
+        (
+            f'rsync: [receiver] rename failed for "/dst/d/a" (from d/.~tmp~/a): {DENIED}',
+            b"d/a",
+            TREE,
+        ),
+        (f'rsync: [receiver] open "/dst/d/a" failed: {DENIED}', b"d/a", TREE),
+        (f'rsync: [receiver] unlink "/dst/d/a": {DENIED}', b"d/a", TREE),
+        (f'rsync: [generator] opendir "/dst/own/sub" failed: {DENIED}', b"own/sub", TREE),
+        (f'rsync: [generator] mknod "/dst/ro/fi" failed: {DENIED}', b"ro/fi", TREE),
+        (f'rsync: [generator] symlink "/dst/ro/ln" -> "x" failed: {DENIED}', b"ro/ln", TREE),
+        (f'rsync: [generator] link "/dst/d/b2" => d/b failed: {DENIED}', b"d/b2", TREE),
+        (f'rsync: [generator] recv_generator: mkdir "/dst/e" failed: {DENIED}', b"e", TREE),
+        (f"rsync: [generator] set_acl: xacl_set(d/a, ACL_TYPE_ACCESS): {DENIED}", b"d/a", ENTRY),
+        (
+            f'rsync: [receiver] rsync_xal_set: fsetxattr("/dst/d/a","user.x") failed: {DENIED}',
+            b"d/a",
+            ENTRY,
+        ),
+        ('skipping socket (creation unsupported here): "/dst/ro/s"', b"ro/s", TREE),
+        ('ERROR: daemon refused to receive file "e/f2"', b"e/f2", TREE),
+        ('ERROR: daemon refused to receive directory "e/d"', b"e/d", TREE),
+        ("filename overflows max-path len by 1: x/y", b"x/y", TREE),
+        ("[sender] cannot convert filename: bad\\#377/x (Invalid character)", b"bad\xff/x", TREE),
+        (f'rsync: mkdir "/dst/old" failed: {DENIED}', b"old", TREE),
+    ],
+)
+def test_a_complaint_names_a_path(line: str, path: bytes, scope: Scope) -> None:
+    assert changes(line, CLOSING) == {(path, scope)}
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        (b"/", 'mkdir "/d/e" (in module) failed'),
+        (b"/", 'mkdir "d/e" (in module) failed'),
+        (b"/sub", 'mkdir "/sub/d/e" (in module) failed'),
+        (b"/a//b/./c/", 'mkdir "/a/b/c/d/e" failed'),
+    ],
+)
+def test_a_path_at_the_destination_is_seen_from_its_root(target: bytes, line: str) -> None:
+    assert changes(f"rsync: [generator] {line}: {DENIED}", target=target) == {(b"d/e", TREE)}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (".a.2H4tpH", {(b"d/a", TREE), (b"d/.a", TREE)}),
+        (".a.b.2H4tpH", {(b"d/a.b", TREE), (b"d/.a.b", TREE)}),
+        ("." + "n" * 246 + ".2H4tpH", {(b"d", LISTING)}),
+        (".2H4tpH", None),
+        ("a", None),
+    ],
+    ids=["short", "two dots", "cut", "no name", "another's"],
+)
+def test_a_temporary_name_tells_whose_it_is(
+    name: str, expected: set[tuple[bytes, Scope]] | None
+) -> None:
+    assert changes(f'rsync: [receiver] mkstemp "/dst/d/{name}" failed: {DENIED}') == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "temporary", "scope"),
+    [
+        (f'[generator] symlink "/dst/d/.a.717" -> "x" failed: {DENIED}', "717", TREE),
+        (f'[generator] mknod "/dst/d/.a.14608" failed: {DENIED}', "14608", TREE),
+        (f'[generator] link "/dst/d/.a.9" => d/b failed: {DENIED}', "9", TREE),
+        (f'[receiver] chown "/dst/d/.a.2H4tpH" failed: {DENIED}', "2H4tpH", ENTRY),
+        (f"[receiver] set_acl: xacl_set(d/.a.2H4tpH, ACL): {DENIED}", "2H4tpH", ENTRY),
+    ],
+)
+def test_what_is_made_may_be_named_by_a_temporary_name(
+    line: str, temporary: str, scope: Scope
+) -> None:
+    own = (f"d/.a.{temporary}".encode(), scope)
+    assert changes(f"rsync: {line}") == {own, (b"d/a", TREE), (b"d/.a", TREE)}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [CLOSING],
+        ["IO error encountered -- skipping file deletion", CLOSING],
+        ["what is this?"],
+        ['file has vanished: "/elsewhere/a"'],
+        ['file has vanished: "/source"'],
+        [f'rsync: [generator] mkdir "/elsewhere/d" failed: {DENIED}'],
+        [f'rsync: [sender] opendir "/dst/d" failed: {DENIED}'],
+        ['file has vanished: "/src/a'],
+        ['file has vanished: "/src/a[...]'],
+        ['file has vanished: "/src/b\\xe4"'],
+        [f'file has vanished: "/src/rsync: [generator] mkdir "/dst/d" failed: {DENIED}"'],
+        [f'rsync: [receiver] rename "/dst/.a" -> "b.2H4tpH" -> "a" -> "b": {DENIED}'],
+        ["Deletions stopped due to --max-delete limit (4 skipped)"],
+    ],
+)
+def test_nothing_is_known_unless_every_complaint_is_understood(lines: Sequence[str]) -> None:
+    assert changes(*lines) is None
+    if not all(EMPTY.match(line) for line in lines):
+        assert changes('file has vanished: "/src/x"', *lines) is None
+
+
+def test_nothing_is_known_of_the_other_side_when_its_directory_is_not() -> None:
+    assert changes(f'rsync: [generator] mkdir "/dst/d" failed: {DENIED}', target=b"") is None
+
+
+def test_nothing_is_known_when_messages_are_missing() -> None:
+    lines = [
+        f'file has vanished: "/src/{number}"'
+        for number in range(MAX_FIRST_LINES + MAX_LAST_LINES + 1)
+    ]
+    assert len(changes(*lines[:-1]) or ()) == MAX_FIRST_LINES + MAX_LAST_LINES
+    assert changes(*lines) is None
+
+
+NAMES = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set(name))
+ODD_NAMES = st.lists(
+    st.sampled_from([b'" -> "', b'","', b") failed", b" (from ", b'" (in m)', b'"', b": ", b"x"]),
+    min_size=1, max_size=4,
+).map(b"".join)  # fmt: skip
+FORMS = [
+    f'rsync: [sender] opendir "/src/d/%s" failed: {DENIED}',
+    f'rsync: [sender] readlink_stat("/src/d/%s") failed: {DENIED}',
+    f"rsync: [generator] delete_file: unlink(d/%s) failed: {DENIED}",
+    f'rsync: [generator] symlink "/dst/d/%s" -> "x" failed: {DENIED}',
+    f'rsync: [generator] symlink "/dst/d/x" -> "%s" failed: {DENIED}',
+    f'rsync: [generator] mkdir "/d/%s" (in m) failed: {DENIED}',
+    f'rsync: [receiver] rename "/dst/d/.%s.abcdef" -> "d/%s": {DENIED}',
+    f'rsync: [receiver] rsync_xal_set: fsetxattr("/dst/d/%s","user.x") failed: {DENIED}',
+    "could not make way for new regular file: d/%s",
+    'ERROR: daemon refused to receive file "d/%s"',
+]
+
+
+@given(st.sampled_from(FORMS), st.one_of(NAMES, ODD_NAMES))
+def test_no_name_is_taken_for_another_one(form: str, name: bytes) -> None:
+    shown = "".join(
+        chr(byte) if 32 <= byte < 127 and byte != ord("\\") else f"\\#{byte:03o}" for byte in name
+    )
+    path = b"d/x" if '-> "%s"' in form else b"d/" + name
+    target = b"/" if "(in m)" in form else b"/dst"
+    found = changes(form.replace("%s", shown), target=target)
+    is_temporary = re.search(rb"\.\w+$", name)
+    if name not in {b".", b".."} and not is_temporary:
+        assert found is None or {found_path for found_path, _ in found} == {path}
+
+
+@pytest.mark.parametrize(
+    ("transport", "target", "shown"),
+    [
+        (Transport.LOCAL, b"/a/../b//c/", b"/b/c"),
+        (Transport.SHELL, b"me@host:/srv/www/", b"/srv/www"),
+        (Transport.SHELL, b"me@[::1]:/srv/a:b/", b"/srv/a:b"),
+        (Transport.SHELL, b"host:srv/", b""),
+        (Transport.SHELL, b"host:./", b""),
+        (Transport.SHELL, b"host:~me/x/", b""),
+        (Transport.DAEMON, b"rsync://me@[::1]:87/module/", b"/"),
+        (Transport.DAEMON, b"rsync://host/module/./-x/y/", b"/-x/y"),
+        (Transport.DAEMON, b"host::module/a@b:c/", b"/a@b:c"),
+        (Transport.DAEMON, b"[::1]::module/", b"/"),
+    ],
+)
+def test_the_destination_is_known_as_rsync_shows_it(
+    transport: Transport, target: bytes, shown: bytes
+) -> None:
+    assert target_in_messages(Destination("d", "", transport, None, target)) == shown
+
+
+# Below: real runs, by a root that may no more than others may.
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="an rsync that is not root's gives itself permission to write"
+)
+MEEK = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+
+
+class MeekDaemon(RsyncDaemon):
+    """An rsync daemon that permissions count for."""
+
+    def command(self) -> Sequence[str]:
+        return (*MEEK, *super().command())
+
+
+@pytest.fixture(scope="module", params=["local", "shell", "daemon", "below a module"])
+def far(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Destination, RsyncOptions, Path]]:
+    """Return a destination, what reaches it, and where it is."""
+    home = tmp_path_factory.mktemp("far")
+    replica = home / "dst"
+    shell = home / "shell"
+    shell.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
+    shell.chmod(0o755)
+    rsync = RsyncOptions("rsync", (3, 2, 7), rsh=str(shell))
+    if request.param in {"local", "shell"}:
+        kind = Transport.LOCAL if request.param == "local" else Transport.SHELL
+        target = f"{'' if request.param == 'local' else 'host:'}{replica}/"
+        yield Destination("d", "", kind, None, target.encode()), rsync, replica
+        return
+    module = replica if request.param == "daemon" else home
+    replica.mkdir()
+    with MeekDaemon(home, {"m": module}) as server:
+        target = server.url("m", "" if request.param == "daemon" else "dst/")
+        yield Destination("d", "", Transport.DAEMON, None, target.encode()), rsync, replica
+
+
+def run(far: tuple[Destination, RsyncOptions, Path], source: Path, *entries: str) -> RunResult:
+    """Run a list, or a full sync without one, by a meek root."""
+    destination, rsync, _ = far
+    if entries:
+        command = rsync.file_list_command(
+            CURRENT_DIRECTORY, destination, ABILITIES, create_parents=False
+        )
+    else:
+        command = rsync.full_sync_command(CURRENT_DIRECTORY, destination, RsyncCapabilities())
+    content = b"".join(b"./" + os.fsencode(entry) + b"\0" for entry in entries)
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        return Runner().run([*map(os.fsencode, MEEK), *command], content, directory=descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def gone(name: str) -> str:
+    """Return the entry of a list that deletes what is missing from the root of the source."""
+    return name if ABILITIES.has_delete_missing_args else ""
+
+
+def plant(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+def clear(replica: Path) -> None:
+    """Empty a directory that stays, since a daemon stands in it."""
+    replica.mkdir(exist_ok=True)
+    for path in sorted(replica.rglob("*"), reverse=True):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            path.rmdir()
+        else:
+            path.unlink()
+
+
+def named(
+    far: tuple[Destination, RsyncOptions, Path], source: Path, result: RunResult
+) -> set[bytes]:
+    found = failed_changes(result.messages, os.fsencode(source), target_in_messages(far[0]))
+    assert found is not None, list(result.messages)
+    return {path for path, _ in found}
+
+
+@needs_root
+@pytest.mark.parametrize("is_full", [True, False], ids=["full", "listed"])
+def test_what_cannot_be_read_is_named_and_deletions_are_known_to_be_skipped(
+    far: tuple[Destination, RsyncOptions, Path], tmp_path: Path, is_full: bool
+) -> None:
+    source, replica = tmp_path / "src", far[2]
+    clear(replica)
+    plant(source, "a", "d/secret", "d/plain", "odd\n\x01ä/f", "u/x")
+    plant(replica, "stale", "d/stale", "u/old")
+    for name in ("d/secret", "odd\n\x01ä/f", "u"):
+        (source / name).chmod(0)
+    entries = ["a", gone("stale"), "d/", "odd\n\x01ä/", "u/"]
+    result = run(far, source) if is_full else run(far, source, *entries)
+    assert result.exit_status == 23
+    expected = {b"d/secret", os.fsencode("odd\n\x01ä/f"), b"u"}
+    assert named(far, source, result) == expected
+    assert has_skipped_deletions(result.messages)
+    assert (replica / "u/old").exists()
+    # What is listed by name and missing is deleted nevertheless.
+    if not is_full:
+        assert (replica / "d/stale").exists()
+        assert (replica / "stale").exists() is not ABILITIES.has_delete_missing_args
+
+
+@needs_root
+@pytest.mark.parametrize("is_full", [True, False], ids=["full", "listed"])
+def test_what_cannot_be_written_is_named(
+    far: tuple[Destination, RsyncOptions, Path], tmp_path: Path, is_full: bool
+) -> None:
+    source, replica = tmp_path / "src", far[2]
+    clear(replica)
+    plant(source, "a", "ro/new", "ro/.dot", "ro/changed", "ro/sub/x", "way", "w/fine")
+    (source / "ro/link").symlink_to("x")
+    os.mkfifo(source / "ro/fifo")
+    (source / "ro/moved").symlink_to("y")
+    plant(replica, "ro/changed", "ro/stale", "gone/x", "way/x", "w/stale")
+    (replica / "ro/changed").write_text("old")
+    (replica / "ro/moved").symlink_to("elsewhere")
+    for directory in (source / "ro", replica / "ro", replica / "gone", replica / "way"):
+        directory.chmod(0o555)
+    entries = ["a", "ro/", "ro/sub/", gone("gone"), "way", "w/"]
+    result = run(far, source) if is_full else run(far, source, *entries)
+    assert result.exit_status == 23
+    failing = {b"ro/changed", b"ro/link", b"ro/fifo", b"ro/sub", b"ro/stale", b"gone/x", b"way/x"}
+    failing |= {b"gone", b"way", b"ro/new", b"ro/.dot", b"ro/moved"}
+    beside = {b"ro/.new", b"ro/.changed", b"ro/dot", b"ro/.moved", b"ro/.fifo"}
+    found = {path for path in named(far, source, result) if not re.search(rb"\.\d+$", path)}
+    assert found - beside == failing
+    assert not has_skipped_deletions(result.messages)
+    assert sorted(os.listdir(replica / "w")) == ["fine"]

@@ -1,0 +1,373 @@
+"""The list builder: its rules, and one real rsync that makes two trees equal by its list."""
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.installed import needs_deletion_by_name
+from support.trees import Snapshot, differences, snapshot
+
+from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.pipeline.optimizer import optimize
+from pylsyncd.rsync import file_list
+from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.runner import Runner
+from pylsyncd.rsync.size_limit import MAX_EXCLUDED_LARGE_FILES, SizeLimit
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+
+ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
+NO_RULES = Rules()
+
+
+def changes(*those: tuple[bytes, Scope]) -> MutableChangeset:
+    collection = MutableChangeset()
+    for path, scope in those:
+        collection.add(path, scope)
+    return collection
+
+
+def listed(
+    source: Path, changeset: Changeset, rules: Rules = NO_RULES, *, missing_args: bool = True
+) -> list[bytes]:
+    root = os.open(source, os.O_RDONLY)
+    try:
+        return file_list.build_file_list(
+            root, changeset, rules, delete_missing_args=missing_args
+        ).entries
+    finally:
+        os.close(root)
+
+
+@contextmanager
+def when_opened(name: str, act: Callable[[], object]) -> Iterator[None]:
+    """Do something right before a directory of that name is opened for the first time."""
+    is_waiting = True
+
+    def look(event: str, arguments: Sequence[object]) -> None:
+        nonlocal is_waiting
+        if is_waiting and event == "open" and arguments[0] in {name, os.fsencode(name)}:
+            is_waiting = False
+            act()
+
+    # A hook stays for ever.
+    sys.addaudithook(look)
+    yield
+    is_waiting = False
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    (tmp_path / "a/f").touch()
+    (tmp_path / "link").symlink_to("a")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "with_missing_args", "without"),
+    [
+        pytest.param((b"a/f", ENTRY), [b"a/f"], [b"a/f"], id="a-file-is-named"),
+        pytest.param((b"a/b", ENTRY), [b"a/b"], [b"a/b"], id="a-directory-without-its-contents"),
+        pytest.param((b"a", LISTING), [b"a/"], [b"a/"], id="a-listing-ends-with-a-slash"),
+        pytest.param(
+            (b"a", TREE),
+            [b"a/", b"a/b/", b"a/b/c/"],
+            [b"a/", b"a/b/", b"a/b/c/"],
+            id="of-a-tree-every-directory-is-listed",
+        ),
+        pytest.param((b"a/f", TREE), [b"a/f"], [b"a/f"], id="a-tree-that-is-a-file-is-named"),
+        pytest.param((b"a/gone", ENTRY), [b"a/gone"], [b"a/"], id="a-missing-file"),
+        pytest.param((b"a/gone", TREE), [b"a/gone"], [b"a/"], id="a-missing-tree"),
+        pytest.param((b"gone", ENTRY), [b"gone"], [b""], id="missing-from-the-root"),
+        pytest.param(
+            (b"a/gone/x/y", ENTRY), [b"a/gone"], [b"a/"], id="only-the-topmost-missing-ancestor"
+        ),
+        pytest.param((b"a/f/x/y", ENTRY), [b"a/f"], [b"a/f"], id="a-file-in-a-directorys-place"),
+        pytest.param((b"link/f", ENTRY), [b"link"], [b"link"], id="nothing-through-a-symlink"),
+        pytest.param((b"link/b", TREE), [b"link"], [b"link"], id="no-tree-through-a-symlink"),
+        pytest.param((b"link", LISTING), [b"link"], [b"link"], id="no-listing-of-a-symlink"),
+        pytest.param(
+            (b"", ENTRY), [b".pylsyncd-none"], [b".pylsyncd-none"], id="the-roots-own-attributes"
+        ),
+        pytest.param((b"", LISTING), [b""], [b""], id="the-roots-listing"),
+    ],
+)
+def test_a_change_becomes_the_entries_that_rsync_needs(
+    source: Path,
+    change: tuple[bytes, Scope],
+    with_missing_args: list[bytes],
+    without: list[bytes],
+) -> None:
+    assert listed(source, changes(change)) == with_missing_args
+    assert listed(source, changes(change), missing_args=False) == without
+
+
+def test_every_entry_begins_with_a_dot_and_ends_with_a_nul() -> None:
+    assert file_list.FileList({b"#x", b"", b"d/"}).encode() == b"./\0./#x\0./d/\0"
+
+
+def test_excluded_directories_of_a_tree_are_not_listed(source: Path) -> None:
+    rules = build_rules([parse_exclude(b"b/")])
+    assert listed(source, changes((b"a", TREE)), rules) == [b"a/"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        pytest.param(b"gone", [], id="what-the-rules-keep-is-not-named"),
+        # rsync would delete a directory by that name, which the rule keeps.
+        pytest.param(b"gone/", [b"a/"], id="of-what-only-a-directory-is-kept-the-parent-is-listed"),
+        pytest.param(b"other", [b"a/gone"], id="what-no-rule-matches-is-named"),
+    ],
+)
+def test_rules_protect_what_is_missing(source: Path, pattern: bytes, expected: list[bytes]) -> None:
+    rules = build_rules([parse_exclude(pattern)])
+    assert listed(source, changes((b"a/gone", ENTRY)), rules) == expected
+
+
+def test_a_missing_directory_that_a_rule_includes_is_found_by_its_parent(source: Path) -> None:
+    rules = build_rules([parse_exclude(b"+ */"), parse_exclude(b"*")])
+    assert listed(source, changes((b"a/gone", ENTRY)), rules) == [b"a/"]
+
+
+def test_a_path_that_rsync_would_drop_in_silence_is_told() -> None:
+    fits, too_long = (
+        b"x" * file_list.MAX_LISTED_PATH_BYTES,
+        b"x" * (file_list.MAX_LISTED_PATH_BYTES + 1),
+    )
+    files = file_list.FileList({fits, too_long})
+    assert (files.entries, files.too_long) == ([fits], [too_long])
+
+
+def test_entries_are_counted_no_further_than_asked(source: Path) -> None:
+    count = file_list.entry_counter(os.fsencode(source))
+    assert (count(b"", 10), count(b"", 1), count(b"none", 7)) == (2, 1, 7)
+
+
+# -- large files ----------------------------------------------------------------------------------
+
+LARGEST = SizeLimit(100, preserves_hard_links=False)
+
+
+@pytest.fixture
+def sized(source: Path) -> Path:
+    """Return a source with files below, at and above the size."""
+    for name, size in {"a/just": 100, "a/large": 101, "a/b/large": 5000, "large": 101}.items():
+        (source / name).write_bytes(b"x" * size)
+    (source / "a/link").symlink_to("large")
+    return source
+
+
+def split(
+    source: Path, changeset: Changeset, rules: Rules = NO_RULES, largest: SizeLimit = LARGEST
+) -> tuple[list[bytes], set[bytes], set[bytes]]:
+    """Return what is listed, what is left out as large, and what of it rsync would find."""
+    root = os.open(source, os.O_RDONLY)
+    try:
+        files = file_list.build_file_list(
+            root, changeset, rules, delete_missing_args=True, size_limit=largest
+        )
+    finally:
+        os.close(root)
+    assert all(change.scope is ENTRY for change in files.large_files)
+    return files.entries, {change.path for change in files.large_files}, set(files.files_to_exclude)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param((b"a/large", ENTRY), ([], {b"a/large"}, set()), id="a-file"),
+        pytest.param((b"a/just", ENTRY), ([b"a/just"], set(), set()), id="a-file-at-the-limit"),
+        pytest.param((b"a/link", ENTRY), ([b"a/link"], set(), set()), id="a-link-to-a-large-one"),
+        pytest.param((b"a/gone", ENTRY), ([b"a/gone"], set(), set()), id="a-missing-one"),
+        pytest.param((b"a/large", TREE), ([], {b"a/large"}, set()), id="a-tree-that-is-a-file"),
+        pytest.param((b"a", LISTING), ([b"a/"], {b"a/large"}, {b"a/large"}), id="a-listing"),
+        pytest.param((b"", LISTING), ([b""], {b"large"}, {b"large"}), id="the-roots-listing"),
+        pytest.param(
+            (b"a", TREE),
+            ([b"a/", b"a/b/", b"a/b/c/"], {b"a/large", b"a/b/large"}, {b"a/large", b"a/b/large"}),
+            id="a-tree",
+        ),
+    ],
+)
+def test_large_files_are_left_out_and_told(
+    sized: Path,
+    change: tuple[bytes, Scope],
+    expected: tuple[list[bytes], set[bytes], set[bytes]],
+) -> None:
+    assert split(sized, changes(change)) == expected
+
+
+def test_without_a_size_nothing_is_left_out(sized: Path) -> None:
+    assert listed(sized, changes((b"a/large", ENTRY))) == [b"a/large"]
+
+
+def test_files_with_several_names_are_left_out_only_where_links_are_not_kept(sized: Path) -> None:
+    os.link(sized / "large", sized / "a/other")
+    both = changes((b"large", ENTRY), (b"a", LISTING))
+    assert split(sized, both)[1] == {b"large", b"a/large", b"a/other"}
+    kept = split(sized, both, largest=SizeLimit(100, preserves_hard_links=True))
+    assert kept == ([b"a/", b"large"], {b"a/large"}, {b"a/large"})
+
+
+def test_what_the_rules_leave_out_of_a_listing_is_not_told(sized: Path) -> None:
+    rules = build_rules([parse_exclude(b"large")])
+    assert split(sized, changes((b"a", LISTING)), rules) == ([b"a/"], set(), set())
+
+
+def test_a_directory_that_is_listed_for_another_reason_does_not_bring_a_large_file(
+    sized: Path,
+) -> None:
+    # By this rule what is missing is found by listing where it was.
+    rules = build_rules([parse_exclude(b"gone/")])
+    entries, _, unlisted = split(sized, changes((b"a/large", ENTRY), (b"a/gone", ENTRY)), rules)
+    assert (entries, unlisted) == ([b"a/"], {b"a/large"})
+
+
+def test_directories_full_of_large_files_are_listed_as_they_are(sized: Path) -> None:
+    for number in range(MAX_EXCLUDED_LARGE_FILES):
+        (sized / f"a/{number}").write_bytes(b"x" * 101)
+    both = changes((b"a", LISTING), (b"large", ENTRY))
+    assert split(sized, both) == ([b"a/"], {b"large"}, set())
+
+
+def test_what_is_set_aside_is_not_told_as_large(sized: Path) -> None:
+    root = os.open(sized, os.O_RDONLY)
+    files = file_list.build_file_list(
+        root, changes((b"a", LISTING)), NO_RULES,
+        delete_missing_args=True, size_limit=LARGEST, excluded={b"a/large"},
+    )  # fmt: skip
+    os.close(root)
+    assert not files.large_files
+
+
+def test_regular_files_are_those_that_no_symlink_leads_to(sized: Path) -> None:
+    root = os.open(sized, os.O_RDONLY)
+    candidates = [b"a/large", b"a", b"a/link", b"link/large", b"gone", b"large/x", b"gone/x"]
+    found = file_list.regular_files(root, candidates)
+    os.close(root)
+    assert found == {b"a/large"}
+
+
+# -- with the real rsync --------------------------------------------------------------------------
+
+names = st.sampled_from([b"a", b"b", b"#c", b"-n", b"d\n\xff"])
+some_paths = st.lists(names, min_size=1, max_size=3).map(b"/".join)
+contents = st.sampled_from(["directory", "link", b"", b"one", b"two", b"three"])
+some_trees = st.dictionaries(some_paths, contents, max_size=12)
+
+KINDS = [
+    pytest.param(RsyncCapabilities(), True, id="missing-args", marks=needs_deletion_by_name),
+    pytest.param(RsyncCapabilities(has_delete_missing_args=False), True, id="without-missing-args"),
+]
+
+
+def make(top: bytes, tree: dict[bytes, str | bytes]) -> None:
+    """Make a tree; what does not fit below what is there already is left out."""
+    os.mkdir(top)
+    for path, content in sorted(tree.items()):
+        full = os.path.join(top, path)
+        with suppress(OSError):
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            if content == "directory":
+                os.mkdir(full)
+            elif content == "link":
+                os.symlink(b"a", full)
+            else:
+                descriptor = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+                os.write(descriptor, os.fsencode(content))
+                os.close(descriptor)
+
+
+def seen_changes(before: Snapshot, after: Snapshot) -> MutableChangeset:
+    """Return what a watcher would report between two snapshots."""
+    seen = MutableChangeset()
+    for path in before.keys() | after.keys():
+        old, new = before.get(path), after.get(path)
+        if old != new:
+            came = new is not None and new.kind == "directory" != getattr(old, "kind", None)
+            seen.add(path, TREE if came else ENTRY)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[bytes]:
+    path = b"/dev/shm" if os.path.isdir("/dev/shm") else b"/tmp"  # noqa: S108
+    directory = os.path.join(path, b"pylsyncd-filelist-%d" % os.getpid())
+    os.mkdir(directory)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize(("abilities", "delete"), KINDS)
+@settings(max_examples=60)
+@given(old=some_trees, new=some_trees, is_reduced=st.booleans())
+def test_one_rsync_with_the_list_makes_the_trees_equal(
+    scratch: bytes,
+    abilities: RsyncCapabilities,
+    delete: bool,
+    old: dict[bytes, str | bytes],
+    new: dict[bytes, str | bytes],
+    is_reduced: bool,
+) -> None:
+    source, replica = scratch + b"/source", scratch + b"/replica"
+    for directory in (source, replica):
+        shutil.rmtree(directory, ignore_errors=True)
+    make(source, old)
+    destination = Destination("replica", "replica", Transport.LOCAL, None, replica + b"/")
+    rsync = RsyncOptions("rsync", (3, 2, 7), delete=delete)
+    first = Runner().run(rsync.full_sync_command(source, destination, abilities), b"")
+    assert first.exit_status == 0, first.messages
+    before = snapshot(source)
+    shutil.rmtree(source)
+    make(source, new)
+    seen = seen_changes(before, snapshot(source))
+    changeset = optimize(seen, file_list.entry_counter(source) if is_reduced else None)
+    root = os.open(source, os.O_RDONLY)
+    entries = file_list.build_file_list(
+        root, changeset, NO_RULES, delete_missing_args=abilities.has_delete_missing_args
+    )
+    os.close(root)
+    command = rsync.file_list_command(source, destination, abilities, create_parents=False)
+    run = Runner().run(command, entries.encode())
+    assert run.exit_status == 0, (run.messages, entries.entries)
+    assert differences(source, replica) == [], entries.entries
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a", [b"a"]), ("b", [b"a/", b"a/b"])], ids=["the top", "below"]
+)
+def test_a_directory_that_becomes_a_symlink_under_the_walk_is_not_listed_through_it(
+    source: Path, name: str, expected: list[bytes]
+) -> None:
+    path = {"a": source / "a", "b": source / "a/b"}[name]
+
+    def replace() -> None:
+        path.rename(source / "elsewhere")
+        path.symlink_to(source / "elsewhere")
+
+    with when_opened(name, replace):
+        assert listed(source, changes((b"a", TREE))) == expected
+    assert path.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a", [b"a/"]), ("b", [b"a/", b"a/b/"])], ids=["the top", "below"]
+)
+def test_a_directory_that_cannot_be_read_is_listed_so_that_rsync_says_so(
+    source: Path, name: str, expected: list[bytes]
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with when_opened(name, refuse):
+        assert listed(source, changes((b"a", TREE))) == expected

@@ -1,0 +1,256 @@
+"""Which rsync options may be passed through: the whole of ``rsync --help``, one by one."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.installed import DELETING, deletes_by_name, knows
+
+from pylsyncd.model.errors import UsageError
+from pylsyncd.rsync.option_check import check_option
+
+RSYNC = shutil.which("rsync") or "rsync"
+TIMEOUT_SECONDS = 60
+# With fewer than 1,000 paths some options seem to do no harm. Each stands for two, if what is to be
+# deleted can be named.
+FILES = 600 if deletes_by_name() else 1200
+
+REFUSED = """
+--files-from=FILE --from0 -0 --no-from0
+--recursive -r --no-recursive --no-r --archive -a
+--dirs -d --no-dirs --no-d --old-dirs --old-d
+--inc-recursive --i-r --no-inc-recursive --no-i-r
+--relative -R --no-relative --no-R
+--implied-dirs --i-d --no-implied-dirs --no-i-d
+--delete --delete-excluded --delete-missing-args --ignore-missing-args
+--no-force --ignore-errors
+--copy-links -L --copy-unsafe-links --copy-dirlinks -k --keep-dirlinks -K
+--fuzzy -y
+--remove-source-files --remove-sent-files
+--modify-window=1 -@1 --size-only
+--append --append-verify
+--exclude=x --exclude-from=FILE --include=x --include-from=FILE
+--filter=RULE -f. -F --cvs-exclude -C
+--rsh=ssh -essh
+--daemon --server --sender --config=FILE --detach --no-detach --dparam=x=y
+--help --version -V --list-only
+--dry-run -n
+--out-format=FORMAT --log-format=FORMAT --info=FLAGS --debug=FLAGS --stats --human-readable -h
+--itemize-changes -i --verbose -v --quiet -q --progress -P
+--stderr=all --msgs2stderr --no-msgs2stderr --8-bit-output -8
+--one-file-system -x
+--mkpath --no-mkpath
+--remote-option=-v -M-v
+--existing --ignore-non-existing --ignore-existing --update -u
+--max-size=1 --min-size=1 --compare-dest=DIR --prune-empty-dirs -m
+--timeout=60 --no-timeout --max-delete=5
+--write-batch=FILE --only-write-batch=FILE --read-batch=FILE
+--stop-after=1 --stop-at=2030-01-01T00:00 --time-limit=1
+--secluded-args -s --no-secluded-args --no-s --protect-args --no-protect-args
+--old-args --no-old-args
+--protocol=29
+--copy-devices --write-devices
+""".split()  # noqa: SIM905 - a table is read, not a list of quotes
+
+# Rows that are tried together: with each, the replica of a local run gets the same content.
+COMBINATIONS = """
+-zHAXS --numeric-ids --bwlimit=1g --partial-dir=.part --delete-delay
+--acls --xattrs --atimes -U --hard-links -H --sparse -S --confine-root=/ --delete-before
+--links -l --perms -p --owner -o --group -g --times -t --devices --specials -D --delay-updates
+--no-perms --no-p --no-owner --no-o --no-group --no-g --no-times --no-t --no-D --no-devices --del
+--no-acls --no-xattrs --no-specials --no-links --no-l --no-hard-links --drop-D --executability -E
+--chmod=go-w --usermap=0:0 --groupmap=*:0 --super --delete-after --temp-dir=/tmp --checksum -c
+--omit-dir-times -O --omit-link-times -J --safe-links --insecure-links --inplace
+--ignore-times -I --no-whole-file --no-W --block-size=700 -B700 --checksum-choice=md5 --fsync
+--whole-file -W --cc=md5 --checksum-seed=1 --no-inplace --partial --preallocate -T/tmp --no-partial
+--chown=0:0 --munge-links --link-dest=/tmp --no-append --no-fuzzy --no-y --force --no-ignore-errors
+--copy-dest=/tmp --delete-during --compress --compress-choice=zlib --compress-level=1
+-z -zHAX --zc=zlib --zl=1 --skip-compress=gz --rsync-path=rsync --port=8730 --suffix=~
+--no-compress --no-z --no-bwlimit --max-alloc=1g --trust-sender --no-motd --outbuf=L
+--no-progress --no-verbose --no-v --no-i --no-h --no-x --no-8 --blocking-io --ipv4 -4 --no-backup
+--compress-threads=1 --zt=1 --sockopts=TCP_NODELAY --no-blocking-io --ipv6 -6
+--early-input=FILE --address=127.0.0.1 -A -X --open-noatime
+""".strip().splitlines()
+
+# They keep more than the source has, or need what a local run has not: a daemon, a file system.
+NOT_TRIED = """
+--backup -b --backup-dir=DIR --fake-super --password-file=FILE --contimeout=9 --no-contimeout
+--crtimes -N --iconv=utf8 --no-iconv --copy-as=USER --log-file=FILE --log-file-format=FORMAT
+--qsort --some-option-of-the-future -j
+""".split()  # noqa: SIM905 - a table is read, not a list of quotes
+PERMITTED = [*" ".join(COMBINATIONS).split(), *NOT_TRIED]
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_breaks_a_promise_is_refused_with_the_reason(text: str) -> None:
+    option = text[:2] if not text.startswith("--") else text.partition("=")[0]
+    with pytest.raises(UsageError) as refusal:
+        check_option(text)
+    sentence = rf"The rsync option {re.escape(option)}( in .+)? is refused because [^:]+: .+\."
+    assert re.fullmatch(sentence, str(refusal.value))
+
+
+@pytest.mark.parametrize(
+    "text", ["--exclude=x", "--include-from=x", "--filter=x", "-f-", "-F", "-C"]
+)
+def test_who_wants_rules_is_told_of_those_of_pylsyncd(text: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        check_option(text)
+    for option in ("-x PATTERN", "--exclude-from FILE", "--include PATTERN", "--filter RULE"):
+        assert option in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", PERMITTED)
+def test_what_breaks_no_promise_is_accepted(text: str) -> None:
+    check_option(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("-zr", "The rsync option -r in -zr is refused because how far rsync looks"),
+        ("-avz", "The rsync option -a in -avz is refused because how far rsync looks"),
+        ("-zHn", "The rsync option -n in -zHn is refused"),
+        ("-e ssh", "The rsync option -e in -e ssh is refused because pylsyncd itself starts"),
+        ("-zM-v", "The rsync option -M in -zM-v is refused"),
+        ("-delete", "The rsync option -d in -delete is refused"),
+        ("--rsh", "The rsync option --rsh is refused"),
+        ("--files-from -", "The rsync option --files-from is refused"),
+        ("--delete=x", "The rsync option --delete is refused"),
+        ("", "rsync would take an empty string for the name of a file"),
+        ("files", "rsync would take files for the name of a file"),
+        (" --delete", "rsync would take  --delete for the name of a file"),
+        ("host:/x", "rsync would take host:/x for the name of a file"),
+        ("-", "rsync would take - for the name of a file"),
+        ("--", "rsync would take -- for the name of a file"),
+        ("--suffix=\0", "holds a NUL"),
+        ("--bwlimit", "The rsync option --bwlimit lacks its argument.* write .*--bwlimit=RATE"),
+        ("--temp-dir", "write --rsync-option=--temp-dir=DIR"),
+        ("--bwlimit 100", "more than one rsync option: write --bwlimit=ARGUMENT"),
+        ("--checksum --compress", "more than one rsync option"),
+        ("--checksum\n", "more than one rsync option"),
+        ("-z -c", "-z -c is more than one rsync option"),
+        ("-T", "write --rsync-option=--temp-dir=DIR"),
+        ("-T /tmp", "write --rsync-option=--temp-dir=DIR"),
+        ("-zB", "write --rsync-option=--block-size=SIZE"),
+    ],
+)
+def test_what_is_not_one_permitted_option_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence) as refusal:
+        check_option(text)
+    assert str(refusal.value).isprintable()
+    assert str(refusal.value).endswith(".")
+
+
+@pytest.mark.parametrize("text", ["-T/no.such", "-zTrun", "-B=700", "--suffix=", "--chmod=a b"])
+def test_an_argument_is_not_looked_at(text: str) -> None:
+    check_option(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["--del", "--delete-before", "--delete-during", "--delete-delay", "--delete-after"]
+)
+def test_the_moment_of_deletion_is_chosen_only_where_there_is_deletion(text: str) -> None:
+    check_option(text, is_delete_enabled=True)
+    with pytest.raises(UsageError, match=f"{text} is refused because it switches deletion on"):
+        check_option(text, is_delete_enabled=False)
+
+
+def bare(text: str) -> str:
+    """Return an option without its argument."""
+    return text.partition("=")[0] if text.startswith("--") else text[:2]
+
+
+def options_in_help() -> list[str]:
+    """Return all options that the installed rsync's help names, as in ``--rsh=COMMAND, -e``."""
+    run = subprocess.run([RSYNC, "--help"], capture_output=True, check=True, text=True)
+    lines = [line for line in run.stdout.splitlines() if line.startswith("-")]
+    found = [
+        option
+        for line in lines
+        for option in re.findall(r"(?:^|, )(--?[\w@-]+)", line.partition("  ")[0])
+    ]
+    assert len(lines) > 120, "rsync --help looks otherwise than this test knows"
+    return [option for option in found if option != "--no-OPTION"]
+
+
+def test_every_option_in_the_help_is_refused_or_permitted_on_purpose() -> None:
+    refused, permitted = set(map(bare, REFUSED)), set(map(bare, PERMITTED))
+    assert not refused & permitted
+    assert sorted(set(options_in_help()) - refused - permitted) == []
+
+
+OTHER_PROGRAMS = {"--daemon", "--server", "--sender", "--config", "--detach", "--no-detach"}
+
+
+@pytest.mark.parametrize(
+    "text", [text for text in REFUSED if bare(text) not in OTHER_PROGRAMS | {"--dparam"}]
+)
+def test_rsync_knows_every_option_that_is_refused(tmp_path: Path, text: str) -> None:
+    if not knows(text):
+        pytest.skip(f"the rsync here is older than {text}")
+    run = subprocess.run(
+        [RSYNC, text, "--version"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    assert "unknown option" not in run.stderr
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a source and a replica of it that has become stale in every file."""
+    top = tmp_path_factory.mktemp("trees")
+    source, stale = top / "source", top / "stale"
+    for directory in (source, stale):
+        (directory / "sub").mkdir(parents=True)
+    for number in range(FILES):
+        (source / f"{number}").write_text(f"new {number}")
+        (stale / f"gone{number}").write_text("old")
+    (source / "sub" / "file").write_text("new")
+    (stale / "sub" / "file").write_text("old")
+    return source, stale
+
+
+def contents(directory: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(directory)): path.read_text()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def run_with_list(source: Path, replica: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
+    """Run rsync as pylsyncd does, with all that is in the source and all that is to be deleted."""
+    names = [f"./{number}\0./gone{number}\0" for number in range(FILES)]
+    # What cannot be deleted by name is when rsync lists where it was.
+    listed = [] if deletes_by_name() else ["./\0"]
+    command = [RSYNC, "-lptgoD", "--dirs", "--modify-window=-1", *DELETING, "--from0"]
+    command += ["--files-from=-", *options, "--", f"{source}/"]
+    return subprocess.run(
+        [*command, f"{replica}/"],
+        input="".join(["./sub/file\0", *listed, *names]).encode(),
+        capture_output=True,
+        check=False,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_permitted_options_leave_the_list_protocol_intact(
+    tmp_path: Path, trees: tuple[Path, Path], combination: str
+) -> None:
+    source, stale = trees
+    replica = tmp_path / "replica"
+    shutil.copytree(stale, replica)
+    run = run_with_list(source, replica, *filter(knows, combination.split()))
+    assert run.returncode == 0, run.stderr.decode(errors="replace")
+    assert contents(replica) == contents(source)
+    assert os.listdir(replica / "sub") == ["file"]

@@ -1,0 +1,351 @@
+"""Running rsync: its counters and messages, and that nothing it says blocks or fills memory."""
+
+import errno
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.waiting import wait_until
+
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.errors import UsageError
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync import runner, stall_detector, version
+from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.outcomes import Verdict, interpret
+from pylsyncd.rsync.output import MAX_FIRST_LINES, MAX_LAST_LINES
+from pylsyncd.rsync.runner import Runner, RunResult
+
+
+def full(source: Path, replica: Path, shown: list[str]) -> RunResult:
+    to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
+    rsync_with_items = RsyncOptions("rsync", (3, 2, 7), itemize=True)
+    command = rsync_with_items.full_sync_command(os.fsencode(source), to, RsyncCapabilities())
+    return Runner().run(command, b"", shown.append)
+
+
+def shell(text: str) -> RunResult:
+    return Runner().run([b"sh", b"-c", text.encode()], b"")
+
+
+def test_the_counters_of_a_run_are_read(tmp_path: Path) -> None:
+    source, replica = tmp_path / "src", tmp_path / "dst"
+    (source / "d").mkdir(parents=True)
+    (source / "d/f").write_bytes(b"x" * 5000)
+    (source / "link").symlink_to("d")
+    (replica / "old").mkdir(parents=True)
+    (replica / "old/f").touch()
+    shown: list[str] = []
+    run = full(source, replica, shown)
+    assert (run.exit_status, list(run.messages)) == (0, [])
+    assert (run.files, run.deleted) == (3, 2)
+    assert ">f+++++++++ d/f" in shown
+    assert "*deleting   old/f" in shown
+    assert 5000 < run.bytes_sent < 6000
+    assert 0 < run.seconds < 20
+
+
+@pytest.mark.parametrize("counted", ["0", "3 (reg: 2, dir: 1)"])
+def test_deletions_are_counted_by_name_where_a_daemon_does_not_count_them(counted: str) -> None:
+    shown: list[str] = []
+    lines = ["deleting d/a", "deleting d/", "*deleting   b", f"Number of deleted files: {counted}"]
+    run = Runner().run([b"printf", rb"%s\n", *map(str.encode, lines)], b"", shown.append)
+    assert (run.deleted, list(run.messages), shown) == (3, [], ["*deleting   b"])
+
+
+def test_odd_names_do_not_upset_the_counters(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    for name in (b"a\n>f+++++++++ b", b"Total bytes sent: 9", b"\xff", b"*deleting   c"):
+        descriptor = os.open(os.fsencode(source) + b"/" + name, os.O_CREAT)
+        os.close(descriptor)
+    shown: list[str] = []
+    run = full(source, tmp_path / "dst", shown)
+    assert (run.files, run.deleted, list(run.messages)) == (4, 0, [])
+    # The destination itself is told of if its time was not the right one by chance.
+    assert len([line for line in shown if not line.endswith(" ./")]) == 4
+
+
+def test_what_is_shown_of_a_path_is_one_line_that_no_terminal_obeys() -> None:
+    shown: list[str] = []
+    text = rb"printf '>f+++++++++ \033[2J\r\t\302\233x\n'"
+    Runner().run([b"sh", b"-c", text], b"", shown.append)
+    assert shown == [r">f+++++++++ \x1b[2J\r\t\xc2\x9bx"]
+
+
+def test_of_a_flood_of_messages_the_first_and_the_last_are_kept() -> None:
+    run = shell("seq -f 'rsync: %.0f hurts' 200000 >&2; exit 23")
+    kept = list(run.messages)
+    assert run.exit_status == 23
+    assert len(kept) == MAX_FIRST_LINES + MAX_LAST_LINES
+    assert kept[0] == "rsync: 1 hurts"
+    assert kept[-1] == "rsync: 200000 hurts"
+    assert not run.messages.is_complete
+
+
+def test_a_message_that_is_repeated_is_kept_once_and_nothing_is_missing_then() -> None:
+    run = shell("for i in 1 2 3; do seq 300 >&2; done")
+    assert list(run.messages) == [str(number) for number in range(1, 301)]
+    assert run.messages.is_complete
+
+
+def test_a_flood_of_messages_neither_blocks_nor_fills_the_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run = shell(f"yes 'rsync: {'x' * 100}' | head -c 300000000 >&2; seq 100000 >&2; exit 23")
+    assert run.exit_status == 23
+    assert list(run.messages)[-1] == "100000"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
+    run = shell("head -c 50000000 /dev/zero | tr '\\0' x >&2")
+    assert sum(map(len, run.messages)) < 100_000
+    assert not run.messages.is_complete
+
+
+def test_a_path_of_the_greatest_length_is_shown_whole() -> None:
+    run = shell(f"echo 'file has vanished: \"{chr(92)}#012' >&2; printf '%020500d' 1 >&2")
+    assert len(list(run.messages)[-1]) == 20_500
+    assert run.messages.is_complete
+
+
+def test_the_list_is_on_standard_input_whatever_its_size() -> None:
+    content = b"x" * 10_000_000
+    run = Runner().run([b"sh", b"-c", b"wc -c >&2"], content)
+    assert list(run.messages)[-1].strip() == str(len(content))
+
+
+def test_a_program_that_is_not_there_is_an_outcome_and_no_crash() -> None:
+    run = Runner().run([b"./no-such-program"], b"")
+    assert run.exit_status == 127
+    assert "cannot be run" in next(iter(run.messages))
+
+
+def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OLD_ARGS", "PROTECT_ARGS", "RSH", "ICONV", "PARTIAL_DIR", "PROXY"):
+        monkeypatch.setenv(f"RSYNC_{name}", "1")
+    monkeypatch.setenv("LC_ALL", "1")
+    run = shell("env | grep -e ^RSYNC_ -e ^LC_ALL= | sort >&2")
+    assert list(run.messages) == ["LC_ALL=C", "RSYNC_PROXY=1"]
+
+
+@pytest.fixture
+def pids(tmp_path: Path) -> Iterator[Path]:
+    """Return a file into which a command writes the processes that it leaves behind."""
+    file = tmp_path / "pids"
+    yield file
+    for pid in file.read_text().split() if file.exists() else ():
+        if _is_alive(pid):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def test_a_run_and_all_that_it_started_can_be_ended(pids: Path) -> None:
+    runner = Runner()
+    command = [b"sh", b"-c", b"sleep 600 & echo $$ $! >%b; wait" % os.fsencode(pids)]
+    found: list[RunResult] = []
+    thread = threading.Thread(target=lambda: found.append(runner.run(command, b"")))
+    thread.start()
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    runner.send_signal(signal.SIGTERM)
+    thread.join(20)
+    assert found[0].exit_status == -signal.SIGTERM
+    assert not found[0].stall_reason
+    for pid in pids.read_text().split():
+        wait_until(lambda pid=pid: not _is_alive(pid))
+
+
+def test_to_end_what_does_not_run_is_no_error() -> None:
+    runner = Runner()
+    runner.send_signal(signal.SIGTERM)
+    runner.run([b"true"], b"")
+    runner.send_signal(signal.SIGTERM)
+
+
+def test_what_a_run_leaves_behind_is_killed(pids: Path) -> None:
+    run = shell(f"trap '' TERM; sleep 600 & echo $! >{pids}; exit 3")
+    assert run.exit_status == 3
+    wait_until(lambda: not _is_alive(pids.read_text().strip()))
+
+
+def left_open(pids: Path) -> RunResult:
+    """Run what ends and leaves a process, in a session of its own, that holds the outputs open."""
+    return shell(f"setsid sleep 600 & echo $! >{pids}; seq 300 >&2; exit 23")
+
+
+def test_a_run_ends_with_its_process_although_another_one_holds_its_outputs(pids: Path) -> None:
+    run = left_open(pids)
+    assert run.exit_status == 23
+    assert len(run.messages) == 300
+    assert run.seconds < 20
+
+
+def test_a_run_ends_likewise_where_the_kernel_does_not_tell(
+    pids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    run = left_open(pids)
+    assert (run.exit_status, len(run.messages)) == (23, 300)
+    assert run.seconds < 20
+
+
+def test_a_run_that_closes_its_outputs_is_waited_for() -> None:
+    run = shell("exec >&- 2>&-; sleep 0.3; exit 7")
+    assert run.exit_status == 7
+    assert run.seconds >= 0.3
+
+
+def test_a_run_without_progress_is_ended() -> None:
+    run = Runner().run([b"sleep", b"600"], b"", stall_timeout=1.0)
+    assert run.stall_reason == "it made no progress for 1 s"
+    assert run.exit_status == -signal.SIGTERM
+    assert 1.0 <= run.seconds < 20
+
+
+def test_a_run_without_progress_that_does_not_obey_is_killed_with_its_group(
+    pids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_GRACE", 0.5)
+    text = f"trap '' TERM; sleep 600 & echo $! >{pids}; while :; do wait; done"
+    run = Runner().run([b"sh", b"-c", text.encode()], b"", stall_timeout=1.0)
+    assert run.stall_reason
+    assert run.exit_status == -signal.SIGKILL
+    wait_until(lambda: not _is_alive(pids.read_text().strip()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for i in 1 2 3 4 5 6 7 8; do sleep 0.4; echo $i >&2; done",
+        "end=$(($(date +%s) + 4)); while [ $(date +%s) -lt $end ]; do :; done",
+    ],
+    ids=["says something", "computes"],
+)
+def test_a_run_that_works_slowly_is_not_ended(text: str) -> None:
+    run = Runner().run([b"bash", b"-c", text.encode()], b"", stall_timeout=2.5)
+    assert (run.exit_status, run.stall_reason) == (0, "")
+    assert run.seconds > 2.5
+
+
+def test_an_rsync_that_hangs_in_a_fifo_is_ended_long_before_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stall_detector, "_LONGEST_OPEN", 1.0)
+    source, replica = tmp_path / "src", tmp_path / "dst"
+    source.mkdir()
+    replica.mkdir()
+    (source / "a").write_bytes(os.urandom(3_000_000))
+    (source / "f").touch()
+
+    def replace_file() -> None:
+        wait_until(lambda: any(name.startswith(".a.") for name in os.listdir(replica)))
+        (source / "f").unlink()
+        os.mkfifo(source / "f")
+
+    thread = threading.Thread(target=replace_file)
+    thread.start()
+    to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
+    slow = RsyncOptions("rsync", (3, 2, 7), extra_options=("--bwlimit=2000",))
+    command = slow.file_list_command(
+        os.fsencode(source), to, RsyncCapabilities(), create_parents=False
+    )
+    run = Runner().run(command, b"./a\0./f\0")
+    thread.join()
+    assert "named pipe" in run.stall_reason
+    assert run.exit_status == 20
+    assert run.seconds < 20
+
+
+def test_an_rsync_that_is_ended_leaves_no_half_file_at_the_destination(tmp_path: Path) -> None:
+    source, replica = tmp_path / "src", tmp_path / "dst"
+    source.mkdir()
+    replica.mkdir()
+    (source / "a").write_bytes(os.urandom(3_000_000))
+    to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
+    command = RsyncOptions("rsync", (3, 2, 7), extra_options=("--bwlimit=500",)).full_sync_command(
+        os.fsencode(source), to, RsyncCapabilities()
+    )
+    for _ in range(5):  # Without a moment for it, every second one leaves something.
+        one = Runner()
+
+        def end(one: Runner = one) -> None:
+            wait_until(lambda: any(name.startswith(".a.") for name in os.listdir(replica)))
+            one.send_signal(signal.SIGTERM)
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        assert one.run(command, b"").exit_status != 0
+        thread.join()
+        assert os.listdir(replica) == []
+
+
+def test_rsync_runs_in_a_directory_that_is_open_whatever_its_name_stands_for(
+    tmp_path: Path,
+) -> None:
+    source, moved, replica = tmp_path / "src", tmp_path / "moved", tmp_path / "dst"
+    source.mkdir()
+    (source / "right").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/wrong").touch()
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        source.rename(moved)
+        source.symlink_to("other")
+        to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
+        command = RsyncOptions("rsync", (3, 2, 7)).full_sync_command(
+            CURRENT_DIRECTORY, to, RsyncCapabilities()
+        )
+        run = Runner().run(command, b"", directory=descriptor)
+    finally:
+        os.close(descriptor)
+    assert (run.exit_status, list(run.messages)) == (0, [])
+    assert os.listdir(replica) == ["right"]
+
+
+def test_a_directory_that_cannot_be_entered_is_not_mistaken_for_a_lack_of_rsync(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        run = Runner().run([b"true"], b"", directory=descriptor)
+    finally:
+        os.close(descriptor)
+    assert run.exit_status == 3
+    assert list(run.messages) == ["true cannot start in the source: Not a directory"]
+
+
+def test_a_lack_of_descriptors_while_rsync_runs_is_a_failure_that_passes() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    takes_them = (
+        "import os, resource, sys; "
+        "_, hard = resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE); "
+        "resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (3, hard)); sys.exit(23)"
+    )
+    try:
+        run = Runner().run([os.fsencode(sys.executable), b"-c", takes_them.encode()], b"")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert interpret(run.exit_status, run.messages).verdict is Verdict.RETRY_LATER
+    assert "cannot be run: Too many open files" in list(run.messages)[-1]
+
+
+def test_the_version_is_read_and_a_stranger_refused() -> None:
+    assert version.rsync_version("rsync") >= (3, 2, 3)
+    with pytest.raises(UsageError, match="does not answer"):
+        version.rsync_version("true")

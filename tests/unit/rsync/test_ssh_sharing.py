@@ -1,0 +1,363 @@
+"""Sharing ssh connections: a real sshd counts the logins, /proc tells what is left."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support import processes
+from support.daemon import environment
+from support.servers import SshServer
+from support.waiting import wait_until
+
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync.command import (
+    CURRENT_DIRECTORY,
+    DEFAULT_REMOTE_SHELL,
+    RsyncCapabilities,
+    RsyncOptions,
+)
+from pylsyncd.rsync.outcomes import Verdict, interpret
+from pylsyncd.rsync.runner import Runner, RunResult
+from pylsyncd.rsync.ssh_sharing import SshConnection, SshSharing, can_share
+
+SECONDS = 10.0
+
+
+class Place:
+    """A source, a replica that is reached by ssh, and a directory for sockets."""
+
+    def __init__(self, directory: Path, server: SshServer) -> None:
+        self.server = server
+        self.source, self.replica = directory / "source", directory / "replica"
+        self.base = directory / "run"
+        self.source.mkdir()
+        self.replica.mkdir()
+        self.rsync = RsyncOptions("rsync", (3, 2, 7), rsh=server.rsh)
+        self._logged = server.log.stat().st_size
+
+    def run(self, rsync: RsyncOptions, runner: Runner | None = None) -> RunResult:
+        to = Destination(
+            "h", "", Transport.SHELL, "localhost", f"localhost:{self.replica}/".encode()
+        )
+        command = rsync.file_list_command(
+            CURRENT_DIRECTORY, to, RsyncCapabilities(), create_parents=False
+        )
+        descriptor = os.open(self.source, os.O_RDONLY)
+        try:
+            return (runner or Runner()).run(command, b"./file\0", directory=descriptor)
+        finally:
+            os.close(descriptor)
+
+    def carry(self, share: SshConnection, content: str) -> RunResult:
+        """Have the replica's file get this content."""
+        (self.source / "file").write_text(content)
+        run = self.run(share.apply_to(self.rsync))
+        share.record_exit(run.exit_status)
+        if run.exit_status == 0:
+            assert (self.replica / "file").read_text() == content
+        return run
+
+    @property
+    def logins(self) -> int:
+        """How often sshd has let us in since this was made."""
+        return self.server.log.read_bytes()[self._logged :].count(b"Accepted publickey")
+
+    def masters(self) -> list[int]:
+        """Return the processes that hold connections open."""
+        found = []
+        for process in processes.list_processes():
+            with contextlib.suppress(OSError):
+                title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+                if title.startswith(b"ssh: %b/" % os.fsencode(self.base)):
+                    found.append(process.pid)
+        return found
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Return a directory whose path leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(prefix="share-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def place(short: Path, ssh_server: SshServer) -> Place:
+    return Place(short, ssh_server)
+
+
+@pytest.fixture
+def sharing(place: Place) -> Iterator[SshSharing]:
+    made = SshSharing(str(place.base))
+    yield made
+    made.close()
+    wait_until(lambda: not place.masters(), message="all masters have ended")
+    assert not place.base.exists() or not list(place.base.iterdir())
+
+
+def test_many_runs_log_in_once(place: Place, sharing: SshSharing) -> None:
+    share = sharing.new_connection()
+    for number in range(5):
+        run = place.carry(share, str(number))
+        assert (run.exit_status, list(run.messages)) == (0, [])
+    assert place.logins == 1
+
+
+def test_each_share_has_a_connection_of_its_own(place: Place, sharing: SshSharing) -> None:
+    for share in (sharing.new_connection(), sharing.new_connection()):
+        place.carry(share, "x")
+    assert (place.logins, len(place.masters())) == (2, 2)
+
+
+def test_without_the_option_nothing_is_shared(place: Place, sharing: SshSharing) -> None:
+    place.rsync = replace(place.rsync, share_ssh=False)
+    share = sharing.new_connection()
+    assert share.apply_to(place.rsync) == place.rsync
+    place.carry(share, "one")
+    place.carry(share, "two")
+    assert place.logins == 2
+    assert not place.base.exists()
+
+
+def test_the_connection_holds_neither_the_source_nor_a_pipe_of_rsync(
+    place: Place, sharing: SshSharing
+) -> None:
+    place.carry(sharing.new_connection(), "x")
+    (master,) = place.masters()
+    assert os.readlink(f"/proc/{master}/cwd") == "/"
+    held = [os.readlink(link) for link in Path(f"/proc/{master}/fd").iterdir()]
+    assert [name for name in held if not name.startswith("socket:")] == ["/dev/null"] * 3
+
+
+def test_only_its_user_can_reach_the_connection(place: Place, sharing: SshSharing) -> None:
+    place.carry(sharing.new_connection(), "x")
+    (directory,) = place.base.iterdir()
+    assert [path.stat().st_mode & 0o077 for path in (place.base, directory)] == [0, 0]
+
+
+def test_a_run_that_is_ended_leaves_the_connection_and_nothing_there(
+    place: Place, sharing: SshSharing
+) -> None:
+    share = sharing.new_connection()
+    place.carry(share, "before")
+    (place.source / "file").write_bytes(os.urandom(20_000_000))
+    slow = share.apply_to(replace(place.rsync, extra_options=("--bwlimit=1m",)))
+    runner = Runner()
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(place.run(slow, runner).exit_status))
+    thread.start()
+    temporary = lambda: [path.name for path in place.replica.iterdir() if path.name != "file"]  # noqa: E731
+    wait_until(lambda: bool(temporary()), message="the file is on its way")
+    runner.send_signal(signal.SIGTERM)
+    thread.join()
+    assert codes != [0]
+    wait_until(lambda: not temporary(), message="the rsync there has ended")
+    assert place.carry(share, "after").exit_status == 0
+    assert place.logins == 1
+
+
+def test_a_refused_login_says_what_it_says_without_sharing(
+    place: Place, sharing: SshSharing, tmp_path: Path
+) -> None:
+    nobody = tmp_path / "key"
+    subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", nobody), check=True)  # noqa: S607
+    configuration = (place.server.directory / "ssh_config").read_text()
+    other = tmp_path / "ssh_config"
+    other.write_text(re.sub(r"IdentityFile \S+", f"IdentityFile {nobody}", configuration))
+    rsync = replace(place.rsync, rsh=f"ssh -F {other}")
+    shared = sharing.new_connection().apply_to(rsync)
+    assert shared != rsync
+    runs = [place.run(each) for each in (rsync, shared)]
+    # Whether rsync ends with ssh's status, 255, or with its own, is chance.
+    assert {run.exit_status for run in runs} <= {255, 12}
+    assert {interpret(run.exit_status, run.messages).verdict for run in runs} == {Verdict.HELD}
+    of_ssh = [[line for line in run.messages if not line.startswith("rsync")] for run in runs]
+    assert of_ssh[0] == of_ssh[1]
+    assert any("Permission denied" in line for line in of_ssh[0])
+
+
+def test_a_peer_that_has_gone_is_noticed_and_the_run_logs_in_by_itself(
+    place: Place, sharing: SshSharing
+) -> None:
+    rsh = place.rsync.rsh + " -o ServerAliveInterval=1 -o ServerAliveCountMax=1"
+    place.rsync = replace(place.rsync, rsh=rsh)
+    share = sharing.new_connection()
+    before = {process.pid for process in processes.descendants(place.server.pid)}
+    place.carry(share, "one")
+    stopped = {process.pid for process in processes.descendants(place.server.pid)} - before
+    assert stopped
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        run = place.carry(share, "two")
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert (run.exit_status, place.logins) == (0, 2)
+
+
+def test_after_a_run_that_broke_ssh_logs_in_by_itself_until_one_succeeds(
+    place: Place, sharing: SshSharing
+) -> None:
+    share = sharing.new_connection()
+    place.carry(share, "one")
+    assert share.apply_to(place.rsync) != place.rsync
+    share.record_exit(255)
+    wait_until(lambda: not place.masters(), message="the connection is closed")
+    for code in (255, -15, 12):
+        assert share.apply_to(place.rsync) == place.rsync
+        share.record_exit(code)
+    place.carry(share, "two")
+    assert place.logins == 2
+    place.carry(share, "three")
+    place.carry(share, "four")
+    assert place.logins == 3
+
+
+def test_sharing_that_always_fails_is_given_up(short: Path) -> None:
+    sharing = SshSharing(str(short))
+    share, rsync = sharing.new_connection(), RsyncOptions("rsync", (3, 2, 7))
+    for _ in range(3):
+        assert share.apply_to(rsync) != rsync
+        share.record_exit(255)
+        assert share.apply_to(rsync) == rsync
+        share.record_exit(0)
+    assert share.apply_to(rsync) == rsync
+    sharing.close()
+
+
+def test_a_directory_that_somebody_removes_is_made_anew(place: Place, sharing: SshSharing) -> None:
+    share = sharing.new_connection()
+    place.carry(share, "one")
+    (master,) = place.masters()
+    shutil.rmtree(place.base)
+    assert place.carry(share, "two").exit_status == 0
+    assert place.logins == 2
+    # Nobody can reach it any more, but it would end by itself.
+    os.kill(master, signal.SIGTERM)
+
+
+KILLED = """
+    import os, signal, sys
+    from pylsyncd.model.endpoints import Destination
+    from pylsyncd.model.notation import Transport
+    from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
+    from pylsyncd.rsync.runner import Runner
+    from pylsyncd.rsync.ssh_sharing import SshSharing
+    base, source, target, rsh = sys.argv[1:]
+    rsync = SshSharing(base).new_connection().apply_to(RsyncOptions("rsync", (3, 2, 7), rsh=rsh))
+    to = Destination("h", "", Transport.SHELL, "localhost", target.encode())
+    command = rsync.full_sync_command(source.encode(), to, RsyncCapabilities())
+    assert Runner().run(command, b"").exit_status == 0
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_has_left_open_is_closed_by_the_next_one(
+    place: Place, sharing: SshSharing
+) -> None:
+    program = [sys.executable, "-c", textwrap.dedent(KILLED)]
+    arguments = [str(place.base), str(place.source), f"localhost:{place.replica}/", place.rsync.rsh]
+    ended = subprocess.run(program + arguments, env=environment(), check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (left,) = place.base.iterdir()
+    (master,) = place.masters()
+    ours = sharing.socket_path("1")
+    assert ours.startswith(os.fsencode(place.base))
+    wait_until(lambda: master not in place.masters(), message="the connection is closed")
+    assert not left.exists()
+
+
+def test_the_connections_of_living_processes_stay(place: Place, sharing: SshSharing) -> None:
+    share = sharing.new_connection()
+    place.carry(share, "one")
+    other = SshSharing(str(place.base))
+    assert other.socket_path("1")
+    other.close()
+    place.carry(share, "two")
+    assert place.logins == 1
+
+
+def test_a_connection_that_does_not_answer_delays_the_end_only_for_a_moment(short: Path) -> None:
+    sharing = SshSharing(str(short))
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(sharing.socket_path("1"))
+        mute.listen()
+        began = time.monotonic()
+        sharing.close()
+        assert time.monotonic() - began < SECONDS
+    assert not list(short.iterdir())
+
+
+@pytest.mark.parametrize("name", ["with blank", "with%h", "x" * 90])
+def test_a_place_that_ssh_cannot_use_is_not_used(short: Path, name: str) -> None:
+    sharing = SshSharing(str(short / name))
+    path = sharing.socket_path("1")
+    assert path
+    assert not path.startswith(os.fsencode(short))
+    sharing.close()
+    assert not os.path.exists(os.path.dirname(path))
+
+
+def test_no_socket_is_put_into_a_source_or_a_destination(short: Path) -> None:
+    sharing = SshSharing(str(short / "run"))
+    sharing.avoided_paths = [os.fsencode(short)]
+    assert not sharing.socket_path("1").startswith(os.fsencode(short))
+    sharing.avoided_paths = [b"/"]
+    assert not sharing.socket_path("1")
+    sharing.avoided_paths = [os.fsencode(short / "ru")]
+    assert sharing.socket_path("1").startswith(os.fsencode(short / "run/"))
+    sharing.close()
+
+
+@pytest.mark.parametrize(
+    ("rsh", "expected"),
+    [
+        (DEFAULT_REMOTE_SHELL, True),
+        ("ssh", True),
+        ("/usr/bin/ssh -p 22", True),
+        ("ssh -i /key -o Compression=yes -4C -l user", True),
+        ("ssh -lMary -iMS", True),
+        ("ssh -l M", True),
+        ("ssh -M", False),
+        ("ssh -4M", False),
+        ("ssh -S /socket", False),
+        ("ssh -o ControlMaster=no", False),
+        ("ssh -ocontrolpath=none", False),
+        ("ssh -4o 'ControlPersist yes'", False),
+        ("ssh host", False),
+        ("rsh", False),
+        ("env ssh", False),
+        ("./ssh", False),
+        ("/no/such/ssh", False),
+        ("'ssh'", False),
+        ("ssh 'unfinished", False),
+        ("", False),
+    ],
+)
+def test_a_remote_shell_is_left_alone_unless_it_is_ssh_without_a_word_on_sharing(
+    rsh: str, expected: bool
+) -> None:
+    assert can_share(rsh) is expected
+
+
+def test_what_the_user_says_of_keep_alives_stays(short: Path) -> None:
+    sharing = SshSharing(str(short))
+    plain = RsyncOptions("rsync", (3, 2, 7), rsh="ssh -p 22")
+    own = RsyncOptions("rsync", (3, 2, 7), rsh="ssh -o serveraliveinterval=3")
+    assert "ServerAliveInterval=15" in sharing.new_connection().apply_to(plain).rsh
+    assert "ServerAliveInterval=15" not in sharing.new_connection().apply_to(own).rsh
+    sharing.close()

@@ -1,0 +1,36 @@
+"""The rsync that is installed, and what is in its place."""
+
+from pathlib import Path
+
+import pytest
+
+from pylsyncd.model.errors import UsageError
+from pylsyncd.rsync import version
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("echo 'rsync  version 3.1.3  protocol version 31'", "is rsync 3.1.3; 3.2.3 or later"),
+        ("echo 'something else'", "does not answer to --version as rsync does"),
+        ("exec sleep 600", "cannot be run: it takes longer than 1 s. Install rsync, or name"),
+    ],
+)
+def test_what_is_no_rsync_that_will_do_is_refused(
+    does: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(version, "_LONGEST_ANSWER", 1.0)
+    program = tmp_path / "rsync"
+    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.chmod(0o755)
+    with pytest.raises(UsageError) as refused:
+        version.rsync_version(str(program))
+    assert str(refused.value).startswith(str(program))
+    assert said in str(refused.value)
+
+
+def test_one_that_will_do_tells_its_version(tmp_path: Path) -> None:
+    program = tmp_path / "rsync"
+    program.write_text("#!/bin/sh\necho 'rsync  version v3.4.1  protocol version 32'\n")
+    program.chmod(0o755)
+    assert version.rsync_version(str(program)) == (3, 4, 1)

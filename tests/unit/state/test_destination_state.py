@@ -1,0 +1,221 @@
+"""What is kept of a destination: nothing is changed by keeping it, nothing damaged is believed."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pylsyncd.model import paths
+from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
+from pylsyncd.model.errors import StateError
+from pylsyncd.model.moments import Moment
+from pylsyncd.state.destination_state import DestinationState, decode, encode
+
+names = st.binary(min_size=1, max_size=12).filter(
+    lambda name: name not in {b".", b".."} and not {0, ord("/")} & set(name)
+)
+some_paths = st.lists(names, max_size=4).map(b"/".join)
+numbers = st.integers(0, 2**64 - 1)
+identities = st.tuples(numbers, numbers)
+seconds = st.floats(0.0, 1e12)
+
+
+@st.composite
+def changesets(draw: st.DrawFn) -> MutableChangeset:
+    changes = MutableChangeset()
+    for path, scope in draw(st.lists(st.tuples(some_paths, st.sampled_from(list(Scope))))):
+        changes.add(path, scope)
+    return changes
+
+
+states = st.builds(
+    DestinationState,
+    confirmed=st.builds(Moment, seconds, seconds, st.text()),
+    scanned=st.builds(Moment, seconds, seconds, st.text()),
+    source=identities,
+    mount=st.binary(),
+    mounts=st.dictionaries(some_paths, st.text()),
+    destination=st.none() | identities,
+    shape=st.text(),
+    debt=changesets(),
+    is_stopped=st.booleans(),
+)
+
+STATE = DestinationState(
+    confirmed=Moment(1_700_000_000.25, 86400.5, "3c1f"),
+    scanned=Moment(1_699_999_000.5, 85400.75, "3c1f"),
+    source=(2049, 12),
+    mount=b"/srv",
+    mounts={b"a/mounted \xff": "8:1 ext4"},
+    destination=(2050, 13),
+    shape="c0ffee",
+    debt=MutableChangeset(),
+    is_stopped=True,
+)
+
+
+def members(state: DestinationState) -> dict[str, Any]:
+    """Return what a state consists of, as it can be compared: a changeset by its changes."""
+    found = {name: getattr(state, name) for name in DestinationState.__slots__}
+    return found | {"debt": set(state.debt)}
+
+
+@given(states)
+def test_what_is_kept_is_what_was_there(state: DestinationState) -> None:
+    assert members(decode(encode(state))) == members(state)
+
+
+@pytest.mark.parametrize("debt", [NOTHING, EVERYTHING])
+def test_nothing_and_everything_can_be_owed(debt: MutableChangeset) -> None:
+    kept = decode(encode(DestinationState(**{**members(STATE), "debt": debt})))
+    assert set(kept.debt) == set(debt)
+    assert kept.debt.is_everything == debt.is_everything
+
+
+def test_the_roots_own_entry_can_be_owed() -> None:
+    debt = MutableChangeset()
+    debt.add(paths.ROOT, Scope.ENTRY)
+    assert decode(encode(DestinationState(**{**members(STATE), "debt": debt}))).debt.entries == {
+        b"": {b""}
+    }
+
+
+def test_every_byte_of_a_name_is_kept() -> None:
+    name = bytes(byte for byte in range(1, 256) if byte != ord("/"))
+    debt = MutableChangeset()
+    for known in (name, b"\xc3\xa9", b"\xed\xa0\xbd\xed\xb8\x80", "\U0001f600".encode(), b"\xff\n"):
+        debt.add(b"directory/" + known, Scope.ENTRY)
+    assert set(decode(encode(DestinationState(**{**members(STATE), "debt": debt}))).debt) == set(
+        debt
+    )
+
+
+@given(st.binary())
+@example(b"")
+@example(b"\n")
+@example(b"\0" * 4096)
+def test_garbage_is_refused(content: bytes) -> None:
+    with pytest.raises(StateError):
+        decode(content)
+
+
+@given(states, st.data())
+def test_a_changed_byte_is_noticed(state: DestinationState, data: st.DataObject) -> None:
+    content = bytearray(encode(state))
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(StateError, match="damaged"):
+        decode(bytes(content))
+
+
+@given(states, st.data())
+def test_a_missing_end_is_noticed(state: DestinationState, data: st.DataObject) -> None:
+    content = encode(state)
+    with pytest.raises(StateError, match="damaged"):
+        decode(content[: data.draw(st.integers(0, len(content) - 1))])
+
+
+def sealed(body: bytes) -> bytes:
+    """Return a file whose checksum is right, so that only its document can be wrong."""
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def places(document: Any) -> list[tuple[Any, Any]]:
+    """Return every container of a document with each of its keys or positions."""
+    if isinstance(document, dict):
+        keys: list[Any] = list(document)
+    else:
+        keys = list(range(len(document))) if isinstance(document, list) else []
+    below = [place for key in keys for place in places(document[key])]
+    return [(document, key) for key in keys] + below
+
+
+@given(states, anything, st.data())
+def test_a_document_changed_at_any_place_is_refused_or_a_state(
+    state: DestinationState, replacement: Any, data: st.DataObject
+) -> None:
+    document = json.loads(encode(state).partition(b"\n")[2])
+    container, key = data.draw(st.sampled_from(places(document)))
+    container[key] = replacement
+    try:
+        changed = decode(sealed(json.dumps(document).encode()))
+    except StateError:
+        return
+    assert members(decode(encode(changed))) == members(changed)
+
+
+@given(anything)
+def test_any_other_document_is_refused(document: Any) -> None:
+    with pytest.raises(StateError, match="cannot be understood"):
+        decode(sealed(json.dumps(document).encode()))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"[" * 100_000, id="nested too deep"),
+        pytest.param(b"9" * 10_000, id="a number too long"),
+        pytest.param(b"\xff\xfe", id="not ASCII"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_what_is_not_json_is_refused(body: bytes) -> None:
+    with pytest.raises(StateError, match="cannot be understood"):
+        decode(sealed(body))
+
+
+def changed_state(**changes: Any) -> bytes:
+    document = json.loads(encode(STATE).partition(b"\n")[2])
+    return sealed(json.dumps(document | changes).encode())
+
+
+def owed(**debt: Any) -> dict[str, Any]:
+    return {"debt": {"entries": {}, "listings": [], "trees": []} | debt}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"source": [1]}, id="half an identity"),
+        pytest.param({"source": [1, True]}, id="an inode that is true"),
+        pytest.param({"source": [1, -1]}, id="a negative inode"),
+        pytest.param({"source": None}, id="no source"),
+        pytest.param({"is_stopped": 1}, id="a number for a truth"),
+        pytest.param({"confirmed": {"wall": 1e999, "running": 1.0, "boot": ""}}, id="no end"),
+        pytest.param({"confirmed": {"wall": float("nan"), "running": 1.0, "boot": ""}}, id="NaN"),
+        pytest.param({"confirmed": {"wall": 1.0, "boot": ""}}, id="a member is missing"),
+        pytest.param({"more": 1}, id="a member too many"),
+        pytest.param({"shape": "\ud800"}, id="half a character"),
+        pytest.param({"mount": "\udcc3\udca9"}, id="bytes that have a better form"),
+        pytest.param(owed(trees=["../outside"]), id="a path that leads outside"),
+        pytest.param(owed(trees=["/etc"]), id="an absolute path"),
+        pytest.param(owed(trees=["a//b"]), id="a doubled slash"),
+        pytest.param(owed(listings=["a/."]), id="a dot"),
+        pytest.param(owed(listings=["a\0"]), id="a NUL"),
+        pytest.param(owed(entries={"a": ["b/c"]}), id="a path for a name"),
+        pytest.param(owed(entries={"a": [".."]}), id="the directory above"),
+        pytest.param(owed(entries={"a": [""]}), id="no name"),
+        pytest.param(owed(entries={"a": []}), id="no names"),
+        pytest.param(owed(entries=[]), id="a list of entries"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
+    decode(changed_state())
+    with pytest.raises(StateError, match="cannot be understood"):
+        decode(changed_state(**changes))
+
+
+def test_another_version_is_named() -> None:
+    with pytest.raises(
+        StateError, match=r"it is of version 2, and this pylsyncd reads version 1\.$"
+    ):
+        decode(changed_state(version=2))

@@ -1,0 +1,362 @@
+"""The scan on real trees: whatever has changed since a moment is found, and little else."""
+
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from support import operations
+from support.operations import Ground, Operation
+from support.trees import Snapshot, snapshot
+from support.waiting import wait_until
+
+from pylsyncd.model.changes import Change, MutableChangeset, Scope
+from pylsyncd.pipeline.optimizer import optimize
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.watcher.event_processor import EventProcessor
+from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.rescanner import RescanPlan
+from pylsyncd.watcher.watch_manager import WatchManager
+
+NO_RULES = Rules()
+# A tmpfs and, on most machines, a disk.
+PLACES = [place for place in ("/dev/shm", "/var/tmp") if os.access(place, os.W_OK)]  # noqa: S108
+
+
+class Place:
+    """A source and a place outside of it on the same file system, with what a scan needs."""
+
+    def __init__(self, top: Path, rules: Rules = NO_RULES) -> None:
+        self._top = top
+        for name in ("source", "outside"):
+            (top / name).mkdir()
+        self.ground = Ground(os.fsencode(top / "source"), os.fsencode(top / "outside"))
+        self.source = self.ground.inside
+        self.rules = rules
+        self._notify = Inotify()
+
+    def close(self) -> None:
+        self._notify.close()
+        shutil.rmtree(self._top)
+
+    def do(self, *some: Operation) -> None:
+        for operation in some:
+            operation(self.ground)
+
+    def moment(self) -> int:
+        """Return a moment in file time: later than all that was done, not later than the rest."""
+        marker = self._top / "marker"
+        marker.touch()
+        begin = now = marker.stat().st_ctime_ns
+        deadline = time.monotonic() + 10
+        while now == begin:
+            assert time.monotonic() < deadline, "the file system's clock stands still"
+            marker.touch()
+            now = marker.stat().st_ctime_ns
+        return now
+
+    def arming(self) -> WatchManager:
+        """Return what scans, with nothing watched yet."""
+        return WatchManager(self.source, self._notify, self.rules)
+
+    def found(self, moment: int) -> MutableChangeset:
+        """Scan as a start does, which knows of no directory."""
+        return self.arming().scan([moment])[moment]
+
+
+def place_in(directory: str, rules: Rules = NO_RULES) -> Place:
+    return Place(Path(tempfile.mkdtemp(prefix="pylsyncd-scan-", dir=directory)), rules)
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    made = place_in(request.param)
+    yield made
+    made.close()
+
+
+def entry(path: bytes) -> Change:
+    return Change(path, Scope.ENTRY)
+
+
+def listing(path: bytes) -> Change:
+    return Change(path, Scope.LISTING)
+
+
+def tree(path: bytes) -> Change:
+    return Change(path, Scope.TREE)
+
+
+# -- what counts as found -------------------------------------------------------------------------
+
+
+def uncovered(before: Snapshot, after: Snapshot, changes: Collection[Change]) -> list[bytes]:
+    """Return the paths that differ, and that nobody would look at who looks at the changes."""
+    return [
+        path
+        for path in sorted(before.keys() | after.keys())
+        if before.get(path) != after.get(path) and not _is_covered(path, after, changes)
+    ]
+
+
+def _is_covered(path: bytes, after: Snapshot, changes: Collection[Change]) -> bool:
+    looked_at = [entry(path)]
+    if path not in after:
+        # What is gone goes with the topmost directory that is gone or something else by now.
+        above = path
+        while (above := os.path.dirname(above)) and _kind(after, above) != "directory":
+            looked_at.append(entry(above))
+    return any(change.covers(look) for change in changes for look in looked_at)
+
+
+def _kind(tree_: Snapshot, path: bytes) -> str:
+    return tree_[path].kind if path in tree_ else ""
+
+
+def test_the_measure_of_this_test_knows_what_is_missing() -> None:
+    directory = tempfile.mkdtemp(prefix="pylsyncd-scan-")
+    try:
+        root = os.fsencode(directory)
+        os.makedirs(root + b"/d/sub")
+        Path(directory, "d/sub/f").touch()
+        full = snapshot(root)
+        empty = {b"": full[b""]}
+        assert uncovered(empty, full, [tree(b"d")]) == []
+        assert uncovered(empty, full, [listing(b""), listing(b"d")]) == [b"d/sub/f"]
+        assert uncovered(full, empty, [entry(b"d")]) == []
+        assert uncovered(full, empty, [entry(b"d/sub")]) == [b"d"]
+    finally:
+        shutil.rmtree(directory)
+
+
+# -- everything is found --------------------------------------------------------------------------
+
+
+def fill(chance: random.Random, top: bytes) -> None:
+    """Make directories of two names, three levels deep, with files, links and symlinks."""
+    for _ in range(12):
+        directory = os.path.join(top, *chance.choices([b"a", b"b", b"\xff"], k=3))
+        os.makedirs(directory, exist_ok=True)
+        for name in (b"f", b"g"):
+            with suppress(OSError):
+                Path(os.fsdecode(os.path.join(directory, name))).write_bytes(chance.randbytes(4))
+    os.symlink(b"a", top + b"/s")
+    files = [os.path.join(where, name) for where, _, names in os.walk(top) for name in names]
+    os.link(chance.choice(files), top + b"/linked", follow_symlinks=False)
+
+
+def draw(chance: random.Random, ground: Ground) -> Operation:
+    """Choose something to do, which may turn out to be impossible."""
+
+    def some(top: bytes, *, directories: bool | None = None) -> bytes:
+        kinds = {None: (True, True), True: (True, False), False: (False, True)}[directories]
+        names = [
+            os.path.relpath(os.path.join(where, name), top)
+            for where, below, files in os.walk(top)
+            for name in (below if kinds[0] else []) + (files if kinds[1] else [])
+        ]
+        return chance.choice(sorted(names) or [b"none"])
+
+    inside, outside = ground
+    directory = some(inside, directories=True) if chance.random() < 0.8 else b""
+    new = os.path.join(directory, chance.choice([b"a", b"b", b"f", b"g", b"n", b"\xff"]))
+    file, either, other = some(inside, directories=False), some(inside), some(inside)
+    far, free = some(outside), b"%d" % chance.randrange(10**9)
+    choices: list[Callable[[], Operation]] = [
+        lambda: operations.write(new, chance.randbytes(5)),
+        lambda: operations.append(file, b"+"),
+        lambda: operations.replace(new, chance.randbytes(6)),
+        lambda: operations.chmod(either, chance.choice([0o700, 0o750, 0o711])),
+        lambda: operations.utime(either, chance.randrange(10**18)),
+        lambda: operations.rename(either, new),
+        lambda: operations.rename(some(inside, directories=True), new),
+        lambda: operations.exchange(either, other),
+        lambda: operations.move_out(either, free),
+        lambda: operations.move_in(far, new),
+        lambda: operations.mkdir(os.path.join(new, b"x")),
+        lambda: operations.remove(file),
+        lambda: operations.remove_tree(directory or b"none"),
+        lambda: operations.link(new, file),
+        lambda: operations.link_in(new, far),
+        lambda: operations.symlink(new, b"a"),
+    ]
+    return chance.choice(choices)()
+
+
+def churn(chance: random.Random, ground: Ground, count: int) -> list[str]:
+    """Do so many random things; return what was done, to be read after a failure."""
+    done = []
+    for _ in range(count):
+        operation = draw(chance, ground)
+        with suppress(OSError):
+            operation(ground)
+            done.append(repr(operation))
+    return done
+
+
+def prepared(chance: random.Random, place: Place) -> None:
+    for top in place.ground:
+        fill(chance, top)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_all_that_differs_since_a_moment_is_found_by_a_start(seed: int, place: Place) -> None:
+    chance = random.Random(seed)
+    prepared(chance, place)
+    for _ in range(5):
+        before, moment = snapshot(place.source), place.moment()
+        done = churn(chance, place.ground, chance.randrange(1, 15))
+        changes = set(place.found(moment))
+        assert uncovered(before, snapshot(place.source), changes) == [], "\n".join(done)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_all_that_differs_is_found_where_the_directories_are_known(seed: int, place: Place) -> None:
+    chance = random.Random(seed)
+    prepared(chance, place)
+    arming = place.arming()
+    arming.scan()
+    for _ in range(5):
+        before, moment = snapshot(place.source), place.moment()
+        done = churn(chance, place.ground, chance.randrange(1, 15))
+        changes = set(arming.scan([moment])[moment])
+        assert uncovered(before, snapshot(place.source), changes) == [], "\n".join(done)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_each_of_several_askers_gets_what_has_changed_since_its_own_moment(
+    seed: int, place: Place
+) -> None:
+    chance = random.Random(seed)
+    prepared(chance, place)
+    states, done = {}, []
+    for _ in range(3):
+        moment = place.moment()
+        states[moment] = snapshot(place.source)
+        done += churn(chance, place.ground, chance.randrange(4))
+    nothing = place.moment()
+    after = snapshot(place.source)
+    found = place.arming().scan([*states, nothing])
+    for moment, before in states.items():
+        assert uncovered(before, after, set(found[moment])) == [], "\n".join(done)
+        assert set(optimize(found[moment])) == set(optimize(place.found(moment)))
+    assert set(found[nothing]) == set()
+
+
+# -- and little else ------------------------------------------------------------------------------
+
+
+def test_of_a_thousand_files_the_one_that_was_rewritten_is_one_entry(place: Place) -> None:
+    place.do(operations.mkdir("many"), operations.mkdir("other/deep"))
+    place.do(operations.fill("many", 1000, b"x"), operations.write("other/deep/f"))
+    moment = place.moment()
+    place.do(operations.append("many/500", b"more"))
+    assert list(place.found(moment)) == [entry(b"many/500")]
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        pytest.param(operations.write("d/new"), {listing(b"d")}, id="a new file"),
+        pytest.param(operations.remove("d/f"), {listing(b"d")}, id="a deleted file"),
+        pytest.param(operations.rename("d/f", "e/g"), {listing(b"d"), listing(b"e")}, id="moved"),
+        pytest.param(operations.chmod("d/f", 0o600), {entry(b"d/f")}, id="a file's mode"),
+        pytest.param(operations.chmod("d/sub", 0o700), {listing(b"d/sub")}, id="its own mode"),
+        pytest.param(
+            operations.mkdir("d/new"), {listing(b"d"), tree(b"d/new")}, id="a new directory"
+        ),
+        pytest.param(
+            operations.rename("d/sub", "e/sub"),
+            {listing(b"d"), listing(b"e"), tree(b"e/sub")},
+            id="a moved directory",
+        ),
+        pytest.param(
+            operations.move_in("old", "e/in"),
+            {listing(b"e"), tree(b"e/in")},
+            id="a directory that comes with old contents",
+        ),
+        pytest.param(operations.move_out("d/sub", "gone"), {listing(b"d")}, id="moved out"),
+        pytest.param(operations.append("d/one", b"+"), {entry(b"d/one"), entry(b"e/two")},
+                     id="all names of a file"),
+    ],
+)  # fmt: skip
+def test_what_was_not_touched_is_no_change(
+    operation: Operation, expected: set[Change], place: Place
+) -> None:
+    for directory in ("d/sub/deep", "e", "untouched/deep"):
+        place.do(operations.mkdir(directory))
+    for file in ("d/f", "d/one", "d/sub/deep/f", "untouched/deep/f"):
+        place.do(operations.write(file))
+    place.do(operations.link("e/two", "d/one"), operations.outside(operations.mkdir("old/deep")))
+    moment = place.moment()
+    place.do(operation)
+    assert set(place.found(moment)) == expected
+
+
+def test_a_directory_that_is_known_to_have_stood_there_is_not_taken_for_a_whole_tree(
+    place: Place,
+) -> None:
+    place.do(operations.mkdir("d/sub/deep"))
+    arming = place.arming()
+    arming.scan()
+    moment = place.moment()
+    place.do(operations.write("d/f"), operations.write("d/sub/f"), operations.mkdir("d/new"))
+    expected = {listing(b"d"), listing(b"d/sub"), tree(b"d/new")}
+    assert set(arming.scan([moment])[moment]) == expected
+    assert tree(b"d/sub") in set(place.found(moment))
+
+
+def test_a_directory_that_went_and_came_back_is_taken_for_a_whole_tree(place: Place) -> None:
+    place.do(operations.mkdir("d/sub/deep"))
+    arming = place.arming()
+    arming.scan()
+    moment = place.moment()
+    place.do(operations.move_out("d/sub", "away"), operations.move_in("away", "d/sub"))
+    assert tree(b"d/sub") in set(arming.scan([moment])[moment])
+
+
+def test_what_the_rules_leave_out_is_not_named() -> None:
+    place = place_in(PLACES[0], build_rules([parse_exclude(b"*.tmp"), parse_exclude(b"cache/")]))
+    try:
+        place.do(operations.mkdir("cache/deep"), operations.write("a.tmp"), operations.write("b"))
+        place.do(operations.write("cache/f"))
+        moment = place.moment()
+        for name in ("a.tmp", "b", "cache/f", "cache/deep/g"):
+            place.do(operations.append(name, b"+"))
+        assert set(place.found(moment)) == {entry(b"b")}
+    finally:
+        place.close()
+
+
+def test_what_changes_behind_the_walk_through_a_name_that_goes_is_found(tmp_path: Path) -> None:
+    for name in ("a", "z", *(f"m/{number}" for number in range(300))):
+        (tmp_path / name).mkdir(parents=True)
+    first, last = (name for name in walked(tmp_path) if name in "az")
+    kept, gone = tmp_path / first / "kept", tmp_path / last / "gone"
+    kept.write_text("old")
+    os.link(kept, gone)
+    moment = time.time_ns()
+    wait_until(lambda: time.time_ns() > moment + 50_000_000)
+
+    def change_once(_: int) -> None:
+        if gone.exists():
+            gone.write_text("through a name that goes")
+            gone.unlink()
+
+    with closing(Inotify()) as notify:
+        plan = RescanPlan(since_ns=[moment + 20_000_000], on_progress=change_once)
+        tracker = EventProcessor(os.fsencode(tmp_path), notify, Rules(), plan)
+        (found,) = tracker.rescanner.catchup_changes.values()
+    assert not gone.exists()
+    assert Change(os.fsencode(f"{first}/kept"), Scope.ENTRY) in set(found)
+
+
+def walked(top: Path) -> list[str]:
+    """Return the directories in one, in the order in which a walk comes to them."""
+    # It takes them from the end of the listing.
+    return [entry.name for entry in os.scandir(top)][::-1]

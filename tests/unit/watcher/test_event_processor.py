@@ -1,0 +1,469 @@
+"""The tracker on real directories: its tree equals the disk, and no change is lost."""
+
+import os
+import random
+import resource
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.operations import exchange_paths
+
+from pylsyncd.model.changes import Change, Scope
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.system import clock
+from pylsyncd.watcher import inotify, watch_manager
+from pylsyncd.watcher.event_processor import EventProcessor
+from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.rescanner import RescanPlan
+
+NO_RULES = Rules()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> bytes:
+    path = tmp_path / "source"
+    path.mkdir()
+    return os.fsencode(path)
+
+
+@pytest.fixture
+def notify() -> Iterator[Inotify]:
+    instance = Inotify()
+    yield instance
+    instance.close()
+
+
+def follow(notify: Inotify, tracker: EventProcessor) -> set[Change]:
+    """Follow all events that there are; return the changes."""
+    changes: set[Change] = set()
+    while notify.pending_bytes():
+        while chunk := notify.read():
+            tracker.process(chunk)
+        changes.update(tracker.take_changes())
+    return changes
+
+
+def caught_up(notify: Inotify, tracker: EventProcessor) -> set[Change]:
+    """Return what a scan finds that is due soon, and what the events add to it."""
+    deadline = time.monotonic() + 10
+    while not tracker.scan_if_due():
+        assert time.monotonic() < deadline, "no scan was due"
+        time.sleep(0.01)
+    return follow(notify, tracker) | set(tracker.take_changes())
+
+
+def overflow(source: bytes) -> None:
+    """Make more events than the kernel keeps, and leave nothing behind."""
+    one, other = source + b"/one", source + b"/other"
+    os.mkdir(one)
+    # Two events each, which the kernel takes for no repetition of those before.
+    for _ in range(inotify.read_limit("max_queued_events") // 2 + 2_000):
+        os.rename(one, other)
+        one, other = other, one
+    os.rmdir(one)
+
+
+def directories(source: bytes) -> set[bytes]:
+    """Return the paths of the source's directories, itself included."""
+    return {path[len(source) + 1 :] for path, _, _ in os.walk(source)}
+
+
+def watches(notify: Inotify) -> int:
+    """Return how many directories the kernel watches for us, as proc_pid_fdinfo(5) tells."""
+    lines = Path(f"/proc/self/fdinfo/{notify.descriptor}").read_text().splitlines()
+    return sum(line.startswith("inotify ") for line in lines)
+
+
+def assert_every_directory_is_heard(
+    source: bytes, notify: Inotify, tracker: EventProcessor
+) -> None:
+    """Create a file in each directory: its event must come, under the right name.
+
+    And no directory else is watched, or remembered.
+    """
+    expected = set()
+    for directory in directories(source):
+        path = os.path.join(directory, b"probe")
+        Path(os.fsdecode(os.path.join(source, path))).touch()
+        expected.add(Change(path, Scope.ENTRY))
+    assert follow(notify, tracker) == expected
+    assert (tracker.directory_count, watches(notify)) == (len(expected), len(expected))
+    assert not tracker.unwatched_count
+
+
+# -- single rules ---------------------------------------------------------------------------------
+
+
+def test_what_is_there_at_the_start_is_watched(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/b/\xff\n")
+    os.makedirs(source + b"/c")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    assert tracker.watched_paths() == {b"", b"a", b"a/b", b"a/b/\xff\n", b"c"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+@pytest.mark.parametrize("place", [b"/a", b"/a/b"], ids=["the top", "below"])
+def test_what_comes_before_a_watch_stands_is_found_since_the_listing_comes_after(
+    source: bytes, notify: Inotify, place: bytes
+) -> None:
+    os.makedirs(source + b"-elsewhere/b")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    watch = notify.add_watch
+
+    def watch_late(directory: int) -> int:
+        if os.readlink(b"/proc/self/fd/%d" % directory) == source + place:
+            os.makedirs(source + place + b"/late", exist_ok=True)
+        return watch(directory)
+
+    notify.add_watch = watch_late  # type: ignore[method-assign]
+    os.rename(source + b"-elsewhere", source + b"/a")
+    assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_what_happens_during_a_walk_is_heard_although_nothing_follows(
+    source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_manager, "_STRIDE", 1)
+    os.makedirs(source + b"/a/b")
+
+    def touch(directories: int) -> None:
+        Path(os.fsdecode(source + b"/%d" % directories)).touch()
+
+    tracker = EventProcessor(source, notify, NO_RULES, RescanPlan(on_progress=touch))
+    assert not notify.pending_bytes(), "it piles up in the kernel"
+    assert {Change(b"2", Scope.ENTRY), Change(b"3", Scope.ENTRY)} <= set(tracker.take_changes())
+
+
+def test_a_new_tree_is_one_change_and_watched_to_its_depths(source: bytes, notify: Inotify) -> None:
+    tracker = EventProcessor(source, notify, NO_RULES)
+    os.makedirs(source + b"/a/b/c")
+    Path(os.fsdecode(source + b"/a/b/c/f")).write_bytes(b"x")
+    assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_a_renamed_directory_keeps_its_watches(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/b/c")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    os.rename(source + b"/a", source + b"/z")
+    assert follow(notify, tracker) == {Change(b"a", Scope.ENTRY), Change(b"z", Scope.TREE)}
+    assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/c"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_a_directory_moved_out_loses_its_watches(
+    source: bytes, notify: Inotify, tmp_path: Path
+) -> None:
+    os.makedirs(source + b"/a/b")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    os.rename(source + b"/a", os.fsencode(tmp_path / "outside"))
+    assert follow(notify, tracker) == {Change(b"a", Scope.ENTRY)}
+    assert tracker.watched_paths() == {b""}
+    (tmp_path / "outside/b/f").touch()
+    assert follow(notify, tracker) == set()
+
+
+def test_a_directory_moved_in_is_watched_with_all_that_it_contains(
+    source: bytes, notify: Inotify, tmp_path: Path
+) -> None:
+    tracker = EventProcessor(source, notify, NO_RULES)
+    (tmp_path / "outside/b/c").mkdir(parents=True)
+    os.rename(tmp_path / "outside", source + b"/a")
+    assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_a_child_created_before_its_parents_were_renamed_is_found(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/a/b")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    os.mkdir(source + b"/a/b/new")
+    os.rename(source + b"/a/b", source + b"/b")
+    os.rename(source + b"/b", source + b"/a/c")
+    os.rename(source + b"/a", source + b"/z")
+    changes = follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"z", b"z/c", b"z/c/new"}
+    assert Change(b"z", Scope.TREE) in changes
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_two_directories_that_swap_their_names_are_told_apart(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/a/only-in-a")
+    os.makedirs(source + b"/b/only-in-b")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    os.rename(source + b"/a", source + b"/t")
+    os.rename(source + b"/b", source + b"/a")
+    os.rename(source + b"/t", source + b"/b")
+    follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"a", b"a/only-in-b", b"b", b"b/only-in-a"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_directories_that_are_exchanged_are_told_apart(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/only-in-a")
+    os.makedirs(source + b"/d/b/only-in-b")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    exchange_paths(source + b"/a", source + b"/d/b")
+    changes = follow(notify, tracker)
+    assert {Change(b"a", Scope.TREE), Change(b"d/b", Scope.TREE)} <= changes
+    assert tracker.watched_paths() == {b"", b"a", b"a/only-in-b", b"d", b"d/b", b"d/b/only-in-a"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_parent_and_child_that_change_places_end_where_they_are(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/p/c/deep")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    os.rename(source + b"/p/c", source + b"/c")
+    os.rename(source + b"/p", source + b"/c/p")
+    follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"c", b"c/deep", b"c/p"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_a_symlink_in_a_directorys_place_is_not_followed(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/b")
+    os.makedirs(source + b"/target/b")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    os.mkdir(source + b"/a/b/new")
+    os.rename(source + b"/a", source + b"/z")
+    os.symlink(b"target", source + b"/a")
+    follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/new", b"target", b"target/b"}
+
+
+def test_what_a_symlink_leads_to_elsewhere_is_not_watched(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/b")
+    os.makedirs(source + b"-elsewhere/b/new")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    os.mkdir(source + b"/a/b/new")
+    os.rename(source + b"/a", source + b"/z")
+    os.symlink(source + b"-elsewhere", source + b"/a")
+    follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/new"}
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_an_excluded_directory_is_neither_watched_nor_reported(
+    source: bytes, notify: Inotify
+) -> None:
+    rules = build_rules([parse_exclude(b"cache/"), parse_exclude(b"*.tmp")])
+    os.makedirs(source + b"/a/cache/b")
+    tracker = EventProcessor(source, notify, rules)
+    os.makedirs(source + b"/cache/deep")
+    for name in (b"/a/f.tmp", b"/a/cache/f", b"/a/f"):
+        Path(os.fsdecode(source + name)).touch()
+    os.removedirs(source + b"/cache/deep")
+    assert follow(notify, tracker) == {Change(b"a/f", Scope.ENTRY)}
+    assert tracker.watched_paths() == {b"", b"a"}
+
+
+def test_a_rename_brings_in_what_an_anchored_rule_left_out(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/skip/deep")
+    tracker = EventProcessor(source, notify, build_rules([parse_exclude(b"/a/skip")]))
+    assert tracker.watched_paths() == {b"", b"a"}
+    os.rename(source + b"/a", source + b"/b")
+    follow(notify, tracker)
+    assert tracker.watched_paths() == {b"", b"b", b"b/skip", b"b/skip/deep"}
+
+
+def test_a_source_that_goes_away_is_noticed(source: bytes, notify: Inotify) -> None:
+    tracker = EventProcessor(source, notify, NO_RULES)
+    os.rename(source, source + b"-moved")
+    follow(notify, tracker)
+    assert tracker.is_source_lost
+
+
+def test_a_source_that_was_replaced_while_events_were_lost_is_not_taken_for_the_old_one(
+    source: bytes, notify: Inotify
+) -> None:
+    os.mkdir(source + b"/a")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    overflow(source + b"/a")
+    os.rename(source, source + b"-old")
+    os.makedirs(source + b"/other")
+    follow(notify, tracker)
+    caught_up(notify, tracker)
+    assert tracker.is_source_lost
+    assert b"other" not in tracker.watched_paths()
+
+
+# -- storms ---------------------------------------------------------------------------------------
+
+
+def storm(chance: random.Random, source: bytes, outside: bytes) -> None:
+    """Do one random thing to the directories below the source; what fails, fails."""
+    every = sorted(directories(source))
+
+    def place(*, below: bool = False) -> bytes:
+        return os.path.join(source, chance.choice(every[below:] or [b"none"]))
+
+    new = os.path.join(place(), chance.choice([b"a", b"b", b"c", b"\xff"]))
+    kind = chance.random()
+    with suppress(OSError):
+        if kind < 0.35:
+            os.makedirs(os.path.join(new, *chance.choices([b"a", b"b", b"x"], k=2)))
+        elif kind < 0.65:
+            os.rename(place(below=True), new)
+        elif kind < 0.75:
+            exchange_paths(place(below=True), place(below=True))
+        elif kind < 0.85:
+            os.rename(place(below=True), os.path.join(outside, b"%d" % chance.randrange(5)))
+        elif kind < 0.95:
+            os.rename(os.path.join(outside, b"%d" % chance.randrange(5)), new)
+        else:
+            os.rmdir(place(below=True))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_after_any_storm_the_tree_equals_the_disk(
+    seed: int, source: bytes, notify: Inotify, tmp_path: Path
+) -> None:
+    chance = random.Random(seed)
+    outside = os.fsencode(tmp_path / "outside")
+    os.mkdir(outside)
+    tracker = EventProcessor(source, notify, NO_RULES)
+    for _ in range(30):
+        # The disk is ahead of the events by that many operations.
+        for _ in range(chance.randrange(1, 12)):
+            storm(chance, source, outside)
+        follow(notify, tracker)
+        assert tracker.watched_paths() == directories(source)
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_storm_that_goes_on_while_it_is_followed_ends_equal(
+    seed: int, source: bytes, notify: Inotify, tmp_path: Path
+) -> None:
+    outside = os.fsencode(tmp_path / "outside")
+    os.mkdir(outside)
+    tracker = EventProcessor(source, notify, NO_RULES)
+
+    def work(number: int) -> None:
+        chance = random.Random(seed * 10 + number)
+        for _ in range(150):
+            storm(chance, source, outside)
+
+    writers = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        # The writers, too, want to run.
+        select.select([notify.descriptor], [], [], 0.01)
+        follow(notify, tracker)
+    for writer in writers:
+        writer.join()
+    follow(notify, tracker)
+    assert tracker.watched_paths() == directories(source)
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_what_the_kernel_dropped_is_found_by_a_scan_and_the_tree_is_repaired(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/keep/old")
+    os.makedirs(source + b"/leaves/deep")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    overflow(source)
+    os.rename(source + b"/keep/old", source + b"/keep/new")
+    os.rename(source + b"/leaves", source + b"-elsewhere")
+    os.makedirs(source + b"/late/and/deep")
+    follow(notify, tracker)
+    found = caught_up(notify, tracker)
+    assert {Change(b"keep", Scope.LISTING), Change(b"keep/new", Scope.TREE)} <= found
+    assert Change(b"late", Scope.TREE) in found
+    assert Change(b"", Scope.TREE) not in found
+    assert tracker.watched_paths() == directories(source)
+    assert_every_directory_is_heard(source, notify, tracker)
+
+
+def test_a_storm_of_overflows_costs_one_scan(source: bytes, notify: Inotify) -> None:
+    tracker = EventProcessor(source, notify, NO_RULES)
+    for _ in range(3):
+        overflow(source)
+        follow(notify, tracker)
+    assert caught_up(notify, tracker)
+    assert tracker.rescanner.due_at is None
+
+
+def test_directories_that_wait_for_their_events_cost_nothing_for_each_other(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/moved")
+    os.makedirs(source + b"/stays")
+    tracker = EventProcessor(source, notify, NO_RULES)
+    for number in range(300):
+        # The one cannot be placed before the last event tells where its parent is; the other can.
+        os.mkdir(source + b"/moved/%d" % number)
+        os.mkdir(source + b"/stays/%d" % number)
+    os.rename(source + b"/moved", source + b"/elsewhere")
+    with opened_directories() as count:
+        follow(notify, tracker)
+    assert tracker.watched_paths() == directories(source)
+    assert count() < 10 * 600
+
+
+@contextmanager
+def opened_directories() -> Iterator[Callable[[], int]]:
+    """Count what is opened meanwhile."""
+    opened = 0
+    is_counting = True
+
+    def count(event: str, _arguments: object) -> None:
+        nonlocal opened
+        opened += is_counting and event == "open"
+
+    # A hook stays for ever.
+    sys.addaudithook(count)
+    yield lambda: opened
+    is_counting = False
+
+
+def test_what_came_during_a_scan_that_found_nothing_is_there_to_be_collected(
+    source: bytes, notify: Inotify
+) -> None:
+    # So many that a walk has a look at the kernel's queue on its way.
+    for number in range(300):
+        os.makedirs(source + b"/many/%d" % number)
+    now = clock.now()
+    # Nothing is as young as that, so that the scan finds nothing.
+    future = replace(now, wall=now.wall + 1_000.0, running=now.running + 1_000.0)
+    tracker = EventProcessor(
+        source, notify, NO_RULES, RescanPlan(scan_interval=0.01, last_scan=future)
+    )
+    tracker.report_to(Path(os.fsdecode(source + b"/new")).touch)
+    deadline = time.monotonic() + 10
+    while not tracker.scan_if_due():
+        assert time.monotonic() < deadline, "no scan was due"
+    assert not notify.pending_bytes()
+    assert tracker.has_changes
+    assert set(tracker.take_changes()) == {Change(b"new", Scope.ENTRY)}
+
+
+def test_a_directory_that_cannot_be_opened_for_lack_of_descriptors_is_tried_again(
+    source: bytes, notify: Inotify
+) -> None:
+    tracker = EventProcessor(source, notify, NO_RULES, RescanPlan(poll_interval=0.05))
+    os.mkdir(source + b"/new")
+    Path(os.fsdecode(source + b"/new/file")).touch()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        follow(notify, tracker)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    caught_up(notify, tracker)
+    assert_every_directory_is_heard(source, notify, tracker)

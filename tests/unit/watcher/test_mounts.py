@@ -1,0 +1,253 @@
+"""The table of mounts: what is where, and what hides what."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.mounts import Mounts, can_mount
+
+from pylsyncd.watcher.mounts import (
+    Mount,
+    MountTable,
+    mount_fingerprint,
+    mount_of,
+    mounts_below,
+    parse_mountinfo,
+    sends_no_events,
+)
+
+TEXT = rb"""
+1 1 0:2 / / rw - rootfs rootfs rw
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 0:21 / /proc rw,nosuid shared:5 - proc proc rw
+24 22 0:50 / /home rw shared:7 master:2 - nfs4 server:/home rw
+25 22 8:17 / /srv/with\040blank rw - ext4 /dev/sdb1 rw
+26 25 8:17 /part\134x /srv/with\040blank/in\012ner rw - ext4 /dev/sdb1 rw
+27 22 0:51 / /srv/web rw propagate_from:3 - fuse.sshfs host:/ rw
+a broken line
+28 22 nonsense / /x rw - ext4 /dev/sdc1 rw
+29 22 8:33 / /y rw
+"""
+MOUNTS = parse_mountinfo(TEXT)
+
+
+def mounted(*rows: tuple[int, int, bytes]) -> list[Mount]:
+    """Return mounts by number, parent and point."""
+    return [Mount(point, number, "ext4", number, parent, b"/") for number, parent, point in rows]
+
+
+def numbers(path: bytes, mounts: list[Mount]) -> dict[bytes, int]:
+    return {point: mount.mount_id for point, mount in mounts_below(path, mounts).items()}
+
+
+def test_lines_are_read_with_their_escapes_undone() -> None:
+    assert [mount.mount_id for mount in MOUNTS] == [1, 22, 23, 24, 25, 26, 27, 29]
+    expected = (b"/srv/with blank/in\nner", os.makedev(8, 17), "ext4", 26, 25, rb"/part\x")
+    assert MOUNTS[5][:-1] == expected
+    assert MOUNTS[5].source == b"/dev/sdb1"
+
+
+def test_the_file_system_that_a_path_is_on_is_the_nearest_above() -> None:
+    assert mount_of(b"/srv/web/a/b", MOUNTS).fs_type == "fuse.sshfs"
+    assert mount_of(b"/srv/web", MOUNTS).mount_id == 27
+    assert mount_of(b"/srv/webber", MOUNTS).mount_id == 22
+    assert mount_of(b"/", MOUNTS).mount_id == 22
+
+
+def test_where_the_root_is_not_listed_there_is_an_answer() -> None:
+    assert mount_of(b"/a", mounted((7, 3, b"/b"))).fs_type == "unlisted"
+    assert mount_of(b"/b/c", mounted((7, 3, b"/b"))).mount_id == 7
+    assert mount_of(b"/", []).fs_type == "unlisted"
+
+
+def test_mounts_below_a_path_are_told_by_their_paths_below_it() -> None:
+    assert numbers(b"/srv", MOUNTS) == {b"with blank": 25, b"with blank/in\nner": 26, b"web": 27}
+    assert numbers(b"/srv/with blank", MOUNTS) == {b"in\nner": 26}
+    assert numbers(b"/srv/web", MOUNTS) == {}
+    assert set(numbers(b"/", MOUNTS)) == {
+        b"proc", b"home", b"srv/with blank", b"srv/with blank/in\nner", b"srv/web", b"y",
+    }  # fmt: skip
+
+
+HIDDEN = {
+    "one over another at the same point": (
+        [(1, 0, b"/"), (2, 1, b"/a"), (3, 2, b"/a")],
+        {b"a": 3},
+    ),
+    "one over a directory that holds another": (
+        [(1, 0, b"/"), (2, 1, b"/a/b"), (3, 1, b"/a")],
+        {b"a": 3},
+    ),
+    "one over another that holds a third": (
+        [(1, 0, b"/"), (2, 1, b"/a"), (3, 2, b"/a/b"), (4, 2, b"/a")],
+        {b"a": 4},
+    ),
+    "the same, moved there from elsewhere: its line comes first": (
+        [(4, 2, b"/a"), (1, 0, b"/"), (2, 1, b"/a"), (3, 2, b"/a/b")],
+        {b"a": 4},
+    ),
+    "one over a directory that holds another that holds a third": (
+        [(1, 0, b"/"), (2, 1, b"/a/b"), (3, 2, b"/a/b/c"), (4, 1, b"/a")],
+        {b"a": 4},
+    ),
+    "one inside the one that hides": (
+        [(1, 0, b"/"), (2, 1, b"/a/b"), (3, 1, b"/a"), (4, 3, b"/a/b")],
+        {b"a": 3, b"a/b": 4},
+    ),
+    "nothing: one inside another": (
+        [(1, 0, b"/"), (2, 1, b"/a"), (3, 2, b"/a/b")],
+        {b"a": 2, b"a/b": 3},
+    ),
+    "nothing: names that only begin alike": (
+        [(1, 0, b"/"), (2, 1, b"/a-b"), (3, 1, b"/a"), (4, 1, b"/ab")],
+        {b"a-b": 2, b"a": 3, b"ab": 4},
+    ),
+    "a root over the root": (
+        [(1, 1, b"/"), (2, 1, b"/"), (3, 2, b"/a"), (4, 1, b"/b")],
+        {b"a": 3},
+    ),
+    "nothing: a ring of parents, from a table that changed while it was read": (
+        [(2, 3, b"/a"), (3, 2, b"/b")],
+        {b"a": 2, b"b": 3},
+    ),
+    "the later of two in the same parent": (
+        [(1, 0, b"/"), (2, 1, b"/a"), (3, 1, b"/a")],
+        {b"a": 3},
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "expected"), HIDDEN.values(), ids=HIDDEN)
+def test_a_mount_hides(rows: list[tuple[int, int, bytes]], expected: dict[bytes, int]) -> None:
+    assert numbers(b"/", mounted(*rows)) == expected
+
+
+def test_a_hidden_mount_holds_nothing() -> None:
+    mounts = mounted((1, 0, b"/"), (2, 1, b"/a/b"), (3, 1, b"/a"))
+    assert mount_of(b"/a/b/c", mounts).mount_id == 3
+
+
+def test_an_identity_tells_file_systems_and_parts_and_not_times_of_mounting() -> None:
+    disk = Mount(b"/srv", os.makedev(8, 17), "ext4", 25, 22, b"/", b"/dev/sdb1")
+    assert mount_fingerprint(disk, 0xABC) == "ext4 abc /"
+    again = disk._replace(
+        mount_id=99, parent_id=1, mount_point=b"/mnt", device=1, source=b"/dev/sdc1"
+    )
+    assert mount_fingerprint(again, 0xABC) == mount_fingerprint(disk, 0xABC)
+    others = [disk._replace(fs_type="xfs"), disk._replace(root=b"/part")]
+    assert mount_fingerprint(disk, 0xABC) not in {
+        mount_fingerprint(other, 0xABC) for other in others
+    }
+    assert mount_fingerprint(disk, 0xABD) != mount_fingerprint(disk, 0xABC)
+
+
+def test_where_statvfs_does_not_tell_what_was_mounted_has_to_do() -> None:
+    share = Mount(b"/srv", os.makedev(0, 40), "nfs4", 25, 22, b"/", b"server:/export")
+    assert mount_fingerprint(share, 0) == "nfs4 server:/export /"
+    assert mount_fingerprint(share._replace(device=41), 0) == mount_fingerprint(share, 0)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["nfs", "nfs4", "cifs", "smb3", "fuse", "fuse.sshfs", "fuse.glusterfs", "9p", "ceph", "lustre"],
+)
+def test_others_can_change_files_without_an_event_on(kind: str) -> None:
+    assert sends_no_events(kind)
+
+
+@pytest.mark.parametrize(
+    "kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", "f2fs", "vfat", ""]
+)
+def test_every_change_is_an_event_on(kind: str) -> None:
+    assert not sends_no_events(kind)
+
+
+# From here on: the machine's own table.
+
+
+@pytest.fixture
+def table() -> Iterator[MountTable]:
+    opened = MountTable()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def mounts() -> Iterator[Mounts]:
+    if not can_mount():
+        pytest.skip("mounting is not permitted here")
+    with Mounts() as mounted_here:
+        yield mounted_here
+
+
+def test_the_table_agrees_with_the_devices_of_the_disk(table: MountTable, tmp_path: Path) -> None:
+    for path in (tmp_path, Path("/proc"), Path("/dev/shm")):  # noqa: S108  # another file system
+        found = mount_of(os.fsencode(path.resolve()), table.read())
+        if found.fs_type not in {"btrfs", "unlisted"}:
+            assert found.device == path.stat().st_dev
+
+
+def test_a_mount_is_seen_and_its_end_too(table: MountTable, mounts: Mounts, tmp_path: Path) -> None:
+    point = tmp_path / "a b\\\n\udcff"
+    point.mkdir()
+    top = os.fsencode(tmp_path.resolve())
+    assert mounts_below(top, table.read()) == {}
+    mounts.tmpfs(point)
+    found = mounts_below(top, table.read())
+    assert list(found) == [b"a b\\\n\xff"]
+    mount = found[b"a b\\\n\xff"]
+    assert (mount.device, mount.fs_type) == (point.stat().st_dev, "tmpfs")
+    assert mount_of(os.fsencode(point.resolve()), table.read()) == mount
+    mounts.unmount(point)
+    assert mounts_below(top, table.read()) == {}
+
+
+def test_what_is_mounted_over_is_not_seen(
+    table: MountTable, mounts: Mounts, tmp_path: Path
+) -> None:
+    inner = tmp_path / "outer/inner"
+    inner.mkdir(parents=True)
+    top = os.fsencode(tmp_path.resolve())
+    mounts.tmpfs(inner)
+    mounts.tmpfs(inner)
+    assert list(mounts_below(top, table.read())) == [b"outer/inner"]
+    assert mounts_below(top, table.read())[b"outer/inner"].device == inner.stat().st_dev
+    mounts.tmpfs(inner.parent)
+    assert list(mounts_below(top, table.read())) == [b"outer"]
+    mounts.unmount(inner.parent)
+    assert list(mounts_below(top, table.read())) == [b"outer/inner"]
+
+
+def test_a_part_of_a_file_system_is_not_the_whole_of_it(
+    table: MountTable, mounts: Mounts, tmp_path: Path
+) -> None:
+    for name in ("one", "two", "place"):
+        (tmp_path / name).mkdir()
+    place = os.fsencode((tmp_path / "place").resolve())
+    mounts.bind(tmp_path / "one", tmp_path / "place")
+    first = mount_of(place, table.read())
+    mounts.unmount(tmp_path / "place")
+    mounts.bind(tmp_path / "two", tmp_path / "place")
+    second = mount_of(place, table.read())
+    assert first.device == second.device == tmp_path.stat().st_dev
+    assert mount_fingerprint(first, 1) != mount_fingerprint(second, 1)
+
+
+def test_each_change_is_told_once(table: MountTable, mounts: Mounts, tmp_path: Path) -> None:
+    # Others may mount on this machine, too: their changes pass.
+    while table.has_changed():
+        pass
+    mounts.tmpfs(tmp_path)
+    assert table.has_changed()
+    assert_soon(lambda: not table.has_changed())
+    mounts.unmount(tmp_path)
+    assert table.has_changed()
+    assert_soon(lambda: not table.has_changed())
+
+
+def assert_soon(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline

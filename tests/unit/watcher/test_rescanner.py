@@ -1,0 +1,329 @@
+"""What is found by scans alone: what cannot be watched, and what sends no events."""
+
+import contextlib
+import ctypes
+import logging
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from support.daemon import environment
+from support.limits import with_watches
+from support.servers import Unavailable
+
+from pylsyncd.model.changes import Change, Scope
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.system import clock
+from pylsyncd.watcher.event_processor import EventProcessor
+from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.rescanner import RescanPlan
+
+OFTEN = 0.01  # seconds between two polls
+LONG_AGO = 0  # a ctime that everything is younger than
+NEVER = 1 << 62  # one that nothing reaches
+
+
+class _Capabilities(ctypes.Structure):
+    """What capget(2) and capset(2) take, for capabilities below 32 and from 32 on."""
+
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32),
+                ("inheritable", ctypes.c_uint32))  # fmt: skip
+
+
+@contextlib.contextmanager
+def permissions_that_count(*, do_count: bool = True) -> Iterator[None]:
+    """Have this thread heed the permissions of files, if it is root's; or not heed them again."""
+    if os.geteuid():
+        yield
+        return
+    call = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_VERSION, 0)
+    present, changed = (_Capabilities * 2)(), (_Capabilities * 2)()
+    for capabilities in (present, changed):
+        assert call.capget(header, capabilities) == 0
+    if do_count:
+        changed[0].effective &= ~_OVERRIDING
+    else:
+        changed[0].effective |= _OVERRIDING & changed[0].permitted
+    assert call.capset(header, changed) == 0
+    try:
+        yield
+    finally:
+        assert call.capset(header, present) == 0
+
+
+_VERSION = 0x20080522
+# CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, of capabilities(7).
+_OVERRIDING = 1 << 1 | 1 << 2
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "source"
+    path.mkdir()
+    with permissions_that_count():
+        yield path
+        for directory, names, _ in os.walk(path):
+            for name in names:
+                (Path(directory) / name).chmod(0o700)
+
+
+class Watched:
+    """A source that is followed, with scans as often as they are planned."""
+
+    def __init__(self, source: Path, plan: RescanPlan, rules: Rules | None = None) -> None:
+        self.notify = Inotify()
+        self.tracker = EventProcessor(os.fsencode(source), self.notify, rules or Rules(), plan)
+
+    def __enter__(self) -> "Watched":  # noqa: PYI034  # typing.Self is younger than Python 3.10
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.notify.close()
+
+    def events(self) -> set[Change]:
+        """Follow all events that there are; return the changes."""
+        while chunk := self.notify.read():
+            self.tracker.process(chunk)
+        return set(self.tracker.take_changes())
+
+    def polled(self) -> set[Change]:
+        """Return what the next poll finds."""
+        deadline = time.monotonic() + 10
+        while not self.tracker.scan_if_due():
+            assert time.monotonic() < deadline, "no poll was due"
+            time.sleep(0.001)
+        return self.events()
+
+    def hear_nothing(self) -> None:
+        """Lose all events that there are, as if the file system had sent none."""
+        while self.notify.read():
+            pass
+
+
+def is_looked_at(path: bytes, changes: set[Change]) -> bool:
+    return any(change.covers(Change(path, Scope.ENTRY)) for change in changes)
+
+
+# -- directories that cannot be read --------------------------------------------------------------
+
+
+def test_what_cannot_be_looked_into_is_owed_from_the_start_on(source: Path) -> None:
+    (source / "shut/deep").mkdir(parents=True)
+    (source / "open").mkdir()
+    (source / "shut").chmod(0)
+    with Watched(source, RescanPlan([NEVER], poll_interval=OFTEN)) as watched:
+        found = watched.tracker.rescanner.catchup_changes[NEVER]
+        assert set(found) == {Change(b"shut", Scope.TREE)}
+        assert watched.tracker.watched_paths() == {b"", b"open"}
+
+
+def test_what_comes_and_cannot_be_looked_into_is_owed_as_a_whole(source: Path) -> None:
+    with Watched(source, RescanPlan(poll_interval=3600.0)) as watched:
+        (source / "shut").mkdir(0)
+        assert watched.events() == {Change(b"shut", Scope.TREE)}
+        assert watched.tracker.unwatched_count == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nobody else changes what cannot be read")
+def test_a_directory_that_can_be_read_again_is_looked_at_as_a_whole_and_watched(
+    source: Path,
+) -> None:
+    (source / "shut/deep/er").mkdir(parents=True)
+    (source / "shut").chmod(0)
+    with Watched(source, RescanPlan(poll_interval=OFTEN)) as watched:
+        with permissions_that_count(do_count=False):
+            (source / "shut/deep/er/f").touch()
+        assert not is_looked_at(b"shut/deep/er/f", watched.polled())
+        (source / "shut").chmod(0o700)
+        assert is_looked_at(b"shut/deep/er/f", watched.events())
+        (source / "shut/deep/er/g").touch()
+        assert watched.events() == {Change(b"shut/deep/er/g", Scope.ENTRY)}
+        assert watched.tracker.unwatched_count == 0
+        assert watched.tracker.rescanner.due_at is None
+
+
+def test_what_becomes_unreadable_unseen_is_owed_when_a_scan_meets_it(source: Path) -> None:
+    (source / "far/shut/deep").mkdir(parents=True)
+    with Watched(
+        source, RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
+    ) as watched:
+        (source / "far/shut").chmod(0)
+        watched.hear_nothing()
+        assert Change(b"far/shut", Scope.TREE) in watched.polled()
+        # By now it is known; it is not sent every time.
+        assert Change(b"far/shut", Scope.TREE) not in watched.polled()
+
+
+def test_each_unreadable_directory_is_told_once(
+    source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "two"):
+        (source / name).mkdir()
+    (source / "one").chmod(0)
+    with Watched(source, RescanPlan(poll_interval=OFTEN)) as watched:
+        for _ in range(3):
+            watched.polled()
+        assert [line for line in caplog.messages if "cannot be watched" in line] == [
+            "one cannot be watched (Permission denied): looked through every 0.01 s instead."
+        ]
+        (source / "new").mkdir(0)
+        watched.events()
+        (source / "one").chmod(0o700)
+        watched.events()
+        for _ in range(3):
+            watched.polled()
+        (source / "new").chmod(0o700)
+        watched.events()
+        (source / "last").mkdir(0)
+        watched.events()
+    told = [line.split()[0] for line in caplog.messages if "cannot be watched" in line]
+    assert told == ["one", "new", "last"]
+
+
+def test_an_unreadable_directory_that_the_rules_leave_out_is_no_matter(
+    source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (source / "lost+found").mkdir(0)
+    rules = build_rules([parse_exclude(b"/lost+found/")])
+    with Watched(source, RescanPlan([NEVER], poll_interval=OFTEN), rules) as watched:
+        assert set(watched.tracker.rescanner.catchup_changes[NEVER]) == set()
+        assert watched.tracker.unwatched_count == 0
+        assert watched.tracker.rescanner.due_at is None
+    assert not caplog.messages
+
+
+def test_a_directory_that_may_be_listed_and_not_entered_stops_no_scan(source: Path) -> None:
+    (source / "half").mkdir()
+    (source / "half/f").touch()
+    (source / "half/sub").mkdir()
+    (source / "half").chmod(0o600)
+    (source / "open").mkdir()
+    with Watched(source, RescanPlan([NEVER], poll_interval=OFTEN)) as watched:
+        found = set(watched.tracker.rescanner.catchup_changes[NEVER])
+        assert is_looked_at(b"half/sub", found)
+        assert is_looked_at(b"half/f", found)
+        assert b"open" in watched.tracker.watched_paths()
+
+
+# -- file systems that send no events -------------------------------------------------------------
+
+
+def test_what_sends_no_events_is_found_by_the_poll_to_any_depth(source: Path) -> None:
+    (source / "far/deep").mkdir(parents=True)
+    (source / "near").mkdir()
+    with Watched(
+        source, RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
+    ) as watched:
+        (source / "far/deep/f").touch()
+        (source / "far/new/tree").mkdir(parents=True)
+        (source / "far/new/tree/f").touch()
+        watched.hear_nothing()
+        found = watched.polled()
+        for path in (b"far/deep/f", b"far/new", b"far/new/tree/f"):
+            assert is_looked_at(path, found)
+        assert not is_looked_at(b"near", found)
+
+
+def test_a_change_that_a_server_stamps_with_a_clock_that_is_behind_is_not_lost_by_a_restart(
+    source: Path,
+) -> None:
+    with Watched(source, RescanPlan(eventless_directories=[b""], poll_interval=OFTEN)) as watched:
+        watched.polled()
+        behind = clock.now().wall - watched.tracker.rescanner.complete_until.wall
+        assert 60 <= behind < 70
+
+
+def test_a_poll_that_could_not_see_leaves_it_to_the_next_one(source: Path) -> None:
+    (source / "far").mkdir()
+    with Watched(
+        source, RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
+    ) as watched:
+        watched.polled()
+        before = watched.tracker.rescanner.complete_until
+        (source / "far").chmod(0)
+        watched.hear_nothing()
+        watched.polled()
+        assert watched.tracker.rescanner.complete_until == before
+        (source / "far").chmod(0o700)
+        watched.polled()
+        assert watched.tracker.rescanner.complete_until.running > before.running
+
+
+def test_where_nothing_is_to_be_polled_nothing_is_due(source: Path) -> None:
+    (source / "d").mkdir()
+    with Watched(source, RescanPlan([LONG_AGO], poll_interval=OFTEN)) as watched:
+        assert set(watched.tracker.rescanner.catchup_changes[LONG_AGO]) != set()
+        assert watched.tracker.rescanner.due_at is None
+        assert not watched.tracker.scan_if_due()
+
+
+# -- more directories than watches ----------------------------------------------------------------
+
+LIMIT = "/proc/sys/user/max_inotify_watches"
+
+
+def beyond_the_limit(seed: int) -> None:
+    """Change directories that there are no watches for; run where the limit can be set."""
+    chance = random.Random(seed)
+    logging.basicConfig(format="%(message)s")
+    top = Path(tempfile.mkdtemp(prefix="pylsyncd-recovery-"))
+    try:
+        places = [Path(f"{a}/{b}/{c}") for a in range(4) for b in range(3) for c in range(2)]
+        for place in places:
+            (top / place).mkdir(parents=True)
+        with Watched(top, RescanPlan(poll_interval=OFTEN)) as watched:
+            assert 0 < watched.tracker.directory_count <= 15
+            for round_ in range(10):
+                changed = _changed_at_random(chance, top, places, round_)
+                found = watched.events() | watched.polled()
+                missed = [path for path in changed if not is_looked_at(path, found)]
+                assert not missed, f"seed {seed}, round {round_}: {missed} not in {found}"
+            Path(LIMIT).write_text("10000\n")
+            watched.polled()
+            everywhere = {os.path.relpath(path, top) for path, _, _ in os.walk(top)}
+            assert watched.tracker.watched_paths() == {
+                b"" if path == "." else os.fsencode(path) for path in everywhere
+            }
+            assert watched.tracker.rescanner.due_at is None
+    finally:
+        shutil.rmtree(top)
+
+
+def _changed_at_random(
+    chance: random.Random, top: Path, places: Sequence[Path], number: int
+) -> list[bytes]:
+    place, other = chance.sample(places, 2)
+    if chance.random() < 0.5:
+        (top / place / "f").write_bytes(b"%d" % number)
+        return [os.fsencode(place / "f")]
+    (top / place / f"new-{number}/deep").mkdir(parents=True)
+    (top / place / f"new-{number}/deep/f").touch()
+    moved = other / f"moved-{number}"
+    (top / place / f"new-{number}").rename(top / moved)
+    return [os.fsencode(moved / "deep/f")]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_missed_beyond_the_limit_of_watches_which_is_told_once(seed: int) -> None:
+    try:
+        prefix = with_watches(15)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    here = os.path.dirname(os.path.abspath(__file__))
+    tests = os.path.dirname(os.path.dirname(here))
+    run = subprocess.run(
+        (*prefix, sys.executable, "-c", f"import test_rescanner as t; t.beyond_the_limit({seed})"),
+        env=environment({"PYTHONPATH": os.pathsep.join([here, tests, os.path.dirname(tests)])}),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    told = [line for line in run.stderr.splitlines() if "max_user_watches" in line]
+    assert 1 <= len(told) <= 2, run.stderr

@@ -1,0 +1,268 @@
+"""How a source stands: itself, replaced, or not to be believed; and what is mounted below it."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.mounts import Mounts, can_mount
+
+from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError, SourceState
+
+needs_mounts = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    (path / "d").mkdir(parents=True)
+    (path / "d/f").touch()
+    return path
+
+
+@pytest.fixture
+def mounts() -> Iterator[Mounts]:
+    with Mounts() as made:
+        yield made
+
+
+@contextlib.contextmanager
+def guarding(source: Path, rules: Rules | None = None) -> Iterator[SourceGuard]:
+    with contextlib.closing(SourceGuard(os.fsencode(source), rules or Rules())) as guard:
+        guard.accept()
+        yield guard
+
+
+def assert_nothing_may_be_sent(guard: SourceGuard, because: str) -> None:
+    assert because in guard.check_state()[1]
+    assert guard.check_state()[0] is SourceState.HELD
+    with pytest.raises(SourceHeldError, match=because), guard.open_checked():
+        pass
+
+
+def replace(source: Path, *names: str) -> None:
+    source.rename(source.with_name("was"))
+    source.mkdir()
+    for name in names:
+        (source / name).touch()
+
+
+# -- the source itself ----------------------------------------------------------------------------
+
+
+def test_a_source_stands_as_long_as_it_is_the_same_directory(source: Path) -> None:
+    with guarding(source) as guard:
+        (source / "d/f").unlink()
+        (source / "d").rmdir()
+        # That it is empty by now is no matter: somebody emptied it.
+        assert guard.check_state() == (SourceState.SAME, "")
+        with guard.open_checked() as root:
+            assert os.fstat(root).st_ino == source.stat().st_ino
+            guard.verify_unchanged(root)
+
+
+def test_a_source_that_is_gone_is_held_and_released_when_it_is_back(source: Path) -> None:
+    with guarding(source) as guard:
+        source.rename(source.with_name("was"))
+        assert guard.check_state() == (
+            SourceState.HELD, "it cannot be opened (No such file or directory)",
+        )  # fmt: skip
+        with pytest.raises(SourceHeldError, match="gone"), guard.open_checked():
+            pass
+        source.with_name("was").rename(source)
+        assert guard.check_state() == (SourceState.SAME, "")
+
+
+def test_a_file_in_the_sources_place_is_held(source: Path) -> None:
+    with guarding(source) as guard:
+        source.rename(source.with_name("was"))
+        source.touch()
+        assert guard.check_state()[0] is SourceState.HELD
+
+
+def test_an_empty_directory_in_the_sources_place_is_held(source: Path) -> None:
+    with guarding(source) as guard:
+        replace(source)
+        assert_nothing_may_be_sent(guard, "an empty directory is in its place")
+
+
+def test_another_tree_of_the_same_file_system_is_followed_once_it_is_accepted(
+    source: Path,
+) -> None:
+    with guarding(source) as guard:
+        replace(source, "new")
+        assert guard.check_state()[0] is SourceState.REPLACED
+        with pytest.raises(SourceHeldError, match="replaced a moment ago"), guard.open_checked():
+            pass
+        guard.accept()
+        assert guard.check_state()[0] is SourceState.SAME
+        with guard.open_checked():
+            pass
+
+
+def test_a_run_on_a_source_that_was_replaced_under_it_is_not_believed(source: Path) -> None:
+    with guarding(source) as guard, guard.open_checked() as root:
+        replace(source, "new")
+        with pytest.raises(SourceHeldError):
+            guard.verify_unchanged(root)
+        guard.accept()
+        # What stands there is accepted; what the run has read is something else.
+        with pytest.raises(SourceHeldError, match="replaced a moment ago"):
+            guard.verify_unchanged(root)
+
+
+@needs_mounts
+@pytest.mark.parametrize("names", [(), ("stray",)], ids=["empty", "with a file"])
+def test_a_source_whose_file_system_is_unmounted_is_held_and_back_when_it_is_mounted(
+    source: Path, mounts: Mounts, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        (source / name).touch()
+    disk = source.with_name("disk")
+    disk.mkdir()
+    mounts.tmpfs(disk)
+    (disk / "f").touch()
+    mounts.bind(disk, source)
+    with guarding(source) as guard:
+        assert guard.find_missing_mount([guard.accepted.mount_point]) is None
+        mounts.unmount(source)
+        assert_nothing_may_be_sent(guard, "nothing is mounted at ")
+        assert guard.find_missing_mount([guard.accepted.mount_point]) == os.fsencode(source)
+        mounts.bind(disk, source)
+        assert guard.check_state() == (SourceState.SAME, "")
+
+
+@needs_mounts
+def test_another_file_system_over_the_source_is_held_until_it_is_accepted(
+    source: Path, mounts: Mounts
+) -> None:
+    with guarding(source) as guard:
+        mounts.tmpfs(source)
+        (source / "f").touch()
+        assert_nothing_may_be_sent(guard, "another file system is in its place")
+        guard.accept()
+        assert guard.check_state() == (SourceState.SAME, "")
+        mounts.unmount(source)
+        assert guard.check_state()[0] is SourceState.HELD
+
+
+# -- what is mounted below it ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(source: Path, mounts: Mounts) -> Path:
+    """Return a file system that can be shown in the source."""
+    path = source.with_name("disk")
+    path.mkdir()
+    mounts.tmpfs(path)
+    return path
+
+
+@needs_mounts
+def test_a_subtree_whose_file_system_goes_is_held_until_it_is_back(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    mounts.bind(disk, source / "d")
+    with guarding(source) as guard:
+        assert guard.held_subtrees == {}
+        mounts.unmount(source / "d")
+        with guard.open_checked():
+            assert set(guard.held_subtrees) == {b"d"}
+            assert "is gone" in guard.held_subtrees[b"d"]
+        assert guard.check_state() == (SourceState.SAME, "")
+        mounts.bind(disk, source / "d")
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {}
+
+
+@needs_mounts
+def test_a_subtree_over_which_something_is_mounted_is_held_until_it_is_accepted(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    with guarding(source) as guard:
+        mounts.bind(disk, source / "d")
+        guard.update_held_subtrees()
+        assert set(guard.held_subtrees) == {b"d"}
+        guard.accept()
+        assert guard.held_subtrees == {}
+        mounts.unmount(source / "d")
+        guard.update_held_subtrees()
+        assert set(guard.held_subtrees) == {b"d"}
+
+
+@needs_mounts
+def test_another_file_system_in_the_place_of_one_is_held(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    other = source.with_name("other")
+    other.mkdir()
+    mounts.tmpfs(other)
+    mounts.bind(disk, source / "d")
+    with guarding(source) as guard:
+        mounts.unmount(source / "d")
+        mounts.bind(other, source / "d")
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {b"d": "another file system was mounted there"}
+
+
+@needs_mounts
+def test_what_was_mounted_in_the_last_run_and_is_not_there_is_held_from_the_start(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    mounts.bind(disk, source / "d")
+    with guarding(source) as guard:
+        remembered = guard.accepted.nested_mounts
+    mounts.unmount(source / "d")
+    with contextlib.closing(SourceGuard(os.fsencode(source), Rules())) as guard:
+        guard.accept(remembered)
+        assert set(guard.held_subtrees) == {b"d"}
+        # It is remembered on, for the run after this one.
+        assert set(guard.accepted.nested_mounts) == {b"d"}
+        guard.accept()
+        assert guard.held_subtrees == {}
+        assert guard.accepted.nested_mounts == {}
+
+
+@needs_mounts
+def test_what_is_mounted_where_the_rules_leave_out_is_no_matter(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    (source / "cache/deep").mkdir(parents=True)
+    with guarding(source, build_rules([parse_exclude(b"/cache/")])) as guard:
+        mounts.bind(disk, source / "cache/deep")
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {}
+        guard.accept()
+        mounts.unmount(source / "cache/deep")
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {}
+
+
+@needs_mounts
+def test_a_mount_elsewhere_holds_nothing(source: Path, disk: Path, mounts: Mounts) -> None:
+    beside = source.with_name("source-too")
+    beside.mkdir()
+    with guarding(source) as guard:
+        mounts.bind(disk, beside)
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {}
+        assert guard.check_state() == (SourceState.SAME, "")
+
+
+@needs_mounts
+def test_a_source_behind_a_symlink_has_its_mounts_seen(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    link = source.with_name("link")
+    link.symlink_to(source)
+    with guarding(link) as guard:
+        mounts.bind(disk, source / "d")
+        guard.update_held_subtrees()
+        assert set(guard.held_subtrees) == {b"d"}
+
+
+def test_a_local_file_system_tells_all_its_changes(source: Path) -> None:
+    with guarding(source) as guard:
+        assert guard.find_eventless_directories() == []

@@ -1,0 +1,97 @@
+"""The watch tree by itself: against a naive twin that keeps whole paths."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylsyncd.watcher.watch_tree import WatchTree
+
+ROOT = 1
+descriptors = st.integers(min_value=2, max_value=7)
+names = st.sampled_from([b"a", b"b", b"c"])
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("link"), descriptors, st.integers(1, 7), names),
+        st.tuples(st.just("unlink"), st.integers(1, 7), names),
+        st.tuples(st.just("drop"), descriptors),
+        st.tuples(st.just("forget"), descriptors),
+    ),
+    max_size=40,
+)
+
+
+class Twin:
+    """The same by parent and name of each descriptor, with no thought for speed."""
+
+    def __init__(self) -> None:
+        self.places: dict[int, tuple[int, bytes] | None] = {ROOT: None}
+
+    def above(self, wd: int) -> list[int]:
+        chain = [wd]
+        while place := self.places[chain[-1]]:
+            chain.append(place[0])
+        return chain
+
+    def path(self, wd: int) -> bytes | None:
+        chain = self.above(wd)
+        if chain[-1] != ROOT:
+            return None
+        return b"/".join(self.places[node][1] for node in reversed(chain[:-1]))  # type: ignore[index]
+
+    def link(self, wd: int, parent: int, name: bytes) -> None:
+        if self.places.get(wd) == (parent, name):
+            return
+        self.places[wd] = None
+        chain = self.above(parent)
+        if wd in chain:
+            branch = chain[chain.index(wd) - 1]
+            if branch != wd:
+                self.places[branch] = None
+        self.unlink(parent, name)
+        self.places[wd] = (parent, name)
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        for wd, place in self.places.items():
+            if place == (parent, name):
+                self.places[wd] = None
+
+    def drop(self, wd: int) -> set[int]:
+        gone = {other for other in self.places if wd in self.above(other)}
+        for other in gone:
+            del self.places[other]
+        return gone
+
+    def forget(self, wd: int) -> None:
+        del self.places[wd]
+        for other, place in self.places.items():
+            if place and place[0] == wd:
+                self.places[other] = None
+
+
+@given(steps)
+def test_it_agrees_with_its_naive_twin(todo: list[tuple]) -> None:
+    tree, twin = WatchTree(ROOT), Twin()
+    for kind, first, *rest in todo:
+        if kind == "link" and rest[0] in tree and first != rest[0]:
+            tree.attach(first, *rest)
+            twin.link(first, *rest)
+        elif kind == "unlink" and first in tree:
+            tree.detach(first, *rest)
+            twin.unlink(first, *rest)
+        elif kind == "drop" and first in tree:
+            assert set(tree.remove_subtree(first)) == twin.drop(first)
+        elif kind == "forget" and first in tree:
+            tree.remove(first)
+            twin.forget(first)
+        assert {wd: tree.path(wd) for wd in tree} == {wd: twin.path(wd) for wd in twin.places}
+        for wd in tree:
+            assert tree.is_detached(wd) is (wd != ROOT and twin.places[wd] is None)
+
+
+def test_a_rename_moves_everything_below_in_one_step() -> None:
+    tree = WatchTree(ROOT)
+    tree.attach(2, ROOT, b"a")
+    tree.attach(3, 2, b"b")
+    tree.attach(4, 3, b"c")
+    assert tree.attach(2, ROOT, b"z") is False
+    assert tree.path(4) == b"z/b/c"
+    assert tree.attach(2, ROOT, b"z") is True

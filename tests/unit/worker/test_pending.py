@@ -1,0 +1,247 @@
+"""What a worker owes, and what it writes down of that: real rsyncs, real state."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.faults import exits
+from support.mounts import Mounts, can_mount
+from support.waiting import wait_until
+from support.workplace import LONG, Workplace, entries
+
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, MutableChangeset, Scope
+from pylsyncd.model.status import Condition
+from pylsyncd.pipeline.work_queue import WorkItem
+from pylsyncd.system import clock
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Workplace]:
+    with contextlib.closing(Workplace(tmp_path)) as made:
+        yield made
+
+
+def test_what_was_carried_is_confirmed_up_to_the_moment_of_its_order(place: Workplace) -> None:
+    place.write("f")
+    until = clock.now()
+    with place.worker() as worker:
+        worker.put(WorkItem(entries(b"f"), until))
+        wait_until(lambda: place.owed() == set())
+        state = place.state()
+        assert state is not None
+        assert state.confirmed == until
+        assert worker.pending_count == 0
+    assert (place.copy / "f").exists()
+
+
+def test_of_a_run_that_failed_nothing_is_confirmed(place: Workplace) -> None:
+    place.write("f", "g")
+    first, second = clock.now(), clock.now()
+    with place.worker(LONG) as worker:
+        worker.put(WorkItem(entries(b"f"), first))
+        wait_until(lambda: place.owed() == set())
+        place.faulty.order(exits(30))
+        worker.put(WorkItem(entries(b"g"), second))
+        wait_until(lambda: not place.faulty.waiting)
+        wait_until(lambda: worker.pending_count == 1)
+        state = place.state()
+        assert state is not None
+        assert state.confirmed == first
+        worker.put(WorkItem(NOTHING, is_urgent=True))
+        wait_until(lambda: worker.pending_count == 0)
+        wait_until(lambda: (state := place.state()) and state.confirmed == second)
+
+
+def test_a_path_that_fails_alone_is_owed_and_all_else_is_confirmed(place: Workplace) -> None:
+    place.write("bad", "good")
+    until = clock.now()
+    place.complains_of("bad")
+    with place.worker(LONG) as worker:
+        worker.put(WorkItem(entries(b"bad", b"good"), until))
+        wait_until(lambda: place.paths_owed() == [b"bad"])
+        state = place.state()
+        assert state is not None
+        assert state.confirmed == until
+        # And it stays so, whatever else is carried.
+        place.write("more")
+        later = clock.now()
+        worker.put(WorkItem(entries(b"more"), later))
+        wait_until(lambda: (state := place.state()) and state.confirmed == later)
+        assert place.paths_owed() == [b"bad"]
+        # A change of it is reason enough to try it again.
+        worker.put(WorkItem(entries(b"bad"), clock.now()))
+        wait_until(lambda: place.owed() == set())
+
+
+def test_a_path_that_fails_is_tried_again_by_itself_until_it_succeeds(place: Workplace) -> None:
+    place.write("bad", "good")
+    for _ in range(3):
+        place.complains_of("bad")
+    with place.worker() as worker:
+        worker.put(WorkItem(entries(b"bad", b"good"), clock.now()))
+        wait_until(lambda: place.owed() == set())
+        assert not place.faulty.waiting
+        assert worker.pending_count == 0
+
+
+def test_what_is_set_aside_is_neither_sent_nor_deleted_by_other_runs(place: Workplace) -> None:
+    place.write("d/bad")
+    (place.copy / "d").mkdir()
+    (place.copy / "d/bad").write_text("as it was")
+    place.complains_of("d/bad", first="true")
+    with place.worker(LONG) as worker:
+        worker.put(WorkItem(entries(b"d/bad"), clock.now()))
+        wait_until(lambda: place.paths_owed() == [b"d/bad"])
+        listing = MutableChangeset()
+        listing.add(b"d", Scope.LISTING)
+        place.write("d/new")
+        worker.put(WorkItem(listing, clock.now()))
+        wait_until((place.copy / "d/new").exists)
+        wait_until(lambda: worker.pending_count == 1)
+        assert (place.copy / "d/bad").read_text() == "as it was"
+        # Deleting what it is in is meant for it, too.
+        shutil.rmtree(place.source / "d")
+        worker.put(WorkItem(entries(b"d"), clock.now()))
+        wait_until(lambda: not (place.copy / "d").exists())
+        wait_until(lambda: worker.pending_count == 0)
+
+
+def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: Workplace) -> None:
+    place.write("f")
+    elsewhere = f"{place.source}-elsewhere"
+    place.faulty.order(f"mv '{place.source}' '{elsewhere}' && mkdir '{place.source}'; exit 0")
+    with place.worker(LONG) as worker:
+        worker.put(WorkItem(entries(b"f"), clock.now()))
+        wait_until(lambda: worker.status().error)
+        assert worker.pending_count == 1
+        assert not place.owed()
+        place.source.rmdir()
+        shutil.move(elsewhere, place.source)
+        worker.put(WorkItem(NOTHING, is_urgent=True))
+        wait_until(lambda: place.owed() == set())
+    assert (place.copy / "f").exists()
+
+
+def test_what_could_not_even_be_probed_for_is_owed(place: Workplace) -> None:
+    place.write("f")
+    place._carrier.is_probed = False  # noqa: SLF001  # as if it had been away at the start
+    place.faulty.order(exits(30))
+    with place.worker() as worker:
+        worker.put(WorkItem(entries(b"f"), clock.now()))
+        wait_until(lambda: place.owed() == set())
+    assert (place.copy / "f").exists()
+
+
+def test_what_is_set_aside_stays_owed_while_the_destination_is_away(place: Workplace) -> None:
+    place.write("bad")
+    place.complains_of("bad", first="true")
+    place.faulty.order(exits(30))
+    with place.worker() as worker:
+        worker.put(WorkItem(entries(b"bad"), clock.now()))
+        wait_until(lambda: not place.faulty.waiting)
+        wait_until(lambda: place.owed() == set())
+    assert (place.copy / "bad").exists()
+
+
+def test_what_is_set_aside_and_fails_again_waits_again(place: Workplace) -> None:
+    place.write("bad")
+    for _ in range(2):
+        place.complains_of("bad")
+    with place.worker(LONG) as worker:
+        worker.put(WorkItem(entries(b"bad"), clock.now()))
+        wait_until(lambda: place.paths_owed() == [b"bad"])
+        worker.put(WorkItem(NOTHING, is_urgent=True))
+        wait_until(lambda: not place.faulty.waiting)
+        wait_until(lambda: worker.status().condition is Condition.RETRYING)
+        assert (worker.status().next_attempt or 0.0) > 300
+        assert place.paths_owed() == [b"bad"]
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        pytest.param("Permission denied (13)", id="it cannot be read"),
+        pytest.param("Too many levels of symbolic links (40)", id="it has just become a symlink"),
+    ],
+)
+def test_what_rsync_has_not_deleted_because_of_something_else_is_deleted(
+    place: Workplace, complaint: str
+) -> None:
+    place.write("bad")
+    (place.copy / "gone").touch()
+    said = f'rsync: [sender] send_files failed to open "{place.source}/bad": {complaint}'
+    skipped = "IO error encountered -- skipping file deletion"
+    place.faulty.order(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
+    with place.worker() as worker:
+        worker.put(WorkItem(entries(b"bad", b"gone"), clock.now()))
+        wait_until(lambda: place.owed() == set())
+    assert sorted(path.name for path in place.copy.iterdir()) == ["bad"]
+
+
+def test_of_a_directory_that_was_left_out_all_is_carried_later(place: Workplace) -> None:
+    place.write("shut/deep/f")
+    (place.copy / "gone").touch()
+    said = f'rsync: [sender] opendir "{place.source}/shut" failed: Permission denied (13)'
+    skipped = "IO error encountered -- skipping file deletion"
+    place.faulty.order(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
+    with place.worker() as worker:
+        changes = entries(b"gone")
+        changes.add(b"shut", Scope.TREE)
+        worker.put(WorkItem(changes, clock.now()))
+        wait_until(lambda: place.owed() == set())
+    assert not (place.copy / "gone").exists()
+    assert (place.copy / "shut/deep/f").exists()
+
+
+def test_a_full_sync_carries_what_was_set_aside(place: Workplace) -> None:
+    place.write("bad")
+    place.complains_of("bad")
+    with place.worker(LONG) as worker:
+        worker.put(WorkItem(entries(b"bad"), clock.now()))
+        wait_until(lambda: place.paths_owed() == [b"bad"])
+        worker.put(WorkItem(EVERYTHING, clock.now()))
+        wait_until(lambda: place.owed() == set())
+
+
+@pytest.mark.parametrize("is_hanging", [False, True], ids=["idle", "while rsync hangs"])
+def test_whoever_ends_a_worker_ends_it_in_order(place: Workplace, *, is_hanging: bool) -> None:
+    place.write("f", "g")
+    with place.worker() as worker:
+        worker.put(WorkItem(entries(b"f"), clock.now()))
+        wait_until(lambda: place.owed() == set())
+        if is_hanging:
+            place.faulty.order("exec sleep 600")
+            worker.put(WorkItem(entries(b"g"), clock.now()))
+            wait_until(lambda: not place.faulty.waiting)
+    state = place.state()
+    assert state is not None
+    assert state.is_stopped
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+def test_while_a_subtree_is_held_it_is_owed_as_a_whole_so_that_no_restart_forgets_it(
+    place: Workplace, tmp_path: Path
+) -> None:
+    nested, disk = place.source / "nested", tmp_path / "disk"
+    nested.mkdir()
+    disk.mkdir()
+    with Mounts() as mounts:
+        mounts.tmpfs(disk)
+        mounts.bind(disk, nested)
+        place.guard.accept()
+        place.write("nested/f", "g")
+        with place.worker() as worker:
+            worker.put(WorkItem(EVERYTHING, clock.now()))
+            wait_until(lambda: place.owed() == set())
+            mounts.unmount(nested)
+            # Nobody here sees that, and it is older than what is confirmed next.
+            (disk / "f").write_text("changed elsewhere")
+            place.write("g")
+            worker.put(WorkItem(EVERYTHING, clock.now()))
+            wait_until(lambda: place.owed() == {Change(b"nested", Scope.TREE)})
+            assert (place.copy / "nested/f").read_text() == "nested/f"
+            mounts.bind(disk, nested)
+            wait_until(lambda: place.owed() == set())
+            assert (place.copy / "nested/f").read_text() == "changed elsewhere"

@@ -8,7 +8,7 @@ from pylsyncd.control.status_file import StatusFileWriter
 from pylsyncd.model.status import Condition, Status
 from pylsyncd.operations import Operations
 from pylsyncd.report.metrics import MetricsExporter
-from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread
 
 
 class StatusReporters:

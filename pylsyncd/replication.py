@@ -21,7 +21,7 @@ from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.system import clock
 from pylsyncd.system.inbox import Inbox
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.part import StoppedError, SupervisedThread
+from pylsyncd.system.threads import StoppedError, SupervisedThread
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
 from pylsyncd.watcher.source_monitor import MonitorCallbacks, SourceMonitor
 from pylsyncd.worker.pool import STOP_GRACE_PERIOD, WorkerPool

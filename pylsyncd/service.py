@@ -19,9 +19,8 @@ from pylsyncd.supervisor import Supervisor
 from pylsyncd.system import logs
 from pylsyncd.system.inbox import Inbox
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.part import ActivityTimer
 from pylsyncd.system.systemd import SystemdNotifier
-from pylsyncd.system.threads import ThreadMonitor
+from pylsyncd.system.threads import ActivityTimer, ThreadMonitor
 from pylsyncd.terminal.progress import NoProgress
 from pylsyncd.watcher import inotify
 from pylsyncd.worker.resources import SharedResources
@@ -63,7 +62,7 @@ class Service:
         self._heartbeat = ThreadMonitor(
             self._inbox.put,
             interval=min(_ROUND, self._notifier.watchdog_interval or _ROUND),
-            beat=self._notifier.watchdog,
+            on_all_active=self._notifier.watchdog,
         )
         self._is_ready = False
         self._ready: Callable[[], None] = lambda: None

@@ -21,7 +21,7 @@ from pylsyncd.control.protocol import MAX_REQUEST_BYTES, ControlRequest, Protoco
 from pylsyncd.model.errors import PylsyncdError
 from pylsyncd.model.status import Status
 from pylsyncd.model.status_json import encode_status
-from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread
 from pylsyncd.system.unix_sockets import ControlSocket, peer_uid
 
 log = logging.getLogger(__name__)

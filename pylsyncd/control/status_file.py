@@ -13,7 +13,7 @@ from pylsyncd.model.status import Status
 from pylsyncd.model.status_json import format_status, parse_status
 from pylsyncd.system import private_files
 from pylsyncd.system.atomic_file import AtomicFile
-from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread
 
 MAX_STATUS_FILE_AGE = 10.0
 """Seconds after which the file is written although nothing has changed: its age tells."""

@@ -38,8 +38,8 @@ from pylsyncd.model.notices import Notice, NoticeKind
 from pylsyncd.report.hook_events import HookEvent, encode_paths, encode_text
 from pylsyncd.report.hook_output import HookOutput
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.part import SupervisedThread
 from pylsyncd.system.processes import ExitResult, TimeLimitedCommand
+from pylsyncd.system.threads import SupervisedThread
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Status
 from pylsyncd.system.atomic_file import AtomicFile
-from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread
 
 if TYPE_CHECKING:
     from pylsyncd.report.metrics_server import MetricsServer

@@ -1,95 +1,149 @@
-"""Listens to the parts of the daemon: none may stand still without a word."""
+"""Threads that report when they fail, and the monitor that reports the ones that are stuck."""
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-from pylsyncd.system.part import ActivityTimer, SupervisedThread
 
 log = logging.getLogger(__name__)
 
-# Seconds without a beat after which a part is stuck: longer than a slow disk takes to list its
-# largest directory. And seconds between two looks.
+# Longer than a slow disk takes to list its largest directory.
 STUCK_THREAD_TIMEOUT = 900.0
-_INTERVAL = 5.0
+"""Seconds without activity after which a thread is reported as stuck."""
+
+_CHECK_INTERVAL = 5.0
+
+
+class StoppedError(Exception):
+    """The work was abandoned because its thread has to stop."""
+
+
+class ActivityTimer:
+    """The time since a thread was last active. One thread sets it, any thread reads it."""
+
+    def __init__(self) -> None:
+        self._busy_since: float | None = None
+
+    def mark_active(self) -> None:
+        """Restart the timer: the thread makes progress."""
+        self._busy_since = time.monotonic()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Stop the timer during a wait that may take any time."""
+        self._busy_since = None
+        try:
+            yield
+        finally:
+            self.mark_active()
+
+    @property
+    def inactive_seconds(self) -> float:
+        """Seconds since the last activity; 0.0 during a wait."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+
+class SupervisedThread(threading.Thread):
+    """A thread that runs :meth:`work`; if that raises, it logs and calls ``on_failed(name)``."""
+
+    def __init__(self, name: str, on_failed: Callable[[str], None]) -> None:
+        # A daemon thread, so that one which cannot be stopped does not keep the process alive.
+        super().__init__(name=name, daemon=True)
+        self.on_failed = on_failed
+        self.activity = ActivityTimer()
+
+    def run(self) -> None:
+        """Run :meth:`work` until it returns or raises."""
+        try:
+            self.work()
+        except Exception:
+            log.exception("%s failed. This is a bug in pylsyncd: please report it.", self.name)
+            self.on_failed(self.name)
+
+    def work(self) -> None:
+        """Do the work of the thread; each subclass overrides it."""
+        raise NotImplementedError
 
 
 @dataclass(slots=True)
 class _MonitoredThread:
     name: str
-    pulse: ActivityTimer
-    failed: Callable[[str], None] | None
-    """To be called when it is stuck, if it may recover when started anew."""
-    is_told: bool = False
+    activity: ActivityTimer
+    on_stuck: Callable[[str], None] | None
+    is_stuck: bool = False
+
+    def check(self, timeout: float) -> None:
+        """Report if the thread has become stuck, or is active again."""
+        seconds = self.activity.inactive_seconds
+        was_stuck, self.is_stuck = self.is_stuck, seconds >= timeout
+        if self.is_stuck and not was_stuck:
+            log.error(
+                "[%s] no progress for %.0f s: check that the file systems of the source and of "
+                "local destinations respond.", self.name, seconds,
+            )  # fmt: skip
+            if self.on_stuck is not None:
+                self.on_stuck(self.name)
+        elif was_stuck and not self.is_stuck:
+            log.warning("[%s] makes progress again.", self.name)
 
 
 class ThreadMonitor(SupervisedThread):
-    """Says which part is stuck. ``beat()`` is called at each round in which none is."""
+    """The thread that reports stuck threads.
+
+    A thread is stuck when it was not active for ``timeout`` seconds. ``on_all_active()`` is called
+    at each check that finds no stuck thread.
+    """
 
     def __init__(
         self,
-        failed: Callable[[str], None],
-        stuck: float = STUCK_THREAD_TIMEOUT,
-        interval: float = _INTERVAL,
-        beat: Callable[[], None] = lambda: None,
+        on_failed: Callable[[str], None],
+        timeout: float = STUCK_THREAD_TIMEOUT,
+        interval: float = _CHECK_INTERVAL,
+        on_all_active: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__("heartbeat", failed)
-        self._beat = beat
-        self._stuck = stuck
+        super().__init__("thread monitor", on_failed)
+        self._timeout = timeout
         self._interval = interval
-        # By the parts themselves, None being the main thread: a name may be a destination's, too.
-        self._listened: dict[SupervisedThread | None, _MonitoredThread] = {}
+        self._on_all_active = on_all_active
+        # By thread, None being the main one: two threads may have the same name.
+        self._monitored: dict[SupervisedThread | None, _MonitoredThread] = {}
         self._lock = threading.Lock()
-        self._end = threading.Event()
+        self._stop_requested = threading.Event()
 
     def add_thread(
-        self, part: SupervisedThread, failed: Callable[[str], None] | None = None
+        self, thread: SupervisedThread, on_stuck: Callable[[str], None] | None = None
     ) -> None:
-        """Listen to a part that runs, for as long as it lives.
-
-        ``failed(name)`` is called when it is stuck, for one that may recover when started anew.
-        """
+        """Monitor a running thread until it ends; ``on_stuck(name)`` is called if it is stuck."""
         with self._lock:
-            self._listened[part] = _MonitoredThread(part.name, part.activity, failed)
+            self._monitored[thread] = _MonitoredThread(thread.name, thread.activity, on_stuck)
 
-    def add_main_thread(self, pulse: ActivityTimer) -> None:
-        """Listen to the main thread, which nobody could start anew."""
+    def add_main_thread(self, activity: ActivityTimer) -> None:
+        """Monitor the main thread."""
         with self._lock:
-            self._listened[None] = _MonitoredThread("main", pulse, None)
+            self._monitored[None] = _MonitoredThread("main", activity, None)
 
     def work(self) -> None:
-        """Listen until stopped."""
-        while not self._end.wait(self._interval):
-            living = self._living()
-            for each in living:
-                self._listen(each)
-            if not any(each.is_told for each in living):
-                self._beat()
+        """Check all threads at each interval, until stopped."""
+        while not self._stop_requested.wait(self._interval):
+            living = self._living_threads()
+            for thread in living:
+                thread.check(self._timeout)
+            if not any(thread.is_stuck for thread in living):
+                self._on_all_active()
 
     def stop(self) -> None:
-        """Stop listening."""
-        self._end.set()
+        """Stop the monitor."""
+        self._stop_requested.set()
         if self.is_alive():
             self.join()
 
-    def _living(self) -> list[_MonitoredThread]:
-        """Forget the parts that have ended, and return what there is to listen to."""
+    def _living_threads(self) -> list[_MonitoredThread]:
+        """Forget the threads that have ended, and return the others."""
         with self._lock:
-            for part in [*self._listened]:
-                if part is not None and not part.is_alive():
-                    del self._listened[part]
-            return list(self._listened.values())
-
-    def _listen(self, each: _MonitoredThread) -> None:
-        is_stuck = each.pulse.inactive_seconds >= self._stuck
-        if is_stuck and not each.is_told:
-            log.error(
-                "[%s] has not moved for %.0f s: see whether the file systems of the source and of "
-                "local destinations answer.", each.name, each.pulse.inactive_seconds,
-            )  # fmt: skip
-            if each.failed is not None:
-                each.failed(each.name)
-        elif each.is_told and not is_stuck:
-            log.warning("[%s] moves again.", each.name)
-        each.is_told = is_stuck
+            for thread in [*self._monitored]:
+                if thread is not None and not thread.is_alive():
+                    del self._monitored[thread]
+            return list(self._monitored.values())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pylsyncd.rsync.progress import RsyncProgress
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread
 from pylsyncd.terminal.log_handler import TerminalHandler
 from pylsyncd.terminal.progress_tasks import Task, WatchProgress, format_log_text
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.system import clock
-from pylsyncd.system.part import StoppedError, SupervisedThread
+from pylsyncd.system.threads import StoppedError, SupervisedThread
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify

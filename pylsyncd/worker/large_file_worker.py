@@ -17,7 +17,7 @@ from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import CURRENT_DIRECTORY
 from pylsyncd.rsync.file_list import FileList, regular_files
 from pylsyncd.rsync.outcomes import Outcome, Verdict, summary
-from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError, local_directory_id
 from pylsyncd.worker.session import STOPPED, RsyncSession
 

@@ -11,7 +11,7 @@ from pylsyncd.rsync.outcomes import Outcome, Verdict, interpret
 from pylsyncd.rsync.progress import RsyncProgress
 from pylsyncd.rsync.run_log import RunLog
 from pylsyncd.rsync.runner import Runner, RunResult
-from pylsyncd.system.part import ActivityTimer
+from pylsyncd.system.threads import ActivityTimer
 from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.statistics import Statistics
 

@@ -15,7 +15,7 @@ from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities
 from pylsyncd.rsync.outcomes import Verdict, interpret, summary
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system import walk
-from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread
 
 log = logging.getLogger(__name__)
 

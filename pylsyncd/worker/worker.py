@@ -18,7 +18,7 @@ from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread
 from pylsyncd.worker.failure_reporter import HELD_VERDICTS, FailureReporter, describe_failure
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.pending import PendingWork

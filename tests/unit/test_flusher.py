@@ -20,8 +20,7 @@ from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import clock
-from pylsyncd.system.part import StoppedError
-from pylsyncd.system.threads import ThreadMonitor
+from pylsyncd.system.threads import StoppedError, ThreadMonitor
 from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.watcher.source_monitor import MonitorCallbacks, SourceMonitor
 from pylsyncd.watcher.watcher import Watcher

@@ -21,7 +21,7 @@ from pylsyncd.report.hook_output import MAX_FIRST_LINES, MAX_LAST_LINES
 from pylsyncd.report.hooks import HookRunners
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.part import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread
 
 
 def shell(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""No part stands still without a word."""
+"""A thread that fails or is stuck is reported."""
 
 import gc
 import logging
@@ -9,24 +9,23 @@ from collections.abc import Iterator
 import pytest
 from support.waiting import wait_until
 
-from pylsyncd.system.part import ActivityTimer, SupervisedThread
-from pylsyncd.system.threads import ThreadMonitor
+from pylsyncd.system.threads import ActivityTimer, SupervisedThread, ThreadMonitor
 
-STUCK, INTERVAL = 0.2, 0.01
+TIMEOUT, INTERVAL = 0.2, 0.01
 
 
 class Sleeper(SupervisedThread):
-    """Beats once, then stands still until it is told to go on, and waits for its end."""
+    """A thread that is active once, is stuck until told to continue, and then waits for its end."""
 
     def __init__(self, name: str = "sleeper") -> None:
         super().__init__(name, lambda _: None)
-        self.goes_on, self.ends = threading.Event(), threading.Event()
+        self.may_continue, self.may_end = threading.Event(), threading.Event()
 
     def work(self) -> None:
         self.activity.mark_active()
-        self.goes_on.wait(20)
+        self.may_continue.wait(20)
         with self.activity.waiting():
-            self.ends.wait(20)
+            self.may_end.wait(20)
 
 
 @pytest.fixture
@@ -35,73 +34,88 @@ def failed() -> list[str]:
 
 
 @pytest.fixture
-def heartbeat(failed: list[str]) -> Iterator[ThreadMonitor]:
-    running = ThreadMonitor(failed.append, STUCK, INTERVAL)
-    running.start()
-    yield running
-    running.stop()
+def monitor(failed: list[str]) -> Iterator[ThreadMonitor]:
+    started = ThreadMonitor(failed.append, TIMEOUT, INTERVAL)
+    started.start()
+    yield started
+    started.stop()
 
 
 @pytest.fixture
 def sleeper(request: pytest.FixtureRequest) -> Iterator[Sleeper]:
-    part = Sleeper(getattr(request, "param", "sleeper"))
-    part.start()
-    yield part
-    part.goes_on.set()
-    part.ends.set()
-    part.join()
+    thread = Sleeper(getattr(request, "param", "sleeper"))
+    thread.start()
+    yield thread
+    thread.may_continue.set()
+    thread.may_end.set()
+    thread.join()
 
 
-def test_a_part_that_stands_still_is_told_once_and_again_when_it_moves(
-    heartbeat: ThreadMonitor, sleeper: Sleeper, failed: list[str], caplog: pytest.LogCaptureFixture
+def test_a_thread_that_raises_is_logged_with_its_traceback_and_reported(
+    failed: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Faulty(SupervisedThread):
+        def work(self) -> None:
+            raise ValueError("the reason")
+
+    thread = Faulty("faulty", failed.append)
+    thread.start()
+    thread.join()
+    assert failed == ["faulty"]
+    assert "faulty failed. This is a bug in pylsyncd: please report it." in caplog.text
+    assert "ValueError: the reason" in caplog.text
+
+
+def test_a_stuck_thread_is_logged_once_and_once_when_it_makes_progress_again(
+    monitor: ThreadMonitor, sleeper: Sleeper, failed: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    heartbeat.add_thread(sleeper)
-    wait_until(lambda: "[sleeper] has not moved" in caplog.text)
-    sleeper.goes_on.set()
-    wait_until(lambda: "[sleeper] moves again" in caplog.text)
-    assert caplog.text.count("has not moved") == 1
+    monitor.add_thread(sleeper)
+    wait_until(lambda: "[sleeper] no progress for" in caplog.text)
+    sleeper.may_continue.set()
+    wait_until(lambda: "[sleeper] makes progress again" in caplog.text)
+    assert caplog.text.count("no progress for") == 1
     assert failed == []
 
 
-def test_a_vital_part_that_stands_still_has_failed(
-    heartbeat: ThreadMonitor, sleeper: Sleeper, failed: list[str]
+def test_a_stuck_thread_is_reported_to_its_callback(
+    monitor: ThreadMonitor, sleeper: Sleeper, failed: list[str]
 ) -> None:
-    heartbeat.add_thread(sleeper, heartbeat.on_failed)
+    monitor.add_thread(sleeper, monitor.on_failed)
     wait_until(lambda: failed == ["sleeper"])
 
 
-def test_the_main_thread_is_listened_to(
-    heartbeat: ThreadMonitor, failed: list[str], caplog: pytest.LogCaptureFixture
+def test_the_main_thread_is_monitored(
+    monitor: ThreadMonitor, failed: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    pulse = ActivityTimer()
-    pulse.mark_active()
-    heartbeat.add_main_thread(pulse)
-    wait_until(lambda: "[main] has not moved" in caplog.text)
+    activity = ActivityTimer()
+    activity.mark_active()
+    monitor.add_main_thread(activity)
+    wait_until(lambda: "[main] no progress for" in caplog.text)
     assert failed == []
 
 
 @pytest.mark.parametrize("sleeper", ["watcher", "main"], indirect=True)
-def test_a_part_does_not_replace_another_one_of_its_name(
-    heartbeat: ThreadMonitor, sleeper: Sleeper, failed: list[str], caplog: pytest.LogCaptureFixture
+def test_a_thread_does_not_replace_another_one_of_its_name(
+    monitor: ThreadMonitor, sleeper: Sleeper, failed: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    pulse = ActivityTimer()
-    pulse.mark_active()
-    heartbeat.add_main_thread(pulse)
-    heartbeat.add_thread(sleeper, heartbeat.on_failed)
+    activity = ActivityTimer()
+    activity.mark_active()
+    monitor.add_main_thread(activity)
+    monitor.add_thread(sleeper, monitor.on_failed)
     waiting = Sleeper(sleeper.name)
-    waiting.goes_on.set()
+    waiting.may_continue.set()
     waiting.start()
-    heartbeat.add_thread(waiting)
+    monitor.add_thread(waiting)
     wait_until(lambda: failed == [sleeper.name])
-    wait_until(lambda: "[main] has not moved" in caplog.text)
+    wait_until(lambda: "[main] no progress for" in caplog.text)
     assert waiting.is_alive()
-    waiting.ends.set()
+    waiting.may_end.set()
     waiting.join()
 
 
-def test_a_part_that_has_ended_is_forgotten_without_a_word(
-    heartbeat: ThreadMonitor, caplog: pytest.LogCaptureFixture
+def test_a_thread_that_has_ended_is_forgotten_without_a_message(
+    monitor: ThreadMonitor, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Mortal(SupervisedThread):
         def work(self) -> None:
@@ -109,25 +123,45 @@ def test_a_part_that_has_ended_is_forgotten_without_a_word(
             end.wait(20)
 
     end = threading.Event()
-    part = Mortal("mortal", lambda _: None)
-    part.start()
-    heartbeat.add_thread(part)
-    wait_until(lambda: "[mortal] has not moved" in caplog.text)
+    thread = Mortal("mortal", lambda _: None)
+    thread.start()
+    monitor.add_thread(thread)
+    wait_until(lambda: "[mortal] no progress for" in caplog.text)
     end.set()
-    part.join()
-    known = weakref.ref(part)
-    del part
+    thread.join()
+    known = weakref.ref(thread)
+    del thread
 
     def is_forgotten() -> bool:
         gc.collect()
         return known() is None
 
     wait_until(is_forgotten)
-    assert "moves again" not in caplog.text
+    assert "makes progress again" not in caplog.text
 
 
-def test_who_waits_is_not_stuck() -> None:
-    pulse = ActivityTimer()
-    with pulse.waiting():
-        assert pulse.inactive_seconds == 0.0
-    assert pulse.inactive_seconds > 0.0
+def test_only_a_check_that_finds_no_stuck_thread_is_reported_as_all_active(
+    sleeper: Sleeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    checks: list[str] = []
+    monitor = ThreadMonitor(
+        lambda _: None, TIMEOUT, INTERVAL, on_all_active=lambda: checks.append("all active")
+    )
+    monitor.start()
+    try:
+        wait_until(lambda: checks)
+        monitor.add_thread(sleeper)
+        wait_until(lambda: "[sleeper] no progress for" in caplog.text)
+        count = len(checks)
+        sleeper.may_continue.set()
+        wait_until(lambda: len(checks) > count)
+        assert "[sleeper] makes progress again" in caplog.text
+    finally:
+        monitor.stop()
+
+
+def test_a_thread_that_waits_is_not_stuck() -> None:
+    activity = ActivityTimer()
+    with activity.waiting():
+        assert activity.inactive_seconds == 0.0
+    assert activity.inactive_seconds > 0.0

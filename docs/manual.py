@@ -130,17 +130,17 @@ class Configuration(Directive):
 
 
 class Diagnostics(Directive):
-    """The reasons for failures that are treated alike, given as the names of verdicts."""
+    """The reasons for failures that are treated alike, given as their labels."""
 
     required_arguments = 1
     optional_arguments = 9
 
     def run(self) -> list[nodes.Node]:
         """Return a list of the reasons, each with what to do and rsync's exit statuses."""
-        verdicts = {outcomes.Verdict(name.lower()) for name in self.arguments}
+        labels = {name.lower() for name in self.arguments}
         codes: dict[str, set[int]] = defaultdict(set)
         for row in outcomes._TABLE:  # noqa: SLF001  # it is private to the program
-            if row.outcome.verdict in verdicts:
+            if row.outcome.label in labels:
                 codes[row.outcome.reason] |= row.codes
         return [definitions(_reason(text, statuses) for text, statuses in codes.items())]
 

@@ -15,37 +15,48 @@ from pylsyncd.model.formatting import printable
 
 
 class Verdict(Enum):
-    """What to do next. The values are the words in metrics and in the status."""
+    """What a worker does next. The values are the words in the status and in metrics."""
 
     DONE = "done"
-    """Everything was carried."""
+    """rsync carried everything."""
     RETRY_NOW = "again"
-    """The disk changed under rsync: look at it anew at once, but not endlessly."""
+    """The source changed under rsync: retry at once, but not endlessly."""
     PARTIAL = "partial"
-    """Some paths failed, the destination works: later, or together with the next changes."""
+    """Some paths failed, the destination works: retry later, or with the next changes."""
     RETRY_LATER = "later"
-    """The destination is away: again after a pause that grows."""
+    """The destination is unreachable or broken: retry after a growing pause."""
     HELD = "held"
-    """Only a person can mend it: again after a long pause, or when asked to."""
+    """Only a person can fix it: retry after a long pause, or when released."""
     SOURCE_UNSAFE = "guarded"
-    """The source is not what it should be: nothing is run until it is."""
-    WITHOUT_MISSING_ARGS = "without_missing_args"
-    """Again at once, without --delete-missing-args."""
-    WITHOUT_MKPATH = "without_mkpath"
-    """Again at once, without --mkpath."""
+    """The source or the destination is not the expected one: run nothing until it is."""
+
+
+class MissingCapability(Enum):
+    """What the rsync of a destination cannot do. The values are words in the status, too."""
+
+    DELETE_MISSING_ARGS = "without_missing_args"
+    MKPATH = "without_mkpath"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A verdict, and why: ``reason`` in our words, ``message`` in those of rsync."""
+    """What an rsync exit means: a verdict, ``reason`` in our words and ``message`` in rsync's."""
 
     verdict: Verdict
     reason: str = ""
     message: str = ""
+    missing_capability: MissingCapability | None = None
+    """Retry at once without it. The verdict applies if that has been tried."""
     pending: Changeset = NOTHING
-    """What has not been confirmed."""
+    """Changes that are not confirmed."""
     failed: Changeset = NOTHING
-    """What failed by itself, while all else that is not owed was confirmed."""
+    """Changes that failed, while all others that are not pending are confirmed."""
+
+    @property
+    def label(self) -> str:
+        """The word for it in the status and in metrics."""
+        member: Verdict | MissingCapability = self.missing_capability or self.verdict
+        return str(member.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,13 @@ class _OutcomeRow:
 
 def _row(codes: Iterable[int], message: str, verdict: Verdict, reason: str) -> _OutcomeRow:
     return _OutcomeRow(frozenset(codes), re.compile(message), Outcome(verdict, reason))
+
+
+def _missing(
+    codes: Iterable[int], message: str, capability: MissingCapability, reason: str
+) -> _OutcomeRow:
+    outcome = Outcome(Verdict.RETRY_LATER, reason, missing_capability=capability)
+    return _OutcomeRow(frozenset(codes), re.compile(message), outcome)
 
 
 _SIGNALS = range(-64, 0)
@@ -71,14 +89,14 @@ _TABLE = (
     _row([0, 23, 24, 25], "Deletions stopped due to --max-delete", Verdict.HELD,
          "more would be deleted than --max-delete allows: see whether that is meant"),
     # What its rsync cannot do, and we can do without.
-    _row([2], "invalid file mode 00", Verdict.WITHOUT_MISSING_ARGS,
+    _missing([2], "invalid file mode 00", MissingCapability.DELETE_MISSING_ARGS,
          "its rsync cannot delete by name (rsync issue 910)"),
-    _row([4], "refuse --delete-missing-args", Verdict.WITHOUT_MISSING_ARGS,
+    _missing([4], "refuse --delete-missing-args", MissingCapability.DELETE_MISSING_ARGS,
          "it refuses to delete by name"),
     # A daemon of 3.2.3 that refuses it says so in no other way, and ends with 0.
-    _row([0], r'skipping non-regular file "(?:.*/)?\.pylsyncd-probe"',
-         Verdict.WITHOUT_MISSING_ARGS, "it passes over what is to be deleted by name"),
-    _row([1, 2, 4, 12], "--mkpath", Verdict.WITHOUT_MKPATH,
+    _missing([0], r'skipping non-regular file "(?:.*/)?\.pylsyncd-probe"',
+         MissingCapability.DELETE_MISSING_ARGS, "it passes over what is to be deleted by name"),
+    _missing([1, 2, 4, 12], "--mkpath", MissingCapability.MKPATH,
          "its rsync does not know --mkpath"),
     # The source changed under rsync: a list that is made anew fits it again.
     _row([2], "invalid path from sender|no basis file|File-list index", Verdict.RETRY_NOW,

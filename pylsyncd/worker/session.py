@@ -93,7 +93,8 @@ class RsyncSession:
                 )  # fmt: skip
         self._share.record_exit(run.exit_status)
         outcome = interpret(run.exit_status, run.messages, run.stall_reason)
-        if not is_dry_run or outcome.verdict in _FAILED:
+        has_failed = outcome.verdict in _FAILED and outcome.missing_capability is None
+        if not is_dry_run or has_failed:
             self.last_run = self.statistics.count_run(outcome, run)
         self.run_log.log_exit(run.exit_status, outcome.reason)
         return outcome, run

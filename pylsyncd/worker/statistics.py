@@ -25,7 +25,7 @@ class Statistics:
 
     def count_run(self, outcome: Outcome, run: RunResult) -> RunStatus:
         """Count a run of rsync, and return how it went."""
-        name = outcome.verdict.value
+        name = outcome.label
         status = RunStatus(
             time.time(), run.seconds, name, run.exit_status, run.files, run.deleted, run.bytes_sent
         )

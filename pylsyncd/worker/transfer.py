@@ -12,7 +12,7 @@ from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync import file_list
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.failed_paths import failed_changes, has_skipped_deletions, target_in_messages
-from pylsyncd.rsync.outcomes import Outcome, Verdict, summary
+from pylsyncd.rsync.outcomes import MissingCapability, Outcome, Verdict, summary
 from pylsyncd.rsync.runner import RunResult
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
@@ -291,9 +291,9 @@ class Transfer:
     def _learn(self, outcome: Outcome) -> bool:
         """Take note of an ability that turned out to be missing; tell whether that is news."""
         before = self._abilities
-        if outcome.verdict is Verdict.WITHOUT_MISSING_ARGS:
+        if outcome.missing_capability is MissingCapability.DELETE_MISSING_ARGS:
             self._abilities = replace(before, has_delete_missing_args=False)
-        elif outcome.verdict is Verdict.WITHOUT_MKPATH:
+        elif outcome.missing_capability is MissingCapability.MKPATH:
             self._abilities = replace(before, has_mkpath=False)
         is_news = self._abilities != before
         if is_news:

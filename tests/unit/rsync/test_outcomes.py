@@ -3,13 +3,13 @@
 import pytest
 
 from pylsyncd.rsync import outcomes
-from pylsyncd.rsync.outcomes import Verdict, interpret, summary
+from pylsyncd.rsync.outcomes import MissingCapability, Verdict, interpret, summary
 
 CASES = [
     (1, "ERROR: module is read only", Verdict.HELD),
     (1, "rsync: --no-such-option: unknown option", Verdict.HELD),
-    (1, "rsync: --mkpath: unknown option", Verdict.WITHOUT_MKPATH),
-    (2, "invalid file mode 00 for x [Receiver]", Verdict.WITHOUT_MISSING_ARGS),
+    (1, "rsync: --mkpath: unknown option", MissingCapability.MKPATH),
+    (2, "invalid file mode 00 for x [Receiver]", MissingCapability.DELETE_MISSING_ARGS),
     (2, "ABORTING due to invalid path from sender: d/f", Verdict.RETRY_NOW),
     (2, "File-list index 0 not in 0 - -1 (read_ndx_and_attrs) [sender]", Verdict.RETRY_NOW),
     (2, "protocol version mismatch -- is your shell clean?", Verdict.HELD),
@@ -23,7 +23,11 @@ CASES = [
     (3, "rsync cannot start in the source: Permission denied", Verdict.RETRY_LATER),
     (3, "ERROR: cannot stat destination: Not a directory", Verdict.HELD),
     (3, 'rsync: [Receiver] change_dir#3 "/d" failed: Permission denied (13)', Verdict.HELD),
-    (4, "The server is configured to refuse --delete-missing-args", Verdict.WITHOUT_MISSING_ARGS),
+    (
+        4,
+        "The server is configured to refuse --delete-missing-args",
+        MissingCapability.DELETE_MISSING_ARGS,
+    ),
     (4, "The server is configured to refuse --delete", Verdict.HELD),
     (4, "ERROR: the -x option conflicts with the -y option", Verdict.HELD),
     (5, "@ERROR: Unknown module 'x'", Verdict.HELD),
@@ -47,7 +51,7 @@ CASES = [
     (12, "rsync: [sender] Failed to exec no-such-ssh: No such file (2)", Verdict.HELD),
     (14, "rsync: [sender] Failed to exec no-such-ssh: No such file (2)", Verdict.HELD),
     (255, "Can't open user config file x/ssh_config: No such file or directory", Verdict.HELD),
-    (12, "rsync: on remote machine: --mkpath: unknown option", Verdict.WITHOUT_MKPATH),
+    (12, "rsync: on remote machine: --mkpath: unknown option", MissingCapability.MKPATH),
     (12, "rsync: on remote machine: -@-1: unknown option", Verdict.HELD),
     (14, "rsync cannot be run: Cannot allocate memory", Verdict.RETRY_LATER),
     (19, "", Verdict.RETRY_LATER),
@@ -79,7 +83,7 @@ CASES = [
     (24, 'file has vanished: "/s/f"', Verdict.RETRY_NOW),
     (0, "Deletions stopped due to --max-delete limit (4 skipped)", Verdict.HELD),
     (23, "Deletions stopped due to --max-delete limit (4 skipped)", Verdict.HELD),
-    (0, 'skipping non-regular file ".pylsyncd-probe"', Verdict.WITHOUT_MISSING_ARGS),
+    (0, 'skipping non-regular file ".pylsyncd-probe"', MissingCapability.DELETE_MISSING_ARGS),
     (25, "the --max-delete limit stopped deletions", Verdict.HELD),
     (30, "io timeout after 600 seconds", Verdict.RETRY_LATER),
     (35, "timeout waiting for daemon connection", Verdict.RETRY_LATER),
@@ -95,9 +99,11 @@ CASES = [
 
 
 @pytest.mark.parametrize(("code", "message", "verdict"), CASES)
-def test_an_exit_has_its_verdict_and_a_reason(code: int, message: str, verdict: Verdict) -> None:
+def test_an_exit_has_its_verdict_and_a_reason(
+    code: int, message: str, verdict: Verdict | MissingCapability
+) -> None:
     outcome = interpret(code, [message])
-    assert outcome.verdict is verdict
+    assert (outcome.missing_capability or outcome.verdict) is verdict
     assert outcome.reason
 
 

@@ -19,7 +19,7 @@ from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStat
 from pylsyncd.replication import Replication
 from pylsyncd.supervisor import Supervisor
 from pylsyncd.system import logs
-from pylsyncd.watcher import census, inotify
+from pylsyncd.watcher import inotify
 from pylsyncd.worker.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -214,7 +214,7 @@ def _status(replication: Replication) -> SyncStatus:
             else _beginning(replication, delivery)
             for delivery in sync.destinations
         ),
-        events=census.events_by_type(masks) if masks is not None else {},
+        events=inotify.events_by_type(masks) if masks is not None else {},
         overflows=replication.source_monitor.overflow_count,
     )
 

@@ -1,13 +1,13 @@
-"""The catch-up scan: what has changed since a moment, found by walking the source alone.
+"""The catch-up scan: finds what has changed since a ctime by walking the source alone.
 
-The kernel stamps a directory entry's ctime at every change of its content or its attributes, and
-nobody can set it back. What a rename stamps was measured on ext4 and tmpfs: the moved entry and
-both directories, but nothing below a moved directory. So
+The kernel sets an inode's ctime at every change of its content or its attributes, and no program
+can set it back. A rename, measured on ext4 and tmpfs, sets the ctime of the moved entry and of both
+directories, but of nothing below a moved directory. So
 
 * an entry with a fresh ctime is a change;
 * a directory with a fresh ctime may have lost or gained names: its listing is a change;
-* a directory with a fresh ctime in such a directory may have come from elsewhere, with old ctimes
-  inside: it is a change as a whole tree, unless it is known to have stood there before.
+* a directory with a fresh ctime in such a directory may have been moved there, with old ctimes
+  inside: its whole tree is a change, unless it is known to have been there before.
 """
 
 import os
@@ -16,112 +16,110 @@ from itertools import chain
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset, Scope
-from pylsyncd.watcher.hard_link_search import stat_existing
-from pylsyncd.watcher.linknames import HardLinkCollector
+from pylsyncd.watcher.hard_link_search import HardLinkCollector, stat_existing
 
 IsExcluded = Callable[[bytes], bool]
-"""Whether a path that is not a directory is left out."""
+"""Whether the rules exclude a path that is not a directory."""
 
-# How many files are looked at between two reports of progress.
-_STRIDE = 4096
+_FILES_BETWEEN_PROGRESS_CALLS = 4096
 
 
 class CatchupScan:
-    """Finds changes in the directories that a walk shows it, parents first.
+    """A search for changes in the directories that a walk visits, parents first.
 
-    Several askers may each have a moment of their own; a moment is a ctime in nanoseconds, from
-    which on an entry counts as changed.
+    Each of ``since_ns`` is a ctime in nanoseconds. An entry with that ctime or a later one has
+    changed.
     """
 
     def __init__(
         self,
-        moments: Collection[int],
+        since_ns: Collection[int],
         is_excluded: IsExcluded,
-        progressed: Callable[[], None] = lambda: None,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
-        """Begin; ``progressed()`` is called now and then."""
-        self._progressed = progressed
-        self._looked_at = 0
-        self._changes = {moment: MutableChangeset() for moment in moments}
-        self._oldest = min(moments)
-        self._newest = max(moments)
+        self._on_progress = on_progress
+        self._file_count = 0
+        self._changes = {since: MutableChangeset() for since in since_ns}
+        self._oldest = min(since_ns)
+        self._newest = max(since_ns)
         self._is_excluded = is_excluded
         self.hard_links = HardLinkCollector()
-        # The ctimes of fresh directories, which their children are judged by.
+        # The ctimes of fresh directories, which decide the scope of their subdirectories.
         self._fresh: dict[bytes, int] = {}
 
     @property
     def changes(self) -> Mapping[int, MutableChangeset]:
-        """The changes found so far, by the moment since which they may have happened."""
+        """The changes found so far, by the ctime since which they were made."""
         return self._changes
 
     def visit_directory(self, directory: int, path: bytes, *, was_there: bool) -> None:
-        """Judge an open directory; ``was_there`` if it is known that it stood there before."""
+        """Check an open directory; ``was_there`` if it is known to have been there before."""
         status = os.fstat(directory)
         ctime = status.st_ctime_ns
         if ctime < self._oldest:
             return
         self._fresh[path] = ctime
-        # Where it stands it may have been away for a while: then the last thing that happened to it
-        # was not that a name came or went in it, which stamps both times alike.
-        stayed = was_there and status.st_mtime_ns == ctime
-        above = 0 if stayed or not path else self._fresh.get(paths.split(path)[0], 0)
-        for moment, changes in self._changes.items():
-            if ctime >= moment:
-                changes.add(path, Scope.TREE if above >= moment else Scope.LISTING)
+        # A directory that was away and came back has a ctime from that rename. A name that comes or
+        # goes in it sets both times to the same value.
+        has_stayed = was_there and status.st_mtime_ns == ctime
+        parent_ctime = 0 if has_stayed or not path else self._fresh.get(paths.split(path)[0], 0)
+        for since, changes in self._changes.items():
+            if ctime >= since:
+                changes.add(path, Scope.TREE if parent_ctime >= since else Scope.LISTING)
 
     def add_unreadable(self, path: bytes) -> None:
-        """Take a directory that cannot be looked into for changed as a whole.
+        """Add the whole tree of a directory that cannot be read.
 
-        So it is owed, and with it what changes there unseen, until rsync can read it.
+        It stays pending, with all changes inside, until rsync can read it.
         """
         for changes in self._changes.values():
             changes.add(path, Scope.TREE)
 
     def visit_files(self, directory: int, path: bytes) -> list[str]:
-        """Judge all else in an open directory; return the names of the directories in it."""
+        """Check all else in an open directory; return the names of its subdirectories."""
         subdirectories = []
-        # Its own listing says it all.
+        # Its own listing covers its files.
         is_fresh = self._fresh.get(path, 0) >= self._newest
         oldest = self._oldest
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     subdirectories.append(entry.name)
-                else:
-                    self._looked_at += 1
-                    if not self._looked_at % _STRIDE:
-                        self._progressed()
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        # Its event is on its way, and its directory's ctime is fresh by now.
-                        continue
-                    except OSError:
-                        # Let rsync say what is wrong with it.
-                        self._judge(path, os.fsencode(entry.name), self._newest)
-                        continue
-                    if status.st_nlink > 1:
-                        self._note(status, paths.join(path, os.fsencode(entry.name)))
-                    if status.st_ctime_ns >= oldest and not is_fresh:
-                        self._judge(path, os.fsencode(entry.name), status.st_ctime_ns)
+                    continue
+                self._file_count += 1
+                if not self._file_count % _FILES_BETWEEN_PROGRESS_CALLS:
+                    self._on_progress()
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    # Its event is queued, and its directory has a fresh ctime by now.
+                    continue
+                except OSError:
+                    # rsync will report the error.
+                    self._check(path, os.fsencode(entry.name), self._newest)
+                    continue
+                if status.st_nlink > 1:
+                    self._collect_hard_link(status, paths.join(path, os.fsencode(entry.name)))
+                if status.st_ctime_ns >= oldest and not is_fresh:
+                    self._check(path, os.fsencode(entry.name), status.st_ctime_ns)
         return subdirectories
 
     def recheck_hard_links(self, root: int) -> None:
-        """Judge once more the files with several names, when the walk through all is over.
+        """Check hard-linked files again after a walk through the whole source.
 
-        One that it has passed may have changed through a name that was gone when it came there.
+        A file may have changed after the walk visited it, through a name that was gone before the
+        walk reached that name.
         """
         for path, status in stat_existing(root, chain(*self.hard_links.paths_by_file.values())):
             if status.st_ctime_ns >= self._oldest:
-                self._judge(*paths.split(path), status.st_ctime_ns)
+                self._check(*paths.split(path), status.st_ctime_ns)
 
-    def _note(self, status: os.stat_result, path: bytes) -> None:
+    def _collect_hard_link(self, status: os.stat_result, path: bytes) -> None:
         if not self._is_excluded(path):
             self.hard_links.add(status, path)
 
-    def _judge(self, directory: bytes, name: bytes, ctime: int) -> None:
+    def _check(self, directory: bytes, name: bytes, ctime: int) -> None:
         if not self._is_excluded(paths.join(directory, name)):
-            for moment, changes in self._changes.items():
-                if ctime >= moment:
+            for since, changes in self._changes.items():
+                if ctime >= since:
                     changes.add_entries(directory, {name})

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset, Scope
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.watcher import census, inotify
+from pylsyncd.watcher import inotify
+from pylsyncd.watcher.hard_link_search import FileId
 from pylsyncd.watcher.inotify import Inotify
-from pylsyncd.watcher.linknames import FileId
 from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
 from pylsyncd.watcher.watch_tree import child_path
@@ -106,7 +106,7 @@ class EventProcessor:
         if log.isEnabledFor(logging.DEBUG):
             self._show(chunk)
         if self.mask_counts is not None:
-            census.count_events(chunk, self.mask_counts)
+            inotify.count_events(chunk, self.mask_counts)
         touched = self._touched
         unpack, header = inotify.EVENT_HEADER.unpack_from, inotify.EVENT_HEADER.size
         position, end = 0, len(chunk)

@@ -1,4 +1,4 @@
-"""Looks for the names of files that have several, by descriptor and through no symlink."""
+"""Finds the names of hard-linked files, by descriptor and through no symlink."""
 
 import math
 import os
@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, groupby, islice
 
 from pylsyncd.model import paths
@@ -14,223 +14,281 @@ from pylsyncd.model.changes import Changeset
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
-from pylsyncd.watcher.linknames import HardLinkCollector, LinkedFile, LinkedFiles, file_id
 
-# How many names of a directory are looked at before it is asked whether they are there at all, and
-# how many make that worth while.
-_AT_ONCE = 256
-_FEWEST = 16
+MAX_HARD_LINK_NAMES = 50_000
+"""How many names of hard-linked files are kept; about 200 bytes each."""
+
+# How many names of a directory are checked at a time, and how many are worth a listing that tells
+# which of them exist.
+_NAMES_PER_BATCH = 256
+_MIN_NAMES_FOR_LISTING = 16
 
 # A missing name costs 3 microseconds, an entry of a listing less than half of one.
-_LISTED_A_NAME = 4
+_MAX_LISTED_PER_NAME = 4
+
+FileId = tuple[int, int]
+"""The ``st_dev`` and ``st_ino`` of a file."""
 
 
 class TooManyNamesError(Exception):
-    """There are more names to look at than a destination can be owed."""
+    """More names were found than a destination can have pending."""
+
+
+@dataclass(slots=True)
+class LinkedFile:
+    """A hard-linked file: the names that are known, in the source and not excluded."""
+
+    link_count: int
+    """How many names the file has anywhere."""
+    known_paths: set[bytes] = field(default_factory=set)
+
+    @property
+    def has_all_names(self) -> bool:
+        """Whether the file can have no other name."""
+        return len(self.known_paths) >= self.link_count
+
+    @property
+    def weight(self) -> int:
+        """The memory that the object takes, in names."""
+        return len(self.known_paths) + 1
+
+
+LinkedFiles = dict[FileId, LinkedFile]
+
+
+class HardLinkCollector:
+    """The names of hard-linked files that a walk finds, up to MAX_HARD_LINK_NAMES."""
+
+    def __init__(self) -> None:
+        self.paths_by_file: dict[FileId, set[bytes]] = {}
+        self._count = 0
+
+    def add(self, status: os.stat_result, path: bytes) -> bool:
+        """Add one name of a file; return False if there is no room left."""
+        if self._count >= MAX_HARD_LINK_NAMES:
+            return False
+        self._count += 1
+        self.paths_by_file.setdefault(file_id(status), set()).add(path)
+        return True
+
+
+def file_id(status: os.stat_result) -> FileId:
+    """Return the id of the file that has a status."""
+    return status.st_dev, status.st_ino
 
 
 @dataclass(frozen=True, slots=True)
 class SearchArea:
-    """What is looked through: the open source, less what the rules leave out."""
+    """Where to search: the open source without what the rules exclude."""
 
     root: int
     rules: Rules
     on_progress: Callable[[], None] = lambda: None
-    """Called for each directory, since there may be many."""
+    """Called for each directory of a walk."""
 
 
 class LinkedFileFinder:
-    """Looks at what changes name, for files with several names."""
+    """Finds the hard-linked files in a changeset. Used once."""
 
-    def __init__(self, ground: SearchArea) -> None:
-        self._ground = ground
+    def __init__(self, area: SearchArea) -> None:
+        self._area = area
         self._found: LinkedFiles = {}
         self._count = 0
-        # Whether most names of those that were looked at last are not there (any more).
-        self._are_missing = False
+        # Whether most names of the last batch do not exist.
+        self._are_most_missing = False
 
     def find(self, changes: Changeset) -> LinkedFiles:
-        """Return the files with several names, and the names that the changes cover.
+        """Return the hard-linked files with the names that the changes cover.
 
         Raises TooManyNamesError.
         """
-        suspects: list[bytes] = []
+        candidates: list[bytes] = []
         for directory, names in changes.entries.items():
-            suspects += self._suspects(directory, names)
-        for path, status in stat_existing(self._ground.root, suspects):
-            self._judge(path, status)
+            candidates += self._linked_entries(directory, names)
+        for path, status in stat_existing(self._area.root, candidates):
+            self._add_if_linked(path, status)
         for directory in changes.listings:
-            self._look_in(directory, is_tree=False)
+            self._search_directory(directory, is_tree=False)
         for path in changes.trees:
-            self._look_in(path, is_tree=True)
+            self._search_directory(path, is_tree=True)
         return self._found
 
-    def _suspects(self, directory: bytes, names: AbstractSet[bytes]) -> Iterator[bytes]:
-        """Yield the paths that seem to be one of several names of a file.
+    def _linked_entries(self, directory: bytes, names: AbstractSet[bytes]) -> Iterator[bytes]:
+        """Yield the paths that seem to belong to hard-linked files.
 
-        These are looked at by their whole paths, which is cheapest, and may lead through symlinks.
+        The whole paths are used, which is cheapest, and may lead through symlinks.
         """
-        root, prefix = self._ground.root, directory + b"/" if directory else b""
+        root, prefix = self._area.root, directory + b"/" if directory else b""
         left = iter(names)
-        while some := list(islice(left, _AT_ONCE)):
-            is_asked = self._are_missing and len(some) >= _FEWEST
-            asked = self._existing(directory, some) if is_asked else some
-            missing = len(some) - len(asked)
-            for name in asked:
+        while batch := list(islice(left, _NAMES_PER_BATCH)):
+            should_list = self._are_most_missing and len(batch) >= _MIN_NAMES_FOR_LISTING
+            existing = self._existing(directory, batch) if should_list else batch
+            missing = len(batch) - len(existing)
+            for name in existing:
                 path = prefix + name
                 try:
                     status = os.lstat(path, dir_fd=root)
                 except OSError:
                     missing += 1
                     continue
-                if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                if _is_linked(status):
                     yield path
-            self._are_missing = 2 * missing > len(some)
+            self._are_most_missing = 2 * missing > len(batch)
 
     def _existing(self, directory: bytes, names: Collection[bytes]) -> Collection[bytes]:
-        """Return the names without those that are not there, if that is cheap to tell."""
-        most = _LISTED_A_NAME * len(names)
+        """Return the names without missing ones, or all names if the directory is too large."""
+        limit = _MAX_LISTED_PER_NAME * len(names)
         try:
             with (
-                walk.opened_below(self._ground.root, directory) as opened,
+                walk.opened_below(self._area.root, directory) as opened,
                 os.scandir(opened) as entries,
             ):
-                there = {os.fsencode(entry.name) for entry in islice(entries, most + 1)}
+                listed = {os.fsencode(entry.name) for entry in islice(entries, limit + 1)}
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError:
             return names
-        return names if len(there) > most else there.intersection(names)
+        return names if len(listed) > limit else listed.intersection(names)
 
-    def _judge(self, path: bytes, status: os.stat_result) -> None:
-        if status.st_nlink <= 1 or stat.S_ISDIR(status.st_mode):
+    def _add_if_linked(self, path: bytes, status: os.stat_result) -> None:
+        if not _is_linked(status):
             return
-        names = self._found.setdefault(file_id(status), LinkedFile(status.st_nlink))
-        names.link_count = status.st_nlink
-        rules = self._ground.rules
+        file = self._found.setdefault(file_id(status), LinkedFile(status.st_nlink))
+        file.link_count = status.st_nlink
+        rules = self._area.rules
         if not rules or not rules.excludes(path, is_directory=False):
-            names.known_paths.add(path)
-            self._count = _counted(self._count)
+            file.known_paths.add(path)
+            self._count = _count_name(self._count)
 
-    def _look_in(self, path: bytes, *, is_tree: bool) -> None:
+    def _search_directory(self, path: bytes, *, is_tree: bool) -> None:
         try:
-            with walk.opened_below(self._ground.root, path) as directory:
+            with walk.opened_below(self._area.root, path) as directory:
                 if is_tree:
-                    _descend(self._ground, directory, path, self._names_in)
+                    _walk(self._area, directory, path, self._list)
                 else:
-                    self._names_in(directory, path)
+                    self._list(directory, path)
         except OSError:
-            # Perhaps it is a file, which a TREE covers as well.
-            for _, status in stat_existing(self._ground.root, [path]):
-                self._judge(path, status)
+            # It may be a file, which Scope.TREE covers, too.
+            for _, status in stat_existing(self._area.root, [path]):
+                self._add_if_linked(path, status)
 
-    def _names_in(self, directory: int, path: bytes) -> list[str]:
-        return _judge_linked(directory, path, self._judge)
+    def _list(self, directory: int, path: bytes) -> list[str]:
+        return _list_with_files(directory, path, self._add_if_linked)
 
 
 class SourceSearch:
-    """Searches the source for all names of some files."""
+    """A search of the whole source for all names of some files."""
 
-    def __init__(self, ground: SearchArea, files: LinkedFiles) -> None:
-        self._ground = ground
+    def __init__(self, area: SearchArea, files: LinkedFiles) -> None:
+        self._area = area
         self._files = files
         self._count = 0
         self._inodes = {inode for _, inode in files}
-        # Devices on which a listing tells the same number of an inode as its status.
+        # Devices on which a listing has the same inode numbers as lstat.
         self._devices = walk.devices_with_link_counts()
 
     def run(self) -> None:
-        """Add all names to the files that are sought. Raises TooManyNamesError."""
-        try:
-            _descend(self._ground, self._ground.root, paths.ROOT, self._names_in)
-        except OSError:
-            return
+        """Add all names to the files. Raises TooManyNamesError."""
+        with suppress(OSError):
+            _walk(self._area, self._area.root, paths.ROOT, self._list)
 
-    def _names_in(self, directory: int, path: bytes) -> list[str]:
-        is_told = os.fstat(directory).st_dev in self._devices
+    def _list(self, directory: int, path: bytes) -> list[str]:
+        can_filter = os.fstat(directory).st_dev in self._devices
         subdirectories = []
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     subdirectories.append(entry.name)
-                elif not is_told or entry.inode() in self._inodes:
-                    self._judge(entry, path)
+                elif not can_filter or entry.inode() in self._inodes:
+                    self._add_if_wanted(entry, path)
         return subdirectories
 
-    def _judge(self, entry: os.DirEntry[str], directory: bytes) -> None:
+    def _add_if_wanted(self, entry: os.DirEntry[str], directory: bytes) -> None:
         try:
             status = entry.stat(follow_symlinks=False)
         except OSError:
             return
-        names = self._files.get(file_id(status))
-        if names is None:
+        file = self._files.get(file_id(status))
+        if file is None:
             return
         path = paths.join(directory, os.fsencode(entry.name))
-        if path not in names.known_paths and not self._ground.rules.matches(
-            path, is_directory=False
-        ):
-            names.known_paths.add(path)
-            self._count = _counted(self._count)
+        if path not in file.known_paths and not self._area.rules.matches(path, is_directory=False):
+            file.known_paths.add(path)
+            self._count = _count_name(self._count)
 
 
 class HardLinkScan:
-    """Looks through the source for all files that have several names."""
+    """A walk through the source that finds all hard-linked files."""
 
-    def __init__(self, ground: SearchArea, since: int) -> None:
-        """Make one; ``since`` is a ctime in nanoseconds."""
-        self._ground = ground
-        self._since = since
-        self.hard_links = HardLinkCollector()
-        self.changed_paths: set[bytes] = set()
-        """Names of such files that have changed since; no more of them than are too many.
+    def __init__(self, area: SearchArea, since_ns: int) -> None:
+        """Prepare a scan; ``since_ns`` is a ctime in nanoseconds."""
+        self._area = area
+        self._since_ns = since_ns
+        self._hard_links = HardLinkCollector()
+        self._changed_paths: set[bytes] = set()
 
-        One that has a single name now may have had others when it changed.
-        """
+    def run(self) -> "HardLinkScanResult":
+        """Walk through the source. Raises OSError if the source itself cannot be listed."""
+        root, found = self._area.root, self._hard_links.paths_by_file
+        _walk(self._area, root, paths.ROOT, self._list)
+        # Not during the walk: a file that it has passed may change through a name that is gone
+        # before the walk reaches that name.
+        for path, status in stat_existing(root, chain(*found.values())):
+            self._add_if_changed(path, status)
+        return HardLinkScanResult(found, self._changed_paths)
+
+    def _list(self, directory: int, path: bytes) -> list[str]:
+        return _list_with_files(directory, path, self._check, self._since_ns)
+
+    def _check(self, path: bytes, status: os.stat_result) -> None:
+        if self._area.rules.matches(path, is_directory=False):
+            return
+        if status.st_nlink == 1 or not self._hard_links.add(status, path):
+            self._add_if_changed(path, status)
+
+    def _add_if_changed(self, path: bytes, status: os.stat_result) -> None:
+        has_room = len(self._changed_paths) <= MAX_PENDING_CHANGES
+        if status.st_ctime_ns >= self._since_ns and has_room:
+            self._changed_paths.add(path)
+
+
+@dataclass(frozen=True, slots=True)
+class HardLinkScanResult:
+    """What a scan for hard-linked files has found."""
+
+    paths_by_file: dict[FileId, set[bytes]]
+    changed_paths: set[bytes]
+    """The names of files that have changed since the scan's ctime.
+
+    Files with one name are included: they may have had others when they changed.
+    """
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether more have changed than a destination can be owed."""
+        """Whether more names have changed than a destination can have pending."""
         return len(self.changed_paths) > MAX_PENDING_CHANGES
 
-    def run(self) -> None:
-        """Walk through it. Raises OSError when the source itself cannot be listed."""
-        root = self._ground.root
-        _descend(self._ground, root, paths.ROOT, self._names_in)
-        # Only now: one that the walk has passed may change through one that it has not come to,
-        # and that is gone when it comes there.
-        for path, status in stat_existing(root, chain(*self.hard_links.paths_by_file.values())):
-            self._judge_time(path, status)
 
-    def _names_in(self, directory: int, path: bytes) -> list[str]:
-        return _judge_linked(directory, path, self._judge, self._since)
-
-    def _judge(self, path: bytes, status: os.stat_result) -> None:
-        if self._ground.rules.matches(path, is_directory=False):
-            return
-        if status.st_nlink == 1 or not self.hard_links.add(status, path):
-            self._judge_time(path, status)
-
-    def _judge_time(self, path: bytes, status: os.stat_result) -> None:
-        if status.st_ctime_ns >= self._since and not self.is_over_limit:
-            self.changed_paths.add(path)
+def _is_linked(status: os.stat_result) -> bool:
+    return status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
 
 
-def _counted(names: int) -> int:
-    """Count one more name."""
-    if names >= MAX_PENDING_CHANGES:
+def _count_name(count: int) -> int:
+    """Return the count with one more name. Raises TooManyNamesError."""
+    if count >= MAX_PENDING_CHANGES:
         raise TooManyNamesError
-    return names + 1
+    return count + 1
 
 
-def _judge_linked(
+def _list_with_files(
     directory: int,
     path: bytes,
-    judge: Callable[[bytes, os.stat_result], None],
-    since: float = math.inf,
+    on_file: Callable[[bytes, os.stat_result], None],
+    since_ns: float = math.inf,
 ) -> list[str]:
-    """Judge the names in an open directory of files that have several; return its directories.
+    """Call ``on_file`` for each hard-linked file in an open directory; return its subdirectories.
 
-    A file that has changed ``since`` a ctime in nanoseconds is judged, too.
+    Also for each file with a ctime of ``since_ns`` or later, in nanoseconds.
     """
     subdirectories = []
     with os.scandir(directory) as entries:
@@ -242,28 +300,28 @@ def _judge_linked(
                 status = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
-            if status.st_nlink > 1 or status.st_ctime_ns >= since:
-                judge(paths.join(path, os.fsencode(entry.name)), status)
+            if status.st_nlink > 1 or status.st_ctime_ns >= since_ns:
+                on_file(paths.join(path, os.fsencode(entry.name)), status)
     return subdirectories
 
 
-def _descend(ground: SearchArea, directory: int, top: bytes, names_in: walk.Names[bytes]) -> None:
+def _walk(area: SearchArea, directory: int, top: bytes, list_names: walk.Names[bytes]) -> None:
     """List an open directory and all below it that are not excluded."""
-    rules = ground.rules
+    rules = area.rules
 
-    def enter(_directory: int, above: bytes, name: bytes) -> bytes | None:
-        ground.on_progress()
-        path = paths.join(above, name)
+    def enter(_directory: int, parent: bytes, name: bytes) -> bytes | None:
+        area.on_progress()
+        path = paths.join(parent, name)
         return None if rules and rules.matches(path, is_directory=True) else path
 
-    def refused(_above: bytes, _name: bytes, _error: OSError) -> None:
-        """Pass over what is gone, or not to be read: it has no names to tell."""
+    def skip(_parent: bytes, _name: bytes, _error: OSError) -> None:
+        """Skip a directory that is gone or cannot be read."""
 
-    walk.descend(directory, top, enter, refused, names_in)
+    walk.descend(directory, top, enter, skip, list_names)
 
 
 def stat_existing(root: int, some: Iterable[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Yield the paths at which something is, reached through no symlink, with what is there."""
+    """Yield the paths that exist and lead through no symlink, with their status."""
     pairs = sorted(paths.split(path) for path in some)
     for directory, group in groupby(pairs, key=lambda pair: pair[0]):
         with suppress(OSError), walk.opened_below(root, directory) as opened:

@@ -1,19 +1,19 @@
-"""Hard links: a change through one name of a file is a change of all of its names.
+"""Hard links: a change through one name of a file is a change of all its names.
 
-inotify reports the name that was used. rsync replaces the copy of a listed name, so the copies of
-the others stay as they were; with --hard-links, too, which looks at listed names alone (measured
-with rsync 3.5.0). So whoever has changes adds the other names to them, whatever rsync's options.
+inotify reports only the name that was used. rsync replaces the copy of a listed name and leaves the
+copies of the others unchanged, also with --hard-links, which considers listed names alone (measured
+with rsync 3.5.0). So the other names are added to the changes, whatever rsync's options are.
 
-The name itself may be gone, or stand for another file, when that is looked at. So the names of all
-files that have several are known, from a survey in the first window, which finds by their ctimes
-those that have changed before it (and may have lost all names but one), from scans, and from what
-was looked at; what a change touches brings in the other names that it was known with. Beyond that,
-what tells where the other names are, in this order:
+By then the changed name may be gone, or belong to another file. So the names of all hard-linked
+files are kept: from a scan in the first window, which finds by their ctimes those that changed
+before it (and may have lost all names but one), from later scans, and from earlier changes. A
+change also brings in the other names that its path was known with. Beyond that the other names come
+from, in this order:
 
-* the changes themselves, when they hold as many names as the file has links;
-* the names known from before, each looked at again: all, when they are as many, and also when a
-  search has found no more while the file had as many links: the others are elsewhere;
-* a search of the whole source, one for all files in question.
+* the changes themselves, if they contain as many names as the file has links;
+* the names known from before, each checked again: sufficient if they are as many as the links, or
+  if a search found no more while the file had as many links (the others are outside the source);
+* one search of the whole source for all files in question.
 """
 
 import logging
@@ -28,174 +28,176 @@ from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.watcher.hard_link_search import (
+    MAX_HARD_LINK_NAMES,
+    FileId,
     HardLinkScan,
+    LinkedFile,
     LinkedFileFinder,
+    LinkedFiles,
     SearchArea,
     SourceSearch,
     TooManyNamesError,
+    file_id,
     stat_existing,
 )
-from pylsyncd.watcher.linknames import MAX_HARD_LINK_NAMES, FileId, LinkedFile, LinkedFiles, file_id
 
 log = logging.getLogger(__name__)
 
-# So many names are remembered.
-_NAMES_KEPT = MAX_HARD_LINK_NAMES
+_MAX_KEPT_NAMES = MAX_HARD_LINK_NAMES
 
 
 class HardLinks:
-    """Completes changes by the other names of the files in them. Used by one thread at a time."""
+    """The known hard links of one source, to complete changes with. Used by one thread."""
 
     def __init__(
-        self, source: bytes, rules: Rules, progressed: Callable[[], None] = lambda: None
+        self, source: bytes, rules: Rules, on_progress: Callable[[], None] = lambda: None
     ) -> None:
-        """Make one; ``progressed()`` is called now and then while it looks through the source."""
-        self._progressed = progressed
+        """Create it; ``on_progress()`` is called for each directory of a walk."""
+        self._on_progress = on_progress
         self._source = source
         self._rules = rules
-        # What was found to be complete, the least recently used first.
-        self._remembered: OrderedDict[FileId, LinkedFile] = OrderedDict()
-        self._kept = 0
-        # The directories that known names are in: with how many, by file.
-        self._places: dict[bytes, dict[bytes, FileId]] = {}
+        # Those with the oldest check first.
+        self._kept: OrderedDict[FileId, LinkedFile] = OrderedDict()
+        self._kept_weight = 0
+        # Directory and name of each known path, with its file.
+        self._files_by_name: dict[bytes, dict[bytes, FileId]] = {}
         self.search_count = 0
-        """How often the whole source was searched."""
+        """How many times the whole source was searched."""
 
     def add_other_names(self, changes: MutableChangeset) -> None:
-        """Add an ENTRY for each name of a changed file that ``changes`` do not name.
+        """Add an ENTRY for each other name of a changed file.
 
-        What is not there (any more) is passed over: an event has told, or will tell. Costs one
-        system call for a changed path, unless there are hard links.
+        A path that does not exist is skipped: its deletion is another event. Costs one system call
+        for a changed path, unless there are hard links.
         """
         if changes.is_everything:
             return
         try:
             with walk.opened_root(self._source) as root:
-                found, named = self._found(root, changes)
+                found, named = self._find_all_names(root, changes)
         except OSError:
-            # Nothing can be carried now, and what follows is larger than any name.
+            # Nothing can be synced now, and what follows is a full sync.
             return
         except TooManyNamesError:
             log.info(
-                "More than %d names of files that have several: everything is compared.",
-                MAX_PENDING_CHANGES,
+                "More than %d hard-link names: falling back to a full sync.", MAX_PENDING_CHANGES
             )
             changes.add(paths.ROOT, Scope.TREE)
             return
-        for file, names in found.items():
-            self._remember(file, names)
-            for path in names.known_paths - named[file]:
+        for file, linked in found.items():
+            self._keep(file, linked)
+            for path in linked.known_paths - named[file]:
                 changes.add(path, Scope.ENTRY)
 
-    def _found(
+    def _find_all_names(
         self, root: int, changes: MutableChangeset
     ) -> tuple[LinkedFiles, dict[FileId, set[bytes]]]:
-        """Return all names of the files with several in the changes, and those that they name."""
-        ground = SearchArea(root, self._rules, self._progressed)
-        self._add_known(root, changes)
-        # Trees in trees would be looked through again and again.
-        found = LinkedFileFinder(ground).find(optimize(changes))
-        named = {file: set(names.known_paths) for file, names in found.items()}
-        self._find_others(ground, found)
+        """Return the hard-linked files in the changes, and the names that the changes contain."""
+        area = SearchArea(root, self._rules, self._on_progress)
+        self._add_kept_names(root, changes)
+        # Optimized, so that no tree is walked as a part of another one again.
+        found = LinkedFileFinder(area).find(optimize(changes))
+        named = {file: set(linked.known_paths) for file, linked in found.items()}
+        self._search_other_names(area, found)
         return found, named
 
-    def scan_source(self, since: int) -> MutableChangeset:
-        """Learn the names of all files that have several.
+    def scan_source(self, since_ns: int) -> MutableChangeset:
+        """Keep the names of all hard-linked files; return the names of those that have changed.
 
-        Returns the names of all files that have changed since a ctime in nanoseconds: perhaps
-        through a name that is gone. Raises OSError when the source cannot be opened or listed.
+        ``since_ns`` is a ctime in nanoseconds; a file may have changed through a name that is gone.
+        Raises OSError if the source cannot be opened or listed.
         """
         changes = MutableChangeset()
         with walk.opened_root(self._source) as root:
-            survey = HardLinkScan(SearchArea(root, self._rules, self._progressed), since)
-            survey.run()
-        self.remember(survey.hard_links.paths_by_file)
-        if survey.is_over_limit:
+            area = SearchArea(root, self._rules, self._on_progress)
+            found = HardLinkScan(area, since_ns).run()
+        self.remember(found.paths_by_file)
+        if found.is_over_limit:
             changes.add(paths.ROOT, Scope.TREE)
             return changes
-        for path in survey.changed_paths:
+        for path in found.changed_paths:
             changes.add(path, Scope.ENTRY)
         return changes
 
-    def remember(self, linked: Mapping[FileId, set[bytes]]) -> None:
-        """Take note of names that a scan has found."""
-        for file, known in linked.items():
-            if len(known) > 1:
-                # How many there are elsewhere is not known.
-                self._remember(file, LinkedFile(0, set(known)))
+    def remember(self, paths_by_file: Mapping[FileId, set[bytes]]) -> None:
+        """Keep the names that a scan has found."""
+        for file, known_paths in paths_by_file.items():
+            if len(known_paths) > 1:
+                # The scan does not know how many names there are outside the source.
+                self._keep(file, LinkedFile(0, set(known_paths)))
 
-    def _add_known(self, root: int, changes: MutableChangeset) -> None:
-        """Add the other names that what the changes touch was known with, as far as they hold."""
-        touched: dict[FileId, set[bytes]] = {}
-        for place, name in self._touched(changes):
-            touched.setdefault(self._places[place][name], set()).add(paths.join(place, name))
-        for file, named in touched.items():
-            known = self._remembered[file].known_paths - named
-            holding = {
-                path for path, status in stat_existing(root, known) if file_id(status) == file
-            }
-            for path in holding:
+    def _add_kept_names(self, root: int, changes: MutableChangeset) -> None:
+        """Add the other names of files that a changed path was known to belong to."""
+        changed: dict[FileId, set[bytes]] = {}
+        for directory, name in self._changed_names(changes):
+            file = self._files_by_name[directory][name]
+            changed.setdefault(file, set()).add(paths.join(directory, name))
+        for file, named in changed.items():
+            for path in _paths_of(root, file, self._kept[file].known_paths - named):
                 changes.add(path, Scope.ENTRY)
 
-    def _touched(self, changes: MutableChangeset) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the known names, as directory and name, at or below what has changed."""
-        for place, names in self._places.items():
+    def _changed_names(self, changes: MutableChangeset) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the kept names, as directory and name, at or below a change."""
+        for directory, names in self._files_by_name.items():
             is_below = any(
                 above in changes.trees or _is_entry(changes, above)
-                for above in (place, *paths.ancestors(place))
+                for above in (directory, *paths.ancestors(directory))
                 if above
             )
-            if is_below or place in changes.listings:
-                touched: AbstractSet[bytes] = names.keys()
+            if is_below or directory in changes.listings:
+                changed: AbstractSet[bytes] = names.keys()
             else:
-                touched = names.keys() & changes.entries.get(place, frozenset())
-            for name in touched:
-                yield place, name
+                changed = names.keys() & changes.entries.get(directory, frozenset())
+            for name in changed:
+                yield directory, name
 
-    def _find_others(self, ground: SearchArea, found: LinkedFiles) -> None:
-        unknown = {
-            file: names
-            for file, names in found.items()
-            if not (names.has_all_names or self._recall(ground.root, file, names))
+    def _search_other_names(self, area: SearchArea, found: LinkedFiles) -> None:
+        incomplete = {
+            file: linked
+            for file, linked in found.items()
+            if not (linked.has_all_names or self._complete_from_kept(area.root, file, linked))
         }
-        if unknown:
+        if incomplete:
             self.search_count += 1
-            SourceSearch(ground, unknown).run()
+            SourceSearch(area, incomplete).run()
 
-    def _recall(self, root: int, file: FileId, names: LinkedFile) -> bool:
-        """Add the names known from before that still hold; tell whether these are all."""
-        remembered = self._remembered.get(file)
-        if remembered is None:
+    def _complete_from_kept(self, root: int, file: FileId, linked: LinkedFile) -> bool:
+        """Add the kept names that are still valid; return True if these are all."""
+        kept = self._kept.get(file)
+        if kept is None:
             return False
-        others = remembered.known_paths - names.known_paths
-        holding = {path for path, status in stat_existing(root, others) if file_id(status) == file}
-        names.known_paths |= holding
-        return names.has_all_names or (
-            holding == others and remembered.link_count == names.link_count
-        )
+        others = kept.known_paths - linked.known_paths
+        valid = _paths_of(root, file, others)
+        linked.known_paths |= valid
+        return linked.has_all_names or (valid == others and kept.link_count == linked.link_count)
 
-    def _remember(self, file: FileId, names: LinkedFile) -> None:
+    def _keep(self, file: FileId, linked: LinkedFile) -> None:
         self._forget(file)
-        self._remembered[file] = names
-        self._kept += names.weight
-        for path in names.known_paths:
-            place, name = paths.split(path)
-            self._places.setdefault(place, {})[name] = file
-        while self._kept > _NAMES_KEPT:
-            self._forget(next(iter(self._remembered)))
+        self._kept[file] = linked
+        self._kept_weight += linked.weight
+        for path in linked.known_paths:
+            directory, name = paths.split(path)
+            self._files_by_name.setdefault(directory, {})[name] = file
+        while self._kept_weight > _MAX_KEPT_NAMES:
+            self._forget(next(iter(self._kept)))
 
     def _forget(self, file: FileId) -> None:
-        names = self._remembered.pop(file, None)
-        if names is None:
+        linked = self._kept.pop(file, None)
+        if linked is None:
             return
-        self._kept -= names.weight
-        for path in names.known_paths:
-            place, name = paths.split(path)
-            there = self._places.get(place, {})
-            if there.get(name) == file:
-                del there[name]
-                if not there:
-                    del self._places[place]
+        self._kept_weight -= linked.weight
+        for path in linked.known_paths:
+            directory, name = paths.split(path)
+            names = self._files_by_name.get(directory, {})
+            if names.get(name) == file:
+                del names[name]
+                if not names:
+                    del self._files_by_name[directory]
+
+
+def _paths_of(root: int, file: FileId, some: set[bytes]) -> set[bytes]:
+    """Return the paths that are names of the file now."""
+    return {path for path, status in stat_existing(root, some) if file_id(status) == file}
 
 
 def _is_entry(changes: MutableChangeset, path: bytes) -> bool:

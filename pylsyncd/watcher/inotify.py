@@ -1,7 +1,7 @@
 """The kernel's inotify through pyinotify's binding: system calls, constants and mask names.
 
-Not through its engine: the stock Notifier decodes names as UTF-8 and dies on others, and walks
-before it watches. This is the only module that imports pyinotify.
+pyinotify's engine is not used: its Notifier decodes names as UTF-8 and fails on others, and it
+walks before it watches. This is the only module that imports pyinotify.
 """
 
 import errno
@@ -9,7 +9,8 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import pyinotify
 
@@ -29,11 +30,16 @@ IGNORED: int = pyinotify.IN_IGNORED
 UNMOUNT: int = pyinotify.IN_UNMOUNT
 OVERFLOW: int = pyinotify.IN_Q_OVERFLOW
 
-# IN_MASK_ADD: without it the kernel empties the mask of a watch that is there already before it
-# fills it anew (inotify_update_existing_watch), and an event that comes in between is lost without
-# a trace: up to 175 of 15,000, measured with Linux 6.18 while the directory was watched again all
-# the time. Watching again is how we tell who a directory is.
-_WATCHED = (
+_EVENT_TYPES = (
+    CREATE, DELETE, ATTRIB, MOVED_FROM, MOVED_TO, MODIFY, CLOSE_WRITE, DELETE_SELF, MOVE_SELF,
+    IGNORED, UNMOUNT, OVERFLOW,
+)  # fmt: skip
+
+# IN_MASK_ADD: without it the kernel clears the mask of an existing watch before it sets the new
+# one (inotify_update_existing_watch), and an event in between is lost without a trace: up to 175 of
+# 15,000, measured with Linux 6.18 on a directory that was watched again all the time. Adding a
+# watch again is how a directory is identified.
+_WATCH_MASK = (
     CREATE | DELETE | ATTRIB | MOVED_FROM | MOVED_TO | CLOSE_WRITE | DELETE_SELF | MOVE_SELF
     | pyinotify.IN_ONLYDIR | pyinotify.IN_DONT_FOLLOW | pyinotify.IN_EXCL_UNLINK
     | pyinotify.IN_MASK_ADD
@@ -42,36 +48,39 @@ _WATCHED = (
 # struct inotify_event of inotify(7): descriptor, mask, cookie, length of the padded name.
 EVENT_HEADER = struct.Struct("iIII")
 
-# Some 2,000 events at a time. Larger buffers are not faster: glibc maps and unmaps them each time.
+# Only what count_events needs of it: unpacking the other numbers doubles the cost.
+_MASK_AND_LENGTH = struct.Struct("4xI4xI")
+
+# About 2,000 events. Larger buffers are not faster: glibc maps and unmaps them each time.
 _READ_SIZE = 65536
 
 _LIMITS = "/proc/sys/fs/inotify/"
 
 
 class Inotify:
-    """One inotify instance, closed by whoever made it."""
+    """One inotify instance. Its creator closes it. Raises WatchError if there is none left."""
 
     def __init__(self, *, modify: bool = False) -> None:
         binding = pyinotify.INotifyWrapper.create()
         if binding is None:
-            raise WatchError("This system has no inotify, so nothing can be watched.")
-        self._mask = _WATCHED | (MODIFY if modify else 0)
+            raise WatchError("inotify is not available on this system.")
+        self._mask = _WATCH_MASK | (MODIFY if modify else 0)
         self.descriptor: int = binding.inotify_init()
         if self.descriptor < 0:
-            raise _no_instance(binding.get_errno())
+            raise _init_error(binding.get_errno())
         os.set_inheritable(self.descriptor, False)  # noqa: FBT003  # takes no keyword
         os.set_blocking(self.descriptor, False)
         self._get_errno = binding.get_errno
-        # The public inotify_add_watch takes only str and encodes it anew at each call, at half
-        # the price of the system call itself; this is the function that it calls in the end.
+        # The public inotify_add_watch takes only str and encodes it at each call, which costs half
+        # as much as the system call; this is the function that it calls in the end.
         self._add_watch = binding._libc.inotify_add_watch  # noqa: SLF001
         self._remove_watch = binding.inotify_rm_watch
 
     def add_watch(self, directory: int) -> int:
         """Watch an open directory and return its watch descriptor, the same each time.
 
-        By descriptor, not by name, since between two looks a name can become a symlink, and a
-        path can be longer than the kernel takes. Raises OSError, of ENOSPC at the limit of watches.
+        The directory is given by descriptor because its name can become a symlink meanwhile, and
+        its path can exceed PATH_MAX. Raises OSError, with ENOSPC at the limit of watches.
         """
         wd: int = self._add_watch(self.descriptor, b"/proc/self/fd/%d/." % directory, self._mask)
         if wd < 0:
@@ -80,23 +89,23 @@ class Inotify:
         return wd
 
     def remove_watch(self, wd: int) -> None:
-        """Stop watching; nothing happens where the kernel has stopped by itself."""
+        """Stop watching; no error if the kernel has removed the watch already."""
         self._remove_watch(self.descriptor, wd)
 
     def read(self) -> bytes:
-        """Return a chunk of whole events, or b"" when there are none now."""
+        """Return a chunk of whole events, or b"" if the queue is empty."""
         try:
             return os.read(self.descriptor, _READ_SIZE)
         except BlockingIOError:
             return b""
 
     def pending_bytes(self) -> int:
-        """Return how many bytes of events the kernel holds."""
+        """Return the number of bytes in the kernel's event queue."""
         count = fcntl.ioctl(self.descriptor, termios.FIONREAD, b"\0\0\0\0")
         return int.from_bytes(count, "little")
 
     def close(self) -> None:
-        """End all watches."""
+        """Close the instance, which removes all watches."""
         os.close(self.descriptor)
 
 
@@ -107,28 +116,28 @@ def read_limit(name: str) -> int:
 
 
 def watch_limit_message(directories: int) -> str:
-    """Return the sentence for the administrator whose system has no watches left."""
-    allowed = read_limit("max_user_watches")
-    wanted = max(2 * directories, 2 * allowed)
+    """Return the message for an administrator whose user has no watches left."""
+    limit = read_limit("max_user_watches")
+    wanted = max(2 * directories, 2 * limit)
     return (
-        f"The kernel's limit of inotify watches is reached: {directories} directories are watched "
-        f"here, fs.inotify.max_user_watches is {allowed} for all programs of this user. "
+        f"The limit of inotify watches is reached: {directories} directories are watched here, and "
+        f"fs.inotify.max_user_watches is {limit} for all programs of this user. "
         f"Raise it: sysctl -w fs.inotify.max_user_watches={wanted}"
     )
 
 
-def _no_instance(code: int) -> WatchError:
+def _init_error(code: int) -> WatchError:
     if code == errno.EMFILE:
-        allowed = read_limit("max_user_instances")
+        limit = read_limit("max_user_instances")
         return WatchError(
-            f"No inotify instance is left for this user (limit {allowed}). "
-            f"Raise it: sysctl -w fs.inotify.max_user_instances={2 * allowed}"
+            f"This user has no inotify instances left (fs.inotify.max_user_instances is {limit}). "
+            f"Raise the limit: sysctl -w fs.inotify.max_user_instances={2 * limit}"
         )
-    return WatchError(f"inotify cannot be started: {os.strerror(code)}.")
+    return WatchError(f"Cannot create an inotify instance: {os.strerror(code)}.")
 
 
 def decode_events(chunk: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield descriptor, mask and name of each event in a chunk; for people, not for speed."""
+    """Yield descriptor, mask and name of each event in a chunk; for the debug log, not fast."""
     position = 0
     while position < len(chunk):
         wd, mask, _, length = EVENT_HEADER.unpack_from(chunk, position)
@@ -145,5 +154,30 @@ _NAMES = {
 
 
 def mask_names(mask: int) -> str:
-    """Return the names of a mask's bits, as ``CREATE|ISDIR``."""
+    """Return the names of the bits in a mask, as ``CREATE|ISDIR``."""
     return "|".join(name for bit, name in _NAMES.items() if mask & bit)
+
+
+def count_events(chunk: bytes, mask_counts: Counter[int]) -> None:
+    """Add the events of a chunk to the number of events for each mask."""
+    unpack, size = _MASK_AND_LENGTH.unpack_from, _MASK_AND_LENGTH.size
+    masks = []
+    position, end = 0, len(chunk)
+    while position < end:
+        mask, length = unpack(chunk, position)
+        masks.append(mask)
+        position += size + length
+    mask_counts.update(masks)
+
+
+def events_by_type(mask_counts: Mapping[int, int]) -> dict[str, int]:
+    """Return the number of events of each type, by the names of inotify(7) without "IN_".
+
+    Events of directories count like those of files. Types without an event have the number 0.
+    Another thread may count meanwhile.
+    """
+    counts = dict.fromkeys(map(mask_names, _EVENT_TYPES), 0)
+    for mask, number in dict(mask_counts).items():
+        name = mask_names(mask & ~IS_DIRECTORY)
+        counts[name] = counts.get(name, 0) + number
+    return counts

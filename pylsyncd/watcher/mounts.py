@@ -1,4 +1,4 @@
-"""What is mounted where, from /proc/self/mountinfo (proc_pid_mountinfo(5)), and its changes."""
+"""The mount table of /proc/self/mountinfo (proc_pid_mountinfo(5)) and its changes."""
 
 import os
 import re
@@ -10,83 +10,84 @@ from pylsyncd.model import paths
 
 
 class Mount(NamedTuple):
-    """A file system, or a part of one, at a place."""
+    """A mounted file system, or a mounted part of one."""
 
     mount_point: bytes
-    """Where: an absolute path."""
+    """An absolute path."""
     device: int
-    """The file system's ``st_dev``; on btrfs, files of a subvolume tell another one."""
+    """The ``st_dev`` of the file system; on btrfs, files in a subvolume have another one."""
     fs_type: str
-    """The type of the file system: ``ext4``, ``fuse.sshfs``."""
+    """``ext4``, ``fuse.sshfs``, ..."""
     mount_id: int
-    """Tells it from all mounts that are there at the same time; used again after an unmount."""
+    """Unique among the present mounts; the kernel reuses it after an unmount."""
     parent_id: int
-    """The number of the mount that the point is in."""
+    """The ``mount_id`` of the mount that contains the mount point."""
     root: bytes
-    """The directory of the file system that stands at the point: not ``/`` for a bind mount."""
+    """The directory of the file system that is mounted: not ``/`` for a bind mount."""
     source: bytes = b""
-    """What was mounted: a device, ``server:/directory``, or anything."""
+    """The device, ``server:/directory``, or any other text."""
 
 
-# In a chroot that is no mount point, the table does not list what the root is on.
+# Stands for the root in a chroot that is no mount point: the table does not list its mount.
 _UNLISTED = Mount(b"/", 0, "unlisted", 0, 0, b"/")
 
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
 def parse_mountinfo(text: bytes) -> list[Mount]:
-    """Read the content of a mountinfo file; a line that is none is left out."""
-    return list(_parsed(text.splitlines()))
+    """Parse the content of a mountinfo file, skipping malformed lines."""
+    return list(_parse_lines(text.splitlines()))
 
 
-def _parsed(lines: Iterable[bytes]) -> Iterator[Mount]:
+def _parse_lines(lines: Iterable[bytes]) -> Iterator[Mount]:
     for line in lines:
         mount, _, file_system = line.partition(b" - ")
         try:
-            number, parent, device, root, point, *_ = mount.split(b" ")
+            mount_id, parent_id, device, root, point, *_ = mount.split(b" ")
             major, minor = device.split(b":")
-            kind, source, *_ = [*file_system.split(b" "), b""]
+            fs_type, source, *_ = [*file_system.split(b" "), b""]
             yield Mount(
-                _plain(point), os.makedev(int(major), int(minor)), os.fsdecode(_plain(kind)),
-                int(number), int(parent), _plain(root), _plain(source),
+                _unescape(point), os.makedev(int(major), int(minor)),
+                os.fsdecode(_unescape(fs_type)), int(mount_id), int(parent_id), _unescape(root),
+                _unescape(source),
             )  # fmt: skip
         except ValueError:
             continue
 
 
-def _plain(field: bytes) -> bytes:
-    """Undo the escapes: the kernel writes blanks, line ends and backslashes in octal."""
+def _unescape(field: bytes) -> bytes:
+    """Decode the octal escapes in which the kernel writes blanks, line ends and backslashes."""
     return _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), field)
 
 
 class MountTable:
-    """The mounts that this process sees. Raises OSError where there is no /proc."""
+    """The mounts that this process sees. Raises OSError without /proc."""
 
     def __init__(self) -> None:
         self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self._poll = select.poll()
-        # proc_pid_mounts(5): a change is an exceptional condition, marked as an error, too.
+        # proc_pid_mounts(5): a change is an exceptional condition, and marked as an error.
         self._poll.register(self._file, select.POLLPRI | select.POLLERR)
 
     def has_changed(self) -> bool:
-        """Tell whether anything was mounted or unmounted since the last call, or the opening."""
+        """Return True if a mount was added or removed since the last call, or the opening."""
         return bool(self._poll.poll(0))
 
     def read(self) -> list[Mount]:
-        """Return all mounts; what changes meanwhile may be missing, and ``changed`` tells so."""
+        """Return all mounts. A change in between may be missing; ``has_changed`` reports it."""
         os.lseek(self._file, 0, os.SEEK_SET)
         chunks = iter(lambda: os.read(self._file, 65536), b"")
         return parse_mountinfo(b"".join(chunks))
 
     def close(self) -> None:
-        """Give back the descriptor."""
+        """Close the descriptor."""
         os.close(self._file)
 
 
 def mount_of(path: bytes, mounts: Iterable[Mount]) -> Mount:
-    """Return the mount that a path is on: an absolute one without symlinks.
+    """Return the mount that contains an absolute path without symlinks.
 
-    Where the table does not tell (in a chroot), a mount of the kind ``unlisted`` stands for it.
+    The ``fs_type`` is ``unlisted`` if the table does not contain that mount (in a chroot).
     """
     visible = {_relative(mount.mount_point): mount for mount in _visible(mounts)}
     place = _relative(path)
@@ -95,10 +96,7 @@ def mount_of(path: bytes, mounts: Iterable[Mount]) -> Mount:
 
 
 def mounts_below(path: bytes, mounts: Iterable[Mount]) -> dict[bytes, Mount]:
-    """Return what is mounted below a path, itself excepted, by the point's path relative to it.
-
-    The path is an absolute one without symlinks. What another mount hides is left out.
-    """
+    """Return the visible mounts below an absolute path without symlinks, by relative path."""
     place = _relative(path)
     skipped = len(place) + 1 if place else 0
     return {
@@ -111,75 +109,75 @@ def mounts_below(path: bytes, mounts: Iterable[Mount]) -> dict[bytes, Mount]:
 def _visible(mounts: Iterable[Mount]) -> Iterator[Mount]:
     """Yield the mounts that a path can lead to.
 
-    A mount hides the place in its parent that it stands at, and what else is mounted in its parent
-    below that place. Parents tell so whatever the order of the table: a moved mount keeps its line.
+    A mount hides its mount point in the parent mount, and the parent's other mounts below that
+    point. The parents decide, not the order of the table: a moved mount keeps its line.
     """
     table = list(mounts)
-    by_number = {mount.mount_id: mount for mount in table}
-    # Of two at the same place in the same parent, the later one is on top.
-    standing = {_place(mount): mount for mount in table}
+    by_id = {mount.mount_id: mount for mount in table}
+    # Of two mounts at the same place in the same parent, the later one is on top.
+    topmost = {_parent_and_point(mount): mount for mount in table}
     for mount in table:
-        is_buried = (mount.mount_id, _relative(mount.mount_point)) in standing
-        if not (is_buried or _is_hidden(mount, by_number, standing)):
+        is_covered = (mount.mount_id, _relative(mount.mount_point)) in topmost
+        if not (is_covered or _is_hidden(mount, by_id, topmost)):
             yield mount
 
 
 def _is_hidden(
-    mount: Mount, by_number: dict[int, Mount], standing: dict[tuple[int, bytes], Mount]
+    mount: Mount, by_id: dict[int, Mount], topmost: dict[tuple[int, bytes], Mount]
 ) -> bool:
-    """Tell whether something else stands on the way to a mount, or to one that it stands in."""
-    # A table that changed while it was read may hold a ring of parents.
-    for _ in by_number:
-        parent, point = _place(mount)
-        if standing[parent, point] is not mount:
+    """Return True if another mount hides this one, or a mount that contains it."""
+    # A table that changed while it was read may contain a cycle of parents.
+    for _ in by_id:
+        parent, point = _parent_and_point(mount)
+        if topmost[parent, point] is not mount:
             return True
-        if any((parent, above) in standing for above in paths.ancestors(point)):
+        if any((parent, above) in topmost for above in paths.ancestors(point)):
             return True
-        if parent not in by_number:
+        if parent not in by_id:
             break
-        mount = by_number[parent]
+        mount = by_id[parent]
     return False
 
 
-def _place(mount: Mount) -> tuple[int, bytes]:
-    """Return the parent's number, -1 for the root of all, which is its own parent; and the point.
+def _parent_and_point(mount: Mount) -> tuple[int, bytes]:
+    """Return the parent's id, -1 for the root mount, which is its own parent; and the mount point.
 
-    The point is relative to the root, not to the parent.
+    The mount point is relative to ``/``, not to the parent's.
     """
     parent = -1 if mount.parent_id == mount.mount_id else mount.parent_id
     return parent, _relative(mount.mount_point)
 
 
 def _relative(path: bytes) -> bytes:
-    """Return an absolute path relative to the root, as all other paths in the program are."""
+    """Return an absolute path relative to ``/``, as all other paths in the program are."""
     return path.strip(b"/")
 
 
-def mount_fingerprint(mount: Mount, file_system: int) -> str:
-    """Return a text that tells what is mounted from other things, and as few times of mounting.
+def mount_fingerprint(mount: Mount, file_system_id: int) -> str:
+    """Return a text that differs for different file systems and stays the same over a remount.
 
-    ``file_system`` is what statvfs calls ``f_fsid``: a disk keeps it, whatever device number it has
-    today, and a new tmpfs has a new one. Where it is 0, what was mounted has to do instead.
+    ``file_system_id`` is the ``f_fsid`` of statvfs(3): a disk keeps it under any device number, and
+    a new tmpfs has a new one. Where it is 0, the mount's source stands in for it.
     """
-    what = f"{file_system:x}" if file_system else os.fsdecode(mount.source)
+    what = f"{file_system_id:x}" if file_system_id else os.fsdecode(mount.source)
     return f"{mount.fs_type} {what} {os.fsdecode(mount.root)}"
 
 
 # inotify(7): "Inotify reports only events that a user-space program triggers through the
 # filesystem API. As a result, it does not catch remote events that occur on network filesystems."
-# So these are the kinds that others can change, past this kernel's file system API: on another
-# machine, on the host of a virtual one, or, with FUSE, wherever a program takes its files from.
-_REMOTE = frozenset([
+# Files on these file systems can change without this kernel: on another machine, on the host of a
+# virtual machine, or, with FUSE, wherever a program takes them from.
+_WITHOUT_EVENTS = frozenset([
     "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "fuse", "gfs", "gfs2", "glusterfs",
     "gpfs", "kafs", "lustre", "ncp", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs",
     "pvfs2", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", "wekafs",
 ])  # fmt: skip
 
 
-def sends_no_events(kind: str) -> bool:
-    """Tell whether files on such a file system can change without an event of inotify.
+def sends_no_events(fs_type: str) -> bool:
+    """Return True if files on such a file system can change without an inotify event.
 
-    Not ``fuseblk``: a disk that is mounted here and nowhere else. Not ``overlay``: whoever changes
-    its layers breaks its own rules.
+    ``fuseblk`` is a local disk. The layers of an ``overlay`` must not be changed from outside
+    (Documentation/filesystems/overlayfs.rst).
     """
-    return kind in _REMOTE or kind.startswith("fuse.")
+    return fs_type in _WITHOUT_EVENTS or fs_type.startswith("fuse.")

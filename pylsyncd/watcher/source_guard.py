@@ -1,8 +1,8 @@
-"""Keeps the source from being taken for what it is not: what has only gone away deletes nothing.
+"""Protects the copies from a source that is not there: an unmounted source deletes nothing.
 
-The source stands on a file system, and other ones may be mounted below it. What stood there when
-the source was accepted is its *footing*; nothing is sent from a source that lost it, nor from a
-subtree whose own file system came or went.
+The source is on a file system, and others may be mounted below it. What was there when the source
+was accepted is its *identity*. Nothing is sent from a source that has lost its identity, nor from a
+subtree whose own file system was mounted or unmounted.
 """
 
 import contextlib
@@ -24,34 +24,34 @@ from pylsyncd.watcher.mounts import Mount, MountTable
 
 
 class SourceHeldError(Exception):
-    """Nothing may be sent now; the text says why, as part of a sentence."""
+    """Nothing may be sent now; the text is the reason, without a full stop."""
 
 
 class SourceState(Enum):
-    """How the source stands, compared with its footing."""
+    """The present source compared with the accepted one."""
 
     SAME = auto()
     REPLACED = auto()
-    """Another directory of the same file system, with something in it, stands in its place."""
+    """Another directory of the same file system, and not empty."""
     HELD = auto()
-    """It is gone, or what stands in its place must not be believed."""
+    """The source is gone, or what is in its place must not be synced."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """What a source stands on."""
+    """What distinguishes a source from any other directory in its place."""
 
     inode_id: InodeId
     file_system_id: int
-    """As statvfs tells it: the same for a disk that comes back under another device number."""
+    """The ``f_fsid`` of statvfs(3), which a disk keeps under another device number."""
     mount_point: bytes
-    """Where the source's own file system is mounted."""
+    """Of the source's own file system."""
     nested_mounts: Mapping[bytes, str] = field(default_factory=dict)
-    """What is mounted below the source, by relative path."""
+    """The fingerprints of the mounts below the source, by relative path."""
 
 
 def local_directory_id(destination: Destination) -> InodeId | None:
-    """Return who a local destination's directory is; None for a remote one, or if there is none."""
+    """Return the id of a local destination's directory; None if it is remote or missing."""
     if destination.transport is not Transport.LOCAL:
         return None
     try:
@@ -62,72 +62,69 @@ def local_directory_id(destination: Destination) -> InodeId | None:
 
 
 class SourceGuard:
-    """Watches over one source. Any thread may ask; the source's own thread accepts.
+    """The guard of one source. Used by any thread; only the source's own thread accepts.
 
-    What is mounted at paths that the ``rules`` leave out is no matter. Raises OSError if the
-    kernel's table of mounts cannot be read.
+    Mounts at excluded paths are ignored. Raises OSError if the mount table cannot be read.
     """
 
     def __init__(self, source: bytes, rules: Rules) -> None:
         self.source = source
         self._rules = rules
-        self._table = MountTable()
+        self._mount_table = MountTable()
         self._lock = threading.RLock()
-        self._footing: SourceIdentity | None = None
-        self._held: dict[bytes, str] = {}
-        # The mounts below the source by number, which another time of mounting has not, and those
-        # that are the same as before and yet were mounted anew.
-        self._numbers: dict[bytes, int] = {}
-        self._anew: set[bytes] = set()
+        self._accepted: SourceIdentity | None = None
+        self._held_subtrees: dict[bytes, str] = {}
+        # The ids of the nested mounts, which change with a remount; and the remounted subtrees.
+        self._mount_ids: dict[bytes, int] = {}
+        self._remounted: set[bytes] = set()
 
     def close(self) -> None:
-        """Give back what it holds open."""
-        self._table.close()
+        """Close the mount table."""
+        self._mount_table.close()
 
     @property
     def accepted(self) -> SourceIdentity:
-        """What the source stood on when it was accepted."""
-        if self._footing is None:
+        """The identity of the source when it was accepted."""
+        if self._accepted is None:
             raise RuntimeError("The source was not accepted yet.")
-        return self._footing
+        return self._accepted
 
     @property
     def held_subtrees(self) -> Mapping[bytes, str]:
-        """The subtrees that are held, and why."""
+        """The subtrees that are held, with the reasons."""
         with self._lock:
-            return dict(self._held)
+            return dict(self._held_subtrees)
 
-    def find_missing_mount(self, points: Iterable[bytes]) -> bytes | None:
-        """Return one of the mount points that a source was on, if nothing is mounted there now."""
-        mounted = {mount.mount_point for mount in self._mounts()}
-        return next((point for point in points if point and point not in mounted), None)
+    def find_missing_mount(self, mount_points: Iterable[bytes]) -> bytes | None:
+        """Return the first of these mount points at which nothing is mounted now."""
+        mounted = {mount.mount_point for mount in self._read_mounts()}
+        return next((point for point in mount_points if point and point not in mounted), None)
 
-    def accept(self, remembered: Mapping[bytes, str] | None = None) -> None:
-        """Take the source as it stands for the true one. Raises OSError when it is not there.
+    def accept(self, known_mounts: Mapping[bytes, str] | None = None) -> None:
+        """Accept the source as it is now. Raises OSError if it cannot be opened.
 
-        What is ``remembered`` to be mounted below it and is not there, or is something else, is
-        held.
+        A subtree is held if one of the ``known_mounts`` there is missing or has changed.
         """
         with walk.opened_root(self.source) as root, self._lock:
-            mount = mounts.mount_of(os.path.realpath(self.source), self._mounts())
-            below, numbers = self._mounted_below()
-            self._footing = SourceIdentity(
+            mount = mounts.mount_of(os.path.realpath(self.source), self._read_mounts())
+            nested, mount_ids = self._nested_mounts()
+            self._accepted = SourceIdentity(
                 inode_id(root), os.fstatvfs(root).f_fsid, mount.mount_point,
-                {**below, **(remembered or {})},
+                {**nested, **(known_mounts or {})},
             )  # fmt: skip
-            self._numbers = {}
-            self._compare_mounts(below, numbers)
-            self._anew.clear()
+            self._mount_ids = {}
+            self._compare_mounts(nested, mount_ids)
+            self._remounted.clear()
 
     def is_empty(self) -> bool:
-        """Tell whether the source has no entries. Raises OSError when it is not there."""
+        """Return True if the source has no entries. Raises OSError if it cannot be opened."""
         with walk.opened_root(self.source) as root:
             return self.is_empty_at(root)
 
     def is_empty_at(self, root: int) -> bool:
-        """Tell the same of the open source.
+        """Return True if the open source has no entries.
 
-        What the rules leave out does not count, nor what a new file system has by itself.
+        Excluded entries do not count, nor does the lost+found of a new file system.
         """
         with os.scandir(root) as entries:
             return all(
@@ -139,22 +136,22 @@ class SourceGuard:
             )
 
     def take_remounted(self) -> set[bytes]:
-        """Return the subtrees that were unmounted and mounted again since this was asked."""
+        """Return the subtrees that were remounted since the last call."""
         with self._lock:
-            anew, self._anew = self._anew, set()
-            return anew
+            remounted, self._remounted = self._remounted, set()
+            return remounted
 
     def check_state(self) -> tuple[SourceState, str]:
-        """Return how the source stands now, and why it is held if it is."""
+        """Return the present state of the source, and the reason if it is held."""
         try:
             with walk.opened_root(self.source) as root:
-                return self._judge(root)
+                return self._compare(root)
         except OSError as error:
             return SourceState.HELD, f"it cannot be opened ({error.strerror})"
 
     @contextlib.contextmanager
     def open_checked(self) -> Iterator[int]:
-        """Open the source for a run. Raises SourceHeldError when it is not to be believed."""
+        """Open the source for a run. Raises SourceHeldError if nothing may be sent from it."""
         shown = paths.printable(self.source)
         try:
             root = walk.open_root(self.source)
@@ -165,95 +162,92 @@ class SourceGuard:
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, root)
             for path in self.accepted.nested_mounts:
-                # While it is open, nothing unmounts it under rsync.
+                # An open directory keeps the file system mounted while rsync runs.
                 with contextlib.suppress(OSError):
                     stack.callback(os.close, walk.open_below(root, path))
             self.verify_unchanged(root)
             yield root
 
     def verify_unchanged(self, root: int) -> None:
-        """See that the open source still is what stands there. Raises SourceHeldError if not."""
-        standing, reason = self.check_state()
-        if standing is SourceState.SAME and inode_id(root) != self.accepted.inode_id:
-            standing = SourceState.REPLACED
-        if standing is SourceState.REPLACED:
+        """Raise SourceHeldError unless the open source is the accepted one and in its place."""
+        state, reason = self.check_state()
+        if state is SourceState.SAME and inode_id(root) != self.accepted.inode_id:
+            state = SourceState.REPLACED
+        if state is SourceState.REPLACED:
             reason = "it was replaced a moment ago"
-        if standing is not SourceState.SAME:
+        if state is not SourceState.SAME:
             raise SourceHeldError(f"the source {paths.printable(self.source)} is held: {reason}")
         self.update_held_subtrees()
 
     def update_held_subtrees(self) -> None:
-        """Hold the subtrees whose file systems came or went, and release those that are back."""
+        """Hold the subtrees whose mounts have changed, and release those whose mounts are back."""
         with self._lock:
-            if self._table.has_changed():
+            if self._mount_table.has_changed():
                 with contextlib.suppress(OSError):
-                    self._compare_mounts(*self._mounted_below())
+                    self._compare_mounts(*self._nested_mounts())
 
     def find_eventless_directories(self) -> list[bytes]:
-        """Return the directories, relative, whose file systems do not tell all changes."""
-        table = self._mounts()
+        """Return the directories, relative, on file systems that do not report all changes."""
+        table = self._read_mounts()
         real = os.path.realpath(self.source)
-        found = [b""] if mounts.sends_no_events(mounts.mount_of(real, table).fs_type) else []
+        found = [paths.ROOT] if mounts.sends_no_events(mounts.mount_of(real, table).fs_type) else []
         for path, mount in mounts.mounts_below(real, table).items():
-            if mounts.sends_no_events(mount.fs_type) and not self._is_left_out(path):
+            if mounts.sends_no_events(mount.fs_type) and not self._is_excluded(path):
                 found.append(path)
         return found
 
-    def _mounts(self) -> list[Mount]:
+    def _read_mounts(self) -> list[Mount]:
         with self._lock:
-            return self._table.read()
+            return self._mount_table.read()
 
-    def _judge(self, root: int) -> tuple[SourceState, str]:
-        footing = self.accepted
+    def _compare(self, root: int) -> tuple[SourceState, str]:
+        accepted = self.accepted
         present = inode_id(root)
-        file_system = os.fstatvfs(root).f_fsid
-        is_other = file_system != footing.file_system_id or not file_system
-        # The number of a device that has gone is given to the next one.
-        is_swapped = is_other and file_system != 0 and footing.file_system_id != 0
-        if present == footing.inode_id and not is_swapped:
+        file_system_id = os.fstatvfs(root).f_fsid
+        has_other_id = file_system_id != accepted.file_system_id or not file_system_id
+        # A device number that is free is given to the next file system.
+        is_swapped = has_other_id and file_system_id != 0 and accepted.file_system_id != 0
+        if present == accepted.inode_id and not is_swapped:
             return SourceState.SAME, ""
-        if is_swapped or (present[0] != footing.inode_id[0] and is_other):
-            if self.find_missing_mount([footing.mount_point]):
-                return (
-                    SourceState.HELD,
-                    f"nothing is mounted at {paths.printable(footing.mount_point)}",
-                )
+        if is_swapped or (present[0] != accepted.inode_id[0] and has_other_id):
+            if self.find_missing_mount([accepted.mount_point]):
+                shown = paths.printable(accepted.mount_point)
+                return SourceState.HELD, f"nothing is mounted at {shown}"
             return SourceState.HELD, "another file system is in its place"
         if self.is_empty_at(root):
             return SourceState.HELD, "an empty directory is in its place"
         return SourceState.REPLACED, ""
 
-    def _mounted_below(self) -> tuple[dict[bytes, str], dict[bytes, int]]:
-        """Return what is mounted below the source, and the numbers of these mounts, by path."""
+    def _nested_mounts(self) -> tuple[dict[bytes, str], dict[bytes, int]]:
+        """Return the fingerprints and the ids of the mounts below the source, by path."""
         real = os.path.realpath(self.source)
-        found = {}
-        numbers = {}
-        for path, mount in mounts.mounts_below(real, self._mounts()).items():
-            if not self._is_left_out(path):
-                found[path] = mounts.mount_fingerprint(
-                    mount, _file_system(os.path.join(real, path))
-                )
-                numbers[path] = mount.mount_id
-        return found, numbers
+        fingerprints = {}
+        mount_ids = {}
+        for path, mount in mounts.mounts_below(real, self._read_mounts()).items():
+            if not self._is_excluded(path):
+                file_system_id = _file_system_id(os.path.join(real, path))
+                fingerprints[path] = mounts.mount_fingerprint(mount, file_system_id)
+                mount_ids[path] = mount.mount_id
+        return fingerprints, mount_ids
 
-    def _is_left_out(self, path: bytes) -> bool:
+    def _is_excluded(self, path: bytes) -> bool:
         return self._rules.excludes(path, is_directory=True)
 
-    def _compare_mounts(self, present: Mapping[bytes, str], numbers: Mapping[bytes, int]) -> None:
+    def _compare_mounts(self, present: Mapping[bytes, str], mount_ids: Mapping[bytes, int]) -> None:
         known = self.accepted.nested_mounts
-        self._held = {}
+        self._held_subtrees = {}
         for path in {*known, *present}:
             if path not in present:
-                self._held[path] = "the file system that was mounted there is gone"
+                self._held_subtrees[path] = "the file system that was mounted there is gone"
             elif present[path] != known.get(path):
-                self._held[path] = "another file system was mounted there"
-            elif self._numbers.get(path, numbers[path]) != numbers[path]:
-                self._anew.add(path)
-        self._numbers = {**self._numbers, **numbers}
+                self._held_subtrees[path] = "another file system was mounted there"
+            elif self._mount_ids.get(path, mount_ids[path]) != mount_ids[path]:
+                self._remounted.add(path)
+        self._mount_ids = {**self._mount_ids, **mount_ids}
 
 
-def _file_system(path: bytes) -> int:
-    """Return what statvfs calls a file system, 0 where it does not tell."""
+def _file_system_id(path: bytes) -> int:
+    """Return the ``f_fsid`` of a file system, 0 if it cannot be read."""
     try:
         return os.statvfs(path).f_fsid
     except OSError:

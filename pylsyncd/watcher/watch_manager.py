@@ -20,8 +20,8 @@ from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.watcher.catchup_scan import CatchupScan
+from pylsyncd.watcher.hard_link_search import FileId
 from pylsyncd.watcher.inotify import Inotify
-from pylsyncd.watcher.linknames import FileId
 from pylsyncd.watcher.watch_tree import WatchTree, child_path
 
 # What opening a directory answers when it is gone, or is none (any more).

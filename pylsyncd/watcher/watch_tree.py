@@ -1,11 +1,11 @@
 """Watch descriptors as a tree of names. No I/O.
 
 A watched directory is a node, found by its watch descriptor, that knows its parent and its name;
-paths are derived. So renaming a directory moves one node, and everything below follows.
+paths are derived. So renaming a directory moves one node, and the paths below it follow.
 
-The descriptor is the directory's identity: the kernel returns the same one for as long as it is
-watched, whatever it is called. A node that was taken from its place and has not been found in
-another one yet is *adrift*: it keeps its descriptor and what is below it, but has no path.
+The descriptor identifies the directory: the kernel returns the same one for as long as the
+directory is watched, under any name. A node that has left its place and has not appeared in another
+one yet is *detached*: it keeps its descriptor and the nodes below it, but has no path.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class _Node:
     """One watched directory.
 
     ``_children`` is None, the only child, or a dict of them by name: most directories have none,
-    and in deep trees most of the others have one, for which a dict would double the memory.
+    and in deep trees most others have one, for which a dict would double the memory.
     """
 
     __slots__ = ("_children", "name", "parent", "wd")
@@ -29,7 +29,7 @@ class _Node:
         self._children: _Node | dict[bytes, _Node] | None = None
 
     def child(self, name: bytes) -> "_Node | None":
-        """Return the child of that name, if there is one."""
+        """Return the child of that name, or None."""
         children = self._children
         if isinstance(children, dict):
             return children.get(name)
@@ -41,8 +41,8 @@ class _Node:
             return list(self._children.values())
         return [] if self._children is None else [self._children]
 
-    def adopt(self, node: "_Node", name: bytes) -> None:
-        """Take a node that has no parent as the child of that name, of which there is none."""
+    def attach_child(self, node: "_Node", name: bytes) -> None:
+        """Make a node without a parent the child of that name, which must be free."""
         node.parent, node.name = self, name
         if self._children is None:
             self._children = node
@@ -51,28 +51,28 @@ class _Node:
         else:
             self._children = {self._children.name: self._children, name: node}
 
-    def leave(self) -> None:
-        """Leave the parent, if there is one."""
-        above = self.parent
-        if above is None:
+    def detach(self) -> None:
+        """Remove the node from its parent, if it has one."""
+        parent = self.parent
+        if parent is None:
             return
-        if isinstance(above._children, dict):  # noqa: SLF001  # of its own class
-            del above._children[self.name]  # noqa: SLF001
+        if isinstance(parent._children, dict):  # noqa: SLF001  # of its own class
+            del parent._children[self.name]  # noqa: SLF001
         else:
-            above._children = None  # noqa: SLF001
+            parent._children = None  # noqa: SLF001
         self.parent = None
 
 
 class WatchTree:
-    """The watched directories of one source, as they stood at the last event that was followed."""
+    """The watched directories of one source, as of the last event that was processed."""
 
-    def __init__(self, root: int) -> None:
-        self._root = _Node(root)
-        self._nodes = {root: self._root}
+    def __init__(self, root_wd: int) -> None:
+        self._root = _Node(root_wd)
+        self._nodes = {root_wd: self._root}
 
     @property
     def root_wd(self) -> int:
-        """The source's own watch descriptor."""
+        """The watch descriptor of the source itself."""
         return self._root.wd
 
     def __contains__(self, wd: int) -> bool:
@@ -85,7 +85,7 @@ class WatchTree:
         return iter(self._nodes)
 
     def path(self, wd: int) -> bytes | None:
-        """Return the path of a directory; None when it is unknown, or adrift with what is above."""
+        """Return the path of a directory; None if it is unknown, or it or a parent is detached."""
         node = self._nodes.get(wd)
         if node is None:
             return None
@@ -119,74 +119,74 @@ class WatchTree:
         return node.wd if node else None
 
     def attach(self, wd: int, parent: int, name: bytes) -> bool:
-        """Put a directory in its place, with all that is below it; tell whether it was there.
+        """Put a directory, with all below it, in its place; return True if it was there already.
 
-        Whatever stood in that place is adrift from now on.
+        A directory that had that place is detached.
         """
-        above = self._nodes[parent]
+        new_parent = self._nodes[parent]
         node = self._nodes.get(wd)
         if node is None:
             node = self._nodes[wd] = _Node(wd)
-        elif node.parent is above and node.name == name:
+        elif node.parent is new_parent and node.name == name:
             return True
         else:
-            node.leave()
-            _break_cycle(node, above)
-        if (other := above.child(name)) is not None:
-            other.leave()
-        above.adopt(node, name)
+            node.detach()
+            _break_cycle(node, new_parent)
+        if (other := new_parent.child(name)) is not None:
+            other.detach()
+        new_parent.attach_child(node, name)
         return False
 
     def detach(self, parent: int, name: bytes) -> None:
-        """Set adrift what stands at ``name`` in the directory ``parent``, if anything does."""
+        """Detach the directory ``name`` from the directory ``parent``, if it is there."""
         node = self._nodes[parent].child(name)
         if node is not None:
-            node.leave()
+            node.detach()
 
     def is_detached(self, wd: int) -> bool:
-        """Tell whether a directory was taken from its place and not found in another one."""
+        """Return True if a directory has left its place and was not found in another one."""
         node = self._nodes[wd]
         return node.parent is None and node is not self._root
 
     def remove_subtree(self, wd: int) -> list[int]:
-        """Forget a directory and all that is below it; return their descriptors."""
+        """Remove a directory and all below it; return their descriptors."""
         top = self._nodes[wd]
-        top.leave()
-        stack, dropped = [top], []
+        top.detach()
+        stack, removed = [top], []
         while stack:
             node = stack.pop()
-            dropped.append(node.wd)
+            removed.append(node.wd)
             del self._nodes[node.wd]
             for child in node.children():
-                # Nodes point at each other: cut, so that they go now and not with a collection.
-                child.leave()
+                # Nodes refer to each other: without the cycle they are freed at once.
+                child.detach()
                 stack.append(child)
-        return dropped
+        return removed
 
     def remove(self, wd: int) -> None:
-        """Forget a directory that the kernel has stopped watching; what is below it is adrift."""
+        """Remove a directory that the kernel no longer watches; its children are detached."""
         node = self._nodes.pop(wd)
-        node.leave()
+        node.detach()
         for child in node.children():
-            child.leave()
+            child.detach()
 
 
-def _break_cycle(node: _Node, above: _Node | None) -> None:
-    """Set adrift the branch of ``node`` that ``above`` stands on, if it does.
+def _break_cycle(node: _Node, parent: _Node | None) -> None:
+    """Detach the branch of ``node`` that contains ``parent``, if any.
 
-    It does when both were moved and only the later move is known yet: the directory that was
-    below is now above. The event of the earlier move is still to come and links the branch.
+    There is one when both directories were moved and only the later move is known yet: the lower
+    one is now the upper one. The event of the earlier move is still queued and attaches the branch.
     """
     branch = None
-    while above is not None:
-        if above is node:
+    while parent is not None:
+        if parent is node:
             if branch is not None:
-                branch.leave()
+                branch.detach()
             return
-        branch, above = above, above.parent
+        branch, parent = parent, parent.parent
 
 
 def child_path(tree: WatchTree, wd: int, name: bytes) -> bytes | None:
-    """Return the path of ``name`` in a watched directory; None when the directory has no path."""
+    """Return the path of ``name`` in a watched directory; None if the directory has no path."""
     directory = tree.path(wd)
     return None if directory is None else paths.join(directory, name)

@@ -10,7 +10,7 @@ import pytest
 
 from pylsyncd.model.changes import EVERYTHING, Change, MutableChangeset, Scope
 from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
-from pylsyncd.watcher import hard_link_search, hard_links, linknames
+from pylsyncd.watcher import hard_link_search, hard_links
 from pylsyncd.watcher.hard_links import HardLinks
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
@@ -233,7 +233,7 @@ def test_names_are_found_in_a_large_directory_although_most_before_were_missing(
 
 
 def test_what_is_remembered_is_bounded(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hard_links, "_NAMES_KEPT", 10)
+    monkeypatch.setattr(hard_links, "_MAX_KEPT_NAMES", 10)
     for number in range(10):
         place(source, f"a/{number}", f"b/{number}")
     some = links_of(source)
@@ -313,7 +313,7 @@ def test_a_survey_finds_what_changed_before_it_through_a_name_that_is_gone(sourc
 def test_a_survey_remembers_only_so_many_names_but_finds_all_that_changed(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linknames, "MAX_HARD_LINK_NAMES", 4)
+    monkeypatch.setattr(hard_link_search, "MAX_HARD_LINK_NAMES", 4)
     for number in range(10):
         place(source, f"a/{number}", f"b/{number}")
     some = links_of(source)

@@ -1,7 +1,8 @@
-"""The kernel's events of a real directory."""
+"""The events of real directories, and their number by type."""
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 from support import processes
@@ -33,3 +34,55 @@ def test_no_event_is_lost_while_a_directory_is_watched_again(tmp_path: Path) -> 
         notify.close()
         os.close(directory)
     assert len({name for _, _, name in inotify.decode_events(chunks)}) == count
+
+
+def counted(directory: Path, work: str) -> dict[str, int]:
+    """Return the types that occurred while a shell command worked in a watched directory."""
+    notify = Inotify(modify=True)
+    masks: Counter[int] = Counter()
+    try:
+        opened = os.open(directory, os.O_RDONLY)
+        notify.add_watch(opened)
+        os.close(opened)
+        assert os.system(f"cd '{directory}' && {work}") == 0  # noqa: S605  # our own words
+        while chunk := notify.read():
+            inotify.count_events(chunk, masks)
+    finally:
+        notify.close()
+    return {name: number for name, number in inotify.events_by_type(masks).items() if number}
+
+
+def test_events_are_counted_by_type(tmp_path: Path) -> None:
+    work = "echo >a; echo >>a; chmod 600 a; mv a b; rm b"
+    assert counted(tmp_path, work) == {
+        "CREATE": 1, "MODIFY": 2, "CLOSE_WRITE": 2, "ATTRIB": 1, "MOVED_FROM": 1, "MOVED_TO": 1,
+        "DELETE": 1,
+    }  # fmt: skip
+
+
+def test_directories_count_as_files_do_and_names_of_any_length(tmp_path: Path) -> None:
+    long = 255 * "x"
+    assert counted(tmp_path, f"mkdir d {long}; rmdir d {long}") == {"CREATE": 2, "DELETE": 2}
+
+
+def test_the_end_of_a_watch_has_its_types(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    found = counted(tmp_path / "d", "rmdir ../d")
+    assert found == {"DELETE_SELF": 1, "IGNORED": 1}
+
+
+def test_counts_of_several_chunks_add_up_and_an_empty_one_adds_nothing() -> None:
+    chunk = inotify.EVENT_HEADER.pack(1, inotify.CREATE, 0, 16) + b"name".ljust(16, b"\0")
+    overflow = inotify.EVENT_HEADER.pack(-1, inotify.OVERFLOW, 0, 0)
+    masks: Counter[int] = Counter()
+    for each in (chunk + overflow + chunk, b"", chunk):
+        inotify.count_events(each, masks)
+    found = inotify.events_by_type(masks)
+    assert (found["CREATE"], found["Q_OVERFLOW"]) == (3, 1)
+
+
+def test_all_types_are_there_from_the_start_and_none_twice() -> None:
+    found = inotify.events_by_type({})
+    assert set(found.values()) == {0}
+    assert {"CREATE", "MODIFY", "CLOSE_WRITE", "UNMOUNT", "Q_OVERFLOW"} < found.keys()
+    assert not [name for name in found if "|" in name]

@@ -76,8 +76,6 @@ setup(
         "python-daemon>=3,<4",
         # pyinotify imports asyncore, which Python 3.12 no longer has.
         "pyasyncore>=1.0.2; python_version >= '3.12'",
-        # Progress and colours in a terminal.
-        "rich>=13",
     ],
     extras_require={
         "metrics": METRICS,

@@ -26,9 +26,8 @@ from pylsyncd.control.protocol import ControlRequest, NoDaemonError
 from pylsyncd.control.table import format_table
 from pylsyncd.control.watching import show_repeatedly
 from pylsyncd.model.errors import PylsyncdError, UsageError
-from pylsyncd.model.formatting import printable
+from pylsyncd.model.formatting import format_duration, printable
 from pylsyncd.system import descriptors
-from pylsyncd.terminal.words import format_duration
 
 _INTERRUPTED = 130
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from pylsyncd.model.formatting import format_count, printable
+from pylsyncd.model.formatting import format_count, format_duration, printable
 from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStatus
-from pylsyncd.terminal.words import format_duration
 
 
 class ServiceState(IntEnum):

@@ -4,9 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pylsyncd.model.formatting import format_count, format_size, printable
+from pylsyncd.model.formatting import (
+    display_width,
+    format_count,
+    format_duration,
+    format_size,
+    printable,
+)
 from pylsyncd.model.status import Condition, DestinationStatus, RunStatus, Status, SyncStatus
-from pylsyncd.terminal.words import display_width, format_duration
 
 STALE_AFTER_SECONDS = 60.0
 """Seconds: a status that is older was made by a daemon that has ended or hangs."""

@@ -1,4 +1,4 @@
-"""What colours a terminal gets: by level, and one for each destination. Pure."""
+"""The terminal's colours: one for each log level and one for each destination. Pure."""
 
 import logging
 import zlib
@@ -9,20 +9,20 @@ from pylsyncd.system.logs import NOTICE
 
 _ESCAPE = "\x1b["
 
-# From the table of 256 that terminals do not let their users change. Each stands out from white and
-# from black with a contrast of at least 3 to 1 (WCAG 2.1 for large text and marks).
-_OF_NAMES = (32, 64, 133, 30, 99, 169, 28, 100)
+# From the 256 colours, which themes leave alone. Each has a contrast of at least 3 to 1 against
+# both white and black (WCAG 2.1 for large text and marks).
+_NAME_COLOURS = (32, 64, 133, 30, 99, 169, 28, 100)
 _GREY = 244
 _AMBER = 136
 _RED = 160
 
-# The few that every terminal has are as readable as their user has made them.
-_OF_NAMES_FEW = (36, 35, 32, 34)
+# For terminals with 16 colours, whose theme makes them readable.
+_BASIC_NAME_COLOURS = (36, 35, 32, 34)
 
 
 @dataclass(slots=True)
 class Palette:
-    """The escape sequences that begin each kind of text; all empty where there are no colours."""
+    """The escape sequences that start each kind of text; all empty without colours."""
 
     reset: str = ""
     faint: str = ""
@@ -30,14 +30,14 @@ class Palette:
     name_sequences: tuple[str, ...] = ()
     _assigned: dict[str, str] = field(default_factory=dict)
 
-    def for_level(self, number: int) -> str:
-        """Return the one for a level of logging."""
-        return self.level_sequences.get(number, "")
+    def for_level(self, level: int) -> str:
+        """Return the sequence for a log level."""
+        return self.level_sequences.get(level, "")
 
     def for_name(self, name: str) -> str:
-        """Return the one for a destination: always the same, and its own as long as there are any.
+        """Return the sequence for a destination: always the same one, and shared only if all are.
 
-        It depends on the name alone unless another one that came earlier has it.
+        It depends on the name alone, unless an earlier destination has taken that colour.
         """
         if not self.name_sequences:
             return ""
@@ -49,7 +49,7 @@ class Palette:
         return self._assigned[name]
 
     def apply(self, sequence: str, text: str) -> str:
-        """Return a text between a sequence and its end."""
+        """Return a text between a sequence and the reset sequence."""
         return f"{sequence}{text}{self.reset}" if sequence and text else text
 
 
@@ -58,10 +58,10 @@ def choose_palette(environ: Mapping[str, str]) -> Palette:
     if environ.get("NO_COLOR"):
         return Palette()
     if "256color" in environ.get("TERM", "") or environ.get("COLORTERM"):
-        names = tuple(map(_of_256, _OF_NAMES))
-        grey, amber, red = map(_of_256, (_GREY, _AMBER, _RED))
+        names = tuple(map(_colour_of_256, _NAME_COLOURS))
+        grey, amber, red = map(_colour_of_256, (_GREY, _AMBER, _RED))
     else:
-        names = tuple(f"{_ESCAPE}{number}m" for number in _OF_NAMES_FEW)
+        names = tuple(f"{_ESCAPE}{number}m" for number in _BASIC_NAME_COLOURS)
         grey, amber, red = "", f"{_ESCAPE}33m", f"{_ESCAPE}31m"
     bold = f"{_ESCAPE}1m"
     levels = {
@@ -74,5 +74,5 @@ def choose_palette(environ: Mapping[str, str]) -> Palette:
     return Palette(f"{_ESCAPE}0m", grey, levels, names)
 
 
-def _of_256(number: int) -> str:
+def _colour_of_256(number: int) -> str:
     return f"{_ESCAPE}38;5;{number}m"

@@ -1,102 +1,104 @@
-"""Draws what takes long below the log, with rich: imported only where that is shown."""
+"""Draws the tasks in progress, one line each with a bar, as the footer of the log."""
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.progress_bar import ProgressBar
-from rich.style import Style
-from rich.text import Text
-
-from pylsyncd.model.formatting import printable
+from pylsyncd.model.formatting import display_width, fit, printable, truncate
 from pylsyncd.terminal.log_handler import TerminalHandler
 from pylsyncd.terminal.progress_tasks import Task, format_details, format_elapsed
 
-# In characters. A wider line would only be harder to read, and break when a window gets smaller;
-# in a narrower one names and bars must do with less.
-_WIDTH = 100
-_WIDEST_NAME = 24
-_NARROW = 90
-_NARROW_NAME = 14
-_BAR = 20
-_SHORTEST_BAR = 6
-# What else stands in a line: percentage, details, elapsed time, and blanks between them.
-_REST = 55
+# Seconds. A task that ends earlier is never shown.
+_MIN_SHOWN_DURATION = 0.5
+
+# In columns. A line is never wider than this, even in a wide window; in a window below
+# _NARROW_WINDOW, names and bars are shorter.
+_MAX_WIDTH = 100
+_MAX_NAME_WIDTH = 24
+_NARROW_WINDOW = 90
+_MAX_NAME_WIDTH_IF_NARROW = 14
+_BAR_WIDTH = 20
+_MIN_BAR_WIDTH = 6
+# The rest of a line: percentage, details, elapsed time and the blanks between them.
+_OTHER_COLUMNS_WIDTH = 55
+
+# A bar's whole cell and its left and right half; ASCII has no halves.
+_UNICODE_CELLS = "━", "╺", "╸"
+_ASCII_CELLS = "-", " ", " "
+
+# A text and the escape sequence of its colour.
+_Segment = tuple[str, str]
 
 
 class ProgressBars:
-    """A line for each task."""
+    """The footer of a terminal with one line for each task."""
 
     def __init__(self, handler: TerminalHandler) -> None:
         self._handler = handler
+        self._palette = handler.palette
+        is_unicode = (handler.stream.encoding or "").lower().startswith("utf")
+        self._cells = _UNICODE_CELLS if is_unicode else _ASCII_CELLS
         self._name_width = 0
 
     def show(self, tasks: Sequence[Task], now: float) -> None:
-        """Draw them; for none, wipe out what is there."""
+        """Draw the tasks that have lasted a moment; without any, remove the footer."""
+        tasks = [task for task in tasks if now - task.since >= _MIN_SHOWN_DURATION]
         columns, lines = self._handler.terminal_size()
-        # The last column stays free: some terminals go to the next line when it is filled.
-        width = max(1, min(columns - 1, _WIDTH))
-        # The log is to be seen, too.
-        most = max(1, lines // 2)
-        shown = tasks if len(tasks) <= most else tasks[: most - 1]
-        drawn = self._rendered(shown, now, width) if shown else []
+        # The last column stays free: some terminals move to the next line when it is filled.
+        width = max(1, min(columns - 1, _MAX_WIDTH))
+        # At least half of the window is left to the log.
+        max_lines = max(1, lines // 2)
+        shown = tasks if len(tasks) <= max_lines else tasks[: max_lines - 1]
+        footer = self._render(shown, now, width) if shown else []
         if len(shown) < len(tasks):
-            drawn.append(f"and {len(tasks) - len(shown)} more"[:width])
-        self._handler.draw_footer(drawn, width)
+            footer.append(f"and {len(tasks) - len(shown)} more"[:width])
+        self._handler.draw_footer(footer, width)
 
-    def _rendered(self, tasks: Sequence[Task], now: float, width: int) -> list[str]:
-        has_colours = bool(self._handler.palette.name_sequences)
-        console = Console(
-            file=self._handler.stream,
-            force_terminal=True,
-            color_system="256" if has_colours else None,
-            no_color=not has_colours,
-            legacy_windows=False,
-            width=width,
-        )
-        # When the longest is done, the others stay where they are.
-        self._name_width = max(self._name_width, *(cell_len(_label(task)) for task in tasks))
-        name_width = min(self._name_width, _WIDEST_NAME if width >= _NARROW else _NARROW_NAME)
+    def _render(self, tasks: Sequence[Task], now: float, width: int) -> list[str]:
+        # The column never shrinks, so that the other lines do not move when a task ends.
+        self._name_width = max(self._name_width, *(display_width(_label(task)) for task in tasks))
+        max_width = _MAX_NAME_WIDTH if width >= _NARROW_WINDOW else _MAX_NAME_WIDTH_IF_NARROW
+        name_width = min(self._name_width, max_width)
         has_bars = any(task.fraction is not None for task in tasks)
-        bar_width = min(_BAR, width - name_width - _REST) if has_bars else 0
-        with console.capture() as capture:
-            for task in tasks:
-                name = Text(set_cell_size(_label(task), name_width), self._style_of(task))
-                bar = self._bar(console, task, bar_width) if has_bars else Text()
-                rest = Text(f"  {format_details(task, now)}")
-                rest.append(
-                    f"  {format_elapsed(now - task.since)}", _style(self._handler.palette.faint)
-                )
-                line = Text.assemble(name, bar, rest)
-                console.print(line, no_wrap=True, overflow="crop", highlight=False)
-        return capture.get().splitlines()
+        bar_width = min(_BAR_WIDTH, width - name_width - _OTHER_COLUMNS_WIDTH)
+        lines = []
+        for task in tasks:
+            segments = [(fit(_label(task), name_width), self._palette.for_name(task.name))]
+            segments += self._bar(task, bar_width) if has_bars else ()
+            segments.append((f"  {format_details(task, now)}  ", ""))
+            segments.append((format_elapsed(now - task.since), self._palette.faint))
+            lines.append(self._join(segments, width))
+        return lines
 
-    def _bar(self, console: Console, task: Task, width: int) -> Text:
-        """Return the bar and the percentage, or as many blanks."""
-        is_long = width >= _SHORTEST_BAR
-        bar, percentage = Text(), " " * 4
-        if task.fraction is not None:
-            percentage = f"{task.fraction:4.0%}"
-            back, style = _style(self._handler.palette.faint), self._style_of(task)
-            drawn = ProgressBar(
-                1.0, task.fraction, width, style=back, complete_style=style, finished_style=style
-            )
-            for segment in console.render(drawn) if is_long else ():
-                bar.append(segment.text, segment.style)
-        bar.pad_right(width - bar.cell_len if is_long else 0)
-        return Text.assemble("  " if is_long else "", bar, "  ", percentage)
+    def _bar(self, task: Task, width: int) -> Iterator[_Segment]:
+        """Yield the bar, if there is room for it, and the percentage; or as many blanks."""
+        if width >= _MIN_BAR_WIDTH:
+            yield "  ", ""
+            if task.fraction is None:
+                yield " " * width, ""
+            else:
+                yield from self._bar_cells(task.fraction, width, self._palette.for_name(task.name))
+        yield "      " if task.fraction is None else f"  {task.fraction:4.0%}", ""
 
-    def _style_of(self, task: Task) -> Style:
-        return _style(self._handler.palette.for_name(task.name))
+    def _bar_cells(self, fraction: float, width: int, sequence: str) -> Iterator[_Segment]:
+        """Yield the done part and the rest of a bar; the rest is blank without colours."""
+        whole, left_half, right_half = self._cells
+        cells, half = divmod(int(width * 2 * fraction), 2)
+        yield whole * cells + right_half * half, sequence
+        rest = width - cells - half
+        if not self._palette.name_sequences:
+            yield " " * rest, ""
+        elif rest:
+            gap = left_half if cells and not half else whole
+            yield gap + whole * (rest - 1), self._palette.faint
+
+    def _join(self, segments: Sequence[_Segment], width: int) -> str:
+        """Return the segments as one line that is cut to ``width`` columns."""
+        line = ""
+        for text, sequence in segments:
+            part = truncate(text, width)
+            width -= display_width(part)
+            line += self._palette.apply(sequence, part)
+        return line
 
 
 def _label(task: Task) -> str:
     return printable(task.name) or "source"
-
-
-@functools.cache
-def _style(sequence: str) -> Style:
-    """Return what a terminal would make of an escape sequence."""
-    spans = Text.from_ansi(f"{sequence}x").spans
-    return Style.parse(str(spans[0].style)) if spans else Style.null()

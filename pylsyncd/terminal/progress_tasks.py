@@ -1,14 +1,13 @@
-"""What takes long, and how that is put into words. Pure."""
+"""Long-running tasks, and their progress as text. Pure."""
 
 from dataclasses import dataclass
 
 from pylsyncd.model.formatting import format_count, format_size, printable
 from pylsyncd.rsync.progress import RsyncProgress
 
-# Seconds after which what was last heard of the speed says nothing any more, and after which
-# silence is worth a word.
-_RECENT = 3.0
-_SILENT = 15.0
+# Seconds without news after which a speed is out of date, and after which the silence is shown.
+_SPEED_LIFETIME = 3.0
+_MIN_SHOWN_SILENCE = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,71 +16,65 @@ class WatchProgress:
 
     directories: int
     limit: int
-    """How many the kernel allows its user, over all sources; 0 if that is not known."""
+    """The user's limit of the kernel for all sources together; 0 if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something that takes long. Moments are monotonic."""
+    """Something that takes long: the start of a source, or an rsync."""
 
     name: str
-    """Of a sync, or of a destination."""
+    """The name of the sync or of the destination."""
     progress: WatchProgress | RsyncProgress
     since: float
+    """The start, as monotonic time."""
     unchanged_since: float
-    """When the state was last another one."""
+    """The last change of the progress, as monotonic time."""
 
     @property
     def fraction(self) -> float | None:
-        """How much of it is done, from 0.0 to 1.0; None if nobody knows."""
+        """How much is done, from 0.0 to 1.0; None if it is not known."""
         return self.progress.fraction_done if isinstance(self.progress, RsyncProgress) else None
 
 
 def format_log_text(task: Task, now: float) -> str:
-    """Return a line for the log."""
+    """Return the progress of a task as a log message."""
     name = f"[{task.name}] " if task.name else ""
     if isinstance(task.progress, WatchProgress):
         limit = f" (limit {task.progress.limit})" if task.progress.limit else ""
         watched = format_count(task.progress.directories, "directory")
         return printable(f"{name}starting: {watched} watched so far{limit}")
-    transferred = task.progress
+    progress = task.progress
     parts = [
-        (
-            f"{format_count(transferred.files_sent, 'file')}, "
-            f"{format_size(transferred.bytes_done)} so far"
-        )
+        f"{format_count(progress.files_sent, 'file')}, {format_size(progress.bytes_done)} so far"
     ]
-    if speed := _speed(task, transferred, now):
+    if speed := _format_speed(task, progress, now):
         parts.append(speed)
-    if transferred.entries_total:
-        parts.append(f"{format_compared(transferred)} looked at")
+    if progress.entries_total:
+        parts.append(f"{format_compared(progress)} compared")
     if silence := format_silence(task, now):
         parts.append(silence)
     return printable(f"{name}syncing: {', '.join(parts)}")
 
 
 def format_details(task: Task, now: float) -> str:
-    """Return what is told of it beside its name and share, in columns that keep their places."""
+    """Return the numbers beside a task's bar, in columns of constant width."""
     if isinstance(task.progress, WatchProgress):
         limit = f", limit {task.progress.limit:,}" if task.progress.limit else ""
         return f"{task.progress.directories:,} directories watched{limit}"
-    transferred = task.progress
-    speed = _speed(task, transferred, now) or format_silence(task, now)
-    if not transferred.bytes_done:
-        entries = f" {transferred.entries_total:,} entries" if transferred.entries_total else ""
+    progress = task.progress
+    speed = _format_speed(task, progress, now) or format_silence(task, now)
+    if not progress.bytes_done:
+        entries = f" {progress.entries_total:,} entries" if progress.entries_total else ""
         return f"comparing{entries}  {speed}".rstrip()
-    return (
-        f"{transferred.files_sent:>7,} files  {format_size(transferred.bytes_done):>8}  {speed:<10}"
-    )
+    size = format_size(progress.bytes_done)
+    return f"{progress.files_sent:>7,} files  {size:>8}  {speed:<10}"
 
 
-def format_compared(transferred: RsyncProgress) -> str:
-    """Return how much was compared, of what is known to be there."""
-    more = "" if transferred.is_list_complete else " or more"
-    return (
-        f"{transferred.entries_total - transferred.entries_left} of "
-        f"{transferred.entries_total}{more}"
-    )
+def format_compared(progress: RsyncProgress) -> str:
+    """Return how many of the known entries rsync has compared."""
+    more = "" if progress.is_list_complete else " or more"
+    return f"{progress.entries_total - progress.entries_left} of {progress.entries_total}{more}"
 
 
 def format_elapsed(seconds: float) -> str:
@@ -92,15 +85,12 @@ def format_elapsed(seconds: float) -> str:
 
 
 def format_silence(task: Task, now: float) -> str:
-    """Return how long nothing was heard, if that is long."""
-    silent = now - task.unchanged_since
-    return f"silent {format_elapsed(silent)}" if silent >= _SILENT else ""
+    """Return how long the progress has not changed; empty if that is not long."""
+    silence = now - task.unchanged_since
+    return f"silent {format_elapsed(silence)}" if silence >= _MIN_SHOWN_SILENCE else ""
 
 
-def _speed(task: Task, transferred: RsyncProgress, now: float) -> str:
-    is_recent = now - task.unchanged_since <= _RECENT
-    return (
-        f"{format_size(transferred.bytes_per_second)}/s"
-        if transferred.bytes_per_second and is_recent
-        else ""
-    )
+def _format_speed(task: Task, progress: RsyncProgress, now: float) -> str:
+    is_recent = now - task.unchanged_since <= _SPEED_LIFETIME
+    rate = progress.bytes_per_second
+    return f"{format_size(rate)}/s" if rate and is_recent else ""

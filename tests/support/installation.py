@@ -13,7 +13,7 @@ from support.servers import Unavailable
 NOBODY = "nobody"
 # What it is made of, and what it can go without or is a part of older Pythons.
 _NEEDED = ("pylsyncd", "pyinotify", "daemon", "lockfile")
-_WELCOME = ("asyncore", "rich", "markdown_it", "mdurl", "pygments", "prometheus_client")
+_WELCOME = ("asyncore", "prometheus_client")
 _PYTHONS = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
 
 

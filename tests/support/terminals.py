@@ -10,7 +10,13 @@ import struct
 import termios
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
+
+from pylsyncd.rsync.progress import RsyncProgress
+from pylsyncd.terminal.colours import Palette
+from pylsyncd.terminal.log_handler import TerminalHandler
+from pylsyncd.terminal.progress import ProgressDisplay
 
 _SEQUENCE = re.compile(r"\x1b\[([0-9;]*)([A-Za-z])")
 
@@ -143,3 +149,21 @@ class _Screen:
             self.lines[self._row] = self.lines[self._row][: self._column]
         if sequence[2] == "J":
             del self.lines[self._row + 1 :]
+
+
+# An rsync that has done 45 %.
+HALF = RsyncProgress(4_700_000_000, 45, 12_300_000.0, 1204, 5500, 10_000, is_list_complete=True)
+
+
+@contextlib.contextmanager
+def displayed(
+    columns: int = 100, lines: int = 30, palette: Palette | None = None
+) -> Iterator[tuple[PseudoTerminal, ProgressDisplay, TerminalHandler]]:
+    """Yield a terminal, a progress display on it, and the display's log handler."""
+    with PseudoTerminal(columns, lines) as terminal:
+        handler = TerminalHandler(terminal.stream, palette or Palette())
+        display = ProgressDisplay(handler)
+        try:
+            yield terminal, display, handler
+        finally:
+            display.stop()

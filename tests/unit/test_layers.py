@@ -71,7 +71,6 @@ PURE = {
     "rsync.temporary_names",
     "state.destination_state",
     "state.lock_file",
-    "terminal.words",
     "watcher.overflow_backoff",
     "watcher.watch_tree",
 }

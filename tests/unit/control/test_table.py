@@ -1,8 +1,6 @@
 """A status survives its way as JSON and as a file, and is shown as what it means."""
 
-import json
 import logging
-import math
 import os
 import stat
 import threading
@@ -10,11 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.commands import IN_SYNC_STATUS, NOW, RUN, destination, status
 from support.waiting import wait_until
 
@@ -24,99 +19,10 @@ from pylsyncd.control.protocol import NoDaemonError
 from pylsyncd.control.status_file import StatusFileWriter
 from pylsyncd.control.table import format_table
 from pylsyncd.model.errors import StateError
+from pylsyncd.model.formatting import display_width
 from pylsyncd.model.status import Condition, DestinationStatus, RunStatus, Status
-from pylsyncd.model.status_json import decode_status, encode_status, format_status, parse_status
-from pylsyncd.terminal.words import display_width, format_duration
-
-st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
-
-
-# -- JSON -----------------------------------------------------------------------------------------
-
-
-@given(st.from_type(Status))
-def test_a_status_is_the_same_after_its_way_as_json(each: Status) -> None:
-    line = format_status(each)
-    assert line.isascii()
-    assert "\n" not in line
-    assert parse_status(line) == each
-
-
-def test_json_has_the_names_and_words_that_the_documents_tell() -> None:
-    found = json.loads(format_status(IN_SYNC_STATUS))
-    assert (found["pid"], found["time"]) == (4242, NOW)
-    first = found["syncs"][0]["destinations"][0]
-    assert (first["name"], first["condition"], first["waiting"]) == ("srv2", "in sync", 0)
-    assert first["last_run"]["outcome"] == "done"
-    assert first["next_attempt"] is None
-
-
-def test_infinity_is_null_for_json_has_none() -> None:
-    each = status(destination("srv2", behind=math.inf))
-    assert json.loads(format_status(each))["syncs"][0]["destinations"][0]["behind"] is None
-    assert parse_status(format_status(each)) == each
-
-
-def test_what_a_later_version_adds_is_left_out_and_what_it_may_lack_has_its_default() -> None:
-    told: Any = encode_status(IN_SYNC_STATUS)
-    told["colour"] = {"of": ["the", "sky"]}
-    told["syncs"][0]["destinations"][0]["mood"] = "good"
-    del told["syncs"][0]["overflows"], told["syncs"][0]["destinations"][0]["counts"]
-    assert decode_status(told) == IN_SYNC_STATUS
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "reason"),
-    [
-        (["pid"], "4242", "it has '4242' where there should be a int"),
-        (["pid"], True, "it has True where there should be a int"),
-        (["time"], True, "it has True where there should be a float"),
-        (["version"], 7, "it has 7 where there should be a str"),
-        (["syncs"], 7, "it has 7 where there should be several"),
-        (["syncs", 0], None, "it has None where there should be a SyncStatus"),
-        (["syncs", 0, "destinations", 0, "condition"], "asleep", "it has 'asleep' for a condition"),
-        (
-            ["syncs", 0, "destinations", 0, "last_run"],
-            [],
-            r"it has \[\] where there should be a Ru",
-        ),
-        (["syncs", 0, "destinations", 0, "counts", "codes"], {"x": 1}, "it has 'x' where there"),
-        (["syncs", 0, "events"], {"x": "1"}, "it has '1' where there should be a int"),
-    ],
-)
-def test_what_is_no_status_is_refused_with_the_reason(
-    path: list[Any], value: object, reason: str
-) -> None:
-    told: Any = encode_status(IN_SYNC_STATUS)
-    *way, last = path
-    place = told
-    for step in way:
-        place = place[step]
-    place[last] = value
-    with pytest.raises(StateError, match=reason):
-        decode_status(told)
-
-
-@pytest.mark.parametrize("text", ["", "{", "\0", "[" * 100000, "{}", "[]", "null", '{"pid": 1}'])
-def test_what_is_no_json_of_ours_is_refused(text: str) -> None:
-    with pytest.raises(StateError):
-        parse_status(text)
-
 
 # -- the table ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (-5, "0 s"), (0.9, "0 s"), (59.9, "59 s"), (60, "1 min"), (61, "1 min 1 s"),
-        (3599, "59 min 59 s"), (3600, "1 h"), (7500, "2 h 5 min"), (86399, "23 h 59 min"),
-        (86400, "1 d"), (90000, "1 d 1 h"), (86400 * 400 + 5, "400 d"),
-        (math.inf, "11574074 d 1 h"),
-    ],
-)  # fmt: skip
-def test_a_time_has_its_two_largest_units(seconds: float, words: str) -> None:
-    assert format_duration(seconds) == words
 
 
 FAILURE = RunStatus(NOW - 300, 2.0, "later", 10)

@@ -387,7 +387,7 @@ class _Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-@pytest.mark.parametrize("dear", ["prometheus_client", "http.server", "ssl", "rich"])
+@pytest.mark.parametrize("dear", ["prometheus_client", "http.server", "ssl"])
 def test_what_only_some_want_is_not_imported_for_all(dear: str) -> None:
     code = f"import sys, pylsyncd.cli; sys.exit({dear!r} in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], env=environment(), check=False)

@@ -1,0 +1,88 @@
+"""A status as JSON, and back."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.commands import IN_SYNC_STATUS, NOW, destination, status
+
+from pylsyncd.model.errors import StateError
+from pylsyncd.model.status import Status
+from pylsyncd.model.status_json import decode_status, encode_status, format_status, parse_status
+
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+
+@given(st.from_type(Status))
+def test_a_status_survives_encoding_and_parsing(each: Status) -> None:
+    line = format_status(each)
+    assert line.isascii()
+    assert "\n" not in line
+    assert parse_status(line) == each
+
+
+def test_the_json_has_the_documented_names_and_values() -> None:
+    found = json.loads(format_status(IN_SYNC_STATUS))
+    assert (found["pid"], found["time"]) == (4242, NOW)
+    first = found["syncs"][0]["destinations"][0]
+    assert (first["name"], first["condition"], first["waiting"]) == ("srv2", "in sync", 0)
+    assert first["last_run"]["outcome"] == "done"
+    assert first["next_attempt"] is None
+
+
+def test_infinity_is_encoded_as_null() -> None:
+    each = status(destination("srv2", behind=math.inf))
+    assert json.loads(format_status(each))["syncs"][0]["destinations"][0]["behind"] is None
+    assert parse_status(format_status(each)) == each
+
+
+def test_unknown_fields_are_ignored_and_missing_ones_get_their_default() -> None:
+    told: Any = encode_status(IN_SYNC_STATUS)
+    told["colour"] = {"of": ["the", "sky"]}
+    told["syncs"][0]["destinations"][0]["mood"] = "good"
+    del told["syncs"][0]["overflows"], told["syncs"][0]["destinations"][0]["counts"]
+    assert decode_status(told) == IN_SYNC_STATUS
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (["pid"], "4242", "it has '4242' where there should be a int"),
+        (["pid"], True, "it has True where there should be a int"),
+        (["time"], True, "it has True where there should be a float"),
+        (["version"], 7, "it has 7 where there should be a str"),
+        (["syncs"], 7, "it has 7 where there should be several"),
+        (["syncs", 0], None, "it has None where there should be a SyncStatus"),
+        (["syncs", 0, "destinations", 0, "condition"], "asleep", "it has 'asleep' for a condition"),
+        (
+            ["syncs", 0, "destinations", 0, "last_run"],
+            [],
+            r"it has \[\] where there should be a Ru",
+        ),
+        (["syncs", 0, "destinations", 0, "counts", "codes"], {"x": 1}, "it has 'x' where there"),
+        (["syncs", 0, "events"], {"x": "1"}, "it has '1' where there should be a int"),
+    ],
+)
+def test_an_invalid_status_is_refused_with_the_reason(
+    path: list[Any], value: object, reason: str
+) -> None:
+    told: Any = encode_status(IN_SYNC_STATUS)
+    *way, last = path
+    place = told
+    for step in way:
+        place = place[step]
+    place[last] = value
+    with pytest.raises(StateError, match=reason):
+        decode_status(told)
+
+
+@pytest.mark.parametrize("text", ["", "{", "\0", "[" * 100000, "{}", "[]", "null", '{"pid": 1}'])
+def test_text_that_is_not_a_status_is_refused(text: str) -> None:
+    with pytest.raises(StateError):
+        parse_status(text)

@@ -1,0 +1,264 @@
+"""rsync reports its progress, and its messages and item lines stay intact."""
+
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.progress import ProgressSplitter, RsyncProgress
+from pylsyncd.rsync.runner import Runner, RunResult
+
+SLOW = ("--bwlimit=8000",)
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a source of 41 files in a directory, 4.1 MB, and no replica."""
+    source, replica = tmp_path / "src", tmp_path / "dst"
+    (source / "d").mkdir(parents=True)
+    for number in range(41):
+        (source / "d" / f"f{number}").write_bytes(os.urandom(100_000))
+    return source, replica
+
+
+def command(source: Path, replica: Path, **options: object) -> list[bytes]:
+    to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
+    rsync = RsyncOptions("rsync", (3, 2, 7), show_progress=True, **options)  # type: ignore[arg-type]
+    return rsync.full_sync_command(os.fsencode(source), to, RsyncCapabilities())
+
+
+def run(
+    source: Path, replica: Path, show: Callable[[str], None] | None = None, **options: object
+) -> tuple[RunResult, list[RsyncProgress]]:
+    told: list[RsyncProgress] = []
+    asked = command(source, replica, **options)
+    return Runner().run(asked, b"", show, on_progress=told.append), told
+
+
+def read(chunks: list[bytes]) -> tuple[list[bytes], list[RsyncProgress]]:
+    lines: list[bytes] = []
+    told: list[RsyncProgress] = []
+    reader = ProgressSplitter(lines.append, told.append)
+    for chunk in chunks:
+        reader.feed(chunk)
+    reader.finish()
+    return [line for line in lines if line.strip()], told
+
+
+# -- what rsync says ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            b"\r        4000000  44%    2.96MB/s    0:00:01 (xfr#6, to-chk=25/33)",
+            RsyncProgress(4000000, 44, 2.96 * (1 << 20), 6, 25, 33, is_list_complete=True),
+        ),
+        (
+            b"\r              0   0%    0.00kB/s    0:00:00 (xfr#0, ir-chk=1020/1062)",
+            RsyncProgress(0, 0, 0.0, 0, 1020, 1062),
+        ),
+        (b"\r          32768   1%    1.50kB/s    0:00:00  ", RsyncProgress(32768, 1, 1536.0)),
+        (b"\r          32768   1%    2.00GB/s   ??:??:??  ", RsyncProgress(32768, 1,
+         float(2 << 30))),
+        (b"\r       7200000  80%    1.00kB/s  123:00:02 (xfr#22, to-chk=9/33) ",
+         RsyncProgress(7200000, 80, 1024.0, 22, 9, 33, is_list_complete=True)),
+    ],
+    ids=["a file done", "still listing", "within a file", "no estimate", "padded"],
+)  # fmt: skip
+def test_a_progress_line_is_parsed(text: bytes, expected: RsyncProgress) -> None:
+    assert read([text]) == ([], [expected])
+
+
+def test_a_field_missing_from_a_progress_line_keeps_its_value() -> None:
+    _, told = read([
+        b"\r        4000000  44%    2.00MB/s    0:00:01 (xfr#6, to-chk=25/33)",
+        b"\r        4100000  45%    1.00MB/s    0:00:01  ",
+    ])  # fmt: skip
+    assert told[-1] == RsyncProgress(4100000, 45, float(1 << 20), 6, 25, 33, is_list_complete=True)
+
+
+def test_text_directly_after_a_progress_line_is_a_line_of_its_own() -> None:
+    text = (
+        b"\r        4000000  44%    2.96MB/s    0:00:01 (xfr#6, to-chk=25/33)file has vanished: x\n"
+    )
+    assert read([text])[0] == [b"file has vanished: x"]
+
+
+def test_text_before_and_after_a_progress_line_is_two_lines() -> None:
+    text = b"half\r        4000000  44%    2.96MB/s    0:00:01 (xfr#6, to-chk=25/33)whole\n"
+    assert read([text])[0] == [b"half", b"whole"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"      1,234  45%  1.23MB/s    0:00:01 (xfr#5, to-chk=1/10)\n",
+        b"        4000000  44%    2.96MB/s    0:00:01 (xfr#6, to-chk=25/33)\n",
+        b">f+++++++++ \\#015        4000000  44%    2.96MB/s    0:00:01 (xfr#6, to-chk=25/33)\n",
+        b"a message\r\n",
+        b"\rnot 44% of what it was\n",
+    ],
+)
+def test_lines_that_resemble_progress_are_passed_on(text: bytes) -> None:
+    assert read([text]) == ([text[:-1]], [])
+
+
+def test_output_may_arrive_in_chunks_of_any_size(trees: tuple[Path, Path]) -> None:
+    asked = command(*trees, extra_options=SLOW, itemize=True)
+    output = subprocess.run(
+        asked, stdout=subprocess.PIPE, check=True, env={**os.environ, "LC_ALL": "C"}
+    ).stdout
+    lines, told = read([output])
+    assert len(lines) > 50
+    seed = random.randrange(1 << 30)
+    chance = random.Random(seed)
+    for pieces in (3, 30, 300):
+        cuts = sorted(chance.randrange(len(output)) for _ in range(pieces))
+        chunks = [output[a:b] for a, b in zip([0, *cuts], [*cuts, len(output)], strict=True)]
+        assert read(chunks)[0] == lines, f"seed {seed}"
+        assert read(chunks)[1][-1] == told[-1], f"seed {seed}"
+    assert read([bytes([byte]) for byte in output])[0] == lines
+
+
+@pytest.mark.parametrize(
+    ("progress", "fraction"),
+    [
+        (RsyncProgress(), None),
+        (RsyncProgress(10, 99, 1.0, 1, 1, 2), None),
+        (RsyncProgress(10, 5, 1.0, 1, 10, 100, is_list_complete=True), 0.9),
+        (RsyncProgress(10, 80, 1.0, 1, 90, 100, is_list_complete=True), 0.8),
+        (RsyncProgress(10, 100, 1.0, 1, 0, 100, is_list_complete=True), 1.0),
+    ],
+    ids=["begun", "still listing", "most was there", "large files first", "done"],
+)
+def test_the_done_fraction_is_known_once_the_file_list_is_complete(
+    progress: RsyncProgress, fraction: float | None
+) -> None:
+    assert progress.fraction_done == fraction
+
+
+# -- an rsync -------------------------------------------------------------------------------------
+
+
+def test_a_run_reports_its_progress(trees: tuple[Path, Path]) -> None:
+    done, told = run(*trees, extra_options=SLOW)
+    assert (done.exit_status, done.files, list(done.messages)) == (0, 42, [])
+    assert len(told) > 3
+    assert [step.bytes_done for step in told] == sorted(step.bytes_done for step in told)
+    last = told[-1]
+    assert (last.bytes_done, last.percent, last.files_sent, last.entries_left) == (
+        4_100_000,
+        100,
+        41,
+        0,
+    )
+    assert last.fraction_done == 1.0
+    assert any(step.bytes_per_second > 0 for step in told)
+
+
+def test_progress_is_separated_from_item_lines(trees: tuple[Path, Path]) -> None:
+    source, replica = trees
+    odd = (
+        "        4000000  44%    2.96MB/s    0:00:01 (xfr#6, to-chk=25/33)",
+        "\r        9999999  44%    2.96MB/s    0:00:01 (xfr#99, to-chk=25/33)",
+        "\n\r        9999999  44%    2.96MB/s    0:00:01  ",
+    )
+    for name in odd:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
+    shown: list[str] = []
+    done, told = run(source, replica, shown.append, extra_options=SLOW, itemize=True)
+    assert (done.exit_status, list(done.messages)) == (0, [])
+    assert len([line for line in shown if line.startswith(">f")]) == 44
+    assert all(re.match(r"\S{11} ", line) for line in shown)
+    assert sum(line.endswith(odd[0]) for line in shown) == 1
+    assert max(step.bytes_done for step in told) == 4_100_000
+
+
+def test_messages_between_progress_lines_stay_whole(trees: tuple[Path, Path]) -> None:
+    source, replica = trees
+    for number in (3, 20, 40):
+        (replica / f"d/f{number}/full").mkdir(parents=True)
+    asked = [
+        word
+        for word in command(source, replica, extra_options=SLOW, delete=False)
+        # So that rsync cannot do what it should.
+        if word != b"--force"
+    ]
+    told: list[RsyncProgress] = []
+    done = Runner().run(asked, b"", on_progress=told.append)
+    assert done.exit_status == 23
+    text = "\n".join(done.messages)
+    assert "could not make way for new regular file: d/f20" in text
+    assert "%" not in text
+    assert told[-1].files_sent == 38
+
+
+def test_a_run_without_a_progress_callback_succeeds(trees: tuple[Path, Path]) -> None:
+    done = Runner().run(command(*trees), b"")
+    assert (done.exit_status, done.files, list(done.messages)) == (0, 42, [])
+
+
+def test_only_full_syncs_are_run_with_the_progress_option(tmp_path: Path) -> None:
+    to = Destination("replica", "", Transport.LOCAL, None, b"/replica/")
+    asked, silent = (
+        RsyncOptions("rsync", (3, 2, 7), show_progress=True),
+        RsyncOptions("rsync", (3, 2, 7)),
+    )
+    source = os.fsencode(tmp_path)
+    assert PROGRESS_OPTION in asked.full_sync_command(source, to, RsyncCapabilities())
+    assert PROGRESS_OPTION not in silent.full_sync_command(source, to, RsyncCapabilities())
+    for other in (
+        asked.file_list_command(source, to, RsyncCapabilities(), create_parents=True),
+        asked.probe_command(source, to, RsyncCapabilities()),
+        asked.as_dry_run().full_sync_command(source, to, RsyncCapabilities()),
+        asked.compare_command(source, to, RsyncCapabilities(), checksum=False),
+    ):
+        assert PROGRESS_OPTION not in other
+
+
+def test_a_stalled_rsync_is_ended(trees: tuple[Path, Path]) -> None:
+    stopped: list[int] = []
+    told: list[RsyncProgress] = []
+
+    def stop_the_receiver(transferred: RsyncProgress) -> None:
+        told.append(transferred)
+        if transferred.files_sent > 3 and not stopped:
+            for pid in _below(os.getpid()):
+                # All but the one that is watched.
+                if pid not in _children(os.getpid()):
+                    os.kill(pid, signal.SIGSTOP)
+                    stopped.append(pid)
+
+    asked = command(*trees, extra_options=("--bwlimit=1000",))
+    done = Runner().run(asked, b"", stall_timeout=1.0, on_progress=stop_the_receiver)
+    assert stopped
+    assert "no progress" in done.stall_reason
+    assert told[-1].percent < 100
+    # It is silent then, and repeats nothing: else those would have to be told from progress.
+    assert len(told) == len(set(told))
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{pid}/task/{task}/children").read_text()
+            found += map(int, text.split())
+    return found
+
+
+def _below(pid: int) -> list[int]:
+    children = _children(pid)
+    return children + [below for child in children for below in _below(child)]

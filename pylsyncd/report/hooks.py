@@ -1,26 +1,26 @@
-"""Runs the commands that an administrator has asked for when something has happened.
+"""Runs the hooks: commands that an administrator has configured for events of a destination.
 
-A command is run as its words say, without a shell, where the daemon works, with the daemon's own
-environment and these variables, of which all are there, empty or 0 where they do not apply:
+A command runs without a shell, in the daemon's working directory, with the daemon's environment and
+these variables. All of them are set; those that do not apply are empty or 0.
 
-* PYLSYNCD_EVENT: "batch" when a run has carried what it was to carry, "error" at the first failure
-  since all was well and at one for another reason, "held" when only a person can mend it, and
-  "recovery" when all is well again. Without a command of its own, "held" runs the one for errors.
+* PYLSYNCD_EVENT: "batch" after a run that transferred everything it had to, "error" at the first
+  failure and at one with another reason, "held" when an administrator has to act, "recovery" when
+  the destination is in order again. Without a command of its own, "held" runs the one for "error".
 * PYLSYNCD_SYNC: the sync's name, empty for a command line; PYLSYNCD_SOURCE: its source.
-* PYLSYNCD_DESTINATION: the destination's name, as in the log; PYLSYNCD_TARGET: as it was written.
-* PYLSYNCD_REASON: why, as a part of a sentence; PYLSYNCD_MESSAGE: what rsync said, in one line.
-* PYLSYNCD_EXIT: rsync's exit status, negative for the signal that has ended it.
-* PYLSYNCD_FILES, PYLSYNCD_DELETED, PYLSYNCD_BYTES, PYLSYNCD_SECONDS: what was sent and deleted,
-  and how long it took.
-* PYLSYNCD_RUNS: how many runs it is told of at once; PYLSYNCD_PATHS: how many paths it is given.
+* PYLSYNCD_DESTINATION: the destination's name, as in the log; PYLSYNCD_TARGET: as configured.
+* PYLSYNCD_REASON: the reason, as part of a sentence; PYLSYNCD_MESSAGE: rsync's message, one line.
+* PYLSYNCD_EXIT: rsync's exit status, negative for the signal that ended it.
+* PYLSYNCD_FILES, PYLSYNCD_DELETED, PYLSYNCD_BYTES, PYLSYNCD_SECONDS: what was sent and deleted, and
+  the duration.
+* PYLSYNCD_RUNS: how many runs are reported together; PYLSYNCD_PATHS: how many paths are listed.
 
-On its standard input are the paths that the run was to carry, sorted, with a NUL after each. They
-are relative to the source and begin with "./", so that none is taken for an option. "./a/b" is that
+Standard input lists the paths that the run had to transfer, sorted, each followed by a NUL. They
+are relative to the source and start with "./", so that none is taken for an option. "./a/b" is that
 entry alone, which may have been deleted; "./a/." is a directory and the entries directly in it;
-"./a/" is a directory, or what was one, with all that is below it; "./" is everything.
+"./a/" is a directory, or a former one, with everything below it; "./" is everything.
 
-What it says goes to the log, and so does that it failed. After the time limit it is asked to end,
-and killed five seconds later; what it has left running in its process group is killed when it ends.
+Output and failures go to the log. A command that exceeds the time limit gets SIGTERM, and SIGKILL
+five seconds later. What it leaves running in its process group is killed when it ends.
 """
 
 import logging
@@ -44,42 +44,42 @@ from pylsyncd.system.threads import SupervisedThread
 log = logging.getLogger(__name__)
 
 HOOKS_STOP_TIMEOUT = 5.0
-"""Seconds that hooks have when the daemon stops."""
+"""Seconds for pending hooks to finish when the daemon stops."""
 
-# Seconds that a command has to end which is cut short then.
-_LAST_GRACE = 1.0
+# Seconds from SIGTERM to SIGKILL after that.
+_TERMINATE_TIMEOUT = 1.0
 
-# These are systemd's words with the daemon alone.
-_UNWANTED = frozenset([b"NOTIFY_SOCKET", b"WATCHDOG_PID", b"WATCHDOG_USEC"])
+# systemd's variables are for the daemon alone.
+_REMOVED_VARIABLES = frozenset([b"NOTIFY_SOCKET", b"WATCHDOG_PID", b"WATCHDOG_USEC"])
 
 
 class HookRunner(SupervisedThread):
-    """Runs the hooks of one destination, one at a time, in a thread of its own.
+    """The thread that runs the hooks of one destination, one at a time.
 
-    So the worker never waits for them. What happens while one runs is merged with what waits of
-    the same kind, so no more than one of each waits.
+    Notices that arrive while a hook runs are merged by kind, so that at most one run of each kind
+    is pending.
     """
 
     def __init__(
-        self, name: str, sync: str, hooks: HookSettings, failed: Callable[[str], None]
+        self, name: str, sync: str, hooks: HookSettings, on_failed: Callable[[str], None]
     ) -> None:
-        """Make one for the destination ``name`` of the sync ``sync``."""
-        super().__init__(f"{name}: hooks", failed)
+        """Create the thread for the destination ``name`` of the sync ``sync``."""
+        super().__init__(f"{name}: hooks", on_failed)
         self._destination = name
         self.configure(sync, hooks)
-        self._waiting: dict[NoticeKind, HookEvent] = {}
-        self._news = threading.Condition()
-        self._is_last = False
-        self._limited = TimeLimitedCommand()
-        # How a hook of each kind failed the last time.
+        self._pending: dict[NoticeKind, HookEvent] = {}
+        self._changed = threading.Condition()
+        self._stop_requested = False
+        self._process = TimeLimitedCommand()
+        # The last failure of each kind of hook.
         self._failures: dict[NoticeKind, str] = {}
 
-    # For other threads:
+    # Called by other threads:
 
     def configure(self, sync: str, hooks: HookSettings) -> None:
-        """Run these from now on."""
+        """Run these hooks from now on."""
         self._sync = sync
-        self._seconds = hooks.timeout
+        self._time_limit = hooks.timeout
         self._commands = {
             NoticeKind.BATCH: hooks.batch,
             NoticeKind.ERROR: hooks.error,
@@ -88,181 +88,183 @@ class HookRunner(SupervisedThread):
         }
 
     def add(self, notice: Notice) -> None:
-        """Have the command for what has happened run, if there is one; never waits for it."""
+        """Add a notice, without waiting for its hook; ignored if none is configured."""
         if not self._commands[notice.kind]:
             return
-        with self._news:
-            # Of what contradicts what waits, the later one is told later.
-            earlier = self._waiting.pop(notice.kind, None)
-            self._waiting[notice.kind] = HookEvent(notice) if earlier is None else earlier
-            if earlier is not None:
-                earlier.merge(notice)
-            self._news.notify()
+        with self._changed:
+            # Moved to the end: of an error and a recovery, the later one must run last.
+            event = self._pending.pop(notice.kind, None)
+            if event is None:
+                event = HookEvent(notice)
+            else:
+                event.merge(notice)
+            self._pending[notice.kind] = event
+            self._changed.notify()
 
     def request_stop(self) -> None:
-        """Let the thread end when what was put until now has been run."""
-        with self._news:
-            self._is_last = True
-            self._news.notify()
+        """Ask the thread to end after the pending hooks."""
+        with self._changed:
+            self._stop_requested = True
+            self._changed.notify()
 
     def terminate(self) -> None:
-        """End the command that runs, if one does, and run no other one."""
+        """End the running command, and run no other."""
         if self.is_alive():
-            self._limited.request_stop(_LAST_GRACE)
+            self._process.request_stop(_TERMINATE_TIMEOUT)
 
-    # For its own thread:
+    # Called by the thread itself:
 
     def work(self) -> None:
-        """Run what comes until told to finish."""
-        while (waiting := self._receive()) is not None:
-            if not self._run(waiting):
-                self._give_up(waiting)
+        """Run pending hooks until asked to stop."""
+        while (event := self._take_event()) is not None:
+            if not self._run_hook(event):
+                self._log_unfinished(event)
                 return
 
-    def _receive(self) -> HookEvent | None:
-        with self.activity.waiting(), self._news:
-            self._news.wait_for(lambda: self._waiting or self._is_last)
-            if not self._waiting:
+    def _take_event(self) -> HookEvent | None:
+        with self.activity.waiting(), self._changed:
+            self._changed.wait_for(lambda: self._pending or self._stop_requested)
+            if not self._pending:
                 return None
-            return self._waiting.pop(next(iter(self._waiting)))
+            return self._pending.pop(next(iter(self._pending)))
 
-    def _run(self, waiting: HookEvent) -> bool:
-        """Run the command for what waits; tell whether it was not cut short."""
-        kind = waiting.notice.kind
+    def _run_hook(self, event: HookEvent) -> bool:
+        """Run the command for an event; return False if it was terminated."""
+        kind = event.notice.kind
         command = [encode_text(word) for word in self._commands[kind]]
         if not command:
-            # There was one when it happened.
+            # The configuration has changed since the event was added.
             return True
-        content = encode_paths(waiting.changeset())
-        transcript = HookOutput(f"[{self._destination}] hook {kind.value}")
+        content = encode_paths(event.changeset())
+        output = HookOutput(f"[{self._destination}] hook {kind.value}")
         environment = {
-            **{name: value for name, value in os.environb.items() if name not in _UNWANTED},
-            **waiting.variables(self._sync, content.count(b"\0")),
+            **{name: text for name, text in os.environb.items() if name not in _REMOVED_VARIABLES},
+            **event.variables(self._sync, content.count(b"\0")),
         }
         log.debug("[%s] hook %s: running %s", self._destination, kind.value, _shown(command))
-        started = time.monotonic()
+        started_at = time.monotonic()
         try:
             with self.activity.waiting():
-                ended = self._limited.run(
-                    command, content, environment, transcript.add, self._seconds
+                result = self._process.run(
+                    command, content, environment, output.add, self._time_limit
                 )
         except OSError as error:
-            self._judge(kind, f"{_shown(command[:1])} cannot be run: {error.strerror}")
+            self._record_result(kind, f"cannot run {_shown(command[:1])}: {error.strerror}")
             return True
-        transcript.log_remaining()
-        if ended is None:
+        output.log_remaining()
+        if result is None:
             return False
-        took = time.monotonic() - started
         log.debug(
-            "[%s] hook %s: exit %d, %.2f s", self._destination, kind.value, ended.returncode, took
-        )
-        self._judge(kind, self._failure(_shown(command[:1]), ended))
+            "[%s] hook %s: exit %d, %.2f s",
+            self._destination, kind.value, result.returncode, time.monotonic() - started_at,
+        )  # fmt: skip
+        self._record_result(kind, self._failure(_shown(command[:1]), result))
         return True
 
-    def _failure(self, program: str, ended: ExitResult) -> str:
-        """Return how a command failed, in words; nothing if it did not."""
-        if ended.has_timed_out:
-            limit = f"the {self._seconds:g} s of hook_timeout"
-            return f"{program} took longer than {limit}, and was ended"
-        if ended.returncode < 0:
-            return f"{program} was ended by {_signal_name(-ended.returncode)}"
-        return f"{program} ended with exit status {ended.returncode}" if ended.returncode else ""
+    def _failure(self, program: str, result: ExitResult) -> str:
+        """Return how a command failed; empty if it did not."""
+        if result.has_timed_out:
+            return f"{program} exceeded hook_timeout ({self._time_limit:g} s) and was terminated"
+        if result.returncode < 0:
+            return f"{program} was ended by {_signal_name(-result.returncode)}"
+        return f"{program} ended with exit status {result.returncode}" if result.returncode else ""
 
-    def _judge(self, kind: NoticeKind, failure: str) -> None:
-        """Say that a hook failed, loudly once, and that it works again."""
-        before = self._failures.pop(kind, "")
+    def _record_result(self, kind: NoticeKind, failure: str) -> None:
+        """Log a failure, repetitions at a lower level, and the first success after one."""
+        previous = self._failures.pop(kind, "")
         if failure:
             self._failures[kind] = failure
-            level = logging.INFO if failure == before else logging.WARNING
+            level = logging.INFO if failure == previous else logging.WARNING
             log.log(level, "[%s] hook %s failed: %s.", self._destination, kind.value, failure)
-        elif before:
+        elif previous:
             log.log(NOTICE, "[%s] hook %s works again.", self._destination, kind.value)
 
-    def _give_up(self, cut: HookEvent) -> None:
-        with self._news:
-            kinds = [cut.notice.kind, *self._waiting]
+    def _log_unfinished(self, terminated: HookEvent) -> None:
+        with self._changed:
+            kinds = [terminated.notice.kind, *self._pending]
         log.warning(
-            "[%s] stopped before %s had ended: %s.",
+            "[%s] stopped before %s finished: %s.",
             self._destination, format_count(len(kinds), "hook"),
             ", ".join(kind.value for kind in kinds),
         )  # fmt: skip
 
 
 class HookRunners:
-    """The hooks of all destinations: a :class:`HookRunner` for each that has been told of."""
+    """The hooks of all destinations: a :class:`HookRunner` for each that has had a notice."""
 
     def __init__(
         self,
         syncs: Iterable[SyncSettings],
-        failed: Callable[[str], None],
-        started: Callable[[SupervisedThread], None] = lambda _: None,
+        on_failed: Callable[[str], None],
+        on_started: Callable[[SupervisedThread], None] = lambda _: None,
     ) -> None:
-        """Make them; ``started`` is called with each thread, ``failed`` with the name of one."""
-        self._failed = failed
-        self._started = started
-        self._wanted: dict[str, SyncSettings] = {}
-        self._callers: dict[str, HookRunner] = {}
-        # Those of destinations that are no more, which may still run something.
-        self._leaving: list[HookRunner] = []
+        """``on_started`` is called with each thread, ``on_failed`` with a failed one's name."""
+        self._on_failed = on_failed
+        self._on_started = on_started
+        # By the name of the destination.
+        self._syncs: dict[str, SyncSettings] = {}
+        self._runners: dict[str, HookRunner] = {}
+        # Runners of removed destinations, which may still run a hook.
+        self._stopping: list[HookRunner] = []
         self._lock = threading.Lock()
         self.configure(syncs)
 
     def configure(self, syncs: Iterable[SyncSettings]) -> None:
         """Run the hooks of these syncs from now on."""
         with self._lock:
-            self._wanted = {
-                delivery.name: sync
+            self._syncs = {
+                destination.name: sync
                 for sync in syncs
                 if sync.hooks
-                for delivery in sync.destinations
+                for destination in sync.destinations
             }
-            for name, caller in list(self._callers.items()):
-                if name in self._wanted:
-                    caller.configure(self._wanted[name].name, self._wanted[name].hooks)
+            for name, runner in list(self._runners.items()):
+                if name in self._syncs:
+                    runner.configure(self._syncs[name].name, self._syncs[name].hooks)
                 else:
-                    caller.request_stop()
-                    self._leaving.append(self._callers.pop(name))
-            self._leaving = [caller for caller in self._leaving if caller.is_alive()]
+                    runner.request_stop()
+                    self._stopping.append(self._runners.pop(name))
+            self._stopping = [runner for runner in self._stopping if runner.is_alive()]
 
     def report(self, notice: Notice) -> None:
-        """Have the hook for a notice run, if there is one; workers call this, and do not wait."""
+        """Have the hook for a notice run, if there is one; does not wait for it."""
         with self._lock:
-            sync = self._wanted.get(notice.name)
+            sync = self._syncs.get(notice.name)
             if sync is None:
                 return
-            caller = self._callers.get(notice.name) or self._start(notice.name, sync)
-        if caller is not None:
-            caller.add(notice)
+            runner = self._runners.get(notice.name) or self._start_runner(notice.name, sync)
+        if runner is not None:
+            runner.add(notice)
 
-    def stop(self, seconds: float = HOOKS_STOP_TIMEOUT) -> None:
-        """Let what waits be run, but cut that short after ``seconds``; returns soon after."""
+    def stop(self, timeout: float = HOOKS_STOP_TIMEOUT) -> None:
+        """Run the pending hooks, and terminate those that have not ended after ``timeout``."""
         with self._lock:
-            self._wanted = {}
-            callers = [*self._callers.values(), *self._leaving]
-        for caller in callers:
-            caller.request_stop()
-        _join(callers, seconds)
-        for caller in callers:
-            caller.terminate()
-        _join(callers, 2 * _LAST_GRACE)
+            self._syncs = {}
+            runners = [*self._runners.values(), *self._stopping]
+        for runner in runners:
+            runner.request_stop()
+        _join(runners, timeout)
+        for runner in runners:
+            runner.terminate()
+        _join(runners, 2 * _TERMINATE_TIMEOUT)
 
-    def _start(self, name: str, sync: SyncSettings) -> HookRunner | None:
-        caller = HookRunner(name, sync.name, sync.hooks, self._failed)
+    def _start_runner(self, name: str, sync: SyncSettings) -> HookRunner | None:
+        runner = HookRunner(name, sync.name, sync.hooks, self._on_failed)
         try:
-            caller.start()
+            runner.start()
         except RuntimeError:
-            log.error("[%s] A hook is not run: the limit of threads is reached.", name)  # noqa: TRY400  # it is no bug
+            log.error("[%s] Cannot run a hook: the limit of threads is reached.", name)  # noqa: TRY400  # no traceback: it is not a bug
             return None
-        self._callers[name] = caller
-        self._started(caller)
-        return caller
+        self._runners[name] = runner
+        self._on_started(runner)
+        return runner
 
 
-def _join(callers: Iterable[HookRunner], seconds: float) -> None:
-    """Wait until they have ended, but no longer than so many seconds for all."""
-    deadline = time.monotonic() + seconds
-    for caller in callers:
-        caller.join(max(0.0, deadline - time.monotonic()))
+def _join(runners: Iterable[HookRunner], timeout: float) -> None:
+    """Wait until all threads have ended, ``timeout`` seconds at most."""
+    deadline = time.monotonic() + timeout
+    for runner in runners:
+        runner.join(max(0.0, deadline - time.monotonic()))
 
 
 def _shown(command: list[bytes]) -> str:

@@ -1,6 +1,6 @@
 """The status as Prometheus metrics: the only module that imports the client library.
 
-Every series has the label ``sync``: its name, or its source where it has none. So several daemons
+Every series has the label ``sync``: its name, or its source if it has none. So several daemons
 of one machine do not clash in one collector, and series of a sync can be divided by each other.
 """
 
@@ -28,12 +28,12 @@ from pylsyncd.model.status import (
 )
 from pylsyncd.rsync.outcomes import Verdict
 
-_OfSync = Callable[[SyncStatus], float]
-_OfDestination = Callable[[DestinationStatus], float]
-_CountsByWord = Callable[[DestinationCounts], Mapping[str, int]]
+_SyncValue = Callable[[SyncStatus], float]
+_DestinationValue = Callable[[DestinationStatus], float]
+_LabelledCounts = Callable[[DestinationCounts], Mapping[str, int]]
 
-# They are there from the start, so that the first one is an increase. The other verdicts are of no
-# run (a source that is held), or rare.
+# Exported as 0 from the start, so that the first run of each is an increase. Other outcomes are not
+# of a run (a held source), or rare.
 _OUTCOMES = tuple(
     verdict.value
     for verdict in (
@@ -45,41 +45,41 @@ _OUTCOMES = tuple(
     )
 )
 
-_SYNC_GAUGES: tuple[tuple[str, str, _OfSync], ...] = (
+_SYNC_GAUGES: tuple[tuple[str, str, _SyncValue], ...] = (
     ("watching", "Whether the source is watched.", lambda sync: sync.is_watching),
-    ("source_held", "Whether nothing is sent since something is wrong with the source.",
+    ("source_held", "Whether the source is held: nothing is sent from it.",
      lambda sync: bool(sync.held)),
-    ("watches", "Directories that are watched.", lambda sync: sync.directories),
-    ("unwatched_directories", "Directories that cannot be watched, and are polled.",
+    ("watches", "Watched directories.", lambda sync: sync.directories),
+    ("unwatched_directories", "Directories that cannot be watched, and are polled instead.",
      lambda sync: sync.unwatched),
 )  # fmt: skip
 
-_GAUGES: tuple[tuple[str, str, _OfDestination], ...] = (
+_GAUGES: tuple[tuple[str, str, _DestinationValue], ...] = (
     ("in_sync", "Whether the destination has all changes.",
      lambda to: to.condition is Condition.IN_SYNC),
     ("behind_seconds", "Age of the oldest change that the destination has not confirmed.",
      lambda to: to.behind),
     ("waiting_paths", "Changes that the destination has not confirmed.", lambda to: to.waiting),
-    ("owes_everything", "Whether one of them is the whole source.", lambda to: to.owes_everything),
+    ("owes_everything", "Whether a full sync is waiting.", lambda to: to.owes_everything),
 )  # fmt: skip
 
 _COUNTERS: tuple[tuple[str, str, Callable[[DestinationCounts], int]], ...] = (
-    ("sent_bytes", "Bytes that rsync has sent.", lambda counts: counts.bytes_sent),
-    ("files", "Files that were sent or created.", lambda counts: counts.files),
-    ("deletions", "Files that were deleted.", lambda counts: counts.deleted),
+    ("sent_bytes", "Bytes sent by rsync.", lambda counts: counts.bytes_sent),
+    ("files", "Files sent or created.", lambda counts: counts.files),
+    ("deletions", "Files deleted.", lambda counts: counts.deleted),
 )  # fmt: skip
 
-_COUNTERS_BY_WORD: tuple[tuple[str, str, str, _CountsByWord], ...] = (
-    ("runs", "outcome", "Runs of rsync by what they came to.",
+_LABELLED_COUNTERS: tuple[tuple[str, str, str, _LabelledCounts], ...] = (
+    ("runs", "outcome", "Runs of rsync by outcome.",
      lambda counts: {**dict.fromkeys(_OUTCOMES, 0), **counts.outcomes}),
     ("rsync_exits", "code", "Runs of rsync by exit status, negative for a signal.",
-     lambda counts: {str(code): number for code, number in counts.codes.items()}),
-    ("full_syncs", "reason", "Completed syncs of everything.", lambda counts: counts.full_syncs),
+     lambda counts: {str(code): count for code, count in counts.codes.items()}),
+    ("full_syncs", "reason", "Completed full syncs by reason.", lambda counts: counts.full_syncs),
 )  # fmt: skip
 
 
 class _StatusCollector(Collector):
-    """Makes the metrics of what ``read`` returns, anew each time that they are asked for."""
+    """The metrics of the status that ``read`` returns at each collection."""
 
     def __init__(self, read: Callable[[], Status]) -> None:
         self._read = read
@@ -87,16 +87,16 @@ class _StatusCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield all metrics."""
         status = self._read()
-        yield from _of_process(status)
-        yield from _of_syncs(status)
-        yield from _of_destinations(status)
+        yield from _process_metrics(status)
+        yield from _sync_metrics(status)
+        yield from _destination_metrics(status)
 
 
 def make_registry(read: Callable[[], Status]) -> CollectorRegistry:
-    """Return what the library serves: our metrics alone, and nothing of Python."""
-    ours = CollectorRegistry(auto_describe=False)
-    ours.register(_StatusCollector(read))
-    return ours
+    """Return a registry with the metrics of pylsyncd alone, without those of Python."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_StatusCollector(read))
+    return registry
 
 
 def format_metrics(read: Callable[[], Status]) -> bytes:
@@ -105,15 +105,15 @@ def format_metrics(read: Callable[[], Status]) -> bytes:
 
 
 def make_handler(read: Callable[[], Status]) -> type[BaseHTTPRequestHandler]:
-    """Return the library's handler of HTTP requests, for our metrics."""
+    """Return the library's handler class for HTTP requests of these metrics."""
     handler_class: type[BaseHTTPRequestHandler] = MetricsHandler.factory(make_registry(read))
     return handler_class
 
 
-def _of_process(status: Status) -> Iterator[Metric]:
-    build = _gauge("build_info", "The version that runs.", ["sync", "version"])
-    start = _gauge("start_time_seconds", "When it was started, since the epoch.", ["sync"])
-    limit = _gauge("watch_limit", "fs.inotify.max_user_watches, for all of a user.", ["sync"])
+def _process_metrics(status: Status) -> Iterator[Metric]:
+    build = _gauge("build_info", "The running version.", ["sync", "version"])
+    start = _gauge("start_time_seconds", "Start time in seconds since the epoch.", ["sync"])
+    limit = _gauge("watch_limit", "fs.inotify.max_user_watches, which is per user.", ["sync"])
     for sync in status.syncs:
         build.add_metric([_name(sync), _label(status.version)], 1.0)
         start.add_metric([_name(sync)], status.started)
@@ -121,80 +121,80 @@ def _of_process(status: Status) -> Iterator[Metric]:
     yield from (build, start, limit)
 
 
-def _of_syncs(status: Status) -> Iterator[Metric]:
-    for name, meaning, value in _SYNC_GAUGES:
-        gauge = _gauge(name, meaning, ["sync"])
+def _sync_metrics(status: Status) -> Iterator[Metric]:
+    for name, description, value in _SYNC_GAUGES:
+        gauge = _gauge(name, description, ["sync"])
         for sync in status.syncs:
             gauge.add_metric([_name(sync)], float(value(sync)))
         yield gauge
-    overflows = _counter("overflows", "How often the kernel has dropped events.", ["sync"])
-    events = _counter("events", "Events of inotify by type.", ["sync", "type"])
+    overflows = _counter("overflows", "How often the kernel dropped events.", ["sync"])
+    events = _counter("events", "inotify events by type.", ["sync", "type"])
     for sync in status.syncs:
         overflows.add_metric([_name(sync)], sync.overflows)
-        for kind, number in sync.events.items():
-            events.add_metric([_name(sync), _label(kind)], number)
+        for type_name, count in sync.events.items():
+            events.add_metric([_name(sync), _label(type_name)], count)
     yield from (overflows, events)
 
 
-def _of_destinations(status: Status) -> Iterator[Metric]:
+def _destination_metrics(status: Status) -> Iterator[Metric]:
     labels = ["sync", "destination"]
-    served = [
+    destinations = [
         ([_name(sync), _label(each.name)], each)
         for sync in status.syncs
         for each in sync.destinations
     ]
-    for name, meaning, value in _GAUGES:
-        gauge = _gauge(name, meaning, labels)
-        for values, each in served:
+    for name, description, value in _GAUGES:
+        gauge = _gauge(name, description, labels)
+        for values, each in destinations:
             gauge.add_metric(values, float(value(each)))
         yield gauge
-    state = _gauge("state", "1 for the state that the destination is in.", [*labels, "state"])
+    state = _gauge("state", "1 for the current state, 0 for the others.", [*labels, "state"])
     lag = HistogramMetricFamily(
-        "pylsyncd_lag_seconds", "From the first event to the confirmation.", labels=labels
+        "pylsyncd_lag_seconds", "Time from the first event to the confirmation.", labels=labels
     )
-    for values, each in served:
+    for values, each in destinations:
         for condition in Condition:
-            is_so = float(each.condition is condition)
-            state.add_metric([*values, condition.name.lower()], is_so)
+            is_current = float(each.condition is condition)
+            state.add_metric([*values, condition.name.lower()], is_current)
         lag.add_metric(values, _buckets(each.counts.lags), each.counts.lag_sum)
     yield from (state, lag)
-    yield from _counters(served, labels)
+    yield from _counters(destinations, labels)
 
 
 def _counters(
-    served: list[tuple[list[str], DestinationStatus]], labels: list[str]
+    destinations: list[tuple[list[str], DestinationStatus]], labels: list[str]
 ) -> Iterator[Metric]:
-    for name, meaning, value in _COUNTERS:
-        counter = _counter(name, meaning, labels)
-        for values, each in served:
+    for name, description, value in _COUNTERS:
+        counter = _counter(name, description, labels)
+        for values, each in destinations:
             counter.add_metric(values, value(each.counts))
         yield counter
-    for name, label, meaning, by_word in _COUNTERS_BY_WORD:
-        counter = _counter(name, meaning, [*labels, label])
-        for values, each in served:
-            for word, number in by_word(each.counts).items():
-                counter.add_metric([*values, _label(word)], number)
+    for name, label, description, counts_by_label in _LABELLED_COUNTERS:
+        counter = _counter(name, description, [*labels, label])
+        for values, each in destinations:
+            for text, count in counts_by_label(each.counts).items():
+                counter.add_metric([*values, _label(text)], count)
         yield counter
 
 
 def _buckets(lags: tuple[int, ...]) -> list[tuple[str, float]]:
-    """Return how many lags there were up to each bound, as the format wants it."""
+    """Return the cumulative counts of the lags up to each bound."""
     bounds = [*map(str, LAG_BOUNDS), "+Inf"]
     return list(zip(bounds, map(float, accumulate(lags)), strict=True))
 
 
-def _gauge(name: str, meaning: str, labels: list[str]) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"pylsyncd_{name}", meaning, labels=labels)
+def _gauge(name: str, description: str, labels: list[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"pylsyncd_{name}", description, labels=labels)
 
 
-def _counter(name: str, meaning: str, labels: list[str]) -> CounterMetricFamily:
-    return CounterMetricFamily(f"pylsyncd_{name}", meaning, labels=labels)
+def _counter(name: str, description: str, labels: list[str]) -> CounterMetricFamily:
+    return CounterMetricFamily(f"pylsyncd_{name}", description, labels=labels)
 
 
 def _name(sync: SyncStatus) -> str:
     return _label(sync.name or sync.source)
 
 
-def _label(word: str) -> str:
-    """Return a word as a label's value, whatever it was decoded from."""
-    return word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _label(text: str) -> str:
+    """Return a text as the value of a label, with bytes that are not UTF-8 escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""Keeps a file with metrics for the node exporter, and serves them over HTTP on the loopback."""
+"""Exports metrics: as a file for the node exporter, and over HTTP on the loopback."""
 
 import os
 import select
@@ -18,83 +18,82 @@ if TYPE_CHECKING:
     from pylsyncd.report.metrics_server import MetricsServer
 
 WRITE_INTERVAL = 15.0
-"""Seconds from one writing of the file to the next: as often as Prometheus asks by default."""
+"""Seconds between two writes of the file: Prometheus scrapes as often by default."""
 
-# Milliseconds from one connection to the next, so that a storm of them costs little.
-_BREATH = 10
+# Milliseconds between two connections, so that a flood of them costs little.
+_ACCEPT_INTERVAL_MS = 10
 
 
 class MetricsExporter(SupervisedThread):
-    """Tells what ``read()`` returns to Prometheus.
+    """The thread that exports the status that ``read()`` returns.
 
-    Making one listens at the port: so that is done before the fork, over which all descriptors go.
-    Raises UsageError.
+    Listens on the port from its creation on, so before the fork. Raises UsageError.
     """
 
     def __init__(
         self,
         read: Callable[[], Status],
-        failed: Callable[[str], None],
+        on_failed: Callable[[str], None],
         *,
         file: str | None = None,
         port: int | None = None,
         interval: float = WRITE_INTERVAL,
     ) -> None:
-        super().__init__("metrics", failed)
-        metric_families = _library()
-        self._text: Callable[[Callable[[], Status]], bytes] = metric_families.format_metrics
+        super().__init__("metrics", on_failed)
+        families = _import_families()
+        self._format: Callable[[Callable[[], Status]], bytes] = families.format_metrics
         self._read = read
         self._path = b"" if file is None else os.fsencode(file)
         self._file = None
         self._interval = interval
-        self._stopping = False
+        self._is_stopping = False
         if self._path:
-            _check(self._path)
+            _check_path(self._path)
             self._file = AtomicFile(self._path, "metrics file")
         self._server: MetricsServer | None = None
         if port is not None:
-            # Not for all: it brings what costs a tenth of the daemon's memory.
+            # http.server takes a tenth of the daemon's memory: imported only if it is needed.
             from pylsyncd.report import metrics_server  # noqa: PLC0415
 
             self._server = metrics_server.MetricsServer(
-                port, "--metrics-port", metric_families.make_handler(read)
+                port, "--metrics-port", families.make_handler(read)
             )
-        self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     @property
     def port(self) -> int | None:
-        """Where it listens, if it does."""
+        """The port that it listens on; None without HTTP."""
         return None if self._server is None else self._server.port
 
     def work(self) -> None:
-        """Write and serve until stopped."""
-        calls, alarm = select.poll(), select.poll()
-        calls.register(self._alarm, select.POLLIN)
-        alarm.register(self._alarm, select.POLLIN)
+        """Write the file and serve connections until stopped."""
+        poll, stop_poll = select.poll(), select.poll()
+        poll.register(self._wakeup, select.POLLIN)
+        stop_poll.register(self._wakeup, select.POLLIN)
         if self._server is not None:
-            calls.register(self._server, select.POLLIN)
+            poll.register(self._server, select.POLLIN)
         if self._file is not None:
             self._file.remove_temporary_files()
-        due = time.monotonic()
-        while not self._stopping:
+        due_at = time.monotonic()
+        while not self._is_stopping:
             self.activity.mark_active()
-            if self._file is not None and time.monotonic() >= due:
-                self._file.write(self._text(self._read))
-                due = time.monotonic() + self._interval
-            pause = None if self._file is None else max(0.0, due - time.monotonic()) * 1000.0
+            if self._file is not None and time.monotonic() >= due_at:
+                self._file.write(self._format(self._read))
+                due_at = time.monotonic() + self._interval
+            timeout = None if self._file is None else max(0.0, due_at - time.monotonic()) * 1000.0
             with self.activity.waiting():
-                called = calls.poll(pause)
-            if self._server is not None and called and not self._stopping:
+                ready = poll.poll(timeout)
+            if self._server is not None and ready and not self._is_stopping:
                 self._server.handle_request()
-                alarm.poll(_BREATH)
+                stop_poll.poll(_ACCEPT_INTERVAL_MS)
 
     def stop(self) -> None:
-        """End; the file goes, since nobody would notice that nothing in it changes any more."""
-        self._stopping = True
-        os.eventfd_write(self._alarm, 1)
+        """Stop the thread, and remove the file: readers could not tell that it is outdated."""
+        self._is_stopping = True
+        os.eventfd_write(self._wakeup, 1)
         if self.is_alive():
             self.join()
-        os.close(self._alarm)
+        os.close(self._wakeup)
         if self._server is not None:
             self._server.close()
         if self._file is not None:
@@ -102,30 +101,30 @@ class MetricsExporter(SupervisedThread):
                 os.unlink(self._path)
 
 
-def _library() -> ModuleType:
-    """Return the module that needs the client library: imported only by those who want metrics."""
+def _import_families() -> ModuleType:
+    """Return the module that needs the optional client library; raises UsageError without it."""
     try:
-        from pylsyncd.report import metric_families  # noqa: PLC0415  # see above
+        from pylsyncd.report import metric_families  # noqa: PLC0415  # optional
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "prometheus_client":
             raise
         raise UsageError(
-            "Metrics need the Prometheus client library, which is not installed. "
-            "Install it with pip install 'pylsyncd[metrics]', or ask for no metrics."
+            "Metrics need the Prometheus client library, which is not installed: install it with "
+            "pip install 'pylsyncd[metrics]', or remove --metrics-file and --metrics-port."
         ) from error
     return metric_families
 
 
-def _check(file: bytes) -> None:
-    """Raise UsageError when a file could never be written, whoever the daemon becomes."""
-    directory = os.path.dirname(file) or b"."
+def _check_path(path: bytes) -> None:
+    """Raise UsageError if a file cannot be written there by any user."""
+    directory = os.path.dirname(path) or b"."
     if not os.path.isdir(directory):
         raise UsageError(
-            f"The directory of the metrics file {paths.printable(file)} is missing: create it, "
+            f"The directory of the metrics file {paths.printable(path)} is missing: create it, "
             "or name another file with --metrics-file."
         )
-    if os.path.isdir(file):
+    if os.path.isdir(path):
         raise UsageError(
-            f"The metrics file {paths.printable(file)} is a directory: name a file in it with "
+            f"The metrics file {paths.printable(path)} is a directory: name a file in it with "
             "--metrics-file."
         )

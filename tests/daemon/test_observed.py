@@ -171,8 +171,8 @@ def test_a_hook_that_never_ends_holds_up_nothing_not_even_the_end(place: Place) 
             place.write(b"%d" % number)
             place.expect_equal(daemon)
         daemon.stop()
-        assert "[copy] stopped before 1 hook had ended: batch." in daemon.log or (
-            "[copy] stopped before 2 hooks had ended: batch, batch." in daemon.log
+        assert "[copy] stopped before 1 hook finished: batch." in daemon.log or (
+            "[copy] stopped before 2 hooks finished: batch, batch." in daemon.log
         )
 
 
@@ -278,7 +278,7 @@ def test_a_port_in_use_is_refused_before_anything_is_touched(place: Place) -> No
             env=environment(), capture_output=True, text=True, timeout=20, check=False,
         )  # fmt: skip
     assert run.returncode == 2
-    assert f"Port {port} of 127.0.0.1 cannot be listened at: Address already in use." in run.stderr
+    assert f"Cannot listen on port {port} of 127.0.0.1: Address already in use." in run.stderr
     assert "Traceback" not in run.stderr
     assert not place.copy.exists()
 

@@ -243,9 +243,9 @@ def test_of_a_flood_the_first_and_the_last_lines_are_logged(said: Callable[[], l
     [
         (shell("exit 3"), "sh ended with exit status 3"),
         (shell("kill -9 $$"), "sh was ended by SIGKILL"),
-        (shell("sleep 600"), "sh took longer than the 1 s of hook_timeout, and was ended"),
-        (("/no/such/program", "x"), "/no/such/program cannot be run: No such file or directory"),
-        (("/etc/passwd",), "/etc/passwd cannot be run: Permission denied"),
+        (shell("sleep 600"), "sh exceeded hook_timeout (1 s) and was terminated"),
+        (("/no/such/program", "x"), "cannot run /no/such/program: No such file or directory"),
+        (("/etc/passwd",), "cannot run /etc/passwd: Permission denied"),
     ],
     ids=["exit status", "signal", "time", "missing", "no program"],
 )
@@ -302,7 +302,7 @@ def test_a_stop_does_not_wait_for_ever_and_says_what_was_not_run(
         callers.report(notice(NoticeKind.ERROR))
         started = time.monotonic()
     assert 0.5 <= time.monotonic() - started < 10
-    assert said() == ["[web1] stopped before 2 hooks had ended: batch, error."]
+    assert said() == ["[web1] stopped before 2 hooks finished: batch, error."]
 
 
 def test_what_is_told_after_a_stop_is_not_run(tmp_path: Path) -> None:

@@ -308,8 +308,8 @@ def test_a_port_in_use_is_a_sentence() -> None:
         with pytest.raises(UsageError) as caught:
             MetricsExporter(lambda: STATUS, never, port=port)
     assert str(caught.value) == (
-        f"Port {port} of 127.0.0.1 cannot be listened at: Address already in use. "
-        "Name another one with --metrics-port, or end who uses it."
+        f"Cannot listen on port {port} of 127.0.0.1: Address already in use. Stop the process "
+        "that uses it, or choose another port with --metrics-port."
     )
 
 

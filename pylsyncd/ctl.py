@@ -1,9 +1,10 @@
-"""The command ``pylsyncctl``: asks running daemons how they stand, and tells them what to do."""
+"""The command ``pylsyncctl``: shows the status of running daemons, and controls them."""
 
 import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pylsyncd.control.client import ANSWER_TIMEOUT
@@ -15,6 +16,7 @@ from pylsyncd.control.command_line import (
     make_parser,
 )
 from pylsyncd.control.discovery import (
+    Answer,
     DaemonStatus,
     fetch_statuses,
     find_sockets,
@@ -24,197 +26,227 @@ from pylsyncd.control.discovery import (
 from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
 from pylsyncd.control.protocol import ControlRequest, NoDaemonError
 from pylsyncd.control.table import format_table
-from pylsyncd.control.watching import show_repeatedly
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.model.formatting import format_duration, printable
 from pylsyncd.system import descriptors
 
-_INTERRUPTED = 130
+_EXIT_INTERRUPTED = 130
+_MIN_WATCH_INTERVAL = 0.1
+
+# ECMA-48, and DEC's private mode 7: without it the terminal cuts off lines that are too long.
+_CLEAR_SCREEN = "\x1b[2J"
+_CURSOR_HOME = "\x1b[H"
+_CLEAR_TO_LINE_END = "\x1b[K"
+_CLEAR_TO_SCREEN_END = "\x1b[J"
+_WRAP_OFF, _WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command ``pylsyncctl``; return its exit status."""
-    words = sys.argv[1:] if words is None else words
+    arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
-        # What the terminal's character set lacks must not end the command.
+        # Escape characters that the terminal's character set lacks instead of failing.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        status = _run(words)
+        status = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         descriptors.discard_output()
         return EXIT_FAILED
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return _EXIT_INTERRUPTED
     return status
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(arguments: Sequence[str]) -> int:
     try:
-        options = make_parser().parse_args(words)
-        return _RUN.get(options.command, _tell)(options)
+        options = make_parser().parse_args(arguments)
+        return _COMMANDS.get(options.command, _send_command)(options)
     except PylsyncdError as error:
-        return _failed(error, is_check="--check" in words)
+        return _report_failure(error, is_check="--check" in arguments)
 
 
-def _failed(error: PylsyncdError, *, is_check: bool) -> int:
+def _report_failure(error: PylsyncdError, *, is_check: bool) -> int:
+    is_no_daemon = isinstance(error, NoDaemonError)
     if is_check:
-        level = ServiceState.CRITICAL if isinstance(error, NoDaemonError) else ServiceState.UNKNOWN
-        print(format_line(level, str(error)))  # noqa: T201
-        return level
-    _complain(error)
+        state = ServiceState.CRITICAL if is_no_daemon else ServiceState.UNKNOWN
+        print(format_line(state, str(error)))  # noqa: T201
+        return state
+    _print_errors([error])
     if isinstance(error, CommandLineError):
         print("Try pylsyncctl --help.", file=sys.stderr)  # noqa: T201
     if isinstance(error, UsageError):
         return EXIT_USAGE
-    return EXIT_NO_DAEMON if isinstance(error, NoDaemonError) else EXIT_FAILED
-
-
-def _complain(error: PylsyncdError | str) -> None:
-    for each in str(error).splitlines():
-        print(f"pylsyncctl: {printable(each)}", file=sys.stderr)  # noqa: T201
+    return EXIT_NO_DAEMON if is_no_daemon else EXIT_FAILED
 
 
 def _status(options: argparse.Namespace) -> int:
     if options.check:
         if options.json or options.watch is not None:
-            raise CommandLineError("--check goes neither with --json nor with --watch.")
+            raise CommandLineError("--check cannot be combined with --json or --watch.")
         return _check(options)
     if options.watch is not None:
-        show_repeatedly(lambda: _lines_or_failure(options), max(options.watch, 0.1))
+        _watch(lambda: _lines_or_errors(options), max(options.watch, _MIN_WATCH_INTERVAL))
         return 0
-    daemons, failures = _gathered(options)
-    _print(_lines(options, daemons))
-    for failure in failures:
-        _complain(failure)
-    return EXIT_FAILED if failures else 0
+    daemons, errors = _fetch_statuses(options)
+    _print(_status_lines(options, daemons))
+    return _print_errors(errors)
 
 
-def _gathered(options: argparse.Namespace) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
-    """Return who has answered, and why others have not; raises that when there is nobody."""
+def _fetch_statuses(
+    options: argparse.Namespace,
+) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
+    """Return the statuses, and the errors of some daemons; raises an error if all have failed."""
     if options.file is not None:
         return [load_status_file(options.file)], []
-    daemons, failures = fetch_statuses(find_sockets(options.socket))
+    daemons, errors = fetch_statuses(find_sockets(options.socket))
     if not daemons:
-        raise failures[0]
-    return daemons, failures
+        raise errors[0]
+    return daemons, errors
 
 
-def _lines(options: argparse.Namespace, daemons: Iterable[DaemonStatus]) -> list[str]:
+def _status_lines(options: argparse.Namespace, daemons: Iterable[DaemonStatus]) -> list[str]:
     if options.json:
         return [json.dumps(daemon.raw_status) for daemon in daemons]
-    found: list[str] = []
+    lines: list[str] = []
     for daemon in daemons:
-        found += [""] if found else []
-        found += format_table(daemon.status, age=daemon.age, is_coloured=_is_coloured())
-    return found
+        lines += [""] if lines else []
+        lines += format_table(daemon.status, age=daemon.age, is_coloured=_should_colour())
+    return lines
 
 
-def _lines_or_failure(options: argparse.Namespace) -> list[str]:
-    """Return what to show; a daemon that has gone may come back."""
+def _lines_or_errors(options: argparse.Namespace) -> list[str]:
+    """Return the lines of the status; a daemon that has gone is an error line, and may return."""
     try:
-        daemons, failures = _gathered(options)
+        daemons, errors = _fetch_statuses(options)
     except PylsyncdError as error:
-        daemons, failures = [], [error]
-    return _lines(options, daemons) + [printable(str(failure)) for failure in failures]
+        daemons, errors = [], [error]
+    return _status_lines(options, daemons) + [printable(str(error)) for error in errors]
 
 
 def _check(options: argparse.Namespace) -> int:
-    daemons, failures = _gathered(options)
-    if failures:
-        raise failures[0]
+    daemons, errors = _fetch_statuses(options)
+    if errors:
+        raise errors[0]
     age = max(daemon.age for daemon in daemons)
     limits = Thresholds(options.max_lag, options.warn_lag)
-    level, said = evaluate([daemon.status for daemon in daemons], limits, age)
-    _print([said])
-    return level
+    state, line = evaluate([daemon.status for daemon in daemons], limits, age)
+    _print([line])
+    return state
 
 
-def _tell(options: argparse.Namespace) -> int:
-    failures = _ask(
-        options, ControlRequest(options.command, (), level=options.level), ANSWER_TIMEOUT
-    )[1]
-    for failure in failures:
-        _complain(failure)
-    return EXIT_FAILED if failures else 0
+def _watch(lines: Callable[[], Sequence[str]], interval: float) -> None:
+    """Show what ``lines()`` returns every ``interval`` seconds, until interrupted.
+
+    On a terminal it is redrawn in place, elsewhere printed repeatedly with an empty line between.
+    """
+    is_terminal = sys.stdout.isatty()
+    if is_terminal:
+        sys.stdout.write(_CLEAR_SCREEN)
+    try:
+        while True:
+            shown = lines()
+            sys.stdout.write(_redraw(shown) if is_terminal else "\n".join((*shown, "", "")))
+            sys.stdout.flush()
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        if is_terminal:
+            # Continue below the ^C that the terminal has shown.
+            sys.stdout.write("\n")
+
+
+def _redraw(lines: Sequence[str]) -> str:
+    height = os.get_terminal_size(sys.stdout.fileno()).lines or len(lines) + 1
+    shown = "".join(f"{line}{_CLEAR_TO_LINE_END}\r\n" for line in lines[: height - 1])
+    return f"{_CURSOR_HOME}{_WRAP_OFF}{shown}{_WRAP_ON}{_CLEAR_TO_SCREEN_END}"
+
+
+def _send_command(options: argparse.Namespace) -> int:
+    request = ControlRequest(options.command, (), level=options.level)
+    return _print_errors(_send_to_daemons(options, request, ANSWER_TIMEOUT)[1])
 
 
 def _wait(options: argparse.Namespace) -> int:
-    asked = ControlRequest("wait", (), timeout=options.timeout)
-    answers, failures = _ask(options, asked, options.timeout + ANSWER_TIMEOUT)
+    request = ControlRequest("wait", (), timeout=options.timeout)
+    answers, errors = _send_to_daemons(options, request, options.timeout + ANSWER_TIMEOUT)
     for path, answer in answers.items():
         late = answer.get("late")
         if isinstance(late, list) and late:
-            seconds = format_duration(options.timeout)
-            failures += _reasons(path, [str(name) for name in late], seconds)
-    for failure in failures:
-        _complain(failure)
-    return EXIT_FAILED if failures else 0
+            errors += _late_errors(path, [str(name) for name in late], options.timeout)
+    return _print_errors(errors)
 
 
-def _ask(
-    options: argparse.Namespace, request: ControlRequest, patience: float
-) -> tuple[Mapping[str, Mapping[str, object]], list[PylsyncdError]]:
-    """Ask all daemons, or those that have destinations of these names.
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {"status": _status, "wait": _wait}
 
-    Raises AbsentError when nobody is there.
+
+def _send_to_daemons(
+    options: argparse.Namespace, request: ControlRequest, timeout: float
+) -> tuple[Mapping[str, Answer], list[PylsyncdError]]:
+    """Send a request to all daemons, or to those that have the named destinations.
+
+    Raises an error, NoDaemonError for example, if all of them have failed.
     """
-    failures: list[PylsyncdError] = []
+    errors: list[PylsyncdError] = []
     names: dict[str, list[str]] = {path: [] for path in find_sockets(options.socket)}
     if options.names:
-        daemons, failures = fetch_statuses(list(names))
+        daemons, errors = fetch_statuses(list(names))
         if not daemons:
-            raise failures[0]
-        names = _shares(daemons, options.names)
-    asked = {
-        path: ControlRequest(request.command, share, request.timeout, request.level)
-        for path, share in names.items()
+            raise errors[0]
+        names = _names_by_daemon(daemons, options.names)
+    requests = {
+        path: ControlRequest(request.command, own_names, request.timeout, request.level)
+        for path, own_names in names.items()
     }
-    answers, more = send_requests(asked, patience)
-    if more and not answers:
-        raise more[0]
-    return answers, failures + more
+    answers, more_errors = send_requests(requests, timeout)
+    if more_errors and not answers:
+        raise more_errors[0]
+    return answers, errors + more_errors
 
 
-def _shares(daemons: Sequence[DaemonStatus], names: Sequence[str]) -> dict[str, list[str]]:
-    """Return for each daemon that knows some of the names which; raises when nobody knows one."""
+def _names_by_daemon(daemons: Sequence[DaemonStatus], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return which names each daemon knows, by its socket; raises if a name is unknown to all."""
     for name in names:
         if not any(name in daemon.known_names for daemon in daemons):
             known = ", ".join(each.name for daemon in daemons for each in daemon.destinations)
             raise PylsyncdError(
-                f"No pylsyncd that runs has a destination {name}. There are: {known}."
+                f"No running pylsyncd has a destination {name}. Known destinations: {known}."
             )
-    shares = {
+    found = {
         daemon.path: [name for name in names if name in daemon.known_names] for daemon in daemons
     }
-    return {path: share for path, share in shares.items() if share}
+    return {path: own_names for path, own_names in found.items() if own_names}
 
 
-def _reasons(path: str, names: Iterable[str], seconds: str) -> list[PylsyncdError]:
-    """Return why some names were not confirmed, as far as the daemon can still tell."""
+def _late_errors(path: str, names: Iterable[str], timeout: float) -> list[PylsyncdError]:
+    """Return an error for each destination that is late, with the reason if the daemon tells it."""
     daemons, _ = fetch_statuses([path])
-    found: list[PylsyncdError] = []
+    destinations = [each for daemon in daemons for each in daemon.destinations]
+    errors: list[PylsyncdError] = []
     for name in names:
-        each = next(
-            (each for daemon in daemons for each in daemon.destinations if each.name == name), None
-        )
-        why = "" if each is None else f": {each.condition.value}"
-        why += f", {each.error}" if each is not None and each.error else ""
-        found.append(PylsyncdError(f"{name} is not in sync after {seconds}{why}"))
-    return found
+        each = next((each for each in destinations if each.name == name), None)
+        reason = "" if each is None else f": {each.condition.value}"
+        reason += f", {each.error}" if each is not None and each.error else ""
+        seconds = format_duration(timeout)
+        errors.append(PylsyncdError(f"{name} is not in sync after {seconds}{reason}"))
+    return errors
 
 
-_RUN: Mapping[str, Callable[[argparse.Namespace], int]] = {"status": _status, "wait": _wait}
-
-
-def _is_coloured() -> bool:
-    is_wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return is_wanted and sys.stdout.isatty()
+def _should_colour() -> bool:
+    is_allowed = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return is_allowed and sys.stdout.isatty()
 
 
 def _print(lines: Iterable[str]) -> None:
-    for each in lines:
-        print(each)  # noqa: T201
+    for line in lines:
+        print(line)  # noqa: T201
+
+
+def _print_errors(errors: Sequence[PylsyncdError]) -> int:
+    """Print errors to standard error; return the exit status that they mean."""
+    for error in errors:
+        for line in str(error).splitlines():
+            print(f"pylsyncctl: {printable(line)}", file=sys.stderr)  # noqa: T201
+    return EXIT_FAILED if errors else 0
 
 
 if __name__ == "__main__":

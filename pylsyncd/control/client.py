@@ -1,4 +1,4 @@
-"""The client's side of the control socket: asks daemons, one or several at a time."""
+"""The client of the control socket: sends requests to daemons, to several at a time."""
 
 import contextlib
 import os
@@ -7,50 +7,53 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from pylsyncd.control import protocol
-from pylsyncd.control.protocol import MAX_ANSWER_BYTES, ControlRequest, NoDaemonError, ProtocolError
+from pylsyncd.control.protocol import (
+    MAX_ANSWER_BYTES,
+    ControlRequest,
+    NoDaemonError,
+    ProtocolError,
+)
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError
 from pylsyncd.model.formatting import printable
 from pylsyncd.system.unix_sockets import connect
 
 ANSWER_TIMEOUT = 20.0
-"""Seconds that a daemon has for an answer."""
+"""Seconds that a daemon has to answer."""
 
-_CHUNK = 1 << 16
+_READ_SIZE = 1 << 16
 
 
 class NoAnswerError(PylsyncdError):
-    """A daemon is there, and there is no answer from it."""
+    """A daemon may be running, but it does not answer."""
 
 
 class PendingRequest:
-    """A request on its way, so that several daemons can work at a time.
+    """A request that was sent and is not answered yet, so that several daemons work at a time.
 
-    Raises AbsentError when nobody listens at the path, SilentError when there may be somebody.
+    Raises NoDaemonError if no process listens at the socket, NoAnswerError if it cannot be reached.
     """
 
-    def __init__(
-        self, path: str, request: ControlRequest, patience: float = ANSWER_TIMEOUT
-    ) -> None:
+    def __init__(self, path: str, request: ControlRequest, timeout: float = ANSWER_TIMEOUT) -> None:
         self.path = path
-        self._shown = paths.printable(os.fsencode(path))
-        self._patience = patience
-        self._deadline = time.monotonic() + patience
+        self._shown_path = paths.printable(os.fsencode(path))
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
         line = protocol.encode_request(request)
         try:
             self._connection = connect(path, ANSWER_TIMEOUT)
         except (FileNotFoundError, ConnectionRefusedError):
             raise NoDaemonError(
-                f"No pylsyncd listens at {self._shown}: see that it runs, and that this is its "
-                "socket."
+                f"No pylsyncd listens at {self._shown_path}: start it, or name its socket with "
+                "--socket."
             ) from None
         except OSError as error:
-            raise NoAnswerError(self._unreachable(error)) from error
-        # It may refuse, and say why, before it has read anything.
+            raise NoAnswerError(self._unreachable_message(error)) from error
+        # A daemon that refuses the connection may send its reason and close before it reads.
         with contextlib.suppress(OSError):
             self._connection.sendall(line)
 
-    def __enter__(self) -> "PendingRequest":  # noqa: PYI034  # typing.Self is younger than Python 3.10
+    def __enter__(self) -> "PendingRequest":  # noqa: PYI034  # typing.Self needs Python 3.11
         return self
 
     def __exit__(
@@ -62,53 +65,57 @@ class PendingRequest:
         self._connection.close()
 
     def wait_for_answer(self) -> Mapping[str, object]:
-        """Return the answer; raises SilentError without one, ProtocolError for a refusal."""
+        """Return the answer; raises NoAnswerError without one, ProtocolError if it is an error."""
         try:
-            return protocol.decode_answer(self._line())
+            return protocol.decode_answer(self._read_line())
         except ProtocolError as error:
-            # The faults of a configuration have a line each.
-            told = "\n".join(map(printable, str(error).splitlines()))
-            raise ProtocolError(f"{told} (pylsyncd at {self._shown})") from None
+            # Each error of a configuration file is a line of its own.
+            message = "\n".join(map(printable, str(error).splitlines()))
+            raise ProtocolError(f"{message} (pylsyncd at {self._shown_path})") from None
         except TimeoutError:
             raise NoAnswerError(
-                f"The pylsyncd at {self._shown} has not answered for {self._patience:.0f} seconds: "
-                "see its log."
+                f"The pylsyncd at {self._shown_path} has not answered for {self._timeout:.0f} "
+                "seconds: see its log."
             ) from None
         except OSError as error:
-            raise NoAnswerError(self._broken(error.strerror or str(error))) from error
+            raise NoAnswerError(self._incomplete_message(error.strerror or str(error))) from error
 
-    def _line(self) -> bytes:
+    def _read_line(self) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while not chunks or not chunks[-1].endswith(b"\n"):
             self._connection.settimeout(max(0.001, self._deadline - time.monotonic()))
-            chunk = self._connection.recv(_CHUNK)
+            chunk = self._connection.recv(_READ_SIZE)
             size += len(chunk)
-            if not chunk or size > MAX_ANSWER_BYTES:
-                raise NoAnswerError(self._broken("it ended" if not chunk else "it is endless"))
+            if not chunk:
+                raise NoAnswerError(self._incomplete_message("connection closed"))
+            if size > MAX_ANSWER_BYTES:
+                raise NoAnswerError(
+                    self._incomplete_message(f"it is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+                )
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _unreachable(self, error: OSError) -> str:
+    def _unreachable_message(self, error: OSError) -> str:
         if isinstance(error, PermissionError):
             return (
-                f"The socket {self._shown} is not for the user id {os.geteuid()}: run this as the "
-                "user of that pylsyncd, or as root."
+                f"User id {os.geteuid()} may not use the socket {self._shown_path}: run this as "
+                "the user of that pylsyncd, or as root."
             )
         if isinstance(error, TimeoutError | BlockingIOError):
-            return f"The pylsyncd at {self._shown} takes no connections: see its log."
-        return f"The socket {self._shown} cannot be reached: {error.strerror or error}."
+            return f"The pylsyncd at {self._shown_path} accepts no connections: see its log."
+        return f"Cannot connect to the socket {self._shown_path}: {error.strerror or error}."
 
-    def _broken(self, reason: str) -> str:
+    def _incomplete_message(self, reason: str) -> str:
         return (
-            f"The pylsyncd at {self._shown} broke off before its answer was complete ({reason}): "
-            "see whether it still runs, and its log."
+            f"The answer of the pylsyncd at {self._shown_path} is incomplete ({reason}): check "
+            "that it is still running, and see its log."
         )
 
 
 def send_request(
-    path: str, request: ControlRequest, patience: float = ANSWER_TIMEOUT
+    path: str, request: ControlRequest, timeout: float = ANSWER_TIMEOUT
 ) -> Mapping[str, object]:
-    """Return a daemon's answer; raises AbsentError, SilentError or ProtocolError."""
-    with PendingRequest(path, request, patience) as asking:
-        return asking.wait_for_answer()
+    """Return a daemon's answer; raises NoDaemonError, NoAnswerError or ProtocolError."""
+    with PendingRequest(path, request, timeout) as pending:
+        return pending.wait_for_answer()

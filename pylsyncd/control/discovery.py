@@ -1,4 +1,4 @@
-"""Finds the daemons that a user may command, and asks all of them at a time."""
+"""Finds the daemons that a user may control, and sends requests to all of them at a time."""
 
 import os
 import time
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from pylsyncd.control import status_file
 from pylsyncd.control.client import ANSWER_TIMEOUT, NoAnswerError, PendingRequest
 from pylsyncd.control.protocol import ControlRequest, NoDaemonError
+from pylsyncd.control.status_file import read_status_file
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, StateError
 from pylsyncd.model.status import DestinationStatus, Status
@@ -20,99 +20,102 @@ Answer = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
-    """One that has told how it stands."""
+    """The status of one daemon, and where it came from."""
 
     path: str
-    """Of its socket, or of its status file."""
+    """The daemon's socket, or its status file."""
     status: Status
     raw_status: object
-    """The same as JSON has it, with what only later versions know."""
+    """The status as JSON objects, with fields that only later versions know."""
     age: float = 0.0
-    """Seconds since it was told."""
+    """Seconds since the status was made."""
 
     @property
     def destinations(self) -> list[DestinationStatus]:
-        """Those of all its syncs."""
+        """The destinations of all syncs."""
         return [each for sync in self.status.syncs for each in sync.destinations]
 
     @property
     def known_names(self) -> set[str]:
-        """Those that it knows: of syncs, and of destinations with or without their syncs'."""
-        found = {each.name for each in self.destinations}
+        """The names that a command may use.
+
+        Those of destinations, with or without their sync's name, and those of syncs.
+        """
+        names = {each.name for each in self.destinations}
         for sync in self.status.syncs:
-            own = f"{sync.name}/" if sync.name else ""
-            found |= {each.name.removeprefix(own) for each in sync.destinations}
-        return found | {sync.name for sync in self.status.syncs if sync.name}
+            prefix = f"{sync.name}/" if sync.name else ""
+            names |= {each.name.removeprefix(prefix) for each in sync.destinations}
+        return names | {sync.name for sync in self.status.syncs if sync.name}
 
 
-def find_sockets(given: str | None) -> list[str]:
-    """Return the sockets to ask; raises AbsentError when there are none."""
-    if given is not None:
-        return [given]
+def find_sockets(socket: str | None) -> list[str]:
+    """Return ``socket`` if given, else all sockets found; raises NoDaemonError if there is none."""
+    if socket is not None:
+        return [socket]
     searched = directories.socket_directories(os.environ, os.geteuid())
-    found, shut = unix_sockets.find_sockets(searched)
+    found, unreadable = unix_sockets.find_sockets(searched)
     if found:
         return found
-    raise _absent(searched, shut)
+    raise NoDaemonError(_no_socket_message(searched, unreadable))
 
 
 def send_requests(
-    requests: Mapping[str, ControlRequest], patience: float = ANSWER_TIMEOUT
+    requests: Mapping[str, ControlRequest], timeout: float = ANSWER_TIMEOUT
 ) -> tuple[dict[str, Answer], list[PylsyncdError]]:
-    """Return the answers by socket, and why there are no others.
+    """Return the answers by socket, and the errors of the daemons that did not answer.
 
-    Sockets of daemons that have died count only where there is nothing else.
+    Sockets left by dead daemons are errors only if there is nothing else.
     """
     answers: dict[str, Answer] = {}
-    failures: list[PylsyncdError] = []
+    errors: list[PylsyncdError] = []
     with ExitStack() as stack:
-        under_way = []
+        pending = []
         for path, request in requests.items():
-            with _collected(failures):
-                under_way.append(stack.enter_context(PendingRequest(path, request, patience)))
-        for asking in under_way:
-            with _collected(failures):
-                answers[asking.path] = asking.wait_for_answer()
-    telling = [error for error in failures if not isinstance(error, NoDaemonError)]
-    return answers, telling if telling or answers else failures
+            with _collect(errors):
+                pending.append(stack.enter_context(PendingRequest(path, request, timeout)))
+        for each in pending:
+            with _collect(errors):
+                answers[each.path] = each.wait_for_answer()
+    of_running = [error for error in errors if not isinstance(error, NoDaemonError)]
+    return answers, of_running if of_running or answers else errors
 
 
 @contextmanager
-def _collected(failures: list[PylsyncdError]) -> Iterator[None]:
+def _collect(errors: list[PylsyncdError]) -> Iterator[None]:
     try:
         yield
     except PylsyncdError as error:
-        failures.append(error)
+        errors.append(error)
 
 
 def fetch_statuses(sockets: Sequence[str]) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
-    """Return how the daemons stand, and why others do not tell."""
-    answers, failures = send_requests({path: ControlRequest("status") for path in sockets})
+    """Return the statuses of the daemons, and the errors of those that did not answer."""
+    answers, errors = send_requests({path: ControlRequest("status") for path in sockets})
     daemons = []
     for path, answer in answers.items():
-        told = answer.get("status")
+        raw_status = answer.get("status")
         try:
-            daemons.append(DaemonStatus(path, decode_status(told), told))
+            daemons.append(DaemonStatus(path, decode_status(raw_status), raw_status))
         except StateError as error:
             shown = paths.printable(os.fsencode(path))
-            failures.append(
-                NoAnswerError(f"What the pylsyncd at {shown} says is no status: {error}.")
+            errors.append(
+                NoAnswerError(f"The pylsyncd at {shown} sent an invalid status: {error}.")
             )
-    return daemons, failures
+    return daemons, errors
 
 
 def load_status_file(path: str) -> DaemonStatus:
-    """Return how a daemon stood when it wrote its file; raises AbsentError or StateError."""
-    status = status_file.read_status_file(path)
+    """Return the status in a daemon's status file; raises NoDaemonError or StateError."""
+    status = read_status_file(path)
     return DaemonStatus(path, status, encode_status(status), max(0.0, time.time() - status.time))
 
 
-def _absent(directories: Sequence[str], shut: Sequence[str]) -> NoDaemonError:
-    looked = ", ".join(paths.printable(os.fsencode(directory)) for directory in directories)
-    hidden = ", ".join(paths.printable(os.fsencode(directory)) for directory in shut)
-    hint = f" {hidden} is not for the user id {os.geteuid()} to look into." if shut else ""
-    who = "its user or as root" if os.geteuid() else "its user"
-    return NoDaemonError(
-        f"No pylsyncd was found: there is no socket in {looked}.{hint} Start one, run this as "
-        f"{who}, or name its socket with --socket."
+def _no_socket_message(searched: Sequence[str], unreadable: Sequence[str]) -> str:
+    places = ", ".join(paths.printable(os.fsencode(each)) for each in searched)
+    denied = ", ".join(paths.printable(os.fsencode(each)) for each in unreadable)
+    hint = f" User id {os.geteuid()} may not read {denied}." if denied else ""
+    user = "its user or as root" if os.geteuid() else "its user"
+    return (
+        f"No pylsyncd was found: there is no socket in {places}.{hint} Start pylsyncd, run this as "
+        f"{user}, or name its socket with --socket."
     )

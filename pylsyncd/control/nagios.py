@@ -1,7 +1,7 @@
-"""The status as a plugin of Nagios and its kin reports it: an exit status and one line. Pure.
+"""The status as a monitoring plugin reports it: an exit status and one line. Pure.
 
-After the Monitoring Plugins Development Guidelines: a service that does not run is critical, and
-unknown is what the plugin could not find out.
+As in the Monitoring Plugins Development Guidelines, a service that does not run is CRITICAL, and
+UNKNOWN means that the plugin could not find out.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStat
 
 
 class ServiceState(IntEnum):
-    """The exit status."""
+    """The exit status of the plugin."""
 
     OK = 0
     WARNING = 1
@@ -24,7 +24,7 @@ class ServiceState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From how many seconds behind on it is serious."""
+    """The lags in seconds above which a destination is critical, or a warning."""
 
     max_lag: float
     warn_lag: float | None = None
@@ -34,34 +34,38 @@ _Finding = tuple[ServiceState, str]
 
 
 def evaluate(
-    status: Sequence[Status], limits: Thresholds, age: float = 0.0
+    statuses: Sequence[Status], limits: Thresholds, age: float = 0.0
 ) -> tuple[ServiceState, str]:
-    """Return how serious it stands with all daemons, and the line that says so.
+    """Return the state of all daemons together, and the line of the plugin.
 
-    ``age`` are the seconds since the status was made.
+    ``age`` is the age of the oldest status in seconds.
     """
-    findings = [found for each in status for found in _findings(each, limits)]
-    # Nothing is known since then.
+    findings = [finding for status in statuses for finding in _findings(status, limits)]
     if age > max(limits.max_lag, 60.0):
-        findings.append(
-            (ServiceState.CRITICAL, f"nothing heard of pylsyncd for {format_duration(age)}")
-        )
-    worst = max((level for level, _ in findings), default=ServiceState.OK)
-    findings.sort(key=lambda found: -found[0])
-    said = "; ".join(text for _, text in findings) or _all_well(status)
-    return worst, format_line(worst, said, " ".join(_performance(status, limits)))
+        silence = f"no status from pylsyncd for {format_duration(age)}"
+        findings.append((ServiceState.CRITICAL, silence))
+    worst = max((state for state, _ in findings), default=ServiceState.OK)
+    findings.sort(key=lambda finding: -finding[0])
+    text = "; ".join(text for _, text in findings) or _ok_text(statuses)
+    return worst, format_line(worst, text, " ".join(_performance_data(statuses, limits)))
 
 
-def format_line(level: ServiceState, said: str, performance: str = "") -> str:
-    """Return the line of a plugin; what stands behind a bar is for graphs."""
-    text = f"PYLSYNCD {level.name} - {printable(said).replace('|', '/')}"
-    return f"{text} | {performance}" if performance else text
+def format_line(state: ServiceState, text: str, performance_data: str = "") -> str:
+    """Return the line of the plugin; what follows the bar is for graphs."""
+    line = f"PYLSYNCD {state.name} - {printable(text).replace('|', '/')}"
+    return f"{line} | {performance_data}" if performance_data else line
 
 
-def _all_well(status: Sequence[Status]) -> str:
-    lags = [each.behind for one in status for sync in one.syncs for each in sync.destinations]
+def _ok_text(statuses: Sequence[Status]) -> str:
+    lags = [each.behind for _, each in _destinations(statuses)]
     behind = format_duration(max(lags, default=0.0))
     return f"{format_count(len(lags), 'destination')}, at most {behind} behind"
+
+
+def _destinations(statuses: Sequence[Status]) -> list[tuple[SyncStatus, DestinationStatus]]:
+    return [
+        (sync, each) for status in statuses for sync in status.syncs for each in sync.destinations
+    ]
 
 
 def _findings(status: Status, limits: Thresholds) -> Iterator[_Finding]:
@@ -69,34 +73,34 @@ def _findings(status: Status, limits: Thresholds) -> Iterator[_Finding]:
         if sync.held:
             yield ServiceState.CRITICAL, f"source {sync.source} held: {sync.held}"
         for each in sync.destinations:
-            level = _level(each, limits)
-            if level:
-                yield level, _described(each)
+            state = _state(each, limits)
+            if state:
+                yield state, _describe(each)
 
 
-def _level(each: DestinationStatus, limits: Thresholds) -> ServiceState:
+def _state(each: DestinationStatus, limits: Thresholds) -> ServiceState:
     if each.condition is Condition.HELD or each.behind > limits.max_lag:
         return ServiceState.CRITICAL
     is_late = limits.warn_lag is not None and each.behind > limits.warn_lag
-    is_wrong = each.error or each.condition in {Condition.RETRYING, Condition.PAUSED}
-    return ServiceState.WARNING if is_late or is_wrong else ServiceState.OK
+    is_failing = each.error or each.condition in {Condition.RETRYING, Condition.PAUSED}
+    return ServiceState.WARNING if is_late or is_failing else ServiceState.OK
 
 
-def _described(each: DestinationStatus) -> str:
+def _describe(each: DestinationStatus) -> str:
     behind = f", {format_duration(each.behind)} behind" if each.behind > 0.0 else ""
-    why = f" ({each.error})" if each.error else ""
-    return f"{each.name} {each.condition.value}{behind}{why}"
+    reason = f" ({each.error})" if each.error else ""
+    return f"{each.name} {each.condition.value}{behind}{reason}"
 
 
-def _performance(status: Sequence[Status], limits: Thresholds) -> Iterator[str]:
-    """Yield the lag and the waiting paths of each destination, as the guidelines have them."""
-    found = [(sync, each) for one in status for sync in one.syncs for each in sync.destinations]
-    names = Counter(each.name for _, each in found)
+def _performance_data(statuses: Sequence[Status], limits: Thresholds) -> Iterator[str]:
+    """Yield the lag and the waiting paths of each destination, in the format of the guidelines."""
+    destinations = _destinations(statuses)
+    counts = Counter(each.name for _, each in destinations)
     warn = "" if limits.warn_lag is None else f"{limits.warn_lag:g}"
-    for sync, each in found:
-        name = _label(sync, each, is_unique=names[each.name] == 1)
-        yield f"'{name} lag'={each.behind:.0f}s;{warn};{limits.max_lag:g};0"
-        yield f"'{name} waiting'={each.waiting};;;0"
+    for sync, each in destinations:
+        label = _label(sync, each, is_unique=counts[each.name] == 1)
+        yield f"'{label} lag'={each.behind:.0f}s;{warn};{limits.max_lag:g};0"
+        yield f"'{label} waiting'={each.waiting};;;0"
 
 
 def _label(sync: SyncStatus, each: DestinationStatus, *, is_unique: bool) -> str:

@@ -1,4 +1,4 @@
-"""What pylsyncctl and pylsyncd say to each other: a line of JSON asks, a line of JSON answers."""
+"""The protocol of the control socket: a request is one line of JSON, and so is its answer."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,15 +7,14 @@ from dataclasses import asdict, dataclass
 from pylsyncd.model.errors import PylsyncdError, UsageError
 
 VERSION = 1
-"""Of the protocol; it changes when what is said before would be misunderstood."""
+"""Protocol version; changes only when older peers would misunderstand a message."""
 
 MAX_REQUEST_BYTES = 64 << 10
-"""Bytes, with the line's end."""
+"""Including the newline."""
 
 MAX_ANSWER_BYTES = 64 << 20
 
 MAX_WAIT_SECONDS = 86400.0
-"""Seconds."""
 
 COMMANDS = (
     "status", "flush", "sync", "pause", "resume", "release", "wait", "log-level", "reload",
@@ -23,54 +22,53 @@ COMMANDS = (
 
 
 class NoDaemonError(PylsyncdError):
-    """There is no daemon that could answer."""
+    """No daemon is running that could answer."""
 
 
 class ProtocolError(PylsyncdError):
-    """What came is nothing that this protocol knows."""
+    """A message is malformed, or an answer carries an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
-    """What the daemon is asked to do."""
+    """A command for the daemon; the fields are keys of its JSON object."""
 
     command: str
     names: Sequence[str] = ()
-    """Of destinations; none for all."""
+    """Names of destinations; empty for all."""
     timeout: float = MAX_WAIT_SECONDS
-    """Seconds that a wait may take."""
+    """Seconds, for the command wait."""
     level: str = ""
-    """Of the log."""
+    """For the command log-level."""
 
 
 def encode_request(request: ControlRequest) -> bytes:
-    """Return a request as a line; raises UsageError when the daemon would not take it."""
+    """Return a request as a line; raises UsageError if it is too long for the daemon."""
     line = json.dumps({"version": VERSION, **asdict(request)}).encode() + b"\n"
     if len(line) > MAX_REQUEST_BYTES:
-        raise UsageError("So many names are more than pylsyncd takes at a time: name fewer.")
+        raise UsageError("Too many names for one request: name fewer destinations at a time.")
     return line
 
 
 def decode_request(line: bytes) -> ControlRequest:
     """Return the request of a line; raises ProtocolError."""
-    asked = _object(line, "request")
-    version = asked.get("version")
+    fields = _parse_object(line, "request")
+    version = fields.get("version")
     if version != VERSION:
         raise ProtocolError(
             f"pylsyncctl speaks version {ascii(version)[:20]} of the protocol, and this pylsyncd "
             f"version {VERSION}: restart the daemon, or use the pylsyncctl that came with it."
         )
-    command = asked.get("command")
+    command = fields.get("command")
     if command not in COMMANDS:
         raise ProtocolError(f"This pylsyncd does not know the command {ascii(command)[:60]}.")
-    names, level = asked.get("names", []), asked.get("level", "")
+    names, level = fields.get("names", []), fields.get("level", "")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ProtocolError("The names of a request must be texts.")
+        raise ProtocolError("The names of a request must be strings.")
     if not isinstance(level, str):
-        raise ProtocolError("The level of a request must be a text.")
-    return ControlRequest(
-        command, tuple(names), _timeout(asked.get("timeout", MAX_WAIT_SECONDS)), level
-    )
+        raise ProtocolError("The level of a request must be a string.")
+    timeout = _parse_timeout(fields.get("timeout", MAX_WAIT_SECONDS))
+    return ControlRequest(command, tuple(names), timeout, level)
 
 
 def encode_answer(answer: Mapping[str, object]) -> bytes:
@@ -79,28 +77,26 @@ def encode_answer(answer: Mapping[str, object]) -> bytes:
 
 
 def decode_answer(line: bytes) -> Mapping[str, object]:
-    """Return the answer of a line; raises ProtocolError, too, with what the daemon refuses."""
-    found = _object(line, "answer")
-    if (error := found.get("error")) is not None:
+    """Return the answer of a line; raises ProtocolError if it is malformed or carries an error."""
+    fields = _parse_object(line, "answer")
+    if (error := fields.get("error")) is not None:
         raise ProtocolError(str(error))
-    if found.get("version") != VERSION:
-        raise ProtocolError("It speaks another version of the protocol: restart it.")
-    return found
+    if fields.get("version") != VERSION:
+        raise ProtocolError("The daemon speaks another version of the protocol: restart it.")
+    return fields
 
 
-def _timeout(value: object) -> float:
-    # Not True, which Python takes for a number; and nothing is at most NaN.
+def _parse_timeout(value: object) -> float:
+    # bool is a subclass of int. NaN fails every comparison.
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return (
-            min(float(value), MAX_WAIT_SECONDS) if value <= MAX_WAIT_SECONDS else MAX_WAIT_SECONDS
-        )
+        return float(min(value, MAX_WAIT_SECONDS))
     raise ProtocolError("The timeout of a request must be a number of seconds.")
 
 
-def _object(line: bytes, noun: str) -> Mapping[str, object]:
+def _parse_object(line: bytes, noun: str) -> Mapping[str, object]:
     try:
         found = json.loads(line)
-    # Brackets may be nested deeper than Python goes.
+    # json recurses: deeply nested brackets exceed Python's recursion limit.
     except (ValueError, RecursionError):
         raise ProtocolError(f"The {noun} must be a line of JSON.") from None
     if not isinstance(found, dict):

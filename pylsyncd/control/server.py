@@ -1,7 +1,6 @@
-"""The daemon's side of pylsyncctl: a socket at which it answers one line with another.
+"""The daemon's side of the control socket: a thread for each client, which answers its requests.
 
-Whatever comes, the daemon goes on: who is silent, slow or talks nonsense is cut off, and who comes
-when there are too many is told so.
+A client that is silent, slow or sends garbage is disconnected; one too many gets an error.
 """
 
 import logging
@@ -26,106 +25,105 @@ from pylsyncd.system.unix_sockets import ControlSocket, peer_uid
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 4096
-# Seconds: for those that are served when the daemon stops, and before another try to accept.
-_GRACE = 1.0
-_PAUSE = 1.0
+_READ_SIZE = 4096
+# Seconds.
+_CLIENTS_STOP_TIMEOUT = 1.0
+_ACCEPT_RETRY_DELAY = 1.0
 
 _Answer = Mapping[str, object]
 
 
 class ControlCommands(Protocol):
-    """What can be asked of the daemon. Called by any thread, and by several at a time.
+    """The commands that the daemon accepts. Called by several threads at a time.
 
-    ``names`` are those of destinations, and all where there are none. Raises UsageError for a name
-    that there is none of.
+    ``names`` are names of destinations; empty for all. Raises UsageError for an unknown name.
     """
 
     def status(self) -> Status:
-        """Return how everything stands."""
+        """Return the status of the daemon."""
 
     def flush(self, names: Sequence[str]) -> None:
-        """Send what has changed, without waiting for the windows to end."""
+        """Send collected changes now, before the window ends."""
 
     def sync(self, names: Sequence[str]) -> None:
-        """Begin a full sync."""
+        """Start a full sync."""
 
     def pause(self, names: Sequence[str]) -> None:
-        """Run nothing until it is resumed; changes are still collected."""
+        """Start no rsync until resumed; changes are still collected."""
 
     def resume(self, names: Sequence[str]) -> None:
         """End a pause."""
 
     def release(self, names: Sequence[str]) -> None:
-        """Do, once, what is held."""
+        """Carry out what is held, once."""
 
     def wait(
-        self, names: Sequence[str], timeout: float, is_given_up: Callable[[], bool]
+        self, names: Sequence[str], timeout: float, is_cancelled: Callable[[], bool]
     ) -> Sequence[str]:
-        """Flush, and return when all that has changed until now is confirmed.
+        """Flush, and wait until all changes up to now are confirmed.
 
-        That takes at most so many seconds, and less if ``is_given_up()`` tells that nobody waits
-        any more; returns the names that were not confirmed by then.
+        Returns the names of the destinations that have not confirmed them after ``timeout``
+        seconds, or when ``is_cancelled()`` becomes true.
         """
 
     def set_level(self, level: str) -> None:
-        """Log from this level on; raises UsageError when there is none of this name."""
+        """Set the log level; raises UsageError for an unknown one."""
 
     def reload(self) -> None:
-        """Read the configuration anew; raises UsageError when it has faults."""
+        """Reload the configuration file; raises UsageError if it has errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """What the clients may take; the times are in seconds."""
+    """The limits for clients."""
 
     max_connections: int = 64
     max_waits: int = 32
-    """Of these, so that there is always one for a status."""
+    """How many of the connections may wait, so that some are left for the status."""
     line_timeout: float = 10.0
-    """For a request to come, from its first to its last byte, or for an answer to be taken."""
+    """Seconds to receive a request, from its first to its last byte, or to send an answer."""
 
 
 class ControlServer(SupervisedThread):
-    """Listens to pylsyncctl. Making it makes the socket: after a fork, which the name may tell.
+    """The control socket and the thread that accepts its clients.
 
-    ``path`` is the socket, or a directory with a slash at the end, in which it is called by the
-    pid. Raises UsageError when it cannot be made.
+    ``path`` is the socket, or a directory with a slash at the end, in which the socket is named
+    after the pid: so create this after the fork. Raises UsageError if the socket cannot be created.
     """
 
     def __init__(
         self,
         path: str,
         commands: ControlCommands,
-        failed: Callable[[str], None],
+        on_failed: Callable[[str], None],
         limits: ClientLimits | None = None,
     ) -> None:
-        super().__init__("control", failed)
+        super().__init__("control", on_failed)
         self._limits = limits or ClientLimits()
-        self._serving = _RequestHandler(commands, self._limits)
-        self._user = os.geteuid()
-        # Of the control thread, until that has ended.
+        self._handler = _RequestHandler(commands, self._limits)
+        self._uid = os.geteuid()
+        # Used by this thread alone until it has ended.
         self._clients: dict[threading.Thread, socket.socket] = {}
-        self._end = threading.Event()
-        self._is_told = False
+        self._stop_requested = threading.Event()
+        self._has_logged_error = False
         self._listener = ControlSocket(path)
         self.path = self._listener.path
 
     def work(self) -> None:
-        """Take connections until stopped, a thread for each."""
-        while not self._end.is_set():
+        """Accept connections until stopped."""
+        while not self._stop_requested.is_set():
             try:
                 with self.activity.waiting():
                     connection = self._listener.socket.accept()[0]
             except OSError as error:
-                self._refused(error)
+                self._wait_after(error)
                 continue
-            self._is_told = False
-            self._take(connection)
+            self._has_logged_error = False
+            self._serve(connection)
 
     def stop(self) -> None:
-        """Take no more connections, end those that there are, and remove the socket."""
-        self._end.set()
+        """Accept no more connections, close those that are open, and remove the socket."""
+        self._stop_requested.set()
         with suppress(OSError):
             self._listener.socket.shutdown(socket.SHUT_RDWR)
         if self.is_alive():
@@ -134,99 +132,96 @@ class ControlServer(SupervisedThread):
         for connection in self._clients.values():
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + _CLIENTS_STOP_TIMEOUT
         for thread in self._clients:
-            # Who waits for what the daemon does not do any more ends with the process.
+            # A daemon thread that is still busy after this ends with the process.
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _refused(self, error: OSError) -> None:
-        """Go on after a connection could not be taken: for lack of descriptors, most likely."""
-        if self._end.is_set():
+    def _wait_after(self, error: OSError) -> None:
+        """Pause after a failed accept, which mostly means that descriptors ran out."""
+        if self._stop_requested.is_set():
             return
-        if not self._is_told:
-            self._is_told = True
-            log.warning(
-                "No connection of pylsyncctl can be taken: %s. It is tried again.", error.strerror
-            )
-        self._end.wait(_PAUSE)
+        if not self._has_logged_error:
+            self._has_logged_error = True
+            log.warning("Cannot accept a connection of pylsyncctl: %s. Retrying.", error.strerror)
+        self._stop_requested.wait(_ACCEPT_RETRY_DELAY)
 
-    def _take(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket) -> None:
+        """Start a thread for a connection, or refuse it."""
         connection.settimeout(self._limits.line_timeout)
         refusal = self._refusal(connection)
         if not refusal:
             thread = threading.Thread(
-                target=self._serve, args=(connection,), name="control client", daemon=True
+                target=self._handler.run, args=(connection,), name="control client", daemon=True
             )
             try:
                 thread.start()
                 self._clients[thread] = connection
-            except RuntimeError:  # There can be no more threads.
-                refusal = "pylsyncd has no room for another thread: try again later."
+            except RuntimeError:
+                refusal = "pylsyncd cannot start another thread: try again later."
         if refusal:
-            # Nobody waits here for one who does not read.
+            # A client that does not read must not block this thread.
             connection.settimeout(0.0)
             _send(connection, {"error": refusal})
             connection.close()
 
     def _refusal(self, connection: socket.socket) -> str:
-        """Return why a connection is not served; empty when it is."""
-        if peer_uid(connection) not in {0, self._user}:
-            return f"Only root and the user id {self._user} may command this pylsyncd."
+        """Return why a connection is refused; empty if it is not."""
+        if peer_uid(connection) not in {0, self._uid}:
+            return f"Only root and user id {self._uid} may control this pylsyncd."
         for thread in [thread for thread in self._clients if not thread.is_alive()]:
             del self._clients[thread]
-        if len(self._clients) < self._limits.max_connections:
+        limit = self._limits.max_connections
+        if len(self._clients) < limit:
             return ""
-        return (
-            f"This pylsyncd serves {self._limits.max_connections} connections already: try "
-            "again later."
-        )
+        return f"This pylsyncd already has {limit} open connections: try again later."
 
-    def _serve(self, connection: socket.socket) -> None:
+
+class _RequestHandler:
+    """The answers to requests; used by the threads of all clients."""
+
+    def __init__(self, commands: ControlCommands, limits: ClientLimits) -> None:
+        self._limits = limits
+        self._wait_slots = threading.BoundedSemaphore(limits.max_waits)
+        self._commands = commands
+        self._handlers: Mapping[str, Callable[[ControlRequest], None]] = {
+            "flush": lambda request: commands.flush(request.names),
+            "sync": lambda request: commands.sync(request.names),
+            "pause": lambda request: commands.pause(request.names),
+            "resume": lambda request: commands.resume(request.names),
+            "release": lambda request: commands.release(request.names),
+            "log-level": lambda request: commands.set_level(request.level),
+            "reload": lambda _: commands.reload(),
+        }
+
+    def run(self, connection: socket.socket) -> None:
+        """Answer a client until it disconnects, times out or sends garbage; then close."""
         try:
-            self._serving.serve(connection)
+            self._answer_all(connection)
         except OSError:
-            pass  # It has gone, or does not take its answer.
+            pass  # The client has gone, or does not read its answer.
         except Exception:
             log.exception("A command failed. This is a bug in pylsyncd: please report it.")
         finally:
             connection.close()
 
-
-class _RequestHandler:
-    """Answers the requests of one client or of several."""
-
-    def __init__(self, commands: ControlCommands, limits: ClientLimits) -> None:
-        self._limits = limits
-        self._waits = threading.BoundedSemaphore(limits.max_waits)
-        self._commands = commands
-        self._done: Mapping[str, Callable[[ControlRequest], None]] = {
-            "flush": lambda asked: commands.flush(asked.names),
-            "sync": lambda asked: commands.sync(asked.names),
-            "pause": lambda asked: commands.pause(asked.names),
-            "resume": lambda asked: commands.resume(asked.names),
-            "release": lambda asked: commands.release(asked.names),
-            "log-level": lambda asked: commands.set_level(asked.level),
-            "reload": lambda _: commands.reload(),
-        }
-
-    def serve(self, connection: socket.socket) -> None:
-        """Answer until the client ends, falls silent or is not understood; raises OSError."""
-        lines = _RequestReader(connection, self._limits.line_timeout)
+    def _answer_all(self, connection: socket.socket) -> None:
+        reader = _RequestReader(connection, self._limits.line_timeout)
         try:
-            while (line := lines.next()) is not None:
-                asked = protocol.decode_request(line)
-                if not _send(connection, self._answer(asked, partial(_has_left, connection))):
+            while (line := reader.read_line()) is not None:
+                request = protocol.decode_request(line)
+                if not _send(connection, self._answer(request, partial(_is_closed, connection))):
                     return
         except ProtocolError as error:
             _send(connection, {"error": str(error)})
 
-    def _answer(self, asked: ControlRequest, has_left: Callable[[], bool]) -> _Answer:
+    def _answer(self, request: ControlRequest, is_cancelled: Callable[[], bool]) -> _Answer:
         try:
-            if asked.command == "status":
+            if request.command == "status":
                 return {"status": encode_status(self._commands.status())}
-            if asked.command == "wait":
-                return self._wait(asked, has_left)
-            self._done[asked.command](asked)
+            if request.command == "wait":
+                return self._wait(request, is_cancelled)
+            self._handlers[request.command](request)
         except PylsyncdError as error:
             return {"error": str(error)}
         except Exception:
@@ -234,55 +229,58 @@ class _RequestHandler:
             return {"error": "The command failed. This is a bug in pylsyncd: see its log."}
         return {}
 
-    def _wait(self, asked: ControlRequest, has_left: Callable[[], bool]) -> _Answer:
-        if not self._waits.acquire(blocking=False):
-            return {"error": f"{self._limits.max_waits} wait for this pylsyncd already: end some."}
+    def _wait(self, request: ControlRequest, is_cancelled: Callable[[], bool]) -> _Answer:
+        if not self._wait_slots.acquire(blocking=False):
+            return {
+                "error": f"{self._limits.max_waits} clients already wait for this pylsyncd: "
+                "interrupt one of them."
+            }
         try:
-            late = self._commands.wait(asked.names, asked.timeout, has_left)
+            late = self._commands.wait(request.names, request.timeout, is_cancelled)
         finally:
-            self._waits.release()
+            self._wait_slots.release()
         return {"late": list(late)}
 
 
 class _RequestReader:
-    """Cuts what a client sends into lines, each in its time."""
+    """The lines that a client sends, each within a time limit."""
 
-    def __init__(self, connection: socket.socket, seconds: float) -> None:
+    def __init__(self, connection: socket.socket, timeout: float) -> None:
         self._connection = connection
-        self._seconds = seconds
-        self._begun = bytearray()
+        self._timeout = timeout
+        self._buffer = bytearray()
 
-    def next(self) -> bytes | None:
-        """Return the next line; None at the end, or when it has not come in time.
+    def read_line(self) -> bytes | None:
+        """Return the next line; None at the end, or if it is not complete in time.
 
-        Raises ProtocolError when it is too long.
+        Raises ProtocolError if it is too long.
         """
-        deadline = time.monotonic() + self._seconds
+        deadline = time.monotonic() + self._timeout
         searched = 0
-        while (end := self._begun.find(b"\n", searched)) < 0:
-            searched = len(self._begun)
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
             if searched >= MAX_REQUEST_BYTES:
                 raise ProtocolError(f"A request must not be longer than {MAX_REQUEST_BYTES} bytes.")
-            # From its first byte to its last: or one byte now and then would do for ever.
-            left = deadline - time.monotonic()
-            if left <= 0.0:
+            # One deadline for the whole line: a byte now and then must not extend it.
+            remaining = deadline - time.monotonic()
+            if remaining <= 0.0:
                 return None
-            self._connection.settimeout(left)
+            self._connection.settimeout(remaining)
             try:
-                chunk = self._connection.recv(_CHUNK)
+                chunk = self._connection.recv(_READ_SIZE)
             except TimeoutError:
                 return None
             if not chunk:
                 return None
-            self._begun += chunk
-        line = bytes(self._begun[:end])
-        del self._begun[: end + 1]
-        self._connection.settimeout(self._seconds)
+            self._buffer += chunk
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._connection.settimeout(self._timeout)
         return line
 
 
 def _send(connection: socket.socket, answer: _Answer) -> bool:
-    """Send an answer and tell whether that was possible in time."""
+    """Send an answer; return True if the client took it in time."""
     try:
         connection.sendall(protocol.encode_answer(answer))
     except OSError:
@@ -290,8 +288,8 @@ def _send(connection: socket.socket, answer: _Answer) -> bool:
     return True
 
 
-def _has_left(connection: socket.socket) -> bool:
-    """Tell whether a client has closed its end: it wants no answer any more."""
-    asked = select.poll()
-    asked.register(connection, select.POLLRDHUP)
-    return bool(asked.poll(0))
+def _is_closed(connection: socket.socket) -> bool:
+    """Return True if the client has closed its end, and so wants no answer any more."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))

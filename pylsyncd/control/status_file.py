@@ -1,4 +1,4 @@
-"""The status as a file, for those who cannot or would not ask the socket."""
+"""The status file, for readers that cannot use the control socket."""
 
 import os
 import stat
@@ -16,56 +16,56 @@ from pylsyncd.system.atomic_file import AtomicFile
 from pylsyncd.system.threads import SupervisedThread
 
 MAX_STATUS_FILE_AGE = 10.0
-"""Seconds after which the file is written although nothing has changed: its age tells."""
+"""Seconds after which an unchanged status is written again, so that its age shows a dead daemon."""
 
-# Seconds between two looks at whether it has.
-_LOOK = 1.0
+# Seconds.
+_CHECK_INTERVAL = 1.0
 
 
 class StatusFileWriter(SupervisedThread):
-    """Keeps a file that holds what ``status()`` returns, as ``pylsyncctl status --json`` prints it.
+    """A thread that writes what ``status()`` returns to a file, as JSON.
 
-    Its readers see the old content or the new, never a part.
+    A reader sees the old content or the new, never a part.
     """
 
     def __init__(
         self,
         path: str,
         status: Callable[[], Status],
-        failed: Callable[[str], None],
-        interval: float = MAX_STATUS_FILE_AGE,
-        look: float = _LOOK,
+        on_failed: Callable[[str], None],
+        max_age: float = MAX_STATUS_FILE_AGE,
+        check_interval: float = _CHECK_INTERVAL,
     ) -> None:
-        super().__init__("status file", failed)
+        super().__init__("status file", on_failed)
         self._file = AtomicFile(os.fsencode(path), "status file")
         self._status = status
-        self._interval = interval
-        self._look = look
-        self._end = threading.Event()
+        self._max_age = max_age
+        self._check_interval = check_interval
+        self._stop_requested = threading.Event()
         self._written: tuple[object, ...] = ()
-        self._due = 0.0
+        self._due_at = 0.0
 
     def work(self) -> None:
-        """Write whenever it is time to, until stopped."""
+        """Write the file after each relevant change, or when it is too old, until stopped."""
         self._file.remove_temporary_files()
-        while not self._end.is_set():
+        while not self._stop_requested.is_set():
             self.activity.mark_active()
-            self._look_at(self._status())
+            self._write_if_due(self._status())
             with self.activity.waiting():
-                self._end.wait(self._look)
+                self._stop_requested.wait(self._check_interval)
 
     def stop(self) -> None:
-        """Write for the last time, and end."""
-        self._end.set()
+        """Stop the thread, and write the final status."""
+        self._stop_requested.set()
         if self.is_alive():
             self.join()
         self._write(self._status())
 
-    def _look_at(self, status: Status) -> None:
-        now, found = time.monotonic(), _substance(status)
-        if found != self._written or now >= self._due:
+    def _write_if_due(self, status: Status) -> None:
+        now, relevant = time.monotonic(), _relevant_fields(status)
+        if relevant != self._written or now >= self._due_at:
             self._write(status)
-            self._written, self._due = found, now + self._interval
+            self._written, self._due_at = relevant, now + self._max_age
 
     def _write(self, status: Status) -> None:
         self._file.write(format_status(status).encode() + b"\n")
@@ -74,17 +74,17 @@ class StatusFileWriter(SupervisedThread):
 def read_status_file(path: str) -> Status:
     """Return the status that a file holds.
 
-    Raises AbsentError when there is no file, StateError when it cannot be read or holds none.
+    Raises NoDaemonError if there is no file, StateError if it cannot be read or holds no status.
     """
     shown = paths.printable(os.fsencode(path))
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise NoDaemonError(
-            f"There is no status file {shown}: see that pylsyncd runs with --status-file={shown}."
+            f"There is no status file {shown}: check that pylsyncd runs with --status-file={shown}."
         ) from None
     except OSError as error:
-        raise StateError(f"The status file {shown} cannot be read: {error.strerror}.") from error
+        raise StateError(f"Cannot read the status file {shown}: {error.strerror}.") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StateError(f"{shown} is not a regular file.")
@@ -94,11 +94,11 @@ def read_status_file(path: str) -> Status:
     try:
         return parse_status(content)
     except StateError as error:
-        raise StateError(f"{shown} is no status file of pylsyncd: {error}.") from error
+        raise StateError(f"{shown} is not a status file of pylsyncd: {error}.") from error
 
 
-def _substance(status: Status) -> tuple[object, ...]:
-    """Return what of a status is worth a new file at once: not what only counts on."""
+def _relevant_fields(status: Status) -> tuple[object, ...]:
+    """Return the fields whose change is written at once, unlike that of ages and counts."""
     return tuple(
         (
             sync.name, sync.source, sync.held, sync.is_watching, sync.unwatched,

@@ -207,7 +207,7 @@ def test_a_name_that_nobody_knows_is_refused_and_nothing_is_done(
 ) -> None:
     code, _, complained = place.run("pause", "srv2", "srv3")
     assert code == FAILED
-    assert "has a destination srv3. There are: srv2." in complained
+    assert "has a destination srv3. Known destinations: srv2." in complained
     assert commands.calls == []
 
 
@@ -265,7 +265,7 @@ def test_a_daemon_that_ends_meanwhile_is_a_sentence(
         wait_until(lambda: ("wait",) in commands.calls)
         place.stack.close()
         assert process.stderr is not None
-        assert "broke off before its answer was complete" in process.stderr.read()
+        assert "incomplete (connection closed): check that it" in process.stderr.read()
         assert process.wait(CTL_TIMEOUT) == FAILED
     commands.wait_may_end.set()
     wait_until(lambda: threading.active_count() == 1)
@@ -341,14 +341,14 @@ def speaking(path: Path, answer: bytes) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"", "broke off before its answer was complete"),
-        (b'{"version": 1, "sta', "broke off before its answer was complete"),
+        (b"", "incomplete (connection closed): check that it"),
+        (b'{"version": 1, "sta', "incomplete (connection closed): check that it"),
         (b"SSH-2.0-OpenSSH_9.9\r\n", "The answer must be a line of JSON"),
         (b"[]\n", "The answer must be an object"),
         (b"\xff\xfe\n", "The answer must be a line of JSON"),
-        (b'{"version": 2}\n', "It speaks another version of the protocol"),
-        (b'{"version": 1}\n', "is no status: it has None"),
-        (b'{"version": 1, "status": {"pid": "x"}}\n', "is no status: it"),
+        (b'{"version": 2}\n', "The daemon speaks another version of the protocol: restart it"),
+        (b'{"version": 1}\n', "sent an invalid status: it has None"),
+        (b'{"version": 1, "status": {"pid": "x"}}\n', "sent an invalid status: it"),
         (b'{"version": 1, "error": "\\u001b[2J"}\n', r"\x1b[2J"),
     ],
 )
@@ -450,7 +450,7 @@ def test_a_status_file_gives_the_same_table_and_its_age(place: Place, tmp_path: 
     path = write(tmp_path / "status.json", age=300.0)
     code, said, _ = place.run("status", "--file", path)
     assert code == OK
-    assert "As of 5 min ago: it does not run any more, or hangs\n" in said
+    assert "As of 5 min ago: pylsyncd has ended or hangs\n" in said
     assert "web   srv2         in sync" in said
     line = place.run("status", "--file", path, "--json").stdout
     assert line == path.read_text()

@@ -81,8 +81,7 @@ def test_an_old_status_says_so() -> None:
     assert format_table(IN_SYNC_STATUS, age=0.5)[1].startswith("SYNC")
     assert format_table(IN_SYNC_STATUS, age=12.0)[1] == "As of 12 s ago"
     assert (
-        format_table(IN_SYNC_STATUS, age=300.0)[1]
-        == "As of 5 min ago: it does not run any more, or hangs"
+        format_table(IN_SYNC_STATUS, age=300.0)[1] == "As of 5 min ago: pylsyncd has ended or hangs"
     )
 
 
@@ -164,7 +163,7 @@ def test_a_status_that_is_old_is_critical() -> None:
     assert evaluate([IN_SYNC_STATUS], LIMITS, age=59.0)[0] is ServiceState.OK
     level, line = evaluate([IN_SYNC_STATUS], LIMITS, age=61.0)
     assert level is ServiceState.CRITICAL
-    assert "nothing heard of pylsyncd for 1 min 1 s" in line
+    assert "no status from pylsyncd for 1 min 1 s" in line
     # It is not written anew each second.
     assert evaluate([IN_SYNC_STATUS], Thresholds(1.0), age=15.0)[0] is ServiceState.OK
 
@@ -206,7 +205,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def writer(path: Path, changing: Changing) -> Iterator[StatusFileWriter]:
     failed: list[str] = []
-    made = StatusFileWriter(str(path), changing, failed.append, interval=0.5, look=0.01)
+    made = StatusFileWriter(str(path), changing, failed.append, max_age=0.5, check_interval=0.01)
     yield made
     made.stop()
     assert failed == []
@@ -237,7 +236,9 @@ def test_it_is_written_now_and_then_so_that_its_age_tells(
 def test_a_change_that_matters_is_written_at_once(
     path: Path, changing: Changing, tmp_path: Path
 ) -> None:
-    writer = StatusFileWriter(str(path), changing, lambda _: None, interval=3600.0, look=0.01)
+    writer = StatusFileWriter(
+        str(path), changing, lambda _: None, max_age=3600.0, check_interval=0.01
+    )
     writer.start()
     try:
         wait_until(path.exists)
@@ -258,7 +259,7 @@ def test_a_change_that_matters_is_written_at_once(
 
 def test_who_reads_sees_a_whole_status_at_any_time(path: Path, changing: Changing) -> None:
     changing.now = status(*(destination(f"srv{number}") for number in range(300)))
-    writer = StatusFileWriter(str(path), changing, lambda _: None, interval=0.0, look=0.0)
+    writer = StatusFileWriter(str(path), changing, lambda _: None, max_age=0.0, check_interval=0.0)
     writer.start()
     try:
         wait_until(path.exists)
@@ -291,7 +292,7 @@ def test_a_failure_is_said_once_and_so_is_its_end(
         asked.release()
         return changing()
 
-    writer = StatusFileWriter(str(path), counted, lambda _: None, interval=0.0, look=0.0)
+    writer = StatusFileWriter(str(path), counted, lambda _: None, max_age=0.0, check_interval=0.0)
     writer.start()
     try:
         for _ in range(10):
@@ -332,8 +333,8 @@ def test_what_killed_writers_have_left_is_removed_and_nothing_else(
         (lambda _: None, NoDaemonError, "There is no status file .*--status-file="),
         (lambda path: path.mkdir(), StateError, "is not a regular file"),
         (os.mkfifo, StateError, "is not a regular file"),
-        (lambda path: path.write_text("{}"), StateError, "is no status file of pylsyncd: it lacks"),
-        (lambda path: path.write_text("\0"), StateError, "is no status file of pylsyncd: it is no"),
+        (lambda path: path.write_text("{}"), StateError, "not a status file of pylsyncd: it lacks"),
+        (lambda path: path.write_text("\0"), StateError, "not a status file of pylsyncd: it is no"),
     ],
 )
 def test_what_cannot_be_read_is_said_with_a_sentence(

@@ -39,7 +39,7 @@ from pylsyncd.report.hook_events import HookEvent, encode_paths, encode_text
 from pylsyncd.report.hook_output import HookOutput
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.processes import ExitResult, TimeLimitedCommand
-from pylsyncd.system.threads import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread, join_all
 
 log = logging.getLogger(__name__)
 
@@ -243,10 +243,10 @@ class HookRunners:
             runners = [*self._runners.values(), *self._stopping]
         for runner in runners:
             runner.request_stop()
-        _join(runners, timeout)
+        join_all(runners, timeout)
         for runner in runners:
             runner.terminate()
-        _join(runners, 2 * _TERMINATE_TIMEOUT)
+        join_all(runners, 2 * _TERMINATE_TIMEOUT)
 
     def _start_runner(self, name: str, sync: SyncSettings) -> HookRunner | None:
         runner = HookRunner(name, sync.name, sync.hooks, self._on_failed)
@@ -258,13 +258,6 @@ class HookRunners:
         self._runners[name] = runner
         self._on_started(runner)
         return runner
-
-
-def _join(runners: Iterable[HookRunner], timeout: float) -> None:
-    """Wait until all threads have ended, ``timeout`` seconds at most."""
-    deadline = time.monotonic() + timeout
-    for runner in runners:
-        runner.join(max(0.0, deadline - time.monotonic()))
 
 
 def _shown(command: list[bytes]) -> str:

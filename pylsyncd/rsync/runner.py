@@ -15,7 +15,7 @@ from pylsyncd.rsync.progress import ProgressSplitter, RsyncProgress
 from pylsyncd.rsync.stall_detector import StallDetector
 from pylsyncd.rsync.version import rsync_environment
 from pylsyncd.system import processes
-from pylsyncd.system.processes import Process
+from pylsyncd.system.processes import GracefulStop, Process
 
 # A line of "%i %n%L": what was done, in 11 characters (`>f+++++++++`, `*deleting  `), and the name.
 _ITEM = re.compile(rb"[<>ch.*][fdLDS][^ ]{9} |\*deleting   ")
@@ -34,9 +34,6 @@ _BYTES_SENT = re.compile(rb"Total bytes sent: (\d+)")
 _NO_PROGRAM = 127
 _NO_PROCESS = 14
 _NO_DIRECTORY = 3
-
-# Seconds from asking an rsync to end to killing it.
-_GRACE = 5.0
 
 # Seconds that what an rsync has started has, when that has failed or was ended.
 _CLEANING = 1.0
@@ -163,9 +160,8 @@ class _RunMonitor:
         self._process = process
         self._run = run
         self._hearing = hearing
-        self._end = end
+        self._stop = GracefulStop(end)
         self._watch = StallDetector(process.pid, silence)
-        self._kill_at = 0.0
 
     def wait(self) -> None:
         """Return when the process has ended, whoever else still holds its outputs open."""
@@ -184,15 +180,12 @@ class _RunMonitor:
         lines.feed(chunk)
 
     def _mind(self) -> float:
-        """End what makes no progress: ask first, kill when it stays; return when to look again."""
-        if self._run.stall_reason:
-            if time.monotonic() >= self._kill_at:
-                self._end(signal.SIGKILL)
-            return self._watch.check_interval
+        """Stop an rsync that makes no progress; return the seconds until the next check."""
+        if self._stop.is_requested:
+            return self._stop.kill_if_due()
         self._run.stall_reason = self._watch.stall_reason()
         if self._run.stall_reason:
-            self._kill_at = time.monotonic() + _GRACE
-            self._end(signal.SIGTERM)
+            self._stop.request(processes.STOP_TIMEOUT)
         return self._watch.check_interval
 
 

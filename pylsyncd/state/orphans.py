@@ -1,7 +1,7 @@
-"""Ends what a killed pylsyncd has left running: an old rsync could bring back old content.
+"""Stops what a killed pylsyncd has left running: an old rsync could bring back old content.
 
-Every rsync has the key of its source and destination in its environment. Whoever holds the lock of
-these two knows that what still runs with that key belongs to nobody.
+Each rsync has the key of its source and destination in its environment. A process with that key is
+an orphan if this process holds the lock of that source and destination.
 """
 
 import contextlib
@@ -10,43 +10,49 @@ import signal
 import time
 from collections.abc import Collection
 
-RUN_KEY_VARIABLE = "PYLSYNCD_RUN_FOR"
-"""The variable in the environment of each rsync."""
+from pylsyncd.system.processes import terminate
 
-# Seconds from asking to killing, and between two looks.
-_GRACE = 5.0
-_BEAT = 0.02
+RUN_KEY_VARIABLE = "PYLSYNCD_RUN_FOR"
+"""The environment variable with the key."""
+
+_KILL_AFTER = 5.0
+# A process that the kernel cannot end now will end before it does anything.
+_GIVE_UP_AFTER = 10.0
+_POLL_INTERVAL = 0.02
 
 
 def terminate_orphans(keys: Collection[str]) -> int:
-    """End all processes of this user that run with one of the keys; return how many there were.
+    """Stop all processes of this user with one of the keys; return how many there were.
 
-    To be called by who holds the locks, before the first rsync is run.
+    To be called with the locks of the keys held, before the first rsync is started.
     """
-    found = living = _marked(keys)
-    deadline = time.monotonic() + _GRACE
-    number = signal.SIGTERM
-    while living:
+    found = _find_orphans(keys)
+    living = set(found)
+
+    def send_signal(number: signal.Signals) -> None:
         for pid in living:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-        time.sleep(_BEAT)
-        if time.monotonic() >= deadline:
-            if number is signal.SIGKILL:
-                # The kernel does not let go of them now; they will end before they do anything.
-                break
-            number, deadline = signal.SIGKILL, deadline + _GRACE
-        living = living & _marked(keys)
+
+    def wait(seconds: float) -> bool:
+        time.sleep(seconds)
+        living.intersection_update(_find_orphans(keys))
+        return not living
+
+    if found:
+        terminate(
+            send_signal, wait,
+            kill_after=_KILL_AFTER, give_up_after=_GIVE_UP_AFTER, interval=_POLL_INTERVAL,
+        )  # fmt: skip
     return len(found)
 
 
-def _marked(keys: Collection[str]) -> set[int]:
+def _find_orphans(keys: Collection[str]) -> set[int]:
     wanted = {f"{RUN_KEY_VARIABLE}={key}".encode() for key in keys}
     found = set()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            # What is another user's cannot be read, and what has gone is not there.
-            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as environment:
-                if wanted.intersection(environment.read().split(b"\0")):
-                    found.add(int(name))
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        # Another user's process cannot be read; one that has ended does not exist.
+        with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as environment:
+            if wanted.intersection(environment.read().split(b"\0")):
+                found.add(int(name))
     return found - {os.getpid()}

@@ -1,10 +1,12 @@
-"""Runs other programs, never through a shell: the only module that creates processes.
+"""Runs programs, never through a shell: the only module that creates processes.
 
-Each has a session of its own, so that the terminal's Ctrl-C is for the daemon to handle and that
-whatever it has started can be signalled with it, and inherits no descriptor but its three.
+Each child has a session of its own, so that Ctrl-C in the terminal reaches the daemon only, and
+that a signal to its process group reaches what it has started. It inherits only its three standard
+streams.
 """
 
 import contextlib
+import math
 import os
 import selectors
 import signal
@@ -12,90 +14,147 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
 
 Environment: TypeAlias = Mapping[str, str] | Mapping[bytes, bytes]
 
-# Seconds between two looks at whether a group has ended.
-_BEAT = 0.01
-
 STOP_TIMEOUT = 5.0
-"""Seconds from asking a program to end to killing it."""
+"""Seconds from SIGTERM to SIGKILL."""
 
-_CHUNK = 65536
+_READ_SIZE = 65536
 # More than a pipe holds.
-_READS_AT_END = 32
+_MAX_READS_AFTER_EXIT = 32
 
-# Seconds between two looks: at the time, and at the process where the kernel does not tell when
-# it ends.
-_INTERVAL = 1.0
-_POLLING = 0.02
+# Seconds between two checks: of the time, of a process where the kernel has no pidfd_open(2), and
+# of a process group.
+_CHECK_INTERVAL = 1.0
+_EXIT_POLL_INTERVAL = 0.02
+_GROUP_POLL_INTERVAL = 0.01
 
 
 def start_process(
     command: Sequence[str] | Sequence[bytes],
-    content: bytes,
+    standard_input: bytes,
     environment: Environment,
     directory: int | None = None,
     *,
-    is_merged: bool = False,
+    merge_stderr: bool = False,
 ) -> Process:
-    """Start a program with ``content`` as its standard input, and pipes for what it says.
+    """Start a program with the given standard input, and pipes for its output and errors.
 
-    ``directory`` is an open descriptor: the program runs there, whatever its name stands for now.
-    With ``is_merged`` its errors go where its output goes. Raises OSError; when the directory
-    cannot be entered, of the file name that :func:`entrance` returns.
+    ``directory`` is the open working directory of the program. With ``merge_stderr`` both outputs
+    go to one pipe. Raises OSError; if the directory cannot be entered, its file name is that of
+    :func:`descriptor_path`.
     """
-    # Memory instead of a pipe: nobody has to feed it while the output is read.
+    # A file in memory instead of a pipe, which would have to be fed while the output is read.
     memory = os.memfd_create("pylsyncd-list", os.MFD_CLOEXEC)
     with open(memory, "wb", buffering=0) as file:
-        view = memoryview(content)
-        while view:
-            view = view[file.write(view) :]
+        rest = memoryview(standard_input)
+        while rest:
+            rest = rest[file.write(rest) :]
         file.seek(0)
         return subprocess.Popen(
             command,
             stdin=file, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if is_merged else subprocess.PIPE,
+            stderr=subprocess.STDOUT if merge_stderr else subprocess.PIPE,
             env=environment,
-            # The child enters it before it closes what it has inherited.
+            # The child enters it before it closes the inherited descriptors.
             cwd=None if directory is None else descriptor_path(directory),
             start_new_session=True,
         )  # fmt: skip
 
 
-def descriptor_path(directory: int) -> str:
-    """Return the name under which a process that is being started enters an open directory."""
-    return f"/proc/self/fd/{directory}"
-
-
-def send_signal_to_group(process: Process, number: signal.Signals) -> None:
-    """Send a signal to a process that nobody has waited for yet, and to all that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def descriptor_path(descriptor: int) -> str:
+    """Return the path in /proc by which this process can open a descriptor of its own."""
+    return f"/proc/self/fd/{descriptor}"
 
 
 def capture_output(
-    command: Sequence[str] | Sequence[bytes], environment: Environment, seconds: float | None = None
+    command: Sequence[str] | Sequence[bytes], environment: Environment, timeout: float | None = None
 ) -> bytes:
-    """Return what a program says on its standard output, whatever its exit status is.
+    """Return the standard output of a program, whatever its exit status is.
 
-    Raises OSError when it cannot be run, of TimeoutError when it takes longer than ``seconds``.
+    Raises OSError when it cannot be run; TimeoutError when it takes longer than ``timeout``
+    seconds.
     """
     try:
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, env=environment,
-            timeout=seconds, check=False,
+            timeout=timeout, check=False,
         ).stdout  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise TimeoutError(f"it takes longer than {seconds:.0f} s") from None
+        raise TimeoutError(f"it takes longer than {timeout:.0f} s") from None
+
+
+# Stopping
+
+
+def send_signal_to_group(process: Process, number: signal.Signals) -> None:
+    """Send a signal to a child that was not waited for yet, and to all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def terminate(
+    send_signal: Callable[[signal.Signals], object],
+    wait: Callable[[float], bool],
+    *,
+    kill_after: float,
+    interval: float,
+    give_up_after: float = math.inf,
+) -> bool:
+    """Stop processes: send SIGTERM, and SIGKILL once ``kill_after`` seconds have passed.
+
+    ``wait(seconds)`` returns True as soon as they have ended. The signal is sent again after each
+    ``interval``, since a process may be about to start. Returns False after ``give_up_after``
+    seconds: a process that waits for a file system that does not respond cannot be killed.
+    """
+    started = time.monotonic()
+    while (elapsed := time.monotonic() - started) < give_up_after:
+        send_signal(signal.SIGTERM if elapsed < kill_after else signal.SIGKILL)
+        if wait(interval):
+            return True
+    return False
+
+
+class GracefulStop:
+    """The stop of one child, for a loop that does other work meanwhile; see :func:`terminate`."""
+
+    def __init__(self, send_signal: Callable[[signal.Signals], object]) -> None:
+        self._send_signal = send_signal
+        self._kill_at: float | None = None
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether the child was asked to stop."""
+        return self._kill_at is not None
+
+    def request(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Send SIGTERM; ``timeout`` seconds later SIGKILL is due."""
+        self._kill_at = time.monotonic() + timeout
+        self._send_signal(signal.SIGTERM)
+
+    def kill_if_due(self) -> float:
+        """Send SIGKILL if it is due; return the seconds until the next call has to be made."""
+        now = time.monotonic()
+        if self._kill_at is None:
+            return math.inf
+        if now >= self._kill_at:
+            self._send_signal(signal.SIGKILL)
+            # Sent again, since a file system that does not respond can delay its effect.
+            self._kill_at = now + _CHECK_INTERVAL
+        return self._kill_at - now
+
+
+# Waiting
 
 
 @contextlib.contextmanager
 def pidfd(pid: int) -> Iterator[int | None]:
-    """Give a descriptor that becomes readable when a child ends; None before Linux 5.3."""
+    """Open a descriptor that becomes readable when a child exits; None before Linux 5.3."""
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
@@ -108,28 +167,28 @@ def pidfd(pid: int) -> Iterator[int | None]:
 
 
 def has_exited(pid: int) -> bool:
-    """Tell whether a child has ended; its number stays its own until somebody waits for it."""
+    """Return True if a child has exited; its pid stays reserved until it is waited for."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def has_succeeded(pid: int) -> bool:
-    """Tell whether a child has ended with exit status 0; nobody has waited for it yet."""
+    """Return True if a child that was not waited for yet has exited with status 0."""
     result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return result is not None and (result.si_code, result.si_status) == (os.CLD_EXITED, 0)
 
 
-def wait_for_group(pid: int, seconds: float) -> None:
-    """Wait until what a child has started has ended, too; its group has its number."""
-    deadline = time.monotonic() + seconds
-    while _has_company(pid) and time.monotonic() < deadline:
-        time.sleep(_BEAT)
+def wait_for_group(pid: int, timeout: float) -> None:
+    """Wait up to ``timeout`` seconds until all other processes in a child's group have ended."""
+    deadline = time.monotonic() + timeout
+    while _has_group_members(pid) and time.monotonic() < deadline:
+        time.sleep(_GROUP_POLL_INTERVAL)
 
 
-def _has_company(pid: int) -> bool:
-    """Tell whether another process of the group of this one runs."""
+def _has_group_members(pid: int) -> bool:
+    """Return True if a process other than its leader runs in the process group ``pid``."""
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-            # Behind the name, which may hold anything: the state, the parent, the group.
+            # After the name, which may contain anything: state, parent, group (proc_pid_stat(5)).
             state, _, group, *_ = file.read().rpartition(b")")[2].split()
             if int(group) == pid and int(name) != pid and state not in b"ZX":
                 return True
@@ -137,134 +196,105 @@ def _has_company(pid: int) -> bool:
 
 
 def read_until_exit(
-    process: Process, hear: Mapping[int, Callable[[bytes], None]], mind: Callable[[], float]
+    process: Process, readers: Mapping[int, Callable[[bytes], None]], check: Callable[[], float]
 ) -> None:
-    """Return when a process has ended, whoever else still holds its outputs open.
+    """Read the outputs of a child until it exits, even if another process holds them open.
 
-    ``hear`` has for each of these who is called with what comes there, in pieces. ``mind()`` is
-    called before each wait, and returns the most seconds that it may take.
+    ``readers`` maps each output to a function that gets each chunk read from it. ``check()`` is
+    called before each wait, and returns the most seconds that the wait may take.
     """
     with selectors.DefaultSelector() as selector, pidfd(process.pid) as descriptor:
-        for output in hear:
+        for output in readers:
             os.set_blocking(output, False)
             selector.register(output, selectors.EVENT_READ)
         if descriptor is not None:
             selector.register(descriptor, selectors.EVENT_READ)
-        longest = _POLLING if descriptor is None else _INTERVAL
-        # It is not buried here: its number, which is its group's, must stay its own.
+        max_wait = _EXIT_POLL_INTERVAL if descriptor is None else _CHECK_INTERVAL
+        # The child is not reaped here: its pid, which is that of its group, must stay reserved.
         while not has_exited(process.pid):
-            for key, _ in selector.select(min(longest, mind())):
-                if key.fd in hear and not _read(key.fd, hear[key.fd]):
+            for key, _ in selector.select(min(max_wait, check())):
+                if key.fd in readers and not _read(key.fd, readers[key.fd]):
                     selector.unregister(key.fd)
-    for output, take in hear.items():
-        _read_rest(output, take)
+    for output, reader in readers.items():
+        _read_rest(output, reader)
 
 
-def _read_rest(descriptor: int, hear: Callable[[bytes], None]) -> None:
-    """Read what a pipe holds, but not what strangers may put in for ever."""
-    for _ in range(_READS_AT_END):
-        if not _read(descriptor, hear):
+def _read_rest(descriptor: int, reader: Callable[[bytes], None]) -> None:
+    """Read what is left in a pipe, to which another process may write for ever."""
+    for _ in range(_MAX_READS_AFTER_EXIT):
+        if not _read(descriptor, reader):
             break
 
 
-def _read(descriptor: int, hear: Callable[[bytes], None]) -> bool:
-    """Read once, and tell whether there may be more."""
+def _read(descriptor: int, reader: Callable[[bytes], None]) -> bool:
+    """Read once; return True if there may be more."""
     try:
-        chunk = os.read(descriptor, _CHUNK)
+        chunk = os.read(descriptor, _READ_SIZE)
     except BlockingIOError:
         return False
     if chunk:
-        hear(chunk)
+        reader(chunk)
     return bool(chunk)
 
 
 class ExitResult(NamedTuple):
-    """How a program ended: its exit status, negative for the signal that has ended it."""
+    """How a program ended."""
 
     returncode: int
+    """Its exit status; negative for the signal that ended it."""
     has_timed_out: bool
-    """Whether it was told to end since its time was up."""
 
 
 class TimeLimitedCommand:
-    """Runs one program at a time, each for a limited time; another thread may end it."""
+    """A runner of one program at a time, each with a time limit; another thread may stop it."""
 
     def __init__(self) -> None:
-        self._process: Process | None = None
-        # When the one that was asked to end is killed.
-        self._kill_at = 0.0
-        self._is_over = False
-        # Held by whoever signals or buries the process: its number is another one's afterwards.
+        self._stop: GracefulStop | None = None
+        self._is_stop_requested = False
+        # Held to send a signal or to reap the process, whose pid may be used again afterwards.
         self._lock = threading.Lock()
 
     def run(
         self,
         command: Sequence[str] | Sequence[bytes],
-        content: bytes,
+        standard_input: bytes,
         environment: Environment,
-        hear: Callable[[bytes], None],
-        seconds: float,
+        reader: Callable[[bytes], None],
+        timeout: float,
     ) -> ExitResult | None:
-        """Run a program with ``content`` as its standard input; return how it ended.
+        """Run a program, with each chunk of its output and errors passed to ``reader``.
 
-        ``hear`` is called with whatever it says, in pieces as they come. After ``seconds`` it is
-        told to end, and killed when it does not. It ends with its own process: what that leaves
-        behind in its group is killed. Returns None after :meth:`end`. Raises OSError when it
-        cannot be started.
+        After ``timeout`` seconds it is stopped. When it exits, the rest of its process group is
+        killed. Returns None after :meth:`request_stop`. Raises OSError when it cannot be started.
         """
         with self._lock:
-            if self._is_over:
+            if self._is_stop_requested:
                 return None
-            process = self._process = start_process(command, content, environment, is_merged=True)
-            self._kill_at = 0.0
-        try:
-            with process:
-                try:
-                    was_late = self._attend(process, hear, time.monotonic() + seconds)
-                finally:
-                    with self._lock:
-                        send_signal_to_group(process, signal.SIGKILL)
-                        code = process.wait()
-        finally:
-            self._process = None
-        return None if self._is_over else ExitResult(code, was_late)
-
-    def request_stop(self, grace: float = STOP_TIMEOUT) -> None:
-        """End what runs, after ``grace`` seconds by force; nothing else is run from now on."""
-        with self._lock:
-            self._is_over = True
-            if self._process is not None:
-                self._ask(self._process, grace)
-
-    def _ask(self, process: Process, grace: float) -> None:
-        self._kill_at = time.monotonic() + grace
-        if process.returncode is None:
-            send_signal_to_group(process, signal.SIGTERM)
-
-    def _attend(self, process: Process, hear: Callable[[bytes], None], until: float) -> bool:
-        """Return when the process has ended; tell whether it was told to, being late."""
-        assert process.stdout is not None  # noqa: S101  # it was asked for
-        was_late = False
-
-        def mind() -> float:
-            nonlocal was_late
-            was_late |= self._mind(process, until)
-            return max(0.0, (self._kill_at or until) - time.monotonic())
-
-        read_until_exit(process, {process.stdout.fileno(): hear}, mind)
-        return was_late
-
-    def _mind(self, process: Process, until: float) -> bool:
-        """Ask a process to end that is late, and kill one that stays; tell whether it was asked."""
-        now = time.monotonic()
-        with self._lock:
-            if self._kill_at:
-                if now >= self._kill_at:
+            process = start_process(command, standard_input, environment, merge_stderr=True)
+            stop = self._stop = GracefulStop(partial(send_signal_to_group, process))
+        assert process.stdout is not None  # noqa: S101  # start_process has made the pipe
+        check = partial(self._check, stop, time.monotonic() + timeout)
+        with process:
+            try:
+                read_until_exit(process, {process.stdout.fileno(): reader}, check)
+            finally:
+                with self._lock:
                     send_signal_to_group(process, signal.SIGKILL)
-                    # It may take its time, in a file system that does not answer.
-                    self._kill_at = now + _INTERVAL
-                return False
-            if now < until:
-                return False
-            self._ask(process, STOP_TIMEOUT)
-            return True
+                    returncode = process.wait()
+                    self._stop = None
+        return None if self._is_stop_requested else ExitResult(returncode, stop.is_requested)
+
+    def request_stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Stop the program that runs, by SIGKILL after ``timeout`` seconds, and run no other."""
+        with self._lock:
+            self._is_stop_requested = True
+            if self._stop is not None:
+                self._stop.request(timeout)
+
+    def _check(self, stop: GracefulStop, deadline: float) -> float:
+        """Stop a program whose time is up; return the seconds until the next check."""
+        with self._lock:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0.0 and not stop.is_requested:
+                stop.request(STOP_TIMEOUT)
+            return stop.kill_if_due() if stop.is_requested else remaining

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,15 @@ class SupervisedThread(threading.Thread):
     def work(self) -> None:
         """Do the work of the thread; each subclass overrides it."""
         raise NotImplementedError
+
+
+def join_all(threads: Iterable[threading.Thread], timeout: float) -> bool:
+    """Wait up to ``timeout`` seconds for running threads; return True if all have ended."""
+    deadline = time.monotonic() + timeout
+    living = [thread for thread in threads if thread.is_alive()]
+    for thread in living:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return not any(thread.is_alive() for thread in living)
 
 
 @dataclass(slots=True)

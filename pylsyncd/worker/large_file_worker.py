@@ -7,7 +7,6 @@ these files meanwhile, and what the worker's runs must not touch, the large file
 import queue
 import signal
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,13 +16,13 @@ from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import CURRENT_DIRECTORY
 from pylsyncd.rsync.file_list import FileList, regular_files
 from pylsyncd.rsync.outcomes import Outcome, Verdict, summary
+from pylsyncd.system.processes import STOP_TIMEOUT, terminate
 from pylsyncd.system.threads import SupervisedThread
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError, local_directory_id
 from pylsyncd.worker.session import STOPPED, RsyncSession
 
-# Seconds between two signals to a run that is to end, and from asking it to killing it.
-_BEAT = 0.5
-_KILL_AFTER = 5.0
+# Seconds between two signals to a run that has to stop, or may be about to start.
+_SIGNAL_INTERVAL = 0.5
 
 
 class LargeFileWorker(SupervisedThread):
@@ -72,16 +71,21 @@ class LargeFileWorker(SupervisedThread):
     def cancel_batch(self) -> Outcome:
         """End the batch that was given, and return how it went, as soon as nothing of it runs."""
         self._is_interrupted.set()
-        kill_at = time.monotonic() + _KILL_AFTER
-        while True:
-            # Once more after a while, since it may just have been about to start.
-            is_late = time.monotonic() >= kill_at
-            self.session.runner.send_signal(signal.SIGKILL if is_late else signal.SIGTERM)
+        outcome = STOPPED
+
+        def wait(seconds: float) -> bool:
+            nonlocal outcome
             try:
-                return self._outcomes.get(timeout=_BEAT)
+                outcome = self._outcomes.get(timeout=seconds)
             except queue.Empty:
-                if self._is_ended or not self.is_alive():
-                    return STOPPED
+                return self._is_ended or not self.is_alive()
+            return True
+
+        terminate(
+            self.session.runner.send_signal, wait,
+            kill_after=STOP_TIMEOUT, interval=_SIGNAL_INTERVAL,
+        )  # fmt: skip
+        return outcome
 
     def request_stop(self) -> None:
         """Have the thread end when the batch that it has was carried."""

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import replace as changed_in
+from functools import partial
 
 from pylsyncd.config.settings import SyncSettings
 from pylsyncd.model.changes import MutableChangeset
@@ -14,6 +15,8 @@ from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.state import orphans
 from pylsyncd.state.checkpoint import LoadedState
+from pylsyncd.system.processes import terminate
+from pylsyncd.system.threads import join_all
 from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.registry import DestinationEntry, DestinationRegistry
 from pylsyncd.worker.resources import SharedResources
@@ -26,13 +29,12 @@ log = logging.getLogger(__name__)
 STOP_GRACE_PERIOD = 10.0
 """Seconds from the word to stop to the end of what still runs."""
 
-# Seconds: how long an ended rsync has before it is killed, and a killed one before the daemon ends
-# without it.
+# Seconds from SIGTERM to SIGKILL, and to the end of the daemon without a worker that waits for a
+# file system that does not respond.
 _KILL_AFTER = 2.0
-_GIVE_UP_AFTER = 5.0
+_GIVE_UP_AFTER = 7.0
 
-# Seconds between two looks at a worker that is about to end.
-_BEAT = 0.05
+_JOIN_INTERVAL = 0.05
 
 
 class WorkerPool:
@@ -203,9 +205,9 @@ class WorkerPool:
                 post.worker.request_stop()
         deadline = time.monotonic() + grace
         while living := [worker for worker in self.workers if worker.is_alive()]:
-            living[0].join(_BEAT)
+            living[0].join(_JOIN_INTERVAL)
             if is_stop_requested() or time.monotonic() >= deadline:
-                _end(living)
+                _stop_now(living)
                 break
         for worker in self.workers:
             if worker.pending_count:
@@ -241,22 +243,21 @@ class WorkerPool:
             # First, so that none tries once more what it hands over.
             worker.abort(signal.SIGTERM)
             worker.request_stop()
-        _end(workers)
+        _stop_now(workers)
         return (worker.take_unconfirmed() for worker in workers)
 
 
-def _end(workers: Collection[Worker]) -> None:
-    """End what rsync still runs: ask, and after a moment kill."""
-    number, deadline = signal.SIGTERM, time.monotonic() + _KILL_AFTER
-    # Who waits for a file system that does not answer ends with the process.
-    given_up = deadline + _GIVE_UP_AFTER
-    while living := [worker for worker in workers if worker.is_alive()]:
-        for worker in living:
-            worker.abort(number)
-        living[0].join(_BEAT)
-        if time.monotonic() >= deadline:
-            number = signal.SIGKILL
-        if time.monotonic() >= given_up:
-            names = ", ".join(worker.name for worker in living)
-            log.error("Ending, although these do not: %s.", names)
-            return
+def _stop_now(workers: Collection[Worker]) -> None:
+    """Stop the workers and the rsyncs that they still run."""
+
+    def send_signal(number: signal.Signals) -> None:
+        for worker in workers:
+            if worker.is_alive():
+                worker.abort(number)
+
+    if not terminate(
+        send_signal, partial(join_all, workers),
+        kill_after=_KILL_AFTER, give_up_after=_GIVE_UP_AFTER, interval=_JOIN_INTERVAL,
+    ):  # fmt: skip
+        names = ", ".join(worker.name for worker in workers if worker.is_alive())
+        log.error("Shutdown timed out; still running: %s.", names)

@@ -5,7 +5,6 @@ import logging
 import queue
 import re
 import signal
-import time
 from collections.abc import Collection, Iterator
 from types import FrameType
 
@@ -15,7 +14,8 @@ from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities
 from pylsyncd.rsync.outcomes import Verdict, interpret, summary
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system import walk
-from pylsyncd.system.threads import SupervisedThread
+from pylsyncd.system.processes import terminate
+from pylsyncd.system.threads import SupervisedThread, join_all
 
 log = logging.getLogger(__name__)
 
@@ -122,21 +122,23 @@ def _lines(found: _Found, running: int, stop: _StopSignals) -> Iterator[str]:
 
 
 def _end(comparisons: Collection["_Comparison"], found: _Found) -> None:
-    """End whatever still runs: ask, and after a moment kill."""
-    start = time.monotonic()
-    while living := [comparison for comparison in comparisons if comparison.is_alive()]:
-        passed = time.monotonic() - start
-        if passed >= _LEAVE_AFTER:
-            return
-        for comparison in living:
-            comparison.runner.send_signal(
-                signal.SIGTERM if passed < _KILL_AFTER else signal.SIGKILL
-            )
-        # Whoever waits for room is not read any more.
+    """Stop the comparisons that still run."""
+
+    def send_signal(number: signal.Signals) -> None:
+        for comparison in comparisons:
+            comparison.runner.send_signal(number)
+
+    def wait(seconds: float) -> bool:
+        # A comparison may wait for room in the queue.
         with contextlib.suppress(queue.Empty):
             while True:
                 found.get_nowait()
-        living[0].join(_BEAT)
+        return join_all(comparisons, seconds)
+
+    terminate(
+        send_signal, wait,
+        kill_after=_KILL_AFTER, give_up_after=_LEAVE_AFTER, interval=_BEAT,
+    )  # fmt: skip
 
 
 class _Comparison(SupervisedThread):

@@ -15,11 +15,12 @@ from support.waiting import wait_until
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync import runner, stall_detector, version
+from pylsyncd.rsync import stall_detector, version
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import Verdict, interpret
 from pylsyncd.rsync.output import MAX_FIRST_LINES, MAX_LAST_LINES
 from pylsyncd.rsync.runner import Runner, RunResult
+from pylsyncd.system import processes
 
 
 def full(source: Path, replica: Path, shown: list[str]) -> RunResult:
@@ -220,7 +221,7 @@ def test_a_run_without_progress_is_ended() -> None:
 def test_a_run_without_progress_that_does_not_obey_is_killed_with_its_group(
     pids: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_GRACE", 0.5)
+    monkeypatch.setattr(processes, "STOP_TIMEOUT", 0.5)
     text = f"trap '' TERM; sleep 600 & echo $! >{pids}; while :; do wait; done"
     run = Runner().run([b"sh", b"-c", text.encode()], b"", stall_timeout=1.0)
     assert run.stall_reason

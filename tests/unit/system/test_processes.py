@@ -1,12 +1,13 @@
-"""Running programs: in time, whatever they do, and nothing of them is left behind."""
+"""Programs run within their time limits, and nothing of them is left behind."""
 
 import errno
 import os
 import resource
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,142 +37,148 @@ def pids(tmp_path: Path) -> Iterator[Path]:
             os.kill(int(pid), signal.SIGKILL)
 
 
-def run(text: str, content: bytes = b"", seconds: float = LONG) -> tuple[ExitResult | None, bytes]:
-    said: list[bytes] = []
+def run(
+    text: str, standard_input: bytes = b"", timeout: float = LONG
+) -> tuple[ExitResult | None, bytes]:
+    chunks: list[bytes] = []
     command = [b"sh", b"-c", text.encode()]
-    ended = TimeLimitedCommand().run(command, content, os.environb, said.append, seconds)
-    return ended, b"".join(said)
+    result = TimeLimitedCommand().run(command, standard_input, os.environb, chunks.append, timeout)
+    return result, b"".join(chunks)
 
 
 @pytest.mark.parametrize(
-    ("text", "code"), [("true", 0), ("exit 3", 3), ("kill -KILL $$", -signal.SIGKILL)]
+    ("text", "returncode"), [("true", 0), ("exit 3", 3), ("kill -KILL $$", -signal.SIGKILL)]
 )
-def test_how_a_program_ended_is_told(text: str, code: int) -> None:
-    assert run(text)[0] == ExitResult(code, has_timed_out=False)
+def test_the_result_is_the_exit_status_or_the_signal(text: str, returncode: int) -> None:
+    assert run(text)[0] == ExitResult(returncode, has_timed_out=False)
 
 
-def test_what_it_says_is_heard_in_its_order_errors_and_all() -> None:
+def test_output_and_errors_are_read_in_their_order() -> None:
     assert run("echo 1; echo 2 >&2; printf 3")[1] == b"1\n2\n3"
 
 
-def test_its_standard_input_is_complete_whatever_its_size() -> None:
+def test_standard_input_of_any_size_is_complete() -> None:
     assert run("wc -c", b"x" * 10_000_000)[1].strip() == b"10000000"
 
 
-def test_it_need_not_read_its_standard_input() -> None:
+def test_a_program_need_not_read_its_standard_input() -> None:
     assert run("exec <&-; exit 0", b"x" * 10_000_000)[0] == ExitResult(0, has_timed_out=False)
 
 
-def test_it_has_the_environment_that_it_was_given_and_no_descriptor_of_ours(
+def test_a_program_gets_the_given_environment_and_no_descriptor_of_ours(
     tmp_path: Path,
 ) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     os.set_inheritable(descriptor, True)  # noqa: FBT003  # takes no keyword
-    said: list[bytes] = []
+    output: list[bytes] = []
     try:
         environment = {b"PATH": os.environb[b"PATH"], b"A": b"\xff"}
         command = [b"sh", b"-c", b'printf %s "$A"; exec ls /proc/self/fd']
-        TimeLimitedCommand().run(command, b"", environment, said.append, LONG)
+        TimeLimitedCommand().run(command, b"", environment, output.append, LONG)
     finally:
         os.close(descriptor)
     # The last one is the directory that ls reads.
-    assert b"".join(said) == b"\xff0\n1\n2\n3\n"
+    assert b"".join(output) == b"\xff0\n1\n2\n3\n"
 
 
-def test_it_has_a_session_of_its_own() -> None:
+def test_a_program_has_a_session_of_its_own() -> None:
     pid, session = run("cut -d' ' -f1,6 /proc/$$/stat")[1].split()
     assert pid == session
 
 
-def test_one_that_takes_too_long_is_ended_with_all_that_it_started(pids: Path) -> None:
+def test_a_program_that_times_out_is_stopped_with_all_that_it_has_started(pids: Path) -> None:
     started = time.monotonic()
-    ended, said = run(f"sleep 600 & echo $! >{pids}; echo begun; wait", seconds=1.0)
-    assert ended == ExitResult(-signal.SIGTERM, has_timed_out=True)
-    assert said == b"begun\n"
+    result, output = run(f"sleep 600 & echo $! >{pids}; echo begun; wait", timeout=1.0)
+    assert result == ExitResult(-signal.SIGTERM, has_timed_out=True)
+    assert output == b"begun\n"
     assert 1.0 <= time.monotonic() - started < 20
     wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
-def test_one_that_does_not_obey_is_killed(pids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_ignores_sigterm_is_killed(
+    pids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "STOP_TIMEOUT", 0.5)
     text = f"trap '' TERM; sleep 600 & echo $! >{pids}; while :; do wait; done"
-    assert run(text, seconds=1.0)[0] == ExitResult(-signal.SIGKILL, has_timed_out=True)
+    assert run(text, timeout=1.0)[0] == ExitResult(-signal.SIGKILL, has_timed_out=True)
     wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
-def test_one_that_cleans_up_when_it_is_asked_to_end_has_the_time_to() -> None:
-    ended, said = run("trap 'sleep 0.5; echo cleaned; exit 4' TERM; sleep 600 & wait", seconds=0.5)
-    assert ended == ExitResult(4, has_timed_out=True)
-    assert said == b"cleaned\n"
+def test_a_program_has_time_to_clean_up_after_sigterm() -> None:
+    result, output = run(
+        "trap 'sleep 0.5; echo cleaned; exit 4' TERM; sleep 600 & wait", timeout=0.5
+    )
+    assert result == ExitResult(4, has_timed_out=True)
+    assert output == b"cleaned\n"
 
 
-def test_a_flood_neither_keeps_it_from_being_ended_nor_fills_the_memory() -> None:
+def test_a_flood_of_output_neither_prevents_the_timeout_nor_fills_the_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    heard = 0
+    length = 0
 
     def count(chunk: bytes) -> None:
-        nonlocal heard
-        heard += len(chunk)
+        nonlocal length
+        length += len(chunk)
 
-    ended = TimeLimitedCommand().run([b"yes"], b"", os.environb, count, 1.0)
-    assert ended == ExitResult(-signal.SIGTERM, has_timed_out=True)
-    assert heard > 1_000_000
+    result = TimeLimitedCommand().run([b"yes"], b"", os.environb, count, 1.0)
+    assert result == ExitResult(-signal.SIGTERM, has_timed_out=True)
+    assert length > 1_000_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
-def test_it_ends_with_its_process_whoever_holds_its_output_open(pids: Path) -> None:
+def test_a_run_ends_with_its_process_even_if_another_one_holds_its_output_open(pids: Path) -> None:
     started = time.monotonic()
-    ended, said = run(f"setsid sleep 600 & echo $! >{pids}; seq 300; exit 5")
-    assert ended == ExitResult(5, has_timed_out=False)
-    assert len(said.split()) == 300
+    result, output = run(f"setsid sleep 600 & echo $! >{pids}; seq 300; exit 5")
+    assert result == ExitResult(5, has_timed_out=False)
+    assert len(output.split()) == 300
     assert time.monotonic() - started < 20
 
 
-def test_it_ends_likewise_where_the_kernel_does_not_tell(
+def test_a_run_ends_with_its_process_where_the_kernel_has_no_pidfd(
     pids: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: int) -> int:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(os, "pidfd_open", fail)
-    ended, said = run(f"setsid sleep 600 & echo $! >{pids}; seq 300; exit 5")
-    assert ended == ExitResult(5, has_timed_out=False)
-    assert len(said.split()) == 300
+    result, output = run(f"setsid sleep 600 & echo $! >{pids}; seq 300; exit 5")
+    assert result == ExitResult(5, has_timed_out=False)
+    assert len(output.split()) == 300
 
 
-def test_what_it_leaves_in_its_group_is_killed(pids: Path) -> None:
-    ended, _ = run(f"trap '' TERM; sleep 600 & echo $! >{pids}; exit 0")
-    assert ended == ExitResult(0, has_timed_out=False)
+def test_what_a_program_leaves_in_its_group_is_killed(pids: Path) -> None:
+    result, _ = run(f"trap '' TERM; sleep 600 & echo $! >{pids}; exit 0")
+    assert result == ExitResult(0, has_timed_out=False)
     wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
-def test_one_that_closes_its_output_is_waited_for() -> None:
+def test_a_program_that_closes_its_output_is_waited_for() -> None:
     started = time.monotonic()
     assert run("exec >&- 2>&-; sleep 0.5; exit 7")[0] == ExitResult(7, has_timed_out=False)
     assert time.monotonic() - started >= 0.5
 
 
-def test_another_thread_ends_it_and_whatever_would_be_run_later(pids: Path) -> None:
-    limited = TimeLimitedCommand()
+def test_another_thread_stops_the_program_and_all_that_would_run_later(pids: Path) -> None:
+    command_runner = TimeLimitedCommand()
     found: list[ExitResult | None] = []
     command = [b"sh", b"-c", b"trap '' TERM; echo $$ >%b; while :; do sleep 1; done" % bytes(pids)]
 
     def work() -> None:
-        found.append(limited.run(command, b"", os.environb, lambda _: None, LONG))
-        found.append(limited.run([b"true"], b"", os.environb, lambda _: None, LONG))
+        found.append(command_runner.run(command, b"", os.environb, lambda _: None, LONG))
+        found.append(command_runner.run([b"true"], b"", os.environb, lambda _: None, LONG))
 
     thread = threading.Thread(target=work)
     thread.start()
     wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     started = time.monotonic()
-    limited.request_stop(0.5)
+    command_runner.request_stop(0.5)
     thread.join(20)
     assert found == [None, None]
     assert 0.5 <= time.monotonic() - started < 10
     assert not is_alive(pids.read_text().strip())
 
 
-def test_what_cannot_be_run_raises(tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_run_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         TimeLimitedCommand().run([b"./no-such-program"], b"", os.environb, lambda _: None, LONG)
     (tmp_path / "no-program").touch(0o644)
@@ -181,7 +188,145 @@ def test_what_cannot_be_run_raises(tmp_path: Path) -> None:
         )
 
 
-def test_an_answer_is_what_a_program_says_in_time() -> None:
+def test_output_is_captured_within_the_timeout() -> None:
     assert processes.capture_output(["sh", "-c", "cat; echo yes; exit 3"], os.environ) == b"yes\n"
     with pytest.raises(TimeoutError, match="it takes longer than 1 s"):
         processes.capture_output(["sleep", "600"], os.environ, 1.0)
+
+
+# Stopping
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], "Started"]]:
+    """Return a function that starts a shell, and returns when the shell has printed a line."""
+    started: list[Started] = []
+
+    def start_shell(text: str) -> "Started":
+        command = ["sh", "-c", text]
+        directory = os.open(tmp_path, os.O_RDONLY)
+        process = processes.start_process(command, b"", os.environ, directory)
+        os.close(directory)
+        started.append(Started(process))
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        return started[-1]
+
+    yield start_shell
+    for each in started:
+        processes.send_signal_to_group(each.process, signal.SIGKILL)
+        each.process.communicate()
+
+
+class Started:
+    """A process, and the signals that were sent to it."""
+
+    def __init__(self, process: processes.Process) -> None:
+        self.process = process
+        self.signals: list[signal.Signals] = []
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+        processes.send_signal_to_group(self.process, number)
+
+    def wait(self, seconds: float) -> bool:
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+OBEDIENT = "echo ready; exec sleep 600"
+STUBBORN = "trap '' TERM; echo ready; while :; do sleep 1; done"
+
+
+def test_a_process_that_obeys_sigterm_gets_no_other_signal(
+    start: Callable[[str], Started],
+) -> None:
+    started = start(OBEDIENT)
+    assert processes.terminate(started.send_signal, started.wait, kill_after=LONG, interval=20.0)
+    assert started.signals == [signal.SIGTERM]
+    assert started.process.returncode == -signal.SIGTERM
+
+
+def test_a_process_that_ignores_sigterm_gets_it_again_and_then_sigkill(
+    start: Callable[[str], Started],
+) -> None:
+    started = start(STUBBORN)
+    assert processes.terminate(started.send_signal, started.wait, kill_after=0.5, interval=0.1)
+    assert started.signals[:2] == [signal.SIGTERM] * 2
+    assert started.signals[-1] is signal.SIGKILL
+    assert started.process.returncode == -signal.SIGKILL
+
+
+def test_a_process_that_does_not_end_is_given_up() -> None:
+    signals: list[signal.Signals] = []
+    started = time.monotonic()
+
+    def wait(seconds: float) -> bool:
+        time.sleep(seconds)
+        return False
+
+    assert not processes.terminate(
+        signals.append, wait, kill_after=0.1, give_up_after=0.2, interval=0.01
+    )
+    assert time.monotonic() - started >= 0.2
+    assert set(signals) == {signal.SIGTERM, signal.SIGKILL}
+
+
+def test_a_graceful_stop_sends_sigkill_only_after_its_timeout(
+    start: Callable[[str], Started],
+) -> None:
+    started = start(STUBBORN)
+    stop = processes.GracefulStop(started.send_signal)
+    assert not stop.is_requested
+    assert stop.kill_if_due() == float("inf")
+    stop.request(0.2)
+    assert stop.is_requested
+    assert 0.0 < stop.kill_if_due() <= 0.2
+    assert started.signals == [signal.SIGTERM]
+    assert not started.wait(0.2)
+    assert stop.kill_if_due() > 0.0
+    assert started.signals == [signal.SIGTERM, signal.SIGKILL]
+    assert started.wait(20)
+
+
+def test_a_group_is_waited_for_without_its_leader(start: Callable[[str], Started]) -> None:
+    started = start("sleep 0.5 & echo ready; exec sleep 600")
+    before = time.monotonic()
+    processes.wait_for_group(started.process.pid, 20.0)
+    assert 0.3 <= time.monotonic() - before < 10.0
+
+
+def test_an_exit_is_known_before_the_process_is_waited_for(
+    start: Callable[[str], Started],
+) -> None:
+    for text, has_succeeded in (("echo ready", True), ("echo ready; exit 1", False)):
+        pid = start(text).process.pid
+        wait_until(lambda: processes.has_exited(pid))  # noqa: B023  # it is awaited here
+        assert processes.has_succeeded(pid) is has_succeeded
+    pid = start(OBEDIENT).process.pid
+    assert not processes.has_exited(pid)
+    assert not processes.has_succeeded(pid)
+
+
+def test_a_program_runs_in_the_given_directory_and_its_errors_are_apart(
+    tmp_path: Path, start: Callable[[str], Started]
+) -> None:
+    process = start("echo ready; pwd; echo error >&2").process
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.read() == os.fsencode(tmp_path) + b"\n"
+    assert process.stderr.read() == b"error\n"
+
+
+def test_a_directory_that_cannot_be_entered_is_named_by_its_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        with pytest.raises(NotADirectoryError) as caught:
+            processes.start_process(["true"], b"", os.environ, descriptor)
+    finally:
+        os.close(descriptor)
+    assert caught.value.filename == processes.descriptor_path(descriptor)

@@ -3,13 +3,14 @@
 import gc
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 
 import pytest
 from support.waiting import wait_until
 
-from pylsyncd.system.threads import ActivityTimer, SupervisedThread, ThreadMonitor
+from pylsyncd.system.threads import ActivityTimer, SupervisedThread, ThreadMonitor, join_all
 
 TIMEOUT, INTERVAL = 0.2, 0.01
 
@@ -165,3 +166,15 @@ def test_a_thread_that_waits_is_not_stuck() -> None:
     with activity.waiting():
         assert activity.inactive_seconds == 0.0
     assert activity.inactive_seconds > 0.0
+
+
+def test_threads_are_joined_within_one_timeout() -> None:
+    end = threading.Event()
+    threads = [threading.Thread(target=end.wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    started = time.monotonic()
+    assert not join_all(threads, 0.2)
+    assert 0.2 <= time.monotonic() - started < 5.0
+    end.set()
+    assert join_all([*threads, threading.Thread()], 20.0)

@@ -26,7 +26,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from markup import Row, definitions, flags_of, paragraph, section, sentence_of  # noqa: E402
 
 from pylsyncd import __version__  # noqa: E402  # the one of this tree
-from pylsyncd.config.options import OPTION_GROUPS, OPTIONS, Option, OptionKind, OptionScope  # noqa: E402
+from pylsyncd.config.option import OptionKind, OptionScope  # noqa: E402
+from pylsyncd.config.options import OPTION_GROUPS, AnyOption  # noqa: E402
 from pylsyncd.control import command_line  # noqa: E402
 from pylsyncd.rsync import outcomes  # noqa: E402
 
@@ -96,18 +97,16 @@ class CommandLine(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Return the subsections."""
-        flagged = [option for option in OPTIONS if option.flags]
         return [
             section(
-                group,
+                title,
                 definitions(
                     (_written(option), [paragraph(_of_flag(option))])
-                    for option in flagged
-                    if option.group == group
+                    for option in options
+                    if option.flags
                 ),
             )
-            for group in OPTION_GROUPS
-            if any(option.group == group for option in flagged)
+            for title, options in OPTION_GROUPS.items()
         ]
 
 
@@ -120,11 +119,11 @@ class Configuration(Directive):
         """Return the subsections, one for each group."""
         scope = OptionScope[self.arguments[0].upper()]
         found: list[nodes.Node] = []
-        for group in OPTION_GROUPS:
-            here = [each for each in OPTIONS if (each.scope, each.group) == (scope, group)]
+        for title, options in OPTION_GROUPS.items():
+            here = [option for option in options if option.scope is scope]
             if here:
                 found.append(
-                    section(group, definitions((_key(option), _of_key(option)) for option in here))
+                    section(title, definitions((_key(option), _of_key(option)) for option in here))
                 )
         return found
 
@@ -171,27 +170,27 @@ _DIRECTIVES = {
 }
 
 
-def _written(option: Option) -> nodes.Node:
+def _written(option: AnyOption) -> nodes.Node:
     term = flags_of(option.flags)
     if option.metavar:
         term += [nodes.Text(" "), nodes.emphasis(option.metavar, option.metavar)]
     return term
 
 
-def _of_flag(option: Option) -> str:
+def _of_flag(option: AnyOption) -> str:
     meaning = option.flag_help or option.help
     return " ".join(filter(None, [meaning, _repeatable(option), _default(option)]))
 
 
-def _repeatable(option: Option) -> str:
+def _repeatable(option: AnyOption) -> str:
     return "May be repeated." if option.kind is OptionKind.LIST else ""
 
 
-def _default(option: Option) -> str:
+def _default(option: AnyOption) -> str:
     return f"Default: {option.default}." if option.default and option.metavar else ""
 
 
-def _key(option: Option) -> nodes.Node:
+def _key(option: AnyOption) -> nodes.Node:
     value = option.metavar or "yes|no"
     return nodes.term(
         "",
@@ -202,7 +201,7 @@ def _key(option: Option) -> nodes.Node:
     )
 
 
-def _of_key(option: Option) -> list[nodes.Node]:
+def _of_key(option: AnyOption) -> list[nodes.Node]:
     default = f"Default: {option.default}." if option.default else ""
     several = "One a line." if option.kind is OptionKind.LIST else ""
     flag = f"On the command line: {option.long_flag}." if option.flags else ""

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from pylsyncd import daemonize
-from pylsyncd.config import command_line_parser, loader, process_settings
+from pylsyncd.config import command_line_parser, loader, process_options, process_settings
 from pylsyncd.config.command_line_parser import CommandLine
 from pylsyncd.config.describe import describe_settings, suspicious_values
 from pylsyncd.config.loader import Configuration
-from pylsyncd.config.said import ConfigurationError
+from pylsyncd.config.raw_options import ConfigurationError
 from pylsyncd.config.settings import Settings, SyncSettings
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
@@ -72,13 +72,15 @@ def _do(request: CommandLine) -> int:
     surroundings = loader.StartEnvironment.current()
     configuration = loader.load_configuration(request, surroundings)
     settings = configuration.settings
-    if request.has_option("check_config"):
+    if request.has_option(process_options.CHECK_CONFIG):
         return _print(_described(configuration, commands=request.is_verbose))
-    if (path := request.option_value("explain")) is not None:
+    if (path := request.option_value(process_options.EXPLAIN)) is not None:
         return _print(_explained(settings.syncs, path))
-    if request.has_option("check"):
+    if request.has_option(process_options.CHECK):
         logs.configure(settings.process.log.level)
-        findings = _differences(settings.syncs, checksum=request.has_option("checksum"))
+        findings = _differences(
+            settings.syncs, checksum=request.has_option(process_options.CHECKSUM)
+        )
         # Whatever ends the printing ends the comparing, and at once.
         with contextlib.closing(findings):
             return _print(findings, nothing=0, something=1)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from pylsyncd.config.options import OPTIONS, OptionKind
+from pylsyncd.config.option import OptionKind
+from pylsyncd.config.options import OPTIONS
 from pylsyncd.control import command_line
 
 HERE = Path(__file__).parent

@@ -1,6 +1,6 @@
-"""Which syncs of one process do not go together. Pure.
+"""Finds syncs of one process that interfere with each other. Pure.
 
-Between two processes it is the locks in the state directory that tell (`state.claims`).
+Between processes, the locks in the state directory prevent that (`state.lock_file`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,86 +14,89 @@ from pylsyncd.model.notation import Transport
 def find_conflicts(
     syncs: Sequence[SyncSettings], real_sources: Sequence[bytes]
 ) -> Iterator[tuple[int, str]]:
-    """Yield what is wrong between syncs, with the position of the sync that it is told of.
+    """Yield an error message for each conflict, with the position of the sync that it is about.
 
-    ``real_sources`` are the paths of their sources without symbolic links.
+    ``real_sources`` are the paths of the sources without symbolic links.
     """
     for (_, one), (position, other) in combinations(enumerate(syncs), 2):
         for first, second in product(one.destinations, other.destinations):
             is_deleting = one.delete or other.delete
             if is_deleting and first.destination.location == second.destination.location:
-                yield position, _same(second, one)
+                yield position, _same_destination_message(second, one)
     for (_, one), (position, other) in permutations(enumerate(syncs), 2):
         for first, second in product(one.destinations, other.destinations):
-            if sentence := _inside(one, first, second):
-                yield position, sentence
-    yield from _loops(syncs, [path.rstrip(b"/") for path in real_sources])
+            if message := _nested_destination_message(one, first, second):
+                yield position, message
+    yield from _find_loops(syncs, [path.rstrip(b"/") for path in real_sources])
 
 
-def _same(delivery: DestinationSettings, other: SyncSettings) -> str:
+def _same_destination_message(settings: DestinationSettings, other: SyncSettings) -> str:
     return (
-        f"The destination {delivery.destination.notation} is that of the sync {other.name}, too, "
-        "and one would delete what the other one brings. Name another directory, or set "
-        "delete = no in both."
+        f"The destination {settings.destination.notation} is also a destination of the sync "
+        f"{other.name}, and each sync would delete the files of the other. Use another directory, "
+        "or set delete = no in both."
     )
 
 
-def _inside(one: SyncSettings, first: DestinationSettings, second: DestinationSettings) -> str:
-    """Say how ``one`` would delete what another sync brings below, or nothing."""
+def _nested_destination_message(
+    outer: SyncSettings, first: DestinationSettings, second: DestinationSettings
+) -> str:
+    """Return an error message if ``outer`` would delete what another sync copies, or nothing."""
     below = paths.relative_to(second.destination.location, first.destination.location)
-    if not (one.delete and below):
+    if not (outer.delete and below):
         return ""
     if any(
-        one.rules.protects(path, is_directory=True) for path in (below, *paths.ancestors(below))
+        outer.rules.protects(path, is_directory=True) for path in (below, *paths.ancestors(below))
     ):
         return ""
     return (
-        f"The destination {second.destination.notation} lies in {first.destination.notation}, "
-        "where "
-        f"the sync {one.name} would delete it. Name a directory outside, or exclude "
+        f"The destination {second.destination.notation} is in {first.destination.notation}, where "
+        f"the sync {outer.name} would delete it. Use a directory outside, or exclude "
         f"/{paths.printable(below)} in that sync."
     )
 
 
-def _loops(syncs: Sequence[SyncSettings], sources: Sequence[bytes]) -> Iterator[tuple[int, str]]:
-    """Yield the first sync of each ring in which each sync changes the source of the next."""
-    follows = [
+def _find_loops(
+    syncs: Sequence[SyncSettings], sources: Sequence[bytes]
+) -> Iterator[tuple[int, str]]:
+    """Yield the first sync of each loop in which each sync changes the source of the next."""
+    successors = [
         [
             position
             for position, source in enumerate(sources)
-            if position != own and any(_reaches(each, source) for each in sync.destinations)
+            if position != own and any(_changes_source(each, source) for each in sync.destinations)
         ]
         for own, sync in enumerate(syncs)
     ]
     for position, sync in enumerate(syncs):
-        ring = _way_back(position, follows)
-        if ring and position == min(ring):
-            names = ", ".join(syncs[each].name for each in [*ring[1:], position])
-            sentence = (
-                f"What the sync {sync.name} copies comes back to its own source by {names}, and "
-                "would be copied again. Replication goes one way: leave one of them out."
+        loop = _shortest_loop(position, successors)
+        if loop and position == min(loop):
+            names = ", ".join(syncs[each].name for each in [*loop[1:], position])
+            message = (
+                f"Files that the sync {sync.name} copies come back to its source by {names}, and "
+                "would be copied again. Remove one of these syncs: replication is one-way."
             )
-            yield position, sentence
+            yield position, message
 
 
-def _reaches(delivery: DestinationSettings, source: bytes) -> bool:
-    """Tell whether what arrives at a destination changes what is in a source."""
-    spot = delivery.destination.location
-    return delivery.destination.transport is Transport.LOCAL and (
-        paths.covers(spot, source) or paths.covers(source, spot)
+def _changes_source(settings: DestinationSettings, source: bytes) -> bool:
+    """Return True if a sync to a destination changes files in a source."""
+    location = settings.destination.location
+    return settings.destination.transport is Transport.LOCAL and (
+        paths.covers(location, source) or paths.covers(source, location)
     )
 
 
-def _way_back(start: int, follows: Sequence[Sequence[int]]) -> list[int]:
-    """Return a shortest way from a sync to itself, without the return; nothing if there is none."""
-    ways = [[start]]
+def _shortest_loop(start: int, successors: Sequence[Sequence[int]]) -> list[int]:
+    """Return the positions on a shortest loop from a sync to itself; empty if there is none."""
+    routes = [[start]]
     seen: set[int] = set()
-    while ways:
-        way = ways.pop(0)
-        for following in follows[way[-1]]:
-            if following == start:
-                return way
-            if following not in seen:
-                seen.add(following)
-                ways.append([*way, following])
+    while routes:
+        route = routes.pop(0)
+        for successor in successors[route[-1]]:
+            if successor == start:
+                return route
+            if successor not in seen:
+                seen.add(successor)
+                routes.append([*route, successor])
     return []

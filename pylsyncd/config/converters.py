@@ -1,29 +1,31 @@
-"""Texts that a person wrote to values. Pure; each raises UsageError with a sentence.
+"""Converters from the text of an option to its value. Pure; each raises UsageError with a sentence.
 
-The sentences do not name the option, since whoever asks knows it.
+The sentence does not name the option: the caller adds that, with the place where it is set.
 """
 
 import re
 import shlex
 
-from pylsyncd.config.option import LOG_LEVELS
 from pylsyncd.model.errors import UsageError
 
-# Longer than a week is no window, longer than a year no interval.
-_WEEK = 604800.0
-_YEAR = 366 * 86400.0
+LOG_LEVELS = ("error", "warning", "notice", "info", "debug")
+"""How much may be logged, from little to much."""
 
-_PLAIN = re.compile(r"[-+.0-9A-Za-z]+")
+# A window of more than a week, or an interval of more than a year, is a mistake.
+_MAX_SECONDS = 604800.0
+_MAX_INTERVAL = 366 * 86400.0
+
+_PLAIN_NUMBER = re.compile(r"[-+.0-9A-Za-z]+")
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"(\d{1,15})([KMG]?)", re.IGNORECASE | re.ASCII)
 
-# What rsync 3.5.0 takes for --bwlimit: a size, in KiB where no unit is written.
+# What rsync 3.5.0 accepts for --bwlimit: a size, in KiB if it has no unit.
 _RATE = re.compile(
     r"(?P<number>\d{1,9}(\.\d*)?|\.\d+)((?P<unit>[bkmgtp])|[kmgtp](b|ib))?([-+]1)?",
     re.IGNORECASE | re.ASCII,
 )
-_LEAST_RATE = 512
+_MIN_RATE = 512
 
 _BEST_EFFORT = re.compile(r"best-effort:[0-7]")
 _SWITCHES = {
@@ -31,96 +33,100 @@ _SWITCHES = {
     **dict.fromkeys(("no", "false", "off", "0"), False),
 }
 
-_MOST_NICE = 19
-_LAST_PORT = 65535
+_MAX_NICENESS = 19
+_MAX_PORT = 65535
 _ALL_PERMISSIONS = 0o777
 
 
 def parse_switch(text: str) -> bool:
-    """Convert a yes or no."""
-    if (found := _SWITCHES.get(text.lower())) is None:
-        raise UsageError(f"It must be yes or no, not {text!r}.")
-    return found
+    """Convert yes or no."""
+    if (value := _SWITCHES.get(text.lower())) is None:
+        raise UsageError(f"Expected yes or no, not {text!r}.")
+    return value
 
 
 def parse_seconds(text: str) -> float:
     """Convert a time of up to a week."""
-    return _seconds(text, _WEEK)
+    return _parse_seconds(text, _MAX_SECONDS)
 
 
 def parse_interval(text: str) -> float:
-    """Convert a time of up to a year; 0 for never."""
-    return 0.0 if text == "0" else _seconds(text, _YEAR)
+    """Convert a time of up to a year; 0 means never."""
+    return 0.0 if text == "0" else _parse_seconds(text, _MAX_INTERVAL)
 
 
-def _seconds(text: str, longest: float) -> float:
+def _parse_seconds(text: str, maximum: float) -> float:
     try:
-        # Python would also take underscores, blanks and the digits of other scripts.
-        number = float(text if _PLAIN.fullmatch(text) else "")
+        # Python would also accept underscores, blanks and the digits of other scripts.
+        seconds = float(text if _PLAIN_NUMBER.fullmatch(text) else "")
     except ValueError:
         raise UsageError(
-            f"A number of seconds is needed, such as 60 or 0.5, not {text!r}."
+            f"Expected a number of seconds, such as 60 or 0.5, not {text!r}."
         ) from None
-    if not 0.0 < number <= longest:
-        raise UsageError(f"It must be more than 0 and at most {longest:.0f} seconds, not {text}.")
-    return number
+    if not 0.0 < seconds <= maximum:
+        raise UsageError(f"Expected more than 0 and at most {maximum:.0f} seconds, not {text}.")
+    return seconds
 
 
 def parse_positive_count(text: str) -> int:
-    """Convert a number of things of which there is at least one."""
-    return _number(text, 1)
+    """Convert a whole number from 1 on."""
+    return _parse_number(text, 1)
 
 
 def parse_count(text: str) -> int:
-    """Convert a number of things of which there may be none."""
-    return _number(text, 0)
+    """Convert a whole number from 0 on."""
+    return _parse_number(text, 0)
 
 
 def parse_niceness(text: str) -> int:
-    """Convert how nice a process is."""
-    return _number(text, 0, _MOST_NICE)
+    """Convert a niceness, from 0 to 19."""
+    return _parse_number(text, 0, _MAX_NICENESS)
 
 
 def parse_port(text: str) -> int:
-    """Convert a port."""
-    return _number(text, 1, _LAST_PORT)
+    """Convert a TCP port."""
+    return _parse_number(text, 1, _MAX_PORT)
 
 
-def _number(text: str, least: int, most: int = 10**15) -> int:
-    # The length first: int() refuses thousands of digits in its own words.
-    if text.isascii() and text.isdigit() and len(text) <= len(str(most)):
+def _parse_number(text: str, minimum: int, maximum: int = 10**15) -> int:
+    # The length is checked first: int() refuses thousands of digits with a message of its own.
+    if text.isascii() and text.isdigit() and len(text) <= len(str(maximum)):
         number = int(text)
-        if least <= number <= most:
+        if minimum <= number <= maximum:
             return number
-    to = "on" if most > _LAST_PORT else f"to {most}"
-    raise UsageError(f"A whole number from {least} {to} is needed, not {text!r}.")
+    allowed = f"of at least {minimum}" if maximum > _MAX_PORT else f"from {minimum} to {maximum}"
+    raise UsageError(f"Expected a whole number {allowed}, not {text!r}.")
 
 
 def parse_size(text: str) -> int:
     """Convert a size to bytes."""
-    found = _SIZE.fullmatch(text)
-    number = int(found[1]) * _UNITS[found[2].upper()] if found else 0
-    if not number:
-        raise UsageError(f"A size is needed, such as 500000, 100M or 2G, not {text!r}.")
-    return number
+    match = _SIZE.fullmatch(text)
+    size = int(match[1]) * _UNITS[match[2].upper()] if match else 0
+    if not size:
+        raise UsageError(f"Expected a size, such as 500000, 100M or 2G, not {text!r}.")
+    return size
 
 
 def check_rate(text: str) -> str:
-    """Check a limit as rsync's ``--bwlimit`` takes it."""
-    found = _RATE.fullmatch(text)
-    if not found:
-        raise UsageError(f"A rate as rsync takes it is needed, such as 500k or 1.5m, not {text!r}.")
-    is_bytes = (found["unit"] or "").lower() == "b"
-    if is_bytes and 0 < float(found["number"]) < _LEAST_RATE:
-        raise UsageError(f"rsync takes no rate below {_LEAST_RATE} bytes a second, not {text!r}.")
+    """Check a limit for rsync's ``--bwlimit`` and return it."""
+    match = _RATE.fullmatch(text)
+    if not match:
+        raise UsageError(
+            f"Expected a rate as for rsync's --bwlimit, such as 500k or 1.5m, not {text!r}."
+        )
+    is_in_bytes = (match["unit"] or "").lower() == "b"
+    if is_in_bytes and 0 < float(match["number"]) < _MIN_RATE:
+        raise UsageError(
+            f"rsync accepts no rate below {_MIN_RATE} bytes per second: raise {text!r}."
+        )
     return text
 
 
 def check_io_class(text: str) -> str:
-    """Check a class of input and output as ionice(1) has them."""
+    """Check an I/O scheduling class for ionice(1) and return it."""
     if text != "idle" and not _BEST_EFFORT.fullmatch(text):
         raise UsageError(
-            f"It must be idle, or best-effort:N with N from 0 (first) to 7 (last), not {text!r}."
+            f"Expected idle, or best-effort:N with N from 0 (first) to 7 (last), not {text!r}."
         )
     return text
 
@@ -128,28 +134,28 @@ def check_io_class(text: str) -> str:
 def parse_umask(text: str) -> int:
     """Convert a umask."""
     if not re.fullmatch(r"0{0,2}[0-7]{1,3}", text):
-        raise UsageError(f"Permissions in octal are needed, such as 022, not {text!r}.")
+        raise UsageError(f"Expected permissions in octal, such as 022, not {text!r}.")
     return int(text, 8) & _ALL_PERMISSIONS
 
 
 def check_log_level(text: str) -> str:
-    """Check how much is to be logged."""
+    """Check a log level and return it."""
     return check_choice(LOG_LEVELS, text)
 
 
 def check_choice(choices: tuple[str, ...], text: str) -> str:
-    """Check that a text is one of several."""
+    """Check that a text is one of several and return it."""
     if text not in choices:
-        raise UsageError(f"It must be one of {', '.join(choices)}, not {text!r}.")
+        raise UsageError(f"Expected one of {', '.join(choices)}, not {text!r}.")
     return text
 
 
 def split_command(text: str) -> tuple[str, ...]:
-    """Split a command into its words, by a shell's quoting and nothing else of a shell."""
+    """Split a command into words, with a shell's quoting but no other feature of a shell."""
     try:
-        found = tuple(shlex.split(text))
+        command = tuple(shlex.split(text))
     except ValueError as error:
-        raise UsageError(f"The command {text!r} has a fault: {error}.") from None
-    if not found or not found[0]:
-        raise UsageError("The command is empty: leave it out.")
-    return found
+        raise UsageError(f"Cannot split the command {text!r} into words: {error}.") from None
+    if not command or not command[0]:
+        raise UsageError("The command is empty: remove the option.")
+    return command

@@ -1,117 +1,121 @@
-"""What would be kept equal to what, in words. Pure."""
+"""Describes the settings for ``--check-config``. Pure."""
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from pylsyncd.config.options import OPTIONS, RULE_KEYS, Option, OptionScope
-from pylsyncd.config.raw_options import RawConfiguration, Section
-from pylsyncd.config.said import Layer
+from pylsyncd.config import sync_options
+from pylsyncd.config.option import OptionScope
+from pylsyncd.config.options import OPTIONS, RULE_OPTIONS, AnyOption
+from pylsyncd.config.raw_options import Layer, RawConfiguration, Section
 from pylsyncd.config.settings import DestinationSettings, Settings, SyncSettings
 from pylsyncd.model import paths
 from pylsyncd.model.formatting import printable
 from pylsyncd.rsync import quoting
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities
 
-_OWN = frozenset(["source", "destinations", "window"])
+# The description of a sync shows these by itself.
+_SHOWN_BY_SYNC = (sync_options.SOURCE, sync_options.DESTINATIONS, sync_options.WINDOW)
 
-# What does not occur in a name, but in what was meant otherwise: a comment behind a value, a second
-# destination behind the first one.
+# Unlikely in a name, but typical of a comment behind a value, or a second destination on a line.
 _COMMENT = re.compile(r"\s[;#](\s|\Z)")
-_SEVERAL = re.compile(r"\s(/|[^\s/]+:)")
+_SECOND_DESTINATION = re.compile(r"\s(/|[^\s/]+:)")
 
 
 def describe_settings(
-    settings: Settings, layout: RawConfiguration, *, commands: bool = False
+    settings: Settings, raw: RawConfiguration, *, commands: bool = False
 ) -> Iterator[str]:
-    """Yield lines that tell what these settings mean, with ``commands`` those of rsync, too.
+    """Yield lines about the settings: the syncs, and all options that differ from their defaults.
 
-    Of options, those are told that are not at their default.
+    With ``commands``, also yield the rsync commands.
     """
-    yield from _differing(layout.process_layers, (), {OptionScope.PROCESS}, "")
-    for sync, part in zip(settings.syncs, layout.syncs, strict=True):
-        yield from _describe_sync(sync, part, layout, commands=commands)
+    yield from _differing_options(raw.process_layers, (), {OptionScope.PROCESS}, "")
+    for sync, section in zip(settings.syncs, raw.syncs, strict=True):
+        yield from _describe_sync(sync, section, raw, commands=commands)
 
 
 def suspicious_values(sync: SyncSettings) -> Iterator[str]:
-    """Yield a sentence for each value that is possible, but hardly what was meant."""
-    for delivery in sync.destinations:
-        written = delivery.destination.notation
-        if not _COMMENT.search(written) and _SEVERAL.search(written):
-            yield (
-                f"'{printable(written)}' is one destination, with a blank in its name. If several "
-                "are meant, write one a line."
-            )
-        if quoting.expands_wildcards(delivery.destination, delivery.rsync.version):
-            yield (
-                f"The rsync at the destination {written} takes *, ? and [ in its path "
-                f"({paths.printable(delivery.destination.target)}) for a pattern, and copies "
-                "to another "
-                "directory that matches it: choose a path without them."
-            )
-        if quoting.has_unexpanded_tilde(delivery.destination, delivery.rsync.version):
-            yield (
-                f"The rsync at the destination {written} does not know the home that its path "
-                f"({paths.printable(delivery.destination.target)}) begins with, and copies to a "
-                "directory of that name: write the whole path."
-            )
-    of_rules = [
-        pattern.pattern.decode("utf-8", "surrogateescape") for pattern in sync.rules.ordered
-    ]
+    """Yield a warning for each value that is valid but hardly intended."""
+    for settings in sync.destinations:
+        yield from _destination_warnings(settings)
+    of_rules = [rule.pattern.decode("utf-8", "surrogateescape") for rule in sync.rules.ordered]
     for text in [*(each.destination.notation for each in sync.destinations), *of_rules]:
         if _COMMENT.search(text):
             yield (
-                f"All of '{printable(text)}' is taken for the value. If its end is meant as a "
-                "comment, put that on a line of its own."
+                f"'{printable(text)}' is one value as a whole. If its end is a comment, move that "
+                "to a line of its own."
             )
 
 
+def _destination_warnings(settings: DestinationSettings) -> Iterator[str]:
+    destination, version = settings.destination, settings.rsync.version
+    notation = destination.notation
+    path = paths.printable(destination.target)
+    if not _COMMENT.search(notation) and _SECOND_DESTINATION.search(notation):
+        yield (
+            f"'{printable(notation)}' is one destination with a blank in its name. Write several "
+            "destinations on separate lines."
+        )
+    if quoting.expands_wildcards(destination, version):
+        yield (
+            f"The rsync at the destination {notation} expands *, ? and [ in its path ({path}), and "
+            "copies to another directory that matches: choose a path without them."
+        )
+    if quoting.has_unexpanded_tilde(destination, version):
+        yield (
+            f"The rsync at the destination {notation} does not expand the ~ in its path ({path}), "
+            "and copies to a directory of that name: write the full path."
+        )
+
+
 def _describe_sync(
-    sync: SyncSettings, part: Section, layout: RawConfiguration, *, commands: bool
+    sync: SyncSettings, section: Section, raw: RawConfiguration, *, commands: bool
 ) -> Iterator[str]:
     title = f"sync {sync.name}: " if sync.name else ""
     yield f"{title}{paths.printable(sync.source.path)}, window {sync.window:g} s"
-    of_sync = layout.sync_layers(part)
-    yield from _differing(of_sync, (), {OptionScope.SYNC, OptionScope.DESTINATION}, "    ")
-    for delivery in sync.destinations:
-        destination = delivery.destination
-        yield (
-            f"    [{delivery.name}] {destination.notation} -> {paths.printable(destination.target)}"
-        )
-        plain = delivery.name.removeprefix(f"{sync.name}/" if sync.name else "")
-        of_destination = layout.destination_layers(part, plain)
-        yield from _differing(of_destination, of_sync, {OptionScope.DESTINATION}, "        ")
+    sync_layers = raw.sync_layers(section)
+    yield from _differing_options(
+        sync_layers, (), {OptionScope.SYNC, OptionScope.DESTINATION}, "    "
+    )
+    for settings in sync.destinations:
+        destination = settings.destination
+        target = paths.printable(destination.target)
+        yield f"    [{settings.name}] {destination.notation} -> {target}"
+        name = settings.name.removeprefix(f"{sync.name}/" if sync.name else "")
+        layers = raw.destination_layers(section, name)
+        yield from _differing_options(layers, sync_layers, {OptionScope.DESTINATION}, "        ")
         if commands:
-            yield from _commands(delivery)
+            yield from _rsync_commands(settings)
 
 
-def _differing(
-    layers: Sequence[Layer], beside: Sequence[Layer], scopes: set[OptionScope], indent: str
+def _differing_options(
+    layers: Sequence[Layer], base: Sequence[Layer], scopes: Collection[OptionScope], indent: str
 ) -> Iterator[str]:
-    """Yield what counts of some options, where it differs from what counts beside them."""
+    """Yield the options of some scopes whose values differ from those in the base layers."""
     for option in OPTIONS:
-        if option.scope in scopes and (option.key not in _OWN or beside):
-            texts = _counting(option, layers)
-            if texts != _counting(option, beside):
+        if option.scope in scopes and (option not in _SHOWN_BY_SYNC or base):
+            texts = _effective_texts(option, layers)
+            if texts != _effective_texts(option, base):
                 yield from (f"{indent}{option.key} = {printable(text)}" for text in texts or [""])
 
 
-def _counting(option: Option, layers: Sequence[Layer]) -> list[str]:
-    """Return what counts of an option: what the nearest layer says, or the default."""
-    keys = RULE_KEYS if option.key in RULE_KEYS else {option.key}
+def _effective_texts(option: AnyOption, layers: Sequence[Layer]) -> list[str]:
+    """Return the texts of an option in the most specific layer that sets it, or the default."""
+    options = RULE_OPTIONS if option in RULE_OPTIONS else (option,)
     for layer in layers:
-        if found := [said for said in layer if said.option.key in keys]:
-            texts = [text for said in found if said.option is option for text in said.texts if text]
+        if found := [raw for raw in layer if raw.option in options]:
+            texts = [text for raw in found if raw.option is option for text in raw.texts if text]
             return texts if option.is_list else texts[-1:]
     return [option.default] if option.default else []
 
 
-def _commands(delivery: DestinationSettings) -> Iterator[str]:
-    rsync, destination = delivery.rsync, delivery.destination
-    full = rsync.full_sync_command(CURRENT_DIRECTORY, destination, RsyncCapabilities())
+def _rsync_commands(settings: DestinationSettings) -> Iterator[str]:
+    rsync, destination = settings.rsync, settings.destination
+    capabilities = RsyncCapabilities()
+    full = rsync.full_sync_command(CURRENT_DIRECTORY, destination, capabilities)
     listed = rsync.file_list_command(
-        CURRENT_DIRECTORY, destination, RsyncCapabilities(), create_parents=False
+        CURRENT_DIRECTORY, destination, capabilities, create_parents=False
     )
-    for title, command in (("everything", full), ("a list", listed)):
+    for title, command in (("full sync", full), ("file list", listed)):
         words = [word.decode("utf-8", "surrogateescape") for word in command]
         yield f"        {title}: {printable(shlex.join(words))}"

@@ -1,37 +1,43 @@
-"""The example of a configuration file: every option with its default, from the table. Pure.
+"""Generates the example configuration, which shows every option with its default. Pure.
 
-To print it: ``python -c 'import pylsyncd.config.example as e; print(e.generate_example())'``
+``python -c 'from pylsyncd.config import example; print(example.generate_example(), end="")'``
+prints it.
 """
 
 import textwrap
 from collections.abc import Iterator
 
-from pylsyncd.config.options import FILE_OPTIONS, OPTION_GROUPS, Option, OptionScope
+from pylsyncd.config import sync_options
+from pylsyncd.config.option import OptionScope
+from pylsyncd.config.options import FILE_OPTIONS, OPTION_GROUPS, AnyOption
 
 _WIDTH = 88
 
-_HEAD = """\
-pylsyncd.conf: what pylsyncd keeps equal to what. Start it with: pylsyncd -c FILE
+_INTRODUCTION = """\
+Configuration of pylsyncd. Start the daemon with: pylsyncd -c FILE
 
-Each option is shown with its default, behind a #. Remove the # to set it. An option without a \
-value is not set: an empty one undoes what a section farther out says.
+Every option is shown with its default, commented out. Remove the # to set it. An option without \
+a value is unset by default.
 
-[pylsyncd] is about the process. [sync NAME] is about one source, NAME is yours to choose. \
-[destination NAME] is about one destination, whose NAME is its host or its last directory, as it \
-is in the log; where two syncs have one of that name it is about both, and SYNC/NAME is one of \
-them. What may be said of a destination may also be said in a [sync] section, for all of its \
-destinations, and all of that but source and destinations in [pylsyncd], for all syncs. The \
-nearest section that says something counts, also for what may have several values; exclude, \
-exclude_from, include and filter count as one.
+SECTIONS. [pylsyncd] holds the options of the process. Each [sync NAME] holds one source with its \
+destinations; choose any name. A [destination NAME] overrides options for one destination. Its \
+NAME is the host or the last directory of the destination, as shown in the log; it applies to the \
+destinations of that name in all syncs. SYNC/NAME selects the one of a single sync.
 
-Several values stand one a line, indented. A line is a comment if it begins with # or ; after any \
-blanks: a pattern that begins so is written [#]*. Yes is yes, true, on or 1, and no is no, false, \
-off or 0. A time is in seconds. A relative path begins in the directory of this file. Commands are \
-split into words by a shell's quoting, but no shell runs them.
+DEFAULTS. Options of a destination may also be set in [sync NAME], for all its destinations. \
+Options of syncs and destinations, except source and destinations, may also be set in [pylsyncd], \
+for all syncs. The most specific section wins: a list there replaces the other one, and exclude, \
+exclude_from, include and filter count as one list. An empty value unsets an option that a less \
+specific section sets.
 
-pylsyncd --check-config -c FILE tells what a file means, or all that is wrong with it. A running \
-pylsyncd reads its file again at the signal HUP; if there is something wrong with it, nothing \
-changes.
+SYNTAX. Options with several values take one per line, indented. A line whose first character \
+after any blanks is # or ; is a comment; write [#]* for a pattern that begins with #. Switches are \
+yes, true, on or 1, and no, false, off or 0. Times are in seconds. Relative paths start from the \
+directory of this file. Commands are split into words with a shell's quoting, but run without a \
+shell.
+
+Check the file with: pylsyncd --check-config -c FILE. A running daemon reloads it on the signal \
+HUP or with pylsyncctl reload; a file with errors changes nothing.
 """
 
 _SYNC = """\
@@ -49,39 +55,36 @@ _SECTIONS = {
     OptionScope.DESTINATION: "[destination backup]\n",
 }
 
-_ORDER = """\
-The rules of a section apply in the order in which their keys stand in it, and of one key from the \
-first line to the last. The first rule that matches a path decides. Where kinds of rules have to \
-alternate, write them all with filter.
+_RULE_ORDER = """\
+Rules are tried in the order in which they stand in the section, and the first one that matches a \
+path decides. A key may appear only once in a section: where includes and excludes alternate, \
+write them all as filter rules.
 """
 
 
 def generate_example() -> str:
-    """Return the example."""
+    """Return the text of the example configuration."""
     return "\n".join(_blocks())
 
 
 def _blocks() -> Iterator[str]:
-    yield "\n#\n".join(map(_comment, _HEAD.strip().split("\n\n"))) + "\n"
+    yield "\n#\n".join(map(_comment, _INTRODUCTION.strip().split("\n\n"))) + "\n"
     for scope, heading in _SECTIONS.items():
         options = [option for option in FILE_OPTIONS if option.scope is scope]
-        shown = [option for option in options if _is_set(option, heading)]
-        yield "".join(f"{_comment(f'{each.key}: {each.help}')}\n" for each in shown) + heading
-        for group in OPTION_GROUPS:
-            of_group = [each for each in options if each.group == group and each not in shown]
-            if of_group:
-                yield f"# ---- {group} ----\n"
-                yield from map(_lines, of_group)
+        required = [option for option in options if f"\n{option.key} =" in heading]
+        descriptions = (f"{_comment(f'{each.key}: {each.help}')}\n" for each in required)
+        yield "".join(descriptions) + heading
+        for title, group in OPTION_GROUPS.items():
+            shown = [option for option in options if option in group and option not in required]
+            if shown:
+                yield f"# ---- {title} ----\n"
+                yield from map(_option_lines, shown)
 
 
-def _is_set(option: Option, heading: str) -> bool:
-    return f"\n{option.key} =" in heading
-
-
-def _lines(option: Option) -> str:
-    order = f"{_comment(_ORDER)}\n#\n" if option.key == "exclude" else ""
-    setting = f"#{option.key} = {option.default}".rstrip()
-    return f"{order}{_comment(option.help)}\n{setting}\n"
+def _option_lines(option: AnyOption) -> str:
+    order = f"{_comment(_RULE_ORDER)}\n#\n" if option is sync_options.EXCLUDE else ""
+    assignment = f"#{option.key} = {option.default}".rstrip()
+    return f"{order}{_comment(option.help)}\n{assignment}\n"
 
 
 def _comment(paragraph: str) -> str:

@@ -1,8 +1,8 @@
-"""The notation of the configuration file: sections, keys and their lines. Pure.
+"""The syntax of the configuration file: sections, keys and the lines of their values. Pure.
 
-It is configparser's, of which it reads the same, but with the number of each line, and without
-ending at the first fault. A comment begins with ``#`` or ``;`` and has a line of its own. What is
-indented continues the value above.
+It is the syntax of configparser, read to the end in spite of errors and with line numbers. A
+comment begins with ``#`` or ``;`` and has a line of its own. An indented line continues the value
+above it.
 """
 
 import re
@@ -14,17 +14,17 @@ _BLANKS = " \t\r\f\v"
 
 @dataclass(slots=True)
 class IniEntry:
-    """A key with its value, of which each line is stripped and none is empty."""
+    """A key with its value."""
 
     key: str
     line: int
     lines: list[tuple[int, str]] = field(default_factory=list)
-    """Each with the number of its line."""
+    """The lines of the value with their numbers, stripped; none is empty."""
 
 
 @dataclass(slots=True)
 class IniSection:
-    """A section, as it was written."""
+    """A section as it was written."""
 
     title: str
     line: int
@@ -33,7 +33,7 @@ class IniSection:
 
 @dataclass(frozen=True, slots=True)
 class IniProblem:
-    """What is wrong in a file."""
+    """A line that cannot be parsed."""
 
     line: int
     message: str
@@ -41,50 +41,52 @@ class IniProblem:
 
 
 def parse_ini(text: str) -> tuple[list[IniSection], list[IniProblem]]:
-    """Return what a file says, and all that is wrong with its notation."""
-    reader = IniParser()
+    """Return the sections of a file, and every line that cannot be parsed."""
+    parser = IniParser()
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        reader.parse_line(number, line)
-    return reader.sections, reader.problems
+        parser.parse_line(number, line)
+    return parser.sections, parser.problems
 
 
 class IniParser:
-    """Takes line after line."""
+    """Parses a file line by line."""
 
     def __init__(self) -> None:
         self.sections: list[IniSection] = []
         self.problems: list[IniProblem] = []
         self._entry: IniEntry | None = None
-        self._tells_stray = True
+        self._reported_missing_section = False
 
     def parse_line(self, number: int, line: str) -> None:
-        """Take one line."""
+        """Parse the next line."""
         content = line.strip(_BLANKS)
         if "\0" in content:
-            self._fault(number, "The line holds a NUL, which no text does: is this the right file?")
+            self._add_problem(number, "The line contains a NUL byte: this is not a text file.")
         elif not content or content.startswith(("#", ";")):
             return
         elif line[0] in _BLANKS and self._entry is not None:
             self._entry.lines.append((number, content))
         elif heading := _HEADING.fullmatch(content):
-            self._open(number, heading["title"].strip(_BLANKS))
+            self._start_section(number, heading["title"].strip(_BLANKS))
         elif content.startswith("["):
-            self._fault(number, f"{content!r} is no [NAME] on a line of its own: correct it.")
+            self._add_problem(
+                number, f"{content!r} is not a section: write [NAME] on a line of its own."
+            )
         else:
-            self._take_entry(number, content)
+            self._parse_entry(number, content)
 
-    def _open(self, number: int, title: str) -> None:
+    def _start_section(self, number: int, title: str) -> None:
         self._entry = None
-        self._tells_stray = True
+        self._reported_missing_section = False
         self.sections.append(IniSection(title, number))
 
-    def _take_entry(self, number: int, content: str) -> None:
+    def _parse_entry(self, number: int, content: str) -> None:
         key, equals, value = content.partition("=")
         key, value = key.strip(_BLANKS), value.strip(_BLANKS)
-        # What is indented below what cannot be read belongs to it: one fault is enough.
+        # Indented lines below a line that cannot be parsed belong to it: one error is enough.
         self._entry = IniEntry(key, number)
         if not equals or not key:
-            self._fault(
+            self._add_problem(
                 number,
                 f"{content!r} is neither KEY = VALUE nor a [section]: correct it, put a # before "
                 "it, or indent it to continue the value above.",
@@ -94,23 +96,27 @@ class IniParser:
             self._entry.lines.append((number, value))
         if self.sections:
             self.sections[-1].entries.append(self._entry)
-        elif self._tells_stray:
-            self._tells_stray = False
-            self._fault(number, f"{key} stands before all sections: write [pylsyncd] above it.")
+        elif not self._reported_missing_section:
+            self._reported_missing_section = True
+            self._add_problem(
+                number, f"{key} stands before the first section: write [pylsyncd] above it."
+            )
 
-    def _fault(self, number: int, sentence: str) -> None:
+    def _add_problem(self, number: int, message: str) -> None:
         title = self.sections[-1].title if self.sections else ""
-        self.problems.append(IniProblem(number, sentence, title))
+        self.problems.append(IniProblem(number, message, title))
 
 
 def normalize_key(key: str) -> str:
-    """Return a key as it is known: in lower case, with underscores."""
+    """Return a key in lower case, with underscores for dashes."""
     return key.lower().replace("-", "_")
 
 
 def entries_by_key(section: IniSection) -> tuple[dict[str, IniEntry], list[IniEntry]]:
-    """Return the first entry of each key in their order, and those that repeat a key."""
+    """Return the first entry of each key, in their order, and all entries that repeat a key."""
     first: dict[str, IniEntry] = {}
     for entry in section.entries:
         first.setdefault(normalize_key(entry.key), entry)
-    return first, [each for each in section.entries if first[normalize_key(each.key)] is not each]
+    return first, [
+        entry for entry in section.entries if first[normalize_key(entry.key)] is not entry
+    ]

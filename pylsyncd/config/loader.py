@@ -1,15 +1,20 @@
-"""The settings of the daemon. All validation ends here: what is made is known to be usable."""
+"""Loads the settings from a command line and its configuration file, and validates them."""
 
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pylsyncd.config import config_file, machine_checks, process_settings
+from pylsyncd.config import config_file, machine_checks, process_options, process_settings
 from pylsyncd.config.command_line_parser import CommandLine
 from pylsyncd.config.conflicts import find_conflicts
-from pylsyncd.config.raw_options import RawConfiguration, Section, destination_label
-from pylsyncd.config.said import ErrorCollector, OptionReader
+from pylsyncd.config.raw_options import (
+    ErrorCollector,
+    OptionReader,
+    RawConfiguration,
+    Section,
+    destination_label,
+)
 from pylsyncd.config.settings import ProcessSettings, Settings, SyncSettings
 from pylsyncd.config.sync_settings import PartialSync, SyncReader
 from pylsyncd.model import paths
@@ -21,7 +26,7 @@ from pylsyncd.system import directories
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The settings, and what was said to make them."""
+    """The settings and the raw options that they were made from."""
 
     raw: RawConfiguration
     settings: Settings
@@ -29,142 +34,150 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class StartEnvironment:
-    """Where the process was started; it may be elsewhere, and another user, when it reads again."""
+    """The environment and user of the process at its start, which a reload uses, too."""
 
     environ: Mapping[str, str]
     uid: int
 
     @classmethod
     def current(cls) -> "StartEnvironment":
-        """Return those of this moment."""
+        """Return the environment and user of the process now."""
         return cls(dict(os.environ), os.geteuid())
 
 
-def load_configuration(request: CommandLine, surroundings: StartEnvironment) -> Configuration:
-    """Return what a command line asks for, with its configuration file if it names one.
+def load_configuration(
+    command_line: CommandLine, start_environment: StartEnvironment
+) -> Configuration:
+    """Return the configuration that a command line and its configuration file, if any, describe.
 
-    Raises ConfigurationError with all that is wrong.
+    Raises ConfigurationError with all errors in them.
     """
-    faults = ErrorCollector()
-    layout = _layout(request, faults)
-    settings = _settings(layout, request, surroundings, faults)
-    faults.raise_if_any()
-    return Configuration(layout, settings)
+    errors = ErrorCollector()
+    raw = _read_raw_options(command_line, errors)
+    settings = _build_settings(raw, command_line, start_environment, errors)
+    errors.raise_if_any()
+    return Configuration(raw, settings)
 
 
-def _layout(request: CommandLine, faults: ErrorCollector) -> RawConfiguration:
-    if request.config_path is not None:
+def _read_raw_options(command_line: CommandLine, errors: ErrorCollector) -> RawConfiguration:
+    if command_line.config_path is not None:
         return config_file.read_config_file(
-            request.config_path, faults, shown=request.config_as_written, overriding=request.options
+            command_line.config_path,
+            errors,
+            shown=command_line.config_as_written,
+            overrides=command_line.options,
         )
-    return RawConfiguration(defaults=request.options, syncs=(Section("", request.positionals),))
+    sync = Section("", command_line.positionals)
+    return RawConfiguration(defaults=command_line.options, syncs=(sync,))
 
 
-def _settings(
-    layout: RawConfiguration,
-    request: CommandLine,
-    surroundings: StartEnvironment,
-    faults: ErrorCollector,
+def _build_settings(
+    raw: RawConfiguration,
+    command_line: CommandLine,
+    start_environment: StartEnvironment,
+    errors: ErrorCollector,
 ) -> Settings:
-    of = OptionReader(layout.process_layers, faults)
-    daemon = process_settings.read_process_settings(of, once=request.has_option("once"))
-    is_dry = request.has_option("dry_run")
-    all_runs = RsyncOptions(
+    reader = OptionReader(raw.process_layers, errors)
+    once = command_line.has_option(process_options.ONCE)
+    process = process_settings.read_process_settings(reader, once=once)
+    is_dry_run = command_line.has_option(process_options.DRY_RUN)
+    rsync = RsyncOptions(
         program="",
         version=MIN_RSYNC_VERSION,
-        dry_run=is_dry,
-        show_progress=process_settings.should_show_progress(daemon),
-        itemize=is_dry or daemon.log.level <= logging.DEBUG,
+        dry_run=is_dry_run,
+        show_progress=process_settings.should_show_progress(process),
+        itemize=is_dry_run or process.log.level <= logging.DEBUG,
     )
-    reader = SyncReader(layout, faults, surroundings.environ, all_runs=all_runs)
-    drafts = [reader.read(part) for part in layout.syncs]
-    for part in (*layout.destinations, Section("", layout.defaults)):
-        reader.check_unused(OptionReader([part.options], faults))
-    _check_sections(layout, drafts, faults)
-    syncs = [draft.sync for draft in drafts if draft.sync is not None]
-    _check_syncs(drafts, faults)
-    _check_files(of, daemon, syncs)
-    if request.should_keep_state:
-        path = _state_dir(of, syncs, surroundings)
+    sync_reader = SyncReader(raw, errors, start_environment.environ, rsync=rsync)
+    partial_syncs = [sync_reader.read(section) for section in raw.syncs]
+    for section in (*raw.destinations, Section("", raw.defaults)):
+        sync_reader.check_unused(OptionReader([section.options], errors))
+    _check_destination_sections(raw, partial_syncs, errors)
+    _check_conflicts(partial_syncs, errors)
+    syncs = [partial.sync for partial in partial_syncs if partial.sync is not None]
+    _check_output_files(reader, process, syncs)
+    if command_line.should_keep_state:
+        path = _find_state_directory(reader, syncs, start_environment)
         syncs = [replace(sync, state_dir=path) for sync in syncs]
-    return Settings(daemon, tuple(syncs))
+    return Settings(process, tuple(syncs))
 
 
-def _check_sections(
-    layout: RawConfiguration, drafts: Sequence[PartialSync], faults: ErrorCollector
+def _check_destination_sections(
+    raw: RawConfiguration, partial_syncs: Sequence[PartialSync], errors: ErrorCollector
 ) -> None:
-    """Refuse sections of destinations that there are not."""
-    if any(draft.destination_names is None for draft in drafts):
-        # It may be of those that could not be read.
+    """Refuse destination sections that match no destination."""
+    if any(partial.destination_names is None for partial in partial_syncs):
+        # The section may be about a destination that could not be read.
         return
     known = [
-        (draft.section.name, name) for draft in drafts for name in draft.destination_names or ()
+        (partial.section.name, name)
+        for partial in partial_syncs
+        for name in partial.destination_names or ()
     ]
     labels = [destination_label(sync, name) for sync, name in known]
-    for part in layout.unknown_destinations(known):
-        plain = config_file.suggest(part.name, [name for _, name in known])
-        there_are = f" There are {', '.join(labels)}." if labels else ""
-        meant = plain or config_file.suggest(part.name, labels) or there_are
-        faults.add(f"There is no such destination.{meant}", part.origin, part.line)
+    for section in raw.unknown_destinations(known):
+        suggestion = config_file.suggest(section.name, [name for _, name in known])
+        existing = f" The destinations are {', '.join(labels)}." if labels else ""
+        hint = suggestion or config_file.suggest(section.name, labels) or existing
+        errors.add(f"Unknown destination.{hint}", section.origin, section.line)
 
 
-def _check_syncs(drafts: Sequence[PartialSync], faults: ErrorCollector) -> None:
-    """Refuse syncs that undo what another one does."""
-    whole = [(draft.section, draft.sync) for draft in drafts if draft.sync is not None]
-    syncs = [sync for _, sync in whole]
+def _check_conflicts(partial_syncs: Sequence[PartialSync], errors: ErrorCollector) -> None:
+    """Refuse syncs that undo the work of another one."""
+    complete = [
+        (partial.section, partial.sync) for partial in partial_syncs if partial.sync is not None
+    ]
+    syncs = [sync for _, sync in complete]
     real_sources = [os.path.realpath(sync.source.path) for sync in syncs]
-    for position, sentence in find_conflicts(syncs, real_sources):
-        part = whole[position][0]
-        faults.add(sentence, part.origin, part.line)
+    for position, message in find_conflicts(syncs, real_sources):
+        section = complete[position][0]
+        errors.add(message, section.origin, section.line)
 
 
-# What is written while the daemon runs.
-_WRITTEN = ("logfile", "status_file", "metrics_file", "pidfile", "control")
-
-
-def _check_files(of: OptionReader, daemon: ProcessSettings, syncs: Sequence[SyncSettings]) -> None:
-    """Refuse files of the daemon's own where each sync would make the next one necessary."""
-    chosen = (
-        daemon.log.file,
-        daemon.status_file,
-        daemon.metrics_file,
-        daemon.pidfile,
-        daemon.control,
+def _check_output_files(
+    reader: OptionReader, process: ProcessSettings, syncs: Sequence[SyncSettings]
+) -> None:
+    """Refuse files of the daemon in places where each write would cause another sync."""
+    files = (
+        (process_options.LOGFILE, process.log.file),
+        (process_options.STATUS_FILE, process.status_file),
+        (process_options.METRICS_FILE, process.metrics_file),
+        (process_options.PIDFILE, process.pidfile),
+        (process_options.CONTROL, process.control),
     )
-    for key, path in zip(_WRITTEN, chosen, strict=True):
+    for option, path in files:
         if path:
-            real = os.path.realpath(os.fsencode(path))
-            for reason in _reasons_against(real, syncs):
-                of.add_error(
-                    of.raw_options(key)[-1],
-                    f"{paths.printable(real)} {reason}: choose another place.",
+            real_path = os.path.realpath(os.fsencode(path))
+            for reason in _reasons_against(real_path, syncs):
+                reader.add_error(
+                    reader.raw_options(option)[-1],
+                    f"{paths.printable(real_path)} {reason}: choose another path.",
                 )
 
 
-def _state_dir(
-    of: OptionReader, syncs: Sequence[SyncSettings], surroundings: StartEnvironment
+def _find_state_directory(
+    reader: OptionReader, syncs: Sequence[SyncSettings], start_environment: StartEnvironment
 ) -> bytes | None:
-    """Return the state directory; the default one where none was said.
+    """Return the configured or default state directory; None if it cannot be used.
 
-    It must not be watched, nor deleted as something that the source does not have.
+    It must be neither watched nor deleted as something that is missing in the source.
     """
-    given = of.path_or_none("state_dir", machine_checks.absolute_path)
-    said = of.raw_options("state_dir")[-1:]
-    origin, line = (said[0].origin, said[0].line) if said else ("", 0)
+    configured = reader.checked(process_options.STATE_DIR, machine_checks.absolute_path)
+    raw_options = reader.raw_options(process_options.STATE_DIR)[-1:]
+    origin, line = (raw_options[0].origin, raw_options[0].line) if raw_options else ("", 0)
     try:
-        # systemd may give a symlink as the default, and nobody else can.
-        path = given or os.path.realpath(
-            directories.state_directory(surroundings.environ, surroundings.uid)
+        # systemd, but nothing else, may provide a symbolic link as the default.
+        path = configured or os.path.realpath(
+            directories.state_directory(start_environment.environ, start_environment.uid)
         )
     except UsageError as error:
-        of.errors.add(str(error), origin, line)
+        reader.errors.add(str(error), origin, line)
         return None
-    real = os.path.realpath(os.fsencode(path))
-    for reason in _reasons_against(real, syncs):
-        of.errors.add(
-            f"The state directory {paths.printable(real)} {reason}: name another one "
-            "(--state-dir), "
-            "or exclude it.",
+    real_path = os.path.realpath(os.fsencode(path))
+    for reason in _reasons_against(real_path, syncs):
+        reader.errors.add(
+            f"The state directory {paths.printable(real_path)} {reason}: choose another one "
+            "(--state-dir), or exclude it.",
             origin,
             line,
         )
@@ -172,13 +185,13 @@ def _state_dir(
 
 
 def _reasons_against(path: bytes, syncs: Sequence[SyncSettings]) -> Iterator[str]:
-    """Yield why something that the daemon writes must not be at a real path."""
+    """Yield the reasons why the daemon must not write at a real path."""
     for sync in syncs:
         below = paths.relative_to(path, os.path.realpath(sync.source.path).rstrip(b"/"))
         if below is not None and not (below and sync.rules.excludes(below, is_directory=True)):
-            yield "lies in the source, which would be changed by each sync"
-        for delivery in sync.destinations:
-            destination = delivery.destination
+            yield "is in the source, so that each write would cause another sync"
+        for settings in sync.destinations:
+            destination = settings.destination
             is_local = destination.transport is Transport.LOCAL
             if is_local and paths.covers(destination.location, path):
-                yield f"lies in the destination {destination.notation}, which would delete it"
+                yield f"is in the destination {destination.notation}, where a sync would delete it"

@@ -1,4 +1,8 @@
-"""Asks the machine whether what was said can be used. Each raises UsageError with a sentence."""
+"""Checks of options that need the machine: the files, directories and programs they name.
+
+Each check takes the directory that a relative path starts from, then the value. It returns the
+value to use, or raises UsageError with a sentence that does not name the option.
+"""
 
 import os
 import shutil
@@ -8,31 +12,33 @@ from pylsyncd.config import converters
 from pylsyncd.model import endpoints, paths
 from pylsyncd.model.endpoints import Source
 from pylsyncd.model.errors import UsageError
-from pylsyncd.rules import excludes
+from pylsyncd.rules import filters
 from pylsyncd.rules.filters import RuleStep
+from pylsyncd.system import logs
+from pylsyncd.system.unix_sockets import MAX_ADDRESS_LENGTH
 
 
 def check_source(directory: str, text: str) -> Source:
-    """Convert and check a source: it is there, a directory, and can be read."""
-    found = endpoints.parse_source(os.fsencode(text), cwd=os.fsencode(directory))
-    shown = paths.printable(found.path)
+    """Check that a source is a readable directory and return it."""
+    source = endpoints.parse_source(os.fsencode(text), cwd=os.fsencode(directory))
+    shown = paths.printable(source.path)
     try:
-        status = os.stat(found.path)
+        status = os.stat(source.path)
     except OSError as error:
-        raise UsageError(f"The source {shown} {_why_unseen(found.path, error)}.") from None
+        raise UsageError(f"The source {shown} {_reason_for(source.path, error)}.") from None
     if not stat.S_ISDIR(status.st_mode):
         raise UsageError(f"The source {shown} is not a directory.")
-    if not os.access(found.path, os.R_OK | os.X_OK):
+    if not os.access(source.path, os.R_OK | os.X_OK):
         raise UsageError(
-            f"The source {shown} cannot be read by this user: read and search permission is needed."
+            f"The source {shown} is not readable for this user: grant read and search permission."
         )
-    return found
+    return source
 
 
-def _why_unseen(path: bytes, error: OSError) -> str:
-    """Say why nothing can be told of a path."""
+def _reason_for(path: bytes, error: OSError) -> str:
+    """Return why a path cannot be examined, as the end of a sentence."""
     if isinstance(error, PermissionError):
-        return "cannot be reached by this user: a directory above it denies search permission"
+        return "is not accessible to this user: a directory above it denies search permission"
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return f"cannot be used: {error.strerror}"
     if os.path.islink(path):
@@ -41,94 +47,111 @@ def _why_unseen(path: bytes, error: OSError) -> str:
 
 
 def read_exclude_file(directory: str, name: str) -> tuple[RuleStep, ...]:
-    """Read a file of exclude patterns, as rsync's ``--exclude-from`` does."""
-    shown = paths.printable(os.fsencode(name))
+    """Return the rules in a file of patterns, as rsync's ``--exclude-from`` reads it."""
+    shown = _printable(name)
     try:
         with open(os.path.join(directory, name), "rb") as file:
             content = file.read()
     except OSError as error:
-        raise UsageError(f"The exclude file {shown} cannot be read: {error.strerror}.") from None
+        raise UsageError(f"Cannot read the exclude file {shown}: {error.strerror}.") from None
     try:
-        return excludes.parse_exclude_lines(content, shown)
+        return filters.parse_exclude_lines(content, shown)
     except UsageError as error:
-        # It begins with the name and the line.
+        # The error begins with the name of the file and the line.
         raise UsageError(f"The exclude file {error}") from None
 
 
 def check_output_file(directory: str, name: str) -> str:
-    """Return the absolute path of a file that is to be written, whose directory is there."""
+    """Check that a file can be created and return its absolute path."""
     path = absolute_path(directory, name)
     parent = os.path.dirname(path)
-    if _is_no_directory(parent):
-        raise UsageError(f"There is no directory {_shown(parent)} for it: make it.")
+    if not _may_be_directory(parent):
+        raise UsageError(f"The directory {_printable(parent)} does not exist: create it.")
     if os.path.isdir(path):
-        raise UsageError(f"{_shown(path)} is a directory: name a file.")
+        raise UsageError(f"{_printable(path)} is a directory: name a file.")
     return path
 
 
-def check_directory(base: str, name: str) -> str:
-    """Return the absolute path of a directory that is there."""
-    path = absolute_path(base, name)
-    if _is_no_directory(path):
-        raise UsageError(f"{_shown(path)} is not a directory.")
+def check_directory(directory: str, name: str) -> str:
+    """Check that a directory exists and return its absolute path."""
+    path = absolute_path(directory, name)
+    if not _may_be_directory(path):
+        raise UsageError(f"{_printable(path)} is not a directory.")
     return path
 
 
-def _is_no_directory(path: str) -> bool:
+def _may_be_directory(path: str) -> bool:
+    """Return False if a path is known not to be a directory."""
     try:
-        return not stat.S_ISDIR(os.stat(path).st_mode)
+        return stat.S_ISDIR(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        # Perhaps root could tell, who has opened what is there before it became this user.
         return False
+    except OSError:
+        # At a reload this user may not see what root opened before it dropped its privileges.
+        return True
 
 
-def check_password_file(base: str, name: str) -> str:
-    """Return the absolute path of a file with a password, which rsync will accept."""
-    path = absolute_path(base, name)
-    shown = _shown(path)
+def check_socket(directory: str, name: str) -> str:
+    """Check that a control socket can be created and return its absolute path."""
+    path = check_output_file(directory, name)
+    if len(os.fsencode(path)) > MAX_ADDRESS_LENGTH:
+        raise UsageError(
+            f"{_printable(path)} is longer than {MAX_ADDRESS_LENGTH} bytes, the limit for the path "
+            "of a socket: choose a shorter path."
+        )
+    return path
+
+
+def check_password_file(directory: str, name: str) -> str:
+    """Check that rsync will accept a password file and return its absolute path."""
+    path = absolute_path(directory, name)
+    shown = _printable(path)
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
     except OSError as error:
-        raise UsageError(f"{shown} cannot be read: {error.strerror}.") from None
-    # rsync refuses it otherwise (rsync 3.5.0, authenticate.c: "must not be other-accessible").
+        raise UsageError(f"Cannot read {shown}: {error.strerror}.") from None
+    # rsync refuses such a file (rsync 3.5.0, authenticate.c: "must not be other-accessible").
     if status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
-        raise UsageError(f"{shown} can be read or written by others: chmod o= {shown}.")
+        raise UsageError(f"{shown} is accessible to other users: run chmod o= {shown}.")
     return path
 
 
-def check_command(base: str, text: str) -> tuple[str, ...]:
-    """Return the words of a command whose program is there."""
-    first, *others = converters.split_command(text)
-    program_path = resolve_program(base, first)
-    if shutil.which(program_path) is None:
-        raise UsageError(f"The program {_shown(first)} is not there, or cannot be run.")
-    return program_path, *others
+def check_command(directory: str, command: tuple[str, ...]) -> tuple[str, ...]:
+    """Check that the program of a command exists and return the command."""
+    program, *arguments = command
+    path = resolve_program(directory, program)
+    if shutil.which(path) is None:
+        raise UsageError(f"The program {_printable(program)} does not exist or is not executable.")
+    return path, *arguments
 
 
-def resolve_program(base: str, name: str) -> str:
+def resolve_program(directory: str, name: str) -> str:
     """Return a program so that it is found from any directory: rsync runs in the source."""
-    return absolute_path(base, name) if "/" in name else name
+    return absolute_path(directory, name) if "/" in name else name
 
 
 def check_remote_shell(text: str) -> None:
-    """Check a remote shell: as rsync, by its words."""
-    first = converters.split_command(text)[0]
-    if "/" in first and not first.startswith("/"):
+    """Check that the program of a remote shell exists."""
+    program = converters.split_command(text)[0]
+    if "/" in program and not program.startswith("/"):
         raise UsageError(
-            f"The remote shell's program {_shown(first)} needs its whole path, since rsync runs in "
-            "the source."
+            f"The remote shell {_printable(program)} needs an absolute path: rsync runs in the "
+            "source."
         )
-    if shutil.which(first) is None:
-        raise UsageError(f"The remote shell's program {_shown(first)} is not installed.")
+    if shutil.which(program) is None:
+        raise UsageError(f"The remote shell {_printable(program)} is not installed.")
 
 
-def absolute_path(base: str, name: str) -> str:
-    """Return an absolute path; a relative one is below ``base``."""
-    return os.path.abspath(os.path.join(base, name))
+def check_syslog_facility(_directory: str, name: str) -> str:
+    """Check that syslog has a facility and return it."""
+    return converters.check_choice(logs.FACILITIES, name)
 
 
-def _shown(name: str) -> str:
+def absolute_path(directory: str, name: str) -> str:
+    """Return an absolute path."""
+    return os.path.abspath(os.path.join(directory, name))
+
+
+def _printable(name: str) -> str:
     return paths.printable(os.fsencode(name))

@@ -1,21 +1,24 @@
-"""What an option is; the tables of options say which ones there are.
+"""What an option is: a row of the tables in `sync_options` and `process_options`. Pure."""
 
-A value is a text here; what it means, and whether it can be used, is decided by those who read it.
-"""
-
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Generic, TypeVar
+
+from pylsyncd.config.converters import parse_switch
+
+Value = TypeVar("Value")
 
 
 class OptionScope(Enum):
-    """The innermost section of the file that an option may stand in.
+    """The innermost section of the configuration file in which an option may be set.
 
-    What stands in an outer one holds for all that it does not say otherwise for; but source and
-    destinations belong to one sync.
+    In an outer section it sets the default for all inner ones, except for source and destinations,
+    which belong to one sync.
     """
 
     COMMAND_LINE = auto()
-    """None: it is said on the command line only."""
+    """None: the option exists on the command line only."""
     PROCESS = auto()
     """``[pylsyncd]``"""
     SYNC = auto()
@@ -32,80 +35,76 @@ class OptionKind(Enum):
     VALUE = auto()
     """``key = value``; a flag with a value."""
     LIST = auto()
-    """One a line under its key; a flag that may be repeated."""
+    """One value per line below the key; a flag that may be repeated."""
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """One option."""
+class Option(Generic[Value]):
+    """One option of the command line, the configuration file, or both."""
 
     key: str
-    """In the file, where dashes may stand for the underscores; unique."""
+    """Unique; in the file, dashes may replace the underscores."""
     scope: OptionScope
     kind: OptionKind
     help: str
-    """Sentences that serve the command line's help, the example and the manual page."""
-    group: str = ""
-    """The heading that it stands below."""
+    """Sentences for ``--help``, the example configuration and the manual page."""
+    convert: Callable[[str], Value]
+    """Converts one value. Raises UsageError with a sentence that does not name the option.
+
+    A path is kept as it was written: only `OptionReader` knows the directory that it is relative
+    to, and only `machine_checks` look at the disk.
+    """
     flags: tuple[str, ...] = ()
-    """On the command line, the long one last. None: a positional argument, or only in the file."""
+    """On the command line, the long one last. Empty for a positional argument."""
     metavar: str = ""
-    """What stands for its value; empty for a switch."""
+    """The placeholder of its value; empty for a switch."""
     default: str = ""
-    """As it would be written in the file; empty where nothing is said by default."""
+    """As it would be written in the file; empty if the option is not set by default."""
     choices: tuple[str, ...] = ()
-    """The values there are, where they can be counted."""
+    """All possible values, if there are only a few."""
     flag_value: str = "yes"
-    """What the flag of a switch says."""
+    """The value that the flag of a switch sets."""
     flag_help: str = ""
-    """What the flag of a switch does, where it says no."""
+    """What the flag of a switch does, if that differs from ``help``."""
     sets_key: str = ""
-    """The key that a flag of the command line says something about, if not its own."""
+    """The key of the option that the flag sets, if not its own."""
     allows_leading_dash: bool = False
     """Whether a value may begin with a dash."""
 
     @property
     def is_list(self) -> bool:
-        """Whether several may be said."""
+        """Whether the option takes several values."""
         return self.kind is OptionKind.LIST
 
     @property
     def long_flag(self) -> str:
-        """The long flag; the key for what has none."""
+        """The long flag, or the key of an option without flags."""
         return self.flags[-1] if self.flags else self.key
-
-
-LOG_LEVELS = ("error", "warning", "notice", "info", "debug")
-"""How much may be logged, from little to much."""
-
-
-def in_group(title: str, *options: Option) -> tuple[Option, ...]:
-    """Return options as those below a heading."""
-    return tuple(replace(option, group=title) for option in options)
 
 
 def switch_option(  # noqa: PLR0913  # a row of a table
     key: str,
     scope: OptionScope,
-    sentences: str,
+    help_text: str,
     *,
     short: str = "",
     default: str = "",
-    says: str = "yes",
-    stands_for: str = "",
+    flag_value: str = "yes",
+    sets_key: str = "",
     flag_help: str = "",
-) -> Option:
-    """Return an option of which a flag without a value says something, mostly yes."""
-    flags = _flags(f"no_{key}" if says == "no" and not stands_for else key, short)
+) -> Option[bool]:
+    """Return an option whose flag takes no value; with the flag value "no" it is ``--no-KEY``."""
+    name = f"no_{key}" if flag_value == "no" and not sets_key else key
     return Option(
         key,
         scope,
         OptionKind.SWITCH,
-        sentences,
-        flags=flags,
+        help_text,
+        parse_switch,
+        flags=_flags(name, short),
         default=default,
-        flag_value=says,
-        sets_key=stands_for,
+        flag_value=flag_value,
+        sets_key=sets_key,
         flag_help=flag_help,
     )
 
@@ -114,21 +113,22 @@ def value_option(  # noqa: PLR0913  # a row of a table
     key: str,
     scope: OptionScope,
     metavar: str,
-    sentences: str,
+    convert: Callable[[str], Value],
+    help_text: str,
     *,
     short: str = "",
     default: str = "",
     choices: tuple[str, ...] = (),
     is_positional: bool = False,
-) -> Option:
-    """Return an option with one value."""
-    flags = () if is_positional else _flags(key, short)
+) -> Option[Value]:
+    """Return an option that takes one value."""
     return Option(
         key,
         scope,
         OptionKind.VALUE,
-        sentences,
-        flags=flags,
+        help_text,
+        convert,
+        flags=() if is_positional else _flags(key, short),
         metavar=metavar,
         default=default,
         choices=choices,
@@ -139,27 +139,27 @@ def list_option(  # noqa: PLR0913  # a row of a table
     key: str,
     scope: OptionScope,
     metavar: str,
-    sentences: str,
+    help_text: str,
     *,
     short: str = "",
-    takes_dash: bool = False,
+    allows_leading_dash: bool = False,
     is_positional: bool = False,
-) -> Option:
-    """Return an option with any number of values."""
-    flags = () if is_positional else _flags(key, short)
+) -> Option[str]:
+    """Return an option that takes any number of values."""
     return Option(
         key,
         scope,
         OptionKind.LIST,
-        sentences,
-        flags=flags,
+        help_text,
+        str,
+        flags=() if is_positional else _flags(key, short),
         metavar=metavar,
-        allows_leading_dash=takes_dash,
+        allows_leading_dash=allows_leading_dash,
     )
 
 
 def format_number(seconds: float) -> str:
-    """Return a number as it is written."""
+    """Return a number as it is written in the file."""
     return f"{seconds:.15g}"
 
 

@@ -1,51 +1,37 @@
-"""Every option there is: for the command line, the configuration file, and what documents them."""
+"""All options, from which the command line, the configuration file and their documents are made."""
 
-from pylsyncd.config.option import Option, OptionKind, OptionScope
-from pylsyncd.config.process_options import (
-    CONTROL_OPTIONS,
-    DAEMON_OPTIONS,
-    LOG_OPTIONS,
-    RUN_OPTIONS,
-)
-from pylsyncd.config.sync_options import (
-    HOOK_OPTIONS,
-    RETRY_OPTIONS,
-    RSYNC_OPTIONS,
-    SELECTION_OPTIONS,
-    TIMING_OPTIONS,
-)
+from typing import Any
 
-__all__ = [
-    "FILE_OPTIONS",
-    "OPTIONS",
-    "OPTIONS_BY_KEY",
-    "OPTION_GROUPS",
-    "RULE_KEYS",
-    "Option",
-    "OptionKind",
-    "OptionScope",
-]
+from pylsyncd.config import process_options, sync_options
+from pylsyncd.config.option import Option, OptionScope
 
-OPTIONS: tuple[Option, ...] = (
-    *RUN_OPTIONS,
-    *SELECTION_OPTIONS,
-    *TIMING_OPTIONS,
-    *RSYNC_OPTIONS,
-    *RETRY_OPTIONS,
-    *HOOK_OPTIONS,
-    *DAEMON_OPTIONS,
-    *LOG_OPTIONS,
-    *CONTROL_OPTIONS,
-)
-"""All options, group by group; ``--help`` and ``--version`` are beside them."""
+AnyOption = Option[Any]
 
-OPTION_GROUPS = tuple(dict.fromkeys(option.group for option in OPTIONS))
-"""The headings in the order in which they are read best."""
+OPTION_GROUPS: dict[str, tuple[AnyOption, ...]] = {
+    "run modes": process_options.RUN_OPTIONS,
+    "what to sync": sync_options.SELECTION_OPTIONS,
+    "when to sync": sync_options.TIMING_OPTIONS,
+    "rsync": sync_options.RSYNC_OPTIONS,
+    "retries": sync_options.RETRY_OPTIONS,
+    "hooks": sync_options.HOOK_OPTIONS,
+    "daemon": process_options.DAEMON_OPTIONS,
+    "logging": process_options.LOG_OPTIONS,
+    "control and metrics": process_options.CONTROL_OPTIONS,
+}
+"""The options below their headings, in the order of the manual page."""
+
+OPTIONS = tuple(option for group in OPTION_GROUPS.values() for option in group)
+"""All options but ``--help`` and ``--version``, which argparse handles."""
 
 OPTIONS_BY_KEY = {option.key: option for option in OPTIONS}
 
 FILE_OPTIONS = tuple(option for option in OPTIONS if option.scope is not OptionScope.COMMAND_LINE)
-"""Those that may stand in a configuration file."""
+"""The options that may be set in a configuration file."""
 
-RULE_KEYS = frozenset(["exclude", "exclude_from", "include", "filter"])
-"""Those that make up one list of rules together, in the order in which they are said."""
+RULE_OPTIONS = (
+    sync_options.EXCLUDE,
+    sync_options.EXCLUDE_FROM,
+    sync_options.INCLUDE,
+    sync_options.FILTER,
+)
+"""The options that together make one list of rules, in the order in which they are written."""

@@ -1,16 +1,13 @@
-"""What concerns the process: from what was said to a `ProcessSettings`."""
+"""Builds the settings of the process from raw options."""
 
 import logging
-import os
 
-from pylsyncd.config import converters, machine_checks
-from pylsyncd.config.options import OPTIONS_BY_KEY
-from pylsyncd.config.said import OptionReader
+from pylsyncd.config import machine_checks
+from pylsyncd.config import process_options as options
+from pylsyncd.config.raw_options import OptionReader
 from pylsyncd.config.settings import LogSettings, ProcessSettings
-from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.system import logs, users
-from pylsyncd.system.unix_sockets import MAX_ADDRESS_LENGTH
 
 LOGGING_LEVELS = {
     "error": logging.ERROR,
@@ -21,82 +18,65 @@ LOGGING_LEVELS = {
 }
 
 
-def read_process_settings(of: OptionReader, *, once: bool) -> ProcessSettings:
+def read_process_settings(reader: OptionReader, *, once: bool) -> ProcessSettings:
     """Return the settings of the process."""
-    made = ProcessSettings(
-        log=_log(of),
+    settings = ProcessSettings(
+        log=_read_log_settings(reader),
         once=once,
-        background=of.value("daemon", converters.parse_switch),
-        pidfile=of.path_or_none("pidfile", machine_checks.check_output_file),
-        user=of.value_or_none("user", str),
-        group=of.value_or_none("group", str),
-        directory=of.path_or_none("chdir", machine_checks.check_directory)
-        or OPTIONS_BY_KEY["chdir"].default,
-        umask=of.value("umask", converters.parse_umask),
-        control=_control(of),
-        status_file=of.path_or_none("status_file", machine_checks.check_output_file),
-        metrics_file=of.path_or_none("metrics_file", machine_checks.check_output_file),
-        metrics_port=of.value_or_none("metrics_port", converters.parse_port),
-        max_runs=of.value_or_none("max_runs", converters.parse_positive_count),
+        background=reader.value(options.DAEMON),
+        pidfile=reader.checked(options.PIDFILE, machine_checks.check_output_file),
+        user=reader.optional(options.USER),
+        group=reader.optional(options.GROUP),
+        directory=reader.checked(options.CHDIR, machine_checks.check_directory)
+        or options.CHDIR.default,
+        umask=reader.value(options.UMASK),
+        control=_read_control(reader),
+        status_file=reader.checked(options.STATUS_FILE, machine_checks.check_output_file),
+        metrics_file=reader.checked(options.METRICS_FILE, machine_checks.check_output_file),
+        metrics_port=reader.optional(options.METRICS_PORT),
+        max_runs=reader.optional(options.MAX_RUNS),
     )
-    _check_together(of, made)
-    return made
-
-
-def _check_together(of: OptionReader, made: ProcessSettings) -> None:
-    _check_identity(of, made)
-    if made.background and not (made.log.file or made.log.syslog):
-        of.add_error(
-            of.raw_options("daemon")[-1],
-            "Nobody would see the log of a daemon in the background: name a logfile, or log to "
-            "syslog.",
+    _check_user(reader, settings)
+    if settings.background and not (settings.log.file or settings.log.syslog):
+        reader.add_error(
+            reader.raw_options(options.DAEMON)[-1],
+            "A daemon in the background needs a log: set logfile, or syslog = yes.",
         )
+    return settings
 
 
-def _check_identity(of: OptionReader, made: ProcessSettings) -> None:
-    """Refuse a user or a group that there is not, or that nobody but root can become."""
-    group = made.group
+def _check_user(reader: OptionReader, settings: ProcessSettings) -> None:
+    """Refuse a user or group that does not exist, or that the process may not switch to."""
+    group = settings.group
     try:
         users.find_user(None, group)
     except UsageError as error:
-        of.add_error(of.raw_options("group")[-1], str(error))
+        reader.add_error(reader.raw_options(options.GROUP)[-1], str(error))
         group = None
     try:
-        users.find_user(made.user, group)
+        users.find_user(settings.user, group)
     except UsageError as error:
-        of.add_error(of.raw_options("user")[-1], str(error))
+        reader.add_error(reader.raw_options(options.USER)[-1], str(error))
 
 
-def _log(of: OptionReader) -> LogSettings:
+def _read_log_settings(reader: OptionReader) -> LogSettings:
     return LogSettings(
-        level=LOGGING_LEVELS[of.value("log_level", converters.check_log_level)],
-        syslog=of.value("syslog", converters.parse_switch),
-        facility=of.value(
-            "syslog_facility", lambda text: converters.check_choice(logs.FACILITIES, text)
-        ),
-        file=of.path_or_none("logfile", machine_checks.check_output_file),
+        level=LOGGING_LEVELS[reader.value(options.LOG_LEVEL)],
+        syslog=reader.value(options.SYSLOG),
+        facility=reader.checked(options.SYSLOG_FACILITY, machine_checks.check_syslog_facility)
+        or options.SYSLOG_FACILITY.default,
+        file=reader.checked(options.LOGFILE, machine_checks.check_output_file),
     )
 
 
-def _control(of: OptionReader) -> str | None:
-    """Return the path of the control socket, nothing for the default one, None for none."""
-    for said in of.raw_options("control")[-1:]:
-        if said.texts == ("no",):
+def _read_control(reader: OptionReader) -> str | None:
+    """Return the path of the control socket, "" for the default path, None for no socket."""
+    for raw in reader.raw_options(options.CONTROL)[-1:]:
+        if raw.texts == ("no",):
             return None
-    return of.path_or_none("control", _socket) or ""
+    return reader.checked(options.CONTROL, machine_checks.check_socket) or ""
 
 
-def _socket(directory: str, name: str) -> str:
-    path = machine_checks.check_output_file(directory, name)
-    if len(os.fsencode(path)) > MAX_ADDRESS_LENGTH:
-        raise UsageError(
-            f"{paths.printable(os.fsencode(path))} is longer than the {MAX_ADDRESS_LENGTH} "
-            "bytes that a "
-            "socket's path may have: choose a shorter one."
-        )
-    return path
-
-
-def should_show_progress(daemon: ProcessSettings) -> bool:
-    """Tell whether somebody may look: it runs in the foreground, logs there, and is not quiet."""
-    return not (daemon.background or daemon.log.file) and daemon.log.level < logging.WARNING
+def should_show_progress(process: ProcessSettings) -> bool:
+    """Return True if the process logs to a terminal in the foreground and is not quiet."""
+    return not (process.background or process.log.file) and process.log.level < logging.WARNING

@@ -1,58 +1,182 @@
-"""What was said, ordered by what it is about: the same for a command line and a file."""
+"""Options as they were written, on the command line or in a file, and their conversion. Pure.
 
-from collections.abc import Iterable
+A layer holds the options of one section. Of the layers that apply to a sync or destination, the
+most specific one that sets an option wins.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
-from pylsyncd.config.said import Layer
+from pylsyncd.config.option import Option
+from pylsyncd.model.errors import UsageError
+
+_Value = TypeVar("_Value")
+_Checked = TypeVar("_Checked")
+
+
+class ConfigurationError(UsageError):
+    """All errors of a configuration, one message per line."""
+
+    def __init__(self, messages: Iterable[str]) -> None:
+        self.messages = tuple(messages)
+        super().__init__("\n".join(self.messages))
+
+
+class ErrorCollector:
+    """Errors found so far, so that all of them are reported together."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, str], None] = {}
+
+    def add(self, message: str, origin: str = "", line: int = 0) -> None:
+        """Add an error; a repeated one is ignored."""
+        self._found[line, f"{origin}: {message}" if origin else message] = None
+
+    def raise_if_any(self) -> None:
+        """Raise ConfigurationError if there are errors, sorted by line."""
+        if self._found:
+            raise ConfigurationError(
+                message for _, message in sorted(self._found, key=lambda found: found[0])
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RawOption:
+    """An option as it was written in one place."""
+
+    option: Option[Any]
+    texts: tuple[str, ...]
+    """Its values. Empty if it is explicitly unset."""
+    origin: str = ""
+    """The prefix of error messages: ``--window``, or ``FILE:LINE: [sync NAME] window``."""
+    line: int = 0
+    directory: str = "/"
+    """The absolute path that relative paths in it start from."""
+
+
+Layer: TypeAlias = tuple[RawOption, ...]
+"""The options of one section, or of the command line, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A named section: one sync, or one destination."""
+    """A section of the file about one sync or one destination."""
 
     name: str
     """Empty for the one sync of a command line."""
     options: Layer
     origin: str = ""
-    """What a fault of the section as a whole begins with."""
+    """The prefix of error messages about the section as a whole."""
     line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RawConfiguration:
-    """All that was said. ``overriding`` goes before, ``defaults`` behind all others."""
+    """All options of a command line and its configuration file, by section."""
 
     defaults: Layer
     syncs: tuple[Section, ...]
     destinations: tuple[Section, ...] = ()
     overrides: Layer = ()
+    """Options of the process on the command line, which take precedence over the file."""
 
     @property
     def process_layers(self) -> tuple[Layer, ...]:
-        """What counts for the process, the nearest first."""
+        """The layers that apply to the process, the most specific first."""
         return self.overrides, self.defaults
 
     def sync_layers(self, sync: Section) -> tuple[Layer, ...]:
-        """Return what counts for one sync, the nearest first."""
+        """Return the layers that apply to a sync, the most specific first."""
         return sync.options, self.defaults
 
     def destination_layers(self, sync: Section, name: str) -> tuple[Layer, ...]:
-        """Return what counts for one destination, the nearest first."""
+        """Return the layers that apply to a destination of a sync, the most specific first."""
         sections = [
-            part.options
-            for wanted in (destination_label(sync.name, name), name)
-            for part in self.destinations
-            if part.name == wanted
+            section.options
+            for title in (destination_label(sync.name, name), name)
+            for section in self.destinations
+            if section.name == title
         ]
-        # Of a command line, whose sync has no name, both are the same.
+        # The sync of a command line has no name, so both titles are the same.
         return *dict.fromkeys(sections), *self.sync_layers(sync)
 
     def unknown_destinations(self, known: Iterable[tuple[str, str]]) -> list[Section]:
-        """Return the sections of destinations that none of these syncs and names is meant by."""
-        names = {name for sync, plain in known for name in (destination_label(sync, plain), plain)}
-        return [part for part in self.destinations if part.name not in names]
+        """Return the destination sections that match none of these (sync, destination) names."""
+        titles = {title for sync, name in known for title in (destination_label(sync, name), name)}
+        return [section for section in self.destinations if section.name not in titles]
 
 
 def destination_label(sync: str, name: str) -> str:
-    """Return what a destination is called in the whole process."""
+    """Return the name of a destination that is unique in the process."""
     return f"{sync}/{name}" if sync else name
+
+
+class OptionReader:
+    """Converts the options of some layers to values.
+
+    A value that cannot be converted is added to ``errors``; the default takes its place, so that
+    the rest can still be read.
+    """
+
+    def __init__(self, layers: Iterable[Layer], errors: ErrorCollector) -> None:
+        self._layers = tuple(layers)
+        self.errors = errors
+
+    def raw_options(self, *options: Option[Any]) -> Layer:
+        """Return some options from the most specific layer that sets any of them."""
+        for layer in self._layers:
+            if found := tuple(raw for raw in layer if raw.option in options):
+                return found
+        return ()
+
+    def value(self, option: Option[_Value]) -> _Value:
+        """Return the value of an option that has a default."""
+        value = self.optional(option)
+        return option.convert(option.default) if value is None else value
+
+    def optional(self, option: Option[_Value]) -> _Value | None:
+        """Return the value of an option, or None if it is not set."""
+        return self.checked(option, lambda _, value: value)
+
+    def checked(
+        self, option: Option[_Value], check: Callable[[str, _Value], _Checked]
+    ) -> _Checked | None:
+        """Return what ``check`` makes of a value and the directory that it may be relative to."""
+        if not (found := self.raw_options(option)):
+            return None
+        raw = found[-1]
+        if raw.texts and raw.texts[0]:
+            return self._convert(
+                raw, lambda text: check(raw.directory, option.convert(text)), raw.texts[0]
+            )
+        if option.default:
+            self.add_error(
+                raw, f"The value is empty: remove the option to use the default, {option.default}."
+            )
+        return None
+
+    def values(
+        self, *options: Option[str], convert: Callable[[RawOption, str], _Value]
+    ) -> list[_Value]:
+        """Return all values of some options from the most specific layer that sets any of them."""
+        values = [
+            self._convert(raw, partial(convert, raw), text)
+            for raw in self.raw_options(*options)
+            for text in raw.texts
+        ]
+        return [value for value in values if value is not None]
+
+    def add_error(self, raw: RawOption, message: str) -> None:
+        """Add an error about an option."""
+        self.errors.add(message, raw.origin, raw.line)
+
+    def _convert(
+        self, raw: RawOption, convert: Callable[[str], _Value], text: str
+    ) -> _Value | None:
+        try:
+            return convert(text)
+        except UsageError as error:
+            self.add_error(raw, str(error))
+            return None

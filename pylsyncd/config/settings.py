@@ -1,4 +1,4 @@
-"""The settings of the daemon: whatever they were read from, they are known to be usable."""
+"""The validated settings of the daemon."""
 
 from dataclasses import dataclass, field
 
@@ -7,40 +7,40 @@ from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rules.excludes import Rules
 
+# Times are in seconds.
+
 DEFAULT_WINDOW = 60.0
-"""Seconds that changes are aggregated."""
 
 DEFAULT_MAX_CHANGES = 100_000
-"""Distinct changes that end a window early.
+"""The number of changed paths that ends a window early.
 
-rsync reads its list byte by byte, 13 microseconds a name: a list of this length takes it a second
-and a half before the first file is sent. More in one run would make later changes wait, and take
-more memory here (some 10 MB as it is), without making the run cheaper.
+rsync reads its list byte by byte, 13 microseconds a name: with a list of this length, the first
+file is sent after a second and a half. A longer list would delay later changes and take more memory
+(already some 10 MB), without making the run cheaper.
 """
 
 DEFAULT_SCAN_INTERVAL = 86400.0
-"""Seconds between two scans for what sends no events although it is watched.
+"""The time between two scans for changes that cause no event.
 
-Such are writes to a mapped file that is never closed, truncate(2) by path, and changes through a
-hard link that is made and removed again before anybody could look at it.
+Examples are writes to a mapped file that is never closed, truncate(2) by path, and changes through
+a hard link that is removed before the daemon sees it.
 """
 
 DEFAULT_POLL_INTERVAL = 60.0
-"""Seconds between two looks at what sends no events."""
+"""The time between two scans of directories that cannot be watched."""
 
 DEFAULT_DIRECTORY = "/"
-"""Where the process works in the background; in the foreground, any other one is changed to."""
+"""The working directory in the background. In the foreground, only another setting is applied."""
 
 DEFAULT_UMASK = 0o022
-"""What files made in the background do not get; in the foreground, any other one is set."""
+"""The umask in the background. In the foreground, only another setting is applied."""
 
 DEFAULT_HOOK_TIMEOUT = 60.0
-"""Seconds that a hook may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class HookSettings:
-    """Commands that are run when something has happened, as words; empty for none."""
+    """The hook commands of a sync, as words; an empty command is not run."""
 
     batch: tuple[str, ...] = ()
     error: tuple[str, ...] = ()
@@ -49,54 +49,54 @@ class HookSettings:
     timeout: float = DEFAULT_HOOK_TIMEOUT
 
     def __bool__(self) -> bool:
-        """Tell whether there is any."""
+        """Return True if there is at least one command."""
         return bool(self.batch or self.error or self.recovery or self.held)
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationSettings:
-    """One destination, and how it is served."""
+    """A destination and how it is synced."""
 
     destination: Destination
     rsync: RsyncOptions
     window: float = DEFAULT_WINDOW
-    """Seconds; the sync's window is the shortest of its deliveries'."""
+    """The window of the sync is the shortest of its destinations."""
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     batch_size_limit: int | None = None
-    """Bytes; a larger file is sent by a run of its own. None for no such runs."""
+    """In bytes: a larger file is sent in a run of its own. None for no such runs."""
 
     @property
     def name(self) -> str:
-        """What it is called in the log and by the control command; unique in the process."""
+        """The name in the log and for pylsyncctl; unique in the process."""
         return self.destination.name
 
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
-    """One source and its destinations, as pylsyncd.conf(5) has them. Times are in seconds."""
+    """A source and its destinations, with the keys of a [sync] section."""
 
     source: Source
     destinations: tuple[DestinationSettings, ...]
     rules: Rules = field(default_factory=Rules)
     name: str = ""
-    """Of its section in the configuration file; empty for a command line."""
+    """The name of its section; empty for a command line."""
     delete: bool = True
     window: float = DEFAULT_WINDOW
     max_changes: int = DEFAULT_MAX_CHANGES
     initial_sync: bool = False
     modify: bool = False
     state_dir: bytes | None = None
-    """None where nothing is kept: for what changes no destination."""
+    """None if no state is kept: for runs that change no destination."""
     poll_interval: float = DEFAULT_POLL_INTERVAL
     scan_interval: float = DEFAULT_SCAN_INTERVAL
     full_sync_interval: float = 0.0
-    """Seconds; 0.0 for no full syncs but those that there is a reason for."""
+    """0.0 for no periodic full sync."""
     hooks: HookSettings = field(default_factory=HookSettings)
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """Where the log goes, and how much of it."""
+    """Where to log, and how much."""
 
     level: int
     syslog: bool = False
@@ -107,31 +107,31 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
-    """What concerns the process, not one of its syncs. Paths are absolute."""
+    """The settings of the process as a whole. Paths are absolute."""
 
     log: LogSettings
     once: bool = False
     """Sync everything, then exit."""
     background: bool = False
-    """Fork, leave the terminal, and go on as a daemon."""
+    """Detach from the terminal and run as a daemon."""
     pidfile: str | None = None
     user: str | None = None
     group: str | None = None
     directory: str = DEFAULT_DIRECTORY
     umask: int = DEFAULT_UMASK
     control: str | None = None
-    """The socket for the control command; None for none."""
+    """The path of the control socket; empty for the default path, None for no socket."""
     status_file: str | None = None
     metrics_file: str | None = None
     metrics_port: int | None = None
-    """On the loopback; None for no HTTP."""
+    """On the loopback interface; None for no HTTP."""
     max_runs: int | None = None
-    """How many rsyncs run at a time; None for no limit."""
+    """The number of rsync processes at a time; None for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a command line and a configuration file have asked for."""
+    """The settings made from a command line and its configuration file."""
 
     process: ProcessSettings
     syncs: tuple[SyncSettings, ...]

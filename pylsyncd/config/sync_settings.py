@@ -1,18 +1,25 @@
-"""One source with its destinations: from what was said to a `SyncSettings`."""
+"""Builds the settings of a sync from raw options."""
 
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from pylsyncd.config import converters, machine_checks
-from pylsyncd.config.options import OPTIONS_BY_KEY, RULE_KEYS
-from pylsyncd.config.raw_options import RawConfiguration, Section, destination_label
-from pylsyncd.config.said import ErrorCollector, OptionReader, RawOption
+from pylsyncd.config import machine_checks
+from pylsyncd.config import sync_options as options
+from pylsyncd.config.options import RULE_OPTIONS
+from pylsyncd.config.raw_options import (
+    ErrorCollector,
+    OptionReader,
+    RawConfiguration,
+    RawOption,
+    Section,
+    destination_label,
+)
 from pylsyncd.config.settings import DestinationSettings, HookSettings, SyncSettings
 from pylsyncd.model import endpoints, notation
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.notation import Transport
+from pylsyncd.model.notation import ParsedDestination, Transport
 from pylsyncd.rsync import version
 from pylsyncd.rsync.command import MIN_RSYNC_VERSION, RsyncOptions
 from pylsyncd.rsync.option_check import check_combination, check_option, with_absolute_path
@@ -29,217 +36,216 @@ class PartialSync:
 
     section: Section
     sync: SyncSettings | None
-    """None if something essential is missing."""
+    """None if the source or the destinations are missing or wrong."""
     destination_names: tuple[str, ...] | None
-    """Of its destinations, without the sync's; None if they could not be read."""
+    """Without the name of the sync; None if the destinations could not be read."""
 
 
 class SyncReader:
-    """Reads syncs; what cannot be used is a fault."""
+    """Builds the settings of syncs and collects the errors in them."""
 
     def __init__(
         self,
-        layout: RawConfiguration,
-        faults: ErrorCollector,
+        raw: RawConfiguration,
+        errors: ErrorCollector,
         environ: Mapping[str, str],
         *,
-        all_runs: RsyncOptions,
+        rsync: RsyncOptions,
     ) -> None:
-        """Take what was said, where faults go, and what is the same for all runs of rsync."""
-        self._layout = layout
-        self._faults = faults
+        """Take the rsync options that all runs of the process share."""
+        self._raw = raw
+        self._errors = errors
         self._environ = environ
-        self._all_runs = all_runs
+        self._base_rsync = rsync
         self._versions: dict[str, Version] = {}
 
-    def read(self, part: Section) -> PartialSync:
-        """Return one sync."""
-        of = OptionReader(self._layout.sync_layers(part), self._faults)
-        rsync = self._rsync(of)
-        rsync = replace(rsync, version=self._version(of, rsync.program))
-        # What no destination uses may have faults, too.
-        self._delivery(of, rsync, _NOWHERE)
-        source = of.path_or_none("source", machine_checks.check_source)
-        if not any("".join(said.texts) for said in of.raw_options("source")):
-            # Without an origin: on the command line, where a variable may have been empty.
-            empty = "The source is empty: write . for the current directory."
-            says = "It has no source." if part.origin else empty
-            self._faults.add(says, part.origin, part.line)
-        destinations = self._destinations(part, of, source)
-        deliveries = tuple(
-            self._delivery(
-                OptionReader(self._layout.destination_layers(part, destination.name), self._faults),
+    def read(self, section: Section) -> PartialSync:
+        """Return the sync of a section."""
+        reader = OptionReader(self._raw.sync_layers(section), self._errors)
+        rsync = self._read_rsync(reader)
+        rsync = replace(rsync, version=self._find_version(reader, rsync.program))
+        # Options that every destination overrides may contain errors, too.
+        self._read_destination(reader, rsync, _NO_DESTINATION)
+        source = reader.checked(options.SOURCE, machine_checks.check_source)
+        if not any("".join(raw.texts) for raw in reader.raw_options(options.SOURCE)):
+            # Only a command line has no origin: a variable in it may have been empty.
+            empty = "The source is empty: use . for the current directory."
+            message = "The sync has no source: add source = DIRECTORY." if section.origin else empty
+            self._errors.add(message, section.origin, section.line)
+        parsed = self._read_destinations(section, reader, source)
+        destinations = tuple(
+            self._read_destination(
+                OptionReader(self._raw.destination_layers(section, destination.name), self._errors),
                 rsync,
-                replace(destination, name=destination_label(part.name, destination.name)),
+                replace(destination, name=destination_label(section.name, destination.name)),
             )
-            for destination in destinations or ()
+            for destination in parsed or ()
         )
-        sync = self._sync(part, of, source, deliveries, rsync.rules)
-        names = None if destinations is None else tuple(each.name for each in destinations)
-        return PartialSync(part, sync, names)
+        sync = self._read_sync(section, reader, source, destinations, rsync.rules)
+        names = None if parsed is None else tuple(each.name for each in parsed)
+        is_complete = source is not None and bool(destinations)
+        return PartialSync(section, sync if is_complete else None, names)
 
-    def check_unused(self, of: OptionReader) -> None:
-        """Look for faults in what no sync may use."""
-        rsync = self._rsync(of)
-        if of.raw_options("rsync"):
-            self._version(of, rsync.program)
-        self._delivery(of, rsync, _NOWHERE)
-        self._sync(Section("", ()), of, None, (), Rules())
+    def check_unused(self, reader: OptionReader) -> None:
+        """Collect the errors in options that possibly no sync uses."""
+        rsync = self._read_rsync(reader)
+        if reader.raw_options(options.RSYNC):
+            self._find_version(reader, rsync.program)
+        self._read_destination(reader, rsync, _NO_DESTINATION)
+        self._read_sync(Section("", ()), reader, None, (), Rules())
 
-    def _sync(
+    def _read_sync(
         self,
-        part: Section,
-        of: OptionReader,
+        section: Section,
+        reader: OptionReader,
         source: Source | None,
-        deliveries: tuple[DestinationSettings, ...],
+        destinations: tuple[DestinationSettings, ...],
         rules: Rules,
-    ) -> SyncSettings | None:
-        made = SyncSettings(
+    ) -> SyncSettings:
+        return SyncSettings(
             source=source or _NO_SOURCE,
-            destinations=deliveries,
+            destinations=destinations,
             rules=rules,
-            name=part.name,
-            delete=of.value("delete", converters.parse_switch),
-            window=min((each.window for each in deliveries), default=0.0),
-            max_changes=of.value("max_changes", converters.parse_positive_count),
-            initial_sync=of.value("initial_sync", converters.parse_switch),
-            modify=of.value("modify", converters.parse_switch),
-            poll_interval=of.value("poll_interval", converters.parse_seconds),
-            scan_interval=of.value("scan_interval", converters.parse_interval),
-            full_sync_interval=of.value("full_sync_interval", converters.parse_interval),
-            hooks=_hooks(of),
+            name=section.name,
+            delete=reader.value(options.DELETE),
+            window=min((each.window for each in destinations), default=0.0),
+            max_changes=reader.value(options.MAX_CHANGES),
+            initial_sync=reader.value(options.INITIAL_SYNC),
+            modify=reader.value(options.MODIFY),
+            poll_interval=reader.value(options.POLL_INTERVAL),
+            scan_interval=reader.value(options.SCAN_INTERVAL),
+            full_sync_interval=reader.value(options.FULL_SYNC_INTERVAL),
+            hooks=_read_hooks(reader),
         )
-        return made if source is not None and deliveries else None
 
-    def _destinations(
-        self, part: Section, of: OptionReader, source: Source | None
+    def _read_destinations(
+        self, section: Section, reader: OptionReader, source: Source | None
     ) -> tuple[Destination, ...] | None:
-        said = of.raw_options("destinations")
-        texts = [os.fsencode(text) for each in said for text in each.texts]
+        raw_options = reader.raw_options(options.DESTINATIONS)
+        texts = [os.fsencode(text) for raw in raw_options for text in raw.texts]
         if not texts:
-            self._faults.add("It has no destinations.", part.origin, part.line)
+            message = "The sync has no destinations: add destinations = DESTINATION."
+            self._errors.add(message, section.origin, section.line)
             return None
-        places = of.values("destinations", convert=_place)
-        if source is None or len(places) < len(texts):
+        parsed = reader.values(options.DESTINATIONS, convert=_parse_destination)
+        if source is None or len(parsed) < len(texts):
             return None
         try:
             return endpoints.parse_destinations(
                 texts,
                 source,
-                cwd=os.fsencode(said[0].directory),
+                cwd=os.fsencode(raw_options[0].directory),
                 is_directory=os.path.isdir,
                 resolve=os.path.realpath,
             )
         except UsageError as error:
-            of.add_error(said[0], str(error))
+            reader.add_error(raw_options[0], str(error))
             return None
 
-    def _rsync(self, of: OptionReader) -> RsyncOptions:
-        """Return what is the same for all destinations of a sync."""
+    def _read_rsync(self, reader: OptionReader) -> RsyncOptions:
+        """Return the rsync options that all destinations of a sync share."""
         return replace(
-            self._all_runs,
-            program=of.path_or_none("rsync", machine_checks.resolve_program)
-            or OPTIONS_BY_KEY["rsync"].default,
-            rules=excludes.build_rules(of.values(*RULE_KEYS, convert=_steps)),
-            delete=of.value("delete", converters.parse_switch),
-            max_delete=of.value_or_none("max_delete", converters.parse_count),
+            self._base_rsync,
+            program=reader.checked(options.RSYNC, machine_checks.resolve_program)
+            or options.RSYNC.default,
+            rules=excludes.build_rules(reader.values(*RULE_OPTIONS, convert=_parse_rule)),
+            delete=reader.value(options.DELETE),
+            max_delete=reader.optional(options.MAX_DELETE),
         )
 
-    def _version(self, of: OptionReader, program: str) -> Version:
+    def _find_version(self, reader: OptionReader, program: str) -> Version:
         if program not in self._versions:
             try:
                 self._versions[program] = version.rsync_version(program)
             except UsageError as error:
                 self._versions[program] = MIN_RSYNC_VERSION
-                for said in of.raw_options("rsync")[-1:] or [
-                    RawOption(OPTIONS_BY_KEY["rsync"], ())
-                ]:
-                    of.add_error(said, str(error))
+                raw = (*_NO_RSYNC, *reader.raw_options(options.RSYNC))[-1]
+                reader.add_error(raw, str(error))
         return self._versions[program]
 
-    def _delivery(
-        self, of: OptionReader, rsync: RsyncOptions, destination: Destination
+    def _read_destination(
+        self, reader: OptionReader, rsync: RsyncOptions, destination: Destination
     ) -> DestinationSettings:
-        default_shell = self._environ.get("RSYNC_RSH") or OPTIONS_BY_KEY["rsh"].default
+        default_shell = self._environ.get("RSYNC_RSH") or options.RSH.default
         return DestinationSettings(
             destination,
             replace(
                 rsync,
-                rsh=_shell(of, destination, default_shell),
-                share_ssh=of.value("share_ssh", converters.parse_switch),
-                nice=of.value("nice", converters.parse_niceness),
-                ionice=of.value_or_none("ionice", converters.check_io_class) or "",
-                bandwidth_limit=of.value_or_none("bandwidth_limit", converters.check_rate) or "",
-                password_file=of.path_or_none("password_file", machine_checks.check_password_file)
+                rsh=_read_remote_shell(reader, destination, default_shell),
+                share_ssh=reader.value(options.SHARE_SSH),
+                nice=reader.value(options.NICE),
+                ionice=reader.optional(options.IONICE) or "",
+                bandwidth_limit=reader.optional(options.BANDWIDTH_LIMIT) or "",
+                password_file=reader.checked(
+                    options.PASSWORD_FILE, machine_checks.check_password_file
+                )
                 or "",
-                extra_options=_options(of, deletes=rsync.delete),
-                timeout=of.value("timeout", converters.parse_seconds),
+                extra_options=_read_rsync_options(reader, is_delete_enabled=rsync.delete),
+                timeout=reader.value(options.TIMEOUT),
             ),
-            window=of.value("window", converters.parse_seconds),
+            window=reader.value(options.WINDOW),
             retry_policy=RetryPolicy(
-                first_pause=of.value("retry_first", converters.parse_seconds),
-                max_pause=of.value("retry_longest", converters.parse_seconds),
-                held_pause=of.value("retry_held", converters.parse_seconds),
+                first_pause=reader.value(options.RETRY_FIRST),
+                max_pause=reader.value(options.RETRY_LONGEST),
+                held_pause=reader.value(options.RETRY_HELD),
             ),
-            batch_size_limit=of.value_or_none("batch_size_limit", converters.parse_size),
+            batch_size_limit=reader.optional(options.BATCH_SIZE_LIMIT),
         )
 
 
+_NO_RSYNC = (RawOption(options.RSYNC, ()),)
 _NO_SOURCE = Source(b"/", b"", is_full_path=False)
-_NOWHERE = Destination("", "", Transport.LOCAL, None, b"/")
+_NO_DESTINATION = Destination("", "", Transport.LOCAL, None, b"/")
 
 
-def _place(said: RawOption, text: str) -> notation.ParsedDestination:
-    return notation.parse_destination(os.fsencode(text), os.fsencode(said.directory), os.path.isdir)
+def _parse_destination(raw: RawOption, text: str) -> ParsedDestination:
+    return notation.parse_destination(os.fsencode(text), os.fsencode(raw.directory), os.path.isdir)
 
 
-def _steps(said: RawOption, text: str) -> Iterable[RuleStep]:
-    origin = said.origin if said.line else ""
-    rule = os.fsencode(text)
-    if said.option.key == "exclude_from":
-        return machine_checks.read_exclude_file(said.directory, text)
-    if said.option.key == "include":
-        return filters.parse_include(rule, origin)
-    if said.option.key == "filter":
-        return filters.parse_filter(rule, origin)
-    return filters.parse_exclude(rule, origin)
+def _parse_rule(raw: RawOption, text: str) -> Iterable[RuleStep]:
+    origin = raw.origin if raw.line else ""
+    if raw.option is options.EXCLUDE_FROM:
+        return machine_checks.read_exclude_file(raw.directory, text)
+    parse = {
+        options.EXCLUDE.key: filters.parse_exclude,
+        options.INCLUDE.key: filters.parse_include,
+        options.FILTER.key: filters.parse_filter,
+    }[raw.option.key]
+    return parse(os.fsencode(text), origin)
 
 
-def _options(of: OptionReader, *, deletes: bool) -> tuple[str, ...]:
-    def checked(said: RawOption, text: str) -> str:
-        check_option(text, is_delete_enabled=deletes)
-        return with_absolute_path(text, said.directory)
+def _read_rsync_options(reader: OptionReader, *, is_delete_enabled: bool) -> tuple[str, ...]:
+    def check(raw: RawOption, text: str) -> str:
+        check_option(text, is_delete_enabled=is_delete_enabled)
+        return with_absolute_path(text, raw.directory)
 
-    found = tuple(of.values("rsync_option", convert=checked))
+    checked = tuple(reader.values(options.RSYNC_OPTION, convert=check))
     try:
-        check_combination(found)
+        check_combination(checked)
     except UsageError as error:
-        of.add_error(of.raw_options("rsync_option")[0], str(error))
-    return found
+        reader.add_error(reader.raw_options(options.RSYNC_OPTION)[0], str(error))
+    return checked
 
 
-def _shell(of: OptionReader, destination: Destination, default: str) -> str:
-    """Return the remote shell, whose program is there if the destination needs one."""
-    own = of.value_or_none("rsh", str)
-    text = own or default
+def _read_remote_shell(reader: OptionReader, destination: Destination, default: str) -> str:
+    """Return the remote shell; its program must exist if the destination needs it."""
+    configured = reader.optional(options.RSH)
+    text = configured or default
     if destination.transport is Transport.SHELL:
         try:
             machine_checks.check_remote_shell(text)
         except UsageError as error:
-            # No default of ours has a fault but that ssh is not there.
-            origin = "RSYNC_RSH" if not own and default != OPTIONS_BY_KEY["rsh"].default else ""
-            for said in of.raw_options("rsh")[-1:] or [
-                RawOption(OPTIONS_BY_KEY["rsh"], (), origin)
-            ]:
-                of.add_error(said, str(error))
+            is_from_environment = not configured and default != options.RSH.default
+            unset = RawOption(options.RSH, (), "RSYNC_RSH" if is_from_environment else "")
+            reader.add_error((unset, *reader.raw_options(options.RSH))[-1], str(error))
     return text
 
 
-def _hooks(of: OptionReader) -> HookSettings:
+def _read_hooks(reader: OptionReader) -> HookSettings:
     return HookSettings(
-        batch=of.path_or_none("hook_batch", machine_checks.check_command) or (),
-        error=of.path_or_none("hook_error", machine_checks.check_command) or (),
-        recovery=of.path_or_none("hook_recovery", machine_checks.check_command) or (),
-        held=of.path_or_none("hook_held", machine_checks.check_command) or (),
-        timeout=of.value("hook_timeout", converters.parse_seconds),
+        batch=reader.checked(options.HOOK_BATCH, machine_checks.check_command) or (),
+        error=reader.checked(options.HOOK_ERROR, machine_checks.check_command) or (),
+        recovery=reader.checked(options.HOOK_RECOVERY, machine_checks.check_command) or (),
+        held=reader.checked(options.HOOK_HELD, machine_checks.check_command) or (),
+        timeout=reader.value(options.HOOK_TIMEOUT),
     )

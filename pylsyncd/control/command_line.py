@@ -5,7 +5,7 @@ import math
 from typing import NoReturn
 
 from pylsyncd import __version__
-from pylsyncd.config.option import LOG_LEVELS
+from pylsyncd.config.converters import LOG_LEVELS
 from pylsyncd.control.protocol import MAX_WAIT_SECONDS
 from pylsyncd.model.errors import UsageError
 

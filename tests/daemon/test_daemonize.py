@@ -156,7 +156,7 @@ def test_after_a_crash_the_stale_pid_file_is_taken_over(daemon: Background) -> N
         (["--rsync=no-such-rsync"], "Install rsync"),
         (["--user=no-such-user"], "no-such-user"),
         (["--chdir={top}/none"], "none"),
-        (["--state-dir={top}/src"], "lies in the source"),
+        (["--state-dir={top}/src"], "is in the source"),
         (["-w", "never"], "never"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -53,21 +53,21 @@ def place(tmp_path: Path) -> Path:
         (["--rsync-option", "--files-from=x", "src/./", "dst/"], "--files-from"),
         (["--rsync-option=-r", "src/./", "dst/"], "-r"),
         (["--no-delete", "--rsync-option=--delete-after", "src/./", "dst/"], "--delete-after"),
-        (["--exclude-from", "none", "src/./", "dst/"], "none cannot be read"),
+        (["--exclude-from", "none", "src/./", "dst/"], "Cannot read the exclude file none"),
         (["--exclude-from", "rules", "src/./", "dst/"], "exclude file rules, line 2: "),
         (["-x", "", "src/./", "dst/"], "no pattern"),
         (["-e", "no-such-shell -x", "src/./", "host:"], "no-such-shell is not installed"),
-        (["-e", "ssh 'x", "src/./", "host:"], "fault"),
+        (["-e", "ssh 'x", "src/./", "host:"], "Cannot split"),
         (["--syslog-facility", "nonsense", "src/./", "dst/"], "nonsense"),
         (["-d", "-q", "src/./", "dst/"], "not allowed with"),
         (["--no-such-option", "src/./", "dst/"], "--no-such-option"),
-        (["-c", "none.conf"], "none.conf cannot be read"),
-        (["-c", "file", "src/./", "dst/"], "leave src/./ dst/ out"),
-        (["-c", "file"], "file: There is no [sync NAME] section"),
+        (["-c", "none.conf"], "Cannot read the configuration file none.conf"),
+        (["-c", "file", "src/./", "dst/"], "remove src/./ dst/"),
+        (["-c", "file"], "file: There is no section [sync NAME]"),
         (["-c", "file", "--no-such-option"], "--no-such-option"),
         (["--windw=3", "src/./", "dst/"], "Did you mean --window?"),
         (["-c", "file", "--logfil=x"], "Did you mean --logfile?"),
-        (["--daemon", "src/./", "dst/"], "Nobody would see the log"),
+        (["--daemon", "src/./", "dst/"], "needs a log"),
         (["--user", "nobody-of-that-name", "src/./", "dst/"], "nobody-of-that-name"),
         (["--explain", "/elsewhere", "src/./", "dst/"], "/elsewhere is in no source"),
         (["--filter", "merge x", "src/./", "dst/"], "reads further rules from a file"),
@@ -91,7 +91,7 @@ def test_an_rsync_that_is_too_old_is_refused(place: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads whatever it wants")
 def test_a_source_that_cannot_be_read_is_refused(place: Path) -> None:
     (place / "src").chmod(0)
-    assert "cannot be read" in refused(["src/./", "dst/"], place)
+    assert "is not readable" in refused(["src/./", "dst/"], place)
 
 
 def test_a_name_that_a_terminal_would_obey_is_shown_escaped(place: Path) -> None:
@@ -183,8 +183,8 @@ def test_all_faults_of_a_file_are_printed_one_a_line(place: Path) -> None:
     (place / "my.conf").write_text(CONFIGURATION + "windwo = 1\nmodify = perhaps\n")
     says = refused(["-c", "my.conf"], place).splitlines()
     assert says == [
-        "pylsyncd: my.conf:13: [sync two] windwo: There is no such option. Did you mean window?",
-        "pylsyncd: my.conf:14: [sync two] modify: It must be yes or no, not 'perhaps'.",
+        "pylsyncd: my.conf:13: [sync two] windwo: Unknown option. Did you mean window?",
+        "pylsyncd: my.conf:14: [sync two] modify: Expected yes or no, not 'perhaps'.",
     ]
 
 

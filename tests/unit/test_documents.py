@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pylsyncd.config import command_line_parser, loader
 from pylsyncd.config.options import OPTIONS
-from pylsyncd.config.said import ConfigurationError
+from pylsyncd.config.raw_options import ConfigurationError
 from pylsyncd.control import command_line, protocol
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ BESIDE = {"--help", "--version"}
 FLAGS = {flag for option in OPTIONS for flag in option.flags}
 
 # What only the machine of the reader has.
-_ABSENT = re.compile("There is no directory|does not exist|cannot be read|is not there")
+_ABSENT = re.compile("does not exist|Cannot read")
 
 
 def shown(program: str) -> list[list[str]]:

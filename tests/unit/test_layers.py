@@ -54,7 +54,6 @@ PURE = {
     "config.options",
     "config.process_options",
     "config.raw_options",
-    "config.said",
     "config.settings",
     "config.sync_options",
     "control.nagios",

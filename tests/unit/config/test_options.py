@@ -1,31 +1,18 @@
-"""The table of options is what the command line, the file and the example are made from."""
+"""The command line and the file know the same options, those of the tables."""
 
-import configparser
-import dataclasses
 import getpass
 import grp
 import os
-import re
 from pathlib import Path
 
 import pytest
+from support.configuration import settings_without_names
 
-from pylsyncd.config import command_line_parser, example, loader
-from pylsyncd.config.options import (
-    FILE_OPTIONS,
-    OPTION_GROUPS,
-    OPTIONS,
-    Option,
-    OptionKind,
-    OptionScope,
-)
-from pylsyncd.config.settings import Settings
+from pylsyncd.config.option import OptionKind, OptionScope
+from pylsyncd.config.options import FILE_OPTIONS, OPTION_GROUPS, OPTIONS, AnyOption
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-EXAMPLE = REPOSITORY / "pylsyncd.conf.example"
-
-# For each option what may be said of it, and is not its default; several for a list.
-SAID = {
+# Values of each option that differ from its default; several for a list.
+VALUES = {
     "exclude": ("*.tmp", "- /cache/"),
     "exclude_from": ("patterns",),
     "include": ("/keep/", "*.c"),
@@ -74,10 +61,10 @@ SAID = {
     "metrics_file": ("a.prom",),
     "metrics_port": ("9999",),
 }
-# Without these another option would be refused.
-BESIDE = {"daemon": [("syslog", "yes")]}
-# Something else again, for those that have no default.
-OTHERWISE = {
+# Options that these require.
+REQUIRED = {"daemon": [("syslog", "yes")]}
+# Other values of options without a default.
+OTHER_VALUES = {
     "control": "a.sock",
     "user": str(os.geteuid()),
     "group": grp.getgrgid(os.getegid()).gr_name,
@@ -106,32 +93,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def settings_of(words: list[str]) -> Settings:
-    """Return the settings that a command line makes, without the name that only a file gives."""
-    made = loader.load_configuration(
-        command_line_parser.parse_command_line(words), loader.StartEnvironment.current()
-    ).settings
-    return dataclasses.replace(made, syncs=tuple(map(unnamed, made.syncs)))
-
-
-def unnamed(sync: loader.SyncSettings) -> loader.SyncSettings:
-    deliveries = tuple(
-        dataclasses.replace(
-            each,
-            destination=dataclasses.replace(
-                each.destination, name=each.name.removeprefix(f"{sync.name}/")
-            ),
-        )
-        for each in sync.destinations
-    )
-    return dataclasses.replace(sync, name="", destinations=deliveries)
-
-
 def assignment(key: str, *texts: str) -> str:
     return "\n    ".join([f"{key} =", *texts]) + "\n" if len(texts) > 1 else f"{key} = {texts[0]}\n"
 
 
-def written(sections: dict[str, str]) -> str:
+def file_with(sections: dict[str, str]) -> str:
     whole = {
         "pylsyncd": "",
         "sync s": "source = src/./\ndestinations = dst/\n",
@@ -142,7 +108,7 @@ def written(sections: dict[str, str]) -> str:
     )
 
 
-def sections_for(option: Option) -> list[str]:
+def sections_for(option: AnyOption) -> list[str]:
     places = {
         OptionScope.PROCESS: ["pylsyncd"],
         OptionScope.SYNC: ["pylsyncd", "sync s"],
@@ -151,51 +117,51 @@ def sections_for(option: Option) -> list[str]:
     return places[option.scope]
 
 
-def said_by_flags(option: Option) -> list[str]:
+def flags_for(option: AnyOption) -> list[str]:
     if option.kind is OptionKind.SWITCH:
         return [option.long_flag]
-    return [word for text in SAID[option.key] for word in (option.long_flag, text)]
+    return [word for text in VALUES[option.key] for word in (option.long_flag, text)]
 
 
-NAMED = [option for option in FILE_OPTIONS if option.flags]
+WITH_FLAGS = [option for option in FILE_OPTIONS if option.flags]
 
 
-@pytest.mark.parametrize("option", NAMED, ids=lambda option: option.key)
-def test_a_flag_and_a_key_make_the_same_settings_and_not_the_default_ones(
-    option: Option, place: Path
-) -> None:
-    beside = BESIDE.get(option.key, [])
-    flags = [f"--{key}" for key, _ in beside]
-    default = settings_of([*flags, "src/./", "dst/"])
-    by_flag = settings_of([*flags, *said_by_flags(option), "src/./", "dst/"])
+@pytest.mark.parametrize("option", WITH_FLAGS, ids=lambda option: option.key)
+def test_a_flag_and_a_key_change_the_same_settings(option: AnyOption, place: Path) -> None:
+    required = REQUIRED.get(option.key, [])
+    flags = [f"--{key}" for key, _ in required]
+    default = settings_without_names([*flags, "src/./", "dst/"])
+    by_flag = settings_without_names([*flags, *flags_for(option), "src/./", "dst/"])
     assert by_flag != default
     for section in sections_for(option):
-        content = "".join(assignment(*each) for each in beside)
-        content += assignment(option.key.replace("_", "-"), *SAID[option.key])
-        (place / "pylsyncd.conf").write_text(written({section: content}))
-        assert settings_of(["-c", "pylsyncd.conf"]) == by_flag, section
+        content = "".join(assignment(*each) for each in required)
+        content += assignment(option.key.replace("_", "-"), *VALUES[option.key])
+        (place / "pylsyncd.conf").write_text(file_with({section: content}))
+        assert settings_without_names(["-c", "pylsyncd.conf"]) == by_flag, section
 
 
 @pytest.mark.parametrize(
     "option",
-    [each for each in NAMED if each.scope is OptionScope.PROCESS],
+    [each for each in WITH_FLAGS if each.scope is OptionScope.PROCESS],
     ids=lambda option: option.key,
 )
-def test_a_flag_about_the_process_goes_before_the_file(option: Option, place: Path) -> None:
-    beside = BESIDE.get(option.key, [])
-    content = "".join(assignment(*each) for each in beside)
-    (place / "plain.conf").write_text(written({"pylsyncd": content}))
-    other = assignment(option.key, option.default or OTHERWISE[option.key])
-    (place / "other.conf").write_text(written({"pylsyncd": content + other}))
-    flags = said_by_flags(option)
-    assert settings_of(["-c", "other.conf"]) != settings_of(["-c", "other.conf", *flags])
-    plain = settings_of(["-c", "plain.conf", *flags])
-    assert settings_of(["-c", "other.conf", *flags]) == plain
+def test_a_flag_of_the_process_overrides_the_file(option: AnyOption, place: Path) -> None:
+    required = REQUIRED.get(option.key, [])
+    content = "".join(assignment(*each) for each in required)
+    (place / "plain.conf").write_text(file_with({"pylsyncd": content}))
+    other = assignment(option.key, option.default or OTHER_VALUES[option.key])
+    (place / "other.conf").write_text(file_with({"pylsyncd": content + other}))
+    flags = flags_for(option)
+    assert settings_without_names(["-c", "other.conf"]) != settings_without_names(
+        ["-c", "other.conf", *flags]
+    )
+    plain = settings_without_names(["-c", "plain.conf", *flags])
+    assert settings_without_names(["-c", "other.conf", *flags]) == plain
 
 
-def test_every_option_is_tried_above() -> None:
-    assert {option.key for option in NAMED} == set(SAID)
-    positional = {option.key for option in FILE_OPTIONS} - set(SAID)
+def test_every_option_has_values_above() -> None:
+    assert {option.key for option in WITH_FLAGS} == set(VALUES)
+    positional = {option.key for option in FILE_OPTIONS} - set(VALUES)
     assert positional == {"source", "destinations"}
 
 
@@ -207,55 +173,11 @@ def test_keys_and_flags_are_unique() -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
-def test_an_option_is_described_completely(option: Option) -> None:
-    assert option.group in OPTION_GROUPS
+def test_an_option_is_described_completely(option: AnyOption) -> None:
+    assert sum(option in group for group in OPTION_GROUPS.values()) == 1
     assert option.help.endswith(".")
     assert option.help[0].isupper()
     assert bool(option.metavar) is (option.kind is not OptionKind.SWITCH)
     assert all(flag.startswith("--") for flag in option.flags[-1:])
     if option.flag_value == "no" and not option.sets_key:
         assert option.flag_help.endswith(".")
-
-
-def test_the_example_is_made_from_the_table() -> None:
-    says = "make it: see pylsyncd/config/example.py"
-    assert EXAMPLE.read_text() == example.generate_example(), says
-
-
-def test_the_example_names_every_key_once_in_its_innermost_section_and_no_other() -> None:
-    found: dict[str, str] = {}
-    section = ""
-    for line in EXAMPLE.read_text().splitlines():
-        if heading := re.fullmatch(r"\[(\w+).*\]", line):
-            section = heading[1]
-        elif setting := re.match(r"#?([a-z_]+) =", line):
-            assert setting[1] not in found
-            found[setting[1]] = section
-    names = {
-        OptionScope.PROCESS: "pylsyncd",
-        OptionScope.SYNC: "sync",
-        OptionScope.DESTINATION: "destination",
-    }
-    assert found == {option.key: names[option.scope] for option in FILE_OPTIONS}
-
-
-def example_here(text: str, place: Path) -> str:
-    return text.replace("/var/www/./", f"{place}/src/./")
-
-
-def test_the_example_says_nothing_but_defaults(place: Path) -> None:
-    text = example_here(EXAMPLE.read_text(), place)
-    assert "# " in text
-    # Prose has a blank behind its #, an option has none.
-    (place / "set.conf").write_text(re.sub(r"^#(?=[a-z_]+ =)", "", text, flags=re.MULTILINE))
-    (place / "as-it-is.conf").write_text(text)
-    as_it_is = settings_of(["-c", "as-it-is.conf"])
-    assert settings_of(["-c", "set.conf"]) == as_it_is
-    destinations = ["www-data@srv2:/var/www/", "www-data@srv3:/var/www/", "rsync://backup/www/"]
-    assert settings_of([f"{place}/src/./", *destinations]) == as_it_is
-
-
-def test_the_example_is_what_configparser_reads_too() -> None:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read_string(EXAMPLE.read_text())
-    assert parser.sections() == ["pylsyncd", "sync www", "destination backup"]

@@ -1,0 +1,100 @@
+"""Texts are converted to values, or refused with a sentence that says what is expected."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylsyncd.config import converters
+from pylsyncd.model.errors import UsageError
+
+Converter = Callable[[str], object]
+
+ACCEPTED: list[tuple[Converter, str, object]] = [
+    (converters.parse_switch, "yes", True),
+    (converters.parse_switch, "ON", True),
+    (converters.parse_switch, "0", False),
+    (converters.parse_seconds, "0.5", 0.5),
+    (converters.parse_seconds, "604800", 604800.0),
+    (converters.parse_interval, "0", 0.0),
+    (converters.parse_interval, "31622400", 31622400.0),
+    (converters.parse_positive_count, "1", 1),
+    (converters.parse_count, "0", 0),
+    (converters.parse_niceness, "19", 19),
+    (converters.parse_port, "65535", 65535),
+    (converters.parse_size, "500000", 500000),
+    (converters.parse_size, "2k", 2048),
+    (converters.parse_size, "1G", 1 << 30),
+    (converters.check_rate, "1.5m", "1.5m"),
+    (converters.check_rate, "512b", "512b"),
+    (converters.check_rate, "0", "0"),
+    (converters.check_io_class, "idle", "idle"),
+    (converters.check_io_class, "best-effort:0", "best-effort:0"),
+    (converters.parse_umask, "022", 0o022),
+    (converters.parse_umask, "0077", 0o077),
+    (converters.check_log_level, "notice", "notice"),
+    (converters.split_command, "mail -s 'a b' root", ("mail", "-s", "a b", "root")),
+    (converters.split_command, "echo $HOME; ls", ("echo", "$HOME;", "ls")),
+]
+
+REFUSED: list[tuple[Converter, str, str]] = [
+    (converters.parse_switch, "perhaps", "Expected yes or no"),
+    (converters.parse_seconds, "soon", "Expected a number of seconds"),
+    (converters.parse_seconds, "1_0", "Expected a number of seconds"),
+    (converters.parse_seconds, " 5", "Expected a number of seconds"),
+    (converters.parse_seconds, "\u0665", "Expected a number of seconds"),
+    (converters.parse_seconds, "0", "Expected more than 0 and at most 604800 seconds"),
+    (converters.parse_seconds, "nan", "Expected more than 0"),
+    (converters.parse_seconds, "inf", "Expected more than 0"),
+    (converters.parse_seconds, "604801", "at most 604800 seconds"),
+    (converters.parse_interval, "31622401", "at most 31622400 seconds"),
+    (converters.parse_positive_count, "0", "Expected a whole number of at least 1"),
+    (converters.parse_positive_count, "-1", "Expected a whole number of at least 1"),
+    (converters.parse_count, "9" * 5000, "Expected a whole number of at least 0"),
+    (converters.parse_count, "\u00b2", "Expected a whole number"),
+    (converters.parse_niceness, "20", "Expected a whole number from 0 to 19"),
+    (converters.parse_port, "65536", "Expected a whole number from 1 to 65535"),
+    (converters.parse_size, "0M", "Expected a size"),
+    (converters.parse_size, "1T", "Expected a size"),
+    (converters.check_rate, "fast", "Expected a rate"),
+    (converters.check_rate, "511b", "no rate below 512 bytes per second"),
+    (converters.check_io_class, "best-effort:8", "Expected idle, or best-effort:N"),
+    (converters.check_io_class, "realtime", "Expected idle, or best-effort:N"),
+    (converters.parse_umask, "8", "Expected permissions in octal"),
+    (converters.parse_umask, "1777", "Expected permissions in octal"),
+    (converters.check_log_level, "loud", "Expected one of error, warning, notice, info, debug"),
+    (converters.split_command, "", "The command is empty"),
+    (converters.split_command, "''", "The command is empty"),
+    (converters.split_command, "echo 'x", "Cannot split the command"),
+]
+
+
+def name_of(value: object) -> str:
+    return value.__name__ if callable(value) else repr(value)[:20]
+
+
+@pytest.mark.parametrize(("convert", "text", "expected"), ACCEPTED, ids=name_of)
+def test_a_valid_text_is_converted(convert: Converter, text: str, expected: object) -> None:
+    assert convert(text) == expected
+
+
+@pytest.mark.parametrize(("convert", "text", "message"), REFUSED, ids=name_of)
+def test_an_invalid_text_is_refused_with_what_is_expected(
+    convert: Converter, text: str, message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        convert(text)
+    assert message in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+@given(st.text())
+def test_seconds_are_finite_and_positive_whatever_the_text(text: str) -> None:
+    try:
+        seconds = converters.parse_seconds(text)
+    except UsageError:
+        return
+    assert math.isfinite(seconds)
+    assert 0.0 < seconds <= 604800.0

@@ -1,1 +1,1 @@
-"""The words of the program: paths, changes and places. No I/O."""
+"""The data that the other packages share: paths, changes, endpoints, status. No I/O."""

@@ -1,7 +1,7 @@
-"""Changes: the paths whose copies at a destination may differ, and how far below them.
+"""Changes: paths whose copies at a destination may differ, each with its scope.
 
 A change says "look here", never "do this": rsync compares with the disk when it runs. So merging
-is a union, order does not matter, and every loss of knowledge is a change of larger scope.
+is a union, order does not matter, and lost events become a change of larger scope.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ class Scope(IntEnum):
     ENTRY = 0
     """The entry itself: a file's content, or a directory's attributes alone."""
     LISTING = 1
-    """A directory's own listing: each of its entries as an ENTRY, names that went included."""
+    """A directory's own listing: each of its entries as an ENTRY, removed ones included."""
     TREE = 2
     """Everything at and below the path."""
 
@@ -31,7 +31,7 @@ class Change(NamedTuple):
     scope: Scope
 
     def covers(self, other: "Change") -> bool:
-        """Tell whether whoever looks at this change has looked at the other, too."""
+        """Return True if syncing this change syncs the other one as well."""
         if self.scope is Scope.TREE:
             return paths.covers(self.path, other.path)
         if self.path == other.path:
@@ -44,11 +44,11 @@ class Change(NamedTuple):
 
 
 class Changeset:
-    """A set of changes, to be read only: one object is shared by all destinations.
+    """A read-only set of changes, which all destinations share.
 
-    Entries are grouped by the directory that they stand in, since they come so from inotify and go
-    so to rsync, and since a name costs half the memory of a path. The root's own entry is the
-    empty name in the empty directory.
+    Entries are grouped by their directory: inotify reports and rsync takes them that way, and a
+    name needs half the memory of a path. The root's own entry is the empty name in the empty
+    directory.
     """
 
     __slots__ = ("entries", "listings", "trees")
@@ -84,7 +84,7 @@ class Changeset:
 
     @property
     def is_everything(self) -> bool:
-        """Whether this asks for the whole source."""
+        """True if the whole source is included."""
         return paths.ROOT in self.trees
 
 
@@ -92,21 +92,21 @@ NOTHING = Changeset({}, frozenset(), frozenset())
 EVERYTHING = Changeset({}, frozenset(), frozenset([paths.ROOT]))
 
 
+_MAX_FORMATTED_CHANGES = 100
+
+
 def format_changes(changeset: Changeset) -> str:
-    """Return the first changes of a set as text: a file, a directory/ listed, a tree/**."""
+    """Return the first changes as text: ``entry``, ``listing/`` and ``tree/**``."""
     marks = {Scope.ENTRY: "", Scope.LISTING: "/", Scope.TREE: "/**"}
     first = [
         paths.printable(change.path) + marks[change.scope]
-        for change in islice(changeset, _MOST_SHOWN)
+        for change in islice(changeset, _MAX_FORMATTED_CHANGES)
     ]
     return " ".join(first) + (" ..." if len(changeset) > len(first) else "")
 
 
-_MOST_SHOWN = 100
-
-
 class MutableChangeset(Changeset):
-    """Changes being collected."""
+    """A set of changes that more can be added to."""
 
     __slots__ = ()
 

@@ -1,6 +1,6 @@
-"""The notation of sources and destinations: what is watched, and where its copies go.
+"""Sources and destinations: which directory is watched, and where its copies go.
 
-Pure: what has to be asked of the disk comes in as arguments.
+Pure: the file system is consulted through arguments.
 """
 
 import re
@@ -19,8 +19,11 @@ from pylsyncd.model.notation import (
     parse_destination,
 )
 
-# What leads nowhere in a path. What stands at its beginning may keep it from being an option.
-_IDLE = re.compile(rb"/(?:\.?/)+")
+# Redundant parts within a path. A leading "./" stays, as it may keep a path from being an option.
+_REDUNDANT = re.compile(rb"/(?:\.?/)+")
+
+Resolve = Callable[[bytes], bytes]
+"""Returns a path without symbolic links, as ``os.path.realpath`` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,9 @@ class Source:
     """The watched directory.
 
     ``path`` is absolute, without a trailing slash, ``.`` or doubled slashes. ``..`` stays where it
-    follows a name, since that name may be a symbolic link. ``below`` is the path relative to the
-    virtual root, which is what is appended to a destination. ``is_full_path`` tells that there is
-    no virtual root and that ``below`` was written from ``/`` on.
+    follows a name, since that name may be a symbolic link. ``relative_path`` is relative to the
+    virtual root and is appended to a destination. With ``is_full_path`` there is no virtual root,
+    and ``relative_path`` is the full path without its first slash.
     """
 
     path: bytes
@@ -40,11 +43,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One rsync destination.
+    """An rsync destination.
 
-    ``name`` is unique and printable; ``written`` is for messages; ``host`` is without user and
-    brackets, None where there is none. ``target`` is what rsync gets as its destination argument
-    for the source's root: it ends with a slash and never looks like an option.
+    ``name`` is unique and printable; ``notation`` is the destination as it is configured; ``host``
+    has neither user nor brackets, and is None for a local destination. ``target`` is rsync's
+    argument for the source's root: it ends with a slash and cannot be mistaken for an option.
     """
 
     name: str
@@ -53,22 +56,22 @@ class Destination:
     host: str | None
     target: bytes
     location: bytes = b""
-    """Where that is: a real path, or with the host before it, the same however it was written."""
+    """A real path, or a host and a path: the same for every notation of the same directory."""
 
 
 def parse_source(text: bytes, *, cwd: bytes) -> Source:
-    """Return what a source's notation means; a relative one is below ``cwd``, an absolute path.
+    """Return the source that a notation describes; a relative one is below ``cwd``.
 
     As with ``rsync -R``, the first ``/./`` marks the virtual root; a trailing ``/.`` counts.
     """
     check_usable(text, "source")
     _, mark, below = (text + b"/").partition(b"/./")
-    parts = [part for part in (below if mark else text).split(b"/") if part not in {b"", b"."}]
+    parts = _parts(below if mark else text)
     if b".." in parts:
         raise UsageError(
-            f"The source {paths.printable(text)} holds '..' in the part that is appended to a "
-            "destination, so that nobody can tell where its copy belongs: mark the virtual root "
-            "with /./ behind the last '..', as in ../directory/./ or /srv/../opt/./directory."
+            f"The source {paths.printable(text)} has '..' in the part that is appended to a "
+            "destination, so the place of its copy is undefined: mark the virtual root with /./ "
+            "after the last '..', as in ../directory/./ or /srv/../opt/./directory."
         )
     is_full_path = not mark and text.startswith(b"/")
     return Source(absolute_path(text, cwd), b"/".join(parts), is_full_path)
@@ -80,137 +83,146 @@ def parse_destinations(
     *,
     cwd: bytes,
     is_directory: Callable[[bytes], bool],
-    resolve: Callable[[bytes], bytes],
+    resolve: Resolve,
 ) -> tuple[Destination, ...]:
-    """Return what the notations of all destinations of a source mean, in their order.
+    """Return the destinations of a source that the notations describe, in their order.
 
-    ``is_directory`` and ``resolve`` are asked about absolute paths, of which some do not exist:
+    ``is_directory`` and ``resolve`` take absolute paths that need not exist, as
     ``os.path.isdir`` and ``os.path.realpath`` do.
     """
-    places = [parse_destination(text, cwd, is_directory) for text in texts]
-    targets = [_target(place, source, resolve) for place in places]
-    spots = [_spot(place, target, resolve) for place, target in zip(places, targets, strict=True)]
-    for place, spot in zip(places, spots, strict=True):
-        if place.transport is Transport.LOCAL:
-            _refuse_overlap_with_source(place, spot, resolve(source.path).rstrip(b"/"))
-    _refuse_overlaps_among(zip(places, spots, strict=True))
+    parsed = [parse_destination(text, cwd, is_directory) for text in texts]
+    targets = [_target(each, source, resolve) for each in parsed]
+    locations = [
+        _location(each, target, resolve) for each, target in zip(parsed, targets, strict=True)
+    ]
+    located = list(zip(parsed, locations, strict=True))
+    for each, location in located:
+        if each.transport is Transport.LOCAL:
+            _refuse_overlap_with_source(each, location, resolve(source.path).rstrip(b"/"))
+    _refuse_overlaps_among(located)
     return tuple(
         Destination(
             name,
-            paths.printable(place.text),
-            place.transport,
-            place.host.decode("utf-8", "surrogateescape") or None,
+            paths.printable(each.text),
+            each.transport,
+            each.host.decode("utf-8", "surrogateescape") or None,
             target,
-            spot,
+            location,
         )
-        for place, target, spot, name in zip(
-            places, targets, spots, _unique_names(places), strict=True
+        for (each, location), target, name in zip(
+            located, targets, _unique_names(parsed), strict=True
         )
     )
 
 
-def _target(place: ParsedDestination, source: Source, resolve: Callable[[bytes], bytes]) -> bytes:
+def _parts(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in {b"", b"."}]
+
+
+def _target(destination: ParsedDestination, source: Source, resolve: Resolve) -> bytes:
     """Return rsync's destination argument for the source's root."""
-    if place.transport is Transport.SHELL:
-        return place.prefix + _shell_path(place.path, source)
-    path = _joined(place.path, source.relative_path)
-    if place.transport is Transport.LOCAL and b"/../" in path:
-        # "x/../y" is not created where x is missing (rsync 3.5.0, --mkpath).
+    if destination.transport is Transport.SHELL:
+        return destination.prefix + _shell_path(destination.path, source)
+    path = _join_normalized(destination.path, source.relative_path)
+    if destination.transport is Transport.LOCAL and b"/../" in path:
+        # "x/../y" is not created if x is missing (rsync 3.5.0, --mkpath).
         path = resolve(path).rstrip(b"/") + b"/"
-    if place.transport is Transport.DAEMON:
+    if destination.transport is Transport.DAEMON:
         module, _, rest = path.partition(b"/")
-        # rsync 3.5.0's daemon cuts the module off and takes "-x/" for options (exit status 4).
+        # rsync 3.5.0's daemon removes the module and takes "-x/" as options (exit status 4).
         path = module + (b"/./" if rest.startswith(b"-") else b"/") + rest
-    return place.prefix + path
+    return destination.prefix + path
 
 
-def _joined(directory: bytes, below: bytes) -> bytes:
-    # "x/./y" is created with difficulty where x is missing, too (rsync 3.5.0, --mkpath).
-    return _IDLE.sub(b"/", directory + b"/" + (below + b"/" if below else b""))
+def _join_normalized(directory: bytes, below: bytes) -> bytes:
+    # rsync 3.5.0 --mkpath has trouble to create "x/./y" as well if x is missing.
+    return _REDUNDANT.sub(b"/", directory + b"/" + (below + b"/" if below else b""))
 
 
 def _shell_path(base: bytes, source: Source) -> bytes:
-    """Return a path as the remote shell and rsync there take it, from the login's home on."""
+    """Return a path for the remote shell and its rsync, relative to the login's home directory."""
+    below = source.relative_path
     if base:
-        path = _joined(base, source.relative_path)
+        path = _join_normalized(base, below)
         return b"./" + path if path.startswith(b"-") else path
     if source.is_full_path:
-        return _joined(b"/", source.relative_path)
-    if not source.relative_path:
+        return _join_normalized(b"/", below)
+    if not below:
         return b"./"
-    # "host:" and ":x" would make a module, and the shell knows "~x" as a home; a tilde that was
-    # written at the destination is meant so.
-    return (
-        (b"./" if source.relative_path.startswith((b"-", b":", b"~")) else b"")
-        + source.relative_path
-        + b"/"
-    )
+    # "host:" and ":x" would be a module, and the shell expands "~x". A tilde in the destination's
+    # own notation is meant to be expanded.
+    return (b"./" if below.startswith((b"-", b":", b"~")) else b"") + below + b"/"
 
 
-def _spot(place: ParsedDestination, target: bytes, resolve: Callable[[bytes], bytes]) -> bytes:
-    """Return where a target is, as a path: the same for the same spot, however it is written.
+def _location(destination: ParsedDestination, target: bytes, resolve: Resolve) -> bytes:
+    """Return the location of a target, the same for every notation of it.
 
-    At another machine ``..`` stays, since the name before it may be a symbolic link.
+    On another machine ``..`` stays, since the name before it may be a symbolic link.
     """
-    if place.transport is Transport.LOCAL:
+    if destination.transport is Transport.LOCAL:
         return resolve(target).rstrip(b"/")
-    host = place.host.lower()
-    written = target[len(place.prefix) :]
-    path = b"/".join(part for part in written.split(b"/") if part not in {b"", b"."})
-    if place.transport is Transport.DAEMON:
-        return b"%s:%d/%s" % (host, place.port, path)
-    if written.startswith(b"/"):
+    host = destination.host.lower()
+    remote_path = target[len(destination.prefix) :]
+    path = b"/".join(_parts(remote_path))
+    if destination.transport is Transport.DAEMON:
+        return b"%s:%d/%s" % (host, destination.port, path)
+    if remote_path.startswith(b"/"):
         path = b"/" + path if path else b""
-    elif not written.startswith(b"~"):
+    elif not remote_path.startswith(b"~"):
         path = paths.join(b"~", path)
-    login, at, _ = place.prefix.rpartition(b"@")
+    login, at, _ = destination.prefix.rpartition(b"@")
     return login + at + host + b":" + path
 
 
-def _refuse_overlap_with_source(place: ParsedDestination, spot: bytes, source: bytes) -> None:
-    name = f"The destination {paths.printable(place.text)} ({paths.printable(spot or b'/')})"
-    if spot == source:
+def _refuse_overlap_with_source(
+    destination: ParsedDestination, location: bytes, source: bytes
+) -> None:
+    shown_location = paths.printable(location or b"/")
+    name = f"The destination {paths.printable(destination.text)} ({shown_location})"
+    if location == source:
         raise UsageError(f"{name} is the source itself: name another directory.")
-    if paths.covers(source, spot):
+    if paths.covers(source, location):
         raise UsageError(
-            f"{name} lies inside the source {paths.printable(source or b'/')}, so that each "
-            "copy would "
-            "be copied again: name a directory outside the source."
+            f"{name} lies inside the source {paths.printable(source or b'/')}, so every copy "
+            "would be copied again: name a directory outside the source."
         )
-    if paths.covers(spot, source):
+    if paths.covers(location, source):
         raise UsageError(
-            f"{name} contains the source {paths.printable(source)}, so that deleting what the "
-            "source "
-            "does not hold would delete the source: name a directory that does not contain it."
+            f"{name} contains the source {paths.printable(source)}, so deleting extraneous files "
+            "would delete the source: name a directory that does not contain it."
         )
 
 
-def _refuse_overlaps_among(places: Iterable[tuple[ParsedDestination, bytes]]) -> None:
-    """Refuse a destination that is, or lies inside, another one."""
-    for (one, spot), (other, other_spot) in permutations(places, 2):
-        if spot == other_spot:
+def _refuse_overlaps_among(located: Iterable[tuple[ParsedDestination, bytes]]) -> None:
+    """Refuse a destination that is the same directory as another one, or inside it."""
+    for (one, location), (other, other_location) in permutations(located, 2):
+        first, second = paths.printable(one.text), paths.printable(other.text)
+        if location == other_location:
             raise UsageError(
-                f"The destinations {paths.printable(one.text)} and "
-                f"{paths.printable(other.text)} are the "
-                "same place: leave one of them out."
+                f"The destinations {first} and {second} are the same directory: remove one of them."
             )
-        if paths.covers(spot, other_spot):
+        if paths.covers(location, other_location):
             raise UsageError(
-                f"The destination {paths.printable(other.text)} lies inside the destination "
-                f"{paths.printable(one.text)}, whose runs would delete it: name a directory "
-                "outside."
+                f"The destination {second} lies inside the destination {first}, whose syncs would "
+                "delete it: name a directory outside of it."
             )
 
 
-def _unique_names(places: Sequence[ParsedDestination]) -> list[str]:
-    """Return a name for each place: all that collide become more telling, until none does."""
-    levels = [0] * len(places)
-    shown = [paths.printable(place.text) for place in places]
+def _unique_names(destinations: Sequence[ParsedDestination]) -> list[str]:
+    """Return a name for each destination: the shortest, and a longer one where names collide."""
+    lengths = [0] * len(destinations)
+    notations = [paths.printable(each.text) for each in destinations]
     while True:
-        names = [place.candidate_names[level] for place, level in zip(places, levels, strict=True)]
+        names = [
+            each.candidate_names[length] for each, length in zip(destinations, lengths, strict=True)
+        ]
         count = Counter(names)
-        vague = [i for i, name in enumerate(names) if count[name] > 1 and names[i] != shown[i]]
-        if not vague:
+        ambiguous = [
+            index
+            for index, name in enumerate(names)
+            if count[name] > 1 and name != notations[index]
+        ]
+        if not ambiguous:
             return names
-        for index in vague:
-            levels[index] += 1
+        for index in ambiguous:
+            lengths[index] += 1

@@ -1,12 +1,12 @@
-"""The exceptions. Each carries a sentence for the person who must act."""
+"""The exceptions; the text of each is a message for the administrator."""
 
 
 class PylsyncdError(Exception):
-    """What happened, to what, and what to do: shown as it is, without a traceback."""
+    """An error that is shown without a traceback: what happened, to what, and what to do."""
 
 
 class UsageError(PylsyncdError):
-    """The command line or the configuration asks for what cannot be (exit status 2)."""
+    """An impossible request on the command line or in the configuration (exit status 2)."""
 
 
 class WatchError(PylsyncdError):
@@ -14,4 +14,4 @@ class WatchError(PylsyncdError):
 
 
 class StateError(PylsyncdError):
-    """What was kept from an earlier run cannot be used."""
+    """A state or status file cannot be used."""

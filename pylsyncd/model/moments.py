@@ -1,30 +1,28 @@
-"""Moments, and whether the times of change on a disk can be compared with one.
-
-Pure: ``clock`` tells the present moment.
-"""
+"""Points in time, and whether the ctimes on a disk can be compared with them. Pure."""
 
 from dataclasses import dataclass
 
 CTIME_SLACK = 2.0
-"""Seconds that a time of change may lie before the moment of the change, as the clock tells it.
+"""Seconds that the ctime of a change may lie before the time of the change by the clock.
 
-A kernel takes it from the clock's last tick (10 ms and less); the rest is for what ``distrust``
-tolerates.
+The kernel takes it from the clock's last tick (10 ms or less); the rest is the tolerance of
+``reason_to_distrust``.
 """
 
-_TOLERANCE = 1.0
+# Seconds that the clock may be set back without making ctimes useless.
+_SET_BACK_TOLERANCE = 1.0
 
-# Seconds: a tick, twice.
-_TICKS = 0.02
+# Seconds: two ticks.
+_CTIME_GRANULARITY = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment, as told by a clock that people set, and by one that nobody sets.
+    """A point in time, by the wall clock and by the clock that only runs forward.
 
-    ``wall`` is in seconds since the epoch; ``running`` is the seconds since the machine's start,
-    suspension included (CLOCK_BOOTTIME); ``boot`` tells one start of a machine from all others,
-    and is empty where the system does not tell.
+    ``wall`` is in seconds since the epoch; ``running`` is in seconds since the machine booted,
+    suspension included (CLOCK_BOOTTIME); ``boot`` identifies the boot, and is empty if the system
+    does not provide an identifier.
     """
 
     wall: float
@@ -33,45 +31,45 @@ class Moment:
 
     @property
     def since_ns(self) -> int:
-        """The ctime, in nanoseconds, from which on an entry may have changed after the moment."""
+        """The smallest ctime, in nanoseconds, of an entry that may have changed since."""
         return int((self.wall - CTIME_SLACK) * 1e9)
 
 
-def earliest_ctime_ns(then: Moment, present: Moment) -> int:
-    """Return the ctime, in nanoseconds, from which on an entry may have changed in between.
+def earliest_ctime_ns(then: Moment, now: Moment) -> int:
+    """Return the smallest ctime, in nanoseconds, of an entry that may have changed in between.
 
-    Both are moments of one run, which tell by how much the clock was set back meanwhile: so there
-    need be no slack for that.
+    Both moments are of the same run of the daemon, so it is known how far the clock was set back
+    and no slack is needed for that.
     """
-    set_back = max(0.0, _set_back(then, present))
-    return int((then.wall - set_back - _TICKS) * 1e9)
+    set_back = max(0.0, _set_back(then, now))
+    return int((then.wall - set_back - _CTIME_GRANULARITY) * 1e9)
 
 
-def _set_back(then: Moment, present: Moment) -> float:
+def _set_back(then: Moment, now: Moment) -> float:
     """Return by how many seconds the clock was set back between two moments of one boot."""
-    return (present.running - then.running) - (present.wall - then.wall)
+    return (now.running - then.running) - (now.wall - then.wall)
 
 
-def reason_to_distrust(then: Moment, present: Moment) -> str:
-    """Say why ctimes cannot be compared with ``then``; an empty string when they can.
+def reason_to_distrust(then: Moment, now: Moment) -> str:
+    """Return why ctimes cannot be compared with ``then``; empty if they can.
 
-    Both clocks follow the same corrections of speed, so that within one boot only a clock that
-    was set makes them differ. Of another boot it is known that it began after ``then``: a clock
-    that denies it stands wrong now, or stood wrong then.
+    NTP adjusts the speed of both clocks alike, so within one boot they differ only if the wall
+    clock was set. Another boot must have begun after ``then``; if the wall clock contradicts that,
+    it was wrong at one of the two moments.
     """
-    if not then.boot or not present.boot:
-        return "the system does not tell whether the machine was started anew"
-    if then.boot != present.boot:
-        behind = then.wall - (present.wall - present.running)
-    elif present.running < then.running:
-        return "the machine was set back to an earlier state"
+    if not then.boot or not now.boot:
+        return "the system does not report whether the machine was rebooted"
+    if then.boot != now.boot:
+        behind = then.wall - (now.wall - now.running)
+    elif now.running < then.running:
+        return "the machine was reset to an earlier state"
     else:
-        behind = _set_back(then, present)
-    if behind > _TOLERANCE:
+        behind = _set_back(then, now)
+    if behind > _SET_BACK_TOLERANCE:
         return f"the clock went backwards by {behind:.0f} seconds"
     return ""
 
 
-def earliest(*moments: float | None) -> float | None:
-    """Return the first of the moments that are known; None if none is."""
-    return min((moment for moment in moments if moment is not None), default=None)
+def earliest(*times: float | None) -> float | None:
+    """Return the first of the known times; None if none is known."""
+    return min((time for time in times if time is not None), default=None)

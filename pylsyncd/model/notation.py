@@ -1,6 +1,6 @@
-"""What is written for one source or destination, taken apart: hosts, ports, modules, paths.
+"""Parses the notation of a single destination: host, port, module, path.
 
-Pure: what has to be asked of the disk comes in as arguments.
+Pure: the file system is consulted through arguments.
 """
 
 import re
@@ -16,7 +16,7 @@ _DAEMON_PORT = 873
 _LAST_PORT = 65535
 _URL = b"rsync://"
 _FOREIGN_URL = re.compile(rb"(?:ssh|sftp|scp|file|ftp|https?)://", re.IGNORECASE)
-# [USER@]HOST[:REST], as rsync reads it: brackets enclose the whole host or are no brackets.
+# [USER@]HOST[:REST], as rsync parses it: brackets enclose the whole host, or mean nothing.
 _HOST = re.compile(
     rb"(?P<login>(?:[^:/\[\]]*@)?)(?P<host>\[[^/\[\]]*\]|[^:/@\[\]]*)(?P<rest>(?::.*)?)", re.DOTALL
 )
@@ -34,10 +34,10 @@ class Transport(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ParsedDestination:
-    """A destination as it was written, before the source's path is appended.
+    """The parts of a destination's notation, before the source's path is appended.
 
-    ``head`` is all that stands before the path in rsync's argument, ``base`` the path: absolute
-    for a local directory, and beginning with the module for a daemon.
+    ``prefix`` is the part of rsync's argument before the path. ``path`` is absolute for a local
+    directory, and begins with the module for an rsync daemon.
     """
 
     text: bytes
@@ -49,31 +49,32 @@ class ParsedDestination:
 
     @property
     def candidate_names(self) -> tuple[str, ...]:
-        """What it may be called, the shortest first, the most telling last."""
+        """The names it may have, from the shortest to the full notation."""
         if self.transport is Transport.LOCAL:
-            short, telling = self.path.rpartition(b"/")[2] or b"/", self.path
+            short, long = self.path.rpartition(b"/")[2] or b"/", self.path
         else:
             host = b"[" + self.host + b"]" if b":" in self.host else self.host
             colons = b":" if self.transport is Transport.SHELL else b"::"
-            short, telling = self.host, host + colons + self.path
-        return paths.printable(short), paths.printable(telling), paths.printable(self.text)
+            short, long = self.host, host + colons + self.path
+        return paths.printable(short), paths.printable(long), paths.printable(self.text)
 
 
 def check_usable(text: bytes, what: str) -> None:
-    """Refuse an empty text, and one that no path can be; ``what`` is a source or a destination."""
+    """Raise UsageError if a source or destination (``what``) is empty or cannot be a path."""
     if not text:
         raise UsageError(f"A {what} is empty: write '.' for the current directory.")
     if b"\0" in text:
         raise UsageError(
-            f"The {what} {paths.printable(text)} holds a NUL, which no path can: remove it."
+            f"The {what} {paths.printable(text)} contains a NUL byte, which is not possible in a "
+            "path: remove it."
         )
 
 
 def absolute_path(path: bytes, cwd: bytes) -> bytes:
-    """Return a path as an absolute one.
+    """Return the absolute form of a path.
 
-    ``..`` is resolved only as far as it climbs from ``cwd``, which holds no symbolic links (the
-    kernel's word, ``os.getcwdb``); behind a name only the kernel knows where it leads.
+    A leading ``..`` is resolved, because ``cwd`` has no symbolic links (``os.getcwdb``). After a
+    name it stays, because the name may be a symbolic link.
     """
     start = [] if path.startswith(b"/") else [part for part in cwd.split(b"/") if part]
     named: list[bytes] = []
@@ -88,7 +89,7 @@ def absolute_path(path: bytes, cwd: bytes) -> bytes:
 def parse_destination(
     text: bytes, cwd: bytes, is_directory: Callable[[bytes], bool]
 ) -> ParsedDestination:
-    """Return what a destination was written as; a relative directory is below ``cwd``."""
+    """Return the parts of a destination; a relative directory is below ``cwd``."""
     check_usable(text, "destination")
     if text[: len(_URL)].lower() == _URL:
         return _parse_url(text)
@@ -104,8 +105,8 @@ def parse_destination(
     if not rest and is_directory(absolute_path(text, cwd)):
         name = paths.printable(text)
         raise UsageError(
-            f"The destination {name} could be a host or the directory of that name here: write "
-            f"./{name} for the directory or {name}: for the host."
+            f"The destination {name} may be a host, and the current directory has a directory of "
+            f"that name: write ./{name} for the directory or {name}: for the host."
         )
     if rest.startswith(b"::"):
         module = _checked_module(rest[2:], text)
@@ -114,31 +115,33 @@ def parse_destination(
 
 
 def _parse_url(text: bytes) -> ParsedDestination:
-    """Return the place that ``rsync://[USER@]HOST[:PORT]/MODULE[/PATH]`` names."""
+    """Return the parts of ``rsync://[USER@]HOST[:PORT]/MODULE[/PATH]``."""
     authority, _, path = text[len(_URL) :].partition(b"/")
-    if _holds_password(authority, path):
-        # Nothing of the text is shown, since the log is no place for it either.
+    if _contains_password(authority, path):
+        # The message does not quote the URL: a password does not belong into the log either.
         raise UsageError(
-            "An rsync URL holds a password, where everybody can read it: put it into a file and "
-            "say --password-file FILE."
+            "An rsync URL contains a password, which every user can see there: put it into a file "
+            "and use --password-file FILE."
         )
     user_and_host, host, rest = _parse_host(authority, text)
     port = _checked_port(rest[1:], text) if rest else _DAEMON_PORT
-    head = _URL + user_and_host + rest + b"/"
-    return ParsedDestination(text, Transport.DAEMON, head, host, _checked_module(path, text), port)
+    prefix = _URL + user_and_host + rest + b"/"
+    return ParsedDestination(
+        text, Transport.DAEMON, prefix, host, _checked_module(path, text), port
+    )
 
 
-def _holds_password(authority: bytes, path: bytes) -> bool:
-    """Tell whether ``USER:PASSWORD@`` begins a URL; a password with a slash reaches the path."""
+def _contains_password(authority: bytes, path: bytes) -> bool:
+    """Return True if a URL begins with ``USER:PASSWORD@``; the password may contain a slash."""
     login, _, host = authority.rpartition(b"@")
     port = b"" if host.startswith(b"[") else host.partition(b":")[2]
     return b":" in login or (b"@" in path and bool(port) and not port.isdigit())
 
 
 def _parse_host(beginning: bytes, text: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return user and host as rsync takes them, the host alone, and what follows from a colon on.
+    """Return ``USER@HOST`` as rsync takes it, the bare host, and the rest from the colon on.
 
-    Raises UsageError for what rsync would read as something else than was meant.
+    Raises UsageError for a notation that rsync would misunderstand.
     """
     _refuse_unbracketed_ipv6(beginning, text)
     parts = _HOST.fullmatch(beginning)
@@ -149,42 +152,39 @@ def _parse_host(beginning: bytes, text: bytes) -> tuple[bytes, bytes, bytes]:
     if not host:
         raise _bad_host(text, "has no host")
     if login == b"@":
-        raise _bad_host(text, "has no user in front of the @")
+        raise _bad_host(text, "has no user before the @")
     if login.startswith(b"-") or host.startswith(b"-"):
-        raise _bad_host(text, "begins with a dash, which the remote shell would take for an option")
+        raise _bad_host(text, "begins with a dash, which the remote shell would take as an option")
     if b"\n" in login or re.search(rb"[\s\x00-\x1f]", host):
         raise _bad_host(text, "has a blank or a line break in its host")
     return login + written, host, rest
 
 
 def path_offset(argument: bytes) -> int:
-    """Return where the path, or the module, begins in rsync's argument for another machine."""
+    """Return the offset of the path or module in rsync's argument for a remote destination."""
     if argument.startswith(_URL):
         return argument.index(b"/", len(_URL)) + 1
     parts = _HOST.fullmatch(argument)
     return parts.end("host") + 1 if parts else 0
 
 
-def _bad_host(text: bytes, complaint: str) -> UsageError:
+def _bad_host(text: bytes, problem: str) -> UsageError:
     return UsageError(
-        f"The destination {paths.printable(text)} {complaint}: correct it, or write ./ in "
-        "front of the "
+        f"The destination {paths.printable(text)} {problem}: correct it, or put ./ before the "
         "name of a local directory."
     )
 
 
 def _refuse_unbracketed_ipv6(beginning: bytes, text: bytes) -> None:
-    """Refuse what rsync would split at the first colon of an IPv6 address."""
-    written = beginning.partition(b"/")[0].rpartition(b"@")[2]
-    for address in (written, written.rpartition(b"::")[0], written.rpartition(b":")[0]):
+    """Refuse an IPv6 address that rsync would split at its first colon."""
+    authority = beginning.partition(b"/")[0].rpartition(b"@")[2]
+    for address in (authority, authority.rpartition(b"::")[0], authority.rpartition(b":")[0]):
         if _is_ipv6(address):
             raise UsageError(
                 f"The IPv6 address in the destination {paths.printable(text)} needs brackets, "
-                "since "
-                f"rsync takes what follows the first colon for a path: write "
-                f"[{paths.printable(address)}]. (A module whose name looks like part of an "
-                "address is "
-                "written rsync://HOST/MODULE.)"
+                "because rsync takes the text after the first colon as a path: write "
+                f"[{paths.printable(address)}]. (If a module's name looks like part of an "
+                "address, write rsync://HOST/MODULE.)"
             )
 
 
@@ -197,23 +197,22 @@ def _is_ipv6(text: bytes) -> bool:
 
 
 def _checked_port(digits: bytes, text: bytes) -> int:
-    # The length first: int() refuses thousands of digits in its own words.
+    # The length is checked first: int() refuses thousands of digits with its own message.
     if digits.isdigit() and len(digits) <= len(str(_LAST_PORT)) and 0 < int(digits) <= _LAST_PORT:
         return int(digits)
     raise UsageError(
         f"The port in the destination {paths.printable(text)} is not a number from 1 to "
-        f"{_LAST_PORT}: "
-        "correct it, as in rsync://HOST:8730/MODULE, or leave it out."
+        f"{_LAST_PORT}: correct it, as in rsync://HOST:8730/MODULE, or remove it."
     )
 
 
 def _checked_module(path: bytes, text: bytes) -> bytes:
-    """Return the path at a daemon, which begins with the module."""
+    """Return the path on an rsync daemon, which begins with the module, after a check."""
     module = path.partition(b"/")[0]
     if not module or b"\n" in module:
         raise UsageError(
             f"The destination {paths.printable(text)} names no module of the rsync daemon: write "
-            "HOST::MODULE or rsync://HOST/MODULE, with a path behind it if you like. "
+            "HOST::MODULE or rsync://HOST/MODULE, with a path after it if needed. "
             "A path through a remote shell has one colon: HOST:/path."
         )
     return path

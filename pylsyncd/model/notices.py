@@ -1,4 +1,4 @@
-"""What is told of a destination to those who asked for it: hooks, for example."""
+"""Notices about a destination, for hooks."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -7,32 +7,32 @@ from pylsyncd.model.changes import NOTHING, Changeset
 
 
 class NoticeKind(Enum):
-    """What has happened; the value is its name for hooks."""
+    """The kind of event; the value is its name for hooks."""
 
     BATCH = "batch"
-    """A run has carried what it was to carry."""
+    """A transfer has completed."""
     ERROR = "error"
-    """The first failure since all was well, or one for another reason."""
+    """The first failure, or one for a different reason than the last."""
     HELD = "held"
-    """The same, when only a person can mend it."""
+    """A failure that needs an administrator."""
     RECOVERY = "recovery"
-    """All is well again after a failure."""
+    """The destination has recovered from a failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What has happened to a destination."""
+    """An event at a destination."""
 
     kind: NoticeKind
     name: str
-    """The destination's, as in the log."""
+    """The destination's name in the log."""
     target: str
-    """The destination as it was written by the user."""
+    """The destination as it is configured."""
     source: bytes
     reason: str = ""
-    """Why, as a part of a sentence: for an error and when held."""
+    """The cause of an error or of being held, as part of a sentence."""
     message: str = ""
-    """What rsync said, printable; for an error and when held."""
+    """rsync's message for an error or when held, printable."""
     code: int = 0
     """rsync's exit status."""
     files: int = 0
@@ -40,4 +40,4 @@ class Notice:
     bytes_sent: int = 0
     seconds: float = 0.0
     changeset: Changeset = NOTHING
-    """What the run was to carry."""
+    """The changes of the transfer."""

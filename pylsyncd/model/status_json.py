@@ -1,7 +1,6 @@
-"""A status as JSON and back: an object for each dataclass, under the names of its fields.
+"""Converts a status to JSON and back: an object for each dataclass, with the names of its fields.
 
-Moments stay seconds since the epoch, conditions are their words. Who reads takes fields that he
-does not know for those of a later version, and leaves them out.
+Unknown fields are ignored, since they may come from a later version.
 """
 
 import json
@@ -18,12 +17,12 @@ from pylsyncd.model.status import Status
 
 
 def format_status(status: Status) -> str:
-    """Return a status as one line of JSON in ASCII, without its end."""
+    """Return a status as one line of ASCII JSON, without a newline."""
     return json.dumps(encode_status(status), allow_nan=False)
 
 
 def encode_status(value: object) -> object:
-    """Return what of a status as JSON has it: objects, arrays, numbers and texts."""
+    """Return a status, or a part of one, as the objects that ``json`` can write."""
     if is_dataclass(value):
         return {field.name: encode_status(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Enum):
@@ -37,65 +36,65 @@ def encode_status(value: object) -> object:
 
 
 def parse_status(text: str | bytes) -> Status:
-    """Return the status that a text holds; raises StateError if it holds none."""
+    """Return the status in a JSON text; raises StateError if there is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise StateError("it is no JSON") from None
+        raise StateError("it is not JSON") from None
     return decode_status(value)
 
 
 def decode_status(value: object) -> Status:
-    """Return the status that was made such objects of; raises StateError if it was none."""
-    found = _decoded(Status, value)
-    assert isinstance(found, Status)  # noqa: S101  # what was asked for
+    """Return the status that ``encode_status`` has encoded; raises StateError if it is none."""
+    found = _decode(Status, value)
+    assert isinstance(found, Status)  # noqa: S101  # for mypy
     return found
 
 
-def _decoded(kind: object, value: object) -> object:
+def _decode(kind: object, value: object) -> object:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
-        return None if value is None else _decoded(arguments[0], value)
+        return None if value is None else _decode(arguments[0], value)
     if origin is tuple and isinstance(value, list):
-        return tuple(_decoded(arguments[0], each) for each in value)
+        return tuple(_decode(arguments[0], each) for each in value)
     if origin is Mapping and isinstance(value, dict):
-        return {_key(arguments[0], key): _decoded(arguments[1], value[key]) for key in value}
-    # To Python 3.10, tuple[int, ...] is a type, too.
+        return {_decode_key(arguments[0], key): _decode(arguments[1], value[key]) for key in value}
+    # In Python 3.10, tuple[int, ...] is a type as well.
     if origin is None and isinstance(kind, type):
-        return _of_type(kind, value)
-    raise StateError(f"it has {_shown(value)} where there should be several")
+        return _decode_as(kind, value)
+    raise StateError(f"it has {_excerpt(value)} instead of a list or an object")
 
 
-def _of_type(kind: type, value: object) -> object:
+def _decode_as(kind: type, value: object) -> object:
     if is_dataclass(kind) and isinstance(value, dict):
-        return _made(kind, value)
+        return _decode_object(kind, value)
     if issubclass(kind, Enum):
-        return _member(kind, value)
+        return _decode_member(kind, value)
     if kind is float:
         if value is None:
             return math.inf
-        # Not True, which Python takes for a number.
+        # True and False are integers in Python.
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
     elif type(value) is kind:
         return value
-    raise StateError(f"it has {_shown(value)} where there should be a {kind.__name__}")
+    raise StateError(f"it has {_excerpt(value)} instead of {kind.__name__}")
 
 
-def _made(kind: type, value: Mapping[str, object]) -> object:
+def _decode_object(kind: type, value: Mapping[str, object]) -> object:
     given = {}
-    for name, (hint, is_needed) in _hints(kind).items():
+    for name, (hint, is_required) in _fields(kind).items():
         if name in value:
-            given[name] = _decoded(hint, value[name])
-        elif is_needed:
+            given[name] = _decode(hint, value[name])
+        elif is_required:
             raise StateError(f"it lacks {name!r}")
     made: object = kind(**given)
     return made
 
 
 @cache
-def _hints(kind: type) -> Mapping[str, tuple[object, bool]]:
-    """Return the type of each field of a dataclass, and whether there is no default for it."""
+def _fields(kind: type) -> Mapping[str, tuple[object, bool]]:
+    """Return the type of each field of a dataclass, and whether the field is required."""
     hints = get_type_hints(kind)
     return {
         field.name: (hints[field.name], field.default is field.default_factory is MISSING)
@@ -103,19 +102,19 @@ def _hints(kind: type) -> Mapping[str, tuple[object, bool]]:
     }
 
 
-def _member(kind: type[Enum], value: object) -> Enum:
+def _decode_member(kind: type[Enum], value: object) -> Enum:
     try:
         return kind(value)
     except ValueError:
-        raise StateError(f"it has {_shown(value)} for a {kind.__name__.lower()}") from None
+        raise StateError(f"it has the unknown {kind.__name__.lower()} {_excerpt(value)}") from None
 
 
-def _key(kind: object, key: str) -> object:
+def _decode_key(kind: object, key: str) -> object:
     try:
         return int(key) if kind is int else key
     except ValueError:
-        raise StateError(f"it has {_shown(key)} where there should be a number") from None
+        raise StateError(f"it has {_excerpt(key)} instead of a number") from None
 
 
-def _shown(value: object) -> str:
+def _excerpt(value: object) -> str:
     return ascii(value)[:60]

@@ -1,4 +1,4 @@
-"""Moments, and when ctimes can be compared with one."""
+"""Points in time, and when ctimes can be compared with them."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd.model.moments import Moment, earliest_ctime_ns, reason_to_distrust
+from pylsyncd.model.moments import Moment, earliest, earliest_ctime_ns, reason_to_distrust
 from pylsyncd.system import clock
 
 THEN = Moment(wall=1_000_000.0, running=5000.0, boot="one")
@@ -23,7 +23,7 @@ THEN = Moment(wall=1_000_000.0, running=5000.0, boot="one")
         pytest.param(Moment(9_000_000.0, 7_999_999.0, "two"), id="started since, long running"),
     ],
 )
-def test_a_clock_that_ran_on_is_trusted(present: Moment) -> None:
+def test_a_clock_that_was_not_set_back_is_trusted(present: Moment) -> None:
     assert reason_to_distrust(THEN, present) == ""
 
 
@@ -41,18 +41,18 @@ def test_a_clock_that_went_backwards_is_not_trusted(present: Moment, seconds: in
     assert reason_to_distrust(THEN, present) == f"the clock went backwards by {seconds} seconds"
 
 
-def test_a_machine_set_back_to_a_snapshot_is_not_trusted() -> None:
+def test_a_machine_reset_to_a_snapshot_is_not_trusted() -> None:
     assert "earlier state" in reason_to_distrust(THEN, Moment(2_000_000.0, 4000.0, "one"))
 
 
-def test_no_boot_is_the_same_as_an_unknown_one() -> None:
+def test_an_unknown_boot_is_not_trusted() -> None:
     unknown = Moment(1_000_060.0, 5060.0, "")
     assert reason_to_distrust(unknown, unknown)
     assert reason_to_distrust(THEN, unknown)
     assert reason_to_distrust(unknown, THEN)
 
 
-def test_what_changes_after_a_moment_has_a_ctime_since_it(tmp_path: Path) -> None:
+def test_a_change_after_a_moment_has_a_ctime_since_that_moment(tmp_path: Path) -> None:
     moment = clock.now()
     (tmp_path / "file").touch()
     status = os.lstat(tmp_path / "file")
@@ -60,7 +60,7 @@ def test_what_changes_after_a_moment_has_a_ctime_since_it(tmp_path: Path) -> Non
     assert moment.since_ns > status.st_ctime_ns - 60 * 10**9
 
 
-def test_within_a_run_what_changes_after_a_moment_is_told_from_what_did_before(
+def test_within_a_run_changes_before_and_after_a_moment_are_distinguished(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "before").touch()
@@ -73,8 +73,8 @@ def test_within_a_run_what_changes_after_a_moment_is_told_from_what_did_before(
 
 
 @pytest.mark.parametrize("back", [0.3, 3600.0, -3600.0])
-def test_within_a_run_it_is_known_by_how_much_the_clock_was_set(back: float) -> None:
-    # It was set before the change, or after it.
+def test_within_a_run_the_earliest_ctime_allows_for_a_clock_that_was_set(back: float) -> None:
+    # The clock may have been set before or after the change.
     ctime = (THEN.wall + 10.0 - max(0.0, back)) * 1e9
     assert (
         earliest_ctime_ns(THEN, Moment(THEN.wall + 20.0 - back, THEN.running + 20.0, "one"))
@@ -82,9 +82,14 @@ def test_within_a_run_it_is_known_by_how_much_the_clock_was_set(back: float) -> 
     )
 
 
-def test_now_is_now() -> None:
+def test_the_present_moment_is_the_time_of_the_clock() -> None:
     first, second = clock.now(), clock.now()
     assert first.boot == second.boot != ""
     assert first.running <= second.running
     assert abs(first.wall - time.time()) < 60.0
     assert reason_to_distrust(first, second) == ""
+
+
+def test_the_earliest_of_several_times_ignores_unknown_ones() -> None:
+    assert earliest(3.0, None, 2.0) == 2.0
+    assert earliest(None) is None

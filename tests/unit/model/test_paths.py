@@ -17,7 +17,7 @@ from pylsyncd.model import paths
         (b"a", b"a-b", False),
     ],
 )
-def test_a_directory_covers_itself_and_what_is_below(
+def test_a_directory_covers_itself_and_everything_below(
     directory: bytes, path: bytes, expected: bool
 ) -> None:
     assert paths.covers(directory, path) is expected
@@ -33,7 +33,7 @@ def test_ancestors_come_nearest_first_and_end_with_the_root() -> None:
     assert list(paths.ancestors(b"")) == []
 
 
-def test_in_tree_order_nothing_stands_between_a_directory_and_what_is_below() -> None:
+def test_in_tree_order_a_directory_is_directly_before_everything_below() -> None:
     scattered = [b"a/b", b"a-b", b"a", b"b", b"a/b/c", b""]
     assert sorted(scattered, key=paths.tree_sort_key) == [b"", b"a", b"a/b", b"a/b/c", b"a-b", b"b"]
 
@@ -51,5 +51,22 @@ def test_in_tree_order_nothing_stands_between_a_directory_and_what_is_below() ->
         (b"", "."),
     ],
 )
-def test_a_shown_path_is_one_harmless_line(path: bytes, shown: str) -> None:
+def test_a_printable_path_is_one_line_without_control_characters(path: bytes, shown: str) -> None:
     assert paths.printable(path) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "directory", "expected"),
+    [
+        (b"a/b", b"a", b"b"),
+        (b"a", b"a", b""),
+        (b"a/b", b"", b"a/b"),
+        (b"a-b", b"a", None),
+        (b"/a/b", b"/a", b"b"),
+        (b"/a", b"", b"a"),
+    ],
+)
+def test_a_path_is_relative_to_the_directories_that_cover_it(
+    path: bytes, directory: bytes, expected: bytes | None
+) -> None:
+    assert paths.relative_to(path, directory) == expected

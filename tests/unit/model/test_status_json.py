@@ -53,20 +53,28 @@ def test_unknown_fields_are_ignored_and_missing_ones_get_their_default() -> None
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        (["pid"], "4242", "it has '4242' where there should be a int"),
-        (["pid"], True, "it has True where there should be a int"),
-        (["time"], True, "it has True where there should be a float"),
-        (["version"], 7, "it has 7 where there should be a str"),
-        (["syncs"], 7, "it has 7 where there should be several"),
-        (["syncs", 0], None, "it has None where there should be a SyncStatus"),
-        (["syncs", 0, "destinations", 0, "condition"], "asleep", "it has 'asleep' for a condition"),
+        (["pid"], "4242", "it has '4242' instead of int"),
+        (["pid"], True, "it has True instead of int"),
+        (["time"], True, "it has True instead of float"),
+        (["version"], 7, "it has 7 instead of str"),
+        (["syncs"], 7, "it has 7 instead of a list or an object"),
+        (["syncs", 0], None, "it has None instead of SyncStatus"),
+        (
+            ["syncs", 0, "destinations", 0, "condition"],
+            "asleep",
+            "it has the unknown condition 'asleep'",
+        ),
         (
             ["syncs", 0, "destinations", 0, "last_run"],
             [],
-            r"it has \[\] where there should be a Ru",
+            r"it has \[\] instead of Ru",
         ),
-        (["syncs", 0, "destinations", 0, "counts", "codes"], {"x": 1}, "it has 'x' where there"),
-        (["syncs", 0, "events"], {"x": "1"}, "it has '1' where there should be a int"),
+        (
+            ["syncs", 0, "destinations", 0, "counts", "codes"],
+            {"x": 1},
+            "it has 'x' instead of a number",
+        ),
+        (["syncs", 0, "events"], {"x": "1"}, "it has '1' instead of int"),
     ],
 )
 def test_an_invalid_status_is_refused_with_the_reason(

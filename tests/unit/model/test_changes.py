@@ -1,0 +1,76 @@
+"""Changes, and sets of them."""
+
+import pytest
+
+from pylsyncd.model.changes import (
+    EVERYTHING,
+    NOTHING,
+    Change,
+    MutableChangeset,
+    Scope,
+    format_changes,
+)
+
+ENTRY, LISTING, TREE = Scope
+
+
+@pytest.mark.parametrize(
+    ("change", "other", "expected"),
+    [
+        (Change(b"a", TREE), Change(b"a/b/c", TREE), True),
+        (Change(b"a", TREE), Change(b"a-b", ENTRY), False),
+        (Change(b"a", LISTING), Change(b"a", ENTRY), True),
+        (Change(b"a", ENTRY), Change(b"a", LISTING), False),
+        (Change(b"a", LISTING), Change(b"a/b", ENTRY), True),
+        (Change(b"a", LISTING), Change(b"a/b", LISTING), False),
+        (Change(b"a", LISTING), Change(b"a/b/c", ENTRY), False),
+        (Change(b"", LISTING), Change(b"a", ENTRY), True),
+        (Change(b"a", ENTRY), Change(b"a/b", ENTRY), False),
+    ],
+)
+def test_a_change_covers_what_its_scope_reaches(
+    change: Change, other: Change, expected: bool
+) -> None:
+    assert change.covers(other) is expected
+
+
+def test_a_set_has_each_added_change_once() -> None:
+    changes = MutableChangeset()
+    for path, scope in [(b"a/b", ENTRY), (b"a/b", ENTRY), (b"", ENTRY), (b"a", LISTING)]:
+        changes.add(path, scope)
+    changes.add(b"t", TREE)
+    changes.add_entries(b"a", {b"b", b"c"})
+    changes.add_entries(b"none", set())
+    assert len(changes) == 5
+    assert set(changes) == {
+        Change(b"a/b", ENTRY), Change(b"a/c", ENTRY), Change(b"", ENTRY), Change(b"a", LISTING),
+        Change(b"t", TREE),
+    }  # fmt: skip
+
+
+def test_merging_leaves_the_other_set_unchanged() -> None:
+    changes, other = MutableChangeset(), MutableChangeset()
+    other.add(b"d/a", ENTRY)
+    changes.merge(other)
+    changes.merge(EVERYTHING)
+    changes.add(b"d/b", ENTRY)
+    assert changes.is_everything
+    assert list(other) == [Change(b"d/a", ENTRY)]
+
+
+def test_only_an_empty_set_is_false() -> None:
+    assert not NOTHING
+    assert not MutableChangeset()
+    assert EVERYTHING
+
+
+def test_changes_are_formatted_with_their_scope_and_a_long_set_is_cut() -> None:
+    changes = MutableChangeset()
+    changes.add(b"a\n", ENTRY)
+    changes.add(b"d", LISTING)
+    changes.add(b"", TREE)
+    assert format_changes(changes) == r"a\n d/ ./**"
+    changes.add_entries(b"", {b"%d" % number for number in range(200)})
+    text = format_changes(changes)
+    assert text.endswith(" ...")
+    assert len(text.split()) == 101

@@ -26,7 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from markup import Row, definitions, flags_of, paragraph, section, sentence_of  # noqa: E402
 
 from pylsyncd import __version__  # noqa: E402  # the one of this tree
-from pylsyncd.config.option import OptionKind, OptionScope  # noqa: E402
+from pylsyncd.config.option import OptionScope  # noqa: E402
 from pylsyncd.config.options import OPTION_GROUPS, AnyOption  # noqa: E402
 from pylsyncd.control import command_line  # noqa: E402
 from pylsyncd.rsync import outcomes  # noqa: E402
@@ -183,7 +183,7 @@ def _of_flag(option: AnyOption) -> str:
 
 
 def _repeatable(option: AnyOption) -> str:
-    return "May be repeated." if option.kind is OptionKind.LIST else ""
+    return "May be repeated." if option.is_list else ""
 
 
 def _default(option: AnyOption) -> str:
@@ -203,7 +203,7 @@ def _key(option: AnyOption) -> nodes.Node:
 
 def _of_key(option: AnyOption) -> list[nodes.Node]:
     default = f"Default: {option.default}." if option.default else ""
-    several = "One a line." if option.kind is OptionKind.LIST else ""
+    several = "One a line." if option.is_list else ""
     flag = f"On the command line: {option.long_flag}." if option.flags else ""
     return [paragraph(" ".join(filter(None, [option.help, several, default, flag])))]
 

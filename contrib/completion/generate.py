@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from pylsyncd.config.option import OptionKind
 from pylsyncd.config.options import OPTIONS
 from pylsyncd.control import command_line
 
@@ -66,7 +65,7 @@ def daemon_flags() -> list[Flag]:
                 option.metavar,
                 _value(option.key, option.metavar),
                 option.choices,
-                option.kind is OptionKind.LIST,
+                option.is_list,
             )
             for option in OPTIONS
             if option.flags

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 from pylsyncd import __version__
 from pylsyncd.config import process_options, sync_options
-from pylsyncd.config.option import OptionKind, OptionScope
+from pylsyncd.config.option import OptionScope
 from pylsyncd.config.options import OPTION_GROUPS, OPTIONS, OPTIONS_BY_KEY, AnyOption
-from pylsyncd.config.raw_options import ConfigurationError, Layer, RawOption
+from pylsyncd.config.raw_options import ConfigurationError, Layer, Origin, RawOption
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.formatting import printable
 
@@ -110,7 +110,7 @@ class StoreRawOption(argparse.Action):
         super().__init__(
             option_strings,
             dest,
-            nargs=0 if option.kind is OptionKind.SWITCH else None,
+            nargs=0 if option.is_switch else None,
             metavar=option.metavar or None,
             help=_help(option),
             default=argparse.SUPPRESS,
@@ -126,9 +126,9 @@ class StoreRawOption(argparse.Action):
     ) -> None:
         """Append the option with its value."""
         option = self._option
-        text = option.flag_value if option.kind is OptionKind.SWITCH else values
+        text = option.flag_value if option.is_switch else values
         target = OPTIONS_BY_KEY[option.sets_key] if option.sets_key else option
-        raw = RawOption(target, (text,), option.long_flag, directory=namespace.directory)
+        raw = RawOption(target, (text,), Origin(option.long_flag), namespace.directory)
         setattr(namespace, _RAW_OPTIONS, [*getattr(namespace, _RAW_OPTIONS, ()), raw])
 
 
@@ -240,8 +240,8 @@ def _check_combination(command_line: CommandLine) -> None:
 
 def _refuse_file_options(options: Layer) -> None:
     messages = [
-        f"{raw.origin} cannot be combined with -c: set {raw.option.key} = {raw.texts[0]} in the "
-        "configuration file."
+        f"{raw.origin.text} cannot be combined with -c: set {raw.option.key} = {raw.texts[0]} in "
+        "the configuration file."
         for raw in options
         if raw.option.scope is not OptionScope.PROCESS
     ]

@@ -19,6 +19,7 @@ from pylsyncd.config.options import FILE_OPTIONS, OPTIONS_BY_KEY, AnyOption
 from pylsyncd.config.raw_options import (
     ErrorCollector,
     Layer,
+    Origin,
     RawConfiguration,
     RawOption,
     Section,
@@ -112,9 +113,9 @@ class ConfigFileReader:
         elif kind in _NAMED_SECTIONS and self._check_name(ini_section, kind, name):
             self._check_unique(ini_section, f"{kind} {name}")
             scope = _NAMED_SECTIONS[kind]
-            origin = f"{self.name}:{ini_section.line}: [{kind} {name}]"
+            origin = self._origin(ini_section.line, f"[{kind} {name}]")
             options = self._read_options(ini_section, scope)
-            section = Section(name, options, origin, ini_section.line)
+            section = Section(name, options, origin)
             first = self.sections[scope].setdefault(name, section)
             if first is not section:
                 self.sections[scope][name] = replace(first, options=first.options + options)
@@ -168,7 +169,7 @@ class ConfigFileReader:
     def _read_entry(
         self, ini_section: IniSection, entry: IniEntry, scope: OptionScope
     ) -> Iterable[RawOption]:
-        origin = f"[{ini_section.title}] {entry.key}"
+        where = f"[{ini_section.title}] {entry.key}"
         key = normalize_key(entry.key)
         option = OPTIONS_BY_KEY.get(key)
         if option is None:
@@ -177,21 +178,19 @@ class ConfigFileReader:
         elif not _is_allowed_in(scope, option):
             message = f"This option belongs {_PLACES[option.scope]}: move it there."
         else:
-            self._check_lines(origin, option, entry)
-            return self._raw_options(option, entry, _printable(origin))
-        self._add_error(entry.line, origin, message)
+            self._check_lines(where, option, entry)
+            return self._raw_options(option, entry, where)
+        self._add_error(entry.line, where, message)
         return ()
 
-    def _raw_options(self, option: AnyOption, entry: IniEntry, origin: str) -> Iterable[RawOption]:
+    def _raw_options(self, option: AnyOption, entry: IniEntry, where: str) -> Iterable[RawOption]:
         """Yield one raw option per line of the value; for an empty value one that unsets it."""
         lines = entry.lines if option.is_list else entry.lines[:1]
         values: list[tuple[int, tuple[str, ...]]] = [(number, (text,)) for number, text in lines]
         for number, texts in values or [(entry.line, ())]:
-            yield RawOption(
-                option, texts, f"{self.name}:{number}: {origin}", number, self.directory
-            )
+            yield RawOption(option, texts, self._origin(number, where), self.directory)
 
-    def _check_lines(self, origin: str, option: AnyOption, entry: IniEntry) -> None:
+    def _check_lines(self, where: str, option: AnyOption, entry: IniEntry) -> None:
         """Report indented lines that continue a value although they hardly should."""
         for number, text in entry.lines:
             assignment = _ASSIGNMENT.match(text)
@@ -202,11 +201,14 @@ class ConfigFileReader:
                 message = f"The option takes one value: remove the line {text!r}."
             else:
                 continue
-            self._add_error(number, origin, message)
+            self._add_error(number, where, message)
 
     def _add_error(self, line: int, where: str, message: str) -> None:
-        place = f"{self.name}:{line}"
-        self.errors.add(message, f"{place}: {_printable(where)}" if where else place, line)
+        self.errors.add(message, self._origin(line, where))
+
+    def _origin(self, line: int, where: str) -> Origin:
+        where = where if where.isprintable() else paths.printable(os.fsencode(where))
+        return Origin(f"{self.name}:{line}: {where}" if where else f"{self.name}:{line}", line)
 
 
 def _is_allowed_in(scope: OptionScope, option: AnyOption) -> bool:
@@ -218,7 +220,3 @@ def _is_allowed_in(scope: OptionScope, option: AnyOption) -> bool:
     if scope is OptionScope.SYNC:
         return option.scope is not OptionScope.PROCESS
     return option.scope is OptionScope.DESTINATION
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else paths.printable(os.fsencode(text))

@@ -119,7 +119,7 @@ def _check_destination_sections(
         suggestion = config_file.suggest(section.name, [name for _, name in known])
         existing = f" The destinations are {', '.join(labels)}." if labels else ""
         hint = suggestion or config_file.suggest(section.name, labels) or existing
-        errors.add(f"Unknown destination.{hint}", section.origin, section.line)
+        errors.add(f"Unknown destination.{hint}", section.origin)
 
 
 def _check_conflicts(partial_syncs: Sequence[PartialSync], errors: ErrorCollector) -> None:
@@ -130,8 +130,7 @@ def _check_conflicts(partial_syncs: Sequence[PartialSync], errors: ErrorCollecto
     syncs = [sync for _, sync in complete]
     real_sources = [os.path.realpath(sync.source.path) for sync in syncs]
     for position, message in find_conflicts(syncs, real_sources):
-        section = complete[position][0]
-        errors.add(message, section.origin, section.line)
+        errors.add(message, complete[position][0].origin)
 
 
 def _check_output_files(
@@ -150,8 +149,7 @@ def _check_output_files(
             real_path = os.path.realpath(os.fsencode(path))
             for reason in _reasons_against(real_path, syncs):
                 reader.add_error(
-                    reader.raw_options(option)[-1],
-                    f"{paths.printable(real_path)} {reason}: choose another path.",
+                    option, f"{paths.printable(real_path)} {reason}: choose another path."
                 )
 
 
@@ -163,23 +161,20 @@ def _find_state_directory(
     It must be neither watched nor deleted as something that is missing in the source.
     """
     configured = reader.checked(process_options.STATE_DIR, machine_checks.absolute_path)
-    raw_options = reader.raw_options(process_options.STATE_DIR)[-1:]
-    origin, line = (raw_options[0].origin, raw_options[0].line) if raw_options else ("", 0)
     try:
         # systemd, but nothing else, may provide a symbolic link as the default.
         path = configured or os.path.realpath(
             directories.state_directory(start_environment.environ, start_environment.uid)
         )
     except UsageError as error:
-        reader.errors.add(str(error), origin, line)
+        reader.add_error(process_options.STATE_DIR, str(error))
         return None
     real_path = os.path.realpath(os.fsencode(path))
     for reason in _reasons_against(real_path, syncs):
-        reader.errors.add(
+        reader.add_error(
+            process_options.STATE_DIR,
             f"The state directory {paths.printable(real_path)} {reason}: choose another one "
             "(--state-dir), or exclude it.",
-            origin,
-            line,
         )
     return os.fsencode(path)
 

@@ -38,10 +38,8 @@ def read_process_settings(reader: OptionReader, *, once: bool) -> ProcessSetting
     )
     _check_user(reader, settings)
     if settings.background and not (settings.log.file or settings.log.syslog):
-        reader.add_error(
-            reader.raw_options(options.DAEMON)[-1],
-            "A daemon in the background needs a log: set logfile, or syslog = yes.",
-        )
+        message = "A daemon in the background needs a log: set logfile, or syslog = yes."
+        reader.add_error(options.DAEMON, message)
     return settings
 
 
@@ -51,12 +49,12 @@ def _check_user(reader: OptionReader, settings: ProcessSettings) -> None:
     try:
         users.find_user(None, group)
     except UsageError as error:
-        reader.add_error(reader.raw_options(options.GROUP)[-1], str(error))
+        reader.add_error(options.GROUP, str(error))
         group = None
     try:
         users.find_user(settings.user, group)
     except UsageError as error:
-        reader.add_error(reader.raw_options(options.USER)[-1], str(error))
+        reader.add_error(options.USER, str(error))
 
 
 def _read_log_settings(reader: OptionReader) -> LogSettings:

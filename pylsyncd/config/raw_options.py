@@ -24,15 +24,26 @@ class ConfigurationError(UsageError):
         super().__init__("\n".join(self.messages))
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The place where an option or section was written."""
+
+    text: str = ""
+    """The prefix of error messages: ``--window``, or ``FILE:LINE: [sync NAME] window``."""
+    line: int = 0
+    """The line in the file; 0 for the command line."""
+
+
 class ErrorCollector:
     """Errors found so far, so that all of them are reported together."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, str], None] = {}
 
-    def add(self, message: str, origin: str = "", line: int = 0) -> None:
+    def add(self, message: str, origin: Origin | None = None) -> None:
         """Add an error; a repeated one is ignored."""
-        self._found[line, f"{origin}: {message}" if origin else message] = None
+        line, text = (origin.line, origin.text) if origin else (0, "")
+        self._found[line, f"{text}: {message}" if text else message] = None
 
     def raise_if_any(self) -> None:
         """Raise ConfigurationError if there are errors, sorted by line."""
@@ -49,9 +60,7 @@ class RawOption:
     option: Option[Any]
     texts: tuple[str, ...]
     """Its values. Empty if it is explicitly unset."""
-    origin: str = ""
-    """The prefix of error messages: ``--window``, or ``FILE:LINE: [sync NAME] window``."""
-    line: int = 0
+    origin: Origin = Origin()
     directory: str = "/"
     """The absolute path that relative paths in it start from."""
 
@@ -67,9 +76,7 @@ class Section:
     name: str
     """Empty for the one sync of a command line."""
     options: Layer
-    origin: str = ""
-    """The prefix of error messages about the section as a whole."""
-    line: int = 0
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +159,8 @@ class OptionReader:
                 raw, lambda text: check(raw.directory, option.convert(text)), raw.texts[0]
             )
         if option.default:
-            self.add_error(
-                raw, f"The value is empty: remove the option to use the default, {option.default}."
-            )
+            message = f"The value is empty: remove the option to use the default, {option.default}."
+            self.errors.add(message, raw.origin)
         return None
 
     def values(
@@ -168,9 +174,10 @@ class OptionReader:
         ]
         return [value for value in values if value is not None]
 
-    def add_error(self, raw: RawOption, message: str) -> None:
-        """Add an error about an option."""
-        self.errors.add(message, raw.origin, raw.line)
+    def add_error(self, option: Option[Any], message: str, unset: Origin | None = None) -> None:
+        """Add an error about an option, which may come from the default of an unset one."""
+        origins = [raw.origin for raw in self.raw_options(option)]
+        self.errors.add(message, origins[-1] if origins else unset)
 
     def _convert(
         self, raw: RawOption, convert: Callable[[str], _Value], text: str
@@ -178,5 +185,5 @@ class OptionReader:
         try:
             return convert(text)
         except UsageError as error:
-            self.add_error(raw, str(error))
+            self.errors.add(str(error), raw.origin)
             return None

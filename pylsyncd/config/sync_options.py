@@ -9,15 +9,10 @@ from pylsyncd.config.converters import (
     parse_positive_count,
     parse_seconds,
     parse_size,
+    parse_switch,
     split_command,
 )
-from pylsyncd.config.option import (
-    OptionScope,
-    format_number,
-    list_option,
-    switch_option,
-    value_option,
-)
+from pylsyncd.config.option import Option, OptionScope, format_number
 from pylsyncd.config.settings import (
     DEFAULT_HOOK_TIMEOUT,
     DEFAULT_MAX_CHANGES,
@@ -28,70 +23,88 @@ from pylsyncd.config.settings import (
 from pylsyncd.rsync.command import DEFAULT_REMOTE_SHELL, DEFAULT_TIMEOUT
 from pylsyncd.rsync.retry_policy import RetryPolicy
 
-SOURCE = value_option(
+# fmt: off  # A row: how the option is written and converted, then what it does.
+
+SOURCE = Option(
     "source",
     OptionScope.SYNC,
-    "SOURCE",
     str,
-    "The directory to watch, with everything below it. A /./ in the path marks the end of the part "
-    "that is not repeated at the destinations.",
+    metavar="SOURCE",
     is_positional=True,
+    help="The directory to watch, with everything below it. A /./ in the path marks the end of "
+    "the part that is not repeated at the destinations.",
 )
-DESTINATIONS = list_option(
+DESTINATIONS = Option(
     "destinations",
     OptionScope.SYNC,
-    "DESTINATION",
-    "Where the copies are kept: a directory, host:path, host::module/path or "
-    "rsync://host/module/path. A name with neither / nor : is a host.",
+    str,
+    metavar="DESTINATION",
+    is_list=True,
     is_positional=True,
+    help="Where the copies are kept: a directory, host:path, host::module/path or "
+    "rsync://host/module/path. A name with neither / nor : is a host.",
 )
-EXCLUDE = list_option(
+EXCLUDE = Option(
     "exclude",
     OptionScope.SYNC,
-    "PATTERN",
-    "Exclude paths that match this rsync pattern. They are neither watched, nor sent, nor deleted.",
-    short="-x",
+    str,
+    metavar="PATTERN",
+    is_list=True,
+    short_flag="-x",
     allows_leading_dash=True,
+    help="Exclude paths that match this rsync pattern. They are neither watched, nor sent, nor "
+    "deleted.",
 )
-EXCLUDE_FROM = list_option(
-    "exclude_from", OptionScope.SYNC, "FILE", "Read exclude patterns from this file, one per line."
+EXCLUDE_FROM = Option(
+    "exclude_from",
+    OptionScope.SYNC,
+    str,
+    metavar="FILE",
+    is_list=True,
+    help="Read exclude patterns from this file, one per line.",
 )
-INCLUDE = list_option(
+INCLUDE = Option(
     "include",
     OptionScope.SYNC,
-    "PATTERN",
-    "Sync paths that match this rsync pattern, even if a later rule excludes them: the first rule "
-    "that matches decides.",
+    str,
+    metavar="PATTERN",
+    is_list=True,
     allows_leading_dash=True,
+    help="Sync paths that match this rsync pattern, even if a later rule excludes them: the first "
+    "rule that matches decides.",
 )
-FILTER = list_option(
+FILTER = Option(
     "filter",
     OptionScope.SYNC,
-    "RULE",
-    "Add a filter rule in rsync's notation, such as '- *.tmp' or '+ /keep/'.",
+    str,
+    metavar="RULE",
+    is_list=True,
     allows_leading_dash=True,
+    help="Add a filter rule in rsync's notation, such as '- *.tmp' or '+ /keep/'.",
 )
-DELETE = switch_option(
+DELETE = Option(
     "delete",
     OptionScope.SYNC,
-    "Delete at the destinations what was deleted in the source. With no, it is kept there.",
+    parse_switch,
     default="yes",
     flag_value="no",
+    help="Delete at the destinations what was deleted in the source. With no, it is kept there.",
     flag_help="Keep at the destinations what was deleted in the source.",
 )
-MAX_DELETE = value_option(
+MAX_DELETE = Option(
     "max_delete",
     OptionScope.SYNC,
-    "N",
     parse_count,
-    "Hold a run that would delete more than this many paths until it is released with pylsyncctl "
-    "release or the signal USR2. This costs a dry run before each run.",
+    metavar="N",
+    help="Hold a run that would delete more than this many paths until it is released with "
+    "pylsyncctl release or the signal USR2. This costs a dry run before each run.",
 )
-MODIFY = switch_option(
+MODIFY = Option(
     "modify",
     OptionScope.SYNC,
-    "Also sync files that are written to but not closed, once per window.",
+    parse_switch,
     default="no",
+    help="Also sync files that are written to but not closed, once per window.",
 )
 SELECTION_OPTIONS = (
     SOURCE,
@@ -105,56 +118,58 @@ SELECTION_OPTIONS = (
     MODIFY,
 )
 
-INITIAL_SYNC = switch_option(
+INITIAL_SYNC = Option(
     "initial_sync",
     OptionScope.SYNC,
-    "Sync everything once the source is watched. By default, only what has changed since the last "
-    "run is synced.",
-    short="-i",
+    parse_switch,
+    short_flag="-i",
     default="no",
+    help="Sync everything once the source is watched. By default, only what has changed since the "
+    "last run is synced.",
 )
-WINDOW = value_option(
+WINDOW = Option(
     "window",
     OptionScope.DESTINATION,
-    "SECONDS",
     parse_seconds,
-    "Collect changes for this many seconds, counted from the first change, before sending them.",
-    short="-w",
+    metavar="SECONDS",
+    short_flag="-w",
     default=format_number(DEFAULT_WINDOW),
+    help="Collect changes for this many seconds, counted from the first change, before sending "
+    "them.",
 )
-MAX_CHANGES = value_option(
+MAX_CHANGES = Option(
     "max_changes",
     OptionScope.SYNC,
-    "N",
     parse_positive_count,
-    "End a window early when this many paths have changed.",
+    metavar="N",
     default=str(DEFAULT_MAX_CHANGES),
+    help="End a window early when this many paths have changed.",
 )
-FULL_SYNC_INTERVAL = value_option(
+FULL_SYNC_INTERVAL = Option(
     "full_sync_interval",
     OptionScope.SYNC,
-    "SECONDS",
     parse_interval,
-    "Sync everything at this interval, give or take a tenth, to undo changes that others made at "
-    "the destinations. 0 disables it.",
+    metavar="SECONDS",
     default="0",
+    help="Sync everything at this interval, give or take a tenth, to undo changes that others "
+    "made at the destinations. 0 disables it.",
 )
-POLL_INTERVAL = value_option(
+POLL_INTERVAL = Option(
     "poll_interval",
     OptionScope.SYNC,
-    "SECONDS",
     parse_seconds,
-    "Scan directories that cannot be watched at this interval.",
+    metavar="SECONDS",
     default=format_number(DEFAULT_POLL_INTERVAL),
+    help="Scan directories that cannot be watched at this interval.",
 )
-SCAN_INTERVAL = value_option(
+SCAN_INTERVAL = Option(
     "scan_interval",
     OptionScope.SYNC,
-    "SECONDS",
     parse_interval,
-    "Scan the source at this interval for changes that cause no event. A scan costs one lstat per "
-    "file, and sends only what has changed. 0 disables it.",
+    metavar="SECONDS",
     default=format_number(DEFAULT_SCAN_INTERVAL),
+    help="Scan the source at this interval for changes that cause no event. A scan costs one "
+    "lstat per file, and sends only what has changed. 0 disables it.",
 )
 TIMING_OPTIONS = (
     INITIAL_SYNC,
@@ -165,81 +180,90 @@ TIMING_OPTIONS = (
     SCAN_INTERVAL,
 )
 
-RSYNC = value_option(
-    "rsync", OptionScope.SYNC, "PROGRAM", str, "The rsync program to run.", default="rsync"
+RSYNC = Option(
+    "rsync",
+    OptionScope.SYNC,
+    str,
+    metavar="PROGRAM",
+    default="rsync",
+    help="The rsync program to run.",
 )
-RSH = value_option(
+RSH = Option(
     "rsh",
     OptionScope.DESTINATION,
-    "COMMAND",
     str,
-    "The remote shell for destinations of the form host:path, as in rsync's --rsh. The environment "
-    "variable RSYNC_RSH overrides the default.",
-    short="-e",
+    metavar="COMMAND",
+    short_flag="-e",
     default=DEFAULT_REMOTE_SHELL,
+    help="The remote shell for destinations of the form host:path, as in rsync's --rsh. The "
+    "environment variable RSYNC_RSH overrides the default.",
 )
-SHARE_SSH = switch_option(
+SHARE_SSH = Option(
     "share_ssh",
     OptionScope.DESTINATION,
-    "Share one ssh connection between all runs for a destination, and keep it open between them.",
+    parse_switch,
     default="yes",
     flag_value="no",
+    help="Share one ssh connection between all runs for a destination, and keep it open between "
+    "them.",
     flag_help="Open a new ssh connection for each run.",
 )
-TIMEOUT = value_option(
+TIMEOUT = Option(
     "timeout",
     OptionScope.DESTINATION,
-    "SECONDS",
     parse_seconds,
-    "Abort a run when the other side has sent nothing for this many seconds.",
+    metavar="SECONDS",
     default=format_number(DEFAULT_TIMEOUT),
+    help="Abort a run when the other side has sent nothing for this many seconds.",
 )
-BANDWIDTH_LIMIT = value_option(
+BANDWIDTH_LIMIT = Option(
     "bandwidth_limit",
     OptionScope.DESTINATION,
-    "RATE",
     check_rate,
-    "Limit the transfer rate, as rsync's --bwlimit does: 500 or 500k for 500 KiB per second, 1.5m "
-    "for 1.5 MiB per second.",
+    metavar="RATE",
+    help="Limit the transfer rate, as rsync's --bwlimit does: 500 or 500k for 500 KiB per second, "
+    "1.5m for 1.5 MiB per second.",
 )
-PASSWORD_FILE = value_option(
+PASSWORD_FILE = Option(
     "password_file",
     OptionScope.DESTINATION,
-    "FILE",
     str,
-    "Read the password for rsync daemons from this file. It must not be accessible to others.",
+    metavar="FILE",
+    help="Read the password for rsync daemons from this file. It must not be accessible to others.",
 )
-BATCH_SIZE_LIMIT = value_option(
+BATCH_SIZE_LIMIT = Option(
     "batch_size_limit",
     OptionScope.DESTINATION,
-    "SIZE",
     parse_size,
-    "Send each file that is larger than this in a run of its own, so that small files do not wait "
-    "for it. In bytes, or with the suffix K, M or G.",
+    metavar="SIZE",
+    help="Send each file that is larger than this in a run of its own, so that small files do not "
+    "wait for it. In bytes, or with the suffix K, M or G.",
 )
-NICE = value_option(
+NICE = Option(
     "nice",
     OptionScope.DESTINATION,
-    "N",
     parse_niceness,
-    "Run rsync with this niceness, from 0 to 19; see nice(1).",
+    metavar="N",
     default="0",
+    help="Run rsync with this niceness, from 0 to 19; see nice(1).",
 )
-IONICE = value_option(
+IONICE = Option(
     "ionice",
     OptionScope.DESTINATION,
-    "CLASS",
     check_io_class,
-    "Run rsync in this I/O scheduling class: idle, or best-effort:N with N from 0 to 7; see "
+    metavar="CLASS",
+    help="Run rsync in this I/O scheduling class: idle, or best-effort:N with N from 0 to 7; see "
     "ionice(1).",
 )
-RSYNC_OPTION = list_option(
+RSYNC_OPTION = Option(
     "rsync_option",
     OptionScope.DESTINATION,
-    "OPTION",
-    "Pass this option to rsync, such as --compress or --numeric-ids. Options that would interfere "
-    "with the way pylsyncd runs rsync are refused, with the reason.",
+    str,
+    metavar="OPTION",
+    is_list=True,
     allows_leading_dash=True,
+    help="Pass this option to rsync, such as --compress or --numeric-ids. Options that would "
+    "interfere with the way pylsyncd runs rsync are refused, with the reason.",
 )
 RSYNC_OPTIONS = (
     RSYNC,
@@ -254,68 +278,68 @@ RSYNC_OPTIONS = (
     RSYNC_OPTION,
 )
 
-RETRY_FIRST = value_option(
+RETRY_FIRST = Option(
     "retry_first",
     OptionScope.DESTINATION,
-    "SECONDS",
     parse_seconds,
-    "Wait this long after a failure before the next attempt, and twice as long after each further "
-    "failure.",
+    metavar="SECONDS",
     default=format_number(RetryPolicy().first_pause),
+    help="Wait this long after a failure before the next attempt, and twice as long after each "
+    "further failure.",
 )
-RETRY_LONGEST = value_option(
+RETRY_LONGEST = Option(
     "retry_longest",
     OptionScope.DESTINATION,
-    "SECONDS",
     parse_seconds,
-    "Never wait longer than this between two attempts.",
+    metavar="SECONDS",
     default=format_number(RetryPolicy().max_pause),
+    help="Never wait longer than this between two attempts.",
 )
-RETRY_HELD = value_option(
+RETRY_HELD = Option(
     "retry_held",
     OptionScope.DESTINATION,
-    "SECONDS",
     parse_seconds,
-    "Wait this long between attempts when only an administrator can correct the failure.",
+    metavar="SECONDS",
     default=format_number(RetryPolicy().held_pause),
+    help="Wait this long between attempts when only an administrator can correct the failure.",
 )
 RETRY_OPTIONS = (RETRY_FIRST, RETRY_LONGEST, RETRY_HELD)
 
-HOOK_BATCH = value_option(
+HOOK_BATCH = Option(
     "hook_batch",
     OptionScope.SYNC,
-    "COMMAND",
     split_command,
-    "Run this command, without a shell, after each batch that a destination has received.",
+    metavar="COMMAND",
+    help="Run this command, without a shell, after each batch that a destination has received.",
 )
-HOOK_ERROR = value_option(
+HOOK_ERROR = Option(
     "hook_error",
     OptionScope.SYNC,
-    "COMMAND",
     split_command,
-    "Run this command when a destination begins to fail.",
+    metavar="COMMAND",
+    help="Run this command when a destination begins to fail.",
 )
-HOOK_RECOVERY = value_option(
+HOOK_RECOVERY = Option(
     "hook_recovery",
     OptionScope.SYNC,
-    "COMMAND",
     split_command,
-    "Run this command when a destination that failed works again.",
+    metavar="COMMAND",
+    help="Run this command when a destination that failed works again.",
 )
-HOOK_HELD = value_option(
+HOOK_HELD = Option(
     "hook_held",
     OptionScope.SYNC,
-    "COMMAND",
     split_command,
-    "Run this command when a destination is held until an administrator acts. The default is the "
-    "command of hook_error.",
+    metavar="COMMAND",
+    help="Run this command when a destination is held until an administrator acts. The default is "
+    "the command of hook_error.",
 )
-HOOK_TIMEOUT = value_option(
+HOOK_TIMEOUT = Option(
     "hook_timeout",
     OptionScope.SYNC,
-    "SECONDS",
     parse_seconds,
-    "Stop a hook that runs longer than this.",
+    metavar="SECONDS",
     default=format_number(DEFAULT_HOOK_TIMEOUT),
+    help="Stop a hook that runs longer than this.",
 )
 HOOK_OPTIONS = (HOOK_BATCH, HOOK_ERROR, HOOK_RECOVERY, HOOK_HELD, HOOK_TIMEOUT)

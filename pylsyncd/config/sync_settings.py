@@ -10,6 +10,7 @@ from pylsyncd.config.options import RULE_OPTIONS
 from pylsyncd.config.raw_options import (
     ErrorCollector,
     OptionReader,
+    Origin,
     RawConfiguration,
     RawOption,
     Section,
@@ -68,10 +69,12 @@ class SyncReader:
         self._read_destination(reader, rsync, _NO_DESTINATION)
         source = reader.checked(options.SOURCE, machine_checks.check_source)
         if not any("".join(raw.texts) for raw in reader.raw_options(options.SOURCE)):
-            # Only a command line has no origin: a variable in it may have been empty.
+            # On a command line, a variable may have been empty.
             empty = "The source is empty: use . for the current directory."
-            message = "The sync has no source: add source = DIRECTORY." if section.origin else empty
-            self._errors.add(message, section.origin, section.line)
+            message = (
+                "The sync has no source: add source = DIRECTORY." if section.origin.line else empty
+            )
+            self._errors.add(message, section.origin)
         parsed = self._read_destinations(section, reader, source)
         destinations = tuple(
             self._read_destination(
@@ -125,7 +128,7 @@ class SyncReader:
         texts = [os.fsencode(text) for raw in raw_options for text in raw.texts]
         if not texts:
             message = "The sync has no destinations: add destinations = DESTINATION."
-            self._errors.add(message, section.origin, section.line)
+            self._errors.add(message, section.origin)
             return None
         parsed = reader.values(options.DESTINATIONS, convert=_parse_destination)
         if source is None or len(parsed) < len(texts):
@@ -139,7 +142,7 @@ class SyncReader:
                 resolve=os.path.realpath,
             )
         except UsageError as error:
-            reader.add_error(raw_options[0], str(error))
+            self._errors.add(str(error), raw_options[0].origin)
             return None
 
     def _read_rsync(self, reader: OptionReader) -> RsyncOptions:
@@ -159,8 +162,7 @@ class SyncReader:
                 self._versions[program] = version.rsync_version(program)
             except UsageError as error:
                 self._versions[program] = MIN_RSYNC_VERSION
-                raw = (*_NO_RSYNC, *reader.raw_options(options.RSYNC))[-1]
-                reader.add_error(raw, str(error))
+                reader.add_error(options.RSYNC, str(error))
         return self._versions[program]
 
     def _read_destination(
@@ -193,7 +195,6 @@ class SyncReader:
         )
 
 
-_NO_RSYNC = (RawOption(options.RSYNC, ()),)
 _NO_SOURCE = Source(b"/", b"", is_full_path=False)
 _NO_DESTINATION = Destination("", "", Transport.LOCAL, None, b"/")
 
@@ -203,7 +204,7 @@ def _parse_destination(raw: RawOption, text: str) -> ParsedDestination:
 
 
 def _parse_rule(raw: RawOption, text: str) -> Iterable[RuleStep]:
-    origin = raw.origin if raw.line else ""
+    origin = raw.origin.text if raw.origin.line else ""
     if raw.option is options.EXCLUDE_FROM:
         return machine_checks.read_exclude_file(raw.directory, text)
     parse = {
@@ -223,7 +224,7 @@ def _read_rsync_options(reader: OptionReader, *, is_delete_enabled: bool) -> tup
     try:
         check_combination(checked)
     except UsageError as error:
-        reader.add_error(reader.raw_options(options.RSYNC_OPTION)[0], str(error))
+        reader.errors.add(str(error), reader.raw_options(options.RSYNC_OPTION)[0].origin)
     return checked
 
 
@@ -236,8 +237,8 @@ def _read_remote_shell(reader: OptionReader, destination: Destination, default: 
             machine_checks.check_remote_shell(text)
         except UsageError as error:
             is_from_environment = not configured and default != options.RSH.default
-            unset = RawOption(options.RSH, (), "RSYNC_RSH" if is_from_environment else "")
-            reader.add_error((unset, *reader.raw_options(options.RSH))[-1], str(error))
+            unset = Origin("RSYNC_RSH") if is_from_environment else None
+            reader.add_error(options.RSH, str(error), unset)
     return text
 
 

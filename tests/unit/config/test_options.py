@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from support.configuration import settings_without_names
 
-from pylsyncd.config.option import OptionKind, OptionScope
+from pylsyncd.config.converters import parse_switch
+from pylsyncd.config.option import OptionScope
 from pylsyncd.config.options import FILE_OPTIONS, OPTION_GROUPS, OPTIONS, AnyOption
 
 # Values of each option that differ from its default; several for a list.
@@ -118,7 +119,7 @@ def sections_for(option: AnyOption) -> list[str]:
 
 
 def flags_for(option: AnyOption) -> list[str]:
-    if option.kind is OptionKind.SWITCH:
+    if option.is_switch:
         return [option.long_flag]
     return [word for text in VALUES[option.key] for word in (option.long_flag, text)]
 
@@ -177,7 +178,7 @@ def test_an_option_is_described_completely(option: AnyOption) -> None:
     assert sum(option in group for group in OPTION_GROUPS.values()) == 1
     assert option.help.endswith(".")
     assert option.help[0].isupper()
-    assert bool(option.metavar) is (option.kind is not OptionKind.SWITCH)
+    assert option.is_switch is (option.convert is parse_switch)
     assert all(flag.startswith("--") for flag in option.flags[-1:])
     if option.flag_value == "no" and not option.sets_key:
         assert option.flag_help.endswith(".")

@@ -1,7 +1,7 @@
 """The table of the options of the process."""
 
 from pylsyncd.config import process_options
-from pylsyncd.config.option import OptionKind, OptionScope
+from pylsyncd.config.option import OptionScope
 from pylsyncd.config.settings import DEFAULT_DIRECTORY, DEFAULT_UMASK
 
 TABLE = (
@@ -32,4 +32,4 @@ def test_flags_for_the_log_level_set_one_of_its_choices() -> None:
     flags = [option for option in TABLE if option.sets_key == level.key]
     assert {option.flag_value for option in flags} == {"debug", "info", "warning"}
     assert {option.flag_value for option in flags} < set(level.choices)
-    assert all(option.kind is OptionKind.SWITCH for option in flags)
+    assert all(option.is_switch for option in flags)

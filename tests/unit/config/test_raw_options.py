@@ -8,6 +8,7 @@ from pylsyncd.config.raw_options import (
     ErrorCollector,
     Layer,
     OptionReader,
+    Origin,
     RawConfiguration,
     RawOption,
     Section,
@@ -15,16 +16,16 @@ from pylsyncd.config.raw_options import (
 )
 
 
-def window(*texts: str, origin: str = "", line: int = 0) -> Layer:
-    return (RawOption(sync_options.WINDOW, texts, origin, line),)
+def window(*texts: str, origin: str = "") -> Layer:
+    return (RawOption(sync_options.WINDOW, texts, Origin(origin)),)
 
 
 def test_errors_are_raised_together_in_the_order_of_their_lines() -> None:
     errors = ErrorCollector()
     errors.raise_if_any()
-    errors.add("Second.", "f:12", 12)
-    errors.add("First.", "f:3", 3)
-    errors.add("Second.", "f:12", 12)
+    errors.add("Second.", Origin("f:12", 12))
+    errors.add("First.", Origin("f:3", 3))
+    errors.add("Second.", Origin("f:12", 12))
     with pytest.raises(ConfigurationError) as caught:
         errors.raise_if_any()
     assert caught.value.messages == ("f:3: First.", "f:12: Second.")

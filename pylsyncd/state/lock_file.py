@@ -1,4 +1,4 @@
-"""What a pylsyncd keeps equal to what, and which two of them do not go together. Pure."""
+"""The content of lock files, and which two replications must not run at once. Pure."""
 
 import hashlib
 import json
@@ -11,10 +11,10 @@ from pylsyncd.state.destination_state import decode_name, encode_name
 
 @dataclass(frozen=True, slots=True)
 class LockRecord:
-    """What one pylsyncd keeps equal to what.
+    """The source and the destination that a lock is for.
 
-    ``source`` is a real path; ``destination`` is a real path, or ``host:path`` for a remote one:
-    the same for the same spot, however it was written.
+    ``source`` is a real path; ``destination`` is a real path, or ``host:path`` for a remote one. It
+    is the same for each way to write the destination.
     """
 
     source: bytes
@@ -23,23 +23,23 @@ class LockRecord:
 
 
 def destination_key(source: bytes, destination: bytes) -> str:
-    """Return what names the files of a source and destination: 16 hexadecimal digits."""
+    """Return the name of the files of a source and a destination: 16 hexadecimal digits."""
     return hashlib.sha256(source + b"\0" + destination).hexdigest()[:16]
 
 
-def encode(claim: LockRecord, pid: int) -> bytes:
+def encode(record: LockRecord, pid: int) -> bytes:
     """Return the content of a lock file."""
     document = {
         "pid": pid,
-        "source": encode_name(claim.source),
-        "destination": encode_name(claim.destination),
-        "is_deleting": claim.is_deleting,
+        "source": encode_name(record.source),
+        "destination": encode_name(record.destination),
+        "is_deleting": record.is_deleting,
     }
     return json.dumps(document).encode("ascii") + b"\n"
 
 
 def decode(content: bytes) -> tuple[int, LockRecord]:
-    """Return the pid and the claim that a lock file tells; raises StateError if it does not."""
+    """Return the pid and the record in a lock file; raises StateError if they are not there."""
     try:
         document = json.loads(content)
         return int(document["pid"]), LockRecord(
@@ -48,37 +48,37 @@ def decode(content: bytes) -> tuple[int, LockRecord]:
             bool(document["is_deleting"]),
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise StateError("it does not tell who holds it") from error
+        raise StateError("it does not say which process holds it") from error
 
 
 def conflict_message(ours: LockRecord, theirs: LockRecord, pid: int) -> str:
-    """Say why ``ours`` must not be kept while the process ``pid`` keeps ``theirs``, or nothing.
+    """Return why ``ours`` must not run while the process ``pid`` runs ``theirs``; "" if it may.
 
-    Two of them must not bring each other's copies back. And where one deletes, none else may
-    bring anything from another source: each would delete what the other one brings.
+    Two replications must not copy each other's copies back. And if one of two with the same
+    destination deletes, each would delete what the other has copied.
     """
     other = (
-        f"another pylsyncd (pid {pid}) keeps {_shown(theirs.destination)} equal to "
-        f"{_shown(theirs.source)}"
+        f"another pylsyncd (pid {pid}) replicates {_shown(theirs.source)} to "
+        f"{_shown(theirs.destination)}"
     )
-    own = f"{_shown(ours.destination)} cannot be kept equal to {_shown(ours.source)}"
+    own = f"{_shown(ours.source)} cannot be replicated to {_shown(ours.destination)}"
     if ours.source == theirs.source and ours.destination == theirs.destination:
-        return f"{own}: {other} already. Stop that one, or leave the destination out here."
+        return f"{own}: {other} already. Stop it, or remove the destination here."
     if _overlaps(theirs.source, ours.destination) and _overlaps(ours.source, theirs.destination):
         return (
-            f"{own}: {other}, so that each copy would be copied back again. Replication goes one "
-            "way: stop that one, or name a directory that is not copied back."
+            f"{own}: {other}, so each copy would be copied back again. Replication is one-way: "
+            "stop the other pylsyncd, or choose a directory that is not copied back."
         )
     if ours.destination == theirs.destination and (ours.is_deleting or theirs.is_deleting):
         return (
-            f"{own}: {other}, and each would delete what the other one brings. Name another "
-            "destination, or have neither of them delete."
+            f"{own}: {other}, and each would delete the files of the other one. Choose another "
+            "destination, or disable deletion in both."
         )
     return ""
 
 
 def _overlaps(source: bytes, destination: bytes) -> bool:
-    """Tell whether a destination is here, and at, below or above a source."""
+    """Return True if a destination is local, and at, below or above a source."""
     if destination and not destination.startswith(b"/"):
         return False
     one, other = source.strip(b"/"), destination.strip(b"/")

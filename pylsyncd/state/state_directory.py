@@ -1,6 +1,6 @@
-"""The state directory: files that survive any end of the daemon, and locks that do not.
+"""The state directory: files that survive a crash, and locks that end with their process.
 
-Nothing here follows a symbolic link or trusts a file that somebody else could have put there.
+No symbolic link is followed, and no file is used that another user could have created.
 """
 
 import os
@@ -16,22 +16,22 @@ from pylsyncd.state.lock_file import LockRecord
 from pylsyncd.system import private_files
 from pylsyncd.system.private_files import try_acquire_lock
 
-# Exactly ours, since those that nobody holds are removed, and a person may have named a directory
-# that holds other things, too.
-_LOCK = re.compile(r"[0-9a-f]{16}\.lock")
-_TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.tmp", re.DOTALL)
+# Unlocked ones are removed, so the patterns match no other files that a user may keep there.
+_LOCK_NAME = re.compile(r"[0-9a-f]{16}\.lock")
+_TEMPORARY_NAME = re.compile(r".+\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
-# Whoever holds this one may look at the locks, take one and remove those that nobody holds.
-_GATE = "gate"
-# Seconds: what is done behind it takes milliseconds.
-_PATIENCE = 10.0
+# Only the process that holds this lock may examine, take and remove the others.
+_GATE_NAME = "gate"
+# Seconds; the gate is held for milliseconds.
+_GATE_TIMEOUT = 10.0
 
 
 class StateDirectory:
-    """An open state directory. Its files can be read and written by any thread.
+    """An open state directory, whose files any thread may read and write.
 
-    Opening it creates it, and removes what writers that were killed have left. Raises UsageError
-    when it cannot be used, or when somebody else could write there.
+    The constructor creates the directory if it is missing, and removes the temporary files of
+    writers that were killed. It raises UsageError when the directory cannot be used, or when
+    another user could write there.
     """
 
     def __init__(self, path: bytes) -> None:
@@ -39,13 +39,13 @@ class StateDirectory:
         self._locks: dict[str, int] = {}
         self._descriptor = private_files.open_directory(path)
         try:
-            self._remove_leftovers()
+            self._remove_temporary_files()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Give back the locks and the directory; who writes after that gets an OSError."""
+        """Release the locks and close the directory; a later write raises OSError."""
         while self._locks:
             os.close(self._locks.popitem()[1])
         descriptor, self._descriptor = self._descriptor, -1
@@ -53,7 +53,7 @@ class StateDirectory:
             os.close(descriptor)
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file, None when there is none; StateError if unreadable."""
+        """Return the content of a file, or None if it is missing; raises StateError."""
         try:
             descriptor = self._open(name, os.O_RDONLY)
         except FileNotFoundError:
@@ -66,108 +66,108 @@ class StateDirectory:
             os.close(descriptor)
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace the content of a file: whatever happens, it then is the old or the new one.
+        """Replace the content of a file atomically, and sync it to the disk.
 
-        It is on the disk when this returns. Raises OSError, and the old content stays.
+        Raises OSError, and the old content stays.
         """
-        temporary, descriptor = self._create_temporary(name)
+        temporary, descriptor = self._create_temporary_file(name)
+        directory = self._descriptor
         try:
             private_files.write_all(descriptor, content)
             os.fsync(descriptor)
-            here = self._descriptor
-            os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             with suppress(OSError):
-                os.unlink(temporary, dir_fd=self._descriptor)
+                os.unlink(temporary, dir_fd=directory)
             raise
         finally:
             os.close(descriptor)
-        os.fsync(self._descriptor)
+        os.fsync(directory)
 
-    def acquire_lock(self, claim: LockRecord) -> None:
-        """Take the lock of a source and destination until this is closed or the process ends.
+    def acquire_lock(self, record: LockRecord) -> None:
+        """Lock a source and destination until this is closed or the process ends.
 
-        Raises UsageError when another pylsyncd has it, or has one that does not go together with
-        it. Claiming once more what this holds writes down the process that it is now: a fork
-        inherits the lock.
+        Raises UsageError when another pylsyncd holds this lock, or a conflicting one. Acquiring a
+        lock again writes the pid of this process, since a fork inherits the lock.
         """
-        name = lock_file.destination_key(claim.source, claim.destination) + ".lock"
+        name = _lock_name(record)
         try:
             with self._gate():
                 if name in self._locks:
-                    _replace(self._locks[name], lock_file.encode(claim, os.getpid()))
+                    _overwrite(self._locks[name], lock_file.encode(record, os.getpid()))
                 else:
-                    self._locks[name] = self._take(name, claim)
+                    self._locks[name] = self._open_lock(name, record)
         except StateError as error:
             raise UsageError(str(error)) from error
         except OSError as error:
             raise private_files.unusable_error(self._shown, error) from error
 
-    def release_lock(self, claim: LockRecord) -> None:
-        """Give back the lock of a source and destination."""
-        name = lock_file.destination_key(claim.source, claim.destination) + ".lock"
-        if (descriptor := self._locks.pop(name, None)) is not None:
+    def release_lock(self, record: LockRecord) -> None:
+        """Release the lock of a source and destination."""
+        if (descriptor := self._locks.pop(_lock_name(record), None)) is not None:
             os.close(descriptor)
 
-    def _take(self, name: str, claim: LockRecord) -> int:
-        """Return a lock's descriptor, once nothing stands against it."""
+    def _open_lock(self, name: str, record: LockRecord) -> int:
+        """Return the descriptor of a lock that is now held; raises UsageError for a conflict."""
         descriptor = self._open(name, os.O_RDWR | os.O_CREAT)
         try:
-            self._refuse_conflicts(name, descriptor, claim)
-            _replace(descriptor, lock_file.encode(claim, os.getpid()))
+            self._refuse_conflicts(name, descriptor, record)
+            _overwrite(descriptor, lock_file.encode(record, os.getpid()))
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
 
-    def _refuse_conflicts(self, name: str, descriptor: int, claim: LockRecord) -> None:
-        is_ours = try_acquire_lock(descriptor)
-        others = self._others(name) if is_ours else [self._holder(name, descriptor)]
-        for pid, other in others:
-            if refusal := lock_file.conflict_message(claim, other, pid):
-                raise UsageError(refusal)
+    def _refuse_conflicts(self, name: str, descriptor: int, record: LockRecord) -> None:
+        if try_acquire_lock(descriptor):
+            held = self._held_by_others(name)
+        else:
+            held = [self._read_lock(name, descriptor)]
+        for pid, other in held:
+            if message := lock_file.conflict_message(record, other, pid):
+                raise UsageError(message)
 
-    def _others(self, own: str) -> list[tuple[int, LockRecord]]:
-        """Return what others hold, with their pid, and remove the locks that nobody holds."""
+    def _held_by_others(self, own: str) -> list[tuple[int, LockRecord]]:
+        """Return the records of other processes, with their pids, and remove unlocked files."""
         held = []
         for name in os.listdir(self._descriptor):
-            if not _LOCK.fullmatch(name) or name == own or name in self._locks:
+            if not _LOCK_NAME.fullmatch(name) or name == own or name in self._locks:
                 continue
             descriptor = self._open(name, os.O_RDWR)
             try:
                 if try_acquire_lock(descriptor):
-                    # All who open it come through the gate: nobody has it open by now.
+                    # Lock files are opened only behind the gate: no other process has it open.
                     os.unlink(name, dir_fd=self._descriptor)
                 else:
-                    held.append(self._holder(name, descriptor))
+                    held.append(self._read_lock(name, descriptor))
             finally:
                 os.close(descriptor)
         return held
 
-    def _holder(self, name: str, descriptor: int) -> tuple[int, LockRecord]:
+    def _read_lock(self, name: str, descriptor: int) -> tuple[int, LockRecord]:
         try:
             return lock_file.decode(private_files.read_all(descriptor, self._show(name)))
         except StateError as error:
             raise StateError(
-                f"{self._show(name)} is locked, and {error}: end the process that locks it."
+                f"{self._show(name)} is locked, and {error}: stop the process that locks it."
             ) from error
 
     @contextmanager
     def _gate(self) -> Iterator[None]:
-        """Keep all others from claiming meanwhile."""
-        descriptor = self._open(_GATE, os.O_RDWR | os.O_CREAT)
+        """Hold the lock without which no other process acquires one."""
+        descriptor = self._open(_GATE_NAME, os.O_RDWR | os.O_CREAT)
         try:
-            if not private_files.acquire_lock(descriptor, _PATIENCE):
+            if not private_files.acquire_lock(descriptor, _GATE_TIMEOUT):
                 raise StateError(
-                    f"{self._show(_GATE)} has been locked for {_PATIENCE:.0f} seconds: end the "
-                    "process that locks it."
+                    f"{self._show(_GATE_NAME)} has been locked for {_GATE_TIMEOUT:.0f} seconds: "
+                    "stop the process that locks it."
                 )
             yield
         finally:
             os.close(descriptor)
 
-    def _create_temporary(self, name: str) -> tuple[str, int]:
-        """Return a new file, locked, so that it is not taken for a leftover."""
+    def _create_temporary_file(self, name: str) -> tuple[str, int]:
+        """Return a new file, locked, so that no other process removes it as a leftover."""
         while True:
             temporary = f"{name}.{secrets.token_hex(8)}.tmp"
             descriptor = self._open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -180,12 +180,10 @@ class StateDirectory:
                 return temporary, descriptor
             os.close(descriptor)
 
-    def _remove_leftovers(self) -> None:
-        """Remove the temporary files that nobody holds. No name is ever used again."""
-        for name in os.listdir(self._descriptor):
-            if not _TEMPORARY.fullmatch(name):
-                continue
-            # What cannot be opened or removed harms nobody.
+    def _remove_temporary_files(self) -> None:
+        """Remove the temporary files that are not locked; their names are never used again."""
+        for name in filter(_TEMPORARY_NAME.fullmatch, os.listdir(self._descriptor)):
+            # One that cannot be opened or removed does no harm.
             with suppress(OSError, StateError):
                 descriptor = self._open(name, os.O_RDWR)
                 try:
@@ -201,7 +199,11 @@ class StateDirectory:
         return f"{self._shown}/{paths.printable(os.fsencode(name))}"
 
 
-def _replace(descriptor: int, content: bytes) -> None:
+def _lock_name(record: LockRecord) -> str:
+    return lock_file.destination_key(record.source, record.destination) + ".lock"
+
+
+def _overwrite(descriptor: int, content: bytes) -> None:
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     private_files.write_all(descriptor, content)

@@ -1,24 +1,24 @@
-"""Descriptors: the standard ones, those that a parent has left open, and ours."""
+"""File descriptors: the standard streams, and those inherited from the parent process."""
 
 import fcntl
 import os
 import sys
 from contextlib import suppress
 
-_STANDARD = ("stdin", "stdout", "stderr")
-_FIRST_OTHER = len(_STANDARD)
+_STANDARD_STREAMS = ("stdin", "stdout", "stderr")
+_FIRST_NONSTANDARD = len(_STANDARD_STREAMS)
 
 
 def open_standard_streams() -> None:
-    """Open those standard ones that the parent has closed, on nothing.
+    """Open /dev/null for each standard stream that the parent has closed.
 
-    Otherwise a file of ours would get their number, and what rsync complains about.
+    Otherwise one of our own files would get its number, and with it the errors of rsync.
     """
-    for number, name in enumerate(_STANDARD):
+    for number, name in enumerate(_STANDARD_STREAMS):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free is taken, which is this one.
+            # open(2) returns the lowest free number, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003  # its name
         if getattr(sys, name) is None:
             mode = "w" if number else "r"
@@ -26,33 +26,37 @@ def open_standard_streams() -> None:
 
 
 def close_inherited() -> None:
-    """Close what the parent has left open, such as a lock, or a pipe that somebody waits for.
+    """Close the descriptors that the parent has left open, such as a lock or the end of a pipe.
 
-    It is told apart from what Python has opened: that is closed when another program is run, and
-    what was inherited cannot have been. What systemd hands over stays (sd_listen_fds(3)).
+    They are those without FD_CLOEXEC, which Python sets on each of its own. Sockets that systemd
+    passes stay open (sd_listen_fds(3)).
     """
-    handed_over = range(0)
+    passed = range(0)
     count = os.environ.get("LISTEN_FDS", "")
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and count.isdecimal():
-        handed_over = range(_FIRST_OTHER, _FIRST_OTHER + int(count))
+        passed = range(_FIRST_NONSTANDARD, _FIRST_NONSTANDARD + int(count))
     for number in nonstandard_descriptors():
         with suppress(OSError):
-            if number not in handed_over and not _is_ours(number):
+            if number not in passed and not _is_close_on_exec(number):
                 os.close(number)
 
 
 def discard_output() -> None:
-    """Have what is still to be printed go nowhere: whoever reads has seen enough.
+    """Send the rest of standard output to /dev/null: its reader has closed the pipe.
 
-    So Python does not try to write the rest when it ends.
+    Otherwise Python would fail to flush it at exit.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def nonstandard_descriptors() -> list[int]:
-    """Return the open descriptors beside the standard ones; the one that read them has gone."""
-    return [number for number in map(int, os.listdir("/proc/self/fd")) if number >= _FIRST_OTHER]
+    """Return the open descriptors above the standard ones.
+
+    Among them is the one that the list was read through, closed by now.
+    """
+    numbers = map(int, os.listdir("/proc/self/fd"))
+    return [number for number in numbers if number >= _FIRST_NONSTANDARD]
 
 
-def _is_ours(descriptor: int) -> bool:
+def _is_close_on_exec(descriptor: int) -> bool:
     return bool(fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Where a daemon keeps its files, where nobody has said so."""
+"""The default state directory, and the default directories of the control socket."""
 
 import os
 from collections.abc import Mapping
@@ -14,58 +14,58 @@ def state_directory(environ: Mapping[str, str], uid: int) -> str:
 
     Raises UsageError when there is none.
     """
-    given = environ.get("STATE_DIRECTORY", "").split(":", 1)[0]
-    if given.startswith("/"):
-        return given
+    from_systemd = environ.get("STATE_DIRECTORY", "").split(":", 1)[0]
+    if from_systemd.startswith("/"):
+        return from_systemd
     if uid == 0:
         return "/var/lib/pylsyncd"
     for variable, below in (("XDG_STATE_HOME", ""), ("HOME", ".local/state")):
-        # The XDG specification has a relative path ignored.
+        # The XDG specification says that a relative path is ignored.
         if environ.get(variable, "").startswith("/"):
             return os.path.join(environ[variable], below, "pylsyncd")
     raise UsageError(
-        "There is no place to keep state in: none of STATE_DIRECTORY, XDG_STATE_HOME and HOME "
-        "is set to an absolute path. Name a directory with --state-dir."
+        "There is no default for the state directory: none of STATE_DIRECTORY, XDG_STATE_HOME and "
+        "HOME is set to an absolute path. Choose a directory with --state-dir."
     )
 
 
-def runtime_directory(environ: Mapping[str, str], uid: int, becomes: str = "") -> str:
-    """Return the directory for the sockets of a user: systemd's, root's, the login's, or the state.
+def runtime_directory(environ: Mapping[str, str], uid: int, target_user: str = "") -> str:
+    """Return the directory of a user's sockets: systemd's, root's, the login's, or the state's.
 
-    ``becomes`` is the user that root's process will be. Raises UsageError when there is none.
+    ``target_user`` is the user that root switches to. Raises UsageError when there is none.
     """
-    given = environ.get("RUNTIME_DIRECTORY", "").split(":", 1)[0]
+    from_systemd = environ.get("RUNTIME_DIRECTORY", "").split(":", 1)[0]
     if uid == 0:
-        top = given if given.startswith("/") else SYSTEM_RUNTIME_DIRECTORY
-        # Root's own is not for others to write in.
-        return os.path.join(top, becomes) if becomes else top
-    if given.startswith("/"):
-        return given
+        top = from_systemd if from_systemd.startswith("/") else SYSTEM_RUNTIME_DIRECTORY
+        # Other users must not write to root's own directory.
+        return os.path.join(top, target_user) if target_user else top
+    if from_systemd.startswith("/"):
+        return from_systemd
     if environ.get("XDG_RUNTIME_DIR", "").startswith("/"):
         return os.path.join(environ["XDG_RUNTIME_DIR"], "pylsyncd")
     try:
         return state_directory(environ, uid)
     except UsageError:
         raise UsageError(
-            "There is no place for the control socket: none of RUNTIME_DIRECTORY, XDG_RUNTIME_DIR, "
-            "STATE_DIRECTORY, XDG_STATE_HOME and HOME is set to an absolute path. Name a socket "
-            "with --control."
+            "There is no default for the control socket: none of RUNTIME_DIRECTORY, "
+            "XDG_RUNTIME_DIR, STATE_DIRECTORY, XDG_STATE_HOME and HOME is set to an absolute path. "
+            "Choose a socket with --control."
         ) from None
 
 
 def socket_directories(environ: Mapping[str, str], uid: int) -> list[str]:
-    """Return where the sockets may be of the daemons that a user may command.
+    """Return where the sockets may be of the daemons that a user may control.
 
-    Each may have directories of single instances below it.
+    Each directory may have subdirectories for users or instances.
     """
     given = [path for path in environ.get("RUNTIME_DIRECTORY", "").split(":") if path[:1] == "/"]
     if given:
         return given
     found = [SYSTEM_RUNTIME_DIRECTORY]
     if uid:
-        # A daemon that cron has started knows nothing of the login's directory.
-        bare = {name: value for name, value in environ.items() if name != "XDG_RUNTIME_DIR"}
-        for environment in (environ, bare):
+        # A daemon started by cron has no XDG_RUNTIME_DIR.
+        without_login = {name: text for name, text in environ.items() if name != "XDG_RUNTIME_DIR"}
+        for environment in (environ, without_login):
             with suppress(UsageError):
                 found.append(runtime_directory(environment, uid))
     return list(dict.fromkeys(found))

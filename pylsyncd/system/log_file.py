@@ -1,4 +1,4 @@
-"""A log file, which whoever rotates logs may rename while it is written."""
+"""A log file that other programs may rename while it is written (logrotate(8))."""
 
 import logging
 import os
@@ -12,46 +12,48 @@ _MODE = 0o640
 
 
 class LogFile(logging.Handler):
-    """Appends each line by one write, to whatever file has the name by then.
+    """A log handler that appends each line with one write(2), and reopens a renamed file.
 
-    Nothing that goes wrong with the file ends or holds up the daemon. Where a renamed file cannot
-    be opened anew, the old one is written on. Lines that cannot be written are counted, and the
-    next that can is preceded by one that tells how many are missing. ``complain`` is called once
-    for each trouble. ``owner`` is who gets a new file, as (user id, group id), where root opens it.
-    Raises OSError when it cannot be opened in the beginning.
+    No trouble with the file ends or delays the daemon. If a renamed file cannot be opened again,
+    the old one is written on. Lines that cannot be written are counted, and the next one that can
+    is preceded by a line with their number. ``on_trouble(text)`` is called once for each trouble.
+    A file that root creates is given to ``owner``, as (user id, group id). The constructor raises
+    OSError when the file cannot be opened.
     """
 
     def __init__(
         self,
         path: str,
-        complain: Callable[[str], None],
+        on_trouble: Callable[[str], None],
         owner: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self._path = path
         self._shown = paths.printable(os.fsencode(path))
-        self._complain = complain
+        self._on_trouble = on_trouble
         self._owner = owner
         self._descriptor = self._open()
         self._status = os.fstat(self._descriptor)
-        self._lost = 0
-        self._reason = ""
-        self._is_torn = False
-        self._is_astray = False
+        self._missing_lines = 0
+        self._write_error = ""
+        self._is_line_incomplete = False
+        self._has_failed_to_reopen = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
         try:
             line = self.format(record)
-        except Exception as error:  # noqa: BLE001  # no message ends whoever has something to say
-            line = self._line(f"a message that is a bug, {error!r}: {record.msg!r} {record.args!r}")
+        except Exception as error:  # noqa: BLE001  # a faulty message must not end its thread
+            line = self._own_line(
+                f"A log message is faulty, a bug: {error!r}: {record.msg!r} {record.args!r}"
+            )
         if self._descriptor < 0:
             return
-        self._follow()
-        if self._lost and self._put(self._missing()):
-            self._lost, self._reason = 0, ""
-        if not self._put(line):
-            self._lost += 1
+        self._reopen_if_renamed()
+        if self._missing_lines and self._write(self._missing_lines_note()):
+            self._missing_lines, self._write_error = 0, ""
+        if not self._write(line):
+            self._missing_lines += 1
 
     def close(self) -> None:
         """Close the file."""
@@ -74,57 +76,58 @@ class LogFile(logging.Handler):
             raise
         return file.descriptor
 
-    def _follow(self) -> None:
-        """Open the file anew if its name stands for another one, or for none."""
+    def _reopen_if_renamed(self) -> None:
+        """Open the path again if another file, or none, is there now."""
         try:
             if os.path.samestat(os.stat(self._path), self._status):
-                self._is_astray = False
+                self._has_failed_to_reopen = False
                 return
         except OSError:
-            pass  # Opening it tells why.
+            pass  # Opening it fails for the same reason, or creates it.
         try:
             descriptor = self._open()
         except OSError as error:
-            if not self._is_astray:
-                self._is_astray = True
-                self._tell_astray(error)
+            if not self._has_failed_to_reopen:
+                self._has_failed_to_reopen = True
+                self._report_failed_reopen(error)
             return
         os.close(self._descriptor)
         self._descriptor, self._status = descriptor, os.fstat(descriptor)
-        self._is_astray = self._is_torn = False
+        self._has_failed_to_reopen = self._is_line_incomplete = False
 
-    def _tell_astray(self, error: OSError) -> None:
+    def _report_failed_reopen(self, error: OSError) -> None:
         text = (
             f"The log file {self._shown} was renamed or removed, and cannot be opened again: "
-            f"{error.strerror}. Until it can, the log goes to the old one."
+            f"{error.strerror}. Until it can, the log goes to the old file."
         )
-        self._put(self._line(text))
-        self._complain(text)
+        self._write(self._own_line(text))
+        self._on_trouble(text)
 
-    def _put(self, line: str) -> bool:
-        """Write a line; tell whether that was possible."""
+    def _write(self, line: str) -> bool:
+        """Write a line; return True if all of it was written."""
         rest = line.encode("utf-8", "backslashreplace") + b"\n"
-        if self._is_torn:
+        if self._is_line_incomplete:
             rest = b"\n" + rest
         try:
             while rest:
                 written = os.write(self._descriptor, rest)
-                self._is_torn = not rest[:written].endswith(b"\n")
+                self._is_line_incomplete = not rest[:written].endswith(b"\n")
                 rest = rest[written:]
         except OSError as error:
-            if not self._reason:
-                self._reason = error.strerror or str(error)
-                self._complain(
-                    f"The log file {self._shown} cannot be written: {self._reason}. pylsyncd goes "
-                    "on, and counts the lines that are missing there."
+            if not self._write_error:
+                self._write_error = error.strerror or str(error)
+                self._on_trouble(
+                    f"The log file {self._shown} cannot be written: {self._write_error}. pylsyncd "
+                    "continues, and counts the missing lines."
                 )
             return False
         return True
 
-    def _missing(self) -> str:
-        are = "is" if self._lost == 1 else "are"
-        return self._line(f"{format_count(self._lost, 'line')} {are} missing here: {self._reason}.")
+    def _missing_lines_note(self) -> str:
+        are = "is" if self._missing_lines == 1 else "are"
+        count = format_count(self._missing_lines, "line")
+        return self._own_line(f"{count} {are} missing here: {self._write_error}.")
 
-    def _line(self, text: str) -> str:
+    def _own_line(self, text: str) -> str:
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
         return self.format(record)

@@ -1,6 +1,6 @@
-"""Opens directories and files that are ours alone, whatever others may have put in their place.
+"""Directories and files that only this user can write.
 
-No symbolic link is followed, and nothing is used that somebody else could have written.
+No symbolic link is followed, and no file is used that another user could have written.
 """
 
 import errno
@@ -15,43 +15,42 @@ from pylsyncd.model import paths
 from pylsyncd.model.errors import StateError, UsageError
 
 MAX_FILE_SIZE = 64 << 20
-"""Bytes beyond which a file is not one of ours: several times what the largest debt takes."""
+"""Bytes that a file may have: several times the size of the largest backlog."""
 
-# Without O_NONBLOCK, opening a FIFO that somebody has put there would never end.
-_SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+# O_NONBLOCK: opening a FIFO would otherwise block for ever.
+_SAFE_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
-# Seconds between two attempts to lock what somebody else has locked.
-_PAUSE = 0.01
+_LOCK_POLL_INTERVAL = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryPurpose:
-    """What a directory is for, in the words of the messages about it."""
+    """What a directory is for, as the messages about it say."""
 
     noun: str
     option: str
-    """Names another one."""
+    """The option that chooses another directory."""
     risk: str
-    """What others could do who can write there."""
+    """What other users could do if they could write there."""
 
 
 STATE_DIRECTORY = DirectoryPurpose(
-    "state directory", "--state-dir", "who could have changes lost or replicas overwritten"
+    "state directory", "--state-dir", "who could lose changes or overwrite copies"
 )
 
 
 def open_directory(path: bytes, purpose: DirectoryPurpose = STATE_DIRECTORY) -> int:
-    """Open a directory that is only ours to write in, and create it where there is none.
+    """Open a directory that only this user can write; create it if it is missing.
 
-    Raises UsageError when it cannot be used, or when somebody else could write there.
+    Raises UsageError when it cannot be used, or when another user could write there.
     """
     while path != (shorter := path.removesuffix(b"/.").rstrip(b"/") or path[:1]):
-        path = shorter  # With a slash behind it, a symbolic link would be followed.
+        path = shorter  # With a slash at the end, a symbolic link would be followed.
     shown = paths.printable(path)
     if os.path.islink(path):
         raise UsageError(
-            f"The {purpose.noun} {shown} is a symbolic link, which somebody may turn: name the "
-            f"directory itself with {purpose.option}."
+            f"The {purpose.noun} {shown} is a symbolic link, which could be changed: name its "
+            f"target with {purpose.option}."
         )
     try:
         _create_directory(path, 0o700)
@@ -65,33 +64,33 @@ def open_directory(path: bytes, purpose: DirectoryPurpose = STATE_DIRECTORY) -> 
     os.close(descriptor)
     if status.st_uid != os.geteuid():
         raise UsageError(
-            f"The {purpose.noun} {shown} belongs to the user id {status.st_uid}, and pylsyncd "
-            f"runs as {os.geteuid()}: give it to that one with chown, or name another directory "
-            f"with {purpose.option}."
+            f"The {purpose.noun} {shown} belongs to the user id {status.st_uid}, but pylsyncd "
+            f"runs as {os.geteuid()}: run chown {os.geteuid()} {shown}, or choose another "
+            f"directory with {purpose.option}."
         )
     raise UsageError(
-        f"The {purpose.noun} {shown} can be written by its group or by all, {purpose.risk}: run "
-        f"chmod go-w {shown}, or name another directory with {purpose.option}."
+        f"The {purpose.noun} {shown} is writable by other users, {purpose.risk}: run "
+        f"chmod go-w {shown}, or choose another directory with {purpose.option}."
     )
 
 
 def _create_directory(path: bytes, mode: int) -> None:
-    """Create a directory, if it is missing, with those above it; on the disk when this returns.
+    """Create a directory and its missing parents, and sync them to the disk.
 
-    Those above it have the usual mode less the umask, for they may be /var/lib.
+    The parents get the usual mode less the umask, since one of them may be /var/lib.
     """
-    above = os.path.dirname(path)
+    parent = os.path.dirname(path)
     try:
         os.mkdir(path, mode)
     except FileExistsError:
         return
     except FileNotFoundError:
-        if not above:
+        if not parent:
             raise
-        _create_directory(above, 0o755)
+        _create_directory(parent, 0o755)
         with suppress(FileExistsError):
             os.mkdir(path, mode)
-    descriptor = os.open(above or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(parent or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
@@ -101,9 +100,9 @@ def _create_directory(path: bytes, mode: int) -> None:
 def create_directory_for_user(
     path: bytes, uid: int, gid: int, purpose: DirectoryPurpose = STATE_DIRECTORY
 ) -> None:
-    """Make, as root, a directory for the user that the process will be; one that is there stays.
+    """Create, as root, a directory for the user that root switches to; keep an existing one.
 
-    Raises UsageError when it cannot be made.
+    Raises UsageError when it cannot be created.
     """
     if os.path.lexists(path):
         return
@@ -118,15 +117,15 @@ def create_directory_for_user(
 def unusable_error(
     shown: str, error: OSError, purpose: DirectoryPurpose = STATE_DIRECTORY
 ) -> UsageError:
-    """Return the exception for a directory in which something could not be done."""
+    """Return the exception for a directory in which ``error`` occurred."""
     return UsageError(
-        f"The {purpose.noun} {shown} cannot be used: {error.strerror}. Mend that, or name another "
-        f"directory with {purpose.option}."
+        f"The {purpose.noun} {shown} cannot be used: {error.strerror}. Correct that, or choose "
+        f"another directory with {purpose.option}."
     )
 
 
 def try_acquire_lock(descriptor: int) -> bool:
-    """Lock an open file and tell whether that was possible: somebody else may have done it."""
+    """Lock an open file with flock(2); return False if another open file holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -134,44 +133,44 @@ def try_acquire_lock(descriptor: int) -> bool:
     return True
 
 
-def acquire_lock(descriptor: int, seconds: float) -> bool:
-    """Lock an open file, and wait for whoever has it; tell whether that ended in time."""
-    deadline = time.monotonic() + seconds
+def acquire_lock(descriptor: int, timeout: float) -> bool:
+    """Lock an open file, waiting up to ``timeout`` seconds; return True if it is locked then."""
+    deadline = time.monotonic() + timeout
     while not try_acquire_lock(descriptor):
         if time.monotonic() > deadline:
             return False
-        time.sleep(_PAUSE)
+        time.sleep(_LOCK_POLL_INTERVAL)
     return True
 
 
 def open_file(directory: int, name: str, flags: int, shown: str) -> int:
-    """Open a file in an open directory, for its owner alone if it is created.
+    """Open a file in an open directory; a new file gets mode 0600.
 
-    Raises StateError, with ``shown`` for the file, for what pylsyncd cannot have put there.
+    Raises StateError, with ``shown`` for the file, for a file that pylsyncd cannot have created.
     """
     try:
-        descriptor = os.open(name, flags | _SAFE, 0o600, dir_fd=directory)
+        descriptor = os.open(name, flags | _SAFE_FLAGS, 0o600, dir_fd=directory)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise StateError(f"{shown} is a symbolic link: remove it.") from error
         raise
     try:
-        _refuse_foreign(os.fstat(descriptor), shown)
+        _refuse_foreign_file(os.fstat(descriptor), shown)
         if flags & os.O_CREAT:
-            os.fchmod(descriptor, 0o600)  # Whatever the umask.
+            os.fchmod(descriptor, 0o600)  # For any umask.
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _refuse_foreign(status: os.stat_result, shown: str) -> None:
+def _refuse_foreign_file(status: os.stat_result, shown: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise StateError(f"{shown} is not a regular file: remove it.")
     if status.st_nlink > 1 or status.st_uid != os.geteuid():
         raise StateError(
-            f"{shown} has several names or belongs to another user, so that others may have "
-            "changed it: remove it."
+            f"{shown} has several hard links or belongs to another user, so its content cannot be "
+            "trusted: remove it."
         )
 
 
@@ -188,7 +187,7 @@ def read_all(descriptor: int, shown: str) -> bytes:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write at the position where an open file stands."""
+    """Write all of ``content`` at the current position of an open file."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]

@@ -1,6 +1,6 @@
-"""Unix sockets in a directory that is ours alone: made, found, reached and removed.
+"""Unix sockets in a private directory: bound, found, connected to and removed.
 
-An address holds 107 bytes (unix(7)); what is longer is reached through the open directory.
+An address has at most 107 bytes (unix(7)); a longer path is reached through its open directory.
 """
 
 import fcntl
@@ -14,30 +14,31 @@ from contextlib import contextmanager, suppress
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
+from pylsyncd.model.paths import InodeId
 from pylsyncd.system import private_files
 from pylsyncd.system.private_files import DirectoryPurpose
 
 SOCKET_DIRECTORY = DirectoryPurpose(
-    "directory of the control socket", "--control", "who could take the daemon's place"
+    "directory of the control socket", "--control", "who could impersonate the daemon"
 )
 SOCKET_SUFFIX = ".sock"
 
 MAX_ADDRESS_LENGTH = 107
 """Bytes of a path that a socket can be bound at or connected to directly (unix(7))."""
 
-_LONGEST_NAME = 255 - len(".new")
-_BY_PID = re.compile(r"[0-9]+\.sock")
+_MAX_NAME_LENGTH = 255 - len(".new")
+_PID_SOCKET_NAME = re.compile(r"[0-9]+\.sock")
 _BACKLOG = 128
-# Seconds: what is done under the lock takes milliseconds.
-_PATIENCE = 10.0
+# Seconds; the lock is held for milliseconds.
+_LOCK_TIMEOUT = 10.0
 
 
 class ControlSocket:
-    """A socket that listens at a path, for its owner alone.
+    """A listening socket that only its owner can connect to.
 
-    ``path`` is absolute. One that ends with a slash is a directory, in which the socket is called
-    by the process: so it is to be made after a fork. Raises UsageError when it cannot be made, or
-    when somebody listens there already.
+    ``path`` is absolute. If it ends with a slash it is a directory, in which the socket is named
+    by the pid, so it is created after the fork. The constructor raises UsageError when the socket
+    cannot be created, or when another process listens there.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,165 +46,162 @@ class ControlSocket:
         self._name = name or f"{os.getpid()}{SOCKET_SUFFIX}"
         self.path = os.path.join(directory, self._name)
         shown = paths.printable(os.fsencode(self.path))
-        if len(os.fsencode(self._name)) > _LONGEST_NAME:
+        if len(os.fsencode(self._name)) > _MAX_NAME_LENGTH:
             raise UsageError(f"The name of the control socket {shown} is too long: shorten it.")
         self._directory = private_files.open_directory(os.fsencode(directory), SOCKET_DIRECTORY)
-        self._identity: paths.InodeId | None = None
+        self._inode_id: InodeId | None = None
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with _alone(self._directory, shown):
-                self._remove_stale()
+            with _locked(self._directory, shown):
+                self._remove_stale_sockets()
                 self._bind(shown)
         except OSError as error:
             self.close()
             raise UsageError(
-                f"The control socket {shown} cannot be made: {error.strerror or error}. Name "
-                "another one with --control."
+                f"The control socket {shown} cannot be created: {error.strerror or error}. Choose "
+                "another socket with --control."
             ) from error
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Take no more connections, and remove the socket's file if it still is this one's."""
+        """Close the socket, and remove its file unless another one has replaced it."""
         self.socket.close()
         directory, self._directory = self._directory, -1
         if directory < 0:
             return
         with suppress(OSError):
-            if self._identity == _identity(directory, self._name):
+            if self._inode_id == _inode_id(directory, self._name):
                 os.unlink(self._name, dir_fd=directory)
         os.close(directory)
 
     def _bind(self, shown: str) -> None:
-        """Bind under another name, so that under its own the socket listens from the start on."""
-        _refuse_taken(self._directory, self._name, shown)
-        temporary = f"{self._name}.new"
-        # Only a daemon that was killed under the lock can have left it.
+        """Bind at a temporary name, so that the socket already listens when it gets its own."""
+        _refuse_existing(self._directory, self._name, shown)
+        directory, temporary = self._directory, f"{self._name}.new"
+        # Since this process holds the lock, an existing one is from a daemon that was killed.
         with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=self._directory)
-        self.socket.bind(_address(self._directory, temporary))
+            os.unlink(temporary, dir_fd=directory)
+        self.socket.bind(_address(directory, temporary))
         try:
-            os.chmod(temporary, 0o600, dir_fd=self._directory)
+            os.chmod(temporary, 0o600, dir_fd=directory)
             self.socket.listen(_BACKLOG)
-            self._identity = _identity(self._directory, temporary)
-            here = self._directory
-            os.rename(temporary, self._name, src_dir_fd=here, dst_dir_fd=here)
+            self._inode_id = _inode_id(directory, temporary)
+            os.rename(temporary, self._name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             with suppress(OSError):
-                os.unlink(temporary, dir_fd=self._directory)
+                os.unlink(temporary, dir_fd=directory)
             raise
 
-    def _remove_stale(self) -> None:
-        """Remove the sockets of daemons that have died."""
-        for name in os.listdir(self._directory):
-            if not _BY_PID.fullmatch(name):
-                continue
-            # What cannot be looked at or removed harms nobody.
+    def _remove_stale_sockets(self) -> None:
+        """Remove the sockets of daemons that were killed."""
+        directory = self._directory
+        for name in filter(_PID_SOCKET_NAME.fullmatch, os.listdir(directory)):
+            # One that cannot be removed does no harm.
             with suppress(OSError):
-                if _is_socket(self._directory, name) and not _is_answered(self._directory, name):
-                    os.unlink(name, dir_fd=self._directory)
+                if _is_socket(directory, name) and not _accepts_connections(directory, name):
+                    os.unlink(name, dir_fd=directory)
 
 
 def check_available(path: str) -> None:
-    """See whether a :class:`ControlSocket` can be made, before a fork; raises UsageError if not."""
+    """Raise UsageError if a :class:`ControlSocket` cannot be created there; used before a fork."""
     directory, name = os.path.split(path)
     descriptor = private_files.open_directory(os.fsencode(directory), SOCKET_DIRECTORY)
     try:
         if name:
-            _refuse_taken(descriptor, name, paths.printable(os.fsencode(path)))
+            _refuse_existing(descriptor, name, paths.printable(os.fsencode(path)))
     finally:
         os.close(descriptor)
 
 
 def create_directory_for_user(path: str, uid: int, gid: int) -> None:
-    """Make, as root, the directory of a socket for the user that the process will be.
+    """Create, as root, the directory of a socket for the user that root switches to.
 
-    One that is there already stays as it is. Raises UsageError when it cannot be made.
+    An existing one is kept as it is. Raises UsageError when it cannot be created.
     """
     directory = os.fsencode(os.path.dirname(path))
     if os.path.lexists(directory):
         return
     private_files.create_directory_for_user(directory, uid, gid, SOCKET_DIRECTORY)
-    above = os.path.dirname(directory)
+    parent = os.path.dirname(directory)
     try:
-        status = os.stat(above)
+        status = os.stat(parent)
         if status.st_uid == os.geteuid() and not status.st_mode & stat.S_IXOTH:
             mode = stat.S_IMODE(status.st_mode) | stat.S_IXGRP | stat.S_IXOTH
-            os.chmod(above, mode)  # Root's own sockets are in it, with mode 0600.
+            os.chmod(parent, mode)  # Root's own sockets there have mode 0600.
     except OSError as error:
-        raise private_files.unusable_error(
-            paths.printable(directory), error, SOCKET_DIRECTORY
-        ) from error
+        shown = paths.printable(directory)
+        raise private_files.unusable_error(shown, error, SOCKET_DIRECTORY) from error
 
 
 def connect(path: str, timeout: float) -> socket.socket:
-    """Return a socket that is connected to whoever listens at a path; raises OSError."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    made.settimeout(timeout)
+    """Return a socket connected to the one that listens at a path; raises OSError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout)
     try:
         if len(os.fsencode(path)) <= MAX_ADDRESS_LENGTH:
-            made.connect(path)
+            connection.connect(path)
         else:
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
             directory = os.open(os.path.dirname(path) or ".", flags)
             try:
-                made.connect(_address(directory, os.path.basename(path)))
+                connection.connect(_address(directory, os.path.basename(path)))
             finally:
                 os.close(directory)
     except BaseException:
-        made.close()
+        connection.close()
         raise
-    return made
+    return connection
 
 
 def find_sockets(directories: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the sockets in directories and one level below, and what may not be looked into."""
+    """Return the sockets in directories and one level below, and the unreadable directories."""
     found: list[str] = []
-    shut: list[str] = []
+    unreadable: list[str] = []
     for directory in directories:
-        _look_into(directory, found, shut)
-        for name in _names(directory, []):
-            below = os.path.join(directory, name)
-            if os.path.isdir(below) and not os.path.islink(below):
-                _look_into(below, found, shut)
-    return found, shut
+        _find_in_directory(directory, found, unreadable)
+        for name in _list_directory(directory, []):
+            subdirectory = os.path.join(directory, name)
+            if os.path.isdir(subdirectory) and not os.path.islink(subdirectory):
+                _find_in_directory(subdirectory, found, unreadable)
+    return found, unreadable
 
 
 def peer_uid(connection: socket.socket) -> int:
-    """Return the user id of who is at the other end of a connection (unix(7), SO_PEERCRED)."""
+    """Return the user id of the process at the other end (unix(7), SO_PEERCRED)."""
     size = struct.calcsize("3i")
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     return int(struct.unpack("3i", packed)[1])
 
 
-def _look_into(directory: str, found: list[str], shut: list[str]) -> None:
-    for name in _names(directory, shut):
+def _find_in_directory(directory: str, found: list[str], unreadable: list[str]) -> None:
+    for name in _list_directory(directory, unreadable):
         path = os.path.join(directory, name)
         with suppress(FileNotFoundError):
             if name.endswith(SOCKET_SUFFIX) and stat.S_ISSOCK(os.lstat(path).st_mode):
                 found.append(path)
 
 
-def _names(directory: str, shut: list[str]) -> list[str]:
+def _list_directory(directory: str, unreadable: list[str]) -> list[str]:
     try:
         return sorted(os.listdir(directory))
     except PermissionError:
-        shut.append(directory)
+        unreadable.append(directory)
     except OSError:
-        pass  # It is not there.
+        pass  # It does not exist.
     return []
 
 
 def _address(directory: int, name: str) -> str:
-    """Return the address of a name in an open directory, whatever becomes of the directory's."""
+    """Return the address of a name in an open directory."""
     address = f"/proc/self/fd/{directory}/{name}"
     if len(os.fsencode(address)) > MAX_ADDRESS_LENGTH:
         raise OSError(f"its name {name} is too long for a socket, shorten it")
     return address
 
 
-def _identity(directory: int, name: str) -> paths.InodeId:
+def _inode_id(directory: int, name: str) -> InodeId:
     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     return status.st_dev, status.st_ino
 
@@ -212,30 +210,30 @@ def _is_socket(directory: int, name: str) -> bool:
     return stat.S_ISSOCK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
 
 
-def _refuse_taken(directory: int, name: str, shown: str) -> None:
-    """Raise UsageError when a name is somebody's: a stale socket is nobody's."""
+def _refuse_existing(directory: int, name: str, shown: str) -> None:
+    """Raise UsageError if there is a file that is not a stale socket."""
     try:
         if not _is_socket(directory, name):
             raise UsageError(
-                f"The control socket {shown} cannot be made: something else is there. Remove it, "
-                "or name another socket with --control."
+                f"The control socket {shown} cannot be created: there is a file that is not a "
+                "socket. Remove it, or choose another socket with --control."
             )
     except FileNotFoundError:
         return
-    if _is_answered(directory, name):
+    if _accepts_connections(directory, name):
         raise UsageError(
-            f"A pylsyncd listens at {shown} already: stop it, or name another socket with "
+            f"Another pylsyncd already listens at {shown}: stop it, or choose another socket with "
             "--control."
         )
 
 
-def _is_answered(directory: int, name: str) -> bool:
-    """Tell whether somebody listens at a socket."""
+def _accepts_connections(directory: int, name: str) -> bool:
+    """Return True if a process listens at a socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.0)
         try:
             probe.connect(_address(directory, name))
-        except BlockingIOError:  # So many wait that there is no place for another.
+        except BlockingIOError:  # Its backlog is full.
             return True
         except (ConnectionRefusedError, FileNotFoundError):
             return False
@@ -243,12 +241,12 @@ def _is_answered(directory: int, name: str) -> bool:
 
 
 @contextmanager
-def _alone(directory: int, shown: str) -> Iterator[None]:
-    """Keep all others from making sockets in a directory meanwhile."""
-    if not private_files.acquire_lock(directory, _PATIENCE):
+def _locked(directory: int, shown: str) -> Iterator[None]:
+    """Hold the lock of a directory, without which no pylsyncd creates a socket in it."""
+    if not private_files.acquire_lock(directory, _LOCK_TIMEOUT):
         raise UsageError(
             f"The directory of the control socket {shown} has been locked for "
-            f"{_PATIENCE:.0f} seconds: end the process that locks it."
+            f"{_LOCK_TIMEOUT:.0f} seconds: stop the process that holds the lock."
         )
     try:
         yield

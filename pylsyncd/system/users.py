@@ -1,4 +1,4 @@
-"""Who the process is: found by name or number, and become for good."""
+"""Users and groups by name or number, and dropping root's privileges."""
 
 import grp
 import os
@@ -10,96 +10,99 @@ from pylsyncd.model.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class ProcessUser:
-    """A user and a group that a process may become."""
+    """The user and the group that the process will run as."""
 
     uid: int
     gid: int
     name: str
-    """Of the user; empty where it has none."""
+    """The user's name; empty if the user id has none."""
     home: str
-    """The user's; empty where it has none."""
+    """The user's home directory; empty if there is none."""
 
 
 def find_user(user: str | None, group: str | None) -> ProcessUser | None:
-    """Return whom to become, from names or numbers; None when that is who this process is.
+    """Return the user to run as, from names or numbers; None to stay as it is.
 
-    The group is the user's own where none is given. Raises UsageError when there is no such user
-    or group, or when only root could become that.
+    Without ``group``, it is the user's own. Raises UsageError when there is no such user or group,
+    or when only root could switch to it.
     """
     if user is None and group is None:
         return None
-    entry = _user(user) if user is not None else _by_number(os.geteuid())
+    entry = _user_entry(user) if user is not None else _entry_of_uid(os.geteuid())
     uid = entry.pw_uid if entry else int(user) if user else os.geteuid()
     if group is not None:
-        gid = _group(group)
+        gid = _group_id(group)
     elif os.geteuid() != 0:
         gid = os.getegid()
     elif entry:
         gid = entry.pw_gid
     else:
-        raise UsageError(f"The user {user} is not known here, nor its group: give it by --group.")
+        raise UsageError(f"The user id {user} has no password entry: name its group with --group.")
     if os.geteuid() != 0:
-        _refuse_another(uid, gid, user, group)
+        _refuse_switch(uid, gid, user, group)
         return None
     return ProcessUser(uid, gid, entry.pw_name if entry else "", entry.pw_dir if entry else "")
 
 
-def drop_privileges(identity: ProcessUser) -> None:
-    """Become a user and a group, with its other groups, for good. Only root can."""
-    if identity.name:
-        os.initgroups(identity.name, identity.gid)
+def drop_privileges(user: ProcessUser) -> None:
+    """Run as ``user`` from now on, with its supplementary groups. Only root can."""
+    if user.name:
+        os.initgroups(user.name, user.gid)
     else:
-        os.setgroups([identity.gid])
-    os.setresgid(identity.gid, identity.gid, identity.gid)
-    os.setresuid(identity.uid, identity.uid, identity.uid)
-    _take_environment(identity)
+        os.setgroups([user.gid])
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
+    _set_environment(user)
 
 
-def _take_environment(identity: ProcessUser) -> None:
-    """Let rsync, ssh and hooks find that user's files, and none of root's."""
+def _set_environment(user: ProcessUser) -> None:
+    """Let rsync, ssh and hooks find the files of the user instead of root's."""
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
-    os.environ["HOME"] = identity.home or "/"
+    os.environ["HOME"] = user.home or "/"
     for name in ("USER", "LOGNAME"):
-        os.environ[name] = identity.name or str(identity.uid)
+        os.environ[name] = user.name or str(user.uid)
 
 
-def _refuse_another(uid: int, gid: int, user: str | None, group: str | None) -> None:
-    advice = "start it as root, or leave that out"
+def _refuse_switch(uid: int, gid: int, user: str | None, group: str | None) -> None:
     if uid != os.geteuid():
-        raise UsageError(f"Only root can have pylsyncd become the user {user}: {advice}.")
+        raise UsageError(
+            f"Only root can switch to the user {user}: start pylsyncd as root, or remove --user."
+        )
     if gid != os.getegid():
-        raise UsageError(f"Only root can have pylsyncd become the group {group}: {advice}.")
+        raise UsageError(
+            f"Only root can switch to the group {group}: start pylsyncd as root, or remove --group."
+        )
 
 
-def _user(text: str) -> pwd.struct_passwd | None:
-    """Return a user's entry; None for a number that has none."""
+def _user_entry(text: str) -> pwd.struct_passwd | None:
+    """Return a user's password entry; None for a number without one."""
     try:
         return pwd.getpwnam(text)
     except KeyError:
         pass
-    if not _is_number(text):
+    if not _is_id(text):
         raise UsageError(f"There is no user {text!r}: create it, or correct --user.")
-    return _by_number(int(text))
+    return _entry_of_uid(int(text))
 
 
-def _group(text: str) -> int:
+def _group_id(text: str) -> int:
     try:
         return grp.getgrnam(text).gr_gid
     except KeyError:
         pass
-    if not _is_number(text):
+    if not _is_id(text):
         raise UsageError(f"There is no group {text!r}: create it, or correct --group.")
     return int(text)
 
 
-def _is_number(text: str) -> bool:
-    # The largest one stands for "none" (setresuid(2)).
+def _is_id(text: str) -> bool:
+    # The largest 32-bit number means "unchanged" to setresuid(2).
     return text.isascii() and text.isdigit() and int(text) < (1 << 32) - 1
 
 
-def _by_number(number: int) -> pwd.struct_passwd | None:
+def _entry_of_uid(uid: int) -> pwd.struct_passwd | None:
     try:
-        return pwd.getpwuid(number)
+        return pwd.getpwuid(uid)
     except KeyError:
         return None

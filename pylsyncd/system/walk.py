@@ -1,4 +1,4 @@
-"""Walks directories by descriptor, so that no name is ever resolved through a symlink."""
+"""Opens and walks directories by descriptor, so that no name is resolved through a symlink."""
 
 import contextlib
 import errno
@@ -11,22 +11,22 @@ from typing import TypeVar
 
 from pylsyncd.model.paths import InodeId
 
-Place = TypeVar("Place")
+Node = TypeVar("Node")
 
-# Of linux/fs.h: _IOR('v', 1, long). What is read is an int all the same.
+# FS_IOC_GETVERSION of linux/fs.h: _IOR('v', 1, long), although the kernel writes an int.
 _FS_IOC_GETVERSION = 0x80087601 if sys.maxsize > 1 << 32 else 0x80047601
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def open_root(path: bytes) -> int:
-    """Open the source itself, which may be named through symlinks; its caller closes it."""
-    return os.open(path, _DIRECTORY)
+    """Open the root of a tree, whose path may contain symlinks."""
+    return os.open(path, _DIRECTORY_FLAGS)
 
 
 @contextlib.contextmanager
 def opened_root(path: bytes) -> Iterator[int]:
-    """Open the source itself for as long as the context lasts."""
+    """Open the root of a tree for the duration of the context."""
     directory = open_root(path)
     try:
         yield directory
@@ -35,10 +35,10 @@ def opened_root(path: bytes) -> Iterator[int]:
 
 
 def inode_id(directory: int) -> InodeId:
-    """Return who an open directory is, and not one that was deleted since.
+    """Return the identity of an open directory, which differs from that of any deleted one.
 
-    An inode's number is soon used again (on ext4 by the next directory that is made), but with
-    another generation, where the file system tells that. It stands above the 32 bits that the
+    An inode number is soon used again (on ext4 by the next directory created), but with another
+    generation, where the file system has one. The generation goes above the 32 bits that the inode
     numbers of most file systems have.
     """
     status = os.fstat(directory)
@@ -50,8 +50,8 @@ def inode_id(directory: int) -> InodeId:
 
 
 def open_child(directory: int, name: bytes | str) -> int:
-    """Open a directory in an open one; NotADirectoryError or ELOOP for anything else."""
-    return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    """Open a subdirectory; raises OSError (ENOTDIR or ELOOP) for anything else."""
+    return os.open(name, _DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=directory)
 
 
 def open_below(root: int, path: bytes) -> int:
@@ -70,7 +70,7 @@ def open_below(root: int, path: bytes) -> int:
 
 @contextlib.contextmanager
 def opened_below(root: int, path: bytes) -> Iterator[int]:
-    """Open the directory at a relative path below an open one while the context lasts."""
+    """Open the directory at a relative path for the duration of the context."""
     directory = open_below(root, path)
     try:
         yield directory
@@ -79,113 +79,114 @@ def opened_below(root: int, path: bytes) -> Iterator[int]:
 
 
 def open_long_path(top: bytes, path: bytes) -> int:
-    """Open a directory below ``top``, perhaps through symlinks, however long its path is."""
+    """Open the directory at ``path`` below ``top``, whose joined path may exceed PATH_MAX.
+
+    Up to PATH_MAX, symlinks are followed.
+    """
     try:
         return open_root(os.path.join(top, path))
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-    root = open_root(top)
-    try:
+    with opened_root(top) as root:
         return open_below(root, path)
-    finally:
-        os.close(root)
 
 
 def devices_with_link_counts() -> frozenset[int]:
-    """Return the devices (``st_dev``) on which a directory's links count its subdirectories.
+    """Return the devices (``st_dev``) on which a directory's link count tells its subdirectories.
 
-    There, two links tell that there is none, and such a directory need not be listed: most are
-    leaves, and a walk costs less than half. Others always say one (btrfs), or anything (FUSE).
+    A link count of 2 means there that a directory has none, so it need not be listed: most are
+    leaves, and a walk takes less than half the time. Other file systems always return 1 (btrfs) or
+    any number (FUSE).
     """
     with open("/proc/self/mountinfo", "rb") as mounts:
-        found = map(_COUNTING_LINKS.match, mounts)
+        found = map(_MOUNT_WITH_LINK_COUNTS.match, mounts)
         return frozenset(os.makedev(int(line[1]), int(line[2])) for line in found if line)
 
 
-# A line of proc_pid_mountinfo(5), where blanks in names are escaped: device, and file system.
-_COUNTING_LINKS = re.compile(rb"\d+ \d+ (\d+):(\d+) .* - (?:ext[234]|tmpfs|xfs) ")
+# A line of proc_pid_mountinfo(5), in which blanks in names are escaped: device, file system type.
+_MOUNT_WITH_LINK_COUNTS = re.compile(rb"\d+ \d+ (\d+):(\d+) .* - (?:ext[234]|tmpfs|xfs) ")
 
 
-def subdirectories(directory: int, counting: frozenset[int] = frozenset()) -> list[str]:
-    """Return the names of the directories in an open one, symlinks not followed.
+def subdirectories(directory: int, devices_with_counts: frozenset[int] = frozenset()) -> list[str]:
+    """Return the names of the subdirectories of an open directory, without following symlinks.
 
-    ``counting`` are the devices whose word is taken that there are none.
+    On ``devices_with_counts`` a leaf is recognized by its link count.
     """
-    if counting:
+    if devices_with_counts:
         status = os.fstat(directory)
-        if status.st_nlink == _LEAF_LINKS and status.st_dev in counting:
+        if status.st_nlink == _LINKS_OF_LEAF and status.st_dev in devices_with_counts:
             return []
     with os.scandir(directory) as entries:
         return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
-# A leaf's own entry above it, and its dot.
-_LEAF_LINKS = 2
+# Its entry in its parent, and its own ".".
+_LINKS_OF_LEAF = 2
 
 
-Enter = Callable[[int, Place, bytes], Place | None]
-Refused = Callable[[Place, bytes, OSError], None]
-Names = Callable[[int, Place], list[str]]
+Enter = Callable[[int, Node, bytes], Node | None]
+ReportError = Callable[[Node, bytes, OSError], None]
+ListNames = Callable[[int, Node], list[str]]
 
 
-def _names(directory: int, _place: object) -> list[str]:
+def _list_names(directory: int, _node: object) -> list[str]:
     return subdirectories(directory)
 
 
 def descend(
     directory: int,
-    place: Place,
-    enter: Enter[Place],
-    refused: Refused[Place],
-    names_in: Names[Place] = _names,
+    node: Node,
+    enter: Enter[Node],
+    report_error: ReportError[Node],
+    list_names: ListNames[Node] = _list_names,
 ) -> None:
-    """Enter every directory below an open one, each before it is listed, parents first.
+    """Call ``enter`` for every directory below an open one, before it is listed; parents first.
 
-    ``enter(descriptor, parent's place, name)`` returns the directory's own place, which stands for
-    it when what it contains is entered, or None to go no deeper there. ``names_in(descriptor, its
-    place)`` lists the directories in one. What cannot be opened or listed goes to ``refused``; only
-    the top raises. As many descriptors are open at a time as there are levels with names left.
+    ``enter(descriptor, node of the parent, name)`` returns the node of the directory, an object of
+    the caller that is passed on for its children; or None to go no deeper. ``list_names(descriptor,
+    node)`` returns its subdirectories. A directory that cannot be opened or listed is passed to
+    ``report_error``; only the top raises. One descriptor is open for each level with names left.
     """
-    names = names_in(directory, place)
+    names = list_names(directory, node)
     if not names:
         return
-    stack = [(os.dup(directory), place, names)]
+    stack = [(os.dup(directory), node, names)]
     try:
         while stack:
-            level, place, names = stack[-1]
+            parent, node, names = stack[-1]
             if not names:
                 os.close(stack.pop()[0])
                 continue
             name = names.pop()
             try:
-                deeper = _enter(level, place, name, enter, names_in)
+                level = _enter_child(parent, node, name, enter, list_names)
             except OSError as error:
-                refused(place, os.fsencode(name), error)
+                report_error(node, os.fsencode(name), error)
                 continue
-            if deeper is None:
+            if level is None:
                 continue
             if not names:
                 os.close(stack.pop()[0])
-            stack.append(deeper)
+            stack.append(level)
     finally:
-        for level, _, _ in stack:
-            os.close(level)
+        for parent, _, _ in stack:
+            os.close(parent)
 
 
-def _enter(
-    level: int, place: Place, name: str, enter: Enter[Place], names_in: Names[Place]
-) -> tuple[int, Place, list[str]] | None:
-    """Enter a directory; return it, open, with its own place, if there is more below it."""
-    child = open_child(level, name)
-    is_kept = False
+def _enter_child(
+    parent: int, parent_node: Node, name: str, enter: Enter[Node], list_names: ListNames[Node]
+) -> tuple[int, Node, list[str]] | None:
+    """Enter a directory; return it, open, with its node and its names if it has any."""
+    child = open_child(parent, name)
+    is_kept_open = False
     try:
-        below = enter(child, place, os.fsencode(name))
-        if below is None:
+        node = enter(child, parent_node, os.fsencode(name))
+        if node is None:
             return None
-        names = names_in(child, below)
-        is_kept = bool(names)
-        return (child, below, names) if is_kept else None
+        names = list_names(child, node)
+        is_kept_open = bool(names)
+        return (child, node, names) if is_kept_open else None
     finally:
-        if not is_kept:
+        if not is_kept_open:
             os.close(child)

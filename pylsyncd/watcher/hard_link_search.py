@@ -305,7 +305,7 @@ def _list_with_files(
     return subdirectories
 
 
-def _walk(area: SearchArea, directory: int, top: bytes, list_names: walk.Names[bytes]) -> None:
+def _walk(area: SearchArea, directory: int, top: bytes, list_names: walk.ListNames[bytes]) -> None:
     """List an open directory and all below it that are not excluded."""
     rules = area.rules
 

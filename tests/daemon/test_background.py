@@ -165,7 +165,7 @@ def test_a_second_one_is_refused_with_the_pid_of_the_first(standin: Standin) -> 
     standin.start()
     run = standin.start()
     assert run.returncode == 2
-    assert f"pylsyncd runs already (pid {standin.pid})" in run.stderr
+    assert f"pylsyncd is already running (pid {standin.pid})" in run.stderr
     standin.stop()
 
 
@@ -327,8 +327,8 @@ def test_only_root_becomes_another_user(standin: Standin) -> None:
         assert run.returncode == 2
         return run.stderr
 
-    assert "Only root can have pylsyncd become the user root" in as_nobody(user="root")
-    assert "Only root can have pylsyncd become the group root" in as_nobody(group="root")
+    assert "Only root can switch to the user root" in as_nobody(user="root")
+    assert "Only root can switch to the group root" in as_nobody(group="root")
     # To be who one is takes no root; then it is the log in root's directory that fails.
     assert "log file" in as_nobody(user="nobody")
 

@@ -132,7 +132,7 @@ def test_the_locks_of_the_state_name_the_daemon_not_who_started_it(daemon: Backg
 
 def test_a_second_start_is_refused_with_the_pid(daemon: Background) -> None:
     daemon.start()
-    assert f"pylsyncd runs already (pid {daemon.pid})" in daemon.refused()
+    assert f"pylsyncd is already running (pid {daemon.pid})" in daemon.refused()
     daemon.stop()
 
 
@@ -267,7 +267,7 @@ def test_a_plain_user_runs_a_daemon_too(shared_daemon: Background) -> None:
     words = ("--daemon", f"--pidfile={daemon.pidfile}", f"--logfile={daemon.log}", "-w", WINDOW)
     places = (f"--state-dir={daemon.state}", f"{daemon.source}/./", f"{daemon.destination}/")
     refused = daemon.command(*words, "--user=root", *places, user=NOBODY)
-    assert "Only root can have pylsyncd become the user root" in refused.stderr
+    assert "Only root can switch to the user root" in refused.stderr
     run = daemon.command(*words, *places, user=NOBODY)
     assert (run.returncode, run.stderr) == (0, "")
     (daemon.source / "f").write_text("x")

@@ -123,7 +123,7 @@ def test_where_a_daemon_listens_another_does_not_start(place: Place) -> None:
             env=environment(), capture_output=True, text=True, timeout=CTL_TIMEOUT, check=False,
         )  # fmt: skip
         assert other.returncode == 2
-        assert f"A pylsyncd listens at {socket_path} already" in other.stderr
+        assert f"Another pylsyncd already listens at {socket_path}" in other.stderr
         assert place.run("-S", socket_path, "status").returncode == OK
 
 

@@ -303,7 +303,7 @@ def test_a_failure_is_said_once_and_so_is_its_end(
     finally:
         writer.stop()
     assert [record.getMessage() for record in caplog.records] == [
-        f"The status file {path} cannot be written: No such file or directory. It is tried again.",
+        f"The status file {path} cannot be written: No such file or directory. Retrying.",
         f"The status file {path} is written again.",
     ]
 

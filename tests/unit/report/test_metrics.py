@@ -262,7 +262,7 @@ def test_a_file_that_cannot_be_written_is_told_once_and_tried_again(
         wait_until(lambda: len(caplog.records) == 2)
     shown = f"The metrics file {directory}/pylsyncd.prom"
     assert [each.getMessage() for each in caplog.records] == [
-        f"{shown} cannot be written: No such file or directory. It is tried again.",
+        f"{shown} cannot be written: No such file or directory. Retrying.",
         f"{shown} is written again.",
     ]
 

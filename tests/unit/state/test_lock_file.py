@@ -36,13 +36,13 @@ def claim(source: bytes, destination: bytes, *, is_deleting: bool = True) -> Loc
         pytest.param(
             claim(b"/a", b"h:/d"),
             claim(b"/b", b"h:/d", is_deleting=False),
-            "would delete what the other one brings",
+            "would delete the files of the other one",
             id="two sources, ours deleting",
         ),
         pytest.param(
             claim(b"/a", b"/d", is_deleting=False),
             claim(b"/b", b"/d"),
-            "would delete what the other one brings",
+            "would delete the files of the other one",
             id="two sources, theirs deleting",
         ),
     ],

@@ -1,4 +1,4 @@
-"""The state directory: atomic files, locks that end with their process, no trust in strangers."""
+"""The state directory: atomic files, locks that end with their process, no file of others."""
 
 import contextlib
 import errno
@@ -22,11 +22,10 @@ from pylsyncd.model.errors import StateError, UsageError
 from pylsyncd.state import lock_file
 from pylsyncd.state.lock_file import LockRecord
 from pylsyncd.state.state_directory import StateDirectory
-from pylsyncd.system.directories import state_directory
 from pylsyncd.system.private_files import MAX_FILE_SIZE
 
-CLAIM = LockRecord(b"/some/source", b"/some/copy", is_deleting=True)
-LOCK = lock_file.destination_key(CLAIM.source, CLAIM.destination) + ".lock"
+RECORD = LockRecord(b"/some/source", b"/some/copy", is_deleting=True)
+LOCK = lock_file.destination_key(RECORD.source, RECORD.destination) + ".lock"
 TEMPORARY = "state.0123456789abcdef.tmp"
 NOBODY = 65534
 
@@ -91,18 +90,17 @@ class Program:
         self.process.communicate()
 
 
-CLAIMANT = """
+LOCKER = """
 import os, sys
 from pylsyncd.state.lock_file import LockRecord
 from pylsyncd.model.errors import UsageError
-from pylsyncd.system.directories import state_directory
 from pylsyncd.state.state_directory import StateDirectory
 path, source, destination = map(os.fsencode, sys.argv[1:])
 while sys.stdin.readline():
     directory = StateDirectory(path)
     try:
         directory.acquire_lock(LockRecord(source, destination, is_deleting=True))
-        print("claimed", flush=True)
+        print("locked", flush=True)
     except UsageError as error:
         print(error, flush=True)
     sys.stdin.readline()
@@ -111,47 +109,14 @@ while sys.stdin.readline():
 """
 
 
-def claimant(path: Path, claim: LockRecord = CLAIM) -> Program:
-    return Program(CLAIMANT, path / "state", claim.source, claim.destination)
+def locker(path: Path, record: LockRecord = RECORD) -> Program:
+    return Program(LOCKER, path / "state", record.source, record.destination)
 
 
-# Where it is.
+# Opening it
 
 
-@pytest.mark.parametrize(
-    ("environ", "uid", "expected"),
-    [
-        ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, 0, "/var/lib/a"),
-        ({"STATE_DIRECTORY": "/var/lib/a", "XDG_STATE_HOME": "/x"}, 1000, "/var/lib/a"),
-        ({"XDG_STATE_HOME": "/x", "HOME": "/root"}, 0, "/var/lib/pylsyncd"),
-        ({"XDG_STATE_HOME": "/x", "HOME": "/home/u"}, 1000, "/x/pylsyncd"),
-        ({"XDG_STATE_HOME": "x", "HOME": "/home/u"}, 1000, "/home/u/.local/state/pylsyncd"),
-        ({"XDG_STATE_HOME": "", "HOME": "/home/u"}, 1000, "/home/u/.local/state/pylsyncd"),
-    ],
-    ids=["systemd's first", "systemd's", "root's", "XDG", "XDG, relative", "home"],
-)
-def test_the_default_depends_on_who_runs_it(
-    environ: dict[str, str], uid: int, expected: str
-) -> None:
-    assert state_directory(environ, uid) == expected
-
-
-@pytest.mark.parametrize("environ", [{}, {"HOME": "relative", "XDG_STATE_HOME": "./x"}])
-def test_without_a_default_the_option_is_named(environ: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="--state-dir"):
-        state_directory(environ, 1000)
-
-
-# Opening it.
-
-
-def test_it_is_created_for_its_owner_alone_and_the_way_to_it_as_usual(tmp_path: Path) -> None:
-    with umask(0), opened(tmp_path / "lib/more/state"):
-        assert mode(tmp_path / "lib/more/state") == 0o700
-        assert mode(tmp_path / "lib/more") == mode(tmp_path / "lib") == 0o755
-
-
-def test_what_one_has_written_the_next_one_reads(tmp_path: Path) -> None:
+def test_content_is_read_after_the_directory_is_opened_again(tmp_path: Path) -> None:
     with opened(tmp_path / "state") as directory:
         assert directory.read("a") is None
         directory.write("a", b"content")
@@ -159,41 +124,7 @@ def test_what_one_has_written_the_next_one_reads(tmp_path: Path) -> None:
         assert directory.read("a") == b"content"
 
 
-@pytest.mark.parametrize("written", ["link", "link/", "link/.", "link/./"])
-def test_a_symlink_to_a_directory_is_refused(tmp_path: Path, written: str) -> None:
-    (tmp_path / "real").mkdir(mode=0o700)
-    (tmp_path / "link").symlink_to("real")
-    with pytest.raises(UsageError, match=r"link is a symbolic link.*--state-dir"):
-        StateDirectory(os.fsencode(f"{tmp_path}/{written}"))
-
-
-@pytest.mark.parametrize("bits", [0o720, 0o702, 0o1777])
-def test_a_directory_that_others_can_write_is_refused(tmp_path: Path, bits: int) -> None:
-    (tmp_path / "state").mkdir()
-    (tmp_path / "state").chmod(bits)
-    with pytest.raises(UsageError, match=r"chmod go-w .*/state"):
-        StateDirectory(os.fsencode(tmp_path / "state"))
-
-
-@only_root
-def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
-    os.chown(tmp_path / "state", NOBODY, NOBODY)
-    with pytest.raises(UsageError, match=f"belongs to the user id {NOBODY}"):
-        StateDirectory(os.fsencode(tmp_path / "state"))
-
-
-@pytest.mark.parametrize("path", ["file", "file/below", ""])
-def test_what_cannot_be_a_directory_is_refused(
-    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"cannot be used: .*--state-dir"):
-        StateDirectory(os.fsencode(path))
-
-
-def test_only_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:
+def test_only_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
     strangers = {"notes.tmp", "Cargo.lock", "0123.tmp"}
@@ -205,13 +136,12 @@ def test_only_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:
         with opened(state):
             assert set(os.listdir(state)) == {*strangers, TEMPORARY, "state"}
     with opened(state) as directory:
-        directory.acquire_lock(CLAIM)
+        directory.acquire_lock(RECORD)
     assert set(os.listdir(state)) == {*strangers, "state", "gate", LOCK}
 
 
 OPENER = """
 import os, sys
-from pylsyncd.system.directories import state_directory
 from pylsyncd.state.state_directory import StateDirectory
 print("ready", flush=True)
 while True:
@@ -219,7 +149,7 @@ while True:
 """
 
 
-def test_openings_do_not_disturb_a_writer(tmp_path: Path) -> None:
+def test_opening_the_directory_does_not_disturb_a_writer(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with opened(state) as directory, Program(OPENER, state) as opener:
         assert opener.hear() == "ready"
@@ -230,7 +160,7 @@ def test_openings_do_not_disturb_a_writer(tmp_path: Path) -> None:
         assert os.listdir(state) == ["state"]
 
 
-# Its files.
+# Its files
 
 
 @pytest.mark.parametrize("mask", [0, 0o777])
@@ -239,7 +169,7 @@ def test_files_are_for_their_owner_alone_whatever_the_umask(
 ) -> None:
     with umask(mask):
         directory.write("state", b"")
-        directory.acquire_lock(CLAIM)
+        directory.acquire_lock(RECORD)
     found = {path.name: mode(path) for path in (tmp_path / "state").iterdir()}
     assert found == {"state": 0o600, LOCK: 0o600, "gate": 0o600}
 
@@ -254,7 +184,7 @@ def test_a_symlink_is_neither_read_nor_written_through(
     with pytest.raises(StateError, match=r"/state is a symbolic link: remove it"):
         directory.read("state")
     with pytest.raises(UsageError, match=rf"/{LOCK} is a symbolic link: remove it"):
-        directory.acquire_lock(CLAIM)
+        directory.acquire_lock(RECORD)
     directory.write("state", b"new")
     assert directory.read("state") == b"new"
     with opened(tmp_path / "state"):
@@ -264,7 +194,7 @@ def test_a_symlink_is_neither_read_nor_written_through(
 def test_a_symlink_at_the_gate_is_not_followed(tmp_path: Path, directory: StateDirectory) -> None:
     (tmp_path / "state/gate").symlink_to(tmp_path / "made")
     with pytest.raises(UsageError, match="symbolic link"):
-        directory.acquire_lock(CLAIM)
+        directory.acquire_lock(RECORD)
     assert not (tmp_path / "made").exists()
 
 
@@ -294,7 +224,7 @@ def make_huge(path: Path) -> None:
 @pytest.mark.parametrize(
     "make", [os.mkfifo, os.mkdir, make_hard_link, make_foreign, make_unreadable, make_huge]
 )
-def test_what_cannot_be_ours_is_not_read(
+def test_a_file_that_pylsyncd_cannot_have_created_is_not_read(
     tmp_path: Path, directory: StateDirectory, make: Callable[[Path], None]
 ) -> None:
     make(tmp_path / "state/state")
@@ -303,12 +233,12 @@ def test_what_cannot_be_ours_is_not_read(
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, make_hard_link, make_foreign])
-def test_what_cannot_be_ours_is_not_locked(
+def test_a_file_that_pylsyncd_cannot_have_created_is_not_locked(
     tmp_path: Path, directory: StateDirectory, make: Callable[[Path], None]
 ) -> None:
     make(tmp_path / "state" / LOCK)
     with pytest.raises(UsageError):
-        directory.acquire_lock(CLAIM)
+        directory.acquire_lock(RECORD)
 
 
 def test_a_hard_link_is_replaced_and_its_other_name_kept(
@@ -320,7 +250,7 @@ def test_a_hard_link_is_replaced_and_its_other_name_kept(
     assert (tmp_path / "state/other").read_text() == "x"
 
 
-def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_return(
+def test_content_is_synced_before_the_rename_and_the_rename_before_the_return(
     directory: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
@@ -382,7 +312,6 @@ def test_a_full_disk_leaves_the_old_content(tmp_path: Path) -> None:
 
 WRITER = """
 import os, sys
-from pylsyncd.system.directories import state_directory
 from pylsyncd.state.state_directory import StateDirectory
 directory = StateDirectory(os.fsencode(sys.argv[1]))
 print("ready", flush=True)
@@ -415,90 +344,93 @@ def test_a_writer_killed_at_any_moment_leaves_one_whole_version(tmp_path: Path) 
 
 def test_after_closing_nothing_is_read_or_written(tmp_path: Path) -> None:
     directory = StateDirectory(os.fsencode(tmp_path / "state"))
-    directory.acquire_lock(CLAIM)
+    directory.acquire_lock(RECORD)
     directory.close()
     directory.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         directory.write("state", b"")
 
 
-# Its locks.
+# Its locks
 
 
-def test_a_second_daemon_is_refused_with_the_first_ones_pid(
+def test_a_second_daemon_is_refused_with_the_pid_of_the_first(
     tmp_path: Path, directory: StateDirectory
 ) -> None:
-    directory.acquire_lock(CLAIM)
-    with claimant(tmp_path) as other:
+    directory.acquire_lock(RECORD)
+    with locker(tmp_path) as other:
         other.tell()
         refusal = other.hear()
     assert refusal == (
-        "/some/copy cannot be kept equal to /some/source: another pylsyncd "
-        f"(pid {os.getpid()}) keeps /some/copy equal to /some/source already. Stop that one, or "
-        "leave the destination out here."
+        "/some/source cannot be replicated to /some/copy: another pylsyncd "
+        f"(pid {os.getpid()}) replicates /some/source to /some/copy already. Stop it, or remove "
+        "the destination here."
     )
 
 
-def test_a_claim_ends_with_its_process_even_if_that_is_killed(
+def test_a_lock_ends_with_its_process_even_if_that_is_killed(
     tmp_path: Path, directory: StateDirectory
 ) -> None:
-    with claimant(tmp_path) as other:
+    with locker(tmp_path) as other:
         other.tell()
-        assert other.hear() == "claimed"
+        assert other.hear() == "locked"
         with pytest.raises(UsageError, match=rf"\(pid {other.process.pid}\)"):
-            directory.acquire_lock(CLAIM)
+            directory.acquire_lock(RECORD)
         other.kill()
-    directory.acquire_lock(CLAIM)
+    directory.acquire_lock(RECORD)
 
 
-def test_a_claim_ends_with_closing(tmp_path: Path, directory: StateDirectory) -> None:
+def test_a_lock_ends_when_the_directory_is_closed(
+    tmp_path: Path, directory: StateDirectory
+) -> None:
     with opened(tmp_path / "state") as first:
-        first.acquire_lock(CLAIM)
+        first.acquire_lock(RECORD)
         with pytest.raises(UsageError):
-            directory.acquire_lock(CLAIM)
-    directory.acquire_lock(CLAIM)
+            directory.acquire_lock(RECORD)
+    directory.acquire_lock(RECORD)
 
 
-def test_a_refused_claim_can_be_made_again(tmp_path: Path, directory: StateDirectory) -> None:
-    back = LockRecord(CLAIM.destination, CLAIM.source, is_deleting=False)
+def test_a_refused_lock_can_be_acquired_later(tmp_path: Path, directory: StateDirectory) -> None:
+    back = LockRecord(RECORD.destination, RECORD.source, is_deleting=False)
     with opened(tmp_path / "state") as first:
         first.acquire_lock(back)
         with pytest.raises(UsageError, match="copied back"):
-            directory.acquire_lock(CLAIM)
+            directory.acquire_lock(RECORD)
     with opened(tmp_path / "state") as second:
         second.acquire_lock(back)
 
 
 def test_a_loop_over_two_daemons_is_refused(tmp_path: Path, directory: StateDirectory) -> None:
-    directory.acquire_lock(CLAIM)
-    back = LockRecord(CLAIM.destination + b"/below", CLAIM.source, is_deleting=True)
-    with claimant(tmp_path, back) as other:
+    directory.acquire_lock(RECORD)
+    back = LockRecord(RECORD.destination + b"/below", RECORD.source, is_deleting=True)
+    with locker(tmp_path, back) as other:
         other.tell()
         refusal = other.hear()
-    assert f"(pid {os.getpid()}) keeps /some/copy equal to /some/source" in refusal
+    assert f"(pid {os.getpid()}) replicates /some/source to /some/copy" in refusal
     assert "copied back" in refusal
 
 
-def test_several_destinations_are_claimed_by_one(tmp_path: Path, directory: StateDirectory) -> None:
+def test_one_daemon_locks_several_destinations(tmp_path: Path, directory: StateDirectory) -> None:
     for name in (b"/one", b"/two", b"host:/three"):
-        directory.acquire_lock(LockRecord(CLAIM.source, name, is_deleting=True))
+        directory.acquire_lock(LockRecord(RECORD.source, name, is_deleting=True))
     assert len(os.listdir(tmp_path / "state")) == 4
 
 
-def test_a_lock_that_tells_nothing_is_reported(tmp_path: Path, directory: StateDirectory) -> None:
+def test_a_lock_file_without_content_is_reported(tmp_path: Path, directory: StateDirectory) -> None:
     foreign = tmp_path / "state" / LOCK
     foreign.touch(mode=0o600)
     with foreign.open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(UsageError, match=rf"{LOCK} is locked, and it does not tell who"):
-            directory.acquire_lock(CLAIM)
-    directory.acquire_lock(CLAIM)
+        with pytest.raises(
+            UsageError, match=rf"{LOCK} is locked, and it does not say which process"
+        ):
+            directory.acquire_lock(RECORD)
+    directory.acquire_lock(RECORD)
 
 
 DAEMON = """
 import os, sys
 from pylsyncd.state.lock_file import LockRecord
-from pylsyncd.system.directories import state_directory
 from pylsyncd.state.state_directory import StateDirectory
 path, source, destination = map(os.fsencode, sys.argv[1:])
 directory = StateDirectory(path)
@@ -511,49 +443,49 @@ sys.stdin.readline()
 """
 
 
-def test_a_fork_keeps_the_claim_and_writes_its_own_pid(
+def test_a_fork_keeps_the_lock_and_writes_its_own_pid(
     tmp_path: Path, directory: StateDirectory
 ) -> None:
-    with Program(DAEMON, tmp_path / "state", CLAIM.source, CLAIM.destination) as parent:
+    with Program(DAEMON, tmp_path / "state", RECORD.source, RECORD.destination) as parent:
         child = int(parent.hear())
         assert child != parent.process.pid
         with pytest.raises(UsageError, match=rf"\(pid {child}\)"):
-            directory.acquire_lock(CLAIM)
+            directory.acquire_lock(RECORD)
         parent.tell()
         # Its end closes the pipe.
         assert parent.hear() == ""
 
 
 def test_of_two_processes_exactly_one_wins(tmp_path: Path) -> None:
-    with claimant(tmp_path) as one, claimant(tmp_path) as other:
+    with locker(tmp_path) as one, locker(tmp_path) as other:
         for _ in range(50):
             one.tell()
             other.tell()
             answers = {one: one.hear(), other: other.hear()}
-            assert list(answers.values()).count("claimed") == 1, answers
+            assert list(answers.values()).count("locked") == 1, answers
             for loser, winner in ((one, other), (other, one)):
-                if answers[loser] != "claimed":
+                if answers[loser] != "locked":
                     assert f"(pid {winner.process.pid})" in answers[loser]
             one.tell()
             other.tell()
             assert one.hear() == other.hear() == "released"
 
 
-def contended(path: Path, claimed: Sequence[LockRecord]) -> list[int]:
+def contended(path: Path, records: Sequence[LockRecord]) -> list[int]:
     """Have threads make their claims at the same time, 50 times; count who wins each time."""
-    barrier = threading.Barrier(len(claimed), timeout=60.0)
+    barrier = threading.Barrier(len(records), timeout=60.0)
     won = [0] * 50
 
-    def contend(claim: LockRecord) -> None:
+    def contend(record: LockRecord) -> None:
         for number in range(50):
             with opened(path) as directory:
                 barrier.wait()
                 with contextlib.suppress(UsageError):
-                    directory.acquire_lock(claim)
+                    directory.acquire_lock(record)
                     won[number] += 1
                 barrier.wait()
 
-    threads = [threading.Thread(target=contend, args=[claim]) for claim in claimed]
+    threads = [threading.Thread(target=contend, args=[record]) for record in records]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -562,15 +494,15 @@ def contended(path: Path, claimed: Sequence[LockRecord]) -> list[int]:
 
 
 def test_of_eight_threads_exactly_one_wins(tmp_path: Path) -> None:
-    assert contended(tmp_path / "state", [CLAIM] * 8) == [1] * 50
+    assert contended(tmp_path / "state", [RECORD] * 8) == [1] * 50
 
 
-def test_of_those_that_make_a_loop_exactly_one_wins(tmp_path: Path) -> None:
-    back = LockRecord(CLAIM.destination, CLAIM.source, is_deleting=True)
-    assert contended(tmp_path / "state", [CLAIM, back]) == [1] * 50
+def test_of_threads_that_form_a_loop_exactly_one_wins(tmp_path: Path) -> None:
+    back = LockRecord(RECORD.destination, RECORD.source, is_deleting=True)
+    assert contended(tmp_path / "state", [RECORD, back]) == [1] * 50
 
 
-def test_those_that_go_together_all_win(tmp_path: Path) -> None:
+def test_all_threads_without_a_conflict_win(tmp_path: Path) -> None:
     names = [b"/copy/%d" % number for number in range(8)]
-    several = [LockRecord(CLAIM.source, name, is_deleting=True) for name in names]
+    several = [LockRecord(RECORD.source, name, is_deleting=True) for name in names]
     assert contended(tmp_path / "state", several) == [8] * 50

@@ -1,19 +1,16 @@
-"""Where the log goes, that a line is a line, and that no trouble with it is silent or fatal."""
+"""Log lines go to the configured handlers, and no message can forge a line."""
 
 import logging
 import os
 import re
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import environment
 
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.formatting import format_count
 from pylsyncd.system import logs
 
 log = logging.getLogger("pylsyncd.of.the.test")
@@ -46,8 +43,8 @@ def file(path: Path) -> Path:
     return path
 
 
-def tell(level: int, message: str, *values: object) -> None:
-    """Log what pytest's own handlers cannot take."""
+def log_directly(level: int, message: str, *values: object) -> None:
+    """Log a message that pytest's own handlers cannot format."""
     record = logging.LogRecord("", level, "", 0, message, values, None)
     logs._handlers[0].handle(record)  # noqa: SLF001
 
@@ -58,8 +55,8 @@ def test_a_line_has_the_date_the_level_and_the_message(file: Path) -> None:
     assert re.fullmatch(rf"{STAMP} NOTICE  \[first\] synced\n", file.read_text())
 
 
-def test_a_message_is_one_line_whatever_names_are_in_it(file: Path) -> None:
-    tell(logging.WARNING, "changed: %s", "a\nb\x1b[31m\udcff\u202e\u2028")
+def test_a_message_is_one_line_whatever_characters_are_in_it(file: Path) -> None:
+    log_directly(logging.WARNING, "changed: %s", "a\nb\x1b[31m\udcff\u202e\u2028")
     text = file.read_text()
     assert text.endswith("changed: a\\nb\\x1b[31m\\udcff\\u202e\\u2028\n")
     assert text.count("\n") == 1
@@ -77,8 +74,8 @@ def test_each_line_of_a_traceback_is_a_line_with_a_date(file: Path) -> None:
     assert lines[-1].endswith("ERROR   ZeroDivisionError: division by zero")
 
 
-def test_a_message_that_cannot_be_made_is_told_as_it_is(file: Path) -> None:
-    tell(logging.INFO, "%d", "no number")
+def test_a_message_with_wrong_arguments_is_logged_as_it_is(file: Path) -> None:
+    log_directly(logging.INFO, "%d", "no number")
     assert file.read_text().endswith("not str'): '%d' ('no number',)\n")
 
 
@@ -90,20 +87,6 @@ def test_the_level_can_be_changed(file: Path) -> None:
     assert file.read_text().count("\n") == 1
 
 
-def test_a_log_is_for_its_owner_and_group_and_is_appended_to(path: Path) -> None:
-    path.write_text("earlier\n")
-    logs.configure(logging.INFO, file=str(path))
-    log.info("now")
-    assert path.read_text().startswith("earlier\n2")
-    path.unlink()
-    mask = os.umask(0)
-    try:
-        log.info("a new one")
-    finally:
-        os.umask(mask)
-    assert path.stat().st_mode & 0o777 == 0o640
-
-
 def test_a_log_that_cannot_be_opened_is_refused_and_the_old_one_stays(
     file: Path, tmp_path: Path
 ) -> None:
@@ -113,7 +96,7 @@ def test_a_log_that_cannot_be_opened_is_refused_and_the_old_one_stays(
     assert "still here" in file.read_text()
 
 
-def test_set_up_once_more_logs_to_the_new_file_alone(file: Path, tmp_path: Path) -> None:
+def test_a_second_configuration_logs_to_the_new_file_alone(file: Path, tmp_path: Path) -> None:
     logs.configure(logging.INFO, file=str(tmp_path / "new"))
     log.info("news")
     assert "news" in (tmp_path / "new").read_text()
@@ -128,7 +111,7 @@ def test_with_a_file_nothing_goes_to_the_terminal(
     assert capsys.readouterr().err == ""
 
 
-def test_the_handler_for_the_terminal_is_the_one_that_was_given(
+def test_the_given_terminal_handler_is_used_until_it_is_removed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     terminal = logging.StreamHandler(sys.stderr)
@@ -146,101 +129,7 @@ def test_without_a_handler_lines_go_to_standard_error(capsys: pytest.CaptureFixt
     assert re.fullmatch(rf"{STAMP} w\\no\n", capsys.readouterr().err)
 
 
-# -- rotation -------------------------------------------------------------------------------------
-
-
-def test_a_renamed_log_is_followed_by_a_new_one(file: Path) -> None:
-    log.info("one")
-    file.rename(file.with_suffix(".1"))
-    log.info("two")
-    assert file.with_suffix(".1").read_text().endswith("one\n")
-    assert file.read_text().endswith("two\n")
-
-
-def test_a_log_that_was_copied_and_truncated_goes_on_from_its_beginning(file: Path) -> None:
-    log.info("one")
-    os.truncate(file, 0)
-    log.info("two")
-    assert re.fullmatch(rf"{STAMP} INFO    two\n", file.read_text())
-
-
-def test_where_a_renamed_log_cannot_be_opened_again_the_old_one_is_written_on(
-    file: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    rotated = file.with_suffix(".1")
-    file.rename(rotated)
-    file.mkdir()
-    log.info("one")
-    log.info("two")
-    lines = rotated.read_text().splitlines()
-    assert "cannot be opened again: Is a directory" in lines[0]
-    assert [line[-3:] for line in lines[1:]] == ["one", "two"]
-    assert capfd.readouterr().err.count("cannot be opened again") == 1
-    file.rmdir()
-    log.info("three")
-    assert re.fullmatch(rf"{STAMP} INFO    three\n", file.read_text())
-
-
-def test_a_symlink_that_somebody_has_put_in_its_place_is_not_followed(
-    file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    file.parent.chmod(0o777)
-    file.rename(file.with_suffix(".1"))
-    file.symlink_to(tmp_path / "precious")
-    log.info("one")
-    assert not (tmp_path / "precious").exists()
-    assert "symbolic link" in capfd.readouterr().err
-
-
-@only_root
-def test_a_new_log_belongs_to_the_user_that_root_will_become(path: Path) -> None:
-    logs.configure(logging.INFO, file=str(path), owner=(65534, 65533))
-    assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65533)
-    # An old one stays whose it is: root may have given it to those who read logs.
-    os.chown(path, 0, 0)
-    logs.configure(logging.INFO, file=str(path), owner=(65534, 65533))
-    assert (path.stat().st_uid, path.stat().st_gid) == (0, 0)
-
-
-# -- a full disk ----------------------------------------------------------------------------------
-
-
-def test_lines_that_are_lost_are_told_once_at_once_and_counted_afterwards(
-    path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path.symlink_to("/dev/full")
-    logs.configure(logging.INFO, file=str(path))
-    for number in range(3):
-        log.info("lost %d", number)
-    complaint = capfd.readouterr().err
-    assert complaint.count("cannot be written: No space left on device") == 1
-    path.unlink()
-    log.info("found")
-    first, second = path.read_text().splitlines()
-    assert first.endswith("WARNING 3 lines are missing here: No space left on device.")
-    assert second.endswith("found")
-
-
-def test_a_line_that_was_torn_does_not_spoil_the_next(path: Path) -> None:
-    """A limit of the size of files is the same to a writer as a full disk."""
-    program = (
-        "import logging, resource, signal, sys; from pylsyncd.system import logs\n"
-        "logs.configure(logging.INFO, file=sys.argv[1])\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (50, resource.RLIM_INFINITY))\n"
-        "logging.info('x' * 100); logging.info('y')\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, resource.RLIM_INFINITY))\n"
-        "logging.info('z')\n"
-    )
-    subprocess.run((sys.executable, "-c", program, path), env=environment(), check=True)
-    lines = path.read_text().splitlines()
-    assert re.fullmatch(rf"{STAMP} INFO    x+", lines[0])
-    assert len(lines[0]) == 50
-    assert lines[1].endswith("2 lines are missing here: File too large.")
-    assert lines[2].endswith("INFO    z")
-
-
-# -- syslog ---------------------------------------------------------------------------------------
+# syslog
 
 
 @pytest.fixture
@@ -252,7 +141,7 @@ def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.s
         yield listening
 
 
-def test_syslog_gets_what_is_logged_beside_the_terminal(
+def test_syslog_gets_the_same_messages_as_the_terminal(
     syslog: socket.socket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure(logging.INFO, syslog=True, facility="local3")
@@ -266,21 +155,26 @@ def test_syslog_gets_what_is_logged_beside_the_terminal(
     assert capsys.readouterr().err == ""
 
 
-def test_syslog_is_told_when_the_file_fails(syslog: socket.socket) -> None:
+def test_trouble_with_the_file_goes_to_syslog(syslog: socket.socket) -> None:
     logs.configure(logging.INFO, file="/dev/full")
     log.info("lost")
     assert b"cannot be written" in syslog.recv(1000)
 
 
-def test_without_a_syslog_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_syslog_daemon_syslog_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(logs, "_SYSLOG_SOCKET", str(tmp_path / "none"))
     with pytest.raises(UsageError, match="syslog cannot be reached"):
         logs.configure(logging.INFO, syslog=True)
 
 
-@pytest.mark.parametrize(
-    ("count", "noun", "text"),
-    [(1, "change", "1 change"), (2, "entry", "2 entries"), (0, "process", "0 processes")],
-)
-def test_things_are_counted_in_words(count: int, noun: str, text: str) -> None:
-    assert format_count(count, noun) == text
+def test_trouble_with_the_file_goes_to_standard_error(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path.symlink_to("/dev/full")
+    logs.configure(logging.INFO, file=str(path))
+    for number in range(3):
+        log.info("lost %d", number)
+    complaint = capfd.readouterr().err
+    assert complaint.count("cannot be written: No space left on device") == 1

@@ -1,58 +1,56 @@
-"""What one rsync says: cut into lines, and kept as far as that is bounded. Pure."""
+r"""What one rsync prints: lines, messages within bounds, and its progress. Pure.
 
+With ``--info=progress2``, rsync 3.5.0 (--no-h, LC_ALL=C) writes to its standard output::
+
+    \r        4000000  44%    2.96MB/s    0:00:01 (xfr#6, to-chk=25/33)
+    \r        5095424  99%  188.32MB/s    0:00:00..
+
+The first form comes after each file and each part of the list (``ir-chk`` while more parts follow).
+The second one, with two blanks at its end, comes at most once a second within a file. Neither ends
+with a newline; rsync's next output begins with one. Each is flushed; a hanging rsync prints
+nothing.
+"""
+
+import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_FIRST_LINES: Final = 100
 MAX_LAST_LINES: Final = 400
 
-# In bytes: a path of 4096, each shown as `\#ooo`, and what is said of it.
-_LONGEST = 22_000
+# Bytes: a path of 4096, each shown as `\#ooo`, and rsync's words around it.
+_MAX_LINE = 22_000
 
-
-class LineSplitter:
-    """Cuts a stream into lines; ``take`` is called with each, without its end.
-
-    The rest of one that is too long for any message of rsync is left out.
-    """
-
-    def __init__(self, take: Callable[[bytes], None]) -> None:
-        self._take = take
-        self._begun = b""
-
-    def feed(self, chunk: bytes) -> None:
-        """Take what was read; a line that is in it more than once counts once."""
-        lines = (self._begun + chunk).split(b"\n")
-        self._begun = lines.pop()[: _LONGEST + 1]
-        for line in dict.fromkeys(lines):
-            self._take(line)
-
-    def finish(self) -> None:
-        """Take what was read last for a line."""
-        if self._begun:
-            self.feed(b"\n")
+# No name looks like it: rsync escapes control characters in names, \r included, as \#ooo.
+_PROGRESS = re.compile(
+    rb"\r *(\d{1,30}) +(\d{1,3})% +(\d{1,9}\.\d\d)([kMG])B/s +(?:\d+:\d\d:\d\d|\?\?:\?\?:\?\?)"
+    rb"(?:  | \(xfr#(\d{1,20}), (to|ir)-chk=(\d{1,20})/(\d{1,20})\) *)"
+)
+_MAX_PROGRESS_LINE: Final = 200
+_UNITS: Final = {b"k": 1 << 10, b"M": 1 << 20, b"G": 1 << 30}
 
 
 class RsyncMessages:
-    """What one rsync said: the first and the last lines, each only once.
+    """The messages of one rsync: the first and the last distinct lines.
 
-    The first complaint is often the cause of all others.
+    The first error is often the cause of all others.
     """
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
-        # Dicts keep the order and know at once what is in them.
+        # Dicts keep the order, and find duplicates without a search.
         self._first: dict[str, None] = {}
         self._last: dict[str, None] = {}
         self.is_complete = True
-        """Whether every line was kept, and kept whole."""
+        """False once a line has been dropped or shortened."""
         for line in lines:
             self.add(line.encode())
 
     def add(self, line: bytes) -> None:
-        """Take a line."""
-        if len(line) > _LONGEST:
+        """Add a line."""
+        if len(line) > _MAX_LINE:
             self.is_complete = False
-        text = line[:_LONGEST].decode("utf-8", "backslashreplace")
+        text = line[:_MAX_LINE].decode("utf-8", "backslashreplace")
         if text in self._first or text in self._last or not text.strip():
             return
         if len(self._first) < MAX_FIRST_LINES:
@@ -69,3 +67,119 @@ class RsyncMessages:
 
     def __len__(self) -> int:
         return len(self._first) + len(self._last)
+
+
+class LineSplitter:
+    """A stream cut into lines; ``on_line`` is called with each, without its newline.
+
+    A line that is longer than any message of rsync is cut off.
+    """
+
+    def __init__(self, on_line: Callable[[bytes], None]) -> None:
+        self._on_line = on_line
+        self._unfinished = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Split a chunk; a line that it repeats is reported once."""
+        lines = (self._unfinished + chunk).split(b"\n")
+        self._unfinished = lines.pop()[: _MAX_LINE + 1]
+        for line in dict.fromkeys(lines):
+            self._on_line(line)
+
+    def finish(self) -> None:
+        """Report the rest as a line."""
+        if self._unfinished:
+            self.feed(b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class RsyncProgress:
+    """How far a run is; without arguments, one that has just begun."""
+
+    bytes_done: int = 0
+    """The sizes of the files that were sent, however little of them went over the line."""
+    percent: int = 0
+    """Of the sizes of all files listed so far, whether they need sending or not."""
+    bytes_per_second: float = 0.0
+    """The current rate."""
+    files_sent: int = 0
+    """Without the one that is being sent."""
+    entries_left: int = 0
+    """Listed entries that were not looked at yet."""
+    entries_total: int = 0
+    """Entries listed so far."""
+    is_list_complete: bool = False
+    """False while rsync still extends its list."""
+
+    @property
+    def fraction_done(self) -> float | None:
+        """How much is done, from 0.0 to 1.0; None as long as the total is unknown.
+
+        rsync's percentage says that if all files are new, and nothing if most are there already:
+        then the fraction of the entries looked at is larger, and counts.
+        """
+        if not self.is_list_complete or not self.entries_total:
+            return None
+        looked_at = 1.0 - self.entries_left / self.entries_total
+        return min(1.0, max(0.0, looked_at, self.percent / 100))
+
+
+class ProgressSplitter(LineSplitter):
+    """A stream cut into lines, without rsync's progress, which is reported by itself."""
+
+    def __init__(
+        self,
+        on_line: Callable[[bytes], None],
+        on_progress: Callable[[RsyncProgress], None],
+    ) -> None:
+        """Create one; each :meth:`feed` calls ``on_progress`` at most once, with the latest."""
+        super().__init__(on_line)
+        self._on_progress = on_progress
+        self._progress = RsyncProgress()
+        self._unfinished_progress = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Split a chunk."""
+        text = self._unfinished_progress + chunk
+        self._unfinished_progress = b""
+        if b"\r" not in text:
+            super().feed(text)
+            return
+        # The next chunk may continue a complete line that ends in a blank, but only with blanks.
+        last = text[text.rfind(b"\r") :]
+        if len(last) < _MAX_PROGRESS_LINE and b"\n" not in last and not _PROGRESS.match(last):
+            text, self._unfinished_progress = text[: -len(last)], last
+        self._parse_progress(text)
+        # Text right after the progress, such as an error message, is a line of its own.
+        super().feed(_PROGRESS.sub(b"\n", text))
+
+    def finish(self) -> None:
+        """Report the rest as a line."""
+        unfinished, self._unfinished_progress = self._unfinished_progress, b""
+        super().feed(unfinished)
+        super().finish()
+
+    def _parse_progress(self, text: bytes) -> None:
+        before = self._progress
+        # Each form has what the other lacks; the last one of each counts.
+        for form in (b"(xfr#", b"\r"):
+            found = _PROGRESS.match(text, max(0, text.rfind(b"\r", 0, text.rfind(form) + 1)))
+            if found:
+                self._progress = _updated(self._progress, found)
+        if self._progress != before:
+            self._on_progress(self._progress)
+
+
+def _updated(before: RsyncProgress, found: "re.Match[bytes]") -> RsyncProgress:
+    progress = replace(
+        before,
+        bytes_done=int(found[1]), percent=int(found[2]),
+        bytes_per_second=float(found[3]) * _UNITS[found[4]],
+    )  # fmt: skip
+    if found[5] is None:
+        return progress
+    return replace(
+        progress,
+        files_sent=int(found[5]), is_list_complete=found[6] == b"to",
+        entries_left=int(found[7]), entries_total=int(found[8]),
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from functools import partial
 from pylsyncd.model.formatting import printable
 from pylsyncd.rsync.command import PROGRESS_OPTION
 from pylsyncd.rsync.output import LineSplitter, RsyncMessages
-from pylsyncd.rsync.progress import ProgressSplitter, RsyncProgress
+from pylsyncd.rsync.output import ProgressSplitter, RsyncProgress
 from pylsyncd.rsync.stall_detector import StallDetector
 from pylsyncd.rsync.version import rsync_environment
 from pylsyncd.system import processes

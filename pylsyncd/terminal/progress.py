@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from pylsyncd.rsync.progress import RsyncProgress
+from pylsyncd.rsync.output import RsyncProgress
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import SupervisedThread
 from pylsyncd.terminal.log_handler import TerminalHandler

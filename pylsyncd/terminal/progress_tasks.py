@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pylsyncd.model.formatting import format_count, format_size, printable
-from pylsyncd.rsync.progress import RsyncProgress
+from pylsyncd.rsync.output import RsyncProgress
 
 # Seconds without news after which a speed is out of date, and after which the silence is shown.
 _SPEED_LIFETIME = 3.0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pylsyncd.model.notices import Notice
-from pylsyncd.rsync.progress import RsyncProgress
+from pylsyncd.rsync.output import RsyncProgress
 from pylsyncd.rsync.ssh_sharing import SshSharing
 from pylsyncd.worker.turns import RunSlots
 

@@ -8,7 +8,7 @@ from pylsyncd.model.notation import Transport
 from pylsyncd.model.status import RunStatus
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict, interpret
-from pylsyncd.rsync.progress import RsyncProgress
+from pylsyncd.rsync.output import RsyncProgress
 from pylsyncd.rsync.run_log import RunLog
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system.threads import ActivityTimer

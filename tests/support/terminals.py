@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
-from pylsyncd.rsync.progress import RsyncProgress
+from pylsyncd.rsync.output import RsyncProgress
 from pylsyncd.terminal.colours import Palette
 from pylsyncd.terminal.log_handler import TerminalHandler
 from pylsyncd.terminal.progress import ProgressDisplay

@@ -64,7 +64,6 @@ PURE = {
     "rsync.option_check",
     "rsync.outcomes",
     "rsync.output",
-    "rsync.progress",
     "rsync.quoting",
     "rsync.retry_policy",
     "rsync.temporary_names",

@@ -14,7 +14,7 @@ import pytest
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncCapabilities, RsyncOptions
-from pylsyncd.rsync.progress import ProgressSplitter, RsyncProgress
+from pylsyncd.rsync.output import ProgressSplitter, RsyncProgress
 from pylsyncd.rsync.runner import Runner, RunResult
 
 SLOW = ("--bwlimit=8000",)

@@ -10,7 +10,7 @@ import pytest
 from support.terminals import HALF, displayed
 from support.waiting import wait_until
 
-from pylsyncd.rsync.progress import RsyncProgress
+from pylsyncd.rsync.output import RsyncProgress
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.terminal.progress import NoProgress, ProgressDisplay, ProgressLog
 from pylsyncd.terminal.progress_tasks import (
@@ -40,7 +40,7 @@ def test_without_a_terminal_a_short_task_writes_nothing() -> None:
     code = (
         "import logging, sys, time\n"
         "from pylsyncd.terminal import log_handler, progress\n"
-        "from pylsyncd.rsync.progress import RsyncProgress\n"
+        "from pylsyncd.rsync.output import RsyncProgress\n"
         "handler = log_handler.make_log_handler(sys.stderr, {'TERM': 'xterm'})\n"
         "display = progress.ProgressDisplay(handler)\n"
         "display.update_transfer('web1', RsyncProgress())\n"

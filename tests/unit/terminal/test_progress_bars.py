@@ -9,7 +9,7 @@ import pytest
 from support.terminals import HALF, PseudoTerminal, displayed
 from support.waiting import wait_until
 
-from pylsyncd.rsync.progress import RsyncProgress
+from pylsyncd.rsync.output import RsyncProgress
 from pylsyncd.terminal.colours import Palette, choose_palette
 from pylsyncd.terminal.log_handler import TerminalHandler
 from pylsyncd.terminal.progress import ProgressDisplay

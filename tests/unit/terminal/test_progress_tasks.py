@@ -3,7 +3,7 @@
 import pytest
 from support.terminals import HALF
 
-from pylsyncd.rsync.progress import RsyncProgress
+from pylsyncd.rsync.output import RsyncProgress
 from pylsyncd.terminal.progress_tasks import (
     Task,
     WatchProgress,

@@ -1,7 +1,7 @@
-"""Reads rules as rsync's options and files write them.
+"""Parses rules as rsync's options and files write them.
 
-What cannot be decided here as rsync decides it is refused with the reason. Origins are for a
-person: the option, or the file and the line that a rule comes from.
+A rule that pylsyncd cannot apply exactly as rsync does is refused with the reason. The origin of a
+rule is for messages: the option, or the file and line.
 """
 
 import re
@@ -19,68 +19,69 @@ MAX_PATTERN_BYTES: Final = 4095
 
 @dataclass(frozen=True, slots=True)
 class ClearRules:
-    """The rule ``!``: those before it are forgotten."""
+    """The rule ``!``, which drops all rules before it."""
 
 
 RuleStep: TypeAlias = FilterRule | ClearRules
 
 
 def parse_exclude(text: bytes, origin: str = "") -> tuple[RuleStep, ...]:
-    """Read one PATTERN as rsync's ``--exclude`` does. Raises UsageError.
+    """Parse one PATTERN as rsync's ``--exclude`` does. Raises UsageError.
 
-    Only ``- `` and ``+ `` are prefixes and only a lone ``!`` clears, as in rsync: ``-p x`` and
-    ``!x`` are plain names. rsync ignores an empty pattern; here it is an error, since it stems
-    from a variable that nobody has set.
+    As in rsync, only ``- `` and ``+ `` are prefixes and only a lone ``!`` clears: ``-p x`` and
+    ``!x`` are plain names. rsync ignores an empty pattern; here it is an error, because it usually
+    comes from an unset variable.
     """
-    return _parse(text, "exclude", origin or _option("exclude", text))
+    return _parse(text, "exclude", origin or _option_origin("exclude", text))
 
 
 def parse_include(text: bytes, origin: str = "") -> tuple[RuleStep, ...]:
-    """Read one PATTERN as rsync's ``--include`` does; like `parse_pattern` otherwise."""
-    return _parse(text, "include", origin or _option("include", text))
+    """Parse one PATTERN as rsync's ``--include`` does; otherwise like `parse_exclude`."""
+    return _parse(text, "include", origin or _option_origin("include", text))
 
 
 def parse_exclude_lines(content: bytes, origin: str = "") -> tuple[RuleStep, ...]:
-    r"""Read the content of a FILE as rsync's ``--exclude-from`` does. Raises UsageError.
+    r"""Parse the content of a FILE as rsync's ``--exclude-from`` does. Raises UsageError.
 
-    A line ends with ``\n`` or ``\r``. Empty lines and those that begin with ``#`` or ``;`` are
+    A line ends with ``\n`` or ``\r``. Empty lines and lines that begin with ``#`` or ``;`` are
     skipped. Blanks belong to the pattern. ``origin`` is the name of the file.
     """
-    return tuple(_parse_each(content, "exclude", origin))
+    return tuple(_parse_lines(content, "exclude", origin))
 
 
 def parse_include_lines(content: bytes, origin: str = "") -> tuple[RuleStep, ...]:
-    """Read the content of a FILE as rsync's ``--include-from`` does; like `parse_lines` else."""
-    return tuple(_parse_each(content, "include", origin))
+    """Parse a FILE as rsync's ``--include-from`` does; otherwise like `parse_exclude_lines`."""
+    return tuple(_parse_lines(content, "include", origin))
 
 
 def parse_filter(text: bytes, origin: str = "") -> tuple[RuleStep, ...]:
-    """Read one RULE as rsync's ``--filter`` does. Raises UsageError.
+    """Parse one RULE as rsync's ``--filter`` does. Raises UsageError.
 
-    A rule is ``RULE[,MODIFIERS] PATTERN``. The comma may be left out behind a rule of one letter,
-    and one blank or underscore stands before the pattern.
+    A rule is ``RULE[,MODIFIERS] PATTERN``. After a RULE of one letter the comma is optional; one
+    blank or underscore precedes the pattern.
     """
-    origin = origin or _option("filter", text)
+    origin = origin or _option_origin("filter", text)
     name, rest = _split_name(text)
     if name == b"!":
         if rest:
-            raise _refusal(text, "filter", "has something behind it: write it alone")
+            raise _refusal(text, "filter", "has text after it: write it alone")
         return (ClearRules(),)
     modifiers, pattern = _split_modifiers(rest)
-    if fault := _fault_of_rule(name, modifiers) or _fault(pattern):
+    if fault := _rule_fault(name, modifiers) or _pattern_fault(pattern):
         raise _refusal(text, "filter", fault)
-    side = _SIDES.get(name, b"")
-    return (FilterRule(pattern, name in _INCLUDING, _canonical(modifiers + side), origin),)
+    side = _IMPLIED_SIDES.get(name, b"")
+    modifiers = _normalize_modifiers(modifiers + side)
+    return (FilterRule(pattern, name in _INCLUDE_NAMES, modifiers, origin),)
 
 
-def _parse_each(content: bytes, kind: str, origin: str) -> Iterator[RuleStep]:
+def _parse_lines(content: bytes, kind: str, origin: str) -> Iterator[RuleStep]:
     for number, line in enumerate(re.split(rb"\r\n|\r|\n", content), start=1):
         if line and not line.startswith((b"#", b";")):
-            place = f"{origin}, line {number}" if origin else f"line {number}"
+            line_origin = f"{origin}, line {number}" if origin else f"line {number}"
             try:
-                yield from _parse(line, kind, place)
+                yield from _parse(line, kind, line_origin)
             except UsageError as error:
-                raise UsageError(f"{place}: {error}") from None
+                raise UsageError(f"{line_origin}: {error}") from None
 
 
 def _parse(text: bytes, kind: str, origin: str) -> tuple[RuleStep, ...]:
@@ -88,23 +89,23 @@ def _parse(text: bytes, kind: str, origin: str) -> tuple[RuleStep, ...]:
         return (ClearRules(),)
     is_prefixed = text.startswith(RULE_PREFIXES)
     pattern = text[2:] if is_prefixed else text
-    if fault := _fault(pattern):
+    if fault := _pattern_fault(pattern):
         raise _refusal(text, kind, fault)
-    includes = text.startswith(b"+") if is_prefixed else kind == "include"
-    return (FilterRule(pattern, includes, origin=origin),)
+    is_include = text.startswith(b"+") if is_prefixed else kind == "include"
+    return (FilterRule(pattern, is_include, origin=origin),)
 
 
-def _fault(pattern: bytes) -> str:
+def _pattern_fault(pattern: bytes) -> str:
     if not pattern:
         return "has no pattern: give it one, or remove it"
     if b"\0" in pattern:
-        return "holds a NUL, which no name can: write plain text, one rule a line"
+        return "holds a NUL byte, which no name can: write plain text, one rule a line"
     if len(pattern) > MAX_PATTERN_BYTES:
         return f"is longer than the {MAX_PATTERN_BYTES} bytes that rsync accepts: shorten it"
     return ""
 
 
-def _option(name: str, text: bytes) -> str:
+def _option_origin(name: str, text: bytes) -> str:
     return f"--{name}={paths.printable(text) if text else ''}"
 
 
@@ -113,9 +114,7 @@ def _refusal(text: bytes, kind: str, fault: str) -> UsageError:
     return UsageError(f"The {kind} rule '{shown}' {fault}.")
 
 
-# -- the rules of --filter ------------------------------------------------------------------------
-
-_LONG_NAMES = {
+_SHORT_NAMES = {
     b"clear": b"!",
     b"dir-merge": b":",
     b"exclude": b"-",
@@ -126,55 +125,55 @@ _LONG_NAMES = {
     b"risk": b"R",
     b"show": b"S",
 }
-_NAMED_LONG = re.compile(rb"(%b)(?=[ \t-\r_,]|\Z)" % b"|".join(_LONG_NAMES))
-_SIDES = {b"H": b"s", b"S": b"s", b"P": b"r", b"R": b"r"}
-_INCLUDING = frozenset([b"+", b"S", b"R"])
-_TAKES_MODIFIERS = frozenset([b"-", b"+", *_SIDES])
+_LONG_NAME = re.compile(rb"(%b)(?=[ \t-\r_,]|\Z)" % b"|".join(_SHORT_NAMES))
+_IMPLIED_SIDES = {b"H": b"s", b"S": b"s", b"P": b"r", b"R": b"r"}
+_INCLUDE_NAMES = frozenset([b"+", b"S", b"R"])
+_NAMES_WITH_MODIFIERS = frozenset([b"-", b"+", *_IMPLIED_SIDES])
 _MODIFIERS = b"!prsx"
 
 _REFUSED_RULES = {
     b".": (
-        "reads further rules from a file, and pylsyncd must know them, too: write them as options "
-        "or in the configuration, or name a file of patterns with --exclude-from"
+        "makes rsync read further rules from a file, which pylsyncd would not know: write them as "
+        "options or in the configuration, or name a file of patterns with --exclude-from"
     ),
     b":": (
-        "reads further rules from files within the source, which may change at any time while "
-        "pylsyncd must know the rules, too: write them as options or in the configuration, or name "
-        "a file of patterns with --exclude-from"
+        "makes rsync read further rules from files within the source, which may change without "
+        "pylsyncd knowing: write them as options or in the configuration, or name a file of "
+        "patterns with --exclude-from"
     ),
 }
 _REFUSED_MODIFIERS = {
     "/": (
-        "compares with absolute paths, and those of a destination are others than those of the "
-        "source: leave the / away and write the path relative to the source, as in '- /cache'"
+        "matches absolute paths, which differ between source and destination: remove the / and "
+        "write the path relative to the source, as in '- /cache'"
     ),
     "C": (
-        "takes rules from the environment and the home directory of whoever runs rsync on either "
-        "side: write the patterns that are meant, such as '- CVS/'"
+        "takes rules from the environment and the home directory of the user on either side: write "
+        "the patterns themselves, such as '- CVS/'"
     ),
 }
 
 
 def _split_name(text: bytes) -> tuple[bytes, bytes]:
-    """Return the rule's name as one letter, and what stands behind it and behind its comma."""
-    long = _NAMED_LONG.match(text)
-    name = _LONG_NAMES[long[0]] if long else text[:1]
+    """Return the rule's name as one letter, and the text after it and its comma."""
+    long = _LONG_NAME.match(text)
+    name = _SHORT_NAMES[long[0]] if long else text[:1]
     return name, text[long.end() if long else 1 :].removeprefix(b",")
 
 
 def _split_modifiers(rest: bytes) -> tuple[bytes, bytes]:
-    """Return the modifiers, and the pattern that one blank or underscore separates from them."""
+    """Return the modifiers, and the pattern after one blank or underscore."""
     modifiers, *patterns = re.split(rb"[ _]", rest, maxsplit=1)
     return modifiers, b"".join(patterns)
 
 
-def _fault_of_rule(name: bytes, modifiers: bytes) -> str:
+def _rule_fault(name: bytes, modifiers: bytes) -> str:
     if name in _REFUSED_RULES:
         return _REFUSED_RULES[name]
-    if name not in _TAKES_MODIFIERS:
+    if name not in _NAMES_WITH_MODIFIERS:
         return (
-            "does not begin with the name of a rule: to leave out what matches a pattern write "
-            "'- PATTERN', to keep it '+ PATTERN'"
+            "does not begin with the name of a rule: write '- PATTERN' to exclude what matches, "
+            "'+ PATTERN' to include it"
         )
     for code in modifiers:
         modifier = chr(code)
@@ -182,17 +181,16 @@ def _fault_of_rule(name: bytes, modifiers: bytes) -> str:
             return f"has the modifier {modifier}, which {_REFUSED_MODIFIERS[modifier]}"
         if code not in _MODIFIERS:
             return (
-                f"has the modifier '{paths.printable(bytes([code]))}', which rsync does not "
-                "know here: "
-                "it knows ! p r s x, and before the pattern it wants one blank, as in '- PATTERN'"
+                f"has the unknown modifier '{paths.printable(bytes([code]))}': use only ! p r s x, "
+                "and write one blank before the pattern, as in '- PATTERN'"
             )
-    if name in _SIDES and (b"r" in modifiers or b"s" in modifiers):
-        return "names its side twice: of H, S, P and R each has its own, so leave r and s away"
+    if name in _IMPLIED_SIDES and (b"r" in modifiers or b"s" in modifiers):
+        return "names its side twice: H, S, P and R imply a side, so remove r and s"
     return ""
 
 
-def _canonical(modifiers: bytes) -> bytes:
-    """Return each modifier once and in one order; both sides together are no restriction."""
+def _normalize_modifiers(modifiers: bytes) -> bytes:
+    """Return each modifier once, sorted; ``r`` and ``s`` together restrict nothing."""
     kept = set(modifiers)
     if kept.issuperset(b"rs"):
         kept.difference_update(b"rs")

@@ -1,4 +1,4 @@
-"""Finds rules whose pattern can match nothing, and says what to write instead."""
+"""Finds rules that can never match, and says what to write instead."""
 
 import re
 from collections.abc import Callable
@@ -15,49 +15,49 @@ from pylsyncd.rules.patterns import (
 )
 
 _DOT = re.escape(b".")
-# This many names in common are no accident: /srv/x may be right for a source /srv/tree.
-_FAMILIAR = 2
+# With one name in common, /srv/x may be right for a source /srv/tree; with two, it is a mistake.
+_MIN_COMMON_NAMES = 2
 
 
 def find_never_matching_rules(
-    rules: Rules, source: bytes, is_there: Callable[[bytes], bool] = lambda _path: False
+    rules: Rules, source: bytes, exists: Callable[[bytes], bool] = lambda _path: False
 ) -> list[str]:
-    """Return a sentence for each rule whose pattern can match nothing in the source.
+    """Return a sentence for each rule whose pattern can never match in the source.
 
-    ``source`` is an absolute path. A pattern that has it in front is such a rule unless, as in
-    ``/app/app``, the source has the first of its own names in it: ``is_there`` tells that.
+    ``source`` is an absolute path. A pattern that begins with it never matches, unless the source
+    contains a directory of the first name, as in ``/app/app``; ``exists`` answers that.
     """
     return [
-        f"The pattern of {describe_rule(pattern)} can match nothing: {fault}."
-        for pattern in rules.ordered
-        # The names of extended attributes are no paths.
-        if b"x" not in pattern.modifiers and (fault := _fault(pattern, source, is_there))
+        f"The pattern of {describe_rule(rule)} can match nothing: {fault}."
+        for rule in rules.ordered
+        # Rules with x are about the names of extended attributes.
+        if b"x" not in rule.modifiers and (fault := _fault(rule, source, exists))
     ]
 
 
-def _fault(pattern: FilterRule, source: bytes, is_there: Callable[[bytes], bool]) -> str:
-    body = pattern.body
+def _fault(rule: FilterRule, source: bytes, exists: Callable[[bytes], bool]) -> str:
+    body = rule.body
     tokens = tokenize(body)
     names = _split(tokens)
     if NEVER_MATCHES in tokens:
         return (
-            "it has brackets that nothing closes, brackets with an unknown class, or a backslash "
-            "at its end: write a backslash before what stands for itself"
+            "it has brackets without an end, brackets with an unknown class, or a backslash at its "
+            "end: write a backslash before a character that stands for itself"
         )
     if not body.startswith((b"/", b"**")) and has_slash_in_brackets(body, tokens):
-        return "a slash in brackets matches nothing: write a rule for each path that is meant"
+        return "a slash in brackets matches nothing: write one rule for each path"
     if [_DOT, _DOT] in names:
-        return "no path in the source has '..' in it: write the path from the source on"
-    tidy = _tidied(pattern.pattern)
-    if outside := _absolute(tidy, pattern.pattern, source, is_there):
-        return outside
+        return "no path in the source contains '..': write the path relative to the source"
+    tidy = _tidy(rule.pattern)
+    if fault := _absolute_path_fault(tidy, rule.pattern, source, exists):
+        return fault
     if [_DOT] in names or [] in names[1:] or names == [[]]:
-        return f"no path has an empty name or '.' in it: {_advice(pattern.pattern, tidy)}"
+        return f"no path has an empty or '.' component: {_advice(rule.pattern, tidy)}"
     return ""
 
 
 def _split(tokens: list[bytes]) -> list[list[bytes]]:
-    """Return the tokens of each name of a pattern."""
+    """Return the tokens of each path component of a pattern."""
     names: list[list[bytes]] = [[]]
     for token in tokens:
         if token == SLASH:
@@ -67,8 +67,8 @@ def _split(tokens: list[bytes]) -> list[list[bytes]]:
     return names
 
 
-def _tidied(text: bytes) -> bytes:
-    """Return a pattern without empty names and dots; empty where nothing is left."""
+def _tidy(text: bytes) -> bytes:
+    """Return a pattern without empty and ``.`` components; empty if none is left."""
     names = [part for part in text.split(b"/") if part not in {b"", b"."}]
     if not names:
         return b""
@@ -76,26 +76,31 @@ def _tidied(text: bytes) -> bytes:
     return front + b"/".join(names) + (b"/" if text.endswith((b"/", b"/.")) else b"")
 
 
-def _absolute(tidy: bytes, written: bytes, source: bytes, is_there: Callable[[bytes], bool]) -> str:
-    """Return the fault of a pattern that has the source's path, or one beside it, in front."""
+def _absolute_path_fault(
+    tidy: bytes, written: bytes, source: bytes, exists: Callable[[bytes], bool]
+) -> str:
+    """Return the fault of a pattern that begins with the source's path, or with one beside it."""
     above = [part for part in source.split(b"/") if part]
     _, *names = tidy.split(b"/")
     if not (tidy.startswith(b"/") and above and names[0] == above[0]):
         return ""
-    common = _in_common(names, above)
-    is_outside = _FAMILIAR <= common < min(len(above), len([part for part in names if part]))
-    if (common < len(above) and not is_outside) or is_there(paths.join(source, names[0])):
+    common = _count_common_names(names, above)
+    is_outside = (
+        _MIN_COMMON_NAMES <= common < min(len(above), len([part for part in names if part]))
+    )
+    if (common < len(above) and not is_outside) or exists(paths.join(source, names[0])):
         return ""
     rest = b"/" + b"/".join(names[common:])
     cure = "remove the rule" if is_outside else _advice(written, rest if rest != b"/" else b"")
-    what = "is the path of something outside it" if is_outside else "has its absolute path in front"
-    return f"patterns begin in the source, {paths.printable(source)}, and this one {what}: {cure}"
+    what = "is a path outside it" if is_outside else "begins with its absolute path"
+    shown = paths.printable(source)
+    return f"patterns are relative to the source, {shown}, and this one {what}: {cure}"
 
 
-def _in_common(names: list[bytes], above: list[bytes]) -> int:
-    """Return how many of the first names of a pattern match those of a path."""
+def _count_common_names(names: list[bytes], above: list[bytes]) -> int:
+    """Return how many leading names of a pattern match those of a path."""
     for number, (part, directory) in enumerate(zip(names, above, strict=False)):
-        # Two stars may stand for any number of names.
+        # Two stars match any number of names.
         if b"**" in part or not Rules((FilterRule(part),)).matches(directory, is_directory=True):
             return number
     return min(len(names), len(above))
@@ -103,5 +108,5 @@ def _in_common(names: list[bytes], above: list[bytes]) -> int:
 
 def _advice(written: bytes, better: bytes) -> str:
     if not better:
-        return "remove the rule, since the source itself is always synced"
+        return "remove the rule, because the source itself is always synced"
     return f"write '{paths.printable(better)}' instead of '{paths.printable(written)}'"

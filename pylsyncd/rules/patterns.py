@@ -1,8 +1,7 @@
 """One rule, and its pattern as a regular expression.
 
-What a pattern means is from rsync(1), "PATTERN MATCHING RULES" and "FILTER RULE MODIFIERS". What
-these leave open was found by experiment with rsync 3.5.0: the tables in the tests have a row for
-each such fact.
+The meaning of a pattern is from rsync(1), "PATTERN MATCHING RULES" and "FILTER RULE MODIFIERS".
+Where these leave questions open, rsync 3.5.0 was tried: the tests have a row for each such fact.
 """
 
 import re
@@ -13,10 +12,10 @@ from operator import attrgetter
 from typing import Final, TypeAlias
 
 RULE_PREFIXES: Final = (b"- ", b"+ ")
-"""What rsync's ``--exclude`` and ``--include`` take for a rule of the one kind or the other."""
+"""With these, a pattern of rsync's ``--exclude`` or ``--include`` says itself which kind it is."""
 
 Comparison: TypeAlias = tuple[bool, bool, Callable[[bytes], object]]
-"""Whether it is about the whole path, whether what matches is excluded, and the comparison."""
+"""True if it needs the whole path, True if what matches is excluded, and the match function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +25,9 @@ class FilterRule:
     pattern: bytes
     is_include: bool = False
     modifiers: bytes = b""
-    """Some of ``!prsx`` in this order, each once. Of ``r`` and ``s`` there is one or none."""
+    """Some of ``!prsx``, sorted, each once; never both ``r`` and ``s``."""
     origin: str = field(default="", compare=False)
-    """Who wrote it, for a person: an option, or a file and a line."""
+    """Where it is written, for messages: an option, or a file and line."""
 
     @property
     def body(self) -> bytes:
@@ -37,32 +36,32 @@ class FilterRule:
 
     @property
     def is_directory_only(self) -> bool:
-        """Whether only directories can match."""
+        """True if only directories can match."""
         return self.pattern.endswith(b"/")
 
     @property
     def matches_full_path(self) -> bool:
-        """Whether the pattern is compared with the whole path, not with the last name alone."""
+        """True if the pattern is matched against the whole path, not the last name alone."""
         return b"/" in self.body or b"**" in self.body
 
     @property
     def is_negated(self) -> bool:
-        """Whether the rule is about whatever does not match the pattern."""
+        """True if the rule applies to paths that do not match the pattern."""
         return b"!" in self.modifiers
 
     @property
     def affects_sending(self) -> bool:
-        """Whether the rule decides what is looked for at the source."""
+        """True if the rule decides what rsync sends from the source."""
         return not (b"r" in self.modifiers or b"x" in self.modifiers)
 
     @property
     def affects_deletion(self) -> bool:
-        """Whether the rule decides what is deleted at a destination once the source lacks it."""
+        """True if the rule decides what rsync deletes once it is gone from the source."""
         return not (b"s" in self.modifiers or b"x" in self.modifiers)
 
     @property
     def as_filter(self) -> bytes:
-        """The rule as rsync's ``--filter`` takes it."""
+        """The rule as an argument of rsync's ``--filter``."""
         return (b"+" if self.is_include else b"-") + self.modifiers + b" " + self.pattern
 
     def argument(self) -> bytes:
@@ -74,36 +73,33 @@ class FilterRule:
         return (b"--include=" if self.is_include else b"--exclude=") + self.pattern
 
 
-def compile_comparisons(
-    patterns: Iterable[FilterRule], *, is_directory: bool
-) -> Iterator[Comparison]:
-    """Yield one comparison for each run of patterns that look at the same and decide alike.
+def compile_comparisons(rules: Iterable[FilterRule], *, is_directory: bool) -> Iterator[Comparison]:
+    """Yield one comparison for each run of rules with the same input and the same result.
 
-    The path to compare with begins with a slash, that of a directory ends with one, too. The first
-    comparison that succeeds decides.
+    A path to match begins with a slash; that of a directory also ends with one. The first
+    comparison that matches decides.
     """
-    able = [p for p in patterns if is_directory or p.is_negated or not p.is_directory_only]
-    for includes, run in groupby(able, attrgetter("is_include")):
+    able = [one for one in rules if is_directory or one.is_negated or not one.is_directory_only]
+    for is_include, run in groupby(able, attrgetter("is_include")):
         alike = sorted(
             run, key=attrgetter("matches_full_path")
-        )  # order decides nothing within a run
-        for is_about_path, some in groupby(alike, attrgetter("matches_full_path")):
+        )  # within a run the order has no effect
+        for needs_path, some in groupby(alike, attrgetter("matches_full_path")):
             groups = count(1)
             expressions = [_expression(one, groups, is_directory=is_directory) for one in some]
             compiled = re.compile(b"|".join(expressions), re.DOTALL)
-            yield is_about_path, not includes, compiled.fullmatch
+            yield needs_path, not is_include, compiled.fullmatch
 
 
-# A pattern is cut into tokens: stars, marked by a NUL that no name holds, and regular expressions
-# that match one byte each. A pattern that looks at the path is compared with the path behind a
-# slash and, of a directory, before one: so every name stands behind a slash, and "dir/***" needs
-# no rule of its own.
+# A pattern is cut into tokens: stars, marked by a NUL, which no name contains, and regular
+# expressions that match one byte each. A path to match has a slash before it, and one after it if
+# it is a directory: so a slash precedes every name, and "dir/***" needs no special case.
 
 DOUBLE_STAR: Final = b"\0**"
-"""The token that matches slashes, too."""
+"""The token that also matches slashes."""
 SLASH: Final = b"/"
 NEVER_MATCHES: Final = b"(?!)"
-"""The token that stands for what no name can match."""
+"""The token that matches no name."""
 
 _STAR = b"\0*"
 _WILDCARD = re.compile(rb"[*?[]")
@@ -125,18 +121,20 @@ _NAMED_CLASSES = {
     b"upper": b"A-Z",
     b"xdigit": b"0-9A-Fa-f",
 }
-"""As in the C locale, which rsync is run in."""
+"""As in the C locale, in which rsync runs."""
 
 
 def _expression(pattern: FilterRule, groups: Iterator[int], *, is_directory: bool) -> bytes:
     """Return a pattern as a regular expression; ``groups`` numbers its groups."""
     if pattern.is_directory_only and not is_directory:
-        return b".*"  # negated: it does not match what is no directory
-    expression = _positive(pattern, groups, is_directory=is_directory)
+        return b".*"  # it is negated, and a file never matches it
+    expression = _positive_expression(pattern, groups, is_directory=is_directory)
     return b"(?!(?:%b)\\Z).*" % expression if pattern.is_negated else expression
 
 
-def _positive(pattern: FilterRule, groups: Iterator[int], *, is_directory: bool) -> bytes:
+def _positive_expression(
+    pattern: FilterRule, groups: Iterator[int], *, is_directory: bool
+) -> bytes:
     body = pattern.body
     tokens = tokenize(body)
     if not pattern.matches_full_path:
@@ -151,10 +149,10 @@ def _positive(pattern: FilterRule, groups: Iterator[int], *, is_directory: bool)
 
 
 def has_slash_in_brackets(body: bytes, tokens: list[bytes]) -> bool:
-    """Tell whether a slash in brackets keeps a pattern that is not anchored from ever matching.
+    """Return True if a slash in brackets keeps an unanchored pattern from ever matching.
 
-    rsync compares as many names as the pattern has slashes, and one, but no slash in brackets
-    matches.
+    rsync matches the pattern against one name more than it has slashes, but a slash in brackets
+    matches none.
     """
     return b"**" not in body and tokens.count(SLASH) != body.count(SLASH)
 
@@ -162,12 +160,14 @@ def has_slash_in_brackets(body: bytes, tokens: list[bytes]) -> bool:
 def tokenize(body: bytes) -> list[bytes]:
     """Cut the body of a pattern into tokens."""
     if not _WILDCARD.search(body):
-        return [re.escape(bytes([byte])) for byte in body]  # here a backslash is itself
+        return [
+            re.escape(bytes([byte])) for byte in body
+        ]  # without a wildcard, a backslash is literal
     tokens = []
     position = 0
     while position < len(body):
         if body.startswith(b"[", position):
-            token, position = _bracketed(body, position + 1)
+            token, position = _bracket_token(body, position + 1)
         elif match := _TOKEN.match(body, position):
             token, position = _token(match[0]), match.end()
         else:
@@ -182,10 +182,10 @@ def _token(text: bytes) -> bytes:
     return b"[^/]" if text == b"?" else re.escape(text[-1:])
 
 
-def _bracketed(body: bytes, position: int) -> tuple[bytes, int]:
-    """Return the token for the brackets opened before ``position``, and where they end.
+def _bracket_token(body: bytes, position: int) -> tuple[bytes, int]:
+    """Return the token for the brackets opened before ``position``, and the position after them.
 
-    Brackets that nothing closes, or with an unknown class such as ``[:foo:]``, match nothing.
+    Brackets without an end, or with an unknown class such as ``[:foo:]``, match nothing.
     """
     is_negated = body.startswith((b"!", b"^"), position)
     position += is_negated
@@ -209,11 +209,11 @@ def _members(match: re.Match[bytes]) -> bytes:
 
 
 def _assemble(tokens: list[bytes], groups: Iterator[int]) -> bytes:
-    """Join tokens to an expression that takes little time whatever the names are.
+    """Join tokens to an expression that matches in little time, whatever the name is.
 
-    What stands between two stars is taken where it is found first, and never tried further on: the
-    second star makes up for the difference. A ``*`` cannot make up for a slash, so this holds for
-    what stands between two ``*``, and for all that stands between two ``**``.
+    The text between two stars is matched where it is found first and never tried again further on,
+    because the second star takes up the difference. A ``*`` cannot take up a slash, so this holds
+    between two ``*``, and for everything between two ``**``.
     """
     *blocks, final = b"".join(tokens).split(DOUBLE_STAR)
     expressions = [_chain(block.split(_STAR), b"[^/]*", groups) for block in blocks]
@@ -229,7 +229,7 @@ def _chain(
         piece = others.pop(0)
         if others or not is_final:
             group = b"g%d" % next(groups)
-            # An atomic group; Python has a notation for it from 3.11 on.
+            # An atomic group, for which Python has a notation since 3.11.
             expression += b"(?=(?P<%b>%b?%b))(?P=%b)" % (group, filler, piece, group)
         else:
             expression += filler + piece

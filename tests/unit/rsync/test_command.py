@@ -13,7 +13,8 @@ from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import Verdict, interpret
 from pylsyncd.rsync.runner import Runner, RunResult
-from pylsyncd.rules.excludes import build_rules, parse_exclude
+from pylsyncd.rules.excludes import build_rules
+from pylsyncd.rules.filters import parse_exclude
 
 LOCAL = Destination("d", "/d/", Transport.LOCAL, None, b"/d/")
 SHELL = Destination("h", "h:/d/", Transport.SHELL, "h", b"h:/d/")

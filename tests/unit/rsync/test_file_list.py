@@ -22,7 +22,8 @@ from pylsyncd.rsync import file_list
 from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.runner import Runner
 from pylsyncd.rsync.size_limit import MAX_EXCLUDED_LARGE_FILES, SizeLimit
-from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import parse_exclude
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 NO_RULES = Rules()

@@ -18,7 +18,8 @@ from support.installed import DELETING, deletes_by_name
 from pylsyncd.model.changes import MutableChangeset, Scope
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rsync import file_list
-from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude, parse_filter
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import parse_exclude, parse_filter
 
 FULL = ("-r", "--delete")
 # The options of a run of the daemon, as far as they decide what is deleted.

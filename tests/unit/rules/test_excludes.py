@@ -22,16 +22,15 @@ from support.filtering import (
 from support.installed import DELETING, NOT_BY_NAME, deletes_by_name, needs_deletion_by_name
 
 from pylsyncd.model.errors import UsageError
-from pylsyncd.rules.excludes import (
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import (
     MAX_PATTERN_BYTES,
     ClearRules,
-    FilterRule,
-    Rules,
-    build_rules,
     parse_exclude,
     parse_exclude_lines,
     parse_include_lines,
 )
+from pylsyncd.rules.patterns import FilterRule
 
 
 def rules(*texts: bytes) -> Rules:

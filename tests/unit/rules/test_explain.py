@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 from support.filtering import TREE, make_tree, patterns, prefixed_patterns, sent_by_rsync
 
 from pylsyncd.model import paths
-from pylsyncd.rules.excludes import (
-    Rules,
-    build_rules,
-    parse_exclude,
-    parse_exclude_lines,
-    parse_filter,
-    parse_include,
-)
+from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.explain import explain
+from pylsyncd.rules.filters import parse_exclude, parse_exclude_lines, parse_filter, parse_include
 from pylsyncd.rules.mistakes import find_never_matching_rules
 
 RULES = build_rules(
@@ -39,7 +33,7 @@ RULES = build_rules(
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        (b"", "The source itself is always synced: rules decide only about what is in it."),
+        (b"", "The source itself is always synced: rules apply only to what is in it."),
         (b"a/x.c", "a/x.c is synced: no rule matches it."),
         (b"a/", "a/ is synced: no rule matches it."),
         (b"a/x.o", "a/x.o is not synced: the rule '--exclude=*.o' excludes it."),
@@ -54,8 +48,8 @@ RULES = build_rules(
         pytest.param(
             b"build/notes",
             "build/notes is not synced: the rule '--exclude=/build/' excludes the directory build/ "
-            "above it. The rule '--include=/build/notes' is not asked, for rsync does not look "
-            "into an excluded directory: include build/ before, too.",
+            "above it. The rule '--include=/build/notes' has no effect, because rsync does not "
+            "enter an excluded directory: include build/ as well, in an earlier rule.",
         ),
         (b"x~", "x~ is not synced: the rule '- *~' (/etc/rules, line 2) excludes it."),
         (b"cache/", "cache/ is synced: the rule '+ cache' (/etc/rules, line 3) includes it."),
@@ -67,18 +61,18 @@ RULES = build_rules(
         pytest.param(
             b"a/core",
             "a/core is synced: no rule matches it. Once a/core is gone from the source, its copies "
-            "are kept: the rule '--filter=P,p core' protects them, unless the directory that they "
-            "are in goes, too.",
+            "are kept: the rule '--filter=P,p core' protects them, unless their directory is "
+            "deleted as well.",
         ),
         pytest.param(
             b"tmp/x",
             "tmp/x is not synced: the rule '--filter=hide /tmp' excludes the directory tmp/ above "
-            "it. A copy of tmp/ at a destination is not protected from deletion by any rule.",
+            "it. No rule protects a copy of tmp/ at a destination from deletion.",
         ),
         pytest.param(
             b"X",
-            "X is not synced: the rule '--filter=H! [a-z]*' excludes it, since its pattern does "
-            "not match. A copy of X at a destination is not protected from deletion by any rule.",
+            "X is not synced: the rule '--filter=H! [a-z]*' excludes it, because its pattern "
+            "does not match. No rule protects a copy of X at a destination from deletion.",
         ),
     ],
 )
@@ -121,22 +115,22 @@ def test_an_explanation_never_contradicts_the_rules(
 # -- rules in vain --------------------------------------------------------------------------------
 
 SOURCE = b"/var/www/html"
-BEGIN = "patterns begin in the source, /var/www/html, and this one"
-EMPTY = "no path has an empty name or '.' in it"
-BRACKETS = "it has brackets that nothing closes"
+BEGIN = "patterns are relative to the source, /var/www/html, and this one"
+EMPTY = "no path has an empty or '.' component"
+BRACKETS = "it has brackets without an end"
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (b"/var/www/html/cache", f"{BEGIN} has its absolute path in front: write '/cache' instead"),
-        (b"/var/www/html/a/*/", f"{BEGIN} has its absolute path in front: write '/a/*/' instead"),
-        (b"/var/www/html/**", f"{BEGIN} has its absolute path in front: write '/**' instead"),
-        (b"/var/*/html/a", f"{BEGIN} has its absolute path in front: write '/a' instead"),
-        (b"/var/www/html", f"{BEGIN} has its absolute path in front: remove the rule"),
-        (b"/var/www/html/", f"{BEGIN} has its absolute path in front: remove the rule"),
-        (b"/var//www/./html/a", f"{BEGIN} has its absolute path in front: write '/a' instead"),
-        (b"/var/www/other/a", f"{BEGIN} is the path of something outside it: remove the rule"),
+        (b"/var/www/html/cache", f"{BEGIN} begins with its absolute path: write '/cache' instead"),
+        (b"/var/www/html/a/*/", f"{BEGIN} begins with its absolute path: write '/a/*/' instead"),
+        (b"/var/www/html/**", f"{BEGIN} begins with its absolute path: write '/**' instead"),
+        (b"/var/*/html/a", f"{BEGIN} begins with its absolute path: write '/a' instead"),
+        (b"/var/www/html", f"{BEGIN} begins with its absolute path: remove the rule"),
+        (b"/var/www/html/", f"{BEGIN} begins with its absolute path: remove the rule"),
+        (b"/var//www/./html/a", f"{BEGIN} begins with its absolute path: write '/a' instead"),
+        (b"/var/www/other/a", f"{BEGIN} is a path outside it: remove the rule"),
         (b"./a", f"{EMPTY}: write '/a' instead of './a'"),
         (b"./a/", f"{EMPTY}: write '/a/' instead of './a/'"),
         (b"a/./b", f"{EMPTY}: write 'a/b' instead"),
@@ -148,8 +142,8 @@ BRACKETS = "it has brackets that nothing closes"
         (b".", f"{EMPTY}: remove the rule"),
         (b"./", f"{EMPTY}: remove the rule"),
         (b"/", f"{EMPTY}: remove the rule"),
-        (b"../a", "no path in the source has '..' in it"),
-        (b"a/../b", "no path in the source has '..' in it"),
+        (b"../a", "no path in the source contains '..'"),
+        (b"a/../b", "no path in the source contains '..'"),
         (b"a[b", BRACKETS),
         (b"[[:foo:]]", BRACKETS),
         (b"*\\", BRACKETS),

@@ -21,19 +21,18 @@ from support.installed import DELETING, NOT_BY_NAME, deletes_by_name
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.paths import covers
-from pylsyncd.rules.excludes import (
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import (
     MAX_PATTERN_BYTES,
     ClearRules,
-    FilterRule,
-    Rules,
     RuleStep,
-    build_rules,
     parse_exclude,
     parse_exclude_lines,
     parse_filter,
     parse_include,
     parse_include_lines,
 )
+from pylsyncd.rules.patterns import FilterRule
 
 
 def filters(*texts: bytes) -> Rules:
@@ -128,18 +127,18 @@ MALFORMED = [
     (b"H", "has no pattern"),
     (b"exclude", "has no pattern"),
     (b"exclude,", "has no pattern"),
-    (b"-a", "has the modifier 'a'"),
-    (b"-,a", "has the modifier 'a'"),
-    (b"-,,a", "has the modifier ','"),
-    (b"-s,r a", "has the modifier ','"),
-    (b"-\ta", r"has the modifier '\\t'"),
-    (b"-- a", "has the modifier '-'"),
-    (b"-+ a", r"has the modifier '\+'"),
-    (b"-e a", "has the modifier 'e'"),
-    (b"-n a", "has the modifier 'n'"),
-    (b"-w a", "has the modifier 'w'"),
-    (b"exclude\ta", r"has the modifier '\\t'"),
-    (b"exclude,s,r a", "has the modifier ','"),
+    (b"-a", "has the unknown modifier 'a'"),
+    (b"-,a", "has the unknown modifier 'a'"),
+    (b"-,,a", "has the unknown modifier ','"),
+    (b"-s,r a", "has the unknown modifier ','"),
+    (b"-\ta", r"has the unknown modifier '\\t'"),
+    (b"-- a", "has the unknown modifier '-'"),
+    (b"-+ a", r"has the unknown modifier '\+'"),
+    (b"-e a", "has the unknown modifier 'e'"),
+    (b"-n a", "has the unknown modifier 'n'"),
+    (b"-w a", "has the unknown modifier 'w'"),
+    (b"exclude\ta", r"has the unknown modifier '\\t'"),
+    (b"exclude,s,r a", "has the unknown modifier ','"),
     (b"Hs a", "names its side twice"),
     (b"hide,r a", "names its side twice"),
     (b"Pr a", "names its side twice"),
@@ -151,17 +150,17 @@ MALFORMED = [
     (b"EXCLUDE a", "does not begin"),
     (b"ex a", "does not begin"),
     (b"#a", "does not begin"),
-    (b"! ", "has something behind it"),
-    (b"!a", "has something behind it"),
-    (b"!_", "has something behind it"),
-    (b"clear a", "has something behind it"),
-    (b"clear,p", "has something behind it"),
+    (b"! ", "has text after it"),
+    (b"!a", "has text after it"),
+    (b"!_", "has text after it"),
+    (b"clear a", "has text after it"),
+    (b"clear,p", "has text after it"),
 ]
 ONLY_OURS = [
-    (b"merge /etc/rules", "reads further rules from a file.*--exclude-from"),
-    (b". /etc/rules", "reads further rules from a file"),
-    (b"merge,- /etc/rules", "reads further rules from a file"),
-    (b".", "reads further rules from a file"),
+    (b"merge /etc/rules", "makes rsync read further rules from a file.*--exclude-from"),
+    (b". /etc/rules", "makes rsync read further rules from a file"),
+    (b"merge,- /etc/rules", "makes rsync read further rules from a file"),
+    (b".", "makes rsync read further rules from a file"),
     (b"dir-merge .rules", "files within the source.*--exclude-from"),
     (b": .rules", "files within the source"),
     (b":C", "files within the source"),
@@ -169,7 +168,7 @@ ONLY_OURS = [
     (b"exclude,p/ /a", "absolute paths"),
     (b"-C", "environment and the home directory"),
     (b"exclude,C", "environment and the home directory"),
-    (b"- a\0b", "holds a NUL"),
+    (b"- a\0b", "holds a NUL byte"),
     (b"- " + b"a" * (MAX_PATTERN_BYTES + 1), "longer than the 4095 bytes"),
 ]
 

@@ -18,7 +18,8 @@ from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.moments import Moment
 from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import RsyncOptions
-from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.state.destination_state import DestinationState, decode, encode
 from pylsyncd.state.state_directory import StateDirectory

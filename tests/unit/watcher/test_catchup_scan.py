@@ -17,7 +17,8 @@ from support.waiting import wait_until
 
 from pylsyncd.model.changes import Change, MutableChangeset, Scope
 from pylsyncd.pipeline.optimizer import optimize
-from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan

@@ -16,7 +16,8 @@ import pytest
 from support.operations import exchange_paths
 
 from pylsyncd.model.changes import Change, Scope
-from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
 from pylsyncd.watcher import inotify, watch_manager
 from pylsyncd.watcher.event_processor import EventProcessor

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pylsyncd.model.changes import EVERYTHING, Change, MutableChangeset, Scope
-from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher import hard_link_search, hard_links
 from pylsyncd.watcher.hard_links import HardLinks
 

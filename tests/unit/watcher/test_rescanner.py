@@ -19,7 +19,8 @@ from support.limits import with_watches
 from support.servers import Unavailable
 
 from pylsyncd.model.changes import Change, Scope
-from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify

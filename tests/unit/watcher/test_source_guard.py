@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from support.mounts import Mounts, can_mount
 
-from pylsyncd.rules.excludes import Rules, build_rules, parse_exclude
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError, SourceState
 
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")

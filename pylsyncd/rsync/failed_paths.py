@@ -1,9 +1,9 @@
-r"""Which paths an rsync that went wrong in part has complained of (exit 23 and 24). Pure.
+r"""Finds the paths that failed in the messages of a partial transfer (exit 23 and 24). Pure.
 
-All forms of complaints here were seen of rsync 3.5.0, sending to a directory, through a remote
-shell and to a daemon. It shows odd bytes as ``\#ooo``, so a complaint is one line and a quote at
-the end of a name cannot be taken for another. The processes of one rsync write to the same pipe: a
-line that another one has broken into is one that is not understood.
+rsync 3.5.0 prints all these forms when it sends to a directory, through a remote shell or to a
+daemon. It escapes odd bytes as ``\#ooo``, so a message is one line, and a quote in a name cannot
+be mistaken for the closing one. The processes of one rsync share a pipe: a line that another
+process has broken into counts as unknown.
 """
 
 import posixpath
@@ -18,54 +18,54 @@ from pylsyncd.rsync.output import RsyncMessages
 
 
 def failed_changes(messages: RsyncMessages, source: bytes, target: bytes) -> Changeset | None:
-    """Return the changes that were not carried, those that cover them included.
+    """Return changes that cover every path that rsync failed to carry.
 
     ``source`` is the directory that rsync ran in, without symlinks, and ``target`` the destination
-    as rsync names it (see `target_shown`), empty if that is not known.
+    as rsync names it (see `target_in_messages`), empty if unknown.
 
-    None if that is not sure: there is a complaint that is not understood, or not all were kept, or
-    none names a path. Deletions may be missing besides: see `skips_deletions`.
+    Return None if the failed paths are not all known: a message has an unknown form, messages were
+    dropped, or none names a path. Deletions may be missing as well: see `has_skipped_deletions`.
     """
     if not messages.is_complete:
         return None
     found = MutableChangeset()
     for line in messages:
-        if _EMPTY_WORDS.match(line):
+        if _HARMLESS.match(line):
             continue
-        named = _named(line, source, target)
-        if not named:
+        changes = _changes_named_in(line, source, target)
+        if not changes:
             return None
-        for path, scope in named:
+        for path, scope in changes:
             found.add(path, scope)
     return found or None
 
 
 def has_skipped_deletions(messages: Iterable[str]) -> bool:
-    """Tell whether nothing was deleted in directories that rsync listed itself.
+    """Return True if rsync deleted nothing in the directories that it listed itself.
 
-    An error when the source was read has that effect on every listed directory, and in a full sync
-    on those that came after it. What was listed by name and is missing is deleted all the same.
+    An error while reading the source has this effect on every listed directory; in a full sync, on
+    the directories after it. Missing paths that were listed by name are deleted all the same.
     """
-    return any(line.startswith(_NO_DELETION) for line in messages)
+    return any(line.startswith(_DELETION_SKIPPED) for line in messages)
 
 
 def target_in_messages(destination: Destination) -> bytes:
-    """Return how rsync names the destination's directory, empty if that is not known.
+    """Return the destination's directory as rsync's messages name it, empty if unknown.
 
-    It works on the text of the path alone, and follows no symlinks. In a module, paths begin at the
-    module's root.
+    rsync derives it from the text of the path alone and follows no symlinks. In a module, paths
+    begin at the module's root.
     """
     path = destination.target
     if destination.transport is Transport.DAEMON:
         path = b"/" + _HOST.sub(b"", path).partition(b"/")[2]
     elif destination.transport is Transport.SHELL:
         path = _HOST.sub(b"", path)
-    return b"/" + _plain(path) if path.startswith(b"/") else b""
+    return b"/" + _normalize(path) if path.startswith(b"/") else b""
 
 
-# In the order in which they are tried. What a name is relative to: "source" and "target" stand for
-# whole paths, "temporary" for one of rsync's own files at the destination, and "path" for a
-# relative one. An rsync before 3.2, which can only be at the destination, does not say who it is.
+# The forms of messages, in the order in which they are tried. The group says what kind of path it
+# is: "source" and "target" are absolute, "temporary" is one of rsync's temporary files at the
+# destination, "path" is relative. rsync before 3.2 (at the destination only) omits its role.
 _WHO = r"rsync: (?:\[(?:generator|receiver|Receiver)\] )?"
 _THERE = r'"(?P<target>.*)"(?: \(in .*\))?'
 _WHY = r"(?: failed)?: [^\"]* \(\d+\)"
@@ -96,48 +96,47 @@ _FORMS = tuple(
     )
 )
 
-# What stands between two names in a complaint. In a name of its own it would mislead.
-_BETWEEN = ('" -> ', '" => ', '","', '" (in ', " (from ", " failed verification -- update ")
+# What separates two names in a message. Twice in one line, it may be part of a name.
+_SEPARATORS = ('" -> ', '" => ', '","', '" (in ', " (from ", " failed verification -- update ")
 _INTERRUPTION = "rsync: ["
 _CUT = "[...]"
 _UNDECODED = re.compile(r"\\x[0-9a-f]{2}")
 
-_NO_DELETION = "IO error encountered -- skipping file deletion"
-_EMPTY_WORDS = re.compile(
+_DELETION_SKIPPED = "IO error encountered -- skipping file deletion"
+_HARMLESS = re.compile(
     r"rsync error: |rsync warning: "
-    rf"|{_NO_DELETION}|\*\*\* Skipping any contents from this failed directory \*\*\*"
-    # Not complaints: rsync ends with 0 when there are no others.
+    rf"|{_DELETION_SKIPPED}|\*\*\* Skipping any contents from this failed directory \*\*\*"
+    # No failures: with these alone, rsync exits with 0.
     r"|skipping non-regular file |ignoring unsafe symlink "
 )
 _HOST = re.compile(rb"\A(?:rsync://[^/]*/|(?:[^/@]*@)?(?:\[[^\]]*\]|[^:\[]*)::?)")
 
-# A temporary name is `.NAME.XXXXXX`, and `.NAME.NUMBER` of what is no file. Neither has a second
-# dot before a name that begins with a dot; they are cut to 254 bytes, a broken UTF-8 character at
-# the cut being left out.
+# A temporary name is `.NAME.XXXXXX` for a file and `.NAME.NUMBER` for anything else. A leading dot
+# of NAME is not doubled. rsync cuts NAME so that all fits in 254 bytes, at a UTF-8 boundary.
 _TEMPORARY = re.compile(rb"\.(.+)\.(?:[A-Za-z0-9]{6}|[0-9]{1,6})", re.DOTALL)
-_SHORTEST_CUT = 250
-_LONGEST_PATH = 4000
+_MIN_CUT_NAME = 250
+_MAX_PATH = 4000
 
 
-def _named(line: str, source: bytes, target: bytes) -> list[tuple[bytes, Scope]]:
-    """Return the changes that cover what one complaint is about, none if that is not clear."""
+def _changes_named_in(line: str, source: bytes, target: bytes) -> list[tuple[bytes, Scope]]:
+    """Return changes that cover the path in one message; empty if the path is ambiguous."""
     is_damaged = _INTERRUPTION in line[1:] or line.endswith(_CUT) or _UNDECODED.search(line)
-    if is_damaged or any(line.count(mark) > 1 for mark in _BETWEEN):
+    if is_damaged or any(line.count(mark) > 1 for mark in _SEPARATORS):
         return []
     for form, scope in _FORMS:
         if found := form.fullmatch(line):
             ((kind, text),) = found.groupdict().items()
-            path = _relative(_unescaped(text), kind, source, target)
+            path = _to_relative(_unescape(text), kind, source, target)
             if path is None:
                 return []
             if kind == "temporary":
-                return _unmade(path)
-            # What is made there may be named as it is called until it is complete.
-            return [(path, scope), *(_unmade(path) if kind != "source" else ())]
+                return _final_of_temporary(path)
+            # At the destination, the path may be a temporary name.
+            return [(path, scope), *(_final_of_temporary(path) if kind != "source" else ())]
     return []
 
 
-def _unescaped(text: str) -> bytes:
+def _unescape(text: str) -> bytes:
     escaped = text.encode("utf-8", "surrogateescape")
     return _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), escaped)
 
@@ -145,30 +144,30 @@ def _unescaped(text: str) -> bytes:
 _ESCAPED = re.compile(rb"\\#([0-3][0-7]{2})")
 
 
-def _relative(path: bytes, kind: str, source: bytes, target: bytes) -> bytes | None:
-    """Return a shown path as one relative to the source, None if it is not at or below it."""
-    below = _plain(path)
+def _to_relative(path: bytes, kind: str, source: bytes, target: bytes) -> bytes | None:
+    """Return a path of a message relative to the source, None if it is outside."""
+    below = _normalize(path)
     if kind == "path":
         return below
     directory = source if kind == "source" else target
-    return paths.relative_to(below, _plain(directory)) if directory else None
+    return paths.relative_to(below, _normalize(directory)) if directory else None
 
 
-def _plain(path: bytes) -> bytes:
-    """Return a path without needless dots and slashes, the outer ones included.
+def _normalize(path: bytes) -> bytes:
+    """Return a path without redundant dots and slashes, and without the outer slashes.
 
-    A module without chroot shows what is at its root without the leading slash.
+    A module without chroot prints paths at its root without the leading slash.
     """
     return posixpath.normpath(b"/" + path).strip(b"/")
 
 
-def _unmade(temporary: bytes) -> list[tuple[bytes, Scope]]:
-    """Return the changes that cover what a temporary one was to become, none if it is not one."""
+def _final_of_temporary(temporary: bytes) -> list[tuple[bytes, Scope]]:
+    """Return changes that cover the final path of a temporary one; empty if it is not one."""
     directory, name = paths.split(temporary)
     found = _TEMPORARY.fullmatch(name)
-    if found is None or len(temporary) > _LONGEST_PATH:
+    if found is None or len(temporary) > _MAX_PATH:
         return []
-    if len(name) >= _SHORTEST_CUT:
+    if len(name) >= _MIN_CUT_NAME:
         return [(directory, Scope.LISTING)]
-    # Of two files with such names, the one that is not meant costs a look.
+    # Either name may be meant. The other one costs rsync one comparison.
     return [(paths.join(directory, dot + found[1]), Scope.TREE) for dot in (b"", b".")]

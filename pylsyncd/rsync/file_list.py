@@ -1,13 +1,14 @@
-"""A changeset, and the disk as it is now, to the list that rsync reads.
+"""Turns a changeset and the disk as it is now into the list that rsync reads.
 
-What rsync 3.5.0 makes of a list (measured), and what follows from it:
+What rsync 3.5.0 does with a list (measured), and the rules that follow:
 
-* every entry begins with ``./``: it keeps ``#`` and ``;`` from being comments and has the root's
-  own attributes sent;
-* ``d`` sends a directory's attributes, ``d/`` its entries, too, and deletes what is not there;
-* a missing path is deleted, but only the topmost missing one may be named: what lies below a
-  missing directory makes rsync complain, and what lies below a file disables all deletions;
-* nothing may be named through a symlink: its copy would become a directory.
+* Every entry begins with ``./``: then ``#`` and ``;`` do not start a comment, and the root's own
+  attributes are sent.
+* ``d`` sends a directory's attributes. ``d/`` also sends its entries, and deletes what the source
+  does not have.
+* A missing path is deleted, but only the topmost missing one may be listed: a path below a missing
+  directory is an error, and a path below a file disables all deletions.
+* Nothing is listed through a symlink: the copy of the symlink would become a directory.
 """
 
 import errno
@@ -23,41 +24,41 @@ from pylsyncd.rsync.size_limit import MAX_EXCLUDED_LARGE_FILES, SizeLimit
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 
-# rsync drops what is longer from its list without a word; measured with 3.5.0, after the "./".
+# rsync silently drops a longer path from its list (3.5.0; counted after the "./").
 MAX_LISTED_PATH_BYTES = 4093
 
-# What opening a directory answers when it is gone, or is none any more.
-_WENT = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
+# The errors of opening a directory that is gone, or is no directory any more.
+_NOT_A_DIRECTORY = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
 
-# Listed and missing on both sides: makes rsync set the root's own attributes and nothing else.
-_NOTHING = b".pylsyncd-none"
+# Missing on both sides: lists nothing, so rsync sets only the root's own attributes.
+_ROOT_ATTRIBUTES_ONLY = b".pylsyncd-none"
 
 
 class FileList:
-    """The entries of a list, as rsync reads them with ``--from0``, sorted and distinct."""
+    """The paths that one rsync is given, sorted and distinct, and those that it is not given."""
 
     def __init__(self, entries: set[bytes], large: AbstractSet[bytes] = frozenset()) -> None:
         self.too_long = sorted(path for path in entries if len(path) > MAX_LISTED_PATH_BYTES)
-        """Paths that rsync cannot take: whatever they stand for cannot be copied."""
+        """Paths that rsync cannot take, and that are therefore not copied."""
         self.entries = sorted(entries.difference(self.too_long))
         self.large_files = MutableChangeset()
-        """Files that the list leaves out since they are large."""
+        """Files that the list leaves out because of their size."""
         for path in large:
             self.large_files.add(path, Scope.ENTRY)
         self.files_to_exclude = frozenset(
-            path for path in large if _listed(paths.split(path)[0]) in entries
+            path for path in large if _as_listing(paths.split(path)[0]) in entries
         )
-        """Those of them that rsync would find, unless they are left out of its run, too."""
+        """Those large files that rsync finds in a listed directory, unless they are excluded."""
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def encode(self) -> bytes:
-        """Return what rsync reads."""
+        """Return the list as rsync reads it with ``--from0``."""
         return b"".join([b"./" + entry + b"\0" for entry in self.entries])
 
 
-def build_file_list(  # noqa: PLR0913  # all but three are told by name
+def build_file_list(  # noqa: PLR0913  # all but three are passed by name
     root: int,
     changeset: Changeset,
     rules: Rules,
@@ -68,12 +69,13 @@ def build_file_list(  # noqa: PLR0913  # all but three are told by name
 ) -> FileList:
     """Return the list for a changeset of the source, whose open directory is ``root``.
 
-    With ``missing_args`` a missing path is named and rsync deletes it (--delete-missing-args).
-    Without, the directory that it is missing from is listed. Trees are not entered at ``without``,
-    at or below which there must be no change. With ``largest``, what is larger is left out.
+    With ``delete_missing_args`` a missing path is listed, and rsync deletes it by name
+    (--delete-missing-args). Without, the directory that it is missing from is listed. The list
+    does not enter trees at ``excluded``; the changeset has nothing at or below these paths. Files
+    above ``size_limit`` are left out.
     """
     builder = _FileListBuilder(
-        root, rules, excluded, missing_args=delete_missing_args, largest=size_limit
+        root, rules, excluded, delete_missing_args=delete_missing_args, size_limit=size_limit
     )
     for directory, names in changeset.entries.items():
         builder.add_entries(directory, names)
@@ -82,18 +84,20 @@ def build_file_list(  # noqa: PLR0913  # all but three are told by name
     for path in changeset.trees:
         builder.add_tree(path)
     if size_limit is not None:
-        builder.find_large(size_limit)
+        builder.exclude_large_files_in_listings(size_limit)
     return FileList(builder.entries, builder.large)
 
 
 def regular_files(root: int, candidates: Iterable[bytes]) -> set[bytes]:
-    """Return those of the paths at which there is a regular file, and no symlink above it."""
-    builder = _FileListBuilder(root, Rules(), frozenset(), missing_args=True, largest=None)
+    """Return the paths at which there is a regular file with only directories above it."""
+    builder = _FileListBuilder(
+        root, Rules(), frozenset(), delete_missing_args=True, size_limit=None
+    )
     return {path for path in candidates if builder.is_regular(path)}
 
 
 def entry_counter(source: bytes) -> Callable[[bytes, int], int]:
-    """Return what tells how many entries a directory of the source has, counted up to a limit."""
+    """Return a function that counts the entries of a directory of the source, up to a limit."""
 
     def count(directory: bytes, limit: int) -> int:
         try:
@@ -106,32 +110,35 @@ def entry_counter(source: bytes) -> Callable[[bytes, int], int]:
 
 
 class _FileListBuilder:
+    """The entries of a list in the making, and what is known of the directories above them."""
+
     def __init__(
         self,
         root: int,
         rules: Rules,
-        without: AbstractSet[bytes],
+        excluded: AbstractSet[bytes],
         *,
-        missing_args: bool,
-        largest: SizeLimit | None,
+        delete_missing_args: bool,
+        size_limit: SizeLimit | None,
     ) -> None:
         self.entries: set[bytes] = set()
         self.large: set[bytes] = set()
-        self._largest = largest
+        self._size_limit = size_limit
         self._root = root
         self._rules = rules
-        self._without = without
-        self._missing_args = missing_args
+        self._excluded = excluded
+        self._delete_missing_args = delete_missing_args
+        # For each directory, the topmost path at or above it that is not a directory.
         self._obstacles: dict[bytes, bytes | None] = {paths.ROOT: None}
 
     def add_entries(self, directory: bytes, names: AbstractSet[bytes]) -> None:
-        if not self._is_open(directory):
+        if not self._is_reachable(directory):
             return
         if not directory and b"" in names:
-            self.entries.add(_NOTHING)
+            self.entries.add(_ROOT_ATTRIBUTES_ONLY)
         entries = [paths.join(directory, name) for name in names if name]
-        if self._missing_args and not self._rules and self._largest is None:
-            # What these are now, rsync sees for itself.
+        if self._delete_missing_args and not self._rules and self._size_limit is None:
+            # rsync itself finds out what they are now.
             self.entries.update(entries)
             return
         for path in entries:
@@ -141,11 +148,11 @@ class _FileListBuilder:
                 self._add_missing(path)
 
     def add_listing(self, directory: bytes) -> None:
-        if self._is_open(directory):
-            self.entries.add(_listed(directory))
+        if self._is_reachable(directory):
+            self.entries.add(_as_listing(directory))
 
     def add_tree(self, path: bytes) -> None:
-        if path and not self._is_open(paths.split(path)[0]):
+        if path and not self._is_reachable(paths.split(path)[0]):
             return
         mode = stat.S_IFDIR if not path else self._mode(path)
         if not mode:
@@ -155,28 +162,27 @@ class _FileListBuilder:
         else:
             self._add_directories(path)
 
-    def find_large(self, largest: SizeLimit) -> None:
-        """Leave large files out that rsync would find in the directories that are listed."""
+    def exclude_large_files_in_listings(self, size_limit: SizeLimit) -> None:
+        """Leave out large files in the listed directories, unless there are too many of them."""
         found: set[bytes] = set()
         for entry in self.entries:
             if entry and not entry.endswith(b"/"):
                 continue
-            found |= largest.large_files_in(self._root, entry[:-1], self._is_left_out)
+            found |= size_limit.large_files_in(self._root, entry[:-1], self._is_left_out)
             if len(found) > MAX_EXCLUDED_LARGE_FILES:
                 return
         self.large |= found
 
     def is_regular(self, path: bytes) -> bool:
-        """Tell whether there is a regular file, with nothing but directories above it."""
+        """Return True if there is a regular file with only directories above it."""
         is_below = self._obstacle(paths.split(path)[0]) is None
         return is_below and stat.S_ISREG(self._mode(path))
 
     def _is_left_out(self, path: bytes) -> bool:
-        return path in self._without or self._rules.matches(path, is_directory=False)
+        return path in self._excluded or self._rules.matches(path, is_directory=False)
 
-    def _add(self, path: bytes) -> None:
-        """Add what is there and is no directory to be listed."""
-        if self._largest is not None and self._largest.is_exceeded_at(self._root, path):
+    def _add_file(self, path: bytes) -> None:
+        if self._size_limit is not None and self._size_limit.is_exceeded_at(self._root, path):
             self.large.add(path)
         else:
             self.entries.add(path)
@@ -188,38 +194,38 @@ class _FileListBuilder:
         except OSError as error:
             self._add_unopened(top, error)
             return
-        self.entries.add(_listed(top))
+        self.entries.add(_as_listing(top))
         try:
-            walk.descend(directory, top, self._enter, self._refused)
+            walk.descend(directory, top, self._add_subdirectory, self._add_failed_subdirectory)
         except OSError:
-            # Open, and yet not to be listed: rsync says why, since it is listed to it.
+            # It opens, but cannot be read: rsync reports that, because it is listed.
             return
         finally:
             os.close(directory)
 
-    def _enter(self, _directory: int, above: bytes, name: bytes) -> bytes | None:
+    def _add_subdirectory(self, _directory: int, above: bytes, name: bytes) -> bytes | None:
         path = paths.join(above, name)
-        if path in self._without or (self._rules and self._rules.matches(path, is_directory=True)):
+        if path in self._excluded or (self._rules and self._rules.matches(path, is_directory=True)):
             return None
-        self.entries.add(_listed(path))
+        self.entries.add(_as_listing(path))
         return path
 
-    def _refused(self, above: bytes, name: bytes, error: OSError) -> None:
+    def _add_failed_subdirectory(self, above: bytes, name: bytes, error: OSError) -> None:
         path = paths.join(above, name)
-        if path not in self._without:
+        if path not in self._excluded:
             self._add_unopened(path, error)
 
     def _add_unopened(self, path: bytes, error: OSError) -> None:
-        """List what was a directory a moment ago, and cannot be opened as one."""
-        if error.errno in _WENT:
+        """List a path that was a directory a moment ago and cannot be opened as one."""
+        if error.errno in _NOT_A_DIRECTORY:
             # Its event is on its way.
-            self.entries.add(path or _NOTHING)
+            self.entries.add(path or _ROOT_ATTRIBUTES_ONLY)
         else:
-            # Only when it is to list it, rsync says that it cannot.
-            self.entries.add(_listed(path))
+            # rsync reports an unreadable directory only when it has to list it.
+            self.entries.add(_as_listing(path))
 
-    def _is_open(self, directory: bytes) -> bool:
-        """Tell whether a path is a directory down from the root; else list what stands instead."""
+    def _is_reachable(self, directory: bytes) -> bool:
+        """Return True if a path and all above it are directories; else list what is in the way."""
         obstacle = self._obstacle(directory)
         if obstacle is None:
             return True
@@ -250,34 +256,34 @@ class _FileListBuilder:
             and not self._rules.matches(path, is_directory=other)
             and not self._rules.protects(path, is_directory=other)
         ):
-            # It is not sent, but what stood there before, of the other kind, was. rsync deletes
-            # that only when it lists the parent.
-            self.entries.add(_listed(paths.split(path)[0]))
+            # The rules exclude it, but its copy may be of the other kind, which they do not
+            # exclude. rsync deletes that copy only when it lists the parent.
+            self.entries.add(_as_listing(paths.split(path)[0]))
         else:
-            self._add(path)
+            self._add_file(path)
 
     def _add_missing(self, path: bytes) -> None:
         as_file = self._rules.protects(path, is_directory=False)
         as_directory = self._rules.protects(path, is_directory=True)
         if as_file and as_directory:
             return
-        # rsync takes a missing name for a file's: it deletes directories that the rules keep, and
-        # keeps those that they do not. When it lists the parent itself, it looks at what is there.
-        if self._missing_args and as_file == as_directory:
+        # rsync takes a missing path for a file: it deletes directories that the rules protect, and
+        # keeps those that they do not. When it lists the parent, it sees what the copy is.
+        if self._delete_missing_args and as_file == as_directory:
             self.entries.add(path)
         else:
-            self.entries.add(_listed(paths.split(path)[0]))
+            self.entries.add(_as_listing(paths.split(path)[0]))
 
     def _mode(self, path: bytes) -> int:
-        """Return the mode of what stands at a path, 0 for nothing."""
+        """Return the mode of the entry at a path, 0 if there is none."""
         try:
             return os.lstat(path, dir_fd=self._root).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return 0
         except OSError:
-            # Named as it is, so that rsync reports what is wrong with it.
+            # Listed as it is, so that rsync reports the error.
             return stat.S_IFREG
 
 
-def _listed(directory: bytes) -> bytes:
+def _as_listing(directory: bytes) -> bytes:
     return directory + b"/" if directory else b""

@@ -1,8 +1,8 @@
-"""Which rsync options may be passed through, and why the others may not.
+"""Checks the rsync options that an administrator passes through.
 
-A refused option would break the list of changed paths, hide from us what rsync did, or make a
-replica differ without a word. Unknown options pass: a newer rsync may know them, and rsync itself
-refuses those that nobody knows.
+A refused option would break the list of changed paths, hide from pylsyncd what rsync did, or
+silently make a replica differ. Unknown options pass: a newer rsync may know them, and otherwise
+rsync itself refuses them.
 """
 
 import re
@@ -11,109 +11,91 @@ from collections.abc import Sequence
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 
-_LIST = "pylsyncd hands rsync the list of changed paths with it: leave it out"
-_REACH = (
-    "how far rsync looks is decided by the list of changed paths: leave it out (links, modes, "
-    "times, owners and devices are copied in any case)"
-)
-_PATHS = "the paths in the list are always relative to the source: leave it out"
-_DELETION = "pylsyncd decides what is deleted: leave it out, or use --no-delete to keep everything"
-_MISSING = "pylsyncd itself chooses how vanished paths are told to rsync: leave it out"
-_REFERENTS = "what a symbolic link points to is not watched: have the referent synced by itself"
-_DIRECTORY_LINKS = (
-    "a directory's content would go to wherever a link at the destination points: put a directory "
-    "in the link's place"
-)
-_FUZZY = "rsync breaks off when it meets paths that are to be deleted (exit status 2): leave it out"
-_ERRORS = "a disk that cannot be read would empty the replica: leave it out"
-_SOURCE = "it deletes the source's files: leave it out"
-_COMPARE = (
-    "a change that keeps size and second would never be copied: leave it out, or use --checksum or "
-    "--ignore-times to compare more"
-)
-_APPEND = "a file that was rewritten would be copied wrongly: leave it out"
-_RULES = (
-    "pylsyncd must know the rules, too: use -x PATTERN, --exclude-from FILE, --include PATTERN or "
-    "--filter RULE of pylsyncd"
-)
-_SHELL = "pylsyncd itself starts the remote shell: use -e COMMAND of pylsyncd"
-_MODE = "it makes rsync another program: leave it out"
-_NOTHING = "rsync would copy nothing and report success: leave it out"
-_DRY_RUN = "pylsyncd would take what was not copied for copied: use -n of pylsyncd"
-_OUTPUT = "pylsyncd reads from rsync's output what was done: use -v or -d of pylsyncd to see more"
-_FILE_SYSTEM = "it does not keep out listed paths: use -x PATTERN of pylsyncd for mount points"
-_MKPATH = "pylsyncd creates missing directories by itself at the start: leave it out"
-_REMOTE = (
-    "with 1,000 paths or more it makes a local run fail: configure the remote side, or for a "
-    "remote shell use --rsync-option='--rsync-path=rsync OPTION'"
-)
-_DIFFER = "replicas would differ from the source without a word: use -x PATTERN to leave paths out"
-_INCOMPLETE = (
-    "the replica would lack what stands in the other directory: use --copy-dest=DIR or "
-    "--link-dest=DIR"
-)
-_BATCH = "a batch file has no place in a run that carries a list of changes: run rsync by hand"
-_STOP = (
-    "every long run would be cut off and begun again: use --bandwidth-limit of pylsyncd to go easy "
-    "on the line"
-)
-_QUOTING = "pylsyncd chooses how paths reach the remote rsync unharmed: leave it out"
-_FORCE = "a directory could not become a file: leave it out"
-_PROTOCOL = "older protocols know neither vanished paths nor nanoseconds: leave it out"
-_DEVICE = "the content of devices would be read or overwritten: leave it out"
-
-_TIMEOUT = "pylsyncd ends runs that are stuck, and must know when: use --timeout of pylsyncd"
-_LIMIT = "pylsyncd asks before anything is deleted: use --max-delete of pylsyncd"
-
+# Groups of refused options, and the end of the sentence "The rsync option ... is refused because".
 _REFUSED_GROUPS = (
-    ("--timeout --no-timeout", _TIMEOUT),
-    ("--max-delete", _LIMIT),
-    ("--files-from --from0 --no-from0 -0", _LIST),
-    ("--recursive --no-recursive --no-r -r --archive -a", _REACH),
-    ("--dirs --no-dirs --no-d -d --old-dirs --old-d", _REACH),
-    ("--inc-recursive --i-r --no-inc-recursive --no-i-r", _REACH),
-    ("--relative --no-relative --no-R -R", _PATHS),
-    ("--implied-dirs --i-d --no-implied-dirs --no-i-d", _PATHS),
-    ("--delete --delete-excluded", _DELETION),
-    ("--delete-missing-args --ignore-missing-args", _MISSING),
-    ("--no-force", _FORCE),
-    ("--copy-links -L --copy-unsafe-links --copy-dirlinks -k", _REFERENTS),
-    ("--keep-dirlinks -K", _DIRECTORY_LINKS),
-    ("--fuzzy -y", _FUZZY),
-    ("--ignore-errors", _ERRORS),
-    ("--remove-source-files --remove-sent-files", _SOURCE),
-    ("--modify-window -@ --size-only", _COMPARE),
-    ("--append --append-verify", _APPEND),
-    ("--exclude --exclude-from --include --include-from", _RULES),
-    ("--filter -f -F --cvs-exclude -C", _RULES),
-    ("--rsh -e", _SHELL),
-    ("--daemon --server --sender --config --detach --no-detach --dparam", _MODE),
-    ("--help --version -V --list-only", _NOTHING),
-    ("--dry-run -n", _DRY_RUN),
-    ("--out-format --log-format --info --debug --stats --human-readable -h", _OUTPUT),
-    ("--itemize-changes -i --verbose -v --quiet -q --progress -P", _OUTPUT),
-    ("--stderr --msgs2stderr --no-msgs2stderr --8-bit-output -8", _OUTPUT),
-    ("--one-file-system -x", _FILE_SYSTEM),
-    ("--mkpath --no-mkpath", _MKPATH),
-    ("--remote-option -M", _REMOTE),
-    ("--existing --ignore-non-existing --ignore-existing --update -u", _DIFFER),
-    ("--max-size --min-size --prune-empty-dirs -m", _DIFFER),
-    ("--compare-dest", _INCOMPLETE),
-    ("--write-batch --only-write-batch --read-batch", _BATCH),
-    ("--stop-after --stop-at --time-limit", _STOP),
-    ("--secluded-args --no-secluded-args --protect-args --no-protect-args --no-s -s", _QUOTING),
-    ("--old-args --no-old-args", _QUOTING),
-    ("--protocol", _PROTOCOL),
-    ("--copy-devices --write-devices", _DEVICE),
-)
+    ("--timeout --no-timeout",
+     "pylsyncd must know when a run has stalled: use --timeout of pylsyncd"),
+    ("--max-delete",
+     "pylsyncd checks the limit before anything is deleted: use --max-delete of pylsyncd"),
+    ("--files-from --from0 --no-from0 -0",
+     "pylsyncd uses it to pass the list of changed paths: leave it out"),
+    (("--recursive --no-recursive --no-r -r --archive -a --dirs --no-dirs --no-d -d --old-dirs "
+      "--old-d --inc-recursive --i-r --no-inc-recursive --no-i-r"),
+     ("the list of changed paths decides what rsync compares: leave it out (links, modes, times, "
+      "owners and devices are copied in any case)")),
+    ("--relative --no-relative --no-R -R --implied-dirs --i-d --no-implied-dirs --no-i-d",
+     "the paths in the list are always relative to the source: leave it out"),
+    ("--delete --delete-excluded",
+     "pylsyncd decides what is deleted: leave it out, or use --no-delete to keep everything"),
+    ("--delete-missing-args --ignore-missing-args",
+     "pylsyncd chooses how rsync deletes paths that are gone: leave it out"),
+    ("--no-force",
+     "a directory could not become a file: leave it out"),
+    ("--copy-links -L --copy-unsafe-links --copy-dirlinks -k",
+     "the target of a symbolic link is not watched: sync the target as a source of its own"),
+    ("--keep-dirlinks -K",
+     ("the content of a directory would go to wherever a link at the destination points: replace "
+      "the link by a directory")),
+    ("--fuzzy -y",
+     "rsync fails with it at paths that are to be deleted (exit status 2): leave it out"),
+    ("--ignore-errors",
+     "an unreadable disk would empty the replica: leave it out"),
+    ("--remove-source-files --remove-sent-files",
+     "it deletes the files of the source: leave it out"),
+    ("--modify-window -@ --size-only",
+     ("a change that keeps size and second would never be copied: leave it out, or use "
+      "--checksum or --ignore-times to compare more")),
+    ("--append --append-verify",
+     "a rewritten file would be copied wrongly: leave it out"),
+    ("--exclude --exclude-from --include --include-from --filter -f -F --cvs-exclude -C",
+     ("pylsyncd must know the rules as well: use -x PATTERN, --exclude-from FILE, --include "
+      "PATTERN or --filter RULE of pylsyncd")),
+    ("--rsh -e",
+     "pylsyncd starts the remote shell: use -e COMMAND of pylsyncd"),
+    ("--daemon --server --sender --config --detach --no-detach --dparam",
+     "it makes rsync another program: leave it out"),
+    ("--help --version -V --list-only",
+     "rsync would copy nothing and report success: leave it out"),
+    ("--dry-run -n",
+     "pylsyncd would count uncopied changes as copied: use -n of pylsyncd"),
+    (("--out-format --log-format --info --debug --stats --human-readable -h --itemize-changes -i "
+      "--verbose -v --quiet -q --progress -P --stderr --msgs2stderr --no-msgs2stderr "
+      "--8-bit-output -8"),
+     "pylsyncd parses the output of rsync: use -v or -d of pylsyncd to see more"),
+    ("--one-file-system -x",
+     "it does not leave out listed paths: use -x PATTERN of pylsyncd for mount points"),
+    ("--mkpath --no-mkpath",
+     "pylsyncd creates missing directories itself at the start: leave it out"),
+    ("--remote-option -M",
+     ("local runs with 1,000 paths or more would fail: configure the remote side, or for a "
+      "remote shell use --rsync-option='--rsync-path=rsync OPTION'")),
+    (("--existing --ignore-non-existing --ignore-existing --update -u --max-size --min-size "
+      "--prune-empty-dirs -m"),
+     "replicas would silently differ from the source: use -x PATTERN to leave paths out"),
+    ("--compare-dest",
+     ("the replica would lack the files of the other directory: use --copy-dest=DIR or "
+      "--link-dest=DIR")),
+    ("--write-batch --only-write-batch --read-batch",
+     "a run that carries a list of changes cannot use a batch file: run rsync by hand"),
+    ("--stop-after --stop-at --time-limit",
+     ("long runs would be cut off and start again: use --bandwidth-limit of pylsyncd to spare "
+      "the network")),
+    (("--secluded-args --no-secluded-args --protect-args --no-protect-args --no-s -s --old-args "
+      "--no-old-args"),
+     "pylsyncd chooses how to quote paths for the remote rsync: leave it out"),
+    ("--protocol",
+     "older protocols support neither deletion by name nor nanoseconds: leave it out"),
+    ("--copy-devices --write-devices",
+     "the content of devices would be read or overwritten: leave it out"),
+)  # fmt: skip
 _REFUSED = {name: reason for names, reason in _REFUSED_GROUPS for name in names.split()}
 
-# They choose the moment of deletion, and switch deletion on if nothing else does.
-_DELETION_MOMENTS = frozenset(
+# They choose when rsync deletes, and switch deletion on if no other option does.
+_DELETION_TIMES = frozenset(
     ("--del", "--delete-before", "--delete-during", "--delete-delay", "--delete-after")
 )
 
-# The permitted options that take an argument, and how it is written in one piece with them.
+# The permitted options that take an argument, in the form that has it in the same word.
 _FORMS = (
     "--address=ADDRESS --backup-dir=DIR --block-size=SIZE --bwlimit=RATE --cc=STR "
     "--checksum-choice=STR --checksum-seed=NUM --chmod=CHMOD --chown=USER:GROUP "
@@ -129,95 +111,93 @@ _WITH_ARGUMENT = {form.partition("=")[0]: form for form in _FORMS.split()} | {
     "-T": "--temp-dir=DIR",
 }
 
+# -H, alone or in a bundle; the text after -B and -T is their argument.
+_HARD_LINKS = re.compile(r"--hard-links$|-[^-BT]*H")
+
+# Options whose file is on this side; "-" as the file of a password is standard input.
+_LOCAL_FILES = frozenset(["--password-file", "--log-file", "--early-input"])
+
 
 def check_option(text: str, *, is_delete_enabled: bool = True) -> None:
-    """Refuse an rsync option that pylsyncd's runs cannot bear, and what is not one option.
+    """Refuse text that is not exactly one rsync option, or one that pylsyncd cannot use.
 
-    ``deletes`` tells whether vanished paths are deleted at the destinations. Raises UsageError
-    with the option, the reason, and what to do instead.
+    ``is_delete_enabled`` is False with --no-delete. Raises UsageError with the option, the reason,
+    and what to do instead.
     """
     if not text.startswith("-") or text in {"-", "--"}:
         raise UsageError(
-            f"rsync would take {_show(text)} for the name of a file: --rsync-option takes one "
-            "option that begins with a dash, as in --rsync-option=--bwlimit=RATE."
+            f"rsync would take {_show(text)} for a file name: --rsync-option takes one option that "
+            "begins with a dash, as in --rsync-option=--bwlimit=RATE."
         )
     if "\0" in text:
-        raise UsageError(f"The rsync option {_show(text)} holds a NUL: remove it.")
+        raise UsageError(f"The rsync option {_show(text)} holds a NUL byte: remove it.")
     if text.startswith("--"):
-        _check_long(text, deletes=is_delete_enabled)
+        _check_long(text, is_delete_enabled=is_delete_enabled)
     else:
         _check_letters(text)
 
 
-# -H, alone or among other letters; what follows -B and -T is their value.
-_KEEPS_LINKS = re.compile(r"--hard-links$|-[^-BT]*H")
-
-
 def preserves_hard_links(options: Sequence[str]) -> bool:
-    """Tell whether rsync makes hard links at the destination of those at the source."""
-    return any(_KEEPS_LINKS.match(option) for option in options)
+    """Return True if rsync recreates the source's hard links at the destination."""
+    return any(_HARD_LINKS.match(option) for option in options)
 
 
 def may_delete(option: str) -> bool:
-    """Tell whether an option lets rsync remove what is in the way, even if no other one does."""
-    return option in _DELETION_MOMENTS or option == "--force"
+    """Return True if an option alone lets rsync delete something at the destination."""
+    return option in _DELETION_TIMES or option == "--force"
 
 
 def check_combination(options: Sequence[str]) -> None:
-    """Refuse options that harm only together. Raises UsageError."""
+    """Refuse options that are harmful only together. Raises UsageError."""
     if "--inplace" in options and preserves_hard_links(options):
         raise UsageError(
-            "The rsync options --hard-links and --inplace do not go together: a file that was "
-            "linked to another one before would be written through both names. Leave one out."
+            "The rsync options --hard-links and --inplace cannot be combined: rsync would write "
+            "through both names of a file that was hard-linked before. Remove one of them."
         )
 
 
 def with_absolute_path(text: str, directory: str) -> str:
-    """Return an option whose file is found from any directory: rsync runs in the source."""
+    """Return an option with its local file below ``directory``: rsync runs in the source."""
     name, separator, value = text.partition("=")
     if name in _LOCAL_FILES and value and not value.startswith(("/", "-")):
         return f"{name}{separator}{directory}/{value}"
     return text
 
 
-# Options of which this side reads or writes the file; a password may come from "-", standard input.
-_LOCAL_FILES = frozenset(["--password-file", "--log-file", "--early-input"])
-
-
-def _check_long(text: str, *, deletes: bool) -> None:
+def _check_long(text: str, *, is_delete_enabled: bool) -> None:
     name, separator, _ = re.split(r"([=\s]|\Z)", text, maxsplit=1)
-    _refuse(name, text)
-    if name in _DELETION_MOMENTS and not deletes:
+    _check_permitted(name, text)
+    if name in _DELETION_TIMES and not is_delete_enabled:
         raise UsageError(
-            f"The rsync option {name} is refused because it switches deletion on, and --no-delete "
-            "is given: leave one of them out."
+            f"The rsync option {name} is refused because it switches deletion on, but --no-delete "
+            "is given: remove one of them."
         )
     if separator.isspace():
         raise UsageError(
             f"{_show(text)} is more than one rsync option: write {_show(name)}=ARGUMENT if the "
-            "rest is its argument, or a --rsync-option for each option."
+            "rest is its argument, or one --rsync-option for each option."
         )
     if not separator:
-        _refuse_without_argument(name, text)
+        _check_argument_optional(name, text)
 
 
 def _check_letters(text: str) -> None:
-    """Check the letters of a bundle such as ``-zH``; the rest of one may be an argument."""
+    """Check the letters of a bundle such as ``-zH``; the rest may be an argument."""
     for position, letter in enumerate(text[1:], start=1):
         option, rest = f"-{letter}", text[position + 1 :]
-        _refuse(option, text)
+        _check_permitted(option, text)
         if option in _WITH_ARGUMENT:
-            # rsync would take a space for a part of the argument.
+            # rsync would make a space part of the argument.
             if not rest or rest[0].isspace():
-                _refuse_without_argument(option, text)
+                _check_argument_optional(option, text)
             return
         if letter.isspace():
             raise UsageError(
-                f"{_show(text)} is more than one rsync option: write a --rsync-option for each."
+                f"{_show(text)} is more than one rsync option: write one --rsync-option for each."
             )
 
 
-def _refuse(option: str, text: str) -> None:
+def _check_permitted(option: str, text: str) -> None:
     if option in _REFUSED:
         bundle = f" in {_show(text)}" if len(option) == len("-x") < len(text) else ""
         raise UsageError(
@@ -225,11 +205,11 @@ def _refuse(option: str, text: str) -> None:
         )
 
 
-def _refuse_without_argument(option: str, text: str) -> None:
+def _check_argument_optional(option: str, text: str) -> None:
     if option in _WITH_ARGUMENT:
         raise UsageError(
-            f"The rsync option {_show(text)} lacks its argument, which has to be in one piece with "
-            f"it: write --rsync-option={_WITH_ARGUMENT[option]}."
+            f"The rsync option {_show(text)} lacks its argument, which must be in the same word: "
+            f"write --rsync-option={_WITH_ARGUMENT[option]}."
         )
 
 

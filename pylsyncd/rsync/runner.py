@@ -1,4 +1,4 @@
-"""Runs rsync, and reads what it says."""
+"""Runs rsync, and parses its output."""
 
 import re
 import signal
@@ -10,14 +10,13 @@ from functools import partial
 
 from pylsyncd.model.formatting import printable
 from pylsyncd.rsync.command import PROGRESS_OPTION
-from pylsyncd.rsync.output import LineSplitter, RsyncMessages
-from pylsyncd.rsync.output import ProgressSplitter, RsyncProgress
+from pylsyncd.rsync.output import LineSplitter, ProgressSplitter, RsyncMessages, RsyncProgress
 from pylsyncd.rsync.stall_detector import StallDetector
 from pylsyncd.rsync.version import rsync_environment
 from pylsyncd.system import processes
 from pylsyncd.system.processes import GracefulStop, Process
 
-# A line of "%i %n%L": what was done, in 11 characters (`>f+++++++++`, `*deleting  `), and the name.
+# A line of "%i %n%L": the action in 11 characters (`>f+++++++++`, `*deleting  `), and the name.
 _ITEM = re.compile(rb"[<>ch.*][fdLDS][^ ]{9} |\*deleting   ")
 _STATISTIC = re.compile(
     rb"(?:Number of|Total|Literal|Matched|File list) .*?: "
@@ -29,47 +28,48 @@ _DELETED = re.compile(rb"Number of deleted files: (\d+)")
 _DELETION = re.compile(rb"deleting |\*deleting   ")
 _BYTES_SENT = re.compile(rb"Total bytes sent: (\d+)")
 
-# The shell's exit status for a program that is not there, and rsync's own ones for a lack of
-# processes and for directories that cannot be used.
+# The exit statuses of a shell for a missing program, and of rsync for a lack of processes and for
+# an unusable directory.
 _NO_PROGRAM = 127
 _NO_PROCESS = 14
 _NO_DIRECTORY = 3
 
-# Seconds that what an rsync has started has, when that has failed or was ended.
-_CLEANING = 1.0
+# Seconds that the other processes of a failed rsync have to remove their temporary files.
+_CLEANUP_TIMEOUT = 1.0
 
 
 @dataclass(slots=True)
 class RunResult:
-    """What one rsync did. ``code`` is its exit status, negative for the signal that ended it."""
+    """What one rsync did."""
 
     exit_status: int = 0
+    """Negative for the signal that ended it."""
     files: int = 0
     """Files whose content was sent, and links, directories and devices that were created.
 
-    What only got other attributes is not counted: rsync tells that only line by line, and that
-    costs it a fifth more CPU (200,000 new files, rsync 3.5.0).
+    Paths of which only the attributes changed are not counted: rsync reports them only line by
+    line, which costs it a fifth more CPU time (200,000 new files, rsync 3.5.0).
     """
     deleted: int = 0
     bytes_sent: int = 0
     seconds: float = 0.0
     stall_reason: str = ""
-    """What was seen of an rsync that was ended since it made no progress; else empty."""
+    """Why the run was stopped as stalled; else empty."""
     messages: RsyncMessages = field(default_factory=RsyncMessages)
-    """What rsync said, its counters left out."""
+    """The output of rsync without its counters."""
 
 
 class Runner:
-    """Runs one rsync at a time; another thread may end it."""
+    """Runs one rsync at a time; another thread may send it a signal."""
 
     def __init__(self, marks: Mapping[str, str] | None = None) -> None:
-        """Make one; ``marks`` are added to the environment of what is run."""
+        """Create one; ``marks`` are added to the environment of each rsync."""
         self._marks = dict(marks or {})
         self._process: Process | None = None
-        # Held by whoever signals or buries the process: its number is another one's afterwards.
+        # Held while the process is signalled or reaped: afterwards its pid may be another's.
         self._lock = threading.Lock()
 
-    def run(  # noqa: PLR0913  # what is not needed for every run has a name and a default
+    def run(  # noqa: PLR0913  # the optional ones are passed by name
         self,
         command: Sequence[bytes],
         standard_input: bytes,
@@ -79,160 +79,160 @@ class Runner:
         stall_timeout: float = 900.0,
         on_progress: Callable[[RsyncProgress], None] | None = None,
     ) -> RunResult:
-        """Run a command with ``content`` as its standard input, and return what it did.
+        """Run a command and return what it did.
 
-        ``show`` is called with every line on which rsync says what it did to a path, printable.
-        ``directory`` is an open descriptor: rsync runs there whatever its name stands for now.
-        After ``silence`` seconds without any progress rsync is ended; that should be longer than
-        its own --timeout, which tells more of what is wrong. ``progress`` is called with how far it
-        is whenever it says so, if the command asks for that.
+        ``on_item`` is called with each line that says what rsync did to a path, printable.
+        ``directory`` is an open descriptor: rsync runs there even if the directory is renamed.
+        After ``stall_timeout`` seconds without progress rsync is stopped; make that longer than
+        rsync's own --timeout, whose message says more. ``on_progress`` is called with each progress
+        that rsync prints, if the command asks for it.
         """
-        run = RunResult()
+        result = RunResult()
         started = time.monotonic()
         try:
-            # Who wants it to end meanwhile waits until it can be told.
+            # A signal waits until there is a process to send it to.
             with self._lock:
                 process = self._process = processes.start_process(
                     command, standard_input, {**rsync_environment(), **self._marks}, directory
                 )
         except OSError as error:
-            _explain(error, command, directory, run)
-            return run
-        heed = (on_progress or _pass_over) if PROGRESS_OPTION in command else None
+            _record_failure(error, command, directory, result)
+            return result
+        has_progress = PROGRESS_OPTION in command
         try:
-            self._attend(process, run, _OutputParser(run, on_item, heed), stall_timeout)
+            progress = (on_progress or _ignore_progress) if has_progress else None
+            parser = _OutputParser(result, on_item, progress)
+            self._wait(process, result, parser, stall_timeout)
         except OSError as error:
-            # For lack of a descriptor it could not be heard, and was ended.
-            _explain(error, command, directory, run)
+            # Too few descriptors to read the output; rsync has been stopped.
+            _record_failure(error, command, directory, result)
         finally:
             self._process = None
-        run.seconds = time.monotonic() - started
-        return run
+        result.seconds = time.monotonic() - started
+        return result
 
-    def _attend(
-        self, process: Process, run: RunResult, hearing: "_OutputParser", silence: float
+    def _wait(
+        self, process: Process, result: RunResult, parser: "_OutputParser", stall_timeout: float
     ) -> None:
-        """Hear what rsync says until it has ended, with all that it has started."""
+        """Read the output of rsync until it and all its children have ended."""
         with process:
             try:
-                _RunMonitor(process, run, hearing, silence, self.send_signal).wait()
+                _RunMonitor(process, result, parser, stall_timeout, self.send_signal).wait()
                 if not processes.has_succeeded(process.pid):
-                    # The side that writes removes what it has begun to write.
-                    processes.wait_for_group(process.pid, _CLEANING)
+                    # The receiving process removes its temporary file.
+                    processes.wait_for_group(process.pid, _CLEANUP_TIMEOUT)
             finally:
                 with self._lock:
-                    # What it has left behind: a remote shell that does not end, for example.
+                    # Kill what rsync left behind, for example a remote shell that hangs.
                     processes.send_signal_to_group(process, signal.SIGKILL)
-                    run.exit_status = process.wait()
+                    result.exit_status = process.wait()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the rsync that runs, and to all that it has started."""
+        """Send a signal to the running rsync and all its children."""
         with self._lock:
             process = self._process
             if process is not None and process.returncode is None:
                 processes.send_signal_to_group(process, number)
 
 
-def _explain(
-    error: OSError, command: Sequence[bytes], directory: int | None, run: RunResult
+def _record_failure(
+    error: OSError, command: Sequence[bytes], directory: int | None, result: RunResult
 ) -> None:
-    """Say why rsync could not be run, with the exit status that it would have had."""
+    """Record why rsync could not run, with the exit status that rsync or a shell would use."""
     if directory is not None and error.filename == processes.descriptor_path(directory):
-        run.exit_status, what = _NO_DIRECTORY, "cannot start in the source"
+        result.exit_status, what = _NO_DIRECTORY, "cannot start in the source"
     else:
-        # A program that is not there is for a person to mend, a lack of resources passes.
+        # A missing program needs an administrator; a lack of resources passes.
         is_missing = isinstance(error, (FileNotFoundError, PermissionError))
-        run.exit_status, what = _NO_PROGRAM if is_missing else _NO_PROCESS, "cannot be run"
-    run.messages.add(b"%b %b: %b" % (command[0], what.encode(), str(error.strerror).encode()))
+        result.exit_status, what = _NO_PROGRAM if is_missing else _NO_PROCESS, "cannot be run"
+    result.messages.add(b"%b %b: %b" % (command[0], what.encode(), str(error.strerror).encode()))
 
 
 class _RunMonitor:
-    """Reads what an rsync says until it ends, and ends it when it makes no progress."""
+    """Reads the output of one rsync until it ends, and stops it when it stalls."""
 
     def __init__(
         self,
         process: Process,
-        run: RunResult,
-        hearing: "_OutputParser",
-        silence: float,
-        end: Callable[[signal.Signals], None],
+        result: RunResult,
+        parser: "_OutputParser",
+        stall_timeout: float,
+        send_signal: Callable[[signal.Signals], None],
     ) -> None:
         self._process = process
-        self._run = run
-        self._hearing = hearing
-        self._stop = GracefulStop(end)
-        self._watch = StallDetector(process.pid, silence)
+        self._result = result
+        self._parser = parser
+        self._stop = GracefulStop(send_signal)
+        self._stall_detector = StallDetector(process.pid, stall_timeout)
 
     def wait(self) -> None:
-        """Return when the process has ended, whoever else still holds its outputs open."""
+        """Return when the process has ended, even if another one holds its outputs open."""
         outputs = (
-            (self._process.stdout, self._hearing.lines()),
-            (self._process.stderr, LineSplitter(self._run.messages.add)),
+            (self._process.stdout, self._parser.splitter()),
+            (self._process.stderr, LineSplitter(self._result.messages.add)),
         )
-        heard = {stream.fileno(): lines for stream, lines in outputs if stream is not None}
-        hear = {output: partial(self._hear, lines) for output, lines in heard.items()}
-        processes.read_until_exit(self._process, hear, self._mind)
-        for lines in heard.values():
-            lines.finish()
+        splitters = {stream.fileno(): each for stream, each in outputs if stream is not None}
+        readers = {output: partial(self._read, each) for output, each in splitters.items()}
+        processes.read_until_exit(self._process, readers, self._check_stalled)
+        for splitter in splitters.values():
+            splitter.finish()
 
-    def _hear(self, lines: LineSplitter, chunk: bytes) -> None:
-        self._watch.record_output()
-        lines.feed(chunk)
+    def _read(self, splitter: LineSplitter, chunk: bytes) -> None:
+        self._stall_detector.record_output()
+        splitter.feed(chunk)
 
-    def _mind(self) -> float:
+    def _check_stalled(self) -> float:
         """Stop an rsync that makes no progress; return the seconds until the next check."""
         if self._stop.is_requested:
             return self._stop.kill_if_due()
-        self._run.stall_reason = self._watch.stall_reason()
-        if self._run.stall_reason:
+        self._result.stall_reason = self._stall_detector.stall_reason()
+        if self._result.stall_reason:
             self._stop.request(processes.STOP_TIMEOUT)
-        return self._watch.check_interval
+        return self._stall_detector.check_interval
 
 
 class _OutputParser:
-    """Takes apart what an rsync says on its standard output."""
+    """Parses the standard output of one rsync into its result and the callbacks."""
 
     def __init__(
         self,
-        run: RunResult,
-        show: Callable[[str], None] | None,
-        progress: Callable[[RsyncProgress], None] | None,
+        result: RunResult,
+        on_item: Callable[[str], None] | None,
+        on_progress: Callable[[RsyncProgress], None] | None,
     ) -> None:
-        self._run = run
-        self._show = show
-        self._progress = progress
+        self._result = result
+        self._on_item = on_item
+        self._on_progress = on_progress
 
-    def lines(self) -> LineSplitter:
-        """Return what is to be fed with the output."""
-        if self._progress is None:
-            return LineSplitter(self._take)
-        return ProgressSplitter(self._take, self._progress)
+    def splitter(self) -> LineSplitter:
+        """Return the splitter to feed with the output."""
+        if self._on_progress is None:
+            return LineSplitter(self._parse_line)
+        return ProgressSplitter(self._parse_line, self._on_progress)
 
-    def _take(self, line: bytes) -> None:
-        """Take a line of the standard output: a counter, a message, or what is to be shown."""
+    def _parse_line(self, line: bytes) -> None:
         if _STATISTIC.match(line):
-            _count(line, self._run)
+            _add_counter(line, self._result)
             return
         is_deletion = _DELETION.match(line) is not None
-        self._run.deleted += is_deletion
-        if self._show is not None and _ITEM.match(line):
-            self._show(printable(line.decode("ascii", "backslashreplace")))
+        self._result.deleted += is_deletion
+        if self._on_item is not None and _ITEM.match(line):
+            self._on_item(printable(line.decode("ascii", "backslashreplace")))
         elif not is_deletion:
-            self._run.messages.add(line)
+            self._result.messages.add(line)
 
 
-def _pass_over(_transferred: RsyncProgress) -> None:
-    """Take no note of how far it is."""
+def _ignore_progress(_progress: RsyncProgress) -> None:
+    """Ignore progress that has no other receiver."""
 
 
-def _count(line: bytes, run: RunResult) -> None:
-    """Take a counter."""
+def _add_counter(line: bytes, result: RunResult) -> None:
     if found := _TRANSFERRED.match(line):
-        run.files += int(found[1])
+        result.files += int(found[1])
     elif found := _CREATED.match(line):
-        run.files += int(found[1]) - int(found[2] or 0)
+        result.files += int(found[1]) - int(found[2] or 0)
     elif found := _DELETED.match(line):
-        # A daemon before 3.5 says 0, whatever it has named before.
-        run.deleted = max(run.deleted, int(found[1]))
+        # A daemon before 3.5 prints 0, whatever it has named before.
+        result.deleted = max(result.deleted, int(found[1]))
     elif found := _BYTES_SENT.match(line):
-        run.bytes_sent = int(found[1])
+        result.bytes_sent = int(found[1])

@@ -1,17 +1,17 @@
-"""Lets the runs to a destination use one ssh connection, which stays open between them.
+"""Shares one ssh connection, which stays open, between the runs to a destination.
 
-The ssh of the first run becomes the master of a connection (ssh_config(5), ControlMaster), to which
-those of later runs go. Measured with OpenSSH 9.2 and rsync 3.5.0:
+The ssh of the first run becomes the master of the connection (ssh_config(5), ControlMaster); the
+ssh of later runs uses it. Measured with OpenSSH 9.2 and rsync 3.5.0:
 
-* a run takes 0.14 s instead of 0.35 s;
-* the master leaves for a session of its own and closes what it has inherited, so that neither
-  rsync's end nor signals to its group end it; but it stays in its directory, whose file system
-  could not be unmounted any more, if it were not led out of it;
-* its title takes the place of its environment: nobody finds it by a mark there;
-* when the peer is gone, a run waits for ``ServerAliveInterval`` times ``ServerAliveCountMax``
-  seconds, and then its ssh logs in by itself;
-* a refused login says what it says without sharing;
-* when the directory of its socket is missing, ssh ends with exit status 255.
+* A run takes 0.14 s instead of 0.35 s.
+* The master starts a session of its own and closes its inherited descriptors, so neither rsync's
+  exit nor a signal to its group ends it. But it keeps its working directory, whose file system
+  could not be unmounted; so it is started in /.
+* Its title overwrites its environment, so a mark there does not identify it.
+* If the peer is gone, a run waits for ``ServerAliveInterval`` times ``ServerAliveCountMax``
+  seconds; then its ssh logs in by itself.
+* A refused login prints the same messages as without sharing.
+* If the directory of the socket is missing, ssh exits with 255.
 """
 
 import contextlib
@@ -31,45 +31,44 @@ from pylsyncd.model import paths
 from pylsyncd.rsync.command import SSH_KEEP_ALIVE_OPTIONS, RsyncOptions
 from pylsyncd.system.unix_sockets import MAX_ADDRESS_LENGTH
 
-# Seconds that an unused connection stays open: those of a daemon that was killed close by
-# themselves.
-_PERSISTENCE = 600
+# Seconds that an unused connection stays open, such as one of a killed daemon.
+_CONTROL_PERSIST = 600
 
-# Only words that mean the same to rsync, to a shell and to ssh, which expands %.
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@,=")
+# Bytes that mean the same to rsync, to a shell and to ssh, which expands %.
+_PLAIN_BYTES = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@,=")
 
-# Less the 17 bytes that ssh appends while it makes the socket.
-_LONGEST_PATH = MAX_ADDRESS_LENGTH - 17
+# ssh appends 17 bytes while it creates the socket.
+_MAX_SOCKET_PATH = MAX_ADDRESS_LENGTH - 17
 
-_PREFIX = "pylsyncd-ssh-"
+_DIRECTORY_PREFIX = "pylsyncd-ssh-"
 
-# The letters of ssh(1) that have an argument, and those that are about sharing.
+# The options of ssh(1) that take an argument, and those that concern sharing.
 _WITH_ARGUMENT = frozenset("BbcDEeFIiJLlmOopPQRSWw")
-_ABOUT_SHARING = frozenset("MOS")
+_SHARING_OPTIONS = frozenset("MOS")
 
-# The exits of an rsync whose connection may be the reason, and those of one that has done its work.
+# The exit statuses that may mean a broken connection, and those of a run that reached its peer.
 _BROKEN = frozenset([10, 12, 30, 255])
 _REACHED = frozenset([0, 23, 24, 25])
 
-# After so many runs that failed with sharing and succeeded without, it is given up.
-_MOST_FAILURES = 3
+# Sharing stops after so many runs that failed with it and succeeded without it.
+_MAX_FAILURES = 3
 
-# Two messages of OpenSSH's PROTOCOL.mux: the greeting of version 4, and the request to end, which
-# is answered by the end.
+# Two messages of OpenSSH's PROTOCOL.mux: the hello of version 4, and the request to terminate,
+# which the master answers by closing the socket.
 _EXIT_REQUEST = struct.pack(">III", 8, 0x00000001, 4) + struct.pack(">III", 8, 0x10000005, 0)
 
-# Seconds for all masters to end.
-_LONGEST_EXIT = 2.0
+# Seconds for all masters to exit.
+_EXIT_TIMEOUT = 2.0
 
 
 def can_share(rsh: str) -> bool:
-    """Tell whether a remote shell is ssh, and says nothing of sharing connections itself."""
+    """Return True if a remote shell is ssh without options that concern sharing."""
     try:
         program, *words = shlex.split(rsh)
     except ValueError:
         return False
     is_ssh = os.path.basename(program) == "ssh" and rsh.split(maxsplit=1)[0] == program
-    # Not one whose place depends on where it is run.
+    # A relative path would depend on the working directory.
     is_found = shutil.which(program) is not None and program[: program.find("/") + 1] in {"", "/"}
     if not (is_ssh and is_found):
         return False
@@ -78,11 +77,11 @@ def can_share(rsh: str) -> bool:
 
 
 def _is_neutral(word: str, following: Iterator[str]) -> bool:
-    """Tell whether a word is an option, or several, that says nothing of sharing."""
+    """Return True if a word is a bundle of options that do not concern sharing."""
     if not word.startswith("-") or word in {"-", "--"}:
         return False
     for position, letter in enumerate(word[1:], start=2):
-        if letter in _ABOUT_SHARING:
+        if letter in _SHARING_OPTIONS:
             return False
         if letter in _WITH_ARGUMENT:
             argument = word[position:] or next(following, "")
@@ -90,24 +89,25 @@ def _is_neutral(word: str, following: Iterator[str]) -> bool:
     return True
 
 
-def _shared(rsh: str, path: bytes) -> str:
-    """Return a remote shell that uses the connection with the socket ``path``, or opens it."""
+def _with_sharing(rsh: str, path: bytes) -> str:
+    """Return a remote shell that uses, or opens, the connection with the socket ``path``."""
     program, _, rest = rsh.strip().partition(" ")
     options = (
-        f"-o ControlMaster=auto -o ControlPath={os.fsdecode(path)} -o ControlPersist={_PERSISTENCE}"
+        f"-o ControlMaster=auto -o ControlPath={os.fsdecode(path)} "
+        f"-o ControlPersist={_CONTROL_PERSIST}"
     )
-    # Without them, whoever uses the connection would not notice for hours that its peer has gone.
-    alive = "" if "serveralive" in rsh.lower() else f" {SSH_KEEP_ALIVE_OPTIONS}"
-    # rsync takes what is in quotes as it is. The connection outlives rsync, and must not be found
-    # in the source: its file system could not be unmounted.
-    return f"""sh -c 'cd / && exec "$@"' sh {program} {options} {rest}""".rstrip() + alive
+    # Without keep-alives, ssh would not notice for hours that its peer is gone.
+    keep_alive = "" if "serveralive" in rsh.lower() else f" {SSH_KEEP_ALIVE_OPTIONS}"
+    # rsync passes quoted words unchanged. The connection outlives rsync; a master in the source
+    # would keep its file system from being unmounted.
+    return f"""sh -c 'cd / && exec "$@"' sh {program} {options} {rest}""".rstrip() + keep_alive
 
 
 class SshConnection:
-    """The connection of one destination. Used by one thread at a time.
+    """The shared connection of one destination. Used by one thread at a time.
 
-    Sharing never keeps a destination from being reached: after a run whose connection failed, the
-    connection is closed, and ssh logs in without it until a run has succeeded.
+    After a run with a broken connection, the connection is closed, and ssh logs in without it until
+    a run succeeds. So sharing never keeps a destination from being reached.
     """
 
     def __init__(self, sharing: "SshSharing", name: str) -> None:
@@ -118,19 +118,19 @@ class SshConnection:
         self._failures = 0
 
     def apply_to(self, rsync: RsyncOptions) -> RsyncOptions:
-        """Return the same for a run that uses the connection, or opens it, if that can be."""
+        """Return the options for a run that uses or opens the connection, where possible."""
         self._path = b""
-        is_tried = not self._is_doubtful and self._failures < _MOST_FAILURES
-        if is_tried and rsync.share_ssh and can_share(rsync.rsh):
+        is_trusted = not self._is_doubtful and self._failures < _MAX_FAILURES
+        if is_trusted and rsync.share_ssh and can_share(rsync.rsh):
             self._path = self._sharing.socket_path(self._name)
-        return replace(rsync, rsh=_shared(rsync.rsh, self._path)) if self._path else rsync
+        return replace(rsync, rsh=_with_sharing(rsync.rsh, self._path)) if self._path else rsync
 
-    def record_exit(self, code: int) -> None:
-        """Take note of how a run of what `applied` has returned has ended."""
-        if code in _REACHED:
+    def record_exit(self, exit_status: int) -> None:
+        """Record how a run with the options of `apply_to` has ended."""
+        if exit_status in _REACHED:
             self._is_doubtful = False
             self._failures = 0 if self._path else self._failures
-        elif code in _BROKEN:
+        elif exit_status in _BROKEN:
             self._is_doubtful = True
             self._failures += bool(self._path)
             self.close()
@@ -138,44 +138,44 @@ class SshConnection:
     def close(self) -> None:
         """Close the connection; a run that uses it fails."""
         if self._path:
-            _end_masters([self._path])
+            _stop_masters([self._path])
             self._path = b""
 
 
 class SshSharing:
-    """The sockets of all connections: in a directory of this process, made when it is needed.
+    """The sockets of all connections, in a directory that is created when it is needed.
 
     Any thread may use it.
     """
 
     def __init__(self, base: str = "") -> None:
-        """Make one; ``base`` is where its directory is, else the one for temporary files."""
+        """Create one; its directory is in ``base``, else in that for temporary files."""
         self._bases = [base, tempfile.gettempdir()] if base else [tempfile.gettempdir()]
         self._lock = threading.Lock()
         self._directory: _SocketDirectory | None = None
         self._count = 0
         self.avoided_paths: Iterable[bytes] = ()
-        """Absolute paths, of sources and destinations, at or below which no socket may be."""
+        """Absolute paths of sources and destinations; no socket is created at or below them."""
 
     def new_connection(self) -> SshConnection:
-        """Return a connection of its own, for one lane of one destination."""
+        """Return a new connection, for one thread that runs rsync."""
         with self._lock:
             self._count += 1
             return SshConnection(self, str(self._count))
 
     def socket_path(self, name: str) -> bytes:
-        """Return where the socket of this name is to be; nothing if there is no place for it."""
+        """Return the path of the socket with this name, empty if no directory is usable."""
         with self._lock:
             if self._directory is not None and not self._is_usable(self._directory):
                 self._close()
             if self._directory is None:
-                self._directory = self._made()
+                self._directory = self._create_directory()
             if self._directory is None:
                 return b""
             return self._directory.path + b"/" + name.encode()
 
     def close(self) -> None:
-        """Close all connections, and leave nothing behind."""
+        """Close all connections, and remove their sockets."""
         with self._lock:
             self._close()
 
@@ -184,11 +184,11 @@ class SshSharing:
             self._directory.remove()
             self._directory = None
 
-    def _made(self) -> "_SocketDirectory | None":
+    def _create_directory(self) -> "_SocketDirectory | None":
         for base in self._bases:
             with contextlib.suppress(OSError):
                 os.makedirs(base, 0o700, exist_ok=True)
-                _remove_leftovers(base)
+                _remove_orphaned_directories(base)
                 directory = _SocketDirectory.create(base)
                 if self._is_usable(directory):
                     return directory
@@ -200,14 +200,13 @@ class SshSharing:
         is_avoided = any(
             paths.covers(os.path.realpath(path).strip(b"/"), real) for path in self.avoided_paths
         )
-        # Room for some digits.
-        is_short = len(directory.path) + len("/00000") <= _LONGEST_PATH
-        is_plain = _PLAIN.issuperset(directory.path)
+        is_short = len(directory.path) + len("/00000") <= _MAX_SOCKET_PATH
+        is_plain = _PLAIN_BYTES.issuperset(directory.path)
         return is_short and is_plain and not is_avoided and directory.is_in_place()
 
 
 class _SocketDirectory:
-    """A directory for sockets, locked as long as its process lives."""
+    """A directory of sockets, locked while its process runs."""
 
     def __init__(self, path: bytes, descriptor: int) -> None:
         self.path = path
@@ -215,13 +214,12 @@ class _SocketDirectory:
 
     @classmethod
     def create(cls, base: str) -> "_SocketDirectory":
-        """Make one that is ours alone; raises OSError."""
-        path = os.fsencode(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        return cls.lock_existing(path)
+        """Create one with mode 0700, and lock it. Raises OSError."""
+        return cls.lock_existing(os.fsencode(tempfile.mkdtemp(prefix=_DIRECTORY_PREFIX, dir=base)))
 
     @classmethod
     def lock_existing(cls, path: bytes) -> "_SocketDirectory":
-        """Lock one; raises OSError if it is another process's, or another user's."""
+        """Lock a directory. Raises OSError if another process holds it, or another user owns it."""
         if os.lstat(path).st_uid != os.geteuid():
             raise PermissionError(path)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -233,17 +231,17 @@ class _SocketDirectory:
         return cls(path, descriptor)
 
     def is_in_place(self) -> bool:
-        """Tell whether its path still leads to it: who cleans up may have removed it."""
+        """Return True if the path still leads to this directory: a cleaner may have removed it."""
         try:
             return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
         except OSError:
             return False
 
     def remove(self) -> None:
-        """End what listens in it, and remove it."""
+        """Stop the masters that listen in it, and remove it."""
         with contextlib.suppress(OSError):
             names = os.listdir(self._descriptor)
-            _end_masters([self.path + b"/" + os.fsencode(name) for name in names])
+            _stop_masters([self.path + b"/" + os.fsencode(name) for name in names])
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=self._descriptor)
@@ -252,29 +250,29 @@ class _SocketDirectory:
         os.close(self._descriptor)
 
 
-def _remove_leftovers(base: str) -> None:
-    """Close what killed processes have left open."""
+def _remove_orphaned_directories(base: str) -> None:
+    """Close the connections that killed processes have left open."""
     for name in os.listdir(base):
-        if name.startswith(_PREFIX):
-            # Another one's is locked, or not to be opened.
+        if name.startswith(_DIRECTORY_PREFIX):
+            # That of a running process is locked.
             with contextlib.suppress(OSError):
                 _SocketDirectory.lock_existing(os.fsencode(os.path.join(base, name))).remove()
 
 
-def _end_masters(sockets: Iterable[bytes]) -> None:
-    """Ask those who listen there to end, and wait a moment until they have."""
-    deadline = time.monotonic() + _LONGEST_EXIT
+def _stop_masters(sockets: Iterable[bytes]) -> None:
+    """Ask the masters at these sockets to exit, and wait for at most _EXIT_TIMEOUT seconds."""
+    deadline = time.monotonic() + _EXIT_TIMEOUT
     with contextlib.ExitStack() as stack:
-        asked = []
+        connections = []
         for path in sockets:
             connection = stack.enter_context(socket.socket(socket.AF_UNIX))
-            connection.settimeout(_LONGEST_EXIT)
-            # Whoever does not answer has ended.
+            connection.settimeout(_EXIT_TIMEOUT)
+            # A master that does not answer has exited.
             with contextlib.suppress(OSError):
                 connection.connect(path)
                 connection.sendall(_EXIT_REQUEST)
-                asked.append(connection)
-        for connection in asked:
+                connections.append(connection)
+        for connection in connections:
             with contextlib.suppress(OSError):
                 connection.settimeout(max(0.001, deadline - time.monotonic()))
                 while connection.recv(4096):

@@ -1,9 +1,9 @@
-"""The names of what rsync writes a file to until it is complete. Pure.
+"""The names of rsync's temporary files. Pure.
 
-These are ``.name.XXXXXX`` beside the file, where a leading dot of the name is not doubled, a dot at
-its end is dropped, and what is too long is cut; if that is in the middle of characters that are not
-ASCII, all of those before it go, too (get_tmpname in rsync's receiver.c, the same in all versions
-since 3.1).
+rsync writes a file to ``.name.XXXXXX`` beside it until the file is complete. It does not double a
+leading dot of the name, drops a dot at its end, and cuts a long name; if the cut is within
+non-ASCII characters, all of those before it go, too (get_tmpname in rsync's receiver.c, the same
+in all versions since 3.1).
 """
 
 import re
@@ -11,35 +11,34 @@ from typing import Final
 
 from pylsyncd.model import paths
 
-# Bytes of a name of which none is cut.
-_UNCUT: Final = 200
+# Bytes: rsync never cuts a name that is not longer.
+_MAX_UNCUT_NAME: Final = 200
 
 
 def temporary_pattern(path: bytes) -> bytes:
-    """Return a pattern, as rsync's rules have them, for all that a file may be written to."""
+    """Return an rsync pattern that matches every temporary file of ``path``."""
     directory, name = paths.split(path)
-    start, middle = _start(name)
-    return b"/" + paths.join(
-        escape_wildcards(directory), b"." + escape_wildcards(start) + middle + b"??????"
-    )
+    start, middle = _start_and_middle(name)
+    own = b"." + escape_wildcards(start) + middle + b"??????"
+    return b"/" + paths.join(escape_wildcards(directory), own)
 
 
 def temporary_regex(path: bytes) -> re.Pattern[bytes]:
-    """Return what matches the names that the same pattern matches."""
-    start, middle = _start(paths.split(path)[1])
+    """Return the same for names alone, as a regular expression."""
+    start, middle = _start_and_middle(paths.split(path)[1])
     between = re.escape(middle).replace(rb"\*", b".*")
     return re.compile(rb"\." + re.escape(start) + between + b".{6}", re.DOTALL)
 
 
 def escape_wildcards(text: bytes) -> bytes:
-    """Return a text that means itself in a pattern with wildcards."""
+    """Return a text that matches itself in a pattern with wildcards."""
     return re.sub(rb"[\\*?[]", rb"\\\g<0>", text)
 
 
-def _start(name: bytes) -> tuple[bytes, bytes]:
-    """Return what such a name begins with after its dot, and what stands before its last part."""
+def _start_and_middle(name: bytes) -> tuple[bytes, bytes]:
+    """Return how a temporary name goes on after its dot, and what precedes its last six bytes."""
     start = name.removeprefix(b".")
-    if len(start) <= _UNCUT:
+    if len(start) <= _MAX_UNCUT_NAME:
         return start.removesuffix(b"."), b"."
-    start = re.sub(rb"[.\x80-\xff]+\Z", b"", start[:_UNCUT])
+    start = re.sub(rb"[.\x80-\xff]+\Z", b"", start[:_MAX_UNCUT_NAME])
     return start, b"*." if start else b"*"

@@ -1,4 +1,4 @@
-"""The rsync that is installed: its version, and the environment it is run in."""
+"""The installed rsync: its version, and the environment that it runs in."""
 
 import os
 import re
@@ -9,7 +9,8 @@ from pylsyncd.rsync.command import MIN_RSYNC_VERSION
 from pylsyncd.rsync.quoting import Version
 from pylsyncd.system import processes
 
-_UNWANTED = frozenset(
+# They change rsync's options or the language of its messages.
+_REMOVED_VARIABLES = frozenset(
     (
         "RSYNC_OLD_ARGS",
         "RSYNC_PROTECT_ARGS",
@@ -20,8 +21,8 @@ _UNWANTED = frozenset(
     )
 )
 
-# Seconds. A busy machine may be slow, and one that waits for a file system may take ever.
-_LONGEST_ANSWER = 60.0
+# Seconds for `rsync --version`: long for a busy machine, short for a file system that hangs.
+_VERSION_TIMEOUT = 60.0
 
 
 def rsync_version(program: str) -> Version:
@@ -29,7 +30,7 @@ def rsync_version(program: str) -> Version:
     shown = printable(program)
     try:
         answer = processes.capture_output(
-            [program, "--version"], rsync_environment(), _LONGEST_ANSWER
+            [program, "--version"], rsync_environment(), _VERSION_TIMEOUT
         )
     except OSError as error:
         raise UsageError(
@@ -38,20 +39,23 @@ def rsync_version(program: str) -> Version:
         ) from None
     found = re.match(rb"rsync +version v?(\d+)\.(\d+)\.(\d+)", answer)
     if not found:
-        raise UsageError(f"{shown} does not answer to --version as rsync does.")
-    number = int(found[1]), int(found[2]), int(found[3])
-    if number < MIN_RSYNC_VERSION:
         raise UsageError(
-            f"{shown} is rsync {'.'.join(map(str, number))}; "
-            f"{'.'.join(map(str, MIN_RSYNC_VERSION))} or later is needed."
+            f"{shown} is not rsync: its answer to --version does not name an rsync version. "
+            "Install rsync, or name the program with --rsync."
         )
-    return number
+    version = int(found[1]), int(found[2]), int(found[3])
+    if version < MIN_RSYNC_VERSION:
+        raise UsageError(
+            f"{shown} is rsync {'.'.join(map(str, version))}, too old: install rsync "
+            f"{'.'.join(map(str, MIN_RSYNC_VERSION))} or later, or name another one with --rsync."
+        )
+    return version
 
 
 def rsync_environment() -> dict[str, str]:
-    """Return the environment for rsync: messages untranslated, and nothing that adds an option.
+    """Return the environment for rsync: messages in English, and no variable that adds an option.
 
-    RSYNC_PASSWORD, RSYNC_PROXY and RSYNC_CONNECT_PROG are meant for it: how a daemon is reached.
+    RSYNC_PASSWORD, RSYNC_PROXY and RSYNC_CONNECT_PROG stay: they say how to reach a daemon.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+    kept = {name: value for name, value in os.environ.items() if name not in _REMOVED_VARIABLES}
     return {**kept, "LC_ALL": "C"}

@@ -49,7 +49,7 @@ def place(tmp_path: Path) -> Path:
         (["-w", "nan", "src/./", "dst/"], "more than 0"),
         (["--max-changes", "-1", "src/./", "dst/"], "whole number"),
         (["--rsync", "./no-rsync", "src/./", "dst/"], "Install rsync"),
-        (["--rsync", "true", "src/./", "dst/"], "does not answer"),
+        (["--rsync", "true", "src/./", "dst/"], "true is not rsync"),
         (["--rsync-option", "--files-from=x", "src/./", "dst/"], "--files-from"),
         (["--rsync-option=-r", "src/./", "dst/"], "-r"),
         (["--no-delete", "--rsync-option=--delete-after", "src/./", "dst/"], "--delete-after"),

@@ -246,7 +246,7 @@ def test_a_run_that_works_slowly_is_not_ended(text: str) -> None:
 def test_an_rsync_that_hangs_in_a_fifo_is_ended_long_before_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stall_detector, "_LONGEST_OPEN", 1.0)
+    monkeypatch.setattr(stall_detector, "_MAX_OPEN_TIME", 1.0)
     source, replica = tmp_path / "src", tmp_path / "dst"
     source.mkdir()
     replica.mkdir()
@@ -348,5 +348,5 @@ def test_a_lack_of_descriptors_while_rsync_runs_is_a_failure_that_passes() -> No
 
 def test_the_version_is_read_and_a_stranger_refused() -> None:
     assert version.rsync_version("rsync") >= (3, 2, 3)
-    with pytest.raises(UsageError, match="does not answer"):
+    with pytest.raises(UsageError, match="true is not rsync: its answer to --version"):
         version.rsync_version("true")

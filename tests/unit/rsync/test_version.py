@@ -11,15 +11,16 @@ from pylsyncd.rsync import version
 @pytest.mark.parametrize(
     ("does", "said"),
     [
-        ("echo 'rsync  version 3.1.3  protocol version 31'", "is rsync 3.1.3; 3.2.3 or later"),
-        ("echo 'something else'", "does not answer to --version as rsync does"),
+        ("echo 'rsync  version 3.1.3  protocol version 31'", "is rsync 3.1.3, too old: install"),
+        ("echo 'rsync  version 3.2.2  protocol version 31'", "install rsync 3.2.3 or later"),
+        ("echo 'something else'", "is not rsync: its answer to --version does not name"),
         ("exec sleep 600", "cannot be run: it takes longer than 1 s. Install rsync, or name"),
     ],
 )
 def test_what_is_no_rsync_that_will_do_is_refused(
     does: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(version, "_LONGEST_ANSWER", 1.0)
+    monkeypatch.setattr(version, "_VERSION_TIMEOUT", 1.0)
     program = tmp_path / "rsync"
     program.write_text(f"#!/bin/sh\n{does}\n")
     program.chmod(0o755)

@@ -2,6 +2,8 @@
 
 import time
 
+from pylsyncd.rsync.outcomes import STALLED_IN_FIFO
+
 # Seconds between two checks, and seconds that opening a file may take.
 _CHECK_INTERVAL = 1.0
 _MAX_OPEN_TIME = 5.0
@@ -42,7 +44,7 @@ class StallDetector:
         if _read(f"{self._proc}/wchan") != _FIFO_WAIT_CHANNEL:
             self._in_fifo_since = now
         if now - self._in_fifo_since >= _MAX_OPEN_TIME:
-            return "it opened a named pipe that had taken a file's place"
+            return STALLED_IN_FIFO
         if now - self._idle_since >= self._stall_timeout:
             return f"it made no progress for {self._stall_timeout:.0f} s"
         return ""

@@ -140,7 +140,9 @@ def test_hooks_are_told_of_an_error_and_of_the_recovery(place: Place) -> None:
         place.write(b"second")
         told = place.wait_told("error", daemon)
         assert told.variables["PYLSYNCD_EXIT"] == "10"
-        assert told.variables["PYLSYNCD_REASON"] == "the connection failed"
+        assert told.variables["PYLSYNCD_REASON"] == (
+            "the connection failed: check that the destination is up and reachable"
+        )
         assert told.paths == [b"./second"]
         place.wait_told("recovery", daemon)
         place.expect_equal(daemon)

@@ -235,12 +235,12 @@ def test_one_that_fails_is_retrying_with_its_reason_and_the_next_attempt(
     place.write("new")
     place.run("flush")
     told = place.until_it_is("retrying")
-    assert "nobody answers at its port" in told["error"]
+    assert "no rsync daemon listens on the port" in told["error"]
     assert told["next_attempt"] is not None
     assert told["last_run"]["code"] == 10
     table = place.run("status").stdout
     assert "retrying" in table
-    assert "nobody answers at its port" in table
+    assert "no rsync daemon listens on the port" in table
     assert place.run("status", "--check").returncode == WARNING
     wait_until(lambda: place.run("status", "--check", "--max-lag", "0.5").returncode == CRITICAL)
     # Who asks does not wait for the next attempt.
@@ -321,7 +321,7 @@ def test_a_wait_that_takes_too_long_says_for_whom_and_why(place: Place, quiet: P
     code, said, complained = place.run("wait", "--timeout", "1.5", "copy")
     assert (code, said) == (FAILED, "")
     assert complained.startswith("pylsyncctl: copy is not in sync after 1 s: retrying, ")
-    assert "nobody answers at its port" in complained
+    assert "no rsync daemon listens on the port" in complained
     assert quiet.is_running
     place.rsync.clear()
 

@@ -32,7 +32,8 @@ ALL = status(
     destination("srv3", Condition.WAITING, behind=2.5, waiting=12),
     destination(
         "srv4", Condition.RETRYING, behind=7500.0, waiting=1234, last_run=FAILURE,
-        next_attempt=40.0, error="nobody answers at its port: is its rsync daemon running?",
+        next_attempt=40.0,
+        error="no rsync daemon listens on the port: check that it is running there",
     ),
     destination("srv5", Condition.HELD, behind=90000.0, owes_everything=True, error="too much."),
     destination("srv6", Condition.PAUSED, last_run=replace(RUN, code=-9, outcome="later")),
@@ -44,7 +45,7 @@ SYNC  DESTINATION  STATE     BEHIND        WAITING  LAST RUN                    
 web   srv2         in sync   -                   0  12 s ago, 3 files, 1 deleted, 1.2 MB  -
 web   srv3         waiting   2 s                12  -                                     -
 web   srv4         retrying  2 h 5 min        1234  5 min ago, exit 10                    in 40 s
-    nobody answers at its port: is its rsync daemon running?
+    no rsync daemon listens on the port: check that it is running there
 web   srv5         held      1 d 1 h    everything  -                                     -
     too much.
 web   srv6         paused    -                   0  12 s ago, ended by signal 9           -

@@ -99,7 +99,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("code", "message", "verdict"), CASES)
-def test_an_exit_has_its_verdict_and_a_reason(
+def test_each_exit_has_a_verdict_and_a_reason(
     code: int, message: str, verdict: Verdict | MissingCapability
 ) -> None:
     outcome = interpret(code, [message])
@@ -107,7 +107,7 @@ def test_an_exit_has_its_verdict_and_a_reason(
     assert outcome.reason
 
 
-def test_every_row_of_the_table_is_what_some_message_means() -> None:
+def test_every_row_of_the_table_is_used_by_a_case() -> None:
     met = {interpret(code, [message]) for code, message, _ in CASES}
     assert [row for row in outcomes._TABLE if row.outcome not in met] == []  # noqa: SLF001 - the rows are what is counted
 
@@ -115,44 +115,48 @@ def test_every_row_of_the_table_is_what_some_message_means() -> None:
 @pytest.mark.parametrize(
     ("code", "message"), [case[:2] for case in CASES if case[0] in {126, 127, 255}]
 )
-def test_what_a_remote_shell_says_counts_though_its_status_came_too_late(
+def test_messages_of_a_remote_shell_count_even_if_its_exit_status_came_too_late(
     code: int, message: str
 ) -> None:
     closed = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]"
     assert interpret(12, [message, closed]) == interpret(code, [message, closed])
 
 
-def test_a_connection_that_breaks_after_a_path_was_refused_is_not_a_refused_login() -> None:
+def test_a_connection_that_breaks_after_a_refused_path_is_not_a_refused_login() -> None:
     refused = 'rsync: [receiver] mkstemp "/d/.f.x" failed: Permission denied (13)'
     broken = "rsync: connection unexpectedly closed (42 bytes received so far) [sender]"
     assert interpret(12, [refused, broken]).verdict is Verdict.RETRY_LATER
 
 
-def test_zero_is_success_whatever_else_was_said() -> None:
+def test_exit_status_zero_is_success_with_any_message() -> None:
     assert interpret(0, ["Permission denied"]).verdict is Verdict.DONE
     assert interpret(0, ['skipping non-regular file "d/fifo"']).verdict is Verdict.DONE
 
 
 @pytest.mark.parametrize("code", [*range(1, 256), *range(-64, 0)])
-def test_no_exit_but_zero_is_taken_for_success(code: int) -> None:
+def test_only_exit_status_zero_is_success(code: int) -> None:
     assert interpret(code, []).verdict is not Verdict.DONE
 
 
 @pytest.mark.parametrize("code", [99, 200, -100])
-def test_an_unknown_code_is_tried_again(code: int) -> None:
+def test_a_run_with_an_unknown_exit_status_is_retried(code: int) -> None:
     outcome = interpret(code, ["what is this?"])
     assert outcome.verdict is Verdict.RETRY_LATER
     assert str(code) in outcome.reason
 
 
 @pytest.mark.parametrize("code", [0, 20, 23, -15, -9])
-def test_a_run_that_was_stuck_is_tried_later_whatever_its_exit_was(code: int) -> None:
+def test_a_stalled_run_is_retried_later_with_any_exit_status(code: int) -> None:
     outcome = interpret(code, ["Permission denied"], "it made no progress for 900 s")
     assert outcome.verdict is Verdict.RETRY_LATER
-    assert outcome.reason.endswith("stuck and has been ended: it made no progress for 900 s")
+    assert outcome.reason == "rsync was stopped: it made no progress for 900 s"
 
 
-def test_the_gist_is_the_first_complaint() -> None:
+def test_a_run_that_stalled_in_a_fifo_is_retried_at_once() -> None:
+    assert interpret(20, [], outcomes.STALLED_IN_FIFO).verdict is Verdict.RETRY_NOW
+
+
+def test_the_summary_is_the_first_error() -> None:
     messages = [
         "Welcome to host",
         'rsync: [sender] link_stat "/x" failed: No such file or directory (2)',
@@ -177,5 +181,5 @@ def test_the_gist_is_the_first_complaint() -> None:
         ),
     ],
 )
-def test_nothing_in_the_gist_writes_to_a_terminal_or_begins_a_line(said: str, shown: str) -> None:
+def test_the_summary_has_no_control_characters(said: str, shown: str) -> None:
     assert summary([said]) == shown

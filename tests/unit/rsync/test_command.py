@@ -33,7 +33,7 @@ def listed(
 
 
 @pytest.mark.parametrize("to", EVERY, ids=lambda to: to.transport.name)
-def test_nanoseconds_are_compared_and_locally_without_the_option_that_breaks_long_lists(
+def test_times_are_compared_in_nanoseconds_and_local_runs_avoid_the_option_that_breaks_long_lists(
     to: Destination,
 ) -> None:
     verbatim = b"-M--modify-window=-1" in listed(RSYNC, to)
@@ -53,7 +53,7 @@ def test_nanoseconds_are_compared_and_locally_without_the_option_that_breaks_lon
         (False, RsyncCapabilities(), {b"--force", b"--ignore-missing-args"}),
     ],
 )
-def test_deleting_by_name_needs_both_options(
+def test_deletion_by_name_needs_both_options(
     delete: bool, abilities: RsyncCapabilities, expected: set[bytes]
 ) -> None:
     options = {b"--delete", b"--delete-missing-args", b"--ignore-missing-args", b"--force"}
@@ -62,7 +62,9 @@ def test_deleting_by_name_needs_both_options(
 
 
 @pytest.mark.parametrize("may", [True, False])
-def test_missing_directories_are_created_only_where_rsync_there_can(*, may: bool) -> None:
+def test_missing_directories_are_created_only_if_the_remote_rsync_supports_mkpath(
+    *, may: bool
+) -> None:
     abilities = RsyncCapabilities(has_mkpath=may)
     commands = [
         RSYNC.full_sync_command(b"/s", LOCAL, abilities),
@@ -94,21 +96,21 @@ def test_errors_are_never_ignored() -> None:
         ((3, 2, 7), b"h:/back`tick/", True),
     ],
 )
-def test_arguments_go_past_the_remote_shell_where_rsync_does_not_quote_them(
+def test_arguments_bypass_the_remote_shell_if_rsync_does_not_quote_them(
     version: tuple[int, int, int], target: bytes, is_secluded: bool
 ) -> None:
     to = Destination("h", "", Transport.SHELL, "h", target)
     assert (b"-s" in listed(RsyncOptions("rsync", version), to)) is is_secluded
 
 
-def test_a_remote_shell_asks_no_questions_and_notices_a_dead_peer() -> None:
+def test_the_default_remote_shell_asks_no_questions_and_detects_a_dead_peer() -> None:
     shell = next(word for word in listed(RSYNC, SHELL) if word.startswith(b"--rsh="))
     for option in (b"BatchMode=yes", b"ConnectTimeout=", b"ServerAliveInterval="):
         assert option in shell
     assert not any(word.startswith(b"--rsh=") for word in listed(RSYNC, DAEMON))
 
 
-def test_what_is_only_for_daemons_goes_to_daemons_only() -> None:
+def test_options_for_daemons_are_passed_only_to_daemons() -> None:
     rsync = RsyncOptions("rsync", (3, 2, 7), extra_options=("--password-file=/p", "--bwlimit=1m"))
     assert b"--sockopts=TCP_NODELAY" in listed(rsync, DAEMON)
     for to in EVERY:
@@ -125,7 +127,7 @@ def every_command(rsync: RsyncOptions, to: Destination) -> list[list[bytes]]:
     ]
 
 
-def test_daemons_are_sent_small_packets_without_delay_in_every_run() -> None:
+def test_every_run_to_a_daemon_sends_small_packets_without_delay() -> None:
     for command in every_command(RSYNC, DAEMON):
         assert b"--sockopts=TCP_NODELAY" in command
     for to in (LOCAL, SHELL):
@@ -133,7 +135,7 @@ def test_daemons_are_sent_small_packets_without_delay_in_every_run() -> None:
 
 
 @pytest.mark.parametrize("to", EVERY, ids=lambda to: to.transport.name)
-def test_a_limit_of_the_bandwidth_is_for_all_and_a_password_file_for_daemons(
+def test_a_bandwidth_limit_applies_to_all_transports_and_a_password_file_to_daemons(
     to: Destination,
 ) -> None:
     rsync = RsyncOptions("rsync", (3, 2, 7), bandwidth_limit="1.5m", password_file=PASSWORDS)
@@ -143,7 +145,7 @@ def test_a_limit_of_the_bandwidth_is_for_all_and_a_password_file_for_daemons(
     assert not any(word.startswith(b"--bwlimit") for word in listed(RSYNC, to))
 
 
-def test_an_rsync_option_of_the_user_decides_over_a_limit() -> None:
+def test_an_rsync_option_of_the_user_overrides_the_bandwidth_limit() -> None:
     rsync = RsyncOptions("rsync", (3, 2, 7), bandwidth_limit="1m", extra_options=("--bwlimit=2m",))
     command = listed(rsync, LOCAL)
     assert command.index(b"--bwlimit=1m") < command.index(b"--bwlimit=2m")
@@ -159,7 +161,7 @@ def test_an_rsync_option_of_the_user_decides_over_a_limit() -> None:
         (19, "best-effort:0", b"nice -n 19 ionice -c 2 -n 0"),
     ],
 )
-def test_an_rsync_that_yields_to_others_is_started_by_what_makes_it_do_so(
+def test_nice_and_ionice_start_an_rsync_of_lower_priority(
     nice: int, ionice: str, expected: bytes
 ) -> None:
     rsync = RsyncOptions("rsync", (3, 2, 7), nice=nice, ionice=ionice)
@@ -168,7 +170,7 @@ def test_an_rsync_that_yields_to_others_is_started_by_what_makes_it_do_so(
         assert b"--checksum" not in command[: command.index(b"rsync") + 1]
 
 
-def test_the_rules_stand_in_every_command() -> None:
+def test_every_command_has_the_rules() -> None:
     rsync = RsyncOptions("rsync", (3, 2, 7), rules=build_rules([parse_exclude(b"*.tmp")]))
     for command in (
         listed(rsync, LOCAL),
@@ -177,7 +179,7 @@ def test_the_rules_stand_in_every_command() -> None:
         assert b"--exclude=*.tmp" in command
 
 
-def test_source_and_destination_come_last_and_never_as_options() -> None:
+def test_source_and_destination_come_last_and_are_never_options() -> None:
     assert listed(RSYNC, LOCAL)[-3:] == [b"--", b"/s/", b"/d/"]
     assert RSYNC.full_sync_command(b"/", LOCAL, RsyncCapabilities())[-3:] == [b"--", b"/", b"/d/"]
 
@@ -192,7 +194,7 @@ def test_a_probe_and_a_dry_run_change_nothing() -> None:
         assert b"--dry-run" in command
 
 
-def test_rsync_gives_up_on_a_silent_peer_when_told_to() -> None:
+def test_every_command_has_the_timeout() -> None:
     assert b"--timeout=600" in listed(RSYNC, LOCAL)
     assert b"--timeout=2" in listed(RsyncOptions("rsync", (3, 2, 7), timeout=1.5), LOCAL)
 
@@ -200,7 +202,7 @@ def test_rsync_gives_up_on_a_silent_peer_when_told_to() -> None:
 @pytest.mark.parametrize(
     "abilities", [RsyncCapabilities(), RsyncCapabilities(has_delete_missing_args=False)]
 )
-def test_a_limit_of_deletions_stands_in_every_run_that_deletes(
+def test_every_run_that_deletes_has_the_deletion_limit(
     abilities: RsyncCapabilities,
 ) -> None:
     limited = RsyncOptions("rsync", (3, 2, 7), max_delete=7)
@@ -276,7 +278,7 @@ def to(
     return destination, RsyncOptions("rsync", (3, 2, 7), rsh=rsh), directory
 
 
-def test_a_trial_counts_exactly_what_would_be_deleted(
+def test_a_dry_run_counts_exactly_what_a_real_run_deletes(
     to: tuple[Destination, RsyncOptions, Path], tmp_path: Path
 ) -> None:
     destination, rsync, replica = to
@@ -313,7 +315,7 @@ def test_a_trial_counts_exactly_what_would_be_deleted(
     assert found(replica) == found(source)
 
 
-def test_a_trial_counts_no_less_than_would_be_deleted_where_something_is_protected(
+def test_a_dry_run_counts_no_less_than_a_real_run_deletes_if_something_is_protected(
     to: tuple[Destination, RsyncOptions, Path], tmp_path: Path
 ) -> None:
     destination, rsync, replica = to
@@ -330,7 +332,7 @@ def test_a_trial_counts_no_less_than_would_be_deleted_where_something_is_protect
 
 
 @pytest.mark.parametrize("checksum", [False, True])
-def test_a_comparison_names_what_differs_and_changes_nothing(
+def test_a_comparison_prints_the_paths_that_differ_and_changes_nothing(
     to: tuple[Destination, RsyncOptions, Path], tmp_path: Path, checksum: bool
 ) -> None:
     destination, rsync, replica = to
@@ -358,7 +360,7 @@ def test_a_comparison_names_what_differs_and_changes_nothing(
     assert found(replica) == {b"same", b"corrupt", b"stale"}
 
 
-def test_rsync_itself_runs_with_what_it_yields_and_its_process_is_the_one_that_was_started(
+def test_nice_and_ionice_become_rsync_itself_in_the_same_process(
     tmp_path: Path,
 ) -> None:
     program = tmp_path / "rsync"
@@ -375,7 +377,7 @@ def test_rsync_itself_runs_with_what_it_yields_and_its_process_is_the_one_that_w
     assert scheduling == "best-effort: prio 6"
 
 
-def test_files_in_flight_are_left_out_and_what_they_are_written_to_is_protected() -> None:
+def test_files_in_flight_are_excluded_and_their_temporary_files_are_protected() -> None:
     command = listed(replace(RSYNC, in_flight=frozenset([b"d/big"])), LOCAL)
     rules = [word for word in command if word.startswith((b"--filter=", b"--exclude="))]
     assert rules == [
@@ -387,7 +389,7 @@ def test_files_in_flight_are_left_out_and_what_they_are_written_to_is_protected(
     assert set(rules) < set(full)
 
 
-def test_a_run_for_large_files_deletes_nothing_whatever_the_options_are() -> None:
+def test_a_run_for_large_files_deletes_nothing_with_any_options() -> None:
     rsync = RsyncOptions(
         "rsync", (3, 2, 7), max_delete=5, extra_options=("--delete-after", "--force", "-z")
     )
@@ -409,7 +411,7 @@ BAIT = [b"aXb", b"aYc", b"axd", b"backslash", b"both*", b"bothX", b"tr", b"trX",
 
 
 @pytest.mark.parametrize("is_full", [True, False], ids=["full", "listed"])
-def test_what_is_left_out_is_neither_sent_nor_deleted_whatever_its_name(
+def test_an_excluded_path_with_any_name_is_neither_sent_nor_deleted(
     to: tuple[Destination, RsyncOptions, Path], tmp_path: Path, is_full: bool
 ) -> None:
     destination, rsync, replica = to
@@ -436,7 +438,7 @@ def test_what_is_left_out_is_neither_sent_nor_deleted_whatever_its_name(
     assert found(replica) == {*kept, *beside, *BAIT}
 
 
-def test_a_thousand_paths_can_be_left_out(tmp_path: Path) -> None:
+def test_a_thousand_paths_can_be_excluded(tmp_path: Path) -> None:
     source, replica = plant(tmp_path / "src", "f"), plant(tmp_path / "dst", "old")
     to = replace(LOCAL, target=os.fsencode(replica) + b"/")
     without = [b"old", *(b"%0200d" % number for number in range(1000))]

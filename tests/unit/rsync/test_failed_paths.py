@@ -86,7 +86,7 @@ def changes(*lines: str, target: bytes = b"/dst") -> set[tuple[bytes, Scope]] | 
         (f'rsync: mkdir "/dst/old" failed: {DENIED}', b"old", TREE),
     ],
 )
-def test_a_complaint_names_a_path(line: str, path: bytes, scope: Scope) -> None:
+def test_a_message_names_a_path(line: str, path: bytes, scope: Scope) -> None:
     assert changes(line, CLOSING) == {(path, scope)}
 
 
@@ -99,7 +99,7 @@ def test_a_complaint_names_a_path(line: str, path: bytes, scope: Scope) -> None:
         (b"/a//b/./c/", 'mkdir "/a/b/c/d/e" failed'),
     ],
 )
-def test_a_path_at_the_destination_is_seen_from_its_root(target: bytes, line: str) -> None:
+def test_a_path_at_the_destination_becomes_relative_to_its_root(target: bytes, line: str) -> None:
     assert changes(f"rsync: [generator] {line}: {DENIED}", target=target) == {(b"d/e", TREE)}
 
 
@@ -114,7 +114,7 @@ def test_a_path_at_the_destination_is_seen_from_its_root(target: bytes, line: st
     ],
     ids=["short", "two dots", "cut", "no name", "another's"],
 )
-def test_a_temporary_name_tells_whose_it_is(
+def test_a_temporary_name_leads_to_the_final_name(
     name: str, expected: set[tuple[bytes, Scope]] | None
 ) -> None:
     assert changes(f'rsync: [receiver] mkstemp "/dst/d/{name}" failed: {DENIED}') == expected
@@ -130,7 +130,7 @@ def test_a_temporary_name_tells_whose_it_is(
         (f"[receiver] set_acl: xacl_set(d/.a.2H4tpH, ACL): {DENIED}", "2H4tpH", ENTRY),
     ],
 )
-def test_what_is_made_may_be_named_by_a_temporary_name(
+def test_a_created_path_may_be_named_by_its_temporary_name(
     line: str, temporary: str, scope: Scope
 ) -> None:
     own = (f"d/.a.{temporary}".encode(), scope)
@@ -156,17 +156,19 @@ def test_what_is_made_may_be_named_by_a_temporary_name(
         ["Deletions stopped due to --max-delete limit (4 skipped)"],
     ],
 )
-def test_nothing_is_known_unless_every_complaint_is_understood(lines: Sequence[str]) -> None:
+def test_the_failed_paths_are_unknown_if_any_message_has_an_unknown_form(
+    lines: Sequence[str],
+) -> None:
     assert changes(*lines) is None
     if not all(EMPTY.match(line) for line in lines):
         assert changes('file has vanished: "/src/x"', *lines) is None
 
 
-def test_nothing_is_known_of_the_other_side_when_its_directory_is_not() -> None:
+def test_failed_paths_at_the_destination_are_unknown_if_its_directory_is() -> None:
     assert changes(f'rsync: [generator] mkdir "/dst/d" failed: {DENIED}', target=b"") is None
 
 
-def test_nothing_is_known_when_messages_are_missing() -> None:
+def test_the_failed_paths_are_unknown_if_messages_were_dropped() -> None:
     lines = [
         f'file has vanished: "/src/{number}"'
         for number in range(MAX_FIRST_LINES + MAX_LAST_LINES + 1)
@@ -195,7 +197,7 @@ FORMS = [
 
 
 @given(st.sampled_from(FORMS), st.one_of(NAMES, ODD_NAMES))
-def test_no_name_is_taken_for_another_one(form: str, name: bytes) -> None:
+def test_no_name_is_mistaken_for_another(form: str, name: bytes) -> None:
     shown = "".join(
         chr(byte) if 32 <= byte < 127 and byte != ord("\\") else f"\\#{byte:03o}" for byte in name
     )
@@ -222,7 +224,7 @@ def test_no_name_is_taken_for_another_one(form: str, name: bytes) -> None:
         (Transport.DAEMON, b"[::1]::module/", b"/"),
     ],
 )
-def test_the_destination_is_known_as_rsync_shows_it(
+def test_the_destination_is_named_as_in_rsyncs_messages(
     transport: Transport, target: bytes, shown: bytes
 ) -> None:
     assert target_in_messages(Destination("d", "", transport, None, target)) == shown
@@ -314,7 +316,7 @@ def named(
 
 @needs_root
 @pytest.mark.parametrize("is_full", [True, False], ids=["full", "listed"])
-def test_what_cannot_be_read_is_named_and_deletions_are_known_to_be_skipped(
+def test_unreadable_paths_are_named_and_skipped_deletions_are_detected(
     far: tuple[Destination, RsyncOptions, Path], tmp_path: Path, is_full: bool
 ) -> None:
     source, replica = tmp_path / "src", far[2]
@@ -338,7 +340,7 @@ def test_what_cannot_be_read_is_named_and_deletions_are_known_to_be_skipped(
 
 @needs_root
 @pytest.mark.parametrize("is_full", [True, False], ids=["full", "listed"])
-def test_what_cannot_be_written_is_named(
+def test_unwritable_paths_are_named(
     far: tuple[Destination, RsyncOptions, Path], tmp_path: Path, is_full: bool
 ) -> None:
     source, replica = tmp_path / "src", far[2]

@@ -140,7 +140,7 @@ def test_a_missing_directory_that_a_rule_includes_is_found_by_its_parent(source:
     assert listed(source, changes((b"a/gone", ENTRY)), rules) == [b"a/"]
 
 
-def test_a_path_that_rsync_would_drop_in_silence_is_told() -> None:
+def test_a_path_that_rsync_would_silently_drop_is_reported() -> None:
     fits, too_long = (
         b"x" * file_list.MAX_LISTED_PATH_BYTES,
         b"x" * (file_list.MAX_LISTED_PATH_BYTES + 1),
@@ -149,7 +149,7 @@ def test_a_path_that_rsync_would_drop_in_silence_is_told() -> None:
     assert (files.entries, files.too_long) == ([fits], [too_long])
 
 
-def test_entries_are_counted_no_further_than_asked(source: Path) -> None:
+def test_entries_are_counted_up_to_the_limit(source: Path) -> None:
     count = file_list.entry_counter(os.fsencode(source))
     assert (count(b"", 10), count(b"", 1), count(b"none", 7)) == (2, 1, 7)
 
@@ -200,7 +200,7 @@ def split(
         ),
     ],
 )
-def test_large_files_are_left_out_and_told(
+def test_large_files_are_left_out_and_reported(
     sized: Path,
     change: tuple[bytes, Scope],
     expected: tuple[list[bytes], set[bytes], set[bytes]],
@@ -208,11 +208,11 @@ def test_large_files_are_left_out_and_told(
     assert split(sized, changes(change)) == expected
 
 
-def test_without_a_size_nothing_is_left_out(sized: Path) -> None:
+def test_without_a_size_limit_no_file_is_left_out(sized: Path) -> None:
     assert listed(sized, changes((b"a/large", ENTRY))) == [b"a/large"]
 
 
-def test_files_with_several_names_are_left_out_only_where_links_are_not_kept(sized: Path) -> None:
+def test_hard_linked_files_are_left_out_only_if_links_are_not_preserved(sized: Path) -> None:
     os.link(sized / "large", sized / "a/other")
     both = changes((b"large", ENTRY), (b"a", LISTING))
     assert split(sized, both)[1] == {b"large", b"a/large", b"a/other"}
@@ -220,12 +220,12 @@ def test_files_with_several_names_are_left_out_only_where_links_are_not_kept(siz
     assert kept == ([b"a/", b"large"], {b"a/large"}, {b"a/large"})
 
 
-def test_what_the_rules_leave_out_of_a_listing_is_not_told(sized: Path) -> None:
+def test_excluded_files_of_a_listing_are_not_reported_as_large(sized: Path) -> None:
     rules = build_rules([parse_exclude(b"large")])
     assert split(sized, changes((b"a", LISTING)), rules) == ([b"a/"], set(), set())
 
 
-def test_a_directory_that_is_listed_for_another_reason_does_not_bring_a_large_file(
+def test_a_directory_listed_for_another_reason_does_not_send_its_large_files(
     sized: Path,
 ) -> None:
     # By this rule what is missing is found by listing where it was.
@@ -234,14 +234,14 @@ def test_a_directory_that_is_listed_for_another_reason_does_not_bring_a_large_fi
     assert (entries, unlisted) == ([b"a/"], {b"a/large"})
 
 
-def test_directories_full_of_large_files_are_listed_as_they_are(sized: Path) -> None:
+def test_too_many_large_files_are_sent_with_their_directory(sized: Path) -> None:
     for number in range(MAX_EXCLUDED_LARGE_FILES):
         (sized / f"a/{number}").write_bytes(b"x" * 101)
     both = changes((b"a", LISTING), (b"large", ENTRY))
     assert split(sized, both) == ([b"a/"], {b"large"}, set())
 
 
-def test_what_is_set_aside_is_not_told_as_large(sized: Path) -> None:
+def test_excluded_paths_are_not_reported_as_large(sized: Path) -> None:
     root = os.open(sized, os.O_RDONLY)
     files = file_list.build_file_list(
         root, changes((b"a", LISTING)), NO_RULES,
@@ -251,7 +251,7 @@ def test_what_is_set_aside_is_not_told_as_large(sized: Path) -> None:
     assert not files.large_files
 
 
-def test_regular_files_are_those_that_no_symlink_leads_to(sized: Path) -> None:
+def test_regular_files_have_no_symlink_above_them(sized: Path) -> None:
     root = os.open(sized, os.O_RDONLY)
     candidates = [b"a/large", b"a", b"a/link", b"link/large", b"gone", b"large/x", b"gone/x"]
     found = file_list.regular_files(root, candidates)
@@ -347,7 +347,7 @@ def test_one_rsync_with_the_list_makes_the_trees_equal(
 @pytest.mark.parametrize(
     ("name", "expected"), [("a", [b"a"]), ("b", [b"a/", b"a/b"])], ids=["the top", "below"]
 )
-def test_a_directory_that_becomes_a_symlink_under_the_walk_is_not_listed_through_it(
+def test_a_directory_that_becomes_a_symlink_during_the_walk_is_not_entered(
     source: Path, name: str, expected: list[bytes]
 ) -> None:
     path = {"a": source / "a", "b": source / "a/b"}[name]
@@ -364,7 +364,7 @@ def test_a_directory_that_becomes_a_symlink_under_the_walk_is_not_listed_through
 @pytest.mark.parametrize(
     ("name", "expected"), [("a", [b"a/"]), ("b", [b"a/", b"a/b/"])], ids=["the top", "below"]
 )
-def test_a_directory_that_cannot_be_read_is_listed_so_that_rsync_says_so(
+def test_an_unreadable_directory_is_listed_so_that_rsync_reports_it(
     source: Path, name: str, expected: list[bytes]
 ) -> None:
     def refuse() -> None:

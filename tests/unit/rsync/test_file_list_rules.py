@@ -122,14 +122,14 @@ def synced(scratch: Path, old: Iterable[bytes], new: Iterable[bytes], rules: Rul
         pytest.param("H e/", [b"d/e"], [b"d/e/"], {b"d"}, id="but-not-what-is-only-hidden"),
     ],
 )
-def test_what_the_rules_protect_outlives_its_source(
+def test_a_protected_copy_outlives_its_source(
     scratch: Path, rule: str, old: list[bytes], new: list[bytes], kept: set[bytes]
 ) -> None:
     made = synced(scratch, old, new, build_rules([parse_filter(rule.encode())]))
     assert (made.by_list.keys(), made.by_list) == (kept, made.in_full)
 
 
-def test_a_path_that_is_protected_as_whatever_it_was_is_not_named(scratch: Path) -> None:
+def test_a_path_protected_both_as_file_and_directory_is_not_listed(scratch: Path) -> None:
     make(scratch / "source", [b"d/"])
     changes = MutableChangeset()
     changes.add(b"d/gone", Scope.ENTRY)
@@ -153,7 +153,7 @@ def test_a_path_that_is_protected_as_whatever_it_was_is_not_named(scratch: Path)
         pytest.param(b"x/", [b"x"], [b"x/"], id="the-same-in-the-root"),
     ],
 )
-def test_no_copy_stays_of_what_became_something_excluded(
+def test_no_copy_of_a_path_stays_after_it_became_excluded(
     scratch: Path, pattern: bytes, old: list[bytes], new: list[bytes]
 ) -> None:
     made = synced(scratch, old, new, build_rules([parse_exclude(pattern)]))
@@ -161,20 +161,20 @@ def test_no_copy_stays_of_what_became_something_excluded(
     assert not any(path.endswith(b"x") for path in made.by_list)
 
 
-def test_no_copy_stays_of_a_directory_that_became_an_excluded_file(scratch: Path) -> None:
+def test_no_copy_of_a_directory_stays_after_it_became_an_excluded_file(scratch: Path) -> None:
     rules = build_rules([parse_filter(b"+ x/"), parse_filter(b"- x")])
     made = synced(scratch, [b"d/x/in"], [b"d/x"], rules)
     assert made.by_list == made.in_full == {b"d": True}
 
 
-def test_a_protected_copy_stays_though_something_excluded_took_its_place(scratch: Path) -> None:
+def test_a_protected_copy_stays_although_an_excluded_entry_took_its_place(scratch: Path) -> None:
     rules = build_rules([parse_filter(b"P x"), parse_filter(b"H x/")])
     made = synced(scratch, [b"d/x"], [b"d/x/"], rules)
     assert made.by_list == made.in_full == {b"d": True, b"d/x": False}
 
 
 @pytest.mark.parametrize("rules", [(b"- x",), (b"H x",), (b"P x", b"H x/")])
-def test_a_directory_is_not_listed_for_what_was_never_sent_or_is_protected(
+def test_a_directory_is_not_listed_for_paths_that_were_never_sent_or_are_protected(
     scratch: Path, rules: tuple[bytes, ...]
 ) -> None:
     make(scratch / "source", [b"d/x/"])

@@ -85,7 +85,7 @@ PERMITTED = [*" ".join(COMBINATIONS).split(), *NOT_TRIED]
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_what_breaks_a_promise_is_refused_with_the_reason(text: str) -> None:
+def test_an_option_that_pylsyncd_cannot_use_is_refused_with_the_reason(text: str) -> None:
     option = text[:2] if not text.startswith("--") else text.partition("=")[0]
     with pytest.raises(UsageError) as refusal:
         check_option(text)
@@ -96,7 +96,7 @@ def test_what_breaks_a_promise_is_refused_with_the_reason(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["--exclude=x", "--include-from=x", "--filter=x", "-f-", "-F", "-C"]
 )
-def test_who_wants_rules_is_told_of_those_of_pylsyncd(text: str) -> None:
+def test_the_refusal_of_a_rule_option_names_those_of_pylsyncd(text: str) -> None:
     with pytest.raises(UsageError) as refusal:
         check_option(text)
     for option in ("-x PATTERN", "--exclude-from FILE", "--include PATTERN", "--filter RULE"):
@@ -104,7 +104,7 @@ def test_who_wants_rules_is_told_of_those_of_pylsyncd(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", PERMITTED)
-def test_what_breaks_no_promise_is_accepted(text: str) -> None:
+def test_every_other_option_is_accepted(text: str) -> None:
     check_option(text)
 
 
@@ -141,7 +141,7 @@ def test_what_breaks_no_promise_is_accepted(text: str) -> None:
         ("-zB", "write --rsync-option=--block-size=SIZE"),
     ],
 )
-def test_what_is_not_one_permitted_option_is_refused(text: str, sentence: str) -> None:
+def test_text_that_is_not_one_permitted_option_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence) as refusal:
         check_option(text)
     assert str(refusal.value).isprintable()
@@ -149,14 +149,14 @@ def test_what_is_not_one_permitted_option_is_refused(text: str, sentence: str) -
 
 
 @pytest.mark.parametrize("text", ["-T/no.such", "-zTrun", "-B=700", "--suffix=", "--chmod=a b"])
-def test_an_argument_is_not_looked_at(text: str) -> None:
+def test_the_argument_of_an_option_is_not_checked(text: str) -> None:
     check_option(text)
 
 
 @pytest.mark.parametrize(
     "text", ["--del", "--delete-before", "--delete-during", "--delete-delay", "--delete-after"]
 )
-def test_the_moment_of_deletion_is_chosen_only_where_there_is_deletion(text: str) -> None:
+def test_the_time_of_deletion_cannot_be_chosen_with_no_delete(text: str) -> None:
     check_option(text, is_delete_enabled=True)
     with pytest.raises(UsageError, match=f"{text} is refused because it switches deletion on"):
         check_option(text, is_delete_enabled=False)

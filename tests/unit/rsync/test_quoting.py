@@ -29,7 +29,7 @@ def reached(path: bytes, transport: Transport = Transport.SHELL) -> Destination:
         (b"h:/x*\n/", b"h:/x*\n/"),
     ],
 )
-def test_wildcards_are_quoted_in_the_path_for_a_remote_shell(
+def test_wildcards_in_the_path_are_quoted_for_a_remote_shell(
     target: bytes, argument: bytes
 ) -> None:
     assert quoting.target_argument(reached(target), VERSION) == argument
@@ -47,7 +47,7 @@ def test_wildcards_are_quoted_in_the_path_for_a_remote_shell(
         (b"h:~u/x/", OLDER, b"h:~u/x/"),
     ],
 )
-def test_where_no_shell_knows_the_home_a_path_begins_there_by_being_relative(
+def test_a_path_in_the_home_directory_becomes_relative_if_no_shell_expands_it(
     target: bytes, version: tuple[int, int, int], argument: bytes
 ) -> None:
     assert quoting.target_argument(reached(target), version) == argument
@@ -63,7 +63,7 @@ def test_where_no_shell_knows_the_home_a_path_begins_there_by_being_relative(
         (b"h:./~u/", OLDER, False),
     ],
 )
-def test_it_is_known_where_nobody_knows_another_users_home(
+def test_an_unexpanded_home_of_another_user_is_detected(
     target: bytes, version: tuple[int, int, int], misses: bool
 ) -> None:
     assert quoting.has_unexpanded_tilde(reached(target), version) is misses
@@ -84,14 +84,14 @@ def test_it_is_known_where_nobody_knows_another_users_home(
         (b"/x*/", Transport.LOCAL, VERSION, False),
     ],
 )
-def test_it_is_known_where_a_path_is_a_pattern_all_the_same(
+def test_a_path_that_is_expanded_despite_quoting_is_detected(
     target: bytes, transport: Transport, version: tuple[int, int, int], expands: bool
 ) -> None:
     assert quoting.expands_wildcards(reached(target, transport), version) is expands
 
 
 @pytest.mark.parametrize("name", [b"www[1]", b"w*", b"www?", rb"w\*", b"w[w]w $(x)"])
-def test_rsync_does_not_copy_to_another_directory_that_matches(tmp_path: Path, name: bytes) -> None:
+def test_rsync_does_not_copy_to_another_matching_directory(tmp_path: Path, name: bytes) -> None:
     if not quotes_wildcards():
         pytest.skip("the rsync here cannot quote it for a remote shell: the one there expands it")
     (tmp_path / "source").mkdir()

@@ -20,14 +20,14 @@ jitters = st.floats(0.0, 1.0)
 
 
 @given(st.sampled_from(Verdict), failures, jitters)
-def test_every_pause_is_bounded_however_often_it_failed(
+def test_every_pause_is_bounded_after_any_number_of_failures(
     verdict: Verdict, count: int, jitter: float
 ) -> None:
     assert 0.0 <= PAUSES.pause_after(verdict, count, jitter) <= PAUSES.held_pause
 
 
 @given(st.sampled_from(list(LONGEST)), failures, jitters)
-def test_a_pause_never_shrinks_as_failures_add_up(
+def test_a_pause_never_shrinks_as_failures_accumulate(
     verdict: Verdict, count: int, jitter: float
 ) -> None:
     pause = PAUSES.pause_after(verdict, count, jitter)
@@ -35,18 +35,22 @@ def test_a_pause_never_shrinks_as_failures_add_up(
 
 
 @given(st.sampled_from(list(LONGEST)), jitters)
-def test_the_longest_pause_is_reached(verdict: Verdict, jitter: float) -> None:
+def test_the_maximum_pause_is_reached(verdict: Verdict, jitter: float) -> None:
     assert PAUSES.pause_after(verdict, 1000, jitter) == LONGEST[verdict] * (1 - jitter / 4)
 
 
 @given(st.sampled_from(Verdict), failures, jitters)
-def test_jitter_takes_away_a_quarter_at_most(verdict: Verdict, count: int, jitter: float) -> None:
+def test_jitter_shortens_a_pause_by_a_quarter_at_most(
+    verdict: Verdict, count: int, jitter: float
+) -> None:
     whole = PAUSES.pause_after(verdict, count, 0.0)
     assert 0.75 * whole <= PAUSES.pause_after(verdict, count, jitter) <= whole
 
 
 @given(failures, jitters)
-def test_what_is_held_is_tried_slowly_from_the_first_time_on(count: int, jitter: float) -> None:
+def test_a_held_destination_is_retried_slowly_from_the_first_failure_on(
+    count: int, jitter: float
+) -> None:
     assert PAUSES.pause_after(Verdict.HELD, count, jitter) >= 600.0
 
 
@@ -57,7 +61,7 @@ def test_pauses_double(verdict: Verdict) -> None:
     assert found == [1.0, 2.0, 4.0, 8.0, 256.0, 300.0]
 
 
-def test_a_source_that_changes_under_rsync_is_looked_at_again_at_once_but_not_endlessly() -> None:
+def test_a_source_that_changes_under_rsync_is_retried_at_once_a_few_times() -> None:
     pauses = RetryPolicy(first_pause=1.0, max_retry_now_pause=4.0, immediate_retries=3)
     counts = (1, 3, 4, 10_000)
     assert [pauses.pause_after(Verdict.RETRY_NOW, count, 0.0) for count in counts] == [

@@ -34,7 +34,7 @@ def shell(text: str) -> RunResult:
     return Runner().run([b"sh", b"-c", text.encode()], b"")
 
 
-def test_the_counters_of_a_run_are_read(tmp_path: Path) -> None:
+def test_the_counters_of_a_run_are_parsed(tmp_path: Path) -> None:
     source, replica = tmp_path / "src", tmp_path / "dst"
     (source / "d").mkdir(parents=True)
     (source / "d/f").write_bytes(b"x" * 5000)
@@ -52,14 +52,14 @@ def test_the_counters_of_a_run_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("counted", ["0", "3 (reg: 2, dir: 1)"])
-def test_deletions_are_counted_by_name_where_a_daemon_does_not_count_them(counted: str) -> None:
+def test_deletions_are_counted_by_name_if_the_daemon_does_not_count_them(counted: str) -> None:
     shown: list[str] = []
     lines = ["deleting d/a", "deleting d/", "*deleting   b", f"Number of deleted files: {counted}"]
     run = Runner().run([b"printf", rb"%s\n", *map(str.encode, lines)], b"", shown.append)
     assert (run.deleted, list(run.messages), shown) == (3, [], ["*deleting   b"])
 
 
-def test_odd_names_do_not_upset_the_counters(tmp_path: Path) -> None:
+def test_odd_names_do_not_disturb_the_counters(tmp_path: Path) -> None:
     source = tmp_path / "src"
     source.mkdir()
     for name in (b"a\n>f+++++++++ b", b"Total bytes sent: 9", b"\xff", b"*deleting   c"):
@@ -72,14 +72,14 @@ def test_odd_names_do_not_upset_the_counters(tmp_path: Path) -> None:
     assert len([line for line in shown if not line.endswith(" ./")]) == 4
 
 
-def test_what_is_shown_of_a_path_is_one_line_that_no_terminal_obeys() -> None:
+def test_an_item_is_one_line_without_control_characters() -> None:
     shown: list[str] = []
     text = rb"printf '>f+++++++++ \033[2J\r\t\302\233x\n'"
     Runner().run([b"sh", b"-c", text], b"", shown.append)
     assert shown == [r">f+++++++++ \x1b[2J\r\t\xc2\x9bx"]
 
 
-def test_of_a_flood_of_messages_the_first_and_the_last_are_kept() -> None:
+def test_the_first_and_the_last_of_very_many_messages_are_kept() -> None:
     run = shell("seq -f 'rsync: %.0f hurts' 200000 >&2; exit 23")
     kept = list(run.messages)
     assert run.exit_status == 23
@@ -89,13 +89,13 @@ def test_of_a_flood_of_messages_the_first_and_the_last_are_kept() -> None:
     assert not run.messages.is_complete
 
 
-def test_a_message_that_is_repeated_is_kept_once_and_nothing_is_missing_then() -> None:
+def test_repeated_messages_are_kept_once_and_none_is_lost() -> None:
     run = shell("for i in 1 2 3; do seq 300 >&2; done")
     assert list(run.messages) == [str(number) for number in range(1, 301)]
     assert run.messages.is_complete
 
 
-def test_a_flood_of_messages_neither_blocks_nor_fills_the_memory() -> None:
+def test_very_many_messages_neither_block_rsync_nor_fill_the_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run = shell(f"yes 'rsync: {'x' * 100}' | head -c 300000000 >&2; seq 100000 >&2; exit 23")
     assert run.exit_status == 23
@@ -103,31 +103,33 @@ def test_a_flood_of_messages_neither_blocks_nor_fills_the_memory() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
-def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
+def test_a_line_without_a_newline_does_not_fill_the_memory() -> None:
     run = shell("head -c 50000000 /dev/zero | tr '\\0' x >&2")
     assert sum(map(len, run.messages)) < 100_000
     assert not run.messages.is_complete
 
 
-def test_a_path_of_the_greatest_length_is_shown_whole() -> None:
+def test_a_message_with_the_longest_path_is_kept_whole() -> None:
     run = shell(f"echo 'file has vanished: \"{chr(92)}#012' >&2; printf '%020500d' 1 >&2")
     assert len(list(run.messages)[-1]) == 20_500
     assert run.messages.is_complete
 
 
-def test_the_list_is_on_standard_input_whatever_its_size() -> None:
+def test_a_list_of_any_size_is_on_standard_input() -> None:
     content = b"x" * 10_000_000
     run = Runner().run([b"sh", b"-c", b"wc -c >&2"], content)
     assert list(run.messages)[-1].strip() == str(len(content))
 
 
-def test_a_program_that_is_not_there_is_an_outcome_and_no_crash() -> None:
+def test_a_missing_program_is_a_result_and_not_an_error() -> None:
     run = Runner().run([b"./no-such-program"], b"")
     assert run.exit_status == 127
     assert "cannot be run" in next(iter(run.messages))
 
 
-def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_adds_no_options_and_no_translation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("OLD_ARGS", "PROTECT_ARGS", "RSH", "ICONV", "PARTIAL_DIR", "PROXY"):
         monkeypatch.setenv(f"RSYNC_{name}", "1")
     monkeypatch.setenv("LC_ALL", "1")
@@ -153,7 +155,7 @@ def _is_alive(pid: str) -> bool:
     return state != "Z"
 
 
-def test_a_run_and_all_that_it_started_can_be_ended(pids: Path) -> None:
+def test_a_signal_reaches_a_run_and_all_its_children(pids: Path) -> None:
     runner = Runner()
     command = [b"sh", b"-c", b"sleep 600 & echo $$ $! >%b; wait" % os.fsencode(pids)]
     found: list[RunResult] = []
@@ -168,14 +170,14 @@ def test_a_run_and_all_that_it_started_can_be_ended(pids: Path) -> None:
         wait_until(lambda pid=pid: not _is_alive(pid))
 
 
-def test_to_end_what_does_not_run_is_no_error() -> None:
+def test_a_signal_without_a_running_rsync_is_ignored() -> None:
     runner = Runner()
     runner.send_signal(signal.SIGTERM)
     runner.run([b"true"], b"")
     runner.send_signal(signal.SIGTERM)
 
 
-def test_what_a_run_leaves_behind_is_killed(pids: Path) -> None:
+def test_children_that_outlive_a_run_are_killed(pids: Path) -> None:
     run = shell(f"trap '' TERM; sleep 600 & echo $! >{pids}; exit 3")
     assert run.exit_status == 3
     wait_until(lambda: not _is_alive(pids.read_text().strip()))
@@ -186,14 +188,14 @@ def left_open(pids: Path) -> RunResult:
     return shell(f"setsid sleep 600 & echo $! >{pids}; seq 300 >&2; exit 23")
 
 
-def test_a_run_ends_with_its_process_although_another_one_holds_its_outputs(pids: Path) -> None:
+def test_a_run_ends_with_its_process_although_another_process_holds_its_outputs(pids: Path) -> None:
     run = left_open(pids)
     assert run.exit_status == 23
     assert len(run.messages) == 300
     assert run.seconds < 20
 
 
-def test_a_run_ends_likewise_where_the_kernel_does_not_tell(
+def test_a_run_ends_with_its_process_also_without_pidfd(
     pids: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: int) -> int:
@@ -205,20 +207,20 @@ def test_a_run_ends_likewise_where_the_kernel_does_not_tell(
     assert run.seconds < 20
 
 
-def test_a_run_that_closes_its_outputs_is_waited_for() -> None:
+def test_a_run_that_has_closed_its_outputs_is_waited_for() -> None:
     run = shell("exec >&- 2>&-; sleep 0.3; exit 7")
     assert run.exit_status == 7
     assert run.seconds >= 0.3
 
 
-def test_a_run_without_progress_is_ended() -> None:
+def test_a_run_without_progress_is_stopped() -> None:
     run = Runner().run([b"sleep", b"600"], b"", stall_timeout=1.0)
     assert run.stall_reason == "it made no progress for 1 s"
     assert run.exit_status == -signal.SIGTERM
     assert 1.0 <= run.seconds < 20
 
 
-def test_a_run_without_progress_that_does_not_obey_is_killed_with_its_group(
+def test_a_run_without_progress_that_ignores_sigterm_is_killed_with_its_group(
     pids: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "STOP_TIMEOUT", 0.5)
@@ -237,13 +239,13 @@ def test_a_run_without_progress_that_does_not_obey_is_killed_with_its_group(
     ],
     ids=["says something", "computes"],
 )
-def test_a_run_that_works_slowly_is_not_ended(text: str) -> None:
+def test_a_slow_run_is_not_stopped(text: str) -> None:
     run = Runner().run([b"bash", b"-c", text.encode()], b"", stall_timeout=2.5)
     assert (run.exit_status, run.stall_reason) == (0, "")
     assert run.seconds > 2.5
 
 
-def test_an_rsync_that_hangs_in_a_fifo_is_ended_long_before_the_limit(
+def test_an_rsync_that_hangs_in_a_fifo_is_stopped_long_before_the_stall_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stall_detector, "_MAX_OPEN_TIME", 1.0)
@@ -272,7 +274,7 @@ def test_an_rsync_that_hangs_in_a_fifo_is_ended_long_before_the_limit(
     assert run.seconds < 20
 
 
-def test_an_rsync_that_is_ended_leaves_no_half_file_at_the_destination(tmp_path: Path) -> None:
+def test_a_stopped_rsync_leaves_no_partial_file_at_the_destination(tmp_path: Path) -> None:
     source, replica = tmp_path / "src", tmp_path / "dst"
     source.mkdir()
     replica.mkdir()
@@ -295,7 +297,7 @@ def test_an_rsync_that_is_ended_leaves_no_half_file_at_the_destination(tmp_path:
         assert os.listdir(replica) == []
 
 
-def test_rsync_runs_in_a_directory_that_is_open_whatever_its_name_stands_for(
+def test_rsync_runs_in_the_open_directory_after_it_was_renamed(
     tmp_path: Path,
 ) -> None:
     source, moved, replica = tmp_path / "src", tmp_path / "moved", tmp_path / "dst"
@@ -318,7 +320,7 @@ def test_rsync_runs_in_a_directory_that_is_open_whatever_its_name_stands_for(
     assert os.listdir(replica) == ["right"]
 
 
-def test_a_directory_that_cannot_be_entered_is_not_mistaken_for_a_lack_of_rsync(
+def test_a_directory_that_cannot_be_entered_is_not_mistaken_for_a_missing_rsync(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "file").touch()
@@ -331,7 +333,7 @@ def test_a_directory_that_cannot_be_entered_is_not_mistaken_for_a_lack_of_rsync(
     assert list(run.messages) == ["true cannot start in the source: Not a directory"]
 
 
-def test_a_lack_of_descriptors_while_rsync_runs_is_a_failure_that_passes() -> None:
+def test_a_lack_of_descriptors_during_a_run_is_retried_later() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     takes_them = (
         "import os, resource, sys; "
@@ -346,7 +348,7 @@ def test_a_lack_of_descriptors_while_rsync_runs_is_a_failure_that_passes() -> No
     assert "cannot be run: Too many open files" in list(run.messages)[-1]
 
 
-def test_the_version_is_read_and_a_stranger_refused() -> None:
+def test_the_installed_rsync_is_accepted_and_another_program_refused() -> None:
     assert version.rsync_version("rsync") >= (3, 2, 3)
     with pytest.raises(UsageError, match="true is not rsync: its answer to --version"):
         version.rsync_version("true")

@@ -108,7 +108,7 @@ def sharing(place: Place) -> Iterator[SshSharing]:
     assert not place.base.exists() or not list(place.base.iterdir())
 
 
-def test_many_runs_log_in_once(place: Place, sharing: SshSharing) -> None:
+def test_many_runs_need_one_login(place: Place, sharing: SshSharing) -> None:
     share = sharing.new_connection()
     for number in range(5):
         run = place.carry(share, str(number))
@@ -116,13 +116,13 @@ def test_many_runs_log_in_once(place: Place, sharing: SshSharing) -> None:
     assert place.logins == 1
 
 
-def test_each_share_has_a_connection_of_its_own(place: Place, sharing: SshSharing) -> None:
+def test_each_ssh_connection_is_separate(place: Place, sharing: SshSharing) -> None:
     for share in (sharing.new_connection(), sharing.new_connection()):
         place.carry(share, "x")
     assert (place.logins, len(place.masters())) == (2, 2)
 
 
-def test_without_the_option_nothing_is_shared(place: Place, sharing: SshSharing) -> None:
+def test_without_the_option_no_connection_is_shared(place: Place, sharing: SshSharing) -> None:
     place.rsync = replace(place.rsync, share_ssh=False)
     share = sharing.new_connection()
     assert share.apply_to(place.rsync) == place.rsync
@@ -132,7 +132,7 @@ def test_without_the_option_nothing_is_shared(place: Place, sharing: SshSharing)
     assert not place.base.exists()
 
 
-def test_the_connection_holds_neither_the_source_nor_a_pipe_of_rsync(
+def test_the_master_keeps_neither_the_source_nor_a_pipe_of_rsync_open(
     place: Place, sharing: SshSharing
 ) -> None:
     place.carry(sharing.new_connection(), "x")
@@ -142,13 +142,13 @@ def test_the_connection_holds_neither_the_source_nor_a_pipe_of_rsync(
     assert [name for name in held if not name.startswith("socket:")] == ["/dev/null"] * 3
 
 
-def test_only_its_user_can_reach_the_connection(place: Place, sharing: SshSharing) -> None:
+def test_only_its_user_can_use_the_connection(place: Place, sharing: SshSharing) -> None:
     place.carry(sharing.new_connection(), "x")
     (directory,) = place.base.iterdir()
     assert [path.stat().st_mode & 0o077 for path in (place.base, directory)] == [0, 0]
 
 
-def test_a_run_that_is_ended_leaves_the_connection_and_nothing_there(
+def test_a_stopped_run_leaves_the_connection_open_and_no_files_at_the_destination(
     place: Place, sharing: SshSharing
 ) -> None:
     share = sharing.new_connection()
@@ -169,7 +169,7 @@ def test_a_run_that_is_ended_leaves_the_connection_and_nothing_there(
     assert place.logins == 1
 
 
-def test_a_refused_login_says_what_it_says_without_sharing(
+def test_a_refused_login_prints_the_same_messages_as_without_sharing(
     place: Place, sharing: SshSharing, tmp_path: Path
 ) -> None:
     nobody = tmp_path / "key"
@@ -189,7 +189,7 @@ def test_a_refused_login_says_what_it_says_without_sharing(
     assert any("Permission denied" in line for line in of_ssh[0])
 
 
-def test_a_peer_that_has_gone_is_noticed_and_the_run_logs_in_by_itself(
+def test_a_dead_peer_is_detected_and_the_run_logs_in_by_itself(
     place: Place, sharing: SshSharing
 ) -> None:
     rsh = place.rsync.rsh + " -o ServerAliveInterval=1 -o ServerAliveCountMax=1"
@@ -209,7 +209,7 @@ def test_a_peer_that_has_gone_is_noticed_and_the_run_logs_in_by_itself(
     assert (run.exit_status, place.logins) == (0, 2)
 
 
-def test_after_a_run_that_broke_ssh_logs_in_by_itself_until_one_succeeds(
+def test_after_a_broken_run_ssh_logs_in_by_itself_until_a_run_succeeds(
     place: Place, sharing: SshSharing
 ) -> None:
     share = sharing.new_connection()
@@ -227,7 +227,7 @@ def test_after_a_run_that_broke_ssh_logs_in_by_itself_until_one_succeeds(
     assert place.logins == 3
 
 
-def test_sharing_that_always_fails_is_given_up(short: Path) -> None:
+def test_sharing_stops_if_it_always_fails(short: Path) -> None:
     sharing = SshSharing(str(short))
     share, rsync = sharing.new_connection(), RsyncOptions("rsync", (3, 2, 7))
     for _ in range(3):
@@ -239,7 +239,7 @@ def test_sharing_that_always_fails_is_given_up(short: Path) -> None:
     sharing.close()
 
 
-def test_a_directory_that_somebody_removes_is_made_anew(place: Place, sharing: SshSharing) -> None:
+def test_a_removed_socket_directory_is_created_again(place: Place, sharing: SshSharing) -> None:
     share = sharing.new_connection()
     place.carry(share, "one")
     (master,) = place.masters()
@@ -266,7 +266,7 @@ KILLED = """
 """
 
 
-def test_what_a_killed_process_has_left_open_is_closed_by_the_next_one(
+def test_the_next_process_closes_the_connections_of_a_killed_one(
     place: Place, sharing: SshSharing
 ) -> None:
     program = [sys.executable, "-c", textwrap.dedent(KILLED)]
@@ -281,7 +281,7 @@ def test_what_a_killed_process_has_left_open_is_closed_by_the_next_one(
     assert not left.exists()
 
 
-def test_the_connections_of_living_processes_stay(place: Place, sharing: SshSharing) -> None:
+def test_the_connections_of_running_processes_stay_open(place: Place, sharing: SshSharing) -> None:
     share = sharing.new_connection()
     place.carry(share, "one")
     other = SshSharing(str(place.base))
@@ -291,7 +291,7 @@ def test_the_connections_of_living_processes_stay(place: Place, sharing: SshShar
     assert place.logins == 1
 
 
-def test_a_connection_that_does_not_answer_delays_the_end_only_for_a_moment(short: Path) -> None:
+def test_a_master_that_does_not_answer_delays_the_end_only_briefly(short: Path) -> None:
     sharing = SshSharing(str(short))
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(sharing.socket_path("1"))
@@ -303,7 +303,7 @@ def test_a_connection_that_does_not_answer_delays_the_end_only_for_a_moment(shor
 
 
 @pytest.mark.parametrize("name", ["with blank", "with%h", "x" * 90])
-def test_a_place_that_ssh_cannot_use_is_not_used(short: Path, name: str) -> None:
+def test_a_directory_name_that_ssh_cannot_use_is_not_used(short: Path, name: str) -> None:
     sharing = SshSharing(str(short / name))
     path = sharing.socket_path("1")
     assert path
@@ -312,7 +312,7 @@ def test_a_place_that_ssh_cannot_use_is_not_used(short: Path, name: str) -> None
     assert not os.path.exists(os.path.dirname(path))
 
 
-def test_no_socket_is_put_into_a_source_or_a_destination(short: Path) -> None:
+def test_no_socket_is_created_in_a_source_or_a_destination(short: Path) -> None:
     sharing = SshSharing(str(short / "run"))
     sharing.avoided_paths = [os.fsencode(short)]
     assert not sharing.socket_path("1").startswith(os.fsencode(short))
@@ -348,13 +348,11 @@ def test_no_socket_is_put_into_a_source_or_a_destination(short: Path) -> None:
         ("", False),
     ],
 )
-def test_a_remote_shell_is_left_alone_unless_it_is_ssh_without_a_word_on_sharing(
-    rsh: str, expected: bool
-) -> None:
+def test_only_ssh_without_options_on_sharing_is_shared(rsh: str, expected: bool) -> None:
     assert can_share(rsh) is expected
 
 
-def test_what_the_user_says_of_keep_alives_stays(short: Path) -> None:
+def test_the_users_keep_alive_options_stay(short: Path) -> None:
     sharing = SshSharing(str(short))
     plain = RsyncOptions("rsync", (3, 2, 7), rsh="ssh -p 22")
     own = RsyncOptions("rsync", (3, 2, 7), rsh="ssh -o serveraliveinterval=3")

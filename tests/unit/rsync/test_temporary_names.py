@@ -51,7 +51,7 @@ def sending(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[by
         os.killpg(process.pid, 9)
 
 
-def test_another_run_leaves_alone_what_a_file_is_written_to_and_deletes_all_else(
+def test_another_run_keeps_temporary_files_and_deletes_everything_else(
     sending: tuple[bytes, Path, Path],
 ) -> None:
     path, source, replica = sending
@@ -86,11 +86,11 @@ def test_another_run_leaves_alone_what_a_file_is_written_to_and_deletes_all_else
         (b"x" * 255, b"/." + b"x" * 200 + b"*.??????"),
     ],
 )
-def test_a_pattern_is_no_wider_than_it_must_be(path: bytes, expected: bytes) -> None:
+def test_a_pattern_is_as_narrow_as_possible(path: bytes, expected: bytes) -> None:
     assert temporary_pattern(path) == expected
 
 
-def test_names_are_matched_as_a_whole() -> None:
+def test_whole_names_are_matched() -> None:
     pattern = temporary_regex(b"d/a.b")
     assert pattern.fullmatch(b".a.b.\nxXyYz")
     for name in (b".a.b.12345", b".a.b.1234567", b".aXb.123456", b"a.b.123456", b".a.b"):

@@ -17,7 +17,7 @@ from pylsyncd.rsync import version
         ("exec sleep 600", "cannot be run: it takes longer than 1 s. Install rsync, or name"),
     ],
 )
-def test_what_is_no_rsync_that_will_do_is_refused(
+def test_a_program_that_is_not_a_recent_rsync_is_refused(
     does: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(version, "_VERSION_TIMEOUT", 1.0)
@@ -30,7 +30,7 @@ def test_what_is_no_rsync_that_will_do_is_refused(
     assert said in str(refused.value)
 
 
-def test_one_that_will_do_tells_its_version(tmp_path: Path) -> None:
+def test_the_version_of_a_recent_rsync_is_returned(tmp_path: Path) -> None:
     program = tmp_path / "rsync"
     program.write_text("#!/bin/sh\necho 'rsync  version v3.4.1  protocol version 32'\n")
     program.chmod(0o755)

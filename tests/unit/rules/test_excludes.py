@@ -218,7 +218,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[set[bytes
 
 
 @pytest.mark.parametrize("case", ROWS)
-def test_rsync_copies_what_the_table_says(
+def test_rsync_copies_as_the_table_says(
     case: Row, copied: dict[str, list[set[bytes]]], request: pytest.FixtureRequest
 ) -> None:
     assert copied[request.node.callspec.id] == [case.kept, case.kept]
@@ -237,7 +237,7 @@ RULE_SETS = st.lists(st.lists(prefixed_patterns(), min_size=1, max_size=4), max_
 
 @settings(max_examples=15)
 @given(rule_sets=RULE_SETS)
-def test_any_rules_mean_to_rsync_what_they_mean_here(
+def test_rsync_interprets_any_rules_as_pylsyncd_does(
     fixed_tree: Path, rule_sets: list[list[bytes]]
 ) -> None:
     ours = [rules(*texts) for texts in rule_sets]
@@ -249,7 +249,7 @@ def test_any_rules_mean_to_rsync_what_they_mean_here(
 
 @settings(max_examples=15)
 @given(rule_sets=RULE_SETS)
-def test_a_file_of_any_rules_means_to_rsync_what_it_means_here(
+def test_rsync_interprets_a_file_of_any_rules_as_pylsyncd_does(
     fixed_tree: Path, rule_sets: list[list[bytes]]
 ) -> None:
     contents = [b"\r\n".join(texts) for texts in rule_sets]
@@ -281,7 +281,7 @@ def test_a_file_of_any_rules_means_to_rsync_what_it_means_here(
         pytest.param(b"\xff\xfe\n\xef\xbb\xbfa\n", [b"\xff\xfe", b"\xef\xbb\xbfa"], id="bytes"),
     ],
 )
-def test_a_file_of_rules_is_read_as_rsync_reads_it(
+def test_a_file_of_rules_is_parsed_as_rsync_does(
     content: bytes, expected: list[bytes], tmp_path: Path
 ) -> None:
     ours = build_rules([parse_exclude_lines(content)])
@@ -306,7 +306,7 @@ def test_options_and_files_keep_the_order_of_the_command_line() -> None:
     assert built.arguments() == [b"--exclude=a", b"--include=b", b"--exclude=c", b"--exclude=d"]
 
 
-def test_a_file_clears_what_options_before_it_said() -> None:
+def test_a_file_clears_the_rules_of_earlier_options() -> None:
     assert parse_exclude(b"!") == (ClearRules(),)
     built = build_rules([parse_exclude(b"a"), parse_exclude_lines(b"b\n!\nc"), parse_exclude(b"d")])
     assert built.arguments() == [b"--exclude=c", b"--exclude=d"]
@@ -322,7 +322,7 @@ def test_a_file_clears_what_options_before_it_said() -> None:
         (b"a" * (MAX_PATTERN_BYTES + 1), "longer than the 4095 bytes"),
     ],
 )
-def test_a_rule_that_rsync_cannot_honour_is_refused(text: bytes, fault: str) -> None:
+def test_a_rule_that_rsync_cannot_apply_is_refused(text: bytes, fault: str) -> None:
     with pytest.raises(UsageError, match=f"^The exclude rule .*{fault}.*: .*[.]$"):
         parse_exclude(text)
     if text:
@@ -330,7 +330,7 @@ def test_a_rule_that_rsync_cannot_honour_is_refused(text: bytes, fault: str) -> 
             parse_exclude_lines(b"x\n" + text + b"\n")
 
 
-def test_rsync_drops_a_pattern_of_one_byte_more(tmp_path: Path) -> None:
+def test_rsync_drops_a_pattern_that_is_one_byte_longer(tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source", b"a")
     [longest] = rules(b"*" * MAX_PATTERN_BYTES).arguments()
     assert sent_by_rsync([[longest], [longest + b"*"]], source) == [set(), {b"a"}]
@@ -342,14 +342,14 @@ def test_the_root_is_never_excluded() -> None:
     assert not everything.matches(b"", is_directory=True)
 
 
-def test_only_excludes_looks_at_the_directories_above() -> None:
+def test_only_excludes_considers_the_directories_above() -> None:
     some = rules(b"a/")
     assert some.excludes(b"x/a/y/z", is_directory=False)
     assert not some.matches(b"x/a/y/z", is_directory=False)
     assert some.matches(b"x/a", is_directory=True)
 
 
-def test_no_rules_exclude_nothing_and_are_false() -> None:
+def test_empty_rules_exclude_nothing_and_are_false() -> None:
     assert not Rules()
     assert not Rules().excludes(b"a/b", is_directory=True)
     assert Rules().arguments() == []
@@ -364,14 +364,14 @@ def test_rules_are_equal_if_they_are_written_alike() -> None:
 
 
 @pytest.mark.parametrize("text", [b"a", b"a/", b"*.tmp", b"?", b"[ab]/", b"a\\b", b".", b"+ *"])
-def test_a_pattern_of_a_name_does_not_depend_on_the_place(text: bytes) -> None:
+def test_a_name_pattern_does_not_depend_on_the_directory(text: bytes) -> None:
     assert not rules(text).depends_on_directory
 
 
 @pytest.mark.parametrize(
     "text", [b"/a", b"/a/", b"a/b", b"a/*", b"**", b"a**", b"**/a", b"a/***", b"[a/]", b"+ /a"]
 )
-def test_a_pattern_of_a_path_depends_on_the_place(text: bytes) -> None:
+def test_a_path_pattern_depends_on_the_directory(text: bytes) -> None:
     assert rules(b"x", text, b"y/").depends_on_directory
 
 
@@ -380,7 +380,7 @@ def test_a_pattern_of_a_path_depends_on_the_place(text: bytes) -> None:
     path=st.sampled_from(sorted(TREE)),
     is_directory=st.booleans(),
 )
-def test_rules_that_do_not_depend_on_the_place_judge_by_name_and_kind(
+def test_rules_independent_of_the_directory_decide_by_name_and_kind(
     texts: list[bytes], path: bytes, *, is_directory: bool
 ) -> None:
     some = rules(*(text for text in texts if not rules(text).depends_on_directory))
@@ -401,7 +401,7 @@ def test_rules_that_do_not_depend_on_the_place_judge_by_name_and_kind(
         (b"/" + b"*/" * 20 + b"a**b", b"/".join([b"a"] * 2000)),
     ],
 )
-def test_no_name_makes_a_rule_take_long(text: bytes, path: bytes) -> None:
+def test_no_name_makes_a_rule_slow(text: bytes, path: bytes) -> None:
     some = rules(text)
     start = time.process_time()
     assert not some.matches(path, is_directory=False)
@@ -411,7 +411,7 @@ def test_no_name_makes_a_rule_take_long(text: bytes, path: bytes) -> None:
 # What rsync does with the rules: why we filter, too.
 
 
-def test_rules_arrive_unchanged_at_a_receiver_elsewhere(tmp_path: Path) -> None:
+def test_rules_arrive_unchanged_at_a_remote_receiver(tmp_path: Path) -> None:
     odd = {b"- a", b"+ a", b"!", b" a", b"a ", b"_a", b"a\nb", b"#a", b"\xff", b"-,s", b"=", b"'$x"}
     shell = tmp_path / "shell"
     shell.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
@@ -466,7 +466,7 @@ def test_rsync_sends_a_listed_name_below_an_excluded_directory(
         pytest.param(b"f", b"./x", b"x/ x/f x/g", b"x/ x/f", id="a rule keeps a file within"),
     ],
 )
-def test_what_rsync_deletes_of_an_excluded_name_that_is_missing(
+def test_rsync_deletes_copies_of_a_missing_excluded_name_as_expected(
     text: bytes, listed: bytes, at_destination: bytes, left: bytes, tmp_path: Path
 ) -> None:
     if listed != b"./" and not deletes_by_name():

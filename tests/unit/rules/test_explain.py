@@ -76,7 +76,7 @@ RULES = build_rules(
         ),
     ],
 )
-def test_the_rule_that_decides_is_named(path: bytes, expected: str) -> None:
+def test_the_deciding_rule_is_named(path: bytes, expected: str) -> None:
     bare = path.removesuffix(b"/")
     assert explain(RULES, bare, is_directory=path.endswith(b"/")) == expected
 
@@ -87,7 +87,7 @@ def test_the_topmost_excluded_directory_is_named() -> None:
     assert "the rule '--exclude=b/' excludes the directory b/ above" in said
 
 
-def test_names_are_shown_so_that_a_terminal_does_not_obey_them() -> None:
+def test_names_are_shown_without_control_characters() -> None:
     some = build_rules([parse_filter(b"- \x1b[[]31m*", "rules")])
     said = explain(some, b"\x1b[31m\n\xff", is_directory=False)
     assert said.isprintable()
@@ -150,7 +150,7 @@ BRACKETS = "it has brackets without an end"
         (b"[a/]b", "a slash in brackets matches nothing"),
     ],
 )
-def test_a_rule_that_can_match_nothing_is_told_with_its_cure(text: bytes, fault: str) -> None:
+def test_a_rule_that_never_matches_is_reported_with_its_correction(text: bytes, fault: str) -> None:
     [warning] = find_never_matching_rules(build_rules([parse_exclude(text)]), SOURCE)
     assert warning.startswith(
         f"The pattern of the rule '--exclude={paths.printable(text)}' can match "
@@ -178,11 +178,11 @@ def test_a_rule_that_can_match_nothing_is_told_with_its_cure(text: bytes, fault:
         *(b"a/***", b"**/a", b"*/", b".a", b"a.", b"...", b"..a/b", b"a/.b", b"?", b"[.]", b"a\\"),
     ],
 )
-def test_a_rule_that_may_match_is_not_told(text: bytes) -> None:
+def test_a_rule_that_may_match_is_not_reported(text: bytes) -> None:
     assert find_never_matching_rules(build_rules([parse_exclude(text)]), SOURCE) == []
 
 
-def test_a_source_may_have_its_own_name_in_it(tmp_path: Path) -> None:
+def test_a_source_may_contain_its_own_name(tmp_path: Path) -> None:
     source = os.fsencode(tmp_path)
     some = build_rules([parse_exclude(source + b"/cache")])
     first = tmp_path.parts[1]
@@ -191,16 +191,16 @@ def test_a_source_may_have_its_own_name_in_it(tmp_path: Path) -> None:
     assert find_never_matching_rules(some, source, os.path.lexists) == []
 
 
-def test_the_whole_machine_as_a_source_has_no_absolute_patterns() -> None:
+def test_the_root_directory_as_a_source_has_no_absolute_patterns() -> None:
     assert find_never_matching_rules(build_rules([parse_exclude(b"/proc")]), b"/") == []
     assert len(find_never_matching_rules(build_rules([parse_exclude(b"/app/a")]), b"/app")) == 1
 
 
-def test_rules_about_attributes_are_no_paths() -> None:
+def test_rules_for_extended_attributes_are_not_checked_as_paths() -> None:
     assert find_never_matching_rules(build_rules([parse_filter(b"-x user..")]), SOURCE) == []
 
 
-def test_each_rule_in_vain_is_told_once_and_in_order() -> None:
+def test_each_useless_rule_is_reported_once_and_in_order() -> None:
     some = build_rules([parse_exclude_lines(b"./a\nb\n/var/www/html/c\n", "rules")])
     first, second = find_never_matching_rules(some, SOURCE)
     assert "'- ./a' (rules, line 1)" in first
@@ -208,14 +208,14 @@ def test_each_rule_in_vain_is_told_once_and_in_order() -> None:
 
 
 @given(text=patterns())
-def test_what_is_told_to_match_nothing_matches_nothing(text: bytes) -> None:
+def test_a_reported_rule_matches_nothing(text: bytes) -> None:
     some = build_rules([parse_filter(b"- " + text)])
     if find_never_matching_rules(some, b"/"):
         kinds = {path.removesuffix(b"/"): path.endswith(b"/") for path in TREE}
         assert not any(some.matches(p, is_directory=kind) for p, kind in kinds.items())
 
 
-def test_nor_does_it_to_rsync(tmp_path: Path) -> None:
+def test_a_reported_rule_matches_nothing_in_rsync(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree", *TREE)
     texts = [b"./a", b"a//", b"a/.", b"/", b".", b"..", b"a[", b"[a/]b", b"**/./a", b"a//***"]
     assert all(

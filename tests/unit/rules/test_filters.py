@@ -103,11 +103,11 @@ READ = [
 
 
 @pytest.mark.parametrize(("text", "step"), READ, ids=[repr(text)[1:] for text, _ in READ])
-def test_a_filter_is_read_as_its_parts(text: bytes, step: RuleStep) -> None:
+def test_a_filter_is_parsed_into_its_parts(text: bytes, step: RuleStep) -> None:
     assert parse_filter(text) == (step,)
 
 
-def test_rsync_reads_filters_as_we_do(fixed_tree: Path) -> None:
+def test_rsync_parses_filters_as_pylsyncd_does(fixed_tree: Path) -> None:
     # An include shows where all else is left out.
     behind = [[b"- *"] if isinstance(s, FilterRule) and s.is_include else [] for _, s in READ]
     texts = [[text, *more] for (text, _), more in zip(READ, behind, strict=True)]
@@ -174,17 +174,17 @@ ONLY_OURS = [
 
 
 @pytest.mark.parametrize(("text", "fault"), [*MALFORMED, *ONLY_OURS])
-def test_a_filter_that_we_cannot_honour_is_refused(text: bytes, fault: str) -> None:
+def test_a_filter_that_pylsyncd_cannot_apply_is_refused(text: bytes, fault: str) -> None:
     with pytest.raises(UsageError, match=f"^The filter rule '.*' .*{fault}.*[.]$"):
         parse_filter(text)
 
 
 @pytest.mark.parametrize("text", [text for text, _ in MALFORMED if text])
-def test_rsync_refuses_a_malformed_filter_too(text: bytes, tmp_path: Path) -> None:
+def test_rsync_also_refuses_a_malformed_filter(text: bytes, tmp_path: Path) -> None:
     assert rsync("--list-only", b"--filter=" + text, f"{tmp_path}/") == 1
 
 
-def test_rsync_drops_a_filter_of_one_byte_more(tmp_path: Path) -> None:
+def test_rsync_drops_a_filter_that_is_one_byte_longer(tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source", b"a")
     [longest] = filters(b"hide " + b"*" * MAX_PATTERN_BYTES).arguments()
     assert sent_by_rsync([[longest], [longest + b"*"]], source) == [set(), {b"a"}]
@@ -214,12 +214,12 @@ def test_an_include_without_a_pattern_is_refused(text: bytes) -> None:
         parse_include(text)
 
 
-def test_a_filter_clears_what_all_options_before_it_said() -> None:
+def test_a_filter_clears_the_rules_of_all_earlier_options() -> None:
     steps = [parse_exclude(b"a"), parse_filter(b"P b"), parse_filter(b"clear"), parse_include(b"c")]
     assert build_rules(steps).arguments() == [b"--include=c"]
 
 
-def test_a_rule_knows_who_wrote_it() -> None:
+def test_a_rule_has_its_origin() -> None:
     steps = [
         parse_exclude(b"*.o"),
         parse_include(b"+ a\n"),
@@ -234,11 +234,11 @@ def test_a_rule_knows_who_wrote_it() -> None:
     ]
 
 
-def test_rules_from_elsewhere_are_the_same_rules() -> None:
+def test_rules_with_different_origins_are_equal() -> None:
     assert parse_exclude(b"a") == parse_exclude_lines(b"a", "rules") == parse_filter(b"- a")
 
 
-def test_a_fault_in_a_file_is_told_with_its_line() -> None:
+def test_an_error_in_a_file_is_reported_with_its_line() -> None:
     with pytest.raises(UsageError, match=r"^rules, line 3: The exclude rule '- ' has no pattern"):
         parse_exclude_lines(b"a\n\n- \n", "rules")
     with pytest.raises(UsageError, match=r"^line 1: The include rule"):
@@ -268,7 +268,9 @@ def test_a_fault_in_a_file_is_told_with_its_line() -> None:
         pytest.param(b"-x_x -x!_y", b"a/ a/x a/y x y", b"a/ a/x a/y x y", id="not about names"),
     ],
 )
-def test_sides_and_modifiers(texts: bytes, sent: bytes, deleted: bytes, tmp_path: Path) -> None:
+def test_sides_and_modifiers_have_rsyncs_meaning(
+    texts: bytes, sent: bytes, deleted: bytes, tmp_path: Path
+) -> None:
     tree = {b"a/", b"a/x", b"a/y", b"x", b"y"}
     make_tree(tmp_path / "tree", *tree)
     ours = filters(*texts.split())
@@ -312,7 +314,7 @@ PARSERS = {b"--exclude=": parse_exclude, b"--include=": parse_include, b"--filte
 
 @settings(max_examples=25)
 @given(rule_sets=st.lists(st.lists(OPTIONS, min_size=1, max_size=5), max_size=6))
-def test_any_mixture_of_options_means_to_rsync_what_it_means_here(
+def test_rsync_interprets_any_mixture_of_options_as_pylsyncd_does(
     fixed_tree: Path, rule_sets: list[list[tuple[bytes, bytes]]]
 ) -> None:
     given_so = [[option + text for option, text in some] for some in rule_sets]
@@ -323,7 +325,7 @@ def test_any_mixture_of_options_means_to_rsync_what_it_means_here(
 
 
 @given(options=st.lists(OPTIONS))
-def test_every_rule_is_read_again_from_what_rsync_is_given(
+def test_every_rule_can_be_parsed_from_its_rsync_argument(
     options: list[tuple[bytes, bytes]],
 ) -> None:
     ours = build_rules(PARSERS[option](text) for option, text in options)
@@ -335,7 +337,7 @@ def test_every_rule_is_read_again_from_what_rsync_is_given(
     assert build_rules(by_filter) == ours
 
 
-def test_only_what_decides_about_sending_depends_on_the_place() -> None:
+def test_only_rules_that_affect_sending_depend_on_the_directory() -> None:
     assert not filters(b"P /a/b", b"-x a/b", b"- c").depends_on_directory
     assert filters(b"H /a/b").depends_on_directory
     assert filters(b"-! a/b").depends_on_directory
@@ -349,7 +351,7 @@ def test_rules_for_one_side_are_rules() -> None:
     assert some != replace(some, ordered=(FilterRule(b"a"),))
 
 
-def test_the_root_is_never_left_out_nor_protected() -> None:
+def test_the_root_is_never_excluded_and_never_protected() -> None:
     some = filters(b"-! a", b"P! */", b"H *")
     assert not some.excludes(b"", is_directory=True)
     assert not some.protects(b"", is_directory=True)
@@ -384,7 +386,7 @@ def _sync_listed(rules: Rules, listed: bytes, source: Path, destination: Path) -
         pytest.param(b"R x", b"./x", b"x", b"", id="what is at risk is deleted"),
     ],
 )
-def test_what_rsync_deletes_of_a_vanished_name(
+def test_rsync_deletes_copies_of_a_vanished_name_as_expected(
     text: bytes, listed: bytes, at_destination: bytes, left: bytes, tmp_path: Path
 ) -> None:
     if listed != b"./" and not deletes_by_name():
@@ -394,7 +396,7 @@ def test_what_rsync_deletes_of_a_vanished_name(
     assert _sync_listed(filters(text), listed, source, destination) == set(left.split())
 
 
-def test_sided_rules_arrive_at_a_receiver_elsewhere(tmp_path: Path) -> None:
+def test_rules_for_one_side_arrive_at_a_remote_receiver(tmp_path: Path) -> None:
     shell = tmp_path / "shell"
     shell.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
     shell.chmod(0o700)

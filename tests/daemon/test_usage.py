@@ -70,7 +70,7 @@ def place(tmp_path: Path) -> Path:
         (["--daemon", "src/./", "dst/"], "needs a log"),
         (["--user", "nobody-of-that-name", "src/./", "dst/"], "nobody-of-that-name"),
         (["--explain", "/elsewhere", "src/./", "dst/"], "/elsewhere is in no source"),
-        (["--filter", "merge x", "src/./", "dst/"], "reads further rules from a file"),
+        (["--filter", "merge x", "src/./", "dst/"], "makes rsync read further rules from a file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

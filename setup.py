@@ -94,8 +94,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "pylsyncd = pylsyncd.entry:pylsyncd",
-            "pylsyncctl = pylsyncd.entry:pylsyncctl",
+            "pylsyncd = pylsyncd.cli:main",
+            "pylsyncctl = pylsyncd.ctl:main",
         ]
     },
     classifiers=[

@@ -1,6 +1,6 @@
-"""``python -m pylsyncd`` is the command ``pylsyncd``."""
+"""``python -m pylsyncd`` runs the command ``pylsyncd``."""
 
-from pylsyncd.entry import pylsyncd
+from pylsyncd.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(pylsyncd())
+    raise SystemExit(main())

@@ -7,28 +7,31 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pylsyncd.control.client import ANSWER_TIMEOUT
-from pylsyncd.control.command_line import (
-    EXIT_FAILED,
-    EXIT_NO_DAEMON,
-    EXIT_USAGE,
-    CommandLineError,
-    make_parser,
-)
-from pylsyncd.control.discovery import (
-    Answer,
-    DaemonStatus,
-    fetch_statuses,
-    find_sockets,
-    load_status_file,
-    send_requests,
-)
-from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
-from pylsyncd.control.protocol import ControlRequest, NoDaemonError
-from pylsyncd.control.table import format_table
-from pylsyncd.model.errors import PylsyncdError, UsageError
-from pylsyncd.model.formatting import format_duration, printable
-from pylsyncd.system import descriptors
+from pylsyncd.system.interrupts import silent_interrupts
+
+with silent_interrupts():
+    from pylsyncd.control.client import ANSWER_TIMEOUT
+    from pylsyncd.control.command_line import (
+        EXIT_FAILED,
+        EXIT_NO_DAEMON,
+        EXIT_USAGE,
+        CommandLineError,
+        make_parser,
+    )
+    from pylsyncd.control.discovery import (
+        Answer,
+        DaemonStatus,
+        fetch_statuses,
+        find_sockets,
+        load_status_file,
+        send_requests,
+    )
+    from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
+    from pylsyncd.control.protocol import ControlRequest, NoDaemonError
+    from pylsyncd.control.table import format_table
+    from pylsyncd.model.errors import PylsyncdError, UsageError
+    from pylsyncd.model.formatting import format_duration, printable
+    from pylsyncd.system import descriptors
 
 _EXIT_INTERRUPTED = 130
 _MIN_WATCH_INTERVAL = 0.1

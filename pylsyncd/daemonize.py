@@ -1,7 +1,7 @@
-"""The life of the process around the service: pid file, log, user, background, and the end.
+"""The process around the service: pid file, log, user, background.
 
-The order is that of daemon(7): what can fail does so while somebody looks, as root where root is
-needed, and a parent that waits tells whether the daemon got as far as its work.
+The order follows daemon(7). What can fail, fails while a terminal is attached, and as root where
+root is needed. The parent waits until the daemon is ready, and exits with the daemon's status.
 """
 
 import gc
@@ -20,12 +20,7 @@ from typing import NoReturn
 
 from daemon import DaemonContext
 
-from pylsyncd.config.settings import (
-    DEFAULT_DIRECTORY,
-    DEFAULT_UMASK,
-    ProcessSettings,
-    SyncSettings,
-)
+from pylsyncd.config.settings import DEFAULT_DIRECTORY, DEFAULT_UMASK, ProcessSettings, SyncSettings
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.system import descriptors, directories, logs, private_files, unix_sockets, users
@@ -35,59 +30,65 @@ from pylsyncd.system.users import ProcessUser
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT = 30.0
-"""Seconds that the parent waits for its daemon to be ready: as long as a boot may stand still."""
+"""Seconds that the parent waits for the daemon to be ready, so that a boot does not hang."""
 
-# Seconds between two looks whether somebody interrupts the parent.
-_BEAT = 0.1
+# Seconds between two checks for Ctrl-C in the parent.
+_INTERRUPT_POLL_INTERVAL = 0.1
 
-_STOPPED = {signal.SIGTSTP: None, signal.SIGTTIN: None, signal.SIGTTOU: None}
+_IGNORED_SIGNALS = {signal.SIGTSTP: None, signal.SIGTTIN: None, signal.SIGTTOU: None}
 
 
 def prepare(
-    daemon: ProcessSettings, syncs: Iterable[SyncSettings], terminal: logging.Handler | None = None
+    settings: ProcessSettings,
+    syncs: Iterable[SyncSettings],
+    terminal: logging.Handler | None = None,
 ) -> "DaemonProcess":
-    """Open the pid file and the log, make the directories, and become the user.
+    """Open the pid file and the log, create the directories, and change to the user.
 
-    ``terminal`` is the handler for what is logged without a log file. Raises UsageError. No thread
-    may be made before :meth:`DaemonProcess.detach` when the daemon goes to the background.
+    ``terminal`` is the log handler used without a log file. Raises UsageError. When the daemon goes
+    to the background, no thread may be created before :meth:`DaemonProcess.detach`.
     """
     descriptors.open_standard_streams()
-    if daemon.background:
+    if settings.background:
         descriptors.close_inherited()
-        # What the parent has blocked would never arrive.
+        # A signal that the caller has blocked would never arrive.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if daemon.background or daemon.umask != DEFAULT_UMASK:
-        os.umask(daemon.umask)
-    becomes = users.find_user(daemon.user, daemon.group)
-    prepared = DaemonProcess(daemon, becomes)
+    if settings.background or settings.umask != DEFAULT_UMASK:
+        os.umask(settings.umask)
+    user = users.find_user(settings.user, settings.group)
+    pid_file = None
+    if settings.pidfile:
+        pid_file = PidFile(settings.pidfile, (user.uid,) if user else ())
     try:
-        _set_up_log(daemon, becomes, terminal)
-        prepared.control_path = _control(daemon, becomes)
-        if becomes:
-            _provide(prepared.control_path, syncs, becomes)
-            _become(becomes)
-        if daemon.background or daemon.directory != DEFAULT_DIRECTORY:
-            _change_directory(daemon.directory)
-        prepared.control_path = _usable(prepared.control_path, is_asked_for=bool(daemon.control))
+        _configure_log(settings, user, terminal)
+        control_path = _control_path(settings, user)
+        if user:
+            _create_directories(control_path, syncs, user)
+            _change_user(user)
+        if settings.background or settings.directory != DEFAULT_DIRECTORY:
+            _change_directory(settings.directory)
+        control_path = _checked_control_path(control_path, is_required=bool(settings.control))
     except BaseException:
-        prepared.close()
+        if pid_file:
+            pid_file.close()
         raise
-    return prepared
+    return DaemonProcess(settings, pid_file, control_path)
 
 
 class DaemonProcess:
-    """A process that is ready to become a daemon.
+    """A process that has what a daemon needs, and can go to the background.
 
-    As a context it tells a parent that waits how it ended, if it never was ready, and closes.
+    As a context manager it closes the pid file, and reports to a parent that still waits.
     """
 
-    def __init__(self, daemon: ProcessSettings, becomes: ProcessUser | None) -> None:
-        self._daemon = daemon
-        owners = (becomes.uid,) if becomes else ()
-        self._pidfile = PidFile(daemon.pidfile, owners) if daemon.pidfile else None
+    def __init__(
+        self, settings: ProcessSettings, pid_file: PidFile | None, control_path: str | None
+    ) -> None:
+        self._settings = settings
+        self._pid_file = pid_file
         self._parent = -1
-        self.control_path: str | None = None
-        """The control socket, or with a slash at its end the directory for it; None for none."""
+        self.control_path = control_path
+        """The control socket, or its directory with a trailing slash; None for no socket."""
 
     def __enter__(self) -> "DaemonProcess":  # noqa: PYI034  # typing.Self is younger than Python 3.10
         return self
@@ -98,139 +99,131 @@ class DaemonProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Before the parent tells: whoever then starts it again must not find it running.
-        self._give_back()
-        status = 2 if isinstance(error, UsageError) else 1
+        # Before the parent exits: the next start must not find the pid file locked.
+        if self._pid_file:
+            self._pid_file.close()
         if isinstance(error, PylsyncdError):
-            self.report_failure(status, str(error))
-        self.report_failure(status, f"It has ended before it was ready: {self._where_to_look()}.")
+            message = str(error)
+        else:
+            message = f"The daemon stopped before it was ready: {self._log_hint()}."
+        self._report(status=2 if isinstance(error, UsageError) else 1, message=message)
 
     def detach(self) -> None:
-        """Go to the background, if that is wanted, and write the pid file.
+        """Go to the background if the settings ask for it, and write the pid file.
 
-        In the background this returns in another process, to which all descriptors go over that
-        are open; the first one waits until that one is ready or fails, and ends with its status.
+        In the background this returns in another process, which keeps all open descriptors. The
+        first process waits until that process is ready or fails, and exits with its status.
         """
-        if self._daemon.background:
+        if self._settings.background:
             self._fork()
-        if self._pidfile:
-            self._pidfile.write()
+        if self._pid_file:
+            self._pid_file.write()
 
     def report_ready(self) -> None:
-        """Let the parent go: it has nothing more to tell."""
-        self._tell(ready=True)
-        self._forget_parent()
-
-    def report_failure(self, status: int, sentence: str) -> None:
-        """Have a parent that still waits say this, and end with this status."""
-        self._tell(status=status, sentence=sentence)
-        self._forget_parent()
-
-    def close(self) -> None:
-        """Give back the pid file."""
-        self._give_back()
-        self._forget_parent()
-
-    def _give_back(self) -> None:
-        if self._pidfile:
-            self._pidfile.close()
+        """Let a waiting parent exit with status 0."""
+        self._report(status=0, message="")
 
     def _fork(self) -> None:
         _refuse_threads()
         reader, writer = os.pipe2(os.O_CLOEXEC)
         sys.stdout.flush()
         sys.stderr.flush()
-        # The parent looks for it when it knows whom to end.
+        # The parent handles Ctrl-C once it knows the daemon's pid.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         if os.fork():
             os.close(writer)
-            _wait_and_exit(reader, self._where_to_look())
+            _wait_and_exit(reader, self._log_hint())
         os.close(reader)
         self._parent = writer
         logs.remove_terminal_handler()
         DaemonContext(
             detach_process=True,
             files_preserve=descriptors.nonstandard_descriptors(),
-            working_directory=self._daemon.directory,
-            umask=self._daemon.umask,
-            signal_map=_STOPPED,
+            working_directory=self._settings.directory,
+            umask=self._settings.umask,
+            signal_map=_IGNORED_SIGNALS,
         ).open()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
-        self._tell(pid=os.getpid())
+        self._send(pid=os.getpid())
 
-    def _where_to_look(self) -> str:
-        if self._daemon.log.file:
-            return f"see the log {paths.printable(os.fsencode(self._daemon.log.file))}"
+    def _log_hint(self) -> str:
+        if self._settings.log.file:
+            return f"see the log {paths.printable(os.fsencode(self._settings.log.file))}"
         return "see the log"
 
-    def _tell(self, **what: object) -> None:
-        if self._parent >= 0:
-            # A parent that was ended waits no more.
-            with suppress(BrokenPipeError):
-                os.write(self._parent, json.dumps(what).encode() + b"\n")
-
-    def _forget_parent(self) -> None:
+    def _report(self, *, status: int, message: str) -> None:
+        """Have a waiting parent print a message and exit; nothing once it has exited."""
+        self._send(status=status, message=message)
         parent, self._parent = self._parent, -1
         if parent >= 0:
             os.close(parent)
+
+    def _send(self, **report: object) -> None:
+        if self._parent >= 0:
+            # The parent may have been killed.
+            with suppress(BrokenPipeError):
+                os.write(self._parent, json.dumps(report).encode() + b"\n")
 
 
 # Before the fork
 
 
-def _set_up_log(
-    daemon: ProcessSettings, becomes: ProcessUser | None, terminal: logging.Handler | None
+def _configure_log(
+    settings: ProcessSettings, user: ProcessUser | None, terminal: logging.Handler | None
 ) -> None:
     logs.configure(
-        daemon.log.level,
-        file=daemon.log.file,
-        syslog=daemon.log.syslog,
-        facility=daemon.log.facility,
+        settings.log.level,
+        file=settings.log.file,
+        syslog=settings.log.syslog,
+        facility=settings.log.facility,
         terminal=terminal,
-        owner=(becomes.uid, becomes.gid) if becomes else None,
+        owner=(user.uid, user.gid) if user else None,
     )
 
 
-def _control(daemon: ProcessSettings, becomes: ProcessUser | None) -> str | None:
-    if daemon.control is None or daemon.control:
-        return daemon.control
-    name = (becomes.name or str(becomes.uid)) if becomes and becomes.uid else ""
+def _control_path(settings: ProcessSettings, user: ProcessUser | None) -> str | None:
+    """Return the configured control socket, or the default directory with a trailing slash."""
+    if settings.control is None or settings.control:
+        return settings.control
+    name = (user.name or str(user.uid)) if user and user.uid else ""
     return directories.runtime_directory(os.environ, os.geteuid(), name) + "/"
 
 
-def _usable(control: str | None, *, is_asked_for: bool) -> str | None:
-    """Return where the control socket is to be; one that nobody has asked for may be missing."""
+def _checked_control_path(path: str | None, *, is_required: bool) -> str | None:
+    """Return the path, or None with a warning if it is unusable and not required."""
     try:
-        if control:
-            unix_sockets.check_available(control)
+        if path:
+            unix_sockets.check_available(path)
     except UsageError as error:
-        if is_asked_for:
+        if is_required:
             raise
-        log.warning("pylsyncctl cannot be used: %s", error)
+        log.warning("No control socket, pylsyncctl cannot reach this daemon: %s", error)
         return None
-    return control
+    return path
 
 
-def _provide(control: str | None, syncs: Iterable[SyncSettings], becomes: ProcessUser) -> None:
-    """Make, as root, the directories that the user could not make."""
+def _create_directories(
+    control_path: str | None, syncs: Iterable[SyncSettings], user: ProcessUser
+) -> None:
+    """Create, as root, the directories that the user has no permission to create."""
     for path in {sync.state_dir for sync in syncs if sync.state_dir is not None}:
-        private_files.create_directory_for_user(path, becomes.uid, becomes.gid)
-    if control:
-        unix_sockets.create_directory_for_user(control, becomes.uid, becomes.gid)
+        private_files.create_directory_for_user(path, user.uid, user.gid)
+    if control_path:
+        unix_sockets.create_directory_for_user(control_path, user.uid, user.gid)
 
 
-def _become(becomes: ProcessUser) -> None:
-    name = becomes.name or becomes.uid
+def _change_user(user: ProcessUser) -> None:
+    name = user.name or user.uid
     try:
-        users.drop_privileges(becomes)
+        users.drop_privileges(user)
     except OSError as error:
-        raise UsageError(f"pylsyncd cannot become the user {name}: {error.strerror}.") from None
-    for part in (os.__file__, __file__):
-        # Python reads parts of itself when it first needs them, which may be in weeks.
-        if not os.access(part, os.R_OK):
+        raise UsageError(f"Cannot change to the user {name}: {error.strerror}.") from None
+    for module in (os.__file__, __file__):
+        # Python imports some modules only when they are first used, which may be weeks later.
+        if not os.access(module, os.R_OK):
             raise UsageError(
-                f"The user {name} cannot read {part}, which pylsyncd is run from: install it "
-                "where that user can."
+                f"The user {name} cannot read {module}, which pylsyncd runs from: install pylsyncd "
+                "where that user can read it."
             )
 
 
@@ -239,62 +232,61 @@ def _change_directory(path: str) -> None:
         os.chdir(path)
     except OSError as error:
         raise UsageError(
-            f"The directory {paths.printable(os.fsencode(path))} cannot be worked in: "
-            f"{error.strerror}. Name another one with --chdir."
+            f"Cannot change to the directory {paths.printable(os.fsencode(path))}: "
+            f"{error.strerror}. Choose another one with --chdir."
         ) from None
 
 
 def _refuse_threads() -> None:
-    """Raise RuntimeError where a thread was made before the fork, even if it was not started.
+    """Raise RuntimeError if a thread was created before the fork, even if it was not started.
 
-    Python has all of them for ended in the child (``threading._after_fork``): then nobody waits for
-    one that is started there.
+    Python marks every such thread as ended in the child (``threading._after_fork``), so that
+    joining one that is started there returns at once.
     """
     for each in gc.get_objects():
         if issubclass(type(each), threading.Thread) and each is not threading.main_thread():
-            raise RuntimeError(f"{each} was made before the fork")
+            raise RuntimeError(f"{each} was created before the fork")
 
 
 # The parent
 
 
-def _wait_and_exit(reader: int, where_to_look: str) -> NoReturn:
-    """Wait for the daemon to be ready, and end as it tells; nothing else of the parent is run."""
+def _wait_and_exit(reader: int, log_hint: str) -> NoReturn:
+    """Wait for the daemon to be ready, and exit with its status, without running anything else."""
     status = 1
     try:
-        status, sentence = _wait(reader, where_to_look)
-        if sentence:
-            text = f"pylsyncd: {sentence}\n"
-            os.write(2, text.encode("utf-8", "backslashreplace"))
+        status, message = _wait_for_report(reader, log_hint)
+        if message:
+            os.write(2, f"pylsyncd: {message}\n".encode("utf-8", "backslashreplace"))
     finally:
         os._exit(status)
 
 
-def _wait(reader: int, where_to_look: str) -> tuple[int, str]:
-    """Return the exit status, and what there is to say."""
+def _wait_for_report(reader: int, log_hint: str) -> tuple[int, str]:
+    """Return the exit status and the message for standard error."""
     deadline = time.monotonic() + READY_TIMEOUT
     received, pid = b"", 0
     while True:
         if pid and _is_interrupted():
-            # It has the pipe open, so the pid is still its own.
+            # The pid is still the daemon's own, since the daemon holds the pipe open.
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
             return 128 + signal.SIGINT, ""
         left = deadline - time.monotonic()
         if left <= 0:
-            return 0, f"It is still starting (pid {pid}): {where_to_look}."
-        if not select.select((reader,), (), (), min(left, _BEAT))[0]:
+            return 0, f"The daemon is still starting (pid {pid}): {log_hint}."
+        if not select.select((reader,), (), (), min(left, _INTERRUPT_POLL_INTERVAL))[0]:
             continue
-        if not (part := os.read(reader, 65536)):
-            return 1, f"It has died before it was ready: {where_to_look}."
-        *lines, received = (received + part).split(b"\n")
-        for told in map(json.loads, lines):
-            pid = told.get("pid", pid)
-            if "pid" not in told:
-                return told.get("status", 0), told.get("sentence", "")
+        if not (chunk := os.read(reader, 65536)):
+            return 1, f"The daemon died before it was ready: {log_hint}."
+        *lines, received = (received + chunk).split(b"\n")
+        for report in map(json.loads, lines):
+            if "pid" not in report:
+                return report["status"], report["message"]
+            pid = report["pid"]
 
 
 def _is_interrupted() -> bool:
-    """Tell whether SIGINT, which is blocked, has come; it may be one to be ignored."""
+    """Return True if SIGINT, which is blocked here, is pending and not ignored."""
     is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     return signal.SIGINT in signal.sigpending() and not is_ignored

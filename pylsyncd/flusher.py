@@ -1,4 +1,4 @@
-"""From a window's changes to the orders of the destinations: when, and what."""
+"""Ends the windows of a source: takes the buffer, optimizes the changes, and fills the queues."""
 
 import logging
 import math
@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 from pylsyncd.config.settings import SyncSettings
 from pylsyncd.model.changes import EVERYTHING, format_changes
 from pylsyncd.model.formatting import format_count
-from pylsyncd.model.moments import earliest_ctime_ns
+from pylsyncd.model.moments import Moment, earliest_ctime_ns
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.pipeline.work_queue import WorkItem
@@ -24,121 +25,141 @@ from pylsyncd.worker.pool import WorkerPool
 
 log = logging.getLogger(__name__)
 
-# Seconds that a flush waits for the watcher to hand over what it has.
-_HAND_OVER = 5.0
+# Seconds that a flush waits for the watcher to put its changes into the buffer.
+_DRAIN_TIMEOUT = 5.0
 
-# How much earlier or later a full sync may begin, as a share of the time between two.
+# How much earlier or later a periodic full sync may start, as a share of its interval.
 _JITTER = 0.1
+
+_FULL_SYNC = ("full sync",)
+
+
+class Flush(NamedTuple):
+    """The result of a flush."""
+
+    serial: int
+    """The serial number of the last work item: once confirmed, so is every change before."""
+    is_complete: bool
+    """True if the work items cover everything that changed before the flush."""
 
 
 class Flusher:
-    """Ends the windows of one source, and gives the orders. Used by the source's own thread."""
+    """Ends the windows of one source, and fills the queues. Used by the replication's thread."""
 
     def __init__(
         self,
         sync: SyncSettings,
         buffer: Buffer,
-        lookout: SourceMonitor,
-        crew: WorkerPool,
-        progressed: Callable[[], None] = lambda: None,
+        source_monitor: SourceMonitor,
+        pool: WorkerPool,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make one; ``progressed()`` is called now and then during what takes long.
+        """Create one; ``on_progress()`` is called during searches for hard links.
 
-        What that raises, :meth:`flush` and :meth:`learn_links` do, and nothing is lost.
+        An exception that it raises ends the flush or search, and no change is lost.
         """
         self._sync = sync
         self._buffer = buffer
-        self._lookout = lookout
-        self._crew = crew
-        self._links = HardLinks(sync.source.path, sync.rules, progressed)
+        self._source_monitor = source_monitor
+        self._pool = pool
+        self._hard_links = HardLinks(sync.source.path, sync.rules, on_progress)
         self.last_serial = 0
-        """Of the last order."""
-        self._is_all_known = False
-        self._window_closes = math.inf
+        """The serial number of the last work item."""
+        self._window_closes_at = math.inf
         self._next_full_sync = math.inf
         self.complete_until = clock.now()
-        """Every change before this moment was given to the destinations, or is what they began
-        with."""
+        """The moment before which every change is in a work item."""
+
+    def start(self, complete_until: Moment) -> None:
+        """Start the timers; the first work items cover every change before a moment."""
+        self.complete_until = complete_until
+        self._schedule_full_sync()
+
+    def restart(self, complete_until: Moment) -> None:
+        """Queue a full sync of a source that is watched anew since a moment."""
+        self.complete_until = complete_until
+        self.enqueue(
+            WorkItem(EVERYTHING, complete_until, complete_until, _FULL_SYNC, is_urgent=True)
+        )
 
     def apply_settings(self, sync: SyncSettings) -> None:
-        """Begin to keep time, as a sync of the same source asks."""
+        """Use the window and the full sync interval of other settings from now on."""
         self._sync = sync
-        self._plan_full_sync()
+        self._schedule_full_sync()
 
     @property
     def due_at(self) -> float:
-        """When :meth:`do_what_is_due` has something to do, by the monotonic clock."""
-        return min(self._window_closes, self._next_full_sync)
+        """The monotonic time at which :meth:`run_due` has something to do."""
+        return min(self._window_closes_at, self._next_full_sync)
 
     def run_due(self) -> None:
-        """End the window, and sync everything, if it is time to."""
+        """End the window, and start a full sync, if it is time."""
         now = time.monotonic()
-        if now >= self._window_closes:
+        if now >= self._window_closes_at:
             self.flush()
         if now >= self._next_full_sync:
-            self._plan_full_sync()
-            self.enqueue(WorkItem(EVERYTHING, self.complete_until, titles=("full sync",)))
+            self._schedule_full_sync()
+            self.enqueue(WorkItem(EVERYTHING, self.complete_until, titles=_FULL_SYNC))
 
     def open_window(self) -> None:
-        """Let the window begin, unless it is open."""
-        if self._buffer and self._window_closes == math.inf:
-            self._window_closes = time.monotonic() + self._sync.window
+        """Open a window, unless one is open."""
+        if self._buffer and self._window_closes_at == math.inf:
+            self._window_closes_at = time.monotonic() + self._sync.window
             self.update_hard_links()
 
     def flush_if_full(self) -> None:
-        """End the window early, if so much has changed."""
+        """End the window early if the buffer is full."""
         if self._buffer.is_full:
             self.flush()
 
     def update_hard_links(self) -> None:
-        """Learn which files have several names, from scans or, where none was made, by looking.
+        """Learn the names of hard links from scans, or from a search if there was no scan.
 
-        Not before something has changed: it takes as long as a scan, and a start should not.
+        A search takes as long as a scan. It waits for the first change, so as not to delay a start.
         """
-        if (watching := self._lookout.session) is None:
+        if (session := self._source_monitor.session) is None:
             return
-        tracker = watching.event_processor
-        if tracker.has_scanned_files:
-            watching.links_unscanned_since = None
-        while not tracker.found_hard_links.empty():
-            self._links.remember(tracker.found_hard_links.get())
-        if self._buffer and not tracker.rescanner.is_scan_pending:
-            self._survey(watching)
+        processor = session.event_processor
+        if processor.has_scanned_files:
+            session.links_unscanned_since = None
+        while not processor.found_hard_links.empty():
+            self._hard_links.remember(processor.found_hard_links.get())
+        if self._buffer and not processor.rescanner.is_scan_pending:
+            self._scan_hard_links(session)
 
-    def _survey(self, watching: WatchSession) -> None:
-        """Look for files that have, or had, several names, if nobody did since the start."""
-        since = watching.links_unscanned_since
+    def _scan_hard_links(self, session: WatchSession) -> None:
+        """Search the source for hard links, unless that was done since the start."""
+        since = session.links_unscanned_since
         if since is None:
             return
-        # If the source is not to be opened now: the next time.
+        # A source that cannot be opened now is searched the next time.
         with suppress(OSError):
-            self._buffer.add(self._links.scan_source(earliest_ctime_ns(since, clock.now())))
-            watching.links_unscanned_since = None
+            self._buffer.add(self._hard_links.scan_source(earliest_ctime_ns(since, clock.now())))
+            session.links_unscanned_since = None
 
-    def flush(self, *, is_urgent: bool = False) -> int:
-        """End the window: hand what changed in it to all destinations.
+    def flush(self, *, is_urgent: bool = False) -> Flush:
+        """End the window: queue its changes for all destinations.
 
-        Returns the serial number of the last order: with it, all that was seen is confirmed.
+        Without changes no work item is queued, unless it is urgent.
         """
-        self._window_closes = math.inf
-        scanned = None
-        self._is_all_known = False
-        if (watching := self._lookout.session) is not None:
-            watcher = watching.watcher
-            is_drained = watcher.drain(_HAND_OVER)
-            # Asked at once: what a scan finds from now on belongs to the next flush.
-            self._is_all_known = is_drained and not watcher.has_missed_events
+        self._window_closes_at = math.inf
+        last_scan, is_complete = None, False
+        if (session := self._source_monitor.session) is not None:
+            watcher = session.watcher
+            is_drained = watcher.drain(_DRAIN_TIMEOUT)
+            # Read at once: what a scan finds from now on belongs to the next flush.
+            is_complete = is_drained and not watcher.has_missed_events
             if not is_drained:
-                log.info("The watcher is busy: what it has not handed over waits.")
+                log.info("The watcher is busy: its latest changes are left for the next flush.")
             # Read before the changes are taken, which may be newer.
-            self.complete_until, scanned = watcher.complete_until, watcher.last_scan
+            self.complete_until, last_scan = watcher.complete_until, watcher.last_scan
             self.update_hard_links()
         since = self._buffer.since
         changes = self._buffer.take()
         if not changes and not is_urgent:
-            return self.last_serial
+            return Flush(self.last_serial, is_complete)
         try:
-            self._links.add_other_names(changes)
+            self._hard_links.add_other_names(changes)
         except BaseException:
             self._buffer.add(changes)
             raise
@@ -146,36 +167,30 @@ class Flusher:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s", format_count(len(changes), "change"), format_changes(changes))
             log.debug("reduced to %d: %s", len(changeset), format_changes(changeset))
-        titles = ("full sync",) if changeset.is_everything else ()
-        order = WorkItem(
-            changeset, self.complete_until, scanned, titles, since, is_urgent=is_urgent
+        titles = _FULL_SYNC if changeset.is_everything else ()
+        item = WorkItem(
+            changeset, self.complete_until, last_scan, titles, since, is_urgent=is_urgent
         )
-        return self.enqueue(order)
-
-    def flush_all(self) -> int | None:
-        """Flush; return what :meth:`flush` does, None if not all is known that has changed."""
-        serial = self.flush(is_urgent=True)
-        return serial if self._is_all_known else None
+        return Flush(self.enqueue(item), is_complete)
 
     def start_full_sync(self, names: Sequence[str] = ()) -> None:
-        """Have everything compared, now; ``names`` are the destinations', none for all."""
-        self.enqueue(
-            WorkItem(EVERYTHING, self.complete_until, titles=("full sync",), is_urgent=True), names
-        )
+        """Queue a full sync, to be run at once; for some destinations, or for all."""
+        item = WorkItem(EVERYTHING, self.complete_until, titles=_FULL_SYNC, is_urgent=True)
+        self.enqueue(item, names)
 
-    def enqueue(self, order: WorkItem, names: Sequence[str] = ()) -> int:
-        """Give the workers an order; return its serial number."""
+    def enqueue(self, item: WorkItem, names: Sequence[str] = ()) -> int:
+        """Put a work item into the queues of some destinations, or all; return its serial."""
         self.last_serial += 1
-        since = order.since
-        if since is None and order.changeset:
+        since = item.since
+        if since is None and item.changeset:
             since = time.monotonic()
-        order = replace(order, serial=self.last_serial, since=since)
-        for worker in self._crew.workers:
+        item = replace(item, serial=self.last_serial, since=since)
+        for worker in self._pool.workers:
             if not names or worker.name in names:
-                worker.put(order)
+                worker.put(item)
         return self.last_serial
 
-    def _plan_full_sync(self) -> None:
+    def _schedule_full_sync(self) -> None:
         interval = self._sync.full_sync_interval
         self._next_full_sync = math.inf
         if interval:

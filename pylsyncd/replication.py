@@ -1,4 +1,9 @@
-"""One source and its destinations: wires its parts and owns their start, timing and end."""
+"""One source with its destinations: wires the five stages together, and runs them.
+
+    kernel -> 1 watcher -> 2 buffer -> 3 optimizer -> 4 work queue -> 5 worker -> rsync
+
+Each destination has a queue and a worker of its own.
+"""
 
 import logging
 import math
@@ -6,381 +11,447 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, TypeVar
 
 from pylsyncd import __version__
-from pylsyncd.calls import Ask, ReplicationContext, Wakeup
 from pylsyncd.config.settings import SyncSettings
 from pylsyncd.flusher import Flusher
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
-from pylsyncd.model.errors import PylsyncdError, WatchError
+from pylsyncd.model.changes import NOTHING, MutableChangeset
+from pylsyncd.model.errors import PylsyncdError, UsageError, WatchError
 from pylsyncd.model.formatting import format_count
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.system import clock
-from pylsyncd.system.inbox import Inbox
+from pylsyncd.system.inbox import Call, Inbox
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.threads import StoppedError, SupervisedThread
+from pylsyncd.system.threads import StoppedError, SupervisedThread, ThreadMonitor
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
 from pylsyncd.watcher.source_monitor import MonitorCallbacks, SourceMonitor
 from pylsyncd.worker.pool import STOP_GRACE_PERIOD, WorkerPool
+from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.start_plan import catchup_times
 from pylsyncd.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 
-# Seconds between two looks at the source, and before one that there is a reason for.
-_ROUND = 2.0
-_MOMENT = 0.2
+STOP_SIGNALS = frozenset([signal.SIGTERM, signal.SIGINT])
 
-# Seconds between two looks at whether one who is asked has ended.
-_BEAT = 0.1
+# Seconds between two checks of the source, and before the check after the source was lost: a
+# program that replaces the source has removed the old one and not yet put the new one in place.
+_SOURCE_CHECK_INTERVAL = 2.0
+_SOURCE_LOST_CHECK_DELAY = 0.2
 
-_STOP = frozenset([signal.SIGTERM, signal.SIGINT])
+Result = TypeVar("Result")
+
+
+class ReplicationState(Enum):
+    """How far a replication has come."""
+
+    STARTING = auto()
+    """Its watches are not complete."""
+    WAITING = auto()
+    """The file system of its source is not mounted."""
+    RUNNING = auto()
+    """It watches its source, and each worker has its first work item."""
+    START_FAILED = auto()
+    """It ended with a failure before it was running."""
+    STOPPED = auto()
+    """It ended without a failure."""
+    FAILED = auto()
+    """It ended because a thread failed, or, with ``once``, with changes pending."""
+
+    @property
+    def is_ready(self) -> bool:
+        """True once the start of the daemon need not wait for the replication."""
+        return self not in {ReplicationState.STARTING, ReplicationState.START_FAILED}
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the replication does nothing any more."""
+        return self in {
+            ReplicationState.START_FAILED, ReplicationState.STOPPED, ReplicationState.FAILED
+        }  # fmt: skip
+
+
+class Wakeup(Enum):
+    """What wakes the thread of a replication, besides signals and calls."""
+
+    FIRST_CHANGE = auto()
+    BUFFER_FULL = auto()
+    SOURCE_LOST = auto()
+    THREAD_FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationContext:
+    """What the replications of a process share, and the callbacks that they report to."""
+
+    thread_monitor: ThreadMonitor
+    resources: SharedResources
+    on_state_changed: Callable[[str], None]
+    """Called with a replication's name when it is ready, and when it has ended."""
+    on_watch_progress: Callable[[str, int], None] = lambda *_: None
+    """Called with the title and the number of directories while watches are added."""
+    on_watching: Callable[[str], None] = lambda _: None
+    """Called with the title when all watches are in place."""
+    should_count_events: bool = False
+    once: bool = False
 
 
 class Replication(SupervisedThread):
-    """Keeps the destinations of one source equal to it, in a thread of its own.
+    """A thread that keeps the destinations of one source up to date.
 
-    Making one takes the locks of its destinations. Raises UsageError if the state directory cannot
-    be used, or another pylsyncd is in the way.
+    The constructor locks the destinations. Raises UsageError if the state directory is unusable, or
+    another pylsyncd serves a destination. A ``predecessor`` has ended, and is continued.
     """
 
-    def __init__(self, sync: SyncSettings, surroundings: ReplicationContext) -> None:
-        super().__init__(sync.name or "replication", lambda _: self._fail())
+    def __init__(
+        self,
+        sync: SyncSettings,
+        context: ReplicationContext,
+        predecessor: "Replication | None" = None,
+    ) -> None:
+        super().__init__(sync.name or "replication", lambda _: self._end(has_failed=True))
         self.sync = sync
-        self._surroundings = surroundings
+        self.state = ReplicationState.STARTING
+        self.error: PylsyncdError | None = None
+        """The error that ended it."""
+        self.starting_since = time.monotonic()
+        self._shared = context
         self._shown = paths.printable(sync.source.path)
-        self._inbox: Inbox[Wakeup | Ask | str | signal.Signals] = Inbox()
+        self.needs_initial_sync: bool = predecessor is None or predecessor.needs_initial_sync
+        """True until the initial sync is in all queues; then only new destinations get one."""
+        self._has_failed = False
+        self._stop_deadline = math.inf
+        self._next_source_check = math.inf
+        self._inbox: Inbox[Wakeup | Call[Any] | signal.Signals] = Inbox()
+        wake = self._inbox.put
+        self._guard = SourceGuard(sync.source.path, sync.rules)
+        # 1 to 2: the watcher thread of the source monitor puts changes into the buffer.
         self._buffer = Buffer(
             sync.max_changes,
-            lambda: self._inbox.put(Wakeup.FIRST_CHANGE),
-            lambda: self._inbox.put(Wakeup.BUFFER_FULL),
+            on_opened=lambda: wake(Wakeup.FIRST_CHANGE),
+            on_filled=lambda: wake(Wakeup.BUFFER_FULL),
         )
-        self._guard = SourceGuard(sync.source.path, sync.rules)
+        self.source_monitor = SourceMonitor(
+            sync, self._guard, self._buffer, context.thread_monitor,
+            MonitorCallbacks(
+                on_source_lost=lambda: wake(Wakeup.SOURCE_LOST),
+                on_failed=lambda _: wake(Wakeup.THREAD_FAILED),
+                on_progress=lambda count: context.on_watch_progress(self.title, count),
+            ),
+        )  # fmt: skip
+        if context.should_count_events:
+            self.source_monitor.mask_counts = Counter()
+        # 4 to 5: the pool has a work queue and a worker thread for each destination.
         try:
-            self._crew = WorkerPool(sync, self._guard, self._inbox.put, surroundings.resources)
+            self._pool = WorkerPool(
+                sync, self._guard, lambda _: wake(Wakeup.THREAD_FAILED), context.resources
+            )
         except BaseException:
             self._guard.close()
             raise
-        self.source_monitor = SourceMonitor(
-            sync, self._guard, self._buffer, surroundings.thread_monitor,
-            MonitorCallbacks(
-                on_source_lost=lambda: self._inbox.put(Wakeup.SOURCE_LOST),
-                on_failed=self._inbox.put,
-                on_progress=lambda directories: surroundings.on_watch_progress(self.title,
-                directories),
-            ),
-        )  # fmt: skip
-        if surroundings.should_count_events:
-            self.source_monitor.mask_counts = Counter()
-        self.flusher = Flusher(sync, self._buffer, self.source_monitor, self._crew, self._go_on)
-        # When all has to be over, once told to stop.
-        self._ends = math.inf
-        self._next_round = math.inf
-        self.starting_since = time.monotonic()
-        """When it was made."""
-        self._has_failed = False
-        self.is_new = True
-        """Whether an initial sync is for all destinations, not just for those without a state."""
-        self.is_ready = False
-        """Whether it watches, or waits for its source to come back."""
-        self.has_begun = False
-        """Whether all workers have their first orders."""
-        self.has_ended = False
-        self.status = 0
-        """The exit status, as far as this source is concerned."""
-        self.error: PylsyncdError | None = None
-        """Why it could not begin."""
+        if predecessor is not None:
+            is_same = predecessor.sync.source.path == sync.source.path
+            self._pool.take_over(
+                predecessor.locations if is_same else (),
+                predecessor.paused_locations if is_same else (),
+            )
+        # 2 to 4: the flusher takes the changes of a window, optimizes them, and queues the result.
+        self.flusher = Flusher(
+            sync, self._buffer, self.source_monitor, self._pool, self._check_deadline
+        )
 
     # For other threads:
 
     def handle_signal(self, number: signal.Signals) -> None:
-        """Take a signal that was passed on."""
-        if number in _STOP:
-            is_first = self._ends == math.inf
-            self._ends = time.monotonic() + (STOP_GRACE_PERIOD if is_first else 0.0)
+        """Take a signal that was sent to the process."""
+        if number in STOP_SIGNALS:
+            is_first = self._stop_deadline == math.inf
+            self._stop_deadline = time.monotonic() + (STOP_GRACE_PERIOD if is_first else 0.0)
         self._inbox.put(number)
 
-    def run_in_thread(self, do: Callable[[], object], timeout: float) -> bool:
-        """Have something done by its own thread; tell whether that was so in time."""
-        asked = Ask(do)
-        self.submit(asked)
-        deadline = time.monotonic() + timeout
-        while self.is_alive() and (left := deadline - time.monotonic()) > 0.0:
-            if asked.answered.wait(min(left, _BEAT)):
-                break
-        return asked.was_done
+    def submit(self, function: Callable[[], Result]) -> "Future[Result]":
+        """Have the replication's thread run a function.
 
-    def submit(self, asked: Ask) -> None:
-        """Have something done by its own thread; nobody answers once that has ended."""
-        self._inbox.put(asked)
+        The future is cancelled if the replication ends, or waits for its source.
+        """
+        call = Call(function)
+        self._inbox.put(call)
+        if self.state.has_ended:
+            self._inbox.cancel_calls()
+        return call.future
 
     def pause(self, names: Collection[str], *, is_paused: bool = True) -> None:
-        """Have no rsync started for some destinations, until that is taken back."""
-        self._crew.pause(names, is_paused=is_paused)
+        """Pause the runs of rsync to some destinations, or resume them."""
+        self._pool.pause(names, is_paused=is_paused)
 
-    def follow(self, other: "Replication") -> None:
-        """Go on, before the start, where another one has ended."""
-        self.is_new = other.is_new and not other.has_begun
-        is_same = other.sync.source.path == self.sync.source.path
-        self._crew.take_over(
-            other.spots if is_same else (), other.paused_destinations if is_same else ()
-        )
+    @property
+    def exit_status(self) -> int:
+        """The exit status of the process as far as this replication is concerned."""
+        failures = {ReplicationState.START_FAILED, ReplicationState.FAILED}
+        return int(self._has_failed or self.state in failures)
 
     @property
     def hold_reason(self) -> str:
-        """Why its source, which was there, is held now; empty when it is not."""
-        if not self.has_begun:
+        """Why the source of a running replication is held now; empty if it is not."""
+        if self.state is not ReplicationState.RUNNING:
             return ""
-        standing, reason = self._guard.check_state()
-        return reason if standing is SourceState.HELD else ""
+        state, reason = self._guard.check_state()
+        return reason if state is SourceState.HELD else ""
 
     @property
-    def spots(self) -> Collection[bytes]:
-        """Those of its destinations."""
-        return [delivery.destination.location for delivery in self.sync.destinations]
+    def locations(self) -> Collection[bytes]:
+        """The locations of its destinations."""
+        return [each.destination.location for each in self.sync.destinations]
 
     @property
-    def paused_destinations(self) -> Collection[bytes]:
-        """The spots of those of its destinations that are paused."""
-        return self._crew.paused
+    def paused_locations(self) -> Collection[bytes]:
+        """The locations of the paused destinations."""
+        return self._pool.paused
 
     @property
     def title(self) -> str:
-        """What it is called for people: as its section, or by its source."""
+        """The name of the sync, or the path of the source if the sync has none."""
         return self.sync.name or self._shown
 
     @property
     def workers(self) -> Sequence[Worker]:
-        """Those of its destinations."""
-        return self._crew.workers
+        """The workers of its destinations."""
+        return self._pool.workers
 
     @property
     def buffered_changes(self) -> tuple[int, float | None]:
-        """How many changes wait for their window to end, and since when by the monotonic clock."""
+        """The number of changes in the buffer, and the monotonic time of the first one."""
         return len(self._buffer), self._buffer.since
 
     # For its own thread:
 
     def work(self) -> None:
         """Watch and sync until told to stop."""
+        has_failed = True
         try:
-            self._work()
+            has_failed = self._run()
         except PylsyncdError as error:
             self.error = error
-            self.status = 1
         finally:
             self.close()
-            self.has_ended = True
-            self._surroundings.on_state_changed(self.name)
-            self._inbox.close()
+            self._end(has_failed=has_failed)
 
     def close(self) -> None:
-        """Give back the locks; to be called by others only when it was not started."""
-        self._crew.close()
+        """Release the locks; other threads call this only if the replication was not started."""
+        self._pool.close()
         self._guard.close()
 
-    def _fail(self) -> None:
-        self.status = 1
-        self.has_ended = True
-        self._surroundings.on_state_changed(self.name)
+    def _end(self, *, has_failed: bool) -> None:
+        if not self.state.has_ended:
+            is_running = self.state is ReplicationState.RUNNING
+            failed = ReplicationState.FAILED if is_running else ReplicationState.START_FAILED
+            self.state = failed if has_failed else ReplicationState.STOPPED
+        self._shared.on_state_changed(self.name)
+        self._inbox.close()
+        self._inbox.cancel_calls()
 
-    def _work(self) -> None:
-        self._surroundings.thread_monitor.add_thread(self)
-        if not self._wait_for_the_source():
-            return
+    def _run(self) -> bool:
+        """Watch and sync until told to stop; return True if something failed."""
+        self._shared.thread_monitor.add_thread(self)
+        if not self._wait_for_source():
+            return False
         self._begin()
-        if self._surroundings.once:
-            self._crew.stop_workers(self._is_stop_asked, math.inf)
-            self.status |= int(any(worker.pending_count for worker in self._crew.workers))
-        else:
-            with suppress(StoppedError):
-                self._serve()
-            self._wind_up()
-        self.status |= int(self._has_failed)
+        if self._shared.once:
+            self._pool.stop_workers(self._is_stop_requested, math.inf)
+            return self._has_failed or any(each.pending_count for each in self._pool.workers)
+        with suppress(StoppedError):
+            self._serve()
+        self._shut_down()
+        return self._has_failed
 
-    def _get_ready(self) -> None:
-        self.is_ready = True
-        self._surroundings.on_state_changed(self.name)
+    def _set_state(self, state: ReplicationState) -> None:
+        self.state = state
+        self._shared.on_state_changed(self.name)
 
     # Start
 
-    def _wait_for_the_source(self) -> bool:
-        """Wait until the file system that the source was on is mounted; tell whether to go on."""
-        is_told = False
-        while point := self._guard.find_missing_mount(self._crew.saved_mount_points):
-            reason = f"nothing is mounted at {paths.printable(point)}, where it was in the last run"
-            if self._surroundings.once:
+    def _wait_for_source(self) -> bool:
+        """Wait until the source's file system is mounted; return False if told to stop."""
+        while point := self._guard.find_missing_mount(self._pool.saved_mount_points):
+            reason = (
+                f"no file system is mounted at {paths.printable(point)}, unlike in the last run"
+            )
+            if self._shared.once:
                 raise WatchError(f"The source {self._shown} is not used: {reason}.")
-            if not is_told:
+            if self.state is not ReplicationState.WAITING:
                 self.source_monitor.report_held(reason)
-                self._get_ready()
-                is_told = True
+                self._set_state(ReplicationState.WAITING)
             with self.activity.waiting():
-                call = self._inbox.get(_ROUND)
-            if call in _STOP:
+                message = self._inbox.get(_SOURCE_CHECK_INTERVAL)
+            if message in STOP_SIGNALS:
                 return False
-            if call is signal.SIGUSR2:
+            if message is signal.SIGUSR2:
                 break
-            if isinstance(call, Ask):
-                call.refuse()
+            if isinstance(message, Call):
+                message.future.cancel()
         return True
 
     def _begin(self) -> None:
-        sync, once = self.sync, self._surroundings.once
+        """Watch the source, and start the workers with their first work items."""
+        sync, once = self.sync, self._shared.once
         try:
-            self._guard.accept(self._crew.saved_mounts)
-            is_vacant = self._guard.is_empty()
+            self._guard.accept(self._pool.saved_mounts)
+            is_source_empty = self._guard.is_empty()
         except OSError as error:
             raise WatchError(
                 f"The source {self._shown} cannot be watched: {error.strerror}."
             ) from None
-        forced = "initial sync" if sync.initial_sync or once else ""
-        beginnings = self._crew.plan_starts(
-            requested_title=forced, is_new=self.is_new, is_source_empty=is_vacant
+        plans = self._pool.plan_starts(
+            requested_title="initial sync" if sync.initial_sync or once else "",
+            is_new=self.needs_initial_sync,
+            is_source_empty=is_source_empty,
         )
-        start = self.flusher.complete_until = clock.now()
-        caught_up: Mapping[int, MutableChangeset] = {}
-        if not once:
-            scans = [each.last_scan for each in beginnings if each.last_scan is not None]
+        start = clock.now()
+        catchup_changes: Mapping[int, MutableChangeset] = {}
+        if once:
+            self._announce("syncing", "once")
+        else:
+            scans = [plan.last_scan for plan in plans if plan.last_scan is not None]
             earliest = min(scans, key=lambda moment: moment.wall, default=None)
             with self.activity.waiting():
-                watching = self.source_monitor.start_watching(catchup_times(beginnings), earliest)
-            self._surroundings.on_watching(self.title)
-            caught_up = watching.event_processor.rescanner.catchup_changes
-            watching.event_processor.rescanner.catchup_changes = {}
-            self._announce(
-                "watching",
-                f" ({format_count(watching.event_processor.directory_count, 'directory')})",
-            )
-        else:
-            self._announce("syncing")
+                session = self.source_monitor.start_watching(catchup_times(plans), earliest)
+            self._shared.on_watching(self.title)
+            catchup_changes = session.event_processor.rescanner.catchup_changes
+            session.event_processor.rescanner.catchup_changes = {}
+            count = format_count(session.event_processor.directory_count, "directory")
+            self._announce("watching", f"window {sync.window:g} s", f" ({count})")
         self.source_monitor.report_held_subtrees()
-        self._crew.start_workers(beginnings, caught_up, start, is_final=once)
-        self.has_begun = True
-        self._get_ready()
+        self._pool.start_workers(plans, catchup_changes, start, is_final=once)
+        self.flusher.start(start)
+        self.needs_initial_sync = False
+        self._set_state(ReplicationState.RUNNING)
 
-    def _announce(self, doing: str, found: str = "") -> None:
-        names = ", ".join(delivery.name for delivery in self.sync.destinations)
-        window = "once" if self._surroundings.once else f"window {self.sync.window:g} s"
-        is_trial = any(delivery.rsync.dry_run for delivery in self.sync.destinations)
+    def _announce(self, action: str, window: str, count: str = "") -> None:
+        names = ", ".join(each.name for each in self.sync.destinations)
+        is_dry_run = any(each.rsync.dry_run for each in self.sync.destinations)
         log.log(
-            NOTICE, "pylsyncd %s %s %s%s for %s, %s%s", __version__, doing, self._shown, found,
-            names, window, ", dry run: nothing is changed" if is_trial else "",
+            NOTICE, "pylsyncd %s %s %s%s for %s, %s%s", __version__, action, self._shown, count,
+            names, window, ", dry run: nothing is changed" if is_dry_run else "",
         )  # fmt: skip
 
     # The loop
 
     def _serve(self) -> None:
-        self._next_round = time.monotonic() + _ROUND
-        self.flusher.apply_settings(self.sync)
-        for worker in self._crew.workers:
-            for part in worker.threads:
-                self._surroundings.thread_monitor.add_thread(part)
+        self._next_source_check = time.monotonic() + _SOURCE_CHECK_INTERVAL
+        self._monitor_threads(self._pool.workers)
         while True:
-            next_time = min(self._next_round, self.flusher.due_at)
+            next_time = min(self._next_source_check, self.flusher.due_at)
             with self.activity.waiting():
-                call = self._inbox.get(max(0.0, next_time - time.monotonic()))
-            if call in _STOP:
+                message = self._inbox.get(max(0.0, next_time - time.monotonic()))
+            if message in STOP_SIGNALS:
                 return
-            if isinstance(call, str):
-                self.status = 1
-            elif call is not None:
-                self._answer(call)
-            if self.status:
+            if message is Wakeup.THREAD_FAILED:
+                self._has_failed = True
                 return
-            self._do_what_is_due()
+            if message is not None:
+                self._handle_message(message)
+            self._run_due()
 
-    def _do_what_is_due(self) -> None:
+    def _run_due(self) -> None:
         self.flusher.run_due()
-        if time.monotonic() >= self._next_round:
-            self._next_round = time.monotonic() + _ROUND
-            self._look_after_the_source()
+        if time.monotonic() >= self._next_source_check:
+            self._next_source_check = time.monotonic() + _SOURCE_CHECK_INTERVAL
+            self._check_source()
             self.flusher.update_hard_links()
 
-    def _answer(self, call: Wakeup | Ask | signal.Signals) -> None:
-        if isinstance(call, Ask):
-            call.answer()
+    def _handle_message(self, message: "Wakeup | Call[Any] | signal.Signals") -> None:
+        if isinstance(message, Call):
+            message.run()
             return
-        answers: dict[Wakeup | signal.Signals, Callable[[], object]] = {
+        handlers: dict[Wakeup | signal.Signals, Callable[[], object]] = {
             Wakeup.FIRST_CHANGE: self.flusher.open_window,
             Wakeup.BUFFER_FULL: self.flusher.flush_if_full,
-            Wakeup.SOURCE_LOST: self._look_soon,
+            Wakeup.SOURCE_LOST: self._check_source_soon,
             signal.SIGUSR1: lambda: self.flusher.flush(is_urgent=True),
             signal.SIGUSR2: self.release,
             signal.SIGHUP: self.flusher.start_full_sync,
         }
-        answers[call]()
+        handlers[message]()
 
-    def _look_soon(self) -> None:
-        # Who renames another directory into the source's place is not done yet.
-        self._next_round = min(self._next_round, time.monotonic() + _MOMENT)
+    def _check_source_soon(self) -> None:
+        soon = time.monotonic() + _SOURCE_LOST_CHECK_DELAY
+        self._next_source_check = min(self._next_source_check, soon)
 
-    # The source and the parts
-
-    def _look_after_the_source(self) -> None:
+    def _check_source(self) -> None:
         start = self.source_monitor.check_source()
         if start is not None:
-            self.flusher.complete_until = start
-            self.flusher.enqueue(WorkItem(EVERYTHING, start, start, ("full sync",), is_urgent=True))
+            self.flusher.restart(start)
+
+    def _monitor_threads(self, workers: Sequence[Worker]) -> None:
+        for worker in workers:
+            for thread in worker.threads:
+                self._shared.thread_monitor.add_thread(thread)
 
     def release(self, names: Sequence[str] = ()) -> None:
-        """Do, once, what is held: somebody has looked."""
+        """Carry out, once, what is held: for some destinations, or for the source and all."""
         log.log(NOTICE, "released (%s)", ", ".join(names) or "all")
+        item = WorkItem(NOTHING, is_urgent=True, is_release=True)
         if names and not self.source_monitor.hold_reason:
-            self.flusher.enqueue(WorkItem(NOTHING, is_urgent=True, is_release=True), names)
+            self.flusher.enqueue(item, names)
         elif self.source_monitor.accept_source():
-            self.flusher.enqueue(WorkItem(NOTHING, is_urgent=True, is_release=True))
-            self._look_after_the_source()
+            self.flusher.enqueue(item)
+            self._check_source()
 
     def replace_destinations(self, sync: SyncSettings) -> None:
-        """Go on as another sync of the same source, with the same rules, asks.
+        """Apply the settings of a sync with the same source and rules.
 
-        Raises UsageError, and all stays as it is, when another pylsyncd is in the way.
+        Raises UsageError, and changes nothing, if a destination cannot be locked.
         """
-        # What was seen until now belongs to those who are there now.
+        # The changes so far belong to the present destinations.
         self.flusher.flush()
-        newcomers = self._crew.reconfigure(
-            sync, self.flusher.complete_until, self.flusher.last_serial
-        )
-        for worker in newcomers:
-            for part in worker.threads:
-                self._surroundings.thread_monitor.add_thread(part)
+        try:
+            added = self._pool.reconfigure(
+                sync, self.flusher.complete_until, self.flusher.last_serial
+            )
+        except OSError as error:
+            raise UsageError(str(error)) from error
+        self._monitor_threads(added)
         self.sync = sync
         self.flusher.apply_settings(sync)
 
-    def _wind_up(self) -> None:
-        """Sync what has come, within the grace period, and end all parts."""
-        watching = self.source_monitor.session
-        if watching is None or watching.watcher.is_alive():
+    # Stop
+
+    def _shut_down(self) -> None:
+        """Sync the last changes, within the grace period, and stop all threads."""
+        session = self.source_monitor.session
+        if session is None or session.watcher.is_alive():
             try:
                 self.flusher.flush()
             except StoppedError:
                 log.warning(
-                    "Stopped while %s was looked through for files with several names: what has "
-                    "changed last is found and synced by the next start.", self._shown,
+                    "Stopped during the search for hard links in %s: the next start finds and "
+                    "syncs the last changes.", self._shown,
                 )  # fmt: skip
-        if not self.status:
+        if not self._has_failed:
             self.source_monitor.stop_watching()
-        self._crew.stop_workers(
-            self._is_stop_asked, min(STOP_GRACE_PERIOD, self._ends - time.monotonic())
-        )
+        grace_period = min(STOP_GRACE_PERIOD, self._stop_deadline - time.monotonic())
+        self._pool.stop_workers(self._is_stop_requested, grace_period)
 
-    def _go_on(self) -> None:
-        """Report that the work goes on. Raises StoppedError if there is no time for it any more."""
+    def _check_deadline(self) -> None:
+        """Mark the thread active. Raises StoppedError after the deadline of a stop."""
         self.activity.mark_active()
-        if time.monotonic() >= self._ends:
+        if time.monotonic() >= self._stop_deadline:
             raise StoppedError
 
-    def _is_stop_asked(self) -> bool:
-        """Take what has come, and tell whether it says to stop at once."""
+    def _is_stop_requested(self) -> bool:
+        """Return True if one more stop signal has arrived; cancel calls that have."""
         self.activity.mark_active()
-        while (call := self._inbox.get(0.0)) is not None:
-            if call in _STOP:
+        while (message := self._inbox.get(0.0)) is not None:
+            if message in STOP_SIGNALS:
                 return True
-            if isinstance(call, Ask):
-                call.refuse()
-            self._has_failed |= isinstance(call, str)
+            if isinstance(message, Call):
+                message.future.cancel()
+            self._has_failed |= message is Wakeup.THREAD_FAILED
         return False

@@ -1,26 +1,31 @@
-"""The process: its signals, its reload, its end, and what tells others how it stands."""
+"""The process: signals, reload and shutdown, and the threads that publish the status."""
 
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import fields, replace
 
-from pylsyncd.calls import Ask, ReplicationContext
 from pylsyncd.config.settings import ProcessSettings, Settings, SyncSettings
-from pylsyncd.model.errors import PylsyncdError, UsageError
+from pylsyncd.control.server import ControlServer
+from pylsyncd.control.status_file import StatusFileWriter
+from pylsyncd.control.table import summary
+from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Transport
-from pylsyncd.observers import StatusReporters, summary
+from pylsyncd.model.status import Condition, Status
 from pylsyncd.operations import Operations
-from pylsyncd.replication import Replication
+from pylsyncd.replication import STOP_SIGNALS, Replication, ReplicationContext
 from pylsyncd.report.hooks import HookRunners
+from pylsyncd.report.metrics import MetricsExporter
 from pylsyncd.rsync.ssh_sharing import SshSharing
 from pylsyncd.supervisor import Supervisor
 from pylsyncd.system import logs
-from pylsyncd.system.inbox import Inbox
+from pylsyncd.system.inbox import Call, Inbox
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.systemd import SystemdNotifier
-from pylsyncd.system.threads import ActivityTimer, ThreadMonitor
+from pylsyncd.system.threads import ActivityTimer, SupervisedThread, ThreadMonitor
 from pylsyncd.terminal.progress import NoProgress
 from pylsyncd.watcher import inotify
 from pylsyncd.worker.resources import SharedResources
@@ -28,22 +33,56 @@ from pylsyncd.worker.turns import RunSlots
 
 log = logging.getLogger(__name__)
 
-# Seconds between two beats of the main thread, and for a reload that somebody waits for.
-_ROUND = 2.0
-_RELOAD = 120.0
+# Seconds between two rounds of the main thread, and that pylsyncctl waits for a reload.
+_ROUND_INTERVAL = 2.0
+_RELOAD_TIMEOUT = 120.0
 
-# What those fields of the settings are called in a configuration that have another name there.
-_KEYS = {"background": "daemon", "directory": "chdir", "log": "where the log goes"}
+# The configuration keys of the settings that have another name there.
+_KEYS = {"background": "daemon", "directory": "chdir", "log": "log destination"}
 
-_STOP = frozenset([signal.SIGTERM, signal.SIGINT])
-_PASSED_ON = frozenset([signal.SIGUSR1, signal.SIGUSR2])
+_FORWARDED_SIGNALS = frozenset([signal.SIGUSR1, signal.SIGUSR2])
+
+
+class StatusReporters:
+    """The threads that publish the status: metrics, the status file and the control socket.
+
+    The constructor opens what can be opened before a fork. Raises UsageError.
+    """
+
+    def __init__(
+        self, settings: ProcessSettings, operations: Operations, on_failed: Callable[[str], None]
+    ) -> None:
+        self._operations = operations
+        self._on_failed = on_failed
+        self._threads: list[MetricsExporter | StatusFileWriter | ControlServer] = []
+        status, file, port = operations.status, settings.metrics_file, settings.metrics_port
+        if file is not None or port is not None:
+            self._threads.append(MetricsExporter(status, on_failed, file=file, port=port))
+        if settings.status_file is not None:
+            self._threads.append(StatusFileWriter(settings.status_file, status, on_failed))
+
+    def start(self, control_path: str | None) -> Sequence[SupervisedThread]:
+        """Start the threads, after a fork; without a path there is no control socket.
+
+        Raises UsageError if the control socket cannot be created.
+        """
+        if control_path is not None:
+            self._threads.append(ControlServer(control_path, self._operations, self._on_failed))
+        for thread in self._threads:
+            thread.start()
+        return self._threads
+
+    def stop(self) -> None:
+        """Stop the threads."""
+        for thread in self._threads:
+            thread.stop()
 
 
 class Service:
-    """All that the settings ask for. Made and run by the main thread, which takes the signals.
+    """The running daemon. Created and run by the main thread, which receives the signals.
 
-    ``reload()`` reads the settings anew; None where there is nothing to read. Raises UsageError if
-    a state directory cannot be used, or another pylsyncd is in the way.
+    ``reload()`` reads the settings again; None if there is no configuration file. Raises UsageError
+    if a state directory is unusable, or another pylsyncd serves a destination.
     """
 
     def __init__(
@@ -52,217 +91,212 @@ class Service:
         reload: Callable[[], Settings] | None = None,
         display: NoProgress | None = None,
     ) -> None:
-        daemon = settings.process
+        process = settings.process
         self._settings = settings
-        self._reload = reload
+        self._read_settings = reload
         self._display = display or NoProgress()
-        self._inbox: Inbox[Ask | str] = Inbox()
-        self._pulse = ActivityTimer()
-        self._notifier = SystemdNotifier(os.environ)
-        self._heartbeat = ThreadMonitor(
+        # A name, of a replication or thread, means that its state has changed.
+        self._inbox: Inbox[Call[None] | str] = Inbox()
+        self._activity = ActivityTimer()
+        self._systemd = SystemdNotifier(os.environ)
+        self._thread_monitor = ThreadMonitor(
             self._inbox.put,
-            interval=min(_ROUND, self._notifier.watchdog_interval or _ROUND),
-            on_all_active=self._notifier.watchdog,
+            interval=min(_ROUND_INTERVAL, self._systemd.watchdog_interval or _ROUND_INTERVAL),
+            on_all_active=self._systemd.watchdog,
         )
         self._is_ready = False
-        self._ready: Callable[[], None] = lambda: None
-        self._hooks = HookRunners(settings.syncs, self._inbox.put, self._heartbeat.add_thread)
-        self._turns = RunSlots(daemon.max_runs)
-        self._sharing = SshSharing()
-        self._sharing.avoided_paths = list(_places(settings.syncs))
-        self._replications = Supervisor(settings.syncs, self._replication)
-        self._operations = Operations(self._replications, self._reload_soon)
-        self._observers = StatusReporters(daemon, self._operations, self._inbox.put)
+        self._hooks = HookRunners(settings.syncs, self._inbox.put, self._thread_monitor.add_thread)
+        self._run_slots = RunSlots(process.max_runs)
+        self._ssh_sharing = SshSharing()
+        self._ssh_sharing.avoided_paths = list(_local_directories(settings.syncs))
+        self._supervisor = Supervisor(settings.syncs, self._make_replication)
+        self._operations = Operations(self._supervisor, self._request_reload)
+        self._reporters = StatusReporters(process, self._operations, self._inbox.put)
         self._watch_limit = inotify.read_limit("max_user_watches")
 
-    def run(self, control: str | None = None, ready: Callable[[], None] = lambda: None) -> int:
-        """Keep all destinations equal to their sources until told to stop; return the exit status.
+    def run(
+        self, control_path: str | None = None, on_ready: Callable[[], None] = lambda: None
+    ) -> int:
+        """Keep all destinations up to date until told to stop; return the exit status.
 
-        ``control`` is where the socket of pylsyncctl is to be, None for none; ``ready()`` is called
-        once all is watched. Raises WatchError if a source cannot be watched at the start, and
-        UsageError if there can be no socket.
+        Without a path there is no control socket. ``on_ready()`` is called once all sources are
+        watched. Raises WatchError if a source cannot be watched at the start, and UsageError if the
+        control socket cannot be created.
         """
-        self._ready = ready
-        self._inbox.catch_signals(
-            [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT]
-        )
+        self._inbox.catch_signals([signal.SIGHUP, *_FORWARDED_SIGNALS, *STOP_SIGNALS])
         try:
-            for part in self._observers.start(control):
-                self._heartbeat.add_thread(part)
-            self._heartbeat.add_main_thread(self._pulse)
-            self._heartbeat.start()
-            self._replications.start()
-            self._serve()
+            for thread in self._reporters.start(control_path):
+                self._thread_monitor.add_thread(thread)
+            self._thread_monitor.add_main_thread(self._activity)
+            self._thread_monitor.start()
+            self._supervisor.start()
+            self._serve(on_ready)
             self._stop()
         finally:
             self._display.stop()
-            self._sharing.close()
-            self._notifier.close()
+            self._ssh_sharing.close()
+            self._systemd.close()
             self._inbox.ignore_signals()
-        errors = [each.error for each in self._replications if each.error is not None]
+        errors = [each.error for each in self._supervisor if each.error is not None]
         for error in errors[1:]:
             log.error("%s", error)
         if errors:
             raise errors[0]
-        # None is left where what a reload has brought could not begin.
-        return max((each.status for each in self._replications), default=1)
+        # No replication is left if all came with a reload and failed to start.
+        return max((each.exit_status for each in self._supervisor), default=1)
 
-    def _replication(self, sync: SyncSettings) -> Replication:
-        display, daemon = self._display, self._settings.process
-        means = SharedResources(
-            self._turns,
-            self._sharing,
+    def _make_replication(self, sync: SyncSettings, predecessor: Replication | None) -> Replication:
+        display, process = self._display, self._settings.process
+        resources = SharedResources(
+            self._run_slots,
+            self._ssh_sharing,
             on_notice=self._hooks.report,
             on_progress=display.update_transfer,
             on_progress_end=display.finish_transfer,
         )
-        surroundings = ReplicationContext(
-            self._heartbeat, self._inbox.put, means, self._arming, display.finish_watch_setup,
-            once=daemon.once,
-            should_count_events=daemon.metrics_file is not None or daemon.metrics_port is not None,
-        )  # fmt: skip
-        return Replication(sync, surroundings)
-
-    def _arming(self, name: str, directories: int) -> None:
-        self._display.update_watch_setup(name, directories, self._watch_limit)
+        context = ReplicationContext(
+            self._thread_monitor,
+            resources,
+            self._inbox.put,
+            lambda title, count: display.update_watch_setup(title, count, self._watch_limit),
+            display.finish_watch_setup,
+            should_count_events=process.metrics_file is not None
+            or process.metrics_port is not None,
+            once=process.once,
+        )
+        return Replication(sync, context, predecessor)
 
     # The main loop
 
-    def _serve(self) -> None:
+    def _serve(self, on_ready: Callable[[], None]) -> None:
         while True:
-            with self._pulse.waiting():
-                call = self._inbox.get(_ROUND)
-            self._look_for_readiness()
-            if call in _STOP:
-                log.log(NOTICE, "stopping (%s)", signal.Signals(call).name)
+            with self._activity.waiting():
+                message = self._inbox.get(_ROUND_INTERVAL)
+            self._report_state(on_ready)
+            if message in STOP_SIGNALS:
+                log.log(NOTICE, "stopping (%s)", signal.Signals(message).name)
                 return
-            if call in _PASSED_ON:
-                self._replications.forward_signal(signal.Signals(call))
-            elif call is signal.SIGHUP:
-                self._answer_hangup()
-            elif isinstance(call, Ask):
-                call.answer()
-            elif call is not None and self._is_over():
+            if message in _FORWARDED_SIGNALS:
+                self._supervisor.forward_signal(signal.Signals(message))
+            elif message is signal.SIGHUP:
+                self._handle_hangup()
+            elif isinstance(message, Call):
+                message.run()
+            elif message is not None and self._is_finished():
                 return
 
-    def _look_for_readiness(self) -> None:
-        """Tell those who wait for it once all is watched, and from then on how it stands."""
-        if not self._is_ready and all(each.is_ready for each in self._replications):
+    def _report_state(self, on_ready: Callable[[], None]) -> None:
+        """Report once that the daemon is ready, and from then on its status, to systemd."""
+        if not self._is_ready and all(each.state.is_ready for each in self._supervisor):
             self._is_ready = True
-            self._ready()
-            self._notifier.ready()
-        if self._is_ready and self._notifier.is_enabled:
-            self._notifier.status(summary(self._operations.status()))
+            on_ready()
+            self._systemd.ready()
+        if self._is_ready and self._systemd.is_enabled:
+            self._systemd.status(_status_line(self._operations.status()))
 
-    def _is_over(self) -> bool:
-        """Tell whether all is done, or what was to go on has failed."""
-        self._replications.start_successors()
+    def _is_finished(self) -> bool:
+        """Return True if all replications have ended, or one has failed."""
+        self._supervisor.start_successors()
         if self._is_ready:
-            # What a reload has brought does not end the others.
-            self._replications.remove_failed_starts()
-        ended = [each for each in self._replications if each.has_ended]
-        if len(ended) == len(list(self._replications)):
+            # A sync that came with a reload and cannot start does not end the others.
+            self._supervisor.remove_failed_starts()
+        replications = list(self._supervisor)
+        ended = [each for each in replications if each.state.has_ended]
+        if len(ended) == len(replications):
             return True
-        # What is done once is done as far as it can be.
-        return not self._settings.process.once and any(each.status for each in ended)
+        # With --once, each sync is done as far as possible.
+        return not self._settings.process.once and any(each.exit_status for each in ended)
 
     def _stop(self) -> None:
-        self._notifier.stopping()
-        self._observers.stop()
-        self._heartbeat.stop()
-        self._replications.stop(self._look_for_haste)
+        self._systemd.stopping()
+        self._reporters.stop()
+        self._thread_monitor.stop()
+        self._supervisor.stop(self._handle_messages_while_stopping)
         self._hooks.stop()
         log.log(NOTICE, "stopped")
 
-    def _look_for_haste(self) -> None:
-        """Have all end at once when told to stop for the second time."""
-        while (call := self._inbox.get(0.0)) is not None:
-            if call in _STOP:
-                self._replications.forward_signal(signal.Signals(call))
-            elif isinstance(call, Ask):
-                call.refuse()
+    def _handle_messages_while_stopping(self) -> None:
+        """Forward a second stop signal, which ends everything at once, and cancel calls."""
+        while (message := self._inbox.get(0.0)) is not None:
+            if message in STOP_SIGNALS:
+                self._supervisor.forward_signal(signal.Signals(message))
+            elif isinstance(message, Call):
+                message.future.cancel()
 
     # Reload
 
-    def _answer_hangup(self) -> None:
-        if self._reload is None:
-            self._replications.forward_signal(signal.SIGHUP)
+    def _handle_hangup(self) -> None:
+        if self._read_settings is None:
+            self._supervisor.forward_signal(signal.SIGHUP)
             return
         try:
-            self._take_over()
+            self._reload()
         except UsageError as error:
             for line in str(error).splitlines():
-                log.error("%s", line)  # noqa: TRY400  # it is not about the program
+                log.error("%s", line)  # noqa: TRY400  # an error of the file, not of the program
 
-    def _take_over(self) -> None:
-        """Read the settings anew, and do what has changed in them. Raises UsageError for faults."""
-        if self._reload is None:
-            raise UsageError("There is no configuration file to read (-c FILE).")
-        self._notifier.reloading()
+    def _reload(self) -> None:
+        """Read the settings again, and apply what has changed. Raises UsageError."""
+        if self._read_settings is None:
+            raise UsageError("There is no configuration file to reload: use -c FILE.")
+        self._systemd.reloading()
         try:
-            settings = self._read_again(self._reload)
-            self._hooks.configure(settings.syncs)
-            self._sharing.avoided_paths = list(_places(settings.syncs))
-            faults = self._replications.apply(settings.syncs)
-            self._settings = replace(settings, process=self._apply_daemon(settings.process))
-        finally:
-            self._notifier.ready()
-        log.log(NOTICE, "The configuration was read again.")
-        if faults:
-            raise UsageError("\n".join(faults))
-
-    def _read_again(self, reload: Callable[[], Settings]) -> Settings:
-        try:
-            return reload()
-        except UsageError as error:
-            raise UsageError(
-                f"The configuration has faults, so all stays as it was:\n{error}"
-            ) from error
-
-    def _apply_daemon(self, daemon: ProcessSettings) -> ProcessSettings:
-        """Do what has changed for the process, as far as that can be done while it runs.
-
-        Return what holds from now on.
-        """
-        before = self._settings.process
-        if daemon.log.level != before.log.level:
-            logs.set_level(daemon.log.level)
-        self._turns.set_limit(daemon.max_runs)
-        log_before = replace(before.log, level=daemon.log.level)
-        same = replace(before, max_runs=daemon.max_runs, log=log_before)
-        if daemon != same:
-            changed = [
-                _KEYS.get(each.name, each.name)
-                for each in fields(daemon)
-                if getattr(daemon, each.name) != getattr(same, each.name)
-            ]
-            log.warning("Only a restart makes these take effect: %s.", ", ".join(changed))
-        return same
-
-    def _reload_soon(self) -> None:
-        """Have the main thread take over the settings; raises UsageError for faults."""
-        faults: list[PylsyncdError] = []
-
-        def do() -> None:
             try:
-                self._take_over()
-            except PylsyncdError as error:
-                faults.append(error)
+                settings = self._read_settings()
+            except UsageError as error:
+                raise UsageError(
+                    f"The configuration has errors and was not applied:\n{error}"
+                ) from error
+            self._hooks.configure(settings.syncs)
+            self._ssh_sharing.avoided_paths = list(_local_directories(settings.syncs))
+            errors = self._supervisor.apply(settings.syncs)
+            self._settings = replace(settings, process=self._apply_process(settings.process))
+        finally:
+            self._systemd.ready()
+        log.log(NOTICE, "Configuration reloaded.")
+        if errors:
+            raise UsageError("\n".join(errors))
 
-        asked = Ask(do)
-        self._inbox.put(asked)
-        if not asked.answered.wait(_RELOAD):
-            raise UsageError("The daemon is busy: it reads its configuration when it is not.")
-        if not asked.was_done:
-            raise UsageError("The daemon ends: it does not read its configuration any more.")
-        if faults:
-            raise faults[0]
+    def _apply_process(self, process: ProcessSettings) -> ProcessSettings:
+        """Apply the settings of the process that can change at run time; return those in effect."""
+        before = self._settings.process
+        if process.log.level != before.log.level:
+            logs.set_level(process.log.level)
+        self._run_slots.set_limit(process.max_runs)
+        log_settings = replace(before.log, level=process.log.level)
+        effective = replace(before, max_runs=process.max_runs, log=log_settings)
+        changed = [
+            _KEYS.get(each.name, each.name)
+            for each in fields(process)
+            if getattr(process, each.name) != getattr(effective, each.name)
+        ]
+        if changed:
+            log.warning("These changes take effect after a restart: %s.", ", ".join(changed))
+        return effective
+
+    def _request_reload(self) -> None:
+        """Have the main thread reload the configuration; for other threads. Raises UsageError."""
+        call = Call(self._reload)
+        self._inbox.put(call)
+        try:
+            call.future.result(_RELOAD_TIMEOUT)
+        except FutureTimeoutError:
+            raise UsageError("The reload is queued: the daemon is busy.") from None
+        except CancelledError:
+            raise UsageError("The daemon is stopping: nothing was reloaded.") from None
 
 
-def _places(syncs: Iterable[SyncSettings]) -> Iterator[bytes]:
-    """Yield the directories that are synced, as far as they are on this machine."""
+def _status_line(status: Status) -> str:
+    """Return the status in a line for systemctl."""
+    destinations = [each for sync in status.syncs for each in sync.destinations]
+    lagging = [each.name for each in destinations if each.condition is not Condition.IN_SYNC]
+    return f"{summary(status)} ({', '.join(lagging)})" if lagging else summary(status)
+
+
+def _local_directories(syncs: Iterable[SyncSettings]) -> Iterator[bytes]:
+    """Yield the sources, and the destinations on this machine."""
     for sync in syncs:
         yield sync.source.path
-        for delivery in sync.destinations:
-            if delivery.destination.transport is Transport.LOCAL:
-                yield delivery.destination.target
+        for each in sync.destinations:
+            if each.destination.transport is Transport.LOCAL:
+                yield each.destination.target

@@ -8,11 +8,35 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Generic, TypeVar
 
+from pylsyncd.model.errors import PylsyncdError
+
 Message = TypeVar("Message")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Result]):
+    """A message: a function for the receiving thread to run, and the future of its result."""
+
+    function: Callable[[], Result]
+    future: "Future[Result]" = field(default_factory=Future)
+
+    def run(self) -> None:
+        """Run the function. Raises what it raises, unless that is a PylsyncdError."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(self.function())
+        except BaseException as error:
+            self.future.set_exception(error)
+            if not isinstance(error, PylsyncdError):
+                raise
 
 
 class Inbox(Generic[Message]):
@@ -59,6 +83,12 @@ class Inbox(Generic[Message]):
             self._poll.poll(None if pause is None else pause * 1000.0)
             with contextlib.suppress(BlockingIOError):
                 os.read(self._reader, 4096)
+
+    def cancel_calls(self) -> None:
+        """Take all messages, and cancel the calls among them."""
+        while (message := self.get(0.0)) is not None:
+            if isinstance(message, Call):
+                message.future.cancel()
 
     def close(self) -> None:
         """Give back what it holds open: nobody looks into it any more, whoever still puts."""

@@ -197,7 +197,7 @@ def faulty_reload(stage: Stage, _chance: random.Random) -> Done:
     # Only now: a start would not bear it.
     stage.configuration.replace("[sync chaos]\nsource = /nowhere\n")
     stage.hang_up()
-    stage.daemon.wait_for("The configuration has faults", after=mark)
+    stage.daemon.wait_for("The configuration has errors", after=mark)
     return Done("reload of a configuration with faults")
 
 

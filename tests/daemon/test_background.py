@@ -117,9 +117,9 @@ def test_the_parent_ends_when_the_daemon_has_its_pid_file_and_is_ready(standin: 
     [
         ("usage", 2, "The state directory is in use.\nSo it is."),
         ("watch", 1, "The source cannot be watched."),
-        ("bug", 1, "It has ended before it was ready: see the log "),
-        ("death", 1, "It has died before it was ready: see the log "),
-        ("nothing", 1, "It has ended before it was ready: see the log "),
+        ("bug", 1, "The daemon stopped before it was ready: see the log "),
+        ("death", 1, "The daemon died before it was ready: see the log "),
+        ("nothing", 1, "The daemon stopped before it was ready: see the log "),
     ],
 )
 def test_what_fails_after_the_fork_is_told_in_the_terminal_and_by_the_status(
@@ -134,7 +134,7 @@ def test_what_fails_after_the_fork_is_told_in_the_terminal_and_by_the_status(
 def test_one_that_takes_long_to_be_ready_is_left_to_itself(standin: Standin) -> None:
     run = standin.start(ends="delay", patience=0.3)
     assert run.returncode == 0
-    assert f"It is still starting (pid {standin.pid})" in run.stderr
+    assert f"The daemon is still starting (pid {standin.pid})" in run.stderr
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -158,7 +158,7 @@ def test_who_interrupts_the_start_ends_it(is_known: bool, standin: Standin) -> N
 def test_no_thread_is_made_before_the_fork(standin: Standin) -> None:
     run = standin.start(ends="thread")
     assert run.returncode == 1
-    assert "made before the fork" in run.stderr
+    assert "created before the fork" in run.stderr
 
 
 def test_a_second_one_is_refused_with_the_pid_of_the_first(standin: Standin) -> None:

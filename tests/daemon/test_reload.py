@@ -47,12 +47,12 @@ def test_what_has_not_changed_is_not_touched(place: Place) -> None:
         before = len(place.counting.runs())
         said = reload(daemon)
         place.confirm()
-        assert "web is started anew: rules, web/one changed." in said
+        assert "Restarting the sync web (changed rules, web/one)." in said
         assert "data" not in said
         touched = [run for run in place.counting.runs()[before:] if "two" in str(run)]
         assert touched == []
-        said = reload(daemon, "Nothing has changed")
-        assert "anew" not in said
+        said = reload(daemon, "No sync has changed")
+        assert "Restarting" not in said
 
 
 def test_a_destination_comes_and_another_goes_while_the_watcher_goes_on(place: Place) -> None:
@@ -64,7 +64,7 @@ def test_a_destination_comes_and_another_goes_while_the_watcher_goes_on(place: P
         place.write()
         said = reload(daemon)
         assert "watching" not in said
-        assert "web: web/three new; web/one gone." in said
+        assert "Changing the sync web (added web/three; removed web/one)." in said
         daemon.wait_for(r"\[web/three\] initial sync complete")
         (place.source("web") / "new").write_text("new")
         place.confirm()
@@ -105,7 +105,7 @@ def test_a_file_with_faults_changes_nothing_and_each_is_named(place: Place) -> N
         )
         said = reload(daemon, "windw")
         assert "Did you mean destinations?" in daemon.log
-        assert "all stays as it was" in said
+        assert "was not applied" in said
         answer = place.run("reload")
         assert answer.returncode == 1
         assert "Did you mean window?" in answer.stderr
@@ -124,7 +124,7 @@ def test_a_sync_that_goes_is_ended_and_one_that_comes_is_begun(place: Place) -> 
         (place.source("data") / "there").write_text("there")
         place.write()
         said = reload(daemon)
-        assert "web is not synced any more" in said
+        assert "Stopping the sync web: it was removed" in said
         place.confirm()
         place.expect_equal("data", "two")
         (place.source("web") / "late").write_text("late")
@@ -140,11 +140,11 @@ def test_what_takes_a_restart_is_named(place: Place) -> None:
         daemon.wait_for("web/one.*complete")
         place.write(f"status_file = {place.top}/status")
         said = reload(daemon)
-        assert "Only a restart" in said
+        assert "take effect after a restart" in said
         assert "status_file" in said
         # What is as it was at the start takes none.
         place.write()
-        assert "Only a restart" not in reload(daemon)
+        assert "take effect after a restart" not in reload(daemon)
 
 
 WRITER = """

@@ -105,7 +105,7 @@ def test_a_destination_goes_from_one_sync_to_another(place: Trial, first: str) -
         place.sync("giver", ["one"])
         place.sync("taker", ["three", "two"])
         place.write()
-        assert "stays as it was" not in reload(daemon)
+        assert "is unchanged" not in reload(daemon)
         place.confirm()
         place.expect_equal("taker", "two")
 
@@ -136,7 +136,7 @@ def test_a_destination_of_a_sync_that_goes_comes_to_another(place: Trial) -> Non
         del place.syncs["data"]
         place.sync("web", ["one", "two"])
         place.write()
-        assert "stays as it was" not in reload(daemon)
+        assert "is unchanged" not in reload(daemon)
         place.confirm()
         place.expect_equal("web", "two")
 
@@ -250,7 +250,7 @@ def test_who_is_still_arming_is_followed_when_that_has_ended(place: Trial) -> No
         place.write()
         reload(daemon)
         pace.write_text("0")
-        daemon.wait_for("is started anew")
+        daemon.wait_for("Restarting the sync")
         (place.source("web") / "new").write_text("new")
         (place.source("web") / "new.tmp").write_text("new")
         place.confirm()

@@ -13,7 +13,7 @@ from support.trees import equal_within
 NEVER = "3600"
 """A window that no test waits for."""
 
-READ_AGAIN = "The configuration was read again"
+READ_AGAIN = "Configuration reloaded"
 
 
 class Place(Pylsyncctl):

@@ -1,4 +1,4 @@
-"""When a window ends, and what is ordered then: real events and queues, but nobody who carries."""
+"""When a window ends, and what is queued then: real events and queues, but no workers."""
 
 import math
 import os
@@ -33,56 +33,56 @@ def fail(name: str) -> None:
     raise AssertionError(f"{name} failed")
 
 
-class Tray(WorkQueue):
-    """What a worker is to a dispatch: a name, and a place to put orders."""
+class NamedQueue(WorkQueue):
+    """What the flusher needs of a worker: a name and a queue."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
 
-    def taken(self) -> WorkItem | None:
+    def take(self) -> WorkItem | None:
         return None if self.empty() else self.get_nowait()
 
 
-class HeldUp(Buffer):
-    """A buffer whereof something can happen right after all was taken."""
+class InterruptibleBuffer(Buffer):
+    """A buffer that calls a function right after its changes were taken."""
 
-    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+    after_take: Callable[[], None] = staticmethod(lambda: None)
 
     def take(self) -> MutableChangeset:
         taken = super().take()
-        self.meanwhile()
+        self.after_take()
         return taken
 
 
-class Desk:
-    """A dispatch with all that it needs."""
+class Pipeline:
+    """A flusher with a real source monitor, buffer and queues."""
 
     def __init__(self, source: Path, guard: SourceGuard) -> None:
         self.source = source
         self.sync = SyncSettings(
             Source(os.fsencode(source), b"", is_full_path=False), (), window=WINDOW
         )
-        self.trays = [Tray("one"), Tray("other")]
-        self.buffer = HeldUp(MAX_CHANGES, lambda: None, lambda: None)
-        self.lookout = SourceMonitor(
+        self.queues = [NamedQueue("one"), NamedQueue("other")]
+        self.buffer = InterruptibleBuffer(MAX_CHANGES, lambda: None, lambda: None)
+        self.monitor = SourceMonitor(
             self.sync, guard, self.buffer, ThreadMonitor(fail), MonitorCallbacks(lambda: None, fail)
         )
-        crew = SimpleNamespace(workers=self.trays)
-        self.looked_through: list[None] = []
-        self.must_end = False
-        self.dispatch = Flusher(self.sync, self.buffer, self.lookout, crew, self._go_on)
-        self.dispatch.apply_settings(self.sync)
+        pool = SimpleNamespace(workers=self.queues)
+        self.progress_calls: list[None] = []
+        self.must_stop = False
+        self.flusher = Flusher(self.sync, self.buffer, self.monitor, pool, self._on_progress)
+        self.flusher.start(clock.now())
 
-    def _go_on(self) -> None:
-        self.looked_through.append(None)
-        if self.must_end:
+    def _on_progress(self) -> None:
+        self.progress_calls.append(None)
+        if self.must_stop:
             raise StoppedError
 
     @property
     def watcher(self) -> Watcher:
-        assert self.lookout.session is not None
-        return self.lookout.session.watcher
+        assert self.monitor.session is not None
+        return self.monitor.session.watcher
 
     def write(self, *names: str) -> None:
         for name in names:
@@ -94,301 +94,308 @@ class Desk:
             os.link(self.source / first, self.source / other)
 
     def open_window(self) -> None:
-        """Let the window begin, as a dispatch is told to when a change has come."""
+        """Open the window, as the replication does after the first change."""
         assert self.watcher.drain(20.0)
-        self.dispatch.open_window()
+        self.flusher.open_window()
 
-    def ordered(self) -> WorkItem | None:
-        """Return what all were ordered to do since the last time."""
-        first, *others = [tray.taken() for tray in self.trays]
+    def queued(self) -> WorkItem | None:
+        """Return the work item that was put into all queues since the last call."""
+        first, *others = [queue.take() for queue in self.queues]
         assert all(other == first or (first and other) for other in others)
         return first
 
-    def flushed(self) -> set[bytes]:
-        self.dispatch.flush()
-        order = self.ordered()
-        return set() if order is None else {change.path for change in order.changeset}
+    def flushed_paths(self) -> set[bytes]:
+        self.flusher.flush()
+        item = self.queued()
+        return set() if item is None else {change.path for change in item.changeset}
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
     source = tmp_path / "source"
     source.mkdir()
     with closing(SourceGuard(os.fsencode(source), Rules())) as guard:
         guard.accept()
-        made = Desk(source, guard)
-        yield made
-        made.lookout.stop_watching()
+        pipeline = Pipeline(source, guard)
+        yield pipeline
+        pipeline.monitor.stop_watching()
 
 
-def test_a_flush_orders_from_all_whatever_has_happened_before(desk: Desk) -> None:
-    desk.lookout.start_watching()
+def test_a_flush_queues_all_changes_made_before_it(pipeline: Pipeline) -> None:
+    pipeline.monitor.start_watching()
     for serial in range(1, 20):
         began = time.monotonic()
-        desk.write(str(serial))
-        assert desk.dispatch.flush() == serial
-        order = desk.ordered()
-        assert order is not None
-        assert set(order.changeset) == {Change(b"%d" % serial, Scope.ENTRY)}
-        assert (order.serial, order.titles, order.is_urgent) == (serial, (), False)
-        assert order.since is not None
-        assert began <= order.since <= time.monotonic()
+        pipeline.write(str(serial))
+        assert pipeline.flusher.flush().serial == serial
+        item = pipeline.queued()
+        assert item is not None
+        assert set(item.changeset) == {Change(b"%d" % serial, Scope.ENTRY)}
+        assert (item.serial, item.titles, item.is_urgent) == (serial, (), False)
+        assert item.since is not None
+        assert began <= item.since <= time.monotonic()
 
 
-def test_without_a_change_nothing_is_ordered_unless_somebody_asks(desk: Desk) -> None:
-    desk.lookout.start_watching()
-    assert desk.dispatch.flush() == 0
-    assert desk.ordered() is None
-    assert desk.dispatch.flush(is_urgent=True) == 1
-    order = desk.ordered()
-    assert order is not None
-    assert (order.changeset.is_everything, bool(order.changeset), order.is_urgent) == (
+def test_without_changes_only_an_urgent_flush_queues_an_item(pipeline: Pipeline) -> None:
+    pipeline.monitor.start_watching()
+    assert pipeline.flusher.flush().serial == 0
+    assert pipeline.queued() is None
+    assert pipeline.flusher.flush(is_urgent=True).serial == 1
+    item = pipeline.queued()
+    assert item is not None
+    assert (item.changeset.is_everything, bool(item.changeset), item.is_urgent) == (
         False, False, True
     )  # fmt: skip
-    assert order.since is None
+    assert item.since is None
 
 
-def test_an_order_does_not_speak_for_what_comes_after_its_changes_were_taken(desk: Desk) -> None:
-    desk.lookout.start_watching()
-    desk.write("before")
+def test_an_item_does_not_cover_changes_made_after_the_buffer_was_taken(pipeline: Pipeline) -> None:
+    pipeline.monitor.start_watching()
+    pipeline.write("before")
     moments = []
 
     def change() -> None:
         moments.append(clock.now().running)
-        desk.write("late")
-        wait_until(lambda: desk.watcher.complete_until.running > moments[0])
+        pipeline.write("late")
+        wait_until(lambda: pipeline.watcher.complete_until.running > moments[0])
 
-    desk.buffer.meanwhile = change
-    desk.dispatch.flush()
-    order = desk.ordered()
-    assert order is not None
-    assert order.complete_until is not None
-    assert order.complete_until.running < moments[0]
-    desk.buffer.meanwhile = lambda: None
-    assert desk.flushed() == {b"late"}
-
-
-def test_an_order_speaks_for_no_more_than_the_watcher_does(desk: Desk) -> None:
-    desk.lookout.start_watching()
-    desk.write("f")
-    desk.dispatch.flush()
-    order = desk.ordered()
-    assert order is not None
-    assert order.complete_until == desk.dispatch.complete_until
-    assert order.complete_until is not None
-    assert order.complete_until.running <= desk.watcher.complete_until.running
-    assert order.last_scan == desk.watcher.last_scan
+    pipeline.buffer.after_take = change
+    pipeline.flusher.flush()
+    item = pipeline.queued()
+    assert item is not None
+    assert item.complete_until is not None
+    assert item.complete_until.running < moments[0]
+    pipeline.buffer.after_take = lambda: None
+    assert pipeline.flushed_paths() == {b"late"}
 
 
-def test_a_window_closes_that_long_after_its_first_change_whatever_follows(desk: Desk) -> None:
-    desk.lookout.start_watching()
-    desk.dispatch.open_window()
-    assert desk.dispatch.due_at == math.inf
-    desk.write("f")
-    desk.open_window()
-    due = desk.dispatch.due_at
+def test_an_item_covers_no_later_changes_than_the_watcher_does(pipeline: Pipeline) -> None:
+    pipeline.monitor.start_watching()
+    pipeline.write("f")
+    pipeline.flusher.flush()
+    item = pipeline.queued()
+    assert item is not None
+    assert item.complete_until == pipeline.flusher.complete_until
+    assert item.complete_until is not None
+    assert item.complete_until.running <= pipeline.watcher.complete_until.running
+    assert item.last_scan == pipeline.watcher.last_scan
+
+
+def test_a_window_closes_a_fixed_time_after_its_first_change(pipeline: Pipeline) -> None:
+    pipeline.monitor.start_watching()
+    pipeline.flusher.open_window()
+    assert pipeline.flusher.due_at == math.inf
+    pipeline.write("f")
+    pipeline.open_window()
+    due = pipeline.flusher.due_at
     assert 0.9 * WINDOW < due - time.monotonic() <= WINDOW
-    desk.write("g")
-    desk.open_window()
-    assert desk.dispatch.due_at == due
-    desk.dispatch.run_due()
-    assert desk.ordered() is None
-    assert desk.flushed() == {b"f", b"g"}
-    assert desk.dispatch.due_at == math.inf
+    pipeline.write("g")
+    pipeline.open_window()
+    assert pipeline.flusher.due_at == due
+    pipeline.flusher.run_due()
+    assert pipeline.queued() is None
+    assert pipeline.flushed_paths() == {b"f", b"g"}
+    assert pipeline.flusher.due_at == math.inf
 
 
-def test_a_window_that_is_over_is_flushed(desk: Desk) -> None:
-    desk.lookout.start_watching()
-    desk.dispatch.apply_settings(replace(desk.sync, window=0.0))
-    desk.write("f")
-    desk.open_window()
-    desk.dispatch.run_due()
-    assert desk.ordered() is not None
+def test_a_window_that_is_over_is_flushed(pipeline: Pipeline) -> None:
+    pipeline.monitor.start_watching()
+    pipeline.flusher.apply_settings(replace(pipeline.sync, window=0.0))
+    pipeline.write("f")
+    pipeline.open_window()
+    pipeline.flusher.run_due()
+    assert pipeline.queued() is not None
 
 
-def test_a_window_ends_early_only_when_it_is_full(desk: Desk) -> None:
-    desk.lookout.start_watching()
+def test_a_window_ends_early_only_when_the_buffer_is_full(pipeline: Pipeline) -> None:
+    pipeline.monitor.start_watching()
     for number in range(MAX_CHANGES):
-        desk.dispatch.flush_if_full()
-        assert desk.ordered() is None
-        desk.write(str(number))
-        assert desk.watcher.drain(20.0)
-    desk.dispatch.flush_if_full()
-    assert desk.ordered() is not None
+        pipeline.flusher.flush_if_full()
+        assert pipeline.queued() is None
+        pipeline.write(str(number))
+        assert pipeline.watcher.drain(20.0)
+    pipeline.flusher.flush_if_full()
+    assert pipeline.queued() is not None
 
 
-def test_a_directory_of_which_most_has_changed_is_ordered_as_a_listing(desk: Desk) -> None:
-    desk.lookout.start_watching()
-    desk.write(*map(str, range(10)))
-    desk.dispatch.flush()
-    order = desk.ordered()
-    assert order is not None
-    assert set(order.changeset) == {Change(b"", Scope.LISTING)}
+def test_a_directory_with_mostly_changed_entries_is_queued_as_a_listing(pipeline: Pipeline) -> None:
+    pipeline.monitor.start_watching()
+    pipeline.write(*map(str, range(10)))
+    pipeline.flusher.flush()
+    item = pipeline.queued()
+    assert item is not None
+    assert set(item.changeset) == {Change(b"", Scope.LISTING)}
 
 
-def test_what_turns_out_to_be_everything_is_told_as_a_full_sync(desk: Desk) -> None:
+def test_a_changeset_of_the_whole_tree_is_titled_a_full_sync(pipeline: Pipeline) -> None:
     changes = MutableChangeset()
     changes.add(b"", Scope.TREE)
-    desk.buffer.add(changes)
-    desk.dispatch.flush()
-    order = desk.ordered()
-    assert order is not None
-    assert (order.changeset.is_everything, order.titles) == (True, ("full sync",))
+    pipeline.buffer.add(changes)
+    pipeline.flusher.flush()
+    item = pipeline.queued()
+    assert item is not None
+    assert (item.changeset.is_everything, item.titles) == (True, ("full sync",))
 
 
-def test_all_names_of_a_changed_file_are_ordered(desk: Desk) -> None:
-    desk.link("one", "two")
-    desk.lookout.start_watching()
-    desk.write("one")
-    assert desk.flushed() == {b"one", b"two"}
+def test_all_names_of_a_changed_file_are_queued(pipeline: Pipeline) -> None:
+    pipeline.link("one", "two")
+    pipeline.monitor.start_watching()
+    pipeline.write("one")
+    assert pipeline.flushed_paths() == {b"one", b"two"}
 
 
-def test_a_name_that_has_gone_brings_in_the_others_in_the_same_window(desk: Desk) -> None:
-    desk.link("one", "two", "three")
-    desk.lookout.start_watching()
-    desk.write("one")
-    (desk.source / "one").unlink()
-    assert desk.flushed() == {b"one", b"two", b"three"}
-    assert desk.flushed() == set()
+def test_a_removed_name_adds_the_other_names_of_the_file_in_the_same_window(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.link("one", "two", "three")
+    pipeline.monitor.start_watching()
+    pipeline.write("one")
+    (pipeline.source / "one").unlink()
+    assert pipeline.flushed_paths() == {b"one", b"two", b"three"}
+    assert pipeline.flushed_paths() == set()
 
 
 @pytest.mark.parametrize("gone", ["d/two", "d"])
-def test_a_file_that_has_one_name_left_is_ordered_by_it(desk: Desk, gone: str) -> None:
-    (desk.source / "d").mkdir()
-    desk.link("one", "d/two")
-    desk.lookout.start_watching()
-    desk.write("d/two")
-    (desk.source / "d" / "two").unlink()
+def test_a_file_with_one_name_left_is_queued_under_that_name(pipeline: Pipeline, gone: str) -> None:
+    (pipeline.source / "d").mkdir()
+    pipeline.link("one", "d/two")
+    pipeline.monitor.start_watching()
+    pipeline.write("d/two")
+    (pipeline.source / "d" / "two").unlink()
     if gone == "d":
-        (desk.source / "d").rmdir()
-    assert {b"one", os.fsencode(gone)} <= desk.flushed()
+        (pipeline.source / "d").rmdir()
+    assert {b"one", os.fsencode(gone)} <= pipeline.flushed_paths()
 
 
-def test_names_are_learned_when_the_first_window_opens(desk: Desk) -> None:
-    desk.link("one", "two")
-    desk.lookout.start_watching()
-    desk.dispatch.update_hard_links()
-    assert desk.lookout.session is not None
-    assert desk.lookout.session.links_unscanned_since is not None, "a start does not wait for that"
-    desk.write("f")
-    desk.open_window()
-    desk.write("one")
-    (desk.source / "one").unlink()
+def test_hard_links_are_searched_when_the_first_window_opens(pipeline: Pipeline) -> None:
+    pipeline.link("one", "two")
+    pipeline.monitor.start_watching()
+    pipeline.flusher.update_hard_links()
+    assert pipeline.monitor.session is not None
+    assert pipeline.monitor.session.links_unscanned_since is not None, (
+        "a start does not wait for that"
+    )
+    pipeline.write("f")
+    pipeline.open_window()
+    pipeline.write("one")
+    (pipeline.source / "one").unlink()
     # There is nothing left that would tell of the other name.
-    assert {b"f", b"one", b"two"} == desk.flushed()
+    assert {b"f", b"one", b"two"} == pipeline.flushed_paths()
 
 
-def test_what_changed_is_found_though_the_clock_was_set_back_meanwhile(desk: Desk) -> None:
-    (desk.source / "d").mkdir()
-    desk.link("one", "d/two")
-    watching = desk.lookout.start_watching()
+def test_a_clock_set_back_does_not_hide_changed_hard_links(pipeline: Pipeline) -> None:
+    (pipeline.source / "d").mkdir()
+    pipeline.link("one", "d/two")
+    watching = pipeline.monitor.start_watching()
     present = clock.now()
     # As if it had been set back by an hour since.
     watching.links_unscanned_since = replace(present, wall=present.wall + 3600.0)
-    desk.write("d/two")
-    (desk.source / "d" / "two").unlink()
-    assert b"one" in desk.flushed()
+    pipeline.write("d/two")
+    (pipeline.source / "d" / "two").unlink()
+    assert b"one" in pipeline.flushed_paths()
 
 
-def test_what_was_there_before_the_start_is_not_ordered(desk: Desk) -> None:
-    desk.write("old")
-    desk.link("one", "two")
-    last = os.stat(desk.source / "one").st_ctime_ns
+def test_files_from_before_the_start_are_not_queued(pipeline: Pipeline) -> None:
+    pipeline.write("old")
+    pipeline.link("one", "two")
+    last = os.stat(pipeline.source / "one").st_ctime_ns
     wait_until(lambda: time.time_ns() > last + 50_000_000)
-    desk.lookout.start_watching()
-    desk.write("f")
-    assert desk.flushed() == {b"f"}
+    pipeline.monitor.start_watching()
+    pipeline.write("f")
+    assert pipeline.flushed_paths() == {b"f"}
 
 
-def test_names_that_a_scan_is_about_to_find_are_not_looked_for(desk: Desk) -> None:
-    (desk.source / "d").mkdir()
-    desk.link("one", "two")
-    watching = desk.lookout.start_watching()
+def test_no_search_for_hard_links_runs_while_a_scan_is_pending(pipeline: Pipeline) -> None:
+    (pipeline.source / "d").mkdir()
+    pipeline.link("one", "two")
+    watching = pipeline.monitor.start_watching()
     watching.event_processor.rescanner.record_overflow()
-    desk.write("f")
-    desk.open_window()
+    pipeline.write("f")
+    pipeline.open_window()
     wait_until(lambda: watching.event_processor.has_scanned_files)
-    assert desk.flushed()
-    assert not desk.looked_through
+    assert pipeline.flushed_paths()
+    assert not pipeline.progress_calls
     assert watching.links_unscanned_since is None
 
 
-def test_names_are_learned_from_scans(desk: Desk) -> None:
-    desk.link("one", "two")
-    desk.lookout.start_watching([1 << 62])
-    desk.write("one")
-    (desk.source / "one").unlink()
-    assert desk.flushed() == {b"one", b"two"}
+def test_hard_links_are_learned_from_scans(pipeline: Pipeline) -> None:
+    pipeline.link("one", "two")
+    pipeline.monitor.start_watching([1 << 62])
+    pipeline.write("one")
+    (pipeline.source / "one").unlink()
+    assert pipeline.flushed_paths() == {b"one", b"two"}
 
 
-def test_a_look_for_names_that_is_given_up_orders_nothing_and_loses_nothing(desk: Desk) -> None:
-    (desk.source / "d").mkdir()
-    desk.link("one", "two")
-    desk.lookout.start_watching()
-    until = desk.dispatch.complete_until
-    desk.must_end = True
-    desk.write("one")
-    with pytest.raises(StoppedError):
-        desk.dispatch.flush()
-    assert desk.ordered() is None
-    desk.must_end = False
-    assert desk.flushed() == {b"one", b"two"}
-    assert desk.dispatch.complete_until != until
-
-
-def test_a_search_for_names_that_is_given_up_orders_nothing_and_loses_nothing(
-    desk: Desk, tmp_path: Path
+def test_an_interrupted_scan_for_hard_links_queues_nothing_and_loses_nothing(
+    pipeline: Pipeline,
 ) -> None:
-    (desk.source / "d").mkdir()
-    desk.lookout.start_watching()
-    desk.write("f")
-    assert desk.flushed() == {b"f"}
-    desk.must_end = True
-    desk.write("one")
-    # A name that no search finds.
-    os.link(desk.source / "one", tmp_path / "outside")
+    (pipeline.source / "d").mkdir()
+    pipeline.link("one", "two")
+    pipeline.monitor.start_watching()
+    until = pipeline.flusher.complete_until
+    pipeline.must_stop = True
+    pipeline.write("one")
     with pytest.raises(StoppedError):
-        desk.dispatch.flush()
-    assert desk.ordered() is None
-    desk.must_end = False
-    assert desk.flushed() == {b"one"}
+        pipeline.flusher.flush()
+    assert pipeline.queued() is None
+    pipeline.must_stop = False
+    assert pipeline.flushed_paths() == {b"one", b"two"}
+    assert pipeline.flusher.complete_until != until
 
 
-def test_everything_is_ordered_of_those_that_are_named_at_once(desk: Desk) -> None:
-    desk.dispatch.start_full_sync(["other"])
-    assert desk.trays[0].taken() is None
-    order = desk.trays[1].taken()
-    assert order is not None
-    assert (order.changeset.is_everything, order.titles, order.is_urgent) == (
+def test_an_interrupted_search_for_other_names_queues_nothing_and_loses_nothing(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    (pipeline.source / "d").mkdir()
+    pipeline.monitor.start_watching()
+    pipeline.write("f")
+    assert pipeline.flushed_paths() == {b"f"}
+    pipeline.must_stop = True
+    pipeline.write("one")
+    # A name that no search finds.
+    os.link(pipeline.source / "one", tmp_path / "outside")
+    with pytest.raises(StoppedError):
+        pipeline.flusher.flush()
+    assert pipeline.queued() is None
+    pipeline.must_stop = False
+    assert pipeline.flushed_paths() == {b"one"}
+
+
+def test_a_full_sync_is_queued_for_the_named_destinations_at_once(pipeline: Pipeline) -> None:
+    pipeline.flusher.start_full_sync(["other"])
+    assert pipeline.queues[0].take() is None
+    item = pipeline.queues[1].take()
+    assert item is not None
+    assert (item.changeset.is_everything, item.titles, item.is_urgent) == (
         True, ("full sync",), True
     )  # fmt: skip
-    assert order.since is not None
-    desk.dispatch.start_full_sync()
-    assert all(tray.taken() for tray in desk.trays)
+    assert item.since is not None
+    pipeline.flusher.start_full_sync()
+    assert all(queue.take() for queue in pipeline.queues)
 
 
-def test_a_full_sync_is_ordered_each_time_that_its_interval_is_over(desk: Desk) -> None:
-    desk.dispatch.apply_settings(replace(desk.sync, full_sync_interval=1000.0))
-    assert 900 <= desk.dispatch.due_at - time.monotonic() <= 1100
-    desk.dispatch.apply_settings(replace(desk.sync, full_sync_interval=0.1))
+def test_a_full_sync_is_queued_at_each_interval(pipeline: Pipeline) -> None:
+    pipeline.flusher.apply_settings(replace(pipeline.sync, full_sync_interval=1000.0))
+    assert 900 <= pipeline.flusher.due_at - time.monotonic() <= 1100
+    pipeline.flusher.apply_settings(replace(pipeline.sync, full_sync_interval=0.1))
     for _ in range(2):
-        wait_until(lambda: time.monotonic() >= desk.dispatch.due_at)
+        wait_until(lambda: time.monotonic() >= pipeline.flusher.due_at)
         began = time.monotonic()
-        desk.dispatch.run_due()
-        assert desk.dispatch.due_at >= began + 0.09
-        order = desk.ordered()
-        assert order is not None
-        assert (order.changeset.is_everything, order.titles) == (True, ("full sync",))
-    desk.dispatch.apply_settings(desk.sync)
-    assert desk.dispatch.due_at == math.inf
+        pipeline.flusher.run_due()
+        assert pipeline.flusher.due_at >= began + 0.09
+        item = pipeline.queued()
+        assert item is not None
+        assert (item.changeset.is_everything, item.titles) == (True, ("full sync",))
+    pipeline.flusher.apply_settings(pipeline.sync)
+    assert pipeline.flusher.due_at == math.inf
 
 
-def test_all_is_known_to_be_flushed_only_while_the_source_is_watched(desk: Desk) -> None:
-    assert desk.dispatch.flush_all() is None
-    desk.lookout.start_watching()
-    desk.write("f")
-    serial = desk.dispatch.flush_all()
-    assert serial == desk.dispatch.last_serial
-    order = desk.ordered()
-    assert order is not None
-    assert (order.serial, order.is_urgent) == (serial, True)
+def test_a_flush_is_complete_only_while_the_source_is_watched(pipeline: Pipeline) -> None:
+    assert not pipeline.flusher.flush(is_urgent=True).is_complete
+    pipeline.monitor.start_watching()
+    pipeline.write("f")
+    serial, is_complete = pipeline.flusher.flush(is_urgent=True)
+    assert is_complete
+    assert serial == pipeline.flusher.last_serial
+    item = pipeline.queued()
+    assert item is not None
+    assert (item.serial, item.is_urgent) == (serial, True)

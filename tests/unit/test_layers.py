@@ -2,12 +2,16 @@
 
 import ast
 import graphlib
+import importlib
+import re
+import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import pylsyncd
+from pylsyncd.system.threads import SupervisedThread
 
 PACKAGE = Path(pylsyncd.__file__).parent
 
@@ -15,14 +19,12 @@ PACKAGE = Path(pylsyncd.__file__).parent
 # below it; the entries of one tuple do not import each other.
 LAYERS = (
     ("__main__",),
-    ("entry",),
     ("cli",),
     ("service",),
-    ("observers",),
     ("operations",),
     ("supervisor",),
     ("replication",),
-    ("flusher", "calls"),
+    ("flusher",),
     ("worker",),
     ("ctl", "daemonize"),
     ("state",),
@@ -184,3 +186,14 @@ def test_a_class_name_occurs_once() -> None:
         if isinstance(node, ast.ClassDef)
     )
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_thread_overrides_the_internals_of_its_class() -> None:
+    """A method named ``_stop``, say, breaks ``is_alive()`` without an error."""
+    internals = {name for name in vars(threading.Thread) if re.match(r"_[a-z]", name)}
+    for module in FILES:
+        importlib.import_module(f"pylsyncd.{module}".removesuffix(".__main__"))
+    threads = [SupervisedThread, *SupervisedThread.__subclasses__()]
+    assert [(each.__name__, internals & vars(each).keys()) for each in threads] == [
+        (each.__name__, set()) for each in threads
+    ]

@@ -16,15 +16,15 @@ class Interrupter:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupter())
-from pylsyncd import entry
-entry.{command}()
+from pylsyncd import {command}
+raise SystemExit({command}.main())
 """
 
 
 @pytest.mark.parametrize(
-    ("command", "module"), [("pylsyncd", "pylsyncd.service"), ("pylsyncctl", "pylsyncd.ctl")]
+    ("command", "module"), [("cli", "pylsyncd.service"), ("ctl", "pylsyncd.control.client")]
 )
-def test_it_ends_the_command_without_a_word(command: str, module: str) -> None:
+def test_ctrl_c_during_the_imports_ends_a_command_silently(command: str, module: str) -> None:
     code = INTERRUPTED_WHILE_IMPORTED.format(command=command, module=module)
     run = subprocess.run(
         [sys.executable, "-c", code, "--help"], env=environment(), capture_output=True, check=False
@@ -32,8 +32,8 @@ def test_it_ends_the_command_without_a_word(command: str, module: str) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, b"", b"")
 
 
-def test_it_does_nothing_to_a_command_that_was_started_to_ignore_it() -> None:
-    code = INTERRUPTED_WHILE_IMPORTED.format(command="pylsyncctl", module="pylsyncd.ctl")
+def test_a_command_that_was_started_with_sigint_ignored_goes_on() -> None:
+    code = INTERRUPTED_WHILE_IMPORTED.format(command="ctl", module="pylsyncd.control.client")
     ignoring = f"import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n{code}"
     command = [sys.executable, "-c", ignoring, "--version"]
     run = subprocess.run(command, env=environment(), capture_output=True, check=False)

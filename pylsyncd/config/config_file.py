@@ -34,13 +34,13 @@ _MIN_SIMILARITY = 0.6
 
 _NAMED_SECTIONS = {"sync": OptionScope.SYNC, "destination": OptionScope.DESTINATION}
 _SECTION_KINDS = (_PROCESS_SECTION, *_NAMED_SECTIONS)
-_PLACES = {
+_SCOPE_LOCATIONS = {
     OptionScope.PROCESS: "in the section [pylsyncd]",
     OptionScope.SYNC: "in a section [sync NAME]",
     OptionScope.DESTINATION: "in a section [destination NAME]",
     OptionScope.COMMAND_LINE: "on the command line",
 }
-# Options without a default in [pylsyncd]: no two syncs share them.
+# Options that [pylsyncd] cannot preset, since each sync needs its own.
 _SYNC_ONLY = frozenset(["source", "destinations"])
 
 _HEADING = re.compile(rf"\[({'|'.join(_SECTION_KINDS)})(\s.*)?\]")
@@ -176,7 +176,7 @@ class ConfigFileReader:
             known = [each.key for each in FILE_OPTIONS if _is_allowed_in(scope, each)]
             message = f"Unknown option.{suggest(key, known)}"
         elif not _is_allowed_in(scope, option):
-            message = f"This option belongs {_PLACES[option.scope]}: move it there."
+            message = f"This option belongs {_SCOPE_LOCATIONS[option.scope]}: move it there."
         else:
             self._check_lines(where, option, entry)
             return self._raw_options(option, entry, where)

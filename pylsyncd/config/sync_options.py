@@ -340,6 +340,6 @@ HOOK_TIMEOUT = Option(
     parse_seconds,
     metavar="SECONDS",
     default=format_number(DEFAULT_HOOK_TIMEOUT),
-    help="Stop a hook that runs longer than this.",
+    help="Stop a hook that runs longer than this many seconds.",
 )
 HOOK_OPTIONS = (HOOK_BATCH, HOOK_ERROR, HOOK_RECOVERY, HOOK_HELD, HOOK_TIMEOUT)

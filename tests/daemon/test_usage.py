@@ -1,4 +1,4 @@
-"""Bad input is refused with a sentence and exit status 2, before anything is touched."""
+"""Invalid input is refused with a message and exit status 2, before anything is changed."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ import pylsyncd
 
 
 def refused(arguments: Sequence[str], directory: Path, **extra: str) -> str:
-    """Run pylsyncd, which has to refuse these arguments; return its sentence."""
+    """Run pylsyncd, which must refuse these arguments; return its message."""
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", *arguments],
         cwd=directory, env=environment(extra), capture_output=True, text=True, timeout=20,
@@ -34,7 +34,7 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["none", "dst/"], "none does not exist"),
         (["file", "dst/"], "file is not a directory"),
@@ -74,10 +74,10 @@ def place(tmp_path: Path) -> Path:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_usage_is_refused_with_a_sentence(
-    arguments: list[str], says: str, place: Path
+def test_wrong_usage_is_refused_with_a_message(
+    arguments: list[str], message: str, place: Path
 ) -> None:
-    assert says in refused(arguments, place)
+    assert message in refused(arguments, place)
     assert not (place / "dst").exists()
 
 
@@ -94,13 +94,13 @@ def test_a_source_that_cannot_be_read_is_refused(place: Path) -> None:
     assert "is not readable" in refused(["src/./", "dst/"], place)
 
 
-def test_a_name_that_a_terminal_would_obey_is_shown_escaped(place: Path) -> None:
-    says = refused(["no\x1b[31msuch", "dst/"], place)
-    assert r"no\x1b[31msuch" in says
-    assert "\x1b" not in says
+def test_control_characters_in_a_name_are_escaped(place: Path) -> None:
+    message = refused(["no\x1b[31msuch", "dst/"], place)
+    assert r"no\x1b[31msuch" in message
+    assert "\x1b" not in message
 
 
-def test_a_name_that_the_terminal_does_not_know_is_shown_escaped(place: Path) -> None:
+def test_characters_that_the_terminal_lacks_are_escaped(place: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", "--check-config", "src/./", "./\u20ac"],
         cwd=place, env=environment({"PYTHONIOENCODING": "latin-1"}), capture_output=True,
@@ -110,7 +110,7 @@ def test_a_name_that_the_terminal_does_not_know_is_shown_escaped(place: Path) ->
     assert rb"[\u20ac] ./\u20ac ->" in run.stdout
 
 
-def test_it_works_where_the_parent_has_closed_what_it_would_say_it_to(place: Path) -> None:
+def test_closed_standard_streams_do_not_stop_a_sync(place: Path) -> None:
     itself = [sys.executable, "-m", "pylsyncd"]
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *itself]
     run = subprocess.run(
@@ -121,7 +121,7 @@ def test_it_works_where_the_parent_has_closed_what_it_would_say_it_to(place: Pat
     assert (place / "dst/inner").is_dir()
 
 
-def test_an_interrupt_before_there_is_anything_to_stop_ends_it_without_a_traceback(
+def test_an_interrupt_during_the_start_ends_the_process_without_a_traceback(
     place: Path,
 ) -> None:
     program = place / "slow-rsync"
@@ -150,8 +150,8 @@ destinations = two/
 """
 
 
-def said(arguments: Sequence[str], directory: Path) -> list[str]:
-    """Run pylsyncd, which has to say something and no more; return its lines."""
+def output_lines(arguments: Sequence[str], directory: Path) -> list[str]:
+    """Run pylsyncd, which must only print something; return its lines."""
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", *arguments],
         cwd=directory, env=environment(), capture_output=True, text=True, timeout=20, check=False,
@@ -160,29 +160,29 @@ def said(arguments: Sequence[str], directory: Path) -> list[str]:
     return run.stdout.splitlines()
 
 
-def test_what_a_configuration_means_is_told_and_nothing_done(place: Path) -> None:
+def test_check_config_describes_a_file_and_changes_nothing(place: Path) -> None:
     (place / "my.conf").write_text(CONFIGURATION.replace("/x/", f"{place}/"))
-    lines = said(["--check-config", "-c", "my.conf"], place)
+    lines = output_lines(["--check-config", "-c", "my.conf"], place)
     assert lines[0] == f"sync one: {place}/src, window 60 s"
     assert f"    [two/two] two/ -> {place}/two/" in lines
     warning = f"warning: [one] The pattern of the rule '- {place}/src/cache' (my.conf:4: "
     assert any(line.startswith(warning) for line in lines)
     assert not (place / "one").exists()
-    more = said(["--check-config", "-v", "-c", "my.conf"], place)
+    more = output_lines(["--check-config", "-v", "-c", "my.conf"], place)
     assert any("--files-from=-" in line for line in more)
     assert not any("--files-from=-" in line for line in lines)
 
 
-def test_what_a_command_line_means_is_told_and_nothing_done(place: Path) -> None:
-    lines = said(["--check-config", "-w", "3", "src/./", "dst/"], place)
+def test_check_config_describes_a_command_line_and_changes_nothing(place: Path) -> None:
+    lines = output_lines(["--check-config", "-w", "3", "src/./", "dst/"], place)
     assert lines == [f"{place}/src, window 3 s", f"    [dst] dst/ -> {place}/dst/"]
     assert not (place / "dst").exists()
 
 
-def test_all_faults_of_a_file_are_printed_one_a_line(place: Path) -> None:
+def test_all_errors_in_a_file_are_printed_one_per_line(place: Path) -> None:
     (place / "my.conf").write_text(CONFIGURATION + "windwo = 1\nmodify = perhaps\n")
-    says = refused(["-c", "my.conf"], place).splitlines()
-    assert says == [
+    message = refused(["-c", "my.conf"], place).splitlines()
+    assert message == [
         "pylsyncd: my.conf:13: [sync two] windwo: Unknown option. Did you mean window?",
         "pylsyncd: my.conf:14: [sync two] modify: Expected yes or no, not 'perhaps'.",
     ]
@@ -199,17 +199,17 @@ def test_all_faults_of_a_file_are_printed_one_a_line(place: Path) -> None:
         ("{place}/host", ["two"]),
     ],
 )
-def test_it_is_explained_which_rule_decides(path: str, syncs: list[str], place: Path) -> None:
+def test_explain_names_the_rule_that_decides(path: str, syncs: list[str], place: Path) -> None:
     (place / "other").symlink_to("src")
     (place / "src/inner/b").touch()
     (place / "my.conf").write_text(CONFIGURATION)
-    lines = said(["-c", "my.conf", "--explain", path.replace("{place}", str(place))], place)
+    lines = output_lines(["-c", "my.conf", "--explain", path.replace("{place}", str(place))], place)
     assert [line[: line.index("]") + 1] for line in lines] == [f"[{name}]" for name in syncs]
     for line in lines:
         assert ("is not synced: the rule '- *.tmp' (my.conf:3: " in line) is path.endswith(".tmp")
 
 
-def test_the_version_is_told() -> None:
+def test_version_prints_the_version() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", "--version"],
         env=environment(), capture_output=True, text=True, check=True,

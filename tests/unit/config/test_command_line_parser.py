@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["-c", "p.conf", "a/./", "srv:"], "remove a/./ srv:"),
         (["-c", "p.conf", "-w", "3"], "--window cannot be combined with -c: set window = 3"),
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.usefixtures("place")
         (["--check", "--explain", "x", "a/./", "srv:"], "--check and --explain cannot be combined"),
     ],
 )
-def test_options_that_cannot_be_combined_are_refused(words: list[str], says: str) -> None:
+def test_options_that_cannot_be_combined_are_refused(words: list[str], message: str) -> None:
     Path("p.conf").write_text(sync_section("one", "a/./", "srv:"))
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=message):
         parse_command_line(words)
 
 

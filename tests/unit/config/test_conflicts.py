@@ -41,12 +41,12 @@ CONFLICTS = {
 }
 
 
-@pytest.mark.parametrize(("content", "says"), CONFLICTS.values(), ids=CONFLICTS)
-def test_syncs_that_undo_each_other_are_refused(content: str, says: str, place: Path) -> None:
+@pytest.mark.parametrize(("content", "message"), CONFLICTS.values(), ids=CONFLICTS)
+def test_syncs_that_undo_each_other_are_refused(content: str, message: str, place: Path) -> None:
     (place / "c/deep").mkdir()
-    found = errors_of(content)
-    assert len(found) == 1
-    assert re.match(r"p\.conf:[16]: \[sync \w+\]: " + re.escape(says), found[0]), found
+    errors = errors_of(content)
+    assert len(errors) == 1
+    assert re.match(r"p\.conf:[16]: \[sync \w+\]: " + re.escape(message), errors[0]), errors
 
 
 COMPATIBLE = {

@@ -35,7 +35,7 @@ def test_all_errors_of_a_command_line_are_reported_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["", "srv:"], "The source is empty"),
         (["dangling", "srv:"], "dangling is a symbolic link to no\\x1bwhere, which does not exist"),
@@ -53,26 +53,26 @@ def test_all_errors_of_a_command_line_are_reported_at_once() -> None:
     ids=repr,
 )
 def test_an_error_of_a_command_line_names_the_option_and_the_reason(
-    words: list[str], says: str
+    words: list[str], message: str
 ) -> None:
     Path("dangling").symlink_to("no\x1bwhere")
     Path("loop").symlink_to("loop")
     Path("file").touch()
     with pytest.raises(ConfigurationError) as caught:
         load(*words)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_reload_gives_the_same_settings_in_any_directory_and_environment(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("p.conf").write_text(sync_section("one", "a/./", "srv:"))
-    request = command_line_parser.parse_command_line(["-c", "p.conf", "--pidfile", "my.pid"])
-    surroundings = loader.StartEnvironment.current()
-    first = loader.load_configuration(request, surroundings).settings
+    command_line = command_line_parser.parse_command_line(["-c", "p.conf", "--pidfile", "my.pid"])
+    start_environment = loader.StartEnvironment.current()
+    first = loader.load_configuration(command_line, start_environment).settings
     monkeypatch.chdir("/")
     monkeypatch.setenv("STATE_DIRECTORY", "/nowhere")
-    assert loader.load_configuration(request, surroundings).settings == first
+    assert loader.load_configuration(command_line, start_environment).settings == first
     assert first.process.pidfile == f"{place}/my.pid"
 
 

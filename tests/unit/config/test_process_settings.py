@@ -46,13 +46,6 @@ def test_the_control_socket_is_a_path_the_default_or_none(value: str, expected: 
     assert control == (expected and expected.replace("{cwd}", os.getcwd()))
 
 
-def test_an_unknown_user_is_an_error_of_the_user_and_an_unknown_group_of_the_group() -> None:
-    content = "[pylsyncd]\nuser = no such\ngroup = no such\n" + sync_section("one", "a/./", "srv:")
-    user, group = errors_of(content)
-    assert user.startswith("p.conf:2: [pylsyncd] user: ")
-    assert group.startswith("p.conf:3: [pylsyncd] group: ")
-
-
 def test_progress_is_shown_in_the_foreground_unless_the_log_is_a_file_or_quiet() -> None:
     assert should_show_progress(ProcessSettings(LogSettings(logging.INFO)))
     assert not should_show_progress(ProcessSettings(LogSettings(logging.WARNING)))

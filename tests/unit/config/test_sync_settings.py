@@ -22,7 +22,7 @@ def test_the_most_specific_section_wins() -> None:
         + sync_section("one", "a/./", "srv:", "srv2:")
         + sync_section("two", "b/./", "srv:/x", "srv2:/x", more="nice = 3")
     )
-    nice = {name: delivery.rsync.nice for name, delivery in destinations_by_name(settings).items()}
+    nice = {name: each.rsync.nice for name, each in destinations_by_name(settings).items()}
     assert nice == {"one/srv": 4, "one/srv2": 1, "two/srv": 5, "two/srv2": 3}
 
 

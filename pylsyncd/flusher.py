@@ -5,14 +5,13 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 from pylsyncd.config.settings import SyncSettings
 from pylsyncd.model.changes import EVERYTHING, format_changes
 from pylsyncd.model.formatting import format_count
-from pylsyncd.model.moments import Moment, earliest_ctime_ns
+from pylsyncd.model.moments import Moment
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.pipeline.work_queue import WorkItem
@@ -20,7 +19,6 @@ from pylsyncd.rsync.file_list import entry_counter
 from pylsyncd.system import clock
 from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.source_monitor import SourceMonitor
-from pylsyncd.watcher.watching import WatchSession
 from pylsyncd.worker.pool import WorkerPool
 
 log = logging.getLogger(__name__)
@@ -113,29 +111,9 @@ class Flusher:
             self.flush()
 
     def update_hard_links(self) -> None:
-        """Learn the names of hard links from scans, or from a search if there was no scan.
-
-        A search takes as long as a scan. It waits for the first change, so as not to delay a start.
-        """
-        if (session := self._source_monitor.session) is None:
-            return
-        processor = session.event_processor
-        if processor.has_scanned_files:
-            session.links_unscanned_since = None
-        while not processor.found_hard_links.empty():
-            self._hard_links.remember(processor.found_hard_links.get())
-        if self._buffer and not processor.rescanner.is_scan_pending:
-            self._scan_hard_links(session)
-
-    def _scan_hard_links(self, session: WatchSession) -> None:
-        """Search the source for hard links, unless that was done since the start."""
-        since = session.links_unscanned_since
-        if since is None:
-            return
-        # A source that cannot be opened now is searched the next time.
-        with suppress(OSError):
-            self._buffer.add(self._hard_links.scan_source(earliest_ctime_ns(since, clock.now())))
-            session.links_unscanned_since = None
+        """Update the known hard links from the scans of the source."""
+        if (session := self._source_monitor.session) is not None:
+            session.update_hard_links(self._hard_links)
 
     def flush(self, *, is_urgent: bool = False) -> Flush:
         """End the window: queue its changes for all destinations.

@@ -210,15 +210,13 @@ class _PendingWait:
 def _sync_status(replication: Replication) -> SyncStatus:
     sync, monitor = replication.sync, replication.source_monitor
     workers = {worker.name: worker for worker in replication.workers}
-    processor = monitor.session.event_processor if monitor.session is not None else None
-    masks = monitor.mask_counts
     return SyncStatus(
         sync.name,
         paths.printable(sync.source.path),
         held=monitor.hold_reason,
-        is_watching=processor is not None,
-        directories=processor.directory_count if processor is not None else 0,
-        unwatched=processor.unwatched_count if processor is not None else 0,
+        is_watching=monitor.session is not None,
+        directories=monitor.directory_count,
+        unwatched=monitor.unwatched_count,
         window=sync.window,
         destinations=tuple(
             _destination_status(replication, workers[each.name])
@@ -226,7 +224,7 @@ def _sync_status(replication: Replication) -> SyncStatus:
             else _starting_status(replication, each)
             for each in sync.destinations
         ),
-        events=inotify.events_by_type(masks) if masks is not None else {},
+        events=monitor.events_by_type(),
         overflows=monitor.overflow_count,
     )
 

@@ -31,7 +31,7 @@ from pylsyncd.system.inbox import Call, Inbox
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import StoppedError, SupervisedThread, ThreadMonitor
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
-from pylsyncd.watcher.source_monitor import MonitorCallbacks, SourceMonitor
+from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor
 from pylsyncd.worker.pool import STOP_GRACE_PERIOD, WorkerPool
 from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.start_plan import catchup_times
@@ -139,15 +139,15 @@ class Replication(SupervisedThread):
             on_filled=lambda: wake(Wakeup.BUFFER_FULL),
         )
         self.source_monitor = SourceMonitor(
-            sync, self._guard, self._buffer, context.thread_monitor,
-            MonitorCallbacks(
+            sync, self._guard, self._buffer,
+            MonitorContext(
+                context.thread_monitor,
                 on_source_lost=lambda: wake(Wakeup.SOURCE_LOST),
                 on_failed=lambda _: wake(Wakeup.THREAD_FAILED),
                 on_progress=lambda count: context.on_watch_progress(self.title, count),
+                mask_counts=Counter() if context.should_count_events else None,
             ),
         )  # fmt: skip
-        if context.should_count_events:
-            self.source_monitor.mask_counts = Counter()
         # 4 to 5: the pool has a work queue and a worker thread for each destination.
         try:
             self._pool = WorkerPool(
@@ -305,9 +305,7 @@ class Replication(SupervisedThread):
             self._guard.accept(self._pool.saved_mounts)
             is_source_empty = self._guard.is_empty()
         except OSError as error:
-            raise WatchError(
-                f"The source {self._shown} cannot be watched: {error.strerror}."
-            ) from None
+            raise WatchError(f"Cannot watch the source {self._shown}: {error.strerror}.") from None
         plans = self._pool.plan_starts(
             requested_title="initial sync" if sync.initial_sync or once else "",
             is_new=self.needs_initial_sync,
@@ -321,11 +319,9 @@ class Replication(SupervisedThread):
             scans = [plan.last_scan for plan in plans if plan.last_scan is not None]
             earliest = min(scans, key=lambda moment: moment.wall, default=None)
             with self.activity.waiting():
-                session = self.source_monitor.start_watching(catchup_times(plans), earliest)
+                catchup_changes = self.source_monitor.start_watching(catchup_times(plans), earliest)
             self._shared.on_watching(self.title)
-            catchup_changes = session.event_processor.rescanner.catchup_changes
-            session.event_processor.rescanner.catchup_changes = {}
-            count = format_count(session.event_processor.directory_count, "directory")
+            count = format_count(self.source_monitor.directory_count, "directory")
             self._announce("watching", f"window {sync.window:g} s", f" ({count})")
         self.source_monitor.report_held_subtrees()
         self._pool.start_workers(plans, catchup_changes, start, is_final=once)

@@ -1,10 +1,10 @@
-"""Finds by scans what the events did not tell: what the kernel dropped, and what is not watched."""
+"""Finds by scans the changes that events do not report: dropped events, unwatched directories."""
 
 import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from pylsyncd.config.settings import DEFAULT_POLL_INTERVAL
@@ -21,223 +21,232 @@ from pylsyncd.watcher.watch_tree import child_path
 log = logging.getLogger(__name__)
 
 # How many seconds the clock of a file server may be behind.
-_FOREIGN_CLOCK = 60.0
+_MAX_SERVER_CLOCK_LAG = 60.0
 
-# Seconds after a start before a scan that is overdue.
-_FIRST_SCAN_AFTER = 60.0
+# Seconds from the start to a periodic scan that is overdue.
+_OVERDUE_SCAN_DELAY = 60.0
 
-# How many directories that cannot be watched are named at a time.
-_UNWATCHED_SHOWN = 10
+_MAX_LOGGED_UNWATCHED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class RescanPlan:
-    """What there is to find besides what events tell."""
+    """What to scan for besides the events."""
 
     since_ns: Collection[int] = ()
-    """The ctimes in nanoseconds since which changes are to be found at the start."""
+    """The ctimes in nanoseconds since which the initial scan finds the changes."""
     eventless_directories: Collection[bytes] = ()
-    """The directories whose file systems do not tell what is changed elsewhere."""
+    """The directories on file systems that do not report changes made elsewhere."""
     poll_interval: float = DEFAULT_POLL_INTERVAL
-    """Seconds between two looks at these, and at what cannot be watched."""
+    """Seconds between two scans of these directories and of those that cannot be watched."""
     scan_interval: float = 0.0
-    """Seconds between two scans that nothing gives cause for; 0.0 for none."""
+    """Seconds between two periodic scans of the whole source; 0.0 for none."""
     last_scan: Moment | None = None
-    """When the last of these began, in an earlier run; None if there is no need to look so far."""
-    on_progress: Callable[[int], None] = lambda _: None
-    """Called now and then during the first survey, with the number of directories watched."""
+    """The start of the last periodic scan, in an earlier run; None for the present moment."""
 
 
 class Rescanner:
-    """Scans when it is due. Used by the thread that the arming belongs to.
+    """The scans of one source and their schedule. Used by the thread of the watch manager."""
 
-    Making one surveys the source. Raises OSError when that is gone.
-    """
-
-    def __init__(self, arming: WatchManager, plan: RescanPlan) -> None:
-        self._arming = arming
-        self.eventless_directories = tuple(plan.eventless_directories)
-        """See the plan; another thread may set it when others are mounted."""
-        self._interval = plan.poll_interval
-        # Every change before it has become one of those that were found, or stands in the events
-        # that were followed.
-        self._complete = clock.now()
-        self._polled = self._complete
+    def __init__(self, watches: WatchManager, plan: RescanPlan) -> None:
+        self._watches = watches
+        self._plan = plan
+        self._eventless_directories = tuple(plan.eventless_directories)
+        # Every change before this moment was found, or is among the events that were processed.
+        self._complete_until = clock.now()
+        self._last_poll = self._complete_until
         self._overflows = OverflowBackoff()
         # Read now: when events are dropped there may be no descriptor left.
-        self._longest_queue = inotify.read_limit("max_queued_events")
-        self._told_lacking = 0
-        self._is_scanning = False
+        self._queue_limit = inotify.read_limit("max_queued_events")
+        self._logged_lacking = 0
+        self._is_repairing = False
         self.is_source_lost = False
-        """A scan found that the source is gone, or another one."""
-        arming.on_progress = lambda: plan.on_progress(len(arming.tree))
-        self.catchup_changes: Mapping[int, MutableChangeset] = arming.scan(plan.since_ns)
-        """What had changed since each of the plan's moments."""
-        self._next_poll = time.monotonic() + self._interval
-        self._scan_interval = plan.scan_interval
-        self.last_scan = plan.last_scan or self._complete
-        """When the last scan began that looked for what no event has told."""
-        self._next_scan = self._scan_after_interval()
+        """Whether a scan found that the source is gone or replaced."""
+        self.last_scan = plan.last_scan or self._complete_until
+        """When the last periodic scan started."""
+        self._next_poll = self._poll_due()
+        self._next_scan: float | None = None
+
+    def initial_scan(self) -> Mapping[int, MutableChangeset]:
+        """Watch the whole source; return the changes since each ctime of the plan.
+
+        Raises OSError if the source is gone.
+        """
+        changes = self._watches.scan(self._plan.since_ns)
+        self._next_poll = self._poll_due()
+        self._next_scan = self._scan_due()
         if self._next_scan is not None:
-            waited = min(max(0.0, self._complete.wall - self.last_scan.wall), self._scan_interval)
-            self._next_scan -= max(0.0, waited - _FIRST_SCAN_AFTER)
+            waited = max(0.0, self._complete_until.wall - self.last_scan.wall)
+            waited = min(waited, self._plan.scan_interval)
+            self._next_scan -= max(0.0, waited - _OVERDUE_SCAN_DELAY)
         self.log_unwatched()
+        return changes
+
+    def set_eventless_directories(self, directories: Collection[bytes]) -> None:
+        """Replace the directories without events after a mount or unmount. Thread-safe."""
+        self._eventless_directories = tuple(directories)
 
     @property
     def complete_until(self) -> Moment:
-        """The moment before which nothing has changed that was not found.
+        """The moment before which every change was found.
 
-        The times of change that come later are not before it, whoever's clock stamps them.
+        Changes stamped by the clock of a file server are found, too, if it lags within the limit.
         """
-        if self.eventless_directories:
-            return _earlier(self._polled, _FOREIGN_CLOCK)
-        return self._polled if self._polls else self._complete
+        if self._eventless_directories:
+            return _earlier(self._last_poll, _MAX_SERVER_CLOCK_LAG)
+        return self._last_poll if self._is_polling else self._complete_until
 
     @property
     def due_at(self) -> float | None:
-        """When :meth:`attend` has something to do, by the monotonic clock; None for never."""
-        times = [self._overflows.due_at, self._next_scan, self._next_poll if self._polls else None]
+        """When :meth:`scan_if_due` scans, by the monotonic clock; None for never."""
+        next_poll = self._next_poll if self._is_polling else None
+        times = [self._overflows.due_at, self._next_scan, next_poll]
         return min((at for at in times if at is not None), default=None)
 
     @property
     def overflow_count(self) -> int:
-        """How often the kernel has dropped events."""
+        """How many times the kernel has dropped events."""
         return self._overflows.count
 
     @property
     def has_missed_events(self) -> bool:
-        """Whether the kernel has dropped events, and no scan has begun since."""
+        """Whether the kernel has dropped events and no scan has started since."""
         return self._overflows.due_at is not None
 
     @property
     def is_scan_pending(self) -> bool:
-        """Whether a scan of the whole source is going on, or will be soon."""
-        return self._is_scanning or self.has_missed_events
+        """Whether a scan after dropped events is running or due."""
+        return self._is_repairing or self.has_missed_events
 
     @property
-    def _polls(self) -> bool:
-        return bool(self._arming.unwatched or self.eventless_directories)
+    def _is_polling(self) -> bool:
+        return bool(self._watches.unwatched or self._eventless_directories)
 
     def record_overflow(self) -> None:
-        """Take note that the kernel has dropped events."""
+        """Record that the kernel has dropped events."""
         if self._overflows.record_overflow(time.monotonic()):
             log.warning(
-                "The kernel dropped events: more than fs.inotify.max_queued_events (%d) waited. "
-                "The source is scanned for what was missed as soon as they come more slowly.",
-                self._longest_queue,
+                "The kernel dropped events: its queue was full (fs.inotify.max_queued_events is "
+                "%d). The source is scanned for missed changes when the events slow down.",
+                self._queue_limit,
             )
 
     def record_empty_queue(self, moment: Moment) -> None:
-        """Take note that all events that there were at a moment have been followed."""
+        """Record that all events up to a moment were processed."""
         if self._overflows.due_at is None:
-            self._complete = moment
+            self._complete_until = moment
 
     def scan_if_due(self) -> Changeset | None:
-        """Scan if that is due; return what was found, None when nothing was due."""
+        """Scan if that is due; return the changes found, None if it was not."""
         now = time.monotonic()
-        due = self._overflows.due_at
-        if due is not None and now >= due:
-            return self._catch_up(now)
-        if self._polls and now >= self._next_poll:
+        due_at = self._overflows.due_at
+        if due_at is not None and now >= due_at:
+            return self._repair_overflow(now)
+        if self._is_polling and now >= self._next_poll:
             return self._poll()
         if self._next_scan is not None and now >= self._next_scan:
-            return self._look_through()
+            return self._scan_periodically()
         return None
 
-    def _scan_after_interval(self) -> float | None:
-        return time.monotonic() + self._scan_interval if self._scan_interval else None
+    def _poll_due(self) -> float:
+        return time.monotonic() + self._plan.poll_interval
 
-    def _look_through(self) -> Changeset:
-        """Find what has changed since the last time, whether there were events or not."""
-        then, present = self.last_scan, clock.now()
-        since = then
-        if then.boot == present.boot:
-            # A clock that was set back has stamped what came later with the earlier times.
-            elapsed = present.running - then.running
-            since = replace(then, wall=min(then.wall, present.wall - elapsed))
-        changes = self._survey(since.since_ns, self._arming.tree.root_wd)
-        self._next_scan = self._scan_after_interval()
+    def _scan_due(self) -> float | None:
+        interval = self._plan.scan_interval
+        return time.monotonic() + interval if interval else None
+
+    def _scan_periodically(self) -> Changeset:
+        """Find the changes since the last periodic scan, with or without events."""
+        since, present = self.last_scan, clock.now()
+        if since.boot == present.boot:
+            # A clock that was set back gives earlier ctimes to later changes.
+            elapsed = present.running - since.running
+            since = replace(since, wall=min(since.wall, present.wall - elapsed))
+        changes = self._scan(since.since_ns, self._watches.tree.root_wd)
+        self._next_scan = self._scan_due()
         if changes is None:
             self.is_source_lost = True
             return NOTHING
         self.last_scan = present
-        log.debug("Looked through the source: %s.", format_count(len(changes), "change"))
+        log.debug("Periodic scan of the source: found %s.", format_count(len(changes), "change"))
         return changes
 
-    def _catch_up(self, began: float) -> Changeset:
-        """Find what has changed since the last moment at which nothing was lost."""
+    def _repair_overflow(self, now: float) -> Changeset:
+        """Find the changes since the last moment at which no event was lost."""
         present = clock.now()
-        self._is_scanning = True
+        self._is_repairing = True
         self._overflows.record_scan_start()
-        # What is polled may find a watch now, and was looked at no later than at the last poll.
-        since = min(self._complete, self.complete_until, key=lambda moment: moment.wall)
-        doubt = reason_to_distrust(since, present)
-        changes = self._survey(since.since_ns, self._arming.tree.root_wd)
+        # A polled directory may get a watch now: its changes since the last poll count, too.
+        since = min(self._complete_until, self.complete_until, key=lambda moment: moment.wall)
+        reason = reason_to_distrust(since, present)
+        changes = self._scan(since.since_ns, self._watches.tree.root_wd)
         if changes is None:
             self.is_source_lost = True
-        self._overflows.record_scan_end(began, time.monotonic())
-        self._is_scanning = False
-        if doubt:
-            log.warning("Everything is compared, since %s.", doubt)
+        self._overflows.record_scan_end(now, time.monotonic())
+        self._is_repairing = False
+        if reason:
+            log.warning("Falling back to a full sync: %s.", reason)
         elif changes is not None:
-            log.info(
-                "Scanned the source for what was missed: %s.", format_count(len(changes), "change")
-            )
-        # What is dropped from now on has been changed since the scan began.
-        self._complete = present
-        return EVERYTHING if doubt else changes or NOTHING
+            found = format_count(len(changes), "change")
+            log.info("Scanned the source for missed changes: found %s.", found)
+        # Events that are dropped from now on belong to changes since the scan started.
+        self._complete_until = present
+        return EVERYTHING if reason else changes or NOTHING
 
     def _poll(self) -> Changeset:
+        """Scan the directories without events, and try again to watch those without a watch."""
         present, found, is_complete = clock.now(), MutableChangeset(), True
-        # Their servers' clocks stamp the changes.
-        moment = _earlier(self._polled, _FOREIGN_CLOCK).since_ns
-        for path in self.eventless_directories:
-            top = self._arming.tree.find(path)
-            changes = self._survey(moment, top) if top is not None else NOTHING
+        # The ctimes are from the clock of the file server.
+        since_ns = _earlier(self._last_poll, _MAX_SERVER_CLOCK_LAG).since_ns
+        for path in self._eventless_directories:
+            top = self._watches.tree.find(path)
+            changes = self._scan(since_ns, top) if top is not None else NOTHING
             is_complete &= changes is not None
             found.merge(changes or NOTHING)
-        if self._arming.unwatched:
-            found.merge(self._arming.retry_unwatched(self._polled.since_ns))
-        if not self._arming.unwatched:
-            self._told_lacking = 0
+        if self._watches.unwatched:
+            found.merge(self._watches.retry_unwatched(self._last_poll.since_ns))
+        if not self._watches.unwatched:
+            self._logged_lacking = 0
         if is_complete:
-            # Otherwise the next poll looks for what this one could not see.
-            self._polled = present
-        self._next_poll = time.monotonic() + self._interval
+            # Otherwise the next poll covers this period again.
+            self._last_poll = present
+        self._next_poll = self._poll_due()
         return found
 
-    def _survey(self, moment: int, top: int) -> Changeset | None:
-        """Return what has changed in a directory and below; None if it is not to be found."""
+    def _scan(self, since_ns: int, top: int) -> Changeset | None:
+        """Return the changes in a directory and below; None if it is not there."""
         try:
-            return self._arming.scan([moment], top)[moment]
+            return self._watches.scan([since_ns], top)[since_ns]
         except OSError:
             return None
 
     def log_unwatched(self) -> None:
-        """Say what cannot be watched, each directory once, and a lack of watches as it doubles."""
-        newly, self._arming.newly_unwatched = self._arming.newly_unwatched, []
-        if not newly:
+        """Log each directory that cannot be watched once, a lack of watches when it has doubled."""
+        new = self._watches.take_newly_unwatched()
+        if not new:
             return
-        unwatched = self._arming.unwatched
-        every = f"looked through every {self._interval:g} s instead"
+        unwatched, interval = self._watches.unwatched, self._plan.poll_interval
         lacking = sum(code == errno.ENOSPC for code in unwatched.values())
-        if lacking >= max(1, 2 * self._told_lacking):
-            self._told_lacking = lacking
+        if lacking >= max(1, 2 * self._logged_lacking):
+            self._logged_lacking = lacking
             log.error(
-                "%s %s not watched but, with all below, %s.",
-                inotify.watch_limit_message(len(self._arming.tree)),
-                f"{format_count(lacking, 'directory')} {'is' if lacking == 1 else 'are'}", every,
+                "Not watched, but scanned every %g s with all subdirectories: %s. %s",
+                interval, format_count(lacking, "directory"),
+                inotify.watch_limit_message(len(self._watches.tree)),
             )  # fmt: skip
-        refused = [key for key in newly if unwatched.get(key, errno.ENOSPC) != errno.ENOSPC]
-        for parent, name in refused[:_UNWATCHED_SHOWN]:
-            path = child_path(self._arming.tree, parent, name)
+        refused = [key for key in new if unwatched.get(key, errno.ENOSPC) != errno.ENOSPC]
+        for parent, name in refused[:_MAX_LOGGED_UNWATCHED]:
+            path = child_path(self._watches.tree, parent, name)
             if path is not None:
-                reason = os.strerror(unwatched[parent, name])
-                log.warning("%s cannot be watched (%s): %s.", paths.printable(path), reason, every)
-        if len(refused) > _UNWATCHED_SHOWN:
-            log.warning("... and %d more.", len(refused) - _UNWATCHED_SHOWN)
+                log.warning(
+                    "%s cannot be watched (%s): it is scanned every %g s instead.",
+                    paths.printable(path), os.strerror(unwatched[parent, name]), interval,
+                )  # fmt: skip
+        if len(refused) > _MAX_LOGGED_UNWATCHED:
+            more = format_count(len(refused) - _MAX_LOGGED_UNWATCHED, "more directory")
+            log.warning("The same holds for %s.", more)
 
 
 def _earlier(moment: Moment, seconds: float) -> Moment:
-    """Return a moment that many seconds before, as both clocks tell it."""
+    """Return the moment that many seconds before, by both clocks."""
     return Moment(moment.wall - seconds, max(0.0, moment.running - seconds), moment.boot)

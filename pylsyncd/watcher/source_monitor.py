@@ -1,200 +1,297 @@
-"""Looks after the source: watches it while it is there, and finds out when it is there again."""
+"""Watches the source while it is there, and notices when it is gone, replaced or back."""
 
+import errno
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pylsyncd.config.settings import SyncSettings
 from pylsyncd.model import paths
+from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.errors import WatchError
 from pylsyncd.model.formatting import format_count
-from pylsyncd.model.moments import Moment
+from pylsyncd.model.moments import Moment, earliest_ctime_ns
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.system import clock
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import ThreadMonitor
-from pylsyncd.watcher.rescanner import RescanPlan
+from pylsyncd.watcher import inotify
+from pylsyncd.watcher.event_processor import EventProcessor
+from pylsyncd.watcher.hard_links import HardLinks
+from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
-from pylsyncd.watcher.watching import WatchSession
+from pylsyncd.watcher.watch_manager import WatchManager
+from pylsyncd.watcher.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class MonitorCallbacks:
-    """What a lookout calls, from any thread."""
+class MonitorContext:
+    """What a source monitor needs of the daemon. The functions are called from any thread."""
 
+    thread_monitor: ThreadMonitor
     on_source_lost: Callable[[], None]
-    """When the source itself has gone."""
+    """The source itself is gone."""
     on_failed: Callable[[str], None]
-    """When the watcher has failed, or is stuck, with its name."""
+    """The watcher thread has failed or is stuck; the argument is its name."""
     on_progress: Callable[[int], None] = lambda _: None
-    """Now and then while the source is armed, with the number of directories so far."""
+    """The initial scan goes on; the argument is the number of directories watched so far."""
+    mask_counts: Counter[int] | None = None
+    """Where events are counted by their masks; None for not at all."""
+
+
+class WatchSession:
+    """An inotify instance with its watches, and the thread that processes its events.
+
+    Raises WatchError if the source cannot be watched.
+    """
+
+    def __init__(
+        self, sync: SyncSettings, plan: RescanPlan, buffer: Buffer, context: MonitorContext
+    ) -> None:
+        self._source = sync.source.path
+        self._buffer = buffer
+        self._context = context
+        self._inotify = Inotify(modify=sync.modify)
+        self.hard_links_unknown_since: Moment | None = clock.now()
+        """The start of the period without a scan for hard links; None after the first scan."""
+        try:
+            self.watches = WatchManager(self._source, self._inotify, sync.rules, self._on_progress)
+            self.rescanner = Rescanner(self.watches, plan)
+        except OSError as error:
+            self._inotify.close()
+            raise _watch_error(self._source, error) from None
+        self.event_processor = EventProcessor(
+            self.watches, self.rescanner, sync.rules, context.mask_counts
+        )
+        self.watcher = Watcher(
+            self._inotify, self.event_processor, buffer, context.on_source_lost, context.on_failed
+        )
+
+    def start(self) -> Mapping[int, MutableChangeset]:
+        """Watch the whole source and start the thread; return the changes for each planned ctime.
+
+        Raises WatchError if the source is gone.
+        """
+        try:
+            changes = self.rescanner.initial_scan()
+        except OSError as error:
+            self.stop()
+            raise _watch_error(self._source, error) from None
+        self.watcher.start()
+        self._context.thread_monitor.add_thread(self.watcher, self._context.on_failed)
+        return changes
+
+    def stop(self) -> None:
+        """Stop the thread and remove all watches; processed events are in the buffer."""
+        self.watcher.stop()
+        self._inotify.close()
+
+    def update_hard_links(self, hard_links: HardLinks) -> None:
+        """Add the hard links that scans have found; scan for them if no scan has done so.
+
+        Only if something has changed: the scan takes as long as an initial scan, which a start
+        should not.
+        """
+        if self.watches.has_scanned_files:
+            self.hard_links_unknown_since = None
+        for paths_by_file in self.watches.take_found_hard_links():
+            hard_links.remember(paths_by_file)
+        since = self.hard_links_unknown_since
+        if since is None or not self._buffer or self.rescanner.is_scan_pending:
+            return
+        # If the source cannot be opened now, the next call tries again.
+        with suppress(OSError):
+            changes = hard_links.scan_source(earliest_ctime_ns(since, clock.now()))
+            self._buffer.add(changes)
+            self.hard_links_unknown_since = None
+
+    def _on_progress(self, directory_count: int) -> None:
+        """Report the progress of a walk: of the initial scan, or in the watcher thread."""
+        if self.watcher.is_alive():
+            self.watcher.report_progress()
+        else:
+            self._context.on_progress(directory_count)
 
 
 class SourceMonitor:
-    """Has the source watched, gives it up when it is lost, and follows it when it is back.
+    """The monitor of one source: it starts and stops the watch session.
 
     Used by the source's own thread.
     """
 
     def __init__(
-        self,
-        sync: SyncSettings,
-        guard: SourceGuard,
-        buffer: Buffer,
-        heartbeat: ThreadMonitor,
-        calls: MonitorCallbacks,
+        self, sync: SyncSettings, guard: SourceGuard, buffer: Buffer, context: MonitorContext
     ) -> None:
         self._sync = sync
-        self._heartbeat = heartbeat
         self._guard = guard
         self._buffer = buffer
-        self._calls = calls
+        self._context = context
         self._shown = paths.printable(sync.source.path)
-        self.mask_counts: Counter[int] | None = None
-        """See the tracker's."""
         self.hold_reason = ""
-        """Why the source is held; empty when it is not."""
-        # The subtrees that were said to be held.
-        self._told: dict[bytes, str] = {}
-        self._told_failure = ""
-        self._overflows = 0
-        self._told_eventless: set[bytes] = set()
+        """Why the source is held; empty if it is not."""
+        self._reported_held: dict[bytes, str] = {}
+        self._reported_error = ""
+        self._reported_eventless: set[bytes] = set()
+        self._past_overflows = 0
         self.session: WatchSession | None = None
         """None while the source is held."""
 
     def start_watching(
-        self, moments: Collection[int] = (), scanned: Moment | None = None
-    ) -> WatchSession:
-        """Begin to watch the source; what has changed since each moment is found on the way.
+        self, since_ns: Collection[int] = (), last_scan: Moment | None = None
+    ) -> Mapping[int, MutableChangeset]:
+        """Watch the source; return the changes since each of the ctimes.
 
-        ``scanned`` is when the last scan began for what no event tells, in an earlier run.
-        Raises WatchError if it cannot be watched.
+        ``last_scan`` is the start of the last periodic scan, in an earlier run. Raises WatchError
+        if the source cannot be watched.
         """
-        sync, calls = self._sync, self._calls
+        sync = self._sync
         plan = RescanPlan(
-            moments, self._guard.find_eventless_directories(),
-            sync.poll_interval, sync.scan_interval, scanned, calls.on_progress,
+            since_ns, self._guard.find_eventless_directories(),
+            sync.poll_interval, sync.scan_interval, last_scan,
         )  # fmt: skip
-        self._tell_eventless(plan.eventless_directories)
-        watching = WatchSession(sync, plan, self._buffer, calls.on_source_lost, calls.on_failed)
-        watching.event_processor.mask_counts = self.mask_counts
-        watching.start()
-        self._heartbeat.add_thread(watching.watcher, calls.on_failed)
-        self.session = watching
+        self._report_eventless(plan.eventless_directories)
+        session = WatchSession(sync, plan, self._buffer, self._context)
+        changes = session.start()
+        self.session = session
         self.hold_reason = ""
-        return watching
+        return changes
 
     def stop_watching(self) -> None:
-        """Give up all watches."""
+        """Stop the watch session, if there is one."""
         if self.session is not None:
             self.session.stop()
-            self._overflows += self.session.event_processor.rescanner.overflow_count
+            self._past_overflows += self.session.rescanner.overflow_count
             self.session = None
 
     @property
+    def directory_count(self) -> int:
+        """The number of watched directories."""
+        session = self.session
+        return len(session.watches.tree) if session is not None else 0
+
+    @property
+    def unwatched_count(self) -> int:
+        """The number of directories that cannot be watched, without those below them."""
+        session = self.session
+        return len(session.watches.unwatched) if session is not None else 0
+
+    @property
     def overflow_count(self) -> int:
-        """How often the kernel has dropped events since the start."""
-        watching = self.session
-        present = watching.event_processor.rescanner.overflow_count if watching is not None else 0
-        return self._overflows + present
+        """How many times the kernel has dropped events since the start."""
+        session = self.session
+        present = session.rescanner.overflow_count if session is not None else 0
+        return self._past_overflows + present
+
+    def events_by_type(self) -> dict[str, int]:
+        """Return the number of events of each type; empty if they are not counted."""
+        counts = self._context.mask_counts
+        return inotify.events_by_type(counts) if counts is not None else {}
 
     def check_source(self) -> Moment | None:
-        """Compare the source with what it was.
+        """Compare the source with the accepted one, and start or stop the watch session.
 
-        Returns a moment when it is another one, or back: everything has to be compared, and what
-        changes after that moment is seen.
+        Returns a moment if the source was replaced or is back: a full sync is needed, and every
+        change after that moment is seen.
         """
-        standing, reason = self._guard.check_state()
-        if standing is SourceState.HELD:
+        state, reason = self._guard.check_state()
+        if state is SourceState.HELD:
             if self.session is not None:
                 self.stop_watching()
                 self.report_held(reason)
             return None
-        watching, start = self.session, None
-        if (
-            standing is SourceState.REPLACED
-            or watching is None
-            or watching.event_processor.is_source_lost
-        ):
-            start = self._follow(is_same=standing is SourceState.SAME)
+        is_same, session, started = state is SourceState.SAME, self.session, None
+        if not is_same or session is None or session.event_processor.is_source_lost:
+            started = self._restart_watching(is_same=is_same)
         self._guard.update_held_subtrees()
-        released = [*self.report_held_subtrees(), *self._guard.take_remounted()]
-        if released and self.session is not None:
-            eventless = self._guard.find_eventless_directories()
-            self._tell_eventless(eventless)
-            self.session.event_processor.rescanner.eventless_directories = tuple(eventless)
-            for path in released:
-                self.session.watcher.rewatch(path)
-        return start
+        changed_mounts = [*self.report_held_subtrees(), *self._guard.take_remounted()]
+        if changed_mounts and self.session is not None:
+            self._rewatch(self.session, changed_mounts)
+        return started
 
     def accept_source(self) -> bool:
-        """Take the source, and what is mounted below it, as it is now; tell whether it is there."""
+        """Accept the source and its mounts as they are now; return False if it is not there."""
         try:
             self._guard.accept()
         except OSError as error:
             log.error(  # noqa: TRY400  # it is not about the program
-                "The source %s cannot be used: %s.", self._shown, error.strerror
+                "Cannot use the source %s: %s.", self._shown, error.strerror
             )
             return False
         return True
 
     def report_held(self, reason: str) -> None:
-        """Say that the source is held."""
+        """Hold the source, and log why."""
         self.hold_reason = reason
         log.error(
-            "The source %s is held: %s. Nothing is sent, and nothing deleted, until it is back. "
-            "If it is meant to be as it is now, say so with pylsyncctl release, or the signal "
+            "The source %s is held: %s. Nothing is sent and nothing is deleted until it is back. "
+            "If the source is right as it is now, run `pylsyncctl release` or send the signal "
             "USR2.", self._shown, reason,
         )  # fmt: skip
 
     def report_held_subtrees(self) -> list[bytes]:
-        """Say which subtrees are held; return those that are so no more."""
+        """Log which subtrees are held or released; return the released ones."""
         held = dict(self._guard.held_subtrees)
         for path, reason in held.items():
-            if path not in self._told:
+            if path not in self._reported_held:
                 log.error(
-                    "%s in the source is held: %s. Its copies stay as they are until that is "
-                    "undone, or pylsyncctl release, or the signal USR2, says that it is meant so.",
-                    paths.printable(path), reason,
+                    "%s in the source is held: %s. Its copies stay unchanged until the mount is as "
+                    "before. If it is right as it is now, run `pylsyncctl release` or send the "
+                    "signal USR2.", paths.printable(path), reason,
                 )  # fmt: skip
-        released = [path for path in self._told if path not in held]
+        released = [path for path in self._reported_held if path not in held]
         for path in released:
             log.log(NOTICE, "%s in the source is synced again.", paths.printable(path))
-        self._told = held
+        self._reported_held = held
         return released
 
-    def _tell_eventless(self, eventless: Collection[bytes]) -> None:
-        """Say what is looked through since its file system does not tell what happens elsewhere."""
-        for path in sorted(set(eventless) - self._told_eventless):
+    def _report_eventless(self, directories: Collection[bytes]) -> None:
+        """Log each directory that is scanned because its file system sends no events."""
+        for path in sorted(set(directories) - self._reported_eventless):
             log.warning(
-                "%s is on a file system that does not tell what is changed elsewhere: it is looked "
-                "through every %g s.",
+                "%s is on a file system that does not report changes made elsewhere: it is scanned "
+                "every %g s.",
                 paths.printable(path) if path else self._shown, self._sync.poll_interval,
             )  # fmt: skip
-        self._told_eventless.update(eventless)
+        self._reported_eventless.update(directories)
 
-    def _follow(self, *, is_same: bool) -> Moment | None:
-        """Take what stands in the source's place for the source."""
+    def _rewatch(self, session: WatchSession, directories: Collection[bytes]) -> None:
+        """Watch the directories again, whose mounts have changed."""
+        eventless = self._guard.find_eventless_directories()
+        self._report_eventless(eventless)
+        session.rescanner.set_eventless_directories(eventless)
+        for path in directories:
+            session.watcher.rewatch(path)
+
+    def _restart_watching(self, *, is_same: bool) -> Moment | None:
+        """Watch the source that is there now; return the start, None if it cannot be watched."""
         self.stop_watching()
-        # It is all compared.
+        # The full sync covers these changes.
         self._buffer.take()
-        start = clock.now()
+        started = clock.now()
         try:
             self._guard.accept(self._guard.accepted.nested_mounts)
-            directories = self.start_watching().event_processor.directory_count
+            self.start_watching()
         except (OSError, WatchError) as error:
-            if str(error) != self._told_failure:
+            if str(error) != self._reported_error:
                 log.error("%s", error)  # noqa: TRY400  # it is not about the program
-                self._told_failure = str(error)
+                self._reported_error = str(error)
             self.hold_reason = f"it cannot be watched ({error})"
             return None
-        self._told_failure = ""
+        self._reported_error = ""
         log.log(
-            NOTICE, "The source %s %s (%s). Everything is compared.",
+            NOTICE, "The source %s %s (%s). Starting a full sync.",
             self._shown, "is back" if is_same else "was replaced by another directory",
-            format_count(directories, "directory"),
+            format_count(self.directory_count, "directory"),
         )  # fmt: skip
-        return start
+        return started
+
+
+def _watch_error(source: bytes, error: OSError) -> WatchError:
+    if error.errno == errno.ENOSPC:
+        return WatchError(inotify.watch_limit_message(0))
+    return WatchError(f"Cannot watch the source {paths.printable(source)}: {error.strerror}.")

@@ -1,10 +1,10 @@
-"""Watches directories, and keeps the tree of those that are watched true to the disk.
+"""Adds, moves and drops watches, so that the watch tree equals the directories on the disk.
 
-* Arm, then list. What appears in a directory before its watch stands is in the listing, what
-  appears after it is an event.
-* A directory is put in its place only after watch descriptors have proved who it is and who its
-  parent is. One that is known is linked as it is, with all that is below it: it has been watched
-  all the time, whatever it was called. One that is not known is listed.
+* Watch, then list: what appears in a directory before it is watched is in the listing, what appears
+  afterwards is an event.
+* A directory gets its place in the tree only after watch descriptors have identified it and its
+  parent. A known one is attached with all below it: it was watched all the time, under any name. An
+  unknown one is listed.
 """
 
 import contextlib
@@ -24,61 +24,71 @@ from pylsyncd.watcher.hard_link_search import FileId
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.watch_tree import WatchTree, child_path
 
-# What opening a directory answers when it is gone, or is none (any more).
+# The errors of opening a directory that is gone, or is no directory any more.
 _NOT_THERE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
 
-# How many directories are armed between two looks at the kernel's queue.
-_STRIDE = 256
+_DIRECTORIES_BETWEEN_READS = 256
 
 
 class WatchResult(Enum):
-    """What became of arming a name."""
+    """The result of watching what is at a name."""
 
     WATCHED = auto()
-    """It is watched, with all directories below it."""
+    """The directory and all below it are watched."""
     EXCLUDED = auto()
-    """The rules leave it out."""
+    """The rules exclude it."""
     ABSENT = auto()
-    """There is no such directory (any more)."""
+    """There is no directory of that name."""
     UNWATCHABLE = auto()
     """It cannot be watched: see :attr:`WatchManager.unwatched`."""
     PARENT_MOVED = auto()
-    """Its parent is not where the tree has it: an event on its way will tell where."""
+    """Its parent is not where the tree has it: an event in the queue tells where it is."""
 
 
 class WatchManager:
     """The watches of one source. Used by one thread at a time.
 
     Raises OSError if the source itself cannot be opened or watched. Nothing below it is watched
-    until the first :meth:`survey`.
+    before the first :meth:`scan`.
     """
 
-    def __init__(self, source: bytes, notify: Inotify, rules: Rules) -> None:
+    def __init__(
+        self,
+        source: bytes,
+        inotify_instance: Inotify,
+        rules: Rules,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Create it; ``on_progress(number of watched directories)`` is called during walks."""
         self._source = source
-        self._inotify = notify
+        self._inotify = inotify_instance
         self._rules = rules
-        self._read_ahead: list[bytes] = []
-        self.on_progress: Callable[[], None] = lambda: None
-        """Called every so many directories."""
-        self._entered = 0
-        self._seen: set[int] | None = None
+        self._on_progress = on_progress
+        self._prefetched: list[bytes] = []
+        self._visited_count = 0
+        # During a scan: the directories that it has found, and the search for changes.
+        self._found: set[int] | None = None
         self._scan: CatchupScan | None = None
         self.has_scanned_files = False
-        """Whether a survey has looked at all files, too, so that those with several names came to
-        :attr:`linked`."""
-        self.found_hard_links: queue.SimpleQueue[Mapping[FileId, set[bytes]]] = queue.SimpleQueue()
-        """What scans have found of files with several names, for another thread to take."""
+        """Whether a scan of the whole source has looked at files and found all hard links."""
+        self._found_hard_links: queue.SimpleQueue[Mapping[FileId, set[bytes]]] = queue.SimpleQueue()
         self.unwatched: dict[tuple[int, bytes], int] = {}
-        """Directories that cannot be watched, nor what is below them: the descriptor of the one
-        that each is in, its name, and the error number."""
-        self.newly_unwatched: list[tuple[int, bytes]] = []
+        """The error numbers of directories that cannot be watched, by parent descriptor and name.
+
+        The directories below them are not watched either.
+        """
+        self._newly_unwatched: list[tuple[int, bytes]] = []
         with self._opened(paths.ROOT) as root:
-            self.tree = WatchTree(notify.add_watch(root))
-            # The root's device alone: while it is watched, that cannot become another one.
-            self._counting = walk.devices_with_link_counts() & {os.fstat(root).st_dev}
+            self.tree = WatchTree(inotify_instance.add_watch(root))
+            # Only the root's device, whose number cannot be reused while the root is watched.
+            self._devices = walk.devices_with_link_counts() & {os.fstat(root).st_dev}
+
+    def watched_paths(self) -> set[bytes]:
+        """Return the paths of the watched directories."""
+        return {path for wd in self.tree if (path := self.tree.path(wd)) is not None}
 
     def watch_subtree(self, parent: int, name: bytes) -> WatchResult:
-        """Watch and place the directory that stands at ``name`` now, and all below it."""
+        """Watch the directory that is at ``name`` now, and all below it."""
         path = child_path(self.tree, parent, name)
         if path is None:
             return WatchResult.PARENT_MOVED
@@ -86,102 +96,111 @@ class WatchManager:
             return WatchResult.EXCLUDED
         try:
             with self._opened(paths.split(path)[0]) as above:
-                if not self._is(above, parent):
+                if not self._has_descriptor(above, parent):
                     return WatchResult.PARENT_MOVED
-                return self._arm_in(above, parent, name)
+                return self._watch_child(above, parent, name)
         except OSError as error:
-            # Where there is no watch left, it is not the parent, which has one.
+            # At the limit of watches, it is not the parent, which has one.
             if error.errno in {*_NOT_THERE, errno.ENOSPC}:
                 return WatchResult.PARENT_MOVED
-            self._refused(parent, name, error)
+            self._record_unwatched(parent, name, error)
             return WatchResult.UNWATCHABLE
 
     def scan(
-        self, moments: Collection[int] = (), top: int | None = None
+        self, since_ns: Collection[int] = (), top: int | None = None
     ) -> Mapping[int, MutableChangeset]:
-        """Watch whatever is not watched and place whatever is; drop what is not to be found.
+        """Make the watches equal to the disk; return the changes since each of the ctimes.
 
-        With ``moments``, ctimes in nanoseconds, files are looked at, too, and what has changed
-        since each of them is returned. ``top`` is the directory to survey, the source by default.
-        Raises OSError when that is gone, or another one.
+        ``since_ns`` are ctimes in nanoseconds; files are looked at only if there are any. ``top``
+        is the directory to scan, the source by default. Raises OSError if it is gone or replaced.
         """
         top = self.tree.root_wd if top is None else top
         path = self.tree.path(top)
-        self._seen = {top}
-        with self._scanning(moments) as scan:
+        self._found = {top}
+        with self._catchup_scan(since_ns) as scan:
             try:
                 with self._opened(path or paths.ROOT) as directory:
-                    if path is None or not self._is(directory, top):
+                    if path is None or not self._has_descriptor(directory, top):
                         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self._source)
                     if scan:
                         scan.visit_directory(directory, path, was_there=True)
-                    self._survey_all(directory, top)
+                    self._walk_without_gc(directory, top)
                     if scan and top == self.tree.root_wd:
                         scan.recheck_hard_links(directory)
-                self._drop_unseen(top)
+                self._remove_missing(top, self._found)
             finally:
-                self._seen = None
+                self._found = None
             if scan:
-                self._look_below_unwatched(scan)
+                self._scan_unwatched(scan)
         self.has_scanned_files |= scan is not None and top == self.tree.root_wd
         return scan.changes if scan else {}
 
-    def retry_unwatched(self, moment: int) -> MutableChangeset:
-        """Try again to watch what could not be watched; return what has changed in it since."""
-        with self._scanning([moment]) as scan:
+    def retry_unwatched(self, since_ns: int) -> MutableChangeset:
+        """Try again to watch what could not be watched; return its changes since a ctime."""
+        with self._catchup_scan([since_ns]) as scan:
             for parent, name in list(self.unwatched):
-                armed = self.watch_subtree(parent, name)
-                if (
-                    armed is WatchResult.UNWATCHABLE
-                    and self.unwatched.get((parent, name)) == errno.ENOSPC
-                ):
-                    # Nor is there a watch for the others.
+                result = self.watch_subtree(parent, name)
+                error = self.unwatched.get((parent, name))
+                if result is WatchResult.UNWATCHABLE and error == errno.ENOSPC:
+                    # There is no watch for the others either.
                     break
             if scan:
-                self._look_below_unwatched(scan)
-                return scan.changes[moment]
+                self._scan_unwatched(scan)
+                return scan.changes[since_ns]
         return MutableChangeset()
 
     def remove_subtree(self, wd: int) -> None:
         """Stop watching a directory and all below it."""
-        for dropped in self.tree.remove_subtree(wd):
-            self._inotify.remove_watch(dropped)
+        for removed in self.tree.remove_subtree(wd):
+            self._inotify.remove_watch(removed)
 
     @property
     def has_prefetched_events(self) -> bool:
-        """Whether chunks of events wait to be handed over."""
-        return bool(self._read_ahead)
+        """Whether :meth:`take_prefetched_events` returns any."""
+        return bool(self._prefetched)
 
     def take_prefetched_events(self) -> list[bytes]:
-        """Hand over the chunks of events that were read while arming, the oldest first."""
-        chunks, self._read_ahead = self._read_ahead, []
+        """Return the chunks of events that were read during walks, the oldest first."""
+        chunks, self._prefetched = self._prefetched, []
         return chunks
 
+    def take_newly_unwatched(self) -> list[tuple[int, bytes]]:
+        """Return the keys that were added to ``unwatched`` since the last call."""
+        new, self._newly_unwatched = self._newly_unwatched, []
+        return new
+
+    def take_found_hard_links(self) -> list[Mapping[FileId, set[bytes]]]:
+        """Return the names of hard-linked files found by scans since the last call. Thread-safe."""
+        found = []
+        while not self._found_hard_links.empty():
+            found.append(self._found_hard_links.get())
+        return found
+
     @contextlib.contextmanager
-    def _scanning(self, moments: Collection[int]) -> Iterator[CatchupScan | None]:
-        """Have the walks look at files as well, when there is a moment to compare them with."""
-        is_excluded = self._is_excluded_file
-        self._scan = CatchupScan(moments, is_excluded, self._breathe) if moments else None
+    def _catchup_scan(self, since_ns: Collection[int]) -> Iterator[CatchupScan | None]:
+        """Have walks search for changes, if there is a ctime to compare with."""
+        if since_ns:
+            self._scan = CatchupScan(since_ns, self._is_excluded_file, self._prefetch_events)
         try:
             yield self._scan
         finally:
             if self._scan is not None and self._scan.hard_links.paths_by_file:
-                self.found_hard_links.put(self._scan.hard_links.paths_by_file)
+                self._found_hard_links.put(self._scan.hard_links.paths_by_file)
             self._scan = None
 
     def _is_excluded_file(self, path: bytes) -> bool:
         return self._rules.matches(path, is_directory=False)
 
-    def _drop_unseen(self, top: int) -> None:
-        seen = self._seen or set()
-        # Below the source is also whatever has no place.
+    def _remove_missing(self, top: int, found: set[int]) -> None:
+        """Remove the directories below ``top`` that a scan has not found."""
+        # Detached directories are below the source.
         known = self.tree if top == self.tree.root_wd else self.tree.descendants(top)
-        for wd in [wd for wd in known if wd not in seen]:
+        for wd in [wd for wd in known if wd not in found]:
             if wd in self.tree:
                 self.remove_subtree(wd)
 
-    def _look_below_unwatched(self, scan: CatchupScan) -> None:
-        """Scan what is not watched; forget what is not there any more."""
+    def _scan_unwatched(self, scan: CatchupScan) -> None:
+        """Scan the directories that are not watched, and forget those that are gone."""
         for parent, name in list(self.unwatched):
             path = child_path(self.tree, parent, name)
             if path is None and parent not in self.tree:
@@ -197,16 +216,16 @@ class WatchManager:
                 continue
             try:
                 scan.visit_directory(directory, path, was_there=False)
-                walk.descend(directory, path, self._look, _pass_over, scan.visit_files)
+                walk.descend(directory, path, self._visit_unwatched, _skip, scan.visit_files)
             except OSError:
-                # Open, and yet not to be listed: it stays among those that are tried again.
+                # It can be opened but not listed: the next scan tries again.
                 continue
             finally:
                 os.close(directory)
 
-    def _look(self, directory: int, above: bytes, name: bytes) -> bytes | None:
-        """Scan an open directory that is not watched."""
-        self._count()
+    def _visit_unwatched(self, directory: int, above: bytes, name: bytes) -> bytes | None:
+        """Scan an open directory below one that is not watched."""
+        self._count_directory()
         path = paths.join(above, name)
         if self._scan is None or self._rules.matches(path, is_directory=True):
             return None
@@ -217,7 +236,7 @@ class WatchManager:
     def _opened(self, path: bytes) -> Iterator[int]:
         """Open a directory by its whole path, which may lead through symlinks.
 
-        So it is not known to be where the tree has it until its watch descriptor says so.
+        Only its watch descriptor proves that it is where the tree has it.
         """
         directory = walk.open_long_path(self._source, path)
         try:
@@ -225,56 +244,53 @@ class WatchManager:
         finally:
             os.close(directory)
 
-    def _is(self, directory: int, wd: int) -> bool:
-        """Tell whether an open directory is the one that ``wd`` watches."""
+    def _has_descriptor(self, directory: int, wd: int) -> bool:
+        """Return True if ``wd`` watches the open directory."""
         found = self._inotify.add_watch(directory)
         if found not in self.tree:
             self._inotify.remove_watch(found)
         return found == wd
 
-    def _arm_in(self, above: int, parent: int, name: bytes) -> WatchResult:
+    def _watch_child(self, above: int, parent: int, name: bytes) -> WatchResult:
         try:
             directory = walk.open_child(above, name)
         except OSError as error:
-            self._refused(parent, name, error)
-            return WatchResult.ABSENT if error.errno in _NOT_THERE else WatchResult.UNWATCHABLE
+            self._record_unwatched(parent, name, error)
+            is_absent = error.errno in _NOT_THERE
+            return WatchResult.ABSENT if is_absent else WatchResult.UNWATCHABLE
         try:
-            place = self._enter(directory, parent, name)
-            if place is not None:
-                self._survey(directory, place)
+            wd = self._visit(directory, parent, name)
+            if wd is not None:
+                self._walk(directory, wd)
         except OSError as error:
-            # It is known as watched, but not what it contains: forget it.
+            # It is watched, but could not be listed: the next attempt has to start again.
             self.remove_subtree(self._inotify.add_watch(directory))
-            self._refused(parent, name, error)
+            self._record_unwatched(parent, name, error)
         finally:
             os.close(directory)
-        return (
-            WatchResult.WATCHED
-            if self.tree.child(parent, name) is not None
-            else WatchResult.UNWATCHABLE
-        )
+        is_watched = self.tree.child(parent, name) is not None
+        return WatchResult.WATCHED if is_watched else WatchResult.UNWATCHABLE
 
-    def _survey(self, directory: int, place: int) -> None:
-        walk.descend(directory, place, self._enter, self._refused, self._names_in)
+    def _walk(self, directory: int, wd: int) -> None:
+        walk.descend(directory, wd, self._visit, self._record_unwatched, self._list)
 
-    def _names_in(self, directory: int, place: int) -> list[str]:
-        if self._scan is None:
-            return walk.subdirectories(directory, self._counting)
-        path = self.tree.path(place)
-        return [] if path is None else self._scan.visit_files(directory, path)
-
-    def _survey_all(self, directory: int, place: int) -> None:
-        """Survey the whole source, at the price that a walk of so many directories deserves."""
-        was_collecting = gc.isenabled()
-        # Nodes by the hundred thousand, none of which is garbage, nor in a cycle that ends.
+    def _walk_without_gc(self, directory: int, wd: int) -> None:
+        """Walk without garbage collection: it would examine 100,000s of nodes and free none."""
+        was_enabled = gc.isenabled()
         gc.disable()
         try:
-            self._survey(directory, place)
+            self._walk(directory, wd)
         finally:
-            if was_collecting:
+            if was_enabled:
                 gc.enable()
 
-    def _enter(self, directory: int, parent: int, name: bytes) -> int | None:
+    def _list(self, directory: int, wd: int) -> list[str]:
+        if self._scan is None:
+            return walk.subdirectories(directory, self._devices)
+        path = self.tree.path(wd)
+        return [] if path is None else self._scan.visit_files(directory, path)
+
+    def _visit(self, directory: int, parent: int, name: bytes) -> int | None:
         """Watch and place an open directory; return its descriptor if it has to be listed."""
         if self._rules:
             path = child_path(self.tree, parent, name)
@@ -283,22 +299,22 @@ class WatchManager:
         try:
             wd = self._inotify.add_watch(directory)
         except OSError as error:
-            self._refused(parent, name, error)
+            self._record_unwatched(parent, name, error)
             return None
         is_known = wd in self.tree
         was_there = self.tree.attach(wd, parent, name)
         if self.unwatched:
             self.unwatched.pop((parent, name), None)
-        self._count()
+        self._count_directory()
         if self._scan is not None and (path := self.tree.path(wd)) is not None:
             self._scan.visit_directory(directory, path, was_there=was_there)
-        if self._seen is not None:
-            self._seen.add(wd)
+        if self._found is not None:
+            self._found.add(wd)
             return wd
-        # Where the rules look at whole paths, a move can bring in what they left out before.
+        # With rules for whole paths, a move can include what was excluded at the old place.
         return wd if not is_known or self._rules.depends_on_directory else None
 
-    def _refused(self, parent: int, name: bytes, error: OSError) -> None:
+    def _record_unwatched(self, parent: int, name: bytes, error: OSError) -> None:
         path = child_path(self.tree, parent, name)
         if error.errno in _NOT_THERE or (path and self._rules.matches(path, is_directory=True)):
             self.unwatched.pop((parent, name), None)
@@ -307,25 +323,25 @@ class WatchManager:
         if self.unwatched.get((parent, name)) == code:
             return
         if (wd := self.tree.child(parent, name)) is not None:
-            # It could be watched, but not be listed: its next arming has to begin anew.
+            # It is watched, but could not be listed: the next attempt has to start again.
             self.remove_subtree(wd)
         self.unwatched[parent, name] = code
-        self.newly_unwatched.append((parent, name))
-        # What only lacks a watch is looked at all the same.
+        self._newly_unwatched.append((parent, name))
+        # A directory that lacks only a watch is scanned instead.
         if self._scan is not None and path is not None and code != errno.ENOSPC:
             self._scan.add_unreadable(path)
 
-    def _count(self) -> None:
-        """Read now and then what the kernel holds, so that a long walk makes it drop nothing."""
-        self._entered += 1
-        if not self._entered % _STRIDE:
-            self._breathe()
+    def _count_directory(self) -> None:
+        self._visited_count += 1
+        if not self._visited_count % _DIRECTORIES_BETWEEN_READS:
+            self._prefetch_events()
 
-    def _breathe(self) -> None:
-        self.on_progress()
+    def _prefetch_events(self) -> None:
+        """Empty the kernel's queue, so that it does not overflow during a long walk."""
+        self._on_progress(len(self.tree))
         while chunk := self._inotify.read():
-            self._read_ahead.append(chunk)
+            self._prefetched.append(chunk)
 
 
-def _pass_over(_above: bytes, _name: bytes, _error: OSError) -> None:
-    """Leave out what cannot be opened where nothing is watched: rsync says so when it is sent."""
+def _skip(_above: bytes, _name: bytes, _error: OSError) -> None:
+    """Skip an unwatched directory that cannot be opened: rsync reports the error."""

@@ -1,13 +1,13 @@
-"""The thread that empties the kernel's queue into the buffer, and does nothing else."""
+"""The thread that moves changes from the kernel's event queue to the buffer."""
 
 import contextlib
 import math
 import os
 import queue
 import select
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.system import clock
@@ -16,156 +16,158 @@ from pylsyncd.watcher import inotify
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
 
-# Events per second that no writers on a machine of today exceed, with room to spare: two cores
-# create and close files on a tmpfs at some 500,000.
-_FASTEST = 1_600_000
+# Events per second, more than any machine produces: writers on two cores create and close files on
+# a tmpfs at about 500,000.
+_MAX_EVENTS_PER_SECOND = 1_600_000
 
-# Seconds between two times that what came is put into the buffer, unless somebody waits for it.
-# Paths are made then, and not for each event of a name.
-_COLLECTED_EVERY = 0.25
+# Seconds between two transfers to the buffer, unless a flush waits for one. Paths are built then,
+# once for many events of a name.
+_COLLECT_INTERVAL = 0.25
 
-# Handed to the buffer at least this often, however fast events come: some 130,000 of them.
-_CHUNKS_AT_ONCE = 64
+# The longest burst of events that is processed before a transfer: about 130,000 events.
+_MAX_CHUNKS_PER_READ = 64
 
 
 class Watcher(SupervisedThread):
-    """Reads events until stopped. ``root_lost()`` is called when the source itself has gone.
+    """The watcher thread. ``on_source_lost()`` is called when the source itself is gone.
 
-    Waking for each event would cost more than the event, so after the first one the thread naps
-    and lets the kernel collect: for as long as the queue can hold whatever may come meanwhile.
+    To wake up for each event costs more than the event. So after the first one the thread sleeps,
+    while the kernel collects events, for as long as the queue cannot overflow.
     """
 
     def __init__(
         self,
-        notify: Inotify,
-        tracker: EventProcessor,
+        inotify_instance: Inotify,
+        event_processor: EventProcessor,
         buffer: Buffer,
-        root_lost: Callable[[], None],
-        failed: Callable[[str], None],
+        on_source_lost: Callable[[], None],
+        on_failed: Callable[[str], None],
     ) -> None:
-        super().__init__("watcher", failed)
-        self._inotify = notify
-        self._tracker = tracker
-        self._recovery = tracker.rescanner
-        tracker.report_to(self._go_on)
+        super().__init__("watcher", on_failed)
+        self._inotify = inotify_instance
+        self._event_processor = event_processor
+        self._rescanner = event_processor.rescanner
         self._buffer = buffer
-        self._root_lost = root_lost
-        self._nap = inotify.read_limit("max_queued_events") / _FASTEST * 1000.0
-        self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._awaited: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
-        self._places: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._stopping = False
-        self._collected = -math.inf
-        self.complete_until = self._recovery.complete_until
-        """The moment before which nothing has changed that is not in the buffer, or was taken."""
-        self.last_scan = self._recovery.last_scan
-        """When the last scan began whose findings are there, too."""
+        self._on_source_lost = on_source_lost
+        self._sleep_ms = inotify.read_limit("max_queued_events") / _MAX_EVENTS_PER_SECOND * 1000.0
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._drain_requests: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
+        self._rewatch_requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._should_stop = False
+        self._last_collect = -math.inf
+        self.complete_until = self._rescanner.complete_until
+        """The moment before which every change is in the buffer, or was taken from it."""
+        self.last_scan = self._rescanner.last_scan
+        """When the last periodic scan started whose changes are there, too."""
 
     def work(self) -> None:
-        """Nap, read, hand over, until stopped."""
-        events, alarm = select.poll(), select.poll()
+        """Sleep, read, process, until stopped."""
+        events, wakeup = select.poll(), select.poll()
         events.register(self._inotify.descriptor, select.POLLIN)
-        events.register(self._alarm, select.POLLIN)
-        alarm.register(self._alarm, select.POLLIN)
+        events.register(self._wakeup, select.POLLIN)
+        wakeup.register(self._wakeup, select.POLLIN)
         with contextlib.suppress(StoppedError):
-            while not self._stopping:
+            while not self._should_stop:
                 with self.activity.waiting():
-                    events.poll(self._longest_wait())
-                alarm.poll(self._nap)
-                self._empty()
+                    events.poll(self._poll_timeout_ms())
+                wakeup.poll(self._sleep_ms)
+                self._empty_queue()
 
     def drain(self, timeout: float) -> bool:
-        """Have everything that was reported until now put into the buffer; tell whether it was."""
-        done = threading.Event()
-        self._awaited.put(done)
+        """Wait until all events so far are in the buffer; return False after a timeout."""
+        drained: Future[None] = Future()
+        self._drain_requests.put(drained)
         self._wake()
-        return done.wait(timeout)
+        return bool(wait([drained], timeout).done)
 
     @property
     def has_missed_events(self) -> bool:
-        """Whether the kernel has dropped events that no scan has made up for; any may ask."""
-        return self._recovery.has_missed_events
+        """Whether the kernel has dropped events that no scan has made up for. Thread-safe."""
+        return self._rescanner.has_missed_events
 
     def rewatch(self, path: bytes) -> None:
-        """Have what stands at a path now watched, and looked at as a whole."""
-        self._places.put(path)
+        """Watch what is at a path now; its whole tree is a change. Thread-safe."""
+        self._rewatch_requests.put(path)
         self._wake()
 
     def stop(self) -> None:
-        """Stop taking events; returns when the thread has ended.
+        """Stop the thread, if it was started, and wait for its end.
 
-        A walk that is under way is given up: what it was to find, the next start does.
+        A walk is aborted: the next start finds what it would have found.
         """
-        self._stopping = True
-        self._wake()
-        self.join()
-        os.close(self._alarm)
+        self._should_stop = True
+        if self.ident is not None:
+            self._wake()
+            self.join()
+        os.close(self._wakeup)
 
-    def _go_on(self) -> None:
-        """Report that a walk goes on. Raises StoppedError if it need not."""
+    def report_progress(self) -> None:
+        """Report, from this thread, that a walk makes progress. Raises StoppedError to abort it."""
         self.activity.mark_active()
-        if self._stopping:
+        if self._should_stop:
             raise StoppedError
 
-    def _longest_wait(self) -> float | None:
-        """Return the milliseconds until the tracker has to scan, or what came is collected."""
-        due = self._recovery.due_at
-        if self._tracker.has_changes:
-            due = min(self._collected + _COLLECTED_EVERY, math.inf if due is None else due)
-        return None if due is None else max(0.0, due - time.monotonic()) * 1000.0
+    def _poll_timeout_ms(self) -> float | None:
+        """Return the milliseconds until a scan or a transfer to the buffer is due."""
+        due_at = self._rescanner.due_at
+        if self._event_processor.has_changes:
+            due_at = min(
+                self._last_collect + _COLLECT_INTERVAL, math.inf if due_at is None else due_at
+            )
+        return None if due_at is None else max(0.0, due_at - time.monotonic()) * 1000.0
 
     def _wake(self) -> None:
-        os.eventfd_write(self._alarm, 1)
+        os.eventfd_write(self._wakeup, 1)
 
-    def _empty(self) -> None:
-        awaited = self._what_is_awaited()
-        was_lost = self._tracker.is_source_lost
-        while not self._places.empty():
-            self._tracker.rewatch(self._places.get())
-        self._read_all(is_awaited=bool(awaited))
-        if not self._tracker.has_changes:
-            self.complete_until = self._recovery.complete_until
-            self.last_scan = self._recovery.last_scan
-        # What came before is in the buffer now, so whoever waits for it may go on.
-        if self._tracker.is_source_lost and not was_lost:
-            self._root_lost()
-        for done in awaited:
-            done.set()
+    def _empty_queue(self) -> None:
+        drain_requests = self._take_drain_requests()
+        was_lost = self._event_processor.is_source_lost
+        while not self._rewatch_requests.empty():
+            self._event_processor.rewatch(self._rewatch_requests.get())
+        self._process_all(is_drain=bool(drain_requests))
+        if not self._event_processor.has_changes:
+            self.complete_until = self._rescanner.complete_until
+            self.last_scan = self._rescanner.last_scan
+        # Only now, when the earlier changes are in the buffer.
+        if self._event_processor.is_source_lost and not was_lost:
+            self._on_source_lost()
+        for drained in drain_requests:
+            drained.set_result(None)
 
-    def _what_is_awaited(self) -> list[threading.Event]:
+    def _take_drain_requests(self) -> list[Future[None]]:
         with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._alarm)
-        awaited = []
-        while not self._awaited.empty():
-            awaited.append(self._awaited.get())
-        return awaited
+            os.eventfd_read(self._wakeup)
+        requests = []
+        while not self._drain_requests.empty():
+            requests.append(self._drain_requests.get())
+        return requests
 
-    def _read_all(self, *, is_awaited: bool) -> None:
-        """Follow events until there are no more, and scan if that is due."""
+    def _process_all(self, *, is_drain: bool) -> None:
+        """Process events until the queue is empty, and scan if that is due."""
         is_empty = False
-        while not (is_empty or self._stopping):
+        while not (is_empty or self._should_stop):
             self.activity.mark_active()
             moment = clock.now()
-            is_empty = self._read_some()
-            is_awaited |= not is_empty or self._tracker.is_source_lost
-            is_due = time.monotonic() >= self._collected + _COLLECTED_EVERY
-            # The window opens with the first change.
-            if is_awaited or is_due or not self._buffer:
+            is_empty = self._process_some()
+            is_drain |= not is_empty or self._event_processor.is_source_lost
+            is_due = time.monotonic() >= self._last_collect + _COLLECT_INTERVAL
+            # The first change has to open the window at once.
+            if is_drain or is_due or not self._buffer:
                 self._collect()
             if is_empty:
-                self._recovery.record_empty_queue(moment)
-                # A scan takes its time, in which events come.
-                is_empty = not self._tracker.scan_if_due()
+                self._rescanner.record_empty_queue(moment)
+                # Events come in during a scan.
+                is_empty = not self._event_processor.scan_if_due()
 
     def _collect(self) -> None:
-        self._buffer.add(self._tracker.take_changes())
-        self._collected = time.monotonic()
+        self._buffer.add(self._event_processor.take_changes())
+        self._last_collect = time.monotonic()
 
-    def _read_some(self) -> bool:
-        """Follow events, but not endlessly many; tell whether the queue was empty at last."""
-        for _ in range(_CHUNKS_AT_ONCE):
+    def _process_some(self) -> bool:
+        """Process a limited number of events; return True if the queue was empty at the end."""
+        for _ in range(_MAX_CHUNKS_PER_READ):
             chunk = self._inotify.read()
-            if not (chunk or self._tracker.has_prefetched_events):
+            if not (chunk or self._event_processor.has_prefetched_events):
                 return True
-            self._tracker.process(chunk)
+            self._event_processor.process(chunk)
         return False

@@ -428,7 +428,9 @@ def test_nothing_is_deleted_while_something_else_stands_in_the_sources_place(
         daemon.wait_ready()
         trees.source.rename(tmp_path / "moved")
         trees.source.mkdir()
-        daemon.wait_for("an empty directory is in its place. Nothing is sent, and nothing deleted")
+        daemon.wait_for(
+            "an empty directory is in its place. Nothing is sent and nothing is deleted"
+        )
         daemon.full_sync()
         daemon.wait_for(r"\[first\] the source .* is held: an empty directory is in its place")
         assert (trees.first / "precious").exists()
@@ -525,20 +527,20 @@ def with_watches(count: int) -> list[str]:
     return command
 
 
-def test_what_is_beyond_the_limit_of_watches_is_told_and_looked_through(trees: Trees) -> None:
+def test_directories_beyond_the_watch_limit_are_logged_and_scanned(trees: Trees) -> None:
     for number in range(20):
         (trees.source / f"{number}/deep").mkdir(parents=True)
     with trees.daemon("-w", "0.1", "--poll-interval", "0.5", prefix=with_watches(15)) as daemon:
         line = daemon.wait_for("sysctl -w fs.inotify.max_user_watches=")
         assert "15 directories are watched" in line
-        assert "not watched but, with all below, looked through every 0.5 s instead" in line
+        assert "Not watched, but scanned every 0.5 s with all subdirectories" in line
         for number in range(20):
             (trees.source / f"{number}/deep/file").write_text("new")
             (trees.source / f"{number}/new/tree").mkdir(parents=True)
         trees.assert_equal()
 
 
-def test_directories_that_find_no_watch_later_are_looked_through(trees: Trees) -> None:
+def test_later_directories_beyond_the_watch_limit_are_scanned(trees: Trees) -> None:
     options = ("-i", "-w", "0.1", "--poll-interval", "0.5")
     with trees.daemon(*options, prefix=with_watches(5)) as daemon:
         daemon.wait_ready()
@@ -551,7 +553,7 @@ def test_directories_that_find_no_watch_later_are_looked_through(trees: Trees) -
         trees.assert_equal()
 
 
-def test_events_that_the_kernel_dropped_are_made_up_for_without_a_full_sync(trees: Trees) -> None:
+def test_a_scan_repairs_dropped_events_without_a_full_sync(trees: Trees) -> None:
     (trees.source / "d").mkdir()
     with trees.daemon("-v", "-i", "-w", "0.5") as daemon:
         daemon.wait_ready()
@@ -564,7 +566,7 @@ def test_events_that_the_kernel_dropped_are_made_up_for_without_a_full_sync(tree
         finally:
             daemon.resume()
         daemon.wait_for("The kernel dropped events")
-        daemon.wait_for("Scanned the source for what was missed")
+        daemon.wait_for("Scanned the source for missed changes")
         trees.assert_equal()
         (trees.source / "new/deep/after").touch()
         trees.assert_equal()

@@ -22,7 +22,7 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import clock
 from pylsyncd.system.threads import StoppedError, ThreadMonitor
 from pylsyncd.watcher.source_guard import SourceGuard
-from pylsyncd.watcher.source_monitor import MonitorCallbacks, SourceMonitor
+from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor, WatchSession
 from pylsyncd.watcher.watcher import Watcher
 
 MAX_CHANGES = 5
@@ -66,7 +66,7 @@ class Pipeline:
         self.queues = [NamedQueue("one"), NamedQueue("other")]
         self.buffer = InterruptibleBuffer(MAX_CHANGES, lambda: None, lambda: None)
         self.monitor = SourceMonitor(
-            self.sync, guard, self.buffer, ThreadMonitor(fail), MonitorCallbacks(lambda: None, fail)
+            self.sync, guard, self.buffer, MonitorContext(ThreadMonitor(fail), lambda: None, fail)
         )
         pool = SimpleNamespace(workers=self.queues)
         self.progress_calls: list[None] = []
@@ -78,6 +78,11 @@ class Pipeline:
         self.progress_calls.append(None)
         if self.must_stop:
             raise StoppedError
+
+    def start_session(self) -> WatchSession:
+        self.monitor.start_watching()
+        assert self.monitor.session is not None
+        return self.monitor.session
 
     @property
     def watcher(self) -> Watcher:
@@ -271,7 +276,7 @@ def test_hard_links_are_searched_when_the_first_window_opens(pipeline: Pipeline)
     pipeline.monitor.start_watching()
     pipeline.flusher.update_hard_links()
     assert pipeline.monitor.session is not None
-    assert pipeline.monitor.session.links_unscanned_since is not None, (
+    assert pipeline.monitor.session.hard_links_unknown_since is not None, (
         "a start does not wait for that"
     )
     pipeline.write("f")
@@ -285,10 +290,10 @@ def test_hard_links_are_searched_when_the_first_window_opens(pipeline: Pipeline)
 def test_a_clock_set_back_does_not_hide_changed_hard_links(pipeline: Pipeline) -> None:
     (pipeline.source / "d").mkdir()
     pipeline.link("one", "d/two")
-    watching = pipeline.monitor.start_watching()
+    session = pipeline.start_session()
     present = clock.now()
     # As if it had been set back by an hour since.
-    watching.links_unscanned_since = replace(present, wall=present.wall + 3600.0)
+    session.hard_links_unknown_since = replace(present, wall=present.wall + 3600.0)
     pipeline.write("d/two")
     (pipeline.source / "d" / "two").unlink()
     assert b"one" in pipeline.flushed_paths()
@@ -307,14 +312,14 @@ def test_files_from_before_the_start_are_not_queued(pipeline: Pipeline) -> None:
 def test_no_search_for_hard_links_runs_while_a_scan_is_pending(pipeline: Pipeline) -> None:
     (pipeline.source / "d").mkdir()
     pipeline.link("one", "two")
-    watching = pipeline.monitor.start_watching()
-    watching.event_processor.rescanner.record_overflow()
+    session = pipeline.start_session()
+    session.rescanner.record_overflow()
     pipeline.write("f")
     pipeline.open_window()
-    wait_until(lambda: watching.event_processor.has_scanned_files)
+    wait_until(lambda: session.watches.has_scanned_files)
     assert pipeline.flushed_paths()
     assert not pipeline.progress_calls
-    assert watching.links_unscanned_since is None
+    assert session.hard_links_unknown_since is None
 
 
 def test_hard_links_are_learned_from_scans(pipeline: Pipeline) -> None:

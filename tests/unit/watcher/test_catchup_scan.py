@@ -14,12 +14,12 @@ from support import operations
 from support.operations import Ground, Operation
 from support.trees import Snapshot, snapshot
 from support.waiting import wait_until
+from support.watching import WatchedSource
 
 from pylsyncd.model.changes import Change, MutableChangeset, Scope
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
-from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager
@@ -350,9 +350,9 @@ def test_what_changes_behind_the_walk_through_a_name_that_goes_is_found(tmp_path
             gone.unlink()
 
     with closing(Inotify()) as notify:
-        plan = RescanPlan(since_ns=[moment + 20_000_000], on_progress=change_once)
-        tracker = EventProcessor(os.fsencode(tmp_path), notify, Rules(), plan)
-        (found,) = tracker.rescanner.catchup_changes.values()
+        plan = RescanPlan(since_ns=[moment + 20_000_000])
+        watched = WatchedSource(os.fsencode(tmp_path), notify, plan=plan, on_progress=change_once)
+        (found,) = watched.initial_changes.values()
     assert not gone.exists()
     assert Change(os.fsencode(f"{first}/kept"), Scope.ENTRY) in set(found)
 

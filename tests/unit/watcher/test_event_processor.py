@@ -6,7 +6,6 @@ import resource
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -14,17 +13,16 @@ from pathlib import Path
 
 import pytest
 from support.operations import exchange_paths
+from support.waiting import wait_until
+from support.watching import WatchedSource
 
 from pylsyncd.model.changes import Change, Scope
-from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.excludes import build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
 from pylsyncd.watcher import inotify, watch_manager
-from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan
-
-NO_RULES = Rules()
 
 
 @pytest.fixture
@@ -41,23 +39,20 @@ def notify() -> Iterator[Inotify]:
     instance.close()
 
 
-def follow(notify: Inotify, tracker: EventProcessor) -> set[Change]:
-    """Follow all events that there are; return the changes."""
+def process_all(watched: WatchedSource) -> set[Change]:
+    """Process all events; return the changes."""
     changes: set[Change] = set()
-    while notify.pending_bytes():
-        while chunk := notify.read():
-            tracker.process(chunk)
-        changes.update(tracker.take_changes())
+    while watched.inotify.pending_bytes():
+        while chunk := watched.inotify.read():
+            watched.processor.process(chunk)
+        changes.update(watched.processor.take_changes())
     return changes
 
 
-def caught_up(notify: Inotify, tracker: EventProcessor) -> set[Change]:
-    """Return what a scan finds that is due soon, and what the events add to it."""
-    deadline = time.monotonic() + 10
-    while not tracker.scan_if_due():
-        assert time.monotonic() < deadline, "no scan was due"
-        time.sleep(0.01)
-    return follow(notify, tracker) | set(tracker.take_changes())
+def scan_when_due(watched: WatchedSource) -> set[Change]:
+    """Return the changes that the next scan finds, and those of the events meanwhile."""
+    wait_until(watched.processor.scan_if_due, 10.0, "no scan was due")
+    return process_all(watched) | set(watched.processor.take_changes())
 
 
 def overflow(source: bytes) -> None:
@@ -76,15 +71,13 @@ def directories(source: bytes) -> set[bytes]:
     return {path[len(source) + 1 :] for path, _, _ in os.walk(source)}
 
 
-def watches(notify: Inotify) -> int:
+def kernel_watch_count(notify: Inotify) -> int:
     """Return how many directories the kernel watches for us, as proc_pid_fdinfo(5) tells."""
     lines = Path(f"/proc/self/fdinfo/{notify.descriptor}").read_text().splitlines()
     return sum(line.startswith("inotify ") for line in lines)
 
 
-def assert_every_directory_is_heard(
-    source: bytes, notify: Inotify, tracker: EventProcessor
-) -> None:
+def assert_every_directory_is_watched(source: bytes, watched: WatchedSource) -> None:
     """Create a file in each directory: its event must come, under the right name.
 
     And no directory else is watched, or remembered.
@@ -94,9 +87,12 @@ def assert_every_directory_is_heard(
         path = os.path.join(directory, b"probe")
         Path(os.fsdecode(os.path.join(source, path))).touch()
         expected.add(Change(path, Scope.ENTRY))
-    assert follow(notify, tracker) == expected
-    assert (tracker.directory_count, watches(notify)) == (len(expected), len(expected))
-    assert not tracker.unwatched_count
+    assert process_all(watched) == expected
+    assert (len(watched.watches.tree), kernel_watch_count(watched.inotify)) == (
+        len(expected),
+        len(expected),
+    )
+    assert not watched.watches.unwatched
 
 
 # -- single rules ---------------------------------------------------------------------------------
@@ -105,9 +101,9 @@ def assert_every_directory_is_heard(
 def test_what_is_there_at_the_start_is_watched(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/b/\xff\n")
     os.makedirs(source + b"/c")
-    tracker = EventProcessor(source, notify, NO_RULES)
-    assert tracker.watched_paths() == {b"", b"a", b"a/b", b"a/b/\xff\n", b"c"}
-    assert_every_directory_is_heard(source, notify, tracker)
+    watched = WatchedSource(source, notify)
+    assert watched.paths == {b"", b"a", b"a/b", b"a/b/\xff\n", b"c"}
+    assert_every_directory_is_watched(source, watched)
 
 
 @pytest.mark.parametrize("place", [b"/a", b"/a/b"], ids=["the top", "below"])
@@ -115,7 +111,7 @@ def test_what_comes_before_a_watch_stands_is_found_since_the_listing_comes_after
     source: bytes, notify: Inotify, place: bytes
 ) -> None:
     os.makedirs(source + b"-elsewhere/b")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     watch = notify.add_watch
 
     def watch_late(directory: int) -> int:
@@ -125,76 +121,78 @@ def test_what_comes_before_a_watch_stands_is_found_since_the_listing_comes_after
 
     notify.add_watch = watch_late  # type: ignore[method-assign]
     os.rename(source + b"-elsewhere", source + b"/a")
-    assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
-    assert_every_directory_is_heard(source, notify, tracker)
+    assert process_all(watched) == {Change(b"a", Scope.TREE)}
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_what_happens_during_a_walk_is_heard_although_nothing_follows(
     source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_manager, "_STRIDE", 1)
+    monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 1)
     os.makedirs(source + b"/a/b")
 
     def touch(directories: int) -> None:
         Path(os.fsdecode(source + b"/%d" % directories)).touch()
 
-    tracker = EventProcessor(source, notify, NO_RULES, RescanPlan(on_progress=touch))
+    watched = WatchedSource(source, notify, on_progress=touch)
     assert not notify.pending_bytes(), "it piles up in the kernel"
-    assert {Change(b"2", Scope.ENTRY), Change(b"3", Scope.ENTRY)} <= set(tracker.take_changes())
+    assert {Change(b"2", Scope.ENTRY), Change(b"3", Scope.ENTRY)} <= set(
+        watched.processor.take_changes()
+    )
 
 
 def test_a_new_tree_is_one_change_and_watched_to_its_depths(source: bytes, notify: Inotify) -> None:
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     os.makedirs(source + b"/a/b/c")
     Path(os.fsdecode(source + b"/a/b/c/f")).write_bytes(b"x")
-    assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
-    assert_every_directory_is_heard(source, notify, tracker)
+    assert process_all(watched) == {Change(b"a", Scope.TREE)}
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_a_renamed_directory_keeps_its_watches(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/b/c")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     os.rename(source + b"/a", source + b"/z")
-    assert follow(notify, tracker) == {Change(b"a", Scope.ENTRY), Change(b"z", Scope.TREE)}
-    assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/c"}
-    assert_every_directory_is_heard(source, notify, tracker)
+    assert process_all(watched) == {Change(b"a", Scope.ENTRY), Change(b"z", Scope.TREE)}
+    assert watched.paths == {b"", b"z", b"z/b", b"z/b/c"}
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_a_directory_moved_out_loses_its_watches(
     source: bytes, notify: Inotify, tmp_path: Path
 ) -> None:
     os.makedirs(source + b"/a/b")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     os.rename(source + b"/a", os.fsencode(tmp_path / "outside"))
-    assert follow(notify, tracker) == {Change(b"a", Scope.ENTRY)}
-    assert tracker.watched_paths() == {b""}
+    assert process_all(watched) == {Change(b"a", Scope.ENTRY)}
+    assert watched.paths == {b""}
     (tmp_path / "outside/b/f").touch()
-    assert follow(notify, tracker) == set()
+    assert process_all(watched) == set()
 
 
 def test_a_directory_moved_in_is_watched_with_all_that_it_contains(
     source: bytes, notify: Inotify, tmp_path: Path
 ) -> None:
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     (tmp_path / "outside/b/c").mkdir(parents=True)
     os.rename(tmp_path / "outside", source + b"/a")
-    assert follow(notify, tracker) == {Change(b"a", Scope.TREE)}
-    assert_every_directory_is_heard(source, notify, tracker)
+    assert process_all(watched) == {Change(b"a", Scope.TREE)}
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_a_child_created_before_its_parents_were_renamed_is_found(
     source: bytes, notify: Inotify
 ) -> None:
     os.makedirs(source + b"/a/b")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     os.mkdir(source + b"/a/b/new")
     os.rename(source + b"/a/b", source + b"/b")
     os.rename(source + b"/b", source + b"/a/c")
     os.rename(source + b"/a", source + b"/z")
-    changes = follow(notify, tracker)
-    assert tracker.watched_paths() == {b"", b"z", b"z/c", b"z/c/new"}
+    changes = process_all(watched)
+    assert watched.paths == {b"", b"z", b"z/c", b"z/c/new"}
     assert Change(b"z", Scope.TREE) in changes
-    assert_every_directory_is_heard(source, notify, tracker)
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_two_directories_that_swap_their_names_are_told_apart(
@@ -202,59 +200,59 @@ def test_two_directories_that_swap_their_names_are_told_apart(
 ) -> None:
     os.makedirs(source + b"/a/only-in-a")
     os.makedirs(source + b"/b/only-in-b")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     os.rename(source + b"/a", source + b"/t")
     os.rename(source + b"/b", source + b"/a")
     os.rename(source + b"/t", source + b"/b")
-    follow(notify, tracker)
-    assert tracker.watched_paths() == {b"", b"a", b"a/only-in-b", b"b", b"b/only-in-a"}
-    assert_every_directory_is_heard(source, notify, tracker)
+    process_all(watched)
+    assert watched.paths == {b"", b"a", b"a/only-in-b", b"b", b"b/only-in-a"}
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_directories_that_are_exchanged_are_told_apart(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/only-in-a")
     os.makedirs(source + b"/d/b/only-in-b")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     exchange_paths(source + b"/a", source + b"/d/b")
-    changes = follow(notify, tracker)
+    changes = process_all(watched)
     assert {Change(b"a", Scope.TREE), Change(b"d/b", Scope.TREE)} <= changes
-    assert tracker.watched_paths() == {b"", b"a", b"a/only-in-b", b"d", b"d/b", b"d/b/only-in-a"}
-    assert_every_directory_is_heard(source, notify, tracker)
+    assert watched.paths == {b"", b"a", b"a/only-in-b", b"d", b"d/b", b"d/b/only-in-a"}
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_parent_and_child_that_change_places_end_where_they_are(
     source: bytes, notify: Inotify
 ) -> None:
     os.makedirs(source + b"/p/c/deep")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     os.rename(source + b"/p/c", source + b"/c")
     os.rename(source + b"/p", source + b"/c/p")
-    follow(notify, tracker)
-    assert tracker.watched_paths() == {b"", b"c", b"c/deep", b"c/p"}
-    assert_every_directory_is_heard(source, notify, tracker)
+    process_all(watched)
+    assert watched.paths == {b"", b"c", b"c/deep", b"c/p"}
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_a_symlink_in_a_directorys_place_is_not_followed(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/b")
     os.makedirs(source + b"/target/b")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     os.mkdir(source + b"/a/b/new")
     os.rename(source + b"/a", source + b"/z")
     os.symlink(b"target", source + b"/a")
-    follow(notify, tracker)
-    assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/new", b"target", b"target/b"}
+    process_all(watched)
+    assert watched.paths == {b"", b"z", b"z/b", b"z/b/new", b"target", b"target/b"}
 
 
 def test_what_a_symlink_leads_to_elsewhere_is_not_watched(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/b")
     os.makedirs(source + b"-elsewhere/b/new")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     os.mkdir(source + b"/a/b/new")
     os.rename(source + b"/a", source + b"/z")
     os.symlink(source + b"-elsewhere", source + b"/a")
-    follow(notify, tracker)
-    assert tracker.watched_paths() == {b"", b"z", b"z/b", b"z/b/new"}
-    assert_every_directory_is_heard(source, notify, tracker)
+    process_all(watched)
+    assert watched.paths == {b"", b"z", b"z/b", b"z/b/new"}
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_an_excluded_directory_is_neither_watched_nor_reported(
@@ -262,43 +260,43 @@ def test_an_excluded_directory_is_neither_watched_nor_reported(
 ) -> None:
     rules = build_rules([parse_exclude(b"cache/"), parse_exclude(b"*.tmp")])
     os.makedirs(source + b"/a/cache/b")
-    tracker = EventProcessor(source, notify, rules)
+    watched = WatchedSource(source, notify, rules)
     os.makedirs(source + b"/cache/deep")
     for name in (b"/a/f.tmp", b"/a/cache/f", b"/a/f"):
         Path(os.fsdecode(source + name)).touch()
     os.removedirs(source + b"/cache/deep")
-    assert follow(notify, tracker) == {Change(b"a/f", Scope.ENTRY)}
-    assert tracker.watched_paths() == {b"", b"a"}
+    assert process_all(watched) == {Change(b"a/f", Scope.ENTRY)}
+    assert watched.paths == {b"", b"a"}
 
 
 def test_a_rename_brings_in_what_an_anchored_rule_left_out(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/skip/deep")
-    tracker = EventProcessor(source, notify, build_rules([parse_exclude(b"/a/skip")]))
-    assert tracker.watched_paths() == {b"", b"a"}
+    watched = WatchedSource(source, notify, build_rules([parse_exclude(b"/a/skip")]))
+    assert watched.paths == {b"", b"a"}
     os.rename(source + b"/a", source + b"/b")
-    follow(notify, tracker)
-    assert tracker.watched_paths() == {b"", b"b", b"b/skip", b"b/skip/deep"}
+    process_all(watched)
+    assert watched.paths == {b"", b"b", b"b/skip", b"b/skip/deep"}
 
 
 def test_a_source_that_goes_away_is_noticed(source: bytes, notify: Inotify) -> None:
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     os.rename(source, source + b"-moved")
-    follow(notify, tracker)
-    assert tracker.is_source_lost
+    process_all(watched)
+    assert watched.processor.is_source_lost
 
 
 def test_a_source_that_was_replaced_while_events_were_lost_is_not_taken_for_the_old_one(
     source: bytes, notify: Inotify
 ) -> None:
     os.mkdir(source + b"/a")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     overflow(source + b"/a")
     os.rename(source, source + b"-old")
     os.makedirs(source + b"/other")
-    follow(notify, tracker)
-    caught_up(notify, tracker)
-    assert tracker.is_source_lost
-    assert b"other" not in tracker.watched_paths()
+    process_all(watched)
+    scan_when_due(watched)
+    assert watched.processor.is_source_lost
+    assert b"other" not in watched.paths
 
 
 # -- storms ---------------------------------------------------------------------------------------
@@ -335,14 +333,14 @@ def test_after_any_storm_the_tree_equals_the_disk(
     chance = random.Random(seed)
     outside = os.fsencode(tmp_path / "outside")
     os.mkdir(outside)
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     for _ in range(30):
         # The disk is ahead of the events by that many operations.
         for _ in range(chance.randrange(1, 12)):
             storm(chance, source, outside)
-        follow(notify, tracker)
-        assert tracker.watched_paths() == directories(source)
-    assert_every_directory_is_heard(source, notify, tracker)
+        process_all(watched)
+        assert watched.paths == directories(source)
+    assert_every_directory_is_watched(source, watched)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -351,7 +349,7 @@ def test_a_storm_that_goes_on_while_it_is_followed_ends_equal(
 ) -> None:
     outside = os.fsencode(tmp_path / "outside")
     os.mkdir(outside)
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
 
     def work(number: int) -> None:
         chance = random.Random(seed * 10 + number)
@@ -364,12 +362,12 @@ def test_a_storm_that_goes_on_while_it_is_followed_ends_equal(
     while any(writer.is_alive() for writer in writers):
         # The writers, too, want to run.
         select.select([notify.descriptor], [], [], 0.01)
-        follow(notify, tracker)
+        process_all(watched)
     for writer in writers:
         writer.join()
-    follow(notify, tracker)
-    assert tracker.watched_paths() == directories(source)
-    assert_every_directory_is_heard(source, notify, tracker)
+    process_all(watched)
+    assert watched.paths == directories(source)
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_what_the_kernel_dropped_is_found_by_a_scan_and_the_tree_is_repaired(
@@ -377,27 +375,27 @@ def test_what_the_kernel_dropped_is_found_by_a_scan_and_the_tree_is_repaired(
 ) -> None:
     os.makedirs(source + b"/keep/old")
     os.makedirs(source + b"/leaves/deep")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     overflow(source)
     os.rename(source + b"/keep/old", source + b"/keep/new")
     os.rename(source + b"/leaves", source + b"-elsewhere")
     os.makedirs(source + b"/late/and/deep")
-    follow(notify, tracker)
-    found = caught_up(notify, tracker)
+    process_all(watched)
+    found = scan_when_due(watched)
     assert {Change(b"keep", Scope.LISTING), Change(b"keep/new", Scope.TREE)} <= found
     assert Change(b"late", Scope.TREE) in found
     assert Change(b"", Scope.TREE) not in found
-    assert tracker.watched_paths() == directories(source)
-    assert_every_directory_is_heard(source, notify, tracker)
+    assert watched.paths == directories(source)
+    assert_every_directory_is_watched(source, watched)
 
 
 def test_a_storm_of_overflows_costs_one_scan(source: bytes, notify: Inotify) -> None:
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     for _ in range(3):
         overflow(source)
-        follow(notify, tracker)
-    assert caught_up(notify, tracker)
-    assert tracker.rescanner.due_at is None
+        process_all(watched)
+    assert scan_when_due(watched)
+    assert watched.rescanner.due_at is None
 
 
 def test_directories_that_wait_for_their_events_cost_nothing_for_each_other(
@@ -405,15 +403,15 @@ def test_directories_that_wait_for_their_events_cost_nothing_for_each_other(
 ) -> None:
     os.makedirs(source + b"/moved")
     os.makedirs(source + b"/stays")
-    tracker = EventProcessor(source, notify, NO_RULES)
+    watched = WatchedSource(source, notify)
     for number in range(300):
         # The one cannot be placed before the last event tells where its parent is; the other can.
         os.mkdir(source + b"/moved/%d" % number)
         os.mkdir(source + b"/stays/%d" % number)
     os.rename(source + b"/moved", source + b"/elsewhere")
     with opened_directories() as count:
-        follow(notify, tracker)
-    assert tracker.watched_paths() == directories(source)
+        process_all(watched)
+    assert watched.paths == directories(source)
     assert count() < 10 * 600
 
 
@@ -442,29 +440,32 @@ def test_what_came_during_a_scan_that_found_nothing_is_there_to_be_collected(
     now = clock.now()
     # Nothing is as young as that, so that the scan finds nothing.
     future = replace(now, wall=now.wall + 1_000.0, running=now.running + 1_000.0)
-    tracker = EventProcessor(
-        source, notify, NO_RULES, RescanPlan(scan_interval=0.01, last_scan=future)
-    )
-    tracker.report_to(Path(os.fsdecode(source + b"/new")).touch)
-    deadline = time.monotonic() + 10
-    while not tracker.scan_if_due():
-        assert time.monotonic() < deadline, "no scan was due"
+    is_started = False
+
+    def touch(_: int) -> None:
+        if is_started:
+            Path(os.fsdecode(source + b"/new")).touch()
+
+    plan = RescanPlan(scan_interval=0.01, last_scan=future)
+    watched = WatchedSource(source, notify, plan=plan, on_progress=touch)
+    is_started = True
+    wait_until(watched.processor.scan_if_due, 10.0, "no scan was due")
     assert not notify.pending_bytes()
-    assert tracker.has_changes
-    assert set(tracker.take_changes()) == {Change(b"new", Scope.ENTRY)}
+    assert watched.processor.has_changes
+    assert set(watched.processor.take_changes()) == {Change(b"new", Scope.ENTRY)}
 
 
 def test_a_directory_that_cannot_be_opened_for_lack_of_descriptors_is_tried_again(
     source: bytes, notify: Inotify
 ) -> None:
-    tracker = EventProcessor(source, notify, NO_RULES, RescanPlan(poll_interval=0.05))
+    watched = WatchedSource(source, notify, plan=RescanPlan(poll_interval=0.05))
     os.mkdir(source + b"/new")
     Path(os.fsdecode(source + b"/new/file")).touch()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
-        follow(notify, tracker)
+        process_all(watched)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    caught_up(notify, tracker)
-    assert_every_directory_is_heard(source, notify, tracker)
+    scan_when_due(watched)
+    assert_every_directory_is_watched(source, watched)

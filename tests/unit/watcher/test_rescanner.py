@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,12 +16,13 @@ import pytest
 from support.daemon import environment
 from support.limits import with_watches
 from support.servers import Unavailable
+from support.waiting import wait_until
+from support.watching import WatchedSource
 
 from pylsyncd.model.changes import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
-from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan
 
@@ -76,36 +76,32 @@ def source(tmp_path: Path) -> Iterator[Path]:
                 (Path(directory) / name).chmod(0o700)
 
 
-class Watched:
-    """A source that is followed, with scans as often as they are planned."""
+class Watched(WatchedSource):
+    """A source without a watcher thread, with scans as they are planned."""
 
     def __init__(self, source: Path, plan: RescanPlan, rules: Rules | None = None) -> None:
-        self.notify = Inotify()
-        self.tracker = EventProcessor(os.fsencode(source), self.notify, rules or Rules(), plan)
+        super().__init__(os.fsencode(source), Inotify(), rules, plan)
 
     def __enter__(self) -> "Watched":  # noqa: PYI034  # typing.Self is younger than Python 3.10
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.notify.close()
+        self.inotify.close()
 
-    def events(self) -> set[Change]:
-        """Follow all events that there are; return the changes."""
-        while chunk := self.notify.read():
-            self.tracker.process(chunk)
-        return set(self.tracker.take_changes())
+    def event_changes(self) -> set[Change]:
+        """Process all events; return the changes."""
+        while chunk := self.inotify.read():
+            self.processor.process(chunk)
+        return set(self.processor.take_changes())
 
-    def polled(self) -> set[Change]:
-        """Return what the next poll finds."""
-        deadline = time.monotonic() + 10
-        while not self.tracker.scan_if_due():
-            assert time.monotonic() < deadline, "no poll was due"
-            time.sleep(0.001)
-        return self.events()
+    def next_poll_changes(self) -> set[Change]:
+        """Return the changes that the next poll finds."""
+        wait_until(self.processor.scan_if_due, 10.0, "no poll was due")
+        return self.event_changes()
 
-    def hear_nothing(self) -> None:
-        """Lose all events that there are, as if the file system had sent none."""
-        while self.notify.read():
+    def drop_events(self) -> None:
+        """Discard all events, as if the file system had sent none."""
+        while self.inotify.read():
             pass
 
 
@@ -121,16 +117,16 @@ def test_what_cannot_be_looked_into_is_owed_from_the_start_on(source: Path) -> N
     (source / "open").mkdir()
     (source / "shut").chmod(0)
     with Watched(source, RescanPlan([NEVER], poll_interval=OFTEN)) as watched:
-        found = watched.tracker.rescanner.catchup_changes[NEVER]
+        found = watched.initial_changes[NEVER]
         assert set(found) == {Change(b"shut", Scope.TREE)}
-        assert watched.tracker.watched_paths() == {b"", b"open"}
+        assert watched.paths == {b"", b"open"}
 
 
 def test_what_comes_and_cannot_be_looked_into_is_owed_as_a_whole(source: Path) -> None:
     with Watched(source, RescanPlan(poll_interval=3600.0)) as watched:
         (source / "shut").mkdir(0)
-        assert watched.events() == {Change(b"shut", Scope.TREE)}
-        assert watched.tracker.unwatched_count == 1
+        assert watched.event_changes() == {Change(b"shut", Scope.TREE)}
+        assert len(watched.watches.unwatched) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else changes what cannot be read")
@@ -142,13 +138,13 @@ def test_a_directory_that_can_be_read_again_is_looked_at_as_a_whole_and_watched(
     with Watched(source, RescanPlan(poll_interval=OFTEN)) as watched:
         with permissions_that_count(do_count=False):
             (source / "shut/deep/er/f").touch()
-        assert not is_looked_at(b"shut/deep/er/f", watched.polled())
+        assert not is_looked_at(b"shut/deep/er/f", watched.next_poll_changes())
         (source / "shut").chmod(0o700)
-        assert is_looked_at(b"shut/deep/er/f", watched.events())
+        assert is_looked_at(b"shut/deep/er/f", watched.event_changes())
         (source / "shut/deep/er/g").touch()
-        assert watched.events() == {Change(b"shut/deep/er/g", Scope.ENTRY)}
-        assert watched.tracker.unwatched_count == 0
-        assert watched.tracker.rescanner.due_at is None
+        assert watched.event_changes() == {Change(b"shut/deep/er/g", Scope.ENTRY)}
+        assert len(watched.watches.unwatched) == 0
+        assert watched.rescanner.due_at is None
 
 
 def test_what_becomes_unreadable_unseen_is_owed_when_a_scan_meets_it(source: Path) -> None:
@@ -157,10 +153,10 @@ def test_what_becomes_unreadable_unseen_is_owed_when_a_scan_meets_it(source: Pat
         source, RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
     ) as watched:
         (source / "far/shut").chmod(0)
-        watched.hear_nothing()
-        assert Change(b"far/shut", Scope.TREE) in watched.polled()
+        watched.drop_events()
+        assert Change(b"far/shut", Scope.TREE) in watched.next_poll_changes()
         # By now it is known; it is not sent every time.
-        assert Change(b"far/shut", Scope.TREE) not in watched.polled()
+        assert Change(b"far/shut", Scope.TREE) not in watched.next_poll_changes()
 
 
 def test_each_unreadable_directory_is_told_once(
@@ -171,20 +167,20 @@ def test_each_unreadable_directory_is_told_once(
     (source / "one").chmod(0)
     with Watched(source, RescanPlan(poll_interval=OFTEN)) as watched:
         for _ in range(3):
-            watched.polled()
+            watched.next_poll_changes()
         assert [line for line in caplog.messages if "cannot be watched" in line] == [
-            "one cannot be watched (Permission denied): looked through every 0.01 s instead."
+            "one cannot be watched (Permission denied): it is scanned every 0.01 s instead."
         ]
         (source / "new").mkdir(0)
-        watched.events()
+        watched.event_changes()
         (source / "one").chmod(0o700)
-        watched.events()
+        watched.event_changes()
         for _ in range(3):
-            watched.polled()
+            watched.next_poll_changes()
         (source / "new").chmod(0o700)
-        watched.events()
+        watched.event_changes()
         (source / "last").mkdir(0)
-        watched.events()
+        watched.event_changes()
     told = [line.split()[0] for line in caplog.messages if "cannot be watched" in line]
     assert told == ["one", "new", "last"]
 
@@ -195,9 +191,9 @@ def test_an_unreadable_directory_that_the_rules_leave_out_is_no_matter(
     (source / "lost+found").mkdir(0)
     rules = build_rules([parse_exclude(b"/lost+found/")])
     with Watched(source, RescanPlan([NEVER], poll_interval=OFTEN), rules) as watched:
-        assert set(watched.tracker.rescanner.catchup_changes[NEVER]) == set()
-        assert watched.tracker.unwatched_count == 0
-        assert watched.tracker.rescanner.due_at is None
+        assert set(watched.initial_changes[NEVER]) == set()
+        assert len(watched.watches.unwatched) == 0
+        assert watched.rescanner.due_at is None
     assert not caplog.messages
 
 
@@ -208,10 +204,10 @@ def test_a_directory_that_may_be_listed_and_not_entered_stops_no_scan(source: Pa
     (source / "half").chmod(0o600)
     (source / "open").mkdir()
     with Watched(source, RescanPlan([NEVER], poll_interval=OFTEN)) as watched:
-        found = set(watched.tracker.rescanner.catchup_changes[NEVER])
+        found = set(watched.initial_changes[NEVER])
         assert is_looked_at(b"half/sub", found)
         assert is_looked_at(b"half/f", found)
-        assert b"open" in watched.tracker.watched_paths()
+        assert b"open" in watched.paths
 
 
 # -- file systems that send no events -------------------------------------------------------------
@@ -226,8 +222,8 @@ def test_what_sends_no_events_is_found_by_the_poll_to_any_depth(source: Path) ->
         (source / "far/deep/f").touch()
         (source / "far/new/tree").mkdir(parents=True)
         (source / "far/new/tree/f").touch()
-        watched.hear_nothing()
-        found = watched.polled()
+        watched.drop_events()
+        found = watched.next_poll_changes()
         for path in (b"far/deep/f", b"far/new", b"far/new/tree/f"):
             assert is_looked_at(path, found)
         assert not is_looked_at(b"near", found)
@@ -237,8 +233,8 @@ def test_a_change_that_a_server_stamps_with_a_clock_that_is_behind_is_not_lost_b
     source: Path,
 ) -> None:
     with Watched(source, RescanPlan(eventless_directories=[b""], poll_interval=OFTEN)) as watched:
-        watched.polled()
-        behind = clock.now().wall - watched.tracker.rescanner.complete_until.wall
+        watched.next_poll_changes()
+        behind = clock.now().wall - watched.rescanner.complete_until.wall
         assert 60 <= behind < 70
 
 
@@ -247,23 +243,23 @@ def test_a_poll_that_could_not_see_leaves_it_to_the_next_one(source: Path) -> No
     with Watched(
         source, RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
     ) as watched:
-        watched.polled()
-        before = watched.tracker.rescanner.complete_until
+        watched.next_poll_changes()
+        before = watched.rescanner.complete_until
         (source / "far").chmod(0)
-        watched.hear_nothing()
-        watched.polled()
-        assert watched.tracker.rescanner.complete_until == before
+        watched.drop_events()
+        watched.next_poll_changes()
+        assert watched.rescanner.complete_until == before
         (source / "far").chmod(0o700)
-        watched.polled()
-        assert watched.tracker.rescanner.complete_until.running > before.running
+        watched.next_poll_changes()
+        assert watched.rescanner.complete_until.running > before.running
 
 
 def test_where_nothing_is_to_be_polled_nothing_is_due(source: Path) -> None:
     (source / "d").mkdir()
     with Watched(source, RescanPlan([LONG_AGO], poll_interval=OFTEN)) as watched:
-        assert set(watched.tracker.rescanner.catchup_changes[LONG_AGO]) != set()
-        assert watched.tracker.rescanner.due_at is None
-        assert not watched.tracker.scan_if_due()
+        assert set(watched.initial_changes[LONG_AGO]) != set()
+        assert watched.rescanner.due_at is None
+        assert not watched.processor.scan_if_due()
 
 
 # -- more directories than watches ----------------------------------------------------------------
@@ -281,19 +277,19 @@ def beyond_the_limit(seed: int) -> None:
         for place in places:
             (top / place).mkdir(parents=True)
         with Watched(top, RescanPlan(poll_interval=OFTEN)) as watched:
-            assert 0 < watched.tracker.directory_count <= 15
+            assert 0 < len(watched.watches.tree) <= 15
             for round_ in range(10):
                 changed = _changed_at_random(chance, top, places, round_)
-                found = watched.events() | watched.polled()
+                found = watched.event_changes() | watched.next_poll_changes()
                 missed = [path for path in changed if not is_looked_at(path, found)]
                 assert not missed, f"seed {seed}, round {round_}: {missed} not in {found}"
             Path(LIMIT).write_text("10000\n")
-            watched.polled()
+            watched.next_poll_changes()
             everywhere = {os.path.relpath(path, top) for path, _, _ in os.walk(top)}
-            assert watched.tracker.watched_paths() == {
+            assert watched.paths == {
                 b"" if path == "." else os.fsencode(path) for path in everywhere
             }
-            assert watched.tracker.rescanner.due_at is None
+            assert watched.rescanner.due_at is None
     finally:
         shutil.rmtree(top)
 

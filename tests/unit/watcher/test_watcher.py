@@ -8,42 +8,57 @@ from pathlib import Path
 
 import pytest
 from support.waiting import wait_until
+from support.watching import WatchedSource
 
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import clock
-from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
-from pylsyncd.watcher.rescanner import RescanPlan
 from pylsyncd.watcher.watcher import Watcher
 
 SECONDS = 20.0
 
 
 class Watched:
-    """A directory with a watcher, and what that has called for."""
+    """A directory with a watcher thread, and the calls that it has made."""
 
     def __init__(
         self,
         source: Path,
         max_changes: int = 1_000_000,
-        plan: RescanPlan | None = None,
         rules: Rules | None = None,
+        on_opened: Callable[[], None] = lambda: None,
+        on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.source = source
         self.opened, self.filled, self.lost = (threading.Event() for _ in range(3))
         self.failures: list[str] = []
-        self.buffer = Buffer(max_changes, self.opened.set, self.filled.set)
-        self.notify = Inotify()
-        self.tracker = EventProcessor(os.fsencode(source), self.notify, rules or Rules(), plan)
+        self.buffer = Buffer(max_changes, self._on_opened, self.filled.set)
+        self._call_on_opened = on_opened
+        self._call_on_progress = on_progress
+        self._is_started = False
+        self.inotify = Inotify()
+        watched = WatchedSource(os.fsencode(source), self.inotify, rules, None, self._on_progress)
+        self.rescanner = watched.rescanner
         self.watcher = Watcher(
-            self.notify, self.tracker, self.buffer, self.lost.set, self.failures.append
+            self.inotify, watched.processor, self.buffer, self.lost.set, self.failures.append
         )
+        self._is_started = True
         self.watcher.start()
+
+    def _on_opened(self) -> None:
+        self._call_on_opened()
+        self.opened.set()
+
+    def _on_progress(self, directory_count: int) -> None:
+        if self._is_started:
+            self.watcher.report_progress()
+        else:
+            self._call_on_progress(directory_count)
 
     def end(self) -> None:
         self.watcher.stop()
-        self.notify.close()
+        self.inotify.close()
         assert not self.failures
 
     def taken(self) -> set[bytes]:
@@ -119,10 +134,13 @@ def test_no_moment_is_complete_before_its_changes_are_handed_over(watched: Watch
 
 
 def test_no_moment_is_complete_whose_changes_came_after_the_last_look(tmp_path: Path) -> None:
-    watched = Watched(tmp_path)
     complete: list[float] = []
     touched: list[float] = []
-    read = watched.notify.read
+    watched = Watched(
+        tmp_path,
+        on_opened=lambda: complete.append(watched.watcher.complete_until.running),
+    )
+    read = watched.inotify.read
 
     def read_late() -> bytes:
         chunk = read()
@@ -132,11 +150,7 @@ def test_no_moment_is_complete_whose_changes_came_after_the_last_look(tmp_path: 
             (tmp_path / "late").touch()
         return chunk
 
-    def opened() -> None:
-        complete.append(watched.watcher.complete_until.running)
-
-    watched.notify.read = read_late  # type: ignore[method-assign]
-    watched.buffer._opened = opened  # type: ignore[method-assign]  # noqa: SLF001
+    watched.inotify.read = read_late  # type: ignore[method-assign]
     try:
         assert watched.watcher.drain(SECONDS)
         wait_until(lambda: complete)
@@ -176,9 +190,7 @@ def test_what_changes_during_the_start_is_handed_over_without_another_event(
     tmp_path: Path,
 ) -> None:
     make_enough_directories(tmp_path)
-    watched = Watched(
-        tmp_path, plan=RescanPlan(on_progress=when_first_called((tmp_path / "new").touch))
-    )
+    watched = Watched(tmp_path, on_progress=when_first_called((tmp_path / "new").touch))
     try:
         assert watched.opened.wait(SECONDS)
         assert watched.taken() == {b"new"}
@@ -212,7 +224,7 @@ def test_a_stop_gives_up_a_scan_that_is_under_way(tmp_path: Path) -> None:
     watched = Watched(tmp_path, rules=rules)
     assert watched.watcher.drain(SECONDS)
     before = watched.watcher.complete_until
-    watched.tracker.rescanner.record_overflow()
+    watched.rescanner.record_overflow()
     rules.is_slow.set()
     try:
         (tmp_path / "new").touch()

@@ -1,0 +1,33 @@
+"""A real source that is watched, without the thread that processes its events."""
+
+from collections.abc import Callable
+
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.watcher.event_processor import EventProcessor
+from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
+from pylsyncd.watcher.watch_manager import WatchManager
+
+
+class WatchedSource:
+    """The watches of a source after the initial scan, and what processes its events."""
+
+    def __init__(
+        self,
+        source: bytes,
+        inotify: Inotify,
+        rules: Rules | None = None,
+        plan: RescanPlan | None = None,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        rules = rules or Rules()
+        self.inotify = inotify
+        self.watches = WatchManager(source, inotify, rules, on_progress)
+        self.rescanner = Rescanner(self.watches, plan or RescanPlan())
+        self.processor = EventProcessor(self.watches, self.rescanner, rules)
+        self.initial_changes = self.rescanner.initial_scan()
+
+    @property
+    def paths(self) -> set[bytes]:
+        """The paths of the watched directories."""
+        return self.watches.watched_paths()

@@ -27,7 +27,7 @@ from pylsyncd.model.formatting import format_count
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.system import clock
-from pylsyncd.system.inbox import Call, Inbox
+from pylsyncd.system.inbox import Call, MessageQueue
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import StoppedError, SupervisedThread, ThreadMonitor
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
@@ -129,7 +129,7 @@ class Replication(SupervisedThread):
         self._has_failed = False
         self._stop_deadline = math.inf
         self._next_source_check = math.inf
-        self._inbox: Inbox[Wakeup | Call[Any] | signal.Signals] = Inbox()
+        self._inbox: MessageQueue[Wakeup | Call[Any] | signal.Signals] = MessageQueue()
         wake = self._inbox.put
         self._guard = SourceGuard(sync.source.path, sync.rules)
         # 1 to 2: the watcher thread of the source monitor puts changes into the buffer.
@@ -254,7 +254,6 @@ class Replication(SupervisedThread):
             failed = ReplicationState.FAILED if is_running else ReplicationState.START_FAILED
             self.state = failed if has_failed else ReplicationState.STOPPED
         self._shared.on_state_changed(self.name)
-        self._inbox.close()
         self._inbox.cancel_calls()
 
     def _run(self) -> bool:

@@ -136,7 +136,7 @@ class Service:
             self._display.stop()
             self._ssh_sharing.close()
             self._systemd.close()
-            self._inbox.ignore_signals()
+            self._inbox.close()
         errors = [each.error for each in self._supervisor if each.error is not None]
         for error in errors[1:]:
             log.error("%s", error)

@@ -1,4 +1,4 @@
-"""What wakes the main thread: signals, and what the parts have to tell it."""
+"""The queues through which threads send messages, calls and signals to each other."""
 
 import contextlib
 import os
@@ -39,50 +39,21 @@ class Call(Generic[Result]):
                 raise
 
 
-class Inbox(Generic[Message]):
-    """A queue into which any thread puts messages, and which catches signals as well.
-
-    A thread that waits for a lock can sleep through a signal that comes just before; one that
-    waits for a pipe cannot, when the signal's handler writes into it (``signal.set_wakeup_fd``).
-    """
+class MessageQueue(Generic[Message]):
+    """A queue into which any thread puts messages for one thread."""
 
     def __init__(self) -> None:
-        self._messages: queue.SimpleQueue[Message | signal.Signals] = queue.SimpleQueue()
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._numbers: tuple[signal.Signals, ...] = ()
-        self._close = weakref.finalize(self, _close, self._reader, self._writer)
-        # Held while they are used by who puts something, or closed.
-        self._lock = threading.Lock()
-        self._poll = select.poll()
-        self._poll.register(self._reader, select.POLLIN)
-
-    def catch_signals(self, numbers: Iterable[signal.Signals]) -> None:
-        """Have signals put into the inbox; to be called by the main thread."""
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        self._numbers = tuple(numbers)
-        for number in self._numbers:
-            signal.signal(number, self._caught)
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
 
     def put(self, message: Message) -> None:
-        """Put a message, and wake who waits."""
+        """Put a message, and wake the thread that waits."""
         self._messages.put(message)
-        # A full pipe wakes, too.
-        with self._lock, contextlib.suppress(BlockingIOError):
-            if self._close.alive:
-                os.write(self._writer, b"\0")
 
-    def get(self, timeout: float | None = None) -> Message | signal.Signals | None:
-        """Return the next message, or None when none has come in ``timeout`` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            with contextlib.suppress(queue.Empty):
-                return self._messages.get_nowait()
-            pause = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if pause == 0.0:
-                return None
-            self._poll.poll(None if pause is None else pause * 1000.0)
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._reader, 4096)
+    def get(self, timeout: float) -> Message | None:
+        """Return the next message, or None if there is none within ``timeout`` seconds."""
+        with contextlib.suppress(queue.Empty):
+            return self._messages.get(timeout=timeout)
+        return None
 
     def cancel_calls(self) -> None:
         """Take all messages, and cancel the calls among them."""
@@ -90,24 +61,68 @@ class Inbox(Generic[Message]):
             if isinstance(message, Call):
                 message.future.cancel()
 
+
+class Inbox(MessageQueue[Message | signal.Signals], Generic[Message]):
+    """The queue of the main thread, which gets the signals of the process as well.
+
+    A thread that waits on a lock, as a SimpleQueue does, can sleep through a signal that arrives
+    just before the wait. A thread that polls a pipe cannot: Python's C-level signal handler writes
+    to the pipe (``signal.set_wakeup_fd``).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._caught: tuple[signal.Signals, ...] = ()
+        self._close_pipe = weakref.finalize(self, _close_all, self._reader, self._writer)
+        # Held while the pipe is written to or closed.
+        self._lock = threading.Lock()
+        self._poll = select.poll()
+        self._poll.register(self._reader, select.POLLIN)
+
+    def catch_signals(self, numbers: Iterable[signal.Signals]) -> None:
+        """Put these signals into the inbox from now on; only the main thread may call this."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._caught = tuple(numbers)
+        for number in self._caught:
+            signal.signal(number, self._on_signal)
+
+    def put(self, message: Message | signal.Signals) -> None:
+        """Put a message, and wake the main thread."""
+        super().put(message)
+        # A full pipe wakes the reader just as well.
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if self._close_pipe.alive:
+                os.write(self._writer, b"\0")
+
+    def get(self, timeout: float) -> Message | signal.Signals | None:
+        """Return the next message or signal, or None after ``timeout`` seconds without one."""
+        deadline = time.monotonic() + timeout
+        while (message := super().get(0.0)) is None:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0.0:
+                return None
+            self._poll.poll(remaining * 1000.0)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._reader, 4096)
+        return message
+
     def close(self) -> None:
-        """Give back what it holds open: nobody looks into it any more, whoever still puts."""
-        with self._lock:
-            self._close()
+        """Ignore the caught signals, since the exit status is decided, and close the pipe.
 
-    def ignore_signals(self) -> None:
-        """Take no signals any more.
-
-        They are ignored: what they ask for is under way, and the exit status is decided.
+        Other threads may still put messages, which are not read any more.
         """
-        for number in self._numbers:
+        if self._caught:
+            signal.set_wakeup_fd(-1)
+        for number in self._caught:
             signal.signal(number, signal.SIG_IGN)
-        signal.set_wakeup_fd(-1)
+        with self._lock:
+            self._close_pipe()
 
-    def _caught(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._messages.put(signal.Signals(number))
 
 
-def _close(*descriptors: int) -> None:
+def _close_all(*descriptors: int) -> None:
     for descriptor in descriptors:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Which two pylsyncds do not go together."""
+"""Lock files, and which two replications must not run at the same time."""
 
 import json
 
@@ -10,44 +10,47 @@ from pylsyncd.state.lock_file import LockRecord, conflict_message, decode, desti
 PID = 4242
 
 
-def claim(source: bytes, destination: bytes, *, is_deleting: bool = True) -> LockRecord:
+def record(source: bytes, destination: bytes, *, is_deleting: bool = True) -> LockRecord:
     return LockRecord(source, destination, is_deleting)
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "words"),
     [
-        pytest.param(claim(b"/a", b"/b"), claim(b"/a", b"/b"), "already", id="the same"),
+        pytest.param(record(b"/a", b"/b"), record(b"/a", b"/b"), "already", id="the same"),
         pytest.param(
-            claim(b"/a", b"/b", is_deleting=False), claim(b"/a", b"/b"), "already", id="no deleting"
+            record(b"/a", b"/b", is_deleting=False),
+            record(b"/a", b"/b"),
+            "already",
+            id="no deleting",
         ),
-        pytest.param(claim(b"/a", b"/b"), claim(b"/b", b"/a"), "copied back", id="a loop"),
+        pytest.param(record(b"/a", b"/b"), record(b"/b", b"/a"), "copied back", id="a loop"),
         pytest.param(
-            claim(b"/a", b"/b", is_deleting=False),
-            claim(b"/b", b"/a", is_deleting=False),
+            record(b"/a", b"/b", is_deleting=False),
+            record(b"/b", b"/a", is_deleting=False),
             "copied back",
             id="a loop, none deleting",
         ),
         pytest.param(
-            claim(b"/a", b"/b"), claim(b"/b/c", b"/a/d"), "copied back", id="a loop below"
+            record(b"/a", b"/b"), record(b"/b/c", b"/a/d"), "copied back", id="a loop below"
         ),
-        pytest.param(claim(b"/a/d", b"/b/c"), claim(b"/b", b"/a"), "copied back", id="above"),
-        pytest.param(claim(b"/a", b"/b"), claim(b"/b", b""), "copied back", id="a loop over /"),
+        pytest.param(record(b"/a/d", b"/b/c"), record(b"/b", b"/a"), "copied back", id="above"),
+        pytest.param(record(b"/a", b"/b"), record(b"/b", b""), "copied back", id="a loop over /"),
         pytest.param(
-            claim(b"/a", b"h:/d"),
-            claim(b"/b", b"h:/d", is_deleting=False),
+            record(b"/a", b"h:/d"),
+            record(b"/b", b"h:/d", is_deleting=False),
             "would delete the files of the other one",
             id="two sources, ours deleting",
         ),
         pytest.param(
-            claim(b"/a", b"/d", is_deleting=False),
-            claim(b"/b", b"/d"),
+            record(b"/a", b"/d", is_deleting=False),
+            record(b"/b", b"/d"),
             "would delete the files of the other one",
             id="two sources, theirs deleting",
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused(
+def test_a_conflict_is_reported_with_the_pid(
     ours: LockRecord, theirs: LockRecord, words: str
 ) -> None:
     reason = conflict_message(ours, theirs, PID)
@@ -58,24 +61,24 @@ def test_what_does_not_go_together_is_refused(
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        pytest.param(claim(b"/a", b"/b"), claim(b"/a", b"/c"), id="two copies of one source"),
-        pytest.param(claim(b"/a", b"/b"), claim(b"/b", b"/c"), id="a chain"),
-        pytest.param(claim(b"/b", b"/c"), claim(b"/a", b"/b"), id="a chain from its end"),
-        pytest.param(claim(b"/a", b"/b"), claim(b"/bc", b"/ab"), id="names that begin alike"),
-        pytest.param(claim(b"/a", b"h:/b"), claim(b"/b", b"h:/a"), id="a loop by name elsewhere"),
+        pytest.param(record(b"/a", b"/b"), record(b"/a", b"/c"), id="two copies of one source"),
+        pytest.param(record(b"/a", b"/b"), record(b"/b", b"/c"), id="a chain"),
+        pytest.param(record(b"/b", b"/c"), record(b"/a", b"/b"), id="a chain from its end"),
+        pytest.param(record(b"/a", b"/b"), record(b"/bc", b"/ab"), id="names that begin alike"),
+        pytest.param(record(b"/a", b"h:/b"), record(b"/b", b"h:/a"), id="a loop by name elsewhere"),
         pytest.param(
-            claim(b"/a", b"/d", is_deleting=False),
-            claim(b"/b", b"/d", is_deleting=False),
+            record(b"/a", b"/d", is_deleting=False),
+            record(b"/b", b"/d", is_deleting=False),
             id="two sources merged, none deleting",
         ),
     ],
 )
-def test_what_goes_together_is_not_refused(ours: LockRecord, theirs: LockRecord) -> None:
+def test_without_a_conflict_nothing_is_reported(ours: LockRecord, theirs: LockRecord) -> None:
     assert conflict_message(ours, theirs, PID) == ""
 
 
-def test_a_claim_is_written_and_read_as_it_is() -> None:
-    written = claim(b"/odd \xff\n", b"host:/\xc3\xa9")
+def test_a_record_is_decoded_as_it_was_encoded() -> None:
+    written = record(b"/odd \xff\n", b"host:/\xc3\xa9")
     assert decode(encode(written, PID)) == (PID, written)
 
 
@@ -94,12 +97,12 @@ def test_a_claim_is_written_and_read_as_it_is() -> None:
     ],
     ids=range(9),
 )
-def test_a_lock_file_that_tells_nothing_is_refused(content: bytes) -> None:
+def test_a_damaged_lock_file_is_refused(content: bytes) -> None:
     with pytest.raises(StateError):
         decode(content)
 
 
-def test_keys_differ_and_are_fit_for_file_names() -> None:
+def test_keys_differ_and_are_valid_file_names() -> None:
     pairs = [(b"/a", b"/b"), (b"/b", b"/a"), (b"/a/b", b""), (b"", b"/a/b"), (b"/a", b"/b\xff")]
     keys = {destination_key(source, destination) for source, destination in pairs}
     assert len(keys) == len(pairs)

@@ -127,17 +127,17 @@ def test_content_is_read_after_the_directory_is_opened_again(tmp_path: Path) -> 
 def test_only_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
-    strangers = {"notes.tmp", "Cargo.lock", "0123.tmp"}
-    for name in (*strangers, TEMPORARY, "state"):
+    kept = {"notes.tmp", "Cargo.lock", "0123.tmp"}
+    for name in (*kept, TEMPORARY, "state"):
         (state / name).touch(mode=0o600)
     (state / TEMPORARY).rename(state / TEMPORARY.replace("0", "f"))
     with (state / TEMPORARY).open("wb") as living:
         fcntl.flock(living, fcntl.LOCK_EX)
         with opened(state):
-            assert set(os.listdir(state)) == {*strangers, TEMPORARY, "state"}
+            assert set(os.listdir(state)) == {*kept, TEMPORARY, "state"}
     with opened(state) as directory:
         directory.acquire_lock(RECORD)
-    assert set(os.listdir(state)) == {*strangers, "state", "gate", LOCK}
+    assert set(os.listdir(state)) == {*kept, "state", "gate", LOCK}
 
 
 OPENER = """
@@ -380,9 +380,7 @@ def test_a_lock_ends_with_its_process_even_if_that_is_killed(
     directory.acquire_lock(RECORD)
 
 
-def test_a_lock_ends_when_the_directory_is_closed(
-    tmp_path: Path, directory: StateDirectory
-) -> None:
+def test_a_lock_ends_with_closing_its_directory(tmp_path: Path, directory: StateDirectory) -> None:
     with opened(tmp_path / "state") as first:
         first.acquire_lock(RECORD)
         with pytest.raises(UsageError):
@@ -472,7 +470,7 @@ def test_of_two_processes_exactly_one_wins(tmp_path: Path) -> None:
 
 
 def contended(path: Path, records: Sequence[LockRecord]) -> list[int]:
-    """Have threads make their claims at the same time, 50 times; count who wins each time."""
+    """Let threads acquire locks at the same time, 50 times; return how many succeed each time."""
     barrier = threading.Barrier(len(records), timeout=60.0)
     won = [0] * 50
 

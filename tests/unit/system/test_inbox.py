@@ -1,24 +1,29 @@
-"""The main thread's inbox: no message and no signal fails to wake it."""
+"""Each message, call and signal wakes the thread that waits for it."""
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
-from pylsyncd.system.inbox import Inbox
+import pytest
+
+from pylsyncd.model.errors import UsageError
+from pylsyncd.system.inbox import Call, Inbox, MessageQueue
 
 
 @contextmanager
 def opened() -> Iterator[Inbox[str]]:
-    """Have an inbox. No fixture is it: pytest would hold it, and its pipe is open until then."""
+    """Open an inbox that catches SIGUSR1, and restore the handler of the signal."""
     before = signal.getsignal(signal.SIGUSR1)
     inbox: Inbox[str] = Inbox()
     inbox.catch_signals([signal.SIGUSR1])
     try:
         yield inbox
     finally:
-        inbox.ignore_signals()
+        inbox.close()
         signal.signal(signal.SIGUSR1, before)
 
 
@@ -26,17 +31,17 @@ def test_messages_come_in_their_order() -> None:
     with opened() as inbox:
         inbox.put("one")
         inbox.put("two")
-        assert [inbox.get(), inbox.get(), inbox.get(0.0)] == ["one", "two", None]
+        assert [inbox.get(20.0), inbox.get(0.0), inbox.get(0.0)] == ["one", "two", None]
 
 
-def test_waiting_ends_after_its_time() -> None:
+def test_a_wait_ends_after_its_timeout() -> None:
     with opened() as inbox:
         started = time.monotonic()
         assert inbox.get(0.1) is None
         assert 0.1 <= time.monotonic() - started < 5.0
 
 
-def test_a_message_wakes_who_waits() -> None:
+def test_a_message_wakes_the_thread_that_waits() -> None:
     with opened() as inbox:
         thread = threading.Timer(0.05, inbox.put, ["late"])
         thread.start()
@@ -44,7 +49,7 @@ def test_a_message_wakes_who_waits() -> None:
         thread.join()
 
 
-def test_a_signal_that_another_thread_takes_wakes_the_main_thread() -> None:
+def test_a_signal_delivered_to_another_thread_wakes_the_main_thread() -> None:
     with opened() as inbox:
         ended = threading.Event()
         other = threading.Thread(target=ended.wait)
@@ -67,3 +72,68 @@ def test_more_messages_than_the_pipe_holds_are_all_kept() -> None:
         for _ in range(100_000):
             inbox.put("x")
         assert sum(1 for _ in iter(lambda: inbox.get(0.0), None)) == 100_000
+
+
+def test_a_closed_inbox_ignores_signals_and_accepts_messages() -> None:
+    with opened() as inbox:
+        inbox.close()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        inbox.put("unread")
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+        inbox.close()
+
+
+def test_an_inbox_that_was_never_closed_leaves_no_descriptor() -> None:
+    before = os.listdir("/proc/self/fd")
+    Inbox[str]()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_queue_returns_messages_in_their_order_and_none_after_the_timeout() -> None:
+    messages: MessageQueue[str] = MessageQueue()
+    messages.put("one")
+    messages.put("two")
+    assert [messages.get(20.0), messages.get(0.0)] == ["one", "two"]
+    started = time.monotonic()
+    assert messages.get(0.1) is None
+    assert 0.1 <= time.monotonic() - started < 5.0
+
+
+def test_a_call_returns_its_result_to_the_thread_that_has_sent_it() -> None:
+    calls: MessageQueue[Call[int]] = MessageQueue()
+    receiver = threading.Thread(target=lambda: (call := calls.get(20.0)) and call.run())
+    receiver.start()
+    call = Call(lambda: threading.get_ident())  # noqa: PLW0108  # it is to run over there
+    calls.put(call)
+    assert call.future.result(20.0) == receiver.ident
+    receiver.join()
+
+
+def test_an_expected_error_goes_to_the_sender_alone_and_a_bug_to_both_threads() -> None:
+    def refuse() -> None:
+        raise UsageError("no")
+
+    def fail() -> None:
+        raise ValueError("bug")
+
+    call = Call(refuse)
+    call.run()
+    with pytest.raises(UsageError):
+        call.future.result(0.0)
+    call = Call(fail)
+    with pytest.raises(ValueError, match="bug"):
+        call.run()
+    with pytest.raises(ValueError, match="bug"):
+        call.future.result(0.0)
+
+
+def test_calls_that_are_not_run_any_more_are_cancelled() -> None:
+    messages: MessageQueue[Call[None] | str] = MessageQueue()
+    call = Call(lambda: None)
+    messages.put("message")
+    messages.put(call)
+    messages.cancel_calls()
+    with pytest.raises(CancelledError):
+        call.future.result(0.0)
+    call.run()
+    assert messages.get(0.0) is None

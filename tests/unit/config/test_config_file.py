@@ -160,7 +160,7 @@ ERRORS = {
             "p.conf:5: [sync www] destinations: The destination ::x has no host: correct it, or",
             "p.conf:6: [sync www] destinations: The destination rsync:// has no host: correct",
             "p.conf:7: [sync www] rsync: {place}/none cannot be run: No such file or directory.",
-            "p.conf:12: [sync www] filter: The filter rule 'merge x' reads further rules",
+            "p.conf:12: [sync www] filter: The filter rule 'merge x' makes rsync read further",
             "p.conf:13: [sync www] rsync_option: The rsync option -r is refused",
         ],
     ),

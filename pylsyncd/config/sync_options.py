@@ -23,322 +23,185 @@ from pylsyncd.config.settings import (
 from pylsyncd.rsync.command import DEFAULT_REMOTE_SHELL, DEFAULT_TIMEOUT
 from pylsyncd.rsync.retry_policy import RetryPolicy
 
-# fmt: off  # A row: how the option is written and converted, then what it does.
+# A row says how an option is written and converted, then what it does.
+# fmt: off
 
 SOURCE = Option(
-    "source",
-    OptionScope.SYNC,
-    str,
-    metavar="SOURCE",
-    is_positional=True,
+    "source", OptionScope.SYNC, str, metavar="SOURCE", is_positional=True,
     help="The directory to watch, with everything below it. A /./ in the path marks the end of "
-    "the part that is not repeated at the destinations.",
+         "the part that is not repeated at the destinations.",
 )
 DESTINATIONS = Option(
-    "destinations",
-    OptionScope.SYNC,
-    str,
-    metavar="DESTINATION",
-    is_list=True,
-    is_positional=True,
+    "destinations", OptionScope.SYNC, str, metavar="DESTINATION", is_list=True, is_positional=True,
     help="Where the copies are kept: a directory, host:path, host::module/path or "
-    "rsync://host/module/path. A name with neither / nor : is a host.",
+         "rsync://host/module/path. A name with neither / nor : is a host.",
 )
 EXCLUDE = Option(
-    "exclude",
-    OptionScope.SYNC,
-    str,
-    metavar="PATTERN",
-    is_list=True,
-    short_flag="-x",
+    "exclude", OptionScope.SYNC, str, metavar="PATTERN", is_list=True, short_flag="-x",
     allows_leading_dash=True,
     help="Exclude paths that match this rsync pattern. They are neither watched, nor sent, nor "
-    "deleted.",
+         "deleted.",
 )
 EXCLUDE_FROM = Option(
-    "exclude_from",
-    OptionScope.SYNC,
-    str,
-    metavar="FILE",
-    is_list=True,
+    "exclude_from", OptionScope.SYNC, str, metavar="FILE", is_list=True,
     help="Read exclude patterns from this file, one per line.",
 )
 INCLUDE = Option(
-    "include",
-    OptionScope.SYNC,
-    str,
-    metavar="PATTERN",
-    is_list=True,
-    allows_leading_dash=True,
+    "include", OptionScope.SYNC, str, metavar="PATTERN", is_list=True, allows_leading_dash=True,
     help="Sync paths that match this rsync pattern, even if a later rule excludes them: the first "
-    "rule that matches decides.",
+         "rule that matches decides.",
 )
 FILTER = Option(
-    "filter",
-    OptionScope.SYNC,
-    str,
-    metavar="RULE",
-    is_list=True,
-    allows_leading_dash=True,
+    "filter", OptionScope.SYNC, str, metavar="RULE", is_list=True, allows_leading_dash=True,
     help="Add a filter rule in rsync's notation, such as '- *.tmp' or '+ /keep/'.",
 )
 DELETE = Option(
-    "delete",
-    OptionScope.SYNC,
-    parse_switch,
-    default="yes",
-    flag_value="no",
+    "delete", OptionScope.SYNC, parse_switch, default="yes", flag_value="no",
     help="Delete at the destinations what was deleted in the source. With no, it is kept there.",
     flag_help="Keep at the destinations what was deleted in the source.",
 )
 MAX_DELETE = Option(
-    "max_delete",
-    OptionScope.SYNC,
-    parse_count,
-    metavar="N",
+    "max_delete", OptionScope.SYNC, parse_count, metavar="N",
     help="Hold a run that would delete more than this many paths until it is released with "
-    "pylsyncctl release or the signal USR2. This costs a dry run before each run.",
+         "pylsyncctl release or the signal USR2. This costs a dry run before each run.",
 )
 MODIFY = Option(
-    "modify",
-    OptionScope.SYNC,
-    parse_switch,
-    default="no",
+    "modify", OptionScope.SYNC, parse_switch, default="no",
     help="Also sync files that are written to but not closed, once per window.",
 )
 SELECTION_OPTIONS = (
-    SOURCE,
-    DESTINATIONS,
-    EXCLUDE,
-    EXCLUDE_FROM,
-    INCLUDE,
-    FILTER,
-    DELETE,
-    MAX_DELETE,
-    MODIFY,
+    SOURCE, DESTINATIONS, EXCLUDE, EXCLUDE_FROM, INCLUDE, FILTER, DELETE, MAX_DELETE, MODIFY,
 )
 
 INITIAL_SYNC = Option(
-    "initial_sync",
-    OptionScope.SYNC,
-    parse_switch,
-    short_flag="-i",
-    default="no",
+    "initial_sync", OptionScope.SYNC, parse_switch, short_flag="-i", default="no",
     help="Sync everything once the source is watched. By default, only what has changed since the "
-    "last run is synced.",
+         "last run is synced.",
 )
 WINDOW = Option(
-    "window",
-    OptionScope.DESTINATION,
-    parse_seconds,
-    metavar="SECONDS",
-    short_flag="-w",
+    "window", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS", short_flag="-w",
     default=format_number(DEFAULT_WINDOW),
     help="Collect changes for this many seconds, counted from the first change, before sending "
-    "them.",
+         "them.",
 )
 MAX_CHANGES = Option(
-    "max_changes",
-    OptionScope.SYNC,
-    parse_positive_count,
-    metavar="N",
+    "max_changes", OptionScope.SYNC, parse_positive_count, metavar="N",
     default=str(DEFAULT_MAX_CHANGES),
     help="End a window early when this many paths have changed.",
 )
 FULL_SYNC_INTERVAL = Option(
-    "full_sync_interval",
-    OptionScope.SYNC,
-    parse_interval,
-    metavar="SECONDS",
-    default="0",
+    "full_sync_interval", OptionScope.SYNC, parse_interval, metavar="SECONDS", default="0",
     help="Sync everything at this interval, give or take a tenth, to undo changes that others "
-    "made at the destinations. 0 disables it.",
+         "made at the destinations. 0 disables it.",
 )
 POLL_INTERVAL = Option(
-    "poll_interval",
-    OptionScope.SYNC,
-    parse_seconds,
-    metavar="SECONDS",
+    "poll_interval", OptionScope.SYNC, parse_seconds, metavar="SECONDS",
     default=format_number(DEFAULT_POLL_INTERVAL),
     help="Scan directories that cannot be watched at this interval.",
 )
 SCAN_INTERVAL = Option(
-    "scan_interval",
-    OptionScope.SYNC,
-    parse_interval,
-    metavar="SECONDS",
+    "scan_interval", OptionScope.SYNC, parse_interval, metavar="SECONDS",
     default=format_number(DEFAULT_SCAN_INTERVAL),
     help="Scan the source at this interval for changes that cause no event. A scan costs one "
-    "lstat per file, and sends only what has changed. 0 disables it.",
+         "lstat per file, and sends only what has changed. 0 disables it.",
 )
 TIMING_OPTIONS = (
-    INITIAL_SYNC,
-    WINDOW,
-    MAX_CHANGES,
-    FULL_SYNC_INTERVAL,
-    POLL_INTERVAL,
-    SCAN_INTERVAL,
+    INITIAL_SYNC, WINDOW, MAX_CHANGES, FULL_SYNC_INTERVAL, POLL_INTERVAL, SCAN_INTERVAL,
 )
 
 RSYNC = Option(
-    "rsync",
-    OptionScope.SYNC,
-    str,
-    metavar="PROGRAM",
-    default="rsync",
+    "rsync", OptionScope.SYNC, str, metavar="PROGRAM", default="rsync",
     help="The rsync program to run.",
 )
 RSH = Option(
-    "rsh",
-    OptionScope.DESTINATION,
-    str,
-    metavar="COMMAND",
-    short_flag="-e",
+    "rsh", OptionScope.DESTINATION, str, metavar="COMMAND", short_flag="-e",
     default=DEFAULT_REMOTE_SHELL,
     help="The remote shell for destinations of the form host:path, as in rsync's --rsh. The "
-    "environment variable RSYNC_RSH overrides the default.",
+         "environment variable RSYNC_RSH overrides the default.",
 )
 SHARE_SSH = Option(
-    "share_ssh",
-    OptionScope.DESTINATION,
-    parse_switch,
-    default="yes",
-    flag_value="no",
+    "share_ssh", OptionScope.DESTINATION, parse_switch, default="yes", flag_value="no",
     help="Share one ssh connection between all runs for a destination, and keep it open between "
-    "them.",
+         "them.",
     flag_help="Open a new ssh connection for each run.",
 )
 TIMEOUT = Option(
-    "timeout",
-    OptionScope.DESTINATION,
-    parse_seconds,
-    metavar="SECONDS",
+    "timeout", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS",
     default=format_number(DEFAULT_TIMEOUT),
     help="Abort a run when the other side has sent nothing for this many seconds.",
 )
 BANDWIDTH_LIMIT = Option(
-    "bandwidth_limit",
-    OptionScope.DESTINATION,
-    check_rate,
-    metavar="RATE",
+    "bandwidth_limit", OptionScope.DESTINATION, check_rate, metavar="RATE",
     help="Limit the transfer rate, as rsync's --bwlimit does: 500 or 500k for 500 KiB per second, "
-    "1.5m for 1.5 MiB per second.",
+         "1.5m for 1.5 MiB per second.",
 )
 PASSWORD_FILE = Option(
-    "password_file",
-    OptionScope.DESTINATION,
-    str,
-    metavar="FILE",
-    help="Read the password for rsync daemons from this file. It must not be accessible to others.",
+    "password_file", OptionScope.DESTINATION, str, metavar="FILE",
+    help="Read the password for rsync daemons from this file. It must not be accessible to "
+         "others.",
 )
 BATCH_SIZE_LIMIT = Option(
-    "batch_size_limit",
-    OptionScope.DESTINATION,
-    parse_size,
-    metavar="SIZE",
+    "batch_size_limit", OptionScope.DESTINATION, parse_size, metavar="SIZE",
     help="Send each file that is larger than this in a run of its own, so that small files do not "
-    "wait for it. In bytes, or with the suffix K, M or G.",
+         "wait for it. In bytes, or with the suffix K, M or G.",
 )
 NICE = Option(
-    "nice",
-    OptionScope.DESTINATION,
-    parse_niceness,
-    metavar="N",
-    default="0",
+    "nice", OptionScope.DESTINATION, parse_niceness, metavar="N", default="0",
     help="Run rsync with this niceness, from 0 to 19; see nice(1).",
 )
 IONICE = Option(
-    "ionice",
-    OptionScope.DESTINATION,
-    check_io_class,
-    metavar="CLASS",
+    "ionice", OptionScope.DESTINATION, check_io_class, metavar="CLASS",
     help="Run rsync in this I/O scheduling class: idle, or best-effort:N with N from 0 to 7; see "
-    "ionice(1).",
+         "ionice(1).",
 )
 RSYNC_OPTION = Option(
-    "rsync_option",
-    OptionScope.DESTINATION,
-    str,
-    metavar="OPTION",
-    is_list=True,
+    "rsync_option", OptionScope.DESTINATION, str, metavar="OPTION", is_list=True,
     allows_leading_dash=True,
     help="Pass this option to rsync, such as --compress or --numeric-ids. Options that would "
-    "interfere with the way pylsyncd runs rsync are refused, with the reason.",
+         "interfere with the way pylsyncd runs rsync are refused, with the reason.",
 )
 RSYNC_OPTIONS = (
-    RSYNC,
-    RSH,
-    SHARE_SSH,
-    TIMEOUT,
-    BANDWIDTH_LIMIT,
-    PASSWORD_FILE,
-    BATCH_SIZE_LIMIT,
-    NICE,
-    IONICE,
-    RSYNC_OPTION,
+    RSYNC, RSH, SHARE_SSH, TIMEOUT, BANDWIDTH_LIMIT, PASSWORD_FILE, BATCH_SIZE_LIMIT, NICE,
+    IONICE, RSYNC_OPTION,
 )
 
 RETRY_FIRST = Option(
-    "retry_first",
-    OptionScope.DESTINATION,
-    parse_seconds,
-    metavar="SECONDS",
+    "retry_first", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS",
     default=format_number(RetryPolicy().first_pause),
     help="Wait this long after a failure before the next attempt, and twice as long after each "
-    "further failure.",
+         "further failure.",
 )
 RETRY_LONGEST = Option(
-    "retry_longest",
-    OptionScope.DESTINATION,
-    parse_seconds,
-    metavar="SECONDS",
+    "retry_longest", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS",
     default=format_number(RetryPolicy().max_pause),
     help="Never wait longer than this between two attempts.",
 )
 RETRY_HELD = Option(
-    "retry_held",
-    OptionScope.DESTINATION,
-    parse_seconds,
-    metavar="SECONDS",
+    "retry_held", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS",
     default=format_number(RetryPolicy().held_pause),
     help="Wait this long between attempts when only an administrator can correct the failure.",
 )
 RETRY_OPTIONS = (RETRY_FIRST, RETRY_LONGEST, RETRY_HELD)
 
 HOOK_BATCH = Option(
-    "hook_batch",
-    OptionScope.SYNC,
-    split_command,
-    metavar="COMMAND",
+    "hook_batch", OptionScope.SYNC, split_command, metavar="COMMAND",
     help="Run this command, without a shell, after each batch that a destination has received.",
 )
 HOOK_ERROR = Option(
-    "hook_error",
-    OptionScope.SYNC,
-    split_command,
-    metavar="COMMAND",
+    "hook_error", OptionScope.SYNC, split_command, metavar="COMMAND",
     help="Run this command when a destination begins to fail.",
 )
 HOOK_RECOVERY = Option(
-    "hook_recovery",
-    OptionScope.SYNC,
-    split_command,
-    metavar="COMMAND",
+    "hook_recovery", OptionScope.SYNC, split_command, metavar="COMMAND",
     help="Run this command when a destination that failed works again.",
 )
 HOOK_HELD = Option(
-    "hook_held",
-    OptionScope.SYNC,
-    split_command,
-    metavar="COMMAND",
+    "hook_held", OptionScope.SYNC, split_command, metavar="COMMAND",
     help="Run this command when a destination is held until an administrator acts. The default is "
-    "the command of hook_error.",
+         "the command of hook_error.",
 )
 HOOK_TIMEOUT = Option(
-    "hook_timeout",
-    OptionScope.SYNC,
-    parse_seconds,
-    metavar="SECONDS",
+    "hook_timeout", OptionScope.SYNC, parse_seconds, metavar="SECONDS",
     default=format_number(DEFAULT_HOOK_TIMEOUT),
     help="Stop a hook that runs longer than this many seconds.",
 )

@@ -191,7 +191,7 @@ class ConfigFileReader:
             yield RawOption(option, texts, self._origin(number, where), self.directory)
 
     def _check_lines(self, where: str, option: AnyOption, entry: IniEntry) -> None:
-        """Report indented lines that continue a value although they hardly should."""
+        """Report indented lines that continue a value, probably by mistake."""
         for number, text in entry.lines:
             assignment = _ASSIGNMENT.match(text)
             is_option = assignment and normalize_key(assignment["key"]) in OPTIONS_BY_KEY

@@ -1,9 +1,10 @@
-"""rsync reports its progress, and its messages and item lines stay intact."""
+"""The output of rsync is split into lines, bounded messages, and progress."""
 
 import contextlib
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 from collections.abc import Callable
@@ -14,7 +15,14 @@ import pytest
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncCapabilities, RsyncOptions
-from pylsyncd.rsync.output import ProgressSplitter, RsyncProgress
+from pylsyncd.rsync.output import (
+    MAX_FIRST_LINES,
+    MAX_LAST_LINES,
+    LineSplitter,
+    ProgressSplitter,
+    RsyncMessages,
+    RsyncProgress,
+)
 from pylsyncd.rsync.runner import Runner, RunResult
 
 SLOW = ("--bwlimit=8000",)
@@ -262,3 +270,64 @@ def _children(pid: int) -> list[int]:
 def _below(pid: int) -> list[int]:
     children = _children(pid)
     return children + [below for child in children for below in _below(child)]
+
+
+# Messages
+
+
+def shell(text: str) -> RunResult:
+    return Runner().run([b"sh", b"-c", text.encode()], b"")
+
+
+def test_the_first_and_the_last_of_very_many_messages_are_kept() -> None:
+    run = shell("seq -f 'rsync: %.0f hurts' 200000 >&2; exit 23")
+    kept = list(run.messages)
+    assert run.exit_status == 23
+    assert len(kept) == MAX_FIRST_LINES + MAX_LAST_LINES
+    assert kept[0] == "rsync: 1 hurts"
+    assert kept[-1] == "rsync: 200000 hurts"
+    assert not run.messages.is_complete
+
+
+def test_repeated_messages_are_kept_once_and_none_is_lost() -> None:
+    run = shell("for i in 1 2 3; do seq 300 >&2; done")
+    assert list(run.messages) == [str(number) for number in range(1, 301)]
+    assert run.messages.is_complete
+
+
+def test_very_many_messages_neither_block_rsync_nor_fill_the_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run = shell(f"yes 'rsync: {'x' * 100}' | head -c 300000000 >&2; seq 100000 >&2; exit 23")
+    assert run.exit_status == 23
+    assert list(run.messages)[-1] == "100000"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_a_line_without_a_newline_does_not_fill_the_memory() -> None:
+    run = shell("head -c 50000000 /dev/zero | tr '\\0' x >&2")
+    assert sum(map(len, run.messages)) < 100_000
+    assert not run.messages.is_complete
+
+
+def test_a_message_with_the_longest_path_is_kept_whole() -> None:
+    run = shell(f"echo 'file has vanished: \"{chr(92)}#012' >&2; printf '%020500d' 1 >&2")
+    assert len(list(run.messages)[-1]) == 20_500
+    assert run.messages.is_complete
+
+
+def test_a_line_may_arrive_in_pieces() -> None:
+    lines: list[bytes] = []
+    splitter = LineSplitter(lines.append)
+    for chunk in (b"one", b" line\n", b"two\nthree"):
+        splitter.feed(chunk)
+    assert lines == [b"one line", b"two"]
+    splitter.finish()
+    splitter.finish()
+    assert lines == [b"one line", b"two", b"three"]
+
+
+def test_blank_messages_are_dropped_and_odd_bytes_escaped() -> None:
+    messages = RsyncMessages()
+    for line in (b"", b"  ", b"a\xff"):
+        messages.add(line)
+    assert (list(messages), len(messages), messages.is_complete) == (["a\\xff"], 1, True)

@@ -13,12 +13,9 @@ import pytest
 from support.waiting import wait_until
 
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Transport
-from pylsyncd.rsync import stall_detector, version
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import Verdict, interpret
-from pylsyncd.rsync.output import MAX_FIRST_LINES, MAX_LAST_LINES
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system import processes
 
@@ -79,42 +76,6 @@ def test_an_item_is_one_line_without_control_characters() -> None:
     assert shown == [r">f+++++++++ \x1b[2J\r\t\xc2\x9bx"]
 
 
-def test_the_first_and_the_last_of_very_many_messages_are_kept() -> None:
-    run = shell("seq -f 'rsync: %.0f hurts' 200000 >&2; exit 23")
-    kept = list(run.messages)
-    assert run.exit_status == 23
-    assert len(kept) == MAX_FIRST_LINES + MAX_LAST_LINES
-    assert kept[0] == "rsync: 1 hurts"
-    assert kept[-1] == "rsync: 200000 hurts"
-    assert not run.messages.is_complete
-
-
-def test_repeated_messages_are_kept_once_and_none_is_lost() -> None:
-    run = shell("for i in 1 2 3; do seq 300 >&2; done")
-    assert list(run.messages) == [str(number) for number in range(1, 301)]
-    assert run.messages.is_complete
-
-
-def test_very_many_messages_neither_block_rsync_nor_fill_the_memory() -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run = shell(f"yes 'rsync: {'x' * 100}' | head -c 300000000 >&2; seq 100000 >&2; exit 23")
-    assert run.exit_status == 23
-    assert list(run.messages)[-1] == "100000"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
-
-
-def test_a_line_without_a_newline_does_not_fill_the_memory() -> None:
-    run = shell("head -c 50000000 /dev/zero | tr '\\0' x >&2")
-    assert sum(map(len, run.messages)) < 100_000
-    assert not run.messages.is_complete
-
-
-def test_a_message_with_the_longest_path_is_kept_whole() -> None:
-    run = shell(f"echo 'file has vanished: \"{chr(92)}#012' >&2; printf '%020500d' 1 >&2")
-    assert len(list(run.messages)[-1]) == 20_500
-    assert run.messages.is_complete
-
-
 def test_a_list_of_any_size_is_on_standard_input() -> None:
     content = b"x" * 10_000_000
     run = Runner().run([b"sh", b"-c", b"wc -c >&2"], content)
@@ -125,16 +86,6 @@ def test_a_missing_program_is_a_result_and_not_an_error() -> None:
     run = Runner().run([b"./no-such-program"], b"")
     assert run.exit_status == 127
     assert "cannot be run" in next(iter(run.messages))
-
-
-def test_the_environment_adds_no_options_and_no_translation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("OLD_ARGS", "PROTECT_ARGS", "RSH", "ICONV", "PARTIAL_DIR", "PROXY"):
-        monkeypatch.setenv(f"RSYNC_{name}", "1")
-    monkeypatch.setenv("LC_ALL", "1")
-    run = shell("env | grep -e ^RSYNC_ -e ^LC_ALL= | sort >&2")
-    assert list(run.messages) == ["LC_ALL=C", "RSYNC_PROXY=1"]
 
 
 @pytest.fixture
@@ -213,13 +164,6 @@ def test_a_run_that_has_closed_its_outputs_is_waited_for() -> None:
     assert run.seconds >= 0.3
 
 
-def test_a_run_without_progress_is_stopped() -> None:
-    run = Runner().run([b"sleep", b"600"], b"", stall_timeout=1.0)
-    assert run.stall_reason == "it made no progress for 1 s"
-    assert run.exit_status == -signal.SIGTERM
-    assert 1.0 <= run.seconds < 20
-
-
 def test_a_run_without_progress_that_ignores_sigterm_is_killed_with_its_group(
     pids: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,49 +173,6 @@ def test_a_run_without_progress_that_ignores_sigterm_is_killed_with_its_group(
     assert run.stall_reason
     assert run.exit_status == -signal.SIGKILL
     wait_until(lambda: not _is_alive(pids.read_text().strip()))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "for i in 1 2 3 4 5 6 7 8; do sleep 0.4; echo $i >&2; done",
-        "end=$(($(date +%s) + 4)); while [ $(date +%s) -lt $end ]; do :; done",
-    ],
-    ids=["says something", "computes"],
-)
-def test_a_slow_run_is_not_stopped(text: str) -> None:
-    run = Runner().run([b"bash", b"-c", text.encode()], b"", stall_timeout=2.5)
-    assert (run.exit_status, run.stall_reason) == (0, "")
-    assert run.seconds > 2.5
-
-
-def test_an_rsync_that_hangs_in_a_fifo_is_stopped_long_before_the_stall_timeout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stall_detector, "_MAX_OPEN_TIME", 1.0)
-    source, replica = tmp_path / "src", tmp_path / "dst"
-    source.mkdir()
-    replica.mkdir()
-    (source / "a").write_bytes(os.urandom(3_000_000))
-    (source / "f").touch()
-
-    def replace_file() -> None:
-        wait_until(lambda: any(name.startswith(".a.") for name in os.listdir(replica)))
-        (source / "f").unlink()
-        os.mkfifo(source / "f")
-
-    thread = threading.Thread(target=replace_file)
-    thread.start()
-    to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
-    slow = RsyncOptions("rsync", (3, 2, 7), extra_options=("--bwlimit=2000",))
-    command = slow.file_list_command(
-        os.fsencode(source), to, RsyncCapabilities(), create_parents=False
-    )
-    run = Runner().run(command, b"./a\0./f\0")
-    thread.join()
-    assert "named pipe" in run.stall_reason
-    assert run.exit_status == 20
-    assert run.seconds < 20
 
 
 def test_a_stopped_rsync_leaves_no_partial_file_at_the_destination(tmp_path: Path) -> None:
@@ -346,9 +247,3 @@ def test_a_lack_of_descriptors_during_a_run_is_retried_later() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert interpret(run.exit_status, run.messages).verdict is Verdict.RETRY_LATER
     assert "cannot be run: Too many open files" in list(run.messages)[-1]
-
-
-def test_the_installed_rsync_is_accepted_and_another_program_refused() -> None:
-    assert version.rsync_version("rsync") >= (3, 2, 3)
-    with pytest.raises(UsageError, match="true is not rsync: its answer to --version"):
-        version.rsync_version("true")

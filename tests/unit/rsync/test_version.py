@@ -6,6 +6,7 @@ import pytest
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rsync import version
+from pylsyncd.rsync.runner import Runner, RunResult
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,23 @@ def test_the_version_of_a_recent_rsync_is_returned(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho 'rsync  version v3.4.1  protocol version 32'\n")
     program.chmod(0o755)
     assert version.rsync_version(str(program)) == (3, 4, 1)
+
+
+def test_the_installed_rsync_is_accepted_and_another_program_refused() -> None:
+    assert version.rsync_version("rsync") >= (3, 2, 3)
+    with pytest.raises(UsageError, match="true is not rsync: its answer to --version"):
+        version.rsync_version("true")
+
+
+def shell(text: str) -> RunResult:
+    return Runner().run([b"sh", b"-c", text.encode()], b"")
+
+
+def test_the_environment_adds_no_options_and_no_translation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("OLD_ARGS", "PROTECT_ARGS", "RSH", "ICONV", "PARTIAL_DIR", "PROXY"):
+        monkeypatch.setenv(f"RSYNC_{name}", "1")
+    monkeypatch.setenv("LC_ALL", "1")
+    run = shell("env | grep -e ^RSYNC_ -e ^LC_ALL= | sort >&2")
+    assert list(run.messages) == ["LC_ALL=C", "RSYNC_PROXY=1"]

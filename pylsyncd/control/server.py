@@ -20,7 +20,7 @@ from pylsyncd.control.protocol import MAX_REQUEST_BYTES, ControlRequest, Protoco
 from pylsyncd.model.errors import PylsyncdError
 from pylsyncd.model.status import Status
 from pylsyncd.model.status_json import encode_status
-from pylsyncd.system.threads import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread, join_all
 from pylsyncd.system.unix_sockets import ControlSocket, peer_uid
 
 log = logging.getLogger(__name__)
@@ -132,10 +132,8 @@ class ControlServer(SupervisedThread):
         for connection in self._clients.values():
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        deadline = time.monotonic() + _CLIENTS_STOP_TIMEOUT
-        for thread in self._clients:
-            # A daemon thread that is still busy after this ends with the process.
-            thread.join(max(0.0, deadline - time.monotonic()))
+        # A daemon thread that is still busy after this ends with the process.
+        join_all(self._clients, _CLIENTS_STOP_TIMEOUT)
 
     def _wait_after(self, error: OSError) -> None:
         """Pause after a failed accept, which mostly means that descriptors ran out."""

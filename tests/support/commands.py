@@ -35,6 +35,20 @@ def status(*destinations: object, name: str = "web", at: float = NOW, **more: ob
 RUN = RunStatus(NOW - 12.0, 0.35, "done", 0, files=3, deleted=1, bytes_sent=1_200_000)
 IN_SYNC_STATUS = status(destination("srv2", last_run=RUN))
 
+_FAILURE = RunStatus(NOW - 300, 2.0, "later", 10)
+
+MIXED_STATUS = status(
+    destination("srv2", last_run=RUN),
+    destination("srv3", Condition.WAITING, behind=2.5, waiting=12),
+    destination(
+        "srv4", Condition.RETRYING, behind=7500.0, waiting=1234, last_run=_FAILURE,
+        next_attempt=40.0,
+        error="no rsync daemon listens on the port: check that it is running there",
+    ),
+    destination("srv5", Condition.HELD, behind=90000.0, owes_everything=True, error="too much."),
+    destination("srv6", Condition.PAUSED, last_run=replace(RUN, code=-9, outcome="later")),
+)  # fmt: skip
+
 
 class RecordingCommands:
     """Does nothing but keep what it was told, in its order."""

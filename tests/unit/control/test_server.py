@@ -1,4 +1,4 @@
-"""The control socket answers who asks properly, cuts off who does not, and never stands still."""
+"""The control server answers valid requests, disconnects other clients, and never blocks."""
 
 import contextlib
 import json
@@ -63,8 +63,8 @@ def connected(control: ControlServer) -> Iterator[socket.socket]:
         connection.close()
 
 
-def everything(connection: socket.socket) -> bytes:
-    """Return what comes until the other side ends."""
+def read_all(connection: socket.socket) -> bytes:
+    """Return all bytes until the server disconnects."""
     found = b""
     with contextlib.suppress(ConnectionResetError):
         while chunk := connection.recv(65536):
@@ -72,27 +72,27 @@ def everything(connection: socket.socket) -> bytes:
     return found
 
 
-def one_line(connection: socket.socket) -> Any:
+def read_answer(connection: socket.socket) -> Any:
     line = b""
     while not line.endswith(b"\n"):
         chunk = connection.recv(1)
-        assert chunk, f"it ended after {line!r}"
+        assert chunk, f"disconnected after {line!r}"
         line += chunk
     return json.loads(line)
 
 
-def assert_well(control: ControlServer) -> None:
+def assert_answers(control: ControlServer) -> None:
     assert (
         decode_status(client.send_request(control.path, ControlRequest("status"))["status"])
         == IN_SYNC_STATUS
     )
 
 
-# -- what is asked properly -----------------------------------------------------------------------
+# -- valid requests -----------------------------------------------------------------------------
 
 
-def test_the_status_arrives_as_it_is(control: ControlServer) -> None:
-    assert_well(control)
+def test_a_status_arrives_unchanged(control: ControlServer) -> None:
+    assert_answers(control)
 
 
 @pytest.mark.parametrize("command", ["flush", "sync", "pause", "resume", "release"])
@@ -114,13 +114,15 @@ def test_names_that_are_not_utf_8_arrive(tmp_path: Path) -> None:
     assert found.syncs[0].destinations[0].name == name
 
 
-def test_the_level_and_a_reload_arrive(control: ControlServer, commands: RecordingCommands) -> None:
+def test_a_log_level_and_a_reload_arrive(
+    control: ControlServer, commands: RecordingCommands
+) -> None:
     client.send_request(control.path, ControlRequest("log-level", level="debug"))
     client.send_request(control.path, ControlRequest("reload"))
     assert commands.calls == [("level", "debug"), ("reload",)]
 
 
-def test_a_wait_ends_with_the_names_that_are_late(
+def test_a_wait_returns_the_names_that_are_late(
     control: ControlServer, commands: RecordingCommands
 ) -> None:
     commands.late = ["srv2"]
@@ -129,18 +131,18 @@ def test_a_wait_ends_with_the_names_that_are_late(
     assert commands.calls == [("wait", "srv2"), ("timeout", 1.5)]
 
 
-def test_what_is_refused_comes_back_as_its_sentence_and_the_connection_stays(
+def test_a_usage_error_is_answered_and_the_connection_stays_open(
     control: ControlServer,
 ) -> None:
     with connected(control) as connection:
         connection.sendall(protocol.encode_request(ControlRequest("flush", ("srv3",))))
-        assert one_line(connection)["error"] == "There is no destination srv3."
+        assert read_answer(connection)["error"] == "There is no destination srv3."
         connection.sendall(protocol.encode_request(ControlRequest("status")) * 2)
         for _ in range(2):
-            assert one_line(connection)["status"] == encode_status(IN_SYNC_STATUS)
+            assert read_answer(connection)["status"] == encode_status(IN_SYNC_STATUS)
 
 
-def test_a_command_that_fails_by_a_bug_is_told_and_logged_and_the_rest_goes_on(
+def test_an_unexpected_exception_is_answered_and_logged_and_the_server_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(RecordingCommands):
@@ -150,12 +152,12 @@ def test_a_command_that_fails_by_a_bug_is_told_and_logged_and_the_rest_goes_on(
     with serving(tmp_path, Broken()) as control:
         with pytest.raises(ProtocolError, match="This is a bug in pylsyncd: see its log"):
             client.send_request(control.path, ControlRequest("flush"))
-        assert_well(control)
+        assert_answers(control)
     assert "A command failed" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_many_at_once_are_all_answered(control: ControlServer) -> None:
+def test_many_clients_at_once_are_all_answered(control: ControlServer) -> None:
     with contextlib.ExitStack() as stack:
         asked = [
             stack.enter_context(client.PendingRequest(control.path, ControlRequest("status")))
@@ -165,17 +167,19 @@ def test_many_at_once_are_all_answered(control: ControlServer) -> None:
             assert decode_status(each.wait_for_answer()["status"]) == IN_SYNC_STATUS
 
 
-def test_who_waits_holds_up_nobody(control: ControlServer, commands: RecordingCommands) -> None:
+def test_a_waiting_client_does_not_delay_others(
+    control: ControlServer, commands: RecordingCommands
+) -> None:
     commands.wait_may_end.clear()
     with client.PendingRequest(control.path, ControlRequest("wait")) as waiting:
         wait_until(lambda: ("wait",) in commands.calls)
         for _ in range(3):
-            assert_well(control)
+            assert_answers(control)
         commands.wait_may_end.set()
         assert waiting.wait_for_answer()["late"] == []
 
 
-# -- what is not ----------------------------------------------------------------------------------
+# -- garbage ------------------------------------------------------------------------------------
 
 REFUSED = {
     "empty line": b"\n",
@@ -205,30 +209,30 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("garbage", REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_not_understood_is_said_so_and_cut_off(
+def test_garbage_is_answered_with_an_error_and_disconnected(
     control: ControlServer, commands: RecordingCommands, garbage: bytes
 ) -> None:
     with connected(control) as connection:
-        # It may be cut off before it is all sent.
+        # The server may disconnect before everything is sent.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(garbage)
-        answer = json.loads(everything(connection))
+        answer = json.loads(read_all(connection))
     assert answer["error"].endswith(".")
     assert set(answer) == {"version", "error"}
     assert commands.calls == []
-    assert_well(control)
+    assert_answers(control)
 
 
-def test_an_infinite_timeout_is_the_longest_that_there_is(
+def test_an_infinite_timeout_becomes_the_maximum(
     control: ControlServer, commands: RecordingCommands
 ) -> None:
     with connected(control) as connection:
         connection.sendall(b'{"version": 1, "command": "wait", "timeout": Infinity}\n')
-        assert one_line(connection)["late"] == []
+        assert read_answer(connection)["late"] == []
     assert commands.calls[-1] == ("timeout", protocol.MAX_WAIT_SECONDS)
 
 
-def test_a_wait_ends_when_nobody_waits_any_more(
+def test_a_wait_is_cancelled_when_its_client_disconnects(
     control: ControlServer, commands: RecordingCommands
 ) -> None:
     commands.wait_may_end.clear()
@@ -239,7 +243,7 @@ def test_a_wait_ends_when_nobody_waits_any_more(
     wait_until(lambda: ("given up",) in commands.calls)
 
 
-def test_who_ends_in_the_middle_of_a_line_does_no_harm(
+def test_a_client_that_disconnects_within_a_line_does_no_harm(
     control: ControlServer, commands: RecordingCommands
 ) -> None:
     for _ in range(5):
@@ -248,50 +252,50 @@ def test_who_ends_in_the_middle_of_a_line_does_no_harm(
     with connected(control) as connection:
         connection.sendall(b'{"version": 1, "command": "flush"')
         connection.shutdown(socket.SHUT_WR)
-        assert everything(connection) == b""
-    assert_well(control)
+        assert read_all(connection) == b""
+    assert_answers(control)
     assert commands.calls == []
 
 
-def test_who_leaves_without_taking_the_answer_does_no_harm(
+def test_a_client_that_disconnects_before_its_answer_does_no_harm(
     control: ControlServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(20):
         with connected(control) as connection:
             connection.sendall(protocol.encode_request(ControlRequest("status")) * 10)
-    assert_well(control)
-    wait_until(lambda: threading.active_count() == 2 + _others())
+    assert_answers(control)
+    wait_until(lambda: threading.active_count() == 2 + _other_threads())
     assert caplog.text == ""
 
 
-def _others() -> int:
-    """Return how many threads there are that are not the control socket's, nor this one."""
+def _other_threads() -> int:
+    """Return how many threads belong neither to the server nor to this test."""
     named = [thread.name for thread in threading.enumerate()]
     return sum(name not in {"MainThread", "control", "control client"} for name in named)
 
 
-# -- who is slow ----------------------------------------------------------------------------------
+# -- slow and many clients ----------------------------------------------------------------------
 
-IMPATIENT = ClientLimits(max_connections=4, max_waits=2, line_timeout=0.3)
+SHORT_TIMEOUT = ClientLimits(max_connections=4, max_waits=2, line_timeout=0.3)
 
 
-def test_who_says_nothing_is_cut_off(tmp_path: Path, commands: RecordingCommands) -> None:
+def test_a_silent_client_is_disconnected(tmp_path: Path, commands: RecordingCommands) -> None:
     with (
-        serving(tmp_path, commands, IMPATIENT) as control,
+        serving(tmp_path, commands, SHORT_TIMEOUT) as control,
         connected(control) as silent,
         connected(control) as stuck,
     ):
         stuck.sendall(b'{"version": 1, ')
-        assert everything(silent) == everything(stuck) == b""
+        assert read_all(silent) == read_all(stuck) == b""
 
 
-def test_who_sends_a_byte_now_and_then_is_cut_off(
+def test_a_client_that_sends_a_byte_now_and_then_is_disconnected(
     tmp_path: Path, commands: RecordingCommands
 ) -> None:
-    with serving(tmp_path, commands, IMPATIENT) as control, connected(control) as slow:
+    with serving(tmp_path, commands, SHORT_TIMEOUT) as control, connected(control) as slow:
         sent = 0
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            # A byte at a time, and none of these pauses is long.
+            # Each pause is much shorter than the time limit.
             for byte in protocol.encode_request(ControlRequest("flush")) * 100:
                 slow.sendall(bytes([byte]))
                 sent += 1
@@ -300,43 +304,43 @@ def test_who_sends_a_byte_now_and_then_is_cut_off(
     assert commands.calls == []
 
 
-def test_who_never_reads_holds_up_nobody_and_is_cut_off(tmp_path: Path) -> None:
+def test_a_client_that_never_reads_delays_no_other_and_is_disconnected(tmp_path: Path) -> None:
     large = status(*(destination(f"srv{number}" * 20) for number in range(2000)))
     with (
-        serving(tmp_path, RecordingCommands(large), IMPATIENT) as control,
+        serving(tmp_path, RecordingCommands(large), SHORT_TIMEOUT) as control,
         connected(control) as deaf,
-        connected(control) as deafer,
+        connected(control) as second_deaf,
     ):
-        for each in (deaf, deafer):
+        for each in (deaf, second_deaf):
             each.sendall(protocol.encode_request(ControlRequest("status")))
         assert client.send_request(control.path, ControlRequest("status"))[
             "status"
         ] == encode_status(large)
-        wait_until(lambda: not _clients())
-        assert b"\n" not in everything(deaf)
+        wait_until(lambda: not _client_threads())
+        assert b"\n" not in read_all(deaf)
 
 
-def _clients() -> list[threading.Thread]:
+def _client_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "control client"]
 
 
-def test_too_many_are_told_so_and_served_when_others_have_gone(
+def test_too_many_clients_get_an_error_until_others_have_gone(
     tmp_path: Path, commands: RecordingCommands
 ) -> None:
     limits = ClientLimits(max_connections=3, max_waits=2)
     with serving(tmp_path, commands, limits) as control, contextlib.ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(connected(control))
-        wait_until(lambda: len(_clients()) == 3)
+        wait_until(lambda: len(_client_threads()) == 3)
         for _ in range(20):
             with pytest.raises(ProtocolError, match="already has 3 open connections: try again"):
                 client.send_request(control.path, ControlRequest("status"))
         stack.close()
-        wait_until(lambda: not _clients())
-        assert_well(control)
+        wait_until(lambda: not _client_threads())
+        assert_answers(control)
 
 
-def test_those_who_wait_leave_a_place_for_others(
+def test_waiting_clients_leave_connections_for_others(
     tmp_path: Path, commands: RecordingCommands
 ) -> None:
     commands.wait_may_end.clear()
@@ -349,24 +353,24 @@ def test_those_who_wait_leave_a_place_for_others(
         wait_until(lambda: commands.calls.count(("wait",)) == 2)
         with pytest.raises(ProtocolError, match="2 clients already wait for this pylsyncd"):
             client.send_request(control.path, ControlRequest("wait"))
-        assert_well(control)
+        assert_answers(control)
         commands.wait_may_end.set()
         assert [each.wait_for_answer()["late"] for each in waiting] == [[], []]
         assert client.send_request(control.path, ControlRequest("wait"))["late"] == []
 
 
-# -- who may --------------------------------------------------------------------------------------
+# -- permissions --------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_other_users_are_refused_even_where_the_files_let_them_in(
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+def test_other_users_are_refused_even_if_the_file_modes_admit_them(
     commands: RecordingCommands,
 ) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="pylsyncd-sockets-") as directory,
         serving(directory, commands) as control,
     ):
-        os.chmod(directory, 0o711)  # noqa: S103  # as somebody may by mistake
+        os.chmod(directory, 0o711)  # noqa: S103  # a mistake of an administrator
         os.chmod(control.path, 0o666)  # noqa: S103  # likewise
         os.seteuid(NOBODY)
         try:
@@ -384,10 +388,10 @@ def test_other_users_are_refused_even_where_the_files_let_them_in(
     assert commands.calls == []
 
 
-# -- the start and the end ------------------------------------------------------------------------
+# -- stop, and lack of resources -----------------------------------------------------------------
 
 
-def test_the_end_removes_the_socket_and_ends_those_who_wait(
+def test_a_stop_removes_the_socket_and_disconnects_waiting_clients(
     tmp_path: Path, commands: RecordingCommands
 ) -> None:
     commands.wait_may_end.clear()
@@ -398,11 +402,11 @@ def test_the_end_removes_the_socket_and_ends_those_who_wait(
                 client.PendingRequest(control.path, ControlRequest("wait"))
             )
             wait_until(lambda: ("wait",) in commands.calls)
-            wait_until(lambda: len(_clients()) == 2)
+            wait_until(lambda: len(_client_threads()) == 2)
             start = time.monotonic()
         assert time.monotonic() - start < 5.0
         assert os.listdir(tmp_path) == []
-        assert everything(silent) == b""
+        assert read_all(silent) == b""
         with pytest.raises(NoAnswerError, match=r"incomplete \(connection closed\): check that"):
             waiting.wait_for_answer()
         with pytest.raises(
@@ -410,10 +414,10 @@ def test_the_end_removes_the_socket_and_ends_those_who_wait(
         ):
             client.send_request(control.path, ControlRequest("status"))
         commands.wait_may_end.set()
-        wait_until(lambda: not _clients())
+        wait_until(lambda: not _client_threads())
 
 
-def test_one_that_was_never_started_can_be_stopped(
+def test_a_server_that_was_never_started_can_be_stopped(
     tmp_path: Path, commands: RecordingCommands
 ) -> None:
     control = ControlServer(f"{tmp_path}/", commands, lambda _: None)
@@ -422,26 +426,26 @@ def test_one_that_was_never_started_can_be_stopped(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_lack_of_descriptors_is_said_and_passes(
+def test_a_lack_of_descriptors_is_logged_once_and_survived(
     control: ControlServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
         with no_descriptors():
-            # The kernel has a descriptor for the first one before that comes (accept(2)).
+            # accept(2) has reserved a descriptor for the first connection already.
             for connection in (first, second):
                 connection.settimeout(20.0)
                 connection.connect(control.path)
             wait_until(lambda: "Cannot accept a connection" in caplog.text)
         for connection in (first, second):
             connection.sendall(protocol.encode_request(ControlRequest("status")))
-            assert one_line(connection)["status"] == encode_status(IN_SYNC_STATUS)
+            assert read_answer(connection)["status"] == encode_status(IN_SYNC_STATUS)
     assert caplog.text.count("pylsyncctl: Too many open files. Retrying.") == 1
 
 
 @contextlib.contextmanager
 def no_descriptors() -> Iterator[None]:
-    """Leave none that could be used."""
+    """Leave no free descriptor."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, os.listdir("/proc/self/fd")))
     with contextlib.ExitStack() as stack:

@@ -1,0 +1,83 @@
+"""The monitoring plugin reports the worst state, its reasons and the performance data."""
+
+import pytest
+from support.commands import IN_SYNC_STATUS, MIXED_STATUS, destination, status
+
+from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
+from pylsyncd.model.status import Condition, DestinationStatus
+
+LIMITS = Thresholds(60.0, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("each", "limits", "level", "said"),
+    [
+        (destination("a"), LIMITS, ServiceState.OK, "1 destination, at most 0 s behind"),
+        (destination("a", Condition.SYNCING, behind=30.0), LIMITS, ServiceState.OK, "30 s behind"),
+        (destination("a", Condition.SYNCING, behind=30.1), LIMITS, ServiceState.WARNING,
+         "a syncing, 30 s behind"),
+        (destination("a", Condition.SYNCING, behind=60.1), LIMITS, ServiceState.CRITICAL,
+         "a syncing, 1 min behind"),
+        (destination("a", Condition.SYNCING, behind=59), Thresholds(60.0), ServiceState.OK,
+         "59 s behind"),
+        (destination("a", Condition.RETRYING, behind=1.0, error="it is full"), LIMITS,
+         ServiceState.WARNING, "a retrying, 1 s behind (it is full)"),
+        (destination("a", Condition.RETRYING, behind=99.0), LIMITS, ServiceState.CRITICAL,
+         "a retrying"),
+        (destination("a", Condition.PAUSED), LIMITS, ServiceState.WARNING, "a paused"),
+        (destination("a", Condition.HELD, error="x | y"), LIMITS, ServiceState.CRITICAL,
+         "a held (x / y)"),
+        (destination("a", Condition.STARTING), LIMITS, ServiceState.OK, "0 s behind"),
+    ],
+)  # fmt: skip
+def test_the_state_of_the_plugin_follows_from_condition_and_lag(
+    each: DestinationStatus, limits: Thresholds, level: ServiceState, said: str
+) -> None:
+    found, line = evaluate([status(destination("b"), each)], limits)
+    assert found is level
+    assert line.startswith(f"PYLSYNCD {level.name} - ")
+    assert said.replace("1 destination,", "2 destinations,") in line.partition(" | ")[0]
+
+
+def test_the_worst_state_wins_and_critical_findings_come_first() -> None:
+    level, line = evaluate([MIXED_STATUS], LIMITS)
+    assert level is ServiceState.CRITICAL
+    said = line.partition(" | ")[0].partition(" - ")[2].split("; ")
+    assert [text.split()[0] for text in said] == ["srv4", "srv5", "srv6"]
+
+
+def test_a_held_source_is_critical() -> None:
+    level, line = evaluate([status(destination("a"), held="nothing is mounted there")], LIMITS)
+    assert level is ServiceState.CRITICAL
+    assert "source /srv/www held: nothing is mounted there" in line
+
+
+def test_an_old_status_is_critical() -> None:
+    assert evaluate([IN_SYNC_STATUS], LIMITS, age=59.0)[0] is ServiceState.OK
+    level, line = evaluate([IN_SYNC_STATUS], LIMITS, age=61.0)
+    assert level is ServiceState.CRITICAL
+    assert "no status from pylsyncd for 1 min 1 s" in line
+    # It is not written anew each second.
+    assert evaluate([IN_SYNC_STATUS], Thresholds(1.0), age=15.0)[0] is ServiceState.OK
+
+
+def test_performance_data_has_a_unique_label_for_each_destination() -> None:
+    both = [
+        status(destination("a", Condition.WAITING, behind=2.0, waiting=3), destination("it's=|")),
+        status(destination("a"), name="other"),
+    ]
+    assert evaluate(both, LIMITS)[1].partition(" | ")[2] == (
+        "'web a lag'=2s;30;60;0 'web a waiting'=3;;;0 'it''s-/ lag'=0s;30;60;0 "
+        "'it''s-/ waiting'=0;;;0 'other a lag'=0s;30;60;0 'other a waiting'=0;;;0"
+    )
+
+
+def test_control_characters_are_escaped() -> None:
+    evil = "\x1b]0;title\x07\x9b2J\r\n\u202egnp.\udcff"
+    each = status(destination(evil, error=evil), name=evil, source=evil, held=evil)
+    assert evaluate([each], Thresholds(1.0))[1].isprintable()
+
+
+def test_the_line_has_one_bar_at_most_however_the_text_reads() -> None:
+    assert format_line(ServiceState.UNKNOWN, "a | b") == "PYLSYNCD UNKNOWN - a / b"
+    assert format_line(ServiceState.OK, "a", "'x'=1") == "PYLSYNCD OK - a | 'x'=1"

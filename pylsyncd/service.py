@@ -28,8 +28,7 @@ from pylsyncd.system.systemd import SystemdNotifier
 from pylsyncd.system.threads import ActivityTimer, SupervisedThread, ThreadMonitor
 from pylsyncd.terminal.progress import NoProgress
 from pylsyncd.watcher import inotify
-from pylsyncd.worker.resources import SharedResources
-from pylsyncd.worker.turns import RunSlots
+from pylsyncd.worker.resources import RunSlots, SharedResources
 
 log = logging.getLogger(__name__)
 

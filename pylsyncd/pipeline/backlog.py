@@ -1,13 +1,13 @@
-"""What a destination is owed, in bounded memory: directories stand in for what they contain.
+"""The pending changes of a destination, in bounded memory: directories stand in for contents.
 
-The rules, in the order in which they are tried, each only as far as is needed:
+Past the limit these rules are applied in order, each only as often as needed:
 
-* what is covered anyway goes: this loses nothing;
-* a directory's LISTING stands in for its entries, the largest groups first: rsync looks at a few
-  names more, but no deeper;
-* a directory's TREE stands in for whatever changed below, in the deepest directories first and the
-  largest groups of a level first: rsync compares all that is there;
-* at last the root's TREE is everything.
+* changes that others cover are dropped: nothing is lost;
+* the LISTING of a directory stands in for its entries, the largest groups first: rsync compares a
+  few more names, but no deeper;
+* the TREE of a directory stands in for all changes below it, the deepest directories first and of
+  one level the largest groups first: rsync compares everything there;
+* finally, the TREE of the root is everything.
 """
 
 from collections import defaultdict
@@ -19,19 +19,18 @@ from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChange
 from pylsyncd.pipeline.optimizer import optimize
 
 MAX_PENDING_CHANGES = 100_000
-"""How many changes a destination is owed at most.
+"""The most changes that are pending for one destination.
 
-They take 10 MB where directories have many, 35 MB where each is alone in its directory; and rsync
-takes 13 microseconds for a name on its list, so 1.3 seconds for all, most of which would be saved
-by nothing cheaper than a comparison of the whole source.
+They take 10 MB of memory in large directories, 35 MB if each is alone in its directory. rsync reads
+a name of its list in 13 microseconds, so all of them in 1.3 seconds.
 """
 
 
 def collapse(changes: Changeset, limit: int = MAX_PENDING_CHANGES) -> Changeset:
-    """Return a set of at most ``limit`` changes that covers ``changes``, which stay as they are.
+    """Return at most ``limit`` changes that cover ``changes``, which are not modified.
 
-    They are returned as they are if they fit. Otherwise the new set is made about half as large as
-    is allowed, so that whoever collects changes collapses them only once in so many.
+    A set that fits is returned itself. A larger one is reduced to about half the limit, so that a
+    growing set is collapsed rarely.
     """
     if len(changes) <= limit:
         return changes
@@ -44,11 +43,11 @@ def collapse(changes: Changeset, limit: int = MAX_PENDING_CHANGES) -> Changeset:
 
 
 def _with_listings(changes: Changeset, target: int) -> Changeset:
-    """Let listings stand in for entries until ``target`` changes are left, if that does."""
+    """Replace entries by listings until ``target`` changes are left, or as far as possible."""
     excess = len(changes) - target
     sizes = {directory: len(names) for directory, names in changes.entries.items()}
     listings: set[bytes] = set()
-    for directory in sorted(_several(sizes), key=sizes.__getitem__, reverse=True):
+    for directory in sorted(_groups(sizes), key=sizes.__getitem__, reverse=True):
         if excess <= 0:
             break
         listings.add(directory)
@@ -59,41 +58,39 @@ def _with_listings(changes: Changeset, target: int) -> Changeset:
 
 
 def _with_trees(changes: Changeset, target: int) -> Changeset:
-    """Let trees stand in for other changes until ``target`` changes are left.
-
-    None of ``changes`` covers another.
-    """
+    """Replace changes, of which none covers another, by trees until ``target`` are left."""
     excess = len(changes) - target
     trees: set[bytes] = set()
-    levels = _by_depth(changes)
+    levels = _paths_by_depth(changes)
     at_or_below: dict[bytes, int] = {}
     while excess > 0 and levels:
         for path in levels.pop():
             at_or_below[path] = at_or_below.get(path, 0) + 1
-        for path in sorted(_several(at_or_below), key=at_or_below.__getitem__, reverse=True):
+        for path in sorted(_groups(at_or_below), key=at_or_below.__getitem__, reverse=True):
             if excess <= 0:
                 break
             trees.add(path)
             excess -= at_or_below[path] - 1
             at_or_below[path] = 1
-        at_or_below = _one_level_up(at_or_below)
+        at_or_below = _sum_by_parent(at_or_below)
     return optimize(Changeset(changes.entries, changes.listings, trees | changes.trees))
 
 
-def _several(counts: dict[bytes, int]) -> list[bytes]:
+def _groups(counts: dict[bytes, int]) -> list[bytes]:
+    """Return the directories with more than one change."""
     return [path for path, count in counts.items() if count > 1]
 
 
-def _one_level_up(counts: dict[bytes, int]) -> dict[bytes, int]:
-    above: dict[bytes, int] = {}
+def _sum_by_parent(counts: dict[bytes, int]) -> dict[bytes, int]:
+    sums: dict[bytes, int] = {}
     for path, count in counts.items():
         directory, _ = paths.split(path)
-        above[directory] = above.get(directory, 0) + count
-    return above
+        sums[directory] = sums.get(directory, 0) + count
+    return sums
 
 
-def _by_depth(changes: Changeset) -> list[list[bytes]]:
-    """Return the paths of all changes by how many names they have: first the root, with none."""
+def _paths_by_depth(changes: Changeset) -> list[list[bytes]]:
+    """Return the paths of all changes by their depth, which is 0 for the root."""
     levels: defaultdict[int, list[bytes]] = defaultdict(list)
     for directory, names in changes.entries.items():
         depth = _depth(directory) + 1
@@ -110,82 +107,82 @@ def _depth(path: bytes) -> int:
 
 
 class Backlog:
-    """Changes that are owed, never many more than the limit. Used by one thread at a time.
+    """Pending changes, at most ``limit``. Used by one thread at a time.
 
-    Sets that are added may be shared: they are never modified, and one alone is kept as it is.
+    An added set is never modified; a single one is kept without a copy.
     """
 
-    __slots__ = ("_bound", "_limit", "_owed", "_own")
+    __slots__ = ("_changes", "_limit", "_max_size", "_own")
 
     def __init__(self, limit: int = MAX_PENDING_CHANGES) -> None:
         self._limit = limit
-        self._owed: Changeset = NOTHING
-        # The same, if nobody else has it, so that it may be added to.
+        self._changes: Changeset = NOTHING
+        # The same set if it is no one else's, so that it may be modified.
         self._own: MutableChangeset | None = None
-        # At least as many as there are; to count them takes longer.
-        self._bound = 0
+        # An upper bound of its size: counting takes longer.
+        self._max_size = 0
 
     def __len__(self) -> int:
-        return len(self._owed)
+        return len(self._changes)
 
     def __bool__(self) -> bool:
-        return bool(self._owed)
+        return bool(self._changes)
 
     @property
     def is_everything(self) -> bool:
-        """Whether the whole source is owed."""
-        return self._owed.is_everything
+        """Whether the whole source is pending."""
+        return self._changes.is_everything
 
     @property
     def changes(self) -> Changeset:
-        """What is owed, to be looked at only."""
-        return self._owed
+        """The pending changes, which the caller must not modify."""
+        return self._changes
 
     @property
     def is_merged(self) -> bool:
-        """Whether it is of several sets, of which one may cover what is in another."""
+        """Whether it was merged from several sets, so that changes may cover each other."""
         return self._own is not None
 
     def add(self, changeset: Changeset) -> None:
-        """Owe more changes."""
+        """Add changes."""
         if not changeset:
             return
         if changeset.is_everything or self.is_everything:
-            self._keep(EVERYTHING)
-        elif not self._owed and len(changeset) <= self._limit:
-            self._keep(changeset)
+            self._replace(EVERYTHING)
+        elif not self._changes and len(changeset) <= self._limit:
+            self._replace(changeset)
         else:
-            for part in _parts(changeset, self._limit):
+            for part in _split(changeset, self._limit):
                 self._merge(part)
 
     def take(self) -> Changeset:
-        """Hand over all that is owed: then nothing is."""
-        owed = self._owed
-        self._keep(NOTHING)
-        return owed
+        """Remove and return all changes."""
+        changes = self._changes
+        self._replace(NOTHING)
+        return changes
 
-    def _keep(self, owed: Changeset) -> None:
-        self._owed = owed
+    def _replace(self, changes: Changeset) -> None:
+        self._changes = changes
         self._own = None
-        self._bound = len(owed)
+        self._max_size = len(changes)
 
     def _merge(self, part: Changeset) -> None:
         if self.is_everything:
             return
         if self._own is None:
             self._own = MutableChangeset()
-            self._own.merge(self._owed)
-            self._owed = self._own
+            self._own.merge(self._changes)
+            self._changes = self._own
         self._own.merge(part)
-        self._bound += len(part)
-        if self._bound > self._limit:
+        self._max_size += len(part)
+        if self._max_size > self._limit:
             smaller = collapse(self._own, self._limit)
-            self._keep(smaller)
+            self._replace(smaller)
             self._own = smaller if isinstance(smaller, MutableChangeset) else None
 
 
-def _parts(changeset: Changeset, limit: int) -> Iterator[Changeset]:
-    """Yield a set in parts of at most ``limit`` changes."""
+def _split(changeset: Changeset, limit: int) -> Iterator[Changeset]:
+    """Yield a set in parts of at most ``limit`` changes each."""
     if len(changeset) <= limit:
         yield changeset
         return

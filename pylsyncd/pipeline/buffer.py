@@ -1,4 +1,4 @@
-"""The aggregation buffer: what the watcher has seen and no flush has taken yet."""
+"""The aggregation buffer: changes that the watcher has seen since the last flush."""
 
 import threading
 import time
@@ -8,65 +8,66 @@ from pylsyncd.model.changes import MutableChangeset
 
 
 class Buffer:
-    """Collects changes from the watcher's thread until the source's own thread takes them.
+    """The changes of the current window, from the watcher's thread to the replication's.
 
-    ``opened()`` is called when the first change after a flush comes in: the window opens.
-    ``filled()`` is called once in a window, when it holds ``max_changes`` distinct changes.
-    Both are called by the thread that adds, without the lock, and must not block.
+    The first change after a flush opens the window: ``on_opened()`` is called. ``on_filled()`` is
+    called once in a window, when it holds ``max_changes`` distinct changes. The adding thread calls
+    both, without the lock; they must not block.
     """
 
     def __init__(
         self, max_changes: int, on_opened: Callable[[], None], on_filled: Callable[[], None]
     ) -> None:
         self._max_changes = max_changes
-        self._opened = on_opened
-        self._filled = on_filled
+        self._on_opened = on_opened
+        self._on_filled = on_filled
         self._lock = threading.Lock()
         self._changes = MutableChangeset()
-        # No less than the number of distinct changes, which would be slow to count at each call.
-        self._at_most = 0
+        # An upper bound of the number of distinct changes: counting them at each call is slow.
+        self._max_size = 0
         self.since: float | None = None
-        """When the first change came in, by the monotonic clock; None while there is none."""
+        """When the first change was added, by the monotonic clock; None if there is none."""
         self.is_full = False
-        """Whether what it holds has reached the number of changes that ends a window early."""
+        """Whether it holds as many changes as end a window early."""
 
     def __bool__(self) -> bool:
         return bool(self._changes)
 
     def __len__(self) -> int:
-        """Return no less than the number of distinct changes."""
-        return self._at_most
+        """Return an upper bound of the number of distinct changes."""
+        return self._max_size
 
     def add(self, changes: MutableChangeset) -> None:
-        """Add changes, which from now on belong to the buffer."""
+        """Add changes. The set belongs to the buffer from now on."""
         if not changes:
             return
         with self._lock:
-            self._at_most += len(changes)
-            opens = not self._changes
-            if opens:
+            self._max_size += len(changes)
+            is_first = not self._changes
+            if is_first:
                 self._changes = changes
                 self.since = time.monotonic()
             else:
                 self._changes.merge(changes)
-            fills = self._fills()
-        if opens:
-            self._opened()
-        if fills:
-            self._filled()
+            has_filled = self._has_filled()
+        if is_first:
+            self._on_opened()
+        if has_filled:
+            self._on_filled()
 
     def take(self) -> MutableChangeset:
-        """Return what was collected, and start anew."""
+        """Remove and return all changes."""
         with self._lock:
             taken, self._changes = self._changes, MutableChangeset()
-            self._at_most = 0
+            self._max_size = 0
             self.since = None
             self.is_full = False
         return taken
 
-    def _fills(self) -> bool:
-        if self.is_full or self._at_most < self._max_changes:
+    def _has_filled(self) -> bool:
+        """Return True if the buffer has just become full."""
+        if self.is_full or self._max_size < self._max_changes:
             return False
-        self._at_most = len(self._changes)
-        self.is_full = self._at_most >= self._max_changes
+        self._max_size = len(self._changes)
+        self.is_full = self._max_size >= self._max_changes
         return self.is_full

@@ -1,12 +1,12 @@
-"""Reduces changes to the minimal changeset. Pure: what it must know of the disk comes in.
+"""Reduces changes to the minimal changeset. Pure: facts about the disk come in as arguments.
 
 The rules:
 
-* what lies at or below a TREE is covered by it;
+* a TREE covers everything at or below it;
 * a LISTING covers its directory's own entry, and all entries of the directory;
 * a directory's LISTING stands in for its entries when that is cheaper for rsync.
 
-The work is linear in the bytes of the paths, but for one sort of the directories.
+The time is linear in the bytes of the paths, except for one sort of the directories.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,23 +15,23 @@ from collections.abc import Set as AbstractSet
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
 
-# What rsync 3.5.0 pays, in microseconds, for a name on its list, for each byte of that name, and
-# for an entry of a directory that it lists itself. Measured: rsync reads its list byte by byte.
+# Microseconds that rsync 3.5.0 takes for a name of its list, for each byte of that name, and for an
+# entry of a directory that it lists itself. Measured: rsync reads its list byte by byte.
 NAME_COST_US = 13.0
 BYTE_COST_US = 0.7
 LISTED_ENTRY_COST_US = 7.0
 
-# Below this many names, asking the disk costs as much as there is to save.
+# With fewer names, counting the entries of the directory costs as much as it saves.
 MIN_NAMES_FOR_LISTING = 4
 
 EntryCounter = Callable[[bytes, int], int]
-"""How many entries a directory has now, counted no further than the limit given."""
+"""Returns the number of entries of a directory, counted up to a limit."""
 
 
 def optimize(changes: Changeset, count_entries: EntryCounter | None = None) -> Changeset:
-    """Return the minimal changeset that covers ``changes``, which stay as they are.
+    """Return the minimal changeset that covers ``changes``, which are not modified.
 
-    Without ``count_entries`` no listing is put in the place of names.
+    Without ``count_entries``, no listing replaces names.
     """
     if changes.is_everything:
         return EVERYTHING
@@ -71,12 +71,12 @@ def split_below(changes: Changeset, tops: AbstractSet[bytes]) -> tuple[Changeset
 
 
 def _is_below(path: bytes, tops: AbstractSet[bytes]) -> bool:
-    """Tell whether a path is, or is below, one of ``tops``."""
+    """Return True if a path is at or below one of ``tops``."""
     return path in tops or any(above in tops for above in paths.ancestors(path))
 
 
 def _topmost(trees: Iterable[bytes]) -> set[bytes]:
-    """Return the paths that lie below no other one."""
+    """Return the paths that are not below another one."""
     topmost: set[bytes] = set()
     last = None
     for path in sorted(trees, key=paths.tree_sort_key):
@@ -87,15 +87,14 @@ def _topmost(trees: Iterable[bytes]) -> set[bytes]:
 
 
 def _outside(directories: Iterable[bytes], topmost: set[bytes]) -> list[bytes]:
-    """Return the directories that are not at or below one of the trees, which are topmost ones."""
+    """Return the directories that are not at or below one of the ``topmost`` trees."""
     if not topmost:
         return list(directories)
     outside = []
     tree = None
     marked = [(paths.tree_sort_key(path), False, path) for path in directories]
     marked += [(paths.tree_sort_key(path), True, path) for path in topmost]
-    # A tree sorts before what lies below it; before a directory of its own path, too, since
-    # the test below covers that one, and False sorts before True.
+    # A tree comes before the directories below it, and before a directory of the same path.
     marked.sort(key=lambda mark: (mark[0], not mark[1]))
     for _, is_tree, path in marked:
         if is_tree:
@@ -112,12 +111,12 @@ def _listing_is_cheaper(
     if len(lengths) < MIN_NAMES_FOR_LISTING:
         return False
     length = sum(lengths) + len(lengths) * len(directory)
-    worth = int((NAME_COST_US * len(lengths) + BYTE_COST_US * length) / LISTED_ENTRY_COST_US)
-    return count_entries(directory, worth + 1) <= worth
+    break_even = int((NAME_COST_US * len(lengths) + BYTE_COST_US * length) / LISTED_ENTRY_COST_US)
+    return count_entries(directory, break_even + 1) <= break_even
 
 
 def _drop_entries(changes: MutableChangeset, covered: Iterable[bytes]) -> None:
-    """Drop the entries that are themselves one of the ``covered`` paths."""
+    """Remove the entries of the ``covered`` paths themselves."""
     for path in covered:
         directory, name = paths.split(path)
         names = changes.entries.get(directory)

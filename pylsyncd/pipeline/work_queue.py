@@ -1,4 +1,4 @@
-"""The queue of a destination: what waits in it is one order, however much is put."""
+"""The queue of one destination. All items that wait are merged into one, so it is bounded."""
 
 import queue
 from dataclasses import dataclass, replace
@@ -10,70 +10,73 @@ from pylsyncd.pipeline.backlog import Backlog
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """What a destination is told to do."""
+    """A changeset on its way to a worker, or a request without changes."""
 
     changeset: Changeset
-    """What it is to be brought up to date with."""
     complete_until: Moment | None = None
-    """All changes before this moment are in the sets that were put so far, this one included.
+    """All changes before this moment are in the items queued so far, this one included.
 
-    None where that is not known: then what was known before still holds.
+    None leaves the moment of earlier items in force.
     """
     last_scan: Moment | None = None
-    """When the last scan began, all of whose findings are in these sets, too."""
+    """The begin of the last scan whose findings are all in these items."""
     titles: tuple[str, ...] = ()
-    """What to log as complete when nothing is owed any more."""
+    """The names of the syncs to log as complete when no change is pending."""
     since: float | None = None
-    """When the first of the changes was seen, by the monotonic clock; None if nobody knows."""
+    """When the first of the changes was seen, by the monotonic clock; None if unknown."""
     serial: int = 0
-    """Grows from order to order of a source: so it can be told when one is confirmed."""
+    """Increases from item to item of a source; a worker reports the last confirmed one."""
     is_urgent: bool = False
-    """Whether somebody has asked for it: it ends the pause after failures."""
+    """Whether a person asked for it: it ends the pause after failures."""
     is_release: bool = False
-    """Whether a person has looked at what is held, and lets it go on."""
+    """Whether a person releases what is held."""
     is_final: bool = False
-    """Whether none follows: what is owed is carried, or tried once more."""
+    """Whether the worker ends when it has carried, or tried once more, what is pending."""
 
 
 class WorkQueue(queue.Queue[WorkItem]):
-    """A queue of at most one order, which all that are put are merged into, and of any size.
+    """A queue that merges all items put into it into one. Any number of changes can be put.
 
-    So a destination that is away for a week has a bounded queue. ``_init``, ``_qsize``, ``_put``
-    and ``_get`` are what :class:`queue.Queue` leaves to its subclasses, and calls under its lock.
+    It overrides ``_init``, ``_qsize``, ``_put`` and ``_get``, which :class:`queue.Queue` leaves to
+    its subclasses and calls with its lock held.
     """
+
+    def wake(self) -> None:
+        """Make a waiting worker look at its state again, by an empty item."""
+        self.put(WorkItem(NOTHING))
 
     @property
     def pending_count(self) -> int:
-        """How many changes the order has that waits; any thread may ask."""
-        return len(self._debt)
+        """The number of waiting changes; any thread may ask."""
+        return len(self._backlog)
 
     @property
     def since(self) -> float | None:
-        """Since when it waits, by the monotonic clock; None for no order, or if nobody knows."""
-        rest = self._rest
-        return None if rest is None else rest.since
+        """When the first waiting change was seen, by the monotonic clock; None if unknown."""
+        merged = self._merged
+        return None if merged is None else merged.since
 
-    def _init(self, maxsize: int) -> None:  # noqa: ARG002  # theirs; one order is the most
-        self._debt = Backlog()
-        self._rest: WorkItem | None = None
+    def _init(self, maxsize: int) -> None:  # noqa: ARG002  # of the base class; the size is 0 or 1
+        self._backlog = Backlog()
+        self._merged: WorkItem | None = None
 
     def _qsize(self) -> int:
-        return 0 if self._rest is None else 1
+        return 0 if self._merged is None else 1
 
     def _put(self, item: WorkItem) -> None:
-        self._debt.add(item.changeset)
-        rest = replace(item, changeset=NOTHING)
-        self._rest = rest if self._rest is None else _both(self._rest, rest)
+        self._backlog.add(item.changeset)
+        item = replace(item, changeset=NOTHING)
+        self._merged = item if self._merged is None else _merge(self._merged, item)
 
     def _get(self) -> WorkItem:
-        assert self._rest is not None  # noqa: S101  # Queue has asked for the size
-        order = replace(self._rest, changeset=self._debt.take())
-        self._rest = None
-        return order
+        assert self._merged is not None  # noqa: S101  # Queue has checked the size
+        item = replace(self._merged, changeset=self._backlog.take())
+        self._merged = None
+        return item
 
 
-def _both(earlier: WorkItem, later: WorkItem) -> WorkItem:
-    """Return what two orders ask for, but for their changesets."""
+def _merge(earlier: WorkItem, later: WorkItem) -> WorkItem:
+    """Return two items as one, without their changesets."""
     return WorkItem(
         NOTHING,
         complete_until=later.complete_until or earlier.complete_until,

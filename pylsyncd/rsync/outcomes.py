@@ -7,10 +7,9 @@ says what happened and, where an administrator can help, what to do.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from pylsyncd.model.changes import NOTHING, Changeset
 from pylsyncd.model.formatting import printable
 
 
@@ -47,10 +46,6 @@ class Outcome:
     message: str = ""
     missing_capability: MissingCapability | None = None
     """Retry at once without it. The verdict applies if that has been tried."""
-    pending: Changeset = NOTHING
-    """Changes that are not confirmed."""
-    failed: Changeset = NOTHING
-    """Changes that failed, while all others that are not pending are confirmed."""
 
     @property
     def label(self) -> str:
@@ -220,12 +215,20 @@ def interpret(exit_status: int, messages: Iterable[str], stall_reason: str = "")
 
     ``stall_reason`` says why the run was stopped as stalled; empty if it was not.
     """
+    lines = [*messages]
     if stall_reason:
         # A new list has the named pipe as what it is.
         is_in_fifo = stall_reason == STALLED_IN_FIFO
         verdict = Verdict.RETRY_NOW if is_in_fifo else Verdict.RETRY_LATER
-        return Outcome(verdict, f"rsync was stopped: {stall_reason}")
-    text = "\n".join(messages)
+        outcome = Outcome(verdict, f"rsync was stopped: {stall_reason}")
+    else:
+        outcome = _look_up(exit_status, "\n".join(lines))
+    if outcome.verdict is Verdict.DONE:
+        return outcome
+    return replace(outcome, message=summary(lines))
+
+
+def _look_up(exit_status: int, text: str) -> Outcome:
     for row in _TABLE:
         if exit_status in row.codes and row.message.search(text):
             return row.outcome

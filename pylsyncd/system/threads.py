@@ -49,11 +49,13 @@ class ActivityTimer:
 class SupervisedThread(threading.Thread):
     """A thread that runs :meth:`work`; if that raises, it logs and calls ``on_failed(name)``."""
 
-    def __init__(self, name: str, on_failed: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, on_failed: Callable[[str], None], activity: ActivityTimer | None = None
+    ) -> None:
         # A daemon thread, so that one which cannot be stopped does not keep the process alive.
         super().__init__(name=name, daemon=True)
         self.on_failed = on_failed
-        self.activity = ActivityTimer()
+        self.activity = activity or ActivityTimer()
 
     def run(self) -> None:
         """Run :meth:`work` until it returns or raises."""

@@ -1,49 +1,52 @@
-"""Whether a local destination is where it was: its disk may not be mounted."""
+"""Detects that a local destination directory was replaced, for example because of a lost mount."""
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.paths import InodeId
 from pylsyncd.watcher.source_guard import local_directory_id
 
-RELEASE_HINT = "if that is meant, say so with pylsyncctl release, or the signal USR2"
-"""What to do about what is held."""
+RELEASE_HINT = "if this is intended, run pylsyncctl release or send SIGUSR2"
+"""What to do about changes that are held."""
 
 
 class DestinationHeldError(Exception):
-    """A local destination is not where it was; the text says so, as part of a sentence."""
+    """A local destination directory was replaced; the text says so, as part of a sentence."""
 
 
 class DestinationGuard:
-    """Remembers who a local destination's directory was after the last run."""
+    """The directory that a local destination was after the last run."""
 
     def __init__(self, destination: Destination | None) -> None:
-        """Make one; nothing is remembered where there is no destination."""
+        """Guard a destination; None guards nothing."""
         self._destination = destination
-        self.directory_id: InodeId | None = None
-        """Who it was; None for a remote one, or before the first run."""
+        self._known: InodeId | None = None
 
-    def has_moved(self, *, is_released: bool) -> bool:
-        """Tell whether it is another directory than before, and may be so.
+    def accept_replaced(self, *, is_released: bool) -> bool:
+        """Return True if the directory was replaced and a person has released it.
 
-        Raises DestinationHeldError if nobody said that it may.
+        Raises DestinationHeldError if it was replaced and not released.
         """
-        if self.directory_id is None or self._present() == self.directory_id:
+        if self.is_unchanged():
             return False
         if not is_released:
             raise DestinationHeldError(
-                "it is not the directory that it was: is its disk mounted? Nothing is sent"
+                "the destination is another directory than before: check that its disk is mounted"
             )
-        self.directory_id = None
+        self._known = None
         return True
 
-    def check(self) -> None:
-        """Take note of where it is, or see that it has not changed in a run.
+    def is_unchanged(self) -> bool:
+        """Return True if the directory is the one of the last run, or none is known."""
+        return self._known is None or self._present() == self._known
 
-        Raises DestinationHeldError if it has.
+    def verify_unchanged(self) -> None:
+        """Remember the directory after the first run; after others, check it.
+
+        Raises DestinationHeldError if it was replaced during the run.
         """
         present = self._present()
-        if self.directory_id not in {None, present}:
-            raise DestinationHeldError("it was replaced by another directory during the run")
-        self.directory_id = present
+        if self._known not in {None, present}:
+            raise DestinationHeldError("the destination directory was replaced during the run")
+        self._known = present
 
     def _present(self) -> InodeId | None:
         return None if self._destination is None else local_directory_id(self._destination)

@@ -1,4 +1,4 @@
-"""What is complained of to people and hooks: each thing once, until all is well again."""
+"""Reports failures and recoveries of one destination to the log and to hooks."""
 
 import logging
 import time
@@ -8,99 +8,101 @@ from pylsyncd.model.changes import NOTHING, Changeset
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.notices import Notice, NoticeKind
-from pylsyncd.model.status import RunStatus
 from pylsyncd.pipeline.backlog import Backlog
 from pylsyncd.rsync.outcomes import Outcome, Verdict
+from pylsyncd.rsync.runner import RunResult
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.worker.retry_queue import RetryQueue
+from pylsyncd.worker.session import SessionRun
+from pylsyncd.worker.transfer import TransferResult
 
 log = logging.getLogger(__name__)
 
 HELD_VERDICTS = frozenset([Verdict.HELD, Verdict.SOURCE_UNSAFE])
-"""These wait for somebody to look."""
+"""With these the changes are held until a person acts."""
 
 _NO_FAILURE = Outcome(Verdict.DONE)
-_NO_RUN = RunStatus(0.0, 0.0, "", 0)
 
-# So many different complaints are remembered, so as not to be repeated.
-_KEPT = 1_000
+# How many different failures are remembered, so that each is reported loudly once.
+_MAX_REPORTED_FAILURES = 1_000
 
 
 class FailureReporter:
-    """Speaks for one destination."""
+    """The reporter of one destination: each failure is news once, until the next recovery."""
 
     def __init__(
-        self, destination: Destination, source: bytes, tell: Callable[[Notice], None]
+        self, destination: Destination, source: bytes, on_notice: Callable[[Notice], None]
     ) -> None:
-        """Make one; ``tell`` is called by the worker's thread, and must not block."""
+        """Create a reporter; the worker's thread calls ``on_notice``, which must not block."""
         self._destination = destination
         self._source = source
-        self._tell_others = tell
-        # What was complained of since all was well, and about which paths.
-        self._known: set[tuple[str, frozenset[bytes]]] = set()
+        self._on_notice = on_notice
+        # The reasons reported since the last recovery, and the paths they are about.
+        self._reported: set[tuple[str, frozenset[bytes]]] = set()
         self.last_error = ""
-        """The last one, in words; empty when all is well."""
-        self.is_stopping = False
-        """Whether nothing is tried again, since pylsyncd stops."""
+        """The last failure as a sentence; empty after a recovery."""
 
-    def report_failure(self, outcome: Outcome, attempts: RetryQueue, run: RunStatus | None) -> None:
-        """Log a failure: loudly when it is news, else for those who want to see every run."""
-        if outcome.verdict is Verdict.DONE:
+    def report_failure(
+        self, result: TransferResult, attempts: RetryQueue, *, is_stopping: bool
+    ) -> None:
+        """Report a failure: as a warning if it is new, else only for verbose logs."""
+        if result.verdict is Verdict.DONE:
             return
+        outcome = result.outcome
         pause = max(0.0, attempts.due_at - time.monotonic())
-        held = "Held until somebody looks. " if outcome.verdict is Verdict.HELD else ""
         self.last_error = describe_failure(outcome)
-        # Not what rsync says: there may be a random name in it.
-        complaint = outcome.reason, frozenset(change.path for change in outcome.failed)
-        is_news = pause > 0.0 and complaint not in self._known
+        # Without rsync's message, which may contain a random name.
+        failure = outcome.reason, frozenset(change.path for change in result.failed)
+        is_new = pause > 0.0 and failure not in self._reported
         log.log(
-            logging.WARNING if is_news else logging.INFO,
-            "[%s] %s %sOwed: %s%s.",
-            self._destination.name, self.last_error, held, _amount(attempts.backlog),
-            "" if self.is_stopping else f"; next attempt in {pause:.0f} s",
+            logging.WARNING if is_new else logging.INFO,
+            "[%s] %s %sPending: %s%s.",
+            self._destination.name, self.last_error,
+            "Held until you act. " if outcome.verdict is Verdict.HELD else "",
+            _format_amount(attempts.backlog),
+            "" if is_stopping else f"; next attempt in {pause:.0f} s",
         )  # fmt: skip
-        if not is_news:
+        if not is_new:
             return
-        if len(self._known) < _KEPT:
-            self._known.add(complaint)
+        if len(self._reported) < _MAX_REPORTED_FAILURES:
+            self._reported.add(failure)
         kind = NoticeKind.HELD if outcome.verdict in HELD_VERDICTS else NoticeKind.ERROR
-        self._tell(kind, run, outcome.pending, outcome)
+        self._report(kind, result.run, result.pending, outcome)
 
     def report_recovery(self) -> None:
-        """Say that all is well again, if it was not."""
-        if self._known:
+        """Report that the destination works again, if a failure was reported before."""
+        if self._reported:
             log.log(NOTICE, "[%s] works again.", self._destination.name)
-            self._known.clear()
-            self._tell(NoticeKind.RECOVERY, None)
+            self._reported.clear()
+            self._report(NoticeKind.RECOVERY, None)
         self.last_error = ""
 
-    def report_run(self, changeset: Changeset, run: RunStatus | None) -> None:
-        """Tell that a run has carried something."""
-        if run is not None and run.outcome == Verdict.DONE.value:
-            self._tell(NoticeKind.BATCH, run, changeset)
+    def report_run(self, changeset: Changeset, run: SessionRun | None) -> None:
+        """Report a run that has carried a changeset."""
+        if run is not None and run.outcome.verdict is Verdict.DONE:
+            self._report(NoticeKind.BATCH, run, changeset)
 
-    def _tell(
+    def _report(
         self,
         kind: NoticeKind,
-        run: RunStatus | None,
+        run: SessionRun | None,
         changeset: Changeset = NOTHING,
-        outcome: Outcome | None = None,
+        outcome: Outcome = _NO_FAILURE,
     ) -> None:
-        failed = outcome or _NO_FAILURE
-        ran = run or _NO_RUN
+        done = RunResult() if run is None else run.result
         to = self._destination
         notice = Notice(
-            kind, to.name, to.notation, self._source, failed.reason, failed.message,
-            ran.code, ran.files, ran.deleted, ran.bytes_sent, ran.seconds, changeset,
+            kind, to.name, to.notation, self._source, outcome.reason, outcome.message,
+            done.exit_status, done.files, done.deleted, done.bytes_sent, done.seconds, changeset,
         )  # fmt: skip
-        self._tell_others(notice)
-
-
-def _amount(debt: Backlog) -> str:
-    return "everything" if debt.is_everything else format_count(len(debt), "change")
+        self._on_notice(notice)
 
 
 def describe_failure(outcome: Outcome) -> str:
-    """Return why, in our words and in those of rsync, as a sentence."""
-    said = f" ({outcome.message})" if outcome.message else ""
-    return f"{outcome.reason}{said}."
+    """Return the reason and rsync's message as a sentence."""
+    message = f" ({outcome.message})" if outcome.message else ""
+    return f"{outcome.reason}{message}."
+
+
+def _format_amount(backlog: Backlog) -> str:
+    return "everything" if backlog.is_everything else format_count(len(backlog), "change")

@@ -1,12 +1,12 @@
-"""What a worker owes of large files, and how their runs and its own keep out of each other's way.
+"""The pending large files of one destination, and how their runs and the worker's avoid conflicts.
 
-Measured with rsync 3.5.0, a run with a list or of everything beside one that sends a large file:
+Measured with rsync 3.5.0, with a run of a list or of everything beside one that sends a large file:
 
-* a directory that is listed, or a full sync, deletes what the file is written to until it is
-  complete (``.name.XXXXXX``), and the file's own run fails (exit 23, ``rename ... failed``); but
-  not where a rule protects these names, and the file itself is left out;
-* at its end, the file's run gives the directories above it the times and modes that they had when
-  it began: so they have to be sent again afterwards.
+* a listed directory or a full sync deletes the temporary file (``.name.XXXXXX``), and the file's
+  own run fails (exit 23, ``rename ... failed``); it does not where a rule protects these names and
+  the file itself is excluded;
+* at its end, the file's run resets times and modes of the directories above to those at its begin:
+  these directories have to be sent again afterwards.
 """
 
 import contextlib
@@ -17,228 +17,230 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.file_list import regular_files
-from pylsyncd.rsync.outcomes import Outcome, Verdict
+from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rsync.temporary_names import temporary_regex
 from pylsyncd.system import walk
 from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.retry_queue import RetryQueue
+from pylsyncd.worker.transfer import TransferResult
 
 MAX_BATCH_FILES = 100
-"""How many files go in one run: each costs three arguments of the worker's own runs."""
+"""How many files one run sends: each costs three arguments of the worker's own runs."""
 
-# More bytes of paths would be too much for these arguments, of which longer ones are dropped.
-_LONGEST_IN_FLIGHT = 4_000
-_ALL_IN_FLIGHT = 100_000
+# rsync ignores longer patterns; and the limit of the arguments for all files of a batch together.
+_MAX_PATH_BYTES = 4_000
+_MAX_BATCH_BYTES = 100_000
 
 
 class LargeFileQueue:
-    """The account of one destination's large files. Used by its worker's thread.
+    """The large files of one destination: pending, in flight, deferred. Used by its worker.
 
-    While a file is in flight, changes that touch it wait for its end; but if it is no regular file
-    any more, its run is ended first.
+    Changes that touch a file in flight wait until its run has ended. If the file is no regular file
+    any more, that run is cancelled first.
     """
 
-    def __init__(self, bulk: LargeFileWorker | None, pauses: RetryPolicy) -> None:
-        """Make one; without a ``bulk`` there is nothing in it ever."""
-        self.worker = bulk
-        self._pauses = pauses
-        self.retry_queue = RetryQueue()
-        """The files that are owed and not in flight."""
-        self._flight: Changeset = NOTHING
-        # What the worker is to look at: when the flight has ended, and now.
+    def __init__(self, worker: LargeFileWorker | None, policy: RetryPolicy) -> None:
+        """Create the queue; without a worker it stays empty."""
+        self.worker = worker
+        self.retry_queue = RetryQueue(policy)
+        """The files that are pending and not in flight."""
+        self._in_flight: Changeset = NOTHING
+        # What the destination's worker has to carry: after the current batch, and now.
         self._deferred = MutableChangeset()
-        self._back = MutableChangeset()
-        # How many are sent at a time: one after a run that was ended since one of them had gone.
-        self._batch = 1
-        self.finished_since: float | None = None
-        """Since when something of the last flight was owed, by the monotonic clock, if known."""
+        self._returned = MutableChangeset()
+        self._returned_since: float | None = None
+        # Reset to 1 when a batch is cancelled because one of its files is gone.
+        self._batch_size = 1
         self.accepts_files = True
-        """Whether the worker may leave files to this lane.
+        """Whether the worker may leave large files to this queue.
 
-        If not, it carries all that it owes itself, since it can tell apart what fails, and opens
-        the lane again when it owes nothing.
+        If not, the worker carries them itself, because it can set failed paths apart. The queue
+        accepts files again when the worker has nothing pending.
         """
 
     # For other threads:
 
     def abort(self, number: signal.Signals) -> None:
-        """Send a signal to the rsync that runs, and have no other one started."""
+        """Send a signal to the running rsync and start no other one."""
         if self.worker is not None:
             self.worker.abort(number)
 
     # For the worker's thread:
 
     def start(self) -> None:
-        """Be ready to begin."""
+        """Start the thread for large files."""
         if self.worker is not None:
             self.worker.start()
 
     def stop(self) -> None:
-        """Return when nothing runs any more."""
+        """Stop the thread after its current batch, and wait for it."""
         if self.worker is not None:
             self.worker.request_stop()
             self.worker.join()
 
     def __bool__(self) -> bool:
-        return bool(self.retry_queue.backlog or self._flight or self._deferred or self._back)
+        return bool(self.retry_queue.backlog or self._in_flight or self._deferred or self._returned)
 
     @property
     def in_flight(self) -> frozenset[bytes]:
-        """The files that are being sent: what the worker's rsync has to be told."""
-        return frozenset(change.path for change in self._flight)
+        """The files being sent, which the worker's rsync must leave alone."""
+        return frozenset(change.path for change in self._in_flight)
 
     @property
     def due_at(self) -> float | None:
-        """When there is something to begin, by the monotonic clock; None for nothing."""
-        return self.retry_queue.due_at if self.retry_queue.backlog and not self._flight else None
+        """When a batch can start, by the monotonic clock; None if there is none to start."""
+        is_waiting = self.retry_queue.backlog and not self._in_flight
+        return self.retry_queue.due_at if is_waiting else None
 
     @property
     def pending_count(self) -> int:
-        """How many changes are not confirmed; any thread may ask."""
-        changesets: tuple[Changeset, ...] = (self._flight, self._deferred, self._back)
+        """The number of changes that are not confirmed; any thread may ask."""
+        changesets: tuple[Changeset, ...] = (self._in_flight, self._deferred, self._returned)
         return len(self.retry_queue.backlog) + sum(len(changeset) for changeset in changesets)
 
     @property
     def pending(self) -> MutableChangeset:
-        """All that is not confirmed."""
-        return _joined(self.retry_queue.backlog.changes, self._flight, self._deferred, self._back)
+        """All changes that are not confirmed."""
+        return _union(
+            self.retry_queue.backlog.changes, self._in_flight, self._deferred, self._returned
+        )
 
-    def add(self, large: Changeset, since: float | None = None) -> None:
-        """Owe files that the worker has left out of a run."""
-        if large:
-            self.retry_queue.backlog.add(large)
+    def add(self, files: Changeset, since: float | None = None) -> None:
+        """Add files that the worker left out of a run."""
+        if files:
+            self.retry_queue.backlog.add(files)
             self.retry_queue.include_since(since)
 
     def defer_conflicts(self, changeset: Changeset) -> Changeset:
-        """Return what of these changes the worker's run may carry now; the rest is kept here.
+        """Return the changes that the worker's run may carry now, and defer the others.
 
-        More than these may come back, and until that run has ended nothing may be begun here.
+        The result may contain changes that were deferred before. No batch may start until that run
+        has ended.
         """
-        flight = self.in_flight
-        if self.worker is None or not flight:
+        in_flight = self.in_flight
+        if self.worker is None or not in_flight:
             return changeset
-        if gone := _gone(self.worker.source, changeset, flight):
-            self._call_back(self.worker.cancel_batch(), gone)
-            return _joined(changeset, self.take_returned())
-        inside, outside = split_below(changeset, flight)
+        if gone := _files_gone(self.worker.source, changeset, in_flight):
+            self._handle_cancelled(self.worker.cancel_batch(), gone)
+            returned, _ = self.take_returned()
+            return _union(changeset, returned)
+        inside, outside = split_below(changeset, in_flight)
         self._deferred.merge(inside)
-        for path in flight:
+        for path in in_flight:
             directory, _ = paths.split(path)
-            # What a file in flight may be written to, that run does not delete.
-            spared = frozenset(
-                filter(temporary_regex(path).fullmatch, outside.entries.get(directory, ()))
-            )
-            self._deferred.add_entries(directory, spared)
-            outside = _less(outside, directory, spared)
-            if _is_listed(outside, directory):
+            # The batch's rsync may be writing to a temporary file with one of these names.
+            is_temporary = temporary_regex(path).fullmatch
+            names = frozenset(filter(is_temporary, outside.entries.get(directory, ())))
+            self._deferred.add_entries(directory, names)
+            outside = _without_names(outside, directory, names)
+            if _lists_directory(outside, directory):
                 self._deferred.add(directory, Scope.LISTING)
         return outside
 
     def start_due_batch(self) -> None:
-        """Send what is due, if nothing is in flight. Not while a run of the worker is."""
-        if self.worker is None or self._flight or not self.retry_queue.is_due():
+        """Start a batch if one is due and none is running. Not during a run of the worker."""
+        if self.worker is None or self._in_flight or not self.retry_queue.is_due():
             return
-        flight, rest = MutableChangeset(), MutableChangeset()
-        room = _ALL_IN_FLIGHT
+        batch, rest = MutableChangeset(), MutableChangeset()
+        room = _MAX_BATCH_BYTES
         for change in sorted(self.retry_queue.backlog.take()):
-            if change.scope is not Scope.ENTRY or len(change.path) > _LONGEST_IN_FLIGHT:
-                # It stands for too many to remember, or would be too long for a rule.
-                self._back.add(*change)
+            if change.scope is not Scope.ENTRY or len(change.path) > _MAX_PATH_BYTES:
+                # A directory stands in for too many files, or the path is too long for a pattern.
+                self._returned.add(*change)
                 self.accepts_files = False
-            elif len(flight) < self._batch and len(change.path) <= room:
-                flight.add(*change)
+            elif len(batch) < self._batch_size and len(change.path) <= room:
+                batch.add(*change)
                 room -= len(change.path)
             else:
                 rest.add(*change)
         self.retry_queue.backlog.add(rest)
-        if flight:
-            self._flight = flight
-            self.worker.start_batch(flight)
+        if batch:
+            self._in_flight = batch
+            self.worker.start_batch(batch)
 
-    def take_outcome(self) -> Outcome | None:
-        """Return how a flight went, once, when it has ended."""
-        outcome = self.worker.take_outcome() if self.worker is not None and self._flight else None
-        if outcome is not None:
-            self._land(outcome)
-        return outcome
+    def take_result(self) -> TransferResult | None:
+        """Return the result of a batch, once, if it has ended."""
+        result = self.worker.take_result() if self.worker is not None and self._in_flight else None
+        if result is not None:
+            self._handle_result(result)
+        return result
 
-    def take_returned(self) -> MutableChangeset:
-        """Return what the worker is to carry now, once."""
-        back, self._back = self._back, MutableChangeset()
-        return back
+    def take_returned(self) -> tuple[Changeset, float | None]:
+        """Return the changes that the worker has to carry now, and since when they are pending."""
+        returned, self._returned = self._returned, MutableChangeset()
+        return returned, self._returned_since
 
-    def _call_back(self, outcome: Outcome, gone: AbstractSet[bytes]) -> None:
-        """Take a flight that was ended: what has gone is the worker's, the rest is sent anew."""
-        self._land(outcome)
+    def _handle_cancelled(self, result: TransferResult, gone: AbstractSet[bytes]) -> None:
+        """Return the files that are gone to the worker, and send the others again."""
+        self._handle_result(result)
         inside, outside = split_below(self.retry_queue.backlog.take(), gone)
-        self._back.merge(inside)
+        self._returned.merge(inside)
         self.retry_queue.backlog.add(outside)
         self.retry_queue.failure_count = 0
         self.retry_queue.due_at = 0.0
-        self._batch = 1
+        self._batch_size = 1
 
-    def _land(self, outcome: Outcome) -> None:
-        flight, self._flight = self._flight, NOTHING
-        for change in flight:
-            for above in paths.ancestors(change.path):
-                self._back.add(above, Scope.ENTRY)
-            if outcome.verdict is not Verdict.DONE:
-                # What the file was written to may be left there.
-                self._back.add(paths.split(change.path)[0], Scope.LISTING)
-        self._back.merge(self._deferred)
-        self._back.merge(outcome.failed)
+    def _handle_result(self, result: TransferResult) -> None:
+        batch, self._in_flight = self._in_flight, NOTHING
+        for change in batch:
+            for directory in paths.ancestors(change.path):
+                self._returned.add(directory, Scope.ENTRY)
+            if result.verdict is not Verdict.DONE:
+                # A temporary file may be left there.
+                self._returned.add(paths.split(change.path)[0], Scope.LISTING)
+        self._returned.merge(self._deferred)
+        self._returned.merge(result.failed)
         self._deferred = MutableChangeset()
-        if outcome.verdict is Verdict.DONE:
-            self._batch = min(2 * self._batch, MAX_BATCH_FILES)
+        if result.verdict is Verdict.DONE:
+            self._batch_size = min(2 * self._batch_size, MAX_BATCH_FILES)
             self.retry_queue.failure_count = 0
             self.retry_queue.due_at = 0.0
-        elif outcome.verdict is Verdict.PARTIAL:
-            self._back.merge(flight)
+        elif result.verdict is Verdict.PARTIAL:
+            self._returned.merge(batch)
             self.accepts_files = False
         else:
-            self.retry_queue.backlog.add(flight)
-            self.retry_queue.schedule_retry(self._pauses, outcome.verdict)
-        self.finished_since = self.retry_queue.since
+            self.retry_queue.backlog.add(batch)
+            self.retry_queue.schedule_retry(result.verdict)
+        self._returned_since = self.retry_queue.since
         if not self.retry_queue.backlog:
             self.retry_queue.reset()
 
 
-def _gone(source: bytes, changeset: Changeset, flight: AbstractSet[bytes]) -> set[bytes]:
-    """Return the files in flight that these changes touch and that are none any more."""
+def _files_gone(source: bytes, changeset: Changeset, in_flight: AbstractSet[bytes]) -> set[bytes]:
+    """Return the files in flight that the changes touch and that are no regular files any more."""
     changed = {change.path for change in changeset}
-    inside, _ = split_below(changeset, flight)
+    inside, _ = split_below(changeset, in_flight)
     above_changed = {above for change in inside for above in paths.ancestors(change.path)}
     touched = {
         path
-        for path in flight
+        for path in in_flight
         if path in changed or path in above_changed or not changed.isdisjoint(paths.ancestors(path))
     }
-    # A source that is gone is the guard's to notice.
+    # The source guard reports a source that cannot be opened.
     with contextlib.suppress(OSError), walk.opened_root(source) as root:
         return touched - regular_files(root, touched)
     return set()
 
 
-def _joined(*changesets: Changeset) -> MutableChangeset:
-    joined = MutableChangeset()
+def _union(*changesets: Changeset) -> MutableChangeset:
+    union = MutableChangeset()
     for changeset in changesets:
-        joined.merge(changeset)
-    return joined
+        union.merge(changeset)
+    return union
 
 
-def _less(changeset: Changeset, directory: bytes, names: AbstractSet[bytes]) -> Changeset:
-    """Return the same without the entries of these names in a directory."""
+def _without_names(changeset: Changeset, directory: bytes, names: AbstractSet[bytes]) -> Changeset:
     if not names:
         return changeset
-    less = _joined(changeset)
-    less.entries[directory] -= names
-    if not less.entries[directory]:
-        del less.entries[directory]
-    return less
+    remaining = _union(changeset)
+    remaining.entries[directory] -= names
+    if not remaining.entries[directory]:
+        del remaining.entries[directory]
+    return remaining
 
 
-def _is_listed(changeset: Changeset, directory: bytes) -> bool:
-    """Tell whether somebody who carries these changes lists a directory."""
+def _lists_directory(changeset: Changeset, directory: bytes) -> bool:
+    """Return True if a run for these changes lists the directory."""
     at_or_above = {directory, *paths.ancestors(directory)}
     return directory in changeset.listings or not at_or_above.isdisjoint(changeset.trees)

@@ -1,158 +1,140 @@
-"""Sends large files to one destination, while its worker goes on with all else.
+"""The thread that sends large files to one destination while its worker carries all other changes.
 
-What is sent is only what a list of regular files names: nothing is deleted. What may happen to
-these files meanwhile, and what the worker's runs must not touch, the large file queue knows.
+It sends only the regular files of a list and deletes nothing.
 """
 
 import queue
 import signal
-import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 from pylsyncd.model.changes import Changeset
-from pylsyncd.model.paths import InodeId
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import CURRENT_DIRECTORY
 from pylsyncd.rsync.file_list import FileList, regular_files
-from pylsyncd.rsync.outcomes import Outcome, Verdict, summary
+from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.system.processes import STOP_TIMEOUT, terminate
 from pylsyncd.system.threads import SupervisedThread
-from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError, local_directory_id
+from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
+from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.session import STOPPED, RsyncSession
+from pylsyncd.worker.transfer import TransferResult
 
 # Seconds between two signals to a run that has to stop, or may be about to start.
 _SIGNAL_INTERVAL = 0.5
 
+_NOTHING_TO_SEND = Outcome(Verdict.DONE)
+_DESTINATION_REPLACED = Outcome(
+    Verdict.SOURCE_UNSAFE, "the destination is another directory than before"
+)
+
 
 class LargeFileWorker(SupervisedThread):
-    """Carries one batch of files at a time. Its worker's thread gives them, and is woken."""
+    """A thread that carries one batch of large files at a time."""
 
     def __init__(
         self,
-        guard: SourceGuard,
-        runs: RsyncSession,
-        known_directory_id: Callable[[], InodeId | None],
+        session: RsyncSession,
+        source_guard: SourceGuard,
+        destination_guard: DestinationGuard,
         on_batch_done: Callable[[], None],
         on_failed: Callable[[str], None],
     ) -> None:
-        """Make one.
-
-        ``place`` tells who a local destination's directory is as far as the worker knows; ``wake``
-        is called by this thread when a batch has ended.
-        """
-        super().__init__(f"{runs.destination.name} (large files)", on_failed)
-        self._guard = guard
-        self.source = guard.source
-        self.session = runs
-        runs.activity = self.activity
-        runs.should_stop = self._is_to_end
-        self._place = known_directory_id
-        self._wake = on_batch_done
+        """Create the thread; it calls ``on_batch_done()`` after each batch."""
+        super().__init__(f"{session.destination.name} (large files)", on_failed, session.activity)
+        self._session = session
+        self._source_guard = source_guard
+        self._destination_guard = destination_guard
+        self._on_batch_done = on_batch_done
         self._batches: queue.SimpleQueue[Changeset | None] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._is_interrupted = threading.Event()
-        self._is_ended = False
+        self._results: queue.SimpleQueue[TransferResult] = queue.SimpleQueue()
+
+    @property
+    def source(self) -> bytes:
+        """The path of the source."""
+        return self._source_guard.source
 
     # For the worker's thread:
 
     def start_batch(self, files: Changeset) -> None:
-        """Have files carried; their outcome must be asked for before the next ones are given."""
-        self._is_interrupted.clear()
+        """Start to carry files; the result of the batch before must have been taken."""
+        self._session.allow_runs()
         self._batches.put(files)
 
-    def take_outcome(self) -> Outcome | None:
-        """Return how the batch went, once, when it has ended."""
+    def take_result(self) -> TransferResult | None:
+        """Return the result of the batch, once, if it has ended."""
         try:
-            return self._outcomes.get_nowait()
+            return self._results.get_nowait()
         except queue.Empty:
             return None
 
-    def cancel_batch(self) -> Outcome:
-        """End the batch that was given, and return how it went, as soon as nothing of it runs."""
-        self._is_interrupted.set()
-        outcome = STOPPED
+    def cancel_batch(self) -> TransferResult:
+        """Stop the batch; return its result as soon as its rsync has ended."""
+        result = TransferResult(STOPPED)
 
         def wait(seconds: float) -> bool:
-            nonlocal outcome
+            nonlocal result
             try:
-                outcome = self._outcomes.get(timeout=seconds)
+                result = self._results.get(timeout=seconds)
             except queue.Empty:
-                return self._is_ended or not self.is_alive()
+                return self._session.is_aborted or not self.is_alive()
             return True
 
-        terminate(
-            self.session.runner.send_signal, wait,
-            kill_after=STOP_TIMEOUT, interval=_SIGNAL_INTERVAL,
-        )  # fmt: skip
-        return outcome
+        terminate(self._session.cancel, wait, kill_after=STOP_TIMEOUT, interval=_SIGNAL_INTERVAL)
+        return result
 
     def request_stop(self) -> None:
-        """Have the thread end when the batch that it has was carried."""
+        """Let the thread end after its current batch."""
         self._batches.put(None)
 
     # For other threads:
 
     def abort(self, number: signal.Signals) -> None:
-        """Send a signal to the rsync that runs, and have no other one started."""
-        self._is_ended = True
-        self.session.runner.send_signal(number)
+        """Send a signal to the running rsync and start no other one."""
+        self._session.abort(number)
         self._batches.put(None)
 
     # For its own thread:
 
     def work(self) -> None:
-        """Carry batches until told to finish."""
-        while not self._is_ended:
+        """Carry batches until asked to stop."""
+        while not self._session.is_aborted:
             with self.activity.waiting():
                 files = self._batches.get()
             if files is None:
                 break
-            self._outcomes.put(self._carry(files))
-            self._wake()
-        self.session.close()
+            self._results.put(self._carry(files))
+            self._on_batch_done()
+        self._session.close()
 
-    def _is_to_end(self) -> bool:
-        return self._is_ended or self._is_interrupted.is_set()
-
-    def _carry(self, files: Changeset) -> Outcome:
+    def _carry(self, files: Changeset) -> TransferResult:
         try:
-            with self._guard.open_checked() as root:
-                kept, carried = split_below(files, frozenset(self._guard.held_subtrees))
-                self._check_place()
-                outcome = self._send(root, carried)
-                self._guard.verify_unchanged(root)
-                self._check_place()
+            with self._source_guard.open_checked() as root:
+                held = frozenset(self._source_guard.held_subtrees)
+                kept, carried = split_below(files, held)
+                # The worker finds a replaced destination, too, and reports what to do.
+                if not self._destination_guard.is_unchanged():
+                    return TransferResult(_DESTINATION_REPLACED, pending=files)
+                result = self._send(root, carried, kept)
+                self._source_guard.verify_unchanged(root)
+                if not self._destination_guard.is_unchanged():
+                    return TransferResult(_DESTINATION_REPLACED, pending=files)
+                return result
         except SourceHeldError as error:
-            return Outcome(Verdict.SOURCE_UNSAFE, str(error), pending=files)
-        except _DestinationReplacedError:
-            # The worker finds that, too, and says what to do.
-            reason = "it is not the directory that it was"
-            return Outcome(Verdict.SOURCE_UNSAFE, reason, pending=files)
-        return replace(outcome, failed=kept) if kept else outcome
+            return TransferResult(Outcome(Verdict.SOURCE_UNSAFE, str(error)), pending=files)
 
-    def _check_place(self) -> None:
-        known = self._place()
-        if known is not None and known != local_directory_id(self.session.destination):
-            raise _DestinationReplacedError
-
-    def _send(self, root: int, files: Changeset) -> Outcome:
-        # Of what is something else by now, another change tells.
+    def _send(self, root: int, files: Changeset, kept: Changeset) -> TransferResult:
+        # A path that is no regular file any more has a newer change.
         entries = FileList(regular_files(root, (change.path for change in files)))
-        self.session.run_log.log_file_list(entries)
+        session = self._session
+        session.run_log.log_file_list(entries)
         if not entries:
-            return Outcome(Verdict.DONE)
-        runs = self.session
-        command = runs.with_shared_ssh(runs.options).large_files_command(
-            CURRENT_DIRECTORY, runs.destination
+            return TransferResult(_NOTHING_TO_SEND, failed=kept)
+        command = session.with_shared_ssh(session.options).large_files_command(
+            CURRENT_DIRECTORY, session.destination
         )
-        outcome, run = runs.run(root, command, entries.encode())
-        if outcome.verdict is Verdict.DONE:
-            runs.run_log.log_result(run)
-            return outcome
-        # rsync finds those equal, the next time, that it has sent.
-        return replace(outcome, message=summary(run.messages), pending=files)
-
-
-class _DestinationReplacedError(Exception):
-    """A local destination is not where it was."""
+        run = session.run(root, command, entries.encode())
+        if run.outcome.verdict is Verdict.DONE:
+            session.run_log.log_result(run.result)
+            return TransferResult(run.outcome, failed=kept, run=run)
+        # The next run does not send again what was sent: rsync finds it equal.
+        return TransferResult(run.outcome, pending=files, failed=kept, run=run)

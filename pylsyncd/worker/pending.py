@@ -1,49 +1,57 @@
-"""What a destination is owed, what of it is confirmed, and what was asked for by name."""
+"""What is pending for one destination, what is confirmed, and which syncs were asked for."""
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope
 from pylsyncd.model.moments import Moment, earliest
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.pipeline.work_queue import WorkItem
-from pylsyncd.rsync.outcomes import Outcome, Verdict
+from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.retry_queue import RetryQueue
-from pylsyncd.worker.transfer import MAX_LEFT_OUT_PATHS
+from pylsyncd.worker.transfer import MAX_EXCLUDED_PATHS, TransferResult
 
-ReceivedTimes = tuple[Moment | None, Moment | None]
-"""Until when all changes were put, and when the last scan began whose findings were."""
+
+class CompleteTimes(NamedTuple):
+    """Up to when all changes are known, and the begin of the last scan whose findings are."""
+
+    until: Moment | None = None
+    last_scan: Moment | None = None
+
+    def updated(self, until: Moment | None, last_scan: Moment | None) -> "CompleteTimes":
+        """Return the newer times; what is None stays."""
+        return CompleteTimes(until or self.until, last_scan or self.last_scan)
 
 
 class PendingWork:
-    """The account of one destination, in three parts. Kept by its worker's thread.
+    """The pending changes of one destination, in three parts. Used by its worker's thread.
 
-    What is fresh is carried next. What is aside failed while all else succeeded, and is tried by
-    itself. What is in the lane are large files, which are sent beside all else.
+    ``next_run`` is carried next. ``failed_paths`` failed while all others succeeded, and are
+    retried separately. ``large_files`` are sent by a thread of their own.
     """
 
-    def __init__(self, lane: LargeFileQueue, pauses: RetryPolicy) -> None:
-        self.next_run = RetryQueue()
-        self.failed_paths = RetryQueue()
-        self.large_files = lane
-        self._pauses = pauses
-        self._opened = 0.0
-        self._owing_since: float | None = None
-        # What the queue said last, and what it said when all before that was confirmed.
-        self._put: ReceivedTimes = None, None
-        self._confirmed: ReceivedTimes = None, None
+    def __init__(self, large_files: LargeFileQueue, policy: RetryPolicy) -> None:
+        self.next_run = RetryQueue(policy)
+        self.failed_paths = RetryQueue(policy)
+        self.large_files = large_files
+        self._window_opened_at = 0.0
+        self._pending_since: float | None = None
+        self.received_times = CompleteTimes()
+        """The times of all work received so far, to be confirmed when it is carried."""
+        self._confirmed_times = CompleteTimes()
         self._titles: list[str] = []
         self._serial = 0
         self.confirmed_serial = 0
-        """The last order that is confirmed with all before it, by its serial number."""
+        """The serial number of the last work item that is confirmed, with all before it."""
 
     @property
     def pending_count(self) -> int:
-        """How many changes are owed; any thread may ask."""
+        """The number of pending changes; any thread may ask."""
         return (
             len(self.next_run.backlog)
             + len(self.failed_paths.backlog)
@@ -52,122 +60,118 @@ class PendingWork:
 
     @property
     def retry_queues(self) -> Sequence[RetryQueue]:
-        """What is tried by itself."""
+        """The parts that are tried separately."""
         return self.next_run, self.failed_paths, self.large_files.retry_queue
 
     @property
     def pending_since(self) -> float | None:
-        """When the first of what is owed was seen, by the monotonic clock, if that is known.
+        """When the first pending change was seen, by the monotonic clock; None if unknown.
 
-        Of a full sync that is not: it may bring nothing new. But one that fails is owed since it
-        was asked for.
+        For a full sync it is unknown, since nothing may have changed; for one that failed, it is
+        the time at which it was asked for.
         """
         is_failing = any(part.failure_count for part in self.retry_queues)
-        asked = self._owing_since if is_failing else None
-        return earliest(asked, *(part.since for part in self.retry_queues))
+        asked_at = self._pending_since if is_failing else None
+        return earliest(asked_at, *(part.since for part in self.retry_queues))
 
     @property
     def due_at(self) -> float | None:
-        """When something is to be tried, by the monotonic clock; None for nothing."""
-        owing = [part.due_at for part in (self.next_run, self.failed_paths) if part.backlog]
-        return earliest(*owing, self.large_files.due_at)
+        """When the next attempt is due, by the monotonic clock; None if nothing is pending."""
+        due = [part.due_at for part in (self.next_run, self.failed_paths) if part.backlog]
+        return earliest(*due, self.large_files.due_at)
 
-    @property
-    def received_times(self) -> ReceivedTimes:
-        """What was put until now: to be confirmed when it was carried."""
-        return self._put
-
-    def add(self, order: WorkItem, *, is_reachable: bool, delay: float) -> None:
-        """Owe what an order says, ``delay`` seconds after the first change at the earliest."""
-        until, scanned = self._put
-        self._put = order.complete_until or until, order.last_scan or scanned
-        self._titles += [title for title in order.titles if title not in self._titles]
-        self._serial = order.serial or self._serial
-        if order.changeset:
+    def add(self, item: WorkItem, *, is_reachable: bool, extra_window: float) -> None:
+        """Add a work item, due ``extra_window`` seconds after the first change at the earliest."""
+        self.received_times = self.received_times.updated(item.complete_until, item.last_scan)
+        self._titles += [title for title in item.titles if title not in self._titles]
+        self._serial = item.serial or self._serial
+        if item.changeset:
+            now = time.monotonic()
             if not self.pending_count:
-                self._owing_since = time.monotonic()
+                self._pending_since = now
             if not self.next_run.backlog:
-                self._opened = time.monotonic()
-            self.add_changes(order.changeset, order.since)
+                self._window_opened_at = now
+            self.add_changes(item.changeset, item.since)
             if is_reachable:
-                self.next_run.due_at = 0.0 if order.titles else self._opened + delay
+                is_requested = bool(item.titles)
+                window_end = self._window_opened_at + extra_window
+                self.next_run.due_at = 0.0 if is_requested else window_end
         elif not self.pending_count:
             self.confirmed_serial = self._serial
-        if order.is_urgent or order.is_release:
+        if item.is_urgent or item.is_release:
             for part in self.retry_queues:
                 part.due_at = 0.0
 
     def add_changes(self, changeset: Changeset, since: float | None) -> None:
-        """Owe these changes, which were first seen at that time, as fresh ones."""
-        self.next_run.backlog.add(self._rejoined(changeset))
+        """Add changes, first seen at ``since``, to the next run."""
+        self.next_run.backlog.add(self._take_touched_failures(changeset))
         self.next_run.backlog.add(changeset)
         self.next_run.include_since(since)
 
-    def _rejoined(self, changeset: Changeset) -> Changeset:
-        """Take back what was set aside and these changes touch: they may have mended it.
+    def _take_touched_failures(self, changeset: Changeset) -> Changeset:
+        """Remove and return the failed paths that new changes touch: these may have fixed them.
 
-        So nothing that is fresh lies at or below what is left out of its run.
+        So the next run contains nothing at or below a path that is excluded from it.
         """
         if not self.failed_paths.backlog:
             return NOTHING
-        aside = self.failed_paths.backlog.take()
+        failed = self.failed_paths.backlog.take()
         self.next_run.include_since(self.failed_paths.since)
-        set_aside = {change.path for change in aside}
+        failed_paths = {change.path for change in failed}
         touched = {change.path for change in changeset if change.scope is not Scope.LISTING}
-        below, _ = split_below(changeset, set_aside)
+        below, _ = split_below(changeset, failed_paths)
         for change in below:
-            touched |= set_aside & {change.path, *paths.ancestors(change.path)}
-        rejoined, untouched = (
-            (aside, NOTHING) if paths.ROOT in touched else split_below(aside, touched)
-        )
-        self.failed_paths.backlog.add(untouched)
-        if not untouched:
+            touched |= failed_paths & {change.path, *paths.ancestors(change.path)}
+        is_all_touched = paths.ROOT in touched
+        taken, kept = (failed, NOTHING) if is_all_touched else split_below(failed, touched)
+        self.failed_paths.backlog.add(kept)
+        if not kept:
             self.failed_paths.reset()
-        return rejoined
+        return taken
 
-    def add_failed_paths(self, outcome: Outcome) -> None:
-        """Keep apart what failed by itself."""
-        if not outcome.failed:
+    def add_failed_paths(self, result: TransferResult) -> None:
+        """Set apart the paths that failed while all others succeeded."""
+        if not result.failed:
             return
-        self.failed_paths.backlog.add(outcome.failed)
+        self.failed_paths.backlog.add(result.failed)
         self.failed_paths.include_since(self.next_run.since)
-        if len(self.failed_paths.backlog) > MAX_LEFT_OUT_PATHS:
-            # Too many to be left out of a run by name.
+        if len(self.failed_paths.backlog) > MAX_EXCLUDED_PATHS:
             self.next_run.backlog.add(self.failed_paths.backlog.take())
             self.failed_paths.reset()
             return
-        if outcome.pending and outcome.verdict is Verdict.PARTIAL:
-            # All else is carried soon, without these.
+        if result.pending and result.verdict is Verdict.PARTIAL:
+            # The next run excludes the failed paths, so it need not wait.
             self.next_run.failure_count = 0
-        # However often others were tried: these have just failed, and may not do so again.
+        # Failures of other paths do not lengthen the pause of these.
         self.failed_paths.failure_count = 0
-        self.failed_paths.schedule_retry(self._pauses, Verdict.PARTIAL)
+        self.failed_paths.schedule_retry(Verdict.PARTIAL)
 
-    def confirm(self, put: ReceivedTimes) -> None:
-        """Take note that all that was put until then is carried, or stands aside or in the lane."""
-        until, scanned = self._confirmed
-        self._confirmed = put[0] or until, put[1] or scanned
+    def confirm(self, times: CompleteTimes) -> None:
+        """Confirm the work received up to these times, except for what is still pending."""
+        self._confirmed_times = self._confirmed_times.updated(*times)
 
     def update_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Have written down what is confirmed, if nothing fresh is owed."""
-        until, scanned = self._confirmed
+        """Pass what is confirmed to the checkpoint, unless the next run has changes."""
+        until, last_scan = self._confirmed_times
         if until is not None and not self.next_run.backlog:
-            owed = MutableChangeset()
-            owed.merge(self.failed_paths.backlog.changes)
-            owed.merge(self.large_files.pending)
-            checkpoint.confirm(until, owed, scanned)
+            pending = MutableChangeset()
+            pending.merge(self.failed_paths.backlog.changes)
+            pending.merge(self.large_files.pending)
+            checkpoint.confirm(until, pending, last_scan)
 
     def take_completed_titles(self) -> list[str]:
-        """Return, once, what was asked for by name and is done, when nothing fresh is owed."""
+        """Return the titles of the syncs that are complete, once. The next run must be empty."""
         if not (self.failed_paths.backlog or self.large_files):
             self.confirmed_serial = self._serial
         titles, self._titles = self._titles, []
         return titles
 
     def take_unconfirmed(self) -> WorkItem:
-        """Return all that is not confirmed, for who goes on with it."""
+        """Return all work that is not confirmed, for another worker."""
         changes = MutableChangeset()
         changes.merge(self.next_run.backlog.take())
         changes.merge(self.failed_paths.backlog.take())
         changes.merge(self.large_files.pending)
-        return WorkItem(changes, *self._put, tuple(self._titles), self.pending_since, self._serial)
+        return WorkItem(
+            changes, *self.received_times, tuple(self._titles), self.pending_since, self._serial
+        )

@@ -1,25 +1,31 @@
-"""The workers of all destinations: how they are made, what they begin with, and how they end."""
+"""The workers of one source: how they are created, reconfigured and stopped."""
 
 import logging
 import signal
 import time
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import replace as changed_in
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
-from pylsyncd.config.settings import SyncSettings
+from pylsyncd.config.settings import DestinationSettings, SyncSettings
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
-from pylsyncd.pipeline.work_queue import WorkItem
+from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.state import orphans
 from pylsyncd.state.checkpoint import LoadedState
 from pylsyncd.system.processes import terminate
 from pylsyncd.system.threads import join_all
 from pylsyncd.watcher.source_guard import SourceGuard
+from pylsyncd.worker.destination_guard import DestinationGuard
+from pylsyncd.worker.failure_reporter import FailureReporter
+from pylsyncd.worker.large_file_queue import LargeFileQueue
+from pylsyncd.worker.large_file_worker import LargeFileWorker
+from pylsyncd.worker.pending import PendingWork
 from pylsyncd.worker.registry import DestinationEntry, DestinationRegistry
 from pylsyncd.worker.resources import SharedResources
+from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.start_plan import StartPlan
 from pylsyncd.worker.transfer import Transfer
 from pylsyncd.worker.worker import Worker
@@ -27,7 +33,7 @@ from pylsyncd.worker.worker import Worker
 log = logging.getLogger(__name__)
 
 STOP_GRACE_PERIOD = 10.0
-"""Seconds from the word to stop to the end of what still runs."""
+"""Seconds that a stop waits for running transfers."""
 
 # Seconds from SIGTERM to SIGKILL, and to the end of the daemon without a worker that waits for a
 # file system that does not respond.
@@ -38,11 +44,11 @@ _JOIN_INTERVAL = 0.05
 
 
 class WorkerPool:
-    """One worker for each destination. Used by the source's own thread.
+    """One worker for each destination of a source. Used by the replication's thread.
 
-    Making one takes the locks of all destinations and reads their states. ``failed(name)`` is
-    called by a worker that fails. Raises UsageError when the state directory cannot be used, or
-    another pylsyncd is in the way.
+    Creating a pool locks all destinations and loads their states. A worker that fails calls
+    ``on_failed(name)``. Raises UsageError if the state directory cannot be used or another pylsyncd
+    has a lock.
     """
 
     def __init__(
@@ -54,155 +60,160 @@ class WorkerPool:
     ) -> None:
         self._sync = sync
         self._guard = guard
-        self._failed = on_failed
-        self._means = resources or SharedResources()
-        self._registry = DestinationRegistry(sync, guard)
-        # By their destinations' spots: names may change.
-        self._posts: dict[bytes, DestinationEntry] = {}
+        self._on_failed = on_failed
+        self._resources = resources or SharedResources()
+        self._registry = DestinationRegistry(sync.state_dir, guard)
+        # By location, since the name of a destination may change.
+        self._entries: dict[bytes, DestinationEntry] = {}
+        self._workers: dict[bytes, Worker] = {}
+        self._paused: set[bytes] = set()
         try:
-            posts = self._registry.add(sync.destinations)
+            entries = self._registry.add(sync, sync.destinations)
         except BaseException:
             self._registry.close()
             raise
-        self._posts = {post.settings.destination.location: post for post in posts}
+        self._entries = {entry.location: entry for entry in entries}
 
     def close(self) -> None:
-        """End whatever still runs, and give back the locks."""
+        """Abort running workers and release the locks."""
         for worker in self.workers:
             worker.abort(signal.SIGTERM)
         self._registry.close()
 
     def pause(self, names: Container[str], *, is_paused: bool = True) -> None:
-        """Pause destinations, or end that, whether they have begun or not; any thread may ask."""
-        for post in list(self._posts.values()):
-            if post.settings.name in names:
-                post.is_paused = is_paused
-                if post.worker is not None:
-                    post.worker.pause(is_paused=is_paused)
+        """Pause or resume destinations, with or without a worker; any thread may call this."""
+        for location, entry in list(self._entries.items()):
+            if entry.settings.name in names:
+                if is_paused:
+                    self._paused.add(location)
+                else:
+                    self._paused.discard(location)
+                if (worker := self._workers.get(location)) is not None:
+                    worker.pause(is_paused=is_paused)
 
     @property
     def paused(self) -> frozenset[bytes]:
-        """The spots of the destinations that are paused; any thread may ask."""
-        posts = list(self._posts.items())
-        return frozenset(spot for spot, post in posts if post.is_paused)
+        """The locations of the paused destinations; any thread may ask."""
+        return frozenset(self._paused)
 
     def take_over(self, served: Collection[bytes], paused: Container[bytes]) -> None:
-        """Go on, before the start, where others end that served these spots of the same source.
+        """Continue, before the start, for a stopped pool that served these locations.
 
-        Those that were paused are so still. Of one whose state is not here nobody knows what it
-        was owed: everything is compared.
+        Paused destinations stay paused. If the state of a served one is not in this state
+        directory, its pending changes are unknown: it gets a full sync.
         """
-        for spot, post in self._posts.items():
-            post.is_paused = spot in paused
-            if spot in served and post.loaded == LoadedState():
-                post.loaded = LoadedState(error="its state is not where it is kept now")
+        for location, entry in self._entries.items():
+            if location in paused:
+                self._paused.add(location)
+            if location in served and entry.loaded == LoadedState():
+                loaded = LoadedState(error="its state is in another state directory")
+                self._entries[location] = replace(entry, loaded=loaded)
 
     @property
     def workers(self) -> list[Worker]:
-        """Those that were started; any thread may ask."""
-        posts = list(self._posts.values())
-        return [post.worker for post in posts if post.worker is not None]
+        """The workers created so far; any thread may ask."""
+        return list(self._workers.values())
 
     @property
     def saved_mount_points(self) -> list[bytes]:
-        """Where the file systems were mounted that the source was on."""
-        states = [post.loaded.state for post in self._posts.values()]
+        """Where the file systems with the source were mounted in the last run."""
+        states = [entry.loaded.state for entry in self._entries.values()]
         return [state.mount for state in states if state is not None]
 
     @property
     def saved_mounts(self) -> Mapping[bytes, str]:
-        """What was mounted below the source."""
+        """The file systems mounted below the source in the last run."""
         found: dict[bytes, str] = {}
-        for post in self._posts.values():
-            if post.loaded.state is not None:
-                found.update(post.loaded.state.mounts)
+        for entry in self._entries.values():
+            if entry.loaded.state is not None:
+                found.update(entry.loaded.state.mounts)
         return found
 
     def plan_starts(
         self, *, requested_title: str, is_new: bool, is_source_empty: bool
     ) -> list[StartPlan]:
-        """Decide how each destination begins; see :func:`pylsyncd.worker.start_plan.begin`.
+        """Return how each destination starts; see :func:`pylsyncd.worker.start_plan.plan_start`.
 
-        Unless the source ``is_new``, nothing is forced on a destination that has a state.
+        Unless the source ``is_new``, only destinations without a state get the requested sync.
         """
-        posts = self._posts.values()
-        titles = [requested_title if is_new or post.loaded.state is None else "" for post in posts]
         return [
-            post.plan_start(requested_title=title, is_source_empty=is_source_empty)
-            for post, title in zip(posts, titles, strict=True)
+            entry.plan_start(
+                requested_title=requested_title if is_new or entry.loaded.state is None else "",
+                is_source_empty=is_source_empty,
+            )
+            for entry in self._entries.values()
         ]
 
     def start_workers(
         self,
-        beginnings: Sequence[StartPlan],
+        plans: Sequence[StartPlan],
         caught_up: Mapping[int, MutableChangeset],
         start: Moment,
         *,
         is_final: bool = False,
     ) -> None:
-        """Start the workers, each with its first order already there: so none begins by a probe.
+        """Start the workers with their first work items, which may be their last ones, too.
 
-        ``is_last`` if it is their last one, too.
+        The items are queued before, so that no worker starts with a probe.
         """
-        for post, beginning in zip(self._posts.values(), beginnings, strict=True):
-            self._hire(post, changed_in(beginning.first_item(caught_up, start), is_final=is_final))
+        for entry, plan in zip(self._entries.values(), plans, strict=True):
+            item = plan.first_item(caught_up, start)
+            self._create_worker(entry, replace(item, is_final=is_final))
         for worker in self.workers:
             worker.start()
-
-    def put(self, order: WorkItem) -> None:
-        """Give all workers an order."""
-        for worker in self.workers:
-            worker.put(order)
 
     def reconfigure(self, sync: SyncSettings, start: Moment, serial: int) -> list[Worker]:
-        """Serve the destinations of another sync of the same source; return who is new.
+        """Serve the destinations of new settings for the same source; return the new workers.
 
-        ``start`` is a moment before which all changes were put, ``serial`` that of the last order.
-        Who served a destination that is served differently now hands over what is owed. Raises
-        UsageError, and nothing is changed, when another pylsyncd is in the way.
+        All changes before ``start`` were queued, the last one with the number ``serial``. The new
+        worker of a destination whose settings differ takes over what is pending. Raises UsageError,
+        and changes nothing, if another pylsyncd has a lock.
         """
-        wanted = {delivery.destination.location: delivery for delivery in sync.destinations}
+        wanted = {settings.destination.location: settings for settings in sync.destinations}
         added = self._registry.add(
-            [each for spot, each in wanted.items() if spot not in self._posts]
+            sync, [each for location, each in wanted.items() if location not in self._entries]
         )
-        gone = [spot for spot in self._posts if spot not in wanted]
-        stays = [(spot, self._posts[spot]) for spot in wanted if spot in self._posts]
-        changed = [spot for spot, post in stays if post.settings != wanted[spot]]
-        self._sync = self._registry.sync = sync
-        leaving = [self._posts.pop(spot) for spot in gone + changed]
-        orders = dict(zip(gone + changed, self._dismiss(leaving), strict=True))
-        for post in leaving[: len(gone)]:
-            self._registry.remove(post)
-        for spot, before in zip(changed, leaving[len(gone) :], strict=True):
-            self._posts[spot] = post = self._registry.reload(wanted[spot], before)
-            post.is_paused = before.is_paused
-            # It has all that was put to who was there before.
-            self._hire(post, changed_in(post.continued_item(orders[spot]), serial=serial))
+        self._sync = sync
+        gone = [location for location in self._entries if location not in wanted]
+        changed = [
+            location
+            for location, settings in wanted.items()
+            if location in self._entries and self._entries[location].settings != settings
+        ]
+        unconfirmed = self._remove_workers(gone + changed)
+        for location in gone:
+            self._registry.remove(self._entries.pop(location))
+            self._paused.discard(location)
+        for location in changed:
+            entry = self._registry.reload(sync, wanted[location], self._entries.pop(location))
+            self._entries[location] = entry
+            # It contains everything that was queued for the worker before.
+            item = entry.continued_item(unconfirmed[location])
+            self._create_worker(entry, replace(item, serial=serial))
         title = "initial sync" if sync.initial_sync else ""
-        for post in added:
-            self._posts[post.settings.destination.location] = post
-            begins = post.plan_start(requested_title=title, is_source_empty=False)
-            self._hire(post, changed_in(begins.first_item_while_running(start), serial=serial))
-        for post in self._posts.values():
-            if post.worker is not None:
-                post.worker.extra_window = post.settings.window - sync.window
-        newcomers = [worker for worker in self.workers if worker.ident is None]
-        for worker in newcomers:
+        for entry in added:
+            self._entries[entry.location] = entry
+            plan = entry.plan_start(requested_title=title, is_source_empty=False)
+            item = plan.first_item_while_running(start)
+            self._create_worker(entry, replace(item, serial=serial))
+        for location, worker in self._workers.items():
+            worker.set_extra_window(self._extra_window(self._entries[location].settings))
+        new = [worker for worker in self.workers if worker.ident is None]
+        for worker in new:
             worker.start()
-        return newcomers
+        return new
 
     def stop_workers(
         self, is_stop_requested: Callable[[], bool], grace: float = STOP_GRACE_PERIOD
     ) -> None:
-        """Let the workers carry what they have, for so many seconds, and end them.
+        """Let the workers carry what is pending, then stop them.
 
-        ``is_stop_asked()`` tells that somebody does not want to wait so long.
+        They are stopped after ``grace`` seconds, or as soon as ``is_stop_requested()``.
         """
-        for post in list(self._posts.values()):
-            if post.worker is not None:
-                if post.is_paused:
-                    post.worker.abort(signal.SIGTERM)
-                post.worker.request_stop()
+        for location, worker in self._workers.items():
+            if location in self._paused:
+                worker.abort(signal.SIGTERM)
+            worker.request_stop()
         deadline = time.monotonic() + grace
         while living := [worker for worker in self.workers if worker.is_alive()]:
             living[0].join(_JOIN_INTERVAL)
@@ -210,41 +221,58 @@ class WorkerPool:
                 _stop_now(living)
                 break
         for worker in self.workers:
-            if worker.pending_count:
+            if count := worker.pending_count:
                 is_everything = worker.status().owes_everything
-                owed = (
-                    "everything" if is_everything else format_count(worker.pending_count, "change")
-                )
-                log.warning("[%s] stopped before all was synced: owed %s.", worker.name, owed)
+                log.warning(
+                    "[%s] stopped before everything was synced. Pending: %s.",
+                    worker.name, "everything" if is_everything else format_count(count, "change"),
+                )  # fmt: skip
 
-    def _hire(self, post: DestinationEntry, order: WorkItem) -> None:
-        """Make a destination's worker, with its first order."""
-        delivery = post.settings
-        marks = {orphans.RUN_KEY_VARIABLE: post.state_key} if post.state_key else {}
-        carrier = Transfer(self._guard, delivery.destination, delivery.rsync, marks, self._means)
-        if delivery.batch_size_limit is not None:
-            carrier.size_limit = SizeLimit(
-                delivery.batch_size_limit, delivery.rsync.preserves_hard_links
-            )
+    def _create_worker(self, entry: DestinationEntry, item: WorkItem) -> None:
+        """Create the worker of a destination, with its first work item in the queue."""
+        settings, resources = entry.settings, self._resources
+        destination, options = settings.destination, settings.rsync
+        environment = {orphans.RUN_KEY_VARIABLE: entry.state_key} if entry.state_key else {}
+        session = RsyncSession(destination, options, environment, resources)
+        # A dry run creates no directory: it cannot recognize a replaced one.
+        destination_guard = DestinationGuard(None if options.dry_run else destination)
+        queue = WorkQueue()
+        queue.put(item)
+        large_file_worker, size_limit = None, None
+        if settings.batch_size_limit is not None:
+            size_limit = SizeLimit(settings.batch_size_limit, options.preserves_hard_links)
+            large_file_worker = LargeFileWorker(
+                session.for_large_files(), self._guard, destination_guard,
+                on_batch_done=queue.wake, on_failed=self._on_failed,
+            )  # fmt: skip
+        policy = settings.retry_policy
         worker = Worker(
-            carrier, delivery.retry_policy, post.checkpoint, self._failed, self._means.on_notice
+            session,
+            Transfer(session, self._guard, destination_guard, size_limit),
+            PendingWork(LargeFileQueue(large_file_worker, policy), policy),
+            queue,
+            reporter=FailureReporter(destination, self._guard.source, resources.on_notice),
+            checkpoint=entry.checkpoint,
+            on_failed=self._on_failed,
+            extra_window=self._extra_window(settings),
         )
-        worker.extra_window = delivery.window - self._sync.window
-        worker.put(order)
-        post.worker = worker
-        # Asked after that, so that no pause is lost which comes meanwhile.
-        if post.is_paused:
+        self._workers[entry.location] = worker
+        # Checked after that, so that a pause by another thread is not lost.
+        if entry.location in self._paused:
             worker.pause()
 
-    def _dismiss(self, posts: Sequence[DestinationEntry]) -> Iterator[WorkItem]:
-        """End workers at once, and return what each has not done."""
-        workers = [post.worker for post in posts if post.worker is not None]
-        for worker in workers:
-            # First, so that none tries once more what it hands over.
+    def _extra_window(self, settings: DestinationSettings) -> float:
+        return settings.window - self._sync.window
+
+    def _remove_workers(self, locations: Sequence[bytes]) -> dict[bytes, WorkItem]:
+        """Stop workers at once; return for each location the work that is not confirmed."""
+        removed = {location: self._workers.pop(location) for location in locations}
+        for worker in removed.values():
+            # Aborted first: they must not carry once more what another worker takes over.
             worker.abort(signal.SIGTERM)
             worker.request_stop()
-        _stop_now(workers)
-        return (worker.take_unconfirmed() for worker in workers)
+        _stop_now(removed.values())
+        return {location: worker.take_unconfirmed() for location, worker in removed.items()}
 
 
 def _stop_now(workers: Collection[Worker]) -> None:

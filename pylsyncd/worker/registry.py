@@ -1,4 +1,4 @@
-"""What is known of each destination before its worker begins: its lock, its state."""
+"""The locks and saved states of the destinations of one source."""
 
 import logging
 import os
@@ -16,104 +16,105 @@ from pylsyncd.state.state_directory import StateDirectory
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.start_plan import StartPlan, plan_start
-from pylsyncd.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DestinationEntry:
-    """One destination, before and after its worker has begun."""
+    """One locked destination, with its settings and its saved state."""
 
     settings: DestinationSettings
     state_key: str = ""
-    """Of its state and its lock."""
+    """The key of its state and its lock."""
     checkpoint: Checkpoint | None = None
     loaded: LoadedState = field(default_factory=LoadedState)
     lock_record: LockRecord | None = None
-    """As it was made: where the source is may have changed since."""
-    worker: Worker | None = None
-    is_paused: bool = False
+    """As it was locked: the real path of the source may have changed since."""
+
+    @property
+    def location(self) -> bytes:
+        """What identifies the destination, whatever its name is."""
+        return self.settings.destination.location
 
     def plan_start(self, *, requested_title: str, is_source_empty: bool) -> StartPlan:
-        """Decide how it begins; see :func:`pylsyncd.worker.start_plan.begin`."""
+        """Return how it starts; see :func:`pylsyncd.worker.start_plan.plan_start`."""
         return plan_start(
             self.settings.name, self.checkpoint, self.loaded,
             requested_title=requested_title, is_source_empty=is_source_empty,
         )  # fmt: skip
 
-    def continued_item(self, order: WorkItem) -> WorkItem:
-        """Return the order with which it goes on, when it is served differently from now on."""
+    def continued_item(self, item: WorkItem) -> WorkItem:
+        """Return the first work item under new settings, given what is not confirmed."""
         state = self.loaded.state
         if self.checkpoint is None or state is None:
-            return order
+            return item
         if reason := self.checkpoint.full_sync_reason(state):
-            log.log(NOTICE, "[%s] Everything is compared: %s.", self.settings.name, reason)
-            # Whatever the next start is told to do: this is owed from now on.
-            until, scanned = (
-                order.complete_until or state.confirmed,
-                order.last_scan or state.scanned,
+            log.log(NOTICE, "[%s] Starting a full sync: %s.", self.settings.name, reason)
+            # Saved now, so that the full sync is pending whatever happens next.
+            self.checkpoint.confirm(
+                item.complete_until or state.confirmed, EVERYTHING, item.last_scan or state.scanned
             )
-            self.checkpoint.confirm(until, EVERYTHING, scanned)
-            titles = order.titles or ("full sync",)
-            return replace(order, changeset=EVERYTHING, titles=titles)
+            return replace(item, changeset=EVERYTHING, titles=item.titles or ("full sync",))
         self.checkpoint.resume_from(state)
-        return order
+        return item
 
 
 class DestinationRegistry:
-    """The state directory of one source's destinations: who has a lock in it, and what it holds.
+    """The state directory of a source's destinations: locks them and loads their states.
 
-    Raises UsageError when it cannot be used.
+    Raises UsageError if it cannot be used. Without a directory nothing is locked or loaded.
     """
 
-    def __init__(self, sync: SyncSettings, guard: SourceGuard) -> None:
-        self.sync = sync
+    def __init__(self, state_directory: bytes | None, guard: SourceGuard) -> None:
         self._guard = guard
-        self._directory = StateDirectory(sync.state_dir) if sync.state_dir is not None else None
+        self._directory = StateDirectory(state_directory) if state_directory is not None else None
 
     def close(self) -> None:
-        """Give back all locks."""
+        """Release all locks."""
         if self._directory is not None:
             self._directory.close()
 
-    def add(self, deliveries: Collection[DestinationSettings]) -> list[DestinationEntry]:
-        """Take the locks of destinations, read their states, and end what a killed one has left."""
-        posts: list[DestinationEntry] = []
+    def add(
+        self, sync: SyncSettings, destinations: Collection[DestinationSettings]
+    ) -> list[DestinationEntry]:
+        """Lock destinations, load their states, and terminate the orphans of a killed pylsyncd."""
+        entries: list[DestinationEntry] = []
         try:
-            for delivery in deliveries:
-                posts.append(self._enter(delivery, None))  # noqa: PERF401  # those before are given back
-            keys = [post.state_key for post in posts if post.state_key]
-            if ended := orphans.terminate_orphans(keys):
-                left = format_count(ended, "process")
-                log.log(NOTICE, "Ended %s that a killed pylsyncd had left.", left)
+            for settings in destinations:
+                entries.append(self._lock(sync, settings, None))  # noqa: PERF401  # released below
+            keys = [entry.state_key for entry in entries if entry.state_key]
+            if count := orphans.terminate_orphans(keys):
+                processes = format_count(count, "process")
+                log.log(NOTICE, "Terminated %s left by a killed pylsyncd.", processes)
         except BaseException:
-            for post in posts:
-                self.remove(post)
+            for entry in entries:
+                self.remove(entry)
             raise
-        return posts
+        return entries
 
-    def reload(self, delivery: DestinationSettings, before: DestinationEntry) -> DestinationEntry:
-        """Keep a destination's lock, and read what is known of it by now."""
-        return self._enter(delivery, before.lock_record)
+    def reload(
+        self, sync: SyncSettings, settings: DestinationSettings, before: DestinationEntry
+    ) -> DestinationEntry:
+        """Keep the lock of a destination for new settings, and load its present state."""
+        return self._lock(sync, settings, before.lock_record)
 
-    def _enter(self, delivery: DestinationSettings, claimed: LockRecord | None) -> DestinationEntry:
+    def remove(self, entry: DestinationEntry) -> None:
+        """Release the lock of a destination."""
+        if self._directory is not None and entry.lock_record is not None:
+            self._directory.release_lock(entry.lock_record)
+
+    def _lock(
+        self, sync: SyncSettings, settings: DestinationSettings, held: LockRecord | None
+    ) -> DestinationEntry:
         if self._directory is None:
-            return DestinationEntry(delivery)
-        claim = claimed or self._claim_of(delivery)
-        self._directory.acquire_lock(claim)
-        # Not the real path, which is another one when a symlink to the source was switched.
-        key = lock_file.destination_key(self.sync.source.path, delivery.destination.location)
+            return DestinationEntry(settings)
+        location = settings.destination.location
+        record = held or LockRecord(os.path.realpath(sync.source.path), location, sync.delete)
+        self._directory.acquire_lock(record)
+        # Not of the real path, which changes when a symlink to the source is switched.
+        key = lock_file.destination_key(sync.source.path, location)
         checkpoint = Checkpoint(
-            self._directory, key, self._guard, delivery.destination, delivery.rsync
+            self._directory, key, self._guard, settings.destination, settings.rsync
         )
-        return DestinationEntry(delivery, key, checkpoint, checkpoint.load(), claim)
-
-    def remove(self, post: DestinationEntry) -> None:
-        """Give back a destination's lock."""
-        if self._directory is not None and post.lock_record is not None:
-            self._directory.release_lock(post.lock_record)
-
-    def _claim_of(self, delivery: DestinationSettings) -> LockRecord:
-        source = os.path.realpath(self.sync.source.path)
-        return LockRecord(source, delivery.destination.location, self.sync.delete)
+        return DestinationEntry(settings, key, checkpoint, checkpoint.load(), record)

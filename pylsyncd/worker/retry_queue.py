@@ -1,4 +1,4 @@
-"""What is owed, and when it is tried again."""
+"""Changes to carry, and when."""
 
 import random
 import time
@@ -10,36 +10,39 @@ from pylsyncd.rsync.retry_policy import RetryPolicy
 
 
 class RetryQueue:
-    """Changes that are owed, and when they are tried the next time."""
+    """Changes that are tried together, and the time of the next attempt."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
         self.backlog = Backlog()
         self.due_at = 0.0
         """By the monotonic clock."""
         self.failure_count = 0
+        """Failures in a row with the same verdict."""
         self.verdict = Verdict.DONE
         self.since: float | None = None
-        """When the first of the changes was seen, by the monotonic clock, as far as it is known."""
+        """When the first of the changes was seen, by the monotonic clock; None if unknown."""
 
     def is_due(self) -> bool:
-        """Tell whether there is something to try now."""
+        """Return True if there are changes to try now."""
         return bool(self.backlog) and time.monotonic() >= self.due_at
 
-    def schedule_retry(self, pauses: RetryPolicy, verdict: Verdict) -> None:
-        """Take note of a failure, and plan the next attempt."""
-        # Pauses grow with failures of one kind: that the source changed says nothing of a network.
+    def schedule_retry(self, verdict: Verdict) -> None:
+        """Count a failure and schedule the next attempt."""
+        # Another verdict starts from the shortest pause: its cause is another one.
         self.failure_count = self.failure_count + 1 if verdict is self.verdict else 1
         self.verdict = verdict
         jitter = random.random()  # noqa: S311  # no secret
-        self.due_at = time.monotonic() + pauses.pause_after(verdict, self.failure_count, jitter)
+        pause = self._policy.pause_after(verdict, self.failure_count, jitter)
+        self.due_at = time.monotonic() + pause
 
     def reset(self) -> None:
-        """Forget the failures, and since when there was something: nothing is owed any more."""
+        """Forget failures and times once the backlog is empty."""
         self.failure_count = 0
         self.verdict = Verdict.DONE
         self.due_at = 0.0
         self.since = None
 
-    def include_since(self, moment: float | None) -> None:
-        """Take note of when other changes were seen that are owed, too."""
-        self.since = earliest(self.since, moment)
+    def include_since(self, since: float | None) -> None:
+        """Lower ``since`` to the time of other changes in the backlog."""
+        self.since = earliest(self.since, since)

@@ -1,11 +1,12 @@
-"""The rsyncs that are run to one destination, one at a time: in their turn, over its connection."""
+"""The rsync runs to one destination, one at a time: run slot, ssh connection, log, statistics."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.model.status import RunStatus
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict, interpret
 from pylsyncd.rsync.output import RsyncProgress
@@ -15,58 +16,79 @@ from pylsyncd.system.threads import ActivityTimer
 from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.statistics import Statistics
 
-STOPPED = Outcome(Verdict.RETRY_LATER, "the run was ended")
+STOPPED = Outcome(Verdict.RETRY_LATER, "the run was stopped")
 
-# A trial that ends so is a failure; others only ask something.
+# A dry run that ends like this has failed; other dry runs only ask something.
 _FAILED = frozenset([Verdict.RETRY_LATER, Verdict.HELD])
 
 
+@dataclass(frozen=True, slots=True)
+class SessionRun:
+    """One rsync run: what rsync did and what its exit means."""
+
+    outcome: Outcome
+    result: RunResult
+    is_counted: bool = False
+    """Whether the run is reported: it was no dry run, or it failed."""
+
+
 class RsyncSession:
-    """Runs them and counts them. Used by one thread; another one may end what runs."""
+    """Runs rsync for one destination. Used by one thread; any thread may stop the run."""
 
     def __init__(
         self,
         destination: Destination,
-        rsync: RsyncOptions,
-        marks: Mapping[str, str] | None = None,
+        options: RsyncOptions,
+        environment: Mapping[str, str] | None = None,
         resources: SharedResources | None = None,
-        tally: Statistics | None = None,
+        statistics: Statistics | None = None,
     ) -> None:
-        """Make them; ``marks`` are added to the environment of each rsync."""
+        """Create a session; ``environment`` is added to that of each rsync."""
         self.destination = destination
-        self.options = rsync
-        self.environment = marks or {}
-        self.resources = resources or SharedResources()
-        self.statistics = tally or Statistics()
-        self.runner = Runner(self.environment)
-        self.run_log = RunLog(destination.name, dry_run=rsync.dry_run)
-        self.last_run: RunStatus | None = None
-        """How the last one that was no trial, or failed, went; None if there was none since this
-        was set to None."""
+        self.options = options
+        self.statistics = statistics or Statistics()
+        self.run_log = RunLog(destination.name, dry_run=options.dry_run)
         self.activity = ActivityTimer()
-        """Whoever uses this gives it its own: rsync may take any time."""
-        self.should_stop: Callable[[], bool] = lambda: False
-        """Whether none is to be started any more; whoever uses this gives it its own."""
-        self._share = self.resources.ssh_sharing.new_connection()
+        """The timer of the thread that uses the session."""
+        self.is_aborted = False
+        self._is_cancelled = False
+        self._environment = environment or {}
+        self._resources = resources or SharedResources()
+        self._runner = Runner(self._environment)
+        self._connection = self._resources.ssh_sharing.new_connection()
 
     def for_large_files(self) -> "RsyncSession":
-        """Return others to the same destination, for a thread that runs them at the same time.
+        """Return a session to the same destination for a second thread, with the same statistics.
 
-        They have a connection of their own: on the same one, packets would be in the way.
+        It has an ssh connection of its own: on a shared one, the two runs would slow each other.
         """
         return RsyncSession(
-            self.destination, self.options, self.environment, self.resources, self.statistics
+            self.destination, self.options, self._environment, self._resources, self.statistics
         )
 
-    def with_shared_ssh(self, rsync: RsyncOptions) -> RsyncOptions:
-        """Have a remote shell use the connection that there is."""
+    def abort(self, number: signal.Signals) -> None:
+        """Send a signal to the running rsync and start no other one; any thread may call this."""
+        self.is_aborted = True
+        self._runner.send_signal(number)
+
+    def cancel(self, number: signal.Signals) -> None:
+        """Send a signal to the running rsync and start none until `allow_runs`; any thread may."""
+        self._is_cancelled = True
+        self._runner.send_signal(number)
+
+    def allow_runs(self) -> None:
+        """Undo `cancel`."""
+        self._is_cancelled = False
+
+    def with_shared_ssh(self, options: RsyncOptions) -> RsyncOptions:
+        """Return the options with the remote shell that uses the shared ssh connection."""
         if self.destination.transport is not Transport.SHELL:
-            return rsync
-        return self._share.apply_to(rsync)
+            return options
+        return self._connection.apply_to(options)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._share.close()
+        """Close the ssh connection."""
+        self._connection.close()
 
     def run(
         self,
@@ -75,39 +97,39 @@ class RsyncSession:
         standard_input: bytes,
         *,
         is_dry_run: bool = False,
-    ) -> tuple[Outcome, RunResult]:
-        """Run a command in the open directory ``root``, with ``content`` as its input."""
-        show = None if is_dry_run else self.run_log.log_item
-        with (
-            self.activity.waiting(),
-            self.resources.run_slots.acquire(self.should_stop) as is_granted,
-        ):
+    ) -> SessionRun:
+        """Run a command in the open directory ``root`` and return what it did."""
+        slots = self._resources.run_slots
+        with self.activity.waiting(), slots.acquire(self._should_stop) as is_granted:
             if not is_granted:
-                return STOPPED, RunResult()
+                return SessionRun(STOPPED, RunResult())
             self.run_log.log_command(command, is_dry_run=is_dry_run)
-            with self._shown(command):
-                run = self.runner.run(
-                    command, standard_input, show,
+            with self._progress_shown(command):
+                result = self._runner.run(
+                    command, standard_input, None if is_dry_run else self.run_log.log_item,
                     directory=root, stall_timeout=self.options.stall_timeout,
-                    on_progress=self._progress,
+                    on_progress=self._on_progress,
                 )  # fmt: skip
-        self._share.record_exit(run.exit_status)
-        outcome = interpret(run.exit_status, run.messages, run.stall_reason)
+        self._connection.record_exit(result.exit_status)
+        outcome = interpret(result.exit_status, result.messages, result.stall_reason)
         has_failed = outcome.verdict in _FAILED and outcome.missing_capability is None
-        if not is_dry_run or has_failed:
-            self.last_run = self.statistics.count_run(outcome, run)
-        self.run_log.log_exit(run.exit_status, outcome.reason)
-        return outcome, run
+        is_counted = not is_dry_run or has_failed
+        if is_counted:
+            self.statistics.count_run(outcome, result)
+        self.run_log.log_exit(result.exit_status, outcome.reason)
+        return SessionRun(outcome, result, is_counted)
+
+    def _should_stop(self) -> bool:
+        return self.is_aborted or self._is_cancelled
 
     @contextlib.contextmanager
-    def _shown(self, command: Sequence[bytes]) -> Iterator[None]:
-        """Have it shown, while a run lasts that tells how far it is."""
+    def _progress_shown(self, command: Sequence[bytes]) -> Iterator[None]:
         if PROGRESS_OPTION in command:
-            self._progress(RsyncProgress())
+            self._on_progress(RsyncProgress())
         try:
             yield
         finally:
-            self.resources.on_progress_end(self.destination.name)
+            self._resources.on_progress_end(self.destination.name)
 
-    def _progress(self, transferred: RsyncProgress) -> None:
-        self.resources.on_progress(self.destination.name, transferred)
+    def _on_progress(self, progress: RsyncProgress) -> None:
+        self._resources.on_progress(self.destination.name, progress)

@@ -1,4 +1,4 @@
-"""What a destination begins with: a full sync, what has changed since it was left, or nothing."""
+"""How a destination starts: with a full sync, with what changed since the last run, or as it is."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -16,53 +16,53 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StartPlan:
-    """How one destination begins, decided before the source is surveyed."""
+    """How one destination starts, decided before the source is scanned."""
 
     name: str
     checkpoint: Checkpoint | None
     loaded: LoadedState
     title: str = ""
-    """Of a full sync; empty for none."""
+    """The title of a full sync; empty for none."""
     reason: str = ""
-    """Why everything is compared, where nobody has asked for it."""
+    """Why there is a full sync that was not asked for."""
 
     @property
     def since_ns(self) -> int | None:
-        """The ctime in nanoseconds since which changes are to be found, if that is enough."""
+        """The ctime from which on changes have to be found; None if no scan is needed."""
         state = self.loaded.state
         return None if self.title or state is None else state.confirmed.since_ns
 
     @property
     def last_scan(self) -> Moment | None:
-        """When the last scan began whose findings this destination has; None for the start."""
+        """The begin of the last scan whose findings are synced; None if that is unimportant."""
         state = self.loaded.state
         return None if self.title or state is None else state.scanned
 
     def first_item(self, caught_up: Mapping[int, MutableChangeset], start: Moment) -> WorkItem:
-        """Return the first order, of all that may differ, and see that no restart forgets it.
+        """Return the first work item; save it, so that a restart does not lose it.
 
-        ``start`` is a moment before the source was surveyed.
+        ``start`` is a moment before the scan of the source.
         """
         state = self.loaded.state
         if self.title:
             if self.reason:
                 reason = self.reason.rstrip(".")
-                log.log(NOTICE, "[%s] Everything is compared: %s.", self.name, reason)
-            return self._first(EVERYTHING, start, (self.title,))
+                log.log(NOTICE, "[%s] Starting a full sync: %s.", self.name, reason)
+            return self._confirm_and_create(EVERYTHING, start, (self.title,))
         if state is None or self.since_ns is None:
             log.log(
-                NOTICE, "[%s] No initial sync (-i), and no state of an earlier run: what differs "
-                "already stays as it is.", self.name,
+                NOTICE, "[%s] No initial sync (-i) and no saved state: differences that already "
+                "exist are not synced.", self.name,
             )  # fmt: skip
-            return self._first(NOTHING, start, ())
+            return self._confirm_and_create(NOTHING, start, ())
         changes = MutableChangeset()
         changes.merge(caught_up[self.since_ns])
         changes.merge(state.debt)
         for path in self.checkpoint.changed_mounts(state) if self.checkpoint is not None else []:
             changes.add(path, Scope.TREE)
         log.log(
-            NOTICE, "[%s] catching up with %s: made while pylsyncd did not run, or owed before",
-            self.name, format_count(len(changes), "change"),
+            NOTICE, "[%s] catching up with %s: made while pylsyncd was not running, or still "
+            "pending from the last run", self.name, format_count(len(changes), "change"),
         )  # fmt: skip
         if self.checkpoint is not None:
             self.checkpoint.resume_from(state)
@@ -70,12 +70,15 @@ class StartPlan:
         return WorkItem(changes, start, state.scanned, titles)
 
     def first_item_while_running(self, start: Moment) -> WorkItem:
-        """Return the first order of a destination that comes to a source which is watched."""
+        """Return the first work item of a destination that is added to a watched source."""
         if self.title or self.loaded.state is None:
             return self.first_item({}, start)
-        return replace(self, title="full sync", reason="it was not served").first_item({}, start)
+        plan = replace(self, title="full sync", reason="the destination was not served until now")
+        return plan.first_item({}, start)
 
-    def _first(self, changeset: Changeset, start: Moment, titles: tuple[str, ...]) -> WorkItem:
+    def _confirm_and_create(
+        self, changeset: Changeset, start: Moment, titles: tuple[str, ...]
+    ) -> WorkItem:
         if self.checkpoint is not None:
             self.checkpoint.confirm(start, changeset)
         return WorkItem(changeset, start, start, titles)
@@ -84,18 +87,17 @@ class StartPlan:
 def plan_start(
     name: str,
     checkpoint: Checkpoint | None,
-    remembered: LoadedState,
+    loaded: LoadedState,
     *,
     requested_title: str,
     is_source_empty: bool,
 ) -> StartPlan:
-    """Decide how a destination begins.
+    """Return how a destination starts. The source guard must have accepted the source.
 
-    ``forced`` is the title of a full sync that was asked for, empty if none was; ``is_vacant``
-    tells that the source is empty. The guard must have accepted the source.
+    ``requested_title`` is the title of a full sync that was asked for, empty if none was.
     """
-    state = remembered.state
-    reason = remembered.error
+    state = loaded.state
+    reason = loaded.error
     if state is not None and checkpoint is not None:
         if state.debt.is_everything:
             reason = "the last full sync was not completed"
@@ -104,9 +106,9 @@ def plan_start(
                 "the source is empty" if is_source_empty else ""
             )
     title = requested_title or ("full sync" if reason else "")
-    return StartPlan(name, checkpoint, remembered, title, "" if requested_title else reason)
+    return StartPlan(name, checkpoint, loaded, title, "" if requested_title else reason)
 
 
-def catchup_times(beginnings: Collection[StartPlan]) -> Sequence[int]:
-    """Return the moments since which changes have to be found."""
-    return sorted({each.since_ns for each in beginnings if each.since_ns is not None})
+def catchup_times(plans: Collection[StartPlan]) -> Sequence[int]:
+    """Return the distinct ctimes from which on changes have to be found, in order."""
+    return sorted({plan.since_ns for plan in plans if plan.since_ns is not None})

@@ -1,4 +1,4 @@
-"""What is counted of one destination."""
+"""The statistics of one destination."""
 
 import threading
 import time
@@ -11,46 +11,44 @@ from pylsyncd.rsync.runner import RunResult
 
 
 class Statistics:
-    """Counts runs and lags. Runs are of two threads: the worker's, and that of large files."""
+    """Counters of runs and lags. The worker and the large-file worker both count runs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.last_run: RunStatus | None = None
         self._outcomes: Counter[str] = Counter()
-        self._codes: Counter[int] = Counter()
+        self._exit_statuses: Counter[int] = Counter()
         self._full_syncs: Counter[str] = Counter()
         self._files = self._deleted = self._bytes_sent = 0
         self._lags = [0] * (len(LAG_BOUNDS) + 1)
         self._lag_sum = 0.0
 
-    def count_run(self, outcome: Outcome, run: RunResult) -> RunStatus:
-        """Count a run of rsync, and return how it went."""
-        name = outcome.label
-        status = RunStatus(
-            time.time(), run.seconds, name, run.exit_status, run.files, run.deleted, run.bytes_sent
-        )
+    def count_run(self, outcome: Outcome, run: RunResult) -> None:
+        """Count a run of rsync."""
         with self._lock:
-            self._outcomes[name] += 1
-            self._codes[run.exit_status] += 1
+            self._outcomes[outcome.label] += 1
+            self._exit_statuses[run.exit_status] += 1
             self._files += run.files
             self._deleted += run.deleted
             self._bytes_sent += run.bytes_sent
-            self.last_run = status
-        return status
+            self.last_run = RunStatus(
+                time.time(), run.seconds, outcome.label, run.exit_status, run.files, run.deleted,
+                run.bytes_sent,
+            )  # fmt: skip
 
     def count_confirmed(self, lag: float) -> None:
-        """Count changes that were confirmed so many seconds after the first of them was seen."""
+        """Count changes confirmed ``lag`` seconds after the first of them was seen."""
         self._lags[bisect_left(LAG_BOUNDS, lag)] += 1
         self._lag_sum += lag
 
     def count_full_sync(self, title: str) -> None:
-        """Count a sync of everything."""
+        """Count a completed full sync."""
         self._full_syncs[title] += 1
 
     def counts(self) -> DestinationCounts:
-        """Return what was counted so far; any thread may ask."""
+        """Return the counters; any thread may call this."""
         with self._lock:
             return DestinationCounts(
-                dict(self._outcomes), dict(self._codes), self._files, self._deleted,
+                dict(self._outcomes), dict(self._exit_statuses), self._files, self._deleted,
                 self._bytes_sent, dict(self._full_syncs), tuple(self._lags), self._lag_sum,
             )  # fmt: skip

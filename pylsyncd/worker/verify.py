@@ -1,4 +1,4 @@
-"""Compares destinations with the source, and changes nothing."""
+"""Compares destinations with the source and changes nothing (--check)."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ from types import FrameType
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
 from pylsyncd.model.formatting import format_count
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities
-from pylsyncd.rsync.outcomes import Verdict, interpret, summary
+from pylsyncd.rsync.outcomes import Verdict, interpret
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system import walk
 from pylsyncd.system.processes import terminate
@@ -19,198 +19,8 @@ from pylsyncd.system.threads import SupervisedThread, join_all
 
 log = logging.getLogger(__name__)
 
-# "%i %n%L": eleven letters that say what differs, and the name.
-_ITEM = re.compile(r"(?P<what>[<>ch.*].)(?P<how>.{9}) (?P<name>.*)", re.DOTALL)
-
-# How many lines wait for whoever reads them: an rsync that has to wait too long itself loses its
-# peer's patience.
-_MOST_WAITING = 10_000
-
-# Seconds: between two looks whether a signal has come, from asking an rsync to end to killing it,
-# and to going without it, when the kernel does not let it end.
-_BEAT = 0.1
-_KILL_AFTER = 2.0
-_LEAVE_AFTER = 5.0
-
-_Found = queue.Queue[str | None]
-"""Lines as they come, and None from each comparison that has ended."""
-
-
-def verify(sync: SyncSettings, *, checksum: bool) -> Iterator[str]:
-    """Yield a line for each path that differs, and for each destination that cannot be asked.
-
-    Nothing means that all are equal. Contents are compared by size and time, with ``checksum`` byte
-    by byte. A source that changes meanwhile differs. To be called by the main thread: a signal that
-    ends the program raises SystemExit with a sentence, and no rsync is left once this is closed.
-    """
-    found: _Found = queue.Queue(_MOST_WAITING)
-    comparisons = [
-        _Comparison(sync, delivery, found, checksum=checksum) for delivery in sync.destinations
-    ]
-    with _StopSignals() as stop:
-        try:
-            for comparison in comparisons:
-                comparison.start()
-            yield from _lines(found, len(comparisons), stop)
-        finally:
-            _end(comparisons, found)
-
-
-class _StopSignals:
-    """Has the first of the signals that end a program raise SystemExit; the others are ignored.
-
-    At once only where that is harmless: anywhere else it could leave a lock locked for ever, so
-    there it waits until somebody asks.
-    """
-
-    def __init__(self) -> None:
-        # What is ignored remains so: nohup, and a shell that puts a program into the background.
-        self._numbers = [
-            number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN
-        ]
-        self._sentence = ""
-        self._is_harmless = False
-
-    def __enter__(self) -> "_StopSignals":  # noqa: PYI034  # typing.Self is younger than Python 3.10
-        self._before = [(number, signal.signal(number, self._caught)) for number in self._numbers]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before:
-            signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Raise at once what comes meanwhile."""
-        self._is_harmless = True
-        try:
-            self.heed()
-            yield
-        finally:
-            self._is_harmless = False
-
-    def heed(self) -> None:
-        """Raise what has come."""
-        if self._sentence:
-            raise SystemExit(self._sentence)
-
-    def _caught(self, number: int, _frame: FrameType | None) -> None:
-        for each in self._numbers:
-            signal.signal(each, signal.SIG_IGN)
-        name = signal.Signals(number).name
-        self._sentence = f"pylsyncd: stopped ({name}): not all was compared."
-        if self._is_harmless:
-            self.heed()
-
-
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def _lines(found: _Found, running: int, stop: _StopSignals) -> Iterator[str]:
-    while running:
-        stop.heed()
-        try:
-            line = found.get(timeout=_BEAT)
-        except queue.Empty:
-            continue
-        if line is None:
-            running -= 1
-            continue
-        # Whoever takes it may have to wait for its reader.
-        with stop.at_once():
-            yield line
-
-
-def _end(comparisons: Collection["_Comparison"], found: _Found) -> None:
-    """Stop the comparisons that still run."""
-
-    def send_signal(number: signal.Signals) -> None:
-        for comparison in comparisons:
-            comparison.runner.send_signal(number)
-
-    def wait(seconds: float) -> bool:
-        # A comparison may wait for room in the queue.
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.get_nowait()
-        return join_all(comparisons, seconds)
-
-    terminate(
-        send_signal, wait,
-        kill_after=_KILL_AFTER, give_up_after=_LEAVE_AFTER, interval=_BEAT,
-    )  # fmt: skip
-
-
-class _Comparison(SupervisedThread):
-    """Compares one destination."""
-
-    def __init__(
-        self, sync: SyncSettings, delivery: DestinationSettings, found: _Found, *, checksum: bool
-    ) -> None:
-        super().__init__(
-            delivery.name, lambda _: self._tell("not compared to the end: pylsyncd failed")
-        )
-        self.runner = Runner()
-        self._source = sync.source.path
-        self._silence = delivery.rsync.stall_timeout
-        self._command = delivery.rsync.compare_command(
-            CURRENT_DIRECTORY,
-            delivery.destination,
-            RsyncCapabilities(has_mkpath=False),
-            checksum=checksum,
-        )
-        self._found = found
-        self._count = 0
-
-    def run(self) -> None:
-        """Compare, and say when that has ended, in whatever way."""
-        super().run()
-        self._found.put(None)
-
-    def work(self) -> None:
-        """Compare."""
-        try:
-            run = self._run()
-        except OSError as error:
-            self._tell(f"not compared: the source cannot be opened: {error.strerror}")
-            return
-        outcome = interpret(run.exit_status, run.messages, run.stall_reason)
-        if outcome.verdict is not Verdict.DONE:
-            self._tell(f"not compared to the end: {outcome.reason} ({summary(run.messages)})")
-        elif not self._count:
-            log.info("[%s] equal", self.name)
-        log.debug("[%s] %s", self.name, format_count(self._count, "difference"))
-
-    def _run(self) -> RunResult:
-        with walk.opened_root(self._source) as root:
-            return self.runner.run(
-                self._command, b"", self._take, directory=root, stall_timeout=self._silence
-            )
-
-    def _take(self, item: str) -> None:
-        if line := _in_words(item):
-            self._tell(line)
-
-    def _tell(self, line: str) -> None:
-        self._count += 1
-        self._found.put(f"[{self.name}] {line}")
-
-
-def _in_words(item: str) -> str:
-    """Return what an itemized line of rsync says, in words."""
-    found = _ITEM.fullmatch(item)
-    if not found:
-        return item
-    what, how, name = found["what"], found["how"], found["name"]
-    if what == "*d":
-        return f"only there: {name}"
-    if "+" in how:
-        return f"missing there: {name}"
-    differing = [word for letter, word in _ATTRIBUTES.items() if letter in how]
-    if what[0] in "<>c" and not differing:
-        differing = ["content"]
-    return f"differs in {', '.join(differing)}: {name}" if differing else ""
-
+# "%i %n%L": eleven letters that tell what differs, and the name.
+_ITEM = re.compile(r"(?P<kind>[<>ch.*].)(?P<attributes>.{9}) (?P<name>.*)", re.DOTALL)
 
 _ATTRIBUTES = {
     "c": "content",
@@ -224,3 +34,197 @@ _ATTRIBUTES = {
     "a": "ACL",
     "x": "extended attributes",
 }
+
+# A slow reader makes rsync wait once so many lines are queued; a long wait makes its peer time out.
+_MAX_QUEUED_LINES = 10_000
+
+# Seconds: between two checks for a signal; from SIGTERM to SIGKILL; to giving up on an rsync that
+# waits for a file system that does not respond.
+_SIGNAL_CHECK_INTERVAL = 0.1
+_KILL_AFTER = 2.0
+_GIVE_UP_AFTER = 5.0
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_LineQueue = queue.Queue[str | None]
+"""Lines of the report, and None from each comparison that has ended."""
+
+
+def verify(sync: SyncSettings, *, checksum: bool) -> Iterator[str]:
+    """Yield a line for each path that differs and each destination that cannot be compared.
+
+    No line means that all copies are equal. Contents are compared by size and time, with
+    ``checksum`` byte by byte. What changes during the comparison is reported as different. Call it
+    from the main thread: the first SIGINT, SIGTERM or SIGHUP raises SystemExit. When the iterator
+    is closed, no rsync is running.
+    """
+    lines: _LineQueue = queue.Queue(_MAX_QUEUED_LINES)
+    comparisons = [
+        _Comparison(sync, settings, lines, checksum=checksum) for settings in sync.destinations
+    ]
+    with _StopSignals() as signals:
+        try:
+            for comparison in comparisons:
+                comparison.start()
+            yield from _read_lines(lines, len(comparisons), signals)
+        finally:
+            _stop(comparisons, lines)
+
+
+class _StopSignals:
+    """The handlers of the signals that stop the program: the first signal raises SystemExit.
+
+    It is raised at once only inside `raised_at_once`; elsewhere, where that could leave a lock
+    locked, `check` raises it.
+    """
+
+    def __init__(self) -> None:
+        # An ignored signal stays ignored: under nohup, and for a background job of a shell.
+        self._numbers = [
+            number for number in _STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+        ]
+        self._message = ""
+        self._can_raise = False
+
+    def __enter__(self) -> "_StopSignals":  # noqa: PYI034  # typing.Self needs Python 3.11
+        self._before = [(number, signal.signal(number, self._handle)) for number in self._numbers]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def raised_at_once(self) -> Iterator[None]:
+        """Raise SystemExit as soon as a signal arrives."""
+        self._can_raise = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._can_raise = False
+
+    def check(self) -> None:
+        """Raise SystemExit if a signal has arrived."""
+        if self._message:
+            raise SystemExit(self._message)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        for each in self._numbers:
+            signal.signal(each, signal.SIG_IGN)
+        name = signal.Signals(number).name
+        self._message = f"pylsyncd: stopped by {name} before the comparison was complete."
+        if self._can_raise:
+            self.check()
+
+
+def _read_lines(lines: _LineQueue, running: int, signals: _StopSignals) -> Iterator[str]:
+    while running:
+        signals.check()
+        try:
+            line = lines.get(timeout=_SIGNAL_CHECK_INTERVAL)
+        except queue.Empty:
+            continue
+        if line is None:
+            running -= 1
+            continue
+        # The caller may block while it writes the line.
+        with signals.raised_at_once():
+            yield line
+
+
+def _stop(comparisons: Collection["_Comparison"], lines: _LineQueue) -> None:
+    """Stop the comparisons that are still running."""
+
+    def send_signal(number: signal.Signals) -> None:
+        for comparison in comparisons:
+            comparison.runner.send_signal(number)
+
+    def wait(seconds: float) -> bool:
+        # A comparison may be waiting for room in the queue.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                lines.get_nowait()
+        return join_all(comparisons, seconds)
+
+    terminate(
+        send_signal, wait,
+        kill_after=_KILL_AFTER, give_up_after=_GIVE_UP_AFTER, interval=_SIGNAL_CHECK_INTERVAL,
+    )  # fmt: skip
+
+
+class _Comparison(SupervisedThread):
+    """The thread that compares one destination."""
+
+    def __init__(
+        self,
+        sync: SyncSettings,
+        settings: DestinationSettings,
+        lines: _LineQueue,
+        *,
+        checksum: bool,
+    ) -> None:
+        super().__init__(
+            settings.name, lambda _: self._report("comparison incomplete: pylsyncd failed")
+        )
+        self.runner = Runner()
+        self._source = sync.source.path
+        self._options = settings.rsync
+        self._command = settings.rsync.compare_command(
+            CURRENT_DIRECTORY,
+            settings.destination,
+            RsyncCapabilities(has_mkpath=False),
+            checksum=checksum,
+        )
+        self._lines = lines
+        self._count = 0
+
+    def run(self) -> None:
+        """Compare, then put None into the queue, even after a failure."""
+        super().run()
+        self._lines.put(None)
+
+    def work(self) -> None:
+        """Compare the destination with the source."""
+        try:
+            run = self._run_rsync()
+        except OSError as error:
+            self._report(f"not compared: cannot open the source: {error.strerror}")
+            return
+        outcome = interpret(run.exit_status, run.messages, run.stall_reason)
+        if outcome.verdict is not Verdict.DONE:
+            self._report(f"comparison incomplete: {outcome.reason} ({outcome.message})")
+        elif not self._count:
+            log.info("[%s] equal", self.name)
+        log.debug("[%s] %s", self.name, format_count(self._count, "difference"))
+
+    def _run_rsync(self) -> RunResult:
+        with walk.opened_root(self._source) as root:
+            return self.runner.run(
+                self._command, b"", self._on_item,
+                directory=root, stall_timeout=self._options.stall_timeout,
+            )  # fmt: skip
+
+    def _on_item(self, item: str) -> None:
+        if line := _describe_item(item):
+            self._report(line)
+
+    def _report(self, line: str) -> None:
+        self._count += 1
+        self._lines.put(f"[{self.name}] {line}")
+
+
+def _describe_item(item: str) -> str:
+    """Return an itemized line of rsync in words; empty if nothing that matters differs."""
+    found = _ITEM.fullmatch(item)
+    if not found:
+        return item
+    kind, attributes, name = found["kind"], found["attributes"], found["name"]
+    if kind == "*d":
+        return f"only at the destination: {name}"
+    if "+" in attributes:
+        return f"missing at the destination: {name}"
+    differing = [word for letter, word in _ATTRIBUTES.items() if letter in attributes]
+    if kind[0] in "<>c" and not differing:
+        differing = ["content"]
+    return f"differs in {', '.join(differing)}: {name}" if differing else ""

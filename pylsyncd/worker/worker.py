@@ -1,4 +1,4 @@
-"""One destination: its queue, its debt, and when the next attempt is due."""
+"""The thread that serves one destination: takes work from its queue and carries it with rsync."""
 
 import logging
 import queue
@@ -10,20 +10,18 @@ from collections.abc import Set as AbstractSet
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import earliest
-from pylsyncd.model.notices import Notice
 from pylsyncd.model.status import Condition, DestinationStatus
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
-from pylsyncd.rsync.outcomes import Outcome, Verdict
-from pylsyncd.rsync.retry_policy import RetryPolicy
+from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import SupervisedThread
 from pylsyncd.worker.failure_reporter import HELD_VERDICTS, FailureReporter, describe_failure
-from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.pending import PendingWork
 from pylsyncd.worker.retry_queue import RetryQueue
-from pylsyncd.worker.transfer import Transfer
+from pylsyncd.worker.session import RsyncSession
+from pylsyncd.worker.transfer import Transfer, TransferResult
 
 log = logging.getLogger(__name__)
 
@@ -32,123 +30,117 @@ _REACHED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL, Verdict.
 
 
 class Worker(SupervisedThread):
-    """Has the changes that are put carried to one destination, one rsync at a time.
+    """The thread of one destination. It runs one rsync at a time.
 
-    What comes while rsync runs, or while the destination is away, is merged: one run carries it.
-    Paths that fail while all else succeeds are set aside and tried again by themselves, so that
-    one which nobody can read does not keep the others from being deleted or confirmed.
+    Changes that arrive while rsync runs, or while the destination is unreachable, are merged: one
+    run carries them. Paths that fail while all others succeed are retried separately, so that one
+    unreadable file does not keep the others from being deleted or confirmed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # its collaborators
         self,
-        carrier: Transfer,
-        pauses: RetryPolicy,
+        session: RsyncSession,
+        transfer: Transfer,
+        work: PendingWork,
+        work_queue: WorkQueue,
+        *,
+        reporter: FailureReporter,
         checkpoint: Checkpoint | None,
         on_failed: Callable[[str], None],
-        on_notice: Callable[[Notice], None] = lambda _: None,
+        extra_window: float = 0.0,
     ) -> None:
-        """Make one; ``tell`` is called by its thread, and must not block."""
-        super().__init__(carrier.name, on_failed)
-        self._carrier = carrier
-        carrier.session.activity = self.activity
-        carrier.session.should_stop = lambda: self._is_ended
-        self._pauses = pauses
+        """Create a worker; its window is ``extra_window`` seconds longer than the source's."""
+        super().__init__(session.destination.name, on_failed, session.activity)
+        self._session = session
+        self._transfer = transfer
+        self._work = work
+        self._queue = work_queue
+        self._reporter = reporter
         self._checkpoint = checkpoint
-        self._queue = WorkQueue()
-        splits = carrier.size_limit is not None
-        self._lane = LargeFileQueue(
-            carrier.create_large_file_worker(self._wake, on_failed) if splits else None, pauses
-        )
-        self._account = PendingWork(self._lane, pauses)
-        self._fresh, self._aside = self._account.next_run, self._account.failed_paths
-        self._complaints = FailureReporter(carrier.destination, carrier.source, on_notice)
-        # What rsync is carrying.
-        self._in_hand: Changeset = NOTHING
+        self._extra_window = extra_window
+        # What rsync is carrying now.
+        self._carrying: Changeset = NOTHING
         self._is_paused = False
         self._is_reachable = True
         self._is_released = False
         self._is_stopping = False
-        self._is_ended = False
-        self.extra_window = 0.0
-        """How many seconds its window is longer than the source's."""
 
     # For other threads:
 
     @property
     def threads(self) -> list[SupervisedThread]:
         """The threads that serve the destination."""
-        return [self, *([self._lane.worker] if self._lane.worker is not None else [])]
+        large_files = self._work.large_files.worker
+        return [self] if large_files is None else [self, large_files]
 
-    def put(self, order: WorkItem) -> None:
-        """Have changes carried."""
-        self._queue.put(order)
+    def put(self, item: WorkItem) -> None:
+        """Put a work item into the queue."""
+        self._queue.put(item)
 
     def request_stop(self) -> None:
-        """Let the worker end when what was put until now was carried, or tried once more."""
+        """Let the worker end when the queued work was carried, or tried once more."""
         self._queue.put(WorkItem(NOTHING, is_final=True))
 
     def abort(self, number: signal.Signals) -> None:
-        """Send a signal to the rsync that runs, and have no other one started."""
-        self._is_ended = True
-        self._carrier.session.runner.send_signal(number)
-        self._lane.abort(number)
-        # It may just have begun to wait for what the lane does not do any more.
-        self._wake()
+        """Send a signal to the running rsync and start no other one."""
+        self._session.abort(number)
+        self._work.large_files.abort(number)
+        # It may be waiting for a batch that was just aborted.
+        self._queue.wake()
 
     def pause(self, *, is_paused: bool = True) -> None:
-        """Have no rsync started, and what comes owed, until that is taken back."""
+        """Start no rsync and collect changes until resumed with ``is_paused=False``."""
         self._is_paused = is_paused
-        self._wake()
+        self._queue.wake()
 
-    def _wake(self) -> None:
-        self._queue.put(WorkItem(NOTHING))
+    def set_extra_window(self, seconds: float) -> None:
+        """Change by how much the window is longer than the source's."""
+        self._extra_window = seconds
 
     @property
     def pending_count(self) -> int:
-        """How many changes are owed; exact once the worker has ended."""
-        return self._account.pending_count
+        """The number of pending changes; exact once the worker has ended."""
+        return self._work.pending_count
 
     @property
     def confirmed_serial(self) -> int:
-        """The last order that is confirmed with all before it, by its serial number."""
-        return self._account.confirmed_serial
+        """The serial number of the last work item that is confirmed, with all before it."""
+        return self._work.confirmed_serial
 
     def status(self) -> DestinationStatus:
-        """Return how it stands."""
+        """Return the status of the destination."""
         now = time.monotonic()
-        in_hand = self._in_hand
-        waiting = self.pending_count + self._queue.pending_count + len(in_hand)
-        since = earliest(self._account.pending_since, self._queue.since)
-        failed = [
-            part for part in self._account.retry_queues if part.failure_count and part.backlog
-        ]
+        carrying = self._carrying
+        waiting = self.pending_count + self._queue.pending_count + len(carrying)
+        since = earliest(self._work.pending_since, self._queue.since)
+        failed = [part for part in self._work.retry_queues if part.failure_count and part.backlog]
         return DestinationStatus(
             self.name,
-            self._carrier.destination.notation,
+            self._session.destination.notation,
             self._condition(waiting),
             behind=now - since if since is not None else 0.0,
             waiting=waiting,
-            owes_everything=self._fresh.backlog.is_everything or in_hand.is_everything,
-            last_run=self._carrier.session.statistics.last_run,
+            owes_everything=self._work.next_run.backlog.is_everything or carrying.is_everything,
+            last_run=self._session.statistics.last_run,
             next_attempt=max(0.0, min(part.due_at for part in failed) - now) if failed else None,
-            error=self._complaints.last_error,
-            counts=self._carrier.session.statistics.counts(),
+            error=self._reporter.last_error,
+            counts=self._session.statistics.counts(),
         )
 
     def take_unconfirmed(self) -> WorkItem:
-        """Return all that is not confirmed, once the worker has ended: for who comes after it."""
+        """Return all work that is not confirmed, for another worker, after this one was stopped."""
         if self.is_alive():
-            # It waits for a file system, perhaps for ever: nobody knows what it has done.
+            # It hangs in a system call: what it has carried is unknown.
             return WorkItem(EVERYTHING, titles=("full sync",))
         if not self._queue.empty():
-            self._take(self._queue.get_nowait())
-        return self._account.take_unconfirmed()
+            self._add(self._queue.get_nowait())
+        return self._work.take_unconfirmed()
 
     def _condition(self, waiting: int) -> Condition:
-        verdicts = {part.verdict for part in self._account.retry_queues if part.failure_count}
+        verdicts = {part.verdict for part in self._work.retry_queues if part.failure_count}
         if self._is_paused:
             return Condition.PAUSED
-        if self._in_hand or self._lane.in_flight:
+        if self._carrying or self._work.large_files.in_flight:
             return Condition.SYNCING
         if verdicts & HELD_VERDICTS:
             return Condition.HELD
@@ -159,166 +151,165 @@ class Worker(SupervisedThread):
     # For the worker's own thread:
 
     def work(self) -> None:
-        """Carry what comes until told to finish."""
-        self._lane.start()
+        """Carry queued work until asked to stop."""
+        self._work.large_files.start()
         try:
-            self._work()
+            self._serve()
         finally:
-            self._lane.stop()
-            self._carrier.session.close()
+            self._work.large_files.stop()
+            self._session.close()
         if self._checkpoint is not None:
             self._checkpoint.save_clean_stop()
 
-    def _work(self) -> None:
-        while not (self._is_ended or self._is_stopping):
+    def _serve(self) -> None:
+        while not (self._session.is_aborted or self._is_stopping):
             if not (self.pending_count or self._is_paused) and self._queue.empty():
                 self._probe_while_idle()
             self._receive()
-            self._land()
+            self._take_finished_batch()
             if self._is_stopping:
-                self._work_off()
+                self._carry_rest()
             elif not self._is_paused:
-                self._do_what_is_due()
-
-    def _do_what_is_due(self) -> None:
-        if self._fresh.is_due():
-            self._attempt()
-        elif self._aside.is_due():
-            self._try_aside()
-        self._lane.start_due_batch()
-
-    def _land(self) -> None:
-        """Take what the lane for large files has done, and what it leaves to this one."""
-        outcome = self._lane.take_outcome()
-        if outcome is not None and outcome.verdict is not Verdict.DONE:
-            self._complaints.report_failure(outcome, self._lane.retry_queue, None)
-        back = self._lane.take_returned()
-        if back:
-            self._account.add_changes(back, self._lane.finished_since)
-            if self._is_reachable:
-                self._fresh.due_at = 0.0
-
-    def _work_off(self) -> None:
-        """Carry what is left, as long as that succeeds; tried once more, whatever the pause is."""
-        self._fresh.due_at = 0.0
-        while not self._is_ended:
-            if self._fresh.is_due():
-                self._attempt()
-            self._lane.start_due_batch()
-            if self._lane.in_flight:
-                self._receive()
-                self._land()
-            elif not self._fresh.is_due():
-                break
+                self._carry_due()
 
     def _receive(self) -> None:
-        """Wait for an order, or until an attempt is due."""
-        due = None if self._is_paused else self._account.due_at
-        saving = self._checkpoint.due_at if self._checkpoint is not None else None
-        first = earliest(due, saving)
-        pause = None if first is None else max(0.0, first - time.monotonic())
+        """Wait for a work item, or until an attempt or the checkpoint is due."""
+        due_at = None if self._is_paused else self._work.due_at
+        save_at = self._checkpoint.due_at if self._checkpoint is not None else None
+        first = earliest(due_at, save_at)
+        timeout = None if first is None else max(0.0, first - time.monotonic())
         try:
             with self.activity.waiting():
-                order = self._queue.get(timeout=pause)
+                item = self._queue.get(timeout=timeout)
         except queue.Empty:
-            if self._checkpoint is not None and saving is not None:
+            if self._checkpoint is not None and save_at is not None:
                 self._checkpoint.save()
             return
-        self._take(order)
+        self._add(item)
 
-    def _take(self, order: WorkItem) -> None:
-        self._is_stopping |= order.is_final
-        self._complaints.is_stopping = self._is_stopping
-        # It is for what is held: not for what comes afterwards.
-        is_held = {self._fresh.verdict, self._aside.verdict} & HELD_VERDICTS
-        self._is_released = (self._is_released and not order.changeset) or (
-            order.is_release and bool(is_held)
+    def _add(self, item: WorkItem) -> None:
+        self._is_stopping |= item.is_final
+        # A release is for the changes that are held now, not for later ones.
+        queues = self._work.next_run, self._work.failed_paths
+        is_held = any(part.verdict in HELD_VERDICTS for part in queues)
+        self._is_released = (self._is_released and not item.changeset) or (
+            item.is_release and is_held
         )
-        self._account.add(order, is_reachable=self._is_reachable, delay=self.extra_window)
+        self._work.add(item, is_reachable=self._is_reachable, extra_window=self._extra_window)
 
-    def _attempt(self) -> None:
-        was_merged, put = self._fresh.backlog.is_merged, self._account.received_times
-        owed = self._fresh.backlog.take()
-        without = frozenset(change.path for change in self._aside.backlog.changes)
+    def _take_finished_batch(self) -> None:
+        """Report a failed batch of large files, and take the changes that it returns."""
+        large_files = self._work.large_files
+        if (result := large_files.take_result()) is not None:
+            self._report_failure(result, large_files.retry_queue)
+        returned, since = large_files.take_returned()
+        if returned:
+            self._work.add_changes(returned, since)
+            if self._is_reachable:
+                self._work.next_run.due_at = 0.0
+
+    def _carry_due(self) -> None:
+        if self._work.next_run.is_due():
+            self._carry_next_run()
+        elif self._work.failed_paths.is_due():
+            self._retry_failed_paths()
+        self._work.large_files.start_due_batch()
+
+    def _carry_rest(self) -> None:
+        """Carry what is left without waiting for pauses, until a run fails."""
+        next_run, large_files = self._work.next_run, self._work.large_files
+        next_run.due_at = 0.0
+        while not self._session.is_aborted:
+            if next_run.is_due():
+                self._carry_next_run()
+            large_files.start_due_batch()
+            if large_files.in_flight:
+                self._receive()
+                self._take_finished_batch()
+            elif not next_run.is_due():
+                break
+
+    def _carry_next_run(self) -> None:
+        next_run, large_files = self._work.next_run, self._work.large_files
+        is_merged, times = next_run.backlog.is_merged, self._work.received_times
+        changeset = next_run.backlog.take()
+        excluded = frozenset(change.path for change in self._work.failed_paths.backlog.changes)
         if self._checkpoint is not None:
-            self._checkpoint.record_source(is_everything=owed.is_everything)
-        owed = self._lane.defer_conflicts(optimize(owed) if was_merged else owed)
-        outcome = self._carry(owed, without, is_split=self._lane.accepts_files)
-        self._lane.add(self._carrier.large_files, self._fresh.since)
-        self._is_reachable = outcome.verdict in _REACHED
-        self._fresh.backlog.add(outcome.pending)
-        self._account.add_failed_paths(outcome)
-        if self._fresh.backlog:
-            self._fresh.schedule_retry(self._pauses, outcome.verdict)
-            if not self._is_ended:
-                self._complaints.report_failure(
-                    outcome, self._fresh, self._carrier.session.last_run
-                )
+            self._checkpoint.record_source(is_everything=changeset.is_everything)
+        changeset = large_files.defer_conflicts(optimize(changeset) if is_merged else changeset)
+        result = self._carry(changeset, excluded, exclude_large=large_files.accepts_files)
+        large_files.add(result.large_files, next_run.since)
+        self._is_reachable = result.verdict in _REACHED
+        next_run.backlog.add(result.pending)
+        self._work.add_failed_paths(result)
+        if next_run.backlog:
+            next_run.schedule_retry(result.verdict)
+            if not self._session.is_aborted:
+                self._report_failure(result, next_run)
             return
-        self._lane.accepts_files = True
-        self._account.confirm(put)
+        large_files.accepts_files = True
+        self._work.confirm(times)
         self._is_released = False
-        self._settle(self._fresh, outcome)
+        self._finish_attempt(next_run, result)
+
+    def _retry_failed_paths(self) -> None:
+        failed_paths = self._work.failed_paths
+        result = self._carry(failed_paths.backlog.take())
+        failed_paths.backlog.add(result.pending)
+        failed_paths.backlog.add(result.failed)
+        if failed_paths.backlog:
+            failed_paths.schedule_retry(result.verdict)
+        self._finish_attempt(failed_paths, result)
 
     def _carry(
         self,
         changeset: Changeset,
-        without: AbstractSet[bytes] = frozenset(),
+        excluded: AbstractSet[bytes] = frozenset(),
         *,
-        is_split: bool = False,
-    ) -> Outcome:
-        self._in_hand = changeset
+        exclude_large: bool = False,
+    ) -> TransferResult:
+        self._carrying = changeset
         try:
-            outcome = self._carrier.carry(
-                changeset, without,
-                is_released=self._is_released, in_flight=self._lane.in_flight,
-                exclude_large=is_split,
+            result = self._transfer.carry(
+                changeset, excluded,
+                is_released=self._is_released, in_flight=self._work.large_files.in_flight,
+                exclude_large=exclude_large,
             )  # fmt: skip
         finally:
-            self._in_hand = NOTHING
-        self._complaints.report_run(changeset, self._carrier.session.last_run)
-        return outcome
+            self._carrying = NOTHING
+        self._reporter.report_run(changeset, result.run)
+        return result
 
-    def _try_aside(self) -> None:
-        """Carry, by themselves, the paths that failed."""
-        outcome = self._carry(self._aside.backlog.take())
-        self._aside.backlog.add(outcome.pending)
-        self._aside.backlog.add(outcome.failed)
-        if self._aside.backlog:
-            self._aside.schedule_retry(self._pauses, outcome.verdict)
-        self._settle(self._aside, outcome)
-
-    def _settle(self, attempts: RetryQueue, outcome: Outcome) -> None:
-        """Write down what is confirmed, and say how it stands."""
+    def _finish_attempt(self, attempts: RetryQueue, result: TransferResult) -> None:
+        """Save what is confirmed, and report a failure, a recovery or completed syncs."""
         if not attempts.backlog:
             if attempts.since is not None:
-                self._carrier.session.statistics.count_confirmed(time.monotonic() - attempts.since)
+                self._session.statistics.count_confirmed(time.monotonic() - attempts.since)
             attempts.reset()
         if self._checkpoint is not None:
-            self._account.update_checkpoint(self._checkpoint)
-        if self._aside.backlog:
-            self._complaints.report_failure(outcome, self._aside, self._carrier.session.last_run)
+            self._work.update_checkpoint(self._checkpoint)
+        if self._work.failed_paths.backlog:
+            self._report_failure(result, self._work.failed_paths)
         else:
-            self._complaints.report_recovery()
-        if not self._fresh.backlog:
-            self._complete()
+            self._reporter.report_recovery()
+        if not self._work.next_run.backlog:
+            self._report_completed_syncs()
 
-    def _complete(self) -> None:
-        """Say what was asked for and is done, but for what is set aside."""
-        but = (
-            f", but for {format_count(len(self._aside.backlog), 'path')}"
-            if self._aside.backlog
-            else ""
-        )
-        if self._carrier.is_dry_run:
-            but += " (dry run: nothing was changed)"
-        for title in self._account.take_completed_titles():
-            log.log(NOTICE, "[%s] %s complete%s", self.name, title, but)
-            self._carrier.session.statistics.count_full_sync(title)
+    def _report_failure(self, result: TransferResult, attempts: RetryQueue) -> None:
+        self._reporter.report_failure(result, attempts, is_stopping=self._is_stopping)
+
+    def _report_completed_syncs(self) -> None:
+        failed = len(self._work.failed_paths.backlog)
+        suffix = f", except for {format_count(failed, 'path')}" if failed else ""
+        if self._session.options.dry_run:
+            suffix += " (dry run: nothing was changed)"
+        for title in self._work.take_completed_titles():
+            log.log(NOTICE, "[%s] %s complete%s", self.name, title, suffix)
+            self._session.statistics.count_full_sync(title)
 
     def _probe_while_idle(self) -> None:
-        """Learn what the destination is able to do before that is needed."""
-        if not self._carrier.was_probed:
-            outcome = self._carrier.probe()
-            if outcome.verdict is not Verdict.DONE and not self._is_ended:
+        """Find out what the destination's rsync can do before a run needs it."""
+        if not self._transfer.was_probe_tried:
+            outcome = self._transfer.probe()
+            if outcome.verdict is not Verdict.DONE and not self._session.is_aborted:
                 log.warning("[%s] %s", self.name, describe_failure(outcome))

@@ -92,15 +92,17 @@ def _rewrite(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "spoil", "line"),
     [
-        pytest.param("d/b", Path.unlink, "missing there: d/b", id="a missing file"),
-        pytest.param("d/deep", shutil.rmtree, "missing there: d/deep/", id="a missing directory"),
+        pytest.param("d/b", Path.unlink, "missing at the destination: d/b", id="a missing file"),
+        pytest.param("d/deep", shutil.rmtree, "missing at the destination: d/deep/",
+                     id="a missing directory"),
         pytest.param("a", _rewrite, "differs in size, time: a", id="another content"),
         pytest.param("a", _set_time, "differs in time: a", id="another time"),
         pytest.param("a", lambda path: path.chmod(0o600), "differs in mode: a", id="another mode"),
         pytest.param("s", _point_elsewhere, "differs in content: s -> a", id="another target"),
-        pytest.param("a", _replace, "missing there: a", id="another kind"),
-        pytest.param("only", Path.touch, "only there: only", id="a file too many"),
-        pytest.param("more", Path.mkdir, "only there: more/", id="a directory too many"),
+        pytest.param("a", _replace, "missing at the destination: a", id="another kind"),
+        pytest.param("only", Path.touch, "only at the destination: only", id="a file too many"),
+        pytest.param("more", Path.mkdir, "only at the destination: more/",
+                     id="a directory too many"),
         pytest.param("a", lambda path: os.chown(path, 1, 1), "differs in owner, group: a",
                      id="another owner", marks=only_root),
         pytest.param("", lambda path: path.chmod(0o711), "differs in mode: ./", id="the root"),
@@ -115,7 +117,7 @@ def test_each_difference_has_its_line(
     assert status == 1
     assert f"[second] {line}" in lines
     # Besides, at most what went with it, and the time of the directory that it is in.
-    expected = {f"[second] {line}", "[second] missing there: d/deep/c"}
+    expected = {f"[second] {line}", "[second] missing at the destination: d/deep/c"}
     assert all(other.startswith("[second] differs in time: ") for other in {*lines} - expected)
     assert copies.snapshots() == before
 
@@ -151,8 +153,8 @@ def test_a_destination_that_cannot_be_asked_has_a_sentence_and_hides_no_other(
     nobody = f"rsync://{LOOPBACK}:{free_port()}/module/"
     status, lines = copies.check(to=(nobody, f"{copies.first}/"))
     assert status == 1
-    assert "[first] only there: only" in lines
-    assert any(f"[{LOOPBACK}] not compared to the end: nobody answers" in line for line in lines)
+    assert "[first] only at the destination: only" in lines
+    assert any(f"[{LOOPBACK}] comparison incomplete: nobody answers" in line for line in lines)
 
 
 def test_a_destination_that_is_not_there_is_not_created(copies: Copies) -> None:
@@ -168,7 +170,7 @@ def test_odd_names_are_shown_on_any_terminal(copies: Copies) -> None:
         (copies.first / name).touch()
     status, lines = copies.check(LC_ALL="C.UTF-8", PYTHONIOENCODING="ascii")
     assert status == 1
-    assert len([line for line in lines if "only there" in line]) == 3
+    assert len([line for line in lines if "only at the destination" in line]) == 3
 
 
 def test_it_needs_no_state_and_may_run_beside_a_daemon(copies: Copies, tmp_path: Path) -> None:
@@ -247,7 +249,7 @@ def test_a_check_that_is_stopped_leaves_no_rsync_behind(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         wait_until(lambda: len(os.listdir(begun)) == 2)
-        assert process.stdout.readline().endswith(f"missing there: {ITEM[-1]}\n")
+        assert process.stdout.readline().endswith(f"missing at the destination: {ITEM[-1]}\n")
         if how == READ_TOO_LITTLE:
             wait_until(lambda: held_by(process.stdout) > FULL)
         process.send_signal(number)
@@ -257,7 +259,7 @@ def test_a_check_that_is_stopped_leaves_no_rsync_behind(
     wait_until(lambda: not marked(mark))
 
 
-STOPPED = "pylsyncd: stopped ({}): not all was compared.\n"
+STOPPED = "pylsyncd: stopped by {} before the comparison was complete.\n"
 
 # A signal comes right after a lock was taken, where an exception would leave it locked.
 INTERRUPTED = """

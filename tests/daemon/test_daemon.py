@@ -282,7 +282,7 @@ def test_once_fails_when_one_destination_does_and_syncs_the_others(trees: Trees)
     assert status == 1
     assert log.count("[127.0.0.1] no rsync daemon listens on the port") == 1
     assert "next attempt" not in log
-    assert "[127.0.0.1] stopped before all was synced: owed everything." in log
+    assert "[127.0.0.1] stopped before everything was synced. Pending: everything." in log
     trees.assert_equal(trees.second)
 
 
@@ -314,7 +314,9 @@ def test_a_destination_that_was_away_gets_all_that_it_missed(trees: Trees) -> No
         daemon.wait_ready()
         trees.first.rename(away)
         (trees.source / "one").touch()
-        daemon.wait_for(r"\[first\] it is not the directory that it was: is its disk mounted")
+        daemon.wait_for(
+            r"\[first\] the destination is another directory than before: check that its disk"
+        )
         (trees.source / "two").touch()
         away.rename(trees.first)
         daemon.flush()
@@ -329,7 +331,7 @@ def test_a_destination_whose_disk_is_not_mounted_is_not_filled(trees: Trees) -> 
         trees.first.rename(away)
         trees.first.mkdir()
         (trees.source / "one").touch()
-        daemon.wait_for(r"\[first\] it is not the directory that it was")
+        daemon.wait_for(r"\[first\] the destination is another directory than before")
         daemon.flush()
         assert list(trees.first.iterdir()) == []
         # Unless somebody says that it is meant so: then it lacks everything.
@@ -485,7 +487,7 @@ exec sleep 600""",
         os.kill(daemon.pid, signal.SIGTERM)
         daemon.wait_for("stopping")
         daemon.stop(seconds=5)
-        assert "owed everything" in daemon.log
+        assert "Pending: everything" in daemon.log
         assert not Path(f"/proc/{child}").exists()
 
 

@@ -78,7 +78,7 @@ def test_too_many_deletions_are_done_once_somebody_has_released_them(place: Plac
         daemon.wait_ready()
         before = place.copied()
         shutil.rmtree(place.source / "d")
-        daemon.wait_for(r"6 would be deleted, --max-delete allows 3.*USR2.*Held until somebody")
+        daemon.wait_for(r"6 would be deleted, --max-delete allows 3.*USR2.*Held until you act")
         assert place.copied() == before
         mark = daemon.mark()
         daemon.release()
@@ -95,7 +95,7 @@ def test_what_is_held_is_still_held_after_a_restart(place: Place) -> None:
     with place.daemon("-i", "--max-delete", "3") as daemon:
         daemon.wait_ready()
         shutil.rmtree(place.source / "d")
-        daemon.wait_for("Held until somebody looks")
+        daemon.wait_for("Held until you act")
     with place.daemon("--max-delete", "3") as daemon:
         daemon.wait_for("6 would be deleted")
         daemon.release()
@@ -174,7 +174,7 @@ def test_a_file_that_cannot_be_read_is_sent_as_soon_as_it_can_be_and_holds_up_no
     shut = place.write("d/shut", "secret")
     shut.chmod(0)
     with place.daemon("-i", prefix=heeding_permissions()) as daemon:
-        daemon.wait_for("initial sync complete, but for 1 path")
+        daemon.wait_for("initial sync complete, except for 1 path")
         assert place.copied() == set(FILES)
         (place.source / "e/0").unlink()
         place.write("e/new")
@@ -192,7 +192,7 @@ def test_a_directory_that_cannot_be_read_stops_no_deletions_elsewhere(place: Pla
         (place.source / "shut").chmod(0)
         try:
             daemon.full_sync()
-            daemon.wait_for("full sync complete, but for 1 path")
+            daemon.wait_for("full sync complete, except for 1 path")
             expected = {*FILES, "shut/deep/f"}
             # What cannot be seen is not taken for deleted.
             (place.copy / "shut").chmod(0o700)
@@ -213,7 +213,7 @@ def test_what_could_not_be_read_is_owed_over_a_restart(place: Place) -> None:
     (place.source / "shut").chmod(0)
     try:
         with place.daemon(prefix=prefix) as daemon:
-            daemon.wait_for("catch-up complete, but for 1 path")
+            daemon.wait_for("catch-up complete, except for 1 path")
         (place.source / "shut").chmod(0o755)
         with place.daemon(prefix=prefix) as daemon:
             daemon.wait_for("catch-up complete")

@@ -124,7 +124,7 @@ def test_a_start_sends_exactly_what_has_changed_meanwhile_in_one_run(place: Plac
         renamed = len(list((place.source / "23/renamed").iterdir()))
         assert f"synced {10 + 1 + renamed + 3 + 2} files, " in line
         assert "full sync" not in daemon.log
-        assert "Everything is compared" not in daemon.log
+        assert "Starting a full sync" not in daemon.log
         place.write("23/renamed/later")
         place.expect_equal()
 
@@ -157,7 +157,7 @@ def test_two_copies_that_were_left_at_different_times_each_get_what_they_lack(
         for name in ("copy", "other"):
             daemon.wait_for(rf"\[{name}\] catch-up complete")
         place.expect_equal(place.copy, other)
-        assert "Everything is compared" not in daemon.log
+        assert "Starting a full sync" not in daemon.log
 
 
 @pytest.mark.parametrize("options", [(), ("--rsync-option=-H",)], ids=["without -H", "with -H"])
@@ -231,7 +231,7 @@ def test_however_often_it_is_killed_no_change_is_lost(place: Place) -> None:
         daemon.wait_for("complete")
         found = equal_within(os.fsencode(place.source), os.fsencode(place.copy), 20)
         assert found == [], f"seed {seed}, {count} changes\n{daemon.tail}"
-        assert "Everything is compared" not in daemon.log
+        assert "Starting a full sync" not in daemon.log
 
 
 def _change(chance: random.Random, place: Place, number: int) -> None:
@@ -262,7 +262,7 @@ def test_an_initial_sync_that_was_killed_is_done_again_without_being_asked_for(
     daemon.crash()
     (tmp_path / "go").touch()
     with place.daemon() as daemon:
-        daemon.wait_for("Everything is compared: the last full sync was not completed")
+        daemon.wait_for("Starting a full sync: the last full sync was not completed")
         daemon.wait_for("full sync complete")
         place.expect_equal()
 
@@ -274,7 +274,7 @@ def test_an_initial_sync_that_was_completed_is_not_done_again_after_a_kill(place
     daemon.crash()
     with place.daemon() as daemon:
         daemon.wait_for("catching up")
-        assert "Everything is compared" not in daemon.log
+        assert "Starting a full sync" not in daemon.log
 
 
 def test_what_was_owed_at_a_stop_is_paid_after_the_next_start(place: Place) -> None:
@@ -287,15 +287,17 @@ def test_what_was_owed_at_a_stop_is_paid_after_the_next_start(place: Place) -> N
         place.copy.write_text("a file in its place")
         place.write("new/f")
         (place.source / "gone").unlink()
-        daemon.wait_for("it is not the directory that it was: is its disk mounted")
+        daemon.wait_for(
+            "the destination is another directory than before: check that its disk is mounted"
+        )
         daemon.stop()
-        assert "stopped before all was synced: owed" in daemon.log
+        assert "stopped before everything was synced. Pending:" in daemon.log
     place.copy.unlink()
     away.rename(place.copy)
     with place.daemon() as daemon:
         daemon.wait_for("catch-up complete")
         place.expect_equal()
-        assert "Everything is compared" not in daemon.log
+        assert "Starting a full sync" not in daemon.log
 
 
 def test_a_stop_that_has_to_end_rsync_is_one_in_order(place: Place, tmp_path: Path) -> None:
@@ -330,7 +332,7 @@ def test_an_rsync_that_a_killed_daemon_has_left_brings_back_nothing(
     (place.source / "gone").unlink()
     place.write("f", "new")
     with place.daemon(rsync=faulty.program) as following:
-        following.wait_for("Ended .* that a killed pylsyncd had left")
+        following.wait_for("Terminated .* left by a killed pylsyncd")
         following.wait_for("catch-up complete")
         place.expect_equal()
         # As long as the old one would have taken.
@@ -369,7 +371,7 @@ def test_with_other_options_everything_is_compared(
     place.write("f.tmp").chmod(0o600)
     place.synced("-x", "f.tmp")
     with place.daemon(*options) as daemon:
-        daemon.wait_for(f"Everything is compared: {reason}")
+        daemon.wait_for(f"Starting a full sync: {reason}")
         daemon.wait_for("full sync complete")
 
 
@@ -382,7 +384,7 @@ def test_where_another_directory_has_become_the_source_everything_is_compared(
     place.source.mkdir()
     place.write("g", "new")
     with place.daemon() as daemon:
-        daemon.wait_for("Everything is compared: the source is another directory")
+        daemon.wait_for("Starting a full sync: the source is another directory")
         place.expect_equal()
 
 
@@ -392,7 +394,7 @@ def test_where_the_copy_was_replaced_everything_is_compared(place: Place) -> Non
     shutil.rmtree(place.copy)
     place.copy.mkdir()
     with place.daemon() as daemon:
-        daemon.wait_for("Everything is compared: the destination is another directory")
+        daemon.wait_for("Starting a full sync: the destination is another directory")
         place.expect_equal()
 
 
@@ -404,7 +406,7 @@ def test_a_state_that_cannot_be_read_is_no_reason_to_lose_a_change(place: Place)
     place.write("g")
     (place.copy / "f").unlink()
     with place.daemon() as daemon:
-        daemon.wait_for("Everything is compared: .*state file is damaged")
+        daemon.wait_for("Starting a full sync: .*state file is damaged")
         place.expect_equal()
 
 

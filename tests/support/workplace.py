@@ -1,4 +1,4 @@
-"""A worker on real parts: a source, its copy, a real rsync that can be told to fail, a state."""
+"""A worker with real parts: a source, its copy, a real rsync that can be made to fail, a state."""
 
 import contextlib
 import os
@@ -10,14 +10,22 @@ from pylsyncd.model.changes import Change, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.model.notices import Notice
+from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 from pylsyncd.rsync import version
-from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.retry_policy import RetryPolicy
+from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.state.destination_state import DestinationState
 from pylsyncd.state.state_directory import StateDirectory
 from pylsyncd.watcher.source_guard import SourceGuard
+from pylsyncd.worker.destination_guard import DestinationGuard
+from pylsyncd.worker.failure_reporter import FailureReporter
+from pylsyncd.worker.large_file_queue import LargeFileQueue
+from pylsyncd.worker.large_file_worker import LargeFileWorker
+from pylsyncd.worker.pending import PendingWork
+from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer import Transfer
 from pylsyncd.worker.worker import Worker
 from support.faults import FaultyRsync
@@ -47,9 +55,20 @@ def entries(*some: bytes) -> MutableChangeset:
 
 
 class Workplace:
-    """A source, its copy, a substitute for rsync, and one worker after the other."""
+    """A source, its copy, a substitute for rsync, and one worker after the other.
 
-    def __init__(self, top: Path) -> None:
+    Its rsync is known to be capable of everything, so that no probe takes an order of a test;
+    with ``is_probed=False`` it is not known.
+    """
+
+    def __init__(
+        self,
+        top: Path,
+        *,
+        max_delete: int | None = None,
+        size_limit: SizeLimit | None = None,
+        is_probed: bool = True,
+    ) -> None:
         self.source, self.copy = top / "source", top / "copy"
         for path in (self.source, self.copy):
             path.mkdir()
@@ -61,18 +80,20 @@ class Workplace:
         self._destination = Destination(
             "copy", str(self.copy), Transport.LOCAL, None, target, target[:-1]
         )
-        self._rsync = RsyncOptions(str(self.faulty.program), version.rsync_version("rsync"))
-        self._carrier = Transfer(self.guard, self._destination, self._rsync, {})
+        self._options = RsyncOptions(
+            str(self.faulty.program), version.rsync_version("rsync"), max_delete=max_delete
+        )
+        self._destination_guard = DestinationGuard(self._destination)
+        self._size_limit = size_limit
+        self._capabilities = RsyncCapabilities() if is_probed else None
         self.notices: list[Notice] = []
-        # So that it is no probe that finds an order.
-        assert not self._carrier.probe().message
 
     def close(self) -> None:
         self.guard.close()
         self.directory.close()
 
     def checkpoint(self) -> Checkpoint:
-        return Checkpoint(self.directory, "copy", self.guard, self._destination, self._rsync)
+        return Checkpoint(self.directory, "copy", self.guard, self._destination, self._options)
 
     def write(self, *names: str) -> None:
         for name in names:
@@ -83,26 +104,51 @@ class Workplace:
     def state(self) -> DestinationState | None:
         return self.checkpoint().load().state
 
-    def owed(self) -> set[Change] | None:
-        """Return what is written down as owed; None before anything is written."""
+    def saved_changes(self) -> set[Change] | None:
+        """Return the changes saved as pending; None before a state is saved."""
         state = self.state()
         return None if state is None else set(state.debt)
 
-    def paths_owed(self) -> list[bytes]:
-        return sorted(change.path for change in self.owed() or ())
+    def saved_paths(self) -> list[bytes]:
+        return sorted(change.path for change in self.saved_changes() or ())
 
-    def complains_of(self, name: str, *, first: str = "") -> None:
-        """Have the next run do this first, all its work by default, and then say what failed."""
-        said = f'rsync: [sender] send_files failed to open "{self.source}/{name}": '
+    def make_fail(self, name: str, *, first: str = "") -> None:
+        """Make the next run do ``first``, by default all its work, and then name a failed path."""
+        message = f'rsync: [sender] send_files failed to open "{self.source}/{name}": '
         first = first or f'{self.faulty.real} "$@"'
-        self.faulty.order(f"{first}; echo '{said}Permission denied (13)' >&2; exit 23")
+        self.faulty.order(f"{first}; echo '{message}Permission denied (13)' >&2; exit 23")
 
     @contextlib.contextmanager
-    def worker(self, pauses: RetryPolicy = SHORT) -> Iterator[Worker]:
-        """Run a worker."""
+    def worker(
+        self,
+        policy: RetryPolicy = SHORT,
+        *,
+        queued: WorkItem | None = None,
+        extra_window: float = 0.0,
+    ) -> Iterator[Worker]:
+        """Run a worker, with a work item in its queue before it starts."""
         failures: list[str] = []
+        session = RsyncSession(self._destination, self._options)
+        queue = WorkQueue()
+        if queued is not None:
+            queue.put(queued)
+        large_file_worker = None
+        if self._size_limit is not None:
+            large_file_worker = LargeFileWorker(
+                session.for_large_files(), self.guard, self._destination_guard,
+                on_batch_done=queue.wake, on_failed=failures.append,
+            )  # fmt: skip
         worker = Worker(
-            self._carrier, pauses, self.checkpoint(), failures.append, self.notices.append
+            session,
+            Transfer(
+                session, self.guard, self._destination_guard, self._size_limit, self._capabilities
+            ),
+            PendingWork(LargeFileQueue(large_file_worker, policy), policy),
+            queue,
+            reporter=FailureReporter(self._destination, self.guard.source, self.notices.append),
+            checkpoint=self.checkpoint(),
+            on_failed=failures.append,
+            extra_window=extra_window,
         )
         worker.start()
         try:

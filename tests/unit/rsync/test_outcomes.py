@@ -1,5 +1,7 @@
 """What exit codes and messages mean. The messages are what rsync 3.5.0 and ssh really say."""
 
+from dataclasses import replace
+
 import pytest
 
 from pylsyncd.rsync import outcomes
@@ -108,7 +110,7 @@ def test_each_exit_has_a_verdict_and_a_reason(
 
 
 def test_every_row_of_the_table_is_used_by_a_case() -> None:
-    met = {interpret(code, [message]) for code, message, _ in CASES}
+    met = {replace(interpret(code, [message]), message="") for code, message, _ in CASES}
     assert [row for row in outcomes._TABLE if row.outcome not in met] == []  # noqa: SLF001 - the rows are what is counted
 
 

@@ -1,6 +1,6 @@
-"""Large files beside all else: whatever is done to them on their way, the trees are equal at last.
+"""Large files beside other changes: whatever happens to them in flight, the trees become equal.
 
-A small worker stands in for the real one; rsync, its runs beside each other, and the disk are real.
+A small worker stands in for the real one. The rsyncs that run side by side and the disk are real.
 """
 
 import os
@@ -23,15 +23,17 @@ from pylsyncd.model.notation import Transport
 from pylsyncd.pipeline.backlog import Backlog
 from pylsyncd.rsync import file_list
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncOptions
-from pylsyncd.rsync.outcomes import Outcome, Verdict
+from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher.source_guard import SourceGuard
+from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.session import RsyncSession
+from pylsyncd.worker.transfer import TransferResult
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 SECONDS = 30.0
@@ -46,7 +48,7 @@ def changes(*those: tuple[bytes, Scope]) -> MutableChangeset:
 
 
 class Stage:
-    """A source, a replica, a lane for large files, and what a worker does beside it."""
+    """A source, a replica, a queue for large files, and what a worker does beside it."""
 
     def __init__(self, directory: Path, rate: str) -> None:
         self.source, self.replica = directory / "source", directory / "replica"
@@ -58,69 +60,70 @@ class Stage:
         self.rsync = RsyncOptions("rsync", (3, 2, 7))
         self.woken = threading.Event()
         self.failures: list[str] = []
-        self.bulk = LargeFileWorker(
-            self.guard,
+        self.thread = LargeFileWorker(
             RsyncSession(self.to, replace(self.rsync, bandwidth_limit=rate)),
-            known_directory_id=lambda: None,
+            self.guard,
+            DestinationGuard(None),
             on_batch_done=self.woken.set,
             on_failed=self.failures.append,
         )
-        self.bulk.start()
-        self.lane = LargeFileQueue(self.bulk, RetryPolicy(first_pause=0.05, max_pause=0.1))
-        self.fresh = Backlog()
-        self.outcomes: list[Outcome] = []
+        self.thread.start()
+        self.large_files = LargeFileQueue(self.thread, RetryPolicy(first_pause=0.05, max_pause=0.1))
+        self.backlog = Backlog()
+        self.results: list[TransferResult] = []
 
     def write(self, name: str, size: int = 2 * LARGE) -> None:
         (self.source / name).write_bytes(os.urandom(size))
 
-    def carry(self, *those: tuple[bytes, Scope]) -> None:
-        """Do what a worker does when it is told of changes."""
-        self.fresh.add(changes(*those))
+    def carry(self, *some: tuple[bytes, Scope]) -> None:
+        """Do what a worker does with new changes."""
+        self.backlog.add(changes(*some))
         self._attempt()
 
     def work(self) -> None:
-        """Take what has ended, carry what came back, begin what is due."""
-        outcome = self.lane.take_outcome()
-        if outcome is not None:
-            self.outcomes.append(outcome)
-        self.fresh.add(self.lane.take_returned())
+        """Take a finished batch, carry the returned changes, start a due batch."""
+        result = self.large_files.take_result()
+        if result is not None:
+            self.results.append(result)
+        returned, _ = self.large_files.take_returned()
+        self.backlog.add(returned)
         self._attempt()
 
     def finish(self) -> None:
         deadline = time.monotonic() + SECONDS
-        while self.lane or self.fresh:
-            assert time.monotonic() < deadline, list(self.lane.pending)
+        while self.large_files or self.backlog:
+            assert time.monotonic() < deadline, list(self.large_files.pending)
             self.work()
             self.woken.wait(0.01)
             self.woken.clear()
 
-    def wait_for_flight(self, pattern: str = ".big.*") -> None:
+    def wait_until_in_flight(self, pattern: str = ".big.*") -> None:
         deadline = time.monotonic() + SECONDS
         while not list(self.replica.glob(f"**/{pattern}")):
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
     def _attempt(self) -> None:
-        if self.fresh:
-            self._run(self.lane.defer_conflicts(self.fresh.take()))
-        self.lane.start_due_batch()
+        if self.backlog:
+            self._run(self.large_files.defer_conflicts(self.backlog.take()))
+        self.large_files.start_due_batch()
 
-    def _run(self, owed: Changeset) -> None:
-        rsync = replace(self.rsync, in_flight=self.lane.in_flight)
+    def _run(self, changeset: Changeset) -> None:
+        rsync = replace(self.rsync, in_flight=self.large_files.in_flight)
         content = b""
         root = os.open(self.source, os.O_RDONLY)
         try:
-            if owed.is_everything:
+            if changeset.is_everything:
                 command = rsync.full_sync_command(CURRENT_DIRECTORY, self.to, ABILITIES)
             else:
                 files = file_list.build_file_list(
-                    root, owed, Rules(),
+                    root, changeset, Rules(),
                     delete_missing_args=ABILITIES.has_delete_missing_args,
-                    excluded=self.lane.in_flight,
+                    excluded=self.large_files.in_flight,
                     size_limit=SizeLimit(LARGE,
-                    preserves_hard_links=False) if self.lane.accepts_files else None,
+                    preserves_hard_links=False) if self.large_files.accepts_files else None,
                 )  # fmt: skip
-                self.lane.add(files.large_files)
+                self.large_files.add(files.large_files)
                 command = rsync.file_list_command(
                     CURRENT_DIRECTORY,
                     self.to,
@@ -129,20 +132,20 @@ class Stage:
                     excluded=sorted(files.files_to_exclude),
                 )
                 content = files.encode()
-            is_needed = owed.is_everything or bool(content)
+            is_needed = changeset.is_everything or bool(content)
             run = Runner().run(command, content, directory=root) if is_needed else RunResult()
         finally:
             os.close(root)
         if run.exit_status:
             assert run.exit_status in {23, 24}, list(run.messages)
-            self.fresh.add(owed)
+            self.backlog.add(changeset)
         else:
-            self.lane.accepts_files = True
+            self.large_files.accepts_files = True
 
     def close(self) -> None:
-        self.bulk.abort(signal.SIGTERM)
-        self.bulk.join(SECONDS)
-        assert not self.bulk.is_alive()
+        self.thread.abort(signal.SIGTERM)
+        self.thread.join(SECONDS)
+        assert not self.thread.is_alive()
         self.guard.close()
         assert not self.failures
 
@@ -165,65 +168,65 @@ def make(tmp_path: Path) -> Iterator[Callable[[str], Stage]]:
 
 
 @pytest.fixture
-def flying(make: Callable[[str], Stage]) -> Stage:
-    """Return a stage with a large file on its way, for some seconds, and a small one there."""
+def sending(make: Callable[[str], Stage]) -> Stage:
+    """Return a stage with a large file in flight, for some seconds, and a small one synced."""
     stage = make("200")
     stage.write("d/big", 500_000)
     stage.write("d/small", 10)
     stage.carry((b"d", TREE), (b"", ENTRY))
-    stage.wait_for_flight()
-    assert stage.lane.in_flight == {b"d/big"}
+    stage.wait_until_in_flight()
+    assert stage.large_files.in_flight == {b"d/big"}
     return stage
 
 
-def test_small_files_do_not_wait_for_large_ones(flying: Stage) -> None:
-    flying.write("d/later", 10)
-    flying.carry((b"d/later", ENTRY))
-    assert sorted(path.name for path in flying.replica.glob("d/[a-z]*")) == ["later", "small"]
-    flying.finish()
-    assert not flying.differences
+def test_small_files_do_not_wait_for_large_ones(sending: Stage) -> None:
+    sending.write("d/later", 10)
+    sending.carry((b"d/later", ENTRY))
+    assert sorted(path.name for path in sending.replica.glob("d/[a-z]*")) == ["later", "small"]
+    sending.finish()
+    assert not sending.differences
 
 
 @pytest.mark.parametrize("change", [(b"d", LISTING), (b"d", TREE), (b"", TREE)], ids=str)
-def test_runs_that_delete_leave_alone_what_is_on_its_way(
-    flying: Stage, change: tuple[bytes, Scope]
+def test_runs_that_delete_leave_files_in_flight_alone(
+    sending: Stage, change: tuple[bytes, Scope]
 ) -> None:
-    flying.write("d/small", 20)
-    (flying.replica / "d/stale").touch()
-    flying.carry(change)
-    flying.wait_for_flight()
-    assert not (flying.replica / "d/stale").exists()
-    # That run would have been as long.
-    assert not (flying.replica / "d/big").exists()
-    flying.finish()
-    assert flying.outcomes[0].verdict is Verdict.DONE
-    assert not flying.differences
+    sending.write("d/small", 20)
+    (sending.replica / "d/stale").touch()
+    sending.carry(change)
+    sending.wait_until_in_flight()
+    assert not (sending.replica / "d/stale").exists()
+    # The full file would have taken longer than that run.
+    assert not (sending.replica / "d/big").exists()
+    sending.finish()
+    assert sending.results[0].verdict is Verdict.DONE
+    assert not sending.differences
 
 
-def test_directories_get_the_times_that_they_have_when_the_file_is_there(flying: Stage) -> None:
-    flying.write("d/later", 10)
-    flying.carry((b"d/later", ENTRY))
-    flying.wait_for_flight()
-    os.chmod(flying.source / "d", 0o700)
-    flying.carry((b"d", ENTRY))
-    flying.finish()
-    assert not flying.differences
+def test_directories_get_their_present_times_and_modes_after_the_file(sending: Stage) -> None:
+    sending.write("d/later", 10)
+    sending.carry((b"d/later", ENTRY))
+    sending.wait_until_in_flight()
+    os.chmod(sending.source / "d", 0o700)
+    sending.carry((b"d", ENTRY))
+    sending.finish()
+    assert not sending.differences
 
 
-def test_a_file_that_changes_on_its_way_is_sent_once_more(flying: Stage) -> None:
-    # Not in its place, where rsync, that has it open, would see it change.
-    flying.write("../big", 2 * LARGE)
-    (flying.source / "../big").rename(flying.source / "d/big")
-    flying.carry((b"d/big", ENTRY), (b"d", ENTRY))
-    flying.wait_for_flight()
-    flying.finish()
-    assert [outcome.verdict for outcome in flying.outcomes] == [Verdict.DONE, Verdict.DONE]
-    assert not flying.differences
+def test_a_file_that_changes_in_flight_is_sent_again(sending: Stage) -> None:
+    # Replaced and not rewritten: rsync, which has it open, would notice a change of its content.
+    sending.write("../big", 2 * LARGE)
+    (sending.source / "../big").rename(sending.source / "d/big")
+    sending.carry((b"d/big", ENTRY), (b"d", ENTRY))
+    sending.wait_until_in_flight()
+    sending.finish()
+    assert [result.verdict for result in sending.results] == [Verdict.DONE, Verdict.DONE]
+    assert not sending.differences
 
 
 @pytest.mark.parametrize("how", ["file", "directory", "above", "below", "link"])
-def test_the_flight_of_a_file_that_has_gone_is_ended(flying: Stage, how: str) -> None:
-    source = flying.source
+def test_the_batch_of_a_file_that_is_gone_is_cancelled(sending: Stage, how: str) -> None:
+    source = sending.source
     if how == "above":
         (source / "d").rename(source / "elsewhere")
         what = [(b"d", ENTRY), (b"elsewhere", TREE)]
@@ -240,36 +243,36 @@ def test_the_flight_of_a_file_that_has_gone_is_ended(flying: Stage, how: str) ->
         (source / "d/big/in").touch()
         what = [(b"d/big", TREE)] if how == "directory" else [(b"d/big/in", ENTRY)]
     began = time.monotonic()
-    flying.carry(*what, (b"d", ENTRY) if how != "above" else (b"", ENTRY))
+    sending.carry(*what, (b"d", ENTRY) if how != "above" else (b"", ENTRY))
     assert time.monotonic() - began < 2.0
-    assert flying.lane.in_flight == ({b"elsewhere/big"} if how == "above" else set()) or (
-        how == "link" and flying.lane.in_flight == {b"d/other"}
+    assert sending.large_files.in_flight == ({b"elsewhere/big"} if how == "above" else set()) or (
+        how == "link" and sending.large_files.in_flight == {b"d/other"}
     )
-    flying.finish()
-    assert not flying.differences
+    sending.finish()
+    assert not sending.differences
 
 
-def test_a_name_that_the_file_may_be_written_to_waits(flying: Stage) -> None:
+def test_a_name_that_may_be_the_temporary_file_is_deferred(sending: Stage) -> None:
     name = ".big.abcdef"
-    for directory in (flying.source, flying.replica):
+    for directory in (sending.source, sending.replica):
         (directory / "d" / name).touch()
-    (flying.source / "d" / name).unlink()
-    flying.carry((b"d/" + name.encode(), ENTRY), (b"d", ENTRY))
-    assert (flying.replica / "d" / name).exists()
-    assert (b"d/" + name.encode(), ENTRY) in list(flying.lane.pending)
-    flying.finish()
-    assert not flying.differences
+    (sending.source / "d" / name).unlink()
+    sending.carry((b"d/" + name.encode(), ENTRY), (b"d", ENTRY))
+    assert (sending.replica / "d" / name).exists()
+    assert (b"d/" + name.encode(), ENTRY) in list(sending.large_files.pending)
+    sending.finish()
+    assert not sending.differences
 
 
-def test_all_that_is_not_confirmed_is_owed(flying: Stage) -> None:
-    flying.write("d/other")
-    flying.carry((b"d/other", ENTRY), (b"d/big", ENTRY))
-    assert {change.path for change in flying.lane.pending} == {b"d/big", b"d/other"}
-    flying.finish()
-    assert not flying.lane.pending
+def test_everything_that_is_not_confirmed_is_pending(sending: Stage) -> None:
+    sending.write("d/other")
+    sending.carry((b"d/other", ENTRY), (b"d/big", ENTRY))
+    assert {change.path for change in sending.large_files.pending} == {b"d/big", b"d/other"}
+    sending.finish()
+    assert not sending.large_files.pending
 
 
-def test_files_go_one_by_one_at_first_and_together_when_that_goes_well(
+def test_batches_start_with_one_file_and_grow_as_they_succeed(
     make: Callable[[str], Stage],
 ) -> None:
     stage = make("0")
@@ -277,13 +280,13 @@ def test_files_go_one_by_one_at_first_and_together_when_that_goes_well(
         stage.write(f"d/{number}")
     stage.carry((b"d", TREE), (b"", ENTRY))
     flights: list[int] = []
-    while stage.lane:
-        flight = len(stage.lane.in_flight)
-        while stage.lane.in_flight:
+    while stage.large_files:
+        flight = len(stage.large_files.in_flight)
+        while stage.large_files.in_flight:
             assert stage.woken.wait(SECONDS)
             stage.woken.clear()
             stage.work()
-            if len(stage.lane.in_flight) != flight:
+            if len(stage.large_files.in_flight) != flight:
                 break
         flights.append(flight)
         stage.work()
@@ -291,43 +294,46 @@ def test_files_go_one_by_one_at_first_and_together_when_that_goes_well(
     assert not stage.differences
 
 
-def test_what_fails_by_itself_is_for_the_worker_to_tell_apart(make: Callable[[str], Stage]) -> None:
+def test_a_partial_failure_is_returned_to_the_worker(make: Callable[[str], Stage]) -> None:
     stage = make("0")
     stage.write("d/big")
     (stage.replica / "d/big").mkdir(parents=True)
     (stage.replica / "d/big/stale").touch()
     stage.carry((b"d/big", ENTRY), (b"d", ENTRY), (b"", ENTRY))
     assert stage.woken.wait(SECONDS)
-    outcome = stage.lane.take_outcome()
-    assert outcome is not None
-    assert outcome.verdict is Verdict.PARTIAL
-    assert not stage.lane.accepts_files
+    result = stage.large_files.take_result()
+    assert result is not None
+    assert result.verdict is Verdict.PARTIAL
+    assert not stage.large_files.accepts_files
     stage.finish()
-    assert stage.lane.accepts_files
+    assert stage.large_files.accepts_files
     assert not stage.differences
 
 
-def test_a_destination_that_is_away_is_tried_again_later(make: Callable[[str], Stage]) -> None:
+def test_an_unreachable_destination_is_retried_later(make: Callable[[str], Stage]) -> None:
     stage = make("0")
     stage.write("d/big")
     stage.carry((b"d", LISTING), (b"", LISTING))
-    # Until it is there, its run is refused; the worker's find that, too.
-    stage.lane.retry_queue.schedule_retry(RetryPolicy(), Verdict.RETRY_LATER)
+    # As if the destination had been unreachable.
+    stage.large_files.retry_queue.schedule_retry(Verdict.RETRY_LATER)
     stage.finish()
     assert not stage.differences
 
 
-def test_too_many_to_be_told_apart_are_the_workers(make: Callable[[str], Stage]) -> None:
+def test_a_directory_that_stands_in_for_files_is_returned_to_the_worker(
+    make: Callable[[str], Stage],
+) -> None:
     stage = make("0")
     stage.write("d/big")
-    stage.lane.add(changes((b"d", TREE)))
-    stage.lane.start_due_batch()
-    assert not stage.lane.in_flight
-    assert list(stage.lane.take_returned()) == list(changes((b"d", TREE)))
+    stage.large_files.add(changes((b"d", TREE)))
+    stage.large_files.start_due_batch()
+    assert not stage.large_files.in_flight
+    returned, _ = stage.large_files.take_returned()
+    assert list(returned) == list(changes((b"d", TREE)))
 
 
 def _move(stage: Stage, random_: random.Random) -> list[tuple[bytes, Scope]]:
-    """Do something to the source, and return what a watcher tells of it."""
+    """Change the source at random, and return the changes that a watcher would report."""
     directories = [path for path in stage.source.rglob("*") if path.is_dir()] + [stage.source]
     directory = random_.choice(directories)
     target = directory / random_.choice(["a", "b", ".a.xyzxyz"])
@@ -367,7 +373,7 @@ def test_after_any_changes_at_any_time_the_trees_are_equal(
     for _ in range(60):
         told = _move(stage, random_)
         if random_.random() < 0.5:
-            stage.fresh.add(changes(*told))
+            stage.backlog.add(changes(*told))
         else:
             stage.carry(*told)
         if random_.random() < 0.3:
@@ -375,4 +381,4 @@ def test_after_any_changes_at_any_time_the_trees_are_equal(
             stage.work()
     stage.finish()
     assert stage.differences == []
-    assert stage.outcomes
+    assert stage.results

@@ -28,7 +28,7 @@ def test_what_was_carried_is_confirmed_up_to_the_moment_of_its_order(place: Work
     until = clock.now()
     with place.worker() as worker:
         worker.put(WorkItem(entries(b"f"), until))
-        wait_until(lambda: place.owed() == set())
+        wait_until(lambda: place.saved_changes() == set())
         state = place.state()
         assert state is not None
         assert state.confirmed == until
@@ -41,7 +41,7 @@ def test_of_a_run_that_failed_nothing_is_confirmed(place: Workplace) -> None:
     first, second = clock.now(), clock.now()
     with place.worker(LONG) as worker:
         worker.put(WorkItem(entries(b"f"), first))
-        wait_until(lambda: place.owed() == set())
+        wait_until(lambda: place.saved_changes() == set())
         place.faulty.order(exits(30))
         worker.put(WorkItem(entries(b"g"), second))
         wait_until(lambda: not place.faulty.waiting)
@@ -57,10 +57,10 @@ def test_of_a_run_that_failed_nothing_is_confirmed(place: Workplace) -> None:
 def test_a_path_that_fails_alone_is_owed_and_all_else_is_confirmed(place: Workplace) -> None:
     place.write("bad", "good")
     until = clock.now()
-    place.complains_of("bad")
+    place.make_fail("bad")
     with place.worker(LONG) as worker:
         worker.put(WorkItem(entries(b"bad", b"good"), until))
-        wait_until(lambda: place.paths_owed() == [b"bad"])
+        wait_until(lambda: place.saved_paths() == [b"bad"])
         state = place.state()
         assert state is not None
         assert state.confirmed == until
@@ -69,19 +69,19 @@ def test_a_path_that_fails_alone_is_owed_and_all_else_is_confirmed(place: Workpl
         later = clock.now()
         worker.put(WorkItem(entries(b"more"), later))
         wait_until(lambda: (state := place.state()) and state.confirmed == later)
-        assert place.paths_owed() == [b"bad"]
+        assert place.saved_paths() == [b"bad"]
         # A change of it is reason enough to try it again.
         worker.put(WorkItem(entries(b"bad"), clock.now()))
-        wait_until(lambda: place.owed() == set())
+        wait_until(lambda: place.saved_changes() == set())
 
 
 def test_a_path_that_fails_is_tried_again_by_itself_until_it_succeeds(place: Workplace) -> None:
     place.write("bad", "good")
     for _ in range(3):
-        place.complains_of("bad")
+        place.make_fail("bad")
     with place.worker() as worker:
         worker.put(WorkItem(entries(b"bad", b"good"), clock.now()))
-        wait_until(lambda: place.owed() == set())
+        wait_until(lambda: place.saved_changes() == set())
         assert not place.faulty.waiting
         assert worker.pending_count == 0
 
@@ -90,10 +90,10 @@ def test_what_is_set_aside_is_neither_sent_nor_deleted_by_other_runs(place: Work
     place.write("d/bad")
     (place.copy / "d").mkdir()
     (place.copy / "d/bad").write_text("as it was")
-    place.complains_of("d/bad", first="true")
+    place.make_fail("d/bad", first="true")
     with place.worker(LONG) as worker:
         worker.put(WorkItem(entries(b"d/bad"), clock.now()))
-        wait_until(lambda: place.paths_owed() == [b"d/bad"])
+        wait_until(lambda: place.saved_paths() == [b"d/bad"])
         listing = MutableChangeset()
         listing.add(b"d", Scope.LISTING)
         place.write("d/new")
@@ -116,47 +116,47 @@ def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: Workp
         worker.put(WorkItem(entries(b"f"), clock.now()))
         wait_until(lambda: worker.status().error)
         assert worker.pending_count == 1
-        assert not place.owed()
+        assert not place.saved_changes()
         place.source.rmdir()
         shutil.move(elsewhere, place.source)
         worker.put(WorkItem(NOTHING, is_urgent=True))
-        wait_until(lambda: place.owed() == set())
+        wait_until(lambda: place.saved_changes() == set())
     assert (place.copy / "f").exists()
 
 
-def test_what_could_not_even_be_probed_for_is_owed(place: Workplace) -> None:
-    place.write("f")
-    place._carrier.is_probed = False  # noqa: SLF001  # as if it had been away at the start
-    place.faulty.order(exits(30))
-    with place.worker() as worker:
-        worker.put(WorkItem(entries(b"f"), clock.now()))
-        wait_until(lambda: place.owed() == set())
-    assert (place.copy / "f").exists()
+def test_changes_stay_pending_when_the_probe_before_their_run_fails(tmp_path: Path) -> None:
+    with contextlib.closing(Workplace(tmp_path, is_probed=False)) as place:
+        place.write("f")
+        place.faulty.order(exits(30))
+        item = WorkItem(entries(b"f"), clock.now())
+        with place.worker(queued=item):
+            wait_until(lambda: place.saved_changes() == set())
+        assert (place.copy / "f").exists()
 
 
 def test_what_is_set_aside_stays_owed_while_the_destination_is_away(place: Workplace) -> None:
     place.write("bad")
-    place.complains_of("bad", first="true")
+    place.make_fail("bad", first="true")
     place.faulty.order(exits(30))
     with place.worker() as worker:
         worker.put(WorkItem(entries(b"bad"), clock.now()))
         wait_until(lambda: not place.faulty.waiting)
-        wait_until(lambda: place.owed() == set())
+        wait_until(lambda: place.saved_changes() == set())
     assert (place.copy / "bad").exists()
 
 
 def test_what_is_set_aside_and_fails_again_waits_again(place: Workplace) -> None:
     place.write("bad")
     for _ in range(2):
-        place.complains_of("bad")
+        place.make_fail("bad")
     with place.worker(LONG) as worker:
         worker.put(WorkItem(entries(b"bad"), clock.now()))
-        wait_until(lambda: place.paths_owed() == [b"bad"])
+        wait_until(lambda: place.saved_paths() == [b"bad"])
         worker.put(WorkItem(NOTHING, is_urgent=True))
         wait_until(lambda: not place.faulty.waiting)
         wait_until(lambda: worker.status().condition is Condition.RETRYING)
         assert (worker.status().next_attempt or 0.0) > 300
-        assert place.paths_owed() == [b"bad"]
+        assert place.saved_paths() == [b"bad"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_what_rsync_has_not_deleted_because_of_something_else_is_deleted(
     place.faulty.order(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
     with place.worker() as worker:
         worker.put(WorkItem(entries(b"bad", b"gone"), clock.now()))
-        wait_until(lambda: place.owed() == set())
+        wait_until(lambda: place.saved_changes() == set())
     assert sorted(path.name for path in place.copy.iterdir()) == ["bad"]
 
 
@@ -190,19 +190,19 @@ def test_of_a_directory_that_was_left_out_all_is_carried_later(place: Workplace)
         changes = entries(b"gone")
         changes.add(b"shut", Scope.TREE)
         worker.put(WorkItem(changes, clock.now()))
-        wait_until(lambda: place.owed() == set())
+        wait_until(lambda: place.saved_changes() == set())
     assert not (place.copy / "gone").exists()
     assert (place.copy / "shut/deep/f").exists()
 
 
 def test_a_full_sync_carries_what_was_set_aside(place: Workplace) -> None:
     place.write("bad")
-    place.complains_of("bad")
+    place.make_fail("bad")
     with place.worker(LONG) as worker:
         worker.put(WorkItem(entries(b"bad"), clock.now()))
-        wait_until(lambda: place.paths_owed() == [b"bad"])
+        wait_until(lambda: place.saved_paths() == [b"bad"])
         worker.put(WorkItem(EVERYTHING, clock.now()))
-        wait_until(lambda: place.owed() == set())
+        wait_until(lambda: place.saved_changes() == set())
 
 
 @pytest.mark.parametrize("is_hanging", [False, True], ids=["idle", "while rsync hangs"])
@@ -210,7 +210,7 @@ def test_whoever_ends_a_worker_ends_it_in_order(place: Workplace, *, is_hanging:
     place.write("f", "g")
     with place.worker() as worker:
         worker.put(WorkItem(entries(b"f"), clock.now()))
-        wait_until(lambda: place.owed() == set())
+        wait_until(lambda: place.saved_changes() == set())
         if is_hanging:
             place.faulty.order("exec sleep 600")
             worker.put(WorkItem(entries(b"g"), clock.now()))
@@ -234,14 +234,14 @@ def test_while_a_subtree_is_held_it_is_owed_as_a_whole_so_that_no_restart_forget
         place.write("nested/f", "g")
         with place.worker() as worker:
             worker.put(WorkItem(EVERYTHING, clock.now()))
-            wait_until(lambda: place.owed() == set())
+            wait_until(lambda: place.saved_changes() == set())
             mounts.unmount(nested)
             # Nobody here sees that, and it is older than what is confirmed next.
             (disk / "f").write_text("changed elsewhere")
             place.write("g")
             worker.put(WorkItem(EVERYTHING, clock.now()))
-            wait_until(lambda: place.owed() == {Change(b"nested", Scope.TREE)})
+            wait_until(lambda: place.saved_changes() == {Change(b"nested", Scope.TREE)})
             assert (place.copy / "nested/f").read_text() == "nested/f"
             mounts.bind(disk, nested)
-            wait_until(lambda: place.owed() == set())
+            wait_until(lambda: place.saved_changes() == set())
             assert (place.copy / "nested/f").read_text() == "changed elsewhere"

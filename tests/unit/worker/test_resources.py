@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.waiting import wait_until
 
-from pylsyncd.worker.turns import RunSlots
+from pylsyncd.worker.resources import RunSlots
 
 SECONDS = 10.0
 
@@ -63,8 +63,8 @@ def guests() -> Iterator[Callable[..., Guest]]:
 
 
 def _waiting(turns: RunSlots) -> int:
-    with turns._news:  # noqa: SLF001 - nothing else tells that a thread has begun to wait
-        return len(turns._line)  # noqa: SLF001
+    with turns._changed:  # noqa: SLF001  # nothing else shows that a thread waits
+        return len(turns._waiting)  # noqa: SLF001
 
 
 def test_without_a_limit_nobody_waits(guests: Callable[..., Guest]) -> None:

@@ -116,7 +116,7 @@ def test_a_state_that_is_not_enough_leads_to_a_full_sync_that_says_why(
     order = beginning.first_item({}, clock.now())
     assert order.changeset.is_everything
     assert order.titles == ("full sync",)
-    assert f"Everything is compared: {reason}." in caplog.text
+    assert f"Starting a full sync: {reason}." in caplog.text
 
 
 def test_a_state_that_is_doubted_leads_to_a_full_sync_that_says_why(
@@ -129,7 +129,7 @@ def test_a_state_that_is_doubted_leads_to_a_full_sync_that_says_why(
     beginning = place.beginning()
     assert beginning.since_ns is None
     assert beginning.first_item({}, clock.now()).changeset.is_everything
-    assert "Everything is compared: the destination is another directory." in caplog.text
+    assert "Starting a full sync: the destination is another directory." in caplog.text
 
 
 def test_a_state_that_cannot_be_read_leads_to_a_full_sync_that_says_why(
@@ -139,7 +139,7 @@ def test_a_state_that_cannot_be_read_leads_to_a_full_sync_that_says_why(
     place.directory.write("copy.state", b"garbage")
     beginning = place.beginning()
     assert beginning.first_item({}, clock.now()).changeset.is_everything
-    assert "Everything is compared: The state file is damaged" in caplog.text
+    assert "Starting a full sync: The state file is damaged" in caplog.text
     # One full stop is enough.
     assert ".." not in caplog.text
 
@@ -152,17 +152,17 @@ def test_what_somebody_asked_for_needs_no_reason(
     order = place.beginning(forced="initial sync").first_item({}, clock.now())
     assert order.changeset.is_everything
     assert order.titles == ("initial sync",)
-    assert "Everything is compared" not in caplog.text
+    assert "Starting a full sync" not in caplog.text
 
 
-def test_without_state_nothing_is_looked_at_which_is_said_and_from_then_on_there_is_a_state(
+def test_without_a_state_nothing_is_compared_and_a_state_is_saved(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     start = clock.now()
     order = place.beginning().first_item({}, start)
     assert not order.changeset
-    assert "No initial sync (-i), and no state" in caplog.text
+    assert "No initial sync (-i) and no saved state" in caplog.text
     state = place.kept().state
     assert state is not None
     assert state.confirmed == start

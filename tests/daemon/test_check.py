@@ -154,7 +154,7 @@ def test_a_destination_that_cannot_be_asked_has_a_sentence_and_hides_no_other(
     status, lines = copies.check(to=(nobody, f"{copies.first}/"))
     assert status == 1
     assert "[first] only at the destination: only" in lines
-    assert any(f"[{LOOPBACK}] comparison incomplete: nobody answers" in line for line in lines)
+    assert any(f"[{LOOPBACK}] comparison incomplete: no rsync daemon" in line for line in lines)
 
 
 def test_a_destination_that_is_not_there_is_not_created(copies: Copies) -> None:

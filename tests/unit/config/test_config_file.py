@@ -12,6 +12,8 @@ from pylsyncd.model.errors import UsageError
 SYNC = "[sync www]\nsource = src/./\ndestinations = dst/\n"
 
 
+NO_SYNC = "p.conf: There is no section [sync NAME]: add one with a source and its destinations."
+
 WRONG = """\
 [sync www]
 source = none
@@ -53,7 +55,7 @@ ERRORS = {
     "a section as in supervisord": (
         "[sync:www]\n",
         [
-            "p.conf: There is no section [sync NAME]: add one with a source and",
+            NO_SYNC,
             "p.conf:1: [sync:www]: Unknown section; use [pylsyncd], [sync NAME] or [dest",
         ],
     ),
@@ -79,8 +81,14 @@ ERRORS = {
             "p.conf:2: [pylsyncd] source: This option belongs in a section [sync NAME]: move it",
             "p.conf:6: [sync www] daemon: This option belongs in the section [pylsyncd]: move it",
             "p.conf:7: [sync www] check: This option belongs on the command line: move it",
-            "p.conf:9: [destination dst] delete: This option belongs in a section [sync NAME]: ",
-            "p.conf:10: [destination dst] user: This option belongs in the section [pylsyncd]: ",
+            (
+                "p.conf:9: [destination dst] delete: This option belongs in a section [sync NAME]: "
+                "move it there."
+            ),
+            (
+                "p.conf:10: [destination dst] user: This option belongs in the section [pylsyncd]: "
+                "move it there."
+            ),
         ],
     ),
     "lines that are neither section nor key": (
@@ -113,8 +121,14 @@ ERRORS = {
     "an empty value of an option with a default": (
         SYNC + "window =\ndelete =\n",
         [
-            "p.conf:4: [sync www] window: The value is empty: remove the option to use the",
-            "p.conf:5: [sync www] delete: The value is empty: remove the option to use the",
+            (
+                "p.conf:4: [sync www] window: The value is empty: remove the option to use the "
+                "default, 60."
+            ),
+            (
+                "p.conf:5: [sync www] delete: The value is empty: remove the option to use the "
+                "default, yes."
+            ),
         ],
     ),
     "a section without a name, or with an invalid one": (
@@ -148,11 +162,11 @@ ERRORS = {
     "a destination without a sync": (
         "[destination dst]\n",
         [
-            "p.conf: There is no section [sync NAME]: add one with a source and",
+            NO_SYNC,
             "p.conf:1: [destination dst]: Unknown destination.",
         ],
     ),
-    "an empty file": ("", ["p.conf: There is no section [sync NAME]: add one with a source and"]),
+    "an empty file": ("", [NO_SYNC]),
     "an error in each of several values": (
         WRONG,
         [
@@ -160,7 +174,10 @@ ERRORS = {
             "p.conf:5: [sync www] destinations: The destination ::x has no host: correct it, or",
             "p.conf:6: [sync www] destinations: The destination rsync:// has no host: correct",
             "p.conf:7: [sync www] rsync: {place}/none cannot be run: No such file or directory.",
-            "p.conf:12: [sync www] filter: The filter rule 'merge x' makes rsync read further",
+            (
+                "p.conf:12: [sync www] filter: The filter rule 'merge x' makes rsync read further "
+                "rules"
+            ),
             "p.conf:13: [sync www] rsync_option: The rsync option -r is refused",
         ],
     ),

@@ -1,4 +1,4 @@
-"""A source that can vanish in every way, a copy of it, and the count of what the copy has lost."""
+"""A source that can vanish in several ways, a copy, and the paths that the copy has lost."""
 
 import contextlib
 import os
@@ -14,15 +14,15 @@ from support.mounts import Mounts
 from support.trees import equal_within
 
 WINDOW = "0.2"  # seconds
-SOON = 20.0  # seconds; the guard looks every 2 s, and the machine may have other work
-LOOKS = 3.0  # seconds in which a guard that looks every 2 s has looked at least once
+SOON = 20.0  # seconds; the guard checks every 2 s, and the machine may be busy
+CHECKED = 3.0  # seconds in which a guard that checks every 2 s has checked
 FILES = {"a": "a", "b": "b", "d/c": "c", "d/deep/e": "e", "nested/f": "f", "nested/g/h": "h"}
 HELD = r"(?i)nothing is deleted|is held|held:|held until"
 BACK = r"is back"
 
 
 class Guarded:
-    """A source of some files, on a mount if wanted, one copy, and daemons one after the other."""
+    """A source with files, perhaps on a mount, one copy, and daemons one after the other."""
 
     def __init__(self, directory: Path, mounts: Mounts | None = None) -> None:
         self.directory = directory
@@ -36,17 +36,17 @@ class Guarded:
         self.source.mkdir()
 
     def fill(self, top: Path | None = None, **more: str) -> None:
-        """Write the files, and more of them, to where the source is or to another place."""
+        """Write the files, and more, to the source or to another directory."""
         for name, text in (FILES | more).items():
             path = (top or self.source) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
     def mount_source(self, *, on_device: bool = True, bare: str = "") -> None:
-        """Fill a file system and show it where the source is; below it stays an empty directory.
+        """Fill a file system and bind-mount it over the source, an empty directory.
 
-        Without ``on_device`` it is of the same device as the directory below, as a bind mount of
-        the same disk is. ``bare`` is a file of the directory below.
+        Without ``on_device`` it has the device number of the directory below, like a bind mount of
+        the same disk. ``bare`` is a file in the directory below.
         """
         self.backing.mkdir()
         if on_device:
@@ -57,16 +57,16 @@ class Guarded:
         self.mount_again()
 
     def mount_again(self) -> None:
-        """Show the file system where the source is, once more."""
+        """Bind-mount the file system over the source again."""
         self.mounts.bind(self.backing, self.source)
 
     def unmount(self, path: Path | None = None, *, lazily: bool = False) -> None:
-        """Unmount the source, or another path. Nothing of ours may keep an idle one busy."""
+        """Unmount the source, or another path. pylsyncd must not keep an idle one busy."""
         self.mounts.unmount(path or self.source, lazily=lazily, seconds=SOON)
 
     @contextlib.contextmanager
     def daemon(self, *options: str, wait: bool = True) -> Iterator[Pylsyncd]:
-        """Run a daemon that keeps its state for the next one, and log its runs."""
+        """Run a daemon that keeps its state for the next one."""
         daemon = Pylsyncd(
             *("-v", "-w", WINDOW, "--rsync", self.faulty.program),
             *options,
@@ -81,20 +81,20 @@ class Guarded:
             yield daemon
 
     def synced(self) -> None:
-        """Fill the source and sync it once, with a daemon that is stopped again."""
+        """Fill the source and sync it with a daemon that is stopped afterwards."""
         with self.daemon("-i"):
             self.expect_equal()
 
     def remember(self, but: Collection[str] = ()) -> None:
-        """Count from now on what the copy loses; not ``but`` what is going to be replaced."""
+        """Record the paths of the copy that must not be lost from now on, except ``but``."""
         self._before = {
             path: inode for path, inode in _inodes(self.copy).items() if path not in but
         }
         self._deleted_before = self._deletions()
-        assert self._before, "there is nothing that the copy could lose"
+        assert self._before, "the copy has no paths to lose"
 
     def lost(self, below: str = "") -> list[str]:
-        """Return the paths that the copy has lost, or that were deleted and written again."""
+        """Return the recorded paths that were deleted, or deleted and written again."""
         now = _inodes(self.copy)
         return sorted(
             path
@@ -102,16 +102,16 @@ class Guarded:
             if now.get(path) != inode and (not below or path.startswith(f"{below}/"))
         )
 
-    def expect_untouched(self, daemon: Pylsyncd, seconds: float = LOOKS) -> None:
-        """Fail when anything is deleted from the copy while it is offered everything again."""
+    def expect_untouched(self, daemon: Pylsyncd, seconds: float = CHECKED) -> None:
+        """Fail if a full sync deletes anything from the copy."""
         daemon.full_sync()
         daemon.flush()
         self.expect_no_loss(daemon, seconds)
         deleted = self._deletions() - self._deleted_before
         assert deleted == 0, f"rsync counts {deleted} deletions\n{daemon.tail}"
 
-    def expect_no_loss(self, daemon: Pylsyncd, seconds: float = LOOKS, below: str = "") -> None:
-        """Fail when the copy loses anything within so long, or has lost it already."""
+    def expect_no_loss(self, daemon: Pylsyncd, seconds: float = CHECKED, below: str = "") -> None:
+        """Fail if the copy has lost a recorded path, or loses one within so many seconds."""
         end = time.monotonic() + seconds
         while True:
             lost = self.lost(below)
@@ -121,8 +121,8 @@ class Guarded:
             time.sleep(0.05)
 
     def expect_equal(self, daemon: Pylsyncd | None = None, seconds: float = SOON) -> None:
-        """Fail when the copy does not become equal."""
-        # Through the symlink, if the source is one.
+        """Fail if the copy does not become equal to the source."""
+        # The source may be a symlink.
         tree = os.path.realpath(os.fsencode(self.source))
         found = equal_within(tree, os.fsencode(self.copy), seconds)
         assert not found, "\n".join([*found, (daemon or self._logs[-1]).tail])
@@ -134,13 +134,13 @@ class Guarded:
         return away
 
     def _deletions(self) -> int:
-        """Return how many deletions rsync has counted in all runs of all daemons."""
+        """Return the number of deletions in all runs of all daemons."""
         logs = "\n".join(daemon.log for daemon in self._logs)
         return sum(map(int, re.findall(r"synced \d+ files?, deleted (\d+)", logs)))
 
 
 def other_device(than: Path) -> Path | None:
-    """Return a new directory on another device, without mounting; None when there is none."""
+    """Return a new directory on another device, without mounting; None if there is none."""
     for candidate in ("/dev/shm", "/var/tmp", "/tmp"):  # noqa: S108 - made with mkdtemp's care
         if os.access(candidate, os.W_OK) and os.stat(candidate).st_dev != than.stat().st_dev:
             path = Path(candidate) / f"pylsyncd-guard-{os.getpid()}-{time.monotonic_ns()}"

@@ -1,4 +1,4 @@
-"""A limit of deletions: a run that would pass it is for a person to release."""
+"""The limit of deletions: a run beyond it is held until it is released."""
 
 import os
 from pathlib import Path
@@ -8,14 +8,14 @@ from support.daemon import Pylsyncd
 from support.destinations import in_module
 from support.servers import RsyncDaemon
 
-# As with a daemon of rsync 3.4.1 and before.
+# Like a daemon of rsync 3.4.1 or older.
 UNCOUNTED = """#!/bin/bash
 set -o pipefail
 rsync "$@" | sed 's/^Number of deleted files: .*/Number of deleted files: 0/'
 """
 
 
-def test_a_run_that_would_delete_too_much_waits_for_a_person(tmp_path: Path) -> None:
+def test_a_run_beyond_max_delete_is_held_until_released(tmp_path: Path) -> None:
     place = Guarded(tmp_path)
     place.fill()
     with place.daemon("-i", "--max-delete", "3") as daemon:
@@ -31,7 +31,7 @@ def test_a_run_that_would_delete_too_much_waits_for_a_person(tmp_path: Path) -> 
         place.expect_equal(daemon)
 
 
-def test_an_rsync_daemon_that_does_not_count_deletions_is_no_way_around_it(
+def test_max_delete_holds_with_a_daemon_that_does_not_count_deletions(
     tmp_path: Path, rsync_daemon: RsyncDaemon
 ) -> None:
     source, program = tmp_path / "source", tmp_path / "uncounted"

@@ -1,4 +1,4 @@
-"""A file system below the source goes or comes: that subtree is held, and only that."""
+"""A file system below the source is mounted or unmounted: only that subtree is held."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not can_mount(), reason="mounting is not permitt
 
 
 class Nested(Guarded):
-    """A source in which the directory ``nested`` is, or can be, another file system."""
+    """A source whose directory ``nested`` can be another file system."""
 
     def __init__(self, directory: Path, mounts: Mounts) -> None:
         super().__init__(directory, mounts)
@@ -24,11 +24,11 @@ class Nested(Guarded):
         mounts.tmpfs(self.backing)
 
     def mount(self) -> None:
-        """Have the other file system stand there."""
+        """Bind-mount the other file system there."""
         self.mounts.bind(self.backing, self.nested)
 
-    def expect_the_rest_to_flow(self, daemon: Pylsyncd, name: str) -> None:
-        """Fail when what is outside of the subtree is not synced, its deletions included."""
+    def expect_rest_is_synced(self, daemon: Pylsyncd, name: str) -> None:
+        """Fail if changes and deletions outside the subtree are not synced."""
         outside = self.source / "d" / name
         outside.write_text("x")
         wait_until((self.copy / "d" / name).exists, message=lambda: daemon.tail)
@@ -42,7 +42,7 @@ def place(tmp_path: Path) -> Iterator[Nested]:
         yield Nested(tmp_path, mounts)
 
 
-def test_while_a_nested_mount_is_gone_its_copy_stays_and_all_else_flows(place: Nested) -> None:
+def test_while_a_nested_mount_is_gone_only_its_copy_stays_unchanged(place: Nested) -> None:
     place.mount()
     place.fill()
     with place.daemon("-i") as daemon:
@@ -50,14 +50,14 @@ def test_while_a_nested_mount_is_gone_its_copy_stays_and_all_else_flows(place: N
         mark = daemon.mark()
         place.unmount(place.nested)
         daemon.wait_for("nested", after=mark)
-        place.expect_the_rest_to_flow(daemon, "one")
+        place.expect_rest_is_synced(daemon, "one")
         daemon.full_sync()
         daemon.wait_for("full sync complete", after=mark)
-        place.expect_the_rest_to_flow(daemon, "two")
+        place.expect_rest_is_synced(daemon, "two")
         place.expect_no_loss(daemon, below="nested")
 
 
-def test_when_a_nested_mount_is_back_its_changes_flow_again(place: Nested) -> None:
+def test_when_a_nested_mount_is_back_its_changes_are_synced(place: Nested) -> None:
     place.mount()
     place.fill()
     with place.daemon("-i") as daemon:
@@ -72,8 +72,8 @@ def test_when_a_nested_mount_is_back_its_changes_flow_again(place: Nested) -> No
         place.expect_equal(daemon)
 
 
-def test_a_nested_mount_that_was_away_for_a_moment_is_watched_again(place: Nested) -> None:
-    # A tmpfs of its own, so that the kernel drops its watches with it, which a bind mount keeps.
+def test_a_nested_mount_that_is_remounted_is_watched_again(place: Nested) -> None:
+    # A tmpfs of its own: its unmount removes the watches, which a bind mount keeps.
     place.mount()
     place.fill()
     with place.daemon("-i") as daemon:
@@ -99,7 +99,7 @@ def test_another_empty_file_system_in_place_of_a_nested_one_deletes_nothing(
             daemon = stack.enter_context(place.daemon("-i"))
         place.remember()
         place.unmount(place.nested)
-        # Which may be given the same device number.
+        # It may get the same device number.
         place.mounts.tmpfs(place.nested)
         if restarted:
             daemon = stack.enter_context(place.daemon(wait=False))
@@ -113,7 +113,7 @@ def test_another_empty_file_system_in_place_of_a_nested_one_deletes_nothing(
         place.expect_equal(daemon)
 
 
-def test_a_deploy_whose_nested_mount_is_not_there_yet_deletes_nothing_of_its_copy(
+def test_a_replaced_source_without_its_nested_mount_deletes_nothing_of_its_copy(
     place: Nested,
 ) -> None:
     place.mount()
@@ -132,7 +132,7 @@ def test_a_deploy_whose_nested_mount_is_not_there_yet_deletes_nothing_of_its_cop
 
 
 @pytest.mark.parametrize("options", [("-i",), ()], ids=["with -i", "from its state"])
-def test_a_nested_mount_that_is_gone_after_a_restart_deletes_nothing_of_its_copy(
+def test_a_nested_mount_missing_after_a_restart_deletes_nothing_of_its_copy(
     place: Nested, options: tuple[str, ...]
 ) -> None:
     place.mount()
@@ -142,7 +142,7 @@ def test_a_nested_mount_that_is_gone_after_a_restart_deletes_nothing_of_its_copy
     place.remember()
     with place.daemon(*options, wait=False) as daemon:
         daemon.wait_for("nested", SOON)
-        place.expect_the_rest_to_flow(daemon, "one")
+        place.expect_rest_is_synced(daemon, "one")
         daemon.full_sync()
         place.expect_no_loss(daemon, below="nested")
         place.mount()
@@ -150,14 +150,14 @@ def test_a_nested_mount_that_is_gone_after_a_restart_deletes_nothing_of_its_copy
         place.expect_equal(daemon)
 
 
-def test_a_mount_that_appears_over_a_directory_deletes_nothing_of_its_copy(place: Nested) -> None:
+def test_a_new_mount_over_a_directory_deletes_nothing_of_its_copy(place: Nested) -> None:
     place.fill()
     with place.daemon("-i") as daemon:
         place.remember()
         mark = daemon.mark()
         place.mount()
         daemon.wait_for("nested", after=mark)
-        place.expect_the_rest_to_flow(daemon, "one")
+        place.expect_rest_is_synced(daemon, "one")
         daemon.full_sync()
         place.expect_no_loss(daemon, below="nested")
         place.unmount(place.nested)
@@ -166,7 +166,7 @@ def test_a_mount_that_appears_over_a_directory_deletes_nothing_of_its_copy(place
         assert [path for path in place.lost() if path.startswith("nested/")] == []
 
 
-def test_a_person_can_release_a_subtree_whose_mount_is_gone(place: Nested) -> None:
+def test_a_subtree_whose_mount_is_gone_can_be_released(place: Nested) -> None:
     place.mount()
     place.fill()
     with place.daemon("-i") as daemon:
@@ -178,7 +178,7 @@ def test_a_person_can_release_a_subtree_whose_mount_is_gone(place: Nested) -> No
         assert list((place.copy / "nested").iterdir()) == []
 
 
-def test_the_copy_of_a_mount_that_was_there_from_the_start_is_complete(place: Nested) -> None:
+def test_the_copy_of_a_nested_mount_is_complete(place: Nested) -> None:
     place.mount()
     place.fill()
     with place.daemon("-i") as daemon:

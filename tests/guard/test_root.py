@@ -1,4 +1,4 @@
-"""The source goes: no destination loses anything, and when it is back, all goes on by itself."""
+"""A source disappears: no destination loses anything, and syncing resumes when it is back."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def place(tmp_path: Path) -> Iterator[Guarded]:
 @mounting
 @pytest.mark.parametrize("bare", ["", "stray"], ids=["empty", "with a stray file"])
 @pytest.mark.parametrize("on_device", [True, False], ids=["another device", "the same device"])
-def test_while_an_idle_source_is_unmounted_nothing_is_deleted(
+def test_an_unmounted_idle_source_deletes_nothing(
     place: Guarded, bare: str, *, on_device: bool
 ) -> None:
     if bare and not on_device:
@@ -49,9 +49,7 @@ def test_while_an_idle_source_is_unmounted_nothing_is_deleted(
 
 @mounting
 @pytest.mark.parametrize("full", [True, False], ids=["full sync", "list"])
-def test_when_the_source_is_unmounted_under_a_running_rsync_nothing_is_deleted(
-    place: Guarded, *, full: bool
-) -> None:
+def test_a_source_unmounted_during_a_run_deletes_nothing(place: Guarded, *, full: bool) -> None:
     place.mount_source()
     go = place.directory / "go"
     with place.daemon("-i") as daemon:
@@ -94,14 +92,14 @@ def test_a_source_that_is_not_mounted_at_a_restart_deletes_nothing(
 
 
 @mounting
-def test_what_changed_while_the_source_was_elsewhere_is_synced_when_it_is_back(
+def test_changes_of_an_unmounted_source_are_synced_when_it_is_back(
     place: Guarded,
 ) -> None:
     place.mount_source()
     with place.daemon("-i") as daemon:
         mark = daemon.mark()
         place.unmount()
-        # Not a worker alone, whose probe may have met it.
+        # The message of the source, not that of a worker whose run failed.
         daemon.wait_for("The source .* is held", after=mark)
         (place.backing / "a").unlink()
         (place.backing / "new").write_text("new")
@@ -132,7 +130,7 @@ def test_an_empty_directory_in_the_sources_place_deletes_nothing(place: Guarded)
 
 
 @pytest.mark.parametrize("full", [True, False], ids=["full sync", "list"])
-def test_an_empty_directory_that_comes_under_a_running_rsync_deletes_nothing(
+def test_an_empty_directory_that_appears_during_a_run_deletes_nothing(
     place: Guarded, *, full: bool
 ) -> None:
     place.fill()
@@ -171,7 +169,7 @@ def test_a_source_that_is_empty_after_a_restart_deletes_nothing_until_released(
     with place.daemon(*options, wait=False) as daemon:
         daemon.wait_for(HELD)
         place.expect_untouched(daemon)
-        # Somebody has looked: it is empty on purpose.
+        # The empty source is accepted.
         daemon.release()
         place.expect_equal(daemon)
 
@@ -192,7 +190,7 @@ def test_an_empty_source_is_synced_to_an_empty_copy(place: Guarded) -> None:
 
 
 def test_emptying_the_source_on_purpose_empties_the_copy(place: Guarded) -> None:
-    # Each name was seen to be deleted, and the directory is the one that it was.
+    # There was an event for each deletion, and the directory is the same.
     place.fill()
     with place.daemon("-i") as daemon:
         for path in place.source.iterdir():
@@ -204,7 +202,7 @@ def test_emptying_the_source_on_purpose_empties_the_copy(place: Guarded) -> None
 # -- removed, moved away, replaced -----------------------------------------------------------------
 
 
-def test_while_a_source_is_moved_away_nothing_is_deleted(place: Guarded) -> None:
+def test_a_source_that_is_moved_away_deletes_nothing(place: Guarded) -> None:
     place.fill()
     with place.daemon("-i") as daemon:
         place.remember()
@@ -219,7 +217,7 @@ def test_while_a_source_is_moved_away_nothing_is_deleted(place: Guarded) -> None
         assert place.lost() == ["b"]
 
 
-def test_a_source_that_is_deleted_as_a_whole_within_a_window_deletes_nothing(
+def test_a_source_deleted_as_a_whole_within_a_window_deletes_nothing(
     place: Guarded,
 ) -> None:
     place.fill()
@@ -235,7 +233,7 @@ def test_a_source_that_is_deleted_as_a_whole_within_a_window_deletes_nothing(
         place.expect_equal(daemon)
 
 
-def test_a_source_of_another_device_is_not_followed(place: Guarded) -> None:
+def test_a_source_on_another_device_is_held(place: Guarded) -> None:
     other = guarded.other_device(place.directory)
     if other is None:
         pytest.skip("there is only one device here")
@@ -259,7 +257,7 @@ def test_a_source_of_another_device_is_not_followed(place: Guarded) -> None:
         guarded.remove(other)
 
 
-def test_a_symlink_that_is_switched_to_a_new_release_is_followed(place: Guarded) -> None:
+def test_a_symlink_switched_to_a_new_release_is_followed(place: Guarded) -> None:
     old, new = place.directory / "release-1", place.directory / "release-2"
     place.source.rmdir()
     place.fill(old, old="only here")
@@ -277,7 +275,7 @@ def test_a_symlink_that_is_switched_to_a_new_release_is_followed(place: Guarded)
         place.expect_equal(daemon)
 
 
-def test_a_symlink_that_was_switched_between_two_runs_is_followed(place: Guarded) -> None:
+def test_a_symlink_switched_between_two_runs_is_followed(place: Guarded) -> None:
     old, new = place.directory / "release-1", place.directory / "release-2"
     place.source.rmdir()
     place.fill(old, old="only here")
@@ -294,9 +292,7 @@ def test_a_symlink_that_was_switched_between_two_runs_is_followed(place: Guarded
 
 
 @pytest.mark.parametrize("how", ["rename", "exchange"])
-def test_a_new_tree_that_is_renamed_into_the_sources_place_is_followed(
-    place: Guarded, how: str
-) -> None:
+def test_a_tree_renamed_into_the_sources_place_is_followed(place: Guarded, how: str) -> None:
     new = place.directory / "new"
     place.fill(new, new="only here")
     place.fill(old="only here")
@@ -312,7 +308,7 @@ def test_a_new_tree_that_is_renamed_into_the_sources_place_is_followed(
         place.expect_equal(daemon)
 
 
-def test_the_error_says_what_to_do_and_is_said_once(place: Guarded) -> None:
+def test_the_error_names_the_remedy_and_is_logged_once(place: Guarded) -> None:
     place.fill()
     with place.daemon("-i") as daemon:
         mark = daemon.mark()

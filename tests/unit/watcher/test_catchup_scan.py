@@ -1,4 +1,4 @@
-"""The scan on real trees: whatever has changed since a moment is found, and little else."""
+"""The scan on real trees: it finds every change since a ctime, and little else."""
 
 import os
 import random
@@ -25,12 +25,12 @@ from pylsyncd.watcher.rescanner import RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager
 
 NO_RULES = Rules()
-# A tmpfs and, on most machines, a disk.
+# A tmpfs and, on most machines, a disk file system.
 PLACES = [place for place in ("/dev/shm", "/var/tmp") if os.access(place, os.W_OK)]  # noqa: S108
 
 
-class Place:
-    """A source and a place outside of it on the same file system, with what a scan needs."""
+class ScannedSource:
+    """A source and a directory outside of it on the same file system, to be scanned."""
 
     def __init__(self, top: Path, rules: Rules = NO_RULES) -> None:
         self._top = top
@@ -49,33 +49,34 @@ class Place:
         for operation in some:
             operation(self.ground)
 
-    def moment(self) -> int:
-        """Return a moment in file time: later than all that was done, not later than the rest."""
+    def next_ctime(self) -> int:
+        """Return a ctime in nanoseconds, later than all changes so far."""
         marker = self._top / "marker"
         marker.touch()
-        begin = now = marker.stat().st_ctime_ns
-        deadline = time.monotonic() + 10
-        while now == begin:
-            assert time.monotonic() < deadline, "the file system's clock stands still"
-            marker.touch()
-            now = marker.stat().st_ctime_ns
-        return now
+        begin = marker.stat().st_ctime_ns
 
-    def arming(self) -> WatchManager:
-        """Return what scans, with nothing watched yet."""
+        def has_later_ctime() -> bool:
+            marker.touch()
+            return marker.stat().st_ctime_ns != begin
+
+        wait_until(has_later_ctime, 10.0, "the clock of the file system does not advance")
+        return marker.stat().st_ctime_ns
+
+    def watch_manager(self) -> WatchManager:
+        """Return a watch manager that watches nothing yet."""
         return WatchManager(self.source, self._notify, self.rules)
 
     def found(self, moment: int) -> MutableChangeset:
-        """Scan as a start does, which knows of no directory."""
-        return self.arming().scan([moment])[moment]
+        """Return the changes that an initial scan finds."""
+        return self.watch_manager().scan([moment])[moment]
 
 
-def place_in(directory: str, rules: Rules = NO_RULES) -> Place:
-    return Place(Path(tempfile.mkdtemp(prefix="pylsyncd-scan-", dir=directory)), rules)
+def place_in(directory: str, rules: Rules = NO_RULES) -> ScannedSource:
+    return ScannedSource(Path(tempfile.mkdtemp(prefix="pylsyncd-scan-", dir=directory)), rules)
 
 
 @pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest) -> Iterator[ScannedSource]:
     made = place_in(request.param)
     yield made
     made.close()
@@ -97,7 +98,7 @@ def tree(path: bytes) -> Change:
 
 
 def uncovered(before: Snapshot, after: Snapshot, changes: Collection[Change]) -> list[bytes]:
-    """Return the paths that differ, and that nobody would look at who looks at the changes."""
+    """Return the paths that differ and that no change covers."""
     return [
         path
         for path in sorted(before.keys() | after.keys())
@@ -108,7 +109,7 @@ def uncovered(before: Snapshot, after: Snapshot, changes: Collection[Change]) ->
 def _is_covered(path: bytes, after: Snapshot, changes: Collection[Change]) -> bool:
     looked_at = [entry(path)]
     if path not in after:
-        # What is gone goes with the topmost directory that is gone or something else by now.
+        # A change of the topmost missing or replaced directory covers what was below it.
         above = path
         while (above := os.path.dirname(above)) and _kind(after, above) != "directory":
             looked_at.append(entry(above))
@@ -119,7 +120,7 @@ def _kind(tree_: Snapshot, path: bytes) -> str:
     return tree_[path].kind if path in tree_ else ""
 
 
-def test_the_measure_of_this_test_knows_what_is_missing() -> None:
+def test_uncovered_finds_the_paths_that_no_change_covers() -> None:
     directory = tempfile.mkdtemp(prefix="pylsyncd-scan-")
     try:
         root = os.fsencode(directory)
@@ -139,7 +140,7 @@ def test_the_measure_of_this_test_knows_what_is_missing() -> None:
 
 
 def fill(chance: random.Random, top: bytes) -> None:
-    """Make directories of two names, three levels deep, with files, links and symlinks."""
+    """Create directories with three names, three levels deep, with files, links and symlinks."""
     for _ in range(12):
         directory = os.path.join(top, *chance.choices([b"a", b"b", b"\xff"], k=3))
         os.makedirs(directory, exist_ok=True)
@@ -152,7 +153,7 @@ def fill(chance: random.Random, top: bytes) -> None:
 
 
 def draw(chance: random.Random, ground: Ground) -> Operation:
-    """Choose something to do, which may turn out to be impossible."""
+    """Choose a random operation, which may be impossible."""
 
     def some(top: bytes, *, directories: bool | None = None) -> bytes:
         kinds = {None: (True, True), True: (True, False), False: (False, True)}[directories]
@@ -190,7 +191,7 @@ def draw(chance: random.Random, ground: Ground) -> Operation:
 
 
 def churn(chance: random.Random, ground: Ground, count: int) -> list[str]:
-    """Do so many random things; return what was done, to be read after a failure."""
+    """Run random operations; return them as text for the message of a failure."""
     done = []
     for _ in range(count):
         operation = draw(chance, ground)
@@ -200,49 +201,49 @@ def churn(chance: random.Random, ground: Ground, count: int) -> list[str]:
     return done
 
 
-def prepared(chance: random.Random, place: Place) -> None:
+def prepared(chance: random.Random, place: ScannedSource) -> None:
     for top in place.ground:
         fill(chance, top)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_all_that_differs_since_a_moment_is_found_by_a_start(seed: int, place: Place) -> None:
+def test_the_initial_scan_finds_every_change_since_a_ctime(seed: int, place: ScannedSource) -> None:
     chance = random.Random(seed)
     prepared(chance, place)
     for _ in range(5):
-        before, moment = snapshot(place.source), place.moment()
+        before, moment = snapshot(place.source), place.next_ctime()
         done = churn(chance, place.ground, chance.randrange(1, 15))
         changes = set(place.found(moment))
         assert uncovered(before, snapshot(place.source), changes) == [], "\n".join(done)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_all_that_differs_is_found_where_the_directories_are_known(seed: int, place: Place) -> None:
+def test_a_later_scan_finds_every_change_since_a_ctime(seed: int, place: ScannedSource) -> None:
     chance = random.Random(seed)
     prepared(chance, place)
-    arming = place.arming()
-    arming.scan()
+    watches = place.watch_manager()
+    watches.scan()
     for _ in range(5):
-        before, moment = snapshot(place.source), place.moment()
+        before, moment = snapshot(place.source), place.next_ctime()
         done = churn(chance, place.ground, chance.randrange(1, 15))
-        changes = set(arming.scan([moment])[moment])
+        changes = set(watches.scan([moment])[moment])
         assert uncovered(before, snapshot(place.source), changes) == [], "\n".join(done)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_each_of_several_askers_gets_what_has_changed_since_its_own_moment(
-    seed: int, place: Place
+def test_one_scan_finds_the_changes_since_each_of_several_ctimes(
+    seed: int, place: ScannedSource
 ) -> None:
     chance = random.Random(seed)
     prepared(chance, place)
     states, done = {}, []
     for _ in range(3):
-        moment = place.moment()
+        moment = place.next_ctime()
         states[moment] = snapshot(place.source)
         done += churn(chance, place.ground, chance.randrange(4))
-    nothing = place.moment()
+    nothing = place.next_ctime()
     after = snapshot(place.source)
-    found = place.arming().scan([*states, nothing])
+    found = place.watch_manager().scan([*states, nothing])
     for moment, before in states.items():
         assert uncovered(before, after, set(found[moment])) == [], "\n".join(done)
         assert set(optimize(found[moment])) == set(optimize(place.found(moment)))
@@ -252,10 +253,10 @@ def test_each_of_several_askers_gets_what_has_changed_since_its_own_moment(
 # -- and little else ------------------------------------------------------------------------------
 
 
-def test_of_a_thousand_files_the_one_that_was_rewritten_is_one_entry(place: Place) -> None:
+def test_one_rewritten_file_of_a_thousand_is_one_entry(place: ScannedSource) -> None:
     place.do(operations.mkdir("many"), operations.mkdir("other/deep"))
     place.do(operations.fill("many", 1000, b"x"), operations.write("other/deep/f"))
-    moment = place.moment()
+    moment = place.next_ctime()
     place.do(operations.append("many/500", b"more"))
     assert list(place.found(moment)) == [entry(b"many/500")]
 
@@ -286,47 +287,47 @@ def test_of_a_thousand_files_the_one_that_was_rewritten_is_one_entry(place: Plac
                      id="all names of a file"),
     ],
 )  # fmt: skip
-def test_what_was_not_touched_is_no_change(
-    operation: Operation, expected: set[Change], place: Place
+def test_an_operation_changes_only_what_it_touches(
+    operation: Operation, expected: set[Change], place: ScannedSource
 ) -> None:
     for directory in ("d/sub/deep", "e", "untouched/deep"):
         place.do(operations.mkdir(directory))
     for file in ("d/f", "d/one", "d/sub/deep/f", "untouched/deep/f"):
         place.do(operations.write(file))
     place.do(operations.link("e/two", "d/one"), operations.outside(operations.mkdir("old/deep")))
-    moment = place.moment()
+    moment = place.next_ctime()
     place.do(operation)
     assert set(place.found(moment)) == expected
 
 
-def test_a_directory_that_is_known_to_have_stood_there_is_not_taken_for_a_whole_tree(
-    place: Place,
+def test_a_fresh_directory_that_was_there_before_is_not_a_whole_tree(
+    place: ScannedSource,
 ) -> None:
     place.do(operations.mkdir("d/sub/deep"))
-    arming = place.arming()
-    arming.scan()
-    moment = place.moment()
+    watches = place.watch_manager()
+    watches.scan()
+    moment = place.next_ctime()
     place.do(operations.write("d/f"), operations.write("d/sub/f"), operations.mkdir("d/new"))
     expected = {listing(b"d"), listing(b"d/sub"), tree(b"d/new")}
-    assert set(arming.scan([moment])[moment]) == expected
+    assert set(watches.scan([moment])[moment]) == expected
     assert tree(b"d/sub") in set(place.found(moment))
 
 
-def test_a_directory_that_went_and_came_back_is_taken_for_a_whole_tree(place: Place) -> None:
+def test_a_directory_that_left_and_came_back_is_a_whole_tree(place: ScannedSource) -> None:
     place.do(operations.mkdir("d/sub/deep"))
-    arming = place.arming()
-    arming.scan()
-    moment = place.moment()
+    watches = place.watch_manager()
+    watches.scan()
+    moment = place.next_ctime()
     place.do(operations.move_out("d/sub", "away"), operations.move_in("away", "d/sub"))
-    assert tree(b"d/sub") in set(arming.scan([moment])[moment])
+    assert tree(b"d/sub") in set(watches.scan([moment])[moment])
 
 
-def test_what_the_rules_leave_out_is_not_named() -> None:
+def test_excluded_paths_are_no_changes() -> None:
     place = place_in(PLACES[0], build_rules([parse_exclude(b"*.tmp"), parse_exclude(b"cache/")]))
     try:
         place.do(operations.mkdir("cache/deep"), operations.write("a.tmp"), operations.write("b"))
         place.do(operations.write("cache/f"))
-        moment = place.moment()
+        moment = place.next_ctime()
         for name in ("a.tmp", "b", "cache/f", "cache/deep/g"):
             place.do(operations.append(name, b"+"))
         assert set(place.found(moment)) == {entry(b"b")}
@@ -334,7 +335,7 @@ def test_what_the_rules_leave_out_is_not_named() -> None:
         place.close()
 
 
-def test_what_changes_behind_the_walk_through_a_name_that_goes_is_found(tmp_path: Path) -> None:
+def test_a_change_behind_the_walk_through_a_removed_name_is_found(tmp_path: Path) -> None:
     for name in ("a", "z", *(f"m/{number}" for number in range(300))):
         (tmp_path / name).mkdir(parents=True)
     first, last = (name for name in walked(tmp_path) if name in "az")
@@ -346,7 +347,7 @@ def test_what_changes_behind_the_walk_through_a_name_that_goes_is_found(tmp_path
 
     def change_once(_: int) -> None:
         if gone.exists():
-            gone.write_text("through a name that goes")
+            gone.write_text("through a removed name")
             gone.unlink()
 
     with closing(Inotify()) as notify:
@@ -358,6 +359,6 @@ def test_what_changes_behind_the_walk_through_a_name_that_goes_is_found(tmp_path
 
 
 def walked(top: Path) -> list[str]:
-    """Return the directories in one, in the order in which a walk comes to them."""
-    # It takes them from the end of the listing.
+    """Return the subdirectories in the order of a walk."""
+    # A walk takes them from the end of the listing.
     return [entry.name for entry in os.scandir(top)][::-1]

@@ -1,4 +1,4 @@
-"""The tracker on real directories: its tree equals the disk, and no change is lost."""
+"""Events of real directories: the watch tree equals the disk, and no change is lost."""
 
 import os
 import random
@@ -56,10 +56,10 @@ def scan_when_due(watched: WatchedSource) -> set[Change]:
 
 
 def overflow(source: bytes) -> None:
-    """Make more events than the kernel keeps, and leave nothing behind."""
+    """Overflow the event queue, and leave no files behind."""
     one, other = source + b"/one", source + b"/other"
     os.mkdir(one)
-    # Two events each, which the kernel takes for no repetition of those before.
+    # Two events each. The kernel merges only identical events in a row.
     for _ in range(inotify.read_limit("max_queued_events") // 2 + 2_000):
         os.rename(one, other)
         one, other = other, one
@@ -67,20 +67,20 @@ def overflow(source: bytes) -> None:
 
 
 def directories(source: bytes) -> set[bytes]:
-    """Return the paths of the source's directories, itself included."""
+    """Return the paths of all directories of the source, with its own."""
     return {path[len(source) + 1 :] for path, _, _ in os.walk(source)}
 
 
 def kernel_watch_count(notify: Inotify) -> int:
-    """Return how many directories the kernel watches for us, as proc_pid_fdinfo(5) tells."""
+    """Return the number of watches of the instance, from proc_pid_fdinfo(5)."""
     lines = Path(f"/proc/self/fdinfo/{notify.descriptor}").read_text().splitlines()
     return sum(line.startswith("inotify ") for line in lines)
 
 
 def assert_every_directory_is_watched(source: bytes, watched: WatchedSource) -> None:
-    """Create a file in each directory: its event must come, under the right name.
+    """Create a file in each directory: its event must come, with the right path.
 
-    And no directory else is watched, or remembered.
+    No other directory may be watched or known.
     """
     expected = set()
     for directory in directories(source):
@@ -98,7 +98,7 @@ def assert_every_directory_is_watched(source: bytes, watched: WatchedSource) -> 
 # -- single rules ---------------------------------------------------------------------------------
 
 
-def test_what_is_there_at_the_start_is_watched(source: bytes, notify: Inotify) -> None:
+def test_the_initial_scan_watches_all_directories(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/b/\xff\n")
     os.makedirs(source + b"/c")
     watched = WatchedSource(source, notify)
@@ -107,7 +107,7 @@ def test_what_is_there_at_the_start_is_watched(source: bytes, notify: Inotify) -
 
 
 @pytest.mark.parametrize("place", [b"/a", b"/a/b"], ids=["the top", "below"])
-def test_what_comes_before_a_watch_stands_is_found_since_the_listing_comes_after(
+def test_what_appears_before_the_watch_is_found_by_the_listing(
     source: bytes, notify: Inotify, place: bytes
 ) -> None:
     os.makedirs(source + b"-elsewhere/b")
@@ -125,7 +125,7 @@ def test_what_comes_before_a_watch_stands_is_found_since_the_listing_comes_after
     assert_every_directory_is_watched(source, watched)
 
 
-def test_what_happens_during_a_walk_is_heard_although_nothing_follows(
+def test_events_during_a_walk_are_processed_without_later_events(
     source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 1)
@@ -135,13 +135,13 @@ def test_what_happens_during_a_walk_is_heard_although_nothing_follows(
         Path(os.fsdecode(source + b"/%d" % directories)).touch()
 
     watched = WatchedSource(source, notify, on_progress=touch)
-    assert not notify.pending_bytes(), "it piles up in the kernel"
+    assert not notify.pending_bytes(), "events are left in the queue"
     assert {Change(b"2", Scope.ENTRY), Change(b"3", Scope.ENTRY)} <= set(
         watched.processor.take_changes()
     )
 
 
-def test_a_new_tree_is_one_change_and_watched_to_its_depths(source: bytes, notify: Inotify) -> None:
+def test_a_new_tree_is_one_change_and_is_watched_completely(source: bytes, notify: Inotify) -> None:
     watched = WatchedSource(source, notify)
     os.makedirs(source + b"/a/b/c")
     Path(os.fsdecode(source + b"/a/b/c/f")).write_bytes(b"x")
@@ -170,7 +170,7 @@ def test_a_directory_moved_out_loses_its_watches(
     assert process_all(watched) == set()
 
 
-def test_a_directory_moved_in_is_watched_with_all_that_it_contains(
+def test_a_directory_moved_in_is_watched_with_all_below_it(
     source: bytes, notify: Inotify, tmp_path: Path
 ) -> None:
     watched = WatchedSource(source, notify)
@@ -195,9 +195,7 @@ def test_a_child_created_before_its_parents_were_renamed_is_found(
     assert_every_directory_is_watched(source, watched)
 
 
-def test_two_directories_that_swap_their_names_are_told_apart(
-    source: bytes, notify: Inotify
-) -> None:
+def test_two_directories_that_swap_names_are_distinguished(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/only-in-a")
     os.makedirs(source + b"/b/only-in-b")
     watched = WatchedSource(source, notify)
@@ -209,7 +207,9 @@ def test_two_directories_that_swap_their_names_are_told_apart(
     assert_every_directory_is_watched(source, watched)
 
 
-def test_directories_that_are_exchanged_are_told_apart(source: bytes, notify: Inotify) -> None:
+def test_directories_exchanged_in_one_call_are_distinguished(
+    source: bytes, notify: Inotify
+) -> None:
     os.makedirs(source + b"/a/only-in-a")
     os.makedirs(source + b"/d/b/only-in-b")
     watched = WatchedSource(source, notify)
@@ -220,9 +220,7 @@ def test_directories_that_are_exchanged_are_told_apart(source: bytes, notify: In
     assert_every_directory_is_watched(source, watched)
 
 
-def test_parent_and_child_that_change_places_end_where_they_are(
-    source: bytes, notify: Inotify
-) -> None:
+def test_a_parent_moved_below_its_child_has_its_new_path(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/p/c/deep")
     watched = WatchedSource(source, notify)
     os.rename(source + b"/p/c", source + b"/c")
@@ -243,7 +241,9 @@ def test_a_symlink_in_a_directorys_place_is_not_followed(source: bytes, notify: 
     assert watched.paths == {b"", b"z", b"z/b", b"z/b/new", b"target", b"target/b"}
 
 
-def test_what_a_symlink_leads_to_elsewhere_is_not_watched(source: bytes, notify: Inotify) -> None:
+def test_the_target_of_a_symlink_outside_the_source_is_not_watched(
+    source: bytes, notify: Inotify
+) -> None:
     os.makedirs(source + b"/a/b")
     os.makedirs(source + b"-elsewhere/b/new")
     watched = WatchedSource(source, notify)
@@ -269,7 +269,7 @@ def test_an_excluded_directory_is_neither_watched_nor_reported(
     assert watched.paths == {b"", b"a"}
 
 
-def test_a_rename_brings_in_what_an_anchored_rule_left_out(source: bytes, notify: Inotify) -> None:
+def test_a_rename_includes_what_an_anchored_rule_excluded(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/a/skip/deep")
     watched = WatchedSource(source, notify, build_rules([parse_exclude(b"/a/skip")]))
     assert watched.paths == {b"", b"a"}
@@ -278,16 +278,14 @@ def test_a_rename_brings_in_what_an_anchored_rule_left_out(source: bytes, notify
     assert watched.paths == {b"", b"b", b"b/skip", b"b/skip/deep"}
 
 
-def test_a_source_that_goes_away_is_noticed(source: bytes, notify: Inotify) -> None:
+def test_a_source_that_is_moved_away_is_lost(source: bytes, notify: Inotify) -> None:
     watched = WatchedSource(source, notify)
     os.rename(source, source + b"-moved")
     process_all(watched)
     assert watched.processor.is_source_lost
 
 
-def test_a_source_that_was_replaced_while_events_were_lost_is_not_taken_for_the_old_one(
-    source: bytes, notify: Inotify
-) -> None:
+def test_a_source_replaced_during_an_overflow_is_lost(source: bytes, notify: Inotify) -> None:
     os.mkdir(source + b"/a")
     watched = WatchedSource(source, notify)
     overflow(source + b"/a")
@@ -299,11 +297,11 @@ def test_a_source_that_was_replaced_while_events_were_lost_is_not_taken_for_the_
     assert b"other" not in watched.paths
 
 
-# -- storms ---------------------------------------------------------------------------------------
+# -- random operations ----------------------------------------------------------------------------
 
 
-def storm(chance: random.Random, source: bytes, outside: bytes) -> None:
-    """Do one random thing to the directories below the source; what fails, fails."""
+def random_operation(chance: random.Random, source: bytes, outside: bytes) -> None:
+    """Run one random operation on the directories below the source, ignoring errors."""
     every = sorted(directories(source))
 
     def place(*, below: bool = False) -> bytes:
@@ -327,7 +325,7 @@ def storm(chance: random.Random, source: bytes, outside: bytes) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_after_any_storm_the_tree_equals_the_disk(
+def test_after_random_operations_the_tree_equals_the_disk(
     seed: int, source: bytes, notify: Inotify, tmp_path: Path
 ) -> None:
     chance = random.Random(seed)
@@ -335,16 +333,16 @@ def test_after_any_storm_the_tree_equals_the_disk(
     os.mkdir(outside)
     watched = WatchedSource(source, notify)
     for _ in range(30):
-        # The disk is ahead of the events by that many operations.
+        # The disk is ahead of the events by these operations.
         for _ in range(chance.randrange(1, 12)):
-            storm(chance, source, outside)
+            random_operation(chance, source, outside)
         process_all(watched)
         assert watched.paths == directories(source)
     assert_every_directory_is_watched(source, watched)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_storm_that_goes_on_while_it_is_followed_ends_equal(
+def test_after_concurrent_random_operations_the_tree_equals_the_disk(
     seed: int, source: bytes, notify: Inotify, tmp_path: Path
 ) -> None:
     outside = os.fsencode(tmp_path / "outside")
@@ -354,13 +352,13 @@ def test_a_storm_that_goes_on_while_it_is_followed_ends_equal(
     def work(number: int) -> None:
         chance = random.Random(seed * 10 + number)
         for _ in range(150):
-            storm(chance, source, outside)
+            random_operation(chance, source, outside)
 
     writers = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):
-        # The writers, too, want to run.
+        # Leave time for the writers.
         select.select([notify.descriptor], [], [], 0.01)
         process_all(watched)
     for writer in writers:
@@ -370,9 +368,7 @@ def test_a_storm_that_goes_on_while_it_is_followed_ends_equal(
     assert_every_directory_is_watched(source, watched)
 
 
-def test_what_the_kernel_dropped_is_found_by_a_scan_and_the_tree_is_repaired(
-    source: bytes, notify: Inotify
-) -> None:
+def test_a_scan_finds_dropped_changes_and_repairs_the_tree(source: bytes, notify: Inotify) -> None:
     os.makedirs(source + b"/keep/old")
     os.makedirs(source + b"/leaves/deep")
     watched = WatchedSource(source, notify)
@@ -389,7 +385,7 @@ def test_what_the_kernel_dropped_is_found_by_a_scan_and_the_tree_is_repaired(
     assert_every_directory_is_watched(source, watched)
 
 
-def test_a_storm_of_overflows_costs_one_scan(source: bytes, notify: Inotify) -> None:
+def test_several_overflows_in_a_row_need_one_scan(source: bytes, notify: Inotify) -> None:
     watched = WatchedSource(source, notify)
     for _ in range(3):
         overflow(source)
@@ -398,14 +394,14 @@ def test_a_storm_of_overflows_costs_one_scan(source: bytes, notify: Inotify) -> 
     assert watched.rescanner.due_at is None
 
 
-def test_directories_that_wait_for_their_events_cost_nothing_for_each_other(
+def test_directories_waiting_for_their_parent_are_not_retried_for_each_other(
     source: bytes, notify: Inotify
 ) -> None:
     os.makedirs(source + b"/moved")
     os.makedirs(source + b"/stays")
     watched = WatchedSource(source, notify)
     for number in range(300):
-        # The one cannot be placed before the last event tells where its parent is; the other can.
+        # The first waits for the event that tells where its parent is; the second does not.
         os.mkdir(source + b"/moved/%d" % number)
         os.mkdir(source + b"/stays/%d" % number)
     os.rename(source + b"/moved", source + b"/elsewhere")
@@ -417,7 +413,7 @@ def test_directories_that_wait_for_their_events_cost_nothing_for_each_other(
 
 @contextmanager
 def opened_directories() -> Iterator[Callable[[], int]]:
-    """Count what is opened meanwhile."""
+    """Count the files and directories that are opened in the context."""
     opened = 0
     is_counting = True
 
@@ -425,20 +421,18 @@ def opened_directories() -> Iterator[Callable[[], int]]:
         nonlocal opened
         opened += is_counting and event == "open"
 
-    # A hook stays for ever.
+    # A hook cannot be removed.
     sys.addaudithook(count)
     yield lambda: opened
     is_counting = False
 
 
-def test_what_came_during_a_scan_that_found_nothing_is_there_to_be_collected(
-    source: bytes, notify: Inotify
-) -> None:
-    # So many that a walk has a look at the kernel's queue on its way.
+def test_events_during_a_scan_without_changes_can_be_taken(source: bytes, notify: Inotify) -> None:
+    # So many that a walk reads the event queue in between.
     for number in range(300):
         os.makedirs(source + b"/many/%d" % number)
     now = clock.now()
-    # Nothing is as young as that, so that the scan finds nothing.
+    # No ctime is as late as this, so the scan finds nothing.
     future = replace(now, wall=now.wall + 1_000.0, running=now.running + 1_000.0)
     is_started = False
 
@@ -455,9 +449,7 @@ def test_what_came_during_a_scan_that_found_nothing_is_there_to_be_collected(
     assert set(watched.processor.take_changes()) == {Change(b"new", Scope.ENTRY)}
 
 
-def test_a_directory_that_cannot_be_opened_for_lack_of_descriptors_is_tried_again(
-    source: bytes, notify: Inotify
-) -> None:
+def test_a_directory_is_retried_after_a_lack_of_descriptors(source: bytes, notify: Inotify) -> None:
     watched = WatchedSource(source, notify, plan=RescanPlan(poll_interval=0.05))
     os.mkdir(source + b"/new")
     Path(os.fsdecode(source + b"/new/file")).touch()

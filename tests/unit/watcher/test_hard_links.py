@@ -1,4 +1,4 @@
-"""A change through one name of a file is a change of all of its names below the source."""
+"""A change through one name of a file is a change of all its names in the source."""
 
 import os
 import random
@@ -25,7 +25,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def place(source: Path, *names: str) -> None:
-    """Make one file with all these names."""
+    """Create one file with all these names."""
     for name in names:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
     (source / names[0]).write_text("content")
@@ -39,7 +39,7 @@ def links_of(source: Path, *patterns: bytes) -> HardLinks:
 
 
 def added(some: HardLinks, *named: str, scope: Scope = ENTRY) -> set[str]:
-    """Return what is added to these changes; it must be entries, and nothing may go."""
+    """Return the paths that are added to these changes, which must be entries."""
     changes = MutableChangeset()
     for path in named:
         changes.add(os.fsencode(path), scope)
@@ -57,7 +57,7 @@ def test_the_other_names_are_added_wherever_they_are(source: Path) -> None:
     assert added(links_of(source), "a/one") == {"b/c/two", "three"}
 
 
-def test_names_may_be_of_any_bytes(source: Path) -> None:
+def test_names_may_contain_any_bytes(source: Path) -> None:
     place(source, "a\nb/\udcff", "-n \\")
     assert added(links_of(source), "-n \\") == {"a\nb/\udcff"}
 
@@ -70,17 +70,17 @@ def test_symlinks_and_pipes_have_other_names_too(source: Path) -> None:
     assert added(links_of(source), "symlink", "pipe") == {"other", "pipe2"}
 
 
-def test_names_that_the_changes_hold_spare_the_search(source: Path) -> None:
+def test_names_in_the_changes_make_a_search_unnecessary(source: Path) -> None:
     place(source, "a/one", "b/two")
     some = links_of(source)
     assert added(some, "a/one", "b/two") == set()
     assert some.search_count == 0
-    # And they are remembered.
+    # And they are known from now on.
     assert added(some, "b/two") == {"a/one"}
     assert some.search_count == 0
 
 
-def test_a_file_with_one_name_costs_no_search(source: Path) -> None:
+def test_a_file_with_one_name_needs_no_search(source: Path) -> None:
     place(source, "a/one")
     (source / "a/link").symlink_to("one")
     some = links_of(source)
@@ -90,7 +90,7 @@ def test_a_file_with_one_name_costs_no_search(source: Path) -> None:
     assert some.search_count == 0
 
 
-def test_names_are_remembered(source: Path) -> None:
+def test_known_names_make_a_second_search_unnecessary(source: Path) -> None:
     place(source, "one", "two", "three")
     some = links_of(source)
     for _ in range(3):
@@ -98,7 +98,7 @@ def test_names_are_remembered(source: Path) -> None:
     assert some.search_count == 1
 
 
-def test_names_outside_the_source_are_searched_for_once(source: Path) -> None:
+def test_names_outside_the_source_are_searched_once(source: Path) -> None:
     place(source, "one", "two", "../outside")
     some = links_of(source)
     assert added(some, "one") == {"two"}
@@ -107,7 +107,7 @@ def test_names_outside_the_source_are_searched_for_once(source: Path) -> None:
     assert some.search_count == 1
 
 
-def test_a_new_name_is_found_by_its_own_change_or_by_the_count(source: Path) -> None:
+def test_a_new_name_is_found_by_its_change_or_by_the_link_count(source: Path) -> None:
     place(source, "one", "two", "../outside")
     some = links_of(source)
     added(some, "one")
@@ -168,7 +168,7 @@ def test_entries_of_a_listing_have_other_names(source: Path) -> None:
     assert added(links_of(source), "", scope=LISTING) == set()
 
 
-def test_what_is_in_a_tree_has_other_names(source: Path) -> None:
+def test_entries_of_a_tree_have_other_names(source: Path) -> None:
     place(source, "d/one", "elsewhere/two")
     place(source, "d/below/three", "elsewhere/four", "d/below/five")
     place(source, "d/kept/six", "elsewhere/seven")
@@ -182,7 +182,7 @@ def test_a_tree_at_a_file_is_that_file(source: Path) -> None:
     assert added(links_of(source), "one", scope=TREE) == {"two"}
 
 
-def test_everything_stays_as_it_is(source: Path) -> None:
+def test_a_full_sync_is_not_extended(source: Path) -> None:
     place(source, "one", "two")
     changes = MutableChangeset()
     changes.merge(EVERYTHING)
@@ -196,7 +196,7 @@ def test_a_source_that_is_gone_is_no_error(source: Path) -> None:
     assert added(links_of(source), "one", "two") == set()
 
 
-def test_one_search_is_for_all(source: Path) -> None:
+def test_one_search_finds_the_names_of_all_files(source: Path) -> None:
     for number in range(50):
         place(source, f"a/{number}", f"b/{number % 7}/{number}")
     some = links_of(source)
@@ -214,14 +214,14 @@ def test_a_file_may_have_thousands_of_names(source: Path) -> None:
     assert some.search_count == 1
 
 
-def test_of_many_missing_names_those_that_are_there_are_looked_at(source: Path) -> None:
+def test_existing_names_among_many_missing_ones_are_checked(source: Path) -> None:
     place(source, "d/one", "two")
     missing = [f"d/{number}" for number in range(1000)]
     assert added(links_of(source), *missing, "d/one") == {"two"}
     assert added(links_of(source), *(f"gone/{number}" for number in range(1000))) == set()
 
 
-def test_names_are_found_in_a_large_directory_although_most_before_were_missing(
+def test_names_in_a_large_directory_are_found_after_many_missing_ones(
     source: Path,
 ) -> None:
     for number in range(20):
@@ -233,7 +233,7 @@ def test_names_are_found_in_a_large_directory_although_most_before_were_missing(
     assert added(links_of(source), *missing, *asked) == {f"other/{n}" for n in range(20)}
 
 
-def test_what_is_remembered_is_bounded(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_kept_names_is_limited(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hard_links, "_MAX_KEPT_NAMES", 10)
     for number in range(10):
         place(source, f"a/{number}", f"b/{number}")
@@ -241,14 +241,14 @@ def test_what_is_remembered_is_bounded(source: Path, monkeypatch: pytest.MonkeyP
     for number in range(10):
         assert added(some, f"a/{number}") == {f"b/{number}"}
     assert some.search_count == 10
-    # The last three are, at two names each and one for the file.
+    # Three files fit, with two names each and one for the file.
     assert added(some, "a/9", "a/8", "a/7") == {"b/9", "b/8", "b/7"}
     assert some.search_count == 10
     assert added(some, "a/6") == {"b/6"}
     assert some.search_count == 11
 
 
-def test_people_without_hard_links_pay_microseconds_for_a_change(source: Path) -> None:
+def test_without_hard_links_a_change_costs_microseconds(source: Path) -> None:
     for number in range(2000):
         place(source, f"{number % 500}/f{number}")
     changes = MutableChangeset()
@@ -258,16 +258,16 @@ def test_people_without_hard_links_pay_microseconds_for_a_change(source: Path) -
     some = links_of(source)
     started = time.process_time()
     some.add_other_names(changes)
-    # Measured: 4; the rest is for slower machines.
+    # Measured: 4 microseconds; the rest is for slower machines.
     assert time.process_time() - started < 4000 * 50e-6
 
 
-def test_a_survey_learns_the_names_of_what_goes_before_anybody_looks(source: Path) -> None:
+def test_a_scan_keeps_names_that_are_removed_later(source: Path) -> None:
     place(source, "a/one", "b/two")
     place(source, "a/alone")
     some = links_of(source)
     assert not some.scan_source(time.time_ns() + 10**9)
-    (source / "a/one").write_text("through a name that goes")
+    (source / "a/one").write_text("through a removed name")
     (source / "a/one").unlink()
     assert added(some, "a/one") == {"b/two"}
     assert some.search_count == 0
@@ -277,7 +277,7 @@ def test_a_survey_learns_the_names_of_what_goes_before_anybody_looks(source: Pat
     ("changed", "scope"),
     [("a/b/c/one", ENTRY), ("a/b/c", LISTING), ("a/b/c", TREE), ("a", ENTRY), ("a", TREE)],
 )
-def test_whatever_covers_a_known_name_that_is_gone_brings_in_the_others(
+def test_a_change_that_covers_a_removed_name_adds_the_other_names(
     source: Path, changed: str, scope: Scope
 ) -> None:
     place(source, "a/b/c/one", "other/two")
@@ -288,21 +288,21 @@ def test_whatever_covers_a_known_name_that_is_gone_brings_in_the_others(
     assert added(some, "a/b", "a/b/neighbour", scope=LISTING) == set()
 
 
-def test_a_survey_finds_what_changed_at_the_very_moment(source: Path) -> None:
+def test_a_scan_includes_files_with_exactly_the_ctime(source: Path) -> None:
     place(source, "one", "two")
     moment = os.stat(source / "one").st_ctime_ns
     assert {change.path for change in links_of(source).scan_source(moment)} == {b"one", b"two"}
     assert not links_of(source).scan_source(moment + 1)
 
 
-def test_a_survey_finds_what_changed_before_it_through_a_name_that_is_gone(source: Path) -> None:
+def test_a_scan_finds_files_that_changed_through_a_removed_name(source: Path) -> None:
     place(source, "old", "ex/cluded", "older")
     place(source, "a/one", "b/two", "c/three", "ex/four")
     place(source, "a/gone", "last")
     since = time.time_ns()
     while os.stat(source / "old").st_ctime_ns >= since - 20_000_000:
         since = time.time_ns()
-    (source / "a/one").write_text("through a name that goes")
+    (source / "a/one").write_text("through a removed name")
     (source / "a/one").unlink()
     (source / "a/gone").write_text("likewise")
     (source / "a/gone").unlink()
@@ -311,7 +311,7 @@ def test_a_survey_finds_what_changed_before_it_through_a_name_that_is_gone(sourc
     assert {change.scope for change in found} == {ENTRY}
 
 
-def test_a_survey_remembers_only_so_many_names_but_finds_all_that_changed(
+def test_a_scan_keeps_a_limited_number_of_names_but_finds_all_changes(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hard_link_search, "MAX_HARD_LINK_NAMES", 4)
@@ -321,7 +321,7 @@ def test_a_survey_remembers_only_so_many_names_but_finds_all_that_changed(
     assert len(some.scan_source(0)) == 20
 
 
-def test_more_names_than_a_destination_can_be_owed_are_everything(
+def test_more_names_than_can_be_pending_are_a_full_sync(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hard_link_search, "MAX_PENDING_CHANGES", 15)
@@ -342,7 +342,7 @@ def test_more_names_than_a_destination_can_be_owed_are_everything(
     assert len(links_of(source).scan_source(time.time_ns() + 10**9)) == 0
 
 
-def test_whoever_looks_through_the_source_tells_that_he_goes_on(source: Path) -> None:
+def test_every_walk_through_the_source_reports_progress(source: Path) -> None:
     for number in range(20):
         place(source, f"a{number}/one", f"b{number}/two")
     progress: list[None] = []
@@ -355,7 +355,7 @@ def test_whoever_looks_through_the_source_tells_that_he_goes_on(source: Path) ->
     assert len(progress) == 82
 
 
-def test_a_survey_of_a_source_that_is_gone_is_not_taken_for_made(source: Path) -> None:
+def test_a_scan_of_a_missing_source_raises(source: Path) -> None:
     some = links_of(source)
     source.rmdir()
     with pytest.raises(FileNotFoundError):
@@ -363,7 +363,7 @@ def test_a_survey_of_a_source_that_is_gone_is_not_taken_for_made(source: Path) -
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_after_whatever_happened_all_names_of_a_changed_file_are_there(
+def test_after_random_operations_all_names_of_a_changed_file_are_there(
     source: Path, seed: int
 ) -> None:
     print("seed", seed)  # noqa: T201  # shown with a failure
@@ -382,7 +382,7 @@ def test_after_whatever_happened_all_names_of_a_changed_file_are_there(
 
 
 def operate(chance: random.Random, source: Path, outside: Path, changes: MutableChangeset) -> None:
-    """Do something, and report it as a watcher would."""
+    """Run a random operation, and add the changes that the watcher would find."""
     places = [source / "a", source / "b", source / "a/c", outside]
     path = chance.choice(places) / f"{chance.randrange(6)}{chance.choice(['', '', '.bak'])}"
     other = chance.choice(places) / str(chance.randrange(6))
@@ -413,7 +413,7 @@ def walked(source: Path) -> set[bytes]:
 
 
 def names_of(source: Path, path: bytes) -> set[bytes]:
-    """Return all names of a file, as unclever as possible."""
+    """Return all names of a file, by comparing all files."""
     file = Path(os.fsdecode(os.path.join(os.fsencode(source), path)))
     if not file.is_file():
         return set()

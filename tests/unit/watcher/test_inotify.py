@@ -19,7 +19,7 @@ MANY = 15_000
 
 
 def test_no_event_is_lost_while_a_directory_is_watched_again(tmp_path: Path) -> None:
-    # No more than the kernel's queue holds.
+    # At most the number of events that the queue can hold.
     count = min(MANY, inotify.read_limit("max_queued_events") - 1)
     directory = os.open(tmp_path, os.O_RDONLY)
     notify = Inotify()
@@ -37,14 +37,14 @@ def test_no_event_is_lost_while_a_directory_is_watched_again(tmp_path: Path) -> 
 
 
 def counted(directory: Path, work: str) -> dict[str, int]:
-    """Return the types that occurred while a shell command worked in a watched directory."""
+    """Return the events by type that a shell command causes in a watched directory."""
     notify = Inotify(modify=True)
     masks: Counter[int] = Counter()
     try:
         opened = os.open(directory, os.O_RDONLY)
         notify.add_watch(opened)
         os.close(opened)
-        assert os.system(f"cd '{directory}' && {work}") == 0  # noqa: S605  # our own words
+        assert os.system(f"cd '{directory}' && {work}") == 0  # noqa: S605  # a constant command
         while chunk := notify.read():
             inotify.count_events(chunk, masks)
     finally:
@@ -60,18 +60,18 @@ def test_events_are_counted_by_type(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_directories_count_as_files_do_and_names_of_any_length(tmp_path: Path) -> None:
+def test_events_of_directories_and_long_names_are_counted(tmp_path: Path) -> None:
     long = 255 * "x"
     assert counted(tmp_path, f"mkdir d {long}; rmdir d {long}") == {"CREATE": 2, "DELETE": 2}
 
 
-def test_the_end_of_a_watch_has_its_types(tmp_path: Path) -> None:
+def test_the_events_at_the_end_of_a_watch_are_counted(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     found = counted(tmp_path / "d", "rmdir ../d")
     assert found == {"DELETE_SELF": 1, "IGNORED": 1}
 
 
-def test_counts_of_several_chunks_add_up_and_an_empty_one_adds_nothing() -> None:
+def test_the_counts_of_several_chunks_add_up() -> None:
     chunk = inotify.EVENT_HEADER.pack(1, inotify.CREATE, 0, 16) + b"name".ljust(16, b"\0")
     overflow = inotify.EVENT_HEADER.pack(-1, inotify.OVERFLOW, 0, 0)
     masks: Counter[int] = Counter()
@@ -81,7 +81,7 @@ def test_counts_of_several_chunks_add_up_and_an_empty_one_adds_nothing() -> None
     assert (found["CREATE"], found["Q_OVERFLOW"]) == (3, 1)
 
 
-def test_all_types_are_there_from_the_start_and_none_twice() -> None:
+def test_all_event_types_are_listed_with_zero() -> None:
     found = inotify.events_by_type({})
     assert set(found.values()) == {0}
     assert {"CREATE", "MODIFY", "CLOSE_WRITE", "UNMOUNT", "Q_OVERFLOW"} < found.keys()

@@ -1,12 +1,12 @@
-"""The table of mounts: what is where, and what hides what."""
+"""The mount table: which mounts are visible where, and which are hidden."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.mounts import Mounts, can_mount
+from support.waiting import wait_until
 
 from pylsyncd.watcher.mounts import (
     Mount,
@@ -34,7 +34,7 @@ MOUNTS = parse_mountinfo(TEXT)
 
 
 def mounted(*rows: tuple[int, int, bytes]) -> list[Mount]:
-    """Return mounts by number, parent and point."""
+    """Return mounts with these ids, parent ids and mount points."""
     return [Mount(point, number, "ext4", number, parent, b"/") for number, parent, point in rows]
 
 
@@ -42,27 +42,27 @@ def numbers(path: bytes, mounts: list[Mount]) -> dict[bytes, int]:
     return {point: mount.mount_id for point, mount in mounts_below(path, mounts).items()}
 
 
-def test_lines_are_read_with_their_escapes_undone() -> None:
+def test_octal_escapes_in_a_line_are_decoded() -> None:
     assert [mount.mount_id for mount in MOUNTS] == [1, 22, 23, 24, 25, 26, 27, 29]
     expected = (b"/srv/with blank/in\nner", os.makedev(8, 17), "ext4", 26, 25, rb"/part\x")
     assert MOUNTS[5][:-1] == expected
     assert MOUNTS[5].source == b"/dev/sdb1"
 
 
-def test_the_file_system_that_a_path_is_on_is_the_nearest_above() -> None:
+def test_the_mount_of_a_path_is_the_nearest_above_it() -> None:
     assert mount_of(b"/srv/web/a/b", MOUNTS).fs_type == "fuse.sshfs"
     assert mount_of(b"/srv/web", MOUNTS).mount_id == 27
     assert mount_of(b"/srv/webber", MOUNTS).mount_id == 22
     assert mount_of(b"/", MOUNTS).mount_id == 22
 
 
-def test_where_the_root_is_not_listed_there_is_an_answer() -> None:
+def test_an_unlisted_root_has_a_substitute() -> None:
     assert mount_of(b"/a", mounted((7, 3, b"/b"))).fs_type == "unlisted"
     assert mount_of(b"/b/c", mounted((7, 3, b"/b"))).mount_id == 7
     assert mount_of(b"/", []).fs_type == "unlisted"
 
 
-def test_mounts_below_a_path_are_told_by_their_paths_below_it() -> None:
+def test_mounts_below_a_path_have_relative_paths() -> None:
     assert numbers(b"/srv", MOUNTS) == {b"with blank": 25, b"with blank/in\nner": 26, b"web": 27}
     assert numbers(b"/srv/with blank", MOUNTS) == {b"in\nner": 26}
     assert numbers(b"/srv/web", MOUNTS) == {}
@@ -120,16 +120,18 @@ HIDDEN = {
 
 
 @pytest.mark.parametrize(("rows", "expected"), HIDDEN.values(), ids=HIDDEN)
-def test_a_mount_hides(rows: list[tuple[int, int, bytes]], expected: dict[bytes, int]) -> None:
+def test_a_mount_hides_others(
+    rows: list[tuple[int, int, bytes]], expected: dict[bytes, int]
+) -> None:
     assert numbers(b"/", mounted(*rows)) == expected
 
 
-def test_a_hidden_mount_holds_nothing() -> None:
+def test_a_hidden_mount_is_never_the_mount_of_a_path() -> None:
     mounts = mounted((1, 0, b"/"), (2, 1, b"/a/b"), (3, 1, b"/a"))
     assert mount_of(b"/a/b/c", mounts).mount_id == 3
 
 
-def test_an_identity_tells_file_systems_and_parts_and_not_times_of_mounting() -> None:
+def test_a_fingerprint_distinguishes_file_systems_but_not_remounts() -> None:
     disk = Mount(b"/srv", os.makedev(8, 17), "ext4", 25, 22, b"/", b"/dev/sdb1")
     assert mount_fingerprint(disk, 0xABC) == "ext4 abc /"
     again = disk._replace(
@@ -143,7 +145,7 @@ def test_an_identity_tells_file_systems_and_parts_and_not_times_of_mounting() ->
     assert mount_fingerprint(disk, 0xABD) != mount_fingerprint(disk, 0xABC)
 
 
-def test_where_statvfs_does_not_tell_what_was_mounted_has_to_do() -> None:
+def test_without_a_file_system_id_the_fingerprint_uses_the_mount_source() -> None:
     share = Mount(b"/srv", os.makedev(0, 40), "nfs4", 25, 22, b"/", b"server:/export")
     assert mount_fingerprint(share, 0) == "nfs4 server:/export /"
     assert mount_fingerprint(share._replace(device=41), 0) == mount_fingerprint(share, 0)
@@ -153,18 +155,18 @@ def test_where_statvfs_does_not_tell_what_was_mounted_has_to_do() -> None:
     "kind",
     ["nfs", "nfs4", "cifs", "smb3", "fuse", "fuse.sshfs", "fuse.glusterfs", "9p", "ceph", "lustre"],
 )
-def test_others_can_change_files_without_an_event_on(kind: str) -> None:
+def test_a_remote_file_system_sends_no_events(kind: str) -> None:
     assert sends_no_events(kind)
 
 
 @pytest.mark.parametrize(
     "kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", "f2fs", "vfat", ""]
 )
-def test_every_change_is_an_event_on(kind: str) -> None:
+def test_a_local_file_system_sends_events(kind: str) -> None:
     assert not sends_no_events(kind)
 
 
-# From here on: the machine's own table.
+# From here on: the table of this machine.
 
 
 @pytest.fixture
@@ -182,14 +184,16 @@ def mounts() -> Iterator[Mounts]:
         yield mounted_here
 
 
-def test_the_table_agrees_with_the_devices_of_the_disk(table: MountTable, tmp_path: Path) -> None:
+def test_the_table_has_the_device_numbers_of_stat(table: MountTable, tmp_path: Path) -> None:
     for path in (tmp_path, Path("/proc"), Path("/dev/shm")):  # noqa: S108  # another file system
         found = mount_of(os.fsencode(path.resolve()), table.read())
         if found.fs_type not in {"btrfs", "unlisted"}:
             assert found.device == path.stat().st_dev
 
 
-def test_a_mount_is_seen_and_its_end_too(table: MountTable, mounts: Mounts, tmp_path: Path) -> None:
+def test_a_mount_and_its_unmount_are_seen(
+    table: MountTable, mounts: Mounts, tmp_path: Path
+) -> None:
     point = tmp_path / "a b\\\n\udcff"
     point.mkdir()
     top = os.fsencode(tmp_path.resolve())
@@ -204,7 +208,7 @@ def test_a_mount_is_seen_and_its_end_too(table: MountTable, mounts: Mounts, tmp_
     assert mounts_below(top, table.read()) == {}
 
 
-def test_what_is_mounted_over_is_not_seen(
+def test_a_mount_below_another_mount_is_not_seen(
     table: MountTable, mounts: Mounts, tmp_path: Path
 ) -> None:
     inner = tmp_path / "outer/inner"
@@ -220,7 +224,7 @@ def test_what_is_mounted_over_is_not_seen(
     assert list(mounts_below(top, table.read())) == [b"outer/inner"]
 
 
-def test_a_part_of_a_file_system_is_not_the_whole_of_it(
+def test_bind_mounts_of_two_directories_have_different_fingerprints(
     table: MountTable, mounts: Mounts, tmp_path: Path
 ) -> None:
     for name in ("one", "two", "place"):
@@ -235,19 +239,15 @@ def test_a_part_of_a_file_system_is_not_the_whole_of_it(
     assert mount_fingerprint(first, 1) != mount_fingerprint(second, 1)
 
 
-def test_each_change_is_told_once(table: MountTable, mounts: Mounts, tmp_path: Path) -> None:
-    # Others may mount on this machine, too: their changes pass.
+def test_each_change_of_the_table_is_reported_once(
+    table: MountTable, mounts: Mounts, tmp_path: Path
+) -> None:
+    # Other programs may mount file systems meanwhile.
     while table.has_changed():
         pass
     mounts.tmpfs(tmp_path)
     assert table.has_changed()
-    assert_soon(lambda: not table.has_changed())
+    wait_until(lambda: not table.has_changed())
     mounts.unmount(tmp_path)
     assert table.has_changed()
-    assert_soon(lambda: not table.has_changed())
-
-
-def assert_soon(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
+    wait_until(lambda: not table.has_changed())

@@ -1,4 +1,4 @@
-"""What is found by scans alone: what cannot be watched, and what sends no events."""
+"""Changes that only scans find: in directories without a watch, and without events."""
 
 import contextlib
 import ctypes
@@ -27,8 +27,8 @@ from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan
 
 OFTEN = 0.01  # seconds between two polls
-LONG_AGO = 0  # a ctime that everything is younger than
-NEVER = 1 << 62  # one that nothing reaches
+LONG_AGO = 0  # a ctime before all others
+NEVER = 1 << 62  # a ctime after all others
 
 
 class _Capabilities(ctypes.Structure):
@@ -39,8 +39,8 @@ class _Capabilities(ctypes.Structure):
 
 
 @contextlib.contextmanager
-def permissions_that_count(*, do_count: bool = True) -> Iterator[None]:
-    """Have this thread heed the permissions of files, if it is root's; or not heed them again."""
+def respected_permissions(*, respect: bool = True) -> Iterator[None]:
+    """Have this thread respect file permissions even as root; or ignore them again."""
     if os.geteuid():
         yield
         return
@@ -49,7 +49,7 @@ def permissions_that_count(*, do_count: bool = True) -> Iterator[None]:
     present, changed = (_Capabilities * 2)(), (_Capabilities * 2)()
     for capabilities in (present, changed):
         assert call.capget(header, capabilities) == 0
-    if do_count:
+    if respect:
         changed[0].effective &= ~_OVERRIDING
     else:
         changed[0].effective |= _OVERRIDING & changed[0].permitted
@@ -69,7 +69,7 @@ _OVERRIDING = 1 << 1 | 1 << 2
 def source(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "source"
     path.mkdir()
-    with permissions_that_count():
+    with respected_permissions():
         yield path
         for directory, names, _ in os.walk(path):
             for name in names:
@@ -105,14 +105,14 @@ class Watched(WatchedSource):
             pass
 
 
-def is_looked_at(path: bytes, changes: set[Change]) -> bool:
+def is_covered(path: bytes, changes: set[Change]) -> bool:
     return any(change.covers(Change(path, Scope.ENTRY)) for change in changes)
 
 
 # -- directories that cannot be read --------------------------------------------------------------
 
 
-def test_what_cannot_be_looked_into_is_owed_from_the_start_on(source: Path) -> None:
+def test_an_unreadable_directory_is_a_change_at_the_start(source: Path) -> None:
     (source / "shut/deep").mkdir(parents=True)
     (source / "open").mkdir()
     (source / "shut").chmod(0)
@@ -122,32 +122,32 @@ def test_what_cannot_be_looked_into_is_owed_from_the_start_on(source: Path) -> N
         assert watched.paths == {b"", b"open"}
 
 
-def test_what_comes_and_cannot_be_looked_into_is_owed_as_a_whole(source: Path) -> None:
+def test_a_new_unreadable_directory_is_a_whole_tree(source: Path) -> None:
     with Watched(source, RescanPlan(poll_interval=3600.0)) as watched:
         (source / "shut").mkdir(0)
         assert watched.event_changes() == {Change(b"shut", Scope.TREE)}
         assert len(watched.watches.unwatched) == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="nobody else changes what cannot be read")
-def test_a_directory_that_can_be_read_again_is_looked_at_as_a_whole_and_watched(
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change an unreadable directory")
+def test_a_directory_that_becomes_readable_is_a_whole_tree_and_watched(
     source: Path,
 ) -> None:
     (source / "shut/deep/er").mkdir(parents=True)
     (source / "shut").chmod(0)
     with Watched(source, RescanPlan(poll_interval=OFTEN)) as watched:
-        with permissions_that_count(do_count=False):
+        with respected_permissions(respect=False):
             (source / "shut/deep/er/f").touch()
-        assert not is_looked_at(b"shut/deep/er/f", watched.next_poll_changes())
+        assert not is_covered(b"shut/deep/er/f", watched.next_poll_changes())
         (source / "shut").chmod(0o700)
-        assert is_looked_at(b"shut/deep/er/f", watched.event_changes())
+        assert is_covered(b"shut/deep/er/f", watched.event_changes())
         (source / "shut/deep/er/g").touch()
         assert watched.event_changes() == {Change(b"shut/deep/er/g", Scope.ENTRY)}
         assert len(watched.watches.unwatched) == 0
         assert watched.rescanner.due_at is None
 
 
-def test_what_becomes_unreadable_unseen_is_owed_when_a_scan_meets_it(source: Path) -> None:
+def test_a_scan_adds_a_directory_that_became_unreadable_once(source: Path) -> None:
     (source / "far/shut/deep").mkdir(parents=True)
     with Watched(
         source, RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
@@ -155,11 +155,11 @@ def test_what_becomes_unreadable_unseen_is_owed_when_a_scan_meets_it(source: Pat
         (source / "far/shut").chmod(0)
         watched.drop_events()
         assert Change(b"far/shut", Scope.TREE) in watched.next_poll_changes()
-        # By now it is known; it is not sent every time.
+        # Only once: it is known to be unreadable by now.
         assert Change(b"far/shut", Scope.TREE) not in watched.next_poll_changes()
 
 
-def test_each_unreadable_directory_is_told_once(
+def test_each_unreadable_directory_is_logged_once(
     source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("one", "two"):
@@ -185,7 +185,7 @@ def test_each_unreadable_directory_is_told_once(
     assert told == ["one", "new", "last"]
 
 
-def test_an_unreadable_directory_that_the_rules_leave_out_is_no_matter(
+def test_an_unreadable_excluded_directory_is_ignored(
     source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (source / "lost+found").mkdir(0)
@@ -197,7 +197,7 @@ def test_an_unreadable_directory_that_the_rules_leave_out_is_no_matter(
     assert not caplog.messages
 
 
-def test_a_directory_that_may_be_listed_and_not_entered_stops_no_scan(source: Path) -> None:
+def test_a_directory_that_can_be_listed_but_not_entered_stops_no_scan(source: Path) -> None:
     (source / "half").mkdir()
     (source / "half/f").touch()
     (source / "half/sub").mkdir()
@@ -205,15 +205,15 @@ def test_a_directory_that_may_be_listed_and_not_entered_stops_no_scan(source: Pa
     (source / "open").mkdir()
     with Watched(source, RescanPlan([NEVER], poll_interval=OFTEN)) as watched:
         found = set(watched.initial_changes[NEVER])
-        assert is_looked_at(b"half/sub", found)
-        assert is_looked_at(b"half/f", found)
+        assert is_covered(b"half/sub", found)
+        assert is_covered(b"half/f", found)
         assert b"open" in watched.paths
 
 
 # -- file systems that send no events -------------------------------------------------------------
 
 
-def test_what_sends_no_events_is_found_by_the_poll_to_any_depth(source: Path) -> None:
+def test_a_poll_finds_changes_without_events_at_any_depth(source: Path) -> None:
     (source / "far/deep").mkdir(parents=True)
     (source / "near").mkdir()
     with Watched(
@@ -225,11 +225,11 @@ def test_what_sends_no_events_is_found_by_the_poll_to_any_depth(source: Path) ->
         watched.drop_events()
         found = watched.next_poll_changes()
         for path in (b"far/deep/f", b"far/new", b"far/new/tree/f"):
-            assert is_looked_at(path, found)
-        assert not is_looked_at(b"near", found)
+            assert is_covered(path, found)
+        assert not is_covered(b"near", found)
 
 
-def test_a_change_that_a_server_stamps_with_a_clock_that_is_behind_is_not_lost_by_a_restart(
+def test_a_restart_finds_changes_stamped_by_a_server_clock_that_lags(
     source: Path,
 ) -> None:
     with Watched(source, RescanPlan(eventless_directories=[b""], poll_interval=OFTEN)) as watched:
@@ -238,7 +238,7 @@ def test_a_change_that_a_server_stamps_with_a_clock_that_is_behind_is_not_lost_b
         assert 60 <= behind < 70
 
 
-def test_a_poll_that_could_not_see_leaves_it_to_the_next_one(source: Path) -> None:
+def test_a_poll_repeats_the_period_of_a_failed_one(source: Path) -> None:
     (source / "far").mkdir()
     with Watched(
         source, RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
@@ -254,7 +254,7 @@ def test_a_poll_that_could_not_see_leaves_it_to_the_next_one(source: Path) -> No
         assert watched.rescanner.complete_until.running > before.running
 
 
-def test_where_nothing_is_to_be_polled_nothing_is_due(source: Path) -> None:
+def test_without_directories_to_poll_nothing_is_due(source: Path) -> None:
     (source / "d").mkdir()
     with Watched(source, RescanPlan([LONG_AGO], poll_interval=OFTEN)) as watched:
         assert set(watched.initial_changes[LONG_AGO]) != set()
@@ -268,7 +268,7 @@ LIMIT = "/proc/sys/user/max_inotify_watches"
 
 
 def beyond_the_limit(seed: int) -> None:
-    """Change directories that there are no watches for; run where the limit can be set."""
+    """Change directories beyond the watch limit; runs in a user namespace that can set it."""
     chance = random.Random(seed)
     logging.basicConfig(format="%(message)s")
     top = Path(tempfile.mkdtemp(prefix="pylsyncd-recovery-"))
@@ -281,7 +281,7 @@ def beyond_the_limit(seed: int) -> None:
             for round_ in range(10):
                 changed = _changed_at_random(chance, top, places, round_)
                 found = watched.event_changes() | watched.next_poll_changes()
-                missed = [path for path in changed if not is_looked_at(path, found)]
+                missed = [path for path in changed if not is_covered(path, found)]
                 assert not missed, f"seed {seed}, round {round_}: {missed} not in {found}"
             Path(LIMIT).write_text("10000\n")
             watched.next_poll_changes()
@@ -309,7 +309,7 @@ def _changed_at_random(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_is_missed_beyond_the_limit_of_watches_which_is_told_once(seed: int) -> None:
+def test_no_change_beyond_the_watch_limit_is_missed_and_the_limit_is_logged_once(seed: int) -> None:
     try:
         prefix = with_watches(15)
     except Unavailable as reason:

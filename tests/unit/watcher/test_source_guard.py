@@ -1,4 +1,4 @@
-"""How a source stands: itself, replaced, or not to be believed; and what is mounted below it."""
+"""The state of a source: the same, replaced or held; and the mounts below it."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ def guarding(source: Path, rules: Rules | None = None) -> Iterator[SourceGuard]:
         yield guard
 
 
-def assert_nothing_may_be_sent(guard: SourceGuard, because: str) -> None:
+def assert_held(guard: SourceGuard, because: str) -> None:
     assert because in guard.check_state()[1]
     assert guard.check_state()[0] is SourceState.HELD
     with pytest.raises(SourceHeldError, match=because), guard.open_checked():
@@ -53,11 +53,11 @@ def replace(source: Path, *names: str) -> None:
 # -- the source itself ----------------------------------------------------------------------------
 
 
-def test_a_source_stands_as_long_as_it_is_the_same_directory(source: Path) -> None:
+def test_the_same_directory_is_the_same_source_even_when_emptied(source: Path) -> None:
     with guarding(source) as guard:
         (source / "d/f").unlink()
         (source / "d").rmdir()
-        # That it is empty by now is no matter: somebody emptied it.
+        # Being empty does not matter: its entries were deleted one by one.
         assert guard.check_state() == (SourceState.SAME, "")
         with guard.open_checked() as root:
             assert os.fstat(root).st_ino == source.stat().st_ino
@@ -86,10 +86,10 @@ def test_a_file_in_the_sources_place_is_held(source: Path) -> None:
 def test_an_empty_directory_in_the_sources_place_is_held(source: Path) -> None:
     with guarding(source) as guard:
         replace(source)
-        assert_nothing_may_be_sent(guard, "an empty directory is in its place")
+        assert_held(guard, "an empty directory is in its place")
 
 
-def test_another_tree_of_the_same_file_system_is_followed_once_it_is_accepted(
+def test_another_tree_of_the_same_file_system_is_replaced_until_accepted(
     source: Path,
 ) -> None:
     with guarding(source) as guard:
@@ -103,20 +103,20 @@ def test_another_tree_of_the_same_file_system_is_followed_once_it_is_accepted(
             pass
 
 
-def test_a_run_on_a_source_that_was_replaced_under_it_is_not_believed(source: Path) -> None:
+def test_a_source_replaced_during_a_run_fails_the_check(source: Path) -> None:
     with guarding(source) as guard, guard.open_checked() as root:
         replace(source, "new")
         with pytest.raises(SourceHeldError):
             guard.verify_unchanged(root)
         guard.accept()
-        # What stands there is accepted; what the run has read is something else.
+        # The new directory is accepted, but the run has read the old one.
         with pytest.raises(SourceHeldError, match="replaced a moment ago"):
             guard.verify_unchanged(root)
 
 
 @needs_mounts
 @pytest.mark.parametrize("names", [(), ("stray",)], ids=["empty", "with a file"])
-def test_a_source_whose_file_system_is_unmounted_is_held_and_back_when_it_is_mounted(
+def test_an_unmounted_source_is_held_until_it_is_mounted(
     source: Path, mounts: Mounts, names: tuple[str, ...]
 ) -> None:
     for name in names:
@@ -129,7 +129,7 @@ def test_a_source_whose_file_system_is_unmounted_is_held_and_back_when_it_is_mou
     with guarding(source) as guard:
         assert guard.find_missing_mount([guard.accepted.mount_point]) is None
         mounts.unmount(source)
-        assert_nothing_may_be_sent(guard, "nothing is mounted at ")
+        assert_held(guard, "nothing is mounted at ")
         assert guard.find_missing_mount([guard.accepted.mount_point]) == os.fsencode(source)
         mounts.bind(disk, source)
         assert guard.check_state() == (SourceState.SAME, "")
@@ -142,7 +142,7 @@ def test_another_file_system_over_the_source_is_held_until_it_is_accepted(
     with guarding(source) as guard:
         mounts.tmpfs(source)
         (source / "f").touch()
-        assert_nothing_may_be_sent(guard, "another file system is in its place")
+        assert_held(guard, "another file system is in its place")
         guard.accept()
         assert guard.check_state() == (SourceState.SAME, "")
         mounts.unmount(source)
@@ -154,7 +154,7 @@ def test_another_file_system_over_the_source_is_held_until_it_is_accepted(
 
 @pytest.fixture
 def disk(source: Path, mounts: Mounts) -> Path:
-    """Return a file system that can be shown in the source."""
+    """Return a file system that can be bind-mounted in the source."""
     path = source.with_name("disk")
     path.mkdir()
     mounts.tmpfs(path)
@@ -162,7 +162,7 @@ def disk(source: Path, mounts: Mounts) -> Path:
 
 
 @needs_mounts
-def test_a_subtree_whose_file_system_goes_is_held_until_it_is_back(
+def test_a_subtree_is_held_while_its_file_system_is_unmounted(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:
     mounts.bind(disk, source / "d")
@@ -179,7 +179,7 @@ def test_a_subtree_whose_file_system_goes_is_held_until_it_is_back(
 
 
 @needs_mounts
-def test_a_subtree_over_which_something_is_mounted_is_held_until_it_is_accepted(
+def test_a_subtree_with_a_new_mount_is_held_until_accepted(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:
     with guarding(source) as guard:
@@ -194,7 +194,7 @@ def test_a_subtree_over_which_something_is_mounted_is_held_until_it_is_accepted(
 
 
 @needs_mounts
-def test_another_file_system_in_the_place_of_one_is_held(
+def test_a_subtree_with_another_file_system_is_held(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:
     other = source.with_name("other")
@@ -209,7 +209,7 @@ def test_another_file_system_in_the_place_of_one_is_held(
 
 
 @needs_mounts
-def test_what_was_mounted_in_the_last_run_and_is_not_there_is_held_from_the_start(
+def test_a_mount_known_from_the_last_run_and_missing_is_held_from_the_start(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:
     mounts.bind(disk, source / "d")
@@ -219,7 +219,7 @@ def test_what_was_mounted_in_the_last_run_and_is_not_there_is_held_from_the_star
     with contextlib.closing(SourceGuard(os.fsencode(source), Rules())) as guard:
         guard.accept(remembered)
         assert set(guard.held_subtrees) == {b"d"}
-        # It is remembered on, for the run after this one.
+        # It stays known for the next run.
         assert set(guard.accepted.nested_mounts) == {b"d"}
         guard.accept()
         assert guard.held_subtrees == {}
@@ -227,9 +227,7 @@ def test_what_was_mounted_in_the_last_run_and_is_not_there_is_held_from_the_star
 
 
 @needs_mounts
-def test_what_is_mounted_where_the_rules_leave_out_is_no_matter(
-    source: Path, disk: Path, mounts: Mounts
-) -> None:
+def test_mounts_at_excluded_paths_are_ignored(source: Path, disk: Path, mounts: Mounts) -> None:
     (source / "cache/deep").mkdir(parents=True)
     with guarding(source, build_rules([parse_exclude(b"/cache/")])) as guard:
         mounts.bind(disk, source / "cache/deep")
@@ -253,7 +251,7 @@ def test_a_mount_elsewhere_holds_nothing(source: Path, disk: Path, mounts: Mount
 
 
 @needs_mounts
-def test_a_source_behind_a_symlink_has_its_mounts_seen(
+def test_mounts_below_a_source_behind_a_symlink_are_seen(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:
     link = source.with_name("link")
@@ -264,6 +262,6 @@ def test_a_source_behind_a_symlink_has_its_mounts_seen(
         assert set(guard.held_subtrees) == {b"d"}
 
 
-def test_a_local_file_system_tells_all_its_changes(source: Path) -> None:
+def test_a_local_source_has_no_eventless_directories(source: Path) -> None:
     with guarding(source) as guard:
         assert guard.find_eventless_directories() == []

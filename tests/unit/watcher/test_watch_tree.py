@@ -1,4 +1,4 @@
-"""The watch tree by itself: against a naive twin that keeps whole paths."""
+"""The watch tree, compared with a naive implementation."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +19,8 @@ steps = st.lists(
 )
 
 
-class Twin:
-    """The same by parent and name of each descriptor, with no thought for speed."""
+class NaiveTree:
+    """The same with a parent and a name for each descriptor, as simple as possible."""
 
     def __init__(self) -> None:
         self.places: dict[int, tuple[int, bytes] | None] = {ROOT: None}
@@ -68,23 +68,23 @@ class Twin:
 
 
 @given(steps)
-def test_it_agrees_with_its_naive_twin(todo: list[tuple]) -> None:
-    tree, twin = WatchTree(ROOT), Twin()
+def test_it_agrees_with_a_naive_implementation(todo: list[tuple]) -> None:
+    tree, naive = WatchTree(ROOT), NaiveTree()
     for kind, first, *rest in todo:
         if kind == "link" and rest[0] in tree and first != rest[0]:
             tree.attach(first, *rest)
-            twin.link(first, *rest)
+            naive.link(first, *rest)
         elif kind == "unlink" and first in tree:
             tree.detach(first, *rest)
-            twin.unlink(first, *rest)
+            naive.unlink(first, *rest)
         elif kind == "drop" and first in tree:
-            assert set(tree.remove_subtree(first)) == twin.drop(first)
+            assert set(tree.remove_subtree(first)) == naive.drop(first)
         elif kind == "forget" and first in tree:
             tree.remove(first)
-            twin.forget(first)
-        assert {wd: tree.path(wd) for wd in tree} == {wd: twin.path(wd) for wd in twin.places}
+            naive.forget(first)
+        assert {wd: tree.path(wd) for wd in tree} == {wd: naive.path(wd) for wd in naive.places}
         for wd in tree:
-            assert tree.is_detached(wd) is (wd != ROOT and twin.places[wd] is None)
+            assert tree.is_detached(wd) is (wd != ROOT and naive.places[wd] is None)
 
 
 def test_a_rename_moves_everything_below_in_one_step() -> None:

@@ -1,4 +1,4 @@
-"""The watcher's thread on a real directory: what it hands to the buffer, and when."""
+"""The watcher thread on a real directory: which changes are in the buffer, and when."""
 
 import os
 import threading
@@ -56,12 +56,12 @@ class Watched:
         else:
             self._call_on_progress(directory_count)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         self.watcher.stop()
         self.inotify.close()
         assert not self.failures
 
-    def taken(self) -> set[bytes]:
+    def take_paths(self) -> set[bytes]:
         return {change.path for change in self.buffer.take()}
 
 
@@ -69,10 +69,10 @@ class Watched:
 def watched(tmp_path: Path) -> Iterator[Watched]:
     watched = Watched(tmp_path, max_changes=5)
     yield watched
-    watched.end()
+    watched.stop()
 
 
-def test_the_first_change_opens_the_window_and_the_next_ones_follow_by_themselves(
+def test_the_first_change_opens_the_window_and_later_ones_follow(
     watched: Watched,
 ) -> None:
     (watched.source / "0").touch()
@@ -80,43 +80,43 @@ def test_the_first_change_opens_the_window_and_the_next_ones_follow_by_themselve
     for number in range(1, 4):
         (watched.source / str(number)).touch()
     wait_until(lambda: len(watched.buffer) == 4)
-    assert watched.taken() == {b"0", b"1", b"2", b"3"}
+    assert watched.take_paths() == {b"0", b"1", b"2", b"3"}
 
 
 def test_the_first_change_after_a_flush_opens_the_next_window_at_once(watched: Watched) -> None:
     for number in range(10):
-        # It has just handed over what there was.
+        # It has just filled the buffer.
         assert watched.watcher.drain(SECONDS)
-        watched.taken()
+        watched.take_paths()
         watched.opened.clear()
         began = time.monotonic()
         (watched.source / str(number)).touch()
         assert watched.opened.wait(SECONDS)
         if time.monotonic() - began < 0.1:
             return
-    raise AssertionError("ten times the window opened late")
+    raise AssertionError("the window opened late ten times")
 
 
-def test_a_directory_that_comes_right_after_another_change_follows_by_itself(
+def test_a_directory_created_right_after_another_change_follows(
     watched: Watched,
 ) -> None:
     (watched.source / "0").touch()
     assert watched.opened.wait(SECONDS)
-    # No event of a file tells that there is something to hand over.
+    # There is no event of a file, which would be pending.
     (watched.source / "d").mkdir()
     wait_until(lambda: len(watched.buffer) == 2)
-    assert watched.taken() == {b"0", b"d"}
+    assert watched.take_paths() == {b"0", b"d"}
 
 
-def test_who_waits_has_all_that_happened_before(watched: Watched) -> None:
+def test_after_a_drain_all_earlier_changes_are_in_the_buffer(watched: Watched) -> None:
     for number in range(50):
         name = str(number)
         (watched.source / name).touch()
         assert watched.watcher.drain(SECONDS)
-        assert watched.taken() == {os.fsencode(name)}
+        assert watched.take_paths() == {os.fsencode(name)}
 
 
-def test_a_buffer_that_is_full_says_so_while_changes_go_on(watched: Watched) -> None:
+def test_a_full_buffer_is_reported_while_changes_continue(watched: Watched) -> None:
     number = 0
     while not watched.filled.wait(0.01):
         (watched.source / str(number)).touch()
@@ -125,15 +125,15 @@ def test_a_buffer_that_is_full_says_so_while_changes_go_on(watched: Watched) -> 
     assert len(watched.buffer) >= 5
 
 
-def test_no_moment_is_complete_before_its_changes_are_handed_over(watched: Watched) -> None:
+def test_complete_until_does_not_pass_changes_outside_the_buffer(watched: Watched) -> None:
     for number in range(10):
         (watched.source / str(number)).touch()
         touched = clock.now().running
         wait_until(lambda touched=touched: watched.watcher.complete_until.running >= touched)
-        assert os.fsencode(str(number)) in watched.taken()
+        assert os.fsencode(str(number)) in watched.take_paths()
 
 
-def test_no_moment_is_complete_whose_changes_came_after_the_last_look(tmp_path: Path) -> None:
+def test_complete_until_does_not_pass_changes_after_the_last_read(tmp_path: Path) -> None:
     complete: list[float] = []
     touched: list[float] = []
     watched = Watched(
@@ -145,7 +145,7 @@ def test_no_moment_is_complete_whose_changes_came_after_the_last_look(tmp_path: 
     def read_late() -> bytes:
         chunk = read()
         if not chunk and not touched:
-            # Nothing was there, and now something is.
+            # The queue was empty, and now it is not.
             touched.append(clock.now().running)
             (tmp_path / "late").touch()
         return chunk
@@ -156,21 +156,21 @@ def test_no_moment_is_complete_whose_changes_came_after_the_last_look(tmp_path: 
         wait_until(lambda: complete)
         assert complete[0] < touched[0]
     finally:
-        watched.end()
+        watched.stop()
 
 
-def test_who_hears_of_a_lost_source_has_all_that_came_before(watched: Watched) -> None:
+def test_a_lost_source_is_reported_after_its_last_changes(watched: Watched) -> None:
     (watched.source / "e").touch()
     assert watched.opened.wait(SECONDS)
-    # So shortly after that it is not handed over by itself yet.
+    # It is not put into the buffer yet, so shortly after the first one.
     (watched.source / "f").touch()
     os.rename(watched.source, watched.source.parent / "elsewhere")
     assert watched.lost.wait(SECONDS)
-    assert watched.taken() >= {b"e", b"f"}
+    assert watched.take_paths() >= {b"e", b"f"}
 
 
-def when_first_called(do: Callable[[], None]) -> Callable[..., None]:
-    """Return what does something at its first call, and nothing at the others."""
+def on_first_call(do: Callable[[], None]) -> Callable[..., None]:
+    """Return a function that calls ``do`` the first time only."""
     left = [do]
 
     def call(*_: object) -> None:
@@ -180,26 +180,26 @@ def when_first_called(do: Callable[[], None]) -> Callable[..., None]:
     return call
 
 
-def make_enough_directories(source: Path) -> None:
-    """Make so many that a walk through them has a look at the kernel's queue on the way."""
+def create_many_directories(source: Path) -> None:
+    """Create so many that a walk reads the event queue in between."""
     for number in range(300):
         (source / "many" / str(number)).mkdir(parents=True)
 
 
-def test_what_changes_during_the_start_is_handed_over_without_another_event(
+def test_changes_during_the_initial_scan_follow_without_another_event(
     tmp_path: Path,
 ) -> None:
-    make_enough_directories(tmp_path)
-    watched = Watched(tmp_path, on_progress=when_first_called((tmp_path / "new").touch))
+    create_many_directories(tmp_path)
+    watched = Watched(tmp_path, on_progress=on_first_call((tmp_path / "new").touch))
     try:
         assert watched.opened.wait(SECONDS)
-        assert watched.taken() == {b"new"}
+        assert watched.take_paths() == {b"new"}
     finally:
-        watched.end()
+        watched.stop()
 
 
-class SlowDisk(Rules):
-    """Rules that leave nothing out, and take their time with directories from some moment on."""
+class SlowRules(Rules):
+    """Rules without a pattern that are slow for directories while ``is_slow`` is set."""
 
     is_slow = threading.Event()
     was_slow = threading.Event()
@@ -210,17 +210,17 @@ class SlowDisk(Rules):
     def matches(self, path: bytes, *, is_directory: bool) -> bool:
         if is_directory and self.is_slow.is_set():
             self.was_slow.set()
-            time.sleep(A_DIRECTORY)
+            time.sleep(SECONDS_PER_DIRECTORY)
         return super().matches(path, is_directory=is_directory)
 
 
-A_DIRECTORY, DIRECTORIES = 0.002, 5000
+SECONDS_PER_DIRECTORY, DIRECTORIES = 0.002, 5000
 
 
-def test_a_stop_gives_up_a_scan_that_is_under_way(tmp_path: Path) -> None:
+def test_a_stop_aborts_a_running_scan(tmp_path: Path) -> None:
     for number in range(DIRECTORIES):
         (tmp_path / str(number)).mkdir()
-    rules = SlowDisk()
+    rules = SlowRules()
     watched = Watched(tmp_path, rules=rules)
     assert watched.watcher.drain(SECONDS)
     before = watched.watcher.complete_until
@@ -230,8 +230,8 @@ def test_a_stop_gives_up_a_scan_that_is_under_way(tmp_path: Path) -> None:
         (tmp_path / "new").touch()
         assert rules.was_slow.wait(SECONDS)
         began = time.monotonic()
-        watched.end()
-        assert time.monotonic() - began < A_DIRECTORY * DIRECTORIES / 4
+        watched.stop()
+        assert time.monotonic() - began < SECONDS_PER_DIRECTORY * DIRECTORIES / 4
     finally:
         rules.is_slow.clear()
     assert watched.watcher.complete_until == before

@@ -1,4 +1,4 @@
-"""Keeps what is confirmed of one destination on disk, so that a restart need not compare all."""
+"""Keeps on disk what is confirmed of a destination, so that a restart need not compare all."""
 
 import hashlib
 import logging
@@ -18,20 +18,20 @@ from pylsyncd.watcher.source_guard import SourceGuard, SourceIdentity, local_dir
 
 log = logging.getLogger(__name__)
 
-# Seconds from one writing to the next. What is on disk may be old: then a restart looks at more.
-_INTERVAL = 1.0
+# A state file may be old by this much, and makes a restart compare more.
+_SAVE_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """What a start finds: the state, or why there is none that can be used."""
+    """The state that was found at the start, or the reason why it cannot be used."""
 
     state: DestinationState | None = None
     error: str = ""
 
 
 class Checkpoint:
-    """The state of one destination. Written by its worker, read before that is started."""
+    """The state file of one destination. Loaded before its worker starts, saved by the worker."""
 
     def __init__(
         self, directory: StateDirectory, name: str, guard: SourceGuard, destination: Destination,
@@ -41,20 +41,20 @@ class Checkpoint:
         self._file = name + ".state"
         self._guard = guard
         self._destination = destination
-        self._shape = _shape(destination, rsync)
+        self._options_digest = _options_digest(destination, rsync)
         self._state: DestinationState | None = None
-        self._footing: SourceIdentity | None = None
-        self._written = 0.0
-        self._is_written = True
-        self._is_failing = False
+        self._source: SourceIdentity | None = None
+        self._saved_at = 0.0
+        self._is_saved = True
+        self._has_failed = False
 
     @property
     def due_at(self) -> float | None:
-        """When to call :meth:`save`, by the monotonic clock; None for not at all."""
-        return None if self._is_written else self._written + _INTERVAL
+        """When :meth:`save` is due, as a monotonic time; None if there is nothing to save."""
+        return None if self._is_saved else self._saved_at + _SAVE_INTERVAL
 
     def load(self) -> LoadedState:
-        """Read what the last run has left."""
+        """Return the state that the last run has saved."""
         try:
             content = self._directory.read(self._file)
             return LoadedState(decode(content) if content is not None else None)
@@ -62,12 +62,12 @@ class Checkpoint:
             return LoadedState(error=str(error))
 
     def full_sync_reason(self, state: DestinationState) -> str:
-        """Say why a state does not tell what has changed since; empty when it does.
+        """Return why a full sync has to replace the catch-up from ``state``; "" if none has to.
 
-        To be asked when the source was accepted.
+        The guard must have accepted the source.
         """
         present = clock.now()
-        if state.shape != self._shape:
+        if state.options_digest != self._options_digest:
             return "the options or the excludes have changed"
         if state.source[0] != self._guard.accepted.inode_id[0]:
             return "the source is on another device"
@@ -75,74 +75,76 @@ class Checkpoint:
             return "the source is another directory"
         if state.destination != local_directory_id(self._destination):
             return "the destination is another directory"
-        if state.confirmed.boot != present.boot and not state.is_stopped:
-            # What was not on the disk yet may have been lost, at the source or at a destination.
+        if state.confirmed.boot != present.boot and not state.is_clean_stop:
+            # The source or a destination may have lost what was not on the disk yet.
             return "the machine went down while pylsyncd ran"
         return reason_to_distrust(state.confirmed, present)
 
     def resume_from(self, state: DestinationState) -> None:
-        """Go on from a state: from now on it is one of a running daemon."""
-        self._state = replace(state, is_stopped=False)
+        """Continue from a loaded state, and save that pylsyncd is running."""
+        self._state = replace(state, is_clean_stop=False)
         self.save()
 
     def record_source(self, *, is_everything: bool) -> None:
-        """Take note of what the source stands on, before a run: it may be replaced meanwhile.
+        """Record the identity of the source before a run, during which it may be replaced.
 
-        What was confirmed of one directory tells nothing of another, until everything is compared.
+        A directory that has replaced the source counts only from a run of everything on.
         """
         present = self._guard.accepted
-        if is_everything or self._footing is None or self._footing.inode_id == present.inode_id:
-            self._footing = present
+        if is_everything or self._source is None or self._source.inode_id == present.inode_id:
+            self._source = present
 
     def changed_mounts(self, state: DestinationState) -> list[bytes]:
-        """Return the subtrees on which another file system is mounted than a state tells.
+        """Return the mount points below the source with another file system than in ``state``.
 
-        To be asked when the source was accepted. All in them may be old, and yet differ.
+        Their files may differ in spite of old ctimes. The guard must have accepted the source.
         """
         mounts = self._guard.accepted.nested_mounts
-        return [path for path, mounted in mounts.items() if state.mounts.get(path) != mounted]
+        return [path for path, mount in mounts.items() if state.nested_mounts.get(path) != mount]
 
-    def confirm(self, until: Moment, debt: Changeset, scanned: Moment | None = None) -> None:
-        """Take note that all that has changed until a moment is at the destination, but a debt.
+    def confirm(self, until: Moment, pending: Changeset, scanned: Moment | None = None) -> None:
+        """Record that all changes before ``until`` are at the destination, except ``pending``.
 
-        For ``scanned`` see :class:`DestinationState`; None for the same moment.
+        For ``scanned`` see :class:`DestinationState`; None stands for ``until``.
         """
-        footing = self._footing or self._guard.accepted
+        source = self._source or self._guard.accepted
         self._state = DestinationState(
-            until, scanned or until, footing.inode_id, footing.mount_point, footing.nested_mounts,
-            local_directory_id(self._destination), self._shape, debt, is_stopped=False,
+            until, scanned or until, source.inode_id, source.mount_point, source.nested_mounts,
+            local_directory_id(self._destination), self._options_digest, pending,
+            is_clean_stop=False,
         )  # fmt: skip
-        self._is_written = False
-        if time.monotonic() >= self._written + _INTERVAL:
+        self._is_saved = False
+        if time.monotonic() >= self._saved_at + _SAVE_INTERVAL:
             self.save()
 
     def save_clean_stop(self) -> None:
-        """Write that the daemon has ended in order."""
+        """Save that pylsyncd has shut down."""
         if self._state is not None:
-            self._state = replace(self._state, is_stopped=True)
+            self._state = replace(self._state, is_clean_stop=True)
             self.save()
 
     def save(self) -> None:
-        """Write what is to be kept, if there is anything; say so when that fails."""
+        """Save the state if there is one; log the first failure."""
         if self._state is None:
             return
-        self._written = time.monotonic()
+        self._saved_at = time.monotonic()
         try:
             self._directory.write(self._file, encode(self._state))
         except OSError as error:
-            if not self._is_failing:
+            if not self._has_failed:
                 log.error(  # noqa: TRY400  # it is not about the program
-                    "[%s] The state cannot be written (%s): mend that. Until then, a restart "
-                    "compares more than need be.", self._destination.name, error.strerror,
+                    "[%s] The state file cannot be written (%s). Correct that: until then, a "
+                    "restart compares more than necessary.",
+                    self._destination.name, error.strerror,
                 )  # fmt: skip
-            self._is_failing = True
+            self._has_failed = True
             return
-        self._is_failing = False
-        self._is_written = True
+        self._has_failed = False
+        self._is_saved = True
 
 
-def _shape(destination: Destination, rsync: RsyncOptions) -> str:
-    """Return what stands for all that shapes the copy."""
+def _options_digest(destination: Destination, rsync: RsyncOptions) -> str:
+    """Return a digest of all options and rules that determine the copy."""
     parts = [
         destination.target,
         *rsync.rules.arguments(),

@@ -1,8 +1,8 @@
-"""What is kept of a destination from one run of pylsyncd to the next, and its form on disk.
+"""What is kept on disk of a destination, and its file format.
 
-The first line is the SHA-256 of the rest, which is one JSON document. Paths are UTF-8 there, and
-a byte that is not stands as a lone surrogate (PEP 383), which JSON escapes. Whatever was damaged
-is noticed: believing a wrong moment would lose changes, and a wrong path could lead outside.
+The first line is the SHA-256 of the rest, which is one JSON document. Paths in it are UTF-8; a byte
+that is not UTF-8 is a lone surrogate (PEP 383), which JSON escapes. Any damage is detected: a wrong
+time would lose changes, and a wrong path could lead out of the source.
 """
 
 import hashlib
@@ -22,90 +22,102 @@ STATE_FORMAT_VERSION = 1
 
 Value = TypeVar("Value")
 
-# More than any clock tells; what follows from a moment can still be computed.
-_MOST_SECONDS = 1e12
+# More than any clock shows, yet small enough to compute with.
+_MAX_SECONDS = 1e12
+
+# The keys of the document and of the objects in it.
+_STATE_KEYS = (
+    "version", "confirmed", "scanned", "source", "mount", "mounts", "destination", "shape", "debt",
+    "is_stopped",
+)  # fmt: skip
+_MOMENT_KEYS = ("wall", "running", "boot")
+_CHANGESET_KEYS = ("entries", "listings", "trees")
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationState:
     """What is known of a destination.
 
-    Every change before ``confirmed`` is at the destination, or in ``debt``, but for those that no
-    event has told: these are before ``scanned``, when a scan began that would have found them.
-    ``source`` and ``destination`` are the directories themselves (None for a remote one). ``mount``
-    is where the source's file system is mounted, ``mounts`` tells what is mounted where below the
-    source. ``shape`` stands for the options and rules that shape the result. ``is_stopped`` tells
-    that pylsyncd has ended in order since.
+    All changes before ``confirmed`` are at the destination or in ``pending``, except those without
+    an event: of these, all before ``scanned``, the start of the last scan that would have found
+    them.
     """
 
     confirmed: Moment
     scanned: Moment
     source: InodeId
-    mount: bytes
-    mounts: Mapping[bytes, str]
+    mount_point: bytes
+    """Of the file system that the source is on."""
+    nested_mounts: Mapping[bytes, str]
+    """The mount points below the source, and what is mounted there."""
     destination: InodeId | None
-    shape: str
-    debt: Changeset
-    is_stopped: bool
+    """None for a remote directory."""
+    options_digest: str
+    """A digest of the options and rules that determine the copy."""
+    pending: Changeset
+    is_clean_stop: bool
+    """Whether pylsyncd has shut down since, rather than been killed."""
 
 
 def encode(state: DestinationState) -> bytes:
     """Return the content of a state file."""
     document = {
         "version": STATE_FORMAT_VERSION,
-        "confirmed": _encoded_moment(state.confirmed),
-        "scanned": _encoded_moment(state.scanned),
+        "confirmed": _encode_moment(state.confirmed),
+        "scanned": _encode_moment(state.scanned),
         "source": state.source,
-        "mount": encode_name(state.mount),
-        "mounts": {encode_name(path): mounted for path, mounted in state.mounts.items()},
+        "mount": encode_name(state.mount_point),
+        "mounts": {encode_name(path): mount for path, mount in state.nested_mounts.items()},
         "destination": state.destination,
-        "shape": state.shape,
-        "debt": _encoded_debt(state.debt),
-        "is_stopped": state.is_stopped,
+        "shape": state.options_digest,
+        "debt": _encode_changeset(state.pending),
+        "is_stopped": state.is_clean_stop,
     }
     body = json.dumps(document, sort_keys=True).encode("ascii") + b"\n"
     return _checksum(body) + b"\n" + body
 
 
 def decode(content: bytes) -> DestinationState:
-    """Return the state that a state file holds.
-
-    Raises StateError when that is not, or not exactly, what :func:`encode` has written.
-    """
+    """Return the state in a state file; raises StateError unless :func:`encode` has written it."""
     checksum, _, body = content.partition(b"\n")
     if checksum != _checksum(body):
         raise StateError(
-            "The state file is damaged: it was cut short or changed by something other than "
-            "pylsyncd (its checksum is not that of its content)."
+            "The state file is damaged: it was truncated or changed by another program (its "
+            "checksum does not match its content)."
         )
     try:
-        return _state(json.loads(body.decode("ascii")))
+        return _decode_state(json.loads(body.decode("ascii")))
     except (ValueError, RecursionError) as error:
-        raise StateError(f"The state file cannot be understood: {error}.") from error
+        raise StateError(f"The state file is invalid: {error}.") from error
 
 
 def encode_name(name: bytes) -> str:
-    """Return a name or path as JSON can hold it."""
+    """Return a name or path as a string for JSON."""
     return name.decode("utf-8", "surrogateescape")
+
+
+def decode_name(value: object) -> bytes:
+    """Return the name or path that :func:`encode_name` has made a string of."""
+    name = _string(value).encode("utf-8", "surrogateescape")
+    if encode_name(name) != value:
+        _refuse(value, "a name as pylsyncd writes it")
+    return name
 
 
 def _checksum(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode("ascii")
 
 
-def _encoded_moment(moment: Moment) -> dict[str, object]:
-    return {
-        "wall": float(moment.wall),
-        "running": float(moment.running),
-        "boot": moment.boot,
-    }
+def _encode_moment(moment: Moment) -> dict[str, object]:
+    values = (float(moment.wall), float(moment.running), moment.boot)
+    return dict(zip(_MOMENT_KEYS, values, strict=True))
 
 
-def _encoded_debt(debt: Changeset) -> dict[str, object]:
+def _encode_changeset(changeset: Changeset) -> dict[str, object]:
     return {
-        "entries": {encode_name(path): _sorted(names) for path, names in debt.entries.items()},
-        "listings": _sorted(debt.listings),
-        "trees": _sorted(debt.trees),
+        "entries": {encode_name(path): _sorted(names) for path, names in changeset.entries.items()},
+        "listings": _sorted(changeset.listings),
+        "trees": _sorted(changeset.trees),
     }
 
 
@@ -113,119 +125,112 @@ def _sorted(names: Iterable[bytes]) -> list[str]:
     return [encode_name(name) for name in sorted(names)]
 
 
-# What follows turns parts of a document into values, and raises ValueError, saying what is wrong.
+# Each of the following functions checks a part of a document and returns its value. They raise
+# ValueError, with what is wrong.
 
 
-def _state(document: object) -> DestinationState:
+def _decode_state(document: object) -> DestinationState:
     if isinstance(document, dict) and document.get("version") != STATE_FORMAT_VERSION:
         raise ValueError(
-            f"it is of version {document.get('version')!r:.20}, and this pylsyncd reads "
+            f"its format is version {document.get('version')!r:.20}, and this pylsyncd reads "
             f"version {STATE_FORMAT_VERSION}"
         )
-    members = _members(document, "version", *DestinationState.__slots__)
+    members = _object(document, _STATE_KEYS)
     destination = members["destination"]
     return DestinationState(
         confirmed=_moment(members["confirmed"]),
         scanned=_moment(members["scanned"]),
-        source=_identity(members["source"]),
-        mount=decode_name(members["mount"]),
-        mounts=_mapping(members["mounts"], _string),
-        destination=None if destination is None else _identity(destination),
-        shape=_string(members["shape"]),
-        debt=_debt(members["debt"]),
-        is_stopped=_truth(members["is_stopped"]),
+        source=_inode_id(members["source"]),
+        mount_point=decode_name(members["mount"]),
+        nested_mounts=_path_mapping(members["mounts"], _string),
+        destination=None if destination is None else _inode_id(destination),
+        options_digest=_string(members["shape"]),
+        pending=_changeset(members["debt"]),
+        is_clean_stop=_boolean(members["is_stopped"]),
     )
 
 
 def _moment(value: object) -> Moment:
-    members = _members(value, *Moment.__slots__)
+    members = _object(value, _MOMENT_KEYS)
     return Moment(_seconds(members["wall"]), _seconds(members["running"]), _string(members["boot"]))
 
 
-def _debt(value: object) -> Changeset:
-    members = _members(value, *Changeset.__slots__)
-    entries = _mapping(members["entries"], lambda names: frozenset(_list(names, _entry)))
+def _changeset(value: object) -> Changeset:
+    members = _object(value, _CHANGESET_KEYS)
+    entries = _path_mapping(members["entries"], lambda names: frozenset(_list(names, _entry_name)))
     for directory, names in entries.items():
         if not names or (directory and paths.ROOT in names):
-            _wrong(directory, "a directory with entries")
+            _refuse(directory, "a directory with entries")
     trees, listings = members["trees"], members["listings"]
     return Changeset(entries, frozenset(_list(listings, _path)), frozenset(_list(trees, _path)))
 
 
-def _members(value: object, *names: str) -> dict[str, object]:
-    """Return an object that has exactly the members named."""
-    if not isinstance(value, dict) or value.keys() != set(names):
-        _wrong(value, "an object of " + ", ".join(names))
+def _object(value: object, keys: Iterable[str]) -> dict[str, object]:
+    """Return an object that has exactly these keys."""
+    if not isinstance(value, dict) or value.keys() != set(keys):
+        _refuse(value, "an object of " + ", ".join(keys))
     return value
 
 
-def _mapping(value: object, of: Callable[[object], Value]) -> dict[bytes, Value]:
+def _path_mapping(value: object, decode_value: Callable[[object], Value]) -> dict[bytes, Value]:
     if not isinstance(value, dict):
-        _wrong(value, "an object of paths")
-    return {_path(path): of(member) for path, member in value.items()}
+        _refuse(value, "an object of paths")
+    return {_path(path): decode_value(member) for path, member in value.items()}
 
 
-def _list(value: object, of: Callable[[object], Value]) -> list[Value]:
+def _list(value: object, decode_item: Callable[[object], Value]) -> list[Value]:
     if not isinstance(value, list):
-        _wrong(value, "a list")
-    return [of(member) for member in value]
+        _refuse(value, "a list")
+    return [decode_item(member) for member in value]
 
 
 def _path(value: object) -> bytes:
-    """Return a path that stays below the source; the root is empty."""
+    """Return a path below the source; empty for the root."""
     path = decode_name(value)
     if b"\0" in path or (path and not {b"", b".", b".."}.isdisjoint(path.split(b"/"))):
-        _wrong(value, "a path below the source")
+        _refuse(value, "a path below the source")
     return path
 
 
-def _entry(value: object) -> bytes:
-    """Return a name in a directory; the root's own is empty."""
+def _entry_name(value: object) -> bytes:
+    """Return a name in a directory; empty for the root itself."""
     path = _path(value)
     if b"/" in path:
-        _wrong(value, "a name")
+        _refuse(value, "a name")
     return path
-
-
-def decode_name(value: object) -> bytes:
-    """Return the name or path that :func:`text` has turned into a string."""
-    name = _string(value).encode("utf-8", "surrogateescape")
-    if encode_name(name) != value:
-        _wrong(value, "a name as pylsyncd writes it")
-    return name
 
 
 def _string(value: object) -> str:
     if not isinstance(value, str):
-        _wrong(value, "a string")
+        _refuse(value, "a string")
     value.encode("utf-8", "surrogateescape")
     return value
 
 
-def _identity(value: object) -> InodeId:
+def _inode_id(value: object) -> InodeId:
     numbers = _list(value, _number)
-    if len(numbers) != len(("device", "directory")):
-        _wrong(value, "a device and an inode")
+    if len(numbers) != len(("device", "inode")):
+        _refuse(value, "a device and an inode")
     return numbers[0], numbers[1]
 
 
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
-        _wrong(value, "a number of 64 bits")
+        _refuse(value, "a 64-bit number")
     return value
 
 
 def _seconds(value: object) -> float:
-    if not isinstance(value, float) or math.isnan(value) or not 0.0 <= value <= _MOST_SECONDS:
-        _wrong(value, "a number of seconds")
+    if not isinstance(value, float) or math.isnan(value) or not 0.0 <= value <= _MAX_SECONDS:
+        _refuse(value, "a number of seconds")
     return value
 
 
-def _truth(value: object) -> bool:
+def _boolean(value: object) -> bool:
     if not isinstance(value, bool):
-        _wrong(value, "true or false")
+        _refuse(value, "true or false")
     return value
 
 
-def _wrong(value: object, expected: str) -> NoReturn:
-    raise ValueError(f"{value!r:.40} stands where {expected} belongs")
+def _refuse(value: object, expected: str) -> NoReturn:
+    raise ValueError(f"it contains {value!r:.40} instead of {expected}")

@@ -118,7 +118,7 @@ class WorkerPool:
     def saved_mount_points(self) -> list[bytes]:
         """Where the file systems with the source were mounted in the last run."""
         states = [entry.loaded.state for entry in self._entries.values()]
-        return [state.mount for state in states if state is not None]
+        return [state.mount_point for state in states if state is not None]
 
     @property
     def saved_mounts(self) -> Mapping[bytes, str]:
@@ -126,7 +126,7 @@ class WorkerPool:
         found: dict[bytes, str] = {}
         for entry in self._entries.values():
             if entry.loaded.state is not None:
-                found.update(entry.loaded.state.mounts)
+                found.update(entry.loaded.state.nested_mounts)
         return found
 
     def plan_starts(

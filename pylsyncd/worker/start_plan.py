@@ -57,7 +57,7 @@ class StartPlan:
             return self._confirm_and_create(NOTHING, start, ())
         changes = MutableChangeset()
         changes.merge(caught_up[self.since_ns])
-        changes.merge(state.debt)
+        changes.merge(state.pending)
         for path in self.checkpoint.changed_mounts(state) if self.checkpoint is not None else []:
             changes.add(path, Scope.TREE)
         log.log(
@@ -99,7 +99,7 @@ def plan_start(
     state = loaded.state
     reason = loaded.error
     if state is not None and checkpoint is not None:
-        if state.debt.is_everything:
+        if state.pending.is_everything:
             reason = "the last full sync was not completed"
         else:
             reason = checkpoint.full_sync_reason(state) or (

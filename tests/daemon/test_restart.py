@@ -270,7 +270,7 @@ def test_an_initial_sync_that_was_killed_is_done_again_without_being_asked_for(
 def test_an_initial_sync_that_was_completed_is_not_done_again_after_a_kill(place: Place) -> None:
     place.write("d/f")
     daemon = place.doomed("-i")
-    wait_until(lambda: list(place.state.glob("*.state")) and not place.kept().debt)
+    wait_until(lambda: list(place.state.glob("*.state")) and not place.kept().pending)
     daemon.crash()
     with place.daemon() as daemon:
         daemon.wait_for("catching up")
@@ -311,7 +311,7 @@ def test_a_stop_that_has_to_end_rsync_is_one_in_order(place: Place, tmp_path: Pa
         os.kill(daemon.pid, signal.SIGTERM)
         daemon.wait_for("stopping")
         daemon.stop()
-    assert place.kept().is_stopped
+    assert place.kept().is_clean_stop
 
 
 def test_an_rsync_that_a_killed_daemon_has_left_brings_back_nothing(
@@ -321,7 +321,7 @@ def test_an_rsync_that_a_killed_daemon_has_left_brings_back_nothing(
     place.write("gone")
     faulty = FaultyRsync(tmp_path / "programs")
     daemon = place.doomed("-i", rsync=faulty.program)
-    wait_until(lambda: list(place.state.glob("*.state")) and not place.kept().debt)
+    wait_until(lambda: list(place.state.glob("*.state")) and not place.kept().pending)
     faulty.order(
         f"cp -a {place.source} {tmp_path}/kept; touch {tmp_path}/begun; "
         f"sleep 2; cp -a {tmp_path}/kept/. {place.copy}/; touch {tmp_path}/ended; exit 0"

@@ -107,7 +107,7 @@ class Workplace:
     def saved_changes(self) -> set[Change] | None:
         """Return the changes saved as pending; None before a state is saved."""
         state = self.state()
-        return None if state is None else set(state.debt)
+        return None if state is None else set(state.pending)
 
     def saved_paths(self) -> list[bytes]:
         return sorted(change.path for change in self.saved_changes() or ())

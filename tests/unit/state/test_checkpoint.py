@@ -1,4 +1,4 @@
-"""What is kept of a destination, and when it is not believed."""
+"""What is confirmed of a destination is saved, and is used only while that is safe."""
 
 import contextlib
 import dataclasses
@@ -37,8 +37,8 @@ def entries(*some: bytes) -> MutableChangeset:
     return changes
 
 
-class Place:
-    """A source, its copy, and what is kept of it."""
+class Setup:
+    """A source, its copy, and a state directory."""
 
     def __init__(self, top: Path, state: Path) -> None:
         self.source, self.copy, self.state = top / "source", top / "copy", state
@@ -60,126 +60,129 @@ class Place:
         return Checkpoint(self.directory, "copy", self.guard, self.destination, rsync)
 
     def confirmed(self, moment: Moment | None = None) -> DestinationState:
-        """Have written that all is well; return what a next start finds."""
+        """Confirm everything, and return the saved state."""
         checkpoint = self.checkpoint()
         checkpoint.confirm(moment or clock.now(), NOTHING)
         checkpoint.save()
-        return self.kept()
+        return self.saved()
 
-    def kept(self) -> DestinationState:
+    def saved(self) -> DestinationState:
         return decode((self.state / FILE).read_bytes())
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    with contextlib.closing(Place(tmp_path, tmp_path / "state")) as made:
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    with contextlib.closing(Setup(tmp_path, tmp_path / "state")) as made:
         yield made
 
 
-# -- kept -----------------------------------------------------------------------------------------
+# Saving and loading
 
 
-def test_before_anything_was_confirmed_there_is_nothing(place: Place) -> None:
-    remembered = place.checkpoint().load()
+def test_before_the_first_confirmation_there_is_no_state(setup: Setup) -> None:
+    remembered = setup.checkpoint().load()
     assert remembered.state is None
     assert not remembered.error
-    place.checkpoint().save()
-    place.checkpoint().save_clean_stop()
-    assert not (place.state / FILE).exists()
+    setup.checkpoint().save()
+    setup.checkpoint().save_clean_stop()
+    assert not (setup.state / FILE).exists()
 
 
-def test_what_was_confirmed_is_found_by_the_next_start(place: Place) -> None:
+def test_what_was_confirmed_is_loaded_by_the_next_start(setup: Setup) -> None:
     until = clock.now()
-    checkpoint = place.checkpoint()
+    checkpoint = setup.checkpoint()
     checkpoint.confirm(until, entries(b"a", b"d/\xff"))
     checkpoint.save()
-    state = place.checkpoint().load().state
+    state = setup.checkpoint().load().state
     assert state is not None
     assert state.confirmed == until
-    assert set(state.debt) == set(entries(b"a", b"d/\xff"))
-    assert state.source == identity_at(place.source)
-    assert state.destination == identity_at(place.copy)
-    assert not state.is_stopped
-    assert place.checkpoint().full_sync_reason(state) == ""
+    assert set(state.pending) == set(entries(b"a", b"d/\xff"))
+    assert state.source == identity_at(setup.source)
+    assert state.destination == identity_at(setup.copy)
+    assert not state.is_clean_stop
+    assert setup.checkpoint().full_sync_reason(state) == ""
 
 
-def test_what_is_confirmed_soon_after_is_written_when_it_is_due(place: Place) -> None:
-    checkpoint = place.checkpoint()
+def test_a_second_confirmation_is_saved_when_it_is_due(setup: Setup) -> None:
+    checkpoint = setup.checkpoint()
     checkpoint.confirm(clock.now(), EVERYTHING)
     later = clock.now()
     checkpoint.confirm(later, NOTHING)
-    assert place.kept().debt.is_everything
+    assert setup.saved().pending.is_everything
     assert checkpoint.due_at is not None
     assert checkpoint.due_at <= time.monotonic() + 1.0
     checkpoint.save()
     assert checkpoint.due_at is None
-    assert place.kept().confirmed == later
-    assert not place.kept().debt
+    assert setup.saved().confirmed == later
+    assert not setup.saved().pending
 
 
-def test_a_stop_marks_what_was_confirmed_last(place: Place) -> None:
-    checkpoint = place.checkpoint()
+def test_a_clean_stop_is_saved_with_the_last_confirmation(setup: Setup) -> None:
+    checkpoint = setup.checkpoint()
     checkpoint.confirm(clock.now(), EVERYTHING)
     later = clock.now()
     checkpoint.confirm(later, NOTHING)
     checkpoint.save_clean_stop()
-    assert place.kept().is_stopped
-    assert place.kept().confirmed == later
+    assert setup.saved().is_clean_stop
+    assert setup.saved().confirmed == later
 
 
-def test_from_a_resume_on_it_is_the_state_of_a_running_daemon(place: Place) -> None:
-    place.confirmed()
-    stopping = place.checkpoint()
+def test_a_resumed_state_is_that_of_a_running_daemon(setup: Setup) -> None:
+    setup.confirmed()
+    stopping = setup.checkpoint()
     before = stopping.load().state
     assert before is not None
     stopping.resume_from(before)
     stopping.save_clean_stop()
-    assert place.kept().is_stopped
-    resuming = place.checkpoint()
-    resuming.resume_from(place.kept())
-    assert encode(place.kept()) == encode(replace(before, is_stopped=False))
+    assert setup.saved().is_clean_stop
+    resuming = setup.checkpoint()
+    resuming.resume_from(setup.saved())
+    assert encode(setup.saved()) == encode(replace(before, is_clean_stop=False))
 
 
-def test_a_state_that_was_cut_or_changed_is_a_fault_and_not_a_state(place: Place) -> None:
-    place.confirmed()
-    content = (place.state / FILE).read_bytes()
+def test_a_truncated_or_changed_state_file_is_an_error(setup: Setup) -> None:
+    setup.confirmed()
+    content = (setup.state / FILE).read_bytes()
     for spoilt in (b"", content[:-1], content.replace(b"false", b"true"), os.urandom(500)):
-        (place.state / FILE).write_bytes(spoilt)
-        remembered = place.checkpoint().load()
+        (setup.state / FILE).write_bytes(spoilt)
+        remembered = setup.checkpoint().load()
         assert remembered.state is None
         assert remembered.error
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
-def test_a_full_disk_is_told_once_and_harms_nothing(
+def test_a_full_disk_is_logged_once_and_keeps_the_old_state(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     small = tmp_path / "small"
     small.mkdir()
     with Mounts() as mounts:
         mounts.tmpfs(small, "64k")
-        with contextlib.closing(Place(tmp_path, small / "state")) as place:
-            first = place.confirmed()
+        with contextlib.closing(Setup(tmp_path, small / "state")) as setup:
+            first = setup.confirmed()
             with contextlib.suppress(OSError), (small / "big").open("wb", buffering=0) as big:
                 while True:
                     big.write(b"x" * 4096)
-            checkpoint = place.checkpoint()
+            checkpoint = setup.checkpoint()
             for _ in range(3):
                 checkpoint.confirm(clock.now(), entries(*(b"%d" % n for n in range(10_000))))
                 checkpoint.save()
-            assert encode(place.kept()) == encode(first)
+            assert encode(setup.saved()) == encode(first)
             (small / "big").unlink()
             later = clock.now()
             checkpoint.confirm(later, NOTHING)
             checkpoint.save()
-            assert place.kept().confirmed == later
-            assert sorted(os.listdir(place.state)) == [FILE]
+            assert setup.saved().confirmed == later
+            assert sorted(os.listdir(setup.state)) == [FILE]
     told = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(told) == 1
-    assert "state cannot be written (No space left on device): mend" in told[0].getMessage()
+    assert (
+        "state file cannot be written (No space left on device). Correct that"
+        in told[0].getMessage()
+    )
 
 
-# -- doubted --------------------------------------------------------------------------------------
+# Reasons for a full sync
 
 
 @pytest.mark.parametrize(
@@ -190,17 +193,17 @@ def test_a_full_disk_is_told_once_and_harms_nothing(
         pytest.param(replace(RSYNC, delete=False), id="deletion"),
     ],
 )
-def test_with_options_that_shape_another_copy_a_state_is_not_believed(
-    place: Place, rsync: RsyncOptions
+def test_options_that_change_the_copy_need_a_full_sync(setup: Setup, rsync: RsyncOptions) -> None:
+    state = setup.confirmed()
+    assert "options or the excludes" in setup.checkpoint(rsync).full_sync_reason(state)
+
+
+def test_options_that_do_not_change_the_copy_need_no_full_sync(
+    setup: Setup,
 ) -> None:
-    state = place.confirmed()
-    assert "options or the excludes" in place.checkpoint(rsync).full_sync_reason(state)
-
-
-def test_with_options_that_shape_the_same_copy_a_state_is_believed(place: Place) -> None:
-    state = place.confirmed()
+    state = setup.confirmed()
     same = replace(RSYNC, timeout=5.0, rsh="other-shell", max_delete=3, itemize=True)
-    assert place.checkpoint(same).full_sync_reason(state) == ""
+    assert setup.checkpoint(same).full_sync_reason(state) == ""
 
 
 @pytest.mark.parametrize(
@@ -211,95 +214,97 @@ def test_with_options_that_shape_the_same_copy_a_state_is_believed(place: Place)
         pytest.param({"destination": None}, "the destination is another", id="it was not there"),
     ],
 )
-def test_of_another_source_or_copy_a_state_is_not_believed(
-    place: Place, change: dict[str, object], reason: str
+def test_another_source_or_destination_needs_a_full_sync(
+    setup: Setup, change: dict[str, object], reason: str
 ) -> None:
-    state = dataclasses.replace(place.confirmed(), **change)  # type: ignore[arg-type]
-    assert reason in place.checkpoint().full_sync_reason(state)
+    state = dataclasses.replace(setup.confirmed(), **change)  # type: ignore[arg-type]
+    assert reason in setup.checkpoint().full_sync_reason(state)
 
 
-def test_of_another_directory_on_the_same_device_a_state_is_not_believed(place: Place) -> None:
-    state = place.confirmed()
-    place.source.rename(place.source.with_name("was"))
-    place.source.mkdir()
-    place.guard.accept()
-    assert place.checkpoint().full_sync_reason(state) == "the source is another directory"
+def test_another_source_directory_on_the_same_device_needs_a_full_sync(
+    setup: Setup,
+) -> None:
+    state = setup.confirmed()
+    setup.source.rename(setup.source.with_name("was"))
+    setup.source.mkdir()
+    setup.guard.accept()
+    assert setup.checkpoint().full_sync_reason(state) == "the source is another directory"
 
 
-def test_when_the_copy_is_not_there_a_state_is_not_believed(place: Place) -> None:
-    state = place.confirmed()
-    place.copy.rmdir()
-    assert "the destination is another" in place.checkpoint().full_sync_reason(state)
+def test_a_missing_destination_needs_a_full_sync(setup: Setup) -> None:
+    state = setup.confirmed()
+    setup.copy.rmdir()
+    assert "the destination is another" in setup.checkpoint().full_sync_reason(state)
 
 
-def test_when_the_clock_went_backwards_a_state_is_not_believed(place: Place) -> None:
+def test_a_clock_that_went_backwards_needs_a_full_sync(setup: Setup) -> None:
     present = clock.now()
-    state = place.confirmed(replace(present, wall=present.wall + 30))
-    assert "the clock went backwards" in place.checkpoint().full_sync_reason(state)
+    state = setup.confirmed(replace(present, wall=present.wall + 30))
+    assert "the clock went backwards" in setup.checkpoint().full_sync_reason(state)
 
 
-def test_after_another_boot_only_a_state_that_was_left_in_order_is_believed(place: Place) -> None:
+def test_a_reboot_without_a_clean_stop_needs_a_full_sync(setup: Setup) -> None:
     present = clock.now()
     earlier = Moment(present.wall - present.running - 60, 1000.0, "another boot")
-    state = place.confirmed(earlier)
-    assert "machine went down" in place.checkpoint().full_sync_reason(state)
-    assert place.checkpoint().full_sync_reason(replace(state, is_stopped=True)) == ""
+    state = setup.confirmed(earlier)
+    assert "machine went down" in setup.checkpoint().full_sync_reason(state)
+    assert setup.checkpoint().full_sync_reason(replace(state, is_clean_stop=True)) == ""
 
 
-# -- what a source stood on -----------------------------------------------------------------------
+# The identity of the source
 
 
-def test_a_run_that_began_on_one_source_is_not_confirmed_for_the_one_that_replaced_it(
-    place: Place,
+def test_a_run_is_confirmed_for_the_source_that_it_began_with(
+    setup: Setup,
 ) -> None:
-    before = place.guard.accepted.inode_id
-    checkpoint = place.checkpoint()
+    before = setup.guard.accepted.inode_id
+    checkpoint = setup.checkpoint()
     checkpoint.record_source(is_everything=False)
-    place.source.rename(place.source.with_name("was"))
-    place.source.mkdir()
-    place.guard.accept()
+    setup.source.rename(setup.source.with_name("was"))
+    setup.source.mkdir()
+    setup.guard.accept()
     checkpoint.confirm(clock.now(), NOTHING)
     checkpoint.save()
-    assert place.kept().source == before
-    assert place.checkpoint().full_sync_reason(place.kept()) == "the source is another directory"
+    assert setup.saved().source == before
+    assert setup.checkpoint().full_sync_reason(setup.saved()) == "the source is another directory"
 
 
-def test_another_source_is_confirmed_only_by_a_run_that_compares_everything(place: Place) -> None:
-    before = place.guard.accepted.inode_id
-    checkpoint = place.checkpoint()
+def test_a_replaced_source_is_confirmed_only_by_a_run_of_everything(
+    setup: Setup,
+) -> None:
+    before = setup.guard.accepted.inode_id
+    checkpoint = setup.checkpoint()
     checkpoint.record_source(is_everything=False)
-    place.source.rename(place.source.with_name("was"))
-    place.source.mkdir()
-    place.guard.accept()
-    for is_everything, expected in ((False, before), (True, place.guard.accepted.inode_id)):
+    setup.source.rename(setup.source.with_name("was"))
+    setup.source.mkdir()
+    setup.guard.accept()
+    for is_everything, expected in ((False, before), (True, setup.guard.accepted.inode_id)):
         checkpoint.record_source(is_everything=is_everything)
         checkpoint.confirm(clock.now(), NOTHING)
         checkpoint.save()
-        assert place.kept().source == expected
+        assert setup.saved().source == expected
 
 
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
 
 
 @needs_mounts
-def test_what_was_mounted_between_two_runs_is_to_be_looked_at_as_a_whole(
-    place: Place, tmp_path: Path
-) -> None:
+def test_a_file_system_mounted_between_two_runs_is_reported(setup: Setup, tmp_path: Path) -> None:
     for name in ("new", "same", "other"):
-        (place.source / name).mkdir()
+        (setup.source / name).mkdir()
         (tmp_path / f"{name}-disk").mkdir()
     (tmp_path / "third-disk").mkdir()
     with Mounts() as mounts:
         for name in ("new", "same", "other", "third"):
             mounts.tmpfs(tmp_path / f"{name}-disk")
         for name in ("same", "other"):
-            mounts.bind(tmp_path / f"{name}-disk", place.source / name)
-        place.guard.accept()
-        state = place.confirmed()
-        mounts.bind(tmp_path / "new-disk", place.source / "new")
-        mounts.unmount(place.source / "other")
-        mounts.bind(tmp_path / "third-disk", place.source / "other")
-        place.guard.accept(state.mounts)
-        assert set(place.checkpoint().changed_mounts(state)) == {b"new"}
-        # Not known to be what belongs there, and so not to be believed.
-        assert set(place.guard.held_subtrees) == {b"other"}
+            mounts.bind(tmp_path / f"{name}-disk", setup.source / name)
+        setup.guard.accept()
+        state = setup.confirmed()
+        mounts.bind(tmp_path / "new-disk", setup.source / "new")
+        mounts.unmount(setup.source / "other")
+        mounts.bind(tmp_path / "third-disk", setup.source / "other")
+        setup.guard.accept(state.nested_mounts)
+        assert set(setup.checkpoint().changed_mounts(state)) == {b"new"}
+        # A replaced mount may be a wrong one, so its subtree is held.
+        assert set(setup.guard.held_subtrees) == {b"other"}

@@ -1,7 +1,8 @@
-"""What is kept of a destination: nothing is changed by keeping it, nothing damaged is believed."""
+"""A state file returns exactly what was encoded, and any damage to it is detected."""
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
 from pylsyncd.state.destination_state import DestinationState, decode, encode
@@ -36,61 +37,64 @@ states = st.builds(
     confirmed=st.builds(Moment, seconds, seconds, st.text()),
     scanned=st.builds(Moment, seconds, seconds, st.text()),
     source=identities,
-    mount=st.binary(),
-    mounts=st.dictionaries(some_paths, st.text()),
+    mount_point=st.binary(),
+    nested_mounts=st.dictionaries(some_paths, st.text()),
     destination=st.none() | identities,
-    shape=st.text(),
-    debt=changesets(),
-    is_stopped=st.booleans(),
+    options_digest=st.text(),
+    pending=changesets(),
+    is_clean_stop=st.booleans(),
 )
 
 STATE = DestinationState(
     confirmed=Moment(1_700_000_000.25, 86400.5, "3c1f"),
     scanned=Moment(1_699_999_000.5, 85400.75, "3c1f"),
     source=(2049, 12),
-    mount=b"/srv",
-    mounts={b"a/mounted \xff": "8:1 ext4"},
+    mount_point=b"/srv",
+    nested_mounts={b"a/mounted \xff": "8:1 ext4"},
     destination=(2050, 13),
-    shape="c0ffee",
-    debt=MutableChangeset(),
-    is_stopped=True,
+    options_digest="c0ffee",
+    pending=MutableChangeset(),
+    is_clean_stop=True,
 )
 
 
 def members(state: DestinationState) -> dict[str, Any]:
-    """Return what a state consists of, as it can be compared: a changeset by its changes."""
+    """Return the fields of a state, with its pending changes as a set that can be compared."""
     found = {name: getattr(state, name) for name in DestinationState.__slots__}
-    return found | {"debt": set(state.debt)}
+    return found | {"pending": set(state.pending)}
+
+
+def with_pending_decoded(pending: Changeset) -> DestinationState:
+    """Return what is decoded from a state with these pending changes."""
+    return decode(encode(replace(STATE, pending=pending)))
 
 
 @given(states)
-def test_what_is_kept_is_what_was_there(state: DestinationState) -> None:
+def test_a_state_is_decoded_as_it_was_encoded(state: DestinationState) -> None:
     assert members(decode(encode(state))) == members(state)
 
 
-@pytest.mark.parametrize("debt", [NOTHING, EVERYTHING])
-def test_nothing_and_everything_can_be_owed(debt: MutableChangeset) -> None:
-    kept = decode(encode(DestinationState(**{**members(STATE), "debt": debt})))
-    assert set(kept.debt) == set(debt)
-    assert kept.debt.is_everything == debt.is_everything
+@pytest.mark.parametrize("pending", [NOTHING, EVERYTHING])
+def test_nothing_and_everything_can_be_pending(pending: MutableChangeset) -> None:
+    kept = with_pending_decoded(pending)
+    assert set(kept.pending) == set(pending)
+    assert kept.pending.is_everything == pending.is_everything
 
 
-def test_the_roots_own_entry_can_be_owed() -> None:
-    debt = MutableChangeset()
-    debt.add(paths.ROOT, Scope.ENTRY)
-    assert decode(encode(DestinationState(**{**members(STATE), "debt": debt}))).debt.entries == {
-        b"": {b""}
-    }
+def test_the_entry_of_the_root_can_be_pending() -> None:
+    pending = MutableChangeset()
+    pending.add(paths.ROOT, Scope.ENTRY)
+    assert decode(
+        encode(DestinationState(**{**members(STATE), "pending": pending}))
+    ).pending.entries == {b"": {b""}}
 
 
 def test_every_byte_of_a_name_is_kept() -> None:
     name = bytes(byte for byte in range(1, 256) if byte != ord("/"))
-    debt = MutableChangeset()
+    pending = MutableChangeset()
     for known in (name, b"\xc3\xa9", b"\xed\xa0\xbd\xed\xb8\x80", "\U0001f600".encode(), b"\xff\n"):
-        debt.add(b"directory/" + known, Scope.ENTRY)
-    assert set(decode(encode(DestinationState(**{**members(STATE), "debt": debt}))).debt) == set(
-        debt
-    )
+        pending.add(b"directory/" + known, Scope.ENTRY)
+    assert set(with_pending_decoded(pending).pending) == set(pending)
 
 
 @given(st.binary())
@@ -103,7 +107,7 @@ def test_garbage_is_refused(content: bytes) -> None:
 
 
 @given(states, st.data())
-def test_a_changed_byte_is_noticed(state: DestinationState, data: st.DataObject) -> None:
+def test_a_changed_byte_is_detected(state: DestinationState, data: st.DataObject) -> None:
     content = bytearray(encode(state))
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] ^= data.draw(st.integers(1, 255))
@@ -112,7 +116,7 @@ def test_a_changed_byte_is_noticed(state: DestinationState, data: st.DataObject)
 
 
 @given(states, st.data())
-def test_a_missing_end_is_noticed(state: DestinationState, data: st.DataObject) -> None:
+def test_a_truncated_file_is_detected(state: DestinationState, data: st.DataObject) -> None:
     content = encode(state)
     with pytest.raises(StateError, match="damaged"):
         decode(content[: data.draw(st.integers(0, len(content) - 1))])
@@ -129,22 +133,22 @@ anything = st.recursive(
 )
 
 
-def places(document: Any) -> list[tuple[Any, Any]]:
+def locations(document: Any) -> list[tuple[Any, Any]]:
     """Return every container of a document with each of its keys or positions."""
     if isinstance(document, dict):
         keys: list[Any] = list(document)
     else:
         keys = list(range(len(document))) if isinstance(document, list) else []
-    below = [place for key in keys for place in places(document[key])]
+    below = [location for key in keys for location in locations(document[key])]
     return [(document, key) for key in keys] + below
 
 
 @given(states, anything, st.data())
-def test_a_document_changed_at_any_place_is_refused_or_a_state(
+def test_a_document_changed_at_any_location_is_refused_or_valid(
     state: DestinationState, replacement: Any, data: st.DataObject
 ) -> None:
     document = json.loads(encode(state).partition(b"\n")[2])
-    container, key = data.draw(st.sampled_from(places(document)))
+    container, key = data.draw(st.sampled_from(locations(document)))
     container[key] = replacement
     try:
         changed = decode(sealed(json.dumps(document).encode()))
@@ -155,7 +159,7 @@ def test_a_document_changed_at_any_place_is_refused_or_a_state(
 
 @given(anything)
 def test_any_other_document_is_refused(document: Any) -> None:
-    with pytest.raises(StateError, match="cannot be understood"):
+    with pytest.raises(StateError, match="is invalid"):
         decode(sealed(json.dumps(document).encode()))
 
 
@@ -168,8 +172,8 @@ def test_any_other_document_is_refused(document: Any) -> None:
         pytest.param(b"", id="nothing"),
     ],
 )
-def test_what_is_not_json_is_refused(body: bytes) -> None:
-    with pytest.raises(StateError, match="cannot be understood"):
+def test_a_document_that_is_not_json_is_refused(body: bytes) -> None:
+    with pytest.raises(StateError, match="is invalid"):
         decode(sealed(body))
 
 
@@ -178,8 +182,8 @@ def changed_state(**changes: Any) -> bytes:
     return sealed(json.dumps(document | changes).encode())
 
 
-def owed(**debt: Any) -> dict[str, Any]:
-    return {"debt": {"entries": {}, "listings": [], "trees": []} | debt}
+def with_pending(**changes: Any) -> dict[str, Any]:
+    return {"debt": {"entries": {}, "listings": [], "trees": []} | changes}
 
 
 @pytest.mark.parametrize(
@@ -196,26 +200,46 @@ def owed(**debt: Any) -> dict[str, Any]:
         pytest.param({"more": 1}, id="a member too many"),
         pytest.param({"shape": "\ud800"}, id="half a character"),
         pytest.param({"mount": "\udcc3\udca9"}, id="bytes that have a better form"),
-        pytest.param(owed(trees=["../outside"]), id="a path that leads outside"),
-        pytest.param(owed(trees=["/etc"]), id="an absolute path"),
-        pytest.param(owed(trees=["a//b"]), id="a doubled slash"),
-        pytest.param(owed(listings=["a/."]), id="a dot"),
-        pytest.param(owed(listings=["a\0"]), id="a NUL"),
-        pytest.param(owed(entries={"a": ["b/c"]}), id="a path for a name"),
-        pytest.param(owed(entries={"a": [".."]}), id="the directory above"),
-        pytest.param(owed(entries={"a": [""]}), id="no name"),
-        pytest.param(owed(entries={"a": []}), id="no names"),
-        pytest.param(owed(entries=[]), id="a list of entries"),
+        pytest.param(with_pending(trees=["../outside"]), id="a path that leads outside"),
+        pytest.param(with_pending(trees=["/etc"]), id="an absolute path"),
+        pytest.param(with_pending(trees=["a//b"]), id="a doubled slash"),
+        pytest.param(with_pending(listings=["a/."]), id="a dot"),
+        pytest.param(with_pending(listings=["a\0"]), id="a NUL"),
+        pytest.param(with_pending(entries={"a": ["b/c"]}), id="a path for a name"),
+        pytest.param(with_pending(entries={"a": [".."]}), id="the directory above"),
+        pytest.param(with_pending(entries={"a": [""]}), id="no name"),
+        pytest.param(with_pending(entries={"a": []}), id="no names"),
+        pytest.param(with_pending(entries=[]), id="a list of entries"),
     ],
 )
-def test_what_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
+def test_an_invalid_value_is_refused(changes: dict[str, Any]) -> None:
     decode(changed_state())
-    with pytest.raises(StateError, match="cannot be understood"):
+    with pytest.raises(StateError, match="is invalid"):
         decode(changed_state(**changes))
 
 
-def test_another_version_is_named() -> None:
+def test_another_format_version_is_named() -> None:
     with pytest.raises(
-        StateError, match=r"it is of version 2, and this pylsyncd reads version 1\.$"
+        StateError, match=r"its format is version 2, and this pylsyncd reads version 1\.$"
     ):
         decode(changed_state(version=2))
+
+
+def test_the_format_of_a_state_file_is_the_one_of_earlier_releases() -> None:
+    pending = MutableChangeset()
+    pending.add(b"a/b", Scope.ENTRY)
+    pending.add(b"c", Scope.LISTING)
+    pending.add(b"d", Scope.TREE)
+    state = replace(STATE, pending=pending)
+    assert json.loads(encode(state).partition(b"\n")[2]) == {
+        "version": 1,
+        "confirmed": {"wall": 1_700_000_000.25, "running": 86400.5, "boot": "3c1f"},
+        "scanned": {"wall": 1_699_999_000.5, "running": 85400.75, "boot": "3c1f"},
+        "source": [2049, 12],
+        "mount": "/srv",
+        "mounts": {"a/mounted \udcff": "8:1 ext4"},
+        "destination": [2050, 13],
+        "shape": "c0ffee",
+        "debt": {"entries": {"a": ["b"]}, "listings": ["c"], "trees": ["d"]},
+        "is_stopped": True,
+    }

@@ -217,7 +217,7 @@ def test_whoever_ends_a_worker_ends_it_in_order(place: Workplace, *, is_hanging:
             wait_until(lambda: not place.faulty.waiting)
     state = place.state()
     assert state is not None
-    assert state.is_stopped
+    assert state.is_clean_stop
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")

@@ -95,8 +95,8 @@ def test_until_the_first_order_was_carried_a_restart_finds_the_same_again(place:
     assert before is not None
     assert after is not None
     assert after.confirmed == before.confirmed
-    assert set(after.debt) == set(before.debt)
-    assert not after.is_stopped
+    assert set(after.pending) == set(before.pending)
+    assert not after.is_clean_stop
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_full_sync_that_is_owed_is_kept_before_it_has_begun(place: Place) -> N
     place.beginning(forced="initial sync").first_item({}, clock.now())
     state = place.kept().state
     assert state is not None
-    assert state.debt.is_everything
+    assert state.pending.is_everything
 
 
 def test_each_moment_is_asked_for_once_and_none_for_a_full_sync(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""The bound of what is owed: nothing is forgotten, and directories stand in for their contents."""
+"""The bound of pending changes: none is lost, and directories stand in for their contents."""
 
 import sys
 import tracemalloc
@@ -33,7 +33,7 @@ def covered(changes: Iterable[Change], by: Changeset) -> bool:
 
 
 @given(some_changes, some_limits)
-def test_what_was_covered_stays_covered_by_no_more_than_the_limit(
+def test_collapsed_changes_cover_all_changes_and_fit_the_limit(
     changes: list[Change], limit: int
 ) -> None:
     smaller = collapse(collected(changes), limit)
@@ -42,7 +42,7 @@ def test_what_was_covered_stays_covered_by_no_more_than_the_limit(
 
 
 @given(some_changes, some_limits)
-def test_collapsing_leaves_what_was_given_as_it_is(changes: list[Change], limit: int) -> None:
+def test_collapsing_does_not_modify_the_given_set(changes: list[Change], limit: int) -> None:
     given_set = collected(changes)
     before = set(given_set)
     collapse(given_set, limit)
@@ -50,37 +50,37 @@ def test_collapsing_leaves_what_was_given_as_it_is(changes: list[Change], limit:
 
 
 @given(st.lists(some_changes, max_size=6), some_limits)
-def test_a_debt_covers_all_that_was_added_and_is_bounded_after_each(
+def test_a_backlog_covers_all_added_changes_and_is_always_bounded(
     windows: list[list[Change]], limit: int
 ) -> None:
-    debt = Backlog(limit)
+    backlog = Backlog(limit)
     for number, window in enumerate(windows):
         added = collected(window)
         before = set(added)
-        debt.add(added)
-        assert len(debt) <= limit
+        backlog.add(added)
+        assert len(backlog) <= limit
         assert set(added) == before, f"window {number} was modified"
-    assert bool(debt) == any(windows)
-    owed = debt.take()
-    assert covered([change for window in windows for change in window], by=owed)
-    assert not debt
-    assert len(debt) == 0
+    assert bool(backlog) == any(windows)
+    pending = backlog.take()
+    assert covered([change for window in windows for change in window], by=pending)
+    assert not backlog
+    assert len(backlog) == 0
 
 
 def names(directory: bytes, count: int) -> Iterator[Change]:
     return (Change(b"%b/%07d" % (directory, number), ENTRY) for number in range(count))
 
 
-def test_what_fits_is_kept_without_a_copy() -> None:
+def test_a_set_that_fits_is_kept_without_a_copy() -> None:
     changes = collected(names(b"d", 10))
     assert collapse(changes, 10) is changes
-    debt = Backlog(10)
-    debt.add(changes)
-    debt.add(NOTHING)
-    assert debt.take() is changes
+    backlog = Backlog(10)
+    backlog.add(changes)
+    backlog.add(NOTHING)
+    assert backlog.take() is changes
 
 
-def test_what_is_covered_anyway_goes_first() -> None:
+def test_covered_changes_are_dropped_first() -> None:
     changes = [*names(b"d/e", 10), Change(b"d", TREE), *names(b"f", 4)]
     assert set(collapse(collected(changes), 10)) == {Change(b"d", TREE), *names(b"f", 4)}
 
@@ -91,7 +91,7 @@ def test_the_largest_group_of_entries_becomes_a_listing() -> None:
     assert set(collapse(collected(changes), 12)) == expected
 
 
-def test_too_many_directories_become_the_tree_that_they_share() -> None:
+def test_too_many_directories_become_the_tree_above_them() -> None:
     changes = [Change(b"a/b/%d/x" % number, ENTRY) for number in range(20)]
     changes += [Change(b"a/c/x", ENTRY), Change(b"e/x", ENTRY)]
     expected = {Change(b"a/b", TREE), Change(b"a/c/x", ENTRY), Change(b"e/x", ENTRY)}
@@ -114,28 +114,28 @@ def test_the_deepest_directories_become_trees_first() -> None:
 def test_too_many_trees_below_the_root_are_everything() -> None:
     changes = [Change(b"%d" % number, TREE) for number in range(20)]
     assert collapse(collected(changes), 10) is EVERYTHING
-    debt = Backlog(10)
-    debt.add(collected(changes))
-    debt.add(collected(names(b"d", 3)))
-    assert debt.is_everything
-    assert debt.take() is EVERYTHING
+    backlog = Backlog(10)
+    backlog.add(collected(changes))
+    backlog.add(collected(names(b"d", 3)))
+    assert backlog.is_everything
+    assert backlog.take() is EVERYTHING
 
 
-def test_changes_that_come_one_by_one_are_collapsed_once_in_so_many() -> None:
-    debt = Backlog(1000)
+def test_changes_added_one_by_one_are_collapsed_rarely() -> None:
+    backlog = Backlog(1000)
     sizes = [0]
     for change in [Change(b"%d/%d/x" % (n % 100, n), ENTRY) for n in range(5000)]:
-        debt.add(collected([change]))
-        sizes.append(len(debt))
+        backlog.add(collected([change]))
+        sizes.append(len(backlog))
     drops = sum(after < before for before, after in pairwise(sizes))
     assert 0 < drops < 20
 
 
 def test_ten_windows_of_one_file_are_one_path() -> None:
-    debt = Backlog()
+    backlog = Backlog()
     for _ in range(10):
-        debt.add(collected([Change(b"log/today", ENTRY)]))
-    assert list(debt.take()) == [Change(b"log/today", ENTRY)]
+        backlog.add(collected([Change(b"log/today", ENTRY)]))
+    assert list(backlog.take()) == [Change(b"log/today", ENTRY)]
 
 
 MILLION = 1_000_000
@@ -150,12 +150,12 @@ def in_a_thousand_directories() -> Iterator[Change]:
 
 
 def in_directories_of_their_own() -> Iterator[Change]:
-    # Slower ones, and fewer: a quarter of a million.
+    # These are slow: a quarter of a million.
     return (Change(b"d/%d/%07d/x" % (n % 1000, n), ENTRY) for n in range(MILLION // 4))
 
 
 def in_deep_chains() -> Iterator[Change]:
-    # An eighth of a million: these take the longest.
+    # These are the slowest: an eighth of a million.
     chain = b"/".join([b"d"] * 20)
     for number in range(MILLION // 160):
         for end in range(1, 40, 2):
@@ -165,11 +165,11 @@ def in_deep_chains() -> Iterator[Change]:
 WAYS = (flat, in_a_thousand_directories, in_directories_of_their_own, in_deep_chains)
 
 
-def memory(owed: Changeset) -> int:
-    """Return the bytes that a set takes, as if nobody shared its names."""
-    paths = [*owed.entries, *owed.listings, *owed.trees]
-    holders = [owed.entries, owed.listings, owed.trees, *owed.entries.values()]
-    names = [name for some in owed.entries.values() for name in some]
+def memory(pending: Changeset) -> int:
+    """Return the bytes that a set takes, as if it shared no name with another set."""
+    paths = [*pending.entries, *pending.listings, *pending.trees]
+    holders = [pending.entries, pending.listings, pending.trees, *pending.entries.values()]
+    names = [name for some in pending.entries.values() for name in some]
     return sum(map(sys.getsizeof, paths + names)) + sum(map(sys.getsizeof, holders))
 
 
@@ -183,14 +183,14 @@ def windows(changes: Iterable[Change]) -> Iterator[MutableChangeset]:
 def test_a_million_distinct_changes_take_bounded_memory(
     way: Callable[[], Iterator[Change]],
 ) -> None:
-    debt = Backlog()
+    backlog = Backlog()
     largest = 0
     for window in windows(way()):
-        debt.add(window)
-        largest = max(largest, len(debt))
+        backlog.add(window)
+        largest = max(largest, len(backlog))
     assert largest <= MAX_PENDING_CHANGES
-    assert not debt.is_everything
-    assert memory(debt.take()) < 50_000_000
+    assert not backlog.is_everything
+    assert memory(backlog.take()) < 50_000_000
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -199,12 +199,12 @@ def test_a_set_far_over_the_limit_is_added_in_bounded_memory(
 ) -> None:
     limit = 1_000
     single = collected(islice(way(), 50 * limit))
-    debt = Backlog(limit)
+    backlog = Backlog(limit)
     tracemalloc.start()
     try:
-        debt.add(single)
+        backlog.add(single)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert 0 < len(debt) <= limit
+    assert 0 < len(backlog) <= limit
     assert peak < 2_500 * limit

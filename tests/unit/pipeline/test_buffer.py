@@ -11,7 +11,7 @@ from pylsyncd.pipeline.buffer import Buffer
 
 
 class Calls:
-    """Counts what a buffer calls."""
+    """A buffer and the number of its calls."""
 
     def __init__(self, max_changes: int) -> None:
         self.opened = self.filled = 0
@@ -36,7 +36,7 @@ def calls() -> Calls:
     return Calls(max_changes=3)
 
 
-def test_the_first_change_opens_the_window_and_no_other_one(calls: Calls) -> None:
+def test_only_the_first_change_opens_the_window(calls: Calls) -> None:
     calls.buffer.add(changes())
     assert calls.opened == 0
     calls.buffer.add(changes(b"a"))
@@ -47,14 +47,14 @@ def test_the_first_change_opens_the_window_and_no_other_one(calls: Calls) -> Non
     assert calls.opened == 2
 
 
-def test_taking_hands_over_everything_once(calls: Calls) -> None:
+def test_take_returns_all_changes_once(calls: Calls) -> None:
     calls.buffer.add(changes(b"a"))
     calls.buffer.add(changes(b"d/b"))
     assert {change.path for change in calls.buffer.take()} == {b"a", b"d/b"}
     assert not calls.buffer.take()
 
 
-def test_it_tells_since_when_it_holds_something_and_how_much(calls: Calls) -> None:
+def test_since_and_length_describe_the_changes_in_the_buffer(calls: Calls) -> None:
     assert (calls.buffer.since, len(calls.buffer)) == (None, 0)
     started = time.monotonic()
     calls.buffer.add(changes(b"a"))
@@ -67,7 +67,7 @@ def test_it_tells_since_when_it_holds_something_and_how_much(calls: Calls) -> No
     assert (calls.buffer.since, len(calls.buffer)) == (None, 0)
 
 
-def test_nothing_is_lost_between_who_adds_and_who_takes() -> None:
+def test_no_change_is_lost_between_two_threads() -> None:
     buffer = Buffer(1_000_000, lambda: None, lambda: None)
     wanted = {b"%d" % number for number in range(5_000)}
 
@@ -77,12 +77,12 @@ def test_nothing_is_lost_between_who_adds_and_who_takes() -> None:
 
     taken: list[MutableChangeset] = []
     interval = sys.getswitchinterval()
-    # So that the one is interrupted by the other wherever that is possible.
+    # Switches threads as often as possible.
     sys.setswitchinterval(1e-6)
     try:
         thread = threading.Thread(target=add)
         thread.start()
-        # What is taken is looked through at once: who adds must be done with it.
+        # Iterated at once: the adding thread must not modify a taken set.
         while thread.is_alive():
             taken.append(changes(*(change.path for change in list(buffer.take()))))
         thread.join()
@@ -92,7 +92,7 @@ def test_nothing_is_lost_between_who_adds_and_who_takes() -> None:
     assert {change.path for some in taken for change in some} == wanted
 
 
-def test_only_distinct_changes_fill_it_and_it_says_so_once(calls: Calls) -> None:
+def test_only_distinct_changes_fill_the_buffer_and_fill_it_once(calls: Calls) -> None:
     for _ in range(10):
         calls.buffer.add(changes(b"a", b"b"))
     assert calls.filled == 0

@@ -1,4 +1,4 @@
-"""The optimizer, by its rules and against a naive twin."""
+"""The optimizer, by its rules and against a naive implementation."""
 
 import time
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ def collected(changes: Iterable[tuple[bytes, Scope]]) -> MutableChangeset:
 
 
 def naively_reduced(changes: Iterable[Change]) -> set[Change]:
-    """As unclever as possible: drop whatever another change covers."""
+    """Drop each change that another one covers, in the simplest way."""
     distinct = set(changes)
     return {
         change
@@ -38,7 +38,7 @@ def naively_reduced(changes: Iterable[Change]) -> set[Change]:
 
 
 @given(some_changes)
-def test_it_agrees_with_its_naive_twin(changes: list[Change]) -> None:
+def test_it_agrees_with_a_naive_implementation(changes: list[Change]) -> None:
     assert set(optimize(collected(changes))) == naively_reduced(changes)
 
 
@@ -56,7 +56,7 @@ def test_optimizing_twice_is_optimizing_once(changes: list[Change]) -> None:
 
 
 @given(some_changes)
-def test_the_changes_given_stay_as_they_are(changes: list[Change]) -> None:
+def test_the_given_changes_are_not_modified(changes: list[Change]) -> None:
     collection = collected(changes)
     before = set(collection)
     optimize(collection, lambda _path, _limit: 0)
@@ -64,12 +64,12 @@ def test_the_changes_given_stay_as_they_are(changes: list[Change]) -> None:
 
 
 @given(high_changes, st.sets(high_paths, max_size=4))
-def test_changes_are_parted_by_whether_they_are_at_or_below_one_of_the_tops(
+def test_changes_are_split_into_those_at_or_below_a_path_and_the_others(
     changes: list[Change], tops: set[bytes]
 ) -> None:
     collection = collected(changes)
     inside, outside = split_below(collection, tops)
-    # The whole source lies below nothing.
+    # The whole source is below no path.
     below = {
         change
         for change in collection
@@ -79,12 +79,12 @@ def test_changes_are_parted_by_whether_they_are_at_or_below_one_of_the_tops(
     assert set(outside) == set(collection) - below
 
 
-def test_a_tree_covers_what_is_below_and_not_its_neighbours() -> None:
+def test_a_tree_covers_paths_below_it_and_not_its_neighbours() -> None:
     changes = [(b"a", TREE), (b"a/b/c", ENTRY), (b"a", ENTRY), (b"a-b", ENTRY), (b"a/b", LISTING)]
     assert set(optimize(collected(changes))) == {Change(b"a", TREE), Change(b"a-b", ENTRY)}
 
 
-def test_a_listing_covers_its_entries_and_not_what_is_deeper() -> None:
+def test_a_listing_covers_its_entries_and_nothing_deeper() -> None:
     changes = [(b"a", LISTING), (b"a/b", ENTRY), (b"a", ENTRY), (b"a/b/c", ENTRY)]
     assert set(optimize(collected(changes))) == {Change(b"a", LISTING), Change(b"a/b/c", ENTRY)}
 

@@ -1,4 +1,4 @@
-"""What waits for a destination is one order."""
+"""All work items that wait for a worker are one."""
 
 import queue
 import threading
@@ -21,23 +21,23 @@ def entries(*some: bytes) -> MutableChangeset:
 
 
 def merged(*some: WorkItem) -> WorkItem:
-    orders = WorkQueue()
-    for order in some:
-        orders.put(order)
-    assert orders.qsize() == 1
-    order = orders.get_nowait()
-    assert orders.empty()
-    return order
+    work_queue = WorkQueue()
+    for item in some:
+        work_queue.put(item)
+    assert work_queue.qsize() == 1
+    item = work_queue.get_nowait()
+    assert work_queue.empty()
+    return item
 
 
-def test_a_single_order_comes_out_as_it_was_put() -> None:
-    order = WorkItem(entries(b"a"), FIRST, FIRST, ("initial sync",), True, True, True)  # noqa: FBT003
-    taken = merged(order)
-    assert taken == order
-    assert taken.changeset is order.changeset
+def test_a_single_item_is_returned_as_it_was_put() -> None:
+    item = WorkItem(entries(b"a"), FIRST, FIRST, ("initial sync",), True, True, True)  # noqa: FBT003
+    taken = merged(item)
+    assert taken == item
+    assert taken.changeset is item.changeset
 
 
-def test_changes_are_united_and_the_sets_put_stay_as_they_are() -> None:
+def test_changesets_are_merged_and_not_modified() -> None:
     first, second = entries(b"a", b"b"), entries(b"b", b"c")
     assert set(merged(WorkItem(first), WorkItem(second)).changeset) == set(
         entries(b"a", b"b", b"c")
@@ -49,13 +49,13 @@ def test_changes_are_united_and_the_sets_put_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("untils", "expected"),
     [
-        pytest.param((None, None), None, id="nothing is known"),
-        pytest.param((FIRST, None), FIRST, id="what was known still holds"),
-        pytest.param((None, SECOND), SECOND, id="all before it is in the sets put so far"),
-        pytest.param((FIRST, SECOND), SECOND, id="it grows"),
+        pytest.param((None, None), None, id="no moment is known"),
+        pytest.param((FIRST, None), FIRST, id="None keeps the earlier one"),
+        pytest.param((None, SECOND), SECOND, id="the first known one"),
+        pytest.param((FIRST, SECOND), SECOND, id="the later one"),
     ],
 )
-def test_the_last_moment_known_holds(
+def test_the_last_known_moment_wins(
     untils: tuple[Moment | None, ...], expected: Moment | None
 ) -> None:
     taken = merged(*(WorkItem(NOTHING, until, until) for until in untils))
@@ -63,12 +63,12 @@ def test_the_last_moment_known_holds(
 
 
 @pytest.mark.parametrize("sinces", [(1.0, 2.0), (2.0, 1.0), (None, 1.0), (1.0, None)])
-def test_it_waits_since_the_first_change_that_is_known(sinces: tuple[float | None, ...]) -> None:
-    orders = WorkQueue()
+def test_since_is_the_time_of_the_first_change(sinces: tuple[float | None, ...]) -> None:
+    work_queue = WorkQueue()
     for since in sinces:
-        orders.put(WorkItem(NOTHING, since=since))
-    assert orders.since == orders.get_nowait().since == 1.0
-    assert orders.since is None
+        work_queue.put(WorkItem(NOTHING, since=since))
+    assert work_queue.since == work_queue.get_nowait().since == 1.0
+    assert work_queue.since is None
 
 
 def test_titles_keep_their_order_and_are_not_repeated() -> None:
@@ -78,51 +78,51 @@ def test_titles_keep_their_order_and_are_not_repeated() -> None:
 
 
 @pytest.mark.parametrize("mark", ["is_urgent", "is_release", "is_final"])
-def test_what_one_order_is_all_are(mark: str) -> None:
+def test_a_flag_of_one_item_is_a_flag_of_the_merged_item(mark: str) -> None:
     plain, marked = WorkItem(NOTHING), WorkItem(NOTHING, **{mark: True})
     assert merged(plain, marked) == marked
     assert merged(marked, plain) == marked
     assert merged(plain, plain) == plain
 
 
-def test_nothing_of_what_was_taken_is_left() -> None:
-    orders = WorkQueue()
-    orders.put(WorkItem(entries(b"a"), FIRST, ("full sync",), is_final=True))
-    orders.get_nowait()
-    orders.put(WorkItem(entries(b"b")))
-    assert list(orders.get_nowait().changeset) == [Change(b"b", Scope.ENTRY)]
+def test_a_taken_item_leaves_nothing_in_the_queue() -> None:
+    work_queue = WorkQueue()
+    work_queue.put(WorkItem(entries(b"a"), FIRST, ("full sync",), is_final=True))
+    work_queue.get_nowait()
+    work_queue.put(WorkItem(entries(b"b")))
+    assert list(work_queue.get_nowait().changeset) == [Change(b"b", Scope.ENTRY)]
     with pytest.raises(queue.Empty):
-        orders.get_nowait()
+        work_queue.get_nowait()
 
 
-def test_an_order_without_changes_waits_like_any_other() -> None:
+def test_an_empty_item_waits_like_any_other() -> None:
     assert merged(WorkItem(NOTHING, FIRST)) == WorkItem(NOTHING, FIRST)
 
 
-def test_what_waits_is_bounded() -> None:
-    orders = WorkQueue()
+def test_waiting_changes_are_bounded() -> None:
+    work_queue = WorkQueue()
     for start in range(0, 2 * MAX_PENDING_CHANGES, MAX_PENDING_CHANGES // 2):
-        orders.put(
+        work_queue.put(
             WorkItem(
                 entries(*(b"%d/x" % n for n in range(start, start + MAX_PENDING_CHANGES // 2)))
             )
         )
-    assert 0 < len(orders.get().changeset) <= MAX_PENDING_CHANGES
+    assert 0 < len(work_queue.get().changeset) <= MAX_PENDING_CHANGES
 
 
 def test_nothing_is_lost_between_threads() -> None:
-    orders = WorkQueue()
+    work_queue = WorkQueue()
     taken: set[Change] = set()
 
     def put(thread: int) -> None:
         for number in range(500):
-            orders.put(WorkItem(entries(b"%d/%d" % (thread, number))))
+            work_queue.put(WorkItem(entries(b"%d/%d" % (thread, number))))
 
     threads = [threading.Thread(target=put, args=(thread,)) for thread in range(4)]
     for thread in threads:
         thread.start()
     while len(taken) < 2000:
-        taken.update(orders.get(timeout=30).changeset)
+        taken.update(work_queue.get(timeout=30).changeset)
     for thread in threads:
         thread.join()
-    assert orders.empty()
+    assert work_queue.empty()

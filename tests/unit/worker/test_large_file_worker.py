@@ -159,12 +159,12 @@ def test_a_batch_that_waits_for_a_run_slot_can_be_cancelled(bench: Bench) -> Non
     assert bench.carry(thread, b"d/big").verdict is Verdict.DONE
 
 
-def test_it_ends_whatever_it_does(bench: Bench) -> None:
+def test_an_aborted_thread_ends_whatever_it_does(bench: Bench) -> None:
     idle, busy, waiting = bench.start(), bench.start(SLOW), bench.start()
     busy.start_batch(files(b"d/big"))
     bench.wait_until_in_flight()
     waiting.start_batch(files(b"d/small"))
-    # In the other order, it could get its turn in between.
+    # In the other order, the waiting thread could get the slot in between.
     for thread in (idle, waiting, busy):
         thread.abort(signal.SIGTERM)
         thread.join(SECONDS)
@@ -173,7 +173,7 @@ def test_it_ends_whatever_it_does(bench: Bench) -> None:
     assert "small" not in bench.names()
 
 
-def test_it_finishes_what_it_has(bench: Bench) -> None:
+def test_a_requested_stop_waits_for_the_current_batch(bench: Bench) -> None:
     thread = bench.start()
     thread.start_batch(files(b"d/big"))
     thread.request_stop()
@@ -182,7 +182,7 @@ def test_it_finishes_what_it_has(bench: Bench) -> None:
     assert bench.names() == ["big"]
 
 
-def test_nothing_is_sent_from_a_source_that_is_not_to_be_believed(bench: Bench) -> None:
+def test_nothing_is_sent_from_an_unsafe_source(bench: Bench) -> None:
     bench.source.rename(bench.source.with_name("away"))
     result = bench.carry(bench.start(), b"d/big")
     assert result.verdict is Verdict.SOURCE_UNSAFE

@@ -1,4 +1,4 @@
-"""What a worker owes, and what it writes down of that: real rsyncs, real state."""
+"""What is pending for a destination and what is saved of it. With real rsyncs and real state."""
 
 import contextlib
 import shutil
@@ -23,7 +23,9 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
         yield made
 
 
-def test_what_was_carried_is_confirmed_up_to_the_moment_of_its_order(place: Workplace) -> None:
+def test_carried_changes_are_confirmed_up_to_the_moment_of_their_work_item(
+    place: Workplace,
+) -> None:
     place.write("f")
     until = clock.now()
     with place.worker() as worker:
@@ -36,7 +38,7 @@ def test_what_was_carried_is_confirmed_up_to_the_moment_of_its_order(place: Work
     assert (place.copy / "f").exists()
 
 
-def test_of_a_run_that_failed_nothing_is_confirmed(place: Workplace) -> None:
+def test_a_failed_run_confirms_nothing(place: Workplace) -> None:
     place.write("f", "g")
     first, second = clock.now(), clock.now()
     with place.worker(LONG) as worker:
@@ -54,7 +56,7 @@ def test_of_a_run_that_failed_nothing_is_confirmed(place: Workplace) -> None:
         wait_until(lambda: (state := place.state()) and state.confirmed == second)
 
 
-def test_a_path_that_fails_alone_is_owed_and_all_else_is_confirmed(place: Workplace) -> None:
+def test_a_path_that_fails_alone_is_pending_and_all_others_are_confirmed(place: Workplace) -> None:
     place.write("bad", "good")
     until = clock.now()
     place.make_fail("bad")
@@ -64,18 +66,18 @@ def test_a_path_that_fails_alone_is_owed_and_all_else_is_confirmed(place: Workpl
         state = place.state()
         assert state is not None
         assert state.confirmed == until
-        # And it stays so, whatever else is carried.
+        # It stays pending while other changes are carried.
         place.write("more")
         later = clock.now()
         worker.put(WorkItem(entries(b"more"), later))
         wait_until(lambda: (state := place.state()) and state.confirmed == later)
         assert place.saved_paths() == [b"bad"]
-        # A change of it is reason enough to try it again.
+        # A new change of the path retries it.
         worker.put(WorkItem(entries(b"bad"), clock.now()))
         wait_until(lambda: place.saved_changes() == set())
 
 
-def test_a_path_that_fails_is_tried_again_by_itself_until_it_succeeds(place: Workplace) -> None:
+def test_a_failed_path_is_retried_separately_until_it_succeeds(place: Workplace) -> None:
     place.write("bad", "good")
     for _ in range(3):
         place.make_fail("bad")
@@ -86,7 +88,7 @@ def test_a_path_that_fails_is_tried_again_by_itself_until_it_succeeds(place: Wor
         assert worker.pending_count == 0
 
 
-def test_what_is_set_aside_is_neither_sent_nor_deleted_by_other_runs(place: Workplace) -> None:
+def test_failed_paths_are_neither_sent_nor_deleted_by_other_runs(place: Workplace) -> None:
     place.write("d/bad")
     (place.copy / "d").mkdir()
     (place.copy / "d/bad").write_text("as it was")
@@ -101,7 +103,7 @@ def test_what_is_set_aside_is_neither_sent_nor_deleted_by_other_runs(place: Work
         wait_until((place.copy / "d/new").exists)
         wait_until(lambda: worker.pending_count == 1)
         assert (place.copy / "d/bad").read_text() == "as it was"
-        # Deleting what it is in is meant for it, too.
+        # Deleting the directory deletes the path, too.
         shutil.rmtree(place.source / "d")
         worker.put(WorkItem(entries(b"d"), clock.now()))
         wait_until(lambda: not (place.copy / "d").exists())
@@ -134,7 +136,7 @@ def test_changes_stay_pending_when_the_probe_before_their_run_fails(tmp_path: Pa
         assert (place.copy / "f").exists()
 
 
-def test_what_is_set_aside_stays_owed_while_the_destination_is_away(place: Workplace) -> None:
+def test_failed_paths_stay_pending_while_the_destination_is_unreachable(place: Workplace) -> None:
     place.write("bad")
     place.make_fail("bad", first="true")
     place.faulty.order(exits(30))
@@ -145,7 +147,7 @@ def test_what_is_set_aside_stays_owed_while_the_destination_is_away(place: Workp
     assert (place.copy / "bad").exists()
 
 
-def test_what_is_set_aside_and_fails_again_waits_again(place: Workplace) -> None:
+def test_a_path_that_fails_again_waits_again(place: Workplace) -> None:
     place.write("bad")
     for _ in range(2):
         place.make_fail("bad")
@@ -166,7 +168,7 @@ def test_what_is_set_aside_and_fails_again_waits_again(place: Workplace) -> None
         pytest.param("Too many levels of symbolic links (40)", id="it has just become a symlink"),
     ],
 )
-def test_what_rsync_has_not_deleted_because_of_something_else_is_deleted(
+def test_deletions_that_rsync_skipped_because_of_another_failure_are_made(
     place: Workplace, complaint: str
 ) -> None:
     place.write("bad")
@@ -180,7 +182,7 @@ def test_what_rsync_has_not_deleted_because_of_something_else_is_deleted(
     assert sorted(path.name for path in place.copy.iterdir()) == ["bad"]
 
 
-def test_of_a_directory_that_was_left_out_all_is_carried_later(place: Workplace) -> None:
+def test_everything_in_an_excluded_directory_is_carried_later(place: Workplace) -> None:
     place.write("shut/deep/f")
     (place.copy / "gone").touch()
     said = f'rsync: [sender] opendir "{place.source}/shut" failed: Permission denied (13)'
@@ -195,7 +197,7 @@ def test_of_a_directory_that_was_left_out_all_is_carried_later(place: Workplace)
     assert (place.copy / "shut/deep/f").exists()
 
 
-def test_a_full_sync_carries_what_was_set_aside(place: Workplace) -> None:
+def test_a_full_sync_carries_failed_paths(place: Workplace) -> None:
     place.write("bad")
     place.make_fail("bad")
     with place.worker(LONG) as worker:
@@ -206,7 +208,7 @@ def test_a_full_sync_carries_what_was_set_aside(place: Workplace) -> None:
 
 
 @pytest.mark.parametrize("is_hanging", [False, True], ids=["idle", "while rsync hangs"])
-def test_whoever_ends_a_worker_ends_it_in_order(place: Workplace, *, is_hanging: bool) -> None:
+def test_a_stopped_worker_saves_a_clean_stop(place: Workplace, *, is_hanging: bool) -> None:
     place.write("f", "g")
     with place.worker() as worker:
         worker.put(WorkItem(entries(b"f"), clock.now()))
@@ -221,9 +223,7 @@ def test_whoever_ends_a_worker_ends_it_in_order(place: Workplace, *, is_hanging:
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
-def test_while_a_subtree_is_held_it_is_owed_as_a_whole_so_that_no_restart_forgets_it(
-    place: Workplace, tmp_path: Path
-) -> None:
+def test_a_held_subtree_is_saved_as_pending_as_a_whole(place: Workplace, tmp_path: Path) -> None:
     nested, disk = place.source / "nested", tmp_path / "disk"
     nested.mkdir()
     disk.mkdir()
@@ -236,7 +236,7 @@ def test_while_a_subtree_is_held_it_is_owed_as_a_whole_so_that_no_restart_forget
             worker.put(WorkItem(EVERYTHING, clock.now()))
             wait_until(lambda: place.saved_changes() == set())
             mounts.unmount(nested)
-            # Nobody here sees that, and it is older than what is confirmed next.
+            # This change is not seen, and it is older than the next confirmed moment.
             (disk / "f").write_text("changed elsewhere")
             place.write("g")
             worker.put(WorkItem(EVERYTHING, clock.now()))

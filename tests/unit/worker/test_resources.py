@@ -1,4 +1,4 @@
-"""Turns: never more than the limit, in the order of coming, and left at once by who is ended."""
+"""Run slots: never more than the limit, granted in order, and left at once by a stopped thread."""
 
 import threading
 import time
@@ -16,19 +16,19 @@ def never() -> bool:
     return False
 
 
-class Guest(threading.Thread):
-    """Takes turns, and holds each until told to go."""
+class SlotUser(threading.Thread):
+    """A thread that acquires a slot and holds it until ``go`` is set."""
 
-    def __init__(self, turns: RunSlots, name: str, log: list[str], rounds: int = 1) -> None:
+    def __init__(self, slots: RunSlots, name: str, log: list[str], repeat: int = 1) -> None:
         super().__init__(name=name)
-        self.turns, self.log, self.rounds = turns, log, rounds
+        self.slots, self.log, self.repeat = slots, log, repeat
         self.holds, self.is_ended = threading.Event(), threading.Event()
         self.go = threading.Event()
         self.was_granted: list[bool] = []
 
     def run(self) -> None:
-        for _ in range(self.rounds):
-            with self.turns.acquire(self.is_ended.is_set) as is_granted:
+        for _ in range(self.repeat):
+            with self.slots.acquire(self.is_ended.is_set) as is_granted:
                 self.was_granted.append(is_granted)
                 if is_granted:
                     self.log.append(self.name)
@@ -38,52 +38,52 @@ class Guest(threading.Thread):
 
 
 @pytest.fixture
-def guests() -> Iterator[Callable[..., Guest]]:
-    """Return what makes guests, which are let go at the end."""
-    made: list[Guest] = []
+def users() -> Iterator[Callable[..., SlotUser]]:
+    """Return a function that starts threads, which are stopped at the end."""
+    made: list[SlotUser] = []
 
-    def make(turns: RunSlots, name: str, log: list[str], rounds: int = 1) -> Guest:
-        guest = Guest(turns, name, log, rounds)
-        made.append(guest)
-        before = _waiting(turns)
-        guest.start()
-        # It has its turn, or stands in the line, before the next one comes.
+    def make(slots: RunSlots, name: str, log: list[str], repeat: int = 1) -> SlotUser:
+        user = SlotUser(slots, name, log, repeat)
+        made.append(user)
+        before = _waiting(slots)
+        user.start()
+        # It has a slot, or waits for one, before the next thread starts.
         wait_until(
-            lambda: guest.holds.is_set() or _waiting(turns) > before, message=f"{name} has come"
+            lambda: user.holds.is_set() or _waiting(slots) > before, message=f"{name} has come"
         )
-        return guest
+        return user
 
     yield make
-    for guest in made:
-        guest.is_ended.set()
-        guest.go.set()
-    for guest in made:
-        guest.join(SECONDS)
-        assert not guest.is_alive()
+    for user in made:
+        user.is_ended.set()
+        user.go.set()
+    for user in made:
+        user.join(SECONDS)
+        assert not user.is_alive()
 
 
-def _waiting(turns: RunSlots) -> int:
-    with turns._changed:  # noqa: SLF001  # nothing else shows that a thread waits
-        return len(turns._waiting)  # noqa: SLF001
+def _waiting(slots: RunSlots) -> int:
+    with slots._changed:  # noqa: SLF001  # nothing else shows that a thread waits
+        return len(slots._waiting)  # noqa: SLF001
 
 
-def test_without_a_limit_nobody_waits(guests: Callable[..., Guest]) -> None:
+def test_without_a_limit_no_thread_waits(users: Callable[..., SlotUser]) -> None:
     log: list[str] = []
-    turns = RunSlots()
+    slots = RunSlots()
     for number in range(5):
-        assert guests(turns, str(number), log).holds.wait(SECONDS)
+        assert users(slots, str(number), log).holds.wait(SECONDS)
     assert log == ["0", "1", "2", "3", "4"]
 
 
-def test_no_more_than_the_limit_have_their_turn_at_a_time() -> None:
-    turns = RunSlots(2)
+def test_no_more_threads_than_the_limit_hold_a_slot() -> None:
+    slots = RunSlots(2)
     lock = threading.Lock()
     present, most = 0, 0
 
     def work() -> None:
         nonlocal present, most
         for _ in range(20):
-            with turns.acquire(never) as is_granted:
+            with slots.acquire(never) as is_granted:
                 assert is_granted
                 with lock:
                     present += 1
@@ -100,30 +100,30 @@ def test_no_more_than_the_limit_have_their_turn_at_a_time() -> None:
     assert (most, present) == (2, 0)
 
 
-def test_who_came_first_is_first_and_who_has_endless_work_goes_to_the_end_of_the_line(
-    guests: Callable[..., Guest],
+def test_slots_are_granted_in_order_and_a_thread_with_endless_work_waits_in_turn(
+    users: Callable[..., SlotUser],
 ) -> None:
     log: list[str] = []
-    turns = RunSlots(1)
-    greedy = guests(turns, "greedy", log, rounds=3)
-    others = [guests(turns, name, log) for name in ("a", "b", "c")]
+    slots = RunSlots(1)
+    greedy = users(slots, "greedy", log, repeat=3)
+    others = [users(slots, name, log) for name in ("a", "b", "c")]
     greedy.go.set()
-    for guest in others:
-        assert guest.holds.wait(SECONDS)
-        guest.go.set()
-    for guest in (greedy, *others):
-        guest.join(SECONDS)
+    for user in others:
+        assert user.holds.wait(SECONDS)
+        user.go.set()
+    for user in (greedy, *others):
+        user.join(SECONDS)
     assert log == ["greedy", "a", "b", "c", "greedy", "greedy"]
 
 
-def test_who_is_ended_leaves_the_line_at_once_and_holds_nobody_up(
-    guests: Callable[..., Guest],
+def test_a_stopped_thread_leaves_the_queue_at_once_and_delays_no_other(
+    users: Callable[..., SlotUser],
 ) -> None:
     log: list[str] = []
-    turns = RunSlots(1)
-    first = guests(turns, "first", log)
-    leaving = guests(turns, "leaving", log)
-    last = guests(turns, "last", log)
+    slots = RunSlots(1)
+    first = users(slots, "first", log)
+    leaving = users(slots, "leaving", log)
+    last = users(slots, "last", log)
     leaving.is_ended.set()
     leaving.join(1.0)
     assert not leaving.is_alive()
@@ -133,32 +133,32 @@ def test_who_is_ended_leaves_the_line_at_once_and_holds_nobody_up(
     assert log == ["first", "last"]
 
 
-def test_who_is_ended_gets_no_turn_even_if_one_is_free() -> None:
+def test_a_stopped_thread_gets_no_slot_even_if_one_is_free() -> None:
     with RunSlots(1).acquire(lambda: True) as is_granted:
         assert not is_granted
 
 
-def test_a_turn_ends_with_an_error_too() -> None:
-    turns = RunSlots(1)
-    with pytest.raises(ZeroDivisionError), turns.acquire(never):
+def test_an_error_releases_the_slot() -> None:
+    slots = RunSlots(1)
+    with pytest.raises(ZeroDivisionError), slots.acquire(never):
         _ = 1 / 0
-    with turns.acquire(never) as is_granted:
+    with slots.acquire(never) as is_granted:
         assert is_granted
 
 
-def test_another_limit_is_for_those_who_wait_already(guests: Callable[..., Guest]) -> None:
+def test_a_new_limit_applies_to_waiting_threads(users: Callable[..., SlotUser]) -> None:
     log: list[str] = []
-    turns = RunSlots(1)
-    some = [guests(turns, str(number), log) for number in range(4)]
-    turns.set_limit(3)
-    wait_until(lambda: len(log) == 3, message="three have their turn")
-    turns.set_limit(1)
-    for guest in some[:2]:
-        guest.go.set()
-        guest.join(SECONDS)
-    # Still one too many for the fourth.
+    slots = RunSlots(1)
+    some = [users(slots, str(number), log) for number in range(4)]
+    slots.set_limit(3)
+    wait_until(lambda: len(log) == 3, message="three threads hold a slot")
+    slots.set_limit(1)
+    for user in some[:2]:
+        user.go.set()
+        user.join(SECONDS)
+    # One thread still holds the only slot.
     assert log == ["0", "1", "2"]
     some[2].go.set()
     assert some[3].holds.wait(SECONDS)
-    turns.set_limit(None)
-    assert guests(turns, "4", log).holds.wait(SECONDS)
+    slots.set_limit(None)
+    assert users(slots, "4", log).holds.wait(SECONDS)

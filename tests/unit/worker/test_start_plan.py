@@ -1,97 +1,64 @@
-"""What a destination begins with."""
+"""How a destination starts."""
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.mounts import Mounts, can_mount
+from support.workplace import Workplace, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changeset, MutableChangeset, Scope
-from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
-from pylsyncd.rsync.command import RsyncOptions
-from pylsyncd.rules.excludes import Rules
-from pylsyncd.state.checkpoint import Checkpoint, LoadedState
-from pylsyncd.state.state_directory import StateDirectory
+from pylsyncd.state.checkpoint import LoadedState
 from pylsyncd.system import clock
-from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.start_plan import StartPlan, catchup_times, plan_start
 
 
-def entries(*some: bytes) -> MutableChangeset:
-    changes = MutableChangeset()
-    for path in some:
-        changes.add(path, Scope.ENTRY)
-    return changes
+def save_state(place: Workplace, pending: Changeset = NOTHING) -> None:
+    """Save a state of a daemon that confirmed everything except ``pending``, and stopped."""
+    checkpoint = place.checkpoint()
+    checkpoint.confirm(clock.now(), pending)
+    checkpoint.save_clean_stop()
 
 
-class Place:
-    """A source, its copy, and what earlier runs have left."""
-
-    def __init__(self, top: Path) -> None:
-        self.source, self.copy = top / "source", top / "copy"
-        self.source.mkdir()
-        self.copy.mkdir()
-        self.guard = SourceGuard(os.fsencode(self.source), Rules())
-        self.guard.accept()
-        self.directory = StateDirectory(os.fsencode(top / "state"))
-
-    def close(self) -> None:
-        self.guard.close()
-        self.directory.close()
-
-    def checkpoint(self) -> Checkpoint:
-        target = os.fsencode(self.copy) + b"/"
-        copy = Destination("copy", str(self.copy), Transport.LOCAL, None, target, target[:-1])
-        rsync = RsyncOptions("rsync", (3, 5, 0))
-        return Checkpoint(self.directory, "copy", self.guard, copy, rsync)
-
-    def left(self, debt: Changeset = NOTHING) -> None:
-        """Have a daemon confirm all but a debt, and end in order."""
-        checkpoint = self.checkpoint()
-        checkpoint.confirm(clock.now(), debt)
-        checkpoint.save_clean_stop()
-
-    def beginning(self, *, forced: str = "", is_vacant: bool = False) -> StartPlan:
-        checkpoint = self.checkpoint()
-        return plan_start(
-            "copy", checkpoint, checkpoint.load(), requested_title=forced, is_source_empty=is_vacant
-        )
-
-    def kept(self) -> LoadedState:
-        return self.checkpoint().load()
+def plan_for(
+    place: Workplace, *, requested_title: str = "", is_source_empty: bool = False
+) -> StartPlan:
+    checkpoint = place.checkpoint()
+    return plan_start(
+        "copy", checkpoint, checkpoint.load(),
+        requested_title=requested_title, is_source_empty=is_source_empty,
+    )  # fmt: skip
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    with contextlib.closing(Place(tmp_path)) as made:
+def place(tmp_path: Path) -> Iterator[Workplace]:
+    with contextlib.closing(Workplace(tmp_path)) as made:
         yield made
 
 
-def test_with_a_state_all_that_has_changed_and_is_owed_is_the_first_order(
-    place: Place, caplog: pytest.LogCaptureFixture
+def test_with_a_state_changed_and_pending_paths_are_the_first_work_item(
+    place: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    place.left(entries(b"owed"))
-    beginning = place.beginning()
-    assert beginning.since_ns is not None
-    order = beginning.first_item({beginning.since_ns: entries(b"changed")}, clock.now())
-    assert set(order.changeset) == set(entries(b"owed", b"changed"))
-    assert order.titles == ("catch-up",)
+    save_state(place, entries(b"owed"))
+    plan = plan_for(place)
+    assert plan.since_ns is not None
+    item = plan.first_item({plan.since_ns: entries(b"changed")}, clock.now())
+    assert set(item.changeset) == set(entries(b"owed", b"changed"))
+    assert item.titles == ("catch-up",)
     assert "catching up with 2 changes" in caplog.text
 
 
-def test_until_the_first_order_was_carried_a_restart_finds_the_same_again(place: Place) -> None:
-    place.left(entries(b"owed"))
-    before = place.kept().state
-    beginning = place.beginning()
-    assert beginning.since_ns is not None
-    beginning.first_item({beginning.since_ns: MutableChangeset()}, clock.now())
-    after = place.kept().state
+def test_until_the_first_work_item_is_carried_the_saved_state_stays(place: Workplace) -> None:
+    save_state(place, entries(b"owed"))
+    before = place.state()
+    plan = plan_for(place)
+    assert plan.since_ns is not None
+    plan.first_item({plan.since_ns: MutableChangeset()}, clock.now())
+    after = place.state()
     assert before is not None
     assert after is not None
     assert after.confirmed == before.confirmed
@@ -100,85 +67,90 @@ def test_until_the_first_order_was_carried_a_restart_finds_the_same_again(place:
 
 
 @pytest.mark.parametrize(
-    ("debt", "is_vacant", "reason"),
+    ("pending", "is_source_empty", "reason"),
     [
         pytest.param(EVERYTHING, False, "the last full sync was not completed", id="unfinished"),
         pytest.param(NOTHING, True, "the source is empty", id="an empty source"),
     ],
 )
-def test_a_state_that_is_not_enough_leads_to_a_full_sync_that_says_why(
-    place: Place, caplog: pytest.LogCaptureFixture, debt: Changeset, reason: str, *, is_vacant: bool
+def test_an_insufficient_state_leads_to_a_full_sync_with_a_reason(
+    place: Workplace,
+    caplog: pytest.LogCaptureFixture,
+    pending: Changeset,
+    reason: str,
+    *,
+    is_source_empty: bool,
 ) -> None:
     caplog.set_level(logging.INFO)
-    place.left(debt)
-    beginning = place.beginning(is_vacant=is_vacant)
-    assert beginning.since_ns is None
-    order = beginning.first_item({}, clock.now())
-    assert order.changeset.is_everything
-    assert order.titles == ("full sync",)
+    save_state(place, pending)
+    plan = plan_for(place, is_source_empty=is_source_empty)
+    assert plan.since_ns is None
+    item = plan.first_item({}, clock.now())
+    assert item.changeset.is_everything
+    assert item.titles == ("full sync",)
     assert f"Starting a full sync: {reason}." in caplog.text
 
 
-def test_a_state_that_is_doubted_leads_to_a_full_sync_that_says_why(
-    place: Place, caplog: pytest.LogCaptureFixture
+def test_a_state_of_another_destination_leads_to_a_full_sync_with_a_reason(
+    place: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    place.left()
+    save_state(place)
     place.copy.rename(place.copy.with_name("was"))
     place.copy.mkdir()
-    beginning = place.beginning()
-    assert beginning.since_ns is None
-    assert beginning.first_item({}, clock.now()).changeset.is_everything
+    plan = plan_for(place)
+    assert plan.since_ns is None
+    assert plan.first_item({}, clock.now()).changeset.is_everything
     assert "Starting a full sync: the destination is another directory." in caplog.text
 
 
-def test_a_state_that_cannot_be_read_leads_to_a_full_sync_that_says_why(
-    place: Place, caplog: pytest.LogCaptureFixture
+def test_an_unreadable_state_leads_to_a_full_sync_with_a_reason(
+    place: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     place.directory.write("copy.state", b"garbage")
-    beginning = place.beginning()
-    assert beginning.first_item({}, clock.now()).changeset.is_everything
+    plan = plan_for(place)
+    assert plan.first_item({}, clock.now()).changeset.is_everything
     assert "Starting a full sync: The state file is damaged" in caplog.text
-    # One full stop is enough.
+    # The reason ends with a full stop of its own.
     assert ".." not in caplog.text
 
 
-def test_what_somebody_asked_for_needs_no_reason(
-    place: Place, caplog: pytest.LogCaptureFixture
+def test_a_requested_sync_needs_no_reason(
+    place: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    place.left(EVERYTHING)
-    order = place.beginning(forced="initial sync").first_item({}, clock.now())
-    assert order.changeset.is_everything
-    assert order.titles == ("initial sync",)
+    save_state(place, EVERYTHING)
+    item = plan_for(place, requested_title="initial sync").first_item({}, clock.now())
+    assert item.changeset.is_everything
+    assert item.titles == ("initial sync",)
     assert "Starting a full sync" not in caplog.text
 
 
 def test_without_a_state_nothing_is_compared_and_a_state_is_saved(
-    place: Place, caplog: pytest.LogCaptureFixture
+    place: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     start = clock.now()
-    order = place.beginning().first_item({}, start)
-    assert not order.changeset
+    item = plan_for(place).first_item({}, start)
+    assert not item.changeset
     assert "No initial sync (-i) and no saved state" in caplog.text
-    state = place.kept().state
+    state = place.state()
     assert state is not None
     assert state.confirmed == start
-    assert place.beginning().since_ns == start.since_ns
+    assert plan_for(place).since_ns == start.since_ns
 
 
-def test_a_full_sync_that_is_owed_is_kept_before_it_has_begun(place: Place) -> None:
-    place.beginning(forced="initial sync").first_item({}, clock.now())
-    state = place.kept().state
+def test_a_full_sync_is_saved_as_pending_before_it_starts(place: Workplace) -> None:
+    plan_for(place, requested_title="initial sync").first_item({}, clock.now())
+    state = place.state()
     assert state is not None
     assert state.pending.is_everything
 
 
-def test_each_moment_is_asked_for_once_and_none_for_a_full_sync(place: Place) -> None:
-    place.left()
-    one = place.beginning()
+def test_each_catch_up_time_is_returned_once_and_none_for_a_full_sync(place: Workplace) -> None:
+    save_state(place)
+    one = plan_for(place)
     state = one.loaded.state
     assert state is not None
     earlier = replace(state, confirmed=replace(state.confirmed, wall=1.0))
@@ -190,18 +162,18 @@ def test_each_moment_is_asked_for_once_and_none_for_a_full_sync(place: Place) ->
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
-def test_what_was_mounted_while_nobody_looked_is_compared_as_a_whole(
-    place: Place, tmp_path: Path
+def test_a_file_system_mounted_between_two_runs_is_compared_as_a_whole(
+    place: Workplace, tmp_path: Path
 ) -> None:
     nested = place.source / "nested"
     nested.mkdir()
     (tmp_path / "disk").mkdir()
-    place.left()
+    save_state(place)
     with Mounts() as mounts:
         mounts.tmpfs(tmp_path / "disk")
         mounts.bind(tmp_path / "disk", nested)
         place.guard.accept()
-        beginning = place.beginning()
-        assert beginning.since_ns is not None
-        order = beginning.first_item({beginning.since_ns: MutableChangeset()}, clock.now())
-        assert set(order.changeset) == {Change(b"nested", Scope.TREE)}
+        plan = plan_for(place)
+        assert plan.since_ns is not None
+        item = plan.first_item({plan.since_ns: MutableChangeset()}, clock.now())
+        assert set(item.changeset) == {Change(b"nested", Scope.TREE)}

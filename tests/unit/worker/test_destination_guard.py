@@ -1,0 +1,69 @@
+"""A local destination directory that is replaced is noticed, and a remote one is not guarded."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
+from pylsyncd.worker.destination_guard import DestinationGuard, DestinationHeldError
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    path = tmp_path / "copy"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def guard(copy: Path) -> DestinationGuard:
+    """Return the guard of a destination after a first run."""
+    target = os.fsencode(copy) + b"/"
+    guard = DestinationGuard(Destination("copy", "", Transport.LOCAL, None, target, target[:-1]))
+    guard.verify_unchanged()
+    return guard
+
+
+def replace(path: Path) -> None:
+    # Renamed and not removed, so that the new directory gets another inode.
+    path.rename(path.with_name("before"))
+    path.mkdir()
+
+
+def test_the_same_directory_is_unchanged(guard: DestinationGuard) -> None:
+    assert guard.is_unchanged()
+    assert not guard.accept_replaced(is_released=False)
+    guard.verify_unchanged()
+
+
+def test_a_replaced_directory_is_held_until_released(guard: DestinationGuard, copy: Path) -> None:
+    replace(copy)
+    assert not guard.is_unchanged()
+    for _ in range(2):
+        with pytest.raises(DestinationHeldError, match="another directory than before"):
+            guard.accept_replaced(is_released=False)
+    assert guard.accept_replaced(is_released=True)
+    guard.verify_unchanged()
+    assert guard.is_unchanged()
+    assert not guard.accept_replaced(is_released=False)
+
+
+def test_a_directory_replaced_during_a_run_is_an_error(guard: DestinationGuard, copy: Path) -> None:
+    replace(copy)
+    with pytest.raises(DestinationHeldError, match="replaced during the run"):
+        guard.verify_unchanged()
+
+
+def test_a_directory_that_disappeared_is_held(guard: DestinationGuard, copy: Path) -> None:
+    copy.rmdir()
+    with pytest.raises(DestinationHeldError):
+        guard.accept_replaced(is_released=False)
+
+
+def test_without_a_destination_nothing_is_guarded() -> None:
+    guard = DestinationGuard(None)
+    guard.verify_unchanged()
+    assert guard.is_unchanged()
+    assert not guard.accept_replaced(is_released=False)

@@ -107,7 +107,7 @@ class Service:
         self._hooks = HookRunners(settings.syncs, self._inbox.put, self._thread_monitor.add_thread)
         self._run_slots = RunSlots(process.max_runs)
         self._ssh_sharing = SshSharing()
-        self._ssh_sharing.avoided_paths = list(_local_directories(settings.syncs))
+        self._ssh_sharing.avoid(_local_directories(settings.syncs))
         self._supervisor = Supervisor(settings.syncs, self._make_replication)
         self._operations = Operations(self._supervisor, self._request_reload)
         self._reporters = StatusReporters(process, self._operations, self._inbox.put)
@@ -247,7 +247,7 @@ class Service:
                     f"The configuration has errors and was not applied:\n{error}"
                 ) from error
             self._hooks.configure(settings.syncs)
-            self._ssh_sharing.avoided_paths = list(_local_directories(settings.syncs))
+            self._ssh_sharing.avoid(_local_directories(settings.syncs))
             errors = self._supervisor.apply(settings.syncs)
             self._settings = replace(settings, process=self._apply_process(settings.process))
         finally:

@@ -1,1 +1,1 @@
-"""All that is known of rsync: how it is run, and what it says."""
+"""rsync: its command, the list that it reads, its runs, and the meaning of its output."""

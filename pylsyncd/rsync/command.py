@@ -38,6 +38,9 @@ _DAEMON_ONLY_OPTIONS = ("--password-file=", "--contimeout=")
 # One line for each path: rsync's action, then the name, with odd bytes escaped.
 _ITEMIZE_OPTION = b"--out-format=%i %n%L"
 
+# Not -r, which would recurse into every listed directory.
+_READ_LIST: Final = (b"--dirs", b"--from0", b"--files-from=-")
+
 PROGRESS_OPTION: Final = b"--info=progress2"
 """Makes rsync print its progress; see `output`.
 
@@ -120,10 +123,10 @@ class RsyncOptions:
         two arguments. Keep them to some 1,000: Linux refuses to start a program with more than
         2 MB of arguments (E2BIG). rsync ignores an exclude of more than 4,000 bytes.
         """
-        command = self._leading_arguments(destination, b"-rlptgoD", capabilities, mkpath=True)
-        command += [PROGRESS_OPTION] if self.show_progress else []
-        command += self._deletion_options() or [b"--force"]
-        return self._with_trailing_arguments(command, source, destination, excluded)
+        mode = [b"--mkpath"] if capabilities.has_mkpath else []
+        mode += [PROGRESS_OPTION] if self.show_progress else []
+        mode += self._deletion_options() or [b"--force"]
+        return self._command(b"-rlptgoD", mode, source, destination, excluded)
 
     def file_list_command(
         self,
@@ -138,31 +141,25 @@ class RsyncOptions:
 
         For ``excluded`` see `full_sync_command`; listed paths below them are left out, too.
         """
-        command = self._leading_arguments(
-            destination, b"-lptgoD", capabilities, mkpath=create_parents
-        )
-        # Not -r, which would recurse into every listed directory.
-        command += [b"--dirs", b"--from0", b"--files-from=-"]
+        mode = [b"--mkpath"] if create_parents and capabilities.has_mkpath else []
+        mode += _READ_LIST
         if not self.delete:
-            command += [b"--force", b"--ignore-missing-args"]
+            mode += [b"--force", b"--ignore-missing-args"]
         elif capabilities.has_delete_missing_args:
             # Either option alone silently keeps a missing directory.
-            command += [*self._deletion_options(), b"--delete-missing-args"]
+            mode += [*self._deletion_options(), b"--delete-missing-args"]
         else:
-            command += [*self._deletion_options(), b"--ignore-missing-args"]
-        return self._with_trailing_arguments(command, source, destination, excluded)
+            mode += [*self._deletion_options(), b"--ignore-missing-args"]
+        return self._command(b"-lptgoD", mode, source, destination, excluded)
 
     def large_files_command(self, source: bytes, destination: Destination) -> list[bytes]:
         """Return the command that sends the files of a list, read from standard input.
 
         It deletes nothing, and replaces no directory by a file.
         """
-        command = self._leading_arguments(
-            destination, b"-lptgoD", RsyncCapabilities(), mkpath=False
-        )
-        command += [b"--dirs", b"--from0", b"--files-from=-", b"--ignore-missing-args"]
+        mode = [*_READ_LIST, b"--ignore-missing-args"]
         deleting = {_encode(option) for option in self.extra_options if may_delete(option)}
-        command = self._with_trailing_arguments(command, source, destination, ())
+        command = self._command(b"-lptgoD", mode, source, destination)
         return [argument for argument in command if argument not in deleting]
 
     def probe_command(
@@ -203,25 +200,39 @@ class RsyncOptions:
             command.insert(command.index(b"--"), b"--checksum")
         return command
 
-    def _leading_arguments(
+    def _command(
         self,
-        destination: Destination,
         archive: bytes,
-        capabilities: RsyncCapabilities,
-        *,
-        mkpath: bool,
+        mode: list[bytes],
+        source: bytes,
+        destination: Destination,
+        excluded: Iterable[bytes] = (),
     ) -> list[bytes]:
-        command = [*self._priority_arguments(), _encode(self.program), archive]
-        command += [_counters_option(destination.transport), b"--no-h"]
-        if self.itemize:
-            command.append(_ITEMIZE_OPTION)
-        timeout = math.ceil(self.timeout)
-        command += [_nanoseconds_option(destination.transport), b"--timeout=%d" % timeout]
-        if self.dry_run:
-            command.append(b"--dry-run")
-        if mkpath and capabilities.has_mkpath:
-            command.append(b"--mkpath")
-        return command
+        transport = destination.transport
+        extra_options = [
+            option
+            for option in self.extra_options
+            if transport is Transport.DAEMON or not option.startswith(_DAEMON_ONLY_OPTIONS)
+        ]
+        return [
+            *self._priority_arguments(),
+            _encode(self.program),
+            archive,
+            _counters_option(transport),
+            b"--no-h",
+            *([_ITEMIZE_OPTION] if self.itemize else []),
+            _nanoseconds_option(transport),
+            b"--timeout=%d" % math.ceil(self.timeout),
+            *([b"--dry-run"] if self.dry_run else []),
+            *mode,
+            *self._filter_options(excluded),
+            *self._transport_options(destination),
+            *([_encode(f"--bwlimit={self.bandwidth_limit}")] if self.bandwidth_limit else []),
+            *map(_encode, extra_options),
+            b"--",
+            source.rstrip(b"/") + b"/",
+            quoting.target_argument(destination, self.version),
+        ]
 
     def _priority_arguments(self) -> list[bytes]:
         """Return the nice and ionice that start rsync; each execs the next, so the pid stays."""
@@ -238,30 +249,16 @@ class RsyncOptions:
         limit = [] if self.max_delete is None else [b"--max-delete=%d" % self.max_delete]
         return [b"--delete", *limit]
 
-    def _with_trailing_arguments(
-        self,
-        command: list[bytes],
-        source: bytes,
-        destination: Destination,
-        excluded: Iterable[bytes],
-    ) -> list[bytes]:
-        # The first matching rule decides, so these stand before the user's rules.
-        protected = [temporary_names.temporary_pattern(path) for path in sorted(self.in_flight)]
-        command += [b"--filter=P " + pattern for pattern in protected]
-        for path in (*excluded, *sorted(self.in_flight)):
-            command += [b"--exclude=" + pattern for pattern in _exact_patterns(path)]
-        command += self.rules.arguments()
-        command += self._transport_options(destination)
-        if self.bandwidth_limit:
-            command.append(_encode(f"--bwlimit={self.bandwidth_limit}"))
-        command += [
-            _encode(option)
-            for option in self.extra_options
-            if destination.transport is Transport.DAEMON
-            or not option.startswith(_DAEMON_ONLY_OPTIONS)
+    def _filter_options(self, excluded: Iterable[bytes]) -> list[bytes]:
+        """Return the options that exclude paths; the first match decides, so the rules are last."""
+        in_flight = sorted(self.in_flight)
+        protected = [temporary_names.temporary_pattern(path) for path in in_flight]
+        patterns = [each for path in (*excluded, *in_flight) for each in _exact_patterns(path)]
+        return [
+            *(b"--filter=P " + pattern for pattern in protected),
+            *(b"--exclude=" + pattern for pattern in patterns),
+            *self.rules.arguments(),
         ]
-        target = quoting.target_argument(destination, self.version)
-        return [*command, b"--", source.rstrip(b"/") + b"/", target]
 
     def _transport_options(self, destination: Destination) -> list[bytes]:
         if destination.transport is Transport.DAEMON:
@@ -272,10 +269,8 @@ class RsyncOptions:
             return options
         if destination.transport is Transport.LOCAL:
             return []
-        options = [_encode(f"--rsh={self.rsh}")]
-        if quoting.needs_secluded_args(destination, self.version):
-            options.append(b"-s")
-        return options
+        is_secluded = quoting.needs_secluded_args(destination, self.version)
+        return [_encode(f"--rsh={self.rsh}"), *([b"-s"] if is_secluded else [])]
 
 
 def _encode(text: str) -> bytes:

@@ -96,7 +96,7 @@ _FORMS = tuple(
     )
 )
 
-# What separates two names in a message. Twice in one line, it may be part of a name.
+# Separators of two names in a message. One that occurs twice may be part of a name.
 _SEPARATORS = ('" -> ', '" => ', '","', '" (in ', " (from ", " failed verification -- update ")
 _INTERRUPTION = "rsync: ["
 _CUT = "[...]"

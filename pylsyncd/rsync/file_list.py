@@ -4,8 +4,8 @@ What rsync 3.5.0 does with a list (measured), and the rules that follow:
 
 * Every entry begins with ``./``: then ``#`` and ``;`` do not start a comment, and the root's own
   attributes are sent.
-* ``d`` sends a directory's attributes. ``d/`` also sends its entries, and deletes what the source
-  does not have.
+* ``d`` sends a directory's attributes. ``d/`` also sends its entries, and deletes all others at the
+  destination.
 * A missing path is deleted, but only the topmost missing one may be listed: a path below a missing
   directory is an error, and a path below a file disables all deletions.
 * Nothing is listed through a symlink: the copy of the symlink would become a directory.
@@ -110,7 +110,7 @@ def entry_counter(source: bytes) -> Callable[[bytes, int], int]:
 
 
 class _FileListBuilder:
-    """The entries of a list in the making, and what is known of the directories above them."""
+    """The entries of an unfinished list, and the state of the directories above them."""
 
     def __init__(
         self,
@@ -225,7 +225,7 @@ class _FileListBuilder:
             self.entries.add(_as_listing(path))
 
     def _is_reachable(self, directory: bytes) -> bool:
-        """Return True if a path and all above it are directories; else list what is in the way."""
+        """Return True if a path and all above it are directories; else list the obstacle."""
         obstacle = self._obstacle(directory)
         if obstacle is None:
             return True

@@ -14,7 +14,7 @@ from pylsyncd.model.formatting import printable
 
 
 class Verdict(Enum):
-    """What a worker does next. The values are the words in the status and in metrics."""
+    """The next step of a worker. The values are the words in the status and in metrics."""
 
     DONE = "done"
     """rsync carried everything."""
@@ -31,7 +31,7 @@ class Verdict(Enum):
 
 
 class MissingCapability(Enum):
-    """What the rsync of a destination cannot do. The values are words in the status, too."""
+    """A capability that the remote rsync lacks. The values are words in the status, too."""
 
     DELETE_MISSING_ARGS = "without_missing_args"
     MKPATH = "without_mkpath"
@@ -39,7 +39,7 @@ class MissingCapability(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an rsync exit means: a verdict, ``reason`` in our words and ``message`` in rsync's."""
+    """The meaning of an rsync exit: a verdict, our ``reason`` for it, and rsync's ``message``."""
 
     verdict: Verdict
     reason: str = ""
@@ -202,11 +202,11 @@ _TABLE = (
     _row([126], "", Verdict.HELD, _NOT_EXECUTABLE),
     _row([127], "", Verdict.HELD, _CANNOT_RUN),
     _row([25], "", Verdict.HELD, _DELETION_LIMIT),
-    # Failures that may pass by themselves.
+    # Failures that pass by themselves, or have an unknown cause.
     _row([19, 20, *_SIGNALS], "", Verdict.RETRY_LATER, "rsync was terminated by a signal"),
     _row([14, 22], "", Verdict.RETRY_LATER,
          "memory or processes ran out: check the limits on both sides"),
-    _row([2, 11, 13, 15, 16, 21], "", Verdict.RETRY_LATER, "rsync failed"),
+    _row([2, 11, 13, 15, 16, 21], "", Verdict.RETRY_LATER, "rsync failed: see its message"),
 )  # fmt: skip
 
 

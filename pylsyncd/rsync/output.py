@@ -115,8 +115,8 @@ class RsyncProgress:
     def fraction_done(self) -> float | None:
         """How much is done, from 0.0 to 1.0; None as long as the total is unknown.
 
-        rsync's percentage says that if all files are new, and nothing if most are there already:
-        then the fraction of the entries looked at is larger, and counts.
+        rsync's percentage shows it if all files are new. If most are there already, the fraction of
+        entries that were looked at does, and is larger.
         """
         if not self.is_list_complete or not self.entries_total:
             return None
@@ -125,7 +125,7 @@ class RsyncProgress:
 
 
 class ProgressSplitter(LineSplitter):
-    """A stream cut into lines, without rsync's progress, which is reported by itself."""
+    """A stream cut into lines; rsync's progress is reported separately."""
 
     def __init__(
         self,

@@ -114,13 +114,13 @@ class SshConnection:
         self._sharing = sharing
         self._name = name
         self._path = b""
-        self._is_doubtful = False
+        self._is_broken = False
         self._failures = 0
 
     def apply_to(self, rsync: RsyncOptions) -> RsyncOptions:
         """Return the options for a run that uses or opens the connection, where possible."""
         self._path = b""
-        is_trusted = not self._is_doubtful and self._failures < _MAX_FAILURES
+        is_trusted = not self._is_broken and self._failures < _MAX_FAILURES
         if is_trusted and rsync.share_ssh and can_share(rsync.rsh):
             self._path = self._sharing.socket_path(self._name)
         return replace(rsync, rsh=_with_sharing(rsync.rsh, self._path)) if self._path else rsync
@@ -128,10 +128,10 @@ class SshConnection:
     def record_exit(self, exit_status: int) -> None:
         """Record how a run with the options of `apply_to` has ended."""
         if exit_status in _REACHED:
-            self._is_doubtful = False
+            self._is_broken = False
             self._failures = 0 if self._path else self._failures
         elif exit_status in _BROKEN:
-            self._is_doubtful = True
+            self._is_broken = True
             self._failures += bool(self._path)
             self.close()
 
@@ -154,8 +154,11 @@ class SshSharing:
         self._lock = threading.Lock()
         self._directory: _SocketDirectory | None = None
         self._count = 0
-        self.avoided_paths: Iterable[bytes] = ()
-        """Absolute paths of sources and destinations; no socket is created at or below them."""
+        self._avoided_paths: tuple[bytes, ...] = ()
+
+    def avoid(self, directories: Iterable[bytes]) -> None:
+        """Create no socket at or below these absolute paths, of sources and destinations."""
+        self._avoided_paths = tuple(directories)
 
     def new_connection(self) -> SshConnection:
         """Return a new connection, for one thread that runs rsync."""
@@ -198,7 +201,7 @@ class SshSharing:
     def _is_usable(self, directory: "_SocketDirectory") -> bool:
         real = os.path.realpath(directory.path).strip(b"/")
         is_avoided = any(
-            paths.covers(os.path.realpath(path).strip(b"/"), real) for path in self.avoided_paths
+            paths.covers(os.path.realpath(path).strip(b"/"), real) for path in self._avoided_paths
         )
         is_short = len(directory.path) + len("/00000") <= _MAX_SOCKET_PATH
         is_plain = _PLAIN_BYTES.issuperset(directory.path)

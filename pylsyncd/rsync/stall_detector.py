@@ -13,7 +13,7 @@ _FIFO_WAIT_CHANNEL = b"wait_for_partner"
 
 
 class StallDetector:
-    """What is known of the progress of one rsync: when it last printed, read, wrote or computed.
+    """The progress of one rsync: when it last printed, read, wrote or computed.
 
     Only its main process is watched. The keep-alives of a remote shell are no progress. rsync's
     own --timeout detects a silent peer, but not an rsync that hangs in a FIFO.

@@ -10,16 +10,10 @@ from pylsyncd.rsync.quoting import Version
 from pylsyncd.system import processes
 
 # They change rsync's options or the language of its messages.
-_REMOVED_VARIABLES = frozenset(
-    (
-        "RSYNC_OLD_ARGS",
-        "RSYNC_PROTECT_ARGS",
-        "RSYNC_RSH",
-        "RSYNC_ICONV",
-        "RSYNC_PARTIAL_DIR",
-        "LANGUAGE",
-    )
-)
+_REMOVED_VARIABLES = frozenset([
+    "RSYNC_OLD_ARGS", "RSYNC_PROTECT_ARGS", "RSYNC_RSH", "RSYNC_ICONV", "RSYNC_PARTIAL_DIR",
+    "LANGUAGE",
+])  # fmt: skip
 
 # Seconds for `rsync --version`: long for a busy machine, short for a file system that hangs.
 _VERSION_TIMEOUT = 60.0

@@ -1,1 +1,1 @@
-"""What is left out of a sync. No I/O."""
+"""The rules that include and exclude paths. No I/O."""

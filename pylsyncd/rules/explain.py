@@ -89,9 +89,6 @@ def _on_copies(
     deletion = [rule for rule in rules.ordered if rule.affects_deletion]
     protecting = _deciding_rule(deletion, path, is_directory=is_directory)
     by = "" if protecting is None else f": {describe_rule(protecting)} protects them"
-    but = ", unless their directory is deleted as well" if _is_perishable(protecting) else ""
+    is_perishable = protecting is not None and b"p" in protecting.modifiers
+    but = ", unless their directory is deleted as well" if is_perishable else ""
     return [f"Once {shown} is gone from the source, its copies are kept{by}{but}."]
-
-
-def _is_perishable(rule: FilterRule | None) -> bool:
-    return rule is not None and b"p" in rule.modifiers

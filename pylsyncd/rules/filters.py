@@ -99,7 +99,7 @@ def _pattern_fault(pattern: bytes) -> str:
     if not pattern:
         return "has no pattern: give it one, or remove it"
     if b"\0" in pattern:
-        return "holds a NUL byte, which no name can: write plain text, one rule a line"
+        return "holds a NUL byte: write plain text, one rule a line"
     if len(pattern) > MAX_PATTERN_BYTES:
         return f"is longer than the {MAX_PATTERN_BYTES} bytes that rsync accepts: shorten it"
     return ""

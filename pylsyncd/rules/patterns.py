@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Final, TypeAlias
 
 RULE_PREFIXES: Final = (b"- ", b"+ ")
-"""With these, a pattern of rsync's ``--exclude`` or ``--include`` says itself which kind it is."""
+"""A pattern of ``--exclude`` or ``--include`` may begin with one, which then decides its kind."""
 
 Comparison: TypeAlias = tuple[bool, bool, Callable[[bytes], object]]
 """True if it needs the whole path, True if what matches is excluded, and the match function."""
@@ -20,7 +20,7 @@ Comparison: TypeAlias = tuple[bool, bool, Callable[[bytes], object]]
 
 @dataclass(frozen=True, slots=True)
 class FilterRule:
-    """One rule: a pattern as rsync writes it, and whether what matches is included or excluded."""
+    """One rule: a pattern as rsync writes it, and whether it includes or excludes."""
 
     pattern: bytes
     is_include: bool = False

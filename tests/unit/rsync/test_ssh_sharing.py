@@ -314,11 +314,11 @@ def test_a_directory_name_that_ssh_cannot_use_is_not_used(short: Path, name: str
 
 def test_no_socket_is_created_in_a_source_or_a_destination(short: Path) -> None:
     sharing = SshSharing(str(short / "run"))
-    sharing.avoided_paths = [os.fsencode(short)]
+    sharing.avoid([os.fsencode(short)])
     assert not sharing.socket_path("1").startswith(os.fsencode(short))
-    sharing.avoided_paths = [b"/"]
+    sharing.avoid([b"/"])
     assert not sharing.socket_path("1")
-    sharing.avoided_paths = [os.fsencode(short / "ru")]
+    sharing.avoid([os.fsencode(short / "ru")])
     assert sharing.socket_path("1").startswith(os.fsencode(short / "run/"))
     sharing.close()
 

@@ -1,0 +1,195 @@
+"""The monitor on a real source: when it watches, and when it holds the source."""
+
+import logging
+import os
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.waiting import wait_until
+
+from pylsyncd.config.settings import SyncSettings
+from pylsyncd.model.changes import Change, Scope
+from pylsyncd.model.endpoints import Source
+from pylsyncd.model.errors import WatchError
+from pylsyncd.pipeline.buffer import Buffer
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.system.threads import ThreadMonitor
+from pylsyncd.watcher.hard_links import HardLinks
+from pylsyncd.watcher.source_guard import SourceGuard
+from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor
+
+SECONDS = 20.0
+LONG_AGO = 0
+
+
+class Monitored:
+    """A source with its monitor, and the calls that it has made."""
+
+    def __init__(self, source: Path, guard: SourceGuard) -> None:
+        self.source = source
+        self.guard = guard
+        self.lost = threading.Event()
+        self.failures: list[str] = []
+        self.progress: list[int] = []
+        self.buffer = Buffer(1000, lambda: None, lambda: None)
+        settings = SyncSettings(Source(os.fsencode(source), b"", is_full_path=False), ())
+        context = MonitorContext(
+            ThreadMonitor(self.failures.append), self.lost.set, self.failures.append,
+            self.progress.append, Counter(),
+        )  # fmt: skip
+        self.monitor = SourceMonitor(settings, guard, self.buffer, context)
+
+    def changed_paths(self) -> set[bytes]:
+        """Return the paths of the changes so far, and empty the buffer."""
+        assert self.monitor.session is not None
+        assert self.monitor.session.watcher.drain(SECONDS)
+        return {change.path for change in self.buffer.take()}
+
+    def move_away(self) -> Path:
+        return self.source.rename(self.source.with_name("away"))
+
+
+@pytest.fixture
+def monitored(tmp_path: Path) -> Iterator[Monitored]:
+    source = tmp_path / "source"
+    (source / "d").mkdir(parents=True)
+    with closing(SourceGuard(os.fsencode(source), Rules())) as guard:
+        guard.accept()
+        made = Monitored(source, guard)
+        yield made
+        made.monitor.stop_watching()
+    assert not made.failures
+
+
+def test_the_start_returns_earlier_changes_and_later_ones_are_in_the_buffer(
+    monitored: Monitored,
+) -> None:
+    (monitored.source / "earlier").touch()
+    changes = monitored.monitor.start_watching([LONG_AGO])[LONG_AGO]
+    assert any(change.covers(Change(b"earlier", Scope.ENTRY)) for change in changes)
+    (monitored.source / "later").touch()
+    assert monitored.changed_paths() == {b"later"}
+    assert monitored.monitor.directory_count == 2
+    assert monitored.monitor.unwatched_count == 0
+
+
+def test_events_are_counted_over_several_sessions(monitored: Monitored) -> None:
+    for name in ("one", "two"):
+        monitored.monitor.start_watching()
+        (monitored.source / name).mkdir()
+        monitored.changed_paths()
+        monitored.monitor.stop_watching()
+    assert monitored.monitor.events_by_type()["CREATE"] == 2
+
+
+def test_overflows_are_counted_over_several_sessions(monitored: Monitored) -> None:
+    for count in (1, 2):
+        monitored.monitor.start_watching()
+        assert monitored.monitor.session is not None
+        monitored.monitor.session.rescanner.record_overflow()
+        assert monitored.monitor.overflow_count == count
+        monitored.monitor.stop_watching()
+        assert monitored.monitor.overflow_count == count
+
+
+def test_without_a_session_nothing_is_watched(monitored: Monitored) -> None:
+    monitored.monitor.stop_watching()
+    assert monitored.monitor.session is None
+    assert monitored.monitor.directory_count == 0
+    assert monitored.monitor.unwatched_count == 0
+
+
+def test_the_initial_scan_reports_progress_and_later_walks_do_not(monitored: Monitored) -> None:
+    for number in range(300):
+        (monitored.source / f"d/{number}").mkdir()
+    monitored.monitor.start_watching()
+    assert monitored.progress
+    count = len(monitored.progress)
+    shutil.copytree(monitored.source / "d", monitored.source / "copy")
+    assert b"copy" in monitored.changed_paths()
+    assert monitored.monitor.directory_count == 2 * 301 + 1
+    assert len(monitored.progress) == count
+
+
+def test_a_source_that_cannot_be_watched_raises_and_leaves_no_session(
+    monitored: Monitored,
+) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    monitored.move_away()
+    with pytest.raises(WatchError, match=r"Cannot watch the source .*No such file"):
+        monitored.monitor.start_watching()
+    assert monitored.monitor.session is None
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_source_that_disappears_is_held_and_watched_again_when_it_is_back(
+    monitored: Monitored, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monitored.monitor.start_watching()
+    away = monitored.move_away()
+    assert monitored.lost.wait(SECONDS)
+    for _ in range(2):
+        assert monitored.monitor.check_source() is None
+    assert monitored.monitor.session is None
+    assert monitored.monitor.hold_reason == "it cannot be opened (No such file or directory)"
+    assert caplog.text.count("run `pylsyncctl release`") == 1
+    away.rename(monitored.source)
+    assert monitored.monitor.check_source() is not None
+    assert monitored.monitor.hold_reason == ""
+    assert "is back (2 directories). Starting a full sync." in caplog.text
+    (monitored.source / "d/later").touch()
+    assert monitored.changed_paths() == {b"d/later"}
+
+
+def test_an_unchanged_source_needs_no_full_sync(monitored: Monitored) -> None:
+    monitored.monitor.start_watching()
+    session = monitored.monitor.session
+    assert monitored.monitor.check_source() is None
+    assert monitored.monitor.session is session
+
+
+def test_a_replaced_source_is_watched_and_earlier_changes_are_dropped(
+    monitored: Monitored, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monitored.monitor.start_watching()
+    (monitored.source / "old").touch()
+    wait_until(lambda: monitored.buffer)
+    monitored.move_away()
+    monitored.source.mkdir()
+    (monitored.source / "new").touch()
+    assert monitored.monitor.check_source() is not None
+    assert "was replaced by another directory (1 directory)" in caplog.text
+    assert monitored.changed_paths() == set()
+    (monitored.source / "later").touch()
+    assert monitored.changed_paths() == {b"later"}
+
+
+def test_a_missing_source_cannot_be_accepted(
+    monitored: Monitored, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert monitored.monitor.accept_source()
+    monitored.move_away()
+    assert not monitored.monitor.accept_source()
+    assert "Cannot use the source" in caplog.text
+
+
+def test_a_session_scans_for_hard_links_once_and_only_after_a_change(monitored: Monitored) -> None:
+    scanned: list[None] = []
+    hard_links = HardLinks(os.fsencode(monitored.source), Rules(), lambda: scanned.append(None))
+    monitored.monitor.start_watching()
+    session = monitored.monitor.session
+    assert session is not None
+    session.update_hard_links(hard_links)
+    assert not scanned
+    (monitored.source / "f").touch()
+    wait_until(lambda: monitored.buffer)
+    for _ in range(2):
+        session.update_hard_links(hard_links)
+    assert len(scanned) == 1, "one directory below the source"

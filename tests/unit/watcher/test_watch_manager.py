@@ -1,0 +1,163 @@
+"""Adding and removing watches on real directories."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pylsyncd.model.changes import Change, Scope
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import parse_exclude
+from pylsyncd.watcher import watch_manager
+from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
+
+LONG_AGO = 0
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    (path / "a/b").mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def inotify() -> Iterator[Inotify]:
+    with closing(Inotify()) as instance:
+        yield instance
+
+
+def manager(source: Path, inotify: Inotify, rules: Rules | None = None) -> WatchManager:
+    watches = WatchManager(os.fsencode(source), inotify, rules or Rules())
+    watches.scan()
+    return watches
+
+
+def test_nothing_below_the_source_is_watched_before_the_first_scan(
+    source: Path, inotify: Inotify
+) -> None:
+    watches = WatchManager(os.fsencode(source), inotify, Rules())
+    assert watches.watched_paths() == {b""}
+    watches.scan()
+    assert watches.watched_paths() == {b"", b"a", b"a/b"}
+
+
+def test_a_source_that_does_not_exist_cannot_be_watched(source: Path, inotify: Inotify) -> None:
+    with pytest.raises(FileNotFoundError):
+        WatchManager(os.fsencode(source / "missing"), inotify, Rules())
+
+
+def test_a_new_directory_is_watched_with_all_below_it(source: Path, inotify: Inotify) -> None:
+    watches = manager(source, inotify)
+    (source / "new/deep").mkdir(parents=True)
+    assert watches.watch_subtree(watches.tree.root_wd, b"new") is WatchResult.WATCHED
+    assert {b"new", b"new/deep"} < watches.watched_paths()
+
+
+def test_excluded_and_absent_directories_and_files_are_not_watched(
+    source: Path, inotify: Inotify
+) -> None:
+    watches = manager(source, inotify, build_rules([parse_exclude(b"cache/")]))
+    (source / "cache").mkdir()
+    (source / "file").touch()
+    results = [
+        watches.watch_subtree(watches.tree.root_wd, name) for name in (b"cache", b"gone", b"file")
+    ]
+    assert results == [WatchResult.EXCLUDED, WatchResult.ABSENT, WatchResult.ABSENT]
+
+
+def test_a_directory_whose_parent_has_moved_is_not_watched_under_the_old_path(
+    source: Path, inotify: Inotify
+) -> None:
+    watches = manager(source, inotify)
+    parent = watches.tree.find(b"a")
+    assert parent is not None
+    (source / "a/new").mkdir()
+    (source / "a").rename(source / "moved")
+    (source / "a/new").mkdir(parents=True)
+    assert watches.watch_subtree(parent, b"new") is WatchResult.PARENT_MOVED
+    watches.tree.detach(watches.tree.root_wd, b"a")
+    assert watches.watch_subtree(parent, b"new") is WatchResult.PARENT_MOVED
+
+
+def test_a_directory_that_cannot_be_watched_is_recorded_once_and_retried(
+    source: Path, inotify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watches = manager(source, inotify)
+    key = (watches.tree.root_wd, b"new")
+    (source / "new").mkdir()
+    (source / "new/file").touch()
+
+    def refuse(_directory: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        add_watch = inotify.add_watch
+        root = os.stat(source).st_ino
+
+        def refuse_all_but_the_source(directory: int) -> int:
+            is_source = os.fstat(directory).st_ino == root
+            return add_watch(directory) if is_source else refuse(directory)
+
+        patch.setattr(inotify, "add_watch", refuse_all_but_the_source)
+        for _ in range(2):
+            assert watches.watch_subtree(*key) is WatchResult.UNWATCHABLE
+    assert watches.unwatched == {key: errno.ENOSPC}
+    assert watches.take_newly_unwatched() == [key]
+    assert watches.take_newly_unwatched() == []
+    watches.retry_unwatched(LONG_AGO)
+    assert watches.unwatched == {}
+    assert b"new" in watches.watched_paths()
+
+
+def test_a_scan_removes_the_watches_of_missing_directories_and_adds_those_of_new_ones(
+    source: Path, inotify: Inotify
+) -> None:
+    watches = manager(source, inotify)
+    (source / "a/b").rmdir()
+    (source / "c").mkdir()
+    watches.scan()
+    assert watches.watched_paths() == {b"", b"a", b"c"}
+
+
+def test_a_scan_without_a_ctime_looks_at_no_file(source: Path, inotify: Inotify) -> None:
+    watches = manager(source, inotify)
+    assert not watches.has_scanned_files
+    (source / "file").touch()
+    os.link(source / "file", source / "link")
+    assert watches.scan() == {}
+    assert watches.take_found_hard_links() == []
+    changes = watches.scan([LONG_AGO])[LONG_AGO]
+    assert any(change.covers(Change(b"file", Scope.ENTRY)) for change in changes)
+    assert watches.has_scanned_files
+    ((names,),) = [found.values() for found in watches.take_found_hard_links()]
+    assert names == {b"file", b"link"}
+    assert watches.take_found_hard_links() == []
+
+
+def test_a_scan_of_a_replaced_source_raises(source: Path, inotify: Inotify) -> None:
+    watches = manager(source, inotify)
+    source.rename(source.with_name("old"))
+    source.mkdir()
+    with pytest.raises(OSError, match="Stale"):
+        watches.scan()
+
+
+def test_a_walk_reports_progress_and_empties_the_event_queue(
+    source: Path, inotify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 1)
+    counts: list[int] = []
+    watches = WatchManager(os.fsencode(source), inotify, Rules(), counts.append)
+    (source / "file").touch()
+    assert not watches.has_prefetched_events
+    watches.scan()
+    assert counts == [2, 3]
+    assert inotify.pending_bytes() == 0
+    assert watches.has_prefetched_events
+    assert b"file" in b"".join(watches.take_prefetched_events())
+    assert not watches.has_prefetched_events

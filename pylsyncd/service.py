@@ -191,7 +191,7 @@ class Service:
             on_ready()
             self._systemd.ready()
         if self._is_ready and self._systemd.is_enabled:
-            self._systemd.status(_status_line(self._operations.status()))
+            self._systemd.status(status_line(self._operations.status()))
 
     def _is_finished(self) -> bool:
         """Return True if all replications have ended, or one has failed."""
@@ -285,7 +285,7 @@ class Service:
             raise UsageError("The daemon is stopping: nothing was reloaded.") from None
 
 
-def _status_line(status: Status) -> str:
+def status_line(status: Status) -> str:
     """Return the status in a line for systemctl."""
     destinations = [each for sync in status.syncs for each in sync.destinations]
     lagging = [each.name for each in destinations if each.condition is not Condition.IN_SYNC]

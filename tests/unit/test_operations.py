@@ -1,0 +1,159 @@
+"""What pylsyncctl can ask of a daemon, on real replications."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.services import ServiceDirectory
+from support.waiting import wait_until
+
+from pylsyncd.model.errors import UsageError
+from pylsyncd.model.status import Condition
+from pylsyncd.operations import Operations
+from pylsyncd.supervisor import Supervisor
+
+SYNCS = {"web": ("one", "two"), "data": ("three",)}
+ALL = ["web/one", "web/two", "data/three"]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> ServiceDirectory:
+    return ServiceDirectory(tmp_path)
+
+
+@pytest.fixture
+def supervisor(directory: ServiceDirectory) -> Iterator[Supervisor]:
+    with directory.supervisor(SYNCS) as supervisor:
+        yield supervisor
+
+
+@pytest.fixture
+def operations(supervisor: Supervisor) -> Operations:
+    return Operations(supervisor, lambda: None)
+
+
+def conditions(operations: Operations) -> dict[str, Condition]:
+    syncs = operations.status().syncs
+    return {each.name: each.condition for sync in syncs for each in sync.destinations}
+
+
+def test_a_wait_ends_when_all_changes_are_confirmed(
+    directory: ServiceDirectory, operations: Operations
+) -> None:
+    directory.write("web", "f")
+    assert operations.wait(timeout=20) == []
+    for copy in SYNCS["web"]:
+        assert (directory.copy(copy) / "f").exists()
+    assert conditions(operations) == dict.fromkeys(ALL, Condition.IN_SYNC)
+
+
+@pytest.mark.parametrize(
+    ("names", "late"),
+    [
+        ((), ALL),
+        (("web",), ["web/one", "web/two"]),
+        (("web/two",), ["web/two"]),
+        (("two", "three"), ["web/two", "data/three"]),
+    ],
+    ids=repr,
+)
+def test_a_name_stands_for_a_sync_or_for_a_destination(
+    operations: Operations, directory: ServiceDirectory, names: tuple[str, ...], late: list[str]
+) -> None:
+    assert operations.wait(timeout=20) == []
+    operations.pause()
+    for sync in SYNCS:
+        directory.write(sync, "f")
+    assert operations.wait(names, timeout=0.5) == late
+    operations.resume()
+    assert operations.wait(names, timeout=20) == []
+
+
+def test_a_wait_that_is_given_up_returns_at_once(
+    operations: Operations, directory: ServiceDirectory
+) -> None:
+    assert operations.wait(timeout=20) == []
+    operations.pause()
+    directory.write("web", "f")
+    directory.write("data", "f")
+    assert operations.wait(timeout=600, is_given_up=lambda: True) == ALL
+
+
+@pytest.mark.parametrize("operation", ["flush", "sync", "pause", "resume", "release", "wait"])
+def test_an_unknown_name_is_refused_with_the_known_ones(
+    operations: Operations, operation: str
+) -> None:
+    with pytest.raises(UsageError, match=r"no destination x\. .*web/one, web/two, data/three\."):
+        getattr(operations, operation)(["x", "one"])
+
+
+def test_a_pause_of_one_destination_does_not_stop_the_others(
+    operations: Operations, directory: ServiceDirectory
+) -> None:
+    assert operations.wait(timeout=20) == []
+    operations.pause(["two"])
+    directory.write("web", "f")
+    assert operations.wait(["one"], timeout=20) == []
+    assert not (directory.copy("two") / "f").exists()
+    assert conditions(operations)["web/two"] is Condition.PAUSED
+    operations.resume(["two"])
+    directory.wait_copied("two", "f")
+
+
+def test_a_full_sync_repairs_the_named_destination_only(
+    operations: Operations, directory: ServiceDirectory
+) -> None:
+    directory.write("web", "f")
+    assert operations.wait(timeout=20) == []
+    for copy in SYNCS["web"]:
+        (directory.copy(copy) / "f").unlink()
+    operations.sync(["one"])
+    directory.wait_copied("one", "f")
+    assert not (directory.copy("two") / "f").exists()
+
+
+def test_the_status_counts_changes_that_are_still_in_the_buffer(
+    directory: ServiceDirectory,
+) -> None:
+    with directory.supervisor({"web": ("one",)}) as supervisor:
+        operations = Operations(supervisor, lambda: None)
+        assert operations.wait(timeout=20) == []
+        syncs = directory.settings({"web": ("one",)}, window=3600.0).syncs
+        assert supervisor.apply(syncs) == []
+        directory.write("web", "f")
+        wait_until(lambda: conditions(operations)["web/one"] is Condition.WAITING)
+        (sync,) = operations.status().syncs
+        assert (sync.window, sync.is_watching, sync.directories) == (3600.0, True, 1)
+        assert sync.destinations[0].waiting >= 1
+        operations.flush()
+        directory.wait_copied("one", "f")
+
+
+def test_a_release_without_anything_held_does_no_harm(
+    operations: Operations, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    operations.release(["one"])
+    operations.release(["data"])
+    assert operations.wait(timeout=20) == []
+    assert "released (web/one)" in caplog.text
+    assert "released (all)" in caplog.text
+
+
+def test_the_log_level_is_set_by_its_name(operations: Operations) -> None:
+    root = logging.getLogger()
+    before = root.level
+    try:
+        operations.set_level("debug")
+        assert logging.getLogger("pylsyncd.operations").isEnabledFor(logging.DEBUG)
+        with pytest.raises(UsageError):
+            operations.set_level("loud")
+    finally:
+        root.setLevel(before)
+
+
+def test_a_reload_is_that_of_the_service(supervisor: Supervisor) -> None:
+    calls: list[None] = []
+    Operations(supervisor, lambda: calls.append(None)).reload()
+    assert calls == [None]

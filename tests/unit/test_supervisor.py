@@ -1,0 +1,115 @@
+"""Replications are started, changed and stopped as the configuration asks."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from support.services import ServiceDirectory
+from support.waiting import wait_until
+
+from pylsyncd.model.errors import UsageError
+from pylsyncd.replication import ReplicationState
+from pylsyncd.supervisor import Supervisor
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> ServiceDirectory:
+    return ServiceDirectory(tmp_path)
+
+
+def test_each_sync_has_a_replication_in_the_order_of_the_file(directory: ServiceDirectory) -> None:
+    with directory.supervisor({"web": ("one",), "data": ("two",)}) as supervisor:
+        assert [each.sync.name for each in supervisor] == ["web", "data"]
+        found = supervisor.find("data")
+        assert found is not None
+        assert found.sync.name == "data"
+        assert supervisor.find("none") is None
+    assert {each.state for each in supervisor} == {ReplicationState.STOPPED}
+
+
+def test_if_one_replication_cannot_be_created_the_locks_of_the_others_are_released(
+    directory: ServiceDirectory,
+) -> None:
+    settings = directory.settings({"web": ("one",), "data": ("two",)})
+    blocking = directory.make(settings.syncs[1])
+    with pytest.raises(UsageError, match="another"):
+        Supervisor(settings.syncs, directory.make)
+    directory.make(settings.syncs[0]).close()
+    blocking.close()
+
+
+def test_unchanged_syncs_are_not_touched(
+    directory: ServiceDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with directory.supervisor({"web": ("one",)}) as supervisor:
+        before = list(supervisor)
+        assert supervisor.apply(directory.settings({"web": ("one",)}).syncs) == []
+        assert list(supervisor) == before
+    assert "No sync has changed." in caplog.text
+
+
+def test_a_sync_that_is_added_is_started_and_one_that_is_removed_is_stopped(
+    directory: ServiceDirectory,
+) -> None:
+    with directory.supervisor({"web": ("one",)}) as supervisor:
+        (web,) = supervisor
+        assert supervisor.apply(directory.settings({"data": ("two",)}).syncs) == []
+        assert [each.sync.name for each in supervisor] == ["data"]
+        assert web.state is ReplicationState.STOPPED
+        directory.write("data", "f")
+        directory.wait_copied("two", "f")
+
+
+def test_new_destinations_do_not_restart_the_replication(
+    directory: ServiceDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with directory.supervisor({"web": ("one",)}) as supervisor:
+        (web,) = supervisor
+        assert supervisor.apply(directory.settings({"web": ("two",)}).syncs) == []
+        assert list(supervisor) == [web]
+        directory.wait_copied("two", "")
+    assert "Changing the sync web (added web/two; removed web/one)." in caplog.text
+
+
+def test_other_rules_restart_the_replication(
+    directory: ServiceDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with directory.supervisor({"web": ("one",)}) as supervisor:
+        (web,) = supervisor
+        syncs = directory.settings({"web": ("one",)}, "exclude = *.tmp").syncs
+        assert supervisor.apply(syncs) == []
+        (restarted,) = supervisor
+        assert restarted is not web
+        wait_until(lambda: restarted.state is ReplicationState.RUNNING)
+    assert "Restarting the sync web (changed rules" in caplog.text
+
+
+def test_a_destination_that_another_process_serves_leaves_the_sync_unchanged(
+    directory: ServiceDirectory,
+) -> None:
+    with directory.supervisor({"web": ("one",)}) as supervisor:
+        wanted = directory.settings({"web": ("one", "two")}).syncs
+        # Another sync of the same source and copy, as another process would lock it.
+        blocking = directory.make(directory.settings({"web": ("two",)}).syncs[0])
+        (error,) = supervisor.apply(wanted)
+        assert error.startswith("The sync web is unchanged: ")
+        (web,) = supervisor
+        assert [each.name for each in web.sync.destinations] == ["web/one"]
+        blocking.close()
+        assert supervisor.apply(wanted) == []
+
+
+def test_a_start_that_failed_is_removed_with_its_error_logged(
+    directory: ServiceDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    with directory.supervisor({"web": ("one",)}) as supervisor:
+        settings = directory.settings({"web": ("one",), "data": ("two",)})
+        directory.source("data").rmdir()
+        assert supervisor.apply(settings.syncs) == []
+        wait_until(lambda: all(each.state is not ReplicationState.STARTING for each in supervisor))
+        supervisor.remove_failed_starts()
+        assert [each.sync.name for each in supervisor] == ["web"]
+    assert "Cannot watch the source" in caplog.text

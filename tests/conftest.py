@@ -1,4 +1,4 @@
-"""What all tests have: no leaks, servers for the session, failures that can be repeated."""
+"""Fixtures of all tests: a check for leaks, servers for the session; and settings."""
 
 import contextlib
 import os
@@ -15,24 +15,24 @@ from hypothesis import settings
 from support.installation import Installation, for_everybody
 from support.servers import RsyncDaemon, SshServer, Unavailable
 
-# A failure prints what repeats it. No deadline: the machine may have other work.
+# A failure prints the code that repeats it. No deadline, since the machine may be busy.
 settings.register_profile("pylsyncd", print_blob=True, deadline=None)
 settings.load_profile("pylsyncd")
 
 
 def pytest_configure() -> None:
-    """Have what the tests start heed the signals that a run in the background ignores."""
+    """Let the processes of the tests react to signals that a background job ignores."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
-            # To ignore a signal is inherited, a handler is not.
+            # A child inherits that a signal is ignored, but not a handler.
             signal.signal(number, lambda *_: None)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Say what the results depend on: the rsync, and the file systems of the trees."""
+    """Print what the results depend on: the version of rsync, the file system, and the user."""
     try:
         version = subprocess.run(
-            ("rsync", "--version"),  # noqa: S607 - the one that will be run
+            ("rsync", "--version"),  # noqa: S607 - the one that the tests run
             capture_output=True,
             check=False,
             text=True,
@@ -45,7 +45,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def _file_system(path: str) -> str:
-    """Return the type of the file system that a path is on, from the table of mounts."""
+    """Return the type of the file system that a path is on, from /proc/mounts."""
     path = os.path.realpath(path)
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     above = [m for m in mounts if os.path.commonpath([path, m[1]]) == m[1]]
@@ -53,17 +53,17 @@ def _file_system(path: str) -> str:
 
 
 class HeldResources(NamedTuple):
-    """What a test must give back."""
+    """The threads, child processes and descriptors of the test process."""
 
     threads: frozenset[threading.Thread]
     children: frozenset[str]
     descriptors: frozenset[str]
 
 
-def _held() -> HeldResources:
+def _held_resources() -> HeldResources:
     children: set[str] = set()
     for task in os.listdir("/proc/self/task"):
-        # A thread that was joined a moment ago may still be listed.
+        # A thread may still be listed for a moment after it was joined.
         with contextlib.suppress(FileNotFoundError):
             children.update(Path(f"/proc/self/task/{task}/children").read_text().split())
     return HeldResources(
@@ -75,19 +75,19 @@ def _descriptors() -> Iterator[str]:
     for number in os.listdir("/proc/self/fd"):
         try:
             yield f"{number} ({os.readlink(f'/proc/self/fd/{number}')})"
-        except FileNotFoundError:  # noqa: PERF203 - the listing's own has gone
+        except FileNotFoundError:  # noqa: PERF203 - that of the listing itself is closed
             continue
 
 
 @pytest.fixture(autouse=True)
-def _gives_back_what_it_took() -> Iterator[None]:
+def _check_for_leaks() -> Iterator[None]:
     """Fail a test that leaks a thread, a child process or a file descriptor.
 
-    Fixtures of a larger scope stand before it and go after it, so their servers do not count.
+    Servers of the session do not count: they start before it and stop after it.
     """
-    before = _held()
+    before = _held_resources()
     yield
-    after = _held()
+    after = _held_resources()
     leaks = {
         kind: sorted(map(str, now - then))
         for kind, then, now in zip(HeldResources._fields, before, after, strict=True)
@@ -99,7 +99,7 @@ def _gives_back_what_it_took() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    """Return a running sshd, or skip with the reason."""
+    """Return a running sshd, or skip the test with the reason."""
     try:
         with SshServer(tmp_path_factory.mktemp("sshd")) as server:
             yield server
@@ -109,9 +109,9 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 @pytest.fixture(scope="session")
 def rsync_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RsyncDaemon]:
-    """Return a running rsync daemon, or skip with the reason.
+    """Return a running rsync daemon, or skip the test with the reason.
 
-    Its modules are ``rsyncd`` and, as receivers of some versions are, ``refusing``.
+    Its modules are ``rsyncd``, and ``refusing``, which refuses an option as some versions do.
     """
     modules = {name: tmp_path_factory.mktemp(name) for name in ("rsyncd", "refusing")}
     options = {"refusing": {"refuse options": "delete-missing-args"}}
@@ -124,7 +124,7 @@ def rsync_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RsyncDaem
 
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
-    """Return a pylsyncd that every user can run."""
+    """Return an installed pylsyncd that every user can run."""
     with tempfile.TemporaryDirectory(prefix="pylsyncd-installed-") as directory:
         Path(directory).chmod(0o755)
         try:
@@ -135,7 +135,7 @@ def installation() -> Iterator[Installation]:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """Return a directory that every user can search, which pytest's own are not."""
+    """Return a directory that every user can search; those of tmp_path are private."""
     with tempfile.TemporaryDirectory(prefix="pylsyncd-open-") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)

@@ -25,22 +25,13 @@ Value = TypeVar("Value")
 # More than any clock shows, yet small enough to compute with.
 _MAX_SECONDS = 1e12
 
-# The keys of the document and of the objects in it.
-_STATE_KEYS = (
-    "version", "confirmed", "scanned", "source", "mount", "mounts", "destination", "shape", "debt",
-    "is_stopped",
-)  # fmt: skip
-_MOMENT_KEYS = ("wall", "running", "boot")
-_CHANGESET_KEYS = ("entries", "listings", "trees")
-
 
 @dataclass(frozen=True, slots=True)
 class DestinationState:
     """What is known of a destination.
 
-    All changes before ``confirmed`` are at the destination or in ``pending``, except those without
-    an event: of these, all before ``scanned``, the start of the last scan that would have found
-    them.
+    Each change before ``confirmed`` is at the destination or in ``pending``. For changes that
+    inotify does not report that holds only before ``scanned``, the start of the last scan for them.
     """
 
     confirmed: Moment
@@ -109,8 +100,7 @@ def _checksum(body: bytes) -> bytes:
 
 
 def _encode_moment(moment: Moment) -> dict[str, object]:
-    values = (float(moment.wall), float(moment.running), moment.boot)
-    return dict(zip(_MOMENT_KEYS, values, strict=True))
+    return {"wall": float(moment.wall), "running": float(moment.running), "boot": moment.boot}
 
 
 def _encode_changeset(changeset: Changeset) -> dict[str, object]:
@@ -135,7 +125,10 @@ def _decode_state(document: object) -> DestinationState:
             f"its format is version {document.get('version')!r:.20}, and this pylsyncd reads "
             f"version {STATE_FORMAT_VERSION}"
         )
-    members = _object(document, _STATE_KEYS)
+    members = _object(
+        document, "version", "confirmed", "scanned", "source", "mount", "mounts", "destination",
+        "shape", "debt", "is_stopped",
+    )  # fmt: skip
     destination = members["destination"]
     return DestinationState(
         confirmed=_moment(members["confirmed"]),
@@ -151,12 +144,12 @@ def _decode_state(document: object) -> DestinationState:
 
 
 def _moment(value: object) -> Moment:
-    members = _object(value, _MOMENT_KEYS)
+    members = _object(value, "wall", "running", "boot")
     return Moment(_seconds(members["wall"]), _seconds(members["running"]), _string(members["boot"]))
 
 
 def _changeset(value: object) -> Changeset:
-    members = _object(value, _CHANGESET_KEYS)
+    members = _object(value, "entries", "listings", "trees")
     entries = _path_mapping(members["entries"], lambda names: frozenset(_list(names, _entry_name)))
     for directory, names in entries.items():
         if not names or (directory and paths.ROOT in names):
@@ -165,7 +158,7 @@ def _changeset(value: object) -> Changeset:
     return Changeset(entries, frozenset(_list(listings, _path)), frozenset(_list(trees, _path)))
 
 
-def _object(value: object, keys: Iterable[str]) -> dict[str, object]:
+def _object(value: object, *keys: str) -> dict[str, object]:
     """Return an object that has exactly these keys."""
     if not isinstance(value, dict) or value.keys() != set(keys):
         _refuse(value, "an object of " + ", ".join(keys))

@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: who started whom, and what each of them holds."""
+"""Processes as /proc shows them: which has started which, and the resources of each."""
 
 import contextlib
 import os
@@ -12,10 +12,10 @@ PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Process(NamedTuple):
-    """One that was there a moment ago.
+    """A process that existed a moment ago.
 
-    ``name`` is what the kernel calls it: 15 characters at the most. A zombie has ended, and waits
-    for its parent to ask how.
+    ``name`` is that of the kernel, which has at most 15 characters. A zombie has ended and was not
+    waited for.
     """
 
     pid: int
@@ -25,7 +25,7 @@ class Process(NamedTuple):
 
 
 class ResourceUsage(NamedTuple):
-    """What a process holds: bytes of memory, threads, open descriptors, children with zombies."""
+    """Bytes of memory, threads, open descriptors, and children including zombies."""
 
     memory: int
     threads: int
@@ -37,7 +37,7 @@ class ResourceUsage(NamedTuple):
 def running_process(
     command: Sequence[str | os.PathLike[str]], **options: Any
 ) -> "Iterator[subprocess.Popen[Any]]":
-    """Run a command, and wait for its end; where the test fails, kill it, or that could take ever.
+    """Run a command, and wait for its end; kill it if the test fails, since it may never end.
 
     The options are those of :class:`subprocess.Popen`.
     """
@@ -50,7 +50,7 @@ def running_process(
 
 
 def list_processes() -> Iterator[Process]:
-    """Yield all processes of this machine that we may see."""
+    """Yield all visible processes of this machine."""
     for number in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             before, _, after = Path(f"/proc/{number}/stat").read_text().rpartition(")")
@@ -60,30 +60,30 @@ def list_processes() -> Iterator[Process]:
 
 
 def descendants(pid: int) -> list[Process]:
-    """Return what a process has started, and what that has started, and so on; no zombies."""
-    assert pid > 0, "that would be every process of the machine"
-    everything = [process for process in list_processes() if not process.is_zombie]
+    """Return the children of a process, their children, and so on, without zombies."""
+    assert pid > 0, "every process of the machine descends from 0"
+    living = [process for process in list_processes() if not process.is_zombie]
     found: list[Process] = []
     parents = {pid}
     while parents:
-        generation = [process for process in everything if process.parent in parents]
+        generation = [process for process in living if process.parent in parents]
         found += generation
         parents = {process.pid for process in generation}
     return found
 
 
-def kill_processes_with_environment(mark: str) -> None:
-    """End all that has this ``NAME=value`` in its environment."""
+def kill_processes_with_environment(variable: str) -> None:
+    """Kill all processes with this ``NAME=value`` in their environment."""
     for number in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            if mark.encode() in Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
+            if variable.encode() in Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
                 os.kill(int(number), signal.SIGKILL)
 
 
 def resource_usage(pid: int) -> ResourceUsage:
-    """Return what a process holds now. Raises OSError when it has ended."""
+    """Return the resources of a process. Raises OSError when it has ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     children = sum(process.parent == pid for process in list_processes())
     descriptors = len(os.listdir(f"/proc/{pid}/fd"))
-    # Counted from the state on, which proc(5) numbers 3: num_threads is 20, rss 24.
+    # proc_pid_stat(5) numbers the first field here 3: num_threads is 20, rss is 24.
     return ResourceUsage(int(fields[21]) * PAGE_SIZE, int(fields[17]), descriptors, children)

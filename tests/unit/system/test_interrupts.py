@@ -1,4 +1,4 @@
-"""Ctrl-C while a command is still being imported."""
+"""Ctrl-C during the imports of a command kills it without a traceback."""
 
 import signal
 import subprocess
@@ -7,35 +7,32 @@ import sys
 import pytest
 from support.daemon import environment
 
-INTERRUPTED_WHILE_IMPORTED = """
-import os, signal, sys
-
-class Interrupter:
-    def find_spec(self, name, *_):
-        if name == {module!r}:
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Interrupter())
-from pylsyncd import {command}
-raise SystemExit({command}.main())
-"""
+INTERRUPTED = (
+    "import os, signal, sys\n"
+    "from pylsyncd.system.interrupts import silent_interrupts\n"
+    "with silent_interrupts():\n"
+    "    os.kill(os.getpid(), signal.SIGINT)\n"
+    "print(signal.getsignal(signal.SIGINT).__class__.__name__)\n"
+)
+NOT_INTERRUPTED = INTERRUPTED.replace("os.kill(os.getpid(), signal.SIGINT)", "pass")
 
 
 @pytest.mark.parametrize(
-    ("command", "module"), [("cli", "pylsyncd.service"), ("ctl", "pylsyncd.control.client")]
+    ("program", "ignored", "returncode", "output"),
+    [
+        pytest.param(INTERRUPTED, False, -signal.SIGINT, "", id="interrupted"),
+        pytest.param(INTERRUPTED, True, 0, "Handlers\n", id="in the background"),
+        pytest.param(NOT_INTERRUPTED, False, 0, "builtin_function_or_method\n", id="restored"),
+    ],
 )
-def test_ctrl_c_during_the_imports_ends_a_command_silently(command: str, module: str) -> None:
-    code = INTERRUPTED_WHILE_IMPORTED.format(command=command, module=module)
-    run = subprocess.run(
-        [sys.executable, "-c", code, "--help"], env=environment(), capture_output=True, check=False
-    )
-    assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, b"", b"")
-
-
-def test_a_command_that_was_started_with_sigint_ignored_goes_on() -> None:
-    code = INTERRUPTED_WHILE_IMPORTED.format(command="ctl", module="pylsyncd.control.client")
-    ignoring = f"import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n{code}"
-    command = [sys.executable, "-c", ignoring, "--version"]
-    run = subprocess.run(command, env=environment(), capture_output=True, check=False)
-    assert (run.returncode, run.stderr) == (0, b"")
-    assert run.stdout.startswith(b"pylsyncctl")
+def test_an_interrupt_kills_silently_unless_it_is_ignored(
+    program: str, ignored: bool, returncode: int, output: str
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        run = subprocess.run(
+            (sys.executable, "-c", program), env=environment(), capture_output=True, check=False
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (run.returncode, run.stdout.decode(), run.stderr) == (returncode, output, b"")

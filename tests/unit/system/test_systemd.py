@@ -1,4 +1,4 @@
-"""What the service manager is told, and that nothing about it ever raises."""
+"""The service manager is notified as sd_notify(3) says, and no trouble with it raises."""
 
 import logging
 import os
@@ -35,7 +35,7 @@ def notifier(address: str, systemd: socket.socket) -> Iterator[SystemdNotifier]:
     made.close()
 
 
-def test_every_message_is_that_of_the_protocol(
+def test_notifications_are_those_of_the_protocol(
     notifier: SystemdNotifier, systemd: socket.socket
 ) -> None:
     notifier.ready()
@@ -53,7 +53,7 @@ def test_every_message_is_that_of_the_protocol(
     assert before <= int(value) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
-def test_a_status_is_one_line_so_that_no_name_tells_anything_else(
+def test_a_status_is_one_line_so_no_name_can_forge_a_notification(
     notifier: SystemdNotifier, systemd: socket.socket
 ) -> None:
     notifier.status("2 in sync\nWATCHDOG=trigger\tx")
@@ -62,7 +62,7 @@ def test_a_status_is_one_line_so_that_no_name_tells_anything_else(
     assert systemd.recv(100_000).startswith(b"STATUS=\\udcffxxx")
 
 
-def test_one_that_has_forked_tells_its_new_pid(
+def test_a_forked_process_sends_its_new_pid(
     notifier: SystemdNotifier, systemd: socket.socket
 ) -> None:
     child = os.fork()
@@ -73,14 +73,14 @@ def test_one_that_has_forked_tells_its_new_pid(
     assert systemd.recv(1000) == f"READY=1\nMAINPID={child}".encode()
 
 
-def test_what_systemd_has_told_is_taken_out_of_the_environment() -> None:
+def test_the_variables_of_systemd_are_removed_from_the_environment() -> None:
     environ = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "HOME": "/root"}
     SystemdNotifier(environ).close()
     assert environ == {"HOME": "/root"}
 
 
 @pytest.mark.parametrize(
-    ("told", "interval"),
+    ("variables", "interval"),
     [
         ({"WATCHDOG_USEC": "30000000"}, 15.0),
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "ours"}, 15.0),
@@ -91,28 +91,28 @@ def test_what_systemd_has_told_is_taken_out_of_the_environment() -> None:
     ],
     ids=str,
 )
-def test_the_watchdog_is_told_twice_as_often_as_it_has_to_be(
-    told: dict[str, str], interval: float | None
+def test_the_watchdog_interval_is_half_of_its_timeout(
+    variables: dict[str, str], interval: float | None
 ) -> None:
-    if told.get("WATCHDOG_PID") == "ours":
-        told = told | {"WATCHDOG_PID": str(os.getpid())}
-    notifier = SystemdNotifier({"NOTIFY_SOCKET": "@x", **told})
+    if variables.get("WATCHDOG_PID") == "ours":
+        variables = variables | {"WATCHDOG_PID": str(os.getpid())}
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": "@x", **variables})
     assert notifier.watchdog_interval == interval
     notifier.close()
-    assert SystemdNotifier(dict(told)).watchdog_interval is None, "nobody listens"
+    assert SystemdNotifier(dict(variables)).watchdog_interval is None, "there is no socket"
 
 
 @pytest.mark.parametrize("address", ["", "relative", "vsock:2:1234", "@", "/none/there"])
-def test_without_anybody_to_tell_nothing_happens(address: str) -> None:
+def test_without_a_service_manager_nothing_happens(address: str) -> None:
     notifier = SystemdNotifier({"NOTIFY_SOCKET": address} if address else {})
-    for tell in (notifier.ready, notifier.watchdog, notifier.reloading, notifier.stopping):
-        tell()
+    for notify in (notifier.ready, notifier.watchdog, notifier.reloading, notifier.stopping):
+        notify()
     notifier.status("well")
     notifier.close()
     notifier.ready()
 
 
-def test_one_who_does_not_listen_is_told_of_once_and_holds_up_nothing_for_long(
+def test_an_unresponsive_service_manager_is_logged_once_and_delays_little(
     notifier: SystemdNotifier, caplog: pytest.LogCaptureFixture
 ) -> None:
     start = time.monotonic()

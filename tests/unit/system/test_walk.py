@@ -1,4 +1,4 @@
-"""Walking by descriptor."""
+"""Directories are opened and walked by descriptor, without following symlinks."""
 
 import os
 import subprocess
@@ -12,20 +12,20 @@ from support.trees import identity_at
 from pylsyncd.system import walk
 
 
-def walked(top: Path, counting: frozenset[int] = frozenset()) -> set[bytes]:
+def walked(top: Path, devices: frozenset[int] = frozenset()) -> set[bytes]:
     found: set[bytes] = set()
 
     def enter(_directory: int, above: bytes, name: bytes) -> bytes:
         found.add(above + b"/" + name)
         return above + b"/" + name
 
-    def refused(above: bytes, name: bytes, error: OSError) -> None:
+    def fail(above: bytes, name: bytes, error: OSError) -> None:
         raise AssertionError(above + b"/" + name, error)
 
     directory = walk.open_root(os.fsencode(top))
     try:
         walk.descend(
-            directory, b"", enter, refused, lambda below, _: walk.subdirectories(below, counting)
+            directory, b"", enter, fail, lambda below, _: walk.subdirectories(below, devices)
         )
     finally:
         os.close(directory)
@@ -41,7 +41,7 @@ def top(request: pytest.FixtureRequest) -> Iterator[Path]:
     subprocess.run(["/bin/rm", "-rf", "--", directory], check=True)
 
 
-def test_every_directory_is_entered_and_no_symlink(top: Path) -> None:
+def test_every_directory_is_entered_and_no_symlink_is_followed(top: Path) -> None:
     for path in ("a/b/c", "a/d", "e"):
         (top / path).mkdir(parents=True)
     (top / "a/file").touch()
@@ -73,7 +73,7 @@ def test_a_tree_deeper_than_there_are_descriptors_is_walked(top: Path) -> None:
     assert len(walked(top)) == 1500
 
 
-def test_a_directory_is_not_taken_for_one_that_was_deleted_before() -> None:
+def test_the_id_of_a_directory_differs_from_that_of_a_deleted_one() -> None:
     # Not on a tmpfs, which does not use a number again for a long time.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as top:
         seen = set()
@@ -85,9 +85,75 @@ def test_a_directory_is_not_taken_for_one_that_was_deleted_before() -> None:
             directory.rmdir()
 
 
-def test_a_directory_stays_who_it_is_whatever_happens_in_it(tmp_path: Path) -> None:
+def test_the_id_of_a_directory_does_not_change_with_its_content_and_mode(tmp_path: Path) -> None:
     before = identity_at(tmp_path)
     (tmp_path / "f").touch()
     (tmp_path / "d").mkdir(mode=0o700)
     tmp_path.chmod(0o755)
     assert identity_at(tmp_path) == before
+
+
+def test_a_directory_that_cannot_be_opened_is_reported_and_the_others_are_entered(
+    tmp_path: Path,
+) -> None:
+    for name in ("bad", "good"):
+        (tmp_path / name / "below").mkdir(parents=True)
+    entered, errors = [], []
+
+    def enter(_directory: int, parent: bytes, name: bytes) -> bytes:
+        if name == b"bad":
+            raise PermissionError
+        entered.append(parent + b"/" + name)
+        return entered[-1]
+
+    def report_error(parent: bytes, name: bytes, error: OSError) -> None:
+        errors.append((parent, name, type(error)))
+
+    with walk.opened_root(os.fsencode(tmp_path)) as root:
+        walk.descend(root, b"", enter, report_error)
+    assert entered == [b"/good", b"/good/below"]
+    assert errors == [(b"", b"bad", PermissionError)]
+
+
+def test_a_walk_goes_no_deeper_than_enter_wants(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    names: list[bytes] = []
+
+    def enter(_directory: int, _parent: int, name: bytes) -> None:
+        names.append(name)
+
+    with walk.opened_root(os.fsencode(tmp_path)) as root:
+        walk.descend(root, 0, enter, lambda *_: None)
+    assert names == [b"a"]
+
+
+def test_a_path_longer_than_path_max_is_opened_below_its_top(tmp_path: Path) -> None:
+    name = b"d" * 250
+    directory = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(name, dir_fd=directory)
+        deeper = os.open(name, os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = deeper
+    path = b"/".join([name] * 20)
+    opened = walk.open_long_path(os.fsencode(tmp_path), path)
+    try:
+        assert walk.inode_id(opened) == walk.inode_id(directory)
+    finally:
+        os.close(opened)
+        os.close(directory)
+    with pytest.raises(FileNotFoundError):
+        walk.open_long_path(os.fsencode(tmp_path), path + b"/missing")
+
+
+def test_a_directory_below_the_root_is_open_for_the_duration_of_its_context(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    with walk.opened_root(os.fsencode(tmp_path)) as root:
+        for path in (b"", b"a", b"a/b"):
+            with walk.opened_below(root, path) as directory:
+                expected = os.stat(os.path.join(os.fsencode(tmp_path), path))
+                assert os.path.samestat(os.fstat(directory), expected)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(directory)

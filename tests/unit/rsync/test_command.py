@@ -1,4 +1,4 @@
-"""The rsync commands: what stands in them for each kind of destination."""
+"""The rsync commands for each kind of destination."""
 
 import os
 from dataclasses import replace
@@ -25,10 +25,10 @@ PASSWORDS = "/p"
 
 
 def listed(
-    rsync: RsyncOptions, to: Destination, abilities: RsyncCapabilities | None = None
+    rsync: RsyncOptions, to: Destination, capabilities: RsyncCapabilities | None = None
 ) -> list[bytes]:
     return rsync.file_list_command(
-        b"/s", to, abilities or RsyncCapabilities(), create_parents=False
+        b"/s", to, capabilities or RsyncCapabilities(), create_parents=False
     )
 
 
@@ -42,7 +42,7 @@ def test_times_are_compared_in_nanoseconds_and_local_runs_avoid_the_option_that_
 
 
 @pytest.mark.parametrize(
-    ("delete", "abilities", "expected"),
+    ("delete", "capabilities", "expected"),
     [
         (True, RsyncCapabilities(), {b"--delete", b"--delete-missing-args"}),
         (
@@ -54,10 +54,10 @@ def test_times_are_compared_in_nanoseconds_and_local_runs_avoid_the_option_that_
     ],
 )
 def test_deletion_by_name_needs_both_options(
-    delete: bool, abilities: RsyncCapabilities, expected: set[bytes]
+    delete: bool, capabilities: RsyncCapabilities, expected: set[bytes]
 ) -> None:
     options = {b"--delete", b"--delete-missing-args", b"--ignore-missing-args", b"--force"}
-    command = listed(RsyncOptions("rsync", (3, 2, 7), delete=delete), LOCAL, abilities)
+    command = listed(RsyncOptions("rsync", (3, 2, 7), delete=delete), LOCAL, capabilities)
     assert options & set(command) == expected
 
 
@@ -65,15 +65,17 @@ def test_deletion_by_name_needs_both_options(
 def test_missing_directories_are_created_only_if_the_remote_rsync_supports_mkpath(
     *, may: bool
 ) -> None:
-    abilities = RsyncCapabilities(has_mkpath=may)
+    capabilities = RsyncCapabilities(has_mkpath=may)
     commands = [
-        RSYNC.full_sync_command(b"/s", LOCAL, abilities),
-        RSYNC.file_list_command(b"/s", LOCAL, abilities, create_parents=True),
-        RSYNC.probe_command(b"/s", LOCAL, abilities),
+        RSYNC.full_sync_command(b"/s", LOCAL, capabilities),
+        RSYNC.file_list_command(b"/s", LOCAL, capabilities, create_parents=True),
+        RSYNC.probe_command(b"/s", LOCAL, capabilities),
     ]
     assert [b"--mkpath" in command for command in commands] == [may] * 3
-    # Not once it is there: it may be where a disk is mounted.
-    assert b"--mkpath" not in RSYNC.file_list_command(b"/s", LOCAL, abilities, create_parents=False)
+    # Not once the directory exists: it may be a mount point.
+    assert b"--mkpath" not in RSYNC.file_list_command(
+        b"/s", LOCAL, capabilities, create_parents=False
+    )
 
 
 def test_errors_are_never_ignored() -> None:
@@ -200,28 +202,28 @@ def test_every_command_has_the_timeout() -> None:
 
 
 @pytest.mark.parametrize(
-    "abilities", [RsyncCapabilities(), RsyncCapabilities(has_delete_missing_args=False)]
+    "capabilities", [RsyncCapabilities(), RsyncCapabilities(has_delete_missing_args=False)]
 )
 def test_every_run_that_deletes_has_the_deletion_limit(
-    abilities: RsyncCapabilities,
+    capabilities: RsyncCapabilities,
 ) -> None:
     limited = RsyncOptions("rsync", (3, 2, 7), max_delete=7)
     for command in (
-        listed(limited, LOCAL, abilities),
-        limited.full_sync_command(CURRENT_DIRECTORY, LOCAL, abilities),
+        listed(limited, LOCAL, capabilities),
+        limited.full_sync_command(CURRENT_DIRECTORY, LOCAL, capabilities),
     ):
         assert b"--max-delete=7" in command
     for command in (
-        limited.as_dry_run().full_sync_command(CURRENT_DIRECTORY, LOCAL, abilities),
-        limited.compare_command(CURRENT_DIRECTORY, LOCAL, abilities, checksum=False),
+        limited.as_dry_run().full_sync_command(CURRENT_DIRECTORY, LOCAL, capabilities),
+        limited.compare_command(CURRENT_DIRECTORY, LOCAL, capabilities, checksum=False),
         RsyncOptions("rsync", (3, 2, 7), max_delete=7, delete=False).full_sync_command(
-            CURRENT_DIRECTORY, LOCAL, abilities
+            CURRENT_DIRECTORY, LOCAL, capabilities
         ),
     ):
         assert not any(word.startswith(b"--max-delete") for word in command)
 
 
-# Below: real runs.
+# Real runs.
 
 
 def run(command: list[bytes], source: Path, *entries: bytes) -> RunResult:
@@ -234,7 +236,7 @@ def run(command: list[bytes], source: Path, *entries: bytes) -> RunResult:
 
 
 def plant(root: Path, *names: str | bytes) -> Path:
-    """Make files of these names, and the directories that they need."""
+    """Create files with these names, and the directories above them."""
     root.mkdir(exist_ok=True)
     for name in names:
         path = os.path.join(os.fsencode(root), os.fsencode(name))
@@ -256,7 +258,7 @@ def found(root: Path) -> set[bytes]:
 
 @pytest.fixture(scope="module", params=["local", "ssh", "rsyncd"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Return a kind of destination, its server running."""
+    """Return a kind of destination whose server is running."""
     servers = {"ssh": "ssh_server", "rsyncd": "rsync_daemon"}
     if request.param in servers:
         request.getfixturevalue(servers[request.param])
@@ -267,8 +269,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 def to(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> tuple[Destination, RsyncOptions, Path]:
-    """Return a destination of each kind, what reaches it, and where it is."""
-    # In a module of a server for all tests, names have to differ.
+    """Return a destination of each kind, options to reach it, and its directory."""
+    # All tests share the module of one server, so names have to differ.
     place = of_kind(kind, tmp_path / tmp_path.name, request)
     directory = Path(os.fsdecode(place.path))
     directory.mkdir(exist_ok=True)
@@ -303,7 +305,7 @@ def test_a_dry_run_counts_exactly_what_a_real_run_deletes(
         CURRENT_DIRECTORY, destination, ABILITIES, create_parents=False
     )
     result = run(real, source, *entries)
-    # A daemon's rsync says so, and ends with 0.
+    # A daemon's rsync prints this, and exits with 0.
     assert interpret(result.exit_status, result.messages).verdict is Verdict.HELD
     assert len(found(replica)) > len(found(source))
     assert (
@@ -405,7 +407,7 @@ ODD = [
     b"new\nline", b"cr\rx", b"*", b"[", b"[[:alpha:]]", b"\\[q", b"#h", b";s", b"- x", b"+ y",
     b"!", b"\xff\xfe", b"sp ace", b"d/in*/deep",
 ]  # fmt: skip
-# What a pattern would match that is not taken literally.
+# A pattern that is not taken literally would match these.
 BAIT = [b"aXb", b"aYc", b"axd", b"backslash", b"both*", b"bothX", b"tr", b"trX", b"newline", b"q",
         b"d/inX/deep", b"d/in*/other", b"d/d/deep", b"zplain", b"z/plain"]  # fmt: skip
 
@@ -415,7 +417,7 @@ def test_an_excluded_path_with_any_name_is_neither_sent_nor_deleted(
     to: tuple[Destination, RsyncOptions, Path], tmp_path: Path, is_full: bool
 ) -> None:
     destination, rsync, replica = to
-    # The user's rules come after.
+    # The user's rules follow.
     rsync = replace(rsync, rules=build_rules([parse_exclude(b"+ old")]))
     beside = [name + b".beside" for name in ODD]
     source = plant(tmp_path / "src", *(name + b"/new" for name in ODD), *beside, *BAIT)

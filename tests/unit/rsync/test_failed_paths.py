@@ -1,4 +1,4 @@
-"""Which paths an rsync has complained of: its real words, and real runs that fail in part."""
+"""The paths in rsync's messages: its real messages, and real runs that fail partially."""
 
 import os
 import re
@@ -230,7 +230,7 @@ def test_the_destination_is_named_as_in_rsyncs_messages(
     assert target_in_messages(Destination("d", "", transport, None, target)) == shown
 
 
-# Below: real runs, by a root that may no more than others may.
+# Real runs, by a root without the privileges of root.
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="an rsync that is not root's gives itself permission to write"
@@ -238,8 +238,8 @@ needs_root = pytest.mark.skipif(
 MEEK = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
-class MeekDaemon(RsyncDaemon):
-    """An rsync daemon that permissions count for."""
+class UnprivilegedDaemon(RsyncDaemon):
+    """An rsync daemon that is subject to permissions."""
 
     def command(self) -> Sequence[str]:
         return (*MEEK, *super().command())
@@ -249,7 +249,7 @@ class MeekDaemon(RsyncDaemon):
 def far(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Destination, RsyncOptions, Path]]:
-    """Return a destination, what reaches it, and where it is."""
+    """Return a destination, options to reach it, and its directory."""
     home = tmp_path_factory.mktemp("far")
     replica = home / "dst"
     shell = home / "shell"
@@ -263,13 +263,13 @@ def far(
         return
     module = replica if request.param == "daemon" else home
     replica.mkdir()
-    with MeekDaemon(home, {"m": module}) as server:
+    with UnprivilegedDaemon(home, {"m": module}) as server:
         target = server.url("m", "" if request.param == "daemon" else "dst/")
         yield Destination("d", "", Transport.DAEMON, None, target.encode()), rsync, replica
 
 
 def run(far: tuple[Destination, RsyncOptions, Path], source: Path, *entries: str) -> RunResult:
-    """Run a list, or a full sync without one, by a meek root."""
+    """Run a list, or a full sync without one, by a root without privileges."""
     destination, rsync, _ = far
     if entries:
         command = rsync.file_list_command(
@@ -286,7 +286,7 @@ def run(far: tuple[Destination, RsyncOptions, Path], source: Path, *entries: str
 
 
 def gone(name: str) -> str:
-    """Return the entry of a list that deletes what is missing from the root of the source."""
+    """Return the list entry that deletes missing entries of the source's root."""
     return name if ABILITIES.has_delete_missing_args else ""
 
 
@@ -297,7 +297,7 @@ def plant(root: Path, *names: str) -> None:
 
 
 def clear(replica: Path) -> None:
-    """Empty a directory that stays, since a daemon stands in it."""
+    """Empty a directory but keep it, because it is a daemon's working directory."""
     replica.mkdir(exist_ok=True)
     for path in sorted(replica.rglob("*"), reverse=True):
         if stat.S_ISDIR(path.lstat().st_mode):
@@ -332,7 +332,7 @@ def test_unreadable_paths_are_named_and_skipped_deletions_are_detected(
     assert named(far, source, result) == expected
     assert has_skipped_deletions(result.messages)
     assert (replica / "u/old").exists()
-    # What is listed by name and missing is deleted nevertheless.
+    # Missing paths that are listed by name are deleted nevertheless.
     if not is_full:
         assert (replica / "d/stale").exists()
         assert (replica / "stale").exists() is not ABILITIES.has_delete_missing_args

@@ -1,4 +1,4 @@
-"""The list builder: its rules, and one real rsync that makes two trees equal by its list."""
+"""The list for rsync: its rules, and real runs whose list makes two trees equal."""
 
 import errno
 import os
@@ -54,7 +54,7 @@ def listed(
 
 @contextmanager
 def when_opened(name: str, act: Callable[[], object]) -> Iterator[None]:
-    """Do something right before a directory of that name is opened for the first time."""
+    """Call ``act`` right before a directory of that name is opened for the first time."""
     is_waiting = True
 
     def look(event: str, arguments: Sequence[object]) -> None:
@@ -63,7 +63,7 @@ def when_opened(name: str, act: Callable[[], object]) -> Iterator[None]:
             is_waiting = False
             act()
 
-    # A hook stays for ever.
+    # An audit hook cannot be removed.
     sys.addaudithook(look)
     yield
     is_waiting = False
@@ -129,7 +129,7 @@ def test_excluded_directories_of_a_tree_are_not_listed(source: Path) -> None:
     ("pattern", "expected"),
     [
         pytest.param(b"gone", [], id="what-the-rules-keep-is-not-named"),
-        # rsync would delete a directory by that name, which the rule keeps.
+        # rsync would delete a directory of that name, which the rule protects.
         pytest.param(b"gone/", [b"a/"], id="of-what-only-a-directory-is-kept-the-parent-is-listed"),
         pytest.param(b"other", [b"a/gone"], id="what-no-rule-matches-is-named"),
     ],
@@ -158,14 +158,14 @@ def test_entries_are_counted_up_to_the_limit(source: Path) -> None:
     assert (count(b"", 10), count(b"", 1), count(b"none", 7)) == (2, 1, 7)
 
 
-# -- large files ----------------------------------------------------------------------------------
+# Large files
 
-LARGEST = SizeLimit(100, preserves_hard_links=False)
+LIMIT = SizeLimit(100, preserves_hard_links=False)
 
 
 @pytest.fixture
 def sized(source: Path) -> Path:
-    """Return a source with files below, at and above the size."""
+    """Return a source with files at and above the size limit."""
     for name, size in {"a/just": 100, "a/large": 101, "a/b/large": 5000, "large": 101}.items():
         (source / name).write_bytes(b"x" * size)
     (source / "a/link").symlink_to("large")
@@ -173,13 +173,13 @@ def sized(source: Path) -> Path:
 
 
 def split(
-    source: Path, changeset: Changeset, rules: Rules = NO_RULES, largest: SizeLimit = LARGEST
+    source: Path, changeset: Changeset, rules: Rules = NO_RULES, size_limit: SizeLimit = LIMIT
 ) -> tuple[list[bytes], set[bytes], set[bytes]]:
-    """Return what is listed, what is left out as large, and what of it rsync would find."""
+    """Return the listed paths, the large files, and those of them that need an exclude."""
     root = os.open(source, os.O_RDONLY)
     try:
         files = file_list.build_file_list(
-            root, changeset, rules, delete_missing_args=True, size_limit=largest
+            root, changeset, rules, delete_missing_args=True, size_limit=size_limit
         )
     finally:
         os.close(root)
@@ -220,7 +220,7 @@ def test_hard_linked_files_are_left_out_only_if_links_are_not_preserved(sized: P
     os.link(sized / "large", sized / "a/other")
     both = changes((b"large", ENTRY), (b"a", LISTING))
     assert split(sized, both)[1] == {b"large", b"a/large", b"a/other"}
-    kept = split(sized, both, largest=SizeLimit(100, preserves_hard_links=True))
+    kept = split(sized, both, size_limit=SizeLimit(100, preserves_hard_links=True))
     assert kept == ([b"a/", b"large"], {b"a/large"}, {b"a/large"})
 
 
@@ -232,7 +232,7 @@ def test_excluded_files_of_a_listing_are_not_reported_as_large(sized: Path) -> N
 def test_a_directory_listed_for_another_reason_does_not_send_its_large_files(
     sized: Path,
 ) -> None:
-    # By this rule what is missing is found by listing where it was.
+    # With this rule, a missing path is found by listing its parent.
     rules = build_rules([parse_exclude(b"gone/")])
     entries, _, unlisted = split(sized, changes((b"a/large", ENTRY), (b"a/gone", ENTRY)), rules)
     assert (entries, unlisted) == ([b"a/"], {b"a/large"})
@@ -249,7 +249,7 @@ def test_excluded_paths_are_not_reported_as_large(sized: Path) -> None:
     root = os.open(sized, os.O_RDONLY)
     files = file_list.build_file_list(
         root, changes((b"a", LISTING)), NO_RULES,
-        delete_missing_args=True, size_limit=LARGEST, excluded={b"a/large"},
+        delete_missing_args=True, size_limit=LIMIT, excluded={b"a/large"},
     )  # fmt: skip
     os.close(root)
     assert not files.large_files
@@ -263,7 +263,7 @@ def test_regular_files_have_no_symlink_above_them(sized: Path) -> None:
     assert found == {b"a/large"}
 
 
-# -- with the real rsync --------------------------------------------------------------------------
+# With the real rsync
 
 names = st.sampled_from([b"a", b"b", b"#c", b"-n", b"d\n\xff"])
 some_paths = st.lists(names, min_size=1, max_size=3).map(b"/".join)
@@ -277,7 +277,7 @@ KINDS = [
 
 
 def make(top: bytes, tree: dict[bytes, str | bytes]) -> None:
-    """Make a tree; what does not fit below what is there already is left out."""
+    """Create a tree, without paths that conflict with earlier ones."""
     os.mkdir(top)
     for path, content in sorted(tree.items()):
         full = os.path.join(top, path)
@@ -294,7 +294,7 @@ def make(top: bytes, tree: dict[bytes, str | bytes]) -> None:
 
 
 def seen_changes(before: Snapshot, after: Snapshot) -> MutableChangeset:
-    """Return what a watcher would report between two snapshots."""
+    """Return the changes that a watcher would report between two snapshots."""
     seen = MutableChangeset()
     for path in before.keys() | after.keys():
         old, new = before.get(path), after.get(path)
@@ -313,12 +313,12 @@ def scratch() -> Iterator[bytes]:
     shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize(("abilities", "delete"), KINDS)
+@pytest.mark.parametrize(("capabilities", "delete"), KINDS)
 @settings(max_examples=60)
 @given(old=some_trees, new=some_trees, is_reduced=st.booleans())
 def test_one_rsync_with_the_list_makes_the_trees_equal(
     scratch: bytes,
-    abilities: RsyncCapabilities,
+    capabilities: RsyncCapabilities,
     delete: bool,
     old: dict[bytes, str | bytes],
     new: dict[bytes, str | bytes],
@@ -330,7 +330,7 @@ def test_one_rsync_with_the_list_makes_the_trees_equal(
     make(source, old)
     destination = Destination("replica", "replica", Transport.LOCAL, None, replica + b"/")
     rsync = RsyncOptions("rsync", (3, 2, 7), delete=delete)
-    first = Runner().run(rsync.full_sync_command(source, destination, abilities), b"")
+    first = Runner().run(rsync.full_sync_command(source, destination, capabilities), b"")
     assert first.exit_status == 0, first.messages
     before = snapshot(source)
     shutil.rmtree(source)
@@ -339,10 +339,10 @@ def test_one_rsync_with_the_list_makes_the_trees_equal(
     changeset = optimize(seen, file_list.entry_counter(source) if is_reduced else None)
     root = os.open(source, os.O_RDONLY)
     entries = file_list.build_file_list(
-        root, changeset, NO_RULES, delete_missing_args=abilities.has_delete_missing_args
+        root, changeset, NO_RULES, delete_missing_args=capabilities.has_delete_missing_args
     )
     os.close(root)
-    command = rsync.file_list_command(source, destination, abilities, create_parents=False)
+    command = rsync.file_list_command(source, destination, capabilities, create_parents=False)
     run = Runner().run(command, entries.encode())
     assert run.exit_status == 0, (run.messages, entries.entries)
     assert differences(source, replica) == [], entries.entries
@@ -381,20 +381,20 @@ def test_an_unreadable_directory_is_listed_so_that_rsync_reports_it(
 # With rules: one run by the list does what a full sync by the rules does.
 
 FULL_SYNC = ("-r", "--delete")
-# The options of a run of the daemon, as far as they decide what is deleted.
+# Those options of a real run that decide on deletion.
 LIST_OPTIONS = ("--dirs", "--times", *DELETING, "--from0", "--files-from=-")
 
 Kinds = dict[bytes, bool]
-"""What is in a tree: whether each path is a directory."""
+"""The paths of a tree; True for a directory."""
 
 
 class SyncedReplicas(NamedTuple):
-    """What a change of a source makes of two equal replicas."""
+    """Two equal replicas after a change of the source."""
 
     by_list: Kinds
     in_full: Kinds
     could_be_full: bool
-    """Whether the full sync succeeded: something protected may stand where something is to go."""
+    """True if the full sync succeeded: a protected copy may be in the way of a new entry."""
     entries: list[bytes]
 
 
@@ -403,7 +403,7 @@ def kinds_in(tree: Path) -> Kinds:
 
 
 def make_entries(tree: Path, entries: Iterable[bytes]) -> Kinds:
-    """Make a new tree; what does not fit below what is there already is left out."""
+    """Create a new tree, without paths that conflict with earlier ones."""
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir()
     for entry in sorted(entries):
@@ -416,7 +416,7 @@ def make_entries(tree: Path, entries: Iterable[bytes]) -> Kinds:
 
 
 def changes_seen_with_rules(was: Kinds, now: Kinds, rules: Rules) -> MutableChangeset:
-    """Return what a watcher would report that looks at nothing that the rules exclude."""
+    """Return the changes that a watcher reports that ignores excluded paths."""
     seen = MutableChangeset()
     for path in was.keys() | now.keys():
         old, new = was.get(path), now.get(path)
@@ -451,7 +451,7 @@ def rules_scratch() -> Iterator[Path]:
 def sync_both_ways(
     rules_scratch: Path, old: Iterable[bytes], new: Iterable[bytes], rules: Rules
 ) -> SyncedReplicas:
-    """Sync a source that was one tree and is another now, by a list and in full."""
+    """Change a source from one tree to another, and sync it by a list and in full."""
     source, by_list, in_full = (rules_scratch / name for name in ("source", "by-list", "in-full"))
     was = make_entries(source, old)
     before = sent_by(rules, tree_of(source))
@@ -470,7 +470,7 @@ def sync_both_ways(
     )
 
 
-# -- each rule ------------------------------------------------------------------------------------
+# One rule at a time
 
 
 @pytest.mark.parametrize(
@@ -481,7 +481,7 @@ def sync_both_ways(
         pytest.param("P! */", [b"d/e/", b"d/f"], [b"d/"], {b"d", b"d/f"}, id="all-but-directories"),
         pytest.param("P e/", [b"d/e"], [b"d/"], {b"d"}, id="but-no-file-by-a-directorys-name"),
         pytest.param("R f", [b"d/f"], [b"d/"], {b"d"}, id="but-not-what-is-at-risk"),
-        # It was sent before: the rule hides what came, and protects nothing.
+        # The file was sent before: the rule hides the new directory, and protects nothing.
         pytest.param("H e/", [b"d/e"], [b"d/e/"], {b"d"}, id="but-not-what-is-only-hidden"),
     ],
 )
@@ -504,7 +504,7 @@ def test_a_path_protected_both_as_file_and_directory_is_not_listed(rules_scratch
     }
     assert entries == {
         b"P gone": [],
-        # Of what was there, only rsync knows whether it was a directory.
+        # Only rsync knows whether the copy is a directory.
         b"P gone/": [b"d/"],
         b"P! gone": [b"d/gone"],
         b"H gone": [b"d/gone"],
@@ -552,7 +552,7 @@ def test_a_directory_is_not_listed_for_paths_that_were_never_sent_or_are_protect
     ).entries == [b"d/x"]
 
 
-# -- any rules ------------------------------------------------------------------------------------
+# Any rules
 
 plain_names = st.sampled_from([b"a", b"b", b"ab", b"x y"])
 entry_paths = st.builds(

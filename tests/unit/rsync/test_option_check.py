@@ -1,4 +1,4 @@
-"""Which rsync options may be passed through: the whole of ``rsync --help``, one by one."""
+"""The rsync options that may be passed through: every option in ``rsync --help``."""
 
 import os
 import re
@@ -14,8 +14,8 @@ from pylsyncd.rsync.option_check import check_option
 
 RSYNC = shutil.which("rsync") or "rsync"
 TIMEOUT_SECONDS = 60
-# With fewer than 1,000 paths some options seem to do no harm. Each stands for two, if what is to be
-# deleted can be named.
+# With fewer than 1,000 paths some options seem harmless. If deletion by name is possible, each
+# number stands for two paths.
 FILES = 600 if deletes_by_name() else 1200
 
 REFUSED = """
@@ -53,9 +53,9 @@ REFUSED = """
 --old-args --no-old-args
 --protocol=29
 --copy-devices --write-devices
-""".split()  # noqa: SIM905 - a table is read, not a list of quotes
+""".split()  # noqa: SIM905 - a table is easier to read than a list of quoted words
 
-# Rows that are tried together: with each, the replica of a local run gets the same content.
+# Options tried together in one run: with each row, a local replica gets the same content.
 COMBINATIONS = """
 -zHAXS --numeric-ids --bwlimit=1g --partial-dir=.part --delete-delay
 --acls --xattrs --atimes -U --hard-links -H --sparse -S --confine-root=/ --delete-before
@@ -75,12 +75,12 @@ COMBINATIONS = """
 --early-input=FILE --address=127.0.0.1 -A -X --open-noatime
 """.strip().splitlines()
 
-# They keep more than the source has, or need what a local run has not: a daemon, a file system.
+# They keep more than the source has, or need a daemon or a special file system.
 NOT_TRIED = """
 --backup -b --backup-dir=DIR --fake-super --password-file=FILE --contimeout=9 --no-contimeout
 --crtimes -N --iconv=utf8 --no-iconv --copy-as=USER --log-file=FILE --log-file-format=FORMAT
 --qsort --some-option-of-the-future -j
-""".split()  # noqa: SIM905 - a table is read, not a list of quotes
+""".split()  # noqa: SIM905 - a table is easier to read than a list of quoted words
 PERMITTED = [*" ".join(COMBINATIONS).split(), *NOT_TRIED]
 
 
@@ -168,7 +168,7 @@ def bare(text: str) -> str:
 
 
 def options_in_help() -> list[str]:
-    """Return all options that the installed rsync's help names, as in ``--rsh=COMMAND, -e``."""
+    """Return all options in the help of the installed rsync, as in ``--rsh=COMMAND, -e``."""
     run = subprocess.run([RSYNC, "--help"], capture_output=True, check=True, text=True)
     lines = [line for line in run.stdout.splitlines() if line.startswith("-")]
     found = [
@@ -209,7 +209,7 @@ def test_rsync_knows_every_option_that_is_refused(tmp_path: Path, text: str) -> 
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a source and a replica of it that has become stale in every file."""
+    """Return a source and a replica in which every file is out of date."""
     top = tmp_path_factory.mktemp("trees")
     source, stale = top / "source", top / "stale"
     for directory in (source, stale):
@@ -231,9 +231,9 @@ def contents(directory: Path) -> dict[str, str]:
 
 
 def run_with_list(source: Path, replica: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
-    """Run rsync as pylsyncd does, with all that is in the source and all that is to be deleted."""
+    """Run rsync as pylsyncd does, with every path to send and every path to delete."""
     names = [f"./{number}\0./gone{number}\0" for number in range(FILES)]
-    # What cannot be deleted by name is when rsync lists where it was.
+    # Without deletion by name, rsync has to list the parent.
     listed = [] if deletes_by_name() else ["./\0"]
     command = [RSYNC, "-lptgoD", "--dirs", "--modify-window=-1", *DELETING, "--from0"]
     command += ["--files-from=-", *options, "--", f"{source}/"]

@@ -1,4 +1,4 @@
-"""What exit codes and messages mean. The messages are what rsync 3.5.0 and ssh really say."""
+"""The meaning of exit statuses and messages; the messages are real ones of rsync 3.5.0 and ssh."""
 
 from dataclasses import replace
 
@@ -111,7 +111,7 @@ def test_each_exit_has_a_verdict_and_a_reason(
 
 def test_every_row_of_the_table_is_used_by_a_case() -> None:
     met = {replace(interpret(code, [message]), message="") for code, message, _ in CASES}
-    assert [row for row in outcomes._TABLE if row.outcome not in met] == []  # noqa: SLF001 - the rows are what is counted
+    assert [row for row in outcomes._TABLE if row.outcome not in met] == []  # noqa: SLF001 - the rows are counted
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_the_summary_is_the_first_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("text", "shown"),
     [
         pytest.param(
             "\x1b]0;owned\x07\x1b[2Jdenied", r"\x1b]0;owned\x07\x1b[2Jdenied", id="escape"
@@ -183,5 +183,5 @@ def test_the_summary_is_the_first_error() -> None:
         ),
     ],
 )
-def test_the_summary_has_no_control_characters(said: str, shown: str) -> None:
-    assert summary([said]) == shown
+def test_the_summary_has_no_control_characters(text: str, shown: str) -> None:
+    assert summary([text]) == shown

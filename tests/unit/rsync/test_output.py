@@ -47,22 +47,22 @@ def command(source: Path, replica: Path, **options: object) -> list[bytes]:
 def run(
     source: Path, replica: Path, show: Callable[[str], None] | None = None, **options: object
 ) -> tuple[RunResult, list[RsyncProgress]]:
-    told: list[RsyncProgress] = []
-    asked = command(source, replica, **options)
-    return Runner().run(asked, b"", show, on_progress=told.append), told
+    reported: list[RsyncProgress] = []
+    arguments = command(source, replica, **options)
+    return Runner().run(arguments, b"", show, on_progress=reported.append), reported
 
 
 def read(chunks: list[bytes]) -> tuple[list[bytes], list[RsyncProgress]]:
     lines: list[bytes] = []
-    told: list[RsyncProgress] = []
-    reader = ProgressSplitter(lines.append, told.append)
+    reported: list[RsyncProgress] = []
+    reader = ProgressSplitter(lines.append, reported.append)
     for chunk in chunks:
         reader.feed(chunk)
     reader.finish()
-    return [line for line in lines if line.strip()], told
+    return [line for line in lines if line.strip()], reported
 
 
-# -- what rsync says ------------------------------------------------------------------------------
+# Progress lines
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,13 @@ def test_a_progress_line_is_parsed(text: bytes, expected: RsyncProgress) -> None
 
 
 def test_a_field_missing_from_a_progress_line_keeps_its_value() -> None:
-    _, told = read([
+    _, reported = read([
         b"\r        4000000  44%    2.00MB/s    0:00:01 (xfr#6, to-chk=25/33)",
         b"\r        4100000  45%    1.00MB/s    0:00:01  ",
     ])  # fmt: skip
-    assert told[-1] == RsyncProgress(4100000, 45, float(1 << 20), 6, 25, 33, is_list_complete=True)
+    assert reported[-1] == RsyncProgress(
+        4100000, 45, float(1 << 20), 6, 25, 33, is_list_complete=True
+    )
 
 
 def test_text_directly_after_a_progress_line_is_a_line_of_its_own() -> None:
@@ -123,11 +125,11 @@ def test_lines_that_resemble_progress_are_passed_on(text: bytes) -> None:
 
 
 def test_output_may_arrive_in_chunks_of_any_size(trees: tuple[Path, Path]) -> None:
-    asked = command(*trees, extra_options=SLOW, itemize=True)
+    arguments = command(*trees, extra_options=SLOW, itemize=True)
     output = subprocess.run(
-        asked, stdout=subprocess.PIPE, check=True, env={**os.environ, "LC_ALL": "C"}
+        arguments, stdout=subprocess.PIPE, check=True, env={**os.environ, "LC_ALL": "C"}
     ).stdout
-    lines, told = read([output])
+    lines, reported = read([output])
     assert len(lines) > 50
     seed = random.randrange(1 << 30)
     chance = random.Random(seed)
@@ -135,7 +137,7 @@ def test_output_may_arrive_in_chunks_of_any_size(trees: tuple[Path, Path]) -> No
         cuts = sorted(chance.randrange(len(output)) for _ in range(pieces))
         chunks = [output[a:b] for a, b in zip([0, *cuts], [*cuts, len(output)], strict=True)]
         assert read(chunks)[0] == lines, f"seed {seed}"
-        assert read(chunks)[1][-1] == told[-1], f"seed {seed}"
+        assert read(chunks)[1][-1] == reported[-1], f"seed {seed}"
     assert read([bytes([byte]) for byte in output])[0] == lines
 
 
@@ -156,15 +158,15 @@ def test_the_done_fraction_is_known_once_the_file_list_is_complete(
     assert progress.fraction_done == fraction
 
 
-# -- an rsync -------------------------------------------------------------------------------------
+# Progress of a real rsync
 
 
 def test_a_run_reports_its_progress(trees: tuple[Path, Path]) -> None:
-    done, told = run(*trees, extra_options=SLOW)
+    done, reported = run(*trees, extra_options=SLOW)
     assert (done.exit_status, done.files, list(done.messages)) == (0, 42, [])
-    assert len(told) > 3
-    assert [step.bytes_done for step in told] == sorted(step.bytes_done for step in told)
-    last = told[-1]
+    assert len(reported) > 3
+    assert [step.bytes_done for step in reported] == sorted(step.bytes_done for step in reported)
+    last = reported[-1]
     assert (last.bytes_done, last.percent, last.files_sent, last.entries_left) == (
         4_100_000,
         100,
@@ -172,7 +174,7 @@ def test_a_run_reports_its_progress(trees: tuple[Path, Path]) -> None:
         0,
     )
     assert last.fraction_done == 1.0
-    assert any(step.bytes_per_second > 0 for step in told)
+    assert any(step.bytes_per_second > 0 for step in reported)
 
 
 def test_progress_is_separated_from_item_lines(trees: tuple[Path, Path]) -> None:
@@ -186,31 +188,31 @@ def test_progress_is_separated_from_item_lines(trees: tuple[Path, Path]) -> None
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).touch()
     shown: list[str] = []
-    done, told = run(source, replica, shown.append, extra_options=SLOW, itemize=True)
+    done, reported = run(source, replica, shown.append, extra_options=SLOW, itemize=True)
     assert (done.exit_status, list(done.messages)) == (0, [])
     assert len([line for line in shown if line.startswith(">f")]) == 44
     assert all(re.match(r"\S{11} ", line) for line in shown)
     assert sum(line.endswith(odd[0]) for line in shown) == 1
-    assert max(step.bytes_done for step in told) == 4_100_000
+    assert max(step.bytes_done for step in reported) == 4_100_000
 
 
 def test_messages_between_progress_lines_stay_whole(trees: tuple[Path, Path]) -> None:
     source, replica = trees
     for number in (3, 20, 40):
         (replica / f"d/f{number}/full").mkdir(parents=True)
-    asked = [
+    arguments = [
         word
         for word in command(source, replica, extra_options=SLOW, delete=False)
-        # So that rsync cannot do what it should.
+        # So that rsync cannot replace the directories.
         if word != b"--force"
     ]
-    told: list[RsyncProgress] = []
-    done = Runner().run(asked, b"", on_progress=told.append)
+    reported: list[RsyncProgress] = []
+    done = Runner().run(arguments, b"", on_progress=reported.append)
     assert done.exit_status == 23
     text = "\n".join(done.messages)
     assert "could not make way for new regular file: d/f20" in text
     assert "%" not in text
-    assert told[-1].files_sent == 38
+    assert reported[-1].files_sent == 38
 
 
 def test_a_run_without_a_progress_callback_succeeds(trees: tuple[Path, Path]) -> None:
@@ -220,42 +222,42 @@ def test_a_run_without_a_progress_callback_succeeds(trees: tuple[Path, Path]) ->
 
 def test_only_full_syncs_are_run_with_the_progress_option(tmp_path: Path) -> None:
     to = Destination("replica", "", Transport.LOCAL, None, b"/replica/")
-    asked, silent = (
+    with_progress, without = (
         RsyncOptions("rsync", (3, 2, 7), show_progress=True),
         RsyncOptions("rsync", (3, 2, 7)),
     )
     source = os.fsencode(tmp_path)
-    assert PROGRESS_OPTION in asked.full_sync_command(source, to, RsyncCapabilities())
-    assert PROGRESS_OPTION not in silent.full_sync_command(source, to, RsyncCapabilities())
+    assert PROGRESS_OPTION in with_progress.full_sync_command(source, to, RsyncCapabilities())
+    assert PROGRESS_OPTION not in without.full_sync_command(source, to, RsyncCapabilities())
     for other in (
-        asked.file_list_command(source, to, RsyncCapabilities(), create_parents=True),
-        asked.probe_command(source, to, RsyncCapabilities()),
-        asked.as_dry_run().full_sync_command(source, to, RsyncCapabilities()),
-        asked.compare_command(source, to, RsyncCapabilities(), checksum=False),
+        with_progress.file_list_command(source, to, RsyncCapabilities(), create_parents=True),
+        with_progress.probe_command(source, to, RsyncCapabilities()),
+        with_progress.as_dry_run().full_sync_command(source, to, RsyncCapabilities()),
+        with_progress.compare_command(source, to, RsyncCapabilities(), checksum=False),
     ):
         assert PROGRESS_OPTION not in other
 
 
 def test_a_stalled_rsync_is_ended(trees: tuple[Path, Path]) -> None:
     stopped: list[int] = []
-    told: list[RsyncProgress] = []
+    reported: list[RsyncProgress] = []
 
-    def stop_the_receiver(transferred: RsyncProgress) -> None:
-        told.append(transferred)
-        if transferred.files_sent > 3 and not stopped:
+    def stop_the_receiver(progress: RsyncProgress) -> None:
+        reported.append(progress)
+        if progress.files_sent > 3 and not stopped:
             for pid in _below(os.getpid()):
-                # All but the one that is watched.
+                # All but the process that is watched.
                 if pid not in _children(os.getpid()):
                     os.kill(pid, signal.SIGSTOP)
                     stopped.append(pid)
 
-    asked = command(*trees, extra_options=("--bwlimit=1000",))
-    done = Runner().run(asked, b"", stall_timeout=1.0, on_progress=stop_the_receiver)
+    arguments = command(*trees, extra_options=("--bwlimit=1000",))
+    done = Runner().run(arguments, b"", stall_timeout=1.0, on_progress=stop_the_receiver)
     assert stopped
     assert "no progress" in done.stall_reason
-    assert told[-1].percent < 100
-    # It is silent then, and repeats nothing: else those would have to be told from progress.
-    assert len(told) == len(set(told))
+    assert reported[-1].percent < 100
+    # It prints nothing while it hangs: repeated lines would look like progress.
+    assert len(reported) == len(set(reported))
 
 
 def _children(pid: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The path of a destination arrives as it was written, whatever it holds."""
+"""The path of a destination arrives unchanged, with any characters in it."""
 
 import os
 import subprocess

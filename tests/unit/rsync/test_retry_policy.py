@@ -1,4 +1,4 @@
-"""When to try again: pauses grow, are bounded, and never end."""
+"""Pauses between attempts grow, are bounded, and are never the last."""
 
 import pytest
 from hypothesis import given

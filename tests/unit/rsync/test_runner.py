@@ -1,4 +1,4 @@
-"""Running rsync: its counters and messages, and that nothing it says blocks or fills memory."""
+"""Runs of rsync: counters, signals, processes left behind, and failures to start."""
 
 import errno
 import os
@@ -65,7 +65,7 @@ def test_odd_names_do_not_disturb_the_counters(tmp_path: Path) -> None:
     shown: list[str] = []
     run = full(source, tmp_path / "dst", shown)
     assert (run.files, run.deleted, list(run.messages)) == (4, 0, [])
-    # The destination itself is told of if its time was not the right one by chance.
+    # The destination itself is reported unless it has the right mtime by chance.
     assert len([line for line in shown if not line.endswith(" ./")]) == 4
 
 
@@ -90,7 +90,7 @@ def test_a_missing_program_is_a_result_and_not_an_error() -> None:
 
 @pytest.fixture
 def pids(tmp_path: Path) -> Iterator[Path]:
-    """Return a file into which a command writes the processes that it leaves behind."""
+    """Return a file into which a command writes the pids of the processes that it leaves behind."""
     file = tmp_path / "pids"
     yield file
     for pid in file.read_text().split() if file.exists() else ():
@@ -135,7 +135,7 @@ def test_children_that_outlive_a_run_are_killed(pids: Path) -> None:
 
 
 def left_open(pids: Path) -> RunResult:
-    """Run what ends and leaves a process, in a session of its own, that holds the outputs open."""
+    """Run a command that leaves a process in another session that holds the outputs open."""
     return shell(f"setsid sleep 600 & echo $! >{pids}; seq 300 >&2; exit 23")
 
 
@@ -184,7 +184,7 @@ def test_a_stopped_rsync_leaves_no_partial_file_at_the_destination(tmp_path: Pat
     command = RsyncOptions("rsync", (3, 2, 7), extra_options=("--bwlimit=500",)).full_sync_command(
         os.fsencode(source), to, RsyncCapabilities()
     )
-    for _ in range(5):  # Without a moment for it, every second one leaves something.
+    for _ in range(5):  # Without time to clean up, every second run leaves a file.
         one = Runner()
 
         def end(one: Runner = one) -> None:

@@ -1,4 +1,4 @@
-"""Sharing ssh connections: a real sshd counts the logins, /proc tells what is left."""
+"""Shared ssh connections: a real sshd counts the logins, /proc shows the processes left."""
 
 import contextlib
 import os
@@ -37,8 +37,8 @@ from pylsyncd.rsync.ssh_sharing import SshConnection, SshSharing, can_share
 SECONDS = 10.0
 
 
-class Place:
-    """A source, a replica that is reached by ssh, and a directory for sockets."""
+class SshTestbed:
+    """A source, a replica reached by ssh, and a directory for sockets."""
 
     def __init__(self, directory: Path, server: SshServer) -> None:
         self.server = server
@@ -62,22 +62,22 @@ class Place:
         finally:
             os.close(descriptor)
 
-    def carry(self, share: SshConnection, content: str) -> RunResult:
-        """Have the replica's file get this content."""
+    def sync(self, connection: SshConnection, content: str) -> RunResult:
+        """Send this content to the file of the replica."""
         (self.source / "file").write_text(content)
-        run = self.run(share.apply_to(self.rsync))
-        share.record_exit(run.exit_status)
+        run = self.run(connection.apply_to(self.rsync))
+        connection.record_exit(run.exit_status)
         if run.exit_status == 0:
             assert (self.replica / "file").read_text() == content
         return run
 
     @property
     def logins(self) -> int:
-        """How often sshd has let us in since this was made."""
+        """The number of logins at sshd since this object was created."""
         return self.server.log.read_bytes()[self._logged :].count(b"Accepted publickey")
 
     def masters(self) -> list[int]:
-        """Return the processes that hold connections open."""
+        """Return the masters, which hold connections open."""
         found = []
         for process in processes.list_processes():
             with contextlib.suppress(OSError):
@@ -89,99 +89,101 @@ class Place:
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """Return a directory whose path leaves room for that of a socket."""
-    with tempfile.TemporaryDirectory(prefix="share-") as directory:
+    """Return a directory whose path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="ssh-") as directory:
         yield Path(directory)
 
 
 @pytest.fixture
-def place(short: Path, ssh_server: SshServer) -> Place:
-    return Place(short, ssh_server)
+def testbed(short: Path, ssh_server: SshServer) -> SshTestbed:
+    return SshTestbed(short, ssh_server)
 
 
 @pytest.fixture
-def sharing(place: Place) -> Iterator[SshSharing]:
-    made = SshSharing(str(place.base))
+def sharing(testbed: SshTestbed) -> Iterator[SshSharing]:
+    made = SshSharing(str(testbed.base))
     yield made
     made.close()
-    wait_until(lambda: not place.masters(), message="all masters have ended")
-    assert not place.base.exists() or not list(place.base.iterdir())
+    wait_until(lambda: not testbed.masters(), message="all masters have ended")
+    assert not testbed.base.exists() or not list(testbed.base.iterdir())
 
 
-def test_many_runs_need_one_login(place: Place, sharing: SshSharing) -> None:
-    share = sharing.new_connection()
+def test_many_runs_need_one_login(testbed: SshTestbed, sharing: SshSharing) -> None:
+    connection = sharing.new_connection()
     for number in range(5):
-        run = place.carry(share, str(number))
+        run = testbed.sync(connection, str(number))
         assert (run.exit_status, list(run.messages)) == (0, [])
-    assert place.logins == 1
+    assert testbed.logins == 1
 
 
-def test_each_ssh_connection_is_separate(place: Place, sharing: SshSharing) -> None:
-    for share in (sharing.new_connection(), sharing.new_connection()):
-        place.carry(share, "x")
-    assert (place.logins, len(place.masters())) == (2, 2)
+def test_each_ssh_connection_is_separate(testbed: SshTestbed, sharing: SshSharing) -> None:
+    for connection in (sharing.new_connection(), sharing.new_connection()):
+        testbed.sync(connection, "x")
+    assert (testbed.logins, len(testbed.masters())) == (2, 2)
 
 
-def test_without_the_option_no_connection_is_shared(place: Place, sharing: SshSharing) -> None:
-    place.rsync = replace(place.rsync, share_ssh=False)
-    share = sharing.new_connection()
-    assert share.apply_to(place.rsync) == place.rsync
-    place.carry(share, "one")
-    place.carry(share, "two")
-    assert place.logins == 2
-    assert not place.base.exists()
+def test_without_the_option_no_connection_is_shared(
+    testbed: SshTestbed, sharing: SshSharing
+) -> None:
+    testbed.rsync = replace(testbed.rsync, share_ssh=False)
+    connection = sharing.new_connection()
+    assert connection.apply_to(testbed.rsync) == testbed.rsync
+    testbed.sync(connection, "one")
+    testbed.sync(connection, "two")
+    assert testbed.logins == 2
+    assert not testbed.base.exists()
 
 
 def test_the_master_keeps_neither_the_source_nor_a_pipe_of_rsync_open(
-    place: Place, sharing: SshSharing
+    testbed: SshTestbed, sharing: SshSharing
 ) -> None:
-    place.carry(sharing.new_connection(), "x")
-    (master,) = place.masters()
+    testbed.sync(sharing.new_connection(), "x")
+    (master,) = testbed.masters()
     assert os.readlink(f"/proc/{master}/cwd") == "/"
     held = [os.readlink(link) for link in Path(f"/proc/{master}/fd").iterdir()]
     assert [name for name in held if not name.startswith("socket:")] == ["/dev/null"] * 3
 
 
-def test_only_its_user_can_use_the_connection(place: Place, sharing: SshSharing) -> None:
-    place.carry(sharing.new_connection(), "x")
-    (directory,) = place.base.iterdir()
-    assert [path.stat().st_mode & 0o077 for path in (place.base, directory)] == [0, 0]
+def test_only_its_user_can_use_the_connection(testbed: SshTestbed, sharing: SshSharing) -> None:
+    testbed.sync(sharing.new_connection(), "x")
+    (directory,) = testbed.base.iterdir()
+    assert [path.stat().st_mode & 0o077 for path in (testbed.base, directory)] == [0, 0]
 
 
 def test_a_stopped_run_leaves_the_connection_open_and_no_files_at_the_destination(
-    place: Place, sharing: SshSharing
+    testbed: SshTestbed, sharing: SshSharing
 ) -> None:
-    share = sharing.new_connection()
-    place.carry(share, "before")
-    (place.source / "file").write_bytes(os.urandom(20_000_000))
-    slow = share.apply_to(replace(place.rsync, extra_options=("--bwlimit=1m",)))
+    connection = sharing.new_connection()
+    testbed.sync(connection, "before")
+    (testbed.source / "file").write_bytes(os.urandom(20_000_000))
+    slow = connection.apply_to(replace(testbed.rsync, extra_options=("--bwlimit=1m",)))
     runner = Runner()
     codes: list[int] = []
-    thread = threading.Thread(target=lambda: codes.append(place.run(slow, runner).exit_status))
+    thread = threading.Thread(target=lambda: codes.append(testbed.run(slow, runner).exit_status))
     thread.start()
-    temporary = lambda: [path.name for path in place.replica.iterdir() if path.name != "file"]  # noqa: E731
+    temporary = lambda: [path.name for path in testbed.replica.iterdir() if path.name != "file"]  # noqa: E731
     wait_until(lambda: bool(temporary()), message="the file is on its way")
     runner.send_signal(signal.SIGTERM)
     thread.join()
     assert codes != [0]
     wait_until(lambda: not temporary(), message="the rsync there has ended")
-    assert place.carry(share, "after").exit_status == 0
-    assert place.logins == 1
+    assert testbed.sync(connection, "after").exit_status == 0
+    assert testbed.logins == 1
 
 
 def test_a_refused_login_prints_the_same_messages_as_without_sharing(
-    place: Place, sharing: SshSharing, tmp_path: Path
+    testbed: SshTestbed, sharing: SshSharing, tmp_path: Path
 ) -> None:
     nobody = tmp_path / "key"
     subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", nobody), check=True)  # noqa: S607
-    configuration = (place.server.directory / "ssh_config").read_text()
+    configuration = (testbed.server.directory / "ssh_config").read_text()
     other = tmp_path / "ssh_config"
     other.write_text(re.sub(r"IdentityFile \S+", f"IdentityFile {nobody}", configuration))
-    rsync = replace(place.rsync, rsh=f"ssh -F {other}")
+    rsync = replace(testbed.rsync, rsh=f"ssh -F {other}")
     shared = sharing.new_connection().apply_to(rsync)
     assert shared != rsync
-    runs = [place.run(each) for each in (rsync, shared)]
-    # Whether rsync ends with ssh's status, 255, or with its own, is chance.
+    runs = [testbed.run(each) for each in (rsync, shared)]
+    # rsync exits with ssh's status, 255, or with its own, by chance.
     assert {run.exit_status for run in runs} <= {255, 12}
     assert {interpret(run.exit_status, run.messages).verdict for run in runs} == {Verdict.HELD}
     of_ssh = [[line for line in run.messages if not line.startswith("rsync")] for run in runs]
@@ -190,63 +192,65 @@ def test_a_refused_login_prints_the_same_messages_as_without_sharing(
 
 
 def test_a_dead_peer_is_detected_and_the_run_logs_in_by_itself(
-    place: Place, sharing: SshSharing
+    testbed: SshTestbed, sharing: SshSharing
 ) -> None:
-    rsh = place.rsync.rsh + " -o ServerAliveInterval=1 -o ServerAliveCountMax=1"
-    place.rsync = replace(place.rsync, rsh=rsh)
-    share = sharing.new_connection()
-    before = {process.pid for process in processes.descendants(place.server.pid)}
-    place.carry(share, "one")
-    stopped = {process.pid for process in processes.descendants(place.server.pid)} - before
+    rsh = testbed.rsync.rsh + " -o ServerAliveInterval=1 -o ServerAliveCountMax=1"
+    testbed.rsync = replace(testbed.rsync, rsh=rsh)
+    connection = sharing.new_connection()
+    before = {process.pid for process in processes.descendants(testbed.server.pid)}
+    testbed.sync(connection, "one")
+    stopped = {process.pid for process in processes.descendants(testbed.server.pid)} - before
     assert stopped
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     try:
-        run = place.carry(share, "two")
+        run = testbed.sync(connection, "two")
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
-    assert (run.exit_status, place.logins) == (0, 2)
+    assert (run.exit_status, testbed.logins) == (0, 2)
 
 
 def test_after_a_broken_run_ssh_logs_in_by_itself_until_a_run_succeeds(
-    place: Place, sharing: SshSharing
+    testbed: SshTestbed, sharing: SshSharing
 ) -> None:
-    share = sharing.new_connection()
-    place.carry(share, "one")
-    assert share.apply_to(place.rsync) != place.rsync
-    share.record_exit(255)
-    wait_until(lambda: not place.masters(), message="the connection is closed")
+    connection = sharing.new_connection()
+    testbed.sync(connection, "one")
+    assert connection.apply_to(testbed.rsync) != testbed.rsync
+    connection.record_exit(255)
+    wait_until(lambda: not testbed.masters(), message="the connection is closed")
     for code in (255, -15, 12):
-        assert share.apply_to(place.rsync) == place.rsync
-        share.record_exit(code)
-    place.carry(share, "two")
-    assert place.logins == 2
-    place.carry(share, "three")
-    place.carry(share, "four")
-    assert place.logins == 3
+        assert connection.apply_to(testbed.rsync) == testbed.rsync
+        connection.record_exit(code)
+    testbed.sync(connection, "two")
+    assert testbed.logins == 2
+    testbed.sync(connection, "three")
+    testbed.sync(connection, "four")
+    assert testbed.logins == 3
 
 
 def test_sharing_stops_if_it_always_fails(short: Path) -> None:
     sharing = SshSharing(str(short))
-    share, rsync = sharing.new_connection(), RsyncOptions("rsync", (3, 2, 7))
+    connection, rsync = sharing.new_connection(), RsyncOptions("rsync", (3, 2, 7))
     for _ in range(3):
-        assert share.apply_to(rsync) != rsync
-        share.record_exit(255)
-        assert share.apply_to(rsync) == rsync
-        share.record_exit(0)
-    assert share.apply_to(rsync) == rsync
+        assert connection.apply_to(rsync) != rsync
+        connection.record_exit(255)
+        assert connection.apply_to(rsync) == rsync
+        connection.record_exit(0)
+    assert connection.apply_to(rsync) == rsync
     sharing.close()
 
 
-def test_a_removed_socket_directory_is_created_again(place: Place, sharing: SshSharing) -> None:
-    share = sharing.new_connection()
-    place.carry(share, "one")
-    (master,) = place.masters()
-    shutil.rmtree(place.base)
-    assert place.carry(share, "two").exit_status == 0
-    assert place.logins == 2
-    # Nobody can reach it any more, but it would end by itself.
+def test_a_removed_socket_directory_is_created_again(
+    testbed: SshTestbed, sharing: SshSharing
+) -> None:
+    connection = sharing.new_connection()
+    testbed.sync(connection, "one")
+    (master,) = testbed.masters()
+    shutil.rmtree(testbed.base)
+    assert testbed.sync(connection, "two").exit_status == 0
+    assert testbed.logins == 2
+    # Its socket is gone; it would exit by itself.
     os.kill(master, signal.SIGTERM)
 
 
@@ -267,28 +271,35 @@ KILLED = """
 
 
 def test_the_next_process_closes_the_connections_of_a_killed_one(
-    place: Place, sharing: SshSharing
+    testbed: SshTestbed, sharing: SshSharing
 ) -> None:
     program = [sys.executable, "-c", textwrap.dedent(KILLED)]
-    arguments = [str(place.base), str(place.source), f"localhost:{place.replica}/", place.rsync.rsh]
+    arguments = [
+        str(testbed.base),
+        str(testbed.source),
+        f"localhost:{testbed.replica}/",
+        testbed.rsync.rsh,
+    ]
     ended = subprocess.run(program + arguments, env=environment(), check=False)
     assert ended.returncode == -signal.SIGKILL
-    (left,) = place.base.iterdir()
-    (master,) = place.masters()
+    (left,) = testbed.base.iterdir()
+    (master,) = testbed.masters()
     ours = sharing.socket_path("1")
-    assert ours.startswith(os.fsencode(place.base))
-    wait_until(lambda: master not in place.masters(), message="the connection is closed")
+    assert ours.startswith(os.fsencode(testbed.base))
+    wait_until(lambda: master not in testbed.masters(), message="the connection is closed")
     assert not left.exists()
 
 
-def test_the_connections_of_running_processes_stay_open(place: Place, sharing: SshSharing) -> None:
-    share = sharing.new_connection()
-    place.carry(share, "one")
-    other = SshSharing(str(place.base))
+def test_the_connections_of_running_processes_stay_open(
+    testbed: SshTestbed, sharing: SshSharing
+) -> None:
+    connection = sharing.new_connection()
+    testbed.sync(connection, "one")
+    other = SshSharing(str(testbed.base))
     assert other.socket_path("1")
     other.close()
-    place.carry(share, "two")
-    assert place.logins == 1
+    testbed.sync(connection, "two")
+    assert testbed.logins == 1
 
 
 def test_a_master_that_does_not_answer_delays_the_end_only_briefly(short: Path) -> None:

@@ -1,4 +1,4 @@
-"""What rsync writes large files to: its own names are the ones that are protected."""
+"""The names of rsync's temporary files are the ones that the pattern protects."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ NAMES = [
 
 @pytest.fixture(params=NAMES, ids=lambda name: ascii(name)[:20] + str(len(os.fsencode(name))))
 def sending(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[bytes, Path, Path]]:
-    """Return a path while rsync sends it, slowly, and both trees."""
+    """Yield a path while rsync slowly sends it, and both trees."""
     source, replica = tmp_path / "source", tmp_path / "replica"
     path = b"d*/" + os.fsencode(request.param)
     (source / "d*").mkdir(parents=True)
@@ -71,7 +71,7 @@ def test_another_run_keeps_temporary_files_and_deletes_everything_else(
     )
     kept = [temporary]
     if b"." + path.rpartition(b"/")[2].strip(b".\xc3\xa9") == b".":
-        # Of a long name that is not in ASCII nothing is left to tell it by.
+        # Nothing of a long non-ASCII name is left.
         kept = sorted([temporary, b".other.123456", b".big.12345", b".big.1234567"])
         kept = [name for name in kept if temporary_regex(path).fullmatch(name)]
     assert sorted(os.listdir(directory)) == sorted(kept)

@@ -1,4 +1,4 @@
-"""The rsync that is installed, and what is in its place."""
+"""The installed rsync, other programs in its place, and the environment that it runs in."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from pylsyncd.rsync.runner import Runner, RunResult
 
 
 @pytest.mark.parametrize(
-    ("does", "said"),
+    ("script", "fault"),
     [
         ("echo 'rsync  version 3.1.3  protocol version 31'", "is rsync 3.1.3, too old: install"),
         ("echo 'rsync  version 3.2.2  protocol version 31'", "install rsync 3.2.3 or later"),
@@ -19,16 +19,16 @@ from pylsyncd.rsync.runner import Runner, RunResult
     ],
 )
 def test_a_program_that_is_not_a_recent_rsync_is_refused(
-    does: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(version, "_VERSION_TIMEOUT", 1.0)
     program = tmp_path / "rsync"
-    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     with pytest.raises(UsageError) as refused:
         version.rsync_version(str(program))
     assert str(refused.value).startswith(str(program))
-    assert said in str(refused.value)
+    assert fault in str(refused.value)
 
 
 def test_the_version_of_a_recent_rsync_is_returned(tmp_path: Path) -> None:

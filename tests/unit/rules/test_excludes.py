@@ -1,4 +1,4 @@
-"""Exclude rules mean what they mean to rsync, which is asked about each of them."""
+"""Rules mean the same to pylsyncd and to rsync, which is run with each of them."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -205,7 +205,7 @@ def test_rules_independent_of_the_directory_decide_by_name_and_kind(
     assert some.matches(b"else/where/" + name, is_directory=is_directory) == verdict
 
 
-# What rsync does with the rules: why we filter, too.
+# The behaviour of rsync that makes pylsyncd filter as well.
 
 
 def test_rules_arrive_unchanged_at_a_remote_receiver(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_rules_arrive_unchanged_at_a_remote_receiver(tmp_path: Path) -> None:
 def sync_listed(
     text: bytes, listed: bytes, source: Path, destination: Path
 ) -> tuple[int, set[bytes]]:
-    """Run rsync as for a window's list; return its status and what the destination has then."""
+    """Run rsync with a list; return its exit status and the destination's content."""
     status = rsync(
         *("--dirs", "--times", *DELETING, "--from0", "--files-from=-"),
         *rules(text).arguments(),

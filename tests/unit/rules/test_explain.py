@@ -78,14 +78,14 @@ def test_the_deciding_rule_is_named(path: bytes, expected: str) -> None:
 
 def test_the_topmost_excluded_directory_is_named() -> None:
     some = build_rules([parse_exclude(b"a/"), parse_exclude(b"b/")])
-    said = explain(some, b"b/a/b/a/x", is_directory=False)
-    assert "the rule '--exclude=b/' excludes the directory b/ above" in said
+    text = explain(some, b"b/a/b/a/x", is_directory=False)
+    assert "the rule '--exclude=b/' excludes the directory b/ above" in text
 
 
 def test_names_are_shown_without_control_characters() -> None:
     some = build_rules([parse_filter(b"- \x1b[[]31m*", "rules")])
-    said = explain(some, b"\x1b[31m\n\xff", is_directory=False)
-    assert said.isprintable()
+    text = explain(some, b"\x1b[31m\n\xff", is_directory=False)
+    assert text.isprintable()
 
 
 def _parse(texts: list[tuple[bool, bytes]]) -> Rules:
@@ -103,5 +103,5 @@ def test_an_explanation_never_contradicts_the_rules(
 ) -> None:
     some = _parse(texts)
     path, is_directory = entry.removesuffix(b"/"), entry.endswith(b"/")
-    said = explain(some, path, is_directory=is_directory)
-    assert ("is not synced: " in said) == some.excludes(path, is_directory=is_directory)
+    text = explain(some, path, is_directory=is_directory)
+    assert ("is not synced: " in text) == some.excludes(path, is_directory=is_directory)

@@ -1,4 +1,4 @@
-"""Rules of --filter and --include are read as rsync reads them, and refused where we cannot."""
+"""Rules of --filter and --include are parsed as rsync does, or refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ def fixed_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("fixed") / "tree", *TREE)
 
 
-# -- the notation ---------------------------------------------------------------------------------
+# The notation
 
 READ = [
     (b"- a", FilterRule(b"a")),
@@ -108,7 +108,7 @@ def test_a_filter_is_parsed_into_its_parts(text: bytes, step: RuleStep) -> None:
 
 
 def test_rsync_parses_filters_as_pylsyncd_does(fixed_tree: Path) -> None:
-    # An include shows where all else is left out.
+    # An include has an effect only if everything else is excluded.
     behind = [[b"- *"] if isinstance(s, FilterRule) and s.is_include else [] for _, s in READ]
     texts = [[text, *more] for (text, _), more in zip(READ, behind, strict=True)]
     given = [[b"--filter=" + text for text in some] for some in texts]
@@ -245,7 +245,7 @@ def test_an_error_in_a_file_is_reported_with_its_line() -> None:
         parse_include_lines(b"+ \n")
 
 
-# -- what they mean -------------------------------------------------------------------------------
+# The meaning
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_sides_and_modifiers_have_rsyncs_meaning(
 
 
 def _deleted_by(rules: Rules, entries: set[bytes]) -> set[bytes]:
-    """Return what an empty source has deleted, going by `Rules.protects`."""
+    """Return the paths that an empty source deletes according to `Rules.protects`."""
     lasting = Rules(tuple(one for one in rules.ordered if b"p" not in one.modifiers))
     bare = {entry.removesuffix(b"/"): entry.endswith(b"/") for entry in entries}
     safe = {
@@ -289,7 +289,7 @@ def _deleted_by(rules: Rules, entries: set[bytes]) -> set[bytes]:
         for path, is_directory in bare.items()
         if (lasting if b"/" in path else rules).protects(path, is_directory=is_directory)
     }
-    # What is in a directory that stays, and the directories of what stays.
+    # Paths in a directory that stays, and directories of paths that stay.
     safe |= {path for path in bare if any(covers(above, path) for above in safe)}
     safe |= {path for path in bare if any(covers(path, below) for below in safe)}
     return {entry for entry in entries if entry.removesuffix(b"/") not in safe}
@@ -357,7 +357,7 @@ def test_the_root_is_never_excluded_and_never_protected() -> None:
     assert not some.protects(b"", is_directory=True)
 
 
-# -- what rsync does with lists: why a vanished path is not always named ---------------------------
+# The behaviour of rsync with lists, because of which a vanished path is not always listed
 
 
 def _sync_listed(rules: Rules, listed: bytes, source: Path, destination: Path) -> set[bytes]:

@@ -25,7 +25,7 @@ Names = bytes | tuple[bytes, ...]
 
 
 class Row(NamedTuple):
-    """Rules in the order of the command line, and what they do to a tree of only these entries."""
+    """Rules in the order of the command line, and their effect on a tree of these entries."""
 
     texts: tuple[bytes, ...]
     excluded: set[bytes]
@@ -183,7 +183,7 @@ def test_rules_exclude_what_the_table_says(case: Row) -> None:
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[set[bytes]]]:
-    """Return what rsync copies for each row, with the rules as they are written and as we do."""
+    """Return what rsync copies for each row, with the rules as written and as arguments()."""
     runs = []
     for number, parameters in enumerate(ROWS):
         case = cast("Row", parameters.values[0])
@@ -216,7 +216,7 @@ def test_no_name_makes_a_rule_slow(text: bytes, path: bytes) -> None:
     some = rules(text)
     start = time.process_time()
     assert not some.matches(path, is_directory=False)
-    assert time.process_time() - start < 1  # hours, if every star tried every place
+    assert time.process_time() - start < 1  # it would take hours if every star tried every position
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,14 @@ class Workplace:
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(self.directory, "copy", self.guard, self._destination, self._options)
 
+    def session(self) -> RsyncSession:
+        return RsyncSession(self._destination, self._options)
+
+    def transfer(self, session: RsyncSession) -> Transfer:
+        return Transfer(
+            session, self.guard, self._destination_guard, self._size_limit, self._capabilities
+        )
+
     def write(self, *names: str) -> None:
         for name in names:
             path = self.source / name
@@ -128,7 +136,7 @@ class Workplace:
     ) -> Iterator[Worker]:
         """Run a worker, with a work item in its queue before it starts."""
         failures: list[str] = []
-        session = RsyncSession(self._destination, self._options)
+        session = self.session()
         queue = WorkQueue()
         if queued is not None:
             queue.put(queued)
@@ -140,9 +148,7 @@ class Workplace:
             )  # fmt: skip
         worker = Worker(
             session,
-            Transfer(
-                session, self.guard, self._destination_guard, self._size_limit, self._capabilities
-            ),
+            self.transfer(session),
             PendingWork(LargeFileQueue(large_file_worker, policy), policy),
             queue,
             reporter=FailureReporter(self._destination, self.guard.source, self.notices.append),

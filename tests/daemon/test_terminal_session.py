@@ -1,4 +1,4 @@
-"""pylsyncd as somebody starts it from a shell: what a terminal shows, and how it is left."""
+"""pylsyncd in the foreground of a terminal: the log, the progress display, and a clean exit."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from support.terminals import PseudoTerminal
 from support.trees import equal_within
 from support.waiting import wait_until
 
-# The shell makes the terminal its own, as the one is that somebody types into.
+# Makes the terminal the controlling terminal of the session, as that of a login shell is.
 ON_TERMINAL = 'terminal=$1; shift; exec "$@" 0<>"$terminal" 1>&0 2>&0'
 SLOW = "--rsync-option=--bwlimit=1000"
 SEQUENCE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -29,13 +29,13 @@ class Session:
         self.terminal = terminal
         self.process = process
 
-    def end(self, seconds: float = 20) -> int:
-        """Wait for its end, and return its exit status."""
+    def wait(self, seconds: float = 20) -> int:
+        """Wait until the daemon exits, and return its exit status."""
         return self.process.wait(seconds)
 
     @property
     def text(self) -> str:
-        """All that was written, without what is not to be read."""
+        """The output without escape sequences."""
         return SEQUENCE.sub("", self.terminal.output).replace("\r", "")
 
 
@@ -66,7 +66,7 @@ def session(
 
 @pytest.fixture
 def trees(tmp_path: Path) -> tuple[Path, Path]:
-    """Return a source of 3 MB in 30 files, and where its replica is to be."""
+    """Return a source of 3 MB in 30 files, and the path of its replica."""
     source = tmp_path / "src"
     source.mkdir()
     for number in range(30):
@@ -78,7 +78,7 @@ def paths(trees: tuple[Path, Path], tmp_path: Path) -> list[str]:
     return [f"--state-dir={tmp_path / 'state'}", "-w", "0.1", f"{trees[0]}/./", f"{trees[1]}/"]
 
 
-def test_the_initial_sync_shows_how_far_it_is_and_the_log_stays(
+def test_the_initial_sync_shows_its_progress_and_leaves_only_the_log(
     trees: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with session("-d", "-i", SLOW, *paths(trees, tmp_path)) as run:
@@ -89,10 +89,10 @@ def test_the_initial_sync_shows_how_far_it_is_and_the_log_stays(
         terminal.wait_for("event .*CLOSE_WRITE.*new")
         wait_until(lambda: equal_within(os.fsencode(trees[0]), os.fsencode(trees[1]), 1) == [])
         terminal.press(b"\x03")
-        assert run.end() == 0
+        assert run.wait() == 0
         lines = terminal.screen
         assert re.fullmatch(r"\d\d:\d\d:\d\d \* stopped", lines[-1])
-        # Nothing of the display is left, and every line of the log is.
+        # The display is gone, and every line of the log is still there.
         assert "━" not in "\n".join(lines)
         assert sum("rsync: >f" in line for line in lines) == 31
         assert all(re.match(r"(\^C)?\d\d:\d\d:\d\d [ .*!X] |  ", line) for line in lines if line)
@@ -108,7 +108,7 @@ def test_levels_and_destinations_have_colours(trees: tuple[Path, Path], tmp_path
         assert SEQUENCE.findall(debug)[-1] != SEQUENCE.findall(line)[-1]
 
 
-def test_with_no_color_nothing_is_coloured(trees: tuple[Path, Path], tmp_path: Path) -> None:
+def test_with_no_color_there_are_no_colours(trees: tuple[Path, Path], tmp_path: Path) -> None:
     arguments = ["-d", "-i", SLOW, *paths(trees, tmp_path)]
     with session(*arguments, extra={"NO_COLOR": "1"}) as run:
         run.terminal.wait_for("dst.*━")
@@ -132,19 +132,19 @@ def test_a_pipe_gets_plain_lines(trees: tuple[Path, Path]) -> None:
         assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S", line), line
 
 
-def test_ctrl_c_in_the_middle_leaves_the_terminal_clean(
+def test_ctrl_c_during_a_sync_leaves_the_terminal_clean(
     trees: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with session("-i", SLOW, *paths(trees, tmp_path)) as run:
         run.terminal.wait_for("dst.*━")
         run.terminal.press(b"\x03")
-        run.end()
+        run.wait()
         assert "━" not in "\n".join(run.terminal.screen)
         assert "Traceback" not in run.text
         assert "stopped" in run.terminal.screen[-1]
 
 
-def test_after_a_stop_nothing_is_wiped_out_that_others_have_written(
+def test_a_suspended_daemon_erases_no_output_of_other_programs(
     trees: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with session("-i", "--rsync-option=--bwlimit=300", *paths(trees, tmp_path)) as run:
@@ -166,21 +166,19 @@ def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def test_a_window_that_changes_its_size_is_followed(
-    trees: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_the_display_follows_a_resized_window(trees: tuple[Path, Path], tmp_path: Path) -> None:
     with session("-i", "--rsync-option=--bwlimit=300", *paths(trees, tmp_path)) as run:
         run.terminal.wait_for("dst.*━.* files")
         before = len(run.terminal.output)
         run.terminal.resize(40, 30)
-        # There is no room for the bar.
+        # The window has no room for the bar.
         run.terminal.wait_for(r"dst\S* +[0-9]+% ", after=before)
         before = len(run.terminal.output)
         run.terminal.resize(120, 30)
         run.terminal.wait_for("dst.*━.* files", after=before)
 
 
-def test_a_terminal_that_goes_away_does_not_stop_the_replication(
+def test_a_terminal_that_hangs_up_does_not_stop_the_replication(
     trees: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with session("-d", "-i", SLOW, *paths(trees, tmp_path)) as run:
@@ -190,15 +188,15 @@ def test_a_terminal_that_goes_away_does_not_stop_the_replication(
         (trees[0] / "new").touch()
         wait_until(lambda: _is_equal(trees))
         run.process.terminate()
-        assert run.end() == 0
+        assert run.wait() == 0
 
 
 def _is_equal(trees: tuple[Path, Path]) -> bool:
     return equal_within(os.fsencode(trees[0]), os.fsencode(trees[1]), 0.1) == []
 
 
-def test_quiet_means_quiet(trees: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_quiet_option_writes_nothing(trees: tuple[Path, Path], tmp_path: Path) -> None:
     with session("-q", "-i", "--once", SLOW, *paths(trees, tmp_path)) as run:
-        assert run.end(60) == 0
+        assert run.wait(60) == 0
         wait_until(lambda: _is_equal(trees))
     assert run.terminal.output == ""

@@ -16,9 +16,6 @@ from pylsyncd.model.status_json import decode_status, encode_status, format_stat
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 
 
-# -- JSON -----------------------------------------------------------------------------------------
-
-
 @given(st.from_type(Status))
 def test_a_status_survives_encoding_and_parsing(each: Status) -> None:
     line = format_status(each)

@@ -16,7 +16,7 @@ def test_each_destination_keeps_a_colour_of_its_own() -> None:
     names = [f"web{number}" for number in range(len(first.name_sequences))]
     assert len({first.for_name(name) for name in names}) == len(names)
     assert [first.for_name(name) for name in names] == [first.for_name(name) for name in names]
-    # In the next session, too, at least for the one that comes first.
+    # The first destination has the same colour in the next session, too.
     assert second.for_name(names[0]) == first.for_name(names[0])
 
 

@@ -5,8 +5,6 @@ import logging
 from pylsyncd.terminal.colours import Palette
 from pylsyncd.terminal.log_columns import LogLayout, wrap
 
-# -- columns --------------------------------------------------------------------------------------
-
 
 def lay_out(columns: LogLayout, message: str, width: int = 60) -> list[str]:
     return columns.format_message("12:00:00", logging.INFO, message, width).split("\n")

@@ -17,28 +17,24 @@ from pylsyncd.terminal.colours import Palette
 from pylsyncd.terminal.log_handler import TerminalHandler, make_log_handler
 
 COLOURFUL = {"TERM": "xterm-256color"}
-
-
 LEVELS = (logging.DEBUG, logging.INFO, NOTICE, logging.WARNING, logging.ERROR)
-
-
 SEQUENCE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @contextmanager
-def logger(given: logging.Handler) -> Iterator[logging.Logger]:
+def logger(handler: logging.Handler) -> Iterator[logging.Logger]:
     log = logging.getLogger("test.terminal")
     log.propagate = False
     log.setLevel(logging.DEBUG)
-    log.addHandler(given)
+    log.addHandler(handler)
     try:
         yield log
     finally:
-        log.removeHandler(given)
-        given.close()
+        log.removeHandler(handler)
+        handler.close()
 
 
-def written(environ: dict[str, str], write: Callable[[logging.Logger], object]) -> str:
+def terminal_output(environ: dict[str, str], write: Callable[[logging.Logger], object]) -> str:
     with PseudoTerminal() as terminal, logger(make_log_handler(terminal.stream, environ)) as log:
         write(log)
         log.warning("the end")
@@ -46,7 +42,7 @@ def written(environ: dict[str, str], write: Callable[[logging.Logger], object]) 
         return terminal.output.replace("\r\n", "\n")
 
 
-def to_a_file(write: Callable[[logging.Logger], object]) -> str:
+def plain_output(write: Callable[[logging.Logger], object]) -> str:
     stream = io.StringIO()
     with logger(make_log_handler(stream, COLOURFUL)) as log:
         write(log)
@@ -58,24 +54,24 @@ def all_levels(log: logging.Logger) -> None:
         log.log(level, "[web1] something")
 
 
-# -- elsewhere ------------------------------------------------------------------------------------
+# -- without a terminal ----------------------------------------------------------------------------
 
 
 def test_a_stream_that_is_not_a_terminal_gets_plain_lines() -> None:
-    text = to_a_file(lambda log: log.log(NOTICE, "[%s] synced %d files", "web1", 3))
+    text = plain_output(lambda log: log.log(NOTICE, "[%s] synced %d files", "web1", 3))
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[web1\] synced 3 files\n", text)
 
 
 def test_plain_lines_are_not_wrapped() -> None:
     words = " ".join(["word"] * 1000)
-    assert to_a_file(lambda log: log.info(words)).endswith(f"{words}\n")
+    assert plain_output(lambda log: log.info(words)).endswith(f"{words}\n")
 
 
 @pytest.mark.parametrize(
     "term", [{"TERM": "dumb"}, {"TERM": ""}, {}], ids=["dumb", "empty", "unset"]
 )
 def test_a_terminal_without_escape_sequences_gets_plain_lines(term: dict[str, str]) -> None:
-    text = written(term, all_levels)
+    text = terminal_output(term, all_levels)
     assert "\x1b" not in text
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[web1\] something\n", text)
 
@@ -85,9 +81,9 @@ def test_a_terminal_without_escape_sequences_gets_plain_lines(term: dict[str, st
 
 @pytest.mark.parametrize("term", ["xterm-256color", "linux"])
 def test_each_level_has_a_colour_of_its_own(term: str) -> None:
-    lines = written({"TERM": term}, all_levels).splitlines()
+    lines = terminal_output({"TERM": term}, all_levels).splitlines()
     found = dict(zip(LEVELS, lines, strict=False))
-    # The last one before the text.
+    # The last sequence before the text.
     colours = {
         level: SEQUENCE.findall(line.split("something")[0])[-1] for level, line in found.items()
     }
@@ -96,7 +92,7 @@ def test_each_level_has_a_colour_of_its_own(term: str) -> None:
 
 
 def test_with_no_color_there_are_columns_without_colours() -> None:
-    text = written({**COLOURFUL, "NO_COLOR": "1"}, all_levels)
+    text = terminal_output({**COLOURFUL, "NO_COLOR": "1"}, all_levels)
     assert "\x1b" not in text
     assert re.match(r"\d\d:\d\d:\d\d \. \[web1\] something\n", text)
 
@@ -108,12 +104,12 @@ def test_a_new_day_starts_with_a_separator() -> None:
             record.created = moment
             log.handle(record)
 
-    text = written(COLOURFUL, write)
+    text = terminal_output(COLOURFUL, write)
     day = time.strftime("%Y-%m-%d", time.localtime(1_700_100_000))
     assert f" text\n---- {day} ----\n" in text
 
 
-# -- strangers ------------------------------------------------------------------------------------
+# -- untrusted text -------------------------------------------------------------------------------
 
 
 HOSTILE = "a\x1b[2Jb\nc\rd\x9be\u202ef"
@@ -121,7 +117,7 @@ HOSTILE = "a\x1b[2Jb\nc\rd\x9be\u202ef"
 
 @pytest.mark.parametrize("environ", [COLOURFUL, {"TERM": "dumb"}], ids=["columns", "plain"])
 def test_control_characters_in_messages_are_escaped(environ: dict[str, str]) -> None:
-    text = written(environ, lambda log: log.info("[%s] %s", HOSTILE, HOSTILE))
+    text = terminal_output(environ, lambda log: log.info("[%s] %s", HOSTILE, HOSTILE))
     shown = r"a\x1b[2Jb\nc\rd\x9be\u202ef"
     assert f"{shown}" in SEQUENCE.sub("", text).splitlines()[0]
     assert set(SEQUENCE.sub("", text)) & set("\x1b\r\x9b\u202e") == set()
@@ -139,38 +135,38 @@ def test_control_characters_in_tracebacks_are_escaped(environ: dict[str, str]) -
         except OSError as error:
             log.warning("%s", error, exc_info=ValueError(HOSTILE))
 
-    text = SEQUENCE.sub("", written(environ, write))
+    text = SEQUENCE.sub("", terminal_output(environ, write))
     assert " ValueError: a\\x1b[2Jb\n" in text
     assert "\x1b" not in text
 
 
-# -- what stands below the log --------------------------------------------------------------------
+# -- the footer -----------------------------------------------------------------------------------
 
 
-def draw(terminal: PseudoTerminal, lines: list[str], given: TerminalHandler) -> None:
+def draw(terminal: PseudoTerminal, lines: list[str], handler: TerminalHandler) -> None:
     before = len(terminal.output)
-    given.draw_footer(lines, 20)
+    handler.draw_footer(lines, 20)
     if lines:
         terminal.wait_for(re.escape(lines[-1]), after=before)
 
 
 def test_log_lines_appear_above_the_footer() -> None:
     with PseudoTerminal() as terminal:
-        given = TerminalHandler(terminal.stream, Palette())
-        with logger(given) as log:
-            draw(terminal, ["one", "two"], given)
+        handler = TerminalHandler(terminal.stream, Palette())
+        with logger(handler) as log:
+            draw(terminal, ["one", "two"], handler)
             log.info("first")
             terminal.wait_for("first.*\n.*one.*\n.*two")
             assert terminal.screen[1:] == ["one", "two"]
             log.info("second")
-            draw(terminal, ["three", "four"], given)
-            draw(terminal, ["five"], given)
+            draw(terminal, ["three", "four"], handler)
+            draw(terminal, ["five"], handler)
             log.info("third")
             terminal.wait_for("third")
             assert [line[11:] for line in terminal.screen] == ["first", "second", "third"]
-            draw(terminal, ["six"], given)
+            draw(terminal, ["six"], handler)
             assert terminal.screen[-1] == "six"
-            draw(terminal, [], given)
+            draw(terminal, [], handler)
             log.info("the end")
             terminal.wait_for("the end")
             assert [line[11:] for line in terminal.screen][2:] == ["third", "the end"]
@@ -178,68 +174,68 @@ def test_log_lines_appear_above_the_footer() -> None:
 
 def test_a_flood_of_log_lines_hides_the_footer() -> None:
     with PseudoTerminal() as terminal:
-        given = TerminalHandler(terminal.stream, Palette())
-        with logger(given) as log:
-            draw(terminal, ["below"], given)
+        handler = TerminalHandler(terminal.stream, Palette())
+        with logger(handler) as log:
+            draw(terminal, ["footer"], handler)
             began = time.monotonic()
             for number in range(2000):
                 log.debug("line %d", number)
             taken = time.monotonic() - began
-            draw(terminal, ["again"], given)
+            draw(terminal, ["again"], handler)
             assert [line[11:] for line in terminal.screen[:-1]] == [
                 f"line {n}" for n in range(2000)
             ]
             assert terminal.screen[-1] == "again"
-            assert terminal.output.count("below") <= 2 + taken / 0.05
+            assert terminal.output.count("footer") <= 2 + taken / 0.05
 
 
 def test_an_unchanged_footer_is_not_redrawn() -> None:
     with PseudoTerminal() as terminal:
-        given = TerminalHandler(terminal.stream, Palette())
-        draw(terminal, ["one"], given)
+        handler = TerminalHandler(terminal.stream, Palette())
+        draw(terminal, ["one"], handler)
         before = terminal.output
-        given.draw_footer(["one"], 20)
-        draw(terminal, ["two"], given)
+        handler.draw_footer(["one"], 20)
+        draw(terminal, ["two"], handler)
         assert terminal.output[len(before) :].count("one") == 0
 
 
 def test_the_cursor_is_never_hidden() -> None:
     with PseudoTerminal() as terminal:
-        given = TerminalHandler(terminal.stream, Palette())
-        draw(terminal, ["one"], given)
+        handler = TerminalHandler(terminal.stream, Palette())
+        draw(terminal, ["one"], handler)
         assert "\x1b[?" not in terminal.output
 
 
 def test_a_footer_from_before_the_process_was_stopped_is_not_erased() -> None:
     with PseudoTerminal() as terminal:
-        given = TerminalHandler(terminal.stream, Palette())
-        draw(terminal, ["one"], given)
+        handler = TerminalHandler(terminal.stream, Palette())
+        draw(terminal, ["one"], handler)
         # As long as nothing is draw: what is there by then may be the shell's.
         stopped = time.monotonic()
         while time.monotonic() < stopped + 1.1:
             time.sleep(0.1)
-        draw(terminal, ["two"], given)
+        draw(terminal, ["two"], handler)
         assert terminal.screen == ["one", "two"]
 
 
 def test_in_a_window_that_became_narrower_no_log_line_is_erased() -> None:
     with PseudoTerminal(100, 30) as terminal:
-        given = TerminalHandler(terminal.stream, Palette())
-        with logger(given) as log:
+        handler = TerminalHandler(terminal.stream, Palette())
+        with logger(handler) as log:
             log.info("before")
-            draw(terminal, ["one"], given)
+            draw(terminal, ["one"], handler)
             terminal.resize(10, 30)
             log.info("after")
             terminal.wait_for("after")
-            # Better to leave a line behind than to wipe out one of the log.
+            # Leaving an old line behind is better than erasing one of the log.
             lines = [line[11:] if ":" in line else line for line in terminal.screen]
             assert lines == ["before", "one", "after"]
 
 
 def test_drawing_does_not_wait_for_a_terminal_that_accepts_no_output() -> None:
     with PseudoTerminal() as terminal:
-        given = TerminalHandler(terminal.stream, Palette())
-        draw(terminal, ["one"], given)
+        handler = TerminalHandler(terminal.stream, Palette())
+        draw(terminal, ["one"], handler)
         terminal.press(b"\x13")
         deadline = time.monotonic() + 20
         os.set_blocking(terminal.stream.fileno(), False)
@@ -247,7 +243,7 @@ def test_drawing_does_not_wait_for_a_terminal_that_accepts_no_output() -> None:
             assert time.monotonic() < deadline, "Ctrl-S has no effect"
             time.sleep(0.01)
         os.set_blocking(terminal.stream.fileno(), True)
-        drawing = threading.Thread(target=given.draw_footer, args=(["two"], 20))
+        drawing = threading.Thread(target=handler.draw_footer, args=(["two"], 20))
         drawing.start()
         drawing.join(5)
         is_waiting = drawing.is_alive()
@@ -255,7 +251,7 @@ def test_drawing_does_not_wait_for_a_terminal_that_accepts_no_output() -> None:
         drawing.join()
         assert not is_waiting
         assert "two" not in terminal.output
-        draw(terminal, ["three"], given)
+        draw(terminal, ["three"], handler)
 
 
 def _accepts_output(terminal: PseudoTerminal) -> bool:
@@ -268,10 +264,10 @@ def _accepts_output(terminal: PseudoTerminal) -> bool:
 
 def test_writing_to_a_terminal_that_hung_up_is_no_error() -> None:
     with PseudoTerminal() as terminal:
-        given = TerminalHandler(terminal.stream, Palette())
-        draw(terminal, ["one"], given)
+        handler = TerminalHandler(terminal.stream, Palette())
+        draw(terminal, ["one"], handler)
         terminal.hang_up()
-        with logger(given) as log:
-            log.info("nobody reads this")
-            given.draw_footer(["nor this"], 20)
-            given.draw_footer([], 20)
+        with logger(handler) as log:
+            log.info("unread")
+            handler.draw_footer(["unread"], 20)
+            handler.draw_footer([], 20)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
-from support.installation import Installation, for_everybody
+from support.installation import Installation, install_for_all_users
 from support.servers import RsyncDaemon, SshServer, Unavailable
 
 # A failure prints the code that repeats it. No deadline, since the machine may be busy.
@@ -128,7 +128,7 @@ def installation() -> Iterator[Installation]:
     with tempfile.TemporaryDirectory(prefix="pylsyncd-installed-") as directory:
         Path(directory).chmod(0o755)
         try:
-            yield for_everybody(Path(directory))
+            yield install_for_all_users(Path(directory))
         except Unavailable as reason:
             pytest.skip(str(reason))
 

@@ -18,44 +18,44 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chaos.injection import Injector
-from chaos.ledger import Ledger
-from chaos.stage import KINDS, Program, Stage
+from chaos.round_setup import KINDS, Program, RoundSetup
+from chaos.tracked_files import TrackedFiles
 from support.daemon import PROGRAM
 from support.servers import Unavailable
 from support.writers import (
     Writers,
-    history,
     numbered_logs,
-    on,
     operations_done,
+    relevant_operations,
+    work_area,
 )
 
 WRITERS = 2
-PATIENCE = 90.0  # seconds from the moment when nothing is owed
-ROUND = 20.0  # seconds of operations and faults in a round of the program
-BEFORE = 1.0  # seconds of operations before the first daemon
-PAUSE = 0.5  # seconds between two parts of the ledger: more than a window
+EQUALITY_TIMEOUT = 90.0  # seconds from the moment when nothing is owed
+ROUND_SECONDS = 20.0  # seconds of operations and faults in a round of the program
+EARLY_WRITE_SECONDS = 1.0  # seconds of operations before the first daemon
+TRACKED_CHANGE_INTERVAL = 0.5  # seconds between two parts of the tracked: more than a window
 
 
-class Failed(Exception):  # noqa: N818 - it is the finding, and its text is the report
+class ChaosFailure(Exception):  # noqa: N818 - it is the finding, and its text is the report
     """A round did not end with equal trees and a daemon in good health."""
 
 
-class Count(NamedTuple):
+class RoundCounts(NamedTuple):
     """What happened in a round."""
 
     operations: int
     faults: int
 
 
-def chaos(
+def run_round(
     directory: Path,
     kind: str,
     seed: int,
     seconds: float,
-    patience: float = PATIENCE,
+    patience: float = EQUALITY_TIMEOUT,
     program: Program = PROGRAM,
-) -> Count:
+) -> RoundCounts:
     """Let writers and faults loose for so long, heal all, and return how much happened.
 
     ``patience`` is for how long the trees may differ while the daemon says that it owes nothing;
@@ -66,59 +66,61 @@ def chaos(
 
     """
     logs = numbered_logs(directory, WRITERS)
-    with Stage(directory, kind, program) as stage:
+    with RoundSetup(directory, kind, program) as setup:
         try:
-            ledger = Ledger(stage.source / "ledger", random.Random(seed))
-            count = _play(stage, ledger, logs, seed, seconds)
-            stage.settle()
-            _expect_equal(stage, logs, patience)
-            _close_in_calm(stage, ledger)
-            _expect_equal(stage, logs, patience)
-            stage.stop()
+            tracked = TrackedFiles(setup.source / "tracked", random.Random(seed))
+            count = _play(setup, tracked, logs, seed, seconds)
+            setup.wait_until_confirmed()
+            _expect_equal(setup, logs, patience)
+            _close_in_calm(setup, tracked)
+            _expect_equal(setup, logs, patience)
+            setup.stop()
         except Exception as error:
             title = f"chaos ({kind}) with seed {seed}: {error}"
-            raise Failed("\n".join([title, *_report(stage)])) from error
+            raise ChaosFailure("\n".join([title, *_report(setup)])) from error
     return count
 
 
-def _play(stage: Stage, ledger: Ledger, logs: Sequence[Path], seed: int, seconds: float) -> Count:
-    ground, injector = on(stage.tree, stage.outside), Injector(stage, seed)
+def _play(
+    setup: RoundSetup, tracked: TrackedFiles, logs: Sequence[Path], seed: int, seconds: float
+) -> RoundCounts:
+    area, injector = work_area(setup.tree, setup.outside), Injector(setup, seed)
     options = ["--mixed"]
     # In a namespace of its own, the daemon cannot give files away.
-    options += ["--keep-owners"] if stage.kind == "few watches" else []
-    with Writers(ground, logs, seed - 1, BEFORE, options) as early:
-        early.finish()
-    with Writers(ground, logs, seed, seconds, options) as writers:
-        stage.start(initial_sync=True)
+    options += ["--keep-owners"] if setup.kind == "few watches" else []
+    with Writers(area, logs, seed - 1, EARLY_WRITE_SECONDS, options) as early:
+        early.wait()
+    with Writers(area, logs, seed, seconds, options) as writers:
+        setup.start(initial_sync=True)
         while writers.are_writing:
-            injector.step()
-            ledger.write_some()
-        writers.finish()
+            injector.inject_one()
+            tracked.change_some()
+        writers.wait()
     injector.heal_all()
-    for _ in ledger.close():
-        time.sleep(PAUSE)  # a pace, not a wait
-    stage.check()
-    return Count(operations_done(logs), injector.count)
+    for _ in tracked.change_all():
+        time.sleep(TRACKED_CHANGE_INTERVAL)  # a pace, not a wait
+    setup.check_daemon_runs()
+    return RoundCounts(operations_done(logs), injector.count)
 
 
-def _close_in_calm(stage: Stage, ledger: Ledger) -> None:
-    stage.settle()
-    for _ in ledger.close():
-        stage.settle()
+def _close_in_calm(setup: RoundSetup, tracked: TrackedFiles) -> None:
+    setup.wait_until_confirmed()
+    for _ in tracked.change_all():
+        setup.wait_until_confirmed()
 
 
-def _expect_equal(stage: Stage, logs: Sequence[Path], patience: float) -> None:
-    different = stage.different(patience)
+def _expect_equal(setup: RoundSetup, logs: Sequence[Path], patience: float) -> None:
+    different = setup.find_differences(patience)
     if different:
         lines = [f"not equal for {patience} s, and nothing is owed"]
         for destination, found in different.items():
             lines += [f"--- {destination}:", *found]
         every = [line for found in different.values() for line in found]
-        raise Failed("\n".join([*lines, *history(every, logs)]))
+        raise ChaosFailure("\n".join([*lines, *relevant_operations(every, logs)]))
 
 
-def _report(stage: Stage) -> list[str]:
-    return ["--- the faults:", *stage.timeline, *stage.logs()]
+def _report(setup: RoundSetup) -> list[str]:
+    return ["--- the faults:", *setup.timeline, *setup.log_tails()]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -126,7 +128,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--seed", type=int, default=None, help="repeats what an earlier run did")
-    parser.add_argument("--round", type=float, default=ROUND, help="seconds of chaos in each")
+    parser.add_argument(
+        "--round", type=float, default=ROUND_SECONDS, help="seconds of chaos in each"
+    )
     parser.add_argument("--kind", choices=KINDS, action="append", help="only such destinations")
     options = parser.parse_args(arguments)
     master = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
@@ -145,10 +149,10 @@ def _rounds(base: Path, seeds: random.Random, options: argparse.Namespace) -> in
         directory = base / f"round-{number}"
         directory.mkdir()
         try:
-            count = chaos(directory, kind, seed, options.round)
+            count = run_round(directory, kind, seed, options.round)
         except Unavailable as reason:
             print(f"round {number}, {kind}: left out, {reason}", flush=True)  # noqa: T201
-        except Failed as failure:
+        except ChaosFailure as failure:
             print(f"round {number}: {failure}", flush=True)  # noqa: T201
             return 1
         else:

@@ -8,7 +8,7 @@ NAME = "chaos"
 WINDOW, LONGER_WINDOW = 0.3, 0.5  # seconds
 
 
-class Configuration:
+class RoundConfiguration:
     """Writes it; what is set here holds once the daemon has read it."""
 
     def __init__(self, path: Path, source: Path, always: Mapping[str, object]) -> None:
@@ -21,7 +21,7 @@ class Configuration:
         """The source is still watched as before when this changes."""
         self.modify = False
         """The source is watched anew when this changes."""
-        self.left_out: set[str] = set()
+        self.omitted_destinations: set[str] = set()
         """Destinations that are not served."""
 
     def write(self, destinations: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ class Configuration:
             "window": self.window,
             "modify": _word(self.modify),
         }
-        served = [each for each in destinations if each not in self.left_out]
+        served = [each for each in destinations if each not in self.omitted_destinations]
         lines = [
             "[pylsyncd]",
             *(f"{key} = {value}" for key, value in options.items()),

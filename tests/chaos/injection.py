@@ -1,4 +1,4 @@
-"""Faults: each is done to a stage, and is healed later if it lasts.
+"""Faults: each is done to a setup, and is healed later if it lasts.
 
 A fault returns what it did, in words, and how it is healed; the words are empty when it could not
 be done just then, and there is nothing to heal when it is over at once.
@@ -13,79 +13,79 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from chaos.configuration import LONGER_WINDOW, WINDOW
-from chaos.stage import Stage
+from chaos.round_setup import RoundSetup
 from support import faults, processes
 from support.limits import max_queued_events
-from support.mounts import Busy
+from support.mounts import MountBusy
 from support.operations import exchange_paths
 
-MOST_EVENTS = 200_000  # a longer queue is not filled
+MAX_QUEUED_EVENTS = 200_000  # a longer queue is not filled
 FREE_BLOCK, SMALL_BLOCK = 1 << 20, 1 << 12
 
 
-class Done(NamedTuple):
+class AppliedFault(NamedTuple):
     """What was done, and how to heal it."""
 
-    what: str = ""
+    description: str = ""
     heal: Callable[[], None] | None = None
 
 
-Fault = Callable[[Stage, random.Random], Done]
+Fault = Callable[[RoundSetup, random.Random], AppliedFault]
 
 
-def kill_rsync(stage: Stage, chance: random.Random) -> Done:
+def kill_rsync(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Kill an rsync of either end, or an ssh: of the daemon's children, or of our servers'."""
-    found = [p for p in processes.descendants(stage.daemon.pid) if p.name in {"rsync", "ssh"}]
-    for server in stage.servers:
+    found = [p for p in processes.descendants(setup.daemon.pid) if p.name in {"rsync", "ssh"}]
+    for server in setup.servers:
         if not server.is_running:
             continue
         found += [p for p in processes.descendants(server.pid) if p.name == "rsync"]
     if not found:
-        return Done()
-    victim = chance.choice(found)
-    number = chance.choice((signal.SIGTERM, signal.SIGKILL))
+        return AppliedFault()
+    victim = rng.choice(found)
+    number = rng.choice((signal.SIGTERM, signal.SIGKILL))
     with contextlib.suppress(ProcessLookupError):
         os.kill(victim.pid, number)
-    return Done(f"{number.name} for {victim.name} {victim.pid}")
+    return AppliedFault(f"{number.name} for {victim.name} {victim.pid}")
 
 
-def exit_code(stage: Stage, chance: random.Random) -> Done:
+def fail_runs(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Have some runs fail with any exit status; with the work done, or not."""
-    code, count = chance.randrange(1, 128), chance.choice((1, 1, 2, 5))
-    text = chance.choice((faults.exits, faults.exits, faults.lies))(code)
+    code, count = rng.randrange(1, 128), rng.choice((1, 1, 2, 5))
+    text = rng.choice((faults.exit_with, faults.exit_with, faults.work_and_exit_with))(code)
     for _ in range(count):
-        stage.faulty.order(text)
-    return Done(f"{count} times: {text}")
+        setup.faulty_rsync.add_fault(text)
+    return AppliedFault(f"{count} times: {text}")
 
 
-def misbehave(stage: Stage, chance: random.Random) -> Done:
+def misbehave(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Have a run hang, flood its stderr, or die."""
     orders = [
-        faults.floods(5, chance.randrange(1, 128)),
-        faults.floods(5, chance.randrange(1, 128), in_lines=False),
-        faults.dies(chance.choice(("KILL", "SEGV", "TERM", "HUP"))),
+        faults.flood_stderr(5, rng.randrange(1, 128)),
+        faults.flood_stderr(5, rng.randrange(1, 128), in_lines=False),
+        faults.kill_itself(rng.choice(("KILL", "SEGV", "TERM", "HUP"))),
         "sleep 0.5",
         "sleep 2",
-        faults.hangs(),
-        faults.hangs(stubbornly=True),
+        faults.hang(),
+        faults.hang(ignore_sigterm=True),
     ]
-    text = chance.choice(orders)
-    stage.faulty.order(text)
-    return Done(text)
+    text = rng.choice(orders)
+    setup.faulty_rsync.add_fault(text)
+    return AppliedFault(text)
 
 
-def fill_up(stage: Stage, _chance: random.Random) -> Done:
+def fill_disk(setup: RoundSetup, _chance: random.Random) -> AppliedFault:
     """Leave no room on the first destination's file system."""
-    if stage.small is None:
-        return Done()
-    filler = stage.small / "filler"
+    if setup.small_disk is None:
+        return AppliedFault()
+    filler = setup.small_disk / "filler"
     try:
         with filler.open("xb", buffering=0) as file:
             for block in (FREE_BLOCK, SMALL_BLOCK):
                 _fill(file.fileno(), block)
     except OSError:  # read-only, or full already
-        return Done()
-    return Done("the first destination is full", lambda: filler.unlink(missing_ok=True))
+        return AppliedFault()
+    return AppliedFault("the first destination is full", lambda: filler.unlink(missing_ok=True))
 
 
 def _fill(descriptor: int, block: int) -> None:
@@ -95,75 +95,77 @@ def _fill(descriptor: int, block: int) -> None:
             os.posix_fallocate(descriptor, size, block)
 
 
-def read_only(stage: Stage, _chance: random.Random) -> Done:
+def remount_read_only(setup: RoundSetup, _chance: random.Random) -> AppliedFault:
     """Make the first destination's file system read-only."""
-    small = stage.small
+    small = setup.small_disk
     if small is None:
-        return Done()
+        return AppliedFault()
     try:
-        stage.mounts.remount(small, "ro")
-    except Busy:
-        return Done()
-    return Done("the first destination is read-only", lambda: stage.mounts.remount(small, "rw"))
+        setup.mounts.remount(small, "ro")
+    except MountBusy:
+        return AppliedFault()
+    return AppliedFault(
+        "the first destination is read-only", lambda: setup.mounts.remount(small, "rw")
+    )
 
 
-def absent(stage: Stage, chance: random.Random) -> Done:
+def rename_destination(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Rename a destination away; a file in its place keeps it from being created anew."""
-    path = os.fsencode(chance.choice(stage.destinations).path)
+    path = os.fsencode(rng.choice(setup.destinations).path)
     away = path + b".away"
     try:
         with open(away, "xb"):
             pass
         exchange_paths(path, away)
     except OSError:  # it is away already, or was not there yet, or its disk is full or read-only
-        return Done()
+        return AppliedFault()
 
     def heal() -> None:
         exchange_paths(path, away)
         os.unlink(away)
 
-    return Done(f"{os.fsdecode(path)} is absent", heal)
+    return AppliedFault(f"{os.fsdecode(path)} is absent", heal)
 
 
-def server_down(stage: Stage, chance: random.Random) -> Done:
+def stop_server(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Stop an sshd or an rsync daemon, and what it serves."""
-    up = [server for server in stage.servers if server.is_running]
+    up = [server for server in setup.servers if server.is_running]
     if not up:
-        return Done()
-    server = chance.choice(up)
+        return AppliedFault()
+    server = rng.choice(up)
     server.stop()
-    return Done(f"{type(server).__name__} is down", server.start)
+    return AppliedFault(f"{type(server).__name__} is down", server.start)
 
 
-def crash(stage: Stage, chance: random.Random) -> Done:
+def crash_daemon(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Kill the daemon and start it again, sooner or later; what it has started goes on."""
-    stage.crash()
-    pause = chance.choice((0.0, 0.2, 1.0))
+    setup.crash()
+    pause = rng.choice((0.0, 0.2, 1.0))
     time.sleep(pause)  # the fault itself: time without a daemon
-    stage.restart()
-    if chance.random() < 0.7:
+    setup.restart()
+    if rng.random() < 0.7:
         # Else its start has its share of faults, too.
-        stage.wait_ready()
-    return Done(f"kill -9, and started again after {pause} s")
+        setup.wait_ready()
+    return AppliedFault(f"kill -9, and started again after {pause} s")
 
 
-def orderly_restart(stage: Stage, chance: random.Random) -> Done:
+def restart_daemon(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Stop the daemon in order, and start it again."""
     # What hangs would else keep it, and the other faults, for the whole grace period.
-    stage.stop(in_a_hurry=chance.random() < 0.7)
-    pause = chance.choice((0.0, 0.5))
+    setup.stop(twice=rng.random() < 0.7)
+    pause = rng.choice((0.0, 0.5))
     time.sleep(pause)  # likewise
-    stage.restart()
-    return Done(f"stopped, and started again after {pause} s")
+    setup.restart()
+    return AppliedFault(f"stopped, and started again after {pause} s")
 
 
-def overflow(stage: Stage, chance: random.Random) -> Done:
+def overflow_queue(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Have the kernel drop events: those of the writers, too, while the queue is full."""
     most = max_queued_events()
-    if most > MOST_EVENTS:
-        return Done()
-    paths = [os.fsencode(stage.source / name) for name in ("flood-1", "flood-2")]
-    stage.daemon.pause()
+    if most > MAX_QUEUED_EVENTS:
+        return AppliedFault()
+    paths = [os.fsencode(setup.source / name) for name in ("flood-1", "flood-2")]
+    setup.daemon.pause()
     try:
         with contextlib.suppress(OSError):
             for path in paths:
@@ -173,64 +175,64 @@ def overflow(stage: Stage, chance: random.Random) -> Done:
             for _ in range(most // len(paths) + 1):
                 for path in paths:
                     os.utime(path, follow_symlinks=False)
-        time.sleep(chance.uniform(0.05, 0.6))  # the fault itself: what comes now is dropped
+        time.sleep(rng.uniform(0.05, 0.6))  # the fault itself: what comes now is dropped
     finally:
-        stage.daemon.resume()
-    return Done("overflow")
+        setup.daemon.resume()
+    return AppliedFault("overflow")
 
 
-def reload(stage: Stage, chance: random.Random) -> Done:
+def reload_configuration(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Have the daemon read a configuration that is another one in some respect."""
-    wanted = stage.configuration
-    if chance.random() < 0.5:
+    wanted = setup.configuration
+    if rng.random() < 0.5:
         wanted.window = LONGER_WINDOW if wanted.window == WINDOW else WINDOW
-    if chance.random() < 0.3:
+    if rng.random() < 0.3:
         wanted.modify = not wanted.modify
-    stage.reload()
-    return Done(f"reload: window {wanted.window}, modify {wanted.modify}")
+    setup.reload()
+    return AppliedFault(f"reload: window {wanted.window}, modify {wanted.modify}")
 
 
-def faulty_reload(stage: Stage, _chance: random.Random) -> Done:
+def reload_faulty_configuration(setup: RoundSetup, _chance: random.Random) -> AppliedFault:
     """Have the daemon read a configuration that has faults: all stays as it was."""
-    stage.wait_ready()
-    mark = stage.daemon.mark()
+    setup.wait_ready()
+    mark = setup.daemon.log_length()
     # Only now: a start would not bear it.
-    stage.configuration.replace("[sync chaos]\nsource = /nowhere\n")
-    stage.hang_up()
-    stage.daemon.wait_for("The configuration has errors", after=mark)
-    return Done("reload of a configuration with faults")
+    setup.configuration.replace("[sync chaos]\nsource = /nowhere\n")
+    setup.send_sighup()
+    setup.daemon.wait_for("The configuration has errors", after=mark)
+    return AppliedFault("reload of a configuration with faults")
 
 
-def left_out(stage: Stage, chance: random.Random) -> Done:
+def remove_destination_for_a_while(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Have a destination not served for a while."""
-    left = {each.argument for each in stage.destinations} - stage.configuration.left_out
+    left = {each.argument for each in setup.destinations} - setup.configuration.omitted_destinations
     if len(left) < 2:
-        return Done()
-    which = chance.choice(sorted(left))
-    stage.configuration.left_out.add(which)
-    stage.reload()
+        return AppliedFault()
+    which = rng.choice(sorted(left))
+    setup.configuration.omitted_destinations.add(which)
+    setup.reload()
 
     def heal() -> None:
-        stage.configuration.left_out.remove(which)
-        stage.reload()
+        setup.configuration.omitted_destinations.remove(which)
+        setup.reload()
 
-    return Done(f"{which} is left out", heal)
+    return AppliedFault(f"{which} is left out", heal)
 
 
 FAULTS: dict[Fault, int] = {
     kill_rsync: 10,
-    exit_code: 6,
+    fail_runs: 6,
     misbehave: 6,
-    fill_up: 3,
-    read_only: 3,
-    absent: 4,
-    server_down: 5,
-    crash: 5,
-    orderly_restart: 2,
-    overflow: 4,
-    reload: 3,
-    faulty_reload: 1,
-    left_out: 3,
+    fill_disk: 3,
+    remount_read_only: 3,
+    rename_destination: 4,
+    stop_server: 5,
+    crash_daemon: 5,
+    restart_daemon: 2,
+    overflow_queue: 4,
+    reload_configuration: 3,
+    reload_faulty_configuration: 1,
+    remove_destination_for_a_while: 3,
 }
 """All that can happen, and how often."""
 
@@ -238,30 +240,30 @@ FAULTS: dict[Fault, int] = {
 class Injector:
     """Draws faults from a seed, does them, and heals each after a while."""
 
-    PAUSES = (0.0, 0.1, 0.3, 0.6, 1.2)  # seconds between two faults
-    LASTING = (0.3, 3.0)  # seconds that a fault lasts, at least and at most
+    FAULT_INTERVALS = (0.0, 0.1, 0.3, 0.6, 1.2)  # seconds between two faults
+    FAULT_DURATION = (0.3, 3.0)  # seconds that a fault lasts, at least and at most
 
-    def __init__(self, stage: Stage, seed: int) -> None:
-        self._stage = stage
+    def __init__(self, setup: RoundSetup, seed: int) -> None:
+        self._setup = setup
         self._chance = random.Random(seed)
         self._healing: list[tuple[float, str, Callable[[], None]]] = []
         self.count = 0
 
-    def step(self) -> None:
+    def inject_one(self) -> None:
         """Heal what has lasted long enough, do one fault, and pause."""
-        self._stage.check()
-        self.heal(until=time.monotonic())
+        self._setup.check_daemon_runs()
+        self.heal_due(until=time.monotonic())
         (fault,) = self._chance.choices(list(FAULTS), list(FAULTS.values()))
-        done = fault(self._stage, self._chance)
-        if done.what:
+        done = fault(self._setup, self._chance)
+        if done.description:
             self.count += 1
-            self._stage.note(done.what)
+            self._setup.add_to_timeline(done.description)
         if done.heal:
-            over = time.monotonic() + self._chance.uniform(*self.LASTING)
-            self._healing.append((over, done.what, done.heal))
-        time.sleep(self._chance.choice(self.PAUSES))  # a pace, not a wait
+            over = time.monotonic() + self._chance.uniform(*self.FAULT_DURATION)
+            self._healing.append((over, done.description, done.heal))
+        time.sleep(self._chance.choice(self.FAULT_INTERVALS))  # a pace, not a wait
 
-    def heal(self, until: float) -> None:
+    def heal_due(self, until: float) -> None:
         """Heal what was to last until some moment."""
         waiting = sorted(self._healing, key=lambda entry: entry[0])
         self._healing = []
@@ -274,13 +276,13 @@ class Injector:
             except OSError:  # on a disk that another fault has made read-only
                 self._healing.append((over + 0.5, what, heal))
             else:
-                self._stage.note(f"over: {what}")
+                self._setup.add_to_timeline(f"over: {what}")
 
     def heal_all(self) -> None:
         """End all faults now, and take back all orders."""
         deadline = time.monotonic() + 10.0
         while self._healing:
             assert time.monotonic() < deadline, f"cannot be healed: {self._healing}"
-            self.heal(until=float("inf"))
-        self._stage.faulty.clear()
-        self._stage.note("all is healed")
+            self.heal_due(until=float("inf"))
+        self._setup.faulty_rsync.discard_faults()
+        self._setup.add_to_timeline("all is healed")

@@ -15,23 +15,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from support.destinations import Destination, in_module, local, over_ssh
+from support.destinations import Destination, local, on_rsync_daemon, over_ssh
 from support.replication import Replication
 from support.servers import RsyncDaemon, SshServer, Unavailable
-from support.writers import Writers, history, numbered_logs, operations_done
+from support.writers import Writers, numbered_logs, operations_done, relevant_operations
 
 WRITERS = 3
 WINDOW = "0.3"  # seconds
-PATIENCE = 30.0  # seconds from the last operation to equality
-ASKED_PATIENCE = 10.0  # seconds more, once the daemon was asked to try what it owes
-ROUND = 20.0  # seconds of operations in a round of the program
+EQUALITY_TIMEOUT = 30.0  # seconds from the last operation to equality
+FLUSHED_EQUALITY_TIMEOUT = 10.0  # seconds more, once the daemon was asked to try what it owes
+ROUND_SECONDS = 20.0  # seconds of operations in a round of the program
 
 
-class Different(Exception):  # noqa: N818 - it is the finding, and its text is the report
+class TreesDiffer(Exception):  # noqa: N818 - it is the finding, and its text is the report
     """The trees were not equal in the end; the text has all that is known of it."""
 
 
-def churn(directory: Path, destinations: Sequence[Destination], seed: int, seconds: float) -> int:
+def run_round(
+    directory: Path, destinations: Sequence[Destination], seed: int, seconds: float
+) -> int:
     """Let writers loose on a source, and return how many operations were done.
 
     They begin before the daemon, so its start and its initial sync have their share of changes.
@@ -44,27 +46,29 @@ def churn(directory: Path, destinations: Sequence[Destination], seed: int, secon
     logs = numbered_logs(directory, WRITERS)
     with ExitStack() as stack:
         # What was there before: the same writers, without a daemon.
-        stack.enter_context(Writers(replication.ground, logs, seed - 1, 1.0)).finish()
-        writers = stack.enter_context(Writers(replication.ground, logs, seed, seconds))
+        stack.enter_context(Writers(replication.area, logs, seed - 1, 1.0)).wait()
+        writers = stack.enter_context(Writers(replication.area, logs, seed, seconds))
         replication.start(*destinations, options=("-v", "-i", "-w", WINDOW))
         running = stack.enter_context(replication)
-        writers.finish()
-        different = running.different(PATIENCE)
+        writers.wait()
+        different = running.find_differences(EQUALITY_TIMEOUT)
         if different:
             # Forgotten, or only put off? That is where whoever reads this has to begin.
             running.daemon.flush()
-            lasting = running.different(ASKED_PATIENCE)
+            lasting = running.find_differences(FLUSHED_EQUALITY_TIMEOUT)
             verdict = "even when asked to try again" if lasting else "but equal once it was asked"
-            raise Different(_report(different, seed, logs, f"{verdict}\n{running.daemon.tail}"))
+            raise TreesDiffer(
+                _report(different, seed, logs, f"{verdict}\n{running.daemon.log_tail}")
+            )
     return operations_done(logs)
 
 
 def _report(different: Mapping[str, list[str]], seed: int, logs: Sequence[Path], tail: str) -> str:
-    lines = [f"churn with seed {seed}: not equal {PATIENCE} s after the last operation"]
+    lines = [f"churn with seed {seed}: not equal {EQUALITY_TIMEOUT} s after the last operation"]
     for destination, found in different.items():
         lines += [f"--- {destination}:", *found]
     differences = [line for found in different.values() for line in found]
-    return "\n".join([*lines, *history(differences, logs), tail])
+    return "\n".join([*lines, *relevant_operations(differences, logs), tail])
 
 
 def _kinds(ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> Iterator[str]:
@@ -77,7 +81,7 @@ def _kinds(ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> Iterator[str]:
         yield "four"
 
 
-def destinations_of(
+def make_destinations(
     kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None
 ) -> list[Destination]:
     """Return fresh destinations: ``local``, ``ssh``, ``rsyncd``, or ``four``, which is all."""
@@ -89,7 +93,7 @@ def destinations_of(
     if ssh and kind in {"ssh", "four"}:
         found.append(over_ssh(ssh, directory / "by-ssh"))
     if rsyncd and kind in {"rsyncd", "four"}:
-        found.append(in_module(rsyncd, "rsyncd", directory.name))
+        found.append(on_rsync_daemon(rsyncd, "rsyncd", directory.name))
     return found
 
 
@@ -98,7 +102,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=None, help="repeats what an earlier run did")
-    parser.add_argument("--round", type=float, default=ROUND, help="seconds of operations in each")
+    parser.add_argument(
+        "--round", type=float, default=ROUND_SECONDS, help="seconds of operations in each"
+    )
     options = parser.parse_args(arguments)
     master = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
     print(f"churn for {options.seconds:.0f} s, seed {master}", flush=True)  # noqa: T201
@@ -116,10 +122,10 @@ def _rounds(base: Path, stack: ExitStack, seeds: random.Random, options: argpars
         directory = base / f"round-{number}"
         directory.mkdir()
         try:
-            done = churn(
-                directory, destinations_of(kind, directory, ssh, rsyncd), seed, options.round
+            done = run_round(
+                directory, make_destinations(kind, directory, ssh, rsyncd), seed, options.round
             )
-        except (AssertionError, Different) as failure:
+        except (AssertionError, TreesDiffer) as failure:
             print(f"round {number}, {kind}: {failure}", flush=True)  # noqa: T201
             return 1
         print(f"round {number}, {kind}, seed {seed}: {done} operations, equal", flush=True)  # noqa: T201

@@ -8,7 +8,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from churn.churn import churn, destinations_of
+from churn.churn import make_destinations, run_round
 from support.servers import RsyncDaemon, SshServer
 
 SECONDS = 8.0
@@ -16,7 +16,7 @@ SECONDS = 8.0
 
 def _churn(kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> None:
     seed = random.SystemRandom().randrange(10**9)
-    done = churn(directory, destinations_of(kind, directory, ssh, rsyncd), seed, SECONDS)
+    done = run_round(directory, make_destinations(kind, directory, ssh, rsyncd), seed, SECONDS)
     assert done > 1000, f"only {done} operations with seed {seed}: nothing was proved"
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from support import operations as do
-from support.operations import Ground, Operation
+from support.operations import Operation, WorkArea
 
 # Unless mixed. A file that becomes a FIFO as rsync is about to open it makes rsync wait for ever.
 # So FIFOs have names that nothing else ever has, and keep to them when they are renamed.
@@ -36,11 +36,11 @@ ODD_NAMES = (
 NAMES = PLAIN_NAMES * 5 + ODD_NAMES
 # Nothing that leads out of the trees: operations go through symlinks, too.
 TARGETS = (b"a", b"b/c", b"../a", b".", b"nowhere", b"/nonexistent/x", b"\xff\n")
-DEEPEST = 5
-MOST_ENTRIES = 2_500
-BURST = 20  # operations without a pause
-PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)  # seconds between bursts
-ENTRIES_ARE_COUNTED_EVERY = 300  # operations
+MAX_DEPTH = 5
+MAX_ENTRIES = 2_500
+BURST_LENGTH = 20  # operations without a pause
+BURST_INTERVALS = (0.01, 0.02, 0.05, 0.1, 0.2)  # seconds between bursts
+COUNT_INTERVAL = 300  # operations
 IS_ROOT = os.geteuid() == 0
 FILE_MODES = (0o644, 0o600, 0o444, 0o755, 0o4755, 0o2750) + ((0,) if IS_ROOT else ())
 DIRECTORY_MODES = (0o755, 0o700, 0o1777, 0o2755) + ((0, 0o555) if IS_ROOT else ())
@@ -50,15 +50,15 @@ class Writer:
     """Draws operations, and does them."""
 
     def __init__(
-        self, seed: int, ground: Ground, log: TextIO, *, mixed: bool, owners: bool, pace: float
+        self, seed: int, area: WorkArea, log: TextIO, *, mixed: bool, owners: bool, pace: float
     ) -> None:
         self.random = random.Random(seed)
         self.is_mixed = mixed
         self.changes_owners = owners
         self.pace = pace
-        self.ground = ground
+        self.area = area
         self.log = log
-        self.done = 0
+        self.operation_count = 0
         kinds: dict[Callable[[], Iterator[Operation]], int] = {
             self._write: 24,
             self._change: 24,
@@ -84,26 +84,26 @@ class Writer:
             (draw,) = self.random.choices(self.kinds, self.weights)
             for operation in draw():
                 self.do(operation)
-            if self.random.random() < 1 / BURST:
-                time.sleep(self.random.choice(PAUSES) * self.pace)  # a pace, not a wait
+            if self.random.random() < 1 / BURST_LENGTH:
+                time.sleep(self.random.choice(BURST_INTERVALS) * self.pace)  # a pace, not a wait
 
     def do(self, operation: Operation) -> None:
         """Do one operation, or note why it could not be done."""
         problem = ""
         try:
-            operation(self.ground)
+            operation(self.area)
         except (OSError, shutil.Error, subprocess.CalledProcessError) as error:
             problem = f" -> {type(error).__name__} {getattr(error, 'errno', '')}"
         self.log.write(f"{time.time():.6f} {operation!r}{problem}\n")
-        self.done += 1
-        if self.done % ENTRIES_ARE_COUNTED_EVERY == 0 and self._count() > MOST_ENTRIES:
+        self.operation_count += 1
+        if self.operation_count % COUNT_INTERVAL == 0 and self._count() > MAX_ENTRIES:
             # Of directories only: Python's rmtree opens what it is given, and waits at a FIFO.
             for name in self._entries(b"", stat.S_ISDIR)[::2]:
                 self.do(do.remove_tree(name))
 
     def _count(self) -> int:
         return sum(
-            len(names) + len(directories) for _, directories, names in os.walk(self.ground.inside)
+            len(names) + len(directories) for _, directories, names in os.walk(self.area.inside)
         )
 
     # Where
@@ -111,7 +111,7 @@ class Writer:
     def _directory(self) -> bytes:
         """Return a random directory of the tree; the higher, the likelier."""
         path = b""
-        for _ in range(self.random.randrange(DEEPEST)):
+        for _ in range(self.random.randrange(MAX_DEPTH)):
             below = self._entries(path, stat.S_ISDIR)
             if not below:
                 break
@@ -120,7 +120,7 @@ class Writer:
 
     def _entries(self, directory: bytes, is_wanted: Callable[[int], bool]) -> Sequence[bytes]:
         found = []
-        with contextlib.suppress(OSError), os.scandir(self.ground.path(directory)) as entries:
+        with contextlib.suppress(OSError), os.scandir(self.area.path(directory)) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 with contextlib.suppress(FileNotFoundError):
                     if is_wanted(entry.stat(follow_symlinks=False).st_mode):
@@ -177,7 +177,7 @@ class Writer:
             return
         when = self.random.choice((0, 946_684_800_000_000_000)) + self.random.randrange(10**9)
         choices = [do.utime(path, when)]
-        is_directory = os.path.isdir(self.ground.path(path))
+        is_directory = os.path.isdir(self.area.path(path))
         choices.append(
             do.chmod(path, self.random.choice(DIRECTORY_MODES if is_directory else FILE_MODES))
         )
@@ -226,7 +226,7 @@ class Writer:
         if path is None:
             return
         # Outside each writer has names of its own, or moving in would mix up the classes of names.
-        out = b"%d-%d" % (os.getpid(), self.done)
+        out = b"%d-%d" % (os.getpid(), self.operation_count)
         yield do.move_out(path, out)
         changed = os.path.join(out, self.random.choice(NAMES))
         if self.random.random() < 0.5:
@@ -247,7 +247,7 @@ class Writer:
             return
         name = self._name(like=LINKED_NAMES[0])
         # Written outside and moved in: nobody ever writes to this inode again.
-        out = b"%d-%d" % (os.getpid(), self.done)
+        out = b"%d-%d" % (os.getpid(), self.operation_count)
         yield do.outside(do.write(out, self._content()))
         yield do.move_in(out, name)
         for _ in range(self.random.randrange(3)):
@@ -266,9 +266,9 @@ class Writer:
         path = self._existing()
         if path is None or self._is_reserved(path, RESERVED_NAMES):
             return
-        if os.path.isdir(self.ground.path(path)) and b"/" not in path:
+        if os.path.isdir(self.area.path(path)) and b"/" not in path:
             return
-        yield do.remove_tree(path) if os.path.isdir(self.ground.path(path)) else do.remove(path)
+        yield do.remove_tree(path) if os.path.isdir(self.area.path(path)) else do.remove(path)
         yield from self.random.choice(
             (
                 (do.write(path, self._content()),),
@@ -300,10 +300,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("outside", type=os.fsencode)
     options = parser.parse_args(arguments)
     with open(options.log, "w", encoding="ascii", errors="backslashreplace") as log:
-        ground = Ground(options.inside, options.outside)
+        area = WorkArea(options.inside, options.outside)
         writer = Writer(
             options.seed,
-            ground,
+            area,
             log,
             mixed=options.mixed,
             owners=IS_ROOT and not options.keep_owners,

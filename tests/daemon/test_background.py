@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from support import processes
 from support.daemon import environment
-from support.installation import NOBODY, Installation
+from support.installation import UNPRIVILEGED_USER, Installation
 
 STANDIN = Path(__file__).with_name("standin.py")
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -246,14 +246,14 @@ def shared_standin(open_directory: Path, installation: Installation) -> Iterator
 def test_a_daemon_has_the_users_ids_and_groups_and_no_others(
     shared_standin: Standin, open_directory: Path
 ) -> None:
-    standin, nobody = shared_standin, pwd.getpwnam(NOBODY)
+    standin, nobody = shared_standin, pwd.getpwnam(UNPRIVILEGED_USER)
     state = open_directory / "var/state"
     standin.environment["RUNTIME_DIRECTORY"] = str(open_directory / "run")
-    run = standin.start(daemon={"user": NOBODY, "control": ""}, state=str(state))
+    run = standin.start(daemon={"user": UNPRIVILEGED_USER, "control": ""}, state=str(state))
     assert run.returncode == 0, run.stderr
     assert standin.status("Uid") == [str(nobody.pw_uid)] * 4
     assert standin.status("Gid") == [str(nobody.pw_gid)] * 4
-    groups = os.getgrouplist(NOBODY, nobody.pw_gid)
+    groups = os.getgrouplist(UNPRIVILEGED_USER, nobody.pw_gid)
     assert sorted(standin.status("Groups")) == sorted(map(str, groups))
     assert set(standin.status("CapEff") + standin.status("CapPrm")) == {"0" * 16}
     for path, mode in (
@@ -295,7 +295,7 @@ def test_a_user_who_cannot_read_pylsyncd_is_refused(
     shutil.copytree(installation.path, own)
     own.chmod(0o700)
     shared_standin.environment["PYTHONPATH"] = str(own)
-    run = shared_standin.start(daemon={"user": NOBODY})
+    run = shared_standin.start(daemon={"user": UNPRIVILEGED_USER})
     assert run.returncode == 2
     assert f"The user nobody cannot read {own}/pylsyncd/daemonize.py" in run.stderr
     assert shared_standin.pidfile.read_text() == ""
@@ -338,14 +338,14 @@ def test_a_user_who_may_not_make_a_new_log_writes_on_until_there_is_one(
     shared_standin: Standin,
 ) -> None:
     standin = shared_standin
-    standin.start(daemon={"user": NOBODY})
+    standin.start(daemon={"user": UNPRIVILEGED_USER})
     rotated = standin.log.with_suffix(".1")
     standin.log.rename(rotated)
     wait_until(lambda: "cannot be opened again" in rotated.read_text())
     # As logrotate does, by another name first.
     new = standin.log.with_suffix(".new")
     new.touch()
-    os.chown(new, pwd.getpwnam(NOBODY).pw_uid, -1)
+    os.chown(new, pwd.getpwnam(UNPRIVILEGED_USER).pw_uid, -1)
     new.rename(standin.log)
     wait_until(lambda: "line" in standin.log.read_text())
 

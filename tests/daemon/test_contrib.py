@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pytest
 from support import processes
-from support.daemon import MARK, REPOSITORY, environment
+from support.daemon import ENVIRONMENT_MARK, REPOSITORY, environment
 from support.waiting import wait_until
 
 CONTRIB = REPOSITORY / "contrib"
@@ -129,7 +129,11 @@ class Service:
     def __call__(self, *verbs: str) -> int:
         """Run the script; return its exit status."""
         self.ran = run(
-            "sh", INIT, *verbs, PYLSYNCD_DEFAULTS=str(self.defaults), **{MARK: self._mark}
+            "sh",
+            INIT,
+            *verbs,
+            PYLSYNCD_DEFAULTS=str(self.defaults),
+            **{ENVIRONMENT_MARK: self._mark},
         )
         return self.ran.returncode
 
@@ -138,7 +142,7 @@ class Service:
         return int(self.pidfile.read_text())
 
     def kill(self) -> None:
-        processes.kill_processes_with_environment(f"{MARK}={self._mark}")
+        processes.kill_processes_with_environment(f"{ENVIRONMENT_MARK}={self._mark}")
 
 
 @pytest.fixture

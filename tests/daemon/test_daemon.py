@@ -229,7 +229,7 @@ def test_options_for_rsync_reach_it(trees: Trees, tmp_path: Path) -> None:
         (trees.source / "f").touch()
         wait_until((trees.first / "f").exists)
     assert (trees.first / "f").stat().st_mode & 0o777 == 0o600
-    assert all(b"--chmod=F600" in arguments for arguments in counting.runs())
+    assert all(b"--chmod=F600" in arguments for arguments in counting.changing_runs())
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or os.path.exists("/dev/log"),
@@ -335,7 +335,7 @@ def test_a_destination_whose_disk_is_not_mounted_is_not_filled(trees: Trees) -> 
         daemon.flush()
         assert list(trees.first.iterdir()) == []
         # Unless somebody says that it is meant so: then it lacks everything.
-        mark = daemon.mark()
+        mark = daemon.log_length()
         daemon.release()
         daemon.wait_for(r"\[first\] works again", after=mark)
         trees.assert_equal()

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from support import processes
-from support.daemon import MARK, environment
-from support.installation import NOBODY, Installation
+from support.daemon import ENVIRONMENT_MARK, environment
+from support.installation import UNPRIVILEGED_USER, Installation
 from support.waiting import wait_until
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -58,7 +58,11 @@ class Background:
 
     def command(self, *words: str, user: str | None = None) -> "subprocess.CompletedProcess[str]":
         """Run the command with these words only."""
-        extra = {MARK: self._mark, "RUNTIME_DIRECTORY": str(self._runtime), **self._environment}
+        extra = {
+            ENVIRONMENT_MARK: self._mark,
+            "RUNTIME_DIRECTORY": str(self._runtime),
+            **self._environment,
+        }
         return subprocess.run(
             [self._python, "-m", "pylsyncd", *words], env=environment(extra), cwd="/", user=user,
             group=pwd.getpwnam(user).pw_gid if user else None, extra_groups=[] if user else None,
@@ -92,7 +96,7 @@ class Background:
         wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
 
     def kill(self) -> None:
-        processes.kill_processes_with_environment(f"{MARK}={self._mark}")
+        processes.kill_processes_with_environment(f"{ENVIRONMENT_MARK}={self._mark}")
 
 
 @pytest.fixture
@@ -239,12 +243,12 @@ def shared_daemon(open_directory: Path, installation: Installation) -> Iterator[
 
 @only_root
 def test_a_daemon_gives_up_root_and_still_syncs(shared_daemon: Background) -> None:
-    daemon, nobody = shared_daemon, pwd.getpwnam(NOBODY)
+    daemon, nobody = shared_daemon, pwd.getpwnam(UNPRIVILEGED_USER)
     os.chown(daemon.destination, nobody.pw_uid, nobody.pw_gid)
-    daemon.start(f"--user={NOBODY}")
+    daemon.start(f"--user={UNPRIVILEGED_USER}")
     assert daemon.status("Uid") == [str(nobody.pw_uid)] * 4
     assert daemon.status("Gid") == [str(nobody.pw_gid)] * 4
-    groups = os.getgrouplist(NOBODY, nobody.pw_gid)
+    groups = os.getgrouplist(UNPRIVILEGED_USER, nobody.pw_gid)
     assert sorted(daemon.status("Groups")) == sorted(map(str, groups))
     assert daemon.status("CapEff") == daemon.status("CapPrm") == ["0" * 16]
     (daemon.source / "f").write_text("x")
@@ -254,7 +258,7 @@ def test_a_daemon_gives_up_root_and_still_syncs(shared_daemon: Background) -> No
     # In root's directory it can only empty its pid file, which the next start takes over.
     daemon.stop()
     assert daemon.pidfile.read_text() == ""
-    daemon.start(f"--user={NOBODY}")
+    daemon.start(f"--user={UNPRIVILEGED_USER}")
     daemon.stop()
 
 
@@ -262,13 +266,13 @@ def test_a_daemon_gives_up_root_and_still_syncs(shared_daemon: Background) -> No
 def test_a_plain_user_runs_a_daemon_too(shared_daemon: Background) -> None:
     daemon = shared_daemon
     top = daemon.source.parent
-    os.chown(top, pwd.getpwnam(NOBODY).pw_uid, -1)
-    os.chown(daemon.destination, pwd.getpwnam(NOBODY).pw_uid, -1)
+    os.chown(top, pwd.getpwnam(UNPRIVILEGED_USER).pw_uid, -1)
+    os.chown(daemon.destination, pwd.getpwnam(UNPRIVILEGED_USER).pw_uid, -1)
     words = ("--daemon", f"--pidfile={daemon.pidfile}", f"--logfile={daemon.log}", "-w", WINDOW)
     places = (f"--state-dir={daemon.state}", f"{daemon.source}/./", f"{daemon.destination}/")
-    refused = daemon.command(*words, "--user=root", *places, user=NOBODY)
+    refused = daemon.command(*words, "--user=root", *places, user=UNPRIVILEGED_USER)
     assert "Only root can switch to the user root" in refused.stderr
-    run = daemon.command(*words, *places, user=NOBODY)
+    run = daemon.command(*words, *places, user=UNPRIVILEGED_USER)
     assert (run.returncode, run.stderr) == (0, "")
     (daemon.source / "f").write_text("x")
     wait_until((daemon.destination / "f").exists)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 from support.daemon import Pylsyncd, environment
-from support.faults import FaultyRsync, exits, says_and_exits
+from support.faults import FaultyRsync, exit_with, print_error_and_exit
 from support.servers import free_port
 from support.trees import equal_within
 from support.waiting import wait_until
@@ -88,13 +88,14 @@ class Place:
     def wait_told(self, event: str, daemon: Pylsyncd) -> Told:
         """Return the last that was told of an event, once there is one."""
         wait_until(
-            lambda: any(each.event == event for each in self.told()), message=lambda: daemon.tail
+            lambda: any(each.event == event for each in self.told()),
+            message=lambda: daemon.log_tail,
         )
         return [each for each in self.told() if each.event == event][-1]
 
     def expect_equal(self, daemon: Pylsyncd) -> None:
         found = equal_within(os.fsencode(self.source), os.fsencode(self.copy), 20)
-        assert found == [], daemon.tail
+        assert found == [], daemon.log_tail
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_a_hook_is_told_what_each_batch_carried(place: Place) -> None:
         wanted = {b"./first", *(b"./" + name for name in names)}
         wait_until(
             lambda: wanted <= {p for each in place.told()[1:] for p in each.paths},
-            message=lambda: daemon.tail,
+            message=lambda: daemon.log_tail,
         )
         place.expect_equal(daemon)
     later = place.told()[1:]
@@ -136,7 +137,7 @@ def test_hooks_are_told_of_an_error_and_of_the_recovery(place: Place) -> None:
     with place.daemon(*hooks, "--retry-first=0.1") as daemon:
         place.wait_idle(daemon)
         for _ in range(3):
-            place.rsync.order(exits(10))
+            place.rsync.add_fault(exit_with(10))
         place.write(b"second")
         told = place.wait_told("error", daemon)
         assert told.variables["PYLSYNCD_EXIT"] == "10"
@@ -152,7 +153,7 @@ def test_hooks_are_told_of_an_error_and_of_the_recovery(place: Place) -> None:
 def test_a_hook_is_told_that_somebody_has_to_look(place: Place) -> None:
     with place.daemon(f"--hook-held={place.command}") as daemon:
         place.wait_idle(daemon)
-        place.rsync.order(says_and_exits(UNKNOWN_MODULE, 5))
+        place.rsync.add_fault(print_error_and_exit(UNKNOWN_MODULE, 5))
         place.write(b"second")
         told = place.wait_told("held", daemon)
         assert "no such module" in told.variables["PYLSYNCD_REASON"]
@@ -168,7 +169,7 @@ def test_a_hook_that_never_ends_holds_up_nothing_not_even_the_end(place: Place) 
     place.hook.write_text(f"#!/bin/sh\ntrap '' TERM\n>{begun}\nwhile :; do sleep 1; done\n")
     with place.daemon(f"--hook-batch={place.command}") as daemon:
         daemon.wait_ready()
-        wait_until(begun.exists, message=lambda: daemon.tail)
+        wait_until(begun.exists, message=lambda: daemon.log_tail)
         for number in range(3):
             place.write(b"%d" % number)
             place.expect_equal(daemon)
@@ -191,7 +192,7 @@ def test_what_a_hook_says_and_that_it_failed_is_in_the_log(place: Place) -> None
 def test_what_was_carried_last_is_told_before_the_end(place: Place) -> None:
     with place.daemon("--once", f"--hook-batch={place.command}") as daemon:
         daemon.wait_for(r"\bstopped$|sync complete")
-        wait_until(lambda: not daemon.is_running, message=lambda: daemon.tail)
+        wait_until(lambda: not daemon.is_running, message=lambda: daemon.log_tail)
     assert [each.paths for each in place.told()] == [[b"./"]]
 
 
@@ -219,17 +220,17 @@ def test_metrics_follow_what_the_daemon_does(place: Place) -> None:
     port = free_port()
     with place.daemon(f"--metrics-port={port}", "--retry-first=0.1") as daemon:
         daemon.wait_ready()
-        wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.tail)
+        wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.log_tail)
         found = fetch(port)
         assert found["state[in_sync]"] == 1
         assert found["full_syncs_total[initial sync]"] == 1
         assert found["watches"] == 1
         assert found["watch_limit"] > 0
         place.wait_idle(daemon)
-        place.rsync.order(exits(10))
+        place.rsync.add_fault(exit_with(10))
         place.write(b"second")
         place.expect_equal(daemon)
-        wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.tail)
+        wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.log_tail)
         found = fetch(port)
         assert found["runs_total[done]"] >= 2
         assert found["runs_total[later]"] == found["rsync_exits_total[10]"] == 1
@@ -246,17 +247,17 @@ def test_metrics_tell_that_a_destination_is_held_and_for_how_long_it_is_behind(
     port = free_port()
     with place.daemon(f"--metrics-port={port}") as daemon:
         place.wait_idle(daemon)
-        place.rsync.order(says_and_exits(UNKNOWN_MODULE, 5))
+        place.rsync.add_fault(print_error_and_exit(UNKNOWN_MODULE, 5))
         place.write(b"second")
-        wait_until(lambda: fetch(port)["state[held]"] == 1, message=lambda: daemon.tail)
+        wait_until(lambda: fetch(port)["state[held]"] == 1, message=lambda: daemon.log_tail)
         first = fetch(port)
         assert (first["in_sync"], first["waiting_paths"]) == (0, 1)
         wait_until(
             lambda: fetch(port)["behind_seconds"] > first["behind_seconds"] > 0,
-            message=lambda: daemon.tail,
+            message=lambda: daemon.log_tail,
         )
         daemon.flush()
-        wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.tail)
+        wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.log_tail)
         assert fetch(port)["behind_seconds"] == 0
 
 
@@ -264,7 +265,7 @@ def test_the_file_is_there_while_the_daemon_runs(place: Place) -> None:
     file = place.top / "pylsyncd.prom"
     with place.daemon(f"--metrics-file={file}") as daemon:
         daemon.wait_ready()
-        wait_until(file.exists, message=lambda: daemon.tail)
+        wait_until(file.exists, message=lambda: daemon.log_tail)
         assert values(file.read_text())["watch_limit"] > 0
         assert stat.S_IMODE(file.stat().st_mode) == 0o644
         daemon.stop()
@@ -303,7 +304,8 @@ def test_a_lack_of_descriptors_ends_none_of_those_who_tell(place: Place) -> None
                 while is_readable(manager):
                     manager.recv(1000)  # Only what is told from now on counts.
                 wait_until(
-                    lambda: manager.recv(1000).startswith(b"STATUS="), message=lambda: daemon.tail
+                    lambda: manager.recv(1000).startswith(b"STATUS="),
+                    message=lambda: daemon.log_tail,
                 )
             finally:
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)

@@ -14,7 +14,7 @@ import pytest
 from support import processes
 from support.ctl import CTL_TIMEOUT, Pylsyncctl
 from support.daemon import Pylsyncd, environment
-from support.faults import FaultyRsync, says_and_exits, waits_for
+from support.faults import FaultyRsync, print_error_and_exit, wait_for_file
 from support.trees import equal_within
 from support.waiting import wait_until
 
@@ -231,7 +231,7 @@ def test_one_that_fails_is_retrying_with_its_reason_and_the_next_attempt(
     place: Place, quiet: Pylsyncd
 ) -> None:
     for _ in range(50):
-        place.rsync.order(says_and_exits("rsync: connection refused", 10))
+        place.rsync.add_fault(print_error_and_exit("rsync: connection refused", 10))
     place.write("new")
     place.run("flush")
     told = place.until_it_is("retrying")
@@ -244,7 +244,7 @@ def test_one_that_fails_is_retrying_with_its_reason_and_the_next_attempt(
     assert place.run("status", "--check").returncode == WARNING
     wait_until(lambda: place.run("status", "--check", "--max-lag", "0.5").returncode == CRITICAL)
     # Who asks does not wait for the next attempt.
-    place.rsync.clear()
+    place.rsync.discard_faults()
     assert place.run("wait", "--timeout", "20").returncode == OK
     assert (place.copy / "new").exists()
     assert place.told()["condition"] == "in sync"
@@ -290,13 +290,13 @@ def test_the_status_file_says_the_same(place: Place) -> None:
 
 def test_a_wait_ends_only_when_the_copy_is_there(place: Place, quiet: Pylsyncd) -> None:
     go = place.top / "go"
-    place.rsync.order(waits_for(go))
+    place.rsync.add_fault(wait_for_file(go))
     place.write("new")
     with processes.running_process(
         place.command("wait", "--timeout", "60"), env=place.environment()
     ) as waiting:
         # The flush is its own: rsync runs, and is waited for.
-        wait_until(lambda: place.rsync.waiting == 0)
+        wait_until(lambda: place.rsync.pending_faults == 0)
         place.until_it_is("syncing")
         assert waiting.poll() is None
         assert not (place.copy / "new").exists()
@@ -311,19 +311,19 @@ def test_a_wait_is_for_what_had_changed_until_then(place: Place, quiet: Pylsyncd
         name = f"new {number}"
         place.write(name)
         assert place.run("wait", "--timeout", "20").returncode == OK
-        assert (place.copy / name).exists(), quiet.tail
+        assert (place.copy / name).exists(), quiet.log_tail
 
 
 def test_a_wait_that_takes_too_long_says_for_whom_and_why(place: Place, quiet: Pylsyncd) -> None:
     for _ in range(50):
-        place.rsync.order(says_and_exits("rsync: connection refused", 10))
+        place.rsync.add_fault(print_error_and_exit("rsync: connection refused", 10))
     place.write("new")
     code, said, complained = place.run("wait", "--timeout", "1.5", "copy")
     assert (code, said) == (FAILED, "")
     assert complained.startswith("pylsyncctl: copy is not in sync after 1 s: retrying, ")
     assert "no rsync daemon listens on the port" in complained
     assert quiet.is_running
-    place.rsync.clear()
+    place.rsync.discard_faults()
 
 
 def test_while_paused_changes_are_collected_and_nothing_is_run(place: Place) -> None:
@@ -332,7 +332,7 @@ def test_while_paused_changes_are_collected_and_nothing_is_run(place: Place) -> 
         assert place.run("pause", "copy").returncode == OK
         told = place.until_it_is("paused")
         assert place.run("status", "--check").returncode == WARNING
-        mark = daemon.mark()
+        mark = daemon.log_length()
         place.write("a", "b")
         wait_until(lambda: place.told()["waiting"] >= 2)
         place.write("c", "d")
@@ -395,10 +395,10 @@ def test_the_log_level_is_changed_while_it_runs(place: Place, quiet: Pylsyncd) -
     assert place.run("wait", "--timeout", "20").returncode == OK
     quiet.wait_for("reduced to")
     assert place.run("log-level", "warning").returncode == OK
-    mark = quiet.mark()
+    mark = quiet.log_length()
     place.write("three")
     assert place.run("wait", "--timeout", "20").returncode == OK
-    assert quiet.mark() == mark
+    assert quiet.log_length() == mark
 
 
 def test_a_daemon_that_stops_ends_those_who_wait(place: Place) -> None:

@@ -37,7 +37,7 @@ class Place:
 
     def expect_equal(self, daemon: Pylsyncd) -> None:
         found = equal_within(os.fsencode(self.source), os.fsencode(self.copy), 20)
-        assert found == [], daemon.tail
+        assert found == [], daemon.log_tail
 
     def copied(self) -> set[str]:
         found = [path for path in self.copy.rglob("*") if not path.is_dir()]
@@ -80,12 +80,12 @@ def test_too_many_deletions_are_done_once_somebody_has_released_them(place: Plac
         shutil.rmtree(place.source / "d")
         daemon.wait_for(r"6 would be deleted, --max-delete allows 3.*USR2.*Held until you act")
         assert place.copied() == before
-        mark = daemon.mark()
+        mark = daemon.log_length()
         daemon.release()
         place.expect_equal(daemon)
         daemon.wait_for("works again", after=mark)
         # It was for once.
-        mark = daemon.mark()
+        mark = daemon.log_length()
         shutil.rmtree(place.source / "e")
         daemon.wait_for("6 would be deleted", after=mark)
         assert (place.copy / "e/0").exists()

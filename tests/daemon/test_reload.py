@@ -8,84 +8,86 @@ from pathlib import Path
 
 import pytest
 from support.daemon import environment
-from support.installed import deletes_by_name
-from support.reloading import NEVER, Place, reload
+from support.reloading import LONG_WINDOW, ReloadSetup, reload
+from support.rsync_features import can_delete_by_name
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> ReloadSetup:
+    return ReloadSetup(tmp_path)
 
 
-def test_several_sources_have_their_own_destinations_in_one_process(place: Place) -> None:
-    place.sync("web", ["one", "two"])
-    place.sync("data", ["three"], "exclude = *.tmp")
-    place.write()
-    (place.source("web") / "page").write_text("page")
-    with place.daemon() as daemon:
+def test_several_sources_have_their_own_destinations_in_one_process(place: ReloadSetup) -> None:
+    place.set_sync("web", ["one", "two"])
+    place.set_sync("data", ["three"], "exclude = *.tmp")
+    place.write_file()
+    (place.source_path("web") / "page").write_text("page")
+    with place.make_daemon() as daemon:
         daemon.wait_for(r"\[data/three\] initial sync complete")
         for name in ("f", "f.tmp"):
-            (place.source("web") / name).write_text(name)
-            (place.source("data") / name).write_text(name)
-        place.confirm()
+            (place.source_path("web") / name).write_text(name)
+            (place.source_path("data") / name).write_text(name)
+        place.wait_until_confirmed()
         place.expect_equal("web", "one", "two")
-        assert os.listdir(place.copy("three")) == ["f"]
+        assert os.listdir(place.copy_path("three")) == ["f"]
 
 
-def test_what_has_not_changed_is_not_touched(place: Place) -> None:
-    place.sync("web", ["one"])
-    place.sync("data", ["two"])
-    place.write()
-    with place.daemon() as daemon:
+def test_what_has_not_changed_is_not_touched(place: ReloadSetup) -> None:
+    place.set_sync("web", ["one"])
+    place.set_sync("data", ["two"])
+    place.write_file()
+    with place.make_daemon() as daemon:
         daemon.wait_for("data/two.*complete")
         daemon.wait_for("web/one.*complete")
-        if not deletes_by_name():
+        if not can_delete_by_name():
             # Said when there is nothing to do: not because of what comes.
             daemon.wait_for("data/two.*cannot delete by name")
-        place.sync("web", ["one"], "exclude = *.tmp")
-        place.write()
-        before = len(place.counting.runs())
+        place.set_sync("web", ["one"], "exclude = *.tmp")
+        place.write_file()
+        before = len(place.counting_rsync.changing_runs())
         said = reload(daemon)
-        place.confirm()
+        place.wait_until_confirmed()
         assert "Restarting the sync web (changed rules, web/one)." in said
         assert "data" not in said
-        touched = [run for run in place.counting.runs()[before:] if "two" in str(run)]
+        touched = [
+            run for run in place.counting_rsync.changing_runs()[before:] if "two" in str(run)
+        ]
         assert touched == []
         said = reload(daemon, "No sync has changed")
         assert "Restarting" not in said
 
 
-def test_a_destination_comes_and_another_goes_while_the_watcher_goes_on(place: Place) -> None:
-    place.sync("web", ["one", "two"])
-    place.write()
-    with place.daemon() as daemon:
+def test_a_destination_comes_and_another_goes_while_the_watcher_goes_on(place: ReloadSetup) -> None:
+    place.set_sync("web", ["one", "two"])
+    place.write_file()
+    with place.make_daemon() as daemon:
         daemon.wait_for("web/two.*initial sync complete")
-        place.sync("web", ["two", "three"])
-        place.write()
+        place.set_sync("web", ["two", "three"])
+        place.write_file()
         said = reload(daemon)
         assert "watching" not in said
         assert "Changing the sync web (added web/three; removed web/one)." in said
         daemon.wait_for(r"\[web/three\] initial sync complete")
-        (place.source("web") / "new").write_text("new")
-        place.confirm()
+        (place.source_path("web") / "new").write_text("new")
+        place.wait_until_confirmed()
         place.expect_equal("web", "two", "three")
-        assert not (place.copy("one") / "new").exists()
+        assert not (place.copy_path("one") / "new").exists()
         assert place.run("sync", "web/one").returncode != 0
         # It is served again, and has missed something meanwhile.
-        place.sync("web", ["one"])
-        place.write()
+        place.set_sync("web", ["one"])
+        place.write_file()
         reload(daemon)
-        place.confirm()
+        place.wait_until_confirmed()
         place.expect_equal("web", "one")
 
 
-def test_what_is_owed_is_handed_over_to_who_serves_the_destination_then(place: Place) -> None:
-    place.sync("web", ["one"])
-    place.write(f"window = {NEVER}")
-    with place.daemon() as daemon:
+def test_what_is_owed_is_handed_over_to_who_serves_the_destination_then(place: ReloadSetup) -> None:
+    place.set_sync("web", ["one"])
+    place.write_file(f"window = {LONG_WINDOW}")
+    with place.make_daemon() as daemon:
         daemon.wait_for("web/one.*complete")
         assert place.run("pause").returncode == 0
-        (place.source("web") / "owed").write_text("owed")
+        (place.source_path("web") / "owed").write_text("owed")
         assert place.run("flush").returncode == 0
         content = place.file.read_text() + "\n[destination web/one]\nretry_first = 2\n"
         place.file.write_text(content)
@@ -95,10 +97,10 @@ def test_what_is_owed_is_handed_over_to_who_serves_the_destination_then(place: P
         assert "full sync" not in daemon.log
 
 
-def test_a_file_with_faults_changes_nothing_and_each_is_named(place: Place) -> None:
-    place.sync("web", ["one"])
-    place.write()
-    with place.daemon() as daemon:
+def test_a_file_with_faults_changes_nothing_and_each_is_named(place: ReloadSetup) -> None:
+    place.set_sync("web", ["one"])
+    place.write_file()
+    with place.make_daemon() as daemon:
         daemon.wait_for("web/one.*complete")
         place.file.write_text(
             place.file.read_text().replace("destinations", "destinatoins") + "windw = 3\n"
@@ -109,41 +111,41 @@ def test_a_file_with_faults_changes_nothing_and_each_is_named(place: Place) -> N
         answer = place.run("reload")
         assert answer.returncode == 1
         assert "Did you mean window?" in answer.stderr
-        (place.source("web") / "new").write_text("new")
-        place.confirm()
+        (place.source_path("web") / "new").write_text("new")
+        place.wait_until_confirmed()
         place.expect_equal("web", "one")
 
 
-def test_a_sync_that_goes_is_ended_and_one_that_comes_is_begun(place: Place) -> None:
-    place.sync("web", ["one"])
-    place.write()
-    with place.daemon() as daemon:
+def test_a_sync_that_goes_is_ended_and_one_that_comes_is_begun(place: ReloadSetup) -> None:
+    place.set_sync("web", ["one"])
+    place.write_file()
+    with place.make_daemon() as daemon:
         daemon.wait_for("web/one.*complete")
         del place.syncs["web"]
-        place.sync("data", ["two"])
-        (place.source("data") / "there").write_text("there")
-        place.write()
+        place.set_sync("data", ["two"])
+        (place.source_path("data") / "there").write_text("there")
+        place.write_file()
         said = reload(daemon)
         assert "Stopping the sync web: it was removed" in said
-        place.confirm()
+        place.wait_until_confirmed()
         place.expect_equal("data", "two")
-        (place.source("web") / "late").write_text("late")
-        (place.source("data") / "new").write_text("new")
-        place.confirm()
-        assert not (place.copy("one") / "late").exists()
+        (place.source_path("web") / "late").write_text("late")
+        (place.source_path("data") / "new").write_text("new")
+        place.wait_until_confirmed()
+        assert not (place.copy_path("one") / "late").exists()
 
 
-def test_what_takes_a_restart_is_named(place: Place) -> None:
-    place.sync("web", ["one"])
-    place.write()
-    with place.daemon() as daemon:
+def test_what_takes_a_restart_is_named(place: ReloadSetup) -> None:
+    place.set_sync("web", ["one"])
+    place.write_file()
+    with place.make_daemon() as daemon:
         daemon.wait_for("web/one.*complete")
-        place.write(f"status_file = {place.top}/status")
+        place.write_file(f"status_file = {place.directory_of_test}/status")
         said = reload(daemon)
         assert "take effect after a restart" in said
         assert "status_file" in said
         # What is as it was at the start takes none.
-        place.write()
+        place.write_file()
         assert "take effect after a restart" not in reload(daemon)
 
 
@@ -167,13 +169,15 @@ print(number)
 
 
 @pytest.mark.parametrize("what", ["rules", "destinations"])
-def test_no_change_is_lost_by_reading_the_file_again_under_load(place: Place, what: str) -> None:
-    place.sync("web", ["one", "two"])
-    place.write()
-    with place.daemon() as daemon:
+def test_no_change_is_lost_by_reading_the_file_again_under_load(
+    place: ReloadSetup, what: str
+) -> None:
+    place.set_sync("web", ["one", "two"])
+    place.write_file()
+    with place.make_daemon() as daemon:
         daemon.wait_for("web/two.*complete")
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, place.source("web"), "4"],
+            [sys.executable, "-c", WRITER, place.source_path("web"), "4"],
             stdout=subprocess.PIPE,
             env=environment(),
         )
@@ -181,14 +185,14 @@ def test_no_change_is_lost_by_reading_the_file_again_under_load(place: Place, wh
         while writer.poll() is None:
             rounds += 1
             if what == "rules":
-                place.sync("web", ["one", "two"], f"exclude = *.tmp{rounds}")
+                place.set_sync("web", ["one", "two"], f"exclude = *.tmp{rounds}")
             else:
-                place.sync("web", ["one", "two"] if rounds % 2 else ["one", "three", "two"])
-            place.write()
+                place.set_sync("web", ["one", "two"] if rounds % 2 else ["one", "three", "two"])
+            place.write_file()
             reload(daemon)
             time.sleep(0.1)  # a writer's pace
         made = int(writer.communicate()[0])
         assert made > 100, "there was no load"
         assert rounds > 2, "it was not read again under load"
-        place.confirm()
+        place.wait_until_confirmed()
         place.expect_equal("web", "one", "two", seconds=5)

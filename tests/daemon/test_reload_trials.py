@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from support import processes
 from support.daemon import Pylsyncd, environment
-from support.faults import FaultyRsync, exits, hangs
+from support.faults import FaultyRsync, exit_with, hang
 from support.mounts import Mounts, can_mount
-from support.reloading import NEVER, Place, reload
+from support.reloading import LONG_WINDOW, ReloadSetup, reload
 from support.waiting import wait_until
 
 ABSENT = 4
@@ -28,7 +28,7 @@ class ToldByItsFile(Pylsyncd):
         return []
 
 
-class Trial(Place):
+class Trial(ReloadSetup):
     """The same with an rsync that fails when it is told to, and with the state's place."""
 
     def __init__(self, top: Path) -> None:
@@ -36,15 +36,17 @@ class Trial(Place):
         self.faulty = FaultyRsync(top)
         self.state = top / "state"
 
-    def write(self, *process: str, initial_sync: str = "yes") -> None:
-        super().write(*process)
-        text = self.file.read_text().replace(str(self.counting.program), str(self.faulty.program))
+    def write_file(self, *process: str, initial_sync: str = "yes") -> None:
+        super().write_file(*process)
+        text = self.file.read_text().replace(
+            str(self.counting_rsync.program), str(self.faulty.program)
+        )
         self.file.write_text(text.replace("initial_sync = yes", f"initial_sync = {initial_sync}"))
 
-    def confirm(self) -> None:
+    def wait_until_confirmed(self) -> None:
         # Until it has a socket, nobody is found there.
         wait_until(lambda: self.run("status").returncode != ABSENT)
-        super().confirm()
+        super().wait_until_confirmed()
 
     def add(self, *lines: str) -> None:
         self.file.write_text("\n".join([self.file.read_text(), *lines, ""]))
@@ -74,11 +76,11 @@ def place(tmp_path: Path) -> Trial:
 
 
 def test_one_sync_that_fails_does_not_end_the_others_of_a_single_run(place: Trial) -> None:
-    place.sync("bad", ["bad"])
-    place.sync("good", ["good"])
-    (place.source("good") / "f").write_text("f")
-    place.write()
-    slow = place.top / "slow"
+    place.set_sync("bad", ["bad"])
+    place.set_sync("good", ["good"])
+    (place.source_path("good") / "f").write_text("f")
+    place.write_file()
+    slow = place.directory_of_test / "slow"
     slow.write_text(
         '#!/bin/sh\ncase " $* " in *copies/bad*) exit 12;; *copies/good*) sleep 1;; esac\n'
         'exec rsync "$@"\n'
@@ -90,144 +92,144 @@ def test_one_sync_that_fails_does_not_end_the_others_of_a_single_run(place: Tria
         stderr=subprocess.PIPE, check=False, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 1
-    assert (place.copy("good") / "f").exists(), ended.stderr.decode()
+    assert (place.copy_path("good") / "f").exists(), ended.stderr.decode()
 
 
 @pytest.mark.parametrize("first", ["giver", "taker"])
 def test_a_destination_goes_from_one_sync_to_another(place: Trial, first: str) -> None:
     names = ["giver", "taker"] if first == "giver" else ["taker", "giver"]
     for name in names:
-        place.sync(name, {"giver": ["one", "two"], "taker": ["three"]}[name])
-        (place.source(name) / name).write_text(name)
-    place.write()
-    with place.daemon() as daemon:
-        place.confirm()
-        place.sync("giver", ["one"])
-        place.sync("taker", ["three", "two"])
-        place.write()
+        place.set_sync(name, {"giver": ["one", "two"], "taker": ["three"]}[name])
+        (place.source_path(name) / name).write_text(name)
+    place.write_file()
+    with place.make_daemon() as daemon:
+        place.wait_until_confirmed()
+        place.set_sync("giver", ["one"])
+        place.set_sync("taker", ["three", "two"])
+        place.write_file()
         assert "is unchanged" not in reload(daemon)
-        place.confirm()
+        place.wait_until_confirmed()
         place.expect_equal("taker", "two")
 
 
 def test_two_syncs_exchange_their_destinations(place: Trial) -> None:
     for name, copy in (("web", "one"), ("data", "two")):
-        place.sync(name, [copy])
-        (place.source(name) / name).write_text(name)
-    place.write()
-    with place.daemon() as daemon:
-        place.confirm()
-        place.sync("web", ["two"])
-        place.sync("data", ["one"])
-        place.write()
+        place.set_sync(name, [copy])
+        (place.source_path(name) / name).write_text(name)
+    place.write_file()
+    with place.make_daemon() as daemon:
+        place.wait_until_confirmed()
+        place.set_sync("web", ["two"])
+        place.set_sync("data", ["one"])
+        place.write_file()
         reload(daemon)
-        place.confirm()
+        place.wait_until_confirmed()
         place.expect_equal("web", "two")
         place.expect_equal("data", "one")
 
 
 def test_a_destination_of_a_sync_that_goes_comes_to_another(place: Trial) -> None:
-    place.sync("web", ["one"])
-    place.sync("data", ["two"])
-    (place.source("web") / "f").write_text("f")
-    place.write()
-    with place.daemon() as daemon:
-        place.confirm()
+    place.set_sync("web", ["one"])
+    place.set_sync("data", ["two"])
+    (place.source_path("web") / "f").write_text("f")
+    place.write_file()
+    with place.make_daemon() as daemon:
+        place.wait_until_confirmed()
         del place.syncs["data"]
-        place.sync("web", ["one", "two"])
-        place.write()
+        place.set_sync("web", ["one", "two"])
+        place.write_file()
         assert "is unchanged" not in reload(daemon)
-        place.confirm()
+        place.wait_until_confirmed()
         place.expect_equal("web", "two")
 
 
 def test_what_is_owed_is_not_forgotten_when_the_state_is_kept_elsewhere(place: Trial) -> None:
-    place.sync("web", ["one"], "retry_first = 600")
-    place.copy("one").mkdir(parents=True)
-    place.write(f"state_dir = {place.top}/here", initial_sync="no")
+    place.set_sync("web", ["one"], "retry_first = 600")
+    place.copy_path("one").mkdir(parents=True)
+    place.write_file(f"state_dir = {place.directory_of_test}/here", initial_sync="no")
     daemon = ToldByItsFile(
         *("-v", "-c", place.file), extra_environment={"RUNTIME_DIRECTORY": str(place.directory)}
     )
     with daemon:
         daemon.wait_for("No initial sync")
-        place.confirm()
-        place.faulty.order(exits(12))
-        (place.source("web") / "owed").write_text("owed")
+        place.wait_until_confirmed()
+        place.faulty.add_fault(exit_with(12))
+        (place.source_path("web") / "owed").write_text("owed")
         daemon.wait_for("Owed")
-        place.faulty.order(exits(12))
-        place.write(f"state_dir = {place.top}/there", initial_sync="no")
+        place.faulty.add_fault(exit_with(12))
+        place.write_file(f"state_dir = {place.directory_of_test}/there", initial_sync="no")
         reload(daemon)
-        place.confirm()
+        place.wait_until_confirmed()
         place.expect_equal("web", "one")
 
 
 def test_no_wait_is_over_while_a_destination_is_between_two_servants(place: Trial) -> None:
-    place.sync("web", ["one"])
-    place.write()
-    with place.daemon() as daemon:
-        place.confirm()
+    place.set_sync("web", ["one"])
+    place.write_file()
+    with place.make_daemon() as daemon:
+        place.wait_until_confirmed()
         # The old one takes two seconds to end.
-        place.faulty.order(hangs(stubbornly=True))
-        (place.source("web") / "new").write_text("new")
-        wait_until(lambda: not place.faulty.waiting)
+        place.faulty.add_fault(hang(ignore_sigterm=True))
+        (place.source_path("web") / "new").write_text("new")
+        wait_until(lambda: not place.faulty.pending_faults)
         with place.waiting(30) as wait:
             time.sleep(1)  # it is asked before
-            place.faulty.order(hangs())
+            place.faulty.add_fault(hang())
             place.add("[destination web/one]", "retry_first = 2")
             reload(daemon)
-            wait_until(lambda: not place.faulty.waiting)
+            wait_until(lambda: not place.faulty.pending_faults)
             assert wait.poll() is None
-            assert not (place.copy("one") / "new").exists()
+            assert not (place.copy_path("one") / "new").exists()
             place.add("retry_longest = 900")
             reload(daemon)
             assert wait.wait(20) == 0
-            assert (place.copy("one") / "new").exists()
+            assert (place.copy_path("one") / "new").exists()
 
 
 @pytest.mark.parametrize("what", ["exclude = *.tmp", "rsync_option = --chmod=F644"])
 def test_a_wait_goes_on_with_who_serves_then(place: Trial, what: str) -> None:
-    place.sync("web", ["one"])
-    place.write()
-    with place.daemon() as daemon:
-        place.confirm()
-        place.faulty.order(hangs())
-        (place.source("web") / "new").write_text("new")
-        wait_until(lambda: not place.faulty.waiting)
+    place.set_sync("web", ["one"])
+    place.write_file()
+    with place.make_daemon() as daemon:
+        place.wait_until_confirmed()
+        place.faulty.add_fault(hang())
+        (place.source_path("web") / "new").write_text("new")
+        wait_until(lambda: not place.faulty.pending_faults)
         with place.waiting(40) as wait:
             time.sleep(1)  # it is asked before
-            place.sync("web", ["one"], what)
-            place.write()
+            place.set_sync("web", ["one"], what)
+            place.write_file()
             reload(daemon)
             assert wait.wait(30) == 0
-            assert (place.copy("one") / "new").exists()
+            assert (place.copy_path("one") / "new").exists()
 
 
 def test_a_pause_outlasts_whatever_is_read_and_a_stop(place: Trial) -> None:
-    place.sync("web", ["one", "two"])
-    place.write(f"window = {NEVER}")
-    with place.daemon() as daemon:
-        place.confirm()
+    place.set_sync("web", ["one", "two"])
+    place.write_file(f"window = {LONG_WINDOW}")
+    with place.make_daemon() as daemon:
+        place.wait_until_confirmed()
         assert place.run("pause", "web/one").returncode == 0
-        (place.source("web") / "new").write_text("new")
+        (place.source_path("web") / "new").write_text("new")
         for line in ("retry_first = 2", "exclude = *.tmp", "exclude = *.bak"):
-            place.sync("web", ["one", "two"], line)
-            place.write(f"window = {NEVER}")
+            place.set_sync("web", ["one", "two"], line)
+            place.write_file(f"window = {LONG_WINDOW}")
             reload(daemon)
             assert place.run("wait", "web/two", "--timeout", "20").returncode == 0
         daemon.stop()
-        assert (place.copy("two") / "new").exists()
-        assert not (place.copy("one") / "new").exists()
+        assert (place.copy_path("two") / "new").exists()
+        assert not (place.copy_path("one") / "new").exists()
 
 
 def test_who_is_still_arming_is_followed_when_that_has_ended(place: Trial) -> None:
-    place.sync("web", ["one"])
+    place.set_sync("web", ["one"])
     for number in range(20):
-        (place.source("web") / f"d{number}").mkdir()
-    (place.source("web") / "f.tmp").write_text("f")
-    place.write()
-    pace = place.top / "pace"
+        (place.source_path("web") / f"d{number}").mkdir()
+    (place.source_path("web") / "f.tmp").write_text("f")
+    place.write_file()
+    pace = place.directory_of_test / "pace"
     pace.write_text("0.4")
-    program = place.top / "slowly.py"
+    program = place.directory_of_test / "slowly.py"
     program.write_text(
         "import pathlib, sys, time\n"
         "from pylsyncd.cli import main\n"
@@ -246,15 +248,15 @@ def test_who_is_still_arming_is_followed_when_that_has_ended(place: Trial) -> No
     )
     with daemon:
         wait_until(lambda: any(place.directory.glob("*.sock")))
-        place.sync("web", ["one"], "exclude = *.tmp")
-        place.write()
+        place.set_sync("web", ["one"], "exclude = *.tmp")
+        place.write_file()
         reload(daemon)
         pace.write_text("0")
         daemon.wait_for("Restarting the sync")
-        (place.source("web") / "new").write_text("new")
-        (place.source("web") / "new.tmp").write_text("new")
-        place.confirm()
-        copied = os.listdir(place.copy("one"))
+        (place.source_path("web") / "new").write_text("new")
+        (place.source_path("web") / "new.tmp").write_text("new")
+        place.wait_until_confirmed()
+        copied = os.listdir(place.copy_path("one"))
         assert "new" in copied
         assert "new.tmp" not in copied
 
@@ -262,92 +264,92 @@ def test_who_is_still_arming_is_followed_when_that_has_ended(place: Trial) -> No
 def test_a_full_sync_is_owed_whatever_the_next_start_reads(
     place: Trial, request: pytest.FixtureRequest
 ) -> None:
-    place.sync("web", ["one"])
-    place.copy("one").mkdir(parents=True)
-    written = place.source("web") / "f"
+    place.set_sync("web", ["one"])
+    place.copy_path("one").mkdir(parents=True)
+    written = place.source_path("web") / "f"
     written.write_text("f")
     # What has just changed is found anyway.
     wait_until(lambda: time.time() > written.stat().st_ctime + 2.0)
-    place.write()
+    place.write_file()
     daemon = place.lasting()
     request.addfinalizer(daemon.kill)
     daemon.__enter__()
     daemon.wait_for("initial sync complete")
-    copied = place.copy("one") / "f"
-    place.faulty.order(f"chmod 600 {copied}; exec sleep 600")
-    place.sync("web", ["one"], "rsync_option = --chmod=F600")
-    place.write(initial_sync="no")
+    copied = place.copy_path("one") / "f"
+    place.faulty.add_fault(f"chmod 600 {copied}; exec sleep 600")
+    place.set_sync("web", ["one"], "rsync_option = --chmod=F600")
+    place.write_file(initial_sync="no")
     reload(daemon)
     wait_until(lambda: copied.stat().st_mode & 0o777 == 0o600)
     daemon.crash()
-    place.sync("web", ["one"])
-    place.write(initial_sync="no")
+    place.set_sync("web", ["one"])
+    place.write_file(initial_sync="no")
     with place.lasting():
-        place.confirm()
+        place.wait_until_confirmed()
         place.expect_equal("web", "one")
 
 
 @pytest.mark.skipif(not can_mount(), reason="takes root, and a kernel that lets it mount")
 def test_who_waits_for_its_source_takes_what_is_read_again(place: Trial) -> None:
-    source = place.source("web")
-    place.sync("web", ["one"])
-    place.write()
+    source = place.source_path("web")
+    place.set_sync("web", ["one"])
+    place.write_file()
     with Mounts() as mounts:
-        mounts.tmpfs(source)
+        mounts.mount_tmpfs(source)
         (source / "f").write_text("f")
         with place.lasting():
-            place.confirm()
+            place.wait_until_confirmed()
         mounts.unmount(source)
         with place.lasting() as daemon:
             daemon.wait_for("is held")
             assert place.run("pause", "web/two").returncode != 0
-            place.sync("web", ["one", "two"])
-            place.write()
+            place.set_sync("web", ["one", "two"])
+            place.write_file()
             reload(daemon)
             assert place.run("pause", "web/one").returncode == 0
-            mounts.tmpfs(source)
+            mounts.mount_tmpfs(source)
             (source / "g").write_text("g")
             daemon.wait_for("web/two. initial sync complete")
             assert place.run("wait", "web/two", "--timeout", "20").returncode == 0
-            assert not (place.copy("one") / "g").exists()
+            assert not (place.copy_path("one") / "g").exists()
             assert place.run("resume").returncode == 0
-            place.confirm()
+            place.wait_until_confirmed()
             place.expect_equal("web", "one", "two")
 
 
 @pytest.mark.skipif(not can_mount(), reason="takes root, and a kernel that lets it mount")
 def test_a_held_source_is_not_released_by_what_is_read_again(place: Trial) -> None:
-    source = place.source("web")
-    place.sync("web", ["one"])
-    place.write()
+    source = place.source_path("web")
+    place.set_sync("web", ["one"])
+    place.write_file()
     with contextlib.ExitStack() as stack:
         mounts = stack.enter_context(Mounts())
-        mounts.tmpfs(source)
+        mounts.mount_tmpfs(source)
         (source / "f").write_text("f")
-        daemon = stack.enter_context(place.daemon())
-        place.confirm()
-        mounts.unmount(source, lazily=True)
-        mounts.tmpfs(source)
+        daemon = stack.enter_context(place.make_daemon())
+        place.wait_until_confirmed()
+        mounts.unmount(source, lazy=True)
+        mounts.mount_tmpfs(source)
         (source / "other").write_text("other")
         daemon.wait_for("is held")
         assert place.run("wait", "--timeout", "0.5").returncode == 1
-        place.sync("web", ["one"], "exclude = *.tmp")
-        place.write()
+        place.set_sync("web", ["one"], "exclude = *.tmp")
+        place.write_file()
         assert "its source is held" in reload(daemon, "its source is held")
-        place.sync("web", ["one", "two"], "exclude = *.tmp")
-        place.write()
+        place.set_sync("web", ["one", "two"], "exclude = *.tmp")
+        place.write_file()
         reload(daemon, "its source is held")
-        assert os.listdir(place.copy("one")) == ["f"]
+        assert os.listdir(place.copy_path("one")) == ["f"]
         assert place.run("release", "web/one").returncode == 0
         reload(daemon)
-        place.confirm()
+        place.wait_until_confirmed()
         place.expect_equal("web", "one", "two")
 
 
 def test_a_wait_is_not_over_before_what_the_kernel_dropped_was_found(place: Trial) -> None:
-    place.sync("web", ["one"])
-    place.write()
-    source = place.source("web")
+    place.set_sync("web", ["one"])
+    place.write_file()
+    source = place.source_path("web")
     for name in ("a/1", "a/2"):
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_text("")
@@ -355,8 +357,8 @@ def test_a_wait_is_not_over_before_what_the_kernel_dropped_was_found(place: Tria
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 100_000:
         pytest.skip("The kernel's queue is too long to be filled.")
-    with place.daemon() as daemon:
-        place.confirm()
+    with place.make_daemon() as daemon:
+        place.wait_until_confirmed()
         daemon.pause()
         for number in range(limit // 2 + 100):
             for name in ("a/1", "a/2"):
@@ -367,38 +369,38 @@ def test_a_wait_is_not_over_before_what_the_kernel_dropped_was_found(place: Tria
             daemon.resume()
             assert wait.wait(40) == 0
         assert "dropped events" in daemon.log
-        assert (place.copy("one") / "b/last").exists()
+        assert (place.copy_path("one") / "b/last").exists()
 
 
 def test_reading_again_leaves_nothing_open(place: Trial) -> None:
-    place.sync("web", ["one"])
-    place.write()
+    place.set_sync("web", ["one"])
+    place.write_file()
 
     def held(daemon: Pylsyncd) -> int:
         wait_until(lambda: len(os.listdir(f"/proc/{daemon.pid}/task")) <= threads)
         return len(os.listdir(f"/proc/{daemon.pid}/fd"))
 
-    with place.daemon() as daemon:
-        place.confirm()
+    with place.make_daemon() as daemon:
+        place.wait_until_confirmed()
         threads = len(os.listdir(f"/proc/{daemon.pid}/task"))
         before = held(daemon)
         for number in range(25):
-            place.sync("web", ["one"], f"exclude = *.{number}")
-            place.write()
+            place.set_sync("web", ["one"], f"exclude = *.{number}")
+            place.write_file()
             reload(daemon)
-        place.confirm()
+        place.wait_until_confirmed()
         assert held(daemon) <= before + 4
 
 
 def test_a_hangup_and_a_stop_at_once_are_both_done(place: Trial) -> None:
-    place.sync("web", ["one"])
-    place.write()
-    with place.daemon() as daemon:
-        place.confirm()
-        place.sync("web", ["one"], "exclude = *.tmp")
-        place.write()
-        (place.source("web") / "new").write_text("new")
+    place.set_sync("web", ["one"])
+    place.write_file()
+    with place.make_daemon() as daemon:
+        place.wait_until_confirmed()
+        place.set_sync("web", ["one"], "exclude = *.tmp")
+        place.write_file()
+        (place.source_path("web") / "new").write_text("new")
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
             os.kill(daemon.pid, number)
         daemon.stop()
-        assert (place.copy("one") / "new").exists()
+        assert (place.copy_path("one") / "new").exists()

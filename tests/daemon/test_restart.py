@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.counting import CountingRsync
 from support.daemon import Pylsyncd, environment
-from support.faults import FaultyRsync, waits_for
+from support.faults import FaultyRsync, wait_for_file
 from support.trees import equal_within
 from support.waiting import wait_until
 
@@ -113,11 +113,11 @@ def test_a_start_sends_exactly_what_has_changed_meanwhile_in_one_run(place: Plac
     (place.source / "22/1").rename(place.source / "23/renamed")
     (place.outside / "in").rename(place.source / "in")
     (place.source / "link/a").write_text("through one name")
-    before = len(place.counting.runs())
+    before = len(place.counting.changing_runs())
     with place.daemon() as daemon:
         daemon.wait_for(r"\[copy\] catch-up complete")
         place.expect_equal()
-        (run,) = place.counting.runs()[before:]
+        (run,) = place.counting.changing_runs()[before:]
         assert b"--files-from=-" in run
         line = daemon.wait_for(r"synced \d+ files?, deleted \d+")
         # 10 changed, two directories with what is in them, and two names of one file.
@@ -133,12 +133,12 @@ def test_a_start_after_which_nothing_has_changed_runs_nothing(place: Place) -> N
     place.write("d/f")
     settle()
     place.synced()
-    before = len(place.counting.runs())
+    before = len(place.counting.changing_runs())
     with place.daemon() as daemon:
         daemon.wait_for("catching up with 0 changes")
         place.write("d/g")
         place.expect_equal()
-        assert len(place.counting.runs()) == before + 1
+        assert len(place.counting.changing_runs()) == before + 1
 
 
 def test_two_copies_that_were_left_at_different_times_each_get_what_they_lack(
@@ -195,7 +195,7 @@ def test_a_file_that_was_closed_while_nobody_looked_is_found_by_the_next_scan(
         # The first window takes all that has changed since the start, closed or not.
         place.write("g", "first")
         daemon.wait_for("synced 1 file")
-        mark = daemon.mark()
+        mark = daemon.log_length()
         with (place.source / "f").open("w") as open_file:
             open_file.write("new, and longer")
             open_file.flush()
@@ -230,7 +230,7 @@ def test_however_often_it_is_killed_no_change_is_lost(place: Place) -> None:
     with place.daemon() as daemon:
         daemon.wait_for("complete")
         found = equal_within(os.fsencode(place.source), os.fsencode(place.copy), 20)
-        assert found == [], f"seed {seed}, {count} changes\n{daemon.tail}"
+        assert found == [], f"seed {seed}, {count} changes\n{daemon.log_tail}"
         assert "Starting a full sync" not in daemon.log
 
 
@@ -256,9 +256,9 @@ def test_an_initial_sync_that_was_killed_is_done_again_without_being_asked_for(
 ) -> None:
     place.write("d/f")
     faulty = FaultyRsync(tmp_path / "programs")
-    faulty.order(waits_for(tmp_path / "go"))
+    faulty.add_fault(wait_for_file(tmp_path / "go"))
     daemon = place.doomed("-i", rsync=faulty.program)
-    wait_until(lambda: not faulty.waiting)
+    wait_until(lambda: not faulty.pending_faults)
     daemon.crash()
     (tmp_path / "go").touch()
     with place.daemon() as daemon:
@@ -305,9 +305,9 @@ def test_a_stop_that_has_to_end_rsync_is_one_in_order(place: Place, tmp_path: Pa
     faulty = FaultyRsync(tmp_path / "programs")
     with place.daemon("-i", rsync=faulty.program) as daemon:
         daemon.wait_ready()
-        faulty.order("exec sleep 600")
+        faulty.add_fault("exec sleep 600")
         place.write("g")
-        wait_until(lambda: not faulty.waiting)
+        wait_until(lambda: not faulty.pending_faults)
         os.kill(daemon.pid, signal.SIGTERM)
         daemon.wait_for("stopping")
         daemon.stop()
@@ -322,7 +322,7 @@ def test_an_rsync_that_a_killed_daemon_has_left_brings_back_nothing(
     faulty = FaultyRsync(tmp_path / "programs")
     daemon = place.doomed("-i", rsync=faulty.program)
     wait_until(lambda: list(place.state.glob("*.state")) and not place.kept().pending)
-    faulty.order(
+    faulty.add_fault(
         f"cp -a {place.source} {tmp_path}/kept; touch {tmp_path}/begun; "
         f"sleep 2; cp -a {tmp_path}/kept/. {place.copy}/; touch {tmp_path}/ended; exit 0"
     )

@@ -15,8 +15,8 @@ import pytest
 from support import processes
 from support.counting import CountingRsync
 from support.daemon import Pylsyncd
-from support.destinations import Destination, in_module, local, over_ssh
-from support.faults import FaultyRsync, waits_for
+from support.destinations import Destination, local, on_rsync_daemon, over_ssh
+from support.faults import FaultyRsync, wait_for_file
 from support.servers import RsyncDaemon, SshServer
 from support.trees import equal_within
 from support.waiting import wait_until
@@ -54,7 +54,7 @@ def send(running: Pylsyncd, source: Path, to: Destination, content: str) -> None
     (source / "file").write_text(content)
     running.flush()
     different = equal_within(os.fsencode(source), to.path, SECONDS)
-    assert not different, (different, running.tail)
+    assert not different, (different, running.log_tail)
 
 
 def masters(sockets: Path) -> list[int]:
@@ -120,13 +120,13 @@ def test_a_daemon_that_comes_after_a_crash_closes_what_that_one_has_left_open(
 def test_rsync_daemons_are_sent_small_packets_without_delay(
     source: Path, sockets: Path, tmp_path: Path, rsync_daemon: RsyncDaemon
 ) -> None:
-    to = in_module(rsync_daemon, "rsyncd", tmp_path.name)
+    to = on_rsync_daemon(rsync_daemon, "rsyncd", tmp_path.name)
     counting = CountingRsync(tmp_path)
     with daemon(source, sockets, "--rsync", str(counting.program), to=[to]) as running:
         running.wait_ready()
         send(running, source, to, "content")
-    assert len(counting.runs()) >= 2
-    for arguments in counting.runs():
+    assert len(counting.changing_runs()) >= 2
+    for arguments in counting.changing_runs():
         assert b"--sockopts=TCP_NODELAY" in arguments
 
 
@@ -135,10 +135,10 @@ def test_rsync_yields_to_others_as_much_as_is_asked_for(
 ) -> None:
     to = local(tmp_path / "replica")
     rsync, go = FaultyRsync(tmp_path), tmp_path / "go"
-    rsync.order(waits_for(go))
+    rsync.add_fault(wait_for_file(go))
     options = ["--nice", "7", "--ionice", "best-effort:6", "--rsync", str(rsync.program)]
     with daemon(source, sockets, *options, to=[to]) as running:
-        wait_until(lambda: not rsync.waiting, message="rsync runs")
+        wait_until(lambda: not rsync.pending_faults, message="rsync runs")
         (child,) = [each for each in processes.list_processes() if each.parent == running.pid]
         niceness = os.getpriority(os.PRIO_PROCESS, child.pid)
         asked = subprocess.run(
@@ -183,7 +183,7 @@ def test_no_more_rsyncs_run_at_a_time_than_are_allowed_and_each_destination_has_
         started = time.monotonic()
         # There is always more to do, for all of them.
         while min(begun().values()) < ROUNDS:
-            assert time.monotonic() - started < SECONDS, running.tail
+            assert time.monotonic() - started < SECONDS, running.log_tail
             (source / f"file{time.monotonic_ns()}").touch()
             running.flush()
             time.sleep(0.02)
@@ -220,4 +220,4 @@ def test_small_files_do_not_wait_for_a_large_one(
             running.flush()
             wait_until((replica / f"small{number}").exists, message="a small file is there")
             assert not (replica / "large").exists()
-        assert not equal_within(os.fsencode(source), to.path, SECONDS), running.tail
+        assert not equal_within(os.fsencode(source), to.path, SECONDS), running.log_tail

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.ctl import Pylsyncctl
 from support.daemon import Pylsyncd, environment
-from support.destinations import in_module
+from support.destinations import on_rsync_daemon
 from support.servers import RsyncDaemon, SshServer
 from support.trees import differences, equal_within
 
@@ -71,7 +71,7 @@ def test_three_sources_and_eight_destinations(
     tmp_path: Path, ssh_server: SshServer, rsync_daemon: RsyncDaemon
 ) -> None:
     modules = [
-        in_module(rsync_daemon, "rsyncd", f"{tmp_path.name}-{name}")
+        on_rsync_daemon(rsync_daemon, "rsyncd", f"{tmp_path.name}-{name}")
         for name in ("web", "mail", "data")
     ]
     file = tmp_path / "pylsyncd.conf"
@@ -107,7 +107,7 @@ def test_three_sources_and_eight_destinations(
             (tmp_path / name / "directory" / "file").rename(tmp_path / name / "moved")
         (tmp_path / "data/large").write_bytes(b"x" * (2 << 20))
         answer = ctl.run("wait", "--timeout", "30")
-        assert answer.returncode == 0, (answer, daemon.tail)
+        assert answer.returncode == 0, (answer, daemon.log_tail)
         assert not differences(os.fsencode(tmp_path / "mail"), copies["mail"][0])
         for copy in copies["web"]:
             assert sorted(os.listdir(copy)) == [b"directory", b"moved"]

@@ -50,7 +50,7 @@ class Guarded:
         """
         self.backing.mkdir()
         if on_device:
-            self.mounts.tmpfs(self.backing)
+            self.mounts.mount_tmpfs(self.backing)
         self.fill(self.backing)
         if bare:
             (self.source / bare).touch()
@@ -58,11 +58,11 @@ class Guarded:
 
     def mount_again(self) -> None:
         """Bind-mount the file system over the source again."""
-        self.mounts.bind(self.backing, self.source)
+        self.mounts.mount_bind(self.backing, self.source)
 
-    def unmount(self, path: Path | None = None, *, lazily: bool = False) -> None:
+    def unmount(self, path: Path | None = None, *, lazy: bool = False) -> None:
         """Unmount the source, or another path. pylsyncd must not keep an idle one busy."""
-        self.mounts.unmount(path or self.source, lazily=lazily, seconds=SOON)
+        self.mounts.unmount(path or self.source, lazy=lazy, seconds=SOON)
 
     @contextlib.contextmanager
     def daemon(self, *options: str, wait: bool = True) -> Iterator[Pylsyncd]:
@@ -108,14 +108,14 @@ class Guarded:
         daemon.flush()
         self.expect_no_loss(daemon, seconds)
         deleted = self._deletions() - self._deleted_before
-        assert deleted == 0, f"rsync counts {deleted} deletions\n{daemon.tail}"
+        assert deleted == 0, f"rsync counts {deleted} deletions\n{daemon.log_tail}"
 
     def expect_no_loss(self, daemon: Pylsyncd, seconds: float = CHECKED, below: str = "") -> None:
         """Fail if the copy has lost a recorded path, or loses one within so many seconds."""
         end = time.monotonic() + seconds
         while True:
             lost = self.lost(below)
-            assert not lost, f"the copy has lost {lost}\n{daemon.tail}"
+            assert not lost, f"the copy has lost {lost}\n{daemon.log_tail}"
             if time.monotonic() > end:
                 return
             time.sleep(0.05)
@@ -125,7 +125,7 @@ class Guarded:
         # The source may be a symlink.
         tree = os.path.realpath(os.fsencode(self.source))
         found = equal_within(tree, os.fsencode(self.copy), seconds)
-        assert not found, "\n".join([*found, (daemon or self._logs[-1]).tail])
+        assert not found, "\n".join([*found, (daemon or self._logs[-1]).log_tail])
 
     def move_away(self) -> Path:
         """Rename the source."""

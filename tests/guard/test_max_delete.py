@@ -5,7 +5,7 @@ from pathlib import Path
 
 from guard.guarded import HELD, Guarded
 from support.daemon import Pylsyncd
-from support.destinations import in_module
+from support.destinations import on_rsync_daemon
 from support.servers import RsyncDaemon
 
 # Like a daemon of rsync 3.4.1 or older.
@@ -41,7 +41,7 @@ def test_max_delete_holds_with_a_daemon_that_does_not_count_deletions(
     source.mkdir()
     for file in files:
         file.touch()
-    to = in_module(rsync_daemon, "rsyncd", tmp_path.name)
+    to = on_rsync_daemon(rsync_daemon, "rsyncd", tmp_path.name)
     always = ("-v", "-i", "-w", "0.2", "--rsync", program)
 
     def daemon(*options: str) -> Pylsyncd:

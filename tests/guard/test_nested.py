@@ -21,19 +21,19 @@ class Nested(Guarded):
         self.nested = self.source / "nested"
         self.nested.mkdir()
         self.backing.mkdir()
-        mounts.tmpfs(self.backing)
+        mounts.mount_tmpfs(self.backing)
 
     def mount(self) -> None:
         """Bind-mount the other file system there."""
-        self.mounts.bind(self.backing, self.nested)
+        self.mounts.mount_bind(self.backing, self.nested)
 
     def expect_rest_is_synced(self, daemon: Pylsyncd, name: str) -> None:
         """Fail if changes and deletions outside the subtree are not synced."""
         outside = self.source / "d" / name
         outside.write_text("x")
-        wait_until((self.copy / "d" / name).exists, message=lambda: daemon.tail)
+        wait_until((self.copy / "d" / name).exists, message=lambda: daemon.log_tail)
         outside.unlink()
-        wait_until(lambda: not (self.copy / "d" / name).exists(), message=lambda: daemon.tail)
+        wait_until(lambda: not (self.copy / "d" / name).exists(), message=lambda: daemon.log_tail)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_while_a_nested_mount_is_gone_only_its_copy_stays_unchanged(place: Neste
     place.fill()
     with place.daemon("-i") as daemon:
         place.remember()
-        mark = daemon.mark()
+        mark = daemon.log_length()
         place.unmount(place.nested)
         daemon.wait_for("nested", after=mark)
         place.expect_rest_is_synced(daemon, "one")
@@ -61,7 +61,7 @@ def test_when_a_nested_mount_is_back_its_changes_are_synced(place: Nested) -> No
     place.mount()
     place.fill()
     with place.daemon("-i") as daemon:
-        mark = daemon.mark()
+        mark = daemon.log_length()
         place.unmount(place.nested)
         daemon.wait_for("nested", after=mark)
         (place.backing / "f").unlink()
@@ -100,7 +100,7 @@ def test_another_empty_file_system_in_place_of_a_nested_one_deletes_nothing(
         place.remember()
         place.unmount(place.nested)
         # It may get the same device number.
-        place.mounts.tmpfs(place.nested)
+        place.mounts.mount_tmpfs(place.nested)
         if restarted:
             daemon = stack.enter_context(place.daemon(wait=False))
         daemon.wait_for("nested in the source is held")
@@ -126,7 +126,7 @@ def test_a_replaced_source_without_its_nested_mount_deletes_nothing_of_its_copy(
         (place.source / "nested").mkdir()
         (place.source / "new").write_text("deployed")
         daemon.wait_for("was replaced by another directory")
-        wait_until((place.copy / "new").exists, message=lambda: daemon.tail)
+        wait_until((place.copy / "new").exists, message=lambda: daemon.log_tail)
         place.expect_no_loss(daemon, below="nested")
         assert away.exists()
 
@@ -154,7 +154,7 @@ def test_a_new_mount_over_a_directory_deletes_nothing_of_its_copy(place: Nested)
     place.fill()
     with place.daemon("-i") as daemon:
         place.remember()
-        mark = daemon.mark()
+        mark = daemon.log_length()
         place.mount()
         daemon.wait_for("nested", after=mark)
         place.expect_rest_is_synced(daemon, "one")
@@ -170,7 +170,7 @@ def test_a_subtree_whose_mount_is_gone_can_be_released(place: Nested) -> None:
     place.mount()
     place.fill()
     with place.daemon("-i") as daemon:
-        mark = daemon.mark()
+        mark = daemon.log_length()
         place.unmount(place.nested)
         daemon.wait_for("nested", after=mark)
         daemon.release()

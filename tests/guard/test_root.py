@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from guard import guarded
 from guard.guarded import BACK, HELD, Guarded
-from support.faults import waits_for
+from support.faults import wait_for_file
 from support.mounts import Mounts, can_mount
 from support.operations import exchange_paths
 from support.waiting import wait_until
@@ -54,14 +54,14 @@ def test_a_source_unmounted_during_a_run_deletes_nothing(place: Guarded, *, full
     go = place.directory / "go"
     with place.daemon("-i") as daemon:
         place.remember(but=("a", "d/c"))
-        place.faulty.order(waits_for(go))
+        place.faulty.add_fault(wait_for_file(go))
         if full:
             daemon.full_sync()
         else:
             (place.source / "a").write_text("changed")
             (place.source / "d/c").write_text("changed")
-        wait_until(lambda: not place.faulty.waiting, message=lambda: daemon.tail)
-        place.unmount(lazily=True)
+        wait_until(lambda: not place.faulty.pending_faults, message=lambda: daemon.log_tail)
+        place.unmount(lazy=True)
         go.touch()
         daemon.wait_for(HELD)
         place.expect_no_loss(daemon)
@@ -97,7 +97,7 @@ def test_changes_of_an_unmounted_source_are_synced_when_it_is_back(
 ) -> None:
     place.mount_source()
     with place.daemon("-i") as daemon:
-        mark = daemon.mark()
+        mark = daemon.log_length()
         place.unmount()
         # The message of the source, not that of a worker whose run failed.
         daemon.wait_for("The source .* is held", after=mark)
@@ -137,13 +137,13 @@ def test_an_empty_directory_that_appears_during_a_run_deletes_nothing(
     go = place.directory / "go"
     with place.daemon("-i") as daemon:
         place.remember(but=("a", "d/c"))
-        place.faulty.order(waits_for(go))
+        place.faulty.add_fault(wait_for_file(go))
         if full:
             daemon.full_sync()
         else:
             (place.source / "a").write_text("changed")
             (place.source / "d/c").write_text("changed")
-        wait_until(lambda: not place.faulty.waiting, message=lambda: daemon.tail)
+        wait_until(lambda: not place.faulty.pending_faults, message=lambda: daemon.log_tail)
         away = place.move_away()
         place.source.mkdir()
         go.touch()
@@ -311,14 +311,14 @@ def test_a_tree_renamed_into_the_sources_place_is_followed(place: Guarded, how: 
 def test_the_error_names_the_remedy_and_is_logged_once(place: Guarded) -> None:
     place.fill()
     with place.daemon("-i") as daemon:
-        mark = daemon.mark()
+        mark = daemon.log_length()
         away = place.move_away()
         line = daemon.wait_for(HELD, after=mark)
         assert str(place.source) in line
         place.remember()
         place.expect_no_loss(daemon, seconds=5.0)
         said = [line for line in daemon.log.splitlines()[mark:] if re.search(HELD, line)]
-        assert len(said) <= 2, daemon.tail
+        assert len(said) <= 2, daemon.log_tail
         away.rename(place.source)
         daemon.wait_for(BACK)
 

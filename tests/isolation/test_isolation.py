@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Pylsyncd
-from support.destinations import Destination, in_module, local
+from support.destinations import Destination, local, on_rsync_daemon
 from support.servers import RsyncDaemon
 from support.trees import equal_within
 
 WINDOW = 0.2  # seconds
 FILES = 20
-PATIENCE = 60.0  # seconds
-TRIED_EVERY = 2.0  # seconds
+EQUALITY_TIMEOUT = 60.0  # seconds
+RETRY_REQUEST_INTERVAL = 2.0  # seconds
 # How much longer a good destination may take beside bad ones: either is enough.
-RATIO, MARGIN = 1.5, 0.3
-LONGEST = 3.0  # seconds more than alone, for the slowest of all
-KILOBYTES = 8  # per second, for the slow one
+MAX_RATIO, MAX_EXTRA_MEDIAN_SECONDS = 1.5, 0.3
+MAX_EXTRA_SECONDS = 3.0  # seconds more than alone, for the slowest of all
+SLOW_RSYNC_KILOBYTES = 8  # per second, for the slow one
 TIMEOUT = 4  # seconds
 
 SCRIPT = """#!/bin/sh
@@ -32,7 +32,7 @@ exec rsync "$@"
 """
 
 
-class Site:
+class IsolationSetup:
     """A source, two good destinations, and the bad ones that a test asks for."""
 
     def __init__(self, directory: Path) -> None:
@@ -41,7 +41,7 @@ class Site:
         self.source.mkdir()
         self.well = directory / "well"
         self.program = directory / "selective-rsync"
-        script = SCRIPT.format(well=shlex.quote(str(self.well)), kilobytes=KILOBYTES)
+        script = SCRIPT.format(well=shlex.quote(str(self.well)), kilobytes=SLOW_RSYNC_KILOBYTES)
         self.program.write_text(script)
         self.program.chmod(0o755)
         self.good = [local(directory / name) for name in ("good", "other")]
@@ -72,38 +72,43 @@ class Site:
             begin = time.monotonic()
             copies = [os.path.join(copy.path, os.fsencode(name)) for copy in self.good]
             while not all(map(os.path.exists, copies)):
-                assert time.monotonic() < begin + PATIENCE, f"{name} did not come\n{daemon.tail}"
+                assert time.monotonic() < begin + EQUALITY_TIMEOUT, (
+                    f"{name} did not come\n{daemon.log_tail}"
+                )
                 time.sleep(0.005)
             found.append(time.monotonic() - begin)
         return found
 
     def expect_equal(self, daemon: Pylsyncd, *destinations: Destination) -> None:
         """Fail when one does not become equal, though the daemon is asked to try it."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + EQUALITY_TIMEOUT
         for destination in (*self.good, *destinations):
             while found := self._differences(destination):
                 daemon.flush()
                 late = time.monotonic() > deadline
-                assert not late, "\n".join([destination.argument, *found, daemon.tail])
+                assert not late, "\n".join([destination.argument, *found, daemon.log_tail])
 
     def _differences(self, destination: Destination) -> list[str]:
         return equal_within(
-            os.fsencode(self.source), destination.path, TRIED_EVERY, ignore=destination.ignore
+            os.fsencode(self.source),
+            destination.path,
+            RETRY_REQUEST_INTERVAL,
+            ignore=destination.ignore,
         )
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path) -> IsolationSetup:
+    return IsolationSetup(tmp_path)
 
 
-def directory(site: Site, name: str) -> Destination:
+def directory(site: IsolationSetup, name: str) -> Destination:
     """Return a directory whose name the substitute for rsync knows."""
     (site.directory / name).mkdir()
     return local(site.directory / name)
 
 
-def server_of(site: Site, name: str, **options: str) -> RsyncDaemon:
+def server_of(site: IsolationSetup, name: str, **options: str) -> RsyncDaemon:
     """Return a server with one module, which it is called like; it is not started yet."""
     module, place = site.directory / name, site.directory / f"{name}-server"
     module.mkdir()
@@ -113,20 +118,21 @@ def server_of(site: Site, name: str, **options: str) -> RsyncDaemon:
 
 def compare(alone: list[float], beside: list[float], daemon: Pylsyncd) -> None:
     quiet, loud = statistics.median(alone), statistics.median(beside)
-    assert loud < quiet * RATIO or loud < quiet + MARGIN, (
-        f"a good destination takes {loud:.3f} s beside bad ones, {quiet:.3f} s alone\n{daemon.tail}"
+    assert loud < quiet * MAX_RATIO or loud < quiet + MAX_EXTRA_MEDIAN_SECONDS, (
+        f"a good destination takes {loud:.3f} s beside bad ones, {quiet:.3f} s alone\n"
+        f"{daemon.log_tail}"
     )
-    assert max(beside) < max(alone) + LONGEST, (
-        f"once a good destination took {max(beside):.3f} s beside bad ones\n{daemon.tail}"
+    assert max(beside) < max(alone) + MAX_EXTRA_SECONDS, (
+        f"once a good destination took {max(beside):.3f} s beside bad ones\n{daemon.log_tail}"
     )
 
 
-def test_two_good_destinations_are_as_fast_beside_bad_ones_as_alone(site: Site) -> None:
+def test_two_good_destinations_are_as_fast_beside_bad_ones_as_alone(site: IsolationSetup) -> None:
     with site.daemon() as daemon:
         daemon.wait_ready()
         alone = site.delays(daemon, "alone")
     closed, strict = server_of(site, "closed"), server_of(site, "strict", **{"read only": "yes"})
-    refusing = [in_module(closed, "closed", "one"), in_module(strict, "strict", "two")]
+    refusing = [on_rsync_daemon(closed, "closed", "one"), on_rsync_daemon(strict, "strict", "two")]
     others = [directory(site, "hanging"), directory(site, "slow"), *refusing]
     with strict, site.daemon(*others) as daemon:
         daemon.wait_ready()
@@ -142,11 +148,11 @@ def test_two_good_destinations_are_as_fast_beside_bad_ones_as_alone(site: Site) 
     compare(alone, last, daemon)
 
 
-def test_a_slow_rsync_is_not_taken_for_one_that_hangs(site: Site) -> None:
+def test_a_slow_rsync_is_not_taken_for_one_that_hangs(site: IsolationSetup) -> None:
     slow = directory(site, "slow")
     # At this speed rsync takes twice as long as a hanging one has.
-    (site.source / "big").write_bytes(os.urandom(KILOBYTES * 1024 * TIMEOUT * 3))
+    (site.source / "big").write_bytes(os.urandom(SLOW_RSYNC_KILOBYTES * 1024 * TIMEOUT * 3))
     with site.daemon(slow) as daemon:
         site.expect_equal(daemon)
-        daemon.wait_for(r"\[slow\] initial sync complete", PATIENCE)
+        daemon.wait_for(r"\[slow\] initial sync complete", EQUALITY_TIMEOUT)
         site.expect_equal(daemon, slow)

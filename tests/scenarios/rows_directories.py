@@ -18,7 +18,7 @@ from support.operations import (
     utime,
     write,
 )
-from support.scenario import Scenario, having
+from support.scenario import Scenario, with_attributes
 
 LONG_AGO = 946_684_800_123_456_789
 OWNER = "only root may give a directory to somebody else"
@@ -35,7 +35,7 @@ DIRECTORIES = (
         "directories-created-empty",
         [mkdir("a/b/c"), mkdir("a/d")],
         {"a/b/c/": None, "a/d/": None},
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "deep-directories-and-files-closed-at-once",
@@ -53,9 +53,13 @@ DIRECTORIES = (
         [mkdir(LONG_PATH), write(f"{LONG_PATH}/f", b"1")],
         {f"{LONG_PATH}/f": b"1"},
     ),
-    Scenario("directory-removed-empty", [rmdir("d")], {}, [mkdir("d")], is_telling=False),
+    Scenario(
+        "directory-removed-empty", [rmdir("d")], {}, [mkdir("d")], runs_on_slow_transports=False
+    ),
     Scenario("tree-removed", [remove_tree("d")], {}, TREE),
-    Scenario("subtree-removed", [remove_tree("d/e")], {"d/1": b"1"}, TREE, is_telling=False),
+    Scenario(
+        "subtree-removed", [remove_tree("d/e")], {"d/1": b"1"}, TREE, runs_on_slow_transports=False
+    ),
     Scenario(
         "tree-removed-and-some-siblings-too",
         [remove_tree("a"), remove("a.b"), write("a-b/f", b"2")],
@@ -68,48 +72,53 @@ DIRECTORIES = (
         "tree-written-and-removed-while-written",
         [mkdir("d"), remove_tree_while_written("d"), mkdir("d"), write("d/f", b"in the end")],
         {"d/f": b"in the end"},
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "attributes-of-a-directory",
         [chmod("d", 0o750), utime("d", LONG_AGO)],
-        {"d/": having(None, mode=0o750, mtime_ns=LONG_AGO), "d/f": b"x"},
+        {"d/": with_attributes(None, mode=0o750, mtime_ns=LONG_AGO), "d/f": b"x"},
         [mkdir("d"), write("d/f")],
     ),
     Scenario(
         "time-of-a-directory-whose-files-changed",
         [write("d/g", b"2"), remove("d/f"), utime("d", LONG_AGO), utime("d/e", LONG_AGO + 7)],
         {
-            "d/": having(None, mtime_ns=LONG_AGO),
+            "d/": with_attributes(None, mtime_ns=LONG_AGO),
             "d/g": b"2",
-            "d/e/": having(None, mtime_ns=LONG_AGO + 7),
+            "d/e/": with_attributes(None, mtime_ns=LONG_AGO + 7),
         },
         [mkdir("d/e"), write("d/f")],
     ),
     Scenario(
         "sticky-and-setgid-directories",
         [chmod("d", 0o1777), mkdir("e"), chmod("e", 0o2755)],
-        {"d/": having(None, mode=0o1777), "e/": having(None, mode=0o2755)},
+        {"d/": with_attributes(None, mode=0o1777), "e/": with_attributes(None, mode=0o2755)},
         [mkdir("d")],
     ),
     Scenario(
         "read-only-directories",
         [write("d/g", b"2"), remove("d/f"), mkdir("e"), write("e/f"), chmod("e", 0o500)],
-        {"d/": having(None, mode=0o555), "d/g": b"2", "e/": having(None, mode=0o500), "e/f": b"x"},
+        {
+            "d/": with_attributes(None, mode=0o555),
+            "d/g": b"2",
+            "e/": with_attributes(None, mode=0o500),
+            "e/f": b"x",
+        },
         [mkdir("d"), write("d/f"), chmod("d", 0o555)],
         needs_root=READ_ONLY,
     ),
     Scenario(
         "directory-of-mode-000",
         [chmod("d", 0), write("d/g", b"2")],
-        {"d/": having(None, mode=0), "d/f": b"x", "d/g": b"2"},
+        {"d/": with_attributes(None, mode=0), "d/f": b"x", "d/g": b"2"},
         [mkdir("d"), write("d/f")],
         needs_root=READ_ONLY,
     ),
     Scenario(
         "owner-of-a-directory-changed",
         [chown("d", 12345, 23456)],
-        {"d/": having(None, uid=12345, gid=23456), "d/f": b"x"},
+        {"d/": with_attributes(None, uid=12345, gid=23456), "d/f": b"x"},
         [mkdir("d"), write("d/f")],
         needs_root=OWNER,
     ),
@@ -136,7 +145,7 @@ DIRECTORIES = (
         [rename("d", "n"), write("n/e/f/3", b"new"), rename("n", "d"), write("d/e/2", b"new")],
         {"d/1": b"1", "d/e/2": b"new", "d/e/f/3": b"new"},
         TREE,
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "directory-renamed-and-its-old-name-used-again",
@@ -161,7 +170,7 @@ DIRECTORIES = (
         [rename("d", "n"), rename("n/e", "n/g"), write("n/g/f/3", b"new"), mkdir("n/e")],
         {"n/1": b"1", "n/e/": None, "n/g/2": b"2", "n/g/f/3": b"new"},
         TREE,
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "directory-renamed-over-an-empty-one",
@@ -191,21 +200,21 @@ DIRECTORIES = (
         [exchange("d", "o"), write("d/new", b"n"), write("o/e/2", b"n")],
         {"d/1": b"other", "d/new": b"n", "o/1": b"1", "o/e/2": b"n", "o/e/f/3": b"3"},
         [*TREE, mkdir("o"), write("o/1", b"other")],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "directory-exchanged-with-one-inside-another",
         [exchange("d/e", "o"), write("o/f/3", b"n"), write("d/e/new", b"n")],
         {"d/1": b"1", "d/e/1": b"other", "d/e/new": b"n", "o/2": b"2", "o/f/3": b"n"},
         [*TREE, mkdir("o"), write("o/1", b"other")],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "file-and-directory-exchanged",
         [exchange("d", "file"), write("file/new", b"n")],
         {"d": b"f", "file/1": b"1", "file/e/2": b"2", "file/e/f/3": b"3", "file/new": b"n"},
         [*TREE, write("file", b"f")],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "directory-deleted-and-created-again",
@@ -236,7 +245,7 @@ DIRECTORIES = (
         [move_in("d", "d")],
         {"d/1": b"1", "d/e/2": b"2", "d/e/f/3": b"3"},
         TREE_OUTSIDE,
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "tree-moved-in-and-changed",
@@ -250,7 +259,7 @@ DIRECTORIES = (
         {"d/1": b"1", "d/e/2": b"2", "d/e/f/3": b"3", "d/e/g": b"n"},
         [*TREE_OUTSIDE, mkdir("d")],
     ),
-    Scenario("tree-moved-out", [move_out("d", "d")], {}, TREE, is_telling=False),
+    Scenario("tree-moved-out", [move_out("d", "d")], {}, TREE, runs_on_slow_transports=False),
     Scenario(
         "tree-moved-out-and-changed-there",
         [
@@ -290,6 +299,6 @@ DIRECTORIES = (
         ],
         {"n/1": b"new"},
         TREE,
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
 )

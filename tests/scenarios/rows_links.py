@@ -18,7 +18,7 @@ from support.operations import (
     utime,
     write,
 )
-from support.scenario import Scenario, having
+from support.scenario import Scenario, with_attributes
 
 LONG_AGO = 946_684_800_123_456_789
 LONG_TARGET = "t/" * 500 + "t"  # XFS takes 1,023 bytes
@@ -26,10 +26,17 @@ OWNER = "only root may give a symlink to somebody else"
 NODES = "only root may make device nodes"
 
 LINKS = (
-    Scenario("symlink-dangling", [symlink("l", "nowhere")], {"l": "-> nowhere"}, is_telling=False),
+    Scenario(
+        "symlink-dangling",
+        [symlink("l", "nowhere")],
+        {"l": "-> nowhere"},
+        runs_on_slow_transports=False,
+    ),
     Scenario("symlink-absolute", [symlink("l", "/etc/hostname")], {"l": "-> /etc/hostname"}),
     Scenario("symlink-upwards", [symlink("l", "../../..")], {"l": "-> ../../.."}),
-    Scenario("symlink-to-itself", [symlink("l", "l")], {"l": "-> l"}, is_telling=False),
+    Scenario(
+        "symlink-to-itself", [symlink("l", "l")], {"l": "-> l"}, runs_on_slow_transports=False
+    ),
     Scenario("symlink-to-a-file", [symlink("l", "f")], {"l": "-> f", "f": b"x"}, [write("f")]),
     Scenario(
         "symlink-to-a-directory",
@@ -50,7 +57,7 @@ LINKS = (
         [remove("l"), symlink("l", "b"), write("l/f", b"2")],
         {"a/f": b"1", "b/f": b"2", "l": "-> b"},
         [mkdir("a"), mkdir("b"), write("a/f", b"1"), symlink("l", "a")],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "symlink-deleted",
@@ -63,25 +70,25 @@ LINKS = (
         [rename("d", "e"), rename("l", "m")],
         {"e/f": b"x", "m": "-> d"},
         [mkdir("d"), write("d/f"), symlink("l", "d")],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "symlink-and-directory-exchanged",
         [exchange("l", "d")],
         {"l/f": b"x", "d": "-> d"},
         [mkdir("d"), write("d/f"), symlink("l", "d")],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "symlink-time-set",
         [utime("l", LONG_AGO)],
-        {"l": having("-> f", mtime_ns=LONG_AGO)},
+        {"l": with_attributes("-> f", mtime_ns=LONG_AGO)},
         [symlink("l", "f")],
     ),
     Scenario(
         "symlink-owner-changed",
         [chown("l", 12345, 23456)],
-        {"l": having("-> f", uid=12345, gid=23456)},
+        {"l": with_attributes("-> f", uid=12345, gid=23456)},
         [symlink("l", "f")],
         needs_root=OWNER,
     ),
@@ -138,19 +145,22 @@ LINKS = (
         [link_in("b", "a")],
         {"b": b"1"},
         [outside(write("a", b"1"))],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "hard-link-to-a-symlink",
         [link("m", "l")],
         {"l": "-> f", "m": "-> f"},
         [symlink("l", "f")],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "device-nodes-created",
         [device("null", "c", 1, 3), device("loop", "b", 7, 0)],
-        {"null": having("c 1:3", mode=0o640), "loop": having("b 7:0", mode=0o640)},
+        {
+            "null": with_attributes("c 1:3", mode=0o640),
+            "loop": with_attributes("b 7:0", mode=0o640),
+        },
         needs_root=NODES,
     ),
     Scenario(

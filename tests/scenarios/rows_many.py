@@ -44,14 +44,14 @@ MANY = (
         [extract_tar("a.tar", "")],
         PACKED,
         [*TAR, extract_tar("a.tar", ""), write("t/3/5", b"other"), chmod("t/4", 0o700)],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "tar-extracted-and-removed",
         [extract_tar("a.tar", ""), remove_tree("t"), write("f", b"1")],
         {"f": b"1"},
         TAR,
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         # More than 1,000 entries: rsync sends its list in more than one part.
@@ -71,7 +71,7 @@ MANY = (
         [remove(f"d/{number}") for number in range(2000)],
         {"d/stays": b"x"},
         [mkdir("d"), fill("d", 2000, b"1"), write("d/stays")],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "one-file-changed-in-each-of-1200-directories",
@@ -82,7 +82,7 @@ MANY = (
             for number in range(1200)
             for operation in (mkdir(f"{number}"), write(f"{number}/f", b"1"))
         ],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "1200-trees-renamed",
@@ -93,20 +93,20 @@ MANY = (
             for number in range(1200)
             for operation in (mkdir(f"{number}/d"), write(f"{number}/d/f", b"1"))
         ],
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "200000-bytes-of-long-names",
         [write(f"{number:0200}", b"1") for number in range(1000)],
         {f"{number:0200}": b"1" for number in range(1000)},
-        is_telling=False,
+        runs_on_slow_transports=False,
     ),
     Scenario(
         "changes-while-rsync-runs",
         [fill("d", 1500, b"2"), mkdir("e"), fill("e", 500, b"2")],
         {**_filled("d", 1500, b"3"), **_filled("n", 500, b"2"), "new/f": b"1"},
         [mkdir("d"), fill("d", 1500, b"1")],
-        meanwhile=[
+        during_sync=[
             fill("d", 1500, b"3"),
             mkdir("new"),
             rename("e", "n"),
@@ -118,20 +118,20 @@ MANY = (
         [fill("d", 1500, b"2"), write("d/s/f", b"2")],
         {"f": b"1"},
         [mkdir("d/s"), fill("d", 1500, b"1")],
-        meanwhile=[remove_tree("d"), write("f", b"1")],
+        during_sync=[remove_tree("d"), write("f", b"1")],
     ),
     Scenario(
         "directory-becomes-a-file-while-rsync-runs",
         [fill("d", 1500, b"2")],
         {"d": b"file"},
         [mkdir("d"), fill("d", 1500, b"1")],
-        meanwhile=[remove_tree("d"), write("d", b"file")],
+        during_sync=[remove_tree("d"), write("d", b"file")],
     ),
     Scenario(
         "directory-renamed-while-rsync-runs",
         [fill("d", 1500, b"2")],
         {**_filled("n", 1500, b"2"), "d/f": b"1"},
         [mkdir("d"), fill("d", 1500, b"1")],
-        meanwhile=[rename("d", "n"), mkdir("d"), write("d/f", b"1")],
+        during_sync=[rename("d", "n"), mkdir("d"), write("d/f", b"1")],
     ),
 )

@@ -11,7 +11,7 @@ from support.operations import (
     symlink,
     write,
 )
-from support.scenario import Expected, Scenario, having
+from support.scenario import Expected, Scenario, with_attributes
 
 ODD_NAMES: dict[str, bytes] = {
     "leading-dash": b"-",
@@ -107,11 +107,11 @@ def _files(title: str, name: bytes) -> Scenario:
         b"deleted/": None,
         b"renamed/was-odd": b"from",
         _in(b"renamed", name): b"to",
-        _in(b"changed", name): having(b"12", mode=0o640),
+        _in(b"changed", name): with_attributes(b"12", mode=0o640),
         _in(b"links", name): "-> " + name.decode("utf-8", "surrogateescape"),
     }
     telling = title in TELLING
-    return Scenario(f"name-{title}", operations, expected, before, is_telling=telling)
+    return Scenario(f"name-{title}", operations, expected, before, runs_on_slow_transports=telling)
 
 
 def _directories(title: str, name: bytes) -> Scenario:
@@ -144,7 +144,9 @@ def _directories(title: str, name: bytes) -> Scenario:
         _in(_in(b"changed", name), b"f"): b"12",
     }
     telling = title in TELLING_DIRECTORIES
-    return Scenario(f"directory-{title}", operations, expected, before, is_telling=telling)
+    return Scenario(
+        f"directory-{title}", operations, expected, before, runs_on_slow_transports=telling
+    )
 
 
 NAMES = tuple(_files(title, name) for title, name in ODD_NAMES.items()) + tuple(

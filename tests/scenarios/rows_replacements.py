@@ -41,7 +41,9 @@ EACH_BY_EACH = tuple(
         [old.delete, *new.create],
         {**new.expected, "other/d/g": b"2"},
         [*OTHER, *old.create],
-        is_telling="directory" in {old.name, new.name} <= {"file", "directory", "symlink"},
+        runs_on_slow_transports="directory"
+        in {old.name, new.name}
+        <= {"file", "directory", "symlink"},
     )
     for old in KINDS
     for new in KINDS

@@ -18,22 +18,22 @@ from typing import NamedTuple
 
 from support import processes
 from support.daemon import Pylsyncd
-from support.destinations import Destination, in_module, local
+from support.destinations import Destination, local, on_rsync_daemon
 from support.processes import ResourceUsage
 from support.servers import RsyncDaemon, Unavailable
 from support.trees import equal_within
-from support.writers import Writers, numbered_logs, on, operations_done
+from support.writers import Writers, numbered_logs, operations_done, work_area
 
-EVERY = 1.0  # seconds between two samples
+SAMPLE_INTERVAL = 1.0  # seconds between two samples
 WINDOW = "1"  # seconds
 WRITERS = 2
 # Pauses of the writers, so many times as long as the churn's: some 50 operations a second.
 PACE = "5"
-PATIENCE = 60.0  # seconds
+EQUALITY_TIMEOUT = 60.0  # seconds
 # What still counts as flat, from the second third of the time to the last.
-MEMORY_RATIO, MEMORY_BYTES = 0.02, 2_000_000
-MORE_AT_MOST = 2
-ROWS = 12
+MAX_MEMORY_GROWTH_RATIO, MAX_MEMORY_GROWTH_BYTES = 0.02, 2_000_000
+MAX_COUNT_GROWTH = 2
+MAX_TABLE_ROWS = 12
 
 
 class Sample(NamedTuple):
@@ -43,7 +43,7 @@ class Sample(NamedTuple):
     usage: ResourceUsage
 
 
-class Soaked(NamedTuple):
+class SoakResult(NamedTuple):
     """What came of it."""
 
     samples: list[Sample]
@@ -51,7 +51,7 @@ class Soaked(NamedTuple):
     operations: int
 
 
-def soak(directory: Path, seconds: float, seed: int) -> Soaked:
+def soak(directory: Path, seconds: float, seed: int) -> SoakResult:
     """Churn for so long with a local destination and, where available, one of an rsync daemon."""
     source, outside = directory / "source", directory / "outside"
     source.mkdir()
@@ -66,11 +66,11 @@ def soak(directory: Path, seconds: float, seed: int) -> Soaked:
         )
         stack.enter_context(daemon)
         daemon.wait_ready()
-        writers = Writers(on(source, outside), logs, seed, seconds, ("--pace", PACE))
+        writers = Writers(work_area(source, outside), logs, seed, seconds, ("--pace", PACE))
         samples = _sample(daemon, stack.enter_context(writers))
-        writers.finish()
+        writers.wait()
         problems = [*_uneven(samples), *_different(source, destinations, daemon)]
-    return Soaked(samples, problems, operations_done(logs))
+    return SoakResult(samples, problems, operations_done(logs))
 
 
 def _remote(directory: Path, stack: ExitStack) -> list[Destination]:
@@ -78,7 +78,7 @@ def _remote(directory: Path, stack: ExitStack) -> list[Destination]:
         (directory / name).mkdir()
     try:
         server = RsyncDaemon(directory / "server", {"module": directory / "module"})
-        return [in_module(stack.enter_context(server), "module", "in-module")]
+        return [on_rsync_daemon(stack.enter_context(server), "module", "in-module")]
     except Unavailable:
         return []
 
@@ -87,7 +87,7 @@ def _sample(daemon: Pylsyncd, writers: Writers) -> list[Sample]:
     begin, samples = time.monotonic(), []
     while writers.are_writing:
         samples.append(Sample(time.monotonic() - begin, processes.resource_usage(daemon.pid)))
-        time.sleep(EVERY)  # the interval of the samples
+        time.sleep(SAMPLE_INTERVAL)  # the interval of the samples
     return samples
 
 
@@ -95,10 +95,10 @@ def _different(source: Path, destinations: Sequence[Destination], daemon: Pylsyn
     problems = []
     for destination in destinations:
         found = equal_within(
-            os.fsencode(source), destination.path, PATIENCE, ignore=destination.ignore
+            os.fsencode(source), destination.path, EQUALITY_TIMEOUT, ignore=destination.ignore
         )
         if found:
-            problems += [f"{destination.argument} is not equal:", *found, daemon.tail]
+            problems += [f"{destination.argument} is not equal:", *found, daemon.log_tail]
     return problems
 
 
@@ -111,12 +111,12 @@ def _uneven(samples: Sequence[Sample]) -> list[str]:
     last = [sample.usage for sample in samples[2 * third :]]
     problems = []
     before, after = (statistics.median(usage.memory for usage in part) for part in (middle, last))
-    if after > before * (1 + MEMORY_RATIO) + MEMORY_BYTES:
+    if after > before * (1 + MAX_MEMORY_GROWTH_RATIO) + MAX_MEMORY_GROWTH_BYTES:
         problems.append(f"memory grew from {before / 1e6:.1f} to {after / 1e6:.1f} MB")
     # While rsync runs there are its pipes: the least is what is held between two runs.
     for field in ("threads", "descriptors"):
         was, now = (min(getattr(usage, field) for usage in part) for part in (middle, last))
-        if now > was + MORE_AT_MOST:
+        if now > was + MAX_COUNT_GROWTH:
             problems.append(f"{field} grew from {was} to {now}")
     left = min(usage.children for usage in last)
     if left:
@@ -127,7 +127,7 @@ def _uneven(samples: Sequence[Sample]) -> list[str]:
 def table(samples: Sequence[Sample]) -> str:
     """Return lines for some of the samples, evenly spaced."""
     lines = ["second  memory MB  threads  descriptors  children"]
-    step = max(1, len(samples) // ROWS)
+    step = max(1, len(samples) // MAX_TABLE_ROWS)
     for sample in samples[::step]:
         usage = sample.usage
         lines.append(

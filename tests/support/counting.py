@@ -29,7 +29,7 @@ class CountingRsync:
         words = iter(self._log.read_bytes().split(b"\0")[:-1])
         return [[next(words) for _ in range(int(count))] for count in words]
 
-    def runs(self) -> list[list[bytes]]:
+    def changing_runs(self) -> list[list[bytes]]:
         """Return the arguments of each invocation that was not for ``--version`` or a dry run."""
         return [arguments for arguments in self.invocations() if not _only_asks(arguments)]
 

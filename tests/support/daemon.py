@@ -19,11 +19,11 @@ from support import processes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_LINE = r"\bwatching\b"
-TAIL = 120  # lines of the log in a failure's message
+LOG_TAIL_LINES = 120  # lines of the log in a failure's message
 PROGRAM = ("-m", "pylsyncd")
 STATE_OPTION = "--state-dir"
 # In the environment of a daemon and of all that it starts: so what it leaves behind is found.
-MARK = "PYLSYNCD_UNDER_TEST"
+ENVIRONMENT_MARK = "PYLSYNCD_UNDER_TEST"
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -71,9 +71,9 @@ class Pylsyncd:
         self._arguments = [os.fsencode(argument) for argument in arguments]
         self._state = state
         self._names = names
-        self._mark = f"{MARK}={uuid.uuid4()}"
+        self._mark = f"{ENVIRONMENT_MARK}={uuid.uuid4()}"
         self._environment = environment(
-            {MARK: self._mark.partition("=")[2], **(extra_environment or {})}
+            {ENVIRONMENT_MARK: self._mark.partition("=")[2], **(extra_environment or {})}
         )
         self._directory = directory
         self._lines: list[str] = []
@@ -126,12 +126,12 @@ class Pylsyncd:
             return "\n".join(self._lines)
 
     @property
-    def tail(self) -> str:
+    def log_tail(self) -> str:
         """The end of the log, for the message of a failure."""
         with self._news:
-            return "\n".join(["--- the daemon's log ends with:", *self._lines[-TAIL:]])
+            return "\n".join(["--- the daemon's log ends with:", *self._lines[-LOG_TAIL_LINES:]])
 
-    def mark(self) -> int:
+    def log_length(self) -> int:
         """Return where the log stands now, to wait for lines after it."""
         with self._news:
             return len(self._lines)
@@ -151,7 +151,7 @@ class Pylsyncd:
                     break
                 self._news.wait(left)
         how = "ended" if self._ended else f"ran for {seconds} s"
-        raise AssertionError(f"pylsyncd {how} and did not say {pattern!r}\n{self.tail}")
+        raise AssertionError(f"pylsyncd {how} and did not say {pattern!r}\n{self.log_tail}")
 
     def wait_ready(self, seconds: float = 30) -> None:
         """Wait until all initial syncs are complete, or, without ``-i``, until it watches."""
@@ -199,12 +199,12 @@ class Pylsyncd:
             status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(
-                f"pylsyncd still runs {seconds} s after SIGTERM\n{self.tail}"
+                f"pylsyncd still runs {seconds} s after SIGTERM\n{self.log_tail}"
             ) from None
         self._reader.join(seconds)
-        assert not self._reader.is_alive(), f"a child of pylsyncd outlived it\n{self.tail}"
-        assert status == 0, f"pylsyncd ended with exit status {status}\n{self.tail}"
-        assert "Traceback (most recent call last)" not in self.log, self.tail
+        assert not self._reader.is_alive(), f"a child of pylsyncd outlived it\n{self.log_tail}"
+        assert status == 0, f"pylsyncd ended with exit status {status}\n{self.log_tail}"
+        assert "Traceback (most recent call last)" not in self.log, self.log_tail
 
     def kill(self) -> None:
         """End it at once, and with it whatever it has started."""

@@ -35,7 +35,7 @@ def over_ssh(server: SshServer, directory: Path) -> Destination:
     )
 
 
-def in_module(server: RsyncDaemon, module: str, subdirectory: str) -> Destination:
+def on_rsync_daemon(server: RsyncDaemon, module: str, subdirectory: str) -> Destination:
     """Return a directory in a module as a destination; it is made, and must not exist yet."""
     directory = server.modules[module] / subdirectory
     directory.mkdir()
@@ -47,7 +47,7 @@ def in_module(server: RsyncDaemon, module: str, subdirectory: str) -> Destinatio
     )
 
 
-def of_kind(kind: str, directory: Path, request: pytest.FixtureRequest) -> Destination:
+def make_destination(kind: str, directory: Path, request: pytest.FixtureRequest) -> Destination:
     """Return a fresh destination: ``local``, ``ssh``, ``rsyncd``, or ``refusing``.
 
     The last is a module that refuses --delete-missing-args. Directories in modules are called like
@@ -57,4 +57,4 @@ def of_kind(kind: str, directory: Path, request: pytest.FixtureRequest) -> Desti
         return local(directory)
     if kind == "ssh":
         return over_ssh(request.getfixturevalue("ssh_server"), directory)
-    return in_module(request.getfixturevalue("rsync_daemon"), kind, directory.name)
+    return on_rsync_daemon(request.getfixturevalue("rsync_daemon"), kind, directory.name)

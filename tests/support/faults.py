@@ -26,16 +26,16 @@ class FaultyRsync:
 
     def __init__(self, directory: Path, rsync: str | None = None) -> None:
         self.program = directory / "faulty-rsync"
-        self.real = shlex.quote(rsync or shutil.which("rsync") or "rsync")
+        self.real_rsync = shlex.quote(rsync or shutil.which("rsync") or "rsync")
         self._orders, self._taken = directory / "orders", directory / "orders-taken"
         self._orders.mkdir()
         self._taken.mkdir()
         self._count = itertools.count()
         paths = {"orders": shlex.quote(str(self._orders)), "taken": shlex.quote(str(self._taken))}
-        self.program.write_text(SCRIPT.format(rsync=self.real, **paths))
+        self.program.write_text(SCRIPT.format(rsync=self.real_rsync, **paths))
         self.program.chmod(0o755)
 
-    def order(self, text: str) -> None:
+    def add_fault(self, text: str) -> None:
         """Have the next run do this."""
         name = f"{next(self._count):06}"
         hidden = self._orders / f".{name}"  # the script's * does not see it before it is complete
@@ -43,48 +43,48 @@ class FaultyRsync:
         hidden.rename(self._orders / name)
 
     @property
-    def waiting(self) -> int:
+    def pending_faults(self) -> int:
         """How many orders no run has taken yet."""
         return sum(not path.name.startswith(".") for path in self._orders.iterdir())
 
-    def clear(self) -> None:
+    def discard_faults(self) -> None:
         """Take back the orders that no run has taken yet."""
         for path in self._orders.iterdir():
             path.unlink(missing_ok=True)
 
 
-def exits(code: int) -> str:
+def exit_with(code: int) -> str:
     """Return the order to do nothing and exit."""
     return f"exit {code}"
 
 
-def says_and_exits(message: str, code: int) -> str:
+def print_error_and_exit(message: str, code: int) -> str:
     """Return the order to say something on stderr and exit."""
     return f"printf '%s\\n' {shlex.quote(message)} >&2; exit {code}"
 
 
-def lies(code: int) -> str:
+def work_and_exit_with(code: int) -> str:
     """Return the order to do all the work and then exit as if it had failed."""
     return f'rsync "$@"; exit {code}'
 
 
-def hangs(*, stubbornly: bool = False) -> str:
+def hang(*, ignore_sigterm: bool = False) -> str:
     """Return the order to do nothing for ever; stubbornly is without an ear for TERM."""
     # A shell whose child is killed would go on to the real rsync.
-    return "trap '' TERM; while :; do sleep 600; done" if stubbornly else "exec sleep 86400"
+    return "trap '' TERM; while :; do sleep 600; done" if ignore_sigterm else "exec sleep 86400"
 
 
-def floods(megabytes: int, code: int, *, in_lines: bool = True) -> str:
+def flood_stderr(megabytes: int, code: int, *, in_lines: bool = True) -> str:
     """Return the order to fill stderr, with lines or with one that never ends, and exit."""
     source = f"yes {shlex.quote(LINE)}" if in_lines else "yes | tr -d '\\n'"
     return f"{source} | head -c {megabytes}000000 >&2; exit {code}"
 
 
-def waits_for(path: Path) -> str:
+def wait_for_file(path: Path) -> str:
     """Return the order to wait for a file to exist, and then to be rsync."""
     return f"until [ -e {shlex.quote(str(path))} ]; do sleep 0.02; done"
 
 
-def dies(signal_name: str = "KILL") -> str:
+def kill_itself(signal_name: str = "KILL") -> str:
     """Return the order to end itself by a signal."""
     return f"kill -{signal_name} $$; sleep 86400"

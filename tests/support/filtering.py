@@ -14,7 +14,7 @@ from pylsyncd.rules.excludes import Rules
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
 RSYNC = shutil.which("rsync") or "rsync"
-AT_ONCE = 12
+PARALLEL_RUNS = 12
 
 
 def rsync(*arguments: bytes | str, names: bytes = b"") -> int:
@@ -35,7 +35,7 @@ def make_tree(root: Path, *entries: bytes) -> Path:
     return root
 
 
-def tree_of(root: Path) -> set[bytes]:
+def entries_of(root: Path) -> set[bytes]:
     """Return what is below ``root``, the names of directories with a slash at the end."""
     top = os.fsencode(root)
     found = set()
@@ -46,7 +46,7 @@ def tree_of(root: Path) -> set[bytes]:
     return found
 
 
-def sent_by(rules: Rules, entries: Iterable[bytes]) -> set[bytes]:
+def included_entries(rules: Rules, entries: Iterable[bytes]) -> set[bytes]:
     """Return which entries of a source we would send."""
     return {
         entry
@@ -55,19 +55,21 @@ def sent_by(rules: Rules, entries: Iterable[bytes]) -> set[bytes]:
     }
 
 
-def sent_by_rsync(arguments: Iterable[Sequence[bytes]], source: Path) -> list[set[bytes]]:
+def entries_sent_by_rsync(arguments: Iterable[Sequence[bytes]], source: Path) -> list[set[bytes]]:
     """Return what rsync would copy into an empty directory, for each list of arguments."""
-    return sent_from((some, source) for some in arguments)
+    return entries_sent_from((some, source) for some in arguments)
 
 
-def sent_from(runs: Iterable[tuple[Sequence[bytes], Path]]) -> list[set[bytes]]:
+def entries_sent_from(runs: Iterable[tuple[Sequence[bytes], Path]]) -> list[set[bytes]]:
     """Return what rsync would copy into an empty directory, for each arguments and source."""
     dry = ("-r", "--dry-run", "--out-format=%o %n")
     whole = [(*dry, *some, f"{source}/", f"{source.parent}/nowhere/") for some, source in runs]
     return [_sent(output) for output in _run(whole)]
 
 
-def deleted_by_rsync(arguments: Iterable[Sequence[bytes]], destination: Path) -> list[set[bytes]]:
+def entries_deleted_by_rsync(
+    arguments: Iterable[Sequence[bytes]], destination: Path
+) -> list[set[bytes]]:
     """Return what an empty source has rsync delete, for each list of arguments.
 
     It is tried on copies: a dry run names directories, too, that are not empty in the end.
@@ -80,15 +82,15 @@ def deleted_by_rsync(arguments: Iterable[Sequence[bytes]], destination: Path) ->
             shutil.copytree(destination, copies[-1], copy_function=os.link)
             runs.append(("-r", "--delete", *some, f"{empty}/", f"{copies[-1]}/"))
         _run(runs)
-        before = tree_of(destination)
-        return [before - tree_of(copy) for copy in copies]
+        before = entries_of(destination)
+        return [before - entries_of(copy) for copy in copies]
 
 
 def _run(runs: Sequence[Sequence[bytes | str]]) -> list[bytes]:
     """Run rsyncs, several at once since each sleeps most of its time, and return their outputs."""
     outputs = []
-    for start in range(0, len(runs), AT_ONCE):
-        started = [_start(arguments) for arguments in runs[start : start + AT_ONCE]]
+    for start in range(0, len(runs), PARALLEL_RUNS):
+        started = [_start(arguments) for arguments in runs[start : start + PARALLEL_RUNS]]
         outputs += [one.communicate()[0] for one in started]
         assert [one.returncode for one in started] == [0] * len(started), outputs
     return outputs

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from support.servers import Unavailable
 
-NOBODY = "nobody"
+UNPRIVILEGED_USER = "nobody"
 # What it is made of, and what it can go without or is a part of older Pythons.
 _NEEDED = ("pylsyncd", "pyinotify", "daemon", "lockfile")
 _WELCOME = ("asyncore", "prometheus_client")
@@ -24,7 +24,7 @@ class Installation(NamedTuple):
     path: str
 
 
-def for_everybody(directory: Path) -> Installation:
+def install_for_all_users(directory: Path) -> Installation:
     """Return one that is copied into a directory that everybody can search.
 
     Raises Unavailable where no Python of this machine can be used by another user.
@@ -39,7 +39,7 @@ def for_everybody(directory: Path) -> Installation:
         reason = _why_not(made)
         if not reason:
             return made
-    raise Unavailable(f"no Python can be used by {NOBODY} here: {reason}")
+    raise Unavailable(f"no Python can be used by {UNPRIVILEGED_USER} here: {reason}")
 
 
 def _copy(origin: Path, directory: Path) -> None:
@@ -56,7 +56,7 @@ def _why_not(made: Installation) -> str:
         run = subprocess.run(
             (made.python, "-c", "import encodings.ascii, pylsyncd.cli"),
             env={"PATH": os.environ["PATH"], "PYTHONPATH": made.path},
-            user=NOBODY, capture_output=True, text=True, check=False, cwd="/",
+            user=UNPRIVILEGED_USER, capture_output=True, text=True, check=False, cwd="/",
         )  # fmt: skip
     except OSError as error:
         return str(error)

@@ -8,7 +8,7 @@ from support.servers import Unavailable
 
 
 @functools.cache
-def with_watches(count: int) -> tuple[str, ...]:
+def watch_limit_prefix(count: int) -> tuple[str, ...]:
     """Return what a command needs in front of it to have that many watches and no more.
 
     In it no owners but root can be given to files. Raises Unavailable where there are no user

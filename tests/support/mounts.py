@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-PAUSE = 0.05  # seconds between two attempts at something that is busy
+BUSY_RETRY_INTERVAL = 0.05  # seconds between two attempts at something that is busy
 
 
-class Busy(Exception):  # noqa: N818 - a fact about the moment, which may pass
+class MountBusy(Exception):  # noqa: N818 - a fact about the moment, which may pass
     """The file system is in use."""
 
 
@@ -24,7 +24,7 @@ def can_mount() -> bool:
     with tempfile.TemporaryDirectory(prefix="pylsyncd-mount-") as directory:
         try:
             with Mounts() as mounts:
-                mounts.tmpfs(Path(directory), "64k")
+                mounts.mount_tmpfs(Path(directory), "64k")
         except (FileNotFoundError, subprocess.CalledProcessError):
             return False
     return True
@@ -47,14 +47,14 @@ class Mounts:
     ) -> None:
         while self._mounted:
             # Lazily: somebody may still be in it, and would keep it for ever.
-            self.unmount(self._mounted[-1], lazily=True)
+            self.unmount(self._mounted[-1], lazy=True)
 
-    def tmpfs(self, where: Path, size: str = "16m") -> None:
+    def mount_tmpfs(self, where: Path, size: str = "16m") -> None:
         """Mount an empty file system of its own: another device than all others."""
         _run("mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "pylsyncd-test", str(where))
         self._mounted.append(where)
 
-    def bind(self, what: Path, where: Path) -> None:
+    def mount_bind(self, what: Path, where: Path) -> None:
         """Show a directory at another place, too."""
         _run("mount", "--bind", str(what), str(where))
         self._mounted.append(where)
@@ -65,23 +65,23 @@ class Mounts:
             _run("mount", "-o", f"remount,{option}", str(where))
         except subprocess.CalledProcessError as error:
             if "busy" in str(error.stderr):
-                raise Busy(str(where)) from None
+                raise MountBusy(str(where)) from None
             raise
 
-    def unmount(self, where: Path, *, lazily: bool = False, seconds: float = 10.0) -> None:
+    def unmount(self, where: Path, *, lazy: bool = False, seconds: float = 10.0) -> None:
         """Unmount. Raises Busy when somebody still uses it after so long."""
         deadline = time.monotonic() + seconds
-        while not _is_unmounted(where, lazily=lazily):
+        while not _is_unmounted(where, lazy=lazy):
             if time.monotonic() > deadline:
-                raise Busy(f"{where} is still in use after {seconds} s")
-            time.sleep(PAUSE)
+                raise MountBusy(f"{where} is still in use after {seconds} s")
+            time.sleep(BUSY_RETRY_INTERVAL)
         with contextlib.suppress(ValueError):
             self._mounted.remove(where)
 
 
-def _is_unmounted(where: Path, *, lazily: bool) -> bool:
+def _is_unmounted(where: Path, *, lazy: bool) -> bool:
     try:
-        _run("umount", *(["--lazy"] if lazily else []), str(where))
+        _run("umount", *(["--lazy"] if lazy else []), str(where))
     except subprocess.CalledProcessError as error:
         if "busy" in str(error.stderr):
             return False

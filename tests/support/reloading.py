@@ -10,48 +10,53 @@ from support.ctl import Pylsyncctl
 from support.daemon import Pylsyncd
 from support.trees import equal_within
 
-NEVER = "3600"
+LONG_WINDOW = "3600"
 """A window that no test waits for."""
 
-READ_AGAIN = "Configuration reloaded"
+RELOADED_MESSAGE = "Configuration reloaded"
 
 
-class Place(Pylsyncctl):
+class ReloadSetup(Pylsyncctl):
     """A configuration file, and the directories that it names."""
 
     def __init__(self, top: Path) -> None:
         super().__init__(top / "run")
-        self.top = top
+        self.directory_of_test = top
         self.file = top / "pylsyncd.conf"
-        self.counting = CountingRsync(top)
+        self.counting_rsync = CountingRsync(top)
         self.syncs: dict[str, list[str]] = {}
 
-    def source(self, sync: str) -> Path:
-        path = self.top / f"source-{sync}"
+    def source_path(self, sync: str) -> Path:
+        path = self.directory_of_test / f"source-{sync}"
         path.mkdir(exist_ok=True)
         return path
 
-    def copy(self, name: str) -> Path:
-        return self.top / "copies" / name
+    def copy_path(self, name: str) -> Path:
+        return self.directory_of_test / "copies" / name
 
-    def sync(self, name: str, copies: Sequence[str], *lines: str) -> None:
+    def set_sync(self, name: str, copies: Sequence[str], *lines: str) -> None:
         """Have a sync in the file from the next writing on."""
         self.syncs[name] = [
-            f"source = {self.source(name)}/./",
+            f"source = {self.source_path(name)}/./",
             "destinations =",
-            *(f"    {self.copy(copy)}" for copy in copies),
+            *(f"    {self.copy_path(copy)}" for copy in copies),
             *lines,
         ]
 
-    def write(self, *process: str) -> None:
-        lines = ["[pylsyncd]", f"rsync = {self.counting.program}", "initial_sync = yes", *process]
+    def write_file(self, *process: str) -> None:
+        lines = [
+            "[pylsyncd]",
+            f"rsync = {self.counting_rsync.program}",
+            "initial_sync = yes",
+            *process,
+        ]
         if not any(line.startswith("window") for line in process):
             lines.append("window = 0.1")
         for name, said in self.syncs.items():
             lines += ["", f"[sync {name}]", *said]
         self.file.write_text("\n".join(lines) + "\n")
 
-    def daemon(self, *options: str) -> Pylsyncd:
+    def make_daemon(self, *options: str) -> Pylsyncd:
         return Pylsyncd(
             *("-v", *options, "-c", self.file),
             extra_environment={"RUNTIME_DIRECTORY": str(self.directory)},
@@ -60,18 +65,18 @@ class Place(Pylsyncctl):
     def expect_equal(self, sync: str, *copies: str, seconds: float = 20) -> None:
         for copy in copies:
             found = equal_within(
-                os.fsencode(self.source(sync)), os.fsencode(self.copy(copy)), seconds
+                os.fsencode(self.source_path(sync)), os.fsencode(self.copy_path(copy)), seconds
             )
             assert found == [], copy
 
-    def confirm(self) -> None:
+    def wait_until_confirmed(self) -> None:
         answer = self.run("wait", "--timeout", "20")
         assert answer.returncode == 0, answer
 
 
-def reload(daemon: Pylsyncd, says: str = READ_AGAIN) -> str:
+def reload(daemon: Pylsyncd, says: str = RELOADED_MESSAGE) -> str:
     """Have the file read again; return what was logged until that was done."""
-    mark = daemon.mark()
+    mark = daemon.log_length()
     os.kill(daemon.pid, signal.SIGHUP)
     daemon.wait_for(says, after=mark)
     return "\n".join(daemon.log.splitlines()[mark:])

@@ -10,10 +10,10 @@ from support.counting import CountingRsync
 from support.ctl import Pylsyncctl
 from support.daemon import Pylsyncd
 from support.destinations import Destination
-from support.operations import Ground
+from support.operations import WorkArea
 from support.trees import equal_within
 
-NEVER = "3600"  # seconds: a window that only a signal closes
+LONG_WINDOW = "3600"  # seconds: a window that only a signal closes
 
 
 class Replication:
@@ -24,9 +24,9 @@ class Replication:
         self.outside = directory / "outside"
         self.source.mkdir()
         self.outside.mkdir()
-        self.counting = CountingRsync(directory)
+        self.counting_rsync = CountingRsync(directory)
         self._ctl = Pylsyncctl(directory / "run")
-        self.ground = Ground(os.fsencode(self.source), os.fsencode(self.outside))
+        self.area = WorkArea(os.fsencode(self.source), os.fsencode(self.outside))
         self._daemon: Pylsyncd | None = None
         self._waits = True
         self.destinations: Sequence[Destination] = ()
@@ -34,7 +34,7 @@ class Replication:
     def start(
         self,
         *destinations: Destination,
-        options: Sequence[str] = ("-d", "-i", "-w", NEVER),
+        options: Sequence[str] = ("-d", "-i", "-w", LONG_WINDOW),
         source: str = "",
         wait: bool = True,
     ) -> "Replication":
@@ -49,7 +49,7 @@ class Replication:
             *options,
             *(word for words in rsh for word in words),
             "--rsync",
-            self.counting.program,
+            self.counting_rsync.program,
             source or f"{self.source}/./",
             *(destination.argument for destination in destinations),
             names=[destination.name for destination in destinations],
@@ -82,13 +82,13 @@ class Replication:
         self.daemon.__exit__(kind, error, trace)
 
     @property
-    def runs(self) -> int:
+    def run_count(self) -> int:
         """How many times rsync was run so far to change a destination."""
-        return len(self.counting.runs())
+        return len(self.counting_rsync.changing_runs())
 
     def flush_and_wait(self, seconds: float = 20) -> None:
         """Ask the daemon to send what it has, and wait for a run for each destination."""
-        mark = self.daemon.mark()
+        mark = self.daemon.log_length()
         self.daemon.flush()
         for destination in self.destinations:
             self.daemon.wait_for(rf"\[{re.escape(destination.name)}\] synced ", seconds, after=mark)
@@ -96,16 +96,16 @@ class Replication:
     def expect_confirmed(self, seconds: float) -> None:
         """Wait until the daemon says that it owes nothing; fail if that is not so in time."""
         answer = self._ctl.run("wait", "--timeout", str(seconds))
-        assert answer.returncode == 0, f"{answer.stderr}{self.daemon.tail}"
+        assert answer.returncode == 0, f"{answer.stderr}{self.daemon.log_tail}"
 
-    def different(self, seconds: float, name: bytes = b"") -> Mapping[str, list[str]]:
+    def find_differences(self, seconds: float, name: bytes = b"") -> Mapping[str, list[str]]:
         """Wait for the destinations to be equal; return what differs at each that is not.
 
         With a ``name`` only what is at and below it is compared.
         """
         found = {
             destination.argument: equal_within(
-                self.ground.path(name),
+                self.area.path(name),
                 os.path.join(destination.path, name) if name else destination.path,
                 seconds,
                 ignore=destination.ignore,
@@ -116,7 +116,9 @@ class Replication:
 
     def expect_equal(self, seconds: float, name: bytes = b"") -> None:
         """Wait for the destinations to be equal; fail, with all that is known, if they are not."""
-        different = self.different(seconds, name)
+        different = self.find_differences(seconds, name)
         lines = [f"--- {argument}:\n" + "\n".join(found) for argument, found in different.items()]
         if lines:
-            raise AssertionError("\n".join(["not equal to the source", *lines, self.daemon.tail]))
+            raise AssertionError(
+                "\n".join(["not equal to the source", *lines, self.daemon.log_tail])
+            )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from support.operations import Ground, Name, Operation
+from support.operations import Name, Operation, WorkArea
 from support.trees import Entry, Snapshot, digest_of
 
 FIFO, SOCKET = "|", "="
@@ -19,19 +19,19 @@ SPECIAL = {
 Value = bytes | str | None
 
 
-class With(NamedTuple):
+class ExpectedEntry(NamedTuple):
     """A value, and fields of its `Entry` that must be so."""
 
     value: Value
     fields: Mapping[str, Any]
 
 
-def having(value: Value, **fields: Any) -> With:
+def with_attributes(value: Value, **fields: Any) -> ExpectedEntry:
     """Return an expected value with attributes: ``having(b"x", mode=0o600)``."""
-    return With(value, fields)
+    return ExpectedEntry(value, fields)
 
 
-Expected = Mapping[Name, Value | With]
+Expected = Mapping[Name, Value | ExpectedEntry]
 """``{"d/": None, "d/f": b"content", "l": "-> target", "p": FIFO}``, complete.
 
 A name that ends with a slash is a directory; those above a name need not be spelled out.
@@ -47,26 +47,26 @@ class Scenario:
     expected: Expected
     before: Sequence[Operation] = ()
     """What is done before the daemon starts."""
-    meanwhile: Sequence[Operation] = ()
+    during_sync: Sequence[Operation] = ()
     """What is done once rsync has been asked for; then one rsync need not suffice."""
     needs_root: str = ""
     """Why only root can do this, or may be asked for it."""
-    is_telling: bool = field(default=True)
+    runs_on_slow_transports: bool = field(default=True)
     """Whether it is run on slow transports, too: not when a sibling tells the same there."""
 
     def __str__(self) -> str:
         return self.name
 
-    def prepare(self, ground: Ground) -> None:
-        """Make the ground, and do what comes before the start."""
-        os.mkdir(ground.inside)
-        os.mkdir(ground.outside)
+    def prepare(self, area: WorkArea) -> None:
+        """Make the area, and do what comes before the start."""
+        os.mkdir(area.inside)
+        os.mkdir(area.outside)
         for operation in self.before:
-            operation(ground)
+            operation(area)
 
 
-def unexpected(expected: Expected, found: Snapshot) -> list[str]:
-    """Return a line for each entry that is not as expected; the ground itself is left out."""
+def unexpected_entries(expected: Expected, found: Snapshot) -> list[str]:
+    """Return a line for each entry that is not as expected; the area itself is left out."""
     wanted = dict(_with_parents(expected))
     lines = [f"{path!r} is too much" for path in sorted(found.keys() - wanted.keys()) if path]
     for path, value in sorted(wanted.items()):
@@ -77,22 +77,24 @@ def unexpected(expected: Expected, found: Snapshot) -> list[str]:
     return lines
 
 
-def _with_parents(expected: Expected) -> Iterator[tuple[bytes, With]]:
+def _with_parents(expected: Expected) -> Iterator[tuple[bytes, ExpectedEntry]]:
     """Yield every path with its value, the directories above them included."""
     values = {
-        os.fsencode(name).rstrip(b"/"): value if isinstance(value, With) else With(value, {})
+        os.fsencode(name).rstrip(b"/"): value
+        if isinstance(value, ExpectedEntry)
+        else ExpectedEntry(value, {})
         for name, value in expected.items()
     }
     for path in values:
         parent = os.path.dirname(path)
         while parent:
             if parent not in values:
-                yield parent, With(None, {})
+                yield parent, ExpectedEntry(None, {})
             parent = os.path.dirname(parent)
     yield from values.items()
 
 
-def _problem(wanted: With, entry: Entry) -> str:
+def _problem(wanted: ExpectedEntry, entry: Entry) -> str:
     fields = {**_fields(wanted.value), **wanted.fields}
     wrong = [
         f"{name} is {getattr(entry, name)!r}, not {value!r}"

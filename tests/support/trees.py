@@ -24,8 +24,8 @@ KINDS = {
     stat.S_IFCHR: "character device",
     stat.S_IFBLK: "block device",
 }
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.2  # seconds between two looks
-MOST_LINES = 40
+MIN_POLL_INTERVAL, MAX_POLL_INTERVAL = 0.01, 0.2  # seconds between two looks
+MAX_DIFFERENCE_LINES = 40
 CHUNK = 1 << 20
 
 
@@ -137,8 +137,8 @@ def compare(wanted: Snapshot, found: Snapshot, *, ignore: Collection[str] = ()) 
         line = _difference(wanted.get(path), found.get(path), ignore)
         if line:
             lines.append(f"{path!r}: {line}")
-    if len(lines) > MOST_LINES:
-        lines[MOST_LINES:] = [f"... and {len(lines) - MOST_LINES} more"]
+    if len(lines) > MAX_DIFFERENCE_LINES:
+        lines[MAX_DIFFERENCE_LINES:] = [f"... and {len(lines) - MAX_DIFFERENCE_LINES} more"]
     return lines
 
 
@@ -174,7 +174,7 @@ def equal_within(
     """
     wanted = snapshot(source)
     deadline = time.monotonic() + seconds
-    pause = SHORTEST_PAUSE
+    pause = MIN_POLL_INTERVAL
     while True:
         late = time.monotonic() > deadline
         quick = snapshot(destination, content=False)
@@ -183,10 +183,10 @@ def equal_within(
             if late or not found:
                 return found
         time.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+        pause = min(pause * 1.5, MAX_POLL_INTERVAL)
 
 
-def identity_at(directory: Path) -> InodeId:
+def inode_id_of(directory: Path) -> InodeId:
     """Return who a directory is, as pylsyncd remembers it."""
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

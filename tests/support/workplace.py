@@ -123,8 +123,8 @@ class Workplace:
     def make_fail(self, name: str, *, first: str = "") -> None:
         """Make the next run do ``first``, by default all its work, and then name a failed path."""
         message = f'rsync: [sender] send_files failed to open "{self.source}/{name}": '
-        first = first or f'{self.faulty.real} "$@"'
-        self.faulty.order(f"{first}; echo '{message}Permission denied (13)' >&2; exit 23")
+        first = first or f'{self.faulty.real_rsync} "$@"'
+        self.faulty.add_fault(f"{first}; echo '{message}Permission denied (13)' >&2; exit 23")
 
     @contextlib.contextmanager
     def worker(

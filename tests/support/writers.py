@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from support.daemon import REPOSITORY, environment
-from support.operations import Ground
+from support.operations import WorkArea
 
 WRITER = REPOSITORY / "tests" / "churn" / "writer.py"
-FEW_LINES, MANY_LINES = 40, 120
-LONGEST_OPERATION = 60.0  # seconds
+MAX_TAIL_LINES, MAX_MATCHING_LINES = 40, 120
+OPERATION_TIMEOUT = 60.0  # seconds
 
 
 class Writers:
@@ -20,7 +20,7 @@ class Writers:
 
     def __init__(
         self,
-        ground: Ground,
+        area: WorkArea,
         logs: Sequence[Path],
         seed: int,
         seconds: float,
@@ -30,7 +30,7 @@ class Writers:
             (
                 *(sys.executable, str(WRITER), f"--seed={seed + 1000 * number}"),
                 *(f"--seconds={seconds}", f"--log={log}", *options),
-                *(ground.inside, ground.outside),
+                *(area.inside, area.outside),
             )
             for number, log in enumerate(logs)
         ]
@@ -53,10 +53,10 @@ class Writers:
         """Whether one of them has not finished yet."""
         return any(process.poll() is None for process in self.processes)
 
-    def finish(self) -> None:
+    def wait(self) -> None:
         """Wait until all have done what they were to do."""
         for process in self.processes:
-            status = process.wait(self._seconds + LONGEST_OPERATION)
+            status = process.wait(self._seconds + OPERATION_TIMEOUT)
             assert status == 0, f"a writer ended with {status}; stderr has why"
 
 
@@ -65,15 +65,18 @@ def operations_done(logs: Iterable[Path]) -> int:
     return sum(len(log.read_bytes().splitlines()) for log in logs)
 
 
-def history(differences: Iterable[str], logs: Iterable[Path]) -> list[str]:
+def relevant_operations(differences: Iterable[str], logs: Iterable[Path]) -> list[str]:
     """Return what the logs tell of the paths that differ, and how they end."""
     paths = {line.split(": ")[0][2:-1] for line in differences}
     lines: list[str] = []
     for log in logs:
         done = log.read_text("ascii").splitlines()
         concerned = [line for line in done if _concerns(line, paths)]
-        lines += [f"--- {log.name}, of {len(done)} those about these:", *concerned[-MANY_LINES:]]
-        lines += [f"--- {log.name} ends with:", *done[-FEW_LINES:]]
+        lines += [
+            f"--- {log.name}, of {len(done)} those about these:",
+            *concerned[-MAX_MATCHING_LINES:],
+        ]
+        lines += [f"--- {log.name} ends with:", *done[-MAX_TAIL_LINES:]]
     return lines
 
 
@@ -88,6 +91,6 @@ def numbered_logs(directory: Path, count: int) -> list[Path]:
     return [directory / f"operations-{number}" for number in range(count)]
 
 
-def on(inside: Path, outside: Path) -> Ground:
-    """Return the ground that writers work on; both directories exist."""
-    return Ground(os.fsencode(inside), os.fsencode(outside))
+def work_area(inside: Path, outside: Path) -> WorkArea:
+    """Return the area that writers work on; both directories exist."""
+    return WorkArea(os.fsencode(inside), os.fsencode(outside))

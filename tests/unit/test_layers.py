@@ -15,7 +15,7 @@ from pylsyncd.system.threads import SupervisedThread
 
 PACKAGE = Path(pylsyncd.__file__).parent
 
-# From the top to the ground. A package, or a module beside the packages, imports only from those
+# From the top to the area. A package, or a module beside the packages, imports only from those
 # below it; the entries of one tuple do not import each other.
 LAYERS = (
     ("__main__",),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.configuration import load, load_file, settings_of, sync_section
-from support.installed import quotes_wildcards
+from support.rsync_features import can_quote_wildcards
 
 from pylsyncd.config.describe import describe_settings, suspicious_values
 
@@ -55,7 +55,7 @@ def test_a_path_that_the_rsync_at_the_destination_expands_is_warned_of() -> None
         "[sync www]\nsource = a/./\ndestinations =\n  a::m/[x]\n  rsync://[::1]/m/x\n"
         "  h:/x*\n  /x*\n"
     )
-    expected = ["a::m/[x]"] if quotes_wildcards() else ["a::m/[x]", "h:/x*"]
+    expected = ["a::m/[x]"] if can_quote_wildcards() else ["a::m/[x]", "h:/x*"]
     for warning, written in zip(suspicious_values(made.syncs[0]), expected, strict=True):
         assert f"The rsync at the destination {written} expands" in warning
 

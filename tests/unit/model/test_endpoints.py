@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support import processes
-from support.installed import version
+from support.rsync_features import installed_version
 from support.servers import free_port
 from support.waiting import wait_until
 
@@ -473,8 +473,8 @@ def login(tmp_path: Path) -> Login:
 def copy_by_shell(original: Path, destinations: tuple[Destination, ...], login: Login) -> None:
     """Copy with the options that the installed rsync needs."""
     (destination,) = destinations
-    options = ["-s"] if quoting.needs_secluded_args(destination, version()) else []
-    argument = quoting.target_argument(destination, version())
+    options = ["-s"] if quoting.needs_secluded_args(destination, installed_version()) else []
+    argument = quoting.target_argument(destination, installed_version())
     copy(original, argument, "-e", login.shell, *options, home=login.home)
 
 

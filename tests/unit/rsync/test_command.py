@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.destinations import of_kind
-from support.installed import ABILITIES
+from support.rsync_features import CAPABILITIES
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
@@ -271,7 +270,7 @@ def to(
 ) -> tuple[Destination, RsyncOptions, Path]:
     """Return a destination of each kind, options to reach it, and its directory."""
     # All tests share the module of one server, so names have to differ.
-    place = of_kind(kind, tmp_path / tmp_path.name, request)
+    place = make_destination(kind, tmp_path / tmp_path.name, request)
     directory = Path(os.fsdecode(place.path))
     directory.mkdir(exist_ok=True)
     transport = {"local": Transport.LOCAL, "ssh": Transport.SHELL, "rsyncd": Transport.DAEMON}
@@ -289,12 +288,12 @@ def test_a_dry_run_counts_exactly_what_a_real_run_deletes(
     plant(replica, *stale)
     entries = (
         (b"g1", b"gd", b"l/", b"file")
-        if ABILITIES.has_delete_missing_args
+        if CAPABILITIES.has_delete_missing_args
         else (b"", b"l/", b"file")
     )
     limited = replace(rsync, max_delete=3)
     trial = limited.as_dry_run().file_list_command(
-        CURRENT_DIRECTORY, destination, ABILITIES, create_parents=False
+        CURRENT_DIRECTORY, destination, CAPABILITIES, create_parents=False
     )
     assert (run(trial, source, *entries).deleted, len(found(replica))) == (11, len(stale))
     trial = limited.as_dry_run().full_sync_command(
@@ -302,7 +301,7 @@ def test_a_dry_run_counts_exactly_what_a_real_run_deletes(
     )
     assert (run(trial, source).deleted, len(found(replica))) == (11, len(stale))
     real = limited.file_list_command(
-        CURRENT_DIRECTORY, destination, ABILITIES, create_parents=False
+        CURRENT_DIRECTORY, destination, CAPABILITIES, create_parents=False
     )
     result = run(real, source, *entries)
     # A daemon's rsync prints this, and exits with 0.
@@ -432,7 +431,7 @@ def test_an_excluded_path_with_any_name_is_neither_sent_nor_deleted(
         )
     else:
         command = rsync.file_list_command(
-            CURRENT_DIRECTORY, destination, ABILITIES, create_parents=False, excluded=ODD
+            CURRENT_DIRECTORY, destination, CAPABILITIES, create_parents=False, excluded=ODD
         )
         below = [name + end for name in ODD for end in (b"", b"/", b"/new", b"/old")]
         result = run(command, source, b"", b"d/", *beside, *BAIT, *below)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.installed import ABILITIES
+from support.rsync_features import CAPABILITIES
 from support.servers import RsyncDaemon
 
 from pylsyncd.model.changes import Scope
@@ -273,7 +273,7 @@ def run(far: tuple[Destination, RsyncOptions, Path], source: Path, *entries: str
     destination, rsync, _ = far
     if entries:
         command = rsync.file_list_command(
-            CURRENT_DIRECTORY, destination, ABILITIES, create_parents=False
+            CURRENT_DIRECTORY, destination, CAPABILITIES, create_parents=False
         )
     else:
         command = rsync.full_sync_command(CURRENT_DIRECTORY, destination, RsyncCapabilities())
@@ -287,7 +287,7 @@ def run(far: tuple[Destination, RsyncOptions, Path], source: Path, *entries: str
 
 def gone(name: str) -> str:
     """Return the list entry that deletes missing entries of the source's root."""
-    return name if ABILITIES.has_delete_missing_args else ""
+    return name if CAPABILITIES.has_delete_missing_args else ""
 
 
 def plant(root: Path, *names: str) -> None:
@@ -335,7 +335,7 @@ def test_unreadable_paths_are_named_and_skipped_deletions_are_detected(
     # Missing paths that are listed by name are deleted nevertheless.
     if not is_full:
         assert (replica / "d/stale").exists()
-        assert (replica / "stale").exists() is not ABILITIES.has_delete_missing_args
+        assert (replica / "stale").exists() is not CAPABILITIES.has_delete_missing_args
 
 
 @needs_root

@@ -14,8 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import processes
-from support.filtering import ENVIRONMENT, RSYNC, prefixed_patterns, rsync, sent_by, tree_of
-from support.installed import DELETING, deletes_by_name, needs_deletion_by_name
+from support.filtering import (
+    ENVIRONMENT,
+    RSYNC,
+    entries_of,
+    included_entries,
+    prefixed_patterns,
+    rsync,
+)
+from support.rsync_features import can_delete_by_name, needs_deletion_by_name
 from support.trees import Snapshot, differences, snapshot
 
 from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
@@ -382,7 +389,7 @@ def test_an_unreadable_directory_is_listed_so_that_rsync_reports_it(
 
 FULL_SYNC = ("-r", "--delete")
 # Those options of a real run that decide on deletion.
-LIST_OPTIONS = ("--dirs", "--times", *DELETING, "--from0", "--files-from=-")
+LIST_OPTIONS = ("--dirs", "--times", *DELETE_OPTIONS, "--from0", "--files-from=-")
 
 Kinds = dict[bytes, bool]
 """The paths of a tree; True for a directory."""
@@ -399,7 +406,7 @@ class SyncedReplicas(NamedTuple):
 
 
 def kinds_in(tree: Path) -> Kinds:
-    return {entry.removesuffix(b"/"): entry.endswith(b"/") for entry in tree_of(tree)}
+    return {entry.removesuffix(b"/"): entry.endswith(b"/") for entry in entries_of(tree)}
 
 
 def make_entries(tree: Path, entries: Iterable[bytes]) -> Kinds:
@@ -454,12 +461,12 @@ def sync_both_ways(
     """Change a source from one tree to another, and sync it by a list and in full."""
     source, by_list, in_full = (rules_scratch / name for name in ("source", "by-list", "in-full"))
     was = make_entries(source, old)
-    before = sent_by(rules, tree_of(source))
+    before = included_entries(rules, entries_of(source))
     now = make_entries(source, new)
     for replica in (by_list, in_full):
         make_entries(replica, before)
     seen = changes_seen_with_rules(was, now, rules)
-    files = file_list_of(source, seen, rules, missing_args=deletes_by_name())
+    files = file_list_of(source, seen, rules, missing_args=can_delete_by_name())
     arguments = (*rules.arguments(), f"{source}/")
     full = (RSYNC, *FULL_SYNC, *arguments, f"{in_full}/")
     with processes.running_process(full, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as whole:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.installed import DELETING, deletes_by_name, knows
+from support.rsync_features import can_delete_by_name, has_option
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rsync.option_check import check_option
@@ -16,7 +16,7 @@ RSYNC = shutil.which("rsync") or "rsync"
 TIMEOUT_SECONDS = 60
 # With fewer than 1,000 paths some options seem harmless. If deletion by name is possible, each
 # number stands for two paths.
-FILES = 600 if deletes_by_name() else 1200
+FILES = 600 if can_delete_by_name() else 1200
 
 REFUSED = """
 --files-from=FILE --from0 -0 --no-from0
@@ -193,7 +193,7 @@ OTHER_PROGRAMS = {"--daemon", "--server", "--sender", "--config", "--detach", "-
     "text", [text for text in REFUSED if bare(text) not in OTHER_PROGRAMS | {"--dparam"}]
 )
 def test_rsync_knows_every_option_that_is_refused(tmp_path: Path, text: str) -> None:
-    if not knows(text):
+    if not has_option(text):
         pytest.skip(f"the rsync here is older than {text}")
     run = subprocess.run(
         [RSYNC, text, "--version"],
@@ -234,8 +234,8 @@ def run_with_list(source: Path, replica: Path, *options: str) -> subprocess.Comp
     """Run rsync as pylsyncd does, with every path to send and every path to delete."""
     names = [f"./{number}\0./gone{number}\0" for number in range(FILES)]
     # Without deletion by name, rsync has to list the parent.
-    listed = [] if deletes_by_name() else ["./\0"]
-    command = [RSYNC, "-lptgoD", "--dirs", "--modify-window=-1", *DELETING, "--from0"]
+    listed = [] if can_delete_by_name() else ["./\0"]
+    command = [RSYNC, "-lptgoD", "--dirs", "--modify-window=-1", *DELETE_OPTIONS, "--from0"]
     command += ["--files-from=-", *options, "--", f"{source}/"]
     return subprocess.run(
         [*command, f"{replica}/"],
@@ -253,7 +253,7 @@ def test_permitted_options_leave_the_list_protocol_intact(
     source, stale = trees
     replica = tmp_path / "replica"
     shutil.copytree(stale, replica)
-    run = run_with_list(source, replica, *filter(knows, combination.split()))
+    run = run_with_list(source, replica, *filter(has_option, combination.split()))
     assert run.returncode == 0, run.stderr.decode(errors="replace")
     assert contents(replica) == contents(source)
     assert os.listdir(replica / "sub") == ["file"]

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.installed import quotes_wildcards
+from support.rsync_features import can_quote_wildcards
 
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
@@ -92,7 +92,7 @@ def test_a_path_that_is_expanded_despite_quoting_is_detected(
 
 @pytest.mark.parametrize("name", [b"www[1]", b"w*", b"www?", rb"w\*", b"w[w]w $(x)"])
 def test_rsync_does_not_copy_to_another_matching_directory(tmp_path: Path, name: bytes) -> None:
-    if not quotes_wildcards():
+    if not can_quote_wildcards():
         pytest.skip("the rsync here cannot quote it for a remote shell: the one there expands it")
     (tmp_path / "source").mkdir()
     (tmp_path / "source/file").touch()

@@ -8,14 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.filtering import (
     TREE,
+    entries_of,
+    entries_sent_by_rsync,
+    included_entries,
     make_tree,
     prefixed_patterns,
     rsync,
-    sent_by,
-    sent_by_rsync,
-    tree_of,
 )
-from support.installed import DELETING, NOT_BY_NAME, deletes_by_name, needs_deletion_by_name
+from support.rsync_features import (
+    CANNOT_DELETE_BY_NAME,
+    DELETE_OPTIONS,
+    can_delete_by_name,
+    needs_deletion_by_name,
+)
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rules.excludes import Rules, build_rules
@@ -54,10 +59,10 @@ def test_rsync_interprets_any_rules_as_pylsyncd_does(
     fixed_tree: Path, rule_sets: list[list[bytes]]
 ) -> None:
     ours = [rules(*texts) for texts in rule_sets]
-    expected = [sent_by(some, TREE) for some in ours]
+    expected = [included_entries(some, TREE) for some in ours]
     as_given = [options(tuple(texts)) for texts in rule_sets]
-    assert sent_by_rsync(as_given, fixed_tree) == expected
-    assert sent_by_rsync([some.arguments() for some in ours], fixed_tree) == expected
+    assert entries_sent_by_rsync(as_given, fixed_tree) == expected
+    assert entries_sent_by_rsync([some.arguments() for some in ours], fixed_tree) == expected
 
 
 @settings(max_examples=15)
@@ -68,12 +73,14 @@ def test_rsync_interprets_a_file_of_any_rules_as_pylsyncd_does(
     contents = [b"\r\n".join(texts) for texts in rule_sets]
     with TemporaryDirectory(dir=fixed_tree.parent) as scratch:
         for option, parse in (("exclude", parse_exclude_lines), ("include", parse_include_lines)):
-            expected = [sent_by(build_rules([parse(content)]), TREE) for content in contents]
+            expected = [
+                included_entries(build_rules([parse(content)]), TREE) for content in contents
+            ]
             files = [Path(scratch, str(number)) for number in range(len(contents))]
             for file, content in zip(files, contents, strict=True):
                 file.write_bytes(content)
             arguments = [[b"--%b-from=%b" % (option.encode(), bytes(file))] for file in files]
-            assert sent_by_rsync(arguments, fixed_tree) == expected
+            assert entries_sent_by_rsync(arguments, fixed_tree) == expected
 
 
 @pytest.mark.parametrize(
@@ -103,8 +110,8 @@ def test_a_file_of_rules_is_parsed_as_rsync_does(
     listed.write_bytes(content)
     names = {b"a", b"b", b"x", b"y", b"!", b"z", b"other", *expected}
     source = make_tree(tmp_path / "source", *names)
-    [kept] = sent_by_rsync([[b"--exclude-from=" + bytes(listed)]], source)
-    assert kept == names - set(expected) == sent_by(ours, names)
+    [kept] = entries_sent_by_rsync([[b"--exclude-from=" + bytes(listed)]], source)
+    assert kept == names - set(expected) == included_entries(ours, names)
 
 
 def test_a_file_may_include() -> None:
@@ -146,7 +153,7 @@ def test_a_rule_that_rsync_cannot_apply_is_refused(text: bytes, fault: str) -> N
 def test_rsync_drops_a_pattern_that_is_one_byte_longer(tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source", b"a")
     [longest] = rules(b"*" * MAX_PATTERN_BYTES).arguments()
-    assert sent_by_rsync([[longest], [longest + b"*"]], source) == [set(), {b"a"}]
+    assert entries_sent_by_rsync([[longest], [longest + b"*"]], source) == [set(), {b"a"}]
 
 
 def test_the_root_is_never_excluded() -> None:
@@ -217,7 +224,7 @@ def test_rules_arrive_unchanged_at_a_remote_receiver(tmp_path: Path) -> None:
     destination = make_tree(tmp_path / "destination", b"deleted", *odd)
     arguments = Rules(tuple(map(FilterRule, sorted(odd)))).arguments()
     assert rsync("-r", "--delete", *arguments, f"-e{shell}", f"{source}/", f"h:{destination}/") == 0
-    assert tree_of(destination) == {b"sent", *odd}
+    assert entries_of(destination) == {b"sent", *odd}
 
 
 def sync_listed(
@@ -225,12 +232,12 @@ def sync_listed(
 ) -> tuple[int, set[bytes]]:
     """Run rsync with a list; return its exit status and the destination's content."""
     status = rsync(
-        *("--dirs", "--times", *DELETING, "--from0", "--files-from=-"),
+        *("--dirs", "--times", *DELETE_OPTIONS, "--from0", "--files-from=-"),
         *rules(text).arguments(),
         *(f"{source}/", f"{destination}/"),
         names=listed + b"\0",
     )
-    return status, tree_of(destination)
+    return status, entries_of(destination)
 
 
 @pytest.mark.parametrize(
@@ -266,8 +273,8 @@ def test_rsync_sends_a_listed_name_below_an_excluded_directory(
 def test_rsync_deletes_copies_of_a_missing_excluded_name_as_expected(
     text: bytes, listed: bytes, at_destination: bytes, left: bytes, tmp_path: Path
 ) -> None:
-    if listed != b"./" and not deletes_by_name():
-        pytest.skip(NOT_BY_NAME)
+    if listed != b"./" and not can_delete_by_name():
+        pytest.skip(CANNOT_DELETE_BY_NAME)
     source = make_tree(tmp_path / "source")
     destination = make_tree(tmp_path / "destination", *at_destination.split())
     assert sync_listed(text, listed, source, destination) == (0, set(left.split()))

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.filtering import (
     TREE,
-    deleted_by_rsync,
+    entries_deleted_by_rsync,
+    entries_of,
+    entries_sent_by_rsync,
+    included_entries,
     make_tree,
     patterns,
     prefixed_patterns,
     rsync,
-    sent_by,
-    sent_by_rsync,
-    tree_of,
 )
-from support.installed import DELETING, NOT_BY_NAME, deletes_by_name
+from support.rsync_features import CANNOT_DELETE_BY_NAME, DELETE_OPTIONS, can_delete_by_name
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.paths import covers
@@ -113,8 +113,10 @@ def test_rsync_parses_filters_as_pylsyncd_does(fixed_tree: Path) -> None:
     texts = [[text, *more] for (text, _), more in zip(READ, behind, strict=True)]
     given = [[b"--filter=" + text for text in some] for some in texts]
     ours = [filters(*some) for some in texts]
-    assert sent_by_rsync(given, fixed_tree) == [sent_by(some, TREE) for some in ours]
-    assert deleted_by_rsync(given, fixed_tree) == [_deleted_by(some, TREE) for some in ours]
+    assert entries_sent_by_rsync(given, fixed_tree) == [
+        included_entries(some, TREE) for some in ours
+    ]
+    assert entries_deleted_by_rsync(given, fixed_tree) == [_deleted_by(some, TREE) for some in ours]
 
 
 MALFORMED = [
@@ -187,7 +189,7 @@ def test_rsync_also_refuses_a_malformed_filter(text: bytes, tmp_path: Path) -> N
 def test_rsync_drops_a_filter_that_is_one_byte_longer(tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source", b"a")
     [longest] = filters(b"hide " + b"*" * MAX_PATTERN_BYTES).arguments()
-    assert sent_by_rsync([[longest], [longest + b"*"]], source) == [set(), {b"a"}]
+    assert entries_sent_by_rsync([[longest], [longest + b"*"]], source) == [set(), {b"a"}]
 
 
 @pytest.mark.parametrize(
@@ -274,10 +276,10 @@ def test_sides_and_modifiers_have_rsyncs_meaning(
     tree = {b"a/", b"a/x", b"a/y", b"x", b"y"}
     make_tree(tmp_path / "tree", *tree)
     ours = filters(*texts.split())
-    assert sent_by(ours, tree) == set(sent.split())
-    assert sent_by_rsync([ours.arguments()], tmp_path / "tree") == [set(sent.split())]
+    assert included_entries(ours, tree) == set(sent.split())
+    assert entries_sent_by_rsync([ours.arguments()], tmp_path / "tree") == [set(sent.split())]
     assert _deleted_by(ours, tree) == set(deleted.split())
-    assert deleted_by_rsync([ours.arguments()], tmp_path / "tree") == [set(deleted.split())]
+    assert entries_deleted_by_rsync([ours.arguments()], tmp_path / "tree") == [set(deleted.split())]
 
 
 def _deleted_by(rules: Rules, entries: set[bytes]) -> set[bytes]:
@@ -319,9 +321,11 @@ def test_rsync_interprets_any_mixture_of_options_as_pylsyncd_does(
 ) -> None:
     given_so = [[option + text for option, text in some] for some in rule_sets]
     ours = [build_rules(PARSERS[option](text) for option, text in some) for some in rule_sets]
-    assert sent_by_rsync(given_so, fixed_tree) == [sent_by(some, TREE) for some in ours]
+    assert entries_sent_by_rsync(given_so, fixed_tree) == [
+        included_entries(some, TREE) for some in ours
+    ]
     deleted = [_deleted_by(some, TREE) for some in ours]
-    assert deleted_by_rsync([some.arguments() for some in ours], fixed_tree) == deleted
+    assert entries_deleted_by_rsync([some.arguments() for some in ours], fixed_tree) == deleted
 
 
 @given(options=st.lists(OPTIONS))
@@ -362,13 +366,13 @@ def test_the_root_is_never_excluded_and_never_protected() -> None:
 
 def _sync_listed(rules: Rules, listed: bytes, source: Path, destination: Path) -> set[bytes]:
     status = rsync(
-        *("--dirs", "--times", *DELETING, "--from0", "--files-from=-"),
+        *("--dirs", "--times", *DELETE_OPTIONS, "--from0", "--files-from=-"),
         *rules.arguments(),
         *(f"{source}/", f"{destination}/"),
         names=listed + b"\0",
     )
     assert status == 0
-    return tree_of(destination)
+    return entries_of(destination)
 
 
 @pytest.mark.parametrize(
@@ -389,8 +393,8 @@ def _sync_listed(rules: Rules, listed: bytes, source: Path, destination: Path) -
 def test_rsync_deletes_copies_of_a_vanished_name_as_expected(
     text: bytes, listed: bytes, at_destination: bytes, left: bytes, tmp_path: Path
 ) -> None:
-    if listed != b"./" and not deletes_by_name():
-        pytest.skip(NOT_BY_NAME)
+    if listed != b"./" and not can_delete_by_name():
+        pytest.skip(CANNOT_DELETE_BY_NAME)
     source = make_tree(tmp_path / "source")
     destination = make_tree(tmp_path / "destination", *at_destination.split())
     assert _sync_listed(filters(text), listed, source, destination) == set(left.split())
@@ -408,4 +412,4 @@ def test_rules_for_one_side_arrive_at_a_remote_receiver(tmp_path: Path) -> None:
     )
     arguments = rules.arguments()
     assert rsync("-r", "--delete", *arguments, f"-e{shell}", f"{source}/", f"h:{destination}/") == 0
-    assert tree_of(destination) == {b"sent", *kept}
+    assert entries_of(destination) == {b"sent", *kept}

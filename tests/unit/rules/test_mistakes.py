@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from support.filtering import TREE, make_tree, patterns, sent_by_rsync
+from support.filtering import TREE, entries_sent_by_rsync, make_tree, patterns
 
 from pylsyncd.model import paths
 from pylsyncd.rules.excludes import build_rules
@@ -119,4 +119,6 @@ def test_a_reported_rule_matches_nothing_in_rsync(tmp_path: Path) -> None:
     assert all(
         find_never_matching_rules(build_rules([parse_exclude(text)]), b"/") for text in texts
     )
-    assert sent_by_rsync([[b"--exclude=" + text] for text in texts], tree) == [TREE] * len(texts)
+    assert entries_sent_by_rsync([[b"--exclude=" + text] for text in texts], tree) == [TREE] * len(
+        texts
+    )

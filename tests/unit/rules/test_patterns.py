@@ -5,7 +5,7 @@ from typing import NamedTuple, cast
 
 import pytest
 from _pytest.mark.structures import ParameterSet
-from support.filtering import make_tree, sent_by, sent_from, tree_of
+from support.filtering import entries_of, entries_sent_from, included_entries, make_tree
 
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
@@ -178,7 +178,7 @@ ROWS = [
 
 @pytest.mark.parametrize("case", ROWS)
 def test_rules_exclude_what_the_table_says(case: Row) -> None:
-    assert sent_by(rules(*case.texts), case.excluded | case.kept) == case.kept
+    assert included_entries(rules(*case.texts), case.excluded | case.kept) == case.kept
 
 
 @pytest.fixture(scope="module")
@@ -190,9 +190,9 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[set[bytes
         source = make_tree(
             tmp_path_factory.mktemp(f"row-{number}") / "source", *case.excluded, *case.kept
         )
-        assert tree_of(source) == case.excluded | case.kept
+        assert entries_of(source) == case.excluded | case.kept
         runs += [(options(case.texts), source), (rules(*case.texts).arguments(), source)]
-    sent = sent_from(runs)
+    sent = entries_sent_from(runs)
     return {str(case.id): sent[2 * number : 2 * number + 2] for number, case in enumerate(ROWS)}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.mounts import Mounts, can_mount
-from support.trees import identity_at
+from support.trees import inode_id_of
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
@@ -97,8 +97,8 @@ def test_what_was_confirmed_is_loaded_by_the_next_start(setup: Setup) -> None:
     assert state is not None
     assert state.confirmed == until
     assert set(state.pending) == set(entries(b"a", b"d/\xff"))
-    assert state.source == identity_at(setup.source)
-    assert state.destination == identity_at(setup.copy)
+    assert state.source == inode_id_of(setup.source)
+    assert state.destination == inode_id_of(setup.copy)
     assert not state.is_clean_stop
     assert setup.checkpoint().full_sync_reason(state) == ""
 
@@ -157,7 +157,7 @@ def test_a_full_disk_is_logged_once_and_keeps_the_old_state(
     small = tmp_path / "small"
     small.mkdir()
     with Mounts() as mounts:
-        mounts.tmpfs(small, "64k")
+        mounts.mount_tmpfs(small, "64k")
         with contextlib.closing(Setup(tmp_path, small / "state")) as setup:
             first = setup.confirmed()
             with contextlib.suppress(OSError), (small / "big").open("wb", buffering=0) as big:
@@ -296,14 +296,14 @@ def test_a_file_system_mounted_between_two_runs_is_reported(setup: Setup, tmp_pa
     (tmp_path / "third-disk").mkdir()
     with Mounts() as mounts:
         for name in ("new", "same", "other", "third"):
-            mounts.tmpfs(tmp_path / f"{name}-disk")
+            mounts.mount_tmpfs(tmp_path / f"{name}-disk")
         for name in ("same", "other"):
-            mounts.bind(tmp_path / f"{name}-disk", setup.source / name)
+            mounts.mount_bind(tmp_path / f"{name}-disk", setup.source / name)
         setup.guard.accept()
         state = setup.confirmed()
-        mounts.bind(tmp_path / "new-disk", setup.source / "new")
+        mounts.mount_bind(tmp_path / "new-disk", setup.source / "new")
         mounts.unmount(setup.source / "other")
-        mounts.bind(tmp_path / "third-disk", setup.source / "other")
+        mounts.mount_bind(tmp_path / "third-disk", setup.source / "other")
         setup.guard.accept(state.nested_mounts)
         assert set(setup.checkpoint().changed_mounts(state)) == {b"new"}
         # A replaced mount may be a wrong one, so its subtree is held.

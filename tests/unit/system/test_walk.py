@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.trees import identity_at
+from support.trees import inode_id_of
 
 from pylsyncd.system import walk
 
@@ -80,17 +80,17 @@ def test_the_id_of_a_directory_differs_from_that_of_a_deleted_one() -> None:
         for number in range(1, 21):
             directory = Path(top, "d")
             directory.mkdir()
-            seen.add(identity_at(directory))
+            seen.add(inode_id_of(directory))
             assert len(seen) == number, "the same number was used again"
             directory.rmdir()
 
 
 def test_the_id_of_a_directory_does_not_change_with_its_content_and_mode(tmp_path: Path) -> None:
-    before = identity_at(tmp_path)
+    before = inode_id_of(tmp_path)
     (tmp_path / "f").touch()
     (tmp_path / "d").mkdir(mode=0o700)
     tmp_path.chmod(0o755)
-    assert identity_at(tmp_path) == before
+    assert inode_id_of(tmp_path) == before
 
 
 def test_a_directory_that_cannot_be_opened_is_reported_and_the_others_are_entered(

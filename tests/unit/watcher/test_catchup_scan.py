@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import operations
-from support.operations import Ground, Operation
+from support.operations import Operation, WorkArea
 from support.trees import Snapshot, snapshot
 from support.waiting import wait_until
 from support.watching import WatchedSource
@@ -36,8 +36,8 @@ class ScannedSource:
         self._top = top
         for name in ("source", "outside"):
             (top / name).mkdir()
-        self.ground = Ground(os.fsencode(top / "source"), os.fsencode(top / "outside"))
-        self.source = self.ground.inside
+        self.area = WorkArea(os.fsencode(top / "source"), os.fsencode(top / "outside"))
+        self.source = self.area.inside
         self.rules = rules
         self._notify = Inotify()
 
@@ -47,7 +47,7 @@ class ScannedSource:
 
     def do(self, *some: Operation) -> None:
         for operation in some:
-            operation(self.ground)
+            operation(self.area)
 
     def next_ctime(self) -> int:
         """Return a ctime in nanoseconds, later than all changes so far."""
@@ -152,7 +152,7 @@ def fill(chance: random.Random, top: bytes) -> None:
     os.link(chance.choice(files), top + b"/linked", follow_symlinks=False)
 
 
-def draw(chance: random.Random, ground: Ground) -> Operation:
+def draw(chance: random.Random, area: WorkArea) -> Operation:
     """Choose a random operation, which may be impossible."""
 
     def some(top: bytes, *, directories: bool | None = None) -> bytes:
@@ -164,7 +164,7 @@ def draw(chance: random.Random, ground: Ground) -> Operation:
         ]
         return chance.choice(sorted(names) or [b"none"])
 
-    inside, outside = ground
+    inside, outside = area
     directory = some(inside, directories=True) if chance.random() < 0.8 else b""
     new = os.path.join(directory, chance.choice([b"a", b"b", b"f", b"g", b"n", b"\xff"]))
     file, either, other = some(inside, directories=False), some(inside), some(inside)
@@ -190,19 +190,19 @@ def draw(chance: random.Random, ground: Ground) -> Operation:
     return chance.choice(choices)()
 
 
-def churn(chance: random.Random, ground: Ground, count: int) -> list[str]:
+def churn(chance: random.Random, area: WorkArea, count: int) -> list[str]:
     """Run random operations; return them as text for the message of a failure."""
     done = []
     for _ in range(count):
-        operation = draw(chance, ground)
+        operation = draw(chance, area)
         with suppress(OSError):
-            operation(ground)
+            operation(area)
             done.append(repr(operation))
     return done
 
 
 def prepared(chance: random.Random, place: ScannedSource) -> None:
-    for top in place.ground:
+    for top in place.area:
         fill(chance, top)
 
 
@@ -212,7 +212,7 @@ def test_the_initial_scan_finds_every_change_since_a_ctime(seed: int, place: Sca
     prepared(chance, place)
     for _ in range(5):
         before, moment = snapshot(place.source), place.next_ctime()
-        done = churn(chance, place.ground, chance.randrange(1, 15))
+        done = churn(chance, place.area, chance.randrange(1, 15))
         changes = set(place.found(moment))
         assert uncovered(before, snapshot(place.source), changes) == [], "\n".join(done)
 
@@ -225,7 +225,7 @@ def test_a_later_scan_finds_every_change_since_a_ctime(seed: int, place: Scanned
     watches.scan()
     for _ in range(5):
         before, moment = snapshot(place.source), place.next_ctime()
-        done = churn(chance, place.ground, chance.randrange(1, 15))
+        done = churn(chance, place.area, chance.randrange(1, 15))
         changes = set(watches.scan([moment])[moment])
         assert uncovered(before, snapshot(place.source), changes) == [], "\n".join(done)
 
@@ -240,7 +240,7 @@ def test_one_scan_finds_the_changes_since_each_of_several_ctimes(
     for _ in range(3):
         moment = place.next_ctime()
         states[moment] = snapshot(place.source)
-        done += churn(chance, place.ground, chance.randrange(4))
+        done += churn(chance, place.area, chance.randrange(4))
     nothing = place.next_ctime()
     after = snapshot(place.source)
     found = place.watch_manager().scan([*states, nothing])

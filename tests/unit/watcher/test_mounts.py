@@ -198,7 +198,7 @@ def test_a_mount_and_its_unmount_are_seen(
     point.mkdir()
     top = os.fsencode(tmp_path.resolve())
     assert mounts_below(top, table.read()) == {}
-    mounts.tmpfs(point)
+    mounts.mount_tmpfs(point)
     found = mounts_below(top, table.read())
     assert list(found) == [b"a b\\\n\xff"]
     mount = found[b"a b\\\n\xff"]
@@ -214,11 +214,11 @@ def test_a_mount_below_another_mount_is_not_seen(
     inner = tmp_path / "outer/inner"
     inner.mkdir(parents=True)
     top = os.fsencode(tmp_path.resolve())
-    mounts.tmpfs(inner)
-    mounts.tmpfs(inner)
+    mounts.mount_tmpfs(inner)
+    mounts.mount_tmpfs(inner)
     assert list(mounts_below(top, table.read())) == [b"outer/inner"]
     assert mounts_below(top, table.read())[b"outer/inner"].device == inner.stat().st_dev
-    mounts.tmpfs(inner.parent)
+    mounts.mount_tmpfs(inner.parent)
     assert list(mounts_below(top, table.read())) == [b"outer"]
     mounts.unmount(inner.parent)
     assert list(mounts_below(top, table.read())) == [b"outer/inner"]
@@ -230,10 +230,10 @@ def test_bind_mounts_of_two_directories_have_different_fingerprints(
     for name in ("one", "two", "place"):
         (tmp_path / name).mkdir()
     place = os.fsencode((tmp_path / "place").resolve())
-    mounts.bind(tmp_path / "one", tmp_path / "place")
+    mounts.mount_bind(tmp_path / "one", tmp_path / "place")
     first = mount_of(place, table.read())
     mounts.unmount(tmp_path / "place")
-    mounts.bind(tmp_path / "two", tmp_path / "place")
+    mounts.mount_bind(tmp_path / "two", tmp_path / "place")
     second = mount_of(place, table.read())
     assert first.device == second.device == tmp_path.stat().st_dev
     assert mount_fingerprint(first, 1) != mount_fingerprint(second, 1)
@@ -245,7 +245,7 @@ def test_each_change_of_the_table_is_reported_once(
     # Other programs may mount file systems meanwhile.
     while table.has_changed():
         pass
-    mounts.tmpfs(tmp_path)
+    mounts.mount_tmpfs(tmp_path)
     assert table.has_changed()
     wait_until(lambda: not table.has_changed())
     mounts.unmount(tmp_path)

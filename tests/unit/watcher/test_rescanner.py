@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import environment
-from support.limits import with_watches
+from support.limits import watch_limit_prefix
 from support.servers import Unavailable
 from support.waiting import wait_until
 from support.watching import WatchedSource
@@ -311,7 +311,7 @@ def _changed_at_random(
 @pytest.mark.parametrize("seed", range(3))
 def test_no_change_beyond_the_watch_limit_is_missed_and_the_limit_is_logged_once(seed: int) -> None:
     try:
-        prefix = with_watches(15)
+        prefix = watch_limit_prefix(15)
     except Unavailable as reason:
         pytest.skip(str(reason))
     here = os.path.dirname(os.path.abspath(__file__))

@@ -123,15 +123,15 @@ def test_an_unmounted_source_is_held_until_it_is_mounted(
         (source / name).touch()
     disk = source.with_name("disk")
     disk.mkdir()
-    mounts.tmpfs(disk)
+    mounts.mount_tmpfs(disk)
     (disk / "f").touch()
-    mounts.bind(disk, source)
+    mounts.mount_bind(disk, source)
     with guarding(source) as guard:
         assert guard.find_missing_mount([guard.accepted.mount_point]) is None
         mounts.unmount(source)
         assert_held(guard, "nothing is mounted at ")
         assert guard.find_missing_mount([guard.accepted.mount_point]) == os.fsencode(source)
-        mounts.bind(disk, source)
+        mounts.mount_bind(disk, source)
         assert guard.check_state() == (SourceState.SAME, "")
 
 
@@ -140,7 +140,7 @@ def test_another_file_system_over_the_source_is_held_until_it_is_accepted(
     source: Path, mounts: Mounts
 ) -> None:
     with guarding(source) as guard:
-        mounts.tmpfs(source)
+        mounts.mount_tmpfs(source)
         (source / "f").touch()
         assert_held(guard, "another file system is in its place")
         guard.accept()
@@ -157,7 +157,7 @@ def disk(source: Path, mounts: Mounts) -> Path:
     """Return a file system that can be bind-mounted in the source."""
     path = source.with_name("disk")
     path.mkdir()
-    mounts.tmpfs(path)
+    mounts.mount_tmpfs(path)
     return path
 
 
@@ -165,7 +165,7 @@ def disk(source: Path, mounts: Mounts) -> Path:
 def test_a_subtree_is_held_while_its_file_system_is_unmounted(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:
-    mounts.bind(disk, source / "d")
+    mounts.mount_bind(disk, source / "d")
     with guarding(source) as guard:
         assert guard.held_subtrees == {}
         mounts.unmount(source / "d")
@@ -173,7 +173,7 @@ def test_a_subtree_is_held_while_its_file_system_is_unmounted(
             assert set(guard.held_subtrees) == {b"d"}
             assert "is gone" in guard.held_subtrees[b"d"]
         assert guard.check_state() == (SourceState.SAME, "")
-        mounts.bind(disk, source / "d")
+        mounts.mount_bind(disk, source / "d")
         guard.update_held_subtrees()
         assert guard.held_subtrees == {}
 
@@ -183,7 +183,7 @@ def test_a_subtree_with_a_new_mount_is_held_until_accepted(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:
     with guarding(source) as guard:
-        mounts.bind(disk, source / "d")
+        mounts.mount_bind(disk, source / "d")
         guard.update_held_subtrees()
         assert set(guard.held_subtrees) == {b"d"}
         guard.accept()
@@ -199,11 +199,11 @@ def test_a_subtree_with_another_file_system_is_held(
 ) -> None:
     other = source.with_name("other")
     other.mkdir()
-    mounts.tmpfs(other)
-    mounts.bind(disk, source / "d")
+    mounts.mount_tmpfs(other)
+    mounts.mount_bind(disk, source / "d")
     with guarding(source) as guard:
         mounts.unmount(source / "d")
-        mounts.bind(other, source / "d")
+        mounts.mount_bind(other, source / "d")
         guard.update_held_subtrees()
         assert guard.held_subtrees == {b"d": "another file system was mounted there"}
 
@@ -212,7 +212,7 @@ def test_a_subtree_with_another_file_system_is_held(
 def test_a_mount_known_from_the_last_run_and_missing_is_held_from_the_start(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:
-    mounts.bind(disk, source / "d")
+    mounts.mount_bind(disk, source / "d")
     with guarding(source) as guard:
         remembered = guard.accepted.nested_mounts
     mounts.unmount(source / "d")
@@ -230,7 +230,7 @@ def test_a_mount_known_from_the_last_run_and_missing_is_held_from_the_start(
 def test_mounts_at_excluded_paths_are_ignored(source: Path, disk: Path, mounts: Mounts) -> None:
     (source / "cache/deep").mkdir(parents=True)
     with guarding(source, build_rules([parse_exclude(b"/cache/")])) as guard:
-        mounts.bind(disk, source / "cache/deep")
+        mounts.mount_bind(disk, source / "cache/deep")
         guard.update_held_subtrees()
         assert guard.held_subtrees == {}
         guard.accept()
@@ -244,7 +244,7 @@ def test_a_mount_elsewhere_holds_nothing(source: Path, disk: Path, mounts: Mount
     beside = source.with_name("source-too")
     beside.mkdir()
     with guarding(source) as guard:
-        mounts.bind(disk, beside)
+        mounts.mount_bind(disk, beside)
         guard.update_held_subtrees()
         assert guard.held_subtrees == {}
         assert guard.check_state() == (SourceState.SAME, "")
@@ -257,7 +257,7 @@ def test_mounts_below_a_source_behind_a_symlink_are_seen(
     link = source.with_name("link")
     link.symlink_to(source)
     with guarding(link) as guard:
-        mounts.bind(disk, source / "d")
+        mounts.mount_bind(disk, source / "d")
         guard.update_held_subtrees()
         assert set(guard.held_subtrees) == {b"d"}
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.installed import ABILITIES
+from support.rsync_features import CAPABILITIES
 from support.trees import differences
 
 from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset, Scope
@@ -114,11 +114,11 @@ class Stage:
         root = os.open(self.source, os.O_RDONLY)
         try:
             if changeset.is_everything:
-                command = rsync.full_sync_command(CURRENT_DIRECTORY, self.to, ABILITIES)
+                command = rsync.full_sync_command(CURRENT_DIRECTORY, self.to, CAPABILITIES)
             else:
                 files = file_list.build_file_list(
                     root, changeset, Rules(),
-                    delete_missing_args=ABILITIES.has_delete_missing_args,
+                    delete_missing_args=CAPABILITIES.has_delete_missing_args,
                     excluded=self.large_files.in_flight,
                     size_limit=SizeLimit(LARGE,
                     preserves_hard_links=False) if self.large_files.accepts_files else None,
@@ -127,7 +127,7 @@ class Stage:
                 command = rsync.file_list_command(
                     CURRENT_DIRECTORY,
                     self.to,
-                    ABILITIES,
+                    CAPABILITIES,
                     create_parents=False,
                     excluded=sorted(files.files_to_exclude),
                 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.faults import exits
+from support.faults import exit_with
 from support.mounts import Mounts, can_mount
 from support.waiting import wait_until
 from support.workplace import LONG, Workplace, entries
@@ -44,9 +44,9 @@ def test_a_failed_run_confirms_nothing(place: Workplace) -> None:
     with place.worker(LONG) as worker:
         worker.put(WorkItem(entries(b"f"), first))
         wait_until(lambda: place.saved_changes() == set())
-        place.faulty.order(exits(30))
+        place.faulty.add_fault(exit_with(30))
         worker.put(WorkItem(entries(b"g"), second))
-        wait_until(lambda: not place.faulty.waiting)
+        wait_until(lambda: not place.faulty.pending_faults)
         wait_until(lambda: worker.pending_count == 1)
         state = place.state()
         assert state is not None
@@ -84,7 +84,7 @@ def test_a_failed_path_is_retried_separately_until_it_succeeds(place: Workplace)
     with place.worker() as worker:
         worker.put(WorkItem(entries(b"bad", b"good"), clock.now()))
         wait_until(lambda: place.saved_changes() == set())
-        assert not place.faulty.waiting
+        assert not place.faulty.pending_faults
         assert worker.pending_count == 0
 
 
@@ -113,7 +113,7 @@ def test_failed_paths_are_neither_sent_nor_deleted_by_other_runs(place: Workplac
 def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: Workplace) -> None:
     place.write("f")
     elsewhere = f"{place.source}-elsewhere"
-    place.faulty.order(f"mv '{place.source}' '{elsewhere}' && mkdir '{place.source}'; exit 0")
+    place.faulty.add_fault(f"mv '{place.source}' '{elsewhere}' && mkdir '{place.source}'; exit 0")
     with place.worker(LONG) as worker:
         worker.put(WorkItem(entries(b"f"), clock.now()))
         wait_until(lambda: worker.status().error)
@@ -129,7 +129,7 @@ def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: Workp
 def test_changes_stay_pending_when_the_probe_before_their_run_fails(tmp_path: Path) -> None:
     with contextlib.closing(Workplace(tmp_path, is_probed=False)) as place:
         place.write("f")
-        place.faulty.order(exits(30))
+        place.faulty.add_fault(exit_with(30))
         item = WorkItem(entries(b"f"), clock.now())
         with place.worker(queued=item):
             wait_until(lambda: place.saved_changes() == set())
@@ -139,10 +139,10 @@ def test_changes_stay_pending_when_the_probe_before_their_run_fails(tmp_path: Pa
 def test_failed_paths_stay_pending_while_the_destination_is_unreachable(place: Workplace) -> None:
     place.write("bad")
     place.make_fail("bad", first="true")
-    place.faulty.order(exits(30))
+    place.faulty.add_fault(exit_with(30))
     with place.worker() as worker:
         worker.put(WorkItem(entries(b"bad"), clock.now()))
-        wait_until(lambda: not place.faulty.waiting)
+        wait_until(lambda: not place.faulty.pending_faults)
         wait_until(lambda: place.saved_changes() == set())
     assert (place.copy / "bad").exists()
 
@@ -155,7 +155,7 @@ def test_a_path_that_fails_again_waits_again(place: Workplace) -> None:
         worker.put(WorkItem(entries(b"bad"), clock.now()))
         wait_until(lambda: place.saved_paths() == [b"bad"])
         worker.put(WorkItem(NOTHING, is_urgent=True))
-        wait_until(lambda: not place.faulty.waiting)
+        wait_until(lambda: not place.faulty.pending_faults)
         wait_until(lambda: worker.status().condition is Condition.RETRYING)
         assert (worker.status().next_attempt or 0.0) > 300
         assert place.saved_paths() == [b"bad"]
@@ -175,7 +175,7 @@ def test_deletions_that_rsync_skipped_because_of_another_failure_are_made(
     (place.copy / "gone").touch()
     said = f'rsync: [sender] send_files failed to open "{place.source}/bad": {complaint}'
     skipped = "IO error encountered -- skipping file deletion"
-    place.faulty.order(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
+    place.faulty.add_fault(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
     with place.worker() as worker:
         worker.put(WorkItem(entries(b"bad", b"gone"), clock.now()))
         wait_until(lambda: place.saved_changes() == set())
@@ -187,7 +187,7 @@ def test_everything_in_an_excluded_directory_is_carried_later(place: Workplace) 
     (place.copy / "gone").touch()
     said = f'rsync: [sender] opendir "{place.source}/shut" failed: Permission denied (13)'
     skipped = "IO error encountered -- skipping file deletion"
-    place.faulty.order(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
+    place.faulty.add_fault(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
     with place.worker() as worker:
         changes = entries(b"gone")
         changes.add(b"shut", Scope.TREE)
@@ -214,9 +214,9 @@ def test_a_stopped_worker_saves_a_clean_stop(place: Workplace, *, is_hanging: bo
         worker.put(WorkItem(entries(b"f"), clock.now()))
         wait_until(lambda: place.saved_changes() == set())
         if is_hanging:
-            place.faulty.order("exec sleep 600")
+            place.faulty.add_fault("exec sleep 600")
             worker.put(WorkItem(entries(b"g"), clock.now()))
-            wait_until(lambda: not place.faulty.waiting)
+            wait_until(lambda: not place.faulty.pending_faults)
     state = place.state()
     assert state is not None
     assert state.is_clean_stop
@@ -228,8 +228,8 @@ def test_a_held_subtree_is_saved_as_pending_as_a_whole(place: Workplace, tmp_pat
     nested.mkdir()
     disk.mkdir()
     with Mounts() as mounts:
-        mounts.tmpfs(disk)
-        mounts.bind(disk, nested)
+        mounts.mount_tmpfs(disk)
+        mounts.mount_bind(disk, nested)
         place.guard.accept()
         place.write("nested/f", "g")
         with place.worker() as worker:
@@ -242,6 +242,6 @@ def test_a_held_subtree_is_saved_as_pending_as_a_whole(place: Workplace, tmp_pat
             worker.put(WorkItem(EVERYTHING, clock.now()))
             wait_until(lambda: place.saved_changes() == {Change(b"nested", Scope.TREE)})
             assert (place.copy / "nested/f").read_text() == "nested/f"
-            mounts.bind(disk, nested)
+            mounts.mount_bind(disk, nested)
             wait_until(lambda: place.saved_changes() == set())
             assert (place.copy / "nested/f").read_text() == "changed elsewhere"

@@ -170,8 +170,8 @@ def test_a_file_system_mounted_between_two_runs_is_compared_as_a_whole(
     (tmp_path / "disk").mkdir()
     save_state(place)
     with Mounts() as mounts:
-        mounts.tmpfs(tmp_path / "disk")
-        mounts.bind(tmp_path / "disk", nested)
+        mounts.mount_tmpfs(tmp_path / "disk")
+        mounts.mount_bind(tmp_path / "disk", nested)
         place.guard.accept()
         plan = plan_for(place)
         assert plan.since_ns is not None

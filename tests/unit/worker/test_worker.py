@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.faults import exits, waits_for
+from support.faults import exit_with, wait_for_file
 from support.waiting import wait_until
 from support.workplace import LONG, Workplace, entries
 
@@ -62,7 +62,7 @@ def test_a_destination_is_in_sync_when_all_is_confirmed(place: Workplace) -> Non
 
 def test_while_rsync_runs_it_is_syncing(place: Workplace) -> None:
     place.write("f")
-    place.faulty.order(waits_for(place.source.parent / "go"))
+    place.faulty.add_fault(wait_for_file(place.source.parent / "go"))
     with place.worker() as worker:
         worker.put(item(b"f"))
         wait_until(lambda: worker.status().condition is Condition.SYNCING)
@@ -74,7 +74,7 @@ def test_after_a_failure_the_status_has_the_reason_and_the_time_of_the_next_atte
     place: Workplace,
 ) -> None:
     place.write("f")
-    place.faulty.order(exits(30))
+    place.faulty.add_fault(exit_with(30))
     with place.worker(LONG) as worker:
         worker.put(item(b"f", since=time.monotonic() - 50))
         wait_until(lambda: worker.status().condition is Condition.RETRYING)
@@ -101,7 +101,7 @@ def test_after_a_failure_the_status_has_the_reason_and_the_time_of_the_next_atte
 
 def test_new_changes_do_not_end_the_pause_of_an_unreachable_destination(place: Workplace) -> None:
     place.write("f", "g", "h")
-    place.faulty.order(exits(30))
+    place.faulty.add_fault(exit_with(30))
     with place.worker(LONG) as worker:
         worker.put(item(b"f"))
         wait_until(lambda: worker.status().condition is Condition.RETRYING)
@@ -109,13 +109,13 @@ def test_new_changes_do_not_end_the_pause_of_an_unreachable_destination(place: W
             worker.put(item(name, serial=debt))
             wait_until(lambda debt=debt: worker.pending_count == debt)
         assert (worker.status().next_attempt or 0.0) > 300
-    assert place.faulty.waiting == 0
+    assert place.faulty.pending_faults == 0
 
 
 def test_new_changes_end_the_pause_if_the_source_changed_under_rsync(place: Workplace) -> None:
     place.write("f", "g")
     for _ in range(LONG.immediate_retries + 1):
-        place.faulty.order(exits(24))
+        place.faulty.add_fault(exit_with(24))
     with place.worker(LONG) as worker:
         worker.put(item(b"f"))
         wait_until(lambda: (worker.status().next_attempt or 0.0) > 300)
@@ -126,7 +126,7 @@ def test_new_changes_end_the_pause_if_the_source_changed_under_rsync(place: Work
 
 def test_a_failed_full_sync_is_pending_since_it_was_requested(place: Workplace) -> None:
     place.write("f")
-    place.faulty.order(exits(30))
+    place.faulty.add_fault(exit_with(30))
     with place.worker(LONG) as worker:
         asked = time.monotonic()
         worker.put(WorkItem(EVERYTHING, clock.now(), titles=("full sync",), serial=1))
@@ -156,7 +156,7 @@ def test_a_failed_path_is_in_sync_once_a_later_change_of_it_is_carried(place: Wo
 
 def test_failures_that_only_a_person_can_fix_are_held(place: Workplace) -> None:
     place.write("f")
-    place.faulty.order("echo '@ERROR: Unknown module' >&2; exit 5")
+    place.faulty.add_fault("echo '@ERROR: Unknown module' >&2; exit 5")
     with place.worker(LONG) as worker:
         worker.put(item(b"f"))
         wait_until(lambda: worker.status().condition is Condition.HELD)
@@ -193,7 +193,7 @@ def test_a_release_does_not_apply_to_changes_that_arrive_before_it_is_used(
     with limited.worker(LONG) as worker:
         worker.put(item(b"a", b"b", b"c"))
         wait_until(lambda: worker.status().condition is Condition.HELD)
-        limited.faulty.order(exits(30))
+        limited.faulty.add_fault(exit_with(30))
         worker.put(WorkItem(NOTHING, is_urgent=True, is_release=True))
         wait_until(lambda: worker.status().condition is Condition.RETRYING)
         worker.put(item(b"d", b"e", b"f", serial=2))
@@ -263,7 +263,7 @@ def test_a_worker_stops_while_it_waits_for_an_aborted_large_file(tmp_path: Path)
 
 def test_unconfirmed_changes_can_be_taken_over(place: Workplace) -> None:
     place.write("f", "g")
-    place.faulty.order(exits(30))
+    place.faulty.add_fault(exit_with(30))
     with place.worker(LONG) as worker:
         first = item(b"f")
         worker.put(first)

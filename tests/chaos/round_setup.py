@@ -7,44 +7,44 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from chaos.configuration import Configuration
+from chaos.configuration import RoundConfiguration
 from support.ctl import Pylsyncctl
 from support.daemon import PROGRAM, START_LINE, Pylsyncd
-from support.destinations import Destination, in_module, local, over_ssh
+from support.destinations import Destination, local, on_rsync_daemon, over_ssh
 from support.faults import FaultyRsync
-from support.limits import with_watches
+from support.limits import watch_limit_prefix
 from support.mounts import Mounts, can_mount
 from support.servers import RsyncDaemon, Server, SshServer
 from support.trees import equal_within
 
 # Seconds: of silence after which an rsync is ended, and between two looks at what is not watched.
-TIMEOUT, POLLING = 4, 1
+RSYNC_TIMEOUT, POLL_INTERVAL = 4, 1
 # A link that is made, changed and removed within a window is found by scans alone.
-SCANNING = 3
-TRIED_EVERY = 2.0  # seconds, once all faults are healed
-SETTLED_SECONDS = 90.0
-START_SECONDS = 60.0
-SIZE = "192m"
+SCAN_INTERVAL = 3
+RETRY_REQUEST_INTERVAL = 2.0  # seconds, once all faults are healed
+CONFIRM_TIMEOUT = 90.0
+START_TIMEOUT = 60.0
+SMALL_DISK_SIZE = "192m"
 FEW_WATCHES = 40
 KINDS = ("local", "ssh", "rsyncd", "four", "few watches")
-LOGS_SHOWN = 2
+MAX_SHOWN_LOGS = 2
 Program = Sequence[str | os.PathLike[str]]
 
 
-class Died(Exception):  # noqa: N818 - it is the finding
+class DaemonDied(Exception):  # noqa: N818 - it is the finding
     """The daemon ended, and nobody had asked it to."""
 
 
-class Restless(Exception):  # noqa: N818 - likewise
+class NeverConfirmed(Exception):  # noqa: N818 - likewise
     """The daemon goes on to owe something, though all is healed."""
 
 
-class Stage:
+class RoundSetup:
     """Everything around the daemons of one round; leaving the context ends and unmounts it."""
 
     def __init__(self, directory: Path, kind: str, program: Program = PROGRAM) -> None:
         self._program = program
-        self._is_sabotaged = program != PROGRAM
+        self._is_forgetful = program != PROGRAM
         self.directory = directory
         self.kind = kind
         self.source, self.outside = directory / "source", directory / "outside"
@@ -52,24 +52,24 @@ class Stage:
         """The part of the source that the writers have for themselves."""
         self.tree.mkdir(parents=True)
         self.outside.mkdir()
-        self.faulty = FaultyRsync(directory)
+        self.faulty_rsync = FaultyRsync(directory)
         self._ctl = Pylsyncctl(directory / "run")
         self.timeline: list[str] = []
         self._begin = time.monotonic()
         self._stack = ExitStack()
         self._daemons: list[Pylsyncd] = []
         self.servers: list[Server] = []
-        self.small: Path | None = None
+        self.small_disk: Path | None = None
         """A mount of its own on which the tree of the first destination is, where permitted."""
 
-    def __enter__(self) -> "Stage":  # noqa: PYI034 - typing.Self is younger than Python 3.10
+    def __enter__(self) -> "RoundSetup":  # noqa: PYI034 - typing.Self is younger than Python 3.10
         try:
             self.mounts = self._stack.enter_context(Mounts())
             self.destinations = self._prepare()
-            self.configuration = Configuration(
+            self.configuration = RoundConfiguration(
                 self.directory / "chaos.conf", self.source, self._options()
             )
-            self._prefix = with_watches(FEW_WATCHES) if self.kind == "few watches" else ()
+            self._prefix = watch_limit_prefix(FEW_WATCHES) if self.kind == "few watches" else ()
         except BaseException:
             self._stack.close()
             raise
@@ -80,7 +80,7 @@ class Stage:
             daemon.kill()
         self._stack.close()
 
-    def note(self, text: str) -> None:
+    def add_to_timeline(self, text: str) -> None:
         """Add a line to the timeline."""
         self.timeline.append(f"{time.monotonic() - self._begin:7.2f} {text}")
 
@@ -111,11 +111,11 @@ class Stage:
         # Only now: a destination that its start does not know has no initial sync.
         self.wait_ready()
         self._write_configuration()
-        self.hang_up()
+        self.send_sighup()
 
-    def hang_up(self) -> None:
+    def send_sighup(self) -> None:
         """Have the daemon read its configuration file."""
-        self.check()
+        self.check_daemon_runs()
         self.wait_ready()
         self.daemon.reload()
 
@@ -127,37 +127,37 @@ class Stage:
         states = list((self.directory / "state").glob("*.state"))
         self.start(initial_sync=len(states) < len(self.destinations))
 
-    def check(self) -> None:
+    def check_daemon_runs(self) -> None:
         """Raise Died if the daemon has ended by itself."""
         if not self.daemon.is_running:
-            raise Died("the daemon has ended by itself")
+            raise DaemonDied("the daemon has ended by itself")
 
     def wait_ready(self) -> None:
         """Wait until the daemon watches: before, a signal ends a process as it does any other."""
-        self.daemon.wait_for(START_LINE, START_SECONDS)
+        self.daemon.wait_for(START_LINE, START_TIMEOUT)
 
     def crash(self) -> None:
         """Kill the daemon, and clean up behind it no more than the kernel does."""
-        self.check()
+        self.check_daemon_runs()
         self.daemon.crash()
 
-    def stop(self, seconds: float = 30.0, *, in_a_hurry: bool = False) -> None:
+    def stop(self, seconds: float = 30.0, *, twice: bool = False) -> None:
         """Stop the daemon in order; asked twice, it does not wait for what still runs."""
-        self.check()
+        self.check_daemon_runs()
         self.wait_ready()
-        if in_a_hurry:
+        if twice:
             os.kill(self.daemon.pid, signal.SIGTERM)
-            self.daemon.wait_for(r"\bstopping\b", START_SECONDS)
+            self.daemon.wait_for(r"\bstopping\b", START_TIMEOUT)
         self.daemon.stop(seconds)
 
     def _options(self) -> dict[str, object]:
         rsh = [word for each in self.destinations for word in each.options[1:]]
         return {
             **({"rsh": rsh[0]} if rsh else {}),
-            "rsync": self.faulty.program,
-            "timeout": TIMEOUT,
-            "poll_interval": POLLING,
-            "scan_interval": 0 if self._is_sabotaged else SCANNING,
+            "rsync": self.faulty_rsync.program,
+            "timeout": RSYNC_TIMEOUT,
+            "poll_interval": POLL_INTERVAL,
+            "scan_interval": 0 if self._is_forgetful else SCAN_INTERVAL,
         }
 
     def _write_configuration(self) -> None:
@@ -165,7 +165,7 @@ class Stage:
 
     # The end
 
-    def different(self, patience: float) -> dict[str, list[str]]:
+    def find_differences(self, patience: float) -> dict[str, list[str]]:
         """Wait for the destinations to be equal; return what differs at each that is not.
 
         Meanwhile the daemon is asked again and again, as it may be in a pause of minutes.
@@ -174,39 +174,42 @@ class Stage:
         different: dict[str, list[str]] = {}
         for destination in self.destinations:
             while found := self._found(destination):
-                self.check()
+                self.check_daemon_runs()
                 if time.monotonic() > deadline:
                     different[destination.argument] = found
                     break
-                self.ask()
+                self.request_retries()
         return different
 
-    def ask(self) -> None:
+    def request_retries(self) -> None:
         """Have the daemon try whatever it holds back."""
         self.wait_ready()
         self.daemon.flush()
         self.daemon.release()
 
-    def settle(self) -> None:
+    def wait_until_confirmed(self) -> None:
         """Wait until the daemon says that it owes nothing; raise Restless if it never does."""
-        deadline = time.monotonic() + SETTLED_SECONDS
+        deadline = time.monotonic() + CONFIRM_TIMEOUT
         while True:
-            self.ask()
-            answer = self._ctl.run("wait", "--timeout", str(TRIED_EVERY))
-            self.check()
+            self.request_retries()
+            answer = self._ctl.run("wait", "--timeout", str(RETRY_REQUEST_INTERVAL))
+            self.check_daemon_runs()
             if answer.returncode == 0:
                 return
             if time.monotonic() > deadline:
-                raise Restless(f"pylsyncctl wait: {answer.stderr or answer.stdout}")
+                raise NeverConfirmed(f"pylsyncctl wait: {answer.stderr or answer.stdout}")
 
     def _found(self, destination: Destination) -> list[str]:
         return equal_within(
-            os.fsencode(self.source), destination.path, TRIED_EVERY, ignore=destination.ignore
+            os.fsencode(self.source),
+            destination.path,
+            RETRY_REQUEST_INTERVAL,
+            ignore=destination.ignore,
         )
 
-    def logs(self) -> list[str]:
+    def log_tails(self) -> list[str]:
         """Return how the logs of the last daemons end."""
-        return [daemon.tail for daemon in self._daemons[-LOGS_SHOWN:]]
+        return [daemon.log_tail for daemon in self._daemons[-MAX_SHOWN_LOGS:]]
 
     # The destinations
 
@@ -214,8 +217,8 @@ class Stage:
         first = self.directory / "first"
         first.mkdir()
         if can_mount():
-            self.mounts.tmpfs(first, SIZE)
-            self.small = first
+            self.mounts.mount_tmpfs(first, SMALL_DISK_SIZE)
+            self.small_disk = first
         found = [local(first / "copy")]
         if self.kind in {"local", "four"}:
             (self.directory / "second").mkdir()
@@ -229,7 +232,7 @@ class Stage:
             modules = {"module": self._folder("fourth")}
             daemon = self._stack.enter_context(RsyncDaemon(self._folder("rsyncd"), modules))
             self.servers.append(daemon)
-            found.append(in_module(daemon, "module", "in-module"))
+            found.append(on_rsync_daemon(daemon, "module", "in-module"))
         return found
 
     def _folder(self, name: str) -> Path:

@@ -1,6 +1,6 @@
 """pylsyncd, but it forgets one change in a thousand: to see whether the chaos suite notices.
 
-``python sabotage.py FILE ARGUMENTS...``: which changes it has forgotten is written to FILE.
+``python forgetful_daemon.py FILE ARGUMENTS...``: which changes it has forgotten is written to FILE.
 """
 
 import itertools

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.destinations import Destination, in_module, local, over_ssh
+from support.destinations import Destination, local, on_rsync_daemon, over_ssh
 from support.operations import (
     append,
     chmod,
@@ -22,11 +22,11 @@ from support.operations import (
     utime,
     write,
 )
-from support.replication import NEVER, Replication
+from support.replication import LONG_WINDOW, Replication
 from support.servers import RsyncDaemon, SshServer
 from support.trees import snapshot
 
-PATIENCE = 20.0  # seconds
+EQUALITY_TIMEOUT = 20.0  # seconds
 LONG_AGO = 946_684_800_123_456_789
 
 
@@ -43,11 +43,11 @@ def copy(tmp_path: Path) -> Destination:
 def test_without_initial_sync_only_what_changes_is_copied(
     replication: Replication, copy: Destination
 ) -> None:
-    write("old", b"old")(replication.ground)
-    with replication.start(copy, options=("-d", "-w", NEVER)) as running:
-        write("new", b"new")(running.ground)
-        mkdir("d/e")(running.ground)
-        write("d/e/f", b"f")(running.ground)
+    write("old", b"old")(replication.area)
+    with replication.start(copy, options=("-d", "-w", LONG_WINDOW)) as running:
+        write("new", b"new")(running.area)
+        mkdir("d/e")(running.area)
+        write("d/e/f", b"f")(running.area)
         running.flush_and_wait()
     assert set(snapshot(copy.path)) == {b"", b"new", b"d", b"d/e", b"d/e/f"}
 
@@ -57,7 +57,7 @@ def test_changes_right_after_the_start_line_go_out_with_the_first_window(
 ) -> None:
     before = [mkdir("d"), write("d/changed"), write("d/deleted"), mkdir("empty")]
     for operation in before:
-        operation(replication.ground)
+        operation(replication.area)
     shutil.copytree(replication.source, copy.path.decode(), copy_function=shutil.copy2)
     with replication.start(copy, options=("-d", "-w", "0.2")) as running:
         for operation in (
@@ -67,15 +67,15 @@ def test_changes_right_after_the_start_line_go_out_with_the_first_window(
             mkdir("new/e"),
             write("new/e/f"),
         ):
-            operation(running.ground)
-        running.expect_equal(PATIENCE)
+            operation(running.area)
+        running.expect_equal(EQUALITY_TIMEOUT)
 
 
 def test_changes_during_the_initial_sync_are_not_lost(
     replication: Replication, copy: Destination
 ) -> None:
     for operation in (mkdir("a"), mkdir("b"), fill("a", 1500, b"1"), fill("b", 1500, b"1")):
-        operation(replication.ground)
+        operation(replication.area)
     starting = replication.start(copy, options=("-d", "-i", "-w", "0.1"), wait=False)
     with starting as running:
         running.daemon.wait_for("watching")
@@ -87,31 +87,31 @@ def test_changes_during_the_initial_sync_are_not_lost(
             remove_tree("b"),
             write("b", b"file"),
         ):
-            operation(running.ground)
-        running.expect_equal(PATIENCE)
+            operation(running.area)
+        running.expect_equal(EQUALITY_TIMEOUT)
 
 
 def test_a_burst_within_a_window_is_one_rsync(replication: Replication, copy: Destination) -> None:
     with replication.start(copy, options=("-d", "-i", "-w", "1.5")) as running:
-        before = running.runs
+        before = running.run_count
         for number in range(50):
-            write(f"f{number}", b"%d" % number)(running.ground)
-        running.expect_equal(PATIENCE)
-        assert running.runs - before == 1, running.daemon.tail
+            write(f"f{number}", b"%d" % number)(running.area)
+        running.expect_equal(EQUALITY_TIMEOUT)
+        assert running.run_count - before == 1, running.daemon.log_tail
 
 
 def test_a_window_closes_although_changes_never_pause(
     replication: Replication, copy: Destination
 ) -> None:
     with replication.start(copy, options=("-d", "-i", "-w", "0.5")) as running:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + EQUALITY_TIMEOUT
         arrived = os.path.join(copy.path, b"first")
-        write("first")(running.ground)
+        write("first")(running.area)
         while not os.path.exists(arrived) and time.monotonic() < deadline:
-            append("log", b"x")(running.ground)
+            append("log", b"x")(running.area)
             time.sleep(0.02)  # a pace of writing, not a wait
-        assert os.path.exists(arrived), running.daemon.tail
-        running.expect_equal(PATIENCE)
+        assert os.path.exists(arrived), running.daemon.log_tail
+        running.expect_equal(EQUALITY_TIMEOUT)
 
 
 def test_attributes_of_the_source_itself_are_copied(
@@ -119,9 +119,9 @@ def test_attributes_of_the_source_itself_are_copied(
 ) -> None:
     with replication.start(copy) as running:
         for operation in (write("f"), chmod("", 0o2750), utime("", LONG_AGO)):
-            operation(running.ground)
+            operation(running.area)
         running.daemon.flush()
-        running.expect_equal(PATIENCE)
+        running.expect_equal(EQUALITY_TIMEOUT)
     root = snapshot(copy.path)[b""]
     assert (root.mode, root.mtime_ns) == (0o2750, LONG_AGO)
 
@@ -133,35 +133,35 @@ def test_each_of_four_destinations_gets_one_rsync(
         local(tmp_path / "one"),
         local(tmp_path / "two"),
         over_ssh(ssh_server, tmp_path / "three"),
-        in_module(rsync_daemon, "rsyncd", tmp_path.name),
+        on_rsync_daemon(rsync_daemon, "rsyncd", tmp_path.name),
     )
     with replication.start(*destinations) as running:
-        running.expect_equal(PATIENCE)
-        before = running.runs
+        running.expect_equal(EQUALITY_TIMEOUT)
+        before = running.run_count
         for operation in (mkdir("d/e"), write("d/e/f"), write("g"), mkdir("h")):
-            operation(running.ground)
+            operation(running.area)
         running.flush_and_wait()
-        running.expect_equal(PATIENCE)
-        assert running.runs - before == 4, running.daemon.tail
+        running.expect_equal(EQUALITY_TIMEOUT)
+        assert running.run_count - before == 4, running.daemon.log_tail
 
 
 def test_hup_repairs_what_somebody_did_to_the_destination(
     replication: Replication, copy: Destination
 ) -> None:
     for operation in (mkdir("d"), write("d/f"), write("g")):
-        operation(replication.ground)
+        operation(replication.area)
     with replication.start(copy) as running:
-        running.expect_equal(PATIENCE)
+        running.expect_equal(EQUALITY_TIMEOUT)
         shutil.rmtree(os.path.join(copy.path, b"d"))
         Path(os.fsdecode(copy.path), "too much").write_text("x")
         running.daemon.full_sync()
-        running.expect_equal(PATIENCE)
+        running.expect_equal(EQUALITY_TIMEOUT)
 
 
 def test_what_is_buffered_at_sigterm_is_sent(replication: Replication, copy: Destination) -> None:
     with replication.start(copy) as running:
         for operation in (mkdir("d/e"), fill("d/e", 500, b"x")):
-            operation(running.ground)
+            operation(running.area)
         running.daemon.stop()
     running.expect_equal(0)
 
@@ -171,16 +171,16 @@ def test_nothing_temporary_is_left_at_a_destination(
 ) -> None:
     with replication.start(copy, options=("-d", "-i", "-w", "0.1")) as running:
         for size in range(20):
-            write("f", b"x" * size * 100_000)(running.ground)
-        running.expect_equal(PATIENCE)
+            write("f", b"x" * size * 100_000)(running.area)
+        running.expect_equal(EQUALITY_TIMEOUT)
     assert os.listdir(copy.path) == [b"f"]
 
 
 def test_the_directories_above_the_source_are_not_modified(tmp_path: Path) -> None:
     replication = Replication(tmp_path)
-    mkdir("above/sub")(replication.ground)
-    write("above/sub/f", b"1")(replication.ground)
-    write("above/not-watched", b"1")(replication.ground)
+    mkdir("above/sub")(replication.area)
+    write("above/sub/f", b"1")(replication.area)
+    write("above/not-watched", b"1")(replication.area)
     copy = Destination(f"{tmp_path}/copy", os.fsencode(tmp_path / "copy"), "copy")
     source = f"{replication.source}/./above/sub"
     parent = tmp_path / "copy/above"
@@ -188,8 +188,8 @@ def test_the_directories_above_the_source_are_not_modified(tmp_path: Path) -> No
     os.utime(parent, ns=(LONG_AGO, LONG_AGO))
     with replication.start(copy, source=source) as running:
         os.utime(parent, ns=(LONG_AGO, LONG_AGO))
-        write("above/sub/new", b"2")(running.ground)
-        append("above/sub/f", b"2")(running.ground)
+        write("above/sub/new", b"2")(running.area)
+        append("above/sub/f", b"2")(running.area)
         running.flush_and_wait()
     assert set(snapshot(copy.path)) == {
         b"",
@@ -208,36 +208,36 @@ def test_with_modify_a_file_that_is_never_closed_goes_out(
     path = replication.source / "log"
     path.write_bytes(b"1")
     truncated = write("truncated", b"abcdef")
-    truncated(replication.ground)
+    truncated(replication.area)
     options = ("-d", "-i", "--modify", "-w", "0.2")
     with replication.start(copy, options=options) as running, path.open("ab", 0) as log:
         log.write(b"2")
-        truncate_by_path("truncated", 3)(running.ground)
-        running.expect_equal(PATIENCE)
+        truncate_by_path("truncated", 3)(running.area)
+        running.expect_equal(EQUALITY_TIMEOUT)
 
 
 def test_what_was_moved_out_is_not_heard_any_more(
     replication: Replication, copy: Destination
 ) -> None:
     for operation in (mkdir("d/e"), write("d/e/f")):
-        operation(replication.ground)
+        operation(replication.area)
     with replication.start(copy) as running:
         os.rename(replication.source / "d", replication.outside / "d")
         running.daemon.flush()
-        running.expect_equal(PATIENCE)
-        before = running.runs
+        running.expect_equal(EQUALITY_TIMEOUT)
+        before = running.run_count
         for operation in (write("d/e/f", b"2"), write("d/e/g"), mkdir("d/e/h")):
-            outside(operation)(running.ground)
+            outside(operation)(running.area)
         running.daemon.flush()
-        write("later")(running.ground)
+        write("later")(running.area)
         running.daemon.flush()
-        running.expect_equal(PATIENCE)
-        assert running.runs - before == 1, running.daemon.tail
-        before = running.runs
-        move_in("d", "back")(running.ground)
+        running.expect_equal(EQUALITY_TIMEOUT)
+        assert running.run_count - before == 1, running.daemon.log_tail
+        before = running.run_count
+        move_in("d", "back")(running.area)
         running.daemon.flush()
-        running.expect_equal(PATIENCE)
-        assert running.runs - before == 1, running.daemon.tail
+        running.expect_equal(EQUALITY_TIMEOUT)
+        assert running.run_count - before == 1, running.daemon.log_tail
 
 
 def test_a_destination_that_does_not_answer_does_not_hold_up_another(
@@ -246,21 +246,21 @@ def test_a_destination_that_does_not_answer_does_not_hold_up_another(
     nobody = Destination("rsync://127.0.0.1:9/none/", os.fsencode(tmp_path / "none"), "127.0.0.1")
     with replication.start(copy, nobody, wait=False) as running:
         running.daemon.wait_for(r"\[copy\] initial sync complete")
-        write("f")(running.ground)
+        write("f")(running.area)
         running.daemon.flush()
         running.destinations = (copy,)
-        running.expect_equal(PATIENCE)
+        running.expect_equal(EQUALITY_TIMEOUT)
 
 
 def test_directories_are_heard_under_their_new_names_after_an_exchange(
     replication: Replication, copy: Destination
 ) -> None:
     for operation in (mkdir("a/in-a"), mkdir("b/in-b")):
-        operation(replication.ground)
+        operation(replication.area)
     with replication.start(copy) as running:
-        exchange("a", "b/in-b")(running.ground)
+        exchange("a", "b/in-b")(running.area)
         running.flush_and_wait()
         for operation in (write("a/f"), write("b/in-b/f"), write("b/in-b/in-a/f")):
-            operation(running.ground)
+            operation(running.area)
         running.daemon.flush()
         running.expect_equal(5)

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from chaos.chaos import Failed, chaos
+from chaos.chaos import ChaosFailure, run_round
 
-SABOTAGE = Path(__file__).with_name("sabotage.py")
+FORGETFUL_DAEMON = Path(__file__).with_name("forgetful_daemon.py")
 SECONDS, PATIENCE = 4.0, 10.0
 
 
@@ -17,8 +17,8 @@ def test_when_one_change_in_a_thousand_is_forgotten_chaos_finds_a_difference(
     seed = random.SystemRandom().randrange(10**9)
     forgotten = tmp_path / "forgotten"
     try:
-        count = chaos(tmp_path, "local", seed, SECONDS, PATIENCE, (SABOTAGE, forgotten))
-    except Failed as failure:
+        count = run_round(tmp_path, "local", seed, SECONDS, PATIENCE, (FORGETFUL_DAEMON, forgotten))
+    except ChaosFailure as failure:
         report = str(failure)
         assert "not equal" in report, report
         assert _is_explained(report, forgotten.read_text("ascii")), report

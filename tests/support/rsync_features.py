@@ -32,18 +32,18 @@ _CAME_WITH: dict[str, Version] = {
 
 
 @functools.cache
-def version() -> Version:
+def installed_version() -> Version:
     """Return the version of the rsync that is installed."""
     return rsync_version("rsync")
 
 
-def knows(option: str) -> bool:
+def has_option(option: str) -> bool:
     """Tell whether rsync is new enough for an option, which may have an argument."""
-    return version() >= _CAME_WITH.get(option.partition("=")[0], (0, 0, 0))
+    return installed_version() >= _CAME_WITH.get(option.partition("=")[0], (0, 0, 0))
 
 
 @functools.cache
-def deletes_by_name() -> bool:
+def can_delete_by_name() -> bool:
     """Tell whether rsync deletes what is listed and missing (3.4.3 cannot; see rsync issue 910).
 
     No version tells that: the fault is in some that were patched, too. Anything else that goes
@@ -64,17 +64,19 @@ def deletes_by_name() -> bool:
     return run.returncode != 2 or b"invalid file mode 00" not in run.stderr
 
 
-ABILITIES = RsyncCapabilities(has_delete_missing_args=deletes_by_name())
+CAPABILITIES = RsyncCapabilities(has_delete_missing_args=can_delete_by_name())
 """What a destination on this machine, and by this rsync, is found to be able to do."""
 
-DELETING = ("--delete", f"--{'delete' if deletes_by_name() else 'ignore'}-missing-args")
+DELETE_OPTIONS = ("--delete", f"--{'delete' if can_delete_by_name() else 'ignore'}-missing-args")
 """The options of a list that is to delete, as `Rsync.listed` has them for these abilities."""
 
-NOT_BY_NAME = "it is about deletion by name, which the rsync here cannot do (rsync issue 910)"
+CANNOT_DELETE_BY_NAME = (
+    "it is about deletion by name, which the rsync here cannot do (rsync issue 910)"
+)
 
-needs_deletion_by_name = pytest.mark.skipif(not deletes_by_name(), reason=NOT_BY_NAME)
+needs_deletion_by_name = pytest.mark.skipif(not can_delete_by_name(), reason=CANNOT_DELETE_BY_NAME)
 
 
-def quotes_wildcards() -> bool:
+def can_quote_wildcards() -> bool:
     """Tell whether a remote shell gets a path with wildcards as it was written."""
-    return version() >= (3, 5, 0)
+    return installed_version() >= (3, 5, 0)

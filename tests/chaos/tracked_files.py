@@ -1,7 +1,7 @@
-"""A ledger: many files that live as long as a round, and at its end are each changed once.
+"""A tracked: many files that live as long as a round, and at its end are each changed once.
 
 The writers change the same few paths again and again, so a change that is lost is soon made good
-by the next one nearby. For the ledger's last entries nothing does that, but a full sync that is
+by the next one nearby. For the tracked's last entries nothing does that, but a full sync that is
 still owed. So it is closed twice: while the daemon still has much to make good, and when it owes
 nothing.
 """
@@ -10,21 +10,21 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-DIRECTORIES, FILES = 30, 100
-PARTS = 4
+DIRECTORIES, FILES_PER_DIRECTORY = 30, 100
+BATCHES = 4
 """At once so many are changed of a directory that naming them is cheaper than listing it."""
-SOME = 20
+SAMPLE_SIZE = 20
 
 
-class Ledger:
+class TrackedFiles:
     """Some thousand files in a directory that nobody else touches."""
 
-    def __init__(self, directory: Path, chance: random.Random) -> None:
-        self._chance = chance
+    def __init__(self, directory: Path, rng: random.Random) -> None:
+        self._chance = rng
         self._version = 0
         self._files = [
             directory / f"{folder:02}" / f"{number:02}"
-            for number in range(FILES)
+            for number in range(FILES_PER_DIRECTORY)
             for folder in range(DIRECTORIES)
         ]
         for folder in range(DIRECTORIES):
@@ -32,14 +32,14 @@ class Ledger:
         for path in self._files:
             self._write(path)
 
-    def write_some(self) -> None:
+    def change_some(self) -> None:
         """Change a few of them."""
-        for path in self._chance.sample(self._files, SOME):
+        for path in self._chance.sample(self._files, SAMPLE_SIZE):
             self._write(path)
 
-    def close(self) -> Iterator[None]:
+    def change_all(self) -> Iterator[None]:
         """Change each of them once more, in parts; each step is a part."""
-        size = len(self._files) // PARTS
+        size = len(self._files) // BATCHES
         for begin in range(0, len(self._files), size):
             for path in self._files[begin : begin + size]:
                 self._write(path)

@@ -74,7 +74,7 @@ class Flusher:
         self._schedule_full_sync()
 
     def restart(self, complete_until: Moment) -> None:
-        """Queue a full sync of a source that is watched anew since a moment."""
+        """Queue a full sync of a source whose watches were replaced at a moment."""
         self.complete_until = complete_until
         self.enqueue(
             WorkItem(EVERYTHING, complete_until, complete_until, _FULL_SYNC, is_urgent=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.destinations import make_destination
 from support.rsync_features import CAPABILITIES
 
 from pylsyncd.model.endpoints import Destination

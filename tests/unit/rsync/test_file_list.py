@@ -22,7 +22,7 @@ from support.filtering import (
     prefixed_patterns,
     rsync,
 )
-from support.rsync_features import can_delete_by_name, needs_deletion_by_name
+from support.rsync_features import DELETE_OPTIONS, can_delete_by_name, needs_deletion_by_name
 from support.trees import Snapshot, differences, snapshot
 
 from pylsyncd.model.changes import Changeset, MutableChangeset, Scope

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.rsync_features import can_delete_by_name, has_option
+from support.rsync_features import DELETE_OPTIONS, can_delete_by_name, has_option
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rsync.option_check import check_option

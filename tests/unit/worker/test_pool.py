@@ -207,9 +207,9 @@ def test_a_stop_ends_when_asked_for_and_reports_what_is_pending(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = site.start("one")
-    site.faulty.order("exec sleep 600")
+    site.faulty.add_fault("exec sleep 600")
     pool.workers[0].put(WorkItem(EVERYTHING, clock.now()))
-    wait_until(lambda: not site.faulty.waiting)
+    wait_until(lambda: not site.faulty.pending_faults)
     pool.stop_workers(lambda: True)
     assert not pool.workers[0].is_alive()
     assert "[one] stopped before everything was synced. Pending: everything." in caplog.text

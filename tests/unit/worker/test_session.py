@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.faults import FaultyRsync, exits
+from support.faults import FaultyRsync
 from support.waiting import wait_until
 
 from pylsyncd.model.endpoints import Destination
@@ -74,14 +74,14 @@ def test_a_run_is_returned_and_counted(bench: Bench) -> None:
 def test_a_dry_run_is_counted_only_if_it_failed(
     bench: Bench, status: int, *, is_counted: bool
 ) -> None:
-    bench.faulty.order(exits(status))
+    bench.faulty.add_fault(exit_with(status))
     run = bench.session.run(bench.root, bench.command, b"", is_dry_run=True)
     assert run.is_counted == is_counted
     assert bool(bench.session.statistics.counts().outcomes) == is_counted
 
 
 def test_a_dry_run_that_finds_a_missing_capability_is_not_counted(bench: Bench) -> None:
-    bench.faulty.order("echo 'rsync: --mkpath: unknown option' >&2; exit 1")
+    bench.faulty.add_fault("echo 'rsync: --mkpath: unknown option' >&2; exit 1")
     assert not bench.session.run(bench.root, bench.command, b"", is_dry_run=True).is_counted
 
 
@@ -94,9 +94,9 @@ def test_an_aborted_session_runs_nothing(bench: Bench) -> None:
 
 
 def test_abort_stops_the_running_rsync(bench: Bench) -> None:
-    bench.faulty.order("exec sleep 600")
+    bench.faulty.add_fault("exec sleep 600")
     thread = bench.run_in_thread()
-    wait_until(lambda: not bench.faulty.waiting)
+    wait_until(lambda: not bench.faulty.pending_faults)
     bench.session.abort(signal.SIGTERM)
     thread.join(SECONDS)
     assert not thread.is_alive()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.faults import exits, says_and_exits
+from support.faults import exit_with, print_error_and_exit
 from support.workplace import Workplace, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
@@ -60,7 +60,7 @@ def test_an_empty_list_needs_no_run(place: Workplace) -> None:
 
 def test_a_failed_run_leaves_everything_pending(place: Workplace) -> None:
     place.write("a")
-    place.faulty.order(says_and_exits("rsync: connection reset", 12))
+    place.faulty.add_fault(print_error_and_exit("rsync: connection reset", 12))
     result = carry(place, entries(b"a"))
     assert (result.verdict, paths(result.pending)) == (Verdict.RETRY_LATER, [b"a"])
     assert result.outcome.message == "rsync: connection reset"
@@ -97,14 +97,14 @@ def test_a_run_is_repeated_once_without_a_missing_capability(
     place: Workplace, message: str, status: int
 ) -> None:
     place.write("a")
-    place.faulty.order(says_and_exits(message, status))
+    place.faulty.add_fault(print_error_and_exit(message, status))
     assert carry(place, entries(b"a")).verdict is Verdict.DONE
     assert copied(place) == ["a"]
     for _ in range(2):
-        place.faulty.order(says_and_exits(message, status))
+        place.faulty.add_fault(print_error_and_exit(message, status))
     result = carry(place, entries(b"a"))
     assert (result.verdict, paths(result.pending)) == (Verdict.RETRY_LATER, [b"a"])
-    assert not place.faulty.waiting
+    assert not place.faulty.pending_faults
 
 
 def test_large_files_are_left_out_only_if_asked_and_never_of_a_full_sync(make: Make) -> None:
@@ -126,7 +126,9 @@ def test_a_source_replaced_during_the_run_confirms_nothing_and_keeps_the_run(
     place: Workplace,
 ) -> None:
     place.write("a")
-    place.faulty.order(f"mv '{place.source}' '{place.source}-was'; mkdir '{place.source}'; exit 0")
+    place.faulty.add_fault(
+        f"mv '{place.source}' '{place.source}-was'; mkdir '{place.source}'; exit 0"
+    )
     result = carry(place, entries(b"a"))
     assert (result.verdict, paths(result.pending)) == (Verdict.SOURCE_UNSAFE, [b"a"])
     assert result.run is not None
@@ -175,7 +177,7 @@ def test_a_failed_probe_before_a_run_leaves_everything_pending(make: Make) -> No
     place = make(is_probed=False)
     place.write("a")
     transfer = place.transfer(place.session())
-    place.faulty.order(exits(30))
+    place.faulty.add_fault(exit_with(30))
     result = transfer.carry(entries(b"a"))
     assert (result.verdict, paths(result.pending)) == (Verdict.RETRY_LATER, [b"a"])
     assert copied(place) == []

@@ -130,7 +130,7 @@ class Operations:
         action = "paused" if is_paused else "resumed"
         log.log(logs.NOTICE, "%s (%s)", action, ", ".join(names) or "all")
         for replication, destinations in selected:
-            replication.pause(destinations, is_paused=is_paused)
+            replication.set_paused(destinations, is_paused=is_paused)
 
     def _select(self, names: Sequence[str]) -> list[tuple[Replication, list[str]]]:
         """Return the replications and destinations that names stand for; all for no names.

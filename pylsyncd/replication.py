@@ -187,9 +187,9 @@ class Replication(SupervisedThread):
             self._inbox.cancel_calls()
         return call.future
 
-    def pause(self, names: Collection[str], *, is_paused: bool = True) -> None:
+    def set_paused(self, names: Collection[str], *, is_paused: bool) -> None:
         """Pause the runs of rsync to some destinations, or resume them."""
-        self._pool.pause(names, is_paused=is_paused)
+        self._pool.set_paused(names, is_paused=is_paused)
 
     @property
     def exit_status(self) -> int:

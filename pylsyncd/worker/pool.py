@@ -80,7 +80,7 @@ class WorkerPool:
             worker.abort(signal.SIGTERM)
         self._registry.close()
 
-    def pause(self, names: Container[str], *, is_paused: bool = True) -> None:
+    def set_paused(self, names: Container[str], *, is_paused: bool) -> None:
         """Pause or resume destinations, with or without a worker; any thread may call this."""
         for location, entry in list(self._entries.items()):
             if entry.settings.name in names:
@@ -89,7 +89,7 @@ class WorkerPool:
                 else:
                     self._paused.discard(location)
                 if (worker := self._workers.get(location)) is not None:
-                    worker.pause(is_paused=is_paused)
+                    worker.set_paused(is_paused=is_paused)
 
     @property
     def paused(self) -> frozenset[bytes]:
@@ -234,21 +234,19 @@ class WorkerPool:
         destination, options = settings.destination, settings.rsync
         environment = {orphans.RUN_KEY_VARIABLE: entry.state_key} if entry.state_key else {}
         session = RsyncSession(destination, options, environment, resources)
-        # A dry run creates no directory: it cannot recognize a replaced one.
-        destination_guard = DestinationGuard(None if options.dry_run else destination)
+        # A dry run creates no directory, so a real run before may have replaced it.
+        guard = DestinationGuard(None if options.dry_run else destination)
+        limit = settings.batch_size_limit
+        size_limit = None if limit is None else SizeLimit(limit, options.preserves_hard_links)
         queue = WorkQueue()
         queue.put(item)
-        large_file_worker, size_limit = None, None
-        if settings.batch_size_limit is not None:
-            size_limit = SizeLimit(settings.batch_size_limit, options.preserves_hard_links)
-            large_file_worker = LargeFileWorker(
-                session.for_large_files(), self._guard, destination_guard,
-                on_batch_done=queue.wake, on_failed=self._on_failed,
-            )  # fmt: skip
+        large_file_worker = None if limit is None else LargeFileWorker(
+            session.for_large_files(), self._guard, guard, queue.wake, self._on_failed
+        )  # fmt: skip
         policy = settings.retry_policy
         worker = Worker(
             session,
-            Transfer(session, self._guard, destination_guard, size_limit),
+            Transfer(session, self._guard, guard, size_limit),
             PendingWork(LargeFileQueue(large_file_worker, policy), policy),
             queue,
             reporter=FailureReporter(destination, self._guard.source, resources.on_notice),
@@ -259,7 +257,7 @@ class WorkerPool:
         self._workers[entry.location] = worker
         # Checked after that, so that a pause by another thread is not lost.
         if entry.location in self._paused:
-            worker.pause()
+            worker.set_paused(is_paused=True)
 
     def _extra_window(self, settings: DestinationSettings) -> float:
         return settings.window - self._sync.window

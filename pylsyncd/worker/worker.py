@@ -88,8 +88,8 @@ class Worker(SupervisedThread):
         # It may be waiting for a batch that was just aborted.
         self._queue.wake()
 
-    def pause(self, *, is_paused: bool = True) -> None:
-        """Start no rsync and collect changes until resumed with ``is_paused=False``."""
+    def set_paused(self, *, is_paused: bool) -> None:
+        """Start no rsync and collect changes while paused."""
         self._is_paused = is_paused
         self._queue.wake()
 

@@ -120,7 +120,7 @@ def test_a_successor_keeps_the_pause_and_starts_no_second_initial_sync(
 ) -> None:
     with directory.replication("one", "two") as replication:
         wait_until(lambda: replication.state is ReplicationState.RUNNING)
-        replication.pause(["web/one"])
+        replication.set_paused(["web/one"], is_paused=True)
     successor = directory.make(replication.sync, replication)
     assert list(successor.paused_locations) == [
         replication.sync.destinations[0].destination.location

@@ -113,7 +113,7 @@ def test_a_second_pool_for_the_same_destination_is_refused(site: Site) -> None:
 
 def test_a_paused_destination_carries_nothing_until_resumed(site: Site) -> None:
     pool = site.start("one", "two")
-    pool.pause(["one"])
+    pool.set_paused(["one"], is_paused=True)
     assert pool.paused == {os.fsencode(site.directory / "one")}
     item = site.write("second")
     for worker in pool.workers:
@@ -121,14 +121,14 @@ def test_a_paused_destination_carries_nothing_until_resumed(site: Site) -> None:
     wait_until(lambda: "second" in site.copied("two"))
     assert pool.workers[0].status().condition is Condition.PAUSED
     assert site.copied("one") == ["first"]
-    pool.pause(["one"], is_paused=False)
+    pool.set_paused(["one"], is_paused=False)
     wait_until(lambda: "second" in site.copied("one"))
     assert not pool.paused
 
 
 def test_a_destination_paused_before_the_start_starts_paused(site: Site) -> None:
     pool = site.pool(site.settings("one"))
-    pool.pause(["one"])
+    pool.set_paused(["one"], is_paused=True)
     plans = pool.plan_starts(requested_title="initial sync", is_new=True, is_source_empty=False)
     pool.start_workers(plans, {}, clock.now())
     (worker,) = pool.workers
@@ -168,7 +168,7 @@ def test_new_settings_add_and_remove_workers_and_keep_the_others(site: Site) -> 
 def test_a_worker_under_new_settings_takes_over_what_is_pending(site: Site) -> None:
     pool = site.start("one")
     (before,) = pool.workers
-    pool.pause(["one"])
+    pool.set_paused(["one"], is_paused=True)
     before.put(site.write("second"))
     wait_until(lambda: before.status().waiting == 1)
     sync = site.settings("one")
@@ -177,7 +177,7 @@ def test_a_worker_under_new_settings_takes_over_what_is_pending(site: Site) -> N
     (after,) = pool.reconfigure(replace(sync, destinations=(changed,)), clock.now(), 3)
     assert not before.is_alive()
     assert after.status().condition is Condition.PAUSED
-    pool.pause(["one"], is_paused=False)
+    pool.set_paused(["one"], is_paused=False)
     wait_until(lambda: after.confirmed_serial == 3)
     assert site.copied("one") == ["first", "second"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.faults import FaultyRsync
+from support.faults import FaultyRsync, exit_with
 from support.waiting import wait_until
 
 from pylsyncd.model.endpoints import Destination

@@ -43,17 +43,17 @@ def test_with_a_state_changed_and_pending_paths_are_the_first_work_item(
     place: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    save_state(place, entries(b"owed"))
+    save_state(place, entries(b"pending"))
     plan = plan_for(place)
     assert plan.since_ns is not None
     item = plan.first_item({plan.since_ns: entries(b"changed")}, clock.now())
-    assert set(item.changeset) == set(entries(b"owed", b"changed"))
+    assert set(item.changeset) == set(entries(b"pending", b"changed"))
     assert item.titles == ("catch-up",)
     assert "catching up with 2 changes" in caplog.text
 
 
 def test_until_the_first_work_item_is_carried_the_saved_state_stays(place: Workplace) -> None:
-    save_state(place, entries(b"owed"))
+    save_state(place, entries(b"pending"))
     before = place.state()
     plan = plan_for(place)
     assert plan.since_ns is not None

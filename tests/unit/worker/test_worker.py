@@ -105,9 +105,9 @@ def test_new_changes_do_not_end_the_pause_of_an_unreachable_destination(place: W
     with place.worker(LONG) as worker:
         worker.put(item(b"f"))
         wait_until(lambda: worker.status().condition is Condition.RETRYING)
-        for debt, name in enumerate((b"g", b"h"), start=2):
-            worker.put(item(name, serial=debt))
-            wait_until(lambda debt=debt: worker.pending_count == debt)
+        for count, name in enumerate((b"g", b"h"), start=2):
+            worker.put(item(name, serial=count))
+            wait_until(lambda count=count: worker.pending_count == count)
         assert (worker.status().next_attempt or 0.0) > 300
     assert place.faulty.pending_faults == 0
 
@@ -205,7 +205,7 @@ def test_a_release_does_not_apply_to_changes_that_arrive_before_it_is_used(
 def test_a_pause_lasts_until_resumed(place: Workplace) -> None:
     place.write("f", "g")
     with place.worker() as worker:
-        worker.pause()
+        worker.set_paused(is_paused=True)
         worker.put(item(b"f"))
         worker.put(item(b"g", serial=2))
         wait_until(lambda: worker.status().waiting == 2)
@@ -214,7 +214,7 @@ def test_a_pause_lasts_until_resumed(place: Workplace) -> None:
         worker.put(WorkItem(NOTHING, is_urgent=True, serial=3))
         wait_until(lambda: not worker._queue.pending_count)  # noqa: SLF001  # nothing else shows it
         assert not (place.copy / "f").exists()
-        worker.pause(is_paused=False)
+        worker.set_paused(is_paused=False)
         wait_until(lambda: worker.confirmed_serial == 3)
     assert sorted(path.name for path in place.copy.iterdir()) == ["f", "g"]
 
@@ -268,7 +268,7 @@ def test_unconfirmed_changes_can_be_taken_over(place: Workplace) -> None:
         first = item(b"f")
         worker.put(first)
         wait_until(lambda: worker.status().condition is Condition.RETRYING)
-        worker.pause()
+        worker.set_paused(is_paused=True)
         worker.put(item(b"g", serial=2))
         worker.request_stop()
         worker.abort(9)

@@ -35,7 +35,7 @@ class DirectoryPurpose:
 
 
 STATE_DIRECTORY = DirectoryPurpose(
-    "state directory", "--state-dir", "who could lose changes or overwrite copies"
+    "state directory", "--state-dir", "who could have changes lost or copies overwritten"
 )
 
 

@@ -153,7 +153,7 @@ class GracefulStop:
 
 
 @contextlib.contextmanager
-def pidfd(pid: int) -> Iterator[int | None]:
+def _pidfd(pid: int) -> Iterator[int | None]:
     """Open a descriptor that becomes readable when a child exits; None before Linux 5.3."""
     try:
         descriptor = os.pidfd_open(pid)
@@ -203,7 +203,7 @@ def read_until_exit(
     ``readers`` maps each output to a function that gets each chunk read from it. ``check()`` is
     called before each wait, and returns the most seconds that the wait may take.
     """
-    with selectors.DefaultSelector() as selector, pidfd(process.pid) as descriptor:
+    with selectors.DefaultSelector() as selector, _pidfd(process.pid) as descriptor:
         for output in readers:
             os.set_blocking(output, False)
             selector.register(output, selectors.EVENT_READ)

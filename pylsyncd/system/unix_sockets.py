@@ -11,6 +11,7 @@ import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
@@ -160,11 +161,13 @@ def find_sockets(directories: Iterable[str]) -> tuple[list[str], list[str]]:
     found: list[str] = []
     unreadable: list[str] = []
     for directory in directories:
-        _find_in_directory(directory, found, unreadable)
-        for name in _list_directory(directory, []):
-            subdirectory = os.path.join(directory, name)
-            if os.path.isdir(subdirectory) and not os.path.islink(subdirectory):
-                _find_in_directory(subdirectory, found, unreadable)
+        for each in (directory, *_subdirectories(directory)):
+            try:
+                found += _sockets_in(each)
+            except PermissionError:  # noqa: PERF203  # the other directories may be readable
+                unreadable.append(each)
+            except OSError:
+                pass  # It does not exist.
     return found, unreadable
 
 
@@ -175,22 +178,20 @@ def peer_uid(connection: socket.socket) -> int:
     return int(struct.unpack("3i", packed)[1])
 
 
-def _find_in_directory(directory: str, found: list[str], unreadable: list[str]) -> None:
-    for name in _list_directory(directory, unreadable):
-        path = os.path.join(directory, name)
-        with suppress(FileNotFoundError):
-            if name.endswith(SOCKET_SUFFIX) and stat.S_ISSOCK(os.lstat(path).st_mode):
-                found.append(path)
-
-
-def _list_directory(directory: str, unreadable: list[str]) -> list[str]:
+def _subdirectories(directory: str) -> list[str]:
     try:
-        return sorted(os.listdir(directory))
-    except PermissionError:
-        unreadable.append(directory)
+        with os.scandir(directory) as entries:
+            return sorted(each.path for each in entries if each.is_dir(follow_symlinks=False))
     except OSError:
-        pass  # It does not exist.
-    return []
+        return []
+
+
+def _sockets_in(directory: str) -> list[str]:
+    with os.scandir(directory) as entries:
+        named = [each for each in entries if each.name.endswith(SOCKET_SUFFIX)]
+    return sorted(
+        each.path for each in named if not each.is_symlink() and Path(each.path).is_socket()
+    )
 
 
 def _address(directory: int, name: str) -> str:

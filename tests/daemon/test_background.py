@@ -284,7 +284,7 @@ def test_users_and_groups_may_be_numbers(shared_standin: Standin) -> None:
 def test_a_number_without_a_user_needs_a_group(standin: Standin) -> None:
     run = standin.start(daemon={"user": "54321"})
     assert run.returncode == 2
-    assert "give it by --group" in run.stderr
+    assert "name its group with --group" in run.stderr
 
 
 @only_root

@@ -1,4 +1,4 @@
-"""Waits for a condition with a deadline, instead of sleeping and hoping."""
+"""Waiting for a condition, with a deadline instead of a fixed sleep."""
 
 import time
 from collections.abc import Callable
@@ -11,10 +11,10 @@ def wait_until(
     seconds: float = 20.0,
     message: str | Callable[[], str] = "",
 ) -> None:
-    """Return as soon as ``condition()`` is true; fail with the message after so many seconds."""
+    """Return as soon as ``condition()`` is true; fail with the message after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
-            told = message() if callable(message) else message
-            raise AssertionError(f"not true within {seconds:g} s: {told or condition}")
+            shown = message() if callable(message) else message
+            raise AssertionError(f"not true within {seconds:g} s: {shown or condition}")
         time.sleep(POLL_INTERVAL)

@@ -174,11 +174,11 @@ def test_a_full_disk_is_logged_once_and_keeps_the_old_state(
             checkpoint.save()
             assert setup.saved().confirmed == later
             assert sorted(os.listdir(setup.state)) == [FILE]
-    told = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert len(told) == 1
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
     assert (
         "state file cannot be written (No space left on device). Correct that"
-        in told[0].getMessage()
+        in errors[0].getMessage()
     )
 
 

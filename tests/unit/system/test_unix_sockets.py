@@ -103,8 +103,8 @@ def test_a_path_may_be_longer_than_an_address(sockets: Path, length: int) -> Non
 
 
 def test_a_name_that_exceeds_an_address_is_refused(sockets: Path) -> None:
-    told = r"cannot be created: its name n+\.new is too long.*shorten"
-    with pytest.raises(UsageError, match=told):
+    message = r"cannot be created: its name n+\.new is too long.*shorten"
+    with pytest.raises(UsageError, match=message):
         ControlSocket(str(sockets / ("n" * 110)))
     with pytest.raises(UsageError, match="too long: shorten it"):
         ControlSocket(str(sockets / ("n" * 254)))

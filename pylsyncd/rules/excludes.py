@@ -37,7 +37,7 @@ class Rules:
             "depends_on_directory": any(rule.matches_full_path for rule in sending),
             "_file_tests": tuple(compile_comparisons(sending, is_directory=False)),
             "_directory_tests": tuple(compile_comparisons(sending, is_directory=True)),
-            "_deletion": None if deletion == sending else _without_receiver_side(deletion),
+            "_deletion": None if deletion == sending else _as_two_sided(deletion),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
@@ -64,9 +64,9 @@ class Rules:
             tests, whole = self._directory_tests, b"/" + path + b"/"
         else:
             tests, whole = self._file_tests, b"/" + path
-        for needs_path, is_excluded, match in tests:
-            if match(whole if needs_path else name):
-                return is_excluded
+        for needs_full_path, is_excluding, match in tests:
+            if match(whole if needs_full_path else name):
+                return is_excluding
         return False
 
     def protects(self, path: bytes, *, is_directory: bool) -> bool:
@@ -94,6 +94,6 @@ def build_rules(options: Iterable[Iterable[RuleStep]]) -> Rules:
     return Rules(tuple(rules))
 
 
-def _without_receiver_side(rules: Iterable[FilterRule]) -> Rules:
+def _as_two_sided(rules: Iterable[FilterRule]) -> Rules:
     """Return rules for the receiving side as rules for both sides."""
     return Rules(tuple(replace(one, modifiers=one.modifiers.replace(b"r", b"")) for one in rules))

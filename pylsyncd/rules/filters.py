@@ -14,7 +14,7 @@ from pylsyncd.model.errors import UsageError
 from pylsyncd.rules.patterns import RULE_PREFIXES, FilterRule
 
 MAX_PATTERN_BYTES: Final = 4095
-"""In bytes: rsync drops a longer pattern with no more than a message (its MAXPATHLEN)."""
+"""rsync drops a longer pattern with only a message (its MAXPATHLEN)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ _REFUSED_RULES = {
 }
 _REFUSED_MODIFIERS = {
     "/": (
-        "matches absolute paths, which differ between source and destination: remove the / and "
+        "matches absolute paths (these differ between source and destination): remove the / and "
         "write the path relative to the source, as in '- /cache'"
     ),
     "C": (

@@ -85,9 +85,8 @@ def _absolute_path_fault(
     if not (tidy.startswith(b"/") and above and names[0] == above[0]):
         return ""
     common = _count_common_names(names, above)
-    is_outside = (
-        _MIN_COMMON_NAMES <= common < min(len(above), len([part for part in names if part]))
-    )
+    shorter = min(len(above), len([part for part in names if part]))
+    is_outside = _MIN_COMMON_NAMES <= common < shorter
     if (common < len(above) and not is_outside) or exists(paths.join(source, names[0])):
         return ""
     rest = b"/" + b"/".join(names[common:])

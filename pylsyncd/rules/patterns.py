@@ -9,13 +9,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count, groupby
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 RULE_PREFIXES: Final = (b"- ", b"+ ")
 """A pattern of ``--exclude`` or ``--include`` may begin with one, which then decides its kind."""
 
-Comparison: TypeAlias = tuple[bool, bool, Callable[[bytes], object]]
-"""True if it needs the whole path, True if what matches is excluded, and the match function."""
+
+class Comparison(NamedTuple):
+    """Consecutive rules with the same input and the same result, as one regular expression."""
+
+    needs_full_path: bool
+    is_excluding: bool
+    match: Callable[[bytes], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +79,19 @@ class FilterRule:
 
 
 def compile_comparisons(rules: Iterable[FilterRule], *, is_directory: bool) -> Iterator[Comparison]:
-    """Yield one comparison for each run of rules with the same input and the same result.
+    """Yield the comparisons of which the first that matches decides.
 
-    A path to match begins with a slash; that of a directory also ends with one. The first
-    comparison that matches decides.
+    A path to match begins with a slash; that of a directory also ends with one.
     """
     able = [one for one in rules if is_directory or one.is_negated or not one.is_directory_only]
     for is_include, run in groupby(able, attrgetter("is_include")):
-        alike = sorted(
-            run, key=attrgetter("matches_full_path")
-        )  # within a run the order has no effect
-        for needs_path, some in groupby(alike, attrgetter("matches_full_path")):
+        # Within a run the order has no effect.
+        alike = sorted(run, key=attrgetter("matches_full_path"))
+        for needs_full_path, some in groupby(alike, attrgetter("matches_full_path")):
             groups = count(1)
             expressions = [_expression(one, groups, is_directory=is_directory) for one in some]
             compiled = re.compile(b"|".join(expressions), re.DOTALL)
-            yield needs_path, not is_include, compiled.fullmatch
+            yield Comparison(needs_full_path, not is_include, compiled.fullmatch)
 
 
 # A pattern is cut into tokens: stars, marked by a NUL, which no name contains, and regular
@@ -124,20 +127,18 @@ _NAMED_CLASSES = {
 """As in the C locale, in which rsync runs."""
 
 
-def _expression(pattern: FilterRule, groups: Iterator[int], *, is_directory: bool) -> bytes:
-    """Return a pattern as a regular expression; ``groups`` numbers its groups."""
-    if pattern.is_directory_only and not is_directory:
-        return b".*"  # it is negated, and a file never matches it
-    expression = _positive_expression(pattern, groups, is_directory=is_directory)
-    return b"(?!(?:%b)\\Z).*" % expression if pattern.is_negated else expression
+def _expression(rule: FilterRule, groups: Iterator[int], *, is_directory: bool) -> bytes:
+    """Return the pattern of a rule as a regular expression; ``groups`` numbers its groups."""
+    if rule.is_directory_only and not is_directory:
+        return b".*"  # The rule is negated, and a file never matches its pattern.
+    expression = _positive_expression(rule, groups, is_directory=is_directory)
+    return b"(?!(?:%b)\\Z).*" % expression if rule.is_negated else expression
 
 
-def _positive_expression(
-    pattern: FilterRule, groups: Iterator[int], *, is_directory: bool
-) -> bytes:
-    body = pattern.body
+def _positive_expression(rule: FilterRule, groups: Iterator[int], *, is_directory: bool) -> bytes:
+    body = rule.body
     tokens = tokenize(body)
-    if not pattern.matches_full_path:
+    if not rule.matches_full_path:
         return _assemble(tokens, groups)
     if not body.startswith((b"/", b"**")):
         if has_slash_in_brackets(body, tokens):
@@ -160,9 +161,8 @@ def has_slash_in_brackets(body: bytes, tokens: list[bytes]) -> bool:
 def tokenize(body: bytes) -> list[bytes]:
     """Cut the body of a pattern into tokens."""
     if not _WILDCARD.search(body):
-        return [
-            re.escape(bytes([byte])) for byte in body
-        ]  # without a wildcard, a backslash is literal
+        # Without a wildcard, a backslash is literal.
+        return [re.escape(bytes([byte])) for byte in body]
     tokens = []
     position = 0
     while position < len(body):
@@ -171,7 +171,7 @@ def tokenize(body: bytes) -> list[bytes]:
         elif match := _TOKEN.match(body, position):
             token, position = _token(match[0]), match.end()
         else:
-            token, position = NEVER_MATCHES, len(body)  # a lone backslash at the end
+            token, position = NEVER_MATCHES, len(body)  # A lone backslash at the end.
         tokens.append(token)
     return tokens
 

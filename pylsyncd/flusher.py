@@ -19,7 +19,7 @@ from pylsyncd.rsync.file_list import entry_counter
 from pylsyncd.system import clock
 from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.source_monitor import SourceMonitor
-from pylsyncd.worker.pool import WorkerPool
+from pylsyncd.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Flusher:
         sync: SyncSettings,
         buffer: Buffer,
         source_monitor: SourceMonitor,
-        pool: WorkerPool,
+        get_workers: Callable[[], Sequence[Worker]],
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         """Create one; ``on_progress()`` is called during searches for hard links.
@@ -59,7 +59,7 @@ class Flusher:
         self._sync = sync
         self._buffer = buffer
         self._source_monitor = source_monitor
-        self._pool = pool
+        self._get_workers = get_workers
         self._hard_links = HardLinks(sync.source.path, sync.rules, on_progress)
         self.last_serial = 0
         """The serial number of the last work item."""
@@ -163,7 +163,7 @@ class Flusher:
         if since is None and item.changeset:
             since = time.monotonic()
         item = replace(item, serial=self.last_serial, since=since)
-        for worker in self._pool.workers:
+        for worker in self._get_workers():
             if not names or worker.name in names:
                 worker.put(item)
         return self.last_serial

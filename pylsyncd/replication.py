@@ -132,7 +132,7 @@ class Replication(SupervisedThread):
         self._inbox: MessageQueue[Wakeup | Call[Any] | signal.Signals] = MessageQueue()
         wake = self._inbox.put
         self._guard = SourceGuard(sync.source.path, sync.rules)
-        # 1 to 2: the watcher thread of the source monitor puts changes into the buffer.
+        # Stage 1, the watcher thread of the source monitor, fills stage 2, the buffer.
         self._buffer = Buffer(
             sync.max_changes,
             on_opened=lambda: wake(Wakeup.FIRST_CHANGE),
@@ -148,7 +148,12 @@ class Replication(SupervisedThread):
                 mask_counts=Counter() if context.should_count_events else None,
             ),
         )  # fmt: skip
-        # 4 to 5: the pool has a work queue and a worker thread for each destination.
+        # Stage 3: the flusher empties the buffer at the end of a window, optimizes the changes, and
+        # fills the queues.
+        self.flusher = Flusher(
+            sync, self._buffer, self.source_monitor, lambda: self.workers, self._check_deadline
+        )
+        # Stages 4 and 5: for each destination a work queue, and a worker thread that runs rsync.
         try:
             self._pool = WorkerPool(
                 sync, self._guard, lambda _: wake(Wakeup.THREAD_FAILED), context.resources
@@ -162,10 +167,6 @@ class Replication(SupervisedThread):
                 predecessor.locations if is_same else (),
                 predecessor.paused_locations if is_same else (),
             )
-        # 2 to 4: the flusher takes the changes of a window, optimizes them, and queues the result.
-        self.flusher = Flusher(
-            sync, self._buffer, self.source_monitor, self._pool, self._check_deadline
-        )
 
     # For other threads:
 

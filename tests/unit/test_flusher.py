@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from support.waiting import wait_until
@@ -68,10 +67,11 @@ class Pipeline:
         self.monitor = SourceMonitor(
             self.sync, guard, self.buffer, MonitorContext(ThreadMonitor(fail), lambda: None, fail)
         )
-        pool = SimpleNamespace(workers=self.queues)
         self.progress_calls: list[None] = []
         self.must_stop = False
-        self.flusher = Flusher(self.sync, self.buffer, self.monitor, pool, self._on_progress)
+        self.flusher = Flusher(
+            self.sync, self.buffer, self.monitor, lambda: self.queues, self._on_progress
+        )
         self.flusher.start(clock.now())
 
     def _on_progress(self) -> None:

@@ -3,9 +3,12 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from support.daemon import environment
+
+from pylsyncd.system.interrupts import silent_interrupts
 
 INTERRUPTED = (
     "import os, signal, sys\n"
@@ -36,3 +39,16 @@ def test_an_interrupt_kills_silently_unless_it_is_ignored(
     finally:
         signal.signal(signal.SIGINT, before)
     assert (run.returncode, run.stdout.decode(), run.stderr) == (returncode, output, b"")
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_the_handler_is_restored(handler: Callable[..., object] | signal.Handlers) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with silent_interrupts():
+            is_ignored = handler is signal.SIG_IGN
+            expected = signal.SIG_IGN if is_ignored else signal.SIG_DFL
+            assert signal.getsignal(signal.SIGINT) is expected
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)

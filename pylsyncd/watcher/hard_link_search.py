@@ -86,6 +86,20 @@ class SearchArea:
     on_progress: Callable[[], None] = lambda: None
     """Called for each directory of a walk."""
 
+    def walk(self, directory: int, top: bytes, list_directory: walk.ListNames[bytes]) -> None:
+        """Call ``list_directory`` for an open directory and all below it that are not excluded."""
+
+        def enter(_directory: int, parent: bytes, name: bytes) -> bytes | None:
+            self.on_progress()
+            path = paths.join(parent, name)
+            is_excluded = self.rules and self.rules.matches(path, is_directory=True)
+            return None if is_excluded else path
+
+        def skip(_parent: bytes, _name: bytes, _error: OSError) -> None:
+            """Skip a directory that is gone or cannot be read."""
+
+        walk.descend(directory, top, enter, skip, list_directory)
+
 
 class LinkedFileFinder:
     """Finds the hard-linked files in a changeset. Used once."""
@@ -164,7 +178,7 @@ class LinkedFileFinder:
         try:
             with walk.opened_below(self._area.root, path) as directory:
                 if is_tree:
-                    _walk(self._area, directory, path, self._list)
+                    self._area.walk(directory, path, self._list)
                 else:
                     self._list(directory, path)
         except OSError:
@@ -173,83 +187,43 @@ class LinkedFileFinder:
                 self._add_if_linked(path, status)
 
     def _list(self, directory: int, path: bytes) -> list[str]:
-        return _list_with_files(directory, path, self._add_if_linked)
+        return _list_linked(directory, path, self._add_if_linked)
 
 
-class SourceSearch:
-    """A search of the whole source for all names of some files."""
+def search_source(area: SearchArea, files: LinkedFiles) -> None:
+    """Search the whole source for all names of some files, and add these to the files.
 
-    def __init__(self, area: SearchArea, files: LinkedFiles) -> None:
-        self._area = area
-        self._files = files
-        self._count = 0
-        self._inodes = {inode for _, inode in files}
-        # Devices on which a listing has the same inode numbers as lstat.
-        self._devices = walk.devices_with_link_counts()
+    Raises TooManyNamesError.
+    """
+    inodes = {inode for _, inode in files}
+    # Devices on which a listing has the same inode numbers as lstat.
+    devices = walk.devices_with_link_counts()
+    count = 0
 
-    def run(self) -> None:
-        """Add all names to the files. Raises TooManyNamesError."""
-        with suppress(OSError):
-            _walk(self._area, self._area.root, paths.ROOT, self._list)
+    def add_if_wanted(entry: os.DirEntry[str], directory: bytes) -> None:
+        nonlocal count
+        file = files.get(file_id(entry.stat(follow_symlinks=False)))
+        if file is None:
+            return
+        path = paths.join(directory, os.fsencode(entry.name))
+        if path not in file.known_paths and not area.rules.matches(path, is_directory=False):
+            file.known_paths.add(path)
+            count = _count_name(count)
 
-    def _list(self, directory: int, path: bytes) -> list[str]:
-        can_filter = os.fstat(directory).st_dev in self._devices
+    def list_directory(directory: int, path: bytes) -> list[str]:
+        can_filter = os.fstat(directory).st_dev in devices
         subdirectories = []
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     subdirectories.append(entry.name)
-                elif not can_filter or entry.inode() in self._inodes:
-                    self._add_if_wanted(entry, path)
+                elif not can_filter or entry.inode() in inodes:
+                    with suppress(OSError):
+                        add_if_wanted(entry, path)
         return subdirectories
 
-    def _add_if_wanted(self, entry: os.DirEntry[str], directory: bytes) -> None:
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except OSError:
-            return
-        file = self._files.get(file_id(status))
-        if file is None:
-            return
-        path = paths.join(directory, os.fsencode(entry.name))
-        if path not in file.known_paths and not self._area.rules.matches(path, is_directory=False):
-            file.known_paths.add(path)
-            self._count = _count_name(self._count)
-
-
-class HardLinkScan:
-    """A walk through the source that finds all hard-linked files."""
-
-    def __init__(self, area: SearchArea, since_ns: int) -> None:
-        """Prepare a scan; ``since_ns`` is a ctime in nanoseconds."""
-        self._area = area
-        self._since_ns = since_ns
-        self._hard_links = HardLinkCollector()
-        self._changed_paths: set[bytes] = set()
-
-    def run(self) -> "HardLinkScanResult":
-        """Walk through the source. Raises OSError if the source itself cannot be listed."""
-        root, found = self._area.root, self._hard_links.paths_by_file
-        _walk(self._area, root, paths.ROOT, self._list)
-        # Not during the walk: a file that it has passed may change through a name that is gone
-        # before the walk reaches that name.
-        for path, status in stat_existing(root, chain(*found.values())):
-            self._add_if_changed(path, status)
-        return HardLinkScanResult(found, self._changed_paths)
-
-    def _list(self, directory: int, path: bytes) -> list[str]:
-        return _list_with_files(directory, path, self._check, self._since_ns)
-
-    def _check(self, path: bytes, status: os.stat_result) -> None:
-        if self._area.rules.matches(path, is_directory=False):
-            return
-        if status.st_nlink == 1 or not self._hard_links.add(status, path):
-            self._add_if_changed(path, status)
-
-    def _add_if_changed(self, path: bytes, status: os.stat_result) -> None:
-        has_room = len(self._changed_paths) <= MAX_PENDING_CHANGES
-        if status.st_ctime_ns >= self._since_ns and has_room:
-            self._changed_paths.add(path)
+    with suppress(OSError):
+        area.walk(area.root, paths.ROOT, list_directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +243,34 @@ class HardLinkScanResult:
         return len(self.changed_paths) > MAX_PENDING_CHANGES
 
 
+def scan_hard_links(area: SearchArea, since_ns: int) -> HardLinkScanResult:
+    """Find all hard-linked files of the source, and what has changed since a ctime in nanoseconds.
+
+    Raises OSError if the source itself cannot be listed.
+    """
+    collector = HardLinkCollector()
+    result = HardLinkScanResult(collector.paths_by_file, set())
+
+    def add_if_changed(path: bytes, status: os.stat_result) -> None:
+        if status.st_ctime_ns >= since_ns and not result.is_over_limit:
+            result.changed_paths.add(path)
+
+    def check(path: bytes, status: os.stat_result) -> None:
+        is_excluded = area.rules.matches(path, is_directory=False)
+        if not is_excluded and (status.st_nlink == 1 or not collector.add(status, path)):
+            add_if_changed(path, status)
+
+    def list_directory(directory: int, path: bytes) -> list[str]:
+        return _list_linked(directory, path, check, since_ns)
+
+    area.walk(area.root, paths.ROOT, list_directory)
+    # Not during the walk: a file that it has passed may change through a name that is gone before
+    # the walk reaches that name.
+    for path, status in stat_existing(area.root, chain(*collector.paths_by_file.values())):
+        add_if_changed(path, status)
+    return result
+
+
 def _is_linked(status: os.stat_result) -> bool:
     return status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
 
@@ -280,7 +282,7 @@ def _count_name(count: int) -> int:
     return count + 1
 
 
-def _list_with_files(
+def _list_linked(
     directory: int,
     path: bytes,
     on_file: Callable[[bytes, os.stat_result], None],
@@ -303,21 +305,6 @@ def _list_with_files(
             if status.st_nlink > 1 or status.st_ctime_ns >= since_ns:
                 on_file(paths.join(path, os.fsencode(entry.name)), status)
     return subdirectories
-
-
-def _walk(area: SearchArea, directory: int, top: bytes, list_names: walk.ListNames[bytes]) -> None:
-    """List an open directory and all below it that are not excluded."""
-    rules = area.rules
-
-    def enter(_directory: int, parent: bytes, name: bytes) -> bytes | None:
-        area.on_progress()
-        path = paths.join(parent, name)
-        return None if rules and rules.matches(path, is_directory=True) else path
-
-    def skip(_parent: bytes, _name: bytes, _error: OSError) -> None:
-        """Skip a directory that is gone or cannot be read."""
-
-    walk.descend(directory, top, enter, skip, list_names)
 
 
 def stat_existing(root: int, some: Iterable[bytes]) -> Iterator[tuple[bytes, os.stat_result]]:

@@ -30,14 +30,14 @@ from pylsyncd.system import walk
 from pylsyncd.watcher.hard_link_search import (
     MAX_HARD_LINK_NAMES,
     FileId,
-    HardLinkScan,
     LinkedFile,
     LinkedFileFinder,
     LinkedFiles,
     SearchArea,
-    SourceSearch,
     TooManyNamesError,
     file_id,
+    scan_hard_links,
+    search_source,
     stat_existing,
 )
 
@@ -110,7 +110,7 @@ class HardLinks:
         changes = MutableChangeset()
         with walk.opened_root(self._source) as root:
             area = SearchArea(root, self._rules, self._on_progress)
-            found = HardLinkScan(area, since_ns).run()
+            found = scan_hard_links(area, since_ns)
         self.remember(found.paths_by_file)
         if found.is_over_limit:
             changes.add(paths.ROOT, Scope.TREE)
@@ -159,7 +159,7 @@ class HardLinks:
         }
         if incomplete:
             self.search_count += 1
-            SourceSearch(area, incomplete).run()
+            search_source(area, incomplete)
 
     def _complete_from_kept(self, root: int, file: FileId, linked: LinkedFile) -> bool:
         """Add the kept names that are still valid; return True if these are all."""

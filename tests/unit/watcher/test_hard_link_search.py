@@ -13,13 +13,13 @@ from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher import hard_link_search
 from pylsyncd.watcher.hard_link_search import (
     HardLinkCollector,
-    HardLinkScan,
     LinkedFile,
     LinkedFileFinder,
     SearchArea,
-    SourceSearch,
     TooManyNamesError,
     file_id,
+    scan_hard_links,
+    search_source,
     stat_existing,
 )
 
@@ -89,7 +89,7 @@ def test_the_finder_names_no_excluded_path_but_returns_its_file(
 
 def test_a_search_adds_all_names_that_are_not_excluded(source: Path, area: SearchArea) -> None:
     file = LinkedFile(3, {b"one"})
-    SourceSearch(area, {file_id((source / "one").stat()): file}).run()
+    search_source(area, {file_id((source / "one").stat()): file})
     assert file.known_paths == {b"one", b"d/two"}
 
 
@@ -99,24 +99,24 @@ def test_a_search_with_too_many_names_is_aborted(
     monkeypatch.setattr(hard_link_search, "MAX_PENDING_CHANGES", 1)
     file = LinkedFile(3)
     with pytest.raises(TooManyNamesError):
-        SourceSearch(area, {file_id((source / "one").stat()): file}).run()
+        search_source(area, {file_id((source / "one").stat()): file})
 
 
 def test_a_scan_returns_all_linked_files_and_the_paths_that_changed(
     source: Path, area: SearchArea
 ) -> None:
-    found = HardLinkScan(area, 0).run()
+    found = scan_hard_links(area, 0)
     assert found.paths_by_file == {file_id((source / "one").stat()): {b"one", b"d/two"}}
     assert found.changed_paths == {b"one", b"d/two", b"alone"}
     assert not found.is_over_limit
-    assert not HardLinkScan(area, time.time_ns() + 10**9).run().changed_paths
+    assert not scan_hard_links(area, time.time_ns() + 10**9).changed_paths
 
 
 def test_a_scan_with_too_many_changed_names_is_over_the_limit(
     root: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hard_link_search, "MAX_PENDING_CHANGES", 2)
-    found = HardLinkScan(SearchArea(root, Rules()), 0).run()
+    found = scan_hard_links(SearchArea(root, Rules()), 0)
     assert found.is_over_limit
     assert len(found.changed_paths) == 3
 

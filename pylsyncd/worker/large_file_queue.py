@@ -178,7 +178,7 @@ class LargeFileQueue:
         self._returned.merge(inside)
         self.retry_queue.backlog.add(outside)
         self.retry_queue.failure_count = 0
-        self.retry_queue.due_at = 0.0
+        self.retry_queue.make_due()
         self._batch_size = 1
 
     def _handle_result(self, result: TransferResult) -> None:
@@ -195,7 +195,7 @@ class LargeFileQueue:
         if result.verdict is Verdict.DONE:
             self._batch_size = min(2 * self._batch_size, MAX_BATCH_FILES)
             self.retry_queue.failure_count = 0
-            self.retry_queue.due_at = 0.0
+            self.retry_queue.make_due()
         elif result.verdict is Verdict.PARTIAL:
             self._returned.merge(batch)
             self.accepts_files = False

@@ -100,7 +100,7 @@ class PendingWork:
             self.confirmed_serial = self._serial
         if item.is_urgent or item.is_release:
             for part in self.retry_queues:
-                part.due_at = 0.0
+                part.make_due()
 
     def add_changes(self, changeset: Changeset, since: float | None) -> None:
         """Add changes, first seen at ``since``, to the next run."""

@@ -106,7 +106,7 @@ class WorkerPool:
             if location in paused:
                 self._paused.add(location)
             if location in served and entry.loaded == LoadedState():
-                loaded = LoadedState(error="its state is in another state directory")
+                loaded = LoadedState(error="the saved state is in another state directory")
                 self._entries[location] = replace(entry, loaded=loaded)
 
     @property
@@ -234,7 +234,7 @@ class WorkerPool:
         destination, options = settings.destination, settings.rsync
         environment = {orphans.RUN_KEY_VARIABLE: entry.state_key} if entry.state_key else {}
         session = RsyncSession(destination, options, environment, resources)
-        # A dry run creates no directory, so a real run before may have replaced it.
+        # During dry runs another program may create the directory: that is no replacement.
         guard = DestinationGuard(None if options.dry_run else destination)
         limit = settings.batch_size_limit
         size_limit = None if limit is None else SizeLimit(limit, options.preserves_hard_links)

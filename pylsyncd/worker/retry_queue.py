@@ -27,6 +27,10 @@ class RetryQueue:
         """Return True if there are changes to try now."""
         return bool(self.backlog) and time.monotonic() >= self.due_at
 
+    def make_due(self) -> None:
+        """Let the next attempt start at once."""
+        self.due_at = 0.0
+
     def schedule_retry(self, verdict: Verdict) -> None:
         """Count a failure and schedule the next attempt."""
         # Another verdict starts from the shortest pause: its cause is another one.

@@ -66,7 +66,7 @@ class TransferResult:
 
 
 class Transfer:
-    """The way to one destination: carries changesets, knows what its rsync is capable of."""
+    """The transfers to one destination, and what is known of its rsync's capabilities."""
 
     def __init__(
         self,

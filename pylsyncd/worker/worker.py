@@ -206,7 +206,7 @@ class Worker(SupervisedThread):
         if returned:
             self._work.add_changes(returned, since)
             if self._is_reachable:
-                self._work.next_run.due_at = 0.0
+                self._work.next_run.make_due()
 
     def _carry_due(self) -> None:
         if self._work.next_run.is_due():
@@ -218,7 +218,7 @@ class Worker(SupervisedThread):
     def _carry_rest(self) -> None:
         """Carry what is left without waiting for pauses, until a run fails."""
         next_run, large_files = self._work.next_run, self._work.large_files
-        next_run.due_at = 0.0
+        next_run.make_due()
         while not self._session.is_aborted:
             if next_run.is_due():
                 self._carry_next_run()

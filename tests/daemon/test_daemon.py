@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from support.counting import CountingRsync
 from support.daemon import Pylsyncd, environment
+from support.setups import SyncSetup
 from support.trees import equal_within
 from support.waiting import wait_until
 
@@ -25,29 +25,9 @@ def differences(source: Path, destination: Path) -> list[str]:
     return equal_within(os.fsencode(source), os.fsencode(destination), 20)
 
 
-class Trees:
-    """A source and two destinations."""
-
-    def __init__(self, top: Path) -> None:
-        self.source, self.first, self.second = top / "src", top / "first", top / "second"
-        self.source.mkdir()
-
-    def daemon(
-        self, *options: str | Path, to: tuple[Path, ...] = (), prefix: Sequence[str] = ()
-    ) -> Pylsyncd:
-        destinations = to or (self.first,)
-        names = [path.name for path in destinations]
-        targets = [f"{path}/" for path in destinations]
-        return Pylsyncd(*options, f"{self.source}/./", *targets, names=names, prefix=prefix)
-
-    def assert_equal(self, *destinations: Path) -> None:
-        for destination in destinations or (self.first,):
-            assert differences(self.source, destination) == []
-
-
 @pytest.fixture
-def trees(tmp_path: Path) -> Trees:
-    return Trees(tmp_path)
+def setup(tmp_path: Path) -> SyncSetup:
+    return SyncSetup(tmp_path)
 
 
 def script(path: Path, body: str) -> Path:
@@ -59,19 +39,19 @@ def script(path: Path, body: str) -> Path:
 # -- start ----------------------------------------------------------------------------------------
 
 
-def test_missing_directories_above_a_destination_are_created(trees: Trees) -> None:
-    deep = trees.first / "not/yet/there"
-    (trees.source / "old").touch()
-    with trees.daemon("-w", "0.1", to=(deep,)) as daemon:
+def test_missing_directories_above_a_destination_are_created(setup: SyncSetup) -> None:
+    deep = setup.copy / "not/yet/there"
+    (setup.source / "old").touch()
+    with setup.daemon("-w", "0.1", copies=(deep,)) as daemon:
         daemon.wait_ready()
-        (trees.source / "new").touch()
+        (setup.source / "new").touch()
         wait_until((deep / "new").exists)
         # Without -i, what was there before is not looked at.
         assert not (deep / "old").exists()
 
 
-def test_without_an_initial_sync_the_log_says_what_that_means(trees: Trees) -> None:
-    with trees.daemon() as daemon:
+def test_without_an_initial_sync_the_log_says_what_that_means(setup: SyncSetup) -> None:
+    with setup.daemon() as daemon:
         daemon.wait_for("No initial sync")
 
 
@@ -92,7 +72,9 @@ def test_nothing_above_the_source_is_modified_at_a_destination(tmp_path: Path) -
     assert (backup / "www").stat().st_mtime == 1
 
 
-def test_changes_made_during_the_initial_sync_are_not_lost(trees: Trees, tmp_path: Path) -> None:
+def test_changes_made_during_the_initial_sync_are_not_lost(
+    setup: SyncSetup, tmp_path: Path
+) -> None:
     slow = script(
         tmp_path / "slow-rsync",
         f"""
@@ -101,49 +83,49 @@ rsync "$@"; status=$?
 while ! [ -e {tmp_path}/go ]; do sleep 0.05; done
 exit $status""",
     )
-    with trees.daemon("-i", "-w", "0.1", "--rsync", slow) as daemon:
-        wait_until(trees.first.exists)
-        (trees.source / "meanwhile").write_text("x")
+    with setup.daemon("-i", "-w", "0.1", "--rsync", slow) as daemon:
+        wait_until(setup.copy.exists)
+        (setup.source / "meanwhile").write_text("x")
         (tmp_path / "go").touch()
         daemon.wait_ready()
-        trees.assert_equal()
+        setup.expect_equal()
 
 
 # -- options --------------------------------------------------------------------------------------
 
 
-def test_the_default_log_says_start_completion_and_stop_and_nothing_else(trees: Trees) -> None:
-    with trees.daemon("-i", "-w", "0.1") as daemon:
+def test_the_default_log_says_start_completion_and_stop_and_nothing_else(setup: SyncSetup) -> None:
+    with setup.daemon("-i", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        (trees.source / "f").touch()
-        trees.assert_equal()
+        (setup.source / "f").touch()
+        setup.expect_equal()
         daemon.stop()
         lines = [line[20:] for line in daemon.log.splitlines()]
-    assert [line.split()[0] for line in lines] == ["pylsyncd", "[first]", "stopping", "stopped"]
+    assert [line.split()[0] for line in lines] == ["pylsyncd", "[copy]", "stopping", "stopped"]
 
 
-def test_verbose_adds_a_line_for_each_run(trees: Trees) -> None:
-    with trees.daemon("-v", "-w", "0.1") as daemon:
+def test_verbose_adds_a_line_for_each_run(setup: SyncSetup) -> None:
+    with setup.daemon("-v", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        (trees.source / "f").write_bytes(b"x" * 2000)
+        (setup.source / "f").write_bytes(b"x" * 2000)
         line = daemon.wait_for(RUN)
     assert "synced 1 file, deleted 0, 2." in line
     assert " kB sent, " in line
 
 
-def test_deletions_are_counted(trees: Trees) -> None:
-    (trees.source / "d").mkdir()
-    (trees.source / "d/f").touch()
-    with trees.daemon("-v", "-i", "-w", "0.1") as daemon:
+def test_deletions_are_counted(setup: SyncSetup) -> None:
+    (setup.source / "d").mkdir()
+    (setup.source / "d/f").touch()
+    with setup.daemon("-v", "-i", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        shutil.rmtree(trees.source / "d")
+        shutil.rmtree(setup.source / "d")
         daemon.wait_for("synced 0 files, deleted 2, ")
 
 
-def test_debug_shows_every_step_with_harmless_names(trees: Trees) -> None:
-    with trees.daemon("-d", "-w", "0.1") as daemon:
+def test_debug_shows_every_step_with_harmless_names(setup: SyncSetup) -> None:
+    with setup.daemon("-d", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        (trees.source / "odd\nname").touch()
+        (setup.source / "odd\nname").touch()
         daemon.wait_for(r"event CREATE odd\\nname")
         daemon.wait_for(r"1 change: odd\\nname")
         daemon.wait_for(r"reduced to 1: odd\\nname")
@@ -152,94 +134,94 @@ def test_debug_shows_every_step_with_harmless_names(trees: Trees) -> None:
         daemon.wait_for(RUN)
 
 
-def test_a_dry_run_says_what_it_would_do_and_changes_nothing(trees: Trees) -> None:
-    (trees.source / "f").touch()
-    with trees.daemon("-n", "-i", "-w", "0.1") as daemon:
+def test_a_dry_run_says_what_it_would_do_and_changes_nothing(setup: SyncSetup) -> None:
+    (setup.source / "f").touch()
+    with setup.daemon("-n", "-i", "-w", "0.1") as daemon:
         daemon.wait_for(r"would run: rsync ")
         daemon.wait_for(r"would have synced \d+ files, deleted 0")
-        (trees.source / "g").touch()
+        (setup.source / "g").touch()
         daemon.wait_for(r"list of 1: \./g")
-    assert not trees.first.exists()
+    assert not setup.copy.exists()
 
 
-def test_no_delete_keeps_what_is_gone_and_replaces_what_changed(trees: Trees) -> None:
-    (trees.source / "d").mkdir()
-    (trees.source / "d/f").touch()
-    (trees.source / "gone").touch()
-    with trees.daemon("-i", "--no-delete", "-w", "0.1") as daemon:
+def test_no_delete_keeps_what_is_gone_and_replaces_what_changed(setup: SyncSetup) -> None:
+    (setup.source / "d").mkdir()
+    (setup.source / "d/f").touch()
+    (setup.source / "gone").touch()
+    with setup.daemon("-i", "--no-delete", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        (trees.source / "gone").unlink()
-        shutil.rmtree(trees.source / "d")
-        (trees.source / "d").write_text("a file now")
-        wait_until((trees.first / "d").is_file)
-        assert (trees.first / "gone").exists()
+        (setup.source / "gone").unlink()
+        shutil.rmtree(setup.source / "d")
+        (setup.source / "d").write_text("a file now")
+        wait_until((setup.copy / "d").is_file)
+        assert (setup.copy / "gone").exists()
         daemon.full_sync()
         daemon.wait_for("full sync complete")
-        assert (trees.first / "gone").exists()
+        assert (setup.copy / "gone").exists()
 
 
-def test_what_is_excluded_is_neither_sent_nor_deleted(trees: Trees, tmp_path: Path) -> None:
+def test_what_is_excluded_is_neither_sent_nor_deleted(setup: SyncSetup, tmp_path: Path) -> None:
     (tmp_path / "rules").write_text("# comment\n+ keep.tmp\n*.tmp\ncache/\n")
-    trees.first.mkdir()
-    (trees.first / "theirs.tmp").touch()
+    setup.copy.mkdir()
+    (setup.copy / "theirs.tmp").touch()
     options = ("-i", "-w", "0.1", "--exclude-from", tmp_path / "rules", "-x", "/top")
-    with trees.daemon(*options) as daemon:
+    with setup.daemon(*options) as daemon:
         daemon.wait_ready()
-        (trees.source / "cache/deep").mkdir(parents=True)
-        (trees.source / "d").mkdir()
-        (trees.source / "d/cache").mkdir()
+        (setup.source / "cache/deep").mkdir(parents=True)
+        (setup.source / "d").mkdir()
+        (setup.source / "d/cache").mkdir()
         for name in ("a.tmp", "keep.tmp", "cache/deep/f", "d/f", "d/cache/f", "top", "d/top"):
-            (trees.source / name).touch()
-        wait_until((trees.first / "d/top").exists)
-        wait_until((trees.first / "keep.tmp").exists)
-        (trees.source / "cache").rename(trees.source / "plain")
-        wait_until((trees.first / "plain/deep/f").exists)
-    found = {str(path.relative_to(trees.first)) for path in trees.first.rglob("*")}
+            (setup.source / name).touch()
+        wait_until((setup.copy / "d/top").exists)
+        wait_until((setup.copy / "keep.tmp").exists)
+        (setup.source / "cache").rename(setup.source / "plain")
+        wait_until((setup.copy / "plain/deep/f").exists)
+    found = {str(path.relative_to(setup.copy)) for path in setup.copy.rglob("*")}
     assert found == {
         "theirs.tmp", "keep.tmp", "d", "d/f", "d/top", "plain", "plain/deep", "plain/deep/f",
     }  # fmt: skip
 
 
-def test_a_file_that_is_never_closed_goes_out_with_modify(trees: Trees) -> None:
-    with trees.daemon("-i", "--modify", "-w", "0.1") as daemon:
+def test_a_file_that_is_never_closed_goes_out_with_modify(setup: SyncSetup) -> None:
+    with setup.daemon("-i", "--modify", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        with (trees.source / "log").open("wb", buffering=0) as file:
+        with (setup.source / "log").open("wb", buffering=0) as file:
             for text in (b"one", b"onetwo"):
                 file.write(text[-3:])
-                wait_until(lambda text=text: _content(trees.first / "log") == text)
+                wait_until(lambda text=text: _content(setup.copy / "log") == text)
 
 
 def _content(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def test_so_many_changes_end_a_window_early(trees: Trees) -> None:
-    with trees.daemon("-i", "-w", NEVER, "--max-changes", "50") as daemon:
+def test_so_many_changes_end_a_window_early(setup: SyncSetup) -> None:
+    with setup.daemon("-i", "-w", NEVER, "--max-changes", "50") as daemon:
         daemon.wait_ready()
         for number in range(60):
-            (trees.source / str(number)).touch()
-        wait_until((trees.first / "40").exists)
+            (setup.source / str(number)).touch()
+        wait_until((setup.copy / "40").exists)
 
 
-def test_options_for_rsync_reach_it(trees: Trees, tmp_path: Path) -> None:
+def test_options_for_rsync_reach_it(setup: SyncSetup, tmp_path: Path) -> None:
     counting = CountingRsync(tmp_path)
     options = ("-i", "--rsync", counting.program, "--rsync-option", "--chmod=F600", "-w", "0.1")
-    with trees.daemon(*options) as daemon:
+    with setup.daemon(*options) as daemon:
         daemon.wait_ready()
-        (trees.source / "f").touch()
-        wait_until((trees.first / "f").exists)
-    assert (trees.first / "f").stat().st_mode & 0o777 == 0o600
+        (setup.source / "f").touch()
+        wait_until((setup.copy / "f").exists)
+    assert (setup.copy / "f").stat().st_mode & 0o777 == 0o600
     assert all(b"--chmod=F600" in arguments for arguments in counting.changing_runs())
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or os.path.exists("/dev/log"),
                     reason="needs root, and no syslog that others use")  # fmt: skip
-def test_the_log_goes_to_syslog_too(trees: Trees) -> None:
+def test_the_log_goes_to_syslog_too(setup: SyncSetup) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind("/dev/log")
         try:
             syslog.settimeout(20)
-            with trees.daemon("-s", "--syslog-facility", "local3") as daemon:
+            with setup.daemon("-s", "--syslog-facility", "local3") as daemon:
                 daemon.wait_ready()
                 # 19 * 8 + 5: local3, notice.
                 assert syslog.recv(4096).startswith(b"<157>pylsyncd: pylsyncd")
@@ -248,9 +230,9 @@ def test_the_log_goes_to_syslog_too(trees: Trees) -> None:
 
 
 @pytest.mark.skipif(os.path.exists("/dev/log"), reason="there is a syslog here")
-def test_a_missing_syslog_is_told(trees: Trees) -> None:
+def test_a_missing_syslog_is_told(setup: SyncSetup) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "pylsyncd", "-s", f"{trees.source}/./", f"{trees.first}/"],
+        [sys.executable, "-m", "pylsyncd", "-s", f"{setup.source}/./", f"{setup.copy}/"],
         env=environment(), capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     assert run.returncode == 2
@@ -260,88 +242,92 @@ def test_a_missing_syslog_is_told(trees: Trees) -> None:
 # -- once -----------------------------------------------------------------------------------------
 
 
-def once(trees: Trees, *options: str | Path, to: tuple[Path | str, ...]) -> tuple[int, str]:
+def once(setup: SyncSetup, *options: str | Path, copies: tuple[Path | str, ...]) -> tuple[int, str]:
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", "--once", *map(str, options),
-         f"{trees.source}/./", *[f"{path}/" for path in to]],
+         f"{setup.source}/./", *[f"{path}/" for path in copies]],
         env=environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return run.returncode, run.stderr
 
 
-def test_once_syncs_all_destinations_and_succeeds(trees: Trees) -> None:
-    (trees.source / "f").touch()
-    status, log = once(trees, to=(trees.first, trees.second))
+def test_once_syncs_all_destinations_and_succeeds(setup: SyncSetup) -> None:
+    (setup.source / "f").touch()
+    status, log = once(setup, copies=(setup.copy, setup.second_copy))
     assert status == 0, log
     assert log.count("initial sync complete") == 2
-    trees.assert_equal(trees.first, trees.second)
+    setup.expect_equal(setup.copy, setup.second_copy)
 
 
-def test_once_fails_when_one_destination_does_and_syncs_the_others(trees: Trees) -> None:
-    status, log = once(trees, to=("rsync://127.0.0.1:9/none", trees.second))
+def test_once_fails_when_one_destination_does_and_syncs_the_others(setup: SyncSetup) -> None:
+    status, log = once(setup, copies=("rsync://127.0.0.1:9/none", setup.second_copy))
     assert status == 1
     assert log.count("[127.0.0.1] no rsync daemon listens on the port") == 1
     assert "next attempt" not in log
     assert "[127.0.0.1] stopped before everything was synced. Pending: everything." in log
-    trees.assert_equal(trees.second)
+    setup.expect_equal(setup.second_copy)
 
 
-def test_a_destination_with_a_file_in_its_way_keeps_the_others_from_nothing(trees: Trees) -> None:
-    trees.first.write_text("in its way")
-    with trees.daemon("-i", "-w", "0.1", to=(trees.first, trees.second)) as daemon:
-        daemon.wait_for(r"\[first\] the destination(.s path)? cannot be (created|used)")
+def test_a_destination_with_a_file_in_its_way_keeps_the_others_from_nothing(
+    setup: SyncSetup,
+) -> None:
+    setup.copy.write_text("in its way")
+    with setup.daemon("-i", "-w", "0.1", copies=(setup.copy, setup.second_copy)) as daemon:
+        daemon.wait_for(r"\[copy\] the destination(.s path)? cannot be (created|used)")
         daemon.wait_for(r"\[second\] initial sync complete")
-        trees.assert_equal(trees.second)
+        setup.expect_equal(setup.second_copy)
 
 
-def test_once_begins_and_ends_with_what_it_does(trees: Trees) -> None:
-    (trees.source / "f").touch()
-    status, log = once(trees, "-n", to=(trees.first,))
+def test_once_begins_and_ends_with_what_it_does(setup: SyncSetup) -> None:
+    (setup.source / "f").touch()
+    status, log = once(setup, "-n", copies=(setup.copy,))
     assert status == 0
     lines = log.splitlines()
-    assert f"syncing {trees.source} for first, once, dry run: nothing is changed" in lines[0]
-    assert "[first] initial sync complete (dry run: nothing was changed)" in lines[-2]
+    assert f"syncing {setup.source} for copy, once, dry run: nothing is changed" in lines[0]
+    assert "[copy] initial sync complete (dry run: nothing was changed)" in lines[-2]
     assert lines[-1].endswith(" stopped")
-    assert not trees.first.exists()
+    assert not setup.copy.exists()
 
 
 # -- destinations that fail -----------------------------------------------------------------------
 
 
-def test_a_destination_that_was_away_gets_all_that_it_missed(trees: Trees) -> None:
-    away = trees.first.with_name("away")
-    with trees.daemon("-i", "-w", "0.1") as daemon:
+def test_a_destination_that_was_away_gets_all_that_it_missed(setup: SyncSetup) -> None:
+    away = setup.copy.with_name("away")
+    with setup.daemon("-i", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        trees.first.rename(away)
-        (trees.source / "one").touch()
+        setup.copy.rename(away)
+        (setup.source / "one").touch()
         daemon.wait_for(
-            r"\[first\] the destination is another directory than before: check that its disk"
+            r"\[copy\] the destination is another directory than before: check that its disk"
         )
-        (trees.source / "two").touch()
-        away.rename(trees.first)
+        (setup.source / "two").touch()
+        away.rename(setup.copy)
         daemon.flush()
-        daemon.wait_for(r"\[first\] works again")
-        trees.assert_equal()
+        daemon.wait_for(r"\[copy\] works again")
+        setup.expect_equal()
 
 
-def test_a_destination_whose_disk_is_not_mounted_is_not_filled(trees: Trees) -> None:
-    away = trees.first.with_name("away")
-    with trees.daemon("-i", "-w", "0.1") as daemon:
+def test_a_destination_whose_disk_is_not_mounted_is_not_filled(setup: SyncSetup) -> None:
+    away = setup.copy.with_name("away")
+    with setup.daemon("-i", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        trees.first.rename(away)
-        trees.first.mkdir()
-        (trees.source / "one").touch()
-        daemon.wait_for(r"\[first\] the destination is another directory than before")
+        setup.copy.rename(away)
+        setup.copy.mkdir()
+        (setup.source / "one").touch()
+        daemon.wait_for(r"\[copy\] the destination is another directory than before")
         daemon.flush()
-        assert list(trees.first.iterdir()) == []
+        assert list(setup.copy.iterdir()) == []
         # Unless somebody says that it is meant so: then it lacks everything.
         mark = daemon.log_length()
         daemon.release()
-        daemon.wait_for(r"\[first\] works again", after=mark)
-        trees.assert_equal()
+        daemon.wait_for(r"\[copy\] works again", after=mark)
+        setup.expect_equal()
 
 
-def test_a_destination_that_fails_for_a_while_is_tried_again(trees: Trees, tmp_path: Path) -> None:
+def test_a_destination_that_fails_for_a_while_is_tried_again(
+    setup: SyncSetup, tmp_path: Path
+) -> None:
     sick = script(
         tmp_path / "sick-rsync",
         f"""
@@ -350,38 +336,38 @@ case "$*" in *--version*) exec rsync "$@";; esac
 echo 'rsync: connection unexpectedly closed' >&2
 exit 30""",
     )
-    (trees.source / "f").touch()
-    with trees.daemon("-i", "--rsync", sick) as daemon:
+    (setup.source / "f").touch()
+    with setup.daemon("-i", "--rsync", sick) as daemon:
         daemon.wait_for(
             r"the destination stopped responding: .* \(rsync: connection unexpectedly closed\)"
         )
         (tmp_path / "well").touch()
         daemon.wait_ready()
-        trees.assert_equal()
+        setup.expect_equal()
 
 
-def test_a_slow_destination_does_not_delay_another(trees: Trees, tmp_path: Path) -> None:
+def test_a_slow_destination_does_not_delay_another(setup: SyncSetup, tmp_path: Path) -> None:
     slow = script(
         tmp_path / "slow-rsync",
         f"""
 case "$*" in
 *--version*|*--dry-run*) ;;
-*first*) while ! [ -e {tmp_path}/go ]; do sleep 0.05; done;;
+*/copy/*) while ! [ -e {tmp_path}/go ]; do sleep 0.05; done;;
 esac
 exec rsync "$@" """,
     )
-    both = (trees.first, trees.second)
-    with trees.daemon("-w", "0.1", "--rsync", slow, to=both) as daemon:
+    both = (setup.copy, setup.second_copy)
+    with setup.daemon("-w", "0.1", "--rsync", slow, copies=both) as daemon:
         daemon.wait_ready()
         for number in range(3):
-            (trees.source / str(number)).touch()
-            wait_until((trees.second / str(number)).exists)
-        assert not trees.first.exists()
+            (setup.source / str(number)).touch()
+            wait_until((setup.second_copy / str(number)).exists)
+        assert not setup.copy.exists()
         (tmp_path / "go").touch()
-        trees.assert_equal(*both)
+        setup.expect_equal(*both)
 
 
-def test_while_rsync_runs_changes_are_merged_into_one_run(trees: Trees, tmp_path: Path) -> None:
+def test_while_rsync_runs_changes_are_merged_into_one_run(setup: SyncSetup, tmp_path: Path) -> None:
     slow = script(
         tmp_path / "slow-rsync",
         f"""
@@ -391,19 +377,19 @@ while ! [ -e {tmp_path}/go ]; do sleep 0.05; done
 exec rsync "$@" """,
     )
     runs = tmp_path / "runs"
-    with trees.daemon("-v", "-w", NEVER, "--rsync", slow) as daemon:
+    with setup.daemon("-v", "-w", NEVER, "--rsync", slow) as daemon:
         daemon.wait_ready()
         for number in range(4):
-            (trees.source / str(number)).touch()
+            (setup.source / str(number)).touch()
             daemon.flush()
             wait_until(runs.exists)
         (tmp_path / "go").touch()
-        trees.assert_equal()
+        setup.expect_equal()
         assert runs.read_text().count("run") == 2
 
 
 def test_an_rsync_that_cannot_delete_by_name_is_noticed_at_the_start(
-    trees: Trees, tmp_path: Path
+    setup: SyncSetup, tmp_path: Path
 ) -> None:
     # What receivers of rsync 3.4.3 say (issue 910).
     broken = script(
@@ -414,66 +400,66 @@ case "$*" in *--delete-missing-args*)
 esac
 exec rsync "$@" """,
     )
-    (trees.source / "d").mkdir()
-    (trees.source / "d/f").touch()
-    with trees.daemon("-v", "-i", "-w", "0.1", "--rsync", broken) as daemon:
+    (setup.source / "d").mkdir()
+    (setup.source / "d/f").touch()
+    with setup.daemon("-v", "-i", "-w", "0.1", "--rsync", broken) as daemon:
         daemon.wait_for("cannot delete by name")
-        shutil.rmtree(trees.source / "d")
-        trees.assert_equal()
+        shutil.rmtree(setup.source / "d")
+        setup.expect_equal()
 
 
 def test_nothing_is_deleted_while_something_else_stands_in_the_sources_place(
-    trees: Trees, tmp_path: Path
+    setup: SyncSetup, tmp_path: Path
 ) -> None:
-    (trees.source / "precious").touch()
-    with trees.daemon("-i", "-w", "0.1") as daemon:
+    (setup.source / "precious").touch()
+    with setup.daemon("-i", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        trees.source.rename(tmp_path / "moved")
-        trees.source.mkdir()
+        setup.source.rename(tmp_path / "moved")
+        setup.source.mkdir()
         daemon.wait_for(
             "an empty directory is in its place. Nothing is sent and nothing is deleted"
         )
         daemon.full_sync()
-        daemon.wait_for(r"\[first\] the source .* is held: an empty directory is in its place")
-        assert (trees.first / "precious").exists()
+        daemon.wait_for(r"\[copy\] the source .* is held: an empty directory is in its place")
+        assert (setup.copy / "precious").exists()
 
 
 # -- signals --------------------------------------------------------------------------------------
 
 
-def test_hup_repairs_what_was_changed_at_a_destination(trees: Trees) -> None:
-    (trees.source / "f").write_text("right")
-    both = (trees.first, trees.second)
-    with trees.daemon("-i", to=both) as daemon:
+def test_hup_repairs_what_was_changed_at_a_destination(setup: SyncSetup) -> None:
+    (setup.source / "f").write_text("right")
+    both = (setup.copy, setup.second_copy)
+    with setup.daemon("-i", copies=both) as daemon:
         daemon.wait_ready()
-        (trees.first / "f").write_text("wrong!")
-        (trees.second / "extra").touch()
+        (setup.copy / "f").write_text("wrong!")
+        (setup.second_copy / "extra").touch()
         daemon.full_sync()
         for path in both:
             daemon.wait_for(rf"\[{path.name}\] full sync complete")
-        trees.assert_equal(*both)
+        setup.expect_equal(*both)
 
 
-def test_usr1_flushes_before_the_window_ends(trees: Trees) -> None:
-    with trees.daemon("-i", "-w", NEVER) as daemon:
+def test_usr1_flushes_before_the_window_ends(setup: SyncSetup) -> None:
+    with setup.daemon("-i", "-w", NEVER) as daemon:
         daemon.wait_ready()
-        (trees.source / "f").touch()
+        (setup.source / "f").touch()
         daemon.flush()
-        trees.assert_equal()
+        setup.expect_equal()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_syncs_first_what_has_changed(trees: Trees, number: signal.Signals) -> None:
-    with trees.daemon("-i", "-w", NEVER) as daemon:
+def test_a_stop_syncs_first_what_has_changed(setup: SyncSetup, number: signal.Signals) -> None:
+    with setup.daemon("-i", "-w", NEVER) as daemon:
         daemon.wait_ready()
-        (trees.source / "last words").write_text("x")
+        (setup.source / "last words").write_text("x")
         os.kill(daemon.pid, number)
         daemon.wait_for(r"\bstopped$")
         daemon.stop()
-        trees.assert_equal()
+        setup.expect_equal()
 
 
-def test_a_second_stop_does_not_wait_for_rsync(trees: Trees, tmp_path: Path) -> None:
+def test_a_second_stop_does_not_wait_for_rsync(setup: SyncSetup, tmp_path: Path) -> None:
     hanging = script(
         tmp_path / "hanging-rsync",
         f"""
@@ -481,7 +467,7 @@ case "$*" in *--version*) exec rsync "$@";; esac
 echo $$ >{tmp_path}/pid
 exec sleep 600""",
     )
-    with trees.daemon("-i", "--rsync", hanging) as daemon:
+    with setup.daemon("-i", "--rsync", hanging) as daemon:
         wait_until(lambda: _content(tmp_path / "pid").strip())
         child = int((tmp_path / "pid").read_text())
         os.kill(daemon.pid, signal.SIGTERM)
@@ -492,7 +478,7 @@ exec sleep 600""",
 
 
 def test_an_rsync_that_ignores_to_be_ended_is_killed_with_its_children(
-    trees: Trees, tmp_path: Path
+    setup: SyncSetup, tmp_path: Path
 ) -> None:
     stubborn = script(
         tmp_path / "stubborn-rsync",
@@ -503,7 +489,7 @@ sleep 600 &
 echo $$ $! >{tmp_path}/pids
 wait; sleep 600""",
     )
-    with trees.daemon("-i", "--rsync", stubborn) as daemon:
+    with setup.daemon("-i", "--rsync", stubborn) as daemon:
         wait_until(lambda: len(_content(tmp_path / "pids").split()) == 2)
         children = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
         os.kill(daemon.pid, signal.SIGTERM)
@@ -529,47 +515,47 @@ def with_watches(count: int) -> list[str]:
     return command
 
 
-def test_directories_beyond_the_watch_limit_are_logged_and_scanned(trees: Trees) -> None:
+def test_directories_beyond_the_watch_limit_are_logged_and_scanned(setup: SyncSetup) -> None:
     for number in range(20):
-        (trees.source / f"{number}/deep").mkdir(parents=True)
-    with trees.daemon("-w", "0.1", "--poll-interval", "0.5", prefix=with_watches(15)) as daemon:
+        (setup.source / f"{number}/deep").mkdir(parents=True)
+    with setup.daemon("-w", "0.1", "--poll-interval", "0.5", prefix=with_watches(15)) as daemon:
         line = daemon.wait_for("sysctl -w fs.inotify.max_user_watches=")
         assert "15 directories are watched" in line
         assert "Not watched, but scanned every 0.5 s with all subdirectories" in line
         for number in range(20):
-            (trees.source / f"{number}/deep/file").write_text("new")
-            (trees.source / f"{number}/new/tree").mkdir(parents=True)
-        trees.assert_equal()
+            (setup.source / f"{number}/deep/file").write_text("new")
+            (setup.source / f"{number}/new/tree").mkdir(parents=True)
+        setup.expect_equal()
 
 
-def test_later_directories_beyond_the_watch_limit_are_scanned(trees: Trees) -> None:
+def test_later_directories_beyond_the_watch_limit_are_scanned(setup: SyncSetup) -> None:
     options = ("-i", "-w", "0.1", "--poll-interval", "0.5")
-    with trees.daemon(*options, prefix=with_watches(5)) as daemon:
+    with setup.daemon(*options, prefix=with_watches(5)) as daemon:
         daemon.wait_ready()
         for number in range(10):
-            (trees.source / f"{number}/deep").mkdir(parents=True)
+            (setup.source / f"{number}/deep").mkdir(parents=True)
         daemon.wait_for("sysctl -w fs.inotify.max_user_watches=")
-        trees.assert_equal()
-        (trees.source / "9/deep/file").write_text("new")
-        (trees.source / "9").rename(trees.source / "1/deep/nine")
-        trees.assert_equal()
+        setup.expect_equal()
+        (setup.source / "9/deep/file").write_text("new")
+        (setup.source / "9").rename(setup.source / "1/deep/nine")
+        setup.expect_equal()
 
 
-def test_a_scan_repairs_dropped_events_without_a_full_sync(trees: Trees) -> None:
-    (trees.source / "d").mkdir()
-    with trees.daemon("-v", "-i", "-w", "0.5") as daemon:
+def test_a_scan_repairs_dropped_events_without_a_full_sync(setup: SyncSetup) -> None:
+    (setup.source / "d").mkdir()
+    with setup.daemon("-v", "-i", "-w", "0.5") as daemon:
         daemon.wait_ready()
         # While it is stopped, its queue cannot but overflow.
         daemon.pause()
         try:
             for number in range(20_000):
-                (trees.source / "d" / str(number)).touch()
-            (trees.source / "new/deep").mkdir(parents=True)
+                (setup.source / "d" / str(number)).touch()
+            (setup.source / "new/deep").mkdir(parents=True)
         finally:
             daemon.resume()
         daemon.wait_for("The kernel dropped events")
         daemon.wait_for("Scanned the source for missed changes")
-        trees.assert_equal()
-        (trees.source / "new/deep/after").touch()
-        trees.assert_equal()
+        setup.expect_equal()
+        (setup.source / "new/deep/after").touch()
+        setup.expect_equal()
         assert "full sync" not in daemon.log

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, exit_with, print_error_and_exit
 from support.servers import free_port
-from support.trees import equal_within
+from support.setups import SyncSetup
 from support.waiting import wait_until
 
 UNKNOWN_MODULE = "@ERROR: Unknown module 'x'"
@@ -30,170 +30,158 @@ mv "$out" "$1/$(date +%s%N)-$PYLSYNCD_EVENT"
 """
 
 
-class Told(NamedTuple):
-    """What one hook was told."""
+class HookCall(NamedTuple):
+    """What one run of the hook received."""
 
     event: str
     variables: dict[str, str]
     paths: list[bytes]
 
 
-class Place:
-    """A source, its copy, and hooks that write down what they are told."""
+class HookSetup(SyncSetup):
+    """A source, its copy, and a hook that records its calls."""
 
     def __init__(self, top: Path) -> None:
-        self.top = top
-        self.source, self.copy, self._told = top / "source", top / "copy", top / "told"
-        self.source.mkdir()
-        self._told.mkdir()
-        (self.source / "first").write_text("x")
+        self.rsync = FaultyRsync(top)
+        super().__init__(top, "-v", "-i", "-w", "0.1", f"--rsync={self.rsync.program}")
+        self._calls = top / "calls"
+        self._calls.mkdir()
+        self.write("first")
         self.hook = top / "hook"
         self.hook.write_text(HOOK)
         self.hook.chmod(0o755)
-        self.rsync = FaultyRsync(top)
 
     @property
     def command(self) -> str:
-        return shlex.join([str(self.hook), str(self._told)])
+        return shlex.join([str(self.hook), str(self._calls)])
 
-    def daemon(self, *options: str) -> Pylsyncd:
-        return Pylsyncd(
-            *("-v", "-i", "-w", "0.1", f"--rsync={self.rsync.program}", *options),
-            *(f"{self.source}/./", f"{self.copy}/"),
-            names=["copy"],
-        )
-
-    def write(self, name: bytes, text: str = "y") -> None:
+    def move_in(self, name: bytes, text: str = "y") -> None:
         """Put a file into the source, with one event."""
         outside = self.top / "outside"
         outside.write_text(text)
         os.rename(os.fsencode(outside), os.path.join(os.fsencode(self.source), name))
 
     def wait_idle(self, daemon: Pylsyncd) -> None:
-        """Wait until the destination was probed, so that the next run carries what comes next."""
+        """Wait until the destination was probed, so that the next run carries the next change."""
         daemon.wait_ready()
-        self.write(b"probed")
-        self.expect_equal(daemon)
+        self.move_in(b"probed")
+        self.expect_equal(daemon=daemon)
 
-    def told(self) -> list[Told]:
-        """Return what hooks were told so far, in the order in which they ended."""
-        names = sorted(name for name in os.listdir(self._told) if not name.startswith("."))
+    def calls(self) -> list[HookCall]:
+        """Return the calls of the hook so far, in the order in which they ended."""
+        names = sorted(name for name in os.listdir(self._calls) if not name.startswith("."))
         return [self._read(name) for name in names]
 
-    def _read(self, name: str) -> Told:
-        head, _, paths = (self._told / name).read_bytes().partition(b"\0\0")
+    def _read(self, name: str) -> HookCall:
+        head, _, paths = (self._calls / name).read_bytes().partition(b"\0\0")
         variables = dict(line.split("=", 1) for line in head.decode().split("\0"))
-        return Told(name.partition("-")[2], variables, paths.split(b"\0")[:-1])
+        return HookCall(name.partition("-")[2], variables, paths.split(b"\0")[:-1])
 
-    def wait_told(self, event: str, daemon: Pylsyncd) -> Told:
-        """Return the last that was told of an event, once there is one."""
+    def wait_called(self, event: str, daemon: Pylsyncd) -> HookCall:
+        """Return the last call for an event, once there is one."""
         wait_until(
-            lambda: any(each.event == event for each in self.told()),
+            lambda: any(each.event == event for each in self.calls()),
             message=lambda: daemon.log_tail,
         )
-        return [each for each in self.told() if each.event == event][-1]
-
-    def expect_equal(self, daemon: Pylsyncd) -> None:
-        found = equal_within(os.fsencode(self.source), os.fsencode(self.copy), 20)
-        assert found == [], daemon.log_tail
+        return [each for each in self.calls() if each.event == event][-1]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def setup(tmp_path: Path) -> HookSetup:
+    return HookSetup(tmp_path)
 
 
 # -- hooks ----------------------------------------------------------------------------------------
 
 
-def test_a_hook_is_told_what_each_batch_carried(place: Place) -> None:
-    with place.daemon(f"--hook-batch={place.command}") as daemon:
+def test_a_hook_is_told_what_each_batch_carried(setup: HookSetup) -> None:
+    with setup.daemon(f"--hook-batch={setup.command}") as daemon:
         daemon.wait_ready()
-        told = place.wait_told("batch", daemon)
+        told = setup.wait_called("batch", daemon)
         assert told.paths == [b"./"]
         names = [b"odd \n-rf \xff", b"second"]
         for name in names:
-            place.write(name)
-        (place.source / "first").unlink()
+            setup.move_in(name)
+        (setup.source / "first").unlink()
         wanted = {b"./first", *(b"./" + name for name in names)}
         wait_until(
-            lambda: wanted <= {p for each in place.told()[1:] for p in each.paths},
+            lambda: wanted <= {p for each in setup.calls()[1:] for p in each.paths},
             message=lambda: daemon.log_tail,
         )
-        place.expect_equal(daemon)
-    later = place.told()[1:]
+        setup.expect_equal(daemon=daemon)
+    later = setup.calls()[1:]
     assert sum(int(each.variables["PYLSYNCD_DELETED"]) for each in later) == 1
     assert sum(int(each.variables["PYLSYNCD_FILES"]) for each in later) == 2
     for each in later:
         assert each.variables["PYLSYNCD_DESTINATION"] == "copy"
-        assert each.variables["PYLSYNCD_TARGET"] == f"{place.copy}/"
-        assert each.variables["PYLSYNCD_SOURCE"] == str(place.source)
+        assert each.variables["PYLSYNCD_TARGET"] == f"{setup.copy}/"
+        assert each.variables["PYLSYNCD_SOURCE"] == str(setup.source)
         assert each.variables["PYLSYNCD_EXIT"] == "0"
         assert int(each.variables["PYLSYNCD_PATHS"]) == len(each.paths)
 
 
-def test_hooks_are_told_of_an_error_and_of_the_recovery(place: Place) -> None:
-    hooks = (f"--hook-error={place.command}", f"--hook-recovery={place.command}")
-    with place.daemon(*hooks, "--retry-first=0.1") as daemon:
-        place.wait_idle(daemon)
+def test_hooks_are_told_of_an_error_and_of_the_recovery(setup: HookSetup) -> None:
+    hooks = (f"--hook-error={setup.command}", f"--hook-recovery={setup.command}")
+    with setup.daemon(*hooks, "--retry-first=0.1") as daemon:
+        setup.wait_idle(daemon)
         for _ in range(3):
-            place.rsync.add_fault(exit_with(10))
-        place.write(b"second")
-        told = place.wait_told("error", daemon)
+            setup.rsync.add_fault(exit_with(10))
+        setup.move_in(b"second")
+        told = setup.wait_called("error", daemon)
         assert told.variables["PYLSYNCD_EXIT"] == "10"
         assert told.variables["PYLSYNCD_REASON"] == (
             "the connection failed: check that the destination is up and reachable"
         )
         assert told.paths == [b"./second"]
-        place.wait_told("recovery", daemon)
-        place.expect_equal(daemon)
-    assert [each.event for each in place.told()] == ["error", "recovery"]
+        setup.wait_called("recovery", daemon)
+        setup.expect_equal(daemon=daemon)
+    assert [each.event for each in setup.calls()] == ["error", "recovery"]
 
 
-def test_a_hook_is_told_that_somebody_has_to_look(place: Place) -> None:
-    with place.daemon(f"--hook-held={place.command}") as daemon:
-        place.wait_idle(daemon)
-        place.rsync.add_fault(print_error_and_exit(UNKNOWN_MODULE, 5))
-        place.write(b"second")
-        told = place.wait_told("held", daemon)
+def test_a_hook_is_told_that_somebody_has_to_look(setup: HookSetup) -> None:
+    with setup.daemon(f"--hook-held={setup.command}") as daemon:
+        setup.wait_idle(daemon)
+        setup.rsync.add_fault(print_error_and_exit(UNKNOWN_MODULE, 5))
+        setup.move_in(b"second")
+        told = setup.wait_called("held", daemon)
         assert "no such module" in told.variables["PYLSYNCD_REASON"]
         assert told.variables["PYLSYNCD_MESSAGE"] == UNKNOWN_MODULE
         assert told.variables["PYLSYNCD_EXIT"] == "5"
         daemon.flush()
-        place.expect_equal(daemon)
-    assert [each.event for each in place.told()] == ["held"]
+        setup.expect_equal(daemon=daemon)
+    assert [each.event for each in setup.calls()] == ["held"]
 
 
-def test_a_hook_that_never_ends_holds_up_nothing_not_even_the_end(place: Place) -> None:
-    begun = place.top / "begun"
-    place.hook.write_text(f"#!/bin/sh\ntrap '' TERM\n>{begun}\nwhile :; do sleep 1; done\n")
-    with place.daemon(f"--hook-batch={place.command}") as daemon:
+def test_a_hook_that_never_ends_holds_up_nothing_not_even_the_end(setup: HookSetup) -> None:
+    begun = setup.top / "begun"
+    setup.hook.write_text(f"#!/bin/sh\ntrap '' TERM\n>{begun}\nwhile :; do sleep 1; done\n")
+    with setup.daemon(f"--hook-batch={setup.command}") as daemon:
         daemon.wait_ready()
         wait_until(begun.exists, message=lambda: daemon.log_tail)
         for number in range(3):
-            place.write(b"%d" % number)
-            place.expect_equal(daemon)
+            setup.move_in(b"%d" % number)
+            setup.expect_equal(daemon=daemon)
         daemon.stop()
         assert "[copy] stopped before 1 hook finished: batch." in daemon.log or (
             "[copy] stopped before 2 hooks finished: batch, batch." in daemon.log
         )
 
 
-def test_what_a_hook_says_and_that_it_failed_is_in_the_log(place: Place) -> None:
-    place.hook.write_text("#!/bin/sh\nprintf 'hello\\033[2J\\n'; exit 3\n")
-    with place.daemon(f"--hook-batch={place.command}") as daemon:
+def test_what_a_hook_says_and_that_it_failed_is_in_the_log(setup: HookSetup) -> None:
+    setup.hook.write_text("#!/bin/sh\nprintf 'hello\\033[2J\\n'; exit 3\n")
+    with setup.daemon(f"--hook-batch={setup.command}") as daemon:
         daemon.wait_ready()
         daemon.wait_for(r"\[copy\] hook batch: hello\\x1b\[2J$")
         daemon.wait_for(r"\[copy\] hook batch failed: .*/hook ended with exit status 3\.$")
-        place.write(b"second")
-        place.expect_equal(daemon)
+        setup.move_in(b"second")
+        setup.expect_equal(daemon=daemon)
 
 
-def test_what_was_carried_last_is_told_before_the_end(place: Place) -> None:
-    with place.daemon("--once", f"--hook-batch={place.command}") as daemon:
+def test_what_was_carried_last_is_told_before_the_end(setup: HookSetup) -> None:
+    with setup.daemon("--once", f"--hook-batch={setup.command}") as daemon:
         daemon.wait_for(r"\bstopped$|sync complete")
         wait_until(lambda: not daemon.is_running, message=lambda: daemon.log_tail)
-    assert [each.paths for each in place.told()] == [[b"./"]]
+    assert [each.paths for each in setup.calls()] == [[b"./"]]
 
 
 # -- metrics --------------------------------------------------------------------------------------
@@ -216,9 +204,9 @@ def fetch(port: int) -> dict[str, float]:
     return values(content.decode())
 
 
-def test_metrics_follow_what_the_daemon_does(place: Place) -> None:
+def test_metrics_follow_what_the_daemon_does(setup: HookSetup) -> None:
     port = free_port()
-    with place.daemon(f"--metrics-port={port}", "--retry-first=0.1") as daemon:
+    with setup.daemon(f"--metrics-port={port}", "--retry-first=0.1") as daemon:
         daemon.wait_ready()
         wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.log_tail)
         found = fetch(port)
@@ -226,10 +214,10 @@ def test_metrics_follow_what_the_daemon_does(place: Place) -> None:
         assert found["full_syncs_total[initial sync]"] == 1
         assert found["watches"] == 1
         assert found["watch_limit"] > 0
-        place.wait_idle(daemon)
-        place.rsync.add_fault(exit_with(10))
-        place.write(b"second")
-        place.expect_equal(daemon)
+        setup.wait_idle(daemon)
+        setup.rsync.add_fault(exit_with(10))
+        setup.move_in(b"second")
+        setup.expect_equal(daemon=daemon)
         wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.log_tail)
         found = fetch(port)
         assert found["runs_total[done]"] >= 2
@@ -242,13 +230,13 @@ def test_metrics_follow_what_the_daemon_does(place: Place) -> None:
 
 
 def test_metrics_tell_that_a_destination_is_held_and_for_how_long_it_is_behind(
-    place: Place,
+    setup: HookSetup,
 ) -> None:
     port = free_port()
-    with place.daemon(f"--metrics-port={port}") as daemon:
-        place.wait_idle(daemon)
-        place.rsync.add_fault(print_error_and_exit(UNKNOWN_MODULE, 5))
-        place.write(b"second")
+    with setup.daemon(f"--metrics-port={port}") as daemon:
+        setup.wait_idle(daemon)
+        setup.rsync.add_fault(print_error_and_exit(UNKNOWN_MODULE, 5))
+        setup.move_in(b"second")
         wait_until(lambda: fetch(port)["state[held]"] == 1, message=lambda: daemon.log_tail)
         first = fetch(port)
         assert (first["in_sync"], first["waiting_paths"]) == (0, 1)
@@ -261,9 +249,9 @@ def test_metrics_tell_that_a_destination_is_held_and_for_how_long_it_is_behind(
         assert fetch(port)["behind_seconds"] == 0
 
 
-def test_the_file_is_there_while_the_daemon_runs(place: Place) -> None:
-    file = place.top / "pylsyncd.prom"
-    with place.daemon(f"--metrics-file={file}") as daemon:
+def test_the_file_is_there_while_the_daemon_runs(setup: HookSetup) -> None:
+    file = setup.top / "pylsyncd.prom"
+    with setup.daemon(f"--metrics-file={file}") as daemon:
         daemon.wait_ready()
         wait_until(file.exists, message=lambda: daemon.log_tail)
         assert values(file.read_text())["watch_limit"] > 0
@@ -272,31 +260,31 @@ def test_the_file_is_there_while_the_daemon_runs(place: Place) -> None:
     assert not file.exists()
 
 
-def test_a_port_in_use_is_refused_before_anything_is_touched(place: Place) -> None:
+def test_a_port_in_use_is_refused_before_anything_is_touched(setup: HookSetup) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         run = subprocess.run(
-            [sys.executable, "-m", "pylsyncd", f"--state-dir={place.top}/state",
-             f"--metrics-port={port}", f"{place.source}/./", f"{place.copy}/"],
+            [sys.executable, "-m", "pylsyncd", f"--state-dir={setup.top}/state",
+             f"--metrics-port={port}", f"{setup.source}/./", f"{setup.copy}/"],
             env=environment(), capture_output=True, text=True, timeout=20, check=False,
         )  # fmt: skip
     assert run.returncode == 2
     assert f"Cannot listen on port {port} of 127.0.0.1: Address already in use." in run.stderr
     assert "Traceback" not in run.stderr
-    assert not place.copy.exists()
+    assert not setup.copy.exists()
 
 
-def test_a_lack_of_descriptors_ends_none_of_those_who_tell(place: Place) -> None:
+def test_a_lack_of_descriptors_ends_none_of_those_who_tell(setup: HookSetup) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("")
         manager.settimeout(20.0)
         with Pylsyncd(
-            *("-i", "-w", "0.1", "--status-file", place.top / "status"),
-            *(f"{place.source}/./", f"{place.copy}/"),
+            *("-i", "-w", "0.1", "--status-file", setup.top / "status"),
+            *(f"{setup.source}/./", f"{setup.copy}/"),
             names=["copy"],
             extra_environment={"NOTIFY_SOCKET": f"@{manager.getsockname()[1:].decode()}"},
         ) as daemon:
-            place.wait_idle(daemon)
+            setup.wait_idle(daemon)
             limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
             try:
@@ -310,8 +298,8 @@ def test_a_lack_of_descriptors_ends_none_of_those_who_tell(place: Place) -> None
             finally:
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
             daemon.wait_for("status file .* is written again")
-            place.write(b"afterwards")
-            place.expect_equal(daemon)
+            setup.move_in(b"afterwards")
+            setup.expect_equal(daemon=daemon)
 
 
 def is_readable(some: socket.socket) -> bool:

@@ -61,14 +61,14 @@ class _OutcomeRow:
     outcome: Outcome
 
 
-def _row(codes: Iterable[int], message: str, verdict: Verdict, reason: str) -> _OutcomeRow:
-    return _OutcomeRow(frozenset(codes), re.compile(message), Outcome(verdict, reason))
-
-
-def _missing(
-    codes: Iterable[int], message: str, capability: MissingCapability, reason: str
+def _row(
+    codes: Iterable[int], message: str, meaning: Verdict | MissingCapability, reason: str
 ) -> _OutcomeRow:
-    outcome = Outcome(Verdict.RETRY_LATER, reason, missing_capability=capability)
+    outcome = (
+        Outcome(meaning, reason)
+        if isinstance(meaning, Verdict)
+        else Outcome(Verdict.RETRY_LATER, reason, missing_capability=meaning)
+    )
     return _OutcomeRow(frozenset(codes), re.compile(message), outcome)
 
 
@@ -93,14 +93,14 @@ _TABLE = (
     # A daemon's rsync exits with 0 in this case, and with 23 if another error occurs.
     _row([0, 23, 24, 25], "Deletions stopped due to --max-delete", Verdict.HELD, _DELETION_LIMIT),
     # Capabilities that its rsync lacks, and that pylsyncd can do without.
-    _missing([2], "invalid file mode 00", MissingCapability.DELETE_MISSING_ARGS,
+    _row([2], "invalid file mode 00", MissingCapability.DELETE_MISSING_ARGS,
          "the remote rsync cannot delete by name (rsync issue 910)"),
-    _missing([4], "refuse --delete-missing-args", MissingCapability.DELETE_MISSING_ARGS,
+    _row([4], "refuse --delete-missing-args", MissingCapability.DELETE_MISSING_ARGS,
          "the rsync daemon refuses to delete by name"),
     # The only sign that a daemon of 3.2.3 refuses it; exit status 0.
-    _missing([0], r'skipping non-regular file "(?:.*/)?\.pylsyncd-probe"',
+    _row([0], r'skipping non-regular file "(?:.*/)?\.pylsyncd-probe"',
          MissingCapability.DELETE_MISSING_ARGS, "the rsync daemon ignores deletion by name"),
-    _missing([1, 2, 4, 12], "--mkpath", MissingCapability.MKPATH,
+    _row([1, 2, 4, 12], "--mkpath", MissingCapability.MKPATH,
          "the remote rsync does not support --mkpath"),
     # The source changed under rsync: a new list will fit it.
     _row([2], "invalid path from sender|no basis file|File-list index", Verdict.RETRY_NOW,

@@ -60,7 +60,7 @@ class RunResult:
 
 
 class Runner:
-    """Runs one rsync at a time; another thread may send it a signal."""
+    """The rsync that one thread runs at a time, and that other threads may send a signal."""
 
     def __init__(self, marks: Mapping[str, str] | None = None) -> None:
         """Create one; ``marks`` are added to the environment of each rsync."""
@@ -149,7 +149,7 @@ def _record_failure(
 
 
 class _RunMonitor:
-    """Reads the output of one rsync until it ends, and stops it when it stalls."""
+    """A running rsync whose output is read until it ends, and that is stopped when it stalls."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class _RunMonitor:
 
 
 class _OutputParser:
-    """Parses the standard output of one rsync into its result and the callbacks."""
+    """A parser of the standard output of one rsync, for its result and the callbacks."""
 
     def __init__(
         self,

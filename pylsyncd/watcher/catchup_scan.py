@@ -16,12 +16,12 @@ from itertools import chain
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.system import walk
 from pylsyncd.watcher.hard_link_search import HardLinkCollector, stat_existing
 
-IsExcluded = Callable[[bytes], bool]
-"""Whether the rules exclude a path that is not a directory."""
-
 _FILES_BETWEEN_PROGRESS_CALLS = 4096
+_DIRECTORIES_BETWEEN_PROGRESS_CALLS = 256
 
 
 class CatchupScan:
@@ -34,15 +34,16 @@ class CatchupScan:
     def __init__(
         self,
         since_ns: Collection[int],
-        is_excluded: IsExcluded,
+        rules: Rules,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_progress = on_progress
         self._file_count = 0
+        self._directory_count = 0
         self._changes = {since: MutableChangeset() for since in since_ns}
         self._oldest = min(since_ns)
         self._newest = max(since_ns)
-        self._is_excluded = is_excluded
+        self._rules = rules
         self.hard_links = HardLinkCollector()
         # The ctimes of fresh directories, which decide the scope of their subdirectories.
         self._fresh: dict[bytes, int] = {}
@@ -114,12 +115,37 @@ class CatchupScan:
             if status.st_ctime_ns >= self._oldest:
                 self._check(*paths.split(path), status.st_ctime_ns)
 
+    def scan_unwatched(self, directory: int, path: bytes) -> None:
+        """Check an open directory that is not watched, and all below it.
+
+        Raises OSError if it cannot be listed.
+        """
+        self.visit_directory(directory, path, was_there=False)
+        walk.descend(directory, path, self._visit_child, _skip, self.visit_files)
+
+    def _visit_child(self, directory: int, parent: bytes, name: bytes) -> bytes | None:
+        self._directory_count += 1
+        if not self._directory_count % _DIRECTORIES_BETWEEN_PROGRESS_CALLS:
+            self._on_progress()
+        path = paths.join(parent, name)
+        if self._rules.matches(path, is_directory=True):
+            return None
+        self.visit_directory(directory, path, was_there=False)
+        return path
+
+    def _is_excluded_file(self, path: bytes) -> bool:
+        return self._rules.matches(path, is_directory=False)
+
     def _collect_hard_link(self, status: os.stat_result, path: bytes) -> None:
-        if not self._is_excluded(path):
+        if not self._is_excluded_file(path):
             self.hard_links.add(status, path)
 
     def _check(self, directory: bytes, name: bytes, ctime: int) -> None:
-        if not self._is_excluded(paths.join(directory, name)):
+        if not self._is_excluded_file(paths.join(directory, name)):
             for since, changes in self._changes.items():
                 if ctime >= since:
                     changes.add_entries(directory, {name})
+
+
+def _skip(_parent: bytes, _name: bytes, _error: OSError) -> None:
+    """Skip an unwatched directory that cannot be opened: rsync reports the error."""

@@ -180,16 +180,13 @@ class WatchManager:
     def _catchup_scan(self, since_ns: Collection[int]) -> Iterator[CatchupScan | None]:
         """Have walks search for changes, if there is a ctime to compare with."""
         if since_ns:
-            self._scan = CatchupScan(since_ns, self._is_excluded_file, self._prefetch_events)
+            self._scan = CatchupScan(since_ns, self._rules, self._prefetch_events)
         try:
             yield self._scan
         finally:
             if self._scan is not None and self._scan.hard_links.paths_by_file:
                 self._found_hard_links.put(self._scan.hard_links.paths_by_file)
             self._scan = None
-
-    def _is_excluded_file(self, path: bytes) -> bool:
-        return self._rules.matches(path, is_directory=False)
 
     def _remove_missing(self, top: int, found: set[int]) -> None:
         """Remove the directories below ``top`` that a scan has not found."""
@@ -215,22 +212,12 @@ class WatchManager:
                     del self.unwatched[parent, name]
                 continue
             try:
-                scan.visit_directory(directory, path, was_there=False)
-                walk.descend(directory, path, self._visit_unwatched, _skip, scan.visit_files)
+                scan.scan_unwatched(directory, path)
             except OSError:
                 # It can be opened but not listed: the next scan tries again.
                 continue
             finally:
                 os.close(directory)
-
-    def _visit_unwatched(self, directory: int, above: bytes, name: bytes) -> bytes | None:
-        """Scan an open directory below one that is not watched."""
-        self._count_directory()
-        path = paths.join(above, name)
-        if self._scan is None or self._rules.matches(path, is_directory=True):
-            return None
-        self._scan.visit_directory(directory, path, was_there=False)
-        return path
 
     @contextlib.contextmanager
     def _opened(self, path: bytes) -> Iterator[int]:
@@ -341,7 +328,3 @@ class WatchManager:
         self._on_progress(len(self.tree))
         while chunk := self._inotify.read():
             self._prefetched.append(chunk)
-
-
-def _skip(_above: bytes, _name: bytes, _error: OSError) -> None:
-    """Skip an unwatched directory that cannot be opened: rsync reports the error."""

@@ -143,3 +143,11 @@ class MutableChangeset(Changeset):
             self.add_entries(directory, names)
         self.listings |= other.listings
         self.trees |= other.trees
+
+
+def union(*changesets: Changeset) -> MutableChangeset:
+    """Return a new set with the changes of all sets."""
+    united = MutableChangeset()
+    for changeset in changesets:
+        united.merge(changeset)
+    return united

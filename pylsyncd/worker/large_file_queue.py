@@ -14,7 +14,7 @@ import signal
 from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope, union
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.file_list import regular_files
 from pylsyncd.rsync.outcomes import Verdict
@@ -102,7 +102,7 @@ class LargeFileQueue:
     @property
     def pending(self) -> MutableChangeset:
         """All changes that are not confirmed."""
-        return _union(
+        return union(
             self.retry_queue.backlog.changes, self._in_flight, self._deferred, self._returned
         )
 
@@ -124,7 +124,7 @@ class LargeFileQueue:
         if gone := _files_gone(self.worker.source, changeset, in_flight):
             self._handle_cancelled(self.worker.cancel_batch(), gone)
             returned, _ = self.take_returned()
-            return _union(changeset, returned)
+            return union(changeset, returned)
         inside, outside = split_below(changeset, in_flight)
         self._deferred.merge(inside)
         for path in in_flight:
@@ -223,17 +223,10 @@ def _files_gone(source: bytes, changeset: Changeset, in_flight: AbstractSet[byte
     return set()
 
 
-def _union(*changesets: Changeset) -> MutableChangeset:
-    union = MutableChangeset()
-    for changeset in changesets:
-        union.merge(changeset)
-    return union
-
-
 def _without_names(changeset: Changeset, directory: bytes, names: AbstractSet[bytes]) -> Changeset:
     if not names:
         return changeset
-    remaining = _union(changeset)
+    remaining = union(changeset)
     remaining.entries[directory] -= names
     if not remaining.entries[directory]:
         del remaining.entries[directory]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import NOTHING, Changeset, Scope, union
 from pylsyncd.model.moments import Moment, earliest
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.pipeline.work_queue import WorkItem
@@ -154,9 +154,7 @@ class PendingWork:
         """Pass what is confirmed to the checkpoint, unless the next run has changes."""
         until, last_scan = self._confirmed_times
         if until is not None and not self.next_run.backlog:
-            pending = MutableChangeset()
-            pending.merge(self.failed_paths.backlog.changes)
-            pending.merge(self.large_files.pending)
+            pending = union(self.failed_paths.backlog.changes, self.large_files.pending)
             checkpoint.confirm(until, pending, last_scan)
 
     def take_completed_titles(self) -> list[str]:
@@ -168,10 +166,10 @@ class PendingWork:
 
     def take_unconfirmed(self) -> WorkItem:
         """Return all work that is not confirmed, for another worker."""
-        changes = MutableChangeset()
-        changes.merge(self.next_run.backlog.take())
-        changes.merge(self.failed_paths.backlog.take())
-        changes.merge(self.large_files.pending)
+        changes = union(
+            self.next_run.backlog.take(), self.failed_paths.backlog.take(),
+            self.large_files.pending,
+        )  # fmt: skip
         return WorkItem(
             changes, *self.received_times, tuple(self._titles), self.pending_since, self._serial
         )

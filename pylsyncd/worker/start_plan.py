@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope, union
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
 from pylsyncd.pipeline.work_queue import WorkItem
@@ -55,9 +55,7 @@ class StartPlan:
                 "exist are not synced.", self.name,
             )  # fmt: skip
             return self._confirm_and_create(NOTHING, start, ())
-        changes = MutableChangeset()
-        changes.merge(caught_up[self.since_ns])
-        changes.merge(state.pending)
+        changes = union(caught_up[self.since_ns], state.pending)
         for path in self.checkpoint.changed_mounts(state) if self.checkpoint is not None else []:
             changes.add(path, Scope.TREE)
         log.log(

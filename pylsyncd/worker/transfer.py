@@ -5,7 +5,7 @@ import stat
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope, union
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.failed_paths import failed_changes, has_skipped_deletions, target_in_messages
@@ -292,9 +292,7 @@ def _nothing_confirmed(request: TransferRequest, run: SessionRun) -> TransferRes
 
 def _with_held(held: AbstractSet[bytes], kept: Changeset, result: TransferResult) -> TransferResult:
     """Add to a result the subtrees that the run left out, and the changes in them."""
-    failed = MutableChangeset()
-    failed.merge(kept)
-    failed.merge(result.failed)
+    failed = union(kept, result.failed)
     for path in held:
         # Changes below a mount point that was mounted over are not seen.
         failed.add(path, Scope.TREE)

@@ -9,6 +9,7 @@ from pylsyncd.model.changes import (
     MutableChangeset,
     Scope,
     format_changes,
+    union,
 )
 
 ENTRY, LISTING, TREE = Scope
@@ -56,6 +57,18 @@ def test_merging_leaves_the_other_set_unchanged() -> None:
     changes.add(b"d/b", ENTRY)
     assert changes.is_everything
     assert list(other) == [Change(b"d/a", ENTRY)]
+
+
+def test_a_union_has_all_changes_and_leaves_the_sets_unchanged() -> None:
+    one, other = MutableChangeset(), MutableChangeset()
+    one.add(b"d/a", ENTRY)
+    other.add(b"d/b", ENTRY)
+    other.add(b"d", LISTING)
+    both = union(one, other)
+    assert set(both) == {*one, *other}
+    assert both is not one
+    assert list(one) == [Change(b"d/a", ENTRY)]
+    assert not union()
 
 
 def test_only_an_empty_set_is_false() -> None:

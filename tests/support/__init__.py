@@ -1,1 +1,1 @@
-"""What the black-box tests stand on: trees, servers, the daemon as a process, operations."""
+"""Helpers for the tests: trees, servers, the daemon as a process, operations on a source."""

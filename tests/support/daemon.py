@@ -1,4 +1,4 @@
-"""pylsyncd as its users run it: a process of its own, a command line, signals and a log."""
+"""pylsyncd as a process: started by a command line, controlled by signals, read by its log."""
 
 import contextlib
 import functools
@@ -19,15 +19,15 @@ from support import processes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_LINE = r"\bwatching\b"
-LOG_TAIL_LINES = 120  # lines of the log in a failure's message
+LOG_TAIL_LINES = 120  # in the message of a failure
 PROGRAM = ("-m", "pylsyncd")
 STATE_OPTION = "--state-dir"
-# In the environment of a daemon and of all that it starts: so what it leaves behind is found.
+# In the environment of a daemon and its children, to find processes that it leaves behind.
 ENVIRONMENT_MARK = "PYLSYNCD_UNDER_TEST"
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment without what would change rsync's behaviour."""
+    """Return this process's environment without the variables that change rsync's behaviour."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RSYNC_")}
     kept["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
@@ -39,22 +39,22 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @functools.cache
 def _state_home() -> "tempfile.TemporaryDirectory[str]":
-    """Return where daemons keep their state that are not told: never where the system's is."""
+    """Return the default state directory of daemons under test, never the system's."""
     return tempfile.TemporaryDirectory(prefix="pylsyncd-states-")
 
 
 @functools.cache
 def _runtime_home() -> "tempfile.TemporaryDirectory[str]":
-    """Return where daemons put their sockets that are not told: never where the system's is."""
+    """Return the default socket directory of daemons under test, never the system's."""
     return tempfile.TemporaryDirectory(prefix="pylsyncd-sockets-")
 
 
 class Pylsyncd:
-    """A running daemon, from entering the context to leaving it, where it must stop in order.
+    """A running daemon within a context; leaving the context stops it and checks that it exits 0.
 
     ``names`` are the short names of its destinations; with ``-i`` it is ready when each has had
-    its initial sync, otherwise when it says that it watches. It keeps its state in a directory of
-    its own, unless ``state`` or an argument names one. ``program`` is what Python is told to run.
+    its initial sync, otherwise when it logs that it is watching. It has a state directory of its
+    own, unless ``state`` or an argument names one. ``program`` are Python's arguments.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class Pylsyncd:
         )
         self._directory = directory
         self._lines: list[str] = []
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._ended = False
 
     def __enter__(self) -> "Pylsyncd":  # noqa: PYI034 - typing.Self is younger than Python 3.10
         self._own_state = contextlib.ExitStack()
         command = [*self._program, *self._state_option(), *self._arguments]
-        # A session of its own: what a killed daemon leaves behind can be ended with it.
+        # In a session of its own, children that a killed daemon leaves behind can be killed, too.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -116,31 +116,31 @@ class Pylsyncd:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """True until the daemon has exited."""
         return self._process.poll() is None
 
     @property
     def log(self) -> str:
-        """Everything that the daemon has said so far, on both of its outputs."""
-        with self._news:
+        """The daemon's standard output and standard error so far."""
+        with self._changed:
             return "\n".join(self._lines)
 
     @property
     def log_tail(self) -> str:
         """The end of the log, for the message of a failure."""
-        with self._news:
-            return "\n".join(["--- the daemon's log ends with:", *self._lines[-LOG_TAIL_LINES:]])
+        with self._changed:
+            return "\n".join(["--- the end of the daemon's log:", *self._lines[-LOG_TAIL_LINES:]])
 
     def log_length(self) -> int:
-        """Return where the log stands now, to wait for lines after it."""
-        with self._news:
+        """Return the number of log lines so far, for ``after`` of ``wait_for``."""
+        with self._changed:
             return len(self._lines)
 
     def wait_for(self, pattern: str, seconds: float = 20, *, after: int = 0) -> str:
-        """Return the first line that the pattern is found in, among those after a mark."""
+        """Wait for a line that the pattern is found in, after so many lines, and return it."""
         expression = re.compile(pattern)
         deadline = time.monotonic() + seconds
-        with self._news:
+        with self._changed:
             while True:
                 for line in self._lines[after:]:
                     if expression.search(line):
@@ -149,12 +149,12 @@ class Pylsyncd:
                 left = deadline - time.monotonic()
                 if self._ended or left <= 0:
                     break
-                self._news.wait(left)
-        how = "ended" if self._ended else f"ran for {seconds} s"
-        raise AssertionError(f"pylsyncd {how} and did not say {pattern!r}\n{self.log_tail}")
+                self._changed.wait(left)
+        how = "exited" if self._ended else f"ran for {seconds} s"
+        raise AssertionError(f"pylsyncd {how} without logging {pattern!r}\n{self.log_tail}")
 
     def wait_ready(self, seconds: float = 30) -> None:
-        """Wait until all initial syncs are complete, or, without ``-i``, until it watches."""
+        """Wait until all initial syncs are complete, or without ``-i`` until it is watching."""
         if not {b"-i", b"--initial-sync"} & set(self._arguments):
             self.wait_for(START_LINE, seconds)
             return
@@ -162,57 +162,57 @@ class Pylsyncd:
             self.wait_for(rf"\[{re.escape(name)}\] initial sync complete", seconds)
 
     def flush(self) -> None:
-        """Ask it to send now what it has."""
+        """Ask the daemon to sync its pending changes now (SIGUSR1)."""
         self._process.send_signal(signal.SIGUSR1)
 
     def full_sync(self) -> None:
-        """Ask it to compare every destination completely."""
+        """Ask the daemon for a full sync of every destination (SIGHUP)."""
         self._process.send_signal(signal.SIGHUP)
 
     def reload(self) -> None:
-        """Ask it to read its configuration file again."""
+        """Ask the daemon to reload its configuration file (SIGHUP)."""
         self._process.send_signal(signal.SIGHUP)
 
     def release(self) -> None:
-        """Let go what it holds back because somebody has to look first."""
+        """Release held destinations (SIGUSR2)."""
         self._process.send_signal(signal.SIGUSR2)
 
     def pause(self) -> None:
-        """Stop its process; what it has started goes on."""
+        """Suspend the process; its children continue."""
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let its process go on."""
+        """Continue the suspended process."""
         self._process.send_signal(signal.SIGCONT)
 
     def crash(self) -> None:
-        """End it as a lack of memory would: without warning, and alone; its children go on."""
+        """Kill the daemon alone, as the OOM killer does; its children continue."""
         self._process.kill()
         self._process.wait()
         self._reader.join()
 
     def stop(self, seconds: float = 15) -> None:
-        """Ask it to stop, and hold it to that: exit status 0, no traceback, in time."""
+        """Stop the daemon; fail unless it exits 0 in time, without a traceback in its log."""
         if self._process.poll() is None:
             self._process.terminate()
         try:
             status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(
-                f"pylsyncd still runs {seconds} s after SIGTERM\n{self.log_tail}"
+                f"pylsyncd is still running {seconds} s after SIGTERM\n{self.log_tail}"
             ) from None
         self._reader.join(seconds)
         assert not self._reader.is_alive(), f"a child of pylsyncd outlived it\n{self.log_tail}"
-        assert status == 0, f"pylsyncd ended with exit status {status}\n{self.log_tail}"
+        assert status == 0, f"pylsyncd exited with status {status}\n{self.log_tail}"
         assert "Traceback (most recent call last)" not in self.log, self.log_tail
 
     def kill(self) -> None:
-        """End it at once, and with it whatever it has started."""
-        # Without an error: when it has ended in order, there is nothing left to end.
+        """Kill the daemon and all its children."""
+        # The process group is gone if the daemon has exited.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        # Each rsync has a session of its own.
+        # Each rsync is in a session of its own.
         processes.kill_processes_with_environment(self._mark)
         self._reader.join()
         assert self._process.stdout is not None
@@ -234,9 +234,9 @@ class Pylsyncd:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            with self._news:
+            with self._changed:
                 self._lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
-                self._news.notify_all()
-        with self._news:
+                self._changed.notify_all()
+        with self._changed:
             self._ended = True
-            self._news.notify_all()
+            self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Destinations as the command line names them, and the directories where their trees are."""
+"""Destinations of the daemon under test: their arguments, and their directories here."""
 
 import os
 from pathlib import Path
@@ -14,29 +14,29 @@ class Destination(NamedTuple):
 
     argument: str
     path: bytes
-    """Where its tree is found on this machine."""
+    """Its directory on this machine."""
     name: str
-    """What the log calls it."""
+    """Its name in the log."""
     options: tuple[str, ...] = ()
-    """What the daemon needs to reach it."""
+    """The options that the daemon needs to reach it."""
     ignore: frozenset[str] = frozenset()
-    """What its transport cannot keep; see `support.trees.differences`."""
+    """The attributes that its transport loses; see `support.trees.differences`."""
 
 
 def local(directory: Path) -> Destination:
-    """Return a directory as a destination."""
+    """Return a local directory as a destination."""
     return Destination(f"{directory}/", os.fsencode(directory), directory.name)
 
 
 def over_ssh(server: SshServer, directory: Path) -> Destination:
-    """Return a directory as a destination that is reached by ssh."""
+    """Return a directory as a destination over ssh."""
     return Destination(
         f"localhost:{directory}/", os.fsencode(directory), "localhost", ("-e", server.rsh)
     )
 
 
 def on_rsync_daemon(server: RsyncDaemon, module: str, subdirectory: str) -> Destination:
-    """Return a directory in a module as a destination; it is made, and must not exist yet."""
+    """Create a directory in a module and return it as a destination."""
     directory = server.modules[module] / subdirectory
     directory.mkdir()
     return Destination(
@@ -48,10 +48,10 @@ def on_rsync_daemon(server: RsyncDaemon, module: str, subdirectory: str) -> Dest
 
 
 def make_destination(kind: str, directory: Path, request: pytest.FixtureRequest) -> Destination:
-    """Return a fresh destination: ``local``, ``ssh``, ``rsyncd``, or ``refusing``.
+    """Return a new destination: ``local``, ``ssh``, ``rsyncd``, or ``refusing``.
 
-    The last is a module that refuses --delete-missing-args. Directories in modules are called like
-    ``directory``, which is not used then. The servers are fixtures: see conftest.py.
+    The last is a module that refuses --delete-missing-args. A directory in a module has the name
+    of ``directory``. The servers are fixtures in conftest.py.
     """
     if kind == "local":
         return local(directory)

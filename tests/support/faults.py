@@ -1,90 +1,90 @@
-"""A substitute for rsync that fails in chosen runs, and is the real one in all others."""
+"""A wrapper around rsync that can be told to fail."""
 
 import itertools
 import shlex
 import shutil
 from pathlib import Path
 
-# mv is the claim: of two runs at once only one gets an order.
+# mv is atomic: of two runs at the same time only one takes a fault.
 SCRIPT = """#!/bin/sh
 case " $* " in *" --version "*) exec {rsync} "$@";; esac
-for order in {orders}/*; do
-    mv "$order" {taken}/$$ 2>/dev/null || continue
+for fault in {faults}/*; do
+    mv "$fault" {taken}/$$ 2>/dev/null || continue
     . {taken}/$$
     break
 done
 exec {rsync} "$@"
 """
-LINE = "rsync: a message that nobody has ever seen, and that says nothing of any path at all"
+LINE = "rsync: an unknown message of a usual length, which does not mention the name of a path"
 
 
 class FaultyRsync:
-    """An executable for ``--rsync``; each order is for one run, the next that finds it.
+    """A program for ``--rsync`` that applies each added fault to one run, the next one.
 
-    An order is a piece of shell. When it ends without an ``exit``, the real rsync is run.
+    A fault is a piece of shell script. Unless it exits, the real rsync runs after it.
     """
 
     def __init__(self, directory: Path, rsync: str | None = None) -> None:
         self.program = directory / "faulty-rsync"
         self.real_rsync = shlex.quote(rsync or shutil.which("rsync") or "rsync")
-        self._orders, self._taken = directory / "orders", directory / "orders-taken"
-        self._orders.mkdir()
+        self._faults, self._taken = directory / "faults", directory / "faults-taken"
+        self._faults.mkdir()
         self._taken.mkdir()
         self._count = itertools.count()
-        paths = {"orders": shlex.quote(str(self._orders)), "taken": shlex.quote(str(self._taken))}
+        paths = {"faults": shlex.quote(str(self._faults)), "taken": shlex.quote(str(self._taken))}
         self.program.write_text(SCRIPT.format(rsync=self.real_rsync, **paths))
         self.program.chmod(0o755)
 
     def add_fault(self, text: str) -> None:
-        """Have the next run do this."""
+        """Apply a shell script to the next run that has none."""
         name = f"{next(self._count):06}"
-        hidden = self._orders / f".{name}"  # the script's * does not see it before it is complete
+        hidden = self._faults / f".{name}"  # not matched by the script's * until it is complete
         hidden.write_text(f"{text}\n")
-        hidden.rename(self._orders / name)
+        hidden.rename(self._faults / name)
 
     @property
     def pending_faults(self) -> int:
-        """How many orders no run has taken yet."""
-        return sum(not path.name.startswith(".") for path in self._orders.iterdir())
+        """The number of faults that no run has taken yet."""
+        return sum(not path.name.startswith(".") for path in self._faults.iterdir())
 
     def discard_faults(self) -> None:
-        """Take back the orders that no run has taken yet."""
-        for path in self._orders.iterdir():
+        """Remove the faults that no run has taken yet."""
+        for path in self._faults.iterdir():
             path.unlink(missing_ok=True)
 
 
 def exit_with(code: int) -> str:
-    """Return the order to do nothing and exit."""
+    """Return a fault: exit without any work."""
     return f"exit {code}"
 
 
 def print_error_and_exit(message: str, code: int) -> str:
-    """Return the order to say something on stderr and exit."""
+    """Return a fault: print a message on standard error and exit."""
     return f"printf '%s\\n' {shlex.quote(message)} >&2; exit {code}"
 
 
 def work_and_exit_with(code: int) -> str:
-    """Return the order to do all the work and then exit as if it had failed."""
+    """Return a fault: do all the work, but exit with a failure."""
     return f'rsync "$@"; exit {code}'
 
 
 def hang(*, ignore_sigterm: bool = False) -> str:
-    """Return the order to do nothing for ever; stubbornly is without an ear for TERM."""
-    # A shell whose child is killed would go on to the real rsync.
+    """Return a fault: do nothing forever, optionally without reacting to SIGTERM."""
+    # A shell whose child is killed would continue with the real rsync.
     return "trap '' TERM; while :; do sleep 600; done" if ignore_sigterm else "exec sleep 86400"
 
 
 def flood_stderr(megabytes: int, code: int, *, in_lines: bool = True) -> str:
-    """Return the order to fill stderr, with lines or with one that never ends, and exit."""
+    """Return a fault: fill standard error with lines, or with one endless line, and exit."""
     source = f"yes {shlex.quote(LINE)}" if in_lines else "yes | tr -d '\\n'"
     return f"{source} | head -c {megabytes}000000 >&2; exit {code}"
 
 
 def wait_for_file(path: Path) -> str:
-    """Return the order to wait for a file to exist, and then to be rsync."""
+    """Return a fault: start the real rsync only when a file exists."""
     return f"until [ -e {shlex.quote(str(path))} ]; do sleep 0.02; done"
 
 
 def kill_itself(signal_name: str = "KILL") -> str:
-    """Return the order to end itself by a signal."""
+    """Return a fault: die of a signal."""
     return f"kill -{signal_name} $$; sleep 86400"

@@ -1,4 +1,4 @@
-"""What rsync itself makes of rules, on a tree of odd names; and what rules are drawn from."""
+"""The effect of filter rules in rsync itself on a tree of odd names, and random rules."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def rsync(*arguments: bytes | str, names: bytes = b"") -> int:
 
 
 def make_tree(root: Path, *entries: bytes) -> Path:
-    """Make directories (whose names end with a slash) and files, with all that is above them."""
+    """Create directories (names that end with a slash) and files, with their parents."""
     for entry in (b"", *entries):
         path = os.path.join(os.fsencode(root), entry)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -36,7 +36,7 @@ def make_tree(root: Path, *entries: bytes) -> Path:
 
 
 def entries_of(root: Path) -> set[bytes]:
-    """Return what is below ``root``, the names of directories with a slash at the end."""
+    """Return the entries below ``root``; names of directories end with a slash."""
     top = os.fsencode(root)
     found = set()
     for directory, names, files in os.walk(top):
@@ -47,7 +47,7 @@ def entries_of(root: Path) -> set[bytes]:
 
 
 def included_entries(rules: Rules, entries: Iterable[bytes]) -> set[bytes]:
-    """Return which entries of a source we would send."""
+    """Return the entries of a source that our rules include."""
     return {
         entry
         for entry in entries
@@ -56,12 +56,12 @@ def included_entries(rules: Rules, entries: Iterable[bytes]) -> set[bytes]:
 
 
 def entries_sent_by_rsync(arguments: Iterable[Sequence[bytes]], source: Path) -> list[set[bytes]]:
-    """Return what rsync would copy into an empty directory, for each list of arguments."""
+    """Return the entries that rsync would copy, for each list of arguments."""
     return entries_sent_from((some, source) for some in arguments)
 
 
 def entries_sent_from(runs: Iterable[tuple[Sequence[bytes], Path]]) -> list[set[bytes]]:
-    """Return what rsync would copy into an empty directory, for each arguments and source."""
+    """Return the entries that rsync would copy, for each pair of arguments and source."""
     dry = ("-r", "--dry-run", "--out-format=%o %n")
     whole = [(*dry, *some, f"{source}/", f"{source.parent}/nowhere/") for some, source in runs]
     return [_sent(output) for output in _run(whole)]
@@ -70,9 +70,9 @@ def entries_sent_from(runs: Iterable[tuple[Sequence[bytes], Path]]) -> list[set[
 def entries_deleted_by_rsync(
     arguments: Iterable[Sequence[bytes]], destination: Path
 ) -> list[set[bytes]]:
-    """Return what an empty source has rsync delete, for each list of arguments.
+    """Return the entries that rsync deletes for an empty source, for each list of arguments.
 
-    It is tried on copies: a dry run names directories, too, that are not empty in the end.
+    It runs on copies, because a dry run also lists directories that would not become empty.
     """
     with TemporaryDirectory(dir=destination.parent) as scratch:
         empty = make_tree(Path(scratch, "empty"))
@@ -87,7 +87,7 @@ def entries_deleted_by_rsync(
 
 
 def _run(runs: Sequence[Sequence[bytes | str]]) -> list[bytes]:
-    """Run rsyncs, several at once since each sleeps most of its time, and return their outputs."""
+    """Run rsync for each list of arguments, several in parallel, and return the outputs."""
     outputs = []
     for start in range(0, len(runs), PARALLEL_RUNS):
         started = [_start(arguments) for arguments in runs[start : start + PARALLEL_RUNS]]
@@ -107,12 +107,12 @@ def _start(arguments: Sequence[bytes | str]) -> "subprocess.Popen[bytes]":
 
 
 def _sent(output: bytes) -> set[bytes]:
-    """Return the names in the lines about what is sent, with rsync's escapes undone."""
+    """Return the names of the sent entries, with rsync's escapes undone."""
     names = set(re.findall(rb"^send (.*)$", output, re.MULTILINE)) - {b"./"}
     return {re.sub(rb"\\#([0-7]{3})", lambda m: bytes([int(m[1], 8)]), name) for name in names}
 
 
-# A fixed tree of short names, half of which are wildcards.
+# A fixed tree of short names, half of them wildcards.
 
 TOP = [
     *(b"a", b"b", b"ab", b"a.b", b"[", b"*", b"\\", b"a\nb", b"x y", b"\xff", b"-", b"1", b"a]"),
@@ -145,13 +145,13 @@ def _near_a_path(draw: st.DrawFn) -> bytes:
 
 
 def patterns() -> st.SearchStrategy[bytes]:
-    """Draw any pattern at all that says something about the tree."""
+    """Draw a pattern, often one that matches something in the tree."""
     pieces = st.lists(st.sampled_from(_PIECES), max_size=6).map(b"".join)
     return st.one_of(_near_a_path(), pieces).filter(bool)
 
 
 def prefixed_patterns() -> st.SearchStrategy[bytes]:
-    """Draw what ``--exclude`` and ``--include`` take."""
+    """Draw an argument of ``--exclude`` or ``--include``."""
     prefixed = st.builds(bytes.__add__, st.sampled_from([b"", b"", b"", b"+ ", b"- "]), patterns())
     return st.one_of(prefixed, prefixed, prefixed, prefixed, st.just(b"!")).filter(
         lambda text: text not in {b"+ ", b"- "}

@@ -1,4 +1,4 @@
-"""pylsyncd as every user can read it; the one under test may be for root alone."""
+"""An installation of pylsyncd that every user can read; the one under test may be root's."""
 
 import importlib.util
 import os
@@ -11,35 +11,35 @@ from typing import NamedTuple
 from support.servers import Unavailable
 
 UNPRIVILEGED_USER = "nobody"
-# What it is made of, and what it can go without or is a part of older Pythons.
-_NEEDED = ("pylsyncd", "pyinotify", "daemon", "lockfile")
-_WELCOME = ("asyncore", "prometheus_client")
+# The packages that it needs, and those that are optional or part of older Pythons.
+_REQUIRED = ("pylsyncd", "pyinotify", "daemon", "lockfile")
+_OPTIONAL = ("asyncore", "prometheus_client")
 _PYTHONS = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
 
 
 class Installation(NamedTuple):
-    """A Python, and what ``PYTHONPATH`` has to be for it to find pylsyncd."""
+    """A Python interpreter and the ``PYTHONPATH`` with which it finds pylsyncd."""
 
     python: str
     path: str
 
 
 def install_for_all_users(directory: Path) -> Installation:
-    """Return one that is copied into a directory that everybody can search.
+    """Copy pylsyncd into a directory that every user can search, and return the installation.
 
-    Raises Unavailable where no Python of this machine can be used by another user.
+    Raises Unavailable if other users cannot run any Python of this machine.
     """
-    for name in (*_NEEDED, *_WELCOME):
+    for name in (*_REQUIRED, *_OPTIONAL):
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None:
             _copy(Path(spec.origin), directory)
     reason = ""
     for python in _PYTHONS:
         made = Installation(python, str(directory))
-        reason = _why_not(made)
+        reason = _problem(made)
         if not reason:
             return made
-    raise Unavailable(f"no Python can be used by {UNPRIVILEGED_USER} here: {reason}")
+    raise Unavailable(f"{UNPRIVILEGED_USER} can run no Python here: {reason}")
 
 
 def _copy(origin: Path, directory: Path) -> None:
@@ -50,8 +50,8 @@ def _copy(origin: Path, directory: Path) -> None:
         shutil.copy(origin, directory)
 
 
-def _why_not(made: Installation) -> str:
-    """Return why another user cannot use it; empty when one can."""
+def _problem(made: Installation) -> str:
+    """Return why another user cannot run it; empty if one can."""
     try:
         run = subprocess.run(
             (made.python, "-c", "import encodings.ascii, pylsyncd.cli"),

@@ -1,4 +1,4 @@
-"""Limits of the kernel that can be lowered for one process alone."""
+"""Limits of the kernel that can be lowered for a single process."""
 
 import functools
 import subprocess
@@ -9,10 +9,9 @@ from support.servers import Unavailable
 
 @functools.cache
 def watch_limit_prefix(count: int) -> tuple[str, ...]:
-    """Return what a command needs in front of it to have that many watches and no more.
+    """Return the command prefix that limits a command to so many inotify watches.
 
-    In it no owners but root can be given to files. Raises Unavailable where there are no user
-    namespaces.
+    Such a command can only create files of root. Raises Unavailable without user namespaces.
     """
     limit = f'echo {count} >/proc/sys/user/max_inotify_watches && exec "$@"'
     command = ("unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
@@ -26,5 +25,5 @@ def watch_limit_prefix(count: int) -> tuple[str, ...]:
 
 
 def max_queued_events() -> int:
-    """Return how many events the kernel keeps for a reader; one limit for the whole machine."""
+    """Return the length of the kernel's event queues, the same for the whole machine."""
     return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())

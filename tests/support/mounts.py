@@ -1,4 +1,4 @@
-"""Real mounts, where the machine permits them; whatever happens, none is left."""
+"""Real mounts, where the machine permits them, which are always unmounted at the end."""
 
 import contextlib
 import functools
@@ -9,16 +9,16 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-BUSY_RETRY_INTERVAL = 0.05  # seconds between two attempts at something that is busy
+BUSY_RETRY_INTERVAL = 0.05  # seconds
 
 
-class MountBusy(Exception):  # noqa: N818 - a fact about the moment, which may pass
+class MountBusy(Exception):  # noqa: N818 - a passing condition
     """The file system is in use."""
 
 
 @functools.cache
 def can_mount() -> bool:
-    """Tell whether we may mount: root in a container often may not."""
+    """Return True if this process may mount; root in a container often may not."""
     if os.geteuid():
         return False
     with tempfile.TemporaryDirectory(prefix="pylsyncd-mount-") as directory:
@@ -31,7 +31,7 @@ def can_mount() -> bool:
 
 
 class Mounts:
-    """What was mounted within the context, and is unmounted when it is left."""
+    """The mounts of a context; leaving it unmounts them."""
 
     def __init__(self) -> None:
         self._mounted: list[Path] = []
@@ -46,21 +46,21 @@ class Mounts:
         trace: TracebackType | None,
     ) -> None:
         while self._mounted:
-            # Lazily: somebody may still be in it, and would keep it for ever.
+            # Lazily, because a process may still use the mount.
             self.unmount(self._mounted[-1], lazy=True)
 
     def mount_tmpfs(self, where: Path, size: str = "16m") -> None:
-        """Mount an empty file system of its own: another device than all others."""
+        """Mount an empty tmpfs, which is a device of its own."""
         _run("mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "pylsyncd-test", str(where))
         self._mounted.append(where)
 
     def mount_bind(self, what: Path, where: Path) -> None:
-        """Show a directory at another place, too."""
+        """Bind-mount a directory."""
         _run("mount", "--bind", str(what), str(where))
         self._mounted.append(where)
 
     def remount(self, where: Path, option: str) -> None:
-        """Change a mount to ``ro`` or ``rw``. Raises Busy while somebody writes."""
+        """Remount ``ro`` or ``rw``. Raises MountBusy while a process writes."""
         try:
             _run("mount", "-o", f"remount,{option}", str(where))
         except subprocess.CalledProcessError as error:
@@ -69,7 +69,7 @@ class Mounts:
             raise
 
     def unmount(self, where: Path, *, lazy: bool = False, seconds: float = 10.0) -> None:
-        """Unmount. Raises Busy when somebody still uses it after so long."""
+        """Unmount. Raises MountBusy if a process still uses the mount after so many seconds."""
         deadline = time.monotonic() + seconds
         while not _is_unmounted(where, lazy=lazy):
             if time.monotonic() > deadline:

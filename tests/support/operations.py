@@ -1,7 +1,7 @@
-"""What can be done to a tree, as values: written down in tables, printed, drawn at random.
+"""Operations on a tree as values, for tables, logs and random choice.
 
-``write("d/f", b"x")`` does nothing yet; called with a `WorkArea` it does it. Names are relative to
-the area, ``str`` where they can be written as such and ``bytes`` where not.
+``write("d/f", b"x")`` is a value; calling it with a `WorkArea` does the operation. Names are
+relative to the source, ``str`` or ``bytes``.
 """
 
 import ctypes
@@ -24,28 +24,28 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class WorkArea(NamedTuple):
-    """Where operations happen: a directory in the source, and one outside on its file system."""
+    """A directory in the source, and one outside of it on the same file system."""
 
     inside: bytes
     outside: bytes
 
     def path(self, name: Name) -> bytes:
-        """Return the whole path of a name in the source; the empty name is the area itself."""
+        """Return the full path of a name in the source; the empty name is the source."""
         return os.path.join(self.inside, os.fsencode(name)) if name else self.inside
 
     def outside_path(self, name: Name) -> bytes:
-        """Return the whole path of a name outside of the source."""
+        """Return the full path of a name outside of the source."""
         return os.path.join(self.outside, os.fsencode(name))
 
 
 class Operation(NamedTuple):
-    """A verb and what it is for."""
+    """A function and its arguments after the work area."""
 
     verb: Callable[..., None]
     arguments: tuple[Any, ...]
 
     def __call__(self, area: WorkArea) -> None:
-        """Do it."""
+        """Do the operation."""
         self.verb(area, *self.arguments)
 
     def __repr__(self) -> str:
@@ -63,19 +63,19 @@ def _operation(
 ) -> Callable[P, Operation]:
     @functools.wraps(verb)
     def make(*arguments: P.args, **named: P.kwargs) -> Operation:
-        assert not named, "an operation is printed as it was written: by position"
+        assert not named, "pass arguments by position, as operations are printed that way"
         return Operation(verb, arguments)
 
     return make
 
 
-def _without_waiting(path: bytes, flags: int) -> int:
-    """Open what may be a FIFO by now: that nobody waits for a reader."""
+def _open_nonblocking(path: bytes, flags: int) -> int:
+    """Open a path without waiting for a reader if it has become a FIFO."""
     return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def _delete_tree(directory: bytes) -> None:
-    """Do what shutil.rmtree does, which opens what it is given, and so waits at a FIFO."""
+    """Delete a tree; unlike shutil.rmtree, this does not block at a FIFO."""
     with os.scandir(directory) as entries:
         below = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for path, is_directory in below:
@@ -91,57 +91,57 @@ def _delete_tree(directory: bytes) -> None:
 
 @_operation
 def write(area: WorkArea, name: Name, content: bytes = b"x") -> None:
-    """Create a file, or empty it and write it again."""
-    with open(area.path(name), "wb", opener=_without_waiting) as file:
+    """Create a file, or truncate and rewrite it."""
+    with open(area.path(name), "wb", opener=_open_nonblocking) as file:
         file.write(content)
 
 
 @_operation
 def append(area: WorkArea, name: Name, content: bytes) -> None:
-    """Write at a file's end."""
-    with open(area.path(name), "ab", opener=_without_waiting) as file:
+    """Append to a file."""
+    with open(area.path(name), "ab", opener=_open_nonblocking) as file:
         file.write(content)
 
 
 @_operation
 def overwrite(area: WorkArea, name: Name, offset: int, content: bytes) -> None:
-    """Write into the middle of a file; in place, beyond its end leaves a hole."""
-    with open(area.path(name), "r+b", opener=_without_waiting) as file:
+    """Write into a file in place; an offset beyond its end leaves a hole."""
+    with open(area.path(name), "r+b", opener=_open_nonblocking) as file:
         file.seek(offset)
         file.write(content)
 
 
 @_operation
 def truncate(area: WorkArea, name: Name, size: int) -> None:
-    """Cut a file, or lengthen it with a hole."""
-    with open(area.path(name), "r+b", opener=_without_waiting) as file:
+    """Truncate a file, or extend it with a hole."""
+    with open(area.path(name), "r+b", opener=_open_nonblocking) as file:
         file.truncate(size)
 
 
 @_operation
 def truncate_by_path(area: WorkArea, name: Name, size: int) -> None:
-    """Cut a file without opening it: the kernel reports IN_MODIFY, and never IN_CLOSE_WRITE."""
+    """Truncate a file without opening it, which causes IN_MODIFY but no IN_CLOSE_WRITE."""
     os.truncate(area.path(name), size)
 
 
 @_operation
 def replace(area: WorkArea, name: Name, content: bytes) -> None:
-    """Write a new file and rename it over the old one, as careful programs do."""
+    """Write a new file and rename it over the old one."""
     temporary = os.path.join(os.path.dirname(area.path(name)), b".new")
-    with open(temporary, "wb", opener=_without_waiting) as file:
+    with open(temporary, "wb", opener=_open_nonblocking) as file:
         file.write(content)
     os.replace(temporary, area.path(name))
 
 
 @_operation
 def fill(area: WorkArea, directory: Name, count: int, content: bytes) -> None:
-    """Write that many files, ``0`` and so on, into a directory, each closed at once."""
+    """Write so many files, named ``0`` and so on, into a directory."""
     for number in range(count):
         with open(os.path.join(area.path(directory), b"%d" % number), "wb") as file:
             file.write(content)
 
 
-# Links and the rest
+# Links and special files
 
 
 @_operation
@@ -152,13 +152,13 @@ def symlink(area: WorkArea, name: Name, target: Name) -> None:
 
 @_operation
 def link(area: WorkArea, name: Name, existing: Name) -> None:
-    """Give a file of the source a second name."""
+    """Create a hard link to a file in the source."""
     os.link(area.path(existing), area.path(name), follow_symlinks=False)
 
 
 @_operation
 def link_in(area: WorkArea, name: Name, existing: Name) -> None:
-    """Give a file from outside a name in the source."""
+    """Create a hard link in the source to a file outside."""
     os.link(area.outside_path(existing), area.path(name), follow_symlinks=False)
 
 
@@ -170,8 +170,8 @@ def fifo(area: WorkArea, name: Name) -> None:
 
 @_operation
 def make_socket(area: WorkArea, name: Name) -> None:
-    """Create a Unix socket, as bind() leaves it behind."""
-    # Bound by way of /proc: a socket's address is at most 107 bytes long.
+    """Create a Unix socket file."""
+    # Through /proc, because a socket address has at most 107 bytes.
     directory, leaf = os.path.split(area.path(name))
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -183,7 +183,7 @@ def make_socket(area: WorkArea, name: Name) -> None:
 
 @_operation
 def device(area: WorkArea, name: Name, kind: str, major: int, minor: int) -> None:
-    """Create a device node; ``kind`` is ``c`` or ``b``. Only root may."""
+    """Create a device node; ``kind`` is ``c`` or ``b``. Needs root."""
     mode = stat.S_IFCHR if kind == "c" else stat.S_IFBLK
     os.mknod(area.path(name), mode | 0o640, os.makedev(major, minor))
 
@@ -199,28 +199,28 @@ def chmod(area: WorkArea, name: Name, mode: int) -> None:
 
 @_operation
 def chown(area: WorkArea, name: Name, uid: int, gid: int) -> None:
-    """Set owner and group, of a symlink itself. Only root may."""
+    """Set owner and group, also of a symlink itself. Needs root."""
     os.lchown(area.path(name), uid, gid)
 
 
 @_operation
 def utime(area: WorkArea, name: Name, mtime_ns: int) -> None:
-    """Set the time of modification, of a symlink itself, in nanoseconds."""
+    """Set the modification time in nanoseconds, also of a symlink itself."""
     os.utime(area.path(name), ns=(mtime_ns, mtime_ns), follow_symlinks=False)
 
 
-# Directories, and names in general
+# Directories and renames
 
 
 @_operation
 def mkdir(area: WorkArea, name: Name) -> None:
-    """Create a directory and those above it."""
+    """Create a directory and its parents."""
     os.makedirs(area.path(name), exist_ok=True)
 
 
 @_operation
 def remove(area: WorkArea, name: Name) -> None:
-    """Delete what is not a directory."""
+    """Delete a file, link or special file."""
     os.unlink(area.path(name))
 
 
@@ -232,7 +232,7 @@ def rmdir(area: WorkArea, name: Name) -> None:
 
 @_operation
 def remove_tree(area: WorkArea, name: Name) -> None:
-    """Delete a directory and all that is in it."""
+    """Delete a directory tree."""
     path = area.path(name)
     if os.path.islink(path):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
@@ -241,7 +241,7 @@ def remove_tree(area: WorkArea, name: Name) -> None:
 
 @_operation
 def remove_tree_while_written(area: WorkArea, name: Name) -> None:
-    """Delete a directory while somebody else writes into it, and in the end all of it."""
+    """Delete a directory tree while a thread writes into it."""
     top = area.path(name)
     begun, ended = threading.Event(), threading.Event()
     writer = threading.Thread(target=_write_until, args=(top, begun, ended))
@@ -263,7 +263,7 @@ def _write_until(top: bytes, begun: threading.Event, ended: threading.Event) -> 
             with open(os.path.join(directory, b"%d" % number), "wb") as file:
                 file.write(b"x")
         except OSError:
-            pass  # the directory was deleted meanwhile, which is what this is for
+            pass  # the directory was deleted meanwhile, as intended
         number += 1
         begun.set()
 
@@ -275,7 +275,7 @@ def rename(area: WorkArea, name: Name, new_name: Name) -> None:
 
 
 def exchange_paths(path: bytes, other: bytes) -> None:
-    """Swap what two paths name (renameat2, RENAME_EXCHANGE)."""
+    """Exchange two paths (renameat2, RENAME_EXCHANGE)."""
     if LIBC.renameat2(AT_FDCWD, path, AT_FDCWD, other, RENAME_EXCHANGE):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
@@ -283,38 +283,38 @@ def exchange_paths(path: bytes, other: bytes) -> None:
 
 @_operation
 def exchange(area: WorkArea, name: Name, other: Name) -> None:
-    """Swap two names in one step."""
+    """Exchange two names atomically."""
     exchange_paths(area.path(name), area.path(other))
 
 
 @_operation
 def move_out(area: WorkArea, name: Name, new_name: Name) -> None:
-    """Rename something out of the source."""
+    """Rename an entry out of the source."""
     os.rename(area.path(name), area.outside_path(new_name))
 
 
 @_operation
 def move_in(area: WorkArea, name: Name, new_name: Name) -> None:
-    """Rename something from outside into the source."""
+    """Rename an entry from outside into the source."""
     os.rename(area.outside_path(name), area.path(new_name))
 
 
 @_operation
 def outside(area: WorkArea, operation: Operation) -> None:
-    """Do something outside of the source."""
+    """Do an operation outside of the source."""
     operation(WorkArea(area.outside, area.inside))
 
 
 @_operation
 def extract_tar(area: WorkArea, archive: Name, directory: Name) -> None:
-    """Unpack an archive that is outside of the source: ``tar x``."""
+    """Extract an archive outside of the source into a directory."""
     where = area.path(directory)
     subprocess.run((b"tar", b"-xf", area.outside_path(archive), b"-C", where), check=True)
 
 
 @_operation
 def create_tar(area: WorkArea, archive: Name, directory: Name) -> None:
-    """Pack a directory outside of the source, and delete it there."""
+    """Archive a directory outside of the source, and delete it."""
     top = area.outside_path(directory)
     subprocess.run((b"tar", b"-cf", area.outside_path(archive), b"-C", top, b"."), check=True)
     shutil.rmtree(top)

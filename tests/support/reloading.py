@@ -1,4 +1,4 @@
-"""A configuration file for a daemon that reads it again."""
+"""A daemon with a configuration file that it reloads."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ from support.daemon import Pylsyncd
 from support.trees import equal_within
 
 LONG_WINDOW = "3600"
-"""A window that no test waits for."""
+"""Seconds; only SIGUSR1 closes such a window."""
 
 RELOADED_MESSAGE = "Configuration reloaded"
 
 
 class ReloadSetup(Pylsyncctl):
-    """A configuration file, and the directories that it names."""
+    """A configuration file, and its sources and destinations."""
 
     def __init__(self, top: Path) -> None:
         super().__init__(top / "run")
@@ -35,7 +35,7 @@ class ReloadSetup(Pylsyncctl):
         return self.directory_of_test / "copies" / name
 
     def set_sync(self, name: str, copies: Sequence[str], *lines: str) -> None:
-        """Have a sync in the file from the next writing on."""
+        """Set a sync for the next ``write_file``."""
         self.syncs[name] = [
             f"source = {self.source_path(name)}/./",
             "destinations =",
@@ -52,8 +52,8 @@ class ReloadSetup(Pylsyncctl):
         ]
         if not any(line.startswith("window") for line in process):
             lines.append("window = 0.1")
-        for name, said in self.syncs.items():
-            lines += ["", f"[sync {name}]", *said]
+        for name, section in self.syncs.items():
+            lines += ["", f"[sync {name}]", *section]
         self.file.write_text("\n".join(lines) + "\n")
 
     def make_daemon(self, *options: str) -> Pylsyncd:

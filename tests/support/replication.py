@@ -1,4 +1,4 @@
-"""A source, its destinations, and a daemon between them, with its runs of rsync counted."""
+"""A source, its destinations and a daemon, whose rsync runs are counted."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from support.destinations import Destination
 from support.operations import WorkArea
 from support.trees import equal_within
 
-LONG_WINDOW = "3600"  # seconds: a window that only a signal closes
+LONG_WINDOW = "3600"  # seconds: only SIGUSR1 closes such a window
 
 
 class Replication:
-    """Everything around one daemon; the source is prepared between construction and entering."""
+    """A source with a daemon that is started on entering; tests fill the source before that."""
 
     def __init__(self, directory: Path) -> None:
         self.source = directory / "source"
@@ -38,9 +38,9 @@ class Replication:
         source: str = "",
         wait: bool = True,
     ) -> "Replication":
-        """Set the daemon up for these destinations; entering the context starts it.
+        """Configure the daemon for these destinations; entering the context starts it.
 
-        Entering it returns when the daemon is ready, unless told not to ``wait``.
+        Entering waits until the daemon is ready, unless ``wait`` is False.
         """
         self.destinations = destinations
         self._waits = wait
@@ -59,7 +59,7 @@ class Replication:
 
     @property
     def daemon(self) -> Pylsyncd:
-        """The daemon, once it was set up."""
+        """The daemon, after ``start``."""
         assert self._daemon is not None
         return self._daemon
 
@@ -83,25 +83,25 @@ class Replication:
 
     @property
     def run_count(self) -> int:
-        """How many times rsync was run so far to change a destination."""
+        """The number of rsync runs so far that may change a destination."""
         return len(self.counting_rsync.changing_runs())
 
     def flush_and_wait(self, seconds: float = 20) -> None:
-        """Ask the daemon to send what it has, and wait for a run for each destination."""
+        """Flush the pending changes, and wait for a sync of each destination."""
         mark = self.daemon.log_length()
         self.daemon.flush()
         for destination in self.destinations:
             self.daemon.wait_for(rf"\[{re.escape(destination.name)}\] synced ", seconds, after=mark)
 
     def expect_confirmed(self, seconds: float) -> None:
-        """Wait until the daemon says that it owes nothing; fail if that is not so in time."""
+        """Wait until the daemon has no pending changes; fail after so many seconds."""
         answer = self._ctl.run("wait", "--timeout", str(seconds))
         assert answer.returncode == 0, f"{answer.stderr}{self.daemon.log_tail}"
 
     def find_differences(self, seconds: float, name: bytes = b"") -> Mapping[str, list[str]]:
-        """Wait for the destinations to be equal; return what differs at each that is not.
+        """Wait until all destinations equal the source; return the differences that remain.
 
-        With a ``name`` only what is at and below it is compared.
+        With a ``name``, only the tree at that path is compared.
         """
         found = {
             destination.argument: equal_within(
@@ -115,7 +115,7 @@ class Replication:
         return {argument: lines for argument, lines in found.items() if lines}
 
     def expect_equal(self, seconds: float, name: bytes = b"") -> None:
-        """Wait for the destinations to be equal; fail, with all that is known, if they are not."""
+        """Wait until all destinations equal the source; fail with the differences and the log."""
         different = self.find_differences(seconds, name)
         lines = [f"--- {argument}:\n" + "\n".join(found) for argument, found in different.items()]
         if lines:

@@ -1,4 +1,4 @@
-"""What the rsync that is installed is able to do: tests use it, or are skipped and say why."""
+"""The features of the installed rsync, and the reason for tests that are skipped without one."""
 
 import functools
 import shutil
@@ -14,9 +14,9 @@ from pylsyncd.rsync.version import rsync_version
 
 RSYNC = shutil.which("rsync")
 
-# The options that came after the oldest rsync that is allowed, from rsync's NEWS. What is not here
-# must be known: a misspelled option is none of a later rsync.
-_CAME_WITH: dict[str, Version] = {
+# The options that are newer than the oldest supported rsync, from rsync's NEWS. Every rsync must
+# have an option that is not listed, so a misspelled option fails the test.
+_ADDED_IN: dict[str, Version] = {
     "--old-args": (3, 2, 4),
     "--no-old-args": (3, 2, 4),
     "--fsync": (3, 2, 4),
@@ -33,21 +33,21 @@ _CAME_WITH: dict[str, Version] = {
 
 @functools.cache
 def installed_version() -> Version:
-    """Return the version of the rsync that is installed."""
+    """Return the version of the installed rsync."""
     return rsync_version("rsync")
 
 
 def has_option(option: str) -> bool:
-    """Tell whether rsync is new enough for an option, which may have an argument."""
-    return installed_version() >= _CAME_WITH.get(option.partition("=")[0], (0, 0, 0))
+    """Return True if rsync is new enough for an option, which may have an argument."""
+    return installed_version() >= _ADDED_IN.get(option.partition("=")[0], (0, 0, 0))
 
 
 @functools.cache
 def can_delete_by_name() -> bool:
-    """Tell whether rsync deletes what is listed and missing (3.4.3 cannot; see rsync issue 910).
+    """Return True if rsync deletes listed paths that are missing (not 3.4.3: rsync issue 910).
 
-    No version tells that: the fault is in some that were patched, too. Anything else that goes
-    wrong is for the tests to find.
+    The version does not decide, because patched older versions have the bug as well. Any other
+    failure is left to the tests.
     """
     if RSYNC is None:
         return True
@@ -65,18 +65,16 @@ def can_delete_by_name() -> bool:
 
 
 CAPABILITIES = RsyncCapabilities(has_delete_missing_args=can_delete_by_name())
-"""What a destination on this machine, and by this rsync, is found to be able to do."""
+"""The capabilities of a destination on this machine."""
 
 DELETE_OPTIONS = ("--delete", f"--{'delete' if can_delete_by_name() else 'ignore'}-missing-args")
-"""The options of a list that is to delete, as `Rsync.listed` has them for these abilities."""
+"""The options of a run that deletes listed paths, with these capabilities."""
 
-CANNOT_DELETE_BY_NAME = (
-    "it is about deletion by name, which the rsync here cannot do (rsync issue 910)"
-)
+CANNOT_DELETE_BY_NAME = "the installed rsync cannot delete by name (rsync issue 910)"
 
 needs_deletion_by_name = pytest.mark.skipif(not can_delete_by_name(), reason=CANNOT_DELETE_BY_NAME)
 
 
 def can_quote_wildcards() -> bool:
-    """Tell whether a remote shell gets a path with wildcards as it was written."""
+    """Return True if rsync quotes wildcards for the remote shell."""
     return installed_version() >= (3, 5, 0)

@@ -1,4 +1,4 @@
-"""A scenario: what stands in the source, what is done to it, and the tree that must come of it."""
+"""A scenario: a source, operations on it, and the expected tree at the destination."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,45 +20,45 @@ Value = bytes | str | None
 
 
 class ExpectedEntry(NamedTuple):
-    """A value, and fields of its `Entry` that must be so."""
+    """An expected value, and expected fields of its `Entry`."""
 
     value: Value
     fields: Mapping[str, Any]
 
 
 def with_attributes(value: Value, **fields: Any) -> ExpectedEntry:
-    """Return an expected value with attributes: ``having(b"x", mode=0o600)``."""
+    """Return an expected value with attributes: ``with_attributes(b"x", mode=0o600)``."""
     return ExpectedEntry(value, fields)
 
 
 Expected = Mapping[Name, Value | ExpectedEntry]
 """``{"d/": None, "d/f": b"content", "l": "-> target", "p": FIFO}``, complete.
 
-A name that ends with a slash is a directory; those above a name need not be spelled out.
+A name that ends with a slash is a directory; parent directories may be left out.
 """
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One row. All operations happen within one window, so one rsync has to suffice."""
+    """One row of the table. All operations are in one window, so one rsync must be enough."""
 
     name: str
     operations: Sequence[Operation]
     expected: Expected
     before: Sequence[Operation] = ()
-    """What is done before the daemon starts."""
+    """Operations before the daemon starts."""
     during_sync: Sequence[Operation] = ()
-    """What is done once rsync has been asked for; then one rsync need not suffice."""
+    """Operations after the flush; then one rsync need not be enough."""
     needs_root: str = ""
-    """Why only root can do this, or may be asked for it."""
+    """Why the scenario needs root; empty if it does not."""
     runs_on_slow_transports: bool = field(default=True)
-    """Whether it is run on slow transports, too: not when a sibling tells the same there."""
+    """False if another scenario shows the same on slow transports."""
 
     def __str__(self) -> str:
         return self.name
 
     def prepare(self, area: WorkArea) -> None:
-        """Make the area, and do what comes before the start."""
+        """Create the directories, and do the operations before the start."""
         os.mkdir(area.inside)
         os.mkdir(area.outside)
         for operation in self.before:
@@ -66,9 +66,9 @@ class Scenario:
 
 
 def unexpected_entries(expected: Expected, found: Snapshot) -> list[str]:
-    """Return a line for each entry that is not as expected; the area itself is left out."""
+    """Return a line for each unexpected entry; the root is not compared."""
     wanted = dict(_with_parents(expected))
-    lines = [f"{path!r} is too much" for path in sorted(found.keys() - wanted.keys()) if path]
+    lines = [f"{path!r} is unexpected" for path in sorted(found.keys() - wanted.keys()) if path]
     for path, value in sorted(wanted.items()):
         entry = found.get(path)
         problem = _problem(value, entry) if entry else "missing"
@@ -78,7 +78,7 @@ def unexpected_entries(expected: Expected, found: Snapshot) -> list[str]:
 
 
 def _with_parents(expected: Expected) -> Iterator[tuple[bytes, ExpectedEntry]]:
-    """Yield every path with its value, the directories above them included."""
+    """Yield every path with its value, including parent directories."""
     values = {
         os.fsencode(name).rstrip(b"/"): value
         if isinstance(value, ExpectedEntry)
@@ -119,7 +119,7 @@ def _fields(value: Value) -> dict[str, object]:
 
 
 def can_make_devices(directory: bytes) -> bool:
-    """Tell whether we may make device nodes in a directory: not even every root may."""
+    """Return True if this process may create device nodes; root in a container may not."""
     path = os.path.join(directory, b"device-probe")
     try:
         os.mknod(path, 0o20600, os.makedev(1, 3))

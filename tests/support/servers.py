@@ -1,4 +1,4 @@
-"""A real rsync daemon and a real sshd on free ports of the loopback, each in its own directory."""
+"""A real rsync daemon and a real sshd on free loopback ports, each in a directory of its own."""
 
 import contextlib
 import errno
@@ -16,23 +16,23 @@ from types import TracebackType
 from typing import TypeVar
 
 LOOPBACK = "127.0.0.1"
-S = TypeVar("S", bound="Server")
+ServerType = TypeVar("ServerType", bound="Server")
 START_SECONDS, STOP_SECONDS = 10.0, 5.0
 
 
-class Unavailable(Exception):  # noqa: N818 - it is a fact about the machine, not an error
-    """The machine lacks the program, or does not let us run it; the sentence says which."""
+class Unavailable(Exception):  # noqa: N818 - not an error of the test
+    """The machine lacks a program or forbids to run it; the text is the reason."""
 
 
 def free_port(address: str = LOOPBACK) -> int:
-    """Return a port that nobody had a moment ago; OSError where there is no such address.
+    """Return an unused port; raises OSError if the machine has no such address.
 
-    It is none of those that the kernel gives to connections (ip_local_port_range, from 32,768 on):
-    one of the many that tests open could have it before the server, or reach itself there.
+    It is below the ports that the kernel assigns to connections (ip_local_port_range, from 32,768
+    on): a connection of another test could take such a port first, or connect to itself.
     """
-    chance = random.SystemRandom()
+    rng = random.SystemRandom()
     while True:
-        port = chance.randrange(20_000, 32_768)
+        port = rng.randrange(20_000, 32_768)
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
             try:
                 listener.bind((address, port))
@@ -44,7 +44,7 @@ def free_port(address: str = LOOPBACK) -> int:
 
 
 class Server:
-    """A server in the foreground, as a child: it can be stopped and started on the same port."""
+    """A server as a child process, which can be stopped and restarted on the same port."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -54,19 +54,19 @@ class Server:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started and not stopped."""
+        """True from start to stop."""
         return self._process is not None
 
     @property
     def pid(self) -> int:
-        """Its process id; 0 while it is stopped."""
+        """The process id; 0 while the server is stopped."""
         return self._process.pid if self._process else 0
 
     def command(self) -> Sequence[str]:
-        """Return what to run; it must stay in the foreground."""
+        """Return the command, which must stay in the foreground."""
         raise NotImplementedError
 
-    def __enter__(self: S) -> S:  # noqa: PYI019 - typing.Self is younger than Python 3.10
+    def __enter__(self: ServerType) -> ServerType:  # noqa: PYI019 - typing.Self is younger than Python 3.10
         self.start()
         return self
 
@@ -79,7 +79,7 @@ class Server:
         self.stop()
 
     def start(self) -> None:
-        """Start it, and return when its port answers."""
+        """Start the server, and wait until its port accepts connections."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),
@@ -96,7 +96,7 @@ class Server:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """End it and the connections that it serves: asked first, killed when it stays."""
+        """Stop the server and its connections: by SIGTERM, after a timeout by SIGKILL."""
         if self._process is None:
             return
         process, self._process = self._process, None
@@ -116,8 +116,8 @@ class Server:
 class RsyncDaemon(Server):
     """``rsync --daemon`` with a module for each directory.
 
-    Only root can have it use chroot. Without, rsync cuts off what leads a symlink's target out of
-    the module (rsyncd.conf(5), munge symlinks), and ``ignore`` says so to the comparison of trees.
+    Only root can use chroot. Without it, rsync changes the targets of symlinks that lead out of
+    the module (rsyncd.conf(5), munge symlinks), so ``ignore`` excludes targets from comparisons.
     """
 
     ignore: frozenset[str] = frozenset({"symlink target"} if os.geteuid() else ())
@@ -128,7 +128,7 @@ class RsyncDaemon(Server):
         modules: Mapping[str, Path],
         options: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
-        """Prepare modules of these names; ``options`` has what else goes into a module."""
+        """Configure the modules; ``options`` has more options for a module by its name."""
         super().__init__(directory)
         self.modules = dict(modules)
         self._program = _program("rsync")
@@ -136,7 +136,7 @@ class RsyncDaemon(Server):
         self.configure(options or {})
 
     def configure(self, options: Mapping[str, Mapping[str, str]]) -> None:
-        """Have modules with these options; rsync reads its file anew for each connection."""
+        """Set the options of the modules; rsync reads the file for each connection."""
         sections = {"": self._global_options()}
         for name, path in self.modules.items():
             sections[f"[{name}]"] = {"path": str(path), **options.get(name, {})}
@@ -148,7 +148,7 @@ class RsyncDaemon(Server):
         )
 
     def command(self) -> Sequence[str]:
-        """Return what to run."""
+        """Return the command."""
         return (self._program, "--daemon", "--no-detach", f"--config={self._configuration}")
 
     def url(self, module: str, path: str = "") -> str:
@@ -166,12 +166,12 @@ class RsyncDaemon(Server):
         }
         if os.geteuid():
             return common | {"use chroot": "no"}
-        # Without uid and gid a daemon that root runs becomes nobody.
+        # Without uid and gid, root's daemon switches to the user nobody.
         return common | {"use chroot": "yes", "uid": "0", "gid": "0"}
 
 
 class SshServer(Server):
-    """``sshd`` that lets the runner of the tests log in with a key made for it."""
+    """``sshd`` with a new key for the user that runs the tests."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -180,7 +180,7 @@ class SshServer(Server):
         self._server = directory / "sshd_config"
         _program("ssh")
         if os.geteuid() == 0:
-            # Where Debian's sshd drops its privileges to; its init script makes it at boot.
+            # Debian's sshd needs this directory, which its init script creates at boot.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         for key in ("host_key", "user_key"):
             make = (_program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", directory / key)
@@ -190,15 +190,15 @@ class SshServer(Server):
 
     @property
     def rsh(self) -> str:
-        """The remote shell, for ``-e``: every host name leads to this server."""
+        """The remote shell for ``-e``, which connects to this server for every host name."""
         return f"{_program('ssh')} -F {self._client}"
 
     def command(self) -> Sequence[str]:
-        """Return what to run."""
+        """Return the command."""
         return (self._program, "-D", "-e", "-f", str(self._server))
 
     def start(self) -> None:
-        """Start it, and return when a login has succeeded."""
+        """Start the server, and log in once."""
         super().start()
         login = subprocess.run(
             (*self.rsh.split(), "localhost", "true"), check=False, capture_output=True

@@ -1,4 +1,4 @@
-"""A pseudo terminal, and what somebody would see on its screen."""
+"""A pseudo terminal, and the text on its screen."""
 
 import contextlib
 import fcntl
@@ -22,7 +22,7 @@ _SEQUENCE = re.compile(r"\x1b\[([0-9;]*)([A-Za-z])")
 
 
 class PseudoTerminal:
-    """A terminal whose other side is read all the time, from entering to leaving the context."""
+    """A terminal whose output a thread reads while the context lasts."""
 
     def __init__(self, columns: int = 100, lines: int = 30) -> None:
         self._size = columns, lines
@@ -33,8 +33,8 @@ class PseudoTerminal:
         self.resize(*self._size)
         self.stream = open(slave, "w", encoding="utf-8")
         self._output = b""
-        self._news = threading.Condition()
-        self._enough, self._tell_enough = os.pipe()
+        self._changed = threading.Condition()
+        self._stop_reader, self._stop_writer = os.pipe()
         self._reader = threading.Thread(target=self._read, name="terminal reader")
         self._reader.start()
         return self
@@ -47,77 +47,77 @@ class PseudoTerminal:
     ) -> None:
         with contextlib.suppress(OSError):
             self.stream.close()
-        # Without any process that has the slave open, reading ends with an error.
+        # Reading fails once no process has the terminal open.
         self._reader.join(20)
         is_open = self._reader.is_alive()
         self.hang_up()
-        os.close(self._enough)
-        os.close(self._tell_enough)
-        assert not is_open, "somebody still has the terminal open"
+        os.close(self._stop_reader)
+        os.close(self._stop_writer)
+        assert not is_open, "a process still has the terminal open"
 
     @property
     def output(self) -> str:
-        """All that was written so far."""
-        with self._news:
+        """The output so far."""
+        with self._changed:
             return self._output.decode("utf-8", "replace")
 
     @property
     def screen(self) -> list[str]:
-        """The lines that somebody would see, without those that are empty at the end."""
+        """The visible lines, without empty ones at the end."""
         return screen(self.output)
 
     def wait_for(self, pattern: str, seconds: float = 20, *, after: int = 0) -> str:
-        """Return what the pattern matches in the output after so many characters."""
+        """Wait for a pattern in the output after so many characters, and return the match."""
         deadline = time.monotonic() + seconds
-        with self._news:
+        with self._changed:
             while True:
                 output = self._output.decode("utf-8", "replace")[after:]
                 if found := re.search(pattern, output):
                     return found[0]
                 left = deadline - time.monotonic()
                 assert left > 0, f"{pattern!r} was not written:\n{output}"
-                self._news.wait(left)
+                self._changed.wait(left)
 
     def press(self, keys: bytes) -> None:
-        """Type something."""
+        """Type keys."""
         os.write(self.master, keys)
 
     def resize(self, columns: int, lines: int) -> None:
-        """Make the window as large as that."""
+        """Resize the window."""
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def hang_up(self) -> None:
-        """Take the terminal away from whoever has it open."""
+        """Close the master side, as a terminal window that is closed does."""
         if self.master >= 0:
-            os.write(self._tell_enough, b".")
+            os.write(self._stop_writer, b".")
             self._reader.join()
             os.close(self.master)
             self.master = -1
 
     def _read(self) -> None:
-        while self._enough not in select.select([self.master, self._enough], [], [])[0]:
+        while self._stop_reader not in select.select([self.master, self._stop_reader], [], [])[0]:
             try:
                 chunk = os.read(self.master, 65536)
             except OSError:
                 return
-            with self._news:
+            with self._changed:
                 self._output += chunk
-                self._news.notify_all()
+                self._changed.notify_all()
 
 
 def screen(output: str) -> list[str]:
-    """Return what stands on an endless screen after an output; unknown sequences are an error."""
-    paper = _Screen()
+    """Return the text on a screen of unlimited height; unknown escape sequences are an error."""
+    state = _Screen()
     position = 0
     while position < len(output):
         found = _SEQUENCE.match(output, position)
         if found:
-            paper.obey(found)
+            state.apply_sequence(found)
             position = found.end()
         else:
-            paper.put(output[position])
+            state.write(output[position])
             position += 1
-    lines = [line.rstrip() for line in paper.lines]
+    lines = [line.rstrip() for line in state.lines]
     while lines and not lines[-1]:
         lines.pop()
     return lines
@@ -128,7 +128,7 @@ class _Screen:
         self.lines = [""]
         self._row = self._column = 0
 
-    def put(self, character: str) -> None:
+    def write(self, character: str) -> None:
         assert character.isprintable() or character in "\r\n", f"a terminal was sent {character!r}"
         if character == "\r":
             self._column = 0
@@ -141,7 +141,7 @@ class _Screen:
             self.lines[self._row] = line
             self._column += 1
 
-    def obey(self, sequence: "re.Match[str]") -> None:
+    def apply_sequence(self, sequence: "re.Match[str]") -> None:
         assert sequence[2] in "AKJm", f"a terminal was sent {sequence[0]!r}"
         if sequence[2] == "A":
             self._row = max(0, self._row - int(sequence[1] or 1))

@@ -1,6 +1,6 @@
-"""Whole trees as values: taken by lstat and open, compared, and waited for.
+"""Snapshots of whole trees, their comparison, and waiting until two trees are equal.
 
-Names are ``bytes``. The root itself is the entry ``b""``.
+Paths are ``bytes``; the root is ``b""``.
 """
 
 import errno
@@ -24,13 +24,13 @@ KINDS = {
     stat.S_IFCHR: "character device",
     stat.S_IFBLK: "block device",
 }
-MIN_POLL_INTERVAL, MAX_POLL_INTERVAL = 0.01, 0.2  # seconds between two looks
+MIN_POLL_INTERVAL, MAX_POLL_INTERVAL = 0.01, 0.2  # seconds
 MAX_DIFFERENCE_LINES = 40
 CHUNK = 1 << 20
 
 
 class Entry(NamedTuple):
-    """All of one entry that a copy must have, too; what its kind does not have is 0 or empty."""
+    """The attributes of an entry that its copy must have; 0 or empty if its kind has none."""
 
     kind: str
     mode: int
@@ -45,14 +45,14 @@ class Entry(NamedTuple):
 
 Snapshot = dict[bytes, Entry]
 
-# What looking at a path answers when what stood there has just been replaced.
+# The errors of a path that has just been removed or replaced.
 _VANISHED = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
 
 
 def snapshot(root: bytes, *, content: bool = True) -> Snapshot:
-    """Return every entry at and below ``root``; what vanishes meanwhile is left out.
+    """Return every entry at and below ``root``, except entries that vanish meanwhile.
 
-    Without ``content`` files are not read, and their digests are empty.
+    Without ``content``, files are not read and have no digest.
     """
     found = {}
     for path, status in _walk(root):
@@ -80,7 +80,7 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(path)
         except OSError as error:
-            # A directory that has gone, or is a symlink by now, is one that stands so no more.
+            # The directory is gone, or is a symlink by now.
             if error.errno not in _VANISHED:
                 raise
 
@@ -104,12 +104,12 @@ def _entry(path: bytes, status: os.stat_result, *, content: bool) -> Entry:
 
 
 def digest_of(content: bytes) -> bytes:
-    """Return what a snapshot holds for a file of this content."""
+    """Return the digest in a snapshot for a file of this content."""
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _digest(path: bytes) -> bytes:
-    # O_NONBLOCK: a FIFO may have taken the file's place since it was looked at.
+    # O_NONBLOCK: the file may have been replaced by a FIFO.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         digest = hashlib.blake2b(digest_size=16)
@@ -121,15 +121,15 @@ def _digest(path: bytes) -> bytes:
 
 
 def differences(source: bytes, destination: bytes, *, ignore: Collection[str] = ()) -> list[str]:
-    """Return a line for each entry that differs between two trees, escaped, and not too many.
+    """Return a line for each entry that differs between two trees, up to a limit.
 
-    ``ignore`` has names of fields of `Entry`, and ``symlink mtime``.
+    ``ignore`` has names of fields of `Entry`, or a kind and a field as in ``symlink mtime``.
     """
     return compare(snapshot(source), snapshot(destination), ignore=ignore)
 
 
 def compare(wanted: Snapshot, found: Snapshot, *, ignore: Collection[str] = ()) -> list[str]:
-    """Return a line for each entry of two snapshots that differs, in order of their paths."""
+    """Return a line for each entry that differs between two snapshots, sorted by path."""
     lines: list[str] = []
     for path in sorted(wanted.keys() | found.keys()):
         if wanted.get(path) == found.get(path):
@@ -146,9 +146,9 @@ def _difference(wanted: Entry | None, found: Entry | None, ignore: Collection[st
     if wanted is None or found is None:
         only = found or wanted
         assert only is not None
-        return f"{only.kind} is {'missing' if found is None else 'too much'}"
+        return f"{only.kind} is {'missing' if found is None else 'unexpected'}"
     if wanted.kind != found.kind:
-        return f"{found.kind} stands for {wanted.kind}"
+        return f"is a {found.kind} instead of a {wanted.kind}"
     return ", ".join(
         f"{field} is {_shown(field, is_now)}, not {_shown(field, should)}"
         for field, should, is_now in zip(Entry._fields, wanted, found, strict=True)
@@ -167,10 +167,10 @@ def _shown(field: str, value: object) -> str:
 def equal_within(
     source: bytes, destination: bytes, seconds: float, *, ignore: Collection[str] = ()
 ) -> list[str]:
-    """Wait until the destination equals the source, and return what differs at the deadline.
+    """Wait until the destination equals the source; return the differences at the deadline.
 
-    The source is looked at once: it has to be quiet. Files of the destination are read only when
-    all else is equal.
+    The source must not change, because it is read once. Files of the destination are read only
+    when everything else is equal.
     """
     wanted = snapshot(source)
     deadline = time.monotonic() + seconds
@@ -187,7 +187,7 @@ def equal_within(
 
 
 def inode_id_of(directory: Path) -> InodeId:
-    """Return who a directory is, as pylsyncd remembers it."""
+    """Return the inode id of a directory."""
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return walk.inode_id(opened)

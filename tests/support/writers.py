@@ -1,4 +1,4 @@
-"""Writer processes that do random things to a source, and what they leave to tell of it."""
+"""Processes that do random operations in a source, and their logs."""
 
 import os
 import re
@@ -16,7 +16,7 @@ OPERATION_TIMEOUT = 60.0  # seconds
 
 
 class Writers:
-    """Several processes, each with a seed and a log of its own; whatever happens, none is left."""
+    """Writer processes, each with a seed and a log of its own; leaving the context kills them."""
 
     def __init__(
         self,
@@ -50,47 +50,47 @@ class Writers:
 
     @property
     def are_writing(self) -> bool:
-        """Whether one of them has not finished yet."""
+        """True until all of them have finished."""
         return any(process.poll() is None for process in self.processes)
 
     def wait(self) -> None:
-        """Wait until all have done what they were to do."""
+        """Wait until all have finished."""
         for process in self.processes:
             status = process.wait(self._seconds + OPERATION_TIMEOUT)
-            assert status == 0, f"a writer ended with {status}; stderr has why"
+            assert status == 0, f"a writer exited with status {status}; see standard error"
 
 
 def operations_done(logs: Iterable[Path]) -> int:
-    """Return how many operations the writers have noted."""
+    """Return the number of logged operations."""
     return sum(len(log.read_bytes().splitlines()) for log in logs)
 
 
 def relevant_operations(differences: Iterable[str], logs: Iterable[Path]) -> list[str]:
-    """Return what the logs tell of the paths that differ, and how they end."""
+    """Return the logged operations on the paths that differ, and the end of each log."""
     paths = {line.split(": ")[0][2:-1] for line in differences}
     lines: list[str] = []
     for log in logs:
         done = log.read_text("ascii").splitlines()
-        concerned = [line for line in done if _concerns(line, paths)]
+        matching = [line for line in done if _mentions(line, paths)]
         lines += [
-            f"--- {log.name}, of {len(done)} those about these:",
-            *concerned[-MAX_MATCHING_LINES:],
+            f"--- {log.name}, the matching ones of {len(done)} operations:",
+            *matching[-MAX_MATCHING_LINES:],
         ]
-        lines += [f"--- {log.name} ends with:", *done[-MAX_TAIL_LINES:]]
+        lines += [f"--- the end of {log.name}:", *done[-MAX_TAIL_LINES:]]
     return lines
 
 
-def _concerns(line: str, paths: set[str]) -> bool:
-    """Tell whether an operation names one of the paths, or a directory above one."""
+def _mentions(line: str, paths: set[str]) -> bool:
+    """Return True if an operation names one of the paths or a directory above it."""
     named = re.findall(r"b'((?:[^'\\]|\\.)+)'", line)
     return any(path == name or path.startswith(f"{name}/") for name in named for path in paths)
 
 
 def numbered_logs(directory: Path, count: int) -> list[Path]:
-    """Return where so many writers note what they do."""
+    """Return the log paths of so many writers."""
     return [directory / f"operations-{number}" for number in range(count)]
 
 
 def work_area(inside: Path, outside: Path) -> WorkArea:
-    """Return the area that writers work on; both directories exist."""
+    """Return the work area of two existing directories."""
     return WorkArea(os.fsencode(inside), os.fsencode(outside))

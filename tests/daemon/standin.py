@@ -1,4 +1,4 @@
-"""A small daemon that goes the way of the real one: prepared, detached, ready, ended by TERM.
+"""A small daemon that takes the steps of the real one: prepared, detached, ready, stopped by TERM.
 
 Its argument is JSON: ``daemon``, the settings of the process; ``log``, those of the log; ``state``,
 a state directory; ``as``, the user id and group id that it has from the start; and how it ends

@@ -1,4 +1,4 @@
-"""The life of a daemon's process, with a stand-in for the service."""
+"""The process of a daemon, with a stand-in for the service."""
 
 import contextlib
 import fcntl
@@ -10,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,14 @@ import pytest
 from support import processes
 from support.daemon import environment
 from support.installation import UNPRIVILEGED_USER, Installation
+from support.waiting import wait_until
 
 STANDIN = Path(__file__).with_name("standin.py")
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
-def wait_until(
-    condition: Callable[[], object], seconds: float = 20.0, *, pause: float = 0.01
-) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(pause)
-
-
 class Standin:
-    """Starts daemons with a pid file and a log in a directory, and ends what it has started."""
+    """Starts daemons with a pid file and a log in a directory, and kills them at the end."""
 
     def __init__(self, top: Path, installation: Installation | None = None) -> None:
         self.pidfile, self.log = top / "run/pid", top / "log/pylsyncd.log"
@@ -55,7 +46,7 @@ class Standin:
     def start(
         self, *, fds: tuple[int, ...] = (), **asked: Any
     ) -> "subprocess.CompletedProcess[str]":
-        """Run the command until it comes back; the daemon goes on."""
+        """Run the command until it returns; the daemon continues."""
         run = subprocess.run(
             self.command(**asked), env=self.environment, capture_output=True, text=True, timeout=40,
             check=False, pass_fds=fds,
@@ -80,7 +71,7 @@ class Standin:
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
 
-    def end_all(self) -> None:
+    def kill_all(self) -> None:
         for pid in self._started:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -90,10 +81,10 @@ class Standin:
 def standin(tmp_path: Path) -> Iterator[Standin]:
     made = Standin(tmp_path)
     yield made
-    made.end_all()
+    made.kill_all()
 
 
-def test_a_daemon_runs_in_a_session_of_its_own_on_nothing(standin: Standin) -> None:
+def test_a_daemon_runs_in_its_own_session_with_its_streams_on_dev_null(standin: Standin) -> None:
     run = standin.start()
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
     wait_until(lambda: "standard:" in standin.log.read_text())
@@ -122,7 +113,7 @@ def test_the_parent_ends_when_the_daemon_has_its_pid_file_and_is_ready(standin: 
         ("nothing", 1, "The daemon stopped before it was ready: see the log "),
     ],
 )
-def test_what_fails_after_the_fork_is_told_in_the_terminal_and_by_the_status(
+def test_a_failure_after_the_fork_is_printed_and_sets_the_exit_status(
     ends: str, status: int, says: str, standin: Standin
 ) -> None:
     run = standin.start(ends=ends)
@@ -131,21 +122,21 @@ def test_what_fails_after_the_fork_is_told_in_the_terminal_and_by_the_status(
     assert ends == "death" or not standin.pidfile.exists()
 
 
-def test_one_that_takes_long_to_be_ready_is_left_to_itself(standin: Standin) -> None:
+def test_the_parent_does_not_wait_forever_for_a_slow_start(standin: Standin) -> None:
     run = standin.start(ends="delay", patience=0.3)
     assert run.returncode == 0
     assert f"The daemon is still starting (pid {standin.pid})" in run.stderr
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_who_interrupts_the_start_ends_it(is_known: bool, standin: Standin) -> None:
+def test_ctrl_c_during_the_start_ends_the_daemon(is_known: bool, standin: Standin) -> None:
     with processes.running_process(
         standin.command(ends="delay"), env=standin.environment, stderr=subprocess.PIPE, text=True
     ) as starting:
         if not is_known:
-            # Before the parent has read whom it has started.
+            # Before the parent has read the pid of the daemon.
             children = Path(f"/proc/{starting.pid}/task/{starting.pid}/children")
-            wait_until(children.read_text, pause=0.0)
+            wait_until(children.read_text, interval=0.0)
             starting.send_signal(signal.SIGSTOP)
         wait_until(lambda: standin.log.exists() and "line 1" in standin.log.read_text())
         pid = standin.pid
@@ -155,13 +146,13 @@ def test_who_interrupts_the_start_ends_it(is_known: bool, standin: Standin) -> N
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
-def test_no_thread_is_made_before_the_fork(standin: Standin) -> None:
+def test_a_thread_created_before_the_fork_is_an_error(standin: Standin) -> None:
     run = standin.start(ends="thread")
     assert run.returncode == 1
     assert "created before the fork" in run.stderr
 
 
-def test_a_second_one_is_refused_with_the_pid_of_the_first(standin: Standin) -> None:
+def test_a_second_daemon_is_refused_with_the_pid_of_the_first(standin: Standin) -> None:
     standin.start()
     run = standin.start()
     assert run.returncode == 2
@@ -182,7 +173,7 @@ def test_a_stale_pid_file_is_taken_over(standin: Standin) -> None:
     assert standin.start().returncode == 0
 
 
-def test_what_the_parent_left_open_is_closed(standin: Standin, tmp_path: Path) -> None:
+def test_inherited_descriptors_are_closed(standin: Standin, tmp_path: Path) -> None:
     lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
     standin.start(fds=(lock,))
@@ -191,7 +182,7 @@ def test_what_the_parent_left_open_is_closed(standin: Standin, tmp_path: Path) -
     assert str(tmp_path / "lock") not in held
 
 
-def test_no_file_becomes_a_standard_one_where_the_parent_has_closed_those(
+def test_no_file_takes_the_place_of_a_closed_standard_stream(
     standin: Standin,
 ) -> None:
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *standin.command()]
@@ -210,15 +201,13 @@ def test_blocked_signals_reach_a_daemon(standin: Standin) -> None:
     standin.stop()
 
 
-def test_the_directory_and_the_umask_are_those_that_were_asked_for(
-    standin: Standin, tmp_path: Path
-) -> None:
+def test_the_working_directory_and_the_umask_are_set(standin: Standin, tmp_path: Path) -> None:
     standin.start(daemon={"directory": str(tmp_path), "umask": 0o077})
     assert os.readlink(f"/proc/{standin.pid}/cwd") == str(tmp_path)
     assert standin.status("Umask") == ["0077"]
 
 
-def test_in_the_foreground_the_pid_file_is_kept_and_removed_too(standin: Standin) -> None:
+def test_a_process_in_the_foreground_has_a_pid_file_while_it_runs(standin: Standin) -> None:
     command = standin.command(daemon={"background": False}, log={"file": None})
     with processes.running_process(
         command, env=standin.environment, stderr=subprocess.PIPE, text=True
@@ -239,11 +228,11 @@ def test_in_the_foreground_the_pid_file_is_kept_and_removed_too(standin: Standin
 def shared_standin(open_directory: Path, installation: Installation) -> Iterator[Standin]:
     made = Standin(open_directory, installation)
     yield made
-    made.end_all()
+    made.kill_all()
 
 
 @only_root
-def test_a_daemon_has_the_users_ids_and_groups_and_no_others(
+def test_a_daemon_has_only_the_ids_and_groups_of_its_user(
     shared_standin: Standin, open_directory: Path
 ) -> None:
     standin, nobody = shared_standin, pwd.getpwnam(UNPRIVILEGED_USER)
@@ -334,7 +323,7 @@ def test_only_root_becomes_another_user(standin: Standin) -> None:
 
 
 @only_root
-def test_a_user_who_may_not_make_a_new_log_writes_on_until_there_is_one(
+def test_a_user_without_permission_to_create_a_log_keeps_the_old_one_until_there_is_a_new_one(
     shared_standin: Standin,
 ) -> None:
     standin = shared_standin
@@ -376,7 +365,7 @@ def test_a_full_disk_does_not_end_a_daemon(standin: Standin) -> None:
     standin.stop()
 
 
-def test_a_full_disk_is_told_in_the_terminal_where_there_is_one(standin: Standin) -> None:
+def test_a_full_disk_is_reported_in_the_terminal(standin: Standin) -> None:
     command = standin.command(daemon={"background": False}, log={"file": "/dev/full"})
     with processes.running_process(
         command, env=standin.environment, stderr=subprocess.PIPE, text=True

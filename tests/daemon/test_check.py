@@ -1,4 +1,4 @@
-"""``--check`` tells what differs at each destination, and changes nothing."""
+"""``--check`` shows the differences at each destination, and changes nothing."""
 
 import fcntl
 import os
@@ -62,7 +62,7 @@ def copies(tmp_path: Path) -> Copies:
     return Copies(tmp_path)
 
 
-def test_what_is_equal_needs_no_words(copies: Copies) -> None:
+def test_equal_copies_have_no_output(copies: Copies) -> None:
     assert copies.check() == (0, [])
     assert copies.check("--checksum") == (0, [])
 
@@ -122,7 +122,7 @@ def test_each_difference_has_its_line(
     assert copies.snapshots() == before
 
 
-def test_a_content_that_only_a_checksum_tells_is_found_by_it(copies: Copies) -> None:
+def test_a_checksum_finds_content_with_the_same_size_and_time(copies: Copies) -> None:
     path = copies.first / "d/b"
     times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
     path.write_text("d/B")
@@ -133,20 +133,20 @@ def test_a_content_that_only_a_checksum_tells_is_found_by_it(copies: Copies) -> 
     assert copies.snapshots() == before
 
 
-def test_what_the_rules_leave_out_is_not_compared(copies: Copies) -> None:
+def test_excluded_paths_are_not_compared(copies: Copies) -> None:
     (copies.first / "theirs.tmp").touch()
     times = (1, copies.source.stat().st_mtime_ns)
     os.utime(copies.first, ns=times)
     assert copies.check("-x", "*.tmp") == (0, [])
 
 
-def test_what_would_not_be_deleted_is_no_difference(copies: Copies) -> None:
+def test_extra_files_are_no_difference_without_deletion(copies: Copies) -> None:
     (copies.first / "theirs").touch()
     os.utime(copies.first, ns=(1, copies.source.stat().st_mtime_ns))
     assert copies.check("--no-delete") == (0, [])
 
 
-def test_a_destination_that_cannot_be_asked_has_a_sentence_and_hides_no_other(
+def test_an_unreachable_destination_has_an_error_line_and_the_others_are_compared(
     copies: Copies,
 ) -> None:
     (copies.first / "only").touch()
@@ -157,7 +157,7 @@ def test_a_destination_that_cannot_be_asked_has_a_sentence_and_hides_no_other(
     assert any(f"[{LOOPBACK}] comparison incomplete: no rsync daemon" in line for line in lines)
 
 
-def test_a_destination_that_is_not_there_is_not_created(copies: Copies) -> None:
+def test_a_missing_destination_is_not_created(copies: Copies) -> None:
     shutil.rmtree(copies.first)
     status, lines = copies.check(to=(f"{copies.first}/",))
     assert status == 1
@@ -165,7 +165,7 @@ def test_a_destination_that_is_not_there_is_not_created(copies: Copies) -> None:
     assert not copies.first.exists()
 
 
-def test_odd_names_are_shown_on_any_terminal(copies: Copies) -> None:
+def test_unusual_names_are_printed_in_any_character_set(copies: Copies) -> None:
     for name in ("\u00e9", "new\nline", os.fsdecode(b"\xff")):
         (copies.first / name).touch()
     status, lines = copies.check(LC_ALL="C.UTF-8", PYTHONIOENCODING="ascii")
@@ -173,13 +173,13 @@ def test_odd_names_are_shown_on_any_terminal(copies: Copies) -> None:
     assert len([line for line in lines if "only at the destination" in line]) == 3
 
 
-def test_it_needs_no_state_and_may_run_beside_a_daemon(copies: Copies, tmp_path: Path) -> None:
+def test_a_check_needs_no_state_and_runs_beside_a_daemon(copies: Copies, tmp_path: Path) -> None:
     state = tmp_path / "state"
     assert copies.check("--state-dir", str(state)) == (0, [])
     assert not state.exists()
 
 
-def test_a_checksum_is_refused_where_nothing_is_compared(copies: Copies) -> None:
+def test_checksum_is_refused_without_check(copies: Copies) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", "--checksum", f"{copies.source}/./", "elsewhere/"],
         env=environment(), capture_output=True, text=True, timeout=20, check=False,
@@ -237,7 +237,7 @@ def held_by(pipe: IO[str]) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("how", STAND_INS)
-def test_a_check_that_is_stopped_leaves_no_rsync_behind(
+def test_a_stopped_check_leaves_no_rsync_running(
     copies: Copies, tmp_path: Path, mark: str, number: signal.Signals, how: str
 ) -> None:
     begun = tmp_path / "begun"
@@ -282,7 +282,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_a_check_that_is_stopped_at_the_wrong_moment_ends_all_the_same(
+def test_a_check_that_is_stopped_between_two_steps_ends_too(
     copies: Copies, tmp_path: Path, mark: str
 ) -> None:
     words = copies.command("--rsync", stand_in(tmp_path, STAND_INS["obeys"]))[3:]
@@ -294,9 +294,7 @@ def test_a_check_that_is_stopped_at_the_wrong_moment_ends_all_the_same(
     wait_until(lambda: not marked(mark))
 
 
-def test_what_a_remote_side_says_writes_nothing_to_the_terminal(
-    copies: Copies, tmp_path: Path
-) -> None:
+def test_messages_of_a_remote_rsync_are_escaped(copies: Copies, tmp_path: Path) -> None:
     shell = tmp_path / "shell"
     shell.write_text("#!/bin/sh\nprintf '\\033[2Jdenied\\r\\302\\233x\\n' >&2; exit 255\n")
     shell.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What an administrator installs beside the program works as it is."""
+"""The files for administrators (systemd, init, logrotate, completion) work as shipped."""
 
 import contextlib
 import gzip
@@ -46,7 +46,7 @@ def run(*words: str | Path, **extra: str) -> "subprocess.CompletedProcess[str]":
 
 @needs("systemd-analyze")
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> None:
+def test_systemd_analyze_accepts_each_unit(unit: Path, tmp_path: Path) -> None:
     program = tmp_path / "bin/pylsyncd"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
@@ -61,7 +61,7 @@ def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_sees_the_mounts_of_the_machine_as_they_are(unit: Path) -> None:
+def test_a_unit_runs_in_the_mount_namespace_of_the_machine(unit: Path) -> None:
     """Each of these makes a mount namespace (systemd.exec(5)), which the source guard would see."""
     names = {line.partition("=")[0] for line in unit.read_text().splitlines() if line[:1].isalpha()}
     namespacing = re.compile(
@@ -75,7 +75,7 @@ def test_a_unit_sees_the_mounts_of_the_machine_as_they_are(unit: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_starts_what_the_daemon_understands(unit: Path, tmp_path: Path) -> None:
+def test_the_command_of_a_unit_is_valid(unit: Path, tmp_path: Path) -> None:
     configuration = tmp_path / "pylsyncd.conf"
     (tmp_path / "src").mkdir()
     configuration.write_text(
@@ -153,7 +153,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
-def test_the_init_script_is_understood_by_shells(shell: str) -> None:
+def test_each_shell_parses_the_init_script(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     assert run(shell, "-n", INIT).stderr == ""
@@ -161,12 +161,12 @@ def test_the_init_script_is_understood_by_shells(shell: str) -> None:
 
 
 @needs("shellcheck")
-def test_the_init_script_is_sound() -> None:
+def test_shellcheck_accepts_the_init_script() -> None:
     checked = run("shellcheck", "--exclude=SC1090,SC2034", INIT)
     assert checked.stdout == ""
 
 
-def test_start_status_and_stop(service: Service) -> None:
+def test_the_init_script_starts_stops_and_reports_the_status(service: Service) -> None:
     assert service("status") == 3
     assert service("start") == 0, service.ran.stderr
     pid = service.pid
@@ -183,7 +183,7 @@ def test_start_status_and_stop(service: Service) -> None:
     assert service("stop") == 0
 
 
-def test_restart_starts_anew_whether_it_runs_or_not(service: Service) -> None:
+def test_restart_works_with_and_without_a_running_daemon(service: Service) -> None:
     assert service("restart") == 0
     pid = service.pid
     assert service("restart") == 0
@@ -195,7 +195,7 @@ def test_restart_starts_anew_whether_it_runs_or_not(service: Service) -> None:
 
 
 @pytest.mark.parametrize("verb", ["reload", "force-reload"])
-def test_reload_has_the_configuration_read_again(verb: str, service: Service) -> None:
+def test_reload_applies_the_configuration(verb: str, service: Service) -> None:
     assert service(verb) == 7
     service.configure("3600")
     service("start")
@@ -208,7 +208,7 @@ def test_reload_has_the_configuration_read_again(verb: str, service: Service) ->
 
 
 @pytest.mark.parametrize("verb", ["restart", "reload", "try-restart"])
-def test_a_configuration_with_a_fault_does_not_end_a_daemon(verb: str, service: Service) -> None:
+def test_a_configuration_with_errors_does_not_end_the_daemon(verb: str, service: Service) -> None:
     service("start")
     pid = service.pid
     service.configure("never")
@@ -218,7 +218,7 @@ def test_a_configuration_with_a_fault_does_not_end_a_daemon(verb: str, service: 
     assert service.pid == pid
 
 
-def test_a_daemon_that_has_died_is_told_and_can_be_started_and_stopped(service: Service) -> None:
+def test_a_crashed_daemon_is_reported_and_can_be_started_and_stopped(service: Service) -> None:
     service("start")
     pid = service.pid
     os.kill(pid, signal.SIGKILL)
@@ -230,7 +230,7 @@ def test_a_daemon_that_has_died_is_told_and_can_be_started_and_stopped(service: 
     assert service.pid != pid
 
 
-def test_a_pid_that_has_become_somebody_else_s_is_neither_told_as_running_nor_killed(
+def test_a_reused_pid_is_neither_reported_as_running_nor_killed(
     service: Service,
 ) -> None:
     with processes.running_process(["sleep", "600"]) as other:  # any that there is
@@ -244,13 +244,13 @@ def test_a_pid_that_has_become_somebody_else_s_is_neither_told_as_running_nor_ki
 
 
 @pytest.mark.parametrize("content", ["", "\n", "no number\n"])
-def test_a_pid_file_without_a_pid_is_that_of_none(content: str, service: Service) -> None:
+def test_a_pid_file_without_a_pid_counts_as_not_running(content: str, service: Service) -> None:
     service.pidfile.write_text(content)
     assert service("status") == 3
     assert service("stop") == 0
 
 
-def test_a_daemon_that_does_not_end_is_killed_in_the_end(service: Service) -> None:
+def test_a_daemon_that_does_not_stop_is_killed(service: Service) -> None:
     service.set_defaults(STOP_TIMEOUT="1")
     service.install("trap '' TERM; while :; do sleep 0.1; done")
     with processes.running_process(["sh", str(service.program)]) as stubborn:  # any
@@ -261,7 +261,7 @@ def test_a_daemon_that_does_not_end_is_killed_in_the_end(service: Service) -> No
         assert stubborn.wait(10) == -signal.SIGKILL
 
 
-def test_what_cannot_be_started_is_told_with_the_status_of_the_standard(service: Service) -> None:
+def test_a_failed_start_has_the_exit_status_of_the_linux_standard_base(service: Service) -> None:
     service.set_defaults(OPTIONS="--max-runs 0")
     assert service("start") == 6
     assert "--max-runs" in service.ran.stderr
@@ -282,7 +282,7 @@ def test_an_unknown_verb_is_wrong_usage(verbs: tuple[str, ...], service: Service
     assert "Usage" in service.ran.stderr
 
 
-def test_the_variables_may_come_from_the_environment(tmp_path: Path) -> None:
+def test_the_variables_of_the_init_script_can_come_from_the_environment(tmp_path: Path) -> None:
     extra = {"PYLSYNCD_DEFAULTS": str(tmp_path / "none"), "DAEMON": str(tmp_path / "no-program")}
     ran = run("sh", INIT, "start", PIDFILE=str(tmp_path / "pid"), **extra)
     assert ran.returncode == 5
@@ -293,7 +293,7 @@ def test_the_variables_may_come_from_the_environment(tmp_path: Path) -> None:
 
 
 @needs("logrotate")
-def test_logrotate_rotates_a_log_that_is_written(service: Service) -> None:
+def test_logrotate_rotates_the_log_of_a_running_daemon(service: Service) -> None:
     log = service.top / "log"
     rotation, state = service.top / "logrotate.conf", service.top / "logrotate.state"
     text = (CONTRIB / "pylsyncd.logrotate").read_text()
@@ -315,7 +315,7 @@ def test_logrotate_rotates_a_log_that_is_written(service: Service) -> None:
     assert "stopped" in log.read_text()
 
 
-def test_the_limits_of_the_example_are_known_to_the_kernel() -> None:
+def test_the_kernel_knows_the_limits_in_the_sysctl_file() -> None:
     lines = (CONTRIB / "pylsyncd.sysctl").read_text().splitlines()
     settings = dict(line.split(" = ") for line in lines if line and not line.startswith("#"))
     known = {f"fs.inotify.{path.name}" for path in Path("/proc/sys/fs/inotify").iterdir()}
@@ -339,7 +339,7 @@ def _generator() -> ModuleType:
 
 
 @pytest.mark.parametrize("name", ["pylsyncd.bash", "_pylsyncd"])
-def test_the_completion_is_that_of_the_options_there_are(name: str) -> None:
+def test_the_completion_is_up_to_date_with_the_options(name: str) -> None:
     made = _generator().FILES[name]()
     # Otherwise: python contrib/completion/generate.py
     assert (COMPLETION / name).read_text() == made

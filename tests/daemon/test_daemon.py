@@ -1,4 +1,4 @@
-"""What the daemon promises beside equal trees: its options, signals, log and orderly end."""
+"""The options, signals, log and shutdown of the daemon."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def test_missing_directories_above_a_destination_are_created(setup: SyncSetup) -
         assert not (deep / "old").exists()
 
 
-def test_without_an_initial_sync_the_log_says_what_that_means(setup: SyncSetup) -> None:
+def test_a_start_without_an_initial_sync_is_explained_in_the_log(setup: SyncSetup) -> None:
     with setup.daemon() as daemon:
         daemon.wait_for("No initial sync")
 
@@ -94,7 +94,7 @@ exit $status""",
 # -- options --------------------------------------------------------------------------------------
 
 
-def test_the_default_log_says_start_completion_and_stop_and_nothing_else(setup: SyncSetup) -> None:
+def test_the_default_log_has_only_start_completion_and_stop(setup: SyncSetup) -> None:
     with setup.daemon("-i", "-w", "0.1") as daemon:
         daemon.wait_ready()
         (setup.source / "f").touch()
@@ -122,7 +122,7 @@ def test_deletions_are_counted(setup: SyncSetup) -> None:
         daemon.wait_for("synced 0 files, deleted 2, ")
 
 
-def test_debug_shows_every_step_with_harmless_names(setup: SyncSetup) -> None:
+def test_the_debug_log_has_every_step_with_escaped_names(setup: SyncSetup) -> None:
     with setup.daemon("-d", "-w", "0.1") as daemon:
         daemon.wait_ready()
         (setup.source / "odd\nname").touch()
@@ -134,7 +134,7 @@ def test_debug_shows_every_step_with_harmless_names(setup: SyncSetup) -> None:
         daemon.wait_for(RUN)
 
 
-def test_a_dry_run_says_what_it_would_do_and_changes_nothing(setup: SyncSetup) -> None:
+def test_a_dry_run_logs_its_actions_and_changes_nothing(setup: SyncSetup) -> None:
     (setup.source / "f").touch()
     with setup.daemon("-n", "-i", "-w", "0.1") as daemon:
         daemon.wait_for(r"would run: rsync ")
@@ -144,7 +144,9 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(setup: SyncSetup) -
     assert not setup.copy.exists()
 
 
-def test_no_delete_keeps_what_is_gone_and_replaces_what_changed(setup: SyncSetup) -> None:
+def test_without_deletion_removed_files_are_kept_and_changed_ones_replaced(
+    setup: SyncSetup,
+) -> None:
     (setup.source / "d").mkdir()
     (setup.source / "d/f").touch()
     (setup.source / "gone").touch()
@@ -160,7 +162,7 @@ def test_no_delete_keeps_what_is_gone_and_replaces_what_changed(setup: SyncSetup
         assert (setup.copy / "gone").exists()
 
 
-def test_what_is_excluded_is_neither_sent_nor_deleted(setup: SyncSetup, tmp_path: Path) -> None:
+def test_excluded_paths_are_neither_sent_nor_deleted(setup: SyncSetup, tmp_path: Path) -> None:
     (tmp_path / "rules").write_text("# comment\n+ keep.tmp\n*.tmp\ncache/\n")
     setup.copy.mkdir()
     (setup.copy / "theirs.tmp").touch()
@@ -182,7 +184,7 @@ def test_what_is_excluded_is_neither_sent_nor_deleted(setup: SyncSetup, tmp_path
     }  # fmt: skip
 
 
-def test_a_file_that_is_never_closed_goes_out_with_modify(setup: SyncSetup) -> None:
+def test_with_modify_an_open_file_is_synced_while_it_is_written(setup: SyncSetup) -> None:
     with setup.daemon("-i", "--modify", "-w", "0.1") as daemon:
         daemon.wait_ready()
         with (setup.source / "log").open("wb", buffering=0) as file:
@@ -195,7 +197,7 @@ def _content(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def test_so_many_changes_end_a_window_early(setup: SyncSetup) -> None:
+def test_max_changes_ends_a_window_early(setup: SyncSetup) -> None:
     with setup.daemon("-i", "-w", NEVER, "--max-changes", "50") as daemon:
         daemon.wait_ready()
         for number in range(60):
@@ -203,7 +205,7 @@ def test_so_many_changes_end_a_window_early(setup: SyncSetup) -> None:
         wait_until((setup.copy / "40").exists)
 
 
-def test_options_for_rsync_reach_it(setup: SyncSetup, tmp_path: Path) -> None:
+def test_extra_options_are_passed_to_rsync(setup: SyncSetup, tmp_path: Path) -> None:
     counting = CountingRsync(tmp_path)
     options = ("-i", "--rsync", counting.program, "--rsync-option", "--chmod=F600", "-w", "0.1")
     with setup.daemon(*options) as daemon:
@@ -230,7 +232,7 @@ def test_the_log_goes_to_syslog_too(setup: SyncSetup) -> None:
 
 
 @pytest.mark.skipif(os.path.exists("/dev/log"), reason="there is a syslog here")
-def test_a_missing_syslog_is_told(setup: SyncSetup) -> None:
+def test_a_missing_syslog_is_reported(setup: SyncSetup) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", "-s", f"{setup.source}/./", f"{setup.copy}/"],
         env=environment(), capture_output=True, text=True, timeout=20, check=False,
@@ -268,7 +270,7 @@ def test_once_fails_when_one_destination_does_and_syncs_the_others(setup: SyncSe
     setup.expect_equal(setup.second_copy)
 
 
-def test_a_destination_with_a_file_in_its_way_keeps_the_others_from_nothing(
+def test_a_destination_that_is_a_file_does_not_affect_the_others(
     setup: SyncSetup,
 ) -> None:
     setup.copy.write_text("in its way")
@@ -278,7 +280,7 @@ def test_a_destination_with_a_file_in_its_way_keeps_the_others_from_nothing(
         setup.expect_equal(setup.second_copy)
 
 
-def test_once_begins_and_ends_with_what_it_does(setup: SyncSetup) -> None:
+def test_a_single_run_logs_its_start_and_its_completion(setup: SyncSetup) -> None:
     (setup.source / "f").touch()
     status, log = once(setup, "-n", copies=(setup.copy,))
     assert status == 0
@@ -292,7 +294,7 @@ def test_once_begins_and_ends_with_what_it_does(setup: SyncSetup) -> None:
 # -- destinations that fail -----------------------------------------------------------------------
 
 
-def test_a_destination_that_was_away_gets_all_that_it_missed(setup: SyncSetup) -> None:
+def test_a_destination_that_returns_gets_all_missed_changes(setup: SyncSetup) -> None:
     away = setup.copy.with_name("away")
     with setup.daemon("-i", "-w", "0.1") as daemon:
         daemon.wait_ready()
@@ -325,9 +327,7 @@ def test_a_destination_whose_disk_is_not_mounted_is_not_filled(setup: SyncSetup)
         setup.expect_equal()
 
 
-def test_a_destination_that_fails_for_a_while_is_tried_again(
-    setup: SyncSetup, tmp_path: Path
-) -> None:
+def test_a_failing_destination_is_retried_until_it_works(setup: SyncSetup, tmp_path: Path) -> None:
     sick = script(
         tmp_path / "sick-rsync",
         f"""
@@ -388,7 +388,7 @@ exec rsync "$@" """,
         assert runs.read_text().count("run") == 2
 
 
-def test_an_rsync_that_cannot_delete_by_name_is_noticed_at_the_start(
+def test_an_rsync_without_deletion_by_name_is_detected_at_the_start(
     setup: SyncSetup, tmp_path: Path
 ) -> None:
     # What receivers of rsync 3.4.3 say (issue 910).
@@ -408,7 +408,7 @@ exec rsync "$@" """,
         setup.expect_equal()
 
 
-def test_nothing_is_deleted_while_something_else_stands_in_the_sources_place(
+def test_nothing_is_deleted_while_an_empty_directory_replaces_the_source(
     setup: SyncSetup, tmp_path: Path
 ) -> None:
     (setup.source / "precious").touch()
@@ -427,7 +427,7 @@ def test_nothing_is_deleted_while_something_else_stands_in_the_sources_place(
 # -- signals --------------------------------------------------------------------------------------
 
 
-def test_hup_repairs_what_was_changed_at_a_destination(setup: SyncSetup) -> None:
+def test_hup_repairs_changed_copies(setup: SyncSetup) -> None:
     (setup.source / "f").write_text("right")
     both = (setup.copy, setup.second_copy)
     with setup.daemon("-i", copies=both) as daemon:
@@ -449,7 +449,9 @@ def test_usr1_flushes_before_the_window_ends(setup: SyncSetup) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_syncs_first_what_has_changed(setup: SyncSetup, number: signal.Signals) -> None:
+def test_the_last_changes_are_synced_before_a_stop(
+    setup: SyncSetup, number: signal.Signals
+) -> None:
     with setup.daemon("-i", "-w", NEVER) as daemon:
         daemon.wait_ready()
         (setup.source / "last words").write_text("x")
@@ -477,7 +479,7 @@ exec sleep 600""",
         assert not Path(f"/proc/{child}").exists()
 
 
-def test_an_rsync_that_ignores_to_be_ended_is_killed_with_its_children(
+def test_an_rsync_that_ignores_sigterm_is_killed_with_its_children(
     setup: SyncSetup, tmp_path: Path
 ) -> None:
     stubborn = script(

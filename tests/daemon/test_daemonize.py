@@ -106,7 +106,7 @@ def daemon(tmp_path: Path) -> Iterator[Background]:
     made.kill()
 
 
-def test_a_daemon_syncs_in_the_background_until_it_is_told_to_stop(daemon: Background) -> None:
+def test_a_daemon_syncs_in_the_background_until_it_is_stopped(daemon: Background) -> None:
     (daemon.source / "old").write_text("x")
     daemon.start()
     # When the command has come back it watches.
@@ -124,7 +124,7 @@ def test_a_daemon_syncs_in_the_background_until_it_is_told_to_stop(daemon: Backg
     assert daemon.text.splitlines()[-1].endswith("stopped")
 
 
-def test_the_locks_of_the_state_name_the_daemon_not_who_started_it(daemon: Background) -> None:
+def test_the_locks_of_the_state_have_the_pid_of_the_daemon(daemon: Background) -> None:
     daemon.start()
     (lock,) = daemon.state.glob("*.lock")
     assert f'"pid": {daemon.pid},' in lock.read_text()
@@ -134,7 +134,7 @@ def test_the_locks_of_the_state_name_the_daemon_not_who_started_it(daemon: Backg
     daemon.stop()
 
 
-def test_a_second_start_is_refused_with_the_pid(daemon: Background) -> None:
+def test_a_second_start_is_refused_with_the_pid_of_the_daemon(daemon: Background) -> None:
     daemon.start()
     assert f"pylsyncd is already running (pid {daemon.pid})" in daemon.refused()
     daemon.stop()
@@ -165,19 +165,19 @@ def test_after_a_crash_the_stale_pid_file_is_taken_over(daemon: Background) -> N
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_wrong_is_told_in_the_terminal_and_by_the_exit_status(
+def test_an_error_at_start_is_printed_and_sets_the_exit_status(
     options: list[str], says: str, daemon: Background, tmp_path: Path
 ) -> None:
     assert says in daemon.refused(*(option.format(top=tmp_path) for option in options))
     assert not daemon.pidfile.exists()
 
 
-def test_a_source_that_is_missing_is_told_in_the_terminal(daemon: Background) -> None:
+def test_a_missing_source_is_reported_in_the_terminal(daemon: Background) -> None:
     daemon.source.rmdir()
     assert "does not exist" in daemon.refused()
 
 
-def test_no_line_of_the_log_and_no_change_is_lost_by_rotation(daemon: Background) -> None:
+def test_log_rotation_loses_no_line_and_no_change(daemon: Background) -> None:
     daemon.start(words=("-i", "-d", "-w", WINDOW))
     is_done = threading.Event()
 
@@ -209,7 +209,7 @@ def test_no_line_of_the_log_and_no_change_is_lost_by_rotation(daemon: Background
     assert sum("initial sync complete" in log for log in logs) == 1
 
 
-def test_a_daemon_of_a_configuration_file_is_reloaded_by_hangup(daemon: Background) -> None:
+def test_hup_reloads_the_configuration_of_a_daemon_in_the_background(daemon: Background) -> None:
     run = daemon.command(*daemon.configure(window="3600"))
     assert (run.returncode, run.stderr) == (0, "")
     (daemon.source / "f").touch()
@@ -263,7 +263,7 @@ def test_a_daemon_gives_up_root_and_still_syncs(shared_daemon: Background) -> No
 
 
 @only_root
-def test_a_plain_user_runs_a_daemon_too(shared_daemon: Background) -> None:
+def test_an_unprivileged_user_can_run_a_daemon(shared_daemon: Background) -> None:
     daemon = shared_daemon
     top = daemon.source.parent
     os.chown(top, pwd.getpwnam(UNPRIVILEGED_USER).pw_uid, -1)

@@ -1,4 +1,4 @@
-"""Whoever wants to know is told: hooks and metrics of a daemon as it runs."""
+"""Hooks and metrics of a running daemon."""
 
 import os
 import resource
@@ -94,7 +94,7 @@ def setup(tmp_path: Path) -> HookSetup:
 # -- hooks ----------------------------------------------------------------------------------------
 
 
-def test_a_hook_is_told_what_each_batch_carried(setup: HookSetup) -> None:
+def test_a_hook_receives_the_paths_of_each_run(setup: HookSetup) -> None:
     with setup.daemon(f"--hook-batch={setup.command}") as daemon:
         daemon.wait_ready()
         told = setup.wait_called("batch", daemon)
@@ -120,7 +120,7 @@ def test_a_hook_is_told_what_each_batch_carried(setup: HookSetup) -> None:
         assert int(each.variables["PYLSYNCD_PATHS"]) == len(each.paths)
 
 
-def test_hooks_are_told_of_an_error_and_of_the_recovery(setup: HookSetup) -> None:
+def test_hooks_run_for_an_error_and_for_the_recovery(setup: HookSetup) -> None:
     hooks = (f"--hook-error={setup.command}", f"--hook-recovery={setup.command}")
     with setup.daemon(*hooks, "--retry-first=0.1") as daemon:
         setup.wait_idle(daemon)
@@ -138,7 +138,7 @@ def test_hooks_are_told_of_an_error_and_of_the_recovery(setup: HookSetup) -> Non
     assert [each.event for each in setup.calls()] == ["error", "recovery"]
 
 
-def test_a_hook_is_told_that_somebody_has_to_look(setup: HookSetup) -> None:
+def test_a_hook_runs_when_a_destination_is_held(setup: HookSetup) -> None:
     with setup.daemon(f"--hook-held={setup.command}") as daemon:
         setup.wait_idle(daemon)
         setup.rsync.add_fault(print_error_and_exit(UNKNOWN_MODULE, 5))
@@ -152,7 +152,7 @@ def test_a_hook_is_told_that_somebody_has_to_look(setup: HookSetup) -> None:
     assert [each.event for each in setup.calls()] == ["held"]
 
 
-def test_a_hook_that_never_ends_holds_up_nothing_not_even_the_end(setup: HookSetup) -> None:
+def test_a_hanging_hook_delays_neither_syncs_nor_the_stop(setup: HookSetup) -> None:
     begun = setup.top / "begun"
     setup.hook.write_text(f"#!/bin/sh\ntrap '' TERM\n>{begun}\nwhile :; do sleep 1; done\n")
     with setup.daemon(f"--hook-batch={setup.command}") as daemon:
@@ -167,7 +167,7 @@ def test_a_hook_that_never_ends_holds_up_nothing_not_even_the_end(setup: HookSet
         )
 
 
-def test_what_a_hook_says_and_that_it_failed_is_in_the_log(setup: HookSetup) -> None:
+def test_the_output_and_the_failure_of_a_hook_are_logged(setup: HookSetup) -> None:
     setup.hook.write_text("#!/bin/sh\nprintf 'hello\\033[2J\\n'; exit 3\n")
     with setup.daemon(f"--hook-batch={setup.command}") as daemon:
         daemon.wait_ready()
@@ -177,7 +177,7 @@ def test_what_a_hook_says_and_that_it_failed_is_in_the_log(setup: HookSetup) -> 
         setup.expect_equal(daemon=daemon)
 
 
-def test_what_was_carried_last_is_told_before_the_end(setup: HookSetup) -> None:
+def test_the_hook_for_the_last_run_runs_before_the_daemon_ends(setup: HookSetup) -> None:
     with setup.daemon("--once", f"--hook-batch={setup.command}") as daemon:
         daemon.wait_for(r"\bstopped$|sync complete")
         wait_until(lambda: not daemon.is_running, message=lambda: daemon.log_tail)
@@ -204,7 +204,7 @@ def fetch(port: int) -> dict[str, float]:
     return values(content.decode())
 
 
-def test_metrics_follow_what_the_daemon_does(setup: HookSetup) -> None:
+def test_the_metrics_follow_the_syncs(setup: HookSetup) -> None:
     port = free_port()
     with setup.daemon(f"--metrics-port={port}", "--retry-first=0.1") as daemon:
         daemon.wait_ready()
@@ -229,7 +229,7 @@ def test_metrics_follow_what_the_daemon_does(setup: HookSetup) -> None:
         assert found["events_total[CREATE]"] == found["overflows_total"] == 0
 
 
-def test_metrics_tell_that_a_destination_is_held_and_for_how_long_it_is_behind(
+def test_the_metrics_show_a_held_destination_and_its_lag(
     setup: HookSetup,
 ) -> None:
     port = free_port()
@@ -249,7 +249,7 @@ def test_metrics_tell_that_a_destination_is_held_and_for_how_long_it_is_behind(
         assert fetch(port)["behind_seconds"] == 0
 
 
-def test_the_file_is_there_while_the_daemon_runs(setup: HookSetup) -> None:
+def test_the_metrics_file_exists_while_the_daemon_runs(setup: HookSetup) -> None:
     file = setup.top / "pylsyncd.prom"
     with setup.daemon(f"--metrics-file={file}") as daemon:
         daemon.wait_ready()
@@ -260,7 +260,7 @@ def test_the_file_is_there_while_the_daemon_runs(setup: HookSetup) -> None:
     assert not file.exists()
 
 
-def test_a_port_in_use_is_refused_before_anything_is_touched(setup: HookSetup) -> None:
+def test_a_metrics_port_in_use_is_refused_before_anything_is_changed(setup: HookSetup) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         run = subprocess.run(
@@ -274,7 +274,7 @@ def test_a_port_in_use_is_refused_before_anything_is_touched(setup: HookSetup) -
     assert not setup.copy.exists()
 
 
-def test_a_lack_of_descriptors_ends_none_of_those_who_tell(setup: HookSetup) -> None:
+def test_metrics_status_file_and_socket_survive_a_lack_of_descriptors(setup: HookSetup) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("")
         manager.settimeout(20.0)

@@ -1,4 +1,4 @@
-"""What is published is whole: a wheel that works where nothing else is, an sdist that builds it."""
+"""The wheel works in an empty environment, and the sdist can be tested."""
 
 import fcntl
 import importlib.util
@@ -104,7 +104,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     )
 
 
-def test_both_pass_the_registrys_checks(published: Published) -> None:
+def test_wheel_and_sdist_pass_twine_check(published: Published) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "twine", "check", "--strict", published.wheel, published.sdist],
         capture_output=True, text=True, check=False,
@@ -112,7 +112,7 @@ def test_both_pass_the_registrys_checks(published: Published) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_the_commands_work_where_nothing_else_is_installed(published: Published) -> None:
+def test_the_commands_work_in_an_empty_environment(published: Published) -> None:
     version = published.run("pylsyncd", "--version")
     assert (version.returncode, version.stdout) == (0, f"pylsyncd {pylsyncd.__version__}\n")
     for program in ("pylsyncd", "pylsyncctl"):
@@ -133,18 +133,18 @@ for module in pkgutil.walk_packages(pylsyncd.__path__, "pylsyncd."):
 """
 
 
-def test_all_that_the_modules_need_is_there_but_the_metrics_library(published: Published) -> None:
+def test_every_module_can_be_imported_except_for_the_optional_metrics(published: Published) -> None:
     run = published.run("python", "-W", "ignore", "-c", _IMPORT_ALL)
     assert (run.stdout, run.stderr) == ("pylsyncd.report.metric_families prometheus_client\n", "")
 
 
-def test_docutils_and_the_metrics_library_are_no_requirements(published: Published) -> None:
+def test_docutils_and_prometheus_client_are_not_required(published: Published) -> None:
     installed = published.run("pip", "list").stdout.lower()
     assert "pylsyncd" in installed
     assert not re.search("docutils|prometheus", installed)
 
 
-def test_the_wheel_brings_all_modules_and_says_that_they_have_types(published: Published) -> None:
+def test_the_wheel_has_all_modules_and_py_typed(published: Published) -> None:
     with zipfile.ZipFile(published.wheel) as wheel:
         names = {name for name in wheel.namelist() if name.startswith("pylsyncd/")}
     assert names == published.sources("pylsyncd")
@@ -155,7 +155,7 @@ def test_the_wheel_brings_all_modules_and_says_that_they_have_types(published: P
     "page",
     ["man8/pylsyncd.8", "man8/pylsyncctl.8", "man5/pylsyncd.conf.5", "man7/pylsyncd-lsyncd.7"],
 )
-def test_the_manual_pages_are_where_man_looks(published: Published, page: str) -> None:
+def test_the_manual_pages_are_in_the_man_path(published: Published, page: str) -> None:
     content = (published.environment / "share/man" / page).read_text()
     name, _, number = page.partition("/")[2].rpartition(".")
     assert f'\n.TH "{name}" "{number}" ' in content.replace("\\-", "-")
@@ -168,7 +168,7 @@ def test_the_manual_pages_are_where_man_looks(published: Published, page: str) -
         assert run.stdout.strip() == str(published.environment / "share/man" / page)
 
 
-def test_examples_and_contributions_are_beside_the_documents(published: Published) -> None:
+def test_examples_and_contrib_are_installed_with_the_documents(published: Published) -> None:
     documents = published.environment / "share/doc/pylsyncd"
     example = published.tree / "pylsyncd.conf.example"
     assert (documents / "examples" / example.name).read_bytes() == example.read_bytes()
@@ -182,7 +182,7 @@ def test_examples_and_contributions_are_beside_the_documents(published: Publishe
         assert ours == theirs, name
 
 
-def test_the_sdist_has_what_it_takes_to_test_it(published: Published) -> None:
+def test_the_sdist_has_everything_that_its_tests_need(published: Published) -> None:
     with tarfile.open(published.sdist) as sdist:
         names = {member.name.partition("/")[2] for member in sdist.getmembers() if member.isfile()}
     wanted = published.sources("pylsyncd", "tests", "bench", "docs", "contrib") | {

@@ -1,4 +1,4 @@
-"""What is held is done when somebody says so; what fails by itself holds up nothing else."""
+"""What is held is done after a release; other failures delay nothing else."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def setup(tmp_path: Path) -> SyncSetup:
 # -- held -----------------------------------------------------------------------------------------
 
 
-def test_a_release_of_nothing_is_not_kept_for_what_is_held_later(setup: SyncSetup) -> None:
+def test_a_release_does_not_apply_to_later_holds(setup: SyncSetup) -> None:
     with setup.daemon("-i", "--max-delete", "2") as daemon:
         daemon.wait_ready()
         daemon.release()
@@ -37,7 +37,7 @@ def test_a_release_of_nothing_is_not_kept_for_what_is_held_later(setup: SyncSetu
         assert setup.copied_files() == before
 
 
-def test_a_run_within_the_limit_of_deletions_is_not_held(setup: SyncSetup) -> None:
+def test_a_run_within_max_delete_is_not_held(setup: SyncSetup) -> None:
     with setup.daemon("-i", "--max-delete", "5") as daemon:
         daemon.wait_ready()
         for number in range(4):
@@ -46,7 +46,7 @@ def test_a_run_within_the_limit_of_deletions_is_not_held(setup: SyncSetup) -> No
         assert "held" not in daemon.log.lower()
 
 
-def test_too_many_deletions_are_done_once_somebody_has_released_them(setup: SyncSetup) -> None:
+def test_too_many_deletions_are_held_until_released(setup: SyncSetup) -> None:
     with setup.daemon("-i", "--max-delete", "3") as daemon:
         daemon.wait_ready()
         before = setup.copied_files()
@@ -64,7 +64,7 @@ def test_too_many_deletions_are_done_once_somebody_has_released_them(setup: Sync
         assert (setup.copy / "e/0").exists()
 
 
-def test_what_is_held_is_still_held_after_a_restart(setup: SyncSetup) -> None:
+def test_a_hold_survives_a_restart(setup: SyncSetup) -> None:
     with setup.daemon("-i", "--max-delete", "3") as daemon:
         daemon.wait_ready()
         shutil.rmtree(setup.source / "d")
@@ -76,7 +76,7 @@ def test_what_is_held_is_still_held_after_a_restart(setup: SyncSetup) -> None:
         setup.expect_equal(daemon=daemon)
 
 
-def test_a_source_that_is_empty_at_the_start_deletes_nothing_until_it_is_released(
+def test_a_source_that_is_empty_at_start_deletes_nothing_until_released(
     setup: SyncSetup,
 ) -> None:
     with setup.daemon("-i") as daemon:
@@ -93,7 +93,7 @@ def test_a_source_that_is_empty_at_the_start_deletes_nothing_until_it_is_release
         setup.expect_equal(daemon=daemon)
 
 
-def test_an_empty_source_and_an_empty_copy_need_nobody(setup: SyncSetup) -> None:
+def test_an_empty_source_with_an_empty_copy_is_not_held(setup: SyncSetup) -> None:
     for name in ("d", "e"):
         shutil.rmtree(setup.source / name)
     with setup.daemon("-i") as daemon:
@@ -101,7 +101,7 @@ def test_an_empty_source_and_an_empty_copy_need_nobody(setup: SyncSetup) -> None
         assert "held" not in daemon.log.lower()
 
 
-def test_a_source_that_is_emptied_under_the_daemon_empties_its_copy(setup: SyncSetup) -> None:
+def test_emptying_the_source_of_a_running_daemon_empties_the_copy(setup: SyncSetup) -> None:
     with setup.daemon("-i") as daemon:
         daemon.wait_ready()
         for name in ("d", "e"):
@@ -112,7 +112,7 @@ def test_a_source_that_is_emptied_under_the_daemon_empties_its_copy(setup: SyncS
 # -- drift ----------------------------------------------------------------------------------------
 
 
-def test_full_syncs_at_an_interval_repair_what_others_have_changed_there(setup: SyncSetup) -> None:
+def test_periodic_full_syncs_repair_changes_made_at_the_destination(setup: SyncSetup) -> None:
     with setup.daemon("-i", "--full-sync-interval", "1") as daemon:
         daemon.wait_ready()
         (setup.copy / "d/0").write_text("drift")
@@ -141,7 +141,7 @@ def heeding_permissions() -> tuple[str, ...]:
     return HEEDING
 
 
-def test_a_file_that_cannot_be_read_is_sent_as_soon_as_it_can_be_and_holds_up_nothing(
+def test_an_unreadable_file_is_retried_and_delays_nothing_else(
     setup: SyncSetup,
 ) -> None:
     shut = setup.write("d/shut", "secret")
@@ -157,7 +157,7 @@ def test_a_file_that_cannot_be_read_is_sent_as_soon_as_it_can_be_and_holds_up_no
         daemon.wait_for("works again")
 
 
-def test_a_directory_that_cannot_be_read_stops_no_deletions_elsewhere(setup: SyncSetup) -> None:
+def test_an_unreadable_directory_prevents_no_deletions_elsewhere(setup: SyncSetup) -> None:
     setup.write("shut/deep/f")
     with setup.daemon("-i", prefix=heeding_permissions()) as daemon:
         daemon.wait_ready()
@@ -177,7 +177,7 @@ def test_a_directory_that_cannot_be_read_stops_no_deletions_elsewhere(setup: Syn
         setup.expect_equal(daemon=daemon)
 
 
-def test_what_could_not_be_read_is_owed_over_a_restart(setup: SyncSetup) -> None:
+def test_an_unreadable_file_stays_pending_over_a_restart(setup: SyncSetup) -> None:
     setup.write("shut/deep/f", "old")
     prefix = heeding_permissions()
     with setup.daemon("-i", prefix=prefix) as daemon:
@@ -211,7 +211,7 @@ def _chattr(mode: str, path: Path) -> bool:
     return not subprocess.run(command, check=False, capture_output=True).returncode
 
 
-def test_a_copy_that_cannot_be_replaced_holds_up_nothing_else(setup: SyncSetup) -> None:
+def test_a_copy_that_cannot_be_replaced_delays_nothing_else(setup: SyncSetup) -> None:
     with setup.daemon("-i") as daemon:
         daemon.wait_ready()
         with immutable(setup.copy / "d/0"):

@@ -1,4 +1,4 @@
-"""A configuration file that is read again: only what it changes is touched, and nothing is lost."""
+"""A reload affects only what changed in the configuration, and loses no change."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ def place(tmp_path: Path) -> ReloadSetup:
     return ReloadSetup(tmp_path)
 
 
-def test_several_sources_have_their_own_destinations_in_one_process(place: ReloadSetup) -> None:
+def test_one_process_syncs_several_sources_to_their_own_destinations(place: ReloadSetup) -> None:
     place.set_sync("web", ["one", "two"])
     place.set_sync("data", ["three"], "exclude = *.tmp")
     place.write_file()
@@ -32,7 +32,7 @@ def test_several_sources_have_their_own_destinations_in_one_process(place: Reloa
         assert os.listdir(place.copy_path("three")) == ["f"]
 
 
-def test_what_has_not_changed_is_not_touched(place: ReloadSetup) -> None:
+def test_a_reload_does_not_touch_unchanged_syncs(place: ReloadSetup) -> None:
     place.set_sync("web", ["one"])
     place.set_sync("data", ["two"])
     place.write_file()
@@ -57,7 +57,7 @@ def test_what_has_not_changed_is_not_touched(place: ReloadSetup) -> None:
         assert "Restarting" not in said
 
 
-def test_a_destination_comes_and_another_goes_while_the_watcher_goes_on(place: ReloadSetup) -> None:
+def test_destinations_are_added_and_removed_while_the_watcher_continues(place: ReloadSetup) -> None:
     place.set_sync("web", ["one", "two"])
     place.write_file()
     with place.make_daemon() as daemon:
@@ -81,7 +81,7 @@ def test_a_destination_comes_and_another_goes_while_the_watcher_goes_on(place: R
         place.expect_equal("web", "one")
 
 
-def test_what_is_owed_is_handed_over_to_who_serves_the_destination_then(place: ReloadSetup) -> None:
+def test_pending_changes_move_to_the_new_worker_of_a_destination(place: ReloadSetup) -> None:
     place.set_sync("web", ["one"])
     place.write_file(f"window = {LONG_WINDOW}")
     with place.make_daemon() as daemon:
@@ -97,7 +97,7 @@ def test_what_is_owed_is_handed_over_to_who_serves_the_destination_then(place: R
         assert "full sync" not in daemon.log
 
 
-def test_a_file_with_faults_changes_nothing_and_each_is_named(place: ReloadSetup) -> None:
+def test_a_file_with_errors_changes_nothing_and_each_error_is_logged(place: ReloadSetup) -> None:
     place.set_sync("web", ["one"])
     place.write_file()
     with place.make_daemon() as daemon:
@@ -116,7 +116,7 @@ def test_a_file_with_faults_changes_nothing_and_each_is_named(place: ReloadSetup
         place.expect_equal("web", "one")
 
 
-def test_a_sync_that_goes_is_ended_and_one_that_comes_is_begun(place: ReloadSetup) -> None:
+def test_a_removed_sync_is_stopped_and_an_added_one_is_started(place: ReloadSetup) -> None:
     place.set_sync("web", ["one"])
     place.write_file()
     with place.make_daemon() as daemon:
@@ -135,7 +135,7 @@ def test_a_sync_that_goes_is_ended_and_one_that_comes_is_begun(place: ReloadSetu
         assert not (place.copy_path("one") / "late").exists()
 
 
-def test_what_takes_a_restart_is_named(place: ReloadSetup) -> None:
+def test_options_that_need_a_restart_are_named(place: ReloadSetup) -> None:
     place.set_sync("web", ["one"])
     place.write_file()
     with place.make_daemon() as daemon:
@@ -169,9 +169,7 @@ print(number)
 
 
 @pytest.mark.parametrize("what", ["rules", "destinations"])
-def test_no_change_is_lost_by_reading_the_file_again_under_load(
-    place: ReloadSetup, what: str
-) -> None:
+def test_reloads_under_load_lose_no_change(place: ReloadSetup, what: str) -> None:
     place.set_sync("web", ["one", "two"])
     place.write_file()
     with place.make_daemon() as daemon:

@@ -1,4 +1,4 @@
-"""What a configuration that is read again must not do, whatever happens at the same time."""
+"""Reloads at unfortunate moments: during a start, a wait, a pause, a hold or a stop."""
 
 import contextlib
 import os
@@ -75,7 +75,7 @@ def place(tmp_path: Path) -> Trial:
     return Trial(tmp_path)
 
 
-def test_one_sync_that_fails_does_not_end_the_others_of_a_single_run(place: Trial) -> None:
+def test_a_failing_sync_does_not_end_the_others_of_a_single_run(place: Trial) -> None:
     place.set_sync("bad", ["bad"])
     place.set_sync("good", ["good"])
     (place.source_path("good") / "f").write_text("f")
@@ -96,7 +96,7 @@ def test_one_sync_that_fails_does_not_end_the_others_of_a_single_run(place: Tria
 
 
 @pytest.mark.parametrize("first", ["giver", "taker"])
-def test_a_destination_goes_from_one_sync_to_another(place: Trial, first: str) -> None:
+def test_a_destination_moves_from_one_sync_to_another(place: Trial, first: str) -> None:
     names = ["giver", "taker"] if first == "giver" else ["taker", "giver"]
     for name in names:
         place.set_sync(name, {"giver": ["one", "two"], "taker": ["three"]}[name])
@@ -128,7 +128,7 @@ def test_two_syncs_exchange_their_destinations(place: Trial) -> None:
         place.expect_equal("data", "one")
 
 
-def test_a_destination_of_a_sync_that_goes_comes_to_another(place: Trial) -> None:
+def test_a_destination_of_a_removed_sync_moves_to_another(place: Trial) -> None:
     place.set_sync("web", ["one"])
     place.set_sync("data", ["two"])
     (place.source_path("web") / "f").write_text("f")
@@ -143,7 +143,7 @@ def test_a_destination_of_a_sync_that_goes_comes_to_another(place: Trial) -> Non
         place.expect_equal("web", "two")
 
 
-def test_what_is_owed_is_not_forgotten_when_the_state_is_kept_elsewhere(place: Trial) -> None:
+def test_pending_changes_survive_a_move_of_the_state_directory(place: Trial) -> None:
     place.set_sync("web", ["one"], "retry_first = 600")
     place.copy_path("one").mkdir(parents=True)
     place.write_file(f"state_dir = {place.directory_of_test}/here", initial_sync="no")
@@ -163,7 +163,7 @@ def test_what_is_owed_is_not_forgotten_when_the_state_is_kept_elsewhere(place: T
         place.expect_equal("web", "one")
 
 
-def test_no_wait_is_over_while_a_destination_is_between_two_servants(place: Trial) -> None:
+def test_a_wait_does_not_end_while_a_destination_changes_its_worker(place: Trial) -> None:
     place.set_sync("web", ["one"])
     place.write_file()
     with place.make_daemon() as daemon:
@@ -187,7 +187,7 @@ def test_no_wait_is_over_while_a_destination_is_between_two_servants(place: Tria
 
 
 @pytest.mark.parametrize("what", ["exclude = *.tmp", "rsync_option = --chmod=F644"])
-def test_a_wait_goes_on_with_who_serves_then(place: Trial, what: str) -> None:
+def test_a_wait_continues_with_the_new_worker(place: Trial, what: str) -> None:
     place.set_sync("web", ["one"])
     place.write_file()
     with place.make_daemon() as daemon:
@@ -204,7 +204,7 @@ def test_a_wait_goes_on_with_who_serves_then(place: Trial, what: str) -> None:
             assert (place.copy_path("one") / "new").exists()
 
 
-def test_a_pause_outlasts_whatever_is_read_and_a_stop(place: Trial) -> None:
+def test_a_pause_survives_reloads_and_lasts_until_the_stop(place: Trial) -> None:
     place.set_sync("web", ["one", "two"])
     place.write_file(f"window = {LONG_WINDOW}")
     with place.make_daemon() as daemon:
@@ -221,7 +221,7 @@ def test_a_pause_outlasts_whatever_is_read_and_a_stop(place: Trial) -> None:
         assert not (place.copy_path("one") / "new").exists()
 
 
-def test_who_is_still_arming_is_followed_when_that_has_ended(place: Trial) -> None:
+def test_a_sync_that_is_still_starting_is_replaced_when_it_has_stopped(place: Trial) -> None:
     place.set_sync("web", ["one"])
     for number in range(20):
         (place.source_path("web") / f"d{number}").mkdir()
@@ -261,7 +261,7 @@ def test_who_is_still_arming_is_followed_when_that_has_ended(place: Trial) -> No
         assert "new.tmp" not in copied
 
 
-def test_a_full_sync_is_owed_whatever_the_next_start_reads(
+def test_a_pending_full_sync_survives_a_change_of_the_configuration(
     place: Trial, request: pytest.FixtureRequest
 ) -> None:
     place.set_sync("web", ["one"])
@@ -290,7 +290,7 @@ def test_a_full_sync_is_owed_whatever_the_next_start_reads(
 
 
 @pytest.mark.skipif(not can_mount(), reason="takes root, and a kernel that lets it mount")
-def test_who_waits_for_its_source_takes_what_is_read_again(place: Trial) -> None:
+def test_a_sync_that_waits_for_its_source_applies_a_reload(place: Trial) -> None:
     source = place.source_path("web")
     place.set_sync("web", ["one"])
     place.write_file()
@@ -318,7 +318,7 @@ def test_who_waits_for_its_source_takes_what_is_read_again(place: Trial) -> None
 
 
 @pytest.mark.skipif(not can_mount(), reason="takes root, and a kernel that lets it mount")
-def test_a_held_source_is_not_released_by_what_is_read_again(place: Trial) -> None:
+def test_a_reload_does_not_release_a_held_source(place: Trial) -> None:
     source = place.source_path("web")
     place.set_sync("web", ["one"])
     place.write_file()
@@ -346,7 +346,7 @@ def test_a_held_source_is_not_released_by_what_is_read_again(place: Trial) -> No
         place.expect_equal("web", "one", "two")
 
 
-def test_a_wait_is_not_over_before_what_the_kernel_dropped_was_found(place: Trial) -> None:
+def test_a_wait_includes_changes_whose_events_were_dropped(place: Trial) -> None:
     place.set_sync("web", ["one"])
     place.write_file()
     source = place.source_path("web")
@@ -372,7 +372,7 @@ def test_a_wait_is_not_over_before_what_the_kernel_dropped_was_found(place: Tria
         assert (place.copy_path("one") / "b/last").exists()
 
 
-def test_reading_again_leaves_nothing_open(place: Trial) -> None:
+def test_reloads_leak_no_descriptors(place: Trial) -> None:
     place.set_sync("web", ["one"])
     place.write_file()
 
@@ -392,7 +392,7 @@ def test_reading_again_leaves_nothing_open(place: Trial) -> None:
         assert held(daemon) <= before + 4
 
 
-def test_a_hangup_and_a_stop_at_once_are_both_done(place: Trial) -> None:
+def test_a_reload_and_a_stop_at_the_same_time_are_both_done(place: Trial) -> None:
     place.set_sync("web", ["one"])
     place.write_file()
     with place.make_daemon() as daemon:

@@ -1,4 +1,4 @@
-"""From one run of the daemon to the next: what has changed is sent, and only that."""
+"""A restart sends the changes since the last run, and only those."""
 
 import contextlib
 import os
@@ -82,7 +82,7 @@ def settle() -> None:
 # -- what is sent ---------------------------------------------------------------------------------
 
 
-def test_a_start_sends_exactly_what_has_changed_meanwhile_in_one_run(setup: RestartSetup) -> None:
+def test_a_start_sends_exactly_the_changes_since_the_stop_in_one_run(setup: RestartSetup) -> None:
     for number in range(3000):
         setup.write(f"{number % 30}/{number % 7}/{number}")
     (setup.outside / "in/old").mkdir(parents=True)
@@ -114,7 +114,7 @@ def test_a_start_sends_exactly_what_has_changed_meanwhile_in_one_run(setup: Rest
         setup.expect_equal()
 
 
-def test_a_start_after_which_nothing_has_changed_runs_nothing(setup: RestartSetup) -> None:
+def test_a_start_without_changes_runs_no_rsync(setup: RestartSetup) -> None:
     setup.write("d/f")
     settle()
     setup.sync_once()
@@ -126,7 +126,7 @@ def test_a_start_after_which_nothing_has_changed_runs_nothing(setup: RestartSetu
         assert len(setup.counting.changing_runs()) == before + 1
 
 
-def test_two_copies_that_were_left_at_different_times_each_get_what_they_lack(
+def test_copies_with_different_states_each_get_their_missing_changes(
     setup: RestartSetup,
 ) -> None:
     other = setup.copy.with_name("other")
@@ -146,7 +146,7 @@ def test_two_copies_that_were_left_at_different_times_each_get_what_they_lack(
 
 
 @pytest.mark.parametrize("options", [(), ("--rsync-option=-H",)], ids=["without -H", "with -H"])
-def test_a_file_changed_through_one_name_is_changed_through_all(
+def test_a_change_through_one_hard_link_is_synced_under_all_names(
     setup: RestartSetup, options: tuple[str, ...]
 ) -> None:
     for name in ("a/one", "untouched/f"):
@@ -170,7 +170,7 @@ def test_a_file_changed_through_one_name_is_changed_through_all(
 # -- no change is lost ----------------------------------------------------------------------------
 
 
-def test_a_file_that_was_closed_while_nobody_looked_is_found_by_the_next_scan(
+def test_a_file_closed_while_no_daemon_ran_is_found_by_the_next_scan(
     setup: RestartSetup,
 ) -> None:
     setup.write("f", "old")
@@ -194,7 +194,7 @@ def test_a_file_that_was_closed_while_nobody_looked_is_found_by_the_next_scan(
         setup.expect_equal()
 
 
-def test_however_often_it_is_killed_no_change_is_lost(setup: RestartSetup) -> None:
+def test_repeated_kills_lose_no_change(setup: RestartSetup) -> None:
     seed = random.randrange(10**6)
     chance = random.Random(seed)
     for number in range(50):
@@ -236,7 +236,7 @@ def _change(chance: random.Random, setup: RestartSetup, number: int) -> None:
         chosen.rename(setup.source / f"m{number}")
 
 
-def test_an_initial_sync_that_was_killed_is_done_again_without_being_asked_for(
+def test_a_killed_initial_sync_is_repeated_at_the_next_start(
     setup: RestartSetup, tmp_path: Path
 ) -> None:
     setup.write("d/f")
@@ -252,7 +252,7 @@ def test_an_initial_sync_that_was_killed_is_done_again_without_being_asked_for(
         setup.expect_equal()
 
 
-def test_an_initial_sync_that_was_completed_is_not_done_again_after_a_kill(
+def test_a_completed_initial_sync_is_not_repeated_after_a_kill(
     setup: RestartSetup,
 ) -> None:
     setup.write("d/f")
@@ -264,7 +264,7 @@ def test_an_initial_sync_that_was_completed_is_not_done_again_after_a_kill(
         assert "Starting a full sync" not in daemon.log
 
 
-def test_what_was_owed_at_a_stop_is_paid_after_the_next_start(setup: RestartSetup) -> None:
+def test_changes_pending_at_a_stop_are_synced_after_the_next_start(setup: RestartSetup) -> None:
     setup.write("keep")
     setup.write("gone")
     away = setup.copy.with_name("away")
@@ -287,7 +287,7 @@ def test_what_was_owed_at_a_stop_is_paid_after_the_next_start(setup: RestartSetu
         assert "Starting a full sync" not in daemon.log
 
 
-def test_a_stop_that_has_to_end_rsync_is_one_in_order(setup: RestartSetup, tmp_path: Path) -> None:
+def test_a_stop_that_terminates_rsync_is_a_clean_stop(setup: RestartSetup, tmp_path: Path) -> None:
     setup.write("f")
     faulty = FaultyRsync(tmp_path / "programs")
     with setup.daemon("-i", rsync=faulty.program) as daemon:
@@ -301,7 +301,7 @@ def test_a_stop_that_has_to_end_rsync_is_one_in_order(setup: RestartSetup, tmp_p
     assert setup.saved_state().is_clean_stop
 
 
-def test_an_rsync_that_a_killed_daemon_has_left_brings_back_nothing(
+def test_an_rsync_left_by_a_killed_daemon_restores_no_deleted_file(
     setup: RestartSetup, tmp_path: Path
 ) -> None:
     setup.write("f", "old")
@@ -331,7 +331,7 @@ def test_an_rsync_that_a_killed_daemon_has_left_brings_back_nothing(
 # -- what a start says ----------------------------------------------------------------------------
 
 
-def test_a_forced_initial_sync_compares_everything_in_spite_of_the_state(
+def test_an_initial_sync_on_request_ignores_the_state(
     setup: RestartSetup,
 ) -> None:
     setup.write("f", "right")
@@ -354,7 +354,7 @@ def test_a_forced_initial_sync_compares_everything_in_spite_of_the_state(
     ],
     ids=["an exclude", "an option"],
 )
-def test_with_other_options_everything_is_compared(
+def test_changed_options_cause_a_full_sync(
     setup: RestartSetup, options: list[str], reason: str
 ) -> None:
     setup.write("f.tmp").chmod(0o600)
@@ -364,7 +364,7 @@ def test_with_other_options_everything_is_compared(
         daemon.wait_for("full sync complete")
 
 
-def test_where_another_directory_has_become_the_source_everything_is_compared(
+def test_a_replaced_source_causes_a_full_sync(
     setup: RestartSetup,
 ) -> None:
     setup.write("f", "old")
@@ -377,7 +377,7 @@ def test_where_another_directory_has_become_the_source_everything_is_compared(
         setup.expect_equal()
 
 
-def test_where_the_copy_was_replaced_everything_is_compared(setup: RestartSetup) -> None:
+def test_a_replaced_copy_causes_a_full_sync(setup: RestartSetup) -> None:
     setup.write("f")
     setup.sync_once()
     shutil.rmtree(setup.copy)
@@ -387,7 +387,7 @@ def test_where_the_copy_was_replaced_everything_is_compared(setup: RestartSetup)
         setup.expect_equal()
 
 
-def test_a_state_that_cannot_be_read_is_no_reason_to_lose_a_change(setup: RestartSetup) -> None:
+def test_an_unreadable_state_loses_no_change(setup: RestartSetup) -> None:
     setup.write("f")
     setup.sync_once()
     (file,) = setup.state.glob("*.state")
@@ -424,7 +424,7 @@ def test_a_second_daemon_for_the_same_copy_is_refused_with_the_pid_of_the_first(
         setup.expect_equal()
 
 
-def test_a_loop_is_refused(setup: RestartSetup) -> None:
+def test_two_daemons_that_would_sync_in_a_loop_are_refused(setup: RestartSetup) -> None:
     setup.copy.mkdir()
     with setup.daemon("-i") as daemon:
         daemon.wait_ready()
@@ -433,7 +433,7 @@ def test_a_loop_is_refused(setup: RestartSetup) -> None:
 
 
 @pytest.mark.parametrize("inside", ["source", "copy"])
-def test_a_state_directory_that_would_be_synced_or_deleted_is_refused(
+def test_a_state_directory_inside_source_or_destination_is_refused(
     setup: RestartSetup, inside: str
 ) -> None:
     state = setup.source.with_name(inside) / "state"

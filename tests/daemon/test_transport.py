@@ -1,4 +1,4 @@
-"""How rsync is run, seen from outside: one login for many, what it yields, and who comes first."""
+"""How rsync is run: shared ssh logins, priorities, and the number of processes."""
 
 import contextlib
 import os
@@ -72,7 +72,7 @@ def logins(server: SshServer) -> int:
     return server.log.read_bytes().count(b"Accepted publickey")
 
 
-def test_all_runs_over_ssh_share_one_login_and_nothing_is_left_of_it(
+def test_all_runs_over_ssh_share_one_login_and_leave_nothing_behind(
     source: Path, sockets: Path, tmp_path: Path, ssh_server: SshServer
 ) -> None:
     to = over_ssh(ssh_server, tmp_path / "replica")
@@ -101,7 +101,7 @@ def test_without_sharing_each_run_logs_in(
     assert not list(sockets.glob("**/pylsyncd-ssh-*"))
 
 
-def test_a_daemon_that_comes_after_a_crash_closes_what_that_one_has_left_open(
+def test_a_start_after_a_crash_closes_the_leftover_ssh_connection(
     source: Path, sockets: Path, tmp_path: Path, ssh_server: SshServer
 ) -> None:
     to = over_ssh(ssh_server, tmp_path / "replica")
@@ -117,7 +117,7 @@ def test_a_daemon_that_comes_after_a_crash_closes_what_that_one_has_left_open(
         assert len(list(sockets.glob("**/pylsyncd-ssh-*"))) == 1
 
 
-def test_rsync_daemons_are_sent_small_packets_without_delay(
+def test_connections_to_rsync_daemons_use_tcp_nodelay(
     source: Path, sockets: Path, tmp_path: Path, rsync_daemon: RsyncDaemon
 ) -> None:
     to = on_rsync_daemon(rsync_daemon, "rsyncd", tmp_path.name)
@@ -130,7 +130,7 @@ def test_rsync_daemons_are_sent_small_packets_without_delay(
         assert b"--sockopts=TCP_NODELAY" in arguments
 
 
-def test_rsync_yields_to_others_as_much_as_is_asked_for(
+def test_rsync_runs_with_the_configured_priorities(
     source: Path, sockets: Path, tmp_path: Path
 ) -> None:
     to = local(tmp_path / "replica")
@@ -164,7 +164,7 @@ exit $code
 """
 
 
-def test_no_more_rsyncs_run_at_a_time_than_are_allowed_and_each_destination_has_its_turn(
+def test_max_runs_limits_the_rsync_processes_and_every_destination_gets_its_turn(
     source: Path, sockets: Path, tmp_path: Path
 ) -> None:
     log, program = tmp_path / "runs", tmp_path / "slow-rsync"

@@ -10,6 +10,7 @@ def wait_until(
     condition: Callable[[], object],
     seconds: float = 20.0,
     message: str | Callable[[], str] = "",
+    interval: float = POLL_INTERVAL,
 ) -> None:
     """Return as soon as ``condition()`` is true; fail with the message after ``seconds``."""
     deadline = time.monotonic() + seconds
@@ -17,4 +18,4 @@ def wait_until(
         if time.monotonic() >= deadline:
             shown = message() if callable(message) else message
             raise AssertionError(f"not true within {seconds:g} s: {shown or condition}")
-        time.sleep(POLL_INTERVAL)
+        time.sleep(interval)

@@ -1,4 +1,4 @@
-"""pylsyncctl and pylsyncd, together: what is asked of the daemon is so, what it is told it does."""
+"""pylsyncctl and pylsyncd together: the status is true, and commands take effect."""
 
 import contextlib
 import json
@@ -24,14 +24,14 @@ from pylsyncd.control.protocol import ControlRequest
 from pylsyncd.system import unix_sockets
 
 NEVER = "3600"
-"""A window that no test waits for."""
+"""A window that does not end during a test."""
 
 AT_ONCE = 50
 OK, FAILED, ABSENT, CRITICAL, WARNING = 0, 1, 4, 2, 1
 
 
-class Place(Pylsyncctl):
-    """A source, its destination, a substitute rsync, and where the sockets are."""
+class ControlledDaemon(Pylsyncctl):
+    """pylsyncctl, and a daemon with a source, a destination and a substitute rsync."""
 
     def __init__(self, top: Path) -> None:
         super().__init__(top / "run")
@@ -49,15 +49,15 @@ class Place(Pylsyncctl):
             names=[copy.name], extra_environment={"RUNTIME_DIRECTORY": str(self.directory)},
         )  # fmt: skip
 
-    def told(self) -> Any:
-        """Return what the one daemon says of its one destination."""
-        code, said, complained = self.run("status", "--json")
-        assert (code, complained) == (OK, "")
-        return json.loads(said)["syncs"][0]["destinations"][0]
+    def destination_status(self) -> Any:
+        """Return the status of the only destination of the only daemon."""
+        code, output, errors = self.run("status", "--json")
+        assert (code, errors) == (OK, "")
+        return json.loads(output)["syncs"][0]["destinations"][0]
 
-    def until_it_is(self, condition: str) -> Any:
-        wait_until(lambda: self.told()["condition"] == condition)
-        return self.told()
+    def wait_until_condition(self, condition: str) -> Any:
+        wait_until(lambda: self.destination_status()["condition"] == condition)
+        return self.destination_status()
 
     def write(self, *names: str) -> None:
         for name in names:
@@ -71,13 +71,13 @@ class Place(Pylsyncctl):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> ControlledDaemon:
+    return ControlledDaemon(tmp_path)
 
 
 @pytest.fixture
-def quiet(place: Place) -> Iterator[Pylsyncd]:
-    """Return a daemon that is in sync, and whose windows never end by themselves."""
+def quiet(place: ControlledDaemon) -> Iterator[Pylsyncd]:
+    """Return a daemon that is in sync, and whose windows do not end by themselves."""
     place.write("old")
     with place.daemon("-w", NEVER) as daemon:
         daemon.wait_ready()
@@ -90,7 +90,7 @@ def quiet(place: Place) -> Iterator[Pylsyncd]:
 # -- the socket -----------------------------------------------------------------------------------
 
 
-def test_the_socket_is_called_by_the_process_and_goes_with_it(place: Place) -> None:
+def test_the_socket_is_named_after_the_pid_and_removed_at_the_stop(place: ControlledDaemon) -> None:
     with place.daemon("-w", NEVER) as daemon:
         daemon.wait_ready()
         assert place.sockets() == [f"{daemon.pid}.sock"]
@@ -99,7 +99,7 @@ def test_the_socket_is_called_by_the_process_and_goes_with_it(place: Place) -> N
     assert place.run("status").returncode == ABSENT
 
 
-def test_what_a_killed_daemon_leaves_is_removed_by_the_next_one(place: Place) -> None:
+def test_the_socket_of_a_killed_daemon_is_removed_by_the_next_one(place: ControlledDaemon) -> None:
     daemon = place.daemon("-w", NEVER)
     with contextlib.ExitStack() as stack:
         daemon.__enter__()
@@ -113,7 +113,7 @@ def test_what_a_killed_daemon_leaves_is_removed_by_the_next_one(place: Place) ->
         assert place.sockets() == [f"{daemon.pid}.sock"]
 
 
-def test_where_a_daemon_listens_another_does_not_start(place: Place) -> None:
+def test_a_second_daemon_does_not_start_at_the_same_socket(place: ControlledDaemon) -> None:
     socket_path = place.top / "web.sock"
     with place.daemon("-w", NEVER, "--control", socket_path) as daemon:
         daemon.wait_ready()
@@ -130,7 +130,7 @@ def test_where_a_daemon_listens_another_does_not_start(place: Place) -> None:
 _PYLSYNCD = [Pylsyncctl(Path()).command()[0], "-m", "pylsyncd"]
 
 
-def test_without_a_socket_the_daemon_runs_all_the_same(place: Place) -> None:
+def test_a_daemon_runs_without_a_control_socket(place: ControlledDaemon) -> None:
     with place.daemon("-w", "0.1", "--control", "no") as daemon:
         daemon.wait_ready()
         place.write("new")
@@ -138,7 +138,7 @@ def test_without_a_socket_the_daemon_runs_all_the_same(place: Place) -> None:
     assert not place.directory.exists()
 
 
-def test_several_daemons_are_shown_and_told_each_what_is_theirs(place: Place) -> None:
+def test_several_daemons_are_shown_and_each_gets_its_own_commands(place: ControlledDaemon) -> None:
     other = place.top / "other-source"
     other.mkdir()
     with (
@@ -147,9 +147,9 @@ def test_several_daemons_are_shown_and_told_each_what_is_theirs(place: Place) ->
     ):
         for daemon in (first, second):
             daemon.wait_ready()
-        said = place.run("status").stdout
-        assert f"pid {first.pid}," in said
-        assert f"pid {second.pid}," in said
+        output = place.run("status").stdout
+        assert f"pid {first.pid}," in output
+        assert f"pid {second.pid}," in output
         place.write("new")
         (other / "new").touch()
         wait_until(lambda: place.run("status").stdout.count("waiting") == 4)
@@ -160,10 +160,10 @@ def test_several_daemons_are_shown_and_told_each_what_is_theirs(place: Place) ->
         assert (place.copy / "new").exists()
 
 
-# -- who asks too much ----------------------------------------------------------------------------
+# -- many clients ---------------------------------------------------------------------------------
 
 
-def test_fifty_clients_at_once_are_answered_while_it_goes_on_syncing(place: Place) -> None:
+def test_fifty_clients_at_once_are_answered_while_the_daemon_syncs(place: ControlledDaemon) -> None:
     with place.daemon("-w", "0.1") as daemon:
         daemon.wait_ready()
         path = str(place.directory / f"{daemon.pid}.sock")
@@ -188,7 +188,7 @@ def test_fifty_clients_at_once_are_answered_while_it_goes_on_syncing(place: Plac
         place.assert_equal()
 
 
-def test_garbage_at_its_socket_does_it_no_harm(place: Place) -> None:
+def test_garbage_at_the_socket_does_no_harm(place: ControlledDaemon) -> None:
     with place.daemon("-w", "0.1") as daemon, contextlib.ExitStack() as stack:
         daemon.wait_ready()
         path = str(place.directory / f"{daemon.pid}.sock")
@@ -206,59 +206,61 @@ def test_garbage_at_its_socket_does_it_no_harm(place: Place) -> None:
         assert "Traceback" not in daemon.log
 
 
-# -- how it stands --------------------------------------------------------------------------------
+# -- status --------------------------------------------------------------------------------------
 
 
-def test_a_destination_is_in_sync_then_waiting_then_in_sync(place: Place, quiet: Pylsyncd) -> None:
-    told = place.told()
-    assert (told["name"], told["condition"], told["waiting"], told["behind"]) == (
+def test_a_destination_is_in_sync_then_waiting_then_in_sync(
+    place: ControlledDaemon, quiet: Pylsyncd
+) -> None:
+    found = place.destination_status()
+    assert (found["name"], found["condition"], found["waiting"], found["behind"]) == (
         "copy", "in sync", 0, 0.0,
     )  # fmt: skip
-    assert told["last_run"]["outcome"] == "done"
+    assert found["last_run"]["outcome"] == "done"
     place.write("new")
-    told = place.until_it_is("waiting")
-    assert told["waiting"] >= 1
-    wait_until(lambda: place.told()["behind"] > told["behind"])
+    found = place.wait_until_condition("waiting")
+    assert found["waiting"] >= 1
+    wait_until(lambda: place.destination_status()["behind"] > found["behind"])
     assert not (place.copy / "new").exists()
     assert place.run("flush").returncode == OK
-    place.until_it_is("in sync")
+    place.wait_until_condition("in sync")
     assert (place.copy / "new").exists()
     assert "copy" in place.run("status").stdout
     assert quiet.is_running
 
 
-def test_one_that_fails_is_retrying_with_its_reason_and_the_next_attempt(
-    place: Place, quiet: Pylsyncd
+def test_a_failing_destination_is_retrying_with_reason_and_next_attempt(
+    place: ControlledDaemon, quiet: Pylsyncd
 ) -> None:
     for _ in range(50):
         place.rsync.add_fault(print_error_and_exit("rsync: connection refused", 10))
     place.write("new")
     place.run("flush")
-    told = place.until_it_is("retrying")
-    assert "no rsync daemon listens on the port" in told["error"]
-    assert told["next_attempt"] is not None
-    assert told["last_run"]["code"] == 10
+    found = place.wait_until_condition("retrying")
+    assert "no rsync daemon listens on the port" in found["error"]
+    assert found["next_attempt"] is not None
+    assert found["last_run"]["code"] == 10
     table = place.run("status").stdout
     assert "retrying" in table
     assert "no rsync daemon listens on the port" in table
     assert place.run("status", "--check").returncode == WARNING
     wait_until(lambda: place.run("status", "--check", "--max-lag", "0.5").returncode == CRITICAL)
-    # Who asks does not wait for the next attempt.
+    # A wait does not wait for the next attempt.
     place.rsync.discard_faults()
     assert place.run("wait", "--timeout", "20").returncode == OK
     assert (place.copy / "new").exists()
-    assert place.told()["condition"] == "in sync"
+    assert place.destination_status()["condition"] == "in sync"
     assert "Traceback" not in quiet.log
 
 
-def test_one_that_is_held_says_why_and_is_released(place: Place) -> None:
+def test_a_held_destination_shows_the_reason_and_can_be_released(place: ControlledDaemon) -> None:
     place.write(*"abcdefgh")
     with place.daemon("-w", "0.1", "--max-delete", "3") as daemon:
         daemon.wait_ready()
         for name in "abcdef":
             (place.source / name).unlink()
-        told = place.until_it_is("held")
-        assert "would be deleted" in told["error"]
+        found = place.wait_until_condition("held")
+        assert "would be deleted" in found["error"]
         assert place.run("status", "--check").returncode == CRITICAL
         answer = place.run("wait", "--timeout", "0.5")
         assert answer.returncode == FAILED
@@ -267,11 +269,11 @@ def test_one_that_is_held_says_why_and_is_released(place: Place) -> None:
         assert place.run("release", "elsewhere").returncode == FAILED
         assert (place.copy / "a").exists()
         assert place.run("release", "copy").returncode == OK
-        place.until_it_is("in sync")
+        place.wait_until_condition("in sync")
         place.assert_equal()
 
 
-def test_the_status_file_says_the_same(place: Place) -> None:
+def test_the_status_file_shows_the_same(place: ControlledDaemon) -> None:
     path = place.top / "status.json"
     with place.daemon("-w", NEVER, "--status-file", path) as daemon:
         daemon.wait_ready()
@@ -285,10 +287,10 @@ def test_the_status_file_says_the_same(place: Place) -> None:
         assert f"pid {daemon.pid}," in place.run("status", "--file", path).stdout
 
 
-# -- what it is told ------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
-def test_a_wait_ends_only_when_the_copy_is_there(place: Place, quiet: Pylsyncd) -> None:
+def test_wait_ends_only_when_the_copy_has_arrived(place: ControlledDaemon, quiet: Pylsyncd) -> None:
     go = place.top / "go"
     place.rsync.add_fault(wait_for_file(go))
     place.write("new")
@@ -297,7 +299,7 @@ def test_a_wait_ends_only_when_the_copy_is_there(place: Place, quiet: Pylsyncd) 
     ) as waiting:
         # The flush is its own: rsync runs, and is waited for.
         wait_until(lambda: place.rsync.pending_faults == 0)
-        place.until_it_is("syncing")
+        place.wait_until_condition("syncing")
         assert waiting.poll() is None
         assert not (place.copy / "new").exists()
         go.touch()
@@ -306,7 +308,7 @@ def test_a_wait_ends_only_when_the_copy_is_there(place: Place, quiet: Pylsyncd) 
     assert quiet.is_running
 
 
-def test_a_wait_is_for_what_had_changed_until_then(place: Place, quiet: Pylsyncd) -> None:
+def test_wait_covers_all_changes_before_it(place: ControlledDaemon, quiet: Pylsyncd) -> None:
     for number in range(10):
         name = f"new {number}"
         place.write(name)
@@ -314,27 +316,29 @@ def test_a_wait_is_for_what_had_changed_until_then(place: Place, quiet: Pylsyncd
         assert (place.copy / name).exists(), quiet.log_tail
 
 
-def test_a_wait_that_takes_too_long_says_for_whom_and_why(place: Place, quiet: Pylsyncd) -> None:
+def test_a_timed_out_wait_names_the_destination_and_the_reason(
+    place: ControlledDaemon, quiet: Pylsyncd
+) -> None:
     for _ in range(50):
         place.rsync.add_fault(print_error_and_exit("rsync: connection refused", 10))
     place.write("new")
-    code, said, complained = place.run("wait", "--timeout", "1.5", "copy")
-    assert (code, said) == (FAILED, "")
-    assert complained.startswith("pylsyncctl: copy is not in sync after 1 s: retrying, ")
-    assert "no rsync daemon listens on the port" in complained
+    code, output, errors = place.run("wait", "--timeout", "1.5", "copy")
+    assert (code, output) == (FAILED, "")
+    assert errors.startswith("pylsyncctl: copy is not in sync after 1 s: retrying, ")
+    assert "no rsync daemon listens on the port" in errors
     assert quiet.is_running
     place.rsync.discard_faults()
 
 
-def test_while_paused_changes_are_collected_and_nothing_is_run(place: Place) -> None:
+def test_a_paused_destination_collects_changes_and_runs_no_rsync(place: ControlledDaemon) -> None:
     with place.daemon("-w", "0.1") as daemon:
         daemon.wait_ready()
         assert place.run("pause", "copy").returncode == OK
-        told = place.until_it_is("paused")
+        found = place.wait_until_condition("paused")
         assert place.run("status", "--check").returncode == WARNING
         mark = daemon.log_length()
         place.write("a", "b")
-        wait_until(lambda: place.told()["waiting"] >= 2)
+        wait_until(lambda: place.destination_status()["waiting"] >= 2)
         place.write("c", "d")
         (place.source / "a").unlink()
         assert place.run("flush").returncode == OK
@@ -342,7 +346,7 @@ def test_while_paused_changes_are_collected_and_nothing_is_run(place: Place) -> 
         assert answer.returncode == FAILED
         assert "paused" in answer.stderr
         assert os.listdir(place.copy) == []
-        assert place.told()["last_run"] == told["last_run"]
+        assert place.destination_status()["last_run"] == found["last_run"]
         assert place.run("resume").returncode == OK
         # Where somebody looks who wonders.
         daemon.wait_for(r"paused \(copy\)")
@@ -351,10 +355,10 @@ def test_while_paused_changes_are_collected_and_nothing_is_run(place: Place) -> 
         place.assert_equal()
         # All of it in one run.
         daemon.wait_for(r"synced 3 files", after=mark)
-        assert place.until_it_is("in sync")["waiting"] == 0
+        assert place.wait_until_condition("in sync")["waiting"] == 0
 
 
-def test_a_pause_of_one_destination_is_not_felt_by_another(place: Place) -> None:
+def test_a_pause_of_one_destination_does_not_affect_another(place: ControlledDaemon) -> None:
     second = place.top / "second"
     with Pylsyncd(
         *("-i", "-w", "0.1", f"{place.source}/./", f"{place.copy}/", f"{second}/"),
@@ -375,7 +379,9 @@ def test_a_pause_of_one_destination_is_not_felt_by_another(place: Place) -> None
         assert (second / "new").exists()
 
 
-def test_a_sync_repairs_what_others_have_changed_there(place: Place, quiet: Pylsyncd) -> None:
+def test_sync_repairs_changes_made_at_the_destination(
+    place: ControlledDaemon, quiet: Pylsyncd
+) -> None:
     (place.copy / "old").unlink()
     (place.copy / "more").touch()
     assert place.run("wait", "--timeout", "20").returncode == OK
@@ -386,7 +392,7 @@ def test_a_sync_repairs_what_others_have_changed_there(place: Place, quiet: Pyls
     quiet.wait_for("full sync complete")
 
 
-def test_the_log_level_is_changed_while_it_runs(place: Place, quiet: Pylsyncd) -> None:
+def test_the_log_level_is_changed_at_runtime(place: ControlledDaemon, quiet: Pylsyncd) -> None:
     place.write("one")
     assert place.run("wait", "--timeout", "20").returncode == OK
     assert "reduced to" not in quiet.log
@@ -401,7 +407,7 @@ def test_the_log_level_is_changed_while_it_runs(place: Place, quiet: Pylsyncd) -
     assert quiet.log_length() == mark
 
 
-def test_a_daemon_that_stops_ends_those_who_wait(place: Place) -> None:
+def test_a_stopping_daemon_disconnects_waiting_clients(place: ControlledDaemon) -> None:
     with place.daemon("-w", NEVER) as daemon:
         daemon.wait_ready()
         assert place.run("pause").returncode == OK

@@ -1,4 +1,4 @@
-"""A daemon's side of the control socket, without the daemon: it keeps in mind what it is told."""
+"""The commands of a daemon without the daemon: for tests of the control socket."""
 
 import threading
 import time
@@ -18,12 +18,12 @@ NOW = 1_700_000_000.0
 
 
 def destination(name: str, condition: Condition = Condition.IN_SYNC, **more: object) -> object:
-    """Return how a destination stands, well if nothing else is said."""
+    """Return the status of a destination; it is in sync by default."""
     return replace(DestinationStatus(name, f"{name}:/backup", condition), **more)  # type: ignore[arg-type]
 
 
 def status(*destinations: object, name: str = "web", at: float = NOW, **more: object) -> Status:
-    """Return how a daemon with one sync stands."""
+    """Return the status of a daemon with one sync."""
     sync = SyncStatus(
         name, "/srv/www", is_watching=True, directories=12, window=60.0,
         destinations=tuple(destinations),  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ MIXED_STATUS = status(
 
 
 class RecordingCommands:
-    """Does nothing but keep what it was told, in its order."""
+    """Records the commands that it receives, and answers with a given status."""
 
     def __init__(self, answer: Status = IN_SYNC_STATUS, late: Sequence[str] = ()) -> None:
         self.answer = answer
@@ -61,7 +61,7 @@ class RecordingCommands:
         self.wait_may_end = threading.Event()
         self.wait_may_end.set()
 
-    def _keep(self, command: str, names: Sequence[str]) -> None:
+    def _record(self, command: str, names: Sequence[str]) -> None:
         known = {each.name for sync in self.answer.syncs for each in sync.destinations}
         for name in names:
             if name not in known | self.extra_names:
@@ -72,29 +72,29 @@ class RecordingCommands:
         return self.answer
 
     def flush(self, names: Sequence[str]) -> None:
-        self._keep("flush", names)
+        self._record("flush", names)
 
     def sync(self, names: Sequence[str]) -> None:
-        self._keep("sync", names)
+        self._record("sync", names)
 
     def pause(self, names: Sequence[str]) -> None:
-        self._keep("pause", names)
+        self._record("pause", names)
 
     def resume(self, names: Sequence[str]) -> None:
-        self._keep("resume", names)
+        self._record("resume", names)
 
     def release(self, names: Sequence[str]) -> None:
-        self._keep("release", names)
+        self._record("release", names)
 
     def wait(
-        self, names: Sequence[str], timeout: float, is_given_up: Callable[[], bool]
+        self, names: Sequence[str], timeout: float, is_cancelled: Callable[[], bool]
     ) -> list[str]:
-        self._keep("wait", names)
+        self._record("wait", names)
         self.calls.append(("timeout", timeout))
         deadline = time.monotonic() + timeout
         while not (self.wait_may_end.wait(0.02) or time.monotonic() >= deadline):
-            if is_given_up():
-                self.calls.append(("given up",))
+            if is_cancelled():
+                self.calls.append(("cancelled",))
                 break
         return self.late
 

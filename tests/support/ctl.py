@@ -1,4 +1,4 @@
-"""pylsyncctl as people run it: a process, its two outputs and its exit status."""
+"""Runs the command pylsyncctl as a process."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ CTL_TIMEOUT = 60.0
 
 
 class CtlResult(NamedTuple):
-    """How a run of it ended."""
+    """The exit status and the output of one run."""
 
     returncode: int
     stdout: str
@@ -20,25 +20,25 @@ class CtlResult(NamedTuple):
 
 
 class Pylsyncctl:
-    """Runs it for the daemons whose sockets are in a directory."""
+    """The command, for daemons whose sockets are in a directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def command(self, *words: str | Path) -> list[str]:
-        """Return what to run."""
+        """Return the command with arguments."""
         return [sys.executable, "-m", "pylsyncd.ctl", *map(str, words)]
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the environment in which it finds them, and they make their sockets."""
+        """Return the environment in which commands and daemons use the directory."""
         return environment({"RUNTIME_DIRECTORY": str(self.directory), **(more or {})})
 
     def run(self, *words: str | Path, more: Mapping[str, str] | None = None) -> CtlResult:
-        """Run it to its end; it must not be a traceback."""
-        ended = subprocess.run(
+        """Run the command; fail if it prints a traceback."""
+        completed = subprocess.run(
             self.command(*words), env=self.environment(more), timeout=CTL_TIMEOUT, check=False,
             capture_output=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        said, complained = (text.decode("utf-8") for text in (ended.stdout, ended.stderr))
-        assert "Traceback" not in complained, complained
-        return CtlResult(ended.returncode, said, complained)
+        stdout, stderr = (text.decode("utf-8") for text in (completed.stdout, completed.stderr))
+        assert "Traceback" not in stderr, stderr
+        return CtlResult(completed.returncode, stdout, stderr)

@@ -1,4 +1,4 @@
-"""pylsyncctl as people run it: a process, its two outputs and its exit status."""
+"""The command pylsyncctl as a process: its output and its exit status."""
 
 import contextlib
 import json
@@ -27,15 +27,15 @@ OK, FAILED, WRONG_USAGE, ABSENT = 0, 1, 2, 4
 WARNING, CRITICAL, UNKNOWN = 1, 2, 3
 
 
-class Place(Pylsyncctl):
-    """A runtime directory and the daemons in it."""
+class RuntimeDirectory(Pylsyncctl):
+    """pylsyncctl, and a runtime directory with the sockets of daemons."""
 
     def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
         super().__init__(directory)
         self.stack = stack
 
     def serve(self, name: str, commands: RecordingCommands) -> ControlServer:
-        """Have a daemon at a socket of this name."""
+        """Start a control server at a socket of this name."""
         failed: list[str] = []
         control = ControlServer(str(self.directory / name), commands, failed.append)
         control.start()
@@ -44,18 +44,18 @@ class Place(Pylsyncctl):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def daemons(tmp_path: Path) -> Iterator[RuntimeDirectory]:
     directory = tmp_path / "run"
     directory.mkdir(0o700)
     with contextlib.ExitStack() as stack:
-        yield Place(directory, stack)
+        yield RuntimeDirectory(directory, stack)
 
 
 @pytest.fixture
-def commands(place: Place) -> RecordingCommands:
-    """Return what the one daemon there is told."""
+def commands(daemons: RuntimeDirectory) -> RecordingCommands:
+    """Return the commands that the only daemon receives."""
     made = RecordingCommands()
-    place.serve("one.sock", made)
+    daemons.serve("one.sock", made)
     return made
 
 
@@ -63,66 +63,66 @@ def commands(place: Place) -> RecordingCommands:
 
 
 @pytest.mark.usefixtures("commands")
-def test_the_status_is_a_table_and_nothing_else(place: Place) -> None:
-    code, said, complained = place.run("status")
-    assert (code, complained) == (OK, "")
-    assert said.splitlines()[1].split() == [
+def test_status_prints_a_table_and_nothing_else(daemons: RuntimeDirectory) -> None:
+    code, output, errors = daemons.run("status")
+    assert (code, errors) == (OK, "")
+    assert output.splitlines()[1].split() == [
         "SYNC", "DESTINATION", "STATE", "BEHIND", "WAITING", "LAST", "RUN", "NEXT", "ATTEMPT",
     ]  # fmt: skip
-    assert said.splitlines()[2].startswith("web   srv2         in sync")
-    assert "\x1b" not in said
+    assert output.splitlines()[2].startswith("web   srv2         in sync")
+    assert "\x1b" not in output
 
 
 @pytest.mark.usefixtures("commands")
-def test_json_is_a_line_for_each_daemon(place: Place) -> None:
-    place.serve("two.sock", RecordingCommands(status(destination("srv9"))))
-    code, said, _ = place.run("status", "--json")
+def test_json_is_a_line_for_each_daemon(daemons: RuntimeDirectory) -> None:
+    daemons.serve("two.sock", RecordingCommands(status(destination("srv9"))))
+    code, output, _ = daemons.run("status", "--json")
     assert code == OK
-    first, second = said.splitlines()
+    first, second = output.splitlines()
     assert first == format_status(IN_SYNC_STATUS)
     assert json.loads(second)["syncs"][0]["destinations"][0]["name"] == "srv9"
 
 
-def test_the_daemons_of_instances_are_found_one_level_below(place: Place) -> None:
+def test_sockets_of_instances_are_found_one_level_below(daemons: RuntimeDirectory) -> None:
     for name in ("web", "mail"):
-        place.serve(f"{name}/1.sock", RecordingCommands(status(destination(f"srv-{name}"))))
-    said = place.run("status").stdout
-    assert said.index("srv-mail") < said.index("srv-web")
-    assert "\n\npylsyncd" in said
+        daemons.serve(f"{name}/1.sock", RecordingCommands(status(destination(f"srv-{name}"))))
+    output = daemons.run("status").stdout
+    assert output.index("srv-mail") < output.index("srv-web")
+    assert "\n\npylsyncd" in output
 
 
-def test_a_socket_can_be_named_before_and_after_the_command(place: Place) -> None:
+def test_the_socket_option_may_stand_before_or_after_the_command(daemons: RuntimeDirectory) -> None:
     for name in ("one", "two"):
-        place.serve(f"{name}.sock", RecordingCommands(status(destination(f"srv-{name}"))))
-    path = place.directory / "two.sock"
+        daemons.serve(f"{name}.sock", RecordingCommands(status(destination(f"srv-{name}"))))
+    path = daemons.directory / "two.sock"
     for words in (("-S", path, "status"), ("status", "--socket", path)):
-        said = place.run(*words).stdout
-        assert "srv-two" in said
-        assert "srv-one" not in said
+        output = daemons.run(*words).stdout
+        assert "srv-two" in output
+        assert "srv-one" not in output
 
 
-def test_nothing_that_a_terminal_would_obey_gets_through(place: Place) -> None:
+def test_control_characters_are_escaped(daemons: RuntimeDirectory) -> None:
     evil = "\x1b]0;title\x07\x9b2J\n\udcff"
-    place.serve(
+    daemons.serve(
         "one.sock", RecordingCommands(status(destination(evil, error=evil), name=evil, held=evil))
     )
     for words in (("status",), ("status", "--json"), ("status", "--check"), ("flush", "x")):
-        _, said, complained = place.run(*words)
-        assert all(line.isprintable() for line in (said + complained).splitlines())
+        _, output, errors = daemons.run(*words)
+        assert all(line.isprintable() for line in (output + errors).splitlines())
 
 
-def test_what_the_terminals_character_set_lacks_is_escaped(place: Place) -> None:
-    place.serve("one.sock", RecordingCommands(status(destination("büro"))))
-    answer = place.run("status", more={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+def test_characters_that_the_terminal_lacks_are_escaped(daemons: RuntimeDirectory) -> None:
+    daemons.serve("one.sock", RecordingCommands(status(destination("büro"))))
+    answer = daemons.run("status", more={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
     assert answer.returncode == OK
     assert r"b\xfcro" in answer.stdout
 
 
-def test_who_reads_only_the_beginning_is_no_fault(place: Place) -> None:
+def test_a_reader_that_closes_the_pipe_early_causes_no_traceback(daemons: RuntimeDirectory) -> None:
     many = status(*(destination(f"srv{number}" * 10) for number in range(3000)))
-    place.serve("one.sock", RecordingCommands(many))
+    daemons.serve("one.sock", RecordingCommands(many))
     with processes.running_process(
-        place.command("status"), env=place.environment(), text=True,
+        daemons.command("status"), env=daemons.environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -136,16 +136,16 @@ def test_who_reads_only_the_beginning_is_no_fault(place: Place) -> None:
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [("status",), ("status", "--check"), ("flush", "x")])
 @pytest.mark.parametrize("runs", [True, False])
-def test_who_reads_nothing_is_no_fault(
-    place: Place, words: tuple[str, ...], unbuffered: str, *, runs: bool
+def test_a_closed_pipe_causes_no_traceback(
+    daemons: RuntimeDirectory, words: tuple[str, ...], unbuffered: str, *, runs: bool
 ) -> None:
     if runs:
-        place.serve("one.sock", RecordingCommands())
+        daemons.serve("one.sock", RecordingCommands())
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as closed:
         ended = subprocess.run(
-            place.command(*words), env=place.environment({"PYTHONUNBUFFERED": unbuffered}),
+            daemons.command(*words), env=daemons.environment({"PYTHONUNBUFFERED": unbuffered}),
             timeout=CTL_TIMEOUT, check=False, stdout=closed, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
     assert ended.returncode in {FAILED, ABSENT}
@@ -157,72 +157,74 @@ def test_who_reads_nothing_is_no_fault(
 
 
 @pytest.mark.parametrize("command", ["flush", "sync", "pause", "resume", "release"])
-def test_a_command_goes_to_the_destinations_that_are_named(
-    place: Place, commands: RecordingCommands, command: str
+def test_a_command_goes_to_the_named_destinations(
+    daemons: RuntimeDirectory, commands: RecordingCommands, command: str
 ) -> None:
-    assert place.run(command, "srv2") == (OK, "", "")
+    assert daemons.run(command, "srv2") == (OK, "", "")
     assert commands.calls == [(command, "srv2")]
 
 
 @pytest.mark.parametrize("command", ["flush", "sync", "pause", "resume"])
-def test_without_names_it_goes_to_all_destinations_of_all_daemons(
-    place: Place, commands: RecordingCommands, command: str
+def test_a_command_without_names_goes_to_all_daemons(
+    daemons: RuntimeDirectory, commands: RecordingCommands, command: str
 ) -> None:
     other = RecordingCommands()
-    place.serve("two.sock", other)
-    assert place.run(command) == (OK, "", "")
+    daemons.serve("two.sock", other)
+    assert daemons.run(command) == (OK, "", "")
     assert commands.calls == other.calls == [(command,)]
 
 
-def test_a_release_needs_a_name(place: Place, commands: RecordingCommands) -> None:
-    answer = place.run("release")
+def test_release_requires_a_name(daemons: RuntimeDirectory, commands: RecordingCommands) -> None:
+    answer = daemons.run("release")
     assert answer.returncode == WRONG_USAGE
     assert "DEST" in answer.stderr
     assert "Try pylsyncctl --help." in answer.stderr
     assert commands.calls == []
 
 
-def test_names_go_to_the_daemons_that_know_them(place: Place) -> None:
+def test_names_go_to_the_daemons_that_know_them(daemons: RuntimeDirectory) -> None:
     both = {
         name: RecordingCommands(status(destination(name), destination("same"))) for name in "ab"
     }
     for name, commands in both.items():
-        place.serve(f"{name}.sock", commands)
-    assert place.run("flush", "a", "same").returncode == OK
+        daemons.serve(f"{name}.sock", commands)
+    assert daemons.run("flush", "a", "same").returncode == OK
     assert both["a"].calls == [("flush", "a", "same")]
     assert both["b"].calls == [("flush", "same")]
 
 
 @pytest.mark.parametrize("name", ["web", "srv2", "web/srv2", "h:/a/", "web/h:/a/"])
-def test_a_destination_may_be_named_without_its_sync(place: Place, name: str) -> None:
+def test_a_destination_may_be_named_without_its_sync(daemons: RuntimeDirectory, name: str) -> None:
     commands = RecordingCommands(status(destination("web/srv2"), destination("web/h:/a/")))
     commands.extra_names = {"web", "srv2", "web/srv2", "h:/a/", "web/h:/a/"}
-    place.serve("one.sock", commands)
-    assert place.run("flush", name).returncode == OK
+    daemons.serve("one.sock", commands)
+    assert daemons.run("flush", name).returncode == OK
     assert commands.calls == [("flush", name)]
 
 
-def test_a_name_that_nobody_knows_is_refused_and_nothing_is_done(
-    place: Place, commands: RecordingCommands
+def test_an_unknown_name_is_an_error_and_no_command_is_sent(
+    daemons: RuntimeDirectory, commands: RecordingCommands
 ) -> None:
-    code, _, complained = place.run("pause", "srv2", "srv3")
+    code, _, errors = daemons.run("pause", "srv2", "srv3")
     assert code == FAILED
-    assert "has a destination srv3. Known destinations: srv2." in complained
+    assert "has a destination srv3. Known destinations: srv2." in errors
     assert commands.calls == []
 
 
-def test_the_level_and_a_reload_are_passed_on(place: Place, commands: RecordingCommands) -> None:
-    assert place.run("log-level", "debug") == (OK, "", "")
-    assert place.run("reload") == (OK, "", "")
-    assert place.run("log-level", "loud").returncode == WRONG_USAGE
+def test_log_level_and_reload_reach_the_daemon(
+    daemons: RuntimeDirectory, commands: RecordingCommands
+) -> None:
+    assert daemons.run("log-level", "debug") == (OK, "", "")
+    assert daemons.run("reload") == (OK, "", "")
+    assert daemons.run("log-level", "loud").returncode == WRONG_USAGE
     assert commands.calls == [("level", "debug"), ("reload",)]
 
 
-def test_what_the_daemon_refuses_is_said_with_a_line_for_each_fault(place: Place) -> None:
-    place.serve("one.sock", RecordingCommands(late=["srv2"]))
-    code, _, complained = place.run("reload")
+def test_each_error_of_the_configuration_is_a_line(daemons: RuntimeDirectory) -> None:
+    daemons.serve("one.sock", RecordingCommands(late=["srv2"]))
+    code, _, errors = daemons.run("reload")
     assert code == FAILED
-    first, second = complained.splitlines()
+    first, second = errors.splitlines()
     assert first.startswith("pylsyncctl: pylsyncd.conf:3: there is no option windw")
     assert second.startswith("pylsyncctl: pylsyncd.conf:4: there is no option dely")
     assert "one.sock" in second
@@ -231,10 +233,12 @@ def test_what_the_daemon_refuses_is_said_with_a_line_for_each_fault(place: Place
 # -- wait -----------------------------------------------------------------------------------------
 
 
-def test_a_wait_ends_when_all_is_confirmed(place: Place, commands: RecordingCommands) -> None:
+def test_wait_ends_when_everything_is_confirmed(
+    daemons: RuntimeDirectory, commands: RecordingCommands
+) -> None:
     commands.wait_may_end.clear()
     with processes.running_process(
-        place.command("wait", "srv2"), env=place.environment()
+        daemons.command("wait", "srv2"), env=daemons.environment()
     ) as process:
         wait_until(lambda: ("wait", "srv2") in commands.calls)
         assert process.poll() is None
@@ -242,28 +246,30 @@ def test_a_wait_ends_when_all_is_confirmed(place: Place, commands: RecordingComm
         assert process.wait(CTL_TIMEOUT) == OK
 
 
-def test_a_wait_that_takes_too_long_says_for_whom_and_why(place: Place) -> None:
+def test_a_timed_out_wait_names_the_late_destinations_and_the_reasons(
+    daemons: RuntimeDirectory,
+) -> None:
     late = destination("srv2", Condition.RETRYING, error="it is full: free space there")
     commands = RecordingCommands(status(late, destination("srv3")), late=["srv2"])
-    place.serve("one.sock", commands)
-    place.serve("two.sock", RecordingCommands())
-    code, said, complained = place.run("wait", "--timeout", "90")
-    assert (code, said) == (FAILED, "")
-    assert complained == (
+    daemons.serve("one.sock", commands)
+    daemons.serve("two.sock", RecordingCommands())
+    code, output, errors = daemons.run("wait", "--timeout", "90")
+    assert (code, output) == (FAILED, "")
+    assert errors == (
         "pylsyncctl: srv2 is not in sync after 1 min 30 s: retrying, it is full: free space there\n"
     )
     assert ("timeout", 90.0) in commands.calls
 
 
-def test_a_daemon_that_ends_meanwhile_is_a_sentence(
-    place: Place, commands: RecordingCommands
+def test_a_daemon_that_ends_during_a_wait_is_an_error(
+    daemons: RuntimeDirectory, commands: RecordingCommands
 ) -> None:
     commands.wait_may_end.clear()
     with processes.running_process(
-        place.command("wait"), env=place.environment(), stderr=subprocess.PIPE, text=True
+        daemons.command("wait"), env=daemons.environment(), stderr=subprocess.PIPE, text=True
     ) as process:
         wait_until(lambda: ("wait",) in commands.calls)
-        place.stack.close()
+        daemons.stack.close()
         assert process.stderr is not None
         assert "incomplete (connection closed): check that it" in process.stderr.read()
         assert process.wait(CTL_TIMEOUT) == FAILED
@@ -271,10 +277,12 @@ def test_a_daemon_that_ends_meanwhile_is_a_sentence(
     wait_until(lambda: threading.active_count() == 1)
 
 
-def test_an_interrupted_wait_says_nothing(place: Place, commands: RecordingCommands) -> None:
+def test_an_interrupted_wait_prints_nothing(
+    daemons: RuntimeDirectory, commands: RecordingCommands
+) -> None:
     commands.wait_may_end.clear()
     with processes.running_process(
-        place.command("wait"), env=place.environment(), stderr=subprocess.PIPE
+        daemons.command("wait"), env=daemons.environment(), stderr=subprocess.PIPE
     ) as process:
         wait_until(lambda: ("wait",) in commands.calls)
         process.send_signal(signal.SIGINT)
@@ -284,39 +292,41 @@ def test_an_interrupted_wait_says_nothing(place: Place, commands: RecordingComma
     commands.wait_may_end.set()
 
 
-# -- nobody, or somebody else ---------------------------------------------------------------------
+# -- no daemon, or another program ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", [("status",), ("flush",), ("flush", "srv2"), ("wait",)])
-def test_without_a_daemon_the_sentence_says_where_was_looked(
-    place: Place, words: tuple[str, ...]
+def test_without_a_daemon_the_error_names_the_searched_directory(
+    daemons: RuntimeDirectory, words: tuple[str, ...]
 ) -> None:
-    code, said, complained = place.run(*words)
-    assert (code, said) == (ABSENT, "")
-    assert f"No pylsyncd was found: there is no socket in {place.directory}." in complained
-    assert "--socket" in complained
+    code, output, errors = daemons.run(*words)
+    assert (code, output) == (ABSENT, "")
+    assert f"No pylsyncd was found: there is no socket in {daemons.directory}." in errors
+    assert "--socket" in errors
 
 
-def leave(path: Path) -> None:
-    """Leave a socket as a daemon does that is killed."""
+def leave_socket(path: Path) -> None:
+    """Leave a socket behind, as a killed daemon does."""
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(path))
 
 
-def test_what_a_killed_daemon_has_left_counts_only_where_there_is_nobody(place: Place) -> None:
-    leave(place.directory / "dead.sock")
-    answer = place.run("status")
+def test_the_socket_of_a_killed_daemon_is_an_error_only_if_no_other_runs(
+    daemons: RuntimeDirectory,
+) -> None:
+    leave_socket(daemons.directory / "dead.sock")
+    answer = daemons.run("status")
     assert answer.returncode == ABSENT
     assert "No pylsyncd listens at" in answer.stderr
-    place.serve("one.sock", RecordingCommands())
-    code, said, complained = place.run("status")
-    assert (code, complained) == (OK, "")
-    assert "srv2" in said
+    daemons.serve("one.sock", RecordingCommands())
+    code, output, errors = daemons.run("status")
+    assert (code, errors) == (OK, "")
+    assert "srv2" in output
 
 
 @contextlib.contextmanager
-def speaking(path: Path, answer: bytes) -> Iterator[None]:
-    """Have somebody at a socket who says the same to all, and ends."""
+def serving_answer(path: Path, answer: bytes) -> Iterator[None]:
+    """Run a program at a socket that sends the same answer to all clients."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -352,26 +362,26 @@ def speaking(path: Path, answer: bytes) -> Iterator[None]:
         (b'{"version": 1, "error": "\\u001b[2J"}\n', r"\x1b[2J"),
     ],
 )
-def test_whatever_is_at_the_socket_it_ends_with_a_sentence(
-    place: Place, answer: bytes, reason: str
+def test_any_answer_of_another_program_is_an_error_without_a_traceback(
+    daemons: RuntimeDirectory, answer: bytes, reason: str
 ) -> None:
-    with speaking(place.directory / "one.sock", answer):
-        code, said, complained = place.run("status")
-        assert (code, said) == (FAILED, "")
-        assert reason in complained
-        assert place.run("status", "--check").returncode == UNKNOWN
-        place.serve("two.sock", RecordingCommands())
-        code, said, complained = place.run("status")
-        # The others are shown nevertheless.
+    with serving_answer(daemons.directory / "one.sock", answer):
+        code, output, errors = daemons.run("status")
+        assert (code, output) == (FAILED, "")
+        assert reason in errors
+        assert daemons.run("status", "--check").returncode == UNKNOWN
+        daemons.serve("two.sock", RecordingCommands())
+        code, output, errors = daemons.run("status")
+        # The status of the other daemon is shown nevertheless.
         assert code == FAILED
-        assert "srv2" in said
-        assert reason in complained
+        assert "srv2" in output
+        assert reason in errors
 
 
-def test_a_file_that_is_no_socket_is_a_sentence(place: Place) -> None:
-    path = place.directory / "file"
+def test_a_file_that_is_not_a_socket_means_that_no_daemon_runs(daemons: RuntimeDirectory) -> None:
+    path = daemons.directory / "file"
     path.touch()
-    answer = place.run("-S", path, "status")
+    answer = daemons.run("-S", path, "status")
     assert answer.returncode == ABSENT
     assert f"No pylsyncd listens at {path}" in answer.stderr
 
@@ -381,19 +391,21 @@ def test_a_file_that_is_no_socket_is_a_sentence(place: Place) -> None:
     [(), ("dance",), ("status", "--watch", "soon"), ("wait", "--timeout", "-1"), ("--loud",),
      ("status", "--max-lag", "nan", "--json"), ("wait", "--timeout")],
 )  # fmt: skip
-def test_wrong_usage_is_said(place: Place, words: tuple[str, ...]) -> None:
-    answer = place.run(*words)
+def test_wrong_usage_is_an_error_that_refers_to_the_help(
+    daemons: RuntimeDirectory, words: tuple[str, ...]
+) -> None:
+    answer = daemons.run(*words)
     assert answer.returncode == WRONG_USAGE
     assert answer.stderr.endswith("Try pylsyncctl --help.\n")
 
 
-def test_the_help_tells_the_exit_statuses(place: Place) -> None:
-    said = place.run("--help").stdout
-    assert "exit status: 0 done; 1 failed" in said
-    assert "2 CRITICAL" in said
+def test_the_help_lists_the_exit_statuses(daemons: RuntimeDirectory) -> None:
+    output = daemons.run("--help").stdout
+    assert "exit status: 0 done; 1 failed" in output
+    assert "2 CRITICAL" in output
 
 
-# -- for Nagios -----------------------------------------------------------------------------------
+# -- check ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -412,30 +424,32 @@ def test_the_help_tells_the_exit_statuses(place: Place) -> None:
         (status(destination("a", Condition.PAUSED)), (), WARNING, "PYLSYNCD WARNING - a paused"),
     ],
 )
-def test_a_check_is_one_line_and_its_status(
-    place: Place, answer: Status, words: tuple[str, ...], code: int, begin: str
+def test_check_prints_one_line_and_sets_the_exit_status(
+    daemons: RuntimeDirectory, answer: Status, words: tuple[str, ...], code: int, begin: str
 ) -> None:
-    place.serve("one.sock", RecordingCommands(answer))
-    found, said, complained = place.run("status", "--check", *words)
-    assert (found, complained) == (code, "")
-    assert said.startswith(begin)
-    assert said.count("\n") == 1
+    daemons.serve("one.sock", RecordingCommands(answer))
+    found, output, errors = daemons.run("status", "--check", *words)
+    assert (found, errors) == (code, "")
+    assert output.startswith(begin)
+    assert output.count("\n") == 1
 
 
-def test_for_a_check_it_is_critical_that_no_daemon_runs(place: Place) -> None:
-    code, said, complained = place.run("status", "--check")
-    assert (code, complained) == (CRITICAL, "")
-    assert said.startswith("PYLSYNCD CRITICAL - No pylsyncd was found")
-    assert said.count("\n") == 1
+def test_check_is_critical_if_no_daemon_runs(daemons: RuntimeDirectory) -> None:
+    code, output, errors = daemons.run("status", "--check")
+    assert (code, errors) == (CRITICAL, "")
+    assert output.startswith("PYLSYNCD CRITICAL - No pylsyncd was found")
+    assert output.count("\n") == 1
 
 
 @pytest.mark.usefixtures("commands")
 @pytest.mark.parametrize("words", [("--json",), ("--watch",), ("--max-lag", "x"), ("--dance",)])
-def test_for_a_check_wrong_usage_is_unknown(place: Place, words: tuple[str, ...]) -> None:
-    code, said, _ = place.run("status", "--check", *words)
+def test_check_with_wrong_usage_is_unknown(
+    daemons: RuntimeDirectory, words: tuple[str, ...]
+) -> None:
+    code, output, _ = daemons.run("status", "--check", *words)
     assert code == UNKNOWN
-    assert said.startswith("PYLSYNCD UNKNOWN - ")
-    assert said.count("\n") == 1
+    assert output.startswith("PYLSYNCD UNKNOWN - ")
+    assert output.count("\n") == 1
 
 
 # -- the status file ------------------------------------------------------------------------------
@@ -446,34 +460,36 @@ def write(path: Path, *, age: float) -> Path:
     return path
 
 
-def test_a_status_file_gives_the_same_table_and_its_age(place: Place, tmp_path: Path) -> None:
+def test_a_status_file_is_shown_with_its_age(daemons: RuntimeDirectory, tmp_path: Path) -> None:
     path = write(tmp_path / "status.json", age=300.0)
-    code, said, _ = place.run("status", "--file", path)
+    code, output, _ = daemons.run("status", "--file", path)
     assert code == OK
-    assert "As of 5 min ago: pylsyncd has ended or hangs\n" in said
-    assert "web   srv2         in sync" in said
-    line = place.run("status", "--file", path, "--json").stdout
+    assert "As of 5 min ago: pylsyncd has ended or hangs\n" in output
+    assert "web   srv2         in sync" in output
+    line = daemons.run("status", "--file", path, "--json").stdout
     assert line == path.read_text()
 
 
-def test_a_status_file_can_be_checked(place: Place, tmp_path: Path) -> None:
+def test_check_reads_a_status_file(daemons: RuntimeDirectory, tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    assert place.run("status", "--check", "--file", path).returncode == CRITICAL
-    assert place.run("status", "--check", "--file", write(path, age=0.0)).returncode == OK
-    assert place.run("status", "--check", "--file", write(path, age=900.0)).returncode == CRITICAL
+    assert daemons.run("status", "--check", "--file", path).returncode == CRITICAL
+    assert daemons.run("status", "--check", "--file", write(path, age=0.0)).returncode == OK
+    assert daemons.run("status", "--check", "--file", write(path, age=900.0)).returncode == CRITICAL
     path.write_text("half of")
-    assert place.run("status", "--check", "--file", path).returncode == UNKNOWN
+    assert daemons.run("status", "--check", "--file", path).returncode == UNKNOWN
 
 
-# -- again and again ------------------------------------------------------------------------------
+# -- watch ----------------------------------------------------------------------------------------
 
 
 class Terminal:
     """pylsyncctl on a pseudo terminal."""
 
-    def __init__(self, place: Place, *words: str, more: Mapping[str, str] | None = None) -> None:
-        self._command = place.command(*words)
-        self._environment = place.environment({"TERM": "xterm", **(more or {})})
+    def __init__(
+        self, daemons: RuntimeDirectory, *words: str, more: Mapping[str, str] | None = None
+    ) -> None:
+        self._command = daemons.command(*words)
+        self._environment = daemons.environment({"TERM": "xterm", **(more or {})})
         self.shown = b""
 
     def __enter__(self) -> "Terminal":  # noqa: PYI034 - typing.Self is younger than Python 3.10
@@ -491,64 +507,66 @@ class Terminal:
         self.process.wait()
         os.close(self._screen)
 
-    def until(self, is_so: Callable[[bytes], bool]) -> bytes:
-        """Return what was shown until something is so of that."""
+    def read_until(self, condition: Callable[[bytes], bool]) -> bytes:
+        """Return the output up to the moment at which a condition holds for it."""
         deadline = time.monotonic() + CTL_TIMEOUT
         found = b""
-        while not is_so(found):
+        while not condition(found):
             left = deadline - time.monotonic()
             assert select.select([self._screen], [], [], max(0.0, left))[0], found
             found += os.read(self._screen, 65536)
         return found
 
-    def rest(self) -> bytes:
-        """Return what is shown until its end."""
+    def read_rest(self) -> bytes:
+        """Return the output up to the end of the process."""
         found = b""
-        with contextlib.suppress(OSError):  # The terminal is an error when nobody has it open.
+        with contextlib.suppress(OSError):  # EIO when the other end is closed.
             while chunk := os.read(self._screen, 65536):
                 found += chunk
         return found
 
 
-def test_on_a_terminal_it_is_drawn_anew_in_place_until_interrupted(
-    place: Place, commands: RecordingCommands
+def test_watch_redraws_the_terminal_in_place_until_interrupted(
+    daemons: RuntimeDirectory, commands: RecordingCommands
 ) -> None:
-    with Terminal(place, "status", "--watch", "0.1") as terminal:
-        first = terminal.until(lambda shown: shown.count(b"\x1b[J") >= 2)
+    with Terminal(daemons, "status", "--watch", "0.1") as terminal:
+        first = terminal.read_until(lambda shown: shown.count(b"\x1b[J") >= 2)
         assert first.startswith(b"\x1b[2J\x1b[H")
         assert b"\x1b[32min sync\x1b[0m" in first
         commands.answer = status(destination("srv2", Condition.HELD, error="too much."))
-        terminal.until(lambda shown: b"\x1b[1;31mheld" in shown and b"too much." in shown)
+        terminal.read_until(lambda shown: b"\x1b[1;31mheld" in shown and b"too much." in shown)
         terminal.process.send_signal(signal.SIGINT)
-        terminal.rest()
+        terminal.read_rest()
         assert terminal.process.wait(CTL_TIMEOUT) == OK
 
 
-def test_a_daemon_that_goes_and_comes_back_is_watched_on(place: Place) -> None:
-    with Terminal(place, "status", "--watch", "0.1") as terminal:
-        terminal.until(lambda shown: b"No pylsyncd was found" in shown)
-        place.serve("one.sock", RecordingCommands())
-        terminal.until(lambda shown: b"srv2" in shown)
-        place.stack.close()
-        terminal.until(lambda shown: b"No pylsyncd was found" in shown)
+def test_watch_survives_the_restart_of_a_daemon(daemons: RuntimeDirectory) -> None:
+    with Terminal(daemons, "status", "--watch", "0.1") as terminal:
+        terminal.read_until(lambda shown: b"No pylsyncd was found" in shown)
+        daemons.serve("one.sock", RecordingCommands())
+        terminal.read_until(lambda shown: b"srv2" in shown)
+        daemons.stack.close()
+        terminal.read_until(lambda shown: b"No pylsyncd was found" in shown)
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.process.wait(CTL_TIMEOUT) == OK
 
 
 @pytest.mark.usefixtures("commands")
 @pytest.mark.parametrize("more", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colours_are_for_terminals_that_want_them(place: Place, more: dict[str, str]) -> None:
-    with Terminal(place, "status", more=more) as terminal:
-        shown = terminal.rest()
+def test_colours_are_used_on_capable_terminals_only(
+    daemons: RuntimeDirectory, more: dict[str, str]
+) -> None:
+    with Terminal(daemons, "status", more=more) as terminal:
+        shown = terminal.read_rest()
         assert terminal.process.wait(CTL_TIMEOUT) == OK
     assert b"srv2" in shown
     assert (b"\x1b[" in shown) is (more == {})
 
 
 @pytest.mark.usefixtures("commands")
-def test_into_a_pipe_it_is_one_table_after_the_other(place: Place) -> None:
+def test_watch_into_a_pipe_prints_one_table_after_the_other(daemons: RuntimeDirectory) -> None:
     with processes.running_process(
-        place.command("status", "--watch", "0.1"), env=place.environment(), text=True,
+        daemons.command("status", "--watch", "0.1"), env=daemons.environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None

@@ -239,8 +239,8 @@ def test_a_wait_is_cancelled_when_its_client_disconnects(
     with connected(control) as connection:
         connection.sendall(b'{"version": 1, "command": "wait", "timeout": 600}\n')
         wait_until(lambda: ("timeout", 600.0) in commands.calls)
-        assert ("given up",) not in commands.calls
-    wait_until(lambda: ("given up",) in commands.calls)
+        assert ("cancelled",) not in commands.calls
+    wait_until(lambda: ("cancelled",) in commands.calls)
 
 
 def test_a_client_that_disconnects_within_a_line_does_no_harm(

@@ -100,7 +100,7 @@ class Operations:
         self,
         names: Sequence[str] = (),
         timeout: float = 0.0,
-        is_given_up: Callable[[], bool] = lambda: False,
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> list[str]:
         """Flush, and wait until all changes are confirmed.
 
@@ -113,7 +113,7 @@ class Operations:
                 each.update(self._supervisor)
             if not any(each.names for each in waits):
                 return []
-            if time.monotonic() >= deadline or is_given_up():
+            if time.monotonic() >= deadline or is_cancelled():
                 return [name for each in waits for name in each.names]
             time.sleep(_CONFIRMED_POLL_INTERVAL)
 

@@ -70,14 +70,14 @@ def test_a_name_stands_for_a_sync_or_for_a_destination(
     assert operations.wait(names, timeout=20) == []
 
 
-def test_a_wait_that_is_given_up_returns_at_once(
+def test_a_cancelled_wait_returns_at_once(
     operations: Operations, directory: ServiceDirectory
 ) -> None:
     assert operations.wait(timeout=20) == []
     operations.pause()
     directory.write("web", "f")
     directory.write("data", "f")
-    assert operations.wait(timeout=600, is_given_up=lambda: True) == ALL
+    assert operations.wait(timeout=600, is_cancelled=lambda: True) == ALL
 
 
 @pytest.mark.parametrize("operation", ["flush", "sync", "pause", "resume", "release", "wait"])

@@ -87,7 +87,7 @@ def test_pending_changes_move_to_the_new_worker_of_a_destination(place: ReloadSe
     with place.make_daemon() as daemon:
         daemon.wait_for("web/one.*complete")
         assert place.run("pause").returncode == 0
-        (place.source_path("web") / "owed").write_text("owed")
+        (place.source_path("web") / "pending").write_text("pending")
         assert place.run("flush").returncode == 0
         content = place.file.read_text() + "\n[destination web/one]\nretry_first = 2\n"
         place.file.write_text(content)

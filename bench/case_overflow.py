@@ -29,7 +29,7 @@ EVENTS_A_FILE = 3  # IN_CREATE, IN_CLOSE_WRITE and IN_DELETE
 TOO_MANY = 1.2
 """So many times the events that the queue holds."""
 STORM = 5
-SCANNED = "Scanned the source for what was missed"
+SCANNED = "Scanned the source for missed changes"
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pylsyncd.system.interrupts import silent_interrupts
 
 with silent_interrupts():
+    from pylsyncd.control import command_line, discovery
     from pylsyncd.control.client import ANSWER_TIMEOUT
-    from pylsyncd.control.command_line import (
-        EXIT_FAILED,
-        EXIT_NO_DAEMON,
-        EXIT_USAGE,
-        CommandLineError,
-        make_parser,
-    )
-    from pylsyncd.control.discovery import (
-        Answer,
-        DaemonStatus,
-        fetch_statuses,
-        find_sockets,
-        load_status_file,
-        send_requests,
-    )
+    from pylsyncd.control.discovery import DaemonStatus, find_sockets
     from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
     from pylsyncd.control.protocol import ControlRequest, NoDaemonError
     from pylsyncd.control.table import format_table
@@ -55,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         descriptors.discard_output()
-        return EXIT_FAILED
+        return command_line.EXIT_FAILED
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     return status
@@ -63,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        options = make_parser().parse_args(arguments)
+        options = command_line.make_parser().parse_args(arguments)
         return _COMMANDS.get(options.command, _send_command)(options)
     except PylsyncdError as error:
         return _report_failure(error, is_check="--check" in arguments)
@@ -76,17 +63,19 @@ def _report_failure(error: PylsyncdError, *, is_check: bool) -> int:
         print(format_line(state, str(error)))  # noqa: T201
         return state
     _print_errors([error])
-    if isinstance(error, CommandLineError):
+    if isinstance(error, command_line.CommandLineError):
         print("Try pylsyncctl --help.", file=sys.stderr)  # noqa: T201
     if isinstance(error, UsageError):
-        return EXIT_USAGE
-    return EXIT_NO_DAEMON if is_no_daemon else EXIT_FAILED
+        return command_line.EXIT_USAGE
+    return command_line.EXIT_NO_DAEMON if is_no_daemon else command_line.EXIT_FAILED
 
 
 def _status(options: argparse.Namespace) -> int:
     if options.check:
         if options.json or options.watch is not None:
-            raise CommandLineError("--check cannot be combined with --json or --watch.")
+            raise command_line.CommandLineError(
+                "--check cannot be combined with --json or --watch."
+            )
         return _check(options)
     if options.watch is not None:
         _watch(lambda: _lines_or_errors(options), max(options.watch, _MIN_WATCH_INTERVAL))
@@ -101,8 +90,8 @@ def _fetch_statuses(
 ) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
     """Return the statuses, and the errors of some daemons; raises an error if all have failed."""
     if options.file is not None:
-        return [load_status_file(options.file)], []
-    daemons, errors = fetch_statuses(find_sockets(options.socket))
+        return [discovery.load_status_file(options.file)], []
+    daemons, errors = discovery.fetch_statuses(find_sockets(options.socket))
     if not daemons:
         raise errors[0]
     return daemons, errors
@@ -184,7 +173,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {"status": _statu
 
 def _send_to_daemons(
     options: argparse.Namespace, request: ControlRequest, timeout: float
-) -> tuple[Mapping[str, Answer], list[PylsyncdError]]:
+) -> tuple[Mapping[str, discovery.Answer], list[PylsyncdError]]:
     """Send a request to all daemons, or to those that have the named destinations.
 
     Raises an error, NoDaemonError for example, if all of them have failed.
@@ -192,7 +181,7 @@ def _send_to_daemons(
     errors: list[PylsyncdError] = []
     names: dict[str, list[str]] = {path: [] for path in find_sockets(options.socket)}
     if options.names:
-        daemons, errors = fetch_statuses(list(names))
+        daemons, errors = discovery.fetch_statuses(list(names))
         if not daemons:
             raise errors[0]
         names = _names_by_daemon(daemons, options.names)
@@ -200,7 +189,7 @@ def _send_to_daemons(
         path: ControlRequest(request.command, own_names, request.timeout, request.level)
         for path, own_names in names.items()
     }
-    answers, more_errors = send_requests(requests, timeout)
+    answers, more_errors = discovery.send_requests(requests, timeout)
     if more_errors and not answers:
         raise more_errors[0]
     return answers, errors + more_errors
@@ -221,8 +210,8 @@ def _names_by_daemon(daemons: Sequence[DaemonStatus], names: Sequence[str]) -> d
 
 
 def _late_errors(path: str, names: Iterable[str], timeout: float) -> list[PylsyncdError]:
-    """Return an error for each destination that is late, with the reason if the daemon tells it."""
-    daemons, _ = fetch_statuses([path])
+    """Return an error for each destination that is late, with the reason if it is known."""
+    daemons, _ = discovery.fetch_statuses([path])
     destinations = [each for daemon in daemons for each in daemon.destinations]
     errors: list[PylsyncdError] = []
     for name in names:
@@ -249,7 +238,7 @@ def _print_errors(errors: Sequence[PylsyncdError]) -> int:
     for error in errors:
         for line in str(error).splitlines():
             print(f"pylsyncctl: {printable(line)}", file=sys.stderr)  # noqa: T201
-    return EXIT_FAILED if errors else 0
+    return command_line.EXIT_FAILED if errors else 0
 
 
 if __name__ == "__main__":

@@ -1,26 +1,6 @@
 """Runs the hooks: commands that an administrator has configured for events of a destination.
 
-A command runs without a shell, in the daemon's working directory, with the daemon's environment and
-these variables. All of them are set; those that do not apply are empty or 0.
-
-* PYLSYNCD_EVENT: "batch" after a run that transferred everything it had to, "error" at the first
-  failure and at one with another reason, "held" when an administrator has to act, "recovery" when
-  the destination is in order again. Without a command of its own, "held" runs the one for "error".
-* PYLSYNCD_SYNC: the sync's name, empty for a command line; PYLSYNCD_SOURCE: its source.
-* PYLSYNCD_DESTINATION: the destination's name, as in the log; PYLSYNCD_TARGET: as configured.
-* PYLSYNCD_REASON: the reason, as part of a sentence; PYLSYNCD_MESSAGE: rsync's message, one line.
-* PYLSYNCD_EXIT: rsync's exit status, negative for the signal that ended it.
-* PYLSYNCD_FILES, PYLSYNCD_DELETED, PYLSYNCD_BYTES, PYLSYNCD_SECONDS: what was sent and deleted, and
-  the duration.
-* PYLSYNCD_RUNS: how many runs are reported together; PYLSYNCD_PATHS: how many paths are listed.
-
-Standard input lists the paths that the run had to transfer, sorted, each followed by a NUL. They
-are relative to the source and start with "./", so that none is taken for an option. "./a/b" is that
-entry alone, which may have been deleted; "./a/." is a directory and the entries directly in it;
-"./a/" is a directory, or a former one, with everything below it; "./" is everything.
-
-Output and failures go to the log. A command that exceeds the time limit gets SIGTERM, and SIGKILL
-five seconds later. What it leaves running in its process group is killed when it ends.
+HOOKS in pylsyncd.conf(5) documents their environment and standard input (see hook_events).
 """
 
 import logging

@@ -88,7 +88,7 @@ class MetricsExporter(SupervisedThread):
                 stop_poll.poll(_ACCEPT_INTERVAL_MS)
 
     def stop(self) -> None:
-        """Stop the thread, and remove the file: readers could not tell that it is outdated."""
+        """Stop the thread, and remove the file: a reader would take it for current."""
         self._is_stopping = True
         os.eventfd_write(self._wakeup, 1)
         if self.is_alive():

@@ -348,7 +348,6 @@ def test_a_paused_destination_collects_changes_and_runs_no_rsync(place: Controll
         assert os.listdir(place.copy) == []
         assert place.destination_status()["last_run"] == found["last_run"]
         assert place.run("resume").returncode == OK
-        # Where somebody looks who wonders.
         daemon.wait_for(r"paused \(copy\)")
         daemon.wait_for(r"resumed \(all\)")
         assert place.run("wait", "--timeout", "20").returncode == OK

@@ -1,4 +1,4 @@
-"""The client of the control socket says what is wrong with a daemon that does not answer."""
+"""The client of the control socket reports why a daemon does not answer."""
 
 import os
 import socket

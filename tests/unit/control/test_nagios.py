@@ -10,7 +10,7 @@ LIMITS = Thresholds(60.0, 30.0)
 
 
 @pytest.mark.parametrize(
-    ("each", "limits", "level", "said"),
+    ("each", "limits", "level", "text"),
     [
         (destination("a"), LIMITS, ServiceState.OK, "1 destination, at most 0 s behind"),
         (destination("a", Condition.SYNCING, behind=30.0), LIMITS, ServiceState.OK, "30 s behind"),
@@ -31,19 +31,19 @@ LIMITS = Thresholds(60.0, 30.0)
     ],
 )  # fmt: skip
 def test_the_state_of_the_plugin_follows_from_condition_and_lag(
-    each: DestinationStatus, limits: Thresholds, level: ServiceState, said: str
+    each: DestinationStatus, limits: Thresholds, level: ServiceState, text: str
 ) -> None:
     found, line = evaluate([status(destination("b"), each)], limits)
     assert found is level
     assert line.startswith(f"PYLSYNCD {level.name} - ")
-    assert said.replace("1 destination,", "2 destinations,") in line.partition(" | ")[0]
+    assert text.replace("1 destination,", "2 destinations,") in line.partition(" | ")[0]
 
 
 def test_the_worst_state_wins_and_critical_findings_come_first() -> None:
     level, line = evaluate([MIXED_STATUS], LIMITS)
     assert level is ServiceState.CRITICAL
-    said = line.partition(" | ")[0].partition(" - ")[2].split("; ")
-    assert [text.split()[0] for text in said] == ["srv4", "srv5", "srv6"]
+    text = line.partition(" | ")[0].partition(" - ")[2].split("; ")
+    assert [each.split()[0] for each in text] == ["srv4", "srv5", "srv6"]
 
 
 def test_a_held_source_is_critical() -> None:
@@ -57,7 +57,7 @@ def test_an_old_status_is_critical() -> None:
     level, line = evaluate([IN_SYNC_STATUS], LIMITS, age=61.0)
     assert level is ServiceState.CRITICAL
     assert "no status from pylsyncd for 1 min 1 s" in line
-    # It is not written anew each second.
+    # A status file is up to 10 seconds old.
     assert evaluate([IN_SYNC_STATUS], Thresholds(1.0), age=15.0)[0] is ServiceState.OK
 
 

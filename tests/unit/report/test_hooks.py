@@ -123,15 +123,15 @@ def test_the_paths_are_on_standard_input(tmp_path: Path) -> None:
 def test_each_kind_has_its_command_and_held_defaults_to_the_one_for_errors(
     tmp_path: Path,
 ) -> None:
-    def tell(word: str) -> tuple[str, ...]:
+    def echo(word: str) -> tuple[str, ...]:
         return shell(f"echo {word} $PYLSYNCD_EVENT >>{tmp_path}/out")
 
     with running_hooks(
-        HookSettings(batch=tell("b"), error=tell("e"), recovery=tell("r"))
+        HookSettings(batch=echo("b"), error=echo("e"), recovery=echo("r"))
     ) as runners:
         for kind in (NoticeKind.ERROR, NoticeKind.HELD, NoticeKind.RECOVERY, NoticeKind.BATCH):
             runners.report(notice(kind))
-    with running_hooks(HookSettings(error=tell("e"), held=tell("h"))) as runners:
+    with running_hooks(HookSettings(error=echo("e"), held=echo("h"))) as runners:
         for kind in (NoticeKind.HELD, NoticeKind.BATCH, NoticeKind.RECOVERY, NoticeKind.ERROR):
             runners.report(notice(kind))
     lines = (tmp_path / "out").read_text().splitlines()
@@ -308,14 +308,14 @@ def test_a_new_configuration_applies_to_later_notices_and_ends_the_threads_of_re
     out = tmp_path / "out"
     started: list[SupervisedThread] = []
 
-    def tell(word: str) -> HookSettings:
+    def echo(word: str) -> HookSettings:
         return HookSettings(batch=shell(f"echo {word} >>{out}"))
 
-    runners = HookRunners([sync_with_hooks(tell("1"), "web1", "web2")], fail, started.append)
+    runners = HookRunners([sync_with_hooks(echo("1"), "web1", "web2")], fail, started.append)
     for name in ("web1", "web2"):
         runners.report(notice(name=name))
     wait_until(lambda: out.exists() and out.read_text() == "1\n1\n")
-    runners.configure([sync_with_hooks(tell("2"), "web1")])
+    runners.configure([sync_with_hooks(echo("2"), "web1")])
     started[1].join(20)
     assert [thread.is_alive() for thread in started] == [True, False]
     runners.report(notice())

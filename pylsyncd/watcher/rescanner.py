@@ -11,7 +11,7 @@ from pylsyncd.config.settings import DEFAULT_POLL_INTERVAL
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
 from pylsyncd.model.formatting import format_count
-from pylsyncd.model.moments import Moment, reason_to_distrust
+from pylsyncd.model.moments import Moment, earliest, reason_to_distrust
 from pylsyncd.system import clock
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.overflow_backoff import OverflowBackoff
@@ -100,8 +100,7 @@ class Rescanner:
     def due_at(self) -> float | None:
         """When :meth:`scan_if_due` scans, by the monotonic clock; None for never."""
         next_poll = self._next_poll if self._is_polling else None
-        times = [self._overflows.due_at, self._next_scan, next_poll]
-        return min((at for at in times if at is not None), default=None)
+        return earliest(self._overflows.due_at, self._next_scan, next_poll)
 
     @property
     def overflow_count(self) -> int:

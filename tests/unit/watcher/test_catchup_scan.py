@@ -20,6 +20,7 @@ from pylsyncd.model.changes import Change, MutableChangeset, Scope
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
+from pylsyncd.watcher.catchup_scan import CatchupScan
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager
@@ -356,6 +357,29 @@ def test_a_change_behind_the_walk_through_a_removed_name_is_found(tmp_path: Path
         (found,) = watched.initial_changes.values()
     assert not gone.exists()
     assert Change(os.fsencode(f"{first}/kept"), Scope.ENTRY) in set(found)
+
+
+def test_an_unreadable_directory_is_a_whole_tree_for_each_ctime() -> None:
+    scan = CatchupScan([1, 2], NO_RULES)
+    scan.add_unreadable(b"d")
+    assert {since: set(changes) for since, changes in scan.changes.items()} == {
+        1: {tree(b"d")}, 2: {tree(b"d")},
+    }  # fmt: skip
+
+
+def test_an_unwatched_directory_is_scanned_with_all_below_it(place: ScannedSource) -> None:
+    place.do(operations.mkdir("d/deep"), operations.mkdir("d/skip"), operations.mkdir("d/old"))
+    place.do(operations.write("d/old/f"))
+    since = place.next_ctime()
+    place.do(operations.write("d/deep/f"), operations.write("d/skip/f"))
+    place.do(operations.append("d/old/f", b"+"))
+    scan = CatchupScan([since], build_rules([parse_exclude(b"skip/")]))
+    directory = os.open(os.path.join(place.source, b"d"), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        scan.scan_unwatched(directory, b"d")
+    finally:
+        os.close(directory)
+    assert set(scan.changes[since]) == {listing(b"d/deep"), entry(b"d/old/f")}
 
 
 def walked(top: Path) -> list[str]:

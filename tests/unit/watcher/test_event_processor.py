@@ -6,6 +6,7 @@ import resource
 import select
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,12 +18,14 @@ from support.waiting import wait_until
 from support.watching import WatchedSource
 
 from pylsyncd.model.changes import Change, Scope
-from pylsyncd.rules.excludes import build_rules
+from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
 from pylsyncd.watcher import inotify, watch_manager
+from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
-from pylsyncd.watcher.rescanner import RescanPlan
+from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
+from pylsyncd.watcher.watch_manager import WatchManager
 
 
 @pytest.fixture
@@ -295,6 +298,20 @@ def test_a_source_replaced_during_an_overflow_is_lost(source: bytes, notify: Ino
     scan_when_due(watched)
     assert watched.processor.is_source_lost
     assert b"other" not in watched.paths
+
+
+def test_events_are_counted_by_their_masks_if_wanted(source: bytes, notify: Inotify) -> None:
+    counts: Counter[int] = Counter()
+    watches = WatchManager(source, notify, Rules())
+    rescanner = Rescanner(watches, RescanPlan())
+    rescanner.initial_scan()
+    processor = EventProcessor(watches, rescanner, Rules(), counts)
+    os.mkdir(source + b"/d")
+    Path(os.fsdecode(source + b"/f")).touch()
+    processor.process(notify.read())
+    assert counts[inotify.CREATE] == 1
+    assert counts[inotify.CREATE | inotify.IS_DIRECTORY] == 1
+    assert set(processor.take_changes()) == {Change(b"d", Scope.TREE), Change(b"f", Scope.ENTRY)}
 
 
 # -- random operations ----------------------------------------------------------------------------

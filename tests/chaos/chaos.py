@@ -1,8 +1,8 @@
-"""Chaos: faults at random while writers do random things; healed, all has to become equal.
+"""Chaos: random faults during random operations; after all are healed, the trees must be equal.
 
-As a program it does so for as long as it is told, round after round, each with a seed of its own,
-and stops at the first failure: ``python -m chaos.chaos --seconds 3600 [--seed N]``. A seed
-repeats the operations and the faults, not their timing.
+As a program, it runs rounds with different seeds for a given time, and stops at the first failure:
+``python -m chaos.chaos --seconds 3600 [--seed N]``. A seed repeats the operations and the faults,
+not their timing.
 """
 
 import argparse
@@ -31,18 +31,18 @@ from support.writers import (
 )
 
 WRITERS = 2
-EQUALITY_TIMEOUT = 90.0  # seconds from the moment when nothing is owed
+EQUALITY_TIMEOUT = 90.0  # seconds, once the daemon has no pending changes
 ROUND_SECONDS = 20.0  # seconds of operations and faults in a round of the program
 EARLY_WRITE_SECONDS = 1.0  # seconds of operations before the first daemon
-TRACKED_CHANGE_INTERVAL = 0.5  # seconds between two parts of the tracked: more than a window
+TRACKED_CHANGE_INTERVAL = 0.5  # seconds: more than a window
 
 
-class ChaosFailure(Exception):  # noqa: N818 - it is the finding, and its text is the report
-    """A round did not end with equal trees and a daemon in good health."""
+class ChaosFailure(Exception):  # noqa: N818 - the text is the report
+    """A round did not end with equal trees and a running daemon."""
 
 
 class RoundCounts(NamedTuple):
-    """What happened in a round."""
+    """The numbers of operations and faults in a round."""
 
     operations: int
     faults: int
@@ -53,27 +53,27 @@ def run_round(
     kind: str,
     seed: int,
     seconds: float,
-    patience: float = EQUALITY_TIMEOUT,
+    equality_timeout: float = EQUALITY_TIMEOUT,
     program: Program = PROGRAM,
 ) -> RoundCounts:
-    """Let writers and faults loose for so long, heal all, and return how much happened.
+    """Run writers and inject faults for so many seconds, heal all faults, and compare the trees.
 
-    ``patience`` is for how long the trees may differ while the daemon says that it owes nothing;
-    ``program`` is the daemon's.
+    The trees may differ for ``equality_timeout`` seconds after the daemon has no pending changes.
+    ``program`` are Python's arguments to start the daemon.
 
     Raises:
-        Failed: if a destination is not equal in the end, or the daemon ended; the text has all.
+        ChaosFailure: if a destination differs at the end, or the daemon has exited.
 
     """
     logs = numbered_logs(directory, WRITERS)
     with RoundSetup(directory, kind, program) as setup:
         try:
             tracked = TrackedFiles(setup.source / "tracked", random.Random(seed))
-            count = _play(setup, tracked, logs, seed, seconds)
+            count = _write_and_inject(setup, tracked, logs, seed, seconds)
             setup.wait_until_confirmed()
-            _expect_equal(setup, logs, patience)
-            _close_in_calm(setup, tracked)
-            _expect_equal(setup, logs, patience)
+            _expect_equal(setup, logs, equality_timeout)
+            _change_without_faults(setup, tracked)
+            _expect_equal(setup, logs, equality_timeout)
             setup.stop()
         except Exception as error:
             title = f"chaos ({kind}) with seed {seed}: {error}"
@@ -81,12 +81,12 @@ def run_round(
     return count
 
 
-def _play(
+def _write_and_inject(
     setup: RoundSetup, tracked: TrackedFiles, logs: Sequence[Path], seed: int, seconds: float
 ) -> RoundCounts:
     area, injector = work_area(setup.tree, setup.outside), Injector(setup, seed)
     options = ["--mixed"]
-    # In a namespace of its own, the daemon cannot give files away.
+    # In its user namespace, the daemon cannot change owners.
     options += ["--keep-owners"] if setup.kind == "few watches" else []
     with Writers(area, logs, seed - 1, EARLY_WRITE_SECONDS, options) as early:
         early.wait()
@@ -98,21 +98,21 @@ def _play(
         writers.wait()
     injector.heal_all()
     for _ in tracked.change_all():
-        time.sleep(TRACKED_CHANGE_INTERVAL)  # a pace, not a wait
+        time.sleep(TRACKED_CHANGE_INTERVAL)  # the pace of changes
     setup.check_daemon_runs()
     return RoundCounts(operations_done(logs), injector.count)
 
 
-def _close_in_calm(setup: RoundSetup, tracked: TrackedFiles) -> None:
+def _change_without_faults(setup: RoundSetup, tracked: TrackedFiles) -> None:
     setup.wait_until_confirmed()
     for _ in tracked.change_all():
         setup.wait_until_confirmed()
 
 
-def _expect_equal(setup: RoundSetup, logs: Sequence[Path], patience: float) -> None:
-    different = setup.find_differences(patience)
+def _expect_equal(setup: RoundSetup, logs: Sequence[Path], equality_timeout: float) -> None:
+    different = setup.find_differences(equality_timeout)
     if different:
-        lines = [f"not equal for {patience} s, and nothing is owed"]
+        lines = [f"not equal after {equality_timeout} s without pending changes"]
         for destination, found in different.items():
             lines += [f"--- {destination}:", *found]
         every = [line for found in different.values() for line in found]
@@ -120,18 +120,20 @@ def _expect_equal(setup: RoundSetup, logs: Sequence[Path], patience: float) -> N
 
 
 def _report(setup: RoundSetup) -> list[str]:
-    return ["--- the faults:", *setup.timeline, *setup.log_tails()]
+    return ["--- faults:", *setup.timeline, *setup.log_tails()]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make chaos for as long as told; return the exit status: 1 after a failure."""
+    """Run rounds for the given time; return the exit status, which is 1 after a failure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600.0)
-    parser.add_argument("--seed", type=int, default=None, help="repeats what an earlier run did")
+    parser.add_argument("--seed", type=int, default=None, help="of an earlier run, to repeat it")
     parser.add_argument(
-        "--round", type=float, default=ROUND_SECONDS, help="seconds of chaos in each"
+        "--round", type=float, default=ROUND_SECONDS, help="seconds of faults in a round"
     )
-    parser.add_argument("--kind", choices=KINDS, action="append", help="only such destinations")
+    parser.add_argument(
+        "--kind", choices=KINDS, action="append", help="only this kind of destinations"
+    )
     options = parser.parse_args(arguments)
     master = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
     print(f"chaos for {options.seconds:.0f} s, seed {master}", flush=True)  # noqa: T201
@@ -151,7 +153,7 @@ def _rounds(base: Path, seeds: random.Random, options: argparse.Namespace) -> in
         try:
             count = run_round(directory, kind, seed, options.round)
         except Unavailable as reason:
-            print(f"round {number}, {kind}: left out, {reason}", flush=True)  # noqa: T201
+            print(f"round {number}, {kind}: skipped, {reason}", flush=True)  # noqa: T201
         except ChaosFailure as failure:
             print(f"round {number}: {failure}", flush=True)  # noqa: T201
             return 1

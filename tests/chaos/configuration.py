@@ -1,4 +1,4 @@
-"""The configuration file of a round's daemons, which may be another at any time."""
+"""The configuration file of a round's daemons, which changes during the round."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,23 @@ WINDOW, LONGER_WINDOW = 0.3, 0.5  # seconds
 
 
 class RoundConfiguration:
-    """Writes it; what is set here holds once the daemon has read it."""
+    """The configuration that ``write`` puts into the file."""
 
     def __init__(self, path: Path, source: Path, always: Mapping[str, object]) -> None:
-        """Begin; ``always`` are the options that stay as they are, by key."""
+        """Create a configuration; ``always`` has the options that never change."""
         self.path = path
         self._source = source
         self._always = always
         self.initial_sync = False
         self.window = WINDOW
-        """The source is still watched as before when this changes."""
+        """A change of this keeps the watcher running."""
         self.modify = False
-        """The source is watched anew when this changes."""
+        """A change of this restarts the watcher."""
         self.omitted_destinations: set[str] = set()
-        """Destinations that are not served."""
+        """Destinations that are not in the file."""
 
     def write(self, destinations: Sequence[str]) -> None:
-        """Write what holds now, for these destinations less what is left out."""
+        """Write the file for these destinations without the omitted ones."""
         options = {
             **self._always,
             "initial_sync": _word(self.initial_sync),
@@ -44,7 +44,7 @@ class RoundConfiguration:
         self.replace("\n".join([*lines, ""]))
 
     def replace(self, text: str) -> None:
-        """Put another text in its place, at once: the daemon may be reading."""
+        """Replace the file by another text atomically, because the daemon may be reading it."""
         new = self.path.with_suffix(".new")
         new.write_text(text)
         os.replace(new, self.path)

@@ -1,6 +1,6 @@
-"""pylsyncd, but it forgets one change in a thousand: to see whether the chaos suite notices.
+"""pylsyncd that loses one change in a thousand, to test that the chaos suite detects it.
 
-``python forgetful_daemon.py FILE ARGUMENTS...``: which changes it has forgotten is written to FILE.
+``python forgetful_daemon.py FILE ARGUMENTS...`` writes the lost changes to FILE.
 """
 
 import itertools
@@ -15,7 +15,7 @@ _add = Buffer.add
 _numbers = itertools.count(1)
 
 
-def _forgetful(buffer: Buffer, changes: MutableChangeset) -> None:
+def _add_most(buffer: Buffer, changes: MutableChangeset) -> None:
     kept = MutableChangeset()
     for change in changes:
         if next(_numbers) % ONE_IN:
@@ -28,5 +28,5 @@ def _forgetful(buffer: Buffer, changes: MutableChangeset) -> None:
 
 if __name__ == "__main__":
     FILE = sys.argv.pop(1)
-    Buffer.add = _forgetful  # type: ignore[method-assign]
+    Buffer.add = _add_most  # type: ignore[method-assign]
     raise SystemExit(cli.main())

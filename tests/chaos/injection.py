@@ -1,7 +1,7 @@
-"""Faults: each is done to a setup, and is healed later if it lasts.
+"""Faults, which are injected into a round and healed later if they last.
 
-A fault returns what it did, in words, and how it is healed; the words are empty when it could not
-be done just then, and there is nothing to heal when it is over at once.
+A fault returns its description and a function that heals it. The description is empty if the
+fault is impossible at that time; a fault that is over at once has nothing to heal.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from support.limits import max_queued_events
 from support.mounts import MountBusy
 from support.operations import exchange_paths
 
-MAX_QUEUED_EVENTS = 200_000  # a longer queue is not filled
+MAX_QUEUED_EVENTS = 200_000  # a longer queue is not filled up
 FREE_BLOCK, SMALL_BLOCK = 1 << 20, 1 << 12
 
 
 class AppliedFault(NamedTuple):
-    """What was done, and how to heal it."""
+    """The description of a fault, and the function that heals it."""
 
     description: str = ""
     heal: Callable[[], None] | None = None
@@ -34,7 +34,7 @@ Fault = Callable[[RoundSetup, random.Random], AppliedFault]
 
 
 def kill_rsync(setup: RoundSetup, rng: random.Random) -> AppliedFault:
-    """Kill an rsync of either end, or an ssh: of the daemon's children, or of our servers'."""
+    """Kill an rsync or ssh of the daemon, or an rsync of a server."""
     found = [p for p in processes.descendants(setup.daemon.pid) if p.name in {"rsync", "ssh"}]
     for server in setup.servers:
         if not server.is_running:
@@ -50,7 +50,7 @@ def kill_rsync(setup: RoundSetup, rng: random.Random) -> AppliedFault:
 
 
 def fail_runs(setup: RoundSetup, rng: random.Random) -> AppliedFault:
-    """Have some runs fail with any exit status; with the work done, or not."""
+    """Make some runs exit with a random status, with or without doing the work."""
     code, count = rng.randrange(1, 128), rng.choice((1, 1, 2, 5))
     text = rng.choice((faults.exit_with, faults.exit_with, faults.work_and_exit_with))(code)
     for _ in range(count):
@@ -59,7 +59,7 @@ def fail_runs(setup: RoundSetup, rng: random.Random) -> AppliedFault:
 
 
 def misbehave(setup: RoundSetup, rng: random.Random) -> AppliedFault:
-    """Have a run hang, flood its stderr, or die."""
+    """Make a run hang, flood its standard error, or die."""
     orders = [
         faults.flood_stderr(5, rng.randrange(1, 128)),
         faults.flood_stderr(5, rng.randrange(1, 128), in_lines=False),
@@ -74,8 +74,8 @@ def misbehave(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     return AppliedFault(text)
 
 
-def fill_disk(setup: RoundSetup, _chance: random.Random) -> AppliedFault:
-    """Leave no room on the first destination's file system."""
+def fill_disk(setup: RoundSetup, _rng: random.Random) -> AppliedFault:
+    """Fill the first destination's file system."""
     if setup.small_disk is None:
         return AppliedFault()
     filler = setup.small_disk / "filler"
@@ -95,8 +95,8 @@ def _fill(descriptor: int, block: int) -> None:
             os.posix_fallocate(descriptor, size, block)
 
 
-def remount_read_only(setup: RoundSetup, _chance: random.Random) -> AppliedFault:
-    """Make the first destination's file system read-only."""
+def remount_read_only(setup: RoundSetup, _rng: random.Random) -> AppliedFault:
+    """Remount the first destination's file system read-only."""
     small = setup.small_disk
     if small is None:
         return AppliedFault()
@@ -110,14 +110,14 @@ def remount_read_only(setup: RoundSetup, _chance: random.Random) -> AppliedFault
 
 
 def rename_destination(setup: RoundSetup, rng: random.Random) -> AppliedFault:
-    """Rename a destination away; a file in its place keeps it from being created anew."""
+    """Rename a destination; a file in its place prevents that it is created again."""
     path = os.fsencode(rng.choice(setup.destinations).path)
     away = path + b".away"
     try:
         with open(away, "xb"):
             pass
         exchange_paths(path, away)
-    except OSError:  # it is away already, or was not there yet, or its disk is full or read-only
+    except OSError:  # already renamed, not created yet, or on a full or read-only disk
         return AppliedFault()
 
     def heal() -> None:
@@ -128,7 +128,7 @@ def rename_destination(setup: RoundSetup, rng: random.Random) -> AppliedFault:
 
 
 def stop_server(setup: RoundSetup, rng: random.Random) -> AppliedFault:
-    """Stop an sshd or an rsync daemon, and what it serves."""
+    """Stop an sshd or an rsync daemon with its connections."""
     up = [server for server in setup.servers if server.is_running]
     if not up:
         return AppliedFault()
@@ -138,29 +138,29 @@ def stop_server(setup: RoundSetup, rng: random.Random) -> AppliedFault:
 
 
 def crash_daemon(setup: RoundSetup, rng: random.Random) -> AppliedFault:
-    """Kill the daemon and start it again, sooner or later; what it has started goes on."""
+    """Kill the daemon and restart it after a pause; its children continue."""
     setup.crash()
     pause = rng.choice((0.0, 0.2, 1.0))
-    time.sleep(pause)  # the fault itself: time without a daemon
+    time.sleep(pause)  # the fault: a time without a daemon
     setup.restart()
     if rng.random() < 0.7:
-        # Else its start has its share of faults, too.
+        # Otherwise the next fault may hit its start.
         setup.wait_ready()
-    return AppliedFault(f"kill -9, and started again after {pause} s")
+    return AppliedFault(f"kill -9, restart after {pause} s")
 
 
 def restart_daemon(setup: RoundSetup, rng: random.Random) -> AppliedFault:
-    """Stop the daemon in order, and start it again."""
-    # What hangs would else keep it, and the other faults, for the whole grace period.
+    """Stop the daemon, and restart it after a pause."""
+    # Otherwise a hanging rsync would delay the stop for the whole grace period.
     setup.stop(twice=rng.random() < 0.7)
     pause = rng.choice((0.0, 0.5))
-    time.sleep(pause)  # likewise
+    time.sleep(pause)  # the fault: a time without a daemon
     setup.restart()
-    return AppliedFault(f"stopped, and started again after {pause} s")
+    return AppliedFault(f"stop, restart after {pause} s")
 
 
 def overflow_queue(setup: RoundSetup, rng: random.Random) -> AppliedFault:
-    """Have the kernel drop events: those of the writers, too, while the queue is full."""
+    """Make the kernel drop events, including those of the writers, by a full queue."""
     most = max_queued_events()
     if most > MAX_QUEUED_EVENTS:
         return AppliedFault()
@@ -171,18 +171,18 @@ def overflow_queue(setup: RoundSetup, rng: random.Random) -> AppliedFault:
             for path in paths:
                 os.mknod(path, 0o600)
         with contextlib.suppress(OSError):
-            # By turns: the kernel merges what is equal to the event before it.
+            # Alternately, because the kernel merges an event with an identical previous one.
             for _ in range(most // len(paths) + 1):
                 for path in paths:
                     os.utime(path, follow_symlinks=False)
-        time.sleep(rng.uniform(0.05, 0.6))  # the fault itself: what comes now is dropped
+        time.sleep(rng.uniform(0.05, 0.6))  # the fault: events are dropped
     finally:
         setup.daemon.resume()
     return AppliedFault("overflow")
 
 
 def reload_configuration(setup: RoundSetup, rng: random.Random) -> AppliedFault:
-    """Have the daemon read a configuration that is another one in some respect."""
+    """Reload a configuration with random changes."""
     wanted = setup.configuration
     if rng.random() < 0.5:
         wanted.window = LONGER_WINDOW if wanted.window == WINDOW else WINDOW
@@ -192,19 +192,19 @@ def reload_configuration(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     return AppliedFault(f"reload: window {wanted.window}, modify {wanted.modify}")
 
 
-def reload_faulty_configuration(setup: RoundSetup, _chance: random.Random) -> AppliedFault:
-    """Have the daemon read a configuration that has faults: all stays as it was."""
+def reload_faulty_configuration(setup: RoundSetup, _rng: random.Random) -> AppliedFault:
+    """Reload an invalid configuration, which must change nothing."""
     setup.wait_ready()
     mark = setup.daemon.log_length()
-    # Only now: a start would not bear it.
+    # Not before: a start with an invalid file would fail.
     setup.configuration.replace("[sync chaos]\nsource = /nowhere\n")
     setup.send_sighup()
     setup.daemon.wait_for("The configuration has errors", after=mark)
-    return AppliedFault("reload of a configuration with faults")
+    return AppliedFault("reload of an invalid configuration")
 
 
 def remove_destination_for_a_while(setup: RoundSetup, rng: random.Random) -> AppliedFault:
-    """Have a destination not served for a while."""
+    """Remove a destination from the configuration until healed."""
     left = {each.argument for each in setup.destinations} - setup.configuration.omitted_destinations
     if len(left) < 2:
         return AppliedFault()
@@ -216,7 +216,7 @@ def remove_destination_for_a_while(setup: RoundSetup, rng: random.Random) -> App
         setup.configuration.omitted_destinations.remove(which)
         setup.reload()
 
-    return AppliedFault(f"{which} is left out", heal)
+    return AppliedFault(f"{which} is removed", heal)
 
 
 FAULTS: dict[Fault, int] = {
@@ -234,55 +234,55 @@ FAULTS: dict[Fault, int] = {
     reload_faulty_configuration: 1,
     remove_destination_for_a_while: 3,
 }
-"""All that can happen, and how often."""
+"""The weights of the faults."""
 
 
 class Injector:
-    """Draws faults from a seed, does them, and heals each after a while."""
+    """Injects random faults from a seed, and heals each after a while."""
 
     FAULT_INTERVALS = (0.0, 0.1, 0.3, 0.6, 1.2)  # seconds between two faults
     FAULT_DURATION = (0.3, 3.0)  # seconds that a fault lasts, at least and at most
 
     def __init__(self, setup: RoundSetup, seed: int) -> None:
         self._setup = setup
-        self._chance = random.Random(seed)
+        self._rng = random.Random(seed)
         self._healing: list[tuple[float, str, Callable[[], None]]] = []
         self.count = 0
 
     def inject_one(self) -> None:
-        """Heal what has lasted long enough, do one fault, and pause."""
+        """Heal the faults that are due, inject one, and pause."""
         self._setup.check_daemon_runs()
         self.heal_due(until=time.monotonic())
-        (fault,) = self._chance.choices(list(FAULTS), list(FAULTS.values()))
-        done = fault(self._setup, self._chance)
+        (fault,) = self._rng.choices(list(FAULTS), list(FAULTS.values()))
+        done = fault(self._setup, self._rng)
         if done.description:
             self.count += 1
             self._setup.add_to_timeline(done.description)
         if done.heal:
-            over = time.monotonic() + self._chance.uniform(*self.FAULT_DURATION)
-            self._healing.append((over, done.description, done.heal))
-        time.sleep(self._chance.choice(self.FAULT_INTERVALS))  # a pace, not a wait
+            due_at = time.monotonic() + self._rng.uniform(*self.FAULT_DURATION)
+            self._healing.append((due_at, done.description, done.heal))
+        time.sleep(self._rng.choice(self.FAULT_INTERVALS))  # the pace of faults
 
     def heal_due(self, until: float) -> None:
-        """Heal what was to last until some moment."""
+        """Heal the faults that last until then or less."""
         waiting = sorted(self._healing, key=lambda entry: entry[0])
         self._healing = []
-        for over, what, heal in waiting:
-            if over > until:
-                self._healing.append((over, what, heal))
+        for due_at, description, heal in waiting:
+            if due_at > until:
+                self._healing.append((due_at, description, heal))
                 continue
             try:
                 heal()
             except OSError:  # on a disk that another fault has made read-only
-                self._healing.append((over + 0.5, what, heal))
+                self._healing.append((due_at + 0.5, description, heal))
             else:
-                self._setup.add_to_timeline(f"over: {what}")
+                self._setup.add_to_timeline(f"healed: {description}")
 
     def heal_all(self) -> None:
-        """End all faults now, and take back all orders."""
+        """Heal all faults now, and discard those that no run has taken."""
         deadline = time.monotonic() + 10.0
         while self._healing:
             assert time.monotonic() < deadline, f"cannot be healed: {self._healing}"
             self.heal_due(until=float("inf"))
         self._setup.faulty_rsync.discard_faults()
-        self._setup.add_to_timeline("all is healed")
+        self._setup.add_to_timeline("all faults are healed")

@@ -1,4 +1,4 @@
-"""What a round of chaos plays on: a source, destinations with their servers, and the daemon."""
+"""The setup of a chaos round: a source, destinations with their servers, and the daemon."""
 
 import os
 import signal
@@ -17,11 +17,11 @@ from support.mounts import Mounts, can_mount
 from support.servers import RsyncDaemon, Server, SshServer
 from support.trees import equal_within
 
-# Seconds: of silence after which an rsync is ended, and between two looks at what is not watched.
+# Seconds: the rsync timeout, and the poll interval of unwatched directories.
 RSYNC_TIMEOUT, POLL_INTERVAL = 4, 1
-# A link that is made, changed and removed within a window is found by scans alone.
+# Seconds. Only scans find a link that is created, changed and removed within a window.
 SCAN_INTERVAL = 3
-RETRY_REQUEST_INTERVAL = 2.0  # seconds, once all faults are healed
+RETRY_REQUEST_INTERVAL = 2.0  # seconds
 CONFIRM_TIMEOUT = 90.0
 START_TIMEOUT = 60.0
 SMALL_DISK_SIZE = "192m"
@@ -31,16 +31,16 @@ MAX_SHOWN_LOGS = 2
 Program = Sequence[str | os.PathLike[str]]
 
 
-class DaemonDied(Exception):  # noqa: N818 - it is the finding
-    """The daemon ended, and nobody had asked it to."""
+class DaemonDied(Exception):  # noqa: N818 - the text is the report
+    """The daemon exited without being asked to."""
 
 
 class NeverConfirmed(Exception):  # noqa: N818 - likewise
-    """The daemon goes on to owe something, though all is healed."""
+    """The daemon still has pending changes, although all faults are healed."""
 
 
 class RoundSetup:
-    """Everything around the daemons of one round; leaving the context ends and unmounts it."""
+    """The files, servers and daemons of one round; leaving the context stops and unmounts them."""
 
     def __init__(self, directory: Path, kind: str, program: Program = PROGRAM) -> None:
         self._program = program
@@ -49,7 +49,7 @@ class RoundSetup:
         self.kind = kind
         self.source, self.outside = directory / "source", directory / "outside"
         self.tree = self.source / "tree"
-        """The part of the source that the writers have for themselves."""
+        """The part of the source that only the writers use."""
         self.tree.mkdir(parents=True)
         self.outside.mkdir()
         self.faulty_rsync = FaultyRsync(directory)
@@ -60,7 +60,7 @@ class RoundSetup:
         self._daemons: list[Pylsyncd] = []
         self.servers: list[Server] = []
         self.small_disk: Path | None = None
-        """A mount of its own on which the tree of the first destination is, where permitted."""
+        """A small mount for the first destination, where mounting is permitted."""
 
     def __enter__(self) -> "RoundSetup":  # noqa: PYI034 - typing.Self is younger than Python 3.10
         try:
@@ -88,11 +88,11 @@ class RoundSetup:
 
     @property
     def daemon(self) -> Pylsyncd:
-        """The one that runs now, or did last."""
+        """The daemon that runs, or ran last."""
         return self._daemons[-1]
 
     def start(self, *, initial_sync: bool = False) -> None:
-        """Start a daemon on the state that the last one left."""
+        """Start a daemon with the state of the last one."""
         self.configuration.initial_sync = initial_sync
         self._write_configuration()
         daemon = Pylsyncd(
@@ -107,42 +107,42 @@ class RoundSetup:
         self._daemons.append(daemon)
 
     def reload(self) -> None:
-        """Have the daemon serve what the configuration says now."""
-        # Only now: a destination that its start does not know has no initial sync.
+        """Write the configuration, and have the daemon reload it."""
+        # A destination that is added during the start would get no initial sync.
         self.wait_ready()
         self._write_configuration()
         self.send_sighup()
 
     def send_sighup(self) -> None:
-        """Have the daemon read its configuration file."""
+        """Have the daemon reload its configuration file."""
         self.check_daemon_runs()
         self.wait_ready()
         self.daemon.reload()
 
     def restart(self) -> None:
-        """Start the next daemon as after a power cut: without -i, where it can do without.
+        """Start the next daemon as after a power failure: without -i if there are states.
 
-        It cannot if the earlier ones were killed before they had written down what they owe.
+        The earlier daemons may have been killed before they saved their pending changes.
         """
         states = list((self.directory / "state").glob("*.state"))
         self.start(initial_sync=len(states) < len(self.destinations))
 
     def check_daemon_runs(self) -> None:
-        """Raise Died if the daemon has ended by itself."""
+        """Raise DaemonDied if the daemon has exited."""
         if not self.daemon.is_running:
-            raise DaemonDied("the daemon has ended by itself")
+            raise DaemonDied("the daemon has exited")
 
     def wait_ready(self) -> None:
-        """Wait until the daemon watches: before, a signal ends a process as it does any other."""
+        """Wait until the daemon is watching; an earlier signal would end it."""
         self.daemon.wait_for(START_LINE, START_TIMEOUT)
 
     def crash(self) -> None:
-        """Kill the daemon, and clean up behind it no more than the kernel does."""
+        """Kill the daemon without any cleanup."""
         self.check_daemon_runs()
         self.daemon.crash()
 
     def stop(self, seconds: float = 30.0, *, twice: bool = False) -> None:
-        """Stop the daemon in order; asked twice, it does not wait for what still runs."""
+        """Stop the daemon; after a second SIGTERM it does not wait for running rsyncs."""
         self.check_daemon_runs()
         self.wait_ready()
         if twice:
@@ -163,14 +163,14 @@ class RoundSetup:
     def _write_configuration(self) -> None:
         self.configuration.write([each.argument for each in self.destinations])
 
-    # The end
+    # Comparison
 
-    def find_differences(self, patience: float) -> dict[str, list[str]]:
-        """Wait for the destinations to be equal; return what differs at each that is not.
+    def find_differences(self, seconds: float) -> dict[str, list[str]]:
+        """Wait until the destinations equal the source; return the remaining differences.
 
-        Meanwhile the daemon is asked again and again, as it may be in a pause of minutes.
+        Retries are requested meanwhile, because a retry pause may last minutes.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + seconds
         different: dict[str, list[str]] = {}
         for destination in self.destinations:
             while found := self._found(destination):
@@ -182,13 +182,13 @@ class RoundSetup:
         return different
 
     def request_retries(self) -> None:
-        """Have the daemon try whatever it holds back."""
+        """Have the daemon retry its pending changes and release held destinations."""
         self.wait_ready()
         self.daemon.flush()
         self.daemon.release()
 
     def wait_until_confirmed(self) -> None:
-        """Wait until the daemon says that it owes nothing; raise Restless if it never does."""
+        """Wait until the daemon has no pending changes; raise NeverConfirmed after a timeout."""
         deadline = time.monotonic() + CONFIRM_TIMEOUT
         while True:
             self.request_retries()
@@ -208,7 +208,7 @@ class RoundSetup:
         )
 
     def log_tails(self) -> list[str]:
-        """Return how the logs of the last daemons end."""
+        """Return the ends of the last daemons' logs."""
         return [daemon.log_tail for daemon in self._daemons[-MAX_SHOWN_LOGS:]]
 
     # The destinations

@@ -1,6 +1,6 @@
-"""Whatever fails, and however: when it is healed, nothing was lost.
+"""After random faults are healed, no change is lost.
 
-A failure prints the seed; ``python -m chaos.chaos --kind KIND --round 14`` makes more rounds.
+A failure prints the seed; ``python -m chaos.chaos --kind KIND --round 14`` runs more rounds.
 """
 
 import random
@@ -20,5 +20,5 @@ def test_when_all_faults_are_healed_all_copies_are_equal(tmp_path: Path, kind: s
         count = run_round(tmp_path, kind, seed, SECONDS[kind])
     except Unavailable as reason:
         pytest.skip(str(reason))
-    assert count.operations > 500, f"only {count} with seed {seed}: nothing was proved"
-    assert count.faults > 1, f"only {count} with seed {seed}: nothing was proved"
+    assert count.operations > 500, f"only {count} with seed {seed}: too few to prove anything"
+    assert count.faults > 1, f"only {count} with seed {seed}: too few to prove anything"

@@ -1,4 +1,4 @@
-"""The chaos suite bites: it fails for a daemon that forgets one change in a thousand."""
+"""The chaos suite detects a daemon that loses one change in a thousand."""
 
 import random
 import re
@@ -11,7 +11,7 @@ FORGETFUL_DAEMON = Path(__file__).with_name("forgetful_daemon.py")
 SECONDS, PATIENCE = 4.0, 10.0
 
 
-def test_when_one_change_in_a_thousand_is_forgotten_chaos_finds_a_difference(
+def test_chaos_finds_a_difference_if_one_change_in_a_thousand_is_lost(
     tmp_path: Path,
 ) -> None:
     seed = random.SystemRandom().randrange(10**9)
@@ -27,7 +27,7 @@ def test_when_one_change_in_a_thousand_is_forgotten_chaos_finds_a_difference(
 
 
 def _is_explained(report: str, forgotten: str) -> bool:
-    """Tell whether a path that differs is one of which a change was forgotten."""
+    """Return True if a change of a path that differs was lost."""
     lost = {line[2:-1] for line in forgotten.splitlines()}
     different = re.findall(r"^b'((?:[^'\\]|\\.)*)': ", report, re.MULTILINE)
     return any(path in lost for path in different)

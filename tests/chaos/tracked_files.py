@@ -1,9 +1,8 @@
-"""A tracked: many files that live as long as a round, and at its end are each changed once.
+"""Many files that exist for a whole round and are each changed once at its end.
 
-The writers change the same few paths again and again, so a change that is lost is soon made good
-by the next one nearby. For the tracked's last entries nothing does that, but a full sync that is
-still owed. So it is closed twice: while the daemon still has much to make good, and when it owes
-nothing.
+The writers change the same few paths again and again, so the next change nearby soon repairs a
+lost one. Only a pending full sync could repair a lost last change of a tracked file. So all are
+changed twice: while the daemon still has pending changes, and when it has none.
 """
 
 import random
@@ -12,15 +11,15 @@ from pathlib import Path
 
 DIRECTORIES, FILES_PER_DIRECTORY = 30, 100
 BATCHES = 4
-"""At once so many are changed of a directory that naming them is cheaper than listing it."""
+"""A batch has so few files of a directory that naming them is cheaper than listing it."""
 SAMPLE_SIZE = 20
 
 
 class TrackedFiles:
-    """Some thousand files in a directory that nobody else touches."""
+    """Some thousand files in a directory that the writers do not use."""
 
     def __init__(self, directory: Path, rng: random.Random) -> None:
-        self._chance = rng
+        self._rng = rng
         self._version = 0
         self._files = [
             directory / f"{folder:02}" / f"{number:02}"
@@ -33,12 +32,12 @@ class TrackedFiles:
             self._write(path)
 
     def change_some(self) -> None:
-        """Change a few of them."""
-        for path in self._chance.sample(self._files, SAMPLE_SIZE):
+        """Change a few of the files."""
+        for path in self._rng.sample(self._files, SAMPLE_SIZE):
             self._write(path)
 
     def change_all(self) -> Iterator[None]:
-        """Change each of them once more, in parts; each step is a part."""
+        """Change each file once more, in batches; yield after each batch."""
         size = len(self._files) // BATCHES
         for begin in range(0, len(self._files), size):
             for path in self._files[begin : begin + size]:
@@ -47,4 +46,4 @@ class TrackedFiles:
 
     def _write(self, path: Path) -> None:
         self._version += 1
-        path.write_text(f"{self._version:09}")  # the size stays as it is
+        path.write_text(f"{self._version:09}")  # the size never changes

@@ -1,7 +1,7 @@
-"""Churn: writers do random things to a source while the daemon runs; then all has to be equal.
+"""Churn: random operations while the daemon runs; afterwards the trees must be equal.
 
-As a program it does so for as long as it is told, round after round, each with a seed of its own,
-and stops at the first difference: ``python -m churn.churn --seconds 600 [--seed N]``.
+As a program, it runs rounds with different seeds for a given time, and stops at the first
+difference: ``python -m churn.churn --seconds 600 [--seed N]``.
 """
 
 import argparse
@@ -23,29 +23,29 @@ from support.writers import Writers, numbered_logs, operations_done, relevant_op
 WRITERS = 3
 WINDOW = "0.3"  # seconds
 EQUALITY_TIMEOUT = 30.0  # seconds from the last operation to equality
-FLUSHED_EQUALITY_TIMEOUT = 10.0  # seconds more, once the daemon was asked to try what it owes
+FLUSHED_EQUALITY_TIMEOUT = 10.0  # seconds more after a flush
 ROUND_SECONDS = 20.0  # seconds of operations in a round of the program
 
 
-class TreesDiffer(Exception):  # noqa: N818 - it is the finding, and its text is the report
-    """The trees were not equal in the end; the text has all that is known of it."""
+class TreesDiffer(Exception):  # noqa: N818 - the text is the report
+    """The trees are not equal at the end of a round."""
 
 
 def run_round(
     directory: Path, destinations: Sequence[Destination], seed: int, seconds: float
 ) -> int:
-    """Let writers loose on a source, and return how many operations were done.
+    """Run writers on a source, and return the number of operations.
 
-    They begin before the daemon, so its start and its initial sync have their share of changes.
+    They start before the daemon, so that there are changes during its start and initial sync.
 
     Raises:
-        Different: if a destination is not equal to the source in the end.
+        TreesDiffer: if a destination does not equal the source at the end.
 
     """
     replication = Replication(directory)
     logs = numbered_logs(directory, WRITERS)
     with ExitStack() as stack:
-        # What was there before: the same writers, without a daemon.
+        # The first content of the source.
         stack.enter_context(Writers(replication.area, logs, seed - 1, 1.0)).wait()
         writers = stack.enter_context(Writers(replication.area, logs, seed, seconds))
         replication.start(*destinations, options=("-v", "-i", "-w", WINDOW))
@@ -53,10 +53,10 @@ def run_round(
         writers.wait()
         different = running.find_differences(EQUALITY_TIMEOUT)
         if different:
-            # Forgotten, or only put off? That is where whoever reads this has to begin.
+            # Distinguish lost changes from delayed ones.
             running.daemon.flush()
             lasting = running.find_differences(FLUSHED_EQUALITY_TIMEOUT)
-            verdict = "even when asked to try again" if lasting else "but equal once it was asked"
+            verdict = "not even after a flush" if lasting else "but equal after a flush"
             raise TreesDiffer(
                 _report(different, seed, logs, f"{verdict}\n{running.daemon.log_tail}")
             )
@@ -84,7 +84,7 @@ def _kinds(ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> Iterator[str]:
 def make_destinations(
     kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None
 ) -> list[Destination]:
-    """Return fresh destinations: ``local``, ``ssh``, ``rsyncd``, or ``four``, which is all."""
+    """Return new destinations: ``local``, ``ssh``, ``rsyncd``, or ``four`` for all of them."""
     found = []
     if kind in {"local", "four"}:
         found.append(local(directory / "copy"))
@@ -98,12 +98,12 @@ def make_destinations(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Churn for as long as told; return the exit status: 1 when a tree was not equal."""
+    """Run rounds for the given time; return the exit status, which is 1 after a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--seed", type=int, default=None, help="repeats what an earlier run did")
+    parser.add_argument("--seed", type=int, default=None, help="of an earlier run, to repeat it")
     parser.add_argument(
-        "--round", type=float, default=ROUND_SECONDS, help="seconds of operations in each"
+        "--round", type=float, default=ROUND_SECONDS, help="seconds of operations in a round"
     )
     options = parser.parse_args(arguments)
     master = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)

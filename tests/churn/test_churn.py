@@ -1,4 +1,4 @@
-"""The property of the whole: whatever happens to the source, in the end the destinations equal it.
+"""After random operations, the destinations equal the source.
 
 A failure prints the seed; ``python -m churn.churn --round 8 --seed SEED`` repeats the operations,
 not their timing.
@@ -17,7 +17,7 @@ SECONDS = 8.0
 def _churn(kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> None:
     seed = random.SystemRandom().randrange(10**9)
     done = run_round(directory, make_destinations(kind, directory, ssh, rsyncd), seed, SECONDS)
-    assert done > 1000, f"only {done} operations with seed {seed}: nothing was proved"
+    assert done > 1000, f"only {done} operations with seed {seed}: too few to prove anything"
 
 
 def test_after_churn_a_local_copy_is_equal(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""One writer of the churn, a process of its own: random operations of every kind, from a seed.
+"""A writer of the churn: a process that does random operations of every kind, from a seed.
 
-Several writers work on one tree at once, so any operation may fail because another was quicker;
-that is noted, and the next one is drawn. What each did is in its log, one line for an operation.
+Several writers work in one tree, so an operation may fail because of another writer. Its log has
+a line for each operation, with the error if it failed.
 """
 
 import argparse
@@ -19,12 +19,11 @@ from typing import TextIO
 from support import operations as do
 from support.operations import Operation, WorkArea
 
-# Unless mixed. A file that becomes a FIFO as rsync is about to open it makes rsync wait for ever.
-# So FIFOs have names that nothing else ever has, and keep to them when they are renamed.
+# Without --mixed: rsync blocks forever if a file becomes a FIFO just before it is opened. So only
+# FIFOs have these names, also after a rename.
 FIFO_NAMES = (b"fifo", b"fifo\n2")
-# Unless mixed. A change through one name of a file says nothing of its other names. So files that
-# get a second name have names of their own, too, and are never changed: created, linked, renamed,
-# deleted.
+# Without --mixed: an event for one name of a file does not report its other names. So hard-linked
+# files have names of their own and are never changed, only created, linked, renamed and deleted.
 LINKED_NAMES = (b"linked-1", b"linked-2", b"-linked")
 RESERVED_NAMES = (*FIFO_NAMES, *LINKED_NAMES)
 PLAIN_NAMES = tuple(b"abcdefghij"[index : index + 1] for index in range(10))
@@ -34,7 +33,7 @@ ODD_NAMES = (
     b"!", b"n" * 255, "e\u0301".encode(), b"\t", b"%s", b"{}", b"~", b".f.aBcD12", b"a-b",
 )  # fmt: skip
 NAMES = PLAIN_NAMES * 5 + ODD_NAMES
-# Nothing that leads out of the trees: operations go through symlinks, too.
+# No target is outside of the trees, because operations follow symlinks.
 TARGETS = (b"a", b"b/c", b"../a", b".", b"nowhere", b"/nonexistent/x", b"\xff\n")
 MAX_DEPTH = 5
 MAX_ENTRIES = 2_500
@@ -47,7 +46,7 @@ DIRECTORY_MODES = (0o755, 0o700, 0o1777, 0o2755) + ((0, 0o555) if IS_ROOT else (
 
 
 class Writer:
-    """Draws operations, and does them."""
+    """Does random operations, and logs them."""
 
     def __init__(
         self, seed: int, area: WorkArea, log: TextIO, *, mixed: bool, owners: bool, pace: float
@@ -78,17 +77,19 @@ class Writer:
         self.kinds, self.weights = list(kinds), list(kinds.values())
 
     def run(self, seconds: float) -> None:
-        """Do random operations for that long."""
+        """Do random operations for so many seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             (draw,) = self.random.choices(self.kinds, self.weights)
             for operation in draw():
                 self.do(operation)
             if self.random.random() < 1 / BURST_LENGTH:
-                time.sleep(self.random.choice(BURST_INTERVALS) * self.pace)  # a pace, not a wait
+                time.sleep(
+                    self.random.choice(BURST_INTERVALS) * self.pace
+                )  # the pace of operations
 
     def do(self, operation: Operation) -> None:
-        """Do one operation, or note why it could not be done."""
+        """Do one operation, and log it with its error, if any."""
         problem = ""
         try:
             operation(self.area)
@@ -97,7 +98,7 @@ class Writer:
         self.log.write(f"{time.time():.6f} {operation!r}{problem}\n")
         self.operation_count += 1
         if self.operation_count % COUNT_INTERVAL == 0 and self._count() > MAX_ENTRIES:
-            # Of directories only: Python's rmtree opens what it is given, and waits at a FIFO.
+            # Only directories: Python's rmtree blocks at a FIFO.
             for name in self._entries(b"", stat.S_ISDIR)[::2]:
                 self.do(do.remove_tree(name))
 
@@ -106,10 +107,10 @@ class Writer:
             len(names) + len(directories) for _, directories, names in os.walk(self.area.inside)
         )
 
-    # Where
+    # Choosing paths
 
     def _directory(self) -> bytes:
-        """Return a random directory of the tree; the higher, the likelier."""
+        """Return a random directory of the tree, preferably a high one."""
         path = b""
         for _ in range(self.random.randrange(MAX_DEPTH)):
             below = self._entries(path, stat.S_ISDIR)
@@ -140,17 +141,17 @@ class Writer:
         return not self.is_mixed and os.path.basename(path) in names
 
     def _name(self, like: bytes = b"a") -> bytes:
-        """Return a random path, whose name is of the class that another path's name is of."""
+        """Return a random path with a name of the same class as that of another path."""
         leaf = os.path.basename(like)
         for names in (FIFO_NAMES, LINKED_NAMES):
             if leaf in names and not self.is_mixed:
                 return os.path.join(self._directory(), self.random.choice(names))
         return os.path.join(self._directory(), self.random.choice(NAMES))
 
-    # What
+    # Choosing operations
 
     def _content(self) -> bytes:
-        # Few sizes: so there are many changes that leave the size as it was.
+        # Few sizes, so that many changes keep the size.
         size = self.random.choice((0, 1, 4, 4, 4, 100, 5_000, 200_000))
         return self.random.randbytes(min(size, 16)) * (size // 16 or 1) if size else b""
 
@@ -199,7 +200,7 @@ class Writer:
 
     def _remove_tree(self) -> Iterator[Operation]:
         path = self._existing(stat.S_ISDIR)
-        # Seldom one of the topmost, or there would never be much of a tree.
+        # Rarely a top directory, so that the tree can grow.
         if path is not None and (b"/" in path or self.random.random() < 0.1):
             yield do.remove_tree(path)
 
@@ -225,13 +226,13 @@ class Writer:
         path = self._existing()
         if path is None:
             return
-        # Outside each writer has names of its own, or moving in would mix up the classes of names.
+        # Each writer has its own names outside, so that the classes of names stay separate.
         out = b"%d-%d" % (os.getpid(), self.operation_count)
         yield do.move_out(path, out)
         changed = os.path.join(out, self.random.choice(NAMES))
         if self.random.random() < 0.5:
             if self.is_mixed:
-                # What is written in place may have a name inside, and nobody there would see it.
+                # A write in place could change a file inside through a hard link, without an event.
                 yield do.outside(do.remove(changed))
             yield do.outside(do.write(changed, self._content()))
         if self.random.random() < 0.7:
@@ -246,7 +247,7 @@ class Writer:
             yield do.link(self._name(), existing)
             return
         name = self._name(like=LINKED_NAMES[0])
-        # Written outside and moved in: nobody ever writes to this inode again.
+        # Written outside and moved in, so that the inode is never written to again.
         out = b"%d-%d" % (os.getpid(), self.operation_count)
         yield do.outside(do.write(out, self._content()))
         yield do.move_in(out, name)
@@ -288,14 +289,16 @@ class Writer:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Write into a tree for a while."""
+    """Do random operations in a tree for the given time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--log", required=True)
-    parser.add_argument("--mixed", action="store_true", help="any name for any kind, links changed")
-    parser.add_argument("--keep-owners", action="store_true", help="give no file away")
-    parser.add_argument("--pace", type=float, default=1.0, help="how much longer the pauses are")
+    parser.add_argument(
+        "--mixed", action="store_true", help="use any name for any kind, and change linked files"
+    )
+    parser.add_argument("--keep-owners", action="store_true", help="do not change owners")
+    parser.add_argument("--pace", type=float, default=1.0, help="factor of the pauses")
     parser.add_argument("inside", type=os.fsencode)
     parser.add_argument("outside", type=os.fsencode)
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
-"""Soak: paced churn for long, while what the daemon holds is sampled; it has to stay flat.
+"""Soak: slow churn for a long time; the daemon's memory, threads and descriptors must not grow.
 
-``python -m soak.soak --seconds 1800`` prints a table and exits 1 when something grew, or
-when a copy is not equal in the end.
+``python -m soak.soak --seconds 1800`` prints a table, and exits 1 if they grew or if a copy is not
+equal at the end.
 """
 
 import argparse
@@ -24,27 +24,27 @@ from support.servers import RsyncDaemon, Unavailable
 from support.trees import equal_within
 from support.writers import Writers, numbered_logs, operations_done, work_area
 
-SAMPLE_INTERVAL = 1.0  # seconds between two samples
+SAMPLE_INTERVAL = 1.0  # seconds
 WINDOW = "1"  # seconds
 WRITERS = 2
-# Pauses of the writers, so many times as long as the churn's: some 50 operations a second.
+# The factor of the churn's pauses, for some 50 operations a second.
 PACE = "5"
 EQUALITY_TIMEOUT = 60.0  # seconds
-# What still counts as flat, from the second third of the time to the last.
+# The permitted growth from the second third of the time to the last.
 MAX_MEMORY_GROWTH_RATIO, MAX_MEMORY_GROWTH_BYTES = 0.02, 2_000_000
 MAX_COUNT_GROWTH = 2
 MAX_TABLE_ROWS = 12
 
 
 class Sample(NamedTuple):
-    """What the daemon held at some second."""
+    """The daemon's resource usage at a time."""
 
     second: float
     usage: ResourceUsage
 
 
 class SoakResult(NamedTuple):
-    """What came of it."""
+    """The result of a soak."""
 
     samples: list[Sample]
     problems: list[str]
@@ -52,7 +52,7 @@ class SoakResult(NamedTuple):
 
 
 def soak(directory: Path, seconds: float, seed: int) -> SoakResult:
-    """Churn for so long with a local destination and, where available, one of an rsync daemon."""
+    """Churn with a local destination and, where available, one of an rsync daemon."""
     source, outside = directory / "source", directory / "outside"
     source.mkdir()
     outside.mkdir()
@@ -69,7 +69,7 @@ def soak(directory: Path, seconds: float, seed: int) -> SoakResult:
         writers = Writers(work_area(source, outside), logs, seed, seconds, ("--pace", PACE))
         samples = _sample(daemon, stack.enter_context(writers))
         writers.wait()
-        problems = [*_uneven(samples), *_different(source, destinations, daemon)]
+        problems = [*_growth(samples), *_differences(source, destinations, daemon)]
     return SoakResult(samples, problems, operations_done(logs))
 
 
@@ -87,11 +87,11 @@ def _sample(daemon: Pylsyncd, writers: Writers) -> list[Sample]:
     begin, samples = time.monotonic(), []
     while writers.are_writing:
         samples.append(Sample(time.monotonic() - begin, processes.resource_usage(daemon.pid)))
-        time.sleep(SAMPLE_INTERVAL)  # the interval of the samples
+        time.sleep(SAMPLE_INTERVAL)  # between two samples
     return samples
 
 
-def _different(source: Path, destinations: Sequence[Destination], daemon: Pylsyncd) -> list[str]:
+def _differences(source: Path, destinations: Sequence[Destination], daemon: Pylsyncd) -> list[str]:
     problems = []
     for destination in destinations:
         found = equal_within(
@@ -102,30 +102,30 @@ def _different(source: Path, destinations: Sequence[Destination], daemon: Pylsyn
     return problems
 
 
-def _uneven(samples: Sequence[Sample]) -> list[str]:
-    """Return what has grown from the second third of the samples to the last."""
+def _growth(samples: Sequence[Sample]) -> list[str]:
+    """Return a line for each resource that grew from the second third of the time to the last."""
     third = len(samples) // 3
     if not third:
-        return ["there are too few samples to tell"]
+        return ["too few samples"]
     middle = [sample.usage for sample in samples[third : 2 * third]]
     last = [sample.usage for sample in samples[2 * third :]]
     problems = []
     before, after = (statistics.median(usage.memory for usage in part) for part in (middle, last))
     if after > before * (1 + MAX_MEMORY_GROWTH_RATIO) + MAX_MEMORY_GROWTH_BYTES:
         problems.append(f"memory grew from {before / 1e6:.1f} to {after / 1e6:.1f} MB")
-    # While rsync runs there are its pipes: the least is what is held between two runs.
+    # The minimum excludes the pipes of running rsyncs.
     for field in ("threads", "descriptors"):
         was, now = (min(getattr(usage, field) for usage in part) for part in (middle, last))
         if now > was + MAX_COUNT_GROWTH:
             problems.append(f"{field} grew from {was} to {now}")
     left = min(usage.children for usage in last)
     if left:
-        problems.append(f"{left} children are never gone")
+        problems.append(f"always at least {left} children")
     return problems
 
 
 def table(samples: Sequence[Sample]) -> str:
-    """Return lines for some of the samples, evenly spaced."""
+    """Return a table of evenly spaced samples."""
     lines = ["second  memory MB  threads  descriptors  children"]
     step = max(1, len(samples) // MAX_TABLE_ROWS)
     for sample in samples[::step]:
@@ -138,18 +138,20 @@ def table(samples: Sequence[Sample]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Soak for as long as told; return the exit status: 1 when something was not flat."""
+    """Soak for the given time; return the exit status, which is 1 after growth or a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1800.0)
-    parser.add_argument("--seed", type=int, default=None, help="repeats the operations of a run")
+    parser.add_argument(
+        "--seed", type=int, default=None, help="of an earlier run, to repeat its operations"
+    )
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
     print(f"soak for {options.seconds:.0f} s, seed {seed}", flush=True)  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="soak-") as base:
-        soaked = soak(Path(base), options.seconds, seed)
-    print(table(soaked.samples))  # noqa: T201
-    print("\n".join(soaked.problems) or f"{soaked.operations} operations: flat, and equal")  # noqa: T201
-    return 1 if soaked.problems else 0
+        result = soak(Path(base), options.seconds, seed)
+    print(table(result.samples))  # noqa: T201
+    print("\n".join(result.problems) or f"{result.operations} operations: no growth, trees equal")  # noqa: T201
+    return 1 if result.problems else 0
 
 
 if __name__ == "__main__":

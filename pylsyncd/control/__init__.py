@@ -1,1 +1,1 @@
-"""The control socket of pylsyncctl, and the status in its forms."""
+"""The control socket of pylsyncctl; the status as a file, as a table and for Nagios."""

@@ -36,7 +36,7 @@ _COMMANDS = {
     "sync": "start a full sync",
     "pause": "start no rsync until resumed; changes are still collected",
     "resume": "end a pause",
-    "release": "carry out, once, what is held until an administrator has looked",
+    "release": "carry out, once, what is held: check the reason with status first",
 }
 
 _CommandParsers = argparse._SubParsersAction  # noqa: SLF001  # argparse has no public name for it

@@ -34,16 +34,10 @@ _LabelledCounts = Callable[[DestinationCounts], Mapping[str, int]]
 
 # Exported as 0 from the start, so that the first run of each is an increase. Other outcomes are not
 # of a run (a held source), or rare.
-_OUTCOMES = tuple(
-    verdict.value
-    for verdict in (
-        Verdict.DONE,
-        Verdict.RETRY_NOW,
-        Verdict.PARTIAL,
-        Verdict.RETRY_LATER,
-        Verdict.HELD,
-    )
-)
+_RUN_VERDICTS = (
+    Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL, Verdict.RETRY_LATER, Verdict.HELD,
+)  # fmt: skip
+_NO_RUNS = {verdict.value: 0 for verdict in _RUN_VERDICTS}
 
 _SYNC_GAUGES: tuple[tuple[str, str, _SyncValue], ...] = (
     ("watching", "Whether the source is watched.", lambda sync: sync.is_watching),
@@ -71,7 +65,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[DestinationCounts], int]], ...] = (
 
 _LABELLED_COUNTERS: tuple[tuple[str, str, str, _LabelledCounts], ...] = (
     ("runs", "outcome", "Runs of rsync by outcome.",
-     lambda counts: {**dict.fromkeys(_OUTCOMES, 0), **counts.outcomes}),
+     lambda counts: {**_NO_RUNS, **counts.outcomes}),
     ("rsync_exits", "code", "Runs of rsync by exit status, negative for a signal.",
      lambda counts: {str(code): count for code, count in counts.codes.items()}),
     ("full_syncs", "reason", "Completed full syncs by reason.", lambda counts: counts.full_syncs),

@@ -119,3 +119,12 @@ def test_a_name_that_is_not_utf8_is_escaped() -> None:
     assert value(
         format_text(dataclasses.replace(STATUS, syncs=(sync,))), "watches", sync=r"/srv/\xff"
     )
+
+
+def test_the_outcomes_of_runs_are_exported_as_zero_from_the_start() -> None:
+    found = {
+        each.labels["outcome"]: each.value
+        for each in samples(format_text(STATUS))["runs_total"]
+        if each.labels["destination"] == "web2"
+    }
+    assert found == dict.fromkeys(["done", "again", "partial", "later", "held"], 0.0)

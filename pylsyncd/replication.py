@@ -161,12 +161,8 @@ class Replication(SupervisedThread):
         except BaseException:
             self._guard.close()
             raise
-        if predecessor is not None:
-            is_same = predecessor.sync.source.path == sync.source.path
-            self._pool.take_over(
-                predecessor.locations if is_same else (),
-                predecessor.paused_locations if is_same else (),
-            )
+        if predecessor is not None and predecessor.sync.source.path == sync.source.path:
+            self._pool.take_over(predecessor.locations, predecessor.paused_locations)
 
     # For other threads:
 

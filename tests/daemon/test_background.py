@@ -20,7 +20,7 @@ from support.daemon import environment
 from support.installation import UNPRIVILEGED_USER, Installation
 from support.waiting import wait_until
 
-STANDIN = Path(__file__).with_name("standin.py")
+STANDIN = Path(__file__).with_name("service_stand_in.py")
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
@@ -167,7 +167,7 @@ def test_a_stale_pid_file_is_taken_over(standin: Standin) -> None:
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
     assert standin.start().returncode == 0
     assert standin.pid != pid
-    # Whoever has the number of a pid file that nobody has locked is no reason to refuse.
+    # The pid in an unlocked pid file may be that of an unrelated process.
     standin.stop()
     standin.pidfile.write_text(f"{os.getpid()}\n")
     assert standin.start().returncode == 0
@@ -221,7 +221,7 @@ def test_a_process_in_the_foreground_has_a_pid_file_while_it_runs(standin: Stand
     assert not standin.pidfile.exists()
 
 
-# -- becoming another user ------------------------------------------------------------------------
+# -- changing the user ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_a_daemon_has_only_the_ids_and_groups_of_its_user(
     ):
         status = path.stat()
         assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (*nobody[2:4], mode)
-    # It may not remove what is in root's directory.
+    # The user has no permission to remove a file in root's directory.
     assert standin.pidfile.stat().st_uid == 0
     standin.stop()
     assert standin.pidfile.read_text() == ""
@@ -318,7 +318,7 @@ def test_only_root_becomes_another_user(standin: Standin) -> None:
 
     assert "Only root can switch to the user root" in as_nobody(user="root")
     assert "Only root can switch to the group root" in as_nobody(group="root")
-    # To be who one is takes no root; then it is the log in root's directory that fails.
+    # Staying the same user needs no root; then opening the log in root's directory fails.
     assert "log file" in as_nobody(user="nobody")
 
 
@@ -331,7 +331,7 @@ def test_a_user_without_permission_to_create_a_log_keeps_the_old_one_until_there
     rotated = standin.log.with_suffix(".1")
     standin.log.rename(rotated)
     wait_until(lambda: "cannot be opened again" in rotated.read_text())
-    # As logrotate does, by another name first.
+    # As logrotate does: under another name first.
     new = standin.log.with_suffix(".new")
     new.touch()
     os.chown(new, pwd.getpwnam(UNPRIVILEGED_USER).pw_uid, -1)
@@ -359,7 +359,7 @@ def test_no_line_is_lost_when_the_log_is_rotated_while_it_is_written(standin: St
 
 def test_a_full_disk_does_not_end_a_daemon(standin: Standin) -> None:
     assert standin.start(log={"file": "/dev/full"}).returncode == 0
-    # As many lines later as there are in a tenth of a second.
+    # About a tenth of a second later.
     switches = int(standin.status("voluntary_ctxt_switches")[0])
     wait_until(lambda: int(standin.status("voluntary_ctxt_switches")[0]) > switches + 50)
     standin.stop()
@@ -373,5 +373,5 @@ def test_a_full_disk_is_reported_in_the_terminal(standin: Standin) -> None:
         assert run.stderr
         assert "/dev/full cannot be written: No space left on device" in run.stderr.readline()
         run.terminate()
-        assert run.stderr.read() == "", "it is told once"
+        assert run.stderr.read() == "", "it is reported once"
         assert run.wait(20) == 0

@@ -38,14 +38,14 @@ class Copies:
                 os.utime(copy / path.relative_to(self.source), ns=times, follow_symlinks=False)
 
     def command(self, *options: str, to: tuple[str, ...] = ()) -> list[str]:
-        """Return the command of a check, of both copies if no others are named."""
+        """Return the command for a check of some destinations, or of both copies."""
         return [
             sys.executable, "-m", "pylsyncd", "--check", *options,
             f"{self.source}/./", *(to or (f"{self.first}/", f"{self.second}/")),
         ]  # fmt: skip
 
     def check(self, *options: str, to: tuple[str, ...] = (), **extra: str) -> tuple[int, list[str]]:
-        """Return the status and the lines of a check."""
+        """Return the exit status and the output lines of a check."""
         run = subprocess.run(
             self.command(*options, to=to),
             env=environment(extra), capture_output=True, text=True, timeout=60, check=False,
@@ -116,7 +116,7 @@ def test_each_difference_has_its_line(
     status, lines = copies.check()
     assert status == 1
     assert f"[second] {line}" in lines
-    # Besides, at most what went with it, and the time of the directory that it is in.
+    # Other lines are at most its contents, and the time of its directory.
     expected = {f"[second] {line}", "[second] missing at the destination: d/deep/c"}
     assert all(other.startswith("[second] differs in time: ") for other in {*lines} - expected)
     assert copies.snapshots() == before
@@ -188,12 +188,12 @@ def test_checksum_is_refused_without_check(copies: Copies) -> None:
     assert "--rsync-option=--checksum" in run.stderr
 
 
-# Bytes in a pipe of 64 KiB that has no room left for what is written in one go.
+# The bytes in a pipe of 64 KiB after which an atomic write does not fit any more.
 FULL = 60_000
 MARK = "PYLSYNCD_CHECK_UNDER_TEST"
 ITEM = ">f+++++++++ x"
 READ_TOO_LITTLE = "says more than is read"
-# In place of rsync: it says something, starts a child, and neither ends by itself.
+# Replaces rsync: prints a line and starts a child; neither ends by itself.
 STAND_INS = {
     "obeys": f"echo '{ITEM}'; sleep 600 & wait",
     "does not obey": f"trap '' TERM INT HUP; echo '{ITEM}'; while :; do sleep 600; done",
@@ -202,7 +202,7 @@ STAND_INS = {
 
 
 def stand_in(directory: Path, text: str) -> str:
-    """Return a program that does this in place of rsync."""
+    """Return a program that replaces rsync."""
     program = directory / "rsync"
     program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec rsync --version\n{text}\n')
     program.chmod(0o755)
@@ -211,14 +211,14 @@ def stand_in(directory: Path, text: str) -> str:
 
 @pytest.fixture
 def mark() -> Iterator[str]:
-    """Return what is in the environment of a check and of all that it starts; end what is left."""
+    """Return a variable for the environment of a check; kill what is left with it."""
     value = f"{os.getpid()}-{time.monotonic_ns()}"
     yield value
     processes.kill_processes_with_environment(f"{MARK}={value}")
 
 
 def marked(mark: str) -> set[int]:
-    """Return all processes that were started with a mark, and still run."""
+    """Return the running processes that were started with the variable."""
     expected, found = f"{MARK}={mark}".encode(), set()
     for process in processes.list_processes():
         try:
@@ -231,7 +231,7 @@ def marked(mark: str) -> set[int]:
 
 
 def held_by(pipe: IO[str]) -> int:
-    """Return how many bytes wait in a pipe."""
+    """Return the number of unread bytes in a pipe."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
 
 
@@ -253,7 +253,7 @@ def test_a_stopped_check_leaves_no_rsync_running(
         if how == READ_TOO_LITTLE:
             wait_until(lambda: held_by(process.stdout) > FULL)
         process.send_signal(number)
-        # Nobody reads until then.
+        # The pipe is not read before that.
         assert process.wait(20) == 1
         assert process.stderr.read() == STOPPED.format(number.name)
     wait_until(lambda: not marked(mark))
@@ -261,7 +261,7 @@ def test_a_stopped_check_leaves_no_rsync_running(
 
 STOPPED = "pylsyncd: stopped by {} before the comparison was complete.\n"
 
-# A signal comes right after a lock was taken, where an exception would leave it locked.
+# A signal right after a lock was acquired, where an exception would leave it locked.
 INTERRUPTED = """
 import os, queue, signal, sys, threading
 

@@ -52,7 +52,7 @@ def test_systemd_analyze_accepts_each_unit(unit: Path, tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     copy = tmp_path / unit.name
-    # It looks whether the program is there.
+    # systemd-analyze checks that the program exists.
     copy.write_text(unit.read_text().replace("/usr/bin/pylsyncd", str(program)))
     verified = run("systemd-analyze", "verify", "--man=no", copy)
     ours = [line for line in verified.stderr.splitlines() if "pylsyncd" in line]
@@ -62,7 +62,7 @@ def test_systemd_analyze_accepts_each_unit(unit: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_a_unit_runs_in_the_mount_namespace_of_the_machine(unit: Path) -> None:
-    """Each of these makes a mount namespace (systemd.exec(5)), which the source guard would see."""
+    """Each of these options creates a mount namespace; see systemd.exec(5)."""
     names = {line.partition("=")[0] for line in unit.read_text().splitlines() if line[:1].isalpha()}
     namespacing = re.compile(
         r"Protect(System|Home|Proc|KernelTunables|KernelModules|KernelLogs|ControlGroups|Hostname)"
@@ -70,7 +70,7 @@ def test_a_unit_runs_in_the_mount_namespace_of_the_machine(unit: Path) -> None:
         r"|(ReadWrite|ReadOnly|Inaccessible|Exec|NoExec|Bind|BindReadOnly)Paths|TemporaryFileSystem"
     )
     assert not [name for name in names if namespacing.fullmatch(name)]
-    # These two would change what copies can be.
+    # These two options would restrict the modes of copies.
     assert not names & {"RestrictSUIDSGID", "ProtectClock", "DevicePolicy", "DeviceAllow"}
 
 
@@ -95,7 +95,7 @@ def test_the_command_of_a_unit_is_valid(unit: Path, tmp_path: Path) -> None:
 
 
 class Service:
-    """A machine on which the init script is installed, with a directory of its own for all."""
+    """An installed init script, with all of its files in one directory."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
@@ -173,11 +173,11 @@ def test_the_init_script_starts_stops_and_reports_the_status(service: Service) -
     assert service("status") == 0
     assert f"pid {pid}" in service.ran.stdout
     assert service("start") == 0
-    assert service.pid == pid, "it runs once"
+    assert service.pid == pid, "a second start changes nothing"
     (service.source / "f").touch()
     wait_until((service.destination / "f").exists)
     assert service("stop") == 0
-    # It has ended, and process 1 may still have to ask how.
+    # It has ended, but process 1 may not have reaped it yet.
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
     assert service("status") == 3
     assert service("stop") == 0
@@ -191,7 +191,7 @@ def test_restart_works_with_and_without_a_running_daemon(service: Service) -> No
     assert service("try-restart") == 0
     assert service("stop") == 0
     assert service("try-restart") == 0
-    assert service("status") == 3, "it is restarted only where it runs"
+    assert service("status") == 3, "condrestart starts no daemon"
 
 
 @pytest.mark.parametrize("verb", ["reload", "force-reload"])
@@ -298,7 +298,7 @@ def test_logrotate_rotates_the_log_of_a_running_daemon(service: Service) -> None
     rotation, state = service.top / "logrotate.conf", service.top / "logrotate.state"
     text = (CONTRIB / "pylsyncd.logrotate").read_text()
     rotation.write_text(re.sub(r"^/var/log/.*\{", f"{log} {{", text, flags=re.MULTILINE))
-    # It refuses a file that others could have written.
+    # logrotate refuses a file that other users can write.
     rotation.chmod(0o644)
     service.top.chmod(0o755)
     service("start")
@@ -341,12 +341,12 @@ def _generator() -> ModuleType:
 @pytest.mark.parametrize("name", ["pylsyncd.bash", "_pylsyncd"])
 def test_the_completion_is_up_to_date_with_the_options(name: str) -> None:
     made = _generator().FILES[name]()
-    # Otherwise: python contrib/completion/generate.py
+    # To update it, run: python contrib/completion/generate.py
     assert (COMPLETION / name).read_text() == made
 
 
 def in_bash(*words: str) -> list[str]:
-    """Return what bash offers for the last word."""
+    """Return the completions of bash for the last word."""
     script = (
         f'source {COMPLETION}/pylsyncd.bash; COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); '
         "_$1; printf '%s\\n' \"${COMPREPLY[@]}\""
@@ -388,7 +388,7 @@ def test_bash_completes_names_with_blanks(tmp_path: Path) -> None:
 
 
 class Zsh:
-    """An interactive zsh at a pseudo terminal."""
+    """An interactive zsh in a pseudo-terminal."""
 
     def __init__(self) -> None:
         self._terminal, slave = pty.openpty()
@@ -402,7 +402,7 @@ class Zsh:
         self._seen = ""
 
     def type(self, text: str, until: str) -> str:
-        """Type and wait for an answer; return what was shown."""
+        """Type a text and wait for a response; return the output."""
         self._seen = ""
         os.write(self._terminal, text.encode())
         wait_until(lambda: until in self._read())
@@ -415,7 +415,7 @@ class Zsh:
 
     def _read(self) -> str:
         with contextlib.suppress(BlockingIOError):
-            # Colours and movements of the cursor may stand between any two letters.
+            # Escape sequences may be between any two letters.
             shown = os.read(self._terminal, 65536).decode(errors="replace")
             self._seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|[\x08\r]", "", shown)
         return self._seen

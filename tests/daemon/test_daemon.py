@@ -16,7 +16,7 @@ from support.trees import equal_within
 from support.waiting import wait_until
 
 NEVER = "3600"
-"""A window that no test waits for."""
+"""Seconds: a window longer than any test."""
 
 RUN = r"\] synced \d+ files?, deleted \d+, \S+ \S?B sent, \d+\.\d\d s$"
 
@@ -46,7 +46,7 @@ def test_missing_directories_above_a_destination_are_created(setup: SyncSetup) -
         daemon.wait_ready()
         (setup.source / "new").touch()
         wait_until((deep / "new").exists)
-        # Without -i, what was there before is not looked at.
+        # Without -i, existing files are not compared.
         assert not (deep / "old").exists()
 
 
@@ -291,7 +291,7 @@ def test_a_single_run_logs_its_start_and_its_completion(setup: SyncSetup) -> Non
     assert not setup.copy.exists()
 
 
-# -- destinations that fail -----------------------------------------------------------------------
+# -- failing destinations -------------------------------------------------------------------------
 
 
 def test_a_destination_that_returns_gets_all_missed_changes(setup: SyncSetup) -> None:
@@ -320,7 +320,7 @@ def test_a_destination_whose_disk_is_not_mounted_is_not_filled(setup: SyncSetup)
         daemon.wait_for(r"\[copy\] the destination is another directory than before")
         daemon.flush()
         assert list(setup.copy.iterdir()) == []
-        # Unless somebody says that it is meant so: then it lacks everything.
+        # After a release the new directory is the destination, and everything is missing there.
         mark = daemon.log_length()
         daemon.release()
         daemon.wait_for(r"\[copy\] works again", after=mark)
@@ -391,7 +391,7 @@ exec rsync "$@" """,
 def test_an_rsync_without_deletion_by_name_is_detected_at_the_start(
     setup: SyncSetup, tmp_path: Path
 ) -> None:
-    # What receivers of rsync 3.4.3 say (issue 910).
+    # The message of receivers with rsync 3.4.3 (issue 910).
     broken = script(
         tmp_path / "broken-rsync",
         """
@@ -505,7 +505,7 @@ wait; sleep 600""",
 
 
 def with_watches(count: int) -> list[str]:
-    """Return what a command needs in front of it to have that many watches and no more."""
+    """Return the command prefix that limits the number of inotify watches."""
     limit = f'echo {count} >/proc/sys/user/max_inotify_watches && exec "$@"'
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"]
     try:
@@ -547,7 +547,7 @@ def test_a_scan_repairs_dropped_events_without_a_full_sync(setup: SyncSetup) -> 
     (setup.source / "d").mkdir()
     with setup.daemon("-v", "-i", "-w", "0.5") as daemon:
         daemon.wait_ready()
-        # While it is stopped, its queue cannot but overflow.
+        # The queue of a suspended daemon overflows.
         daemon.pause()
         try:
             for number in range(20_000):

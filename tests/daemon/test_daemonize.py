@@ -38,26 +38,26 @@ class Background:
         self._mark = str(uuid.uuid4())
 
     def start(self, *options: str, words: tuple[str, ...] = ("-i", "-v", "-w", WINDOW)) -> None:
-        """Run the command until it comes back; the daemon goes on."""
+        """Run the command until it returns; the daemon continues."""
         run = self.run(*words, *options)
         assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
     def refused(self, *options: str) -> str:
-        """Run the command, which has to refuse this; return what it says."""
+        """Run the command, which must refuse its arguments; return standard error."""
         run = self.run(*options)
         assert run.returncode == 2, run.stderr
         assert "Traceback" not in run.stderr
         return run.stderr
 
     def run(self, *options: str) -> "subprocess.CompletedProcess[str]":
-        """Run the command until it comes back."""
+        """Run the command until it returns."""
         return self.command(
             "--daemon", f"--pidfile={self.pidfile}", f"--logfile={self.log}",
             f"--state-dir={self.state}", *options, f"{self.source}/./", f"{self.destination}/",
         )  # fmt: skip
 
     def command(self, *words: str, user: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run the command with these words only."""
+        """Run the command with exactly these arguments."""
         extra = {
             ENVIRONMENT_MARK: self._mark,
             "RUNTIME_DIRECTORY": str(self._runtime),
@@ -70,7 +70,7 @@ class Background:
         )  # fmt: skip
 
     def configure(self, window: str) -> tuple[str, ...]:
-        """Write the configuration file; return the words that name it."""
+        """Write the configuration file; return the arguments for it."""
         self.configuration.write_text(
             f"[pylsyncd]\ndaemon = yes\npidfile = {self.pidfile}\nlogfile = {self.log}\n"
             f"state_dir = {self.state}\n[sync one]\nsource = {self.source}/./\n"
@@ -109,7 +109,7 @@ def daemon(tmp_path: Path) -> Iterator[Background]:
 def test_a_daemon_syncs_in_the_background_until_it_is_stopped(daemon: Background) -> None:
     (daemon.source / "old").write_text("x")
     daemon.start()
-    # When the command has come back it watches.
+    # The source is watched when the command returns.
     assert "watching" in daemon.text
     (daemon.source / "new").write_text("y")
     wait_until((daemon.destination / "new").exists)
@@ -119,7 +119,7 @@ def test_a_daemon_syncs_in_the_background_until_it_is_stopped(daemon: Background
     assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)} == {"/dev/null"}
     (daemon.source / "last").write_text("z")
     daemon.stop()
-    assert (daemon.destination / "last").exists(), "what had changed was synced before the end"
+    assert (daemon.destination / "last").exists(), "the last changes were synced before the end"
     assert not daemon.pidfile.exists()
     assert daemon.text.splitlines()[-1].endswith("stopped")
 
@@ -235,7 +235,7 @@ def test_the_command_line_keeps_a_daemon_in_the_foreground(daemon: Background) -
 
 @pytest.fixture
 def shared_daemon(open_directory: Path, installation: Installation) -> Iterator[Background]:
-    """Return one in directories that every user can search, which pytest's own are not."""
+    """Return a daemon in directories that every user can search, unlike pytest's own."""
     made = Background(open_directory, installation)
     yield made
     made.kill()
@@ -255,7 +255,7 @@ def test_a_daemon_gives_up_root_and_still_syncs(shared_daemon: Background) -> No
     wait_until((daemon.destination / "f").exists)
     for made in (daemon.destination / "f", daemon.state, daemon.log):
         assert made.stat().st_uid == nobody.pw_uid
-    # In root's directory it can only empty its pid file, which the next start takes over.
+    # The user can empty the pid file in root's directory, but not remove it.
     daemon.stop()
     assert daemon.pidfile.read_text() == ""
     daemon.start(f"--user={UNPRIVILEGED_USER}")

@@ -19,7 +19,7 @@ import pylsyncd
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# What a checkout may hold besides.
+# Files of a checkout that are not in the sdist.
 _NOT_SOURCES = shutil.ignore_patterns(
     ".*", "__pycache__", "*.pyc", "*.egg-info", "build", "dist"
 )  # fmt: skip
@@ -31,17 +31,17 @@ _NO_REGISTRY = re.compile(
 
 
 class Published(NamedTuple):
-    """What is built once for all tests of this file, and by all of their processes."""
+    """The distributions, built once for all tests of this file."""
 
     tree: Path
-    """The sources that both were built from."""
+    """The sources of both distributions."""
     wheel: Path
     sdist: Path
     environment: Path
-    """Where nothing was but pip, and the wheel was installed."""
+    """An environment with pip and the installed wheel only."""
 
     def sources(self, *below: str) -> set[str]:
-        """Return the files of some of its directories."""
+        """Return the files in some directories of the sources."""
         return {
             str(path.relative_to(self.tree))
             for name in below
@@ -50,7 +50,7 @@ class Published(NamedTuple):
         }
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the environment, in a place where no sources are."""
+        """Run a command of the environment, in a directory without the sources."""
         program, *arguments = command
         return subprocess.run(
             [self.environment / "bin" / program, *arguments],
@@ -60,8 +60,8 @@ class Published(NamedTuple):
 
 
 def _need(command: Sequence[str | Path], directory: Path) -> None:
-    """Run what may need the registry; skip the tests when there is none."""
-    # pip takes what is to be imported from there for installed.
+    """Run a command that may need the package index; skip the tests without one."""
+    # pip takes the packages in PYTHONPATH for installed.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     run = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, check=False
@@ -72,7 +72,7 @@ def _need(command: Sequence[str | Path], directory: Path) -> None:
 
 
 def _publish(place: Path) -> None:
-    """Build both from a copy, the wheel from the sdist, and install the wheel."""
+    """Build the sdist from a copy and the wheel from the sdist, and install the wheel."""
     shutil.copytree(REPOSITORY, place / "tree", ignore=_NOT_SOURCES)
     _need([sys.executable, "-m", "build", "--outdir", place / "dist"], place / "tree")
     _need([sys.executable, "-m", "venv", place / "environment"], place)
@@ -173,7 +173,7 @@ def test_examples_and_contrib_are_installed_with_the_documents(published: Publis
     example = published.tree / "pylsyncd.conf.example"
     assert (documents / "examples" / example.name).read_bytes() == example.read_bytes()
     assert {"README", "CHANGES"} <= {path.name for path in documents.iterdir()}
-    # What makes some of them is for the sdist.
+    # The generators of some files are only in the sdist.
     contributions = {name for name in published.sources("contrib") if not name.endswith(".py")}
     assert {"contrib/systemd/pylsyncd.service", "contrib/init/pylsyncd.init"} <= contributions
     for name in contributions:

@@ -57,7 +57,7 @@ def test_too_many_deletions_are_held_until_released(setup: SyncSetup) -> None:
         daemon.release()
         setup.expect_equal(daemon=daemon)
         daemon.wait_for("works again", after=mark)
-        # It was for once.
+        # The release applied once.
         mark = daemon.log_length()
         shutil.rmtree(setup.source / "e")
         daemon.wait_for("6 would be deleted", after=mark)
@@ -109,7 +109,7 @@ def test_emptying_the_source_of_a_running_daemon_empties_the_copy(setup: SyncSet
         setup.expect_equal(daemon=daemon)
 
 
-# -- drift ----------------------------------------------------------------------------------------
+# -- periodic full syncs --------------------------------------------------------------------------
 
 
 def test_periodic_full_syncs_repair_changes_made_at_the_destination(setup: SyncSetup) -> None:
@@ -122,14 +122,14 @@ def test_periodic_full_syncs_repair_changes_made_at_the_destination(setup: SyncS
         setup.expect_equal(daemon=daemon)
 
 
-# -- what fails by itself -------------------------------------------------------------------------
+# -- failures of single paths ---------------------------------------------------------------------
 
-# Root without the capabilities to overlook permissions, of capabilities(7).
+# Root without the capabilities that bypass permissions; see capabilities(7).
 HEEDING = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
 def heeding_permissions() -> tuple[str, ...]:
-    """Return what a command needs in front of it for permissions to count."""
+    """Return the command prefix with which permissions apply to root, too."""
     if os.geteuid():
         return ()
     try:
@@ -167,7 +167,7 @@ def test_an_unreadable_directory_prevents_no_deletions_elsewhere(setup: SyncSetu
             daemon.full_sync()
             daemon.wait_for("full sync complete, except for 1 path")
             expected = {*FILES, "shut/deep/f"}
-            # What cannot be seen is not taken for deleted.
+            # Unreadable files do not count as deleted.
             (setup.copy / "shut").chmod(0o700)
             assert setup.copied_files() == expected
             shutil.rmtree(setup.source / "d")
@@ -197,7 +197,7 @@ def test_an_unreadable_file_stays_pending_over_a_restart(setup: SyncSetup) -> No
 
 @contextlib.contextmanager
 def immutable(path: Path) -> Iterator[None]:
-    """Have a file that not even root can write to or delete."""
+    """Make a file immutable, so that not even root can change or delete it."""
     if not _chattr("+i", path):
         pytest.skip("files cannot be made immutable here")
     try:

@@ -22,7 +22,7 @@ from support.waiting import wait_until
 from pylsyncd.state.destination_state import DestinationState, decode
 
 NEVER = "3600"
-"""A window that no test waits for."""
+"""Seconds: a window longer than any test."""
 
 
 class RestartSetup(SyncSetup):
@@ -74,12 +74,12 @@ def setup(tmp_path: Path) -> Iterator[RestartSetup]:
 
 
 def settle() -> None:
-    """Wait until what is changed from now on is younger than what is confirmed, by the slack."""
-    # Not for a result: a scan takes what is younger than two seconds for changed, to be safe.
+    """Wait until later changes are newer than the confirmed time plus its slack."""
+    # Not a wait for a result: a scan treats ctimes of the last two seconds as changes.
     time.sleep(2.2)
 
 
-# -- what is sent ---------------------------------------------------------------------------------
+# -- which changes are sent -----------------------------------------------------------------------
 
 
 def test_a_start_sends_exactly_the_changes_since_the_stop_in_one_run(setup: RestartSetup) -> None:
@@ -105,7 +105,7 @@ def test_a_start_sends_exactly_the_changes_since_the_stop_in_one_run(setup: Rest
         (run,) = setup.counting.changing_runs()[before:]
         assert b"--files-from=-" in run
         line = daemon.wait_for(r"synced \d+ files?, deleted \d+")
-        # 10 changed, two directories with what is in them, and two names of one file.
+        # 10 changed files, two directories with their contents, and two names of one file.
         renamed = len(list((setup.source / "23/renamed").iterdir()))
         assert f"synced {10 + 1 + renamed + 3 + 2} files, " in line
         assert "full sync" not in daemon.log
@@ -177,14 +177,14 @@ def test_a_file_closed_while_no_daemon_ran_is_found_by_the_next_scan(
     setup.write("g", "old")
     with setup.daemon("-i") as daemon:
         daemon.wait_ready()
-        # The first window takes all that has changed since the start, closed or not.
+        # The first window includes all changes since the start, also in open files.
         setup.write("g", "first")
         daemon.wait_for("synced 1 file")
         mark = daemon.log_length()
         with (setup.source / "f").open("w") as open_file:
             open_file.write("new, and longer")
             open_file.flush()
-            # The slack of the moments that ctimes are compared with.
+            # The slack of the times that ctimes are compared with.
             time.sleep(2.2)
             setup.write("g", "changed later")
             daemon.wait_for("synced 1 file", after=mark)
@@ -209,7 +209,7 @@ def test_repeated_kills_lose_no_change(setup: RestartSetup) -> None:
             count += 1
             _change(chance, setup, count)
         daemon.crash()
-        # Its rsync may go on.
+        # Its rsync may still run.
         count += 1
         _change(chance, setup, count)
     with setup.daemon() as daemon:
@@ -322,13 +322,13 @@ def test_an_rsync_left_by_a_killed_daemon_restores_no_deleted_file(
         following.wait_for("Terminated .* left by a killed pylsyncd")
         following.wait_for("catch-up complete")
         setup.expect_equal()
-        # As long as the old one would have taken.
+        # As long as the old rsync would have taken.
         time.sleep(2.0)
         assert not (tmp_path / "ended").exists()
         setup.expect_equal()
 
 
-# -- what a start says ----------------------------------------------------------------------------
+# -- reasons for a full sync ----------------------------------------------------------------------
 
 
 def test_an_initial_sync_on_request_ignores_the_state(
@@ -399,11 +399,11 @@ def test_an_unreadable_state_loses_no_change(setup: RestartSetup) -> None:
         setup.expect_equal()
 
 
-# -- who may not start ----------------------------------------------------------------------------
+# -- refused starts -------------------------------------------------------------------------------
 
 
 def refused(*arguments: str | Path) -> str:
-    """Run pylsyncd, which has to refuse; return its sentence."""
+    """Run pylsyncd, which must refuse to start; return its message."""
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", *map(str, arguments)],
         env=environment(), capture_output=True, text=True, timeout=20, check=False,

@@ -36,7 +36,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sockets() -> Iterator[Path]:
-    """Return where a daemon puts its sockets: a short path that is only its own."""
+    """Return a directory for sockets with a short path."""
     with tempfile.TemporaryDirectory(prefix="run-") as directory:
         yield Path(directory)
 
@@ -58,7 +58,7 @@ def send(running: Pylsyncd, source: Path, to: Destination, content: str) -> None
 
 
 def masters(sockets: Path) -> list[int]:
-    """Return the processes that hold ssh connections open for a daemon."""
+    """Return the processes that keep the ssh connections of a daemon open."""
     found = []
     for process in processes.list_processes():
         with contextlib.suppress(OSError):
@@ -181,7 +181,7 @@ def test_max_runs_limits_the_rsync_processes_and_every_destination_gets_its_turn
     with daemon(source, sockets, "--max-runs", "2", "--rsync", str(program), to=to) as running:
         running.wait_ready()
         started = time.monotonic()
-        # There is always more to do, for all of them.
+        # Every destination always has pending changes.
         while min(begun().values()) < ROUNDS:
             assert time.monotonic() - started < SECONDS, running.log_tail
             (source / f"file{time.monotonic_ns()}").touch()
@@ -193,7 +193,7 @@ def test_max_runs_limits_the_rsync_processes_and_every_destination_gets_its_turn
         present += 1 if verb == "begins" else -1
         most = max(most, present)
         runs[target] += (verb, what) == ("begins", "run")
-        # At first all come at once, and at the end not all have something to do.
+        # Without the first runs, which start at the same time, and the last ones.
         if len(runs) == len(to) and max(runs.values()) <= ROUNDS:
             assert max(runs.values()) - min(runs.values()) <= 2, runs
     assert (most, present) == (2, 0)

@@ -1,4 +1,4 @@
-"""A configuration as an administrator writes it, from --check-config to all in sync."""
+"""A configuration of three sources and eight destinations, from --check-config to in sync."""
 
 import json
 import os

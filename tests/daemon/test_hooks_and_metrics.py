@@ -22,7 +22,7 @@ from support.waiting import wait_until
 
 UNKNOWN_MODULE = "@ERROR: Unknown module 'x'"
 
-# Puts what it is told into one file, whole; $1 is the directory of these.
+# Writes each call into one file in the directory $1, and renames it when it is complete.
 HOOK = """#!/bin/sh
 out=$1/.$$
 { env -0 | grep -z ^PYLSYNCD_; printf '\\0'; cat; } >"$out"
@@ -97,8 +97,8 @@ def setup(tmp_path: Path) -> HookSetup:
 def test_a_hook_receives_the_paths_of_each_run(setup: HookSetup) -> None:
     with setup.daemon(f"--hook-batch={setup.command}") as daemon:
         daemon.wait_ready()
-        told = setup.wait_called("batch", daemon)
-        assert told.paths == [b"./"]
+        call = setup.wait_called("batch", daemon)
+        assert call.paths == [b"./"]
         names = [b"odd \n-rf \xff", b"second"]
         for name in names:
             setup.move_in(name)
@@ -127,12 +127,12 @@ def test_hooks_run_for_an_error_and_for_the_recovery(setup: HookSetup) -> None:
         for _ in range(3):
             setup.rsync.add_fault(exit_with(10))
         setup.move_in(b"second")
-        told = setup.wait_called("error", daemon)
-        assert told.variables["PYLSYNCD_EXIT"] == "10"
-        assert told.variables["PYLSYNCD_REASON"] == (
+        call = setup.wait_called("error", daemon)
+        assert call.variables["PYLSYNCD_EXIT"] == "10"
+        assert call.variables["PYLSYNCD_REASON"] == (
             "the connection failed: check that the destination is up and reachable"
         )
-        assert told.paths == [b"./second"]
+        assert call.paths == [b"./second"]
         setup.wait_called("recovery", daemon)
         setup.expect_equal(daemon=daemon)
     assert [each.event for each in setup.calls()] == ["error", "recovery"]
@@ -143,10 +143,10 @@ def test_a_hook_runs_when_a_destination_is_held(setup: HookSetup) -> None:
         setup.wait_idle(daemon)
         setup.rsync.add_fault(print_error_and_exit(UNKNOWN_MODULE, 5))
         setup.move_in(b"second")
-        told = setup.wait_called("held", daemon)
-        assert "no such module" in told.variables["PYLSYNCD_REASON"]
-        assert told.variables["PYLSYNCD_MESSAGE"] == UNKNOWN_MODULE
-        assert told.variables["PYLSYNCD_EXIT"] == "5"
+        call = setup.wait_called("held", daemon)
+        assert "no such module" in call.variables["PYLSYNCD_REASON"]
+        assert call.variables["PYLSYNCD_MESSAGE"] == UNKNOWN_MODULE
+        assert call.variables["PYLSYNCD_EXIT"] == "5"
         daemon.flush()
         setup.expect_equal(daemon=daemon)
     assert [each.event for each in setup.calls()] == ["held"]
@@ -188,7 +188,7 @@ def test_the_hook_for_the_last_run_runs_before_the_daemon_ends(setup: HookSetup)
 
 
 def values(text: str) -> dict[str, float]:
-    """Return what the library's parser finds: labels but for the source's and destination's."""
+    """Return the samples in a text of metrics, without the labels of source and destination."""
     found = {}
     for family in parse(text):
         for sample in family.samples:
@@ -290,7 +290,7 @@ def test_metrics_status_file_and_socket_survive_a_lack_of_descriptors(setup: Hoo
             try:
                 daemon.wait_for("status file .* cannot be written: Too many open files")
                 while is_readable(manager):
-                    manager.recv(1000)  # Only what is told from now on counts.
+                    manager.recv(1000)  # Only later messages count.
                 wait_until(
                     lambda: manager.recv(1000).startswith(b"STATUS="),
                     message=lambda: daemon.log_tail,

@@ -24,14 +24,14 @@ PAUSE = 0.002  # seconds between two lines of the log
 
 
 class Sync:
-    """As much of one as is asked for."""
+    """The state directory of a sync, as far as daemonize uses it."""
 
     def __init__(self, state: str) -> None:
         self.state_dir = os.fsencode(state)
 
 
 def work(ends: str | None, opened: int) -> None:
-    """Log numbers until TERM comes, or end in another way before anything is ready."""
+    """Fail before the daemon is ready, if asked to; check what was kept over the fork."""
     if ends == "usage":
         raise UsageError("The state directory is in use.\nSo it is.")
     if ends == "watch":
@@ -40,13 +40,13 @@ def work(ends: str | None, opened: int) -> None:
         raise ZeroDivisionError
     if ends == "death":
         os.kill(os.getpid(), signal.SIGKILL)
-    # What was opened before the fork is still open after it.
+    # Files opened before the fork are still open.
     os.write(opened, b"x")
     logging.getLogger().info("standard: %s", [os.readlink(f"/proc/self/fd/{n}") for n in range(3)])
 
 
 def main() -> int:
-    """Run the whole life of it."""
+    """Run the daemon from its start to its end."""
     asked = json.loads(sys.argv[1])
     log = LogSettings(level=logging.INFO, **asked.get("log", {}))
     stopped: list[int] = []
@@ -55,7 +55,7 @@ def main() -> int:
         stopped.append(number)
 
     if "as" in asked:
-        # Not by whoever starts it: that user may not be able to run this Python.
+        # Not in the starting process: the user may not be able to run this Python.
         user, group = asked["as"]
         os.setgroups([])
         os.setresgid(group, group, group)

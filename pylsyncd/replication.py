@@ -71,11 +71,14 @@ class ReplicationState(Enum):
         return self not in {ReplicationState.STARTING, ReplicationState.START_FAILED}
 
     @property
+    def has_failed(self) -> bool:
+        """True if the replication has ended with a failure."""
+        return self in {ReplicationState.START_FAILED, ReplicationState.FAILED}
+
+    @property
     def has_ended(self) -> bool:
         """True if the replication does nothing any more."""
-        return self in {
-            ReplicationState.START_FAILED, ReplicationState.STOPPED, ReplicationState.FAILED
-        }  # fmt: skip
+        return self is ReplicationState.STOPPED or self.has_failed
 
 
 class Wakeup(Enum):
@@ -191,12 +194,10 @@ class Replication(SupervisedThread):
     @property
     def exit_status(self) -> int:
         """The exit status of the process as far as this replication is concerned."""
-        failures = {ReplicationState.START_FAILED, ReplicationState.FAILED}
-        return int(self._has_failed or self.state in failures)
+        return int(self._has_failed or self.state.has_failed)
 
-    @property
-    def hold_reason(self) -> str:
-        """Why the source of a running replication is held now; empty if it is not."""
+    def find_hold_reason(self) -> str:
+        """Check the source of a running replication; return why it has to be held, or "" if not."""
         if self.state is not ReplicationState.RUNNING:
             return ""
         state, reason = self._guard.check_state()

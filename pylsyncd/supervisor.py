@@ -115,7 +115,7 @@ class Supervisor:
                 self._successors[name] = sync
             elif sync is not None and _can_continue(each, sync):
                 updated.append((each, sync))
-            elif sync is not None and (reason := each.hold_reason):
+            elif sync is not None and (reason := each.find_hold_reason()):
                 # A new replication would accept whatever is in the source's place.
                 errors.append(
                     f"The sync {name} is unchanged because its source is held: {reason}. Reload "

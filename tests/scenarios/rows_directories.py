@@ -1,4 +1,4 @@
-"""Scenarios of directories: made, moved, swapped, left and come back."""
+"""Scenarios of directories: created, moved, exchanged, moved out and back."""
 
 from support.operations import (
     append,
@@ -24,7 +24,7 @@ LONG_AGO = 946_684_800_123_456_789
 OWNER = "only root may give a directory to somebody else"
 READ_ONLY = "nobody but root can write into a directory without permissions"
 DEEP = "/".join(f"{level}" for level in range(60))
-# With the name of the scenario before it, near the 4,093 bytes that rsync reads of a name.
+# Together with the scenario's name, close to rsync's limit of 4,093 bytes for a path.
 LONG_PATH = "/".join("d" * 205 for _ in range(19))
 TREE = (mkdir("d/e/f"), write("d/1", b"1"), write("d/e/2", b"2"), write("d/e/f/3", b"3"))
 TREE_OUTSIDE = tuple(map(outside, TREE))

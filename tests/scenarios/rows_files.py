@@ -1,4 +1,4 @@
-"""Scenarios of regular files: content, attributes, and where they are."""
+"""Scenarios of regular files: content, attributes, location."""
 
 from support.operations import (
     append,
@@ -21,7 +21,7 @@ from support.operations import (
 from support.scenario import Scenario, with_attributes
 
 LONG_AGO = 946_684_800_123_456_789  # 2000-01-01, with nanoseconds
-NOT_YET = 4_102_444_800_000_000_001  # 2100-01-01
+FAR_FUTURE = 4_102_444_800_000_000_001  # 2100-01-01
 BEFORE_1970 = -86_400_000_000_000
 LARGE = bytes(range(256)) * 20_000
 MEBIBYTE = 1 << 20
@@ -171,8 +171,8 @@ FILES = (
     ),
     Scenario(
         "time-in-the-future",
-        [utime("f", NOT_YET)],
-        {"f": with_attributes(b"x", mtime_ns=NOT_YET)},
+        [utime("f", FAR_FUTURE)],
+        {"f": with_attributes(b"x", mtime_ns=FAR_FUTURE)},
         [write("f")],
         runs_on_slow_transports=False,
     ),

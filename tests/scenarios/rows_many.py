@@ -1,4 +1,4 @@
-"""Scenarios of very many changes, and of changes that go on while rsync runs."""
+"""Scenarios of many changes, and of changes while rsync runs."""
 
 from support.operations import (
     append,
@@ -19,7 +19,7 @@ DIRECTORIES = [f"t/{number}" for number in range(30)]
 
 
 def _filled(directory: str, count: int, content: bytes) -> Expected:
-    """Return what `fill` leaves behind."""
+    """Return the entries that `fill` creates."""
     return {f"{directory}/{number}": content for number in range(count)}
 
 
@@ -54,7 +54,7 @@ MANY = (
         runs_on_slow_transports=False,
     ),
     Scenario(
-        # More than 1,000 entries: rsync sends its list in more than one part.
+        # More than 1,000 entries, so rsync sends its file list in several parts.
         "2000-files-changed-in-one-directory",
         [fill("d", 2000, b"2")],
         _filled("d", 2000, b"2"),

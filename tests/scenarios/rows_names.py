@@ -1,4 +1,4 @@
-"""Scenarios of odd names: rsync, a shell or a list could take each of them for something else."""
+"""Scenarios of odd names, which rsync, a shell or a file list could misinterpret."""
 
 from support.operations import (
     Operation,
@@ -82,7 +82,7 @@ def _in(directory: bytes, name: bytes) -> bytes:
 
 
 def _files(title: str, name: bytes) -> Scenario:
-    """Return the row for a file of this name: created, deleted, renamed from and to, changed."""
+    """Return the scenario of a file of this name: created, deleted, renamed, changed."""
     directories = (b"created", b"deleted", b"renamed", b"changed", b"links")
     before: list[Operation] = [mkdir(directory) for directory in directories]
     before += [
@@ -115,7 +115,7 @@ def _files(title: str, name: bytes) -> Scenario:
 
 
 def _directories(title: str, name: bytes) -> Scenario:
-    """Return the row for a directory of this name."""
+    """Return the scenario of a directory of this name."""
     before = [
         mkdir(_in(_in(b"deleted", name), name)),
         write(_in(_in(b"deleted", name), b"f")),

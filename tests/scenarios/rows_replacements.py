@@ -1,4 +1,4 @@
-"""Scenarios where one kind of entry takes the place of another: each pair, in both directions."""
+"""Scenarios where an entry of one kind replaces one of another: each pair, in both directions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from support.scenario import Expected, Scenario
 
 
 class Kind(NamedTuple):
-    """How an entry of a kind comes and goes under the name ``x``, and what it looks like."""
+    """A kind of entry: the operations that create and remove ``x``, and its expected value."""
 
     name: str
     create: Sequence[Operation]

@@ -1,4 +1,4 @@
-"""The table of scenarios: what happens to a source, and the tree that must come of it."""
+"""The table of all scenarios."""
 
 from scenarios.rows_directories import DIRECTORIES
 from scenarios.rows_files import FILES

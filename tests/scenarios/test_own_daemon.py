@@ -52,7 +52,7 @@ def test_without_initial_sync_only_what_changes_is_copied(
     assert set(snapshot(copy.path)) == {b"", b"new", b"d", b"d/e", b"d/e/f"}
 
 
-def test_changes_right_after_the_start_line_go_out_with_the_first_window(
+def test_changes_right_after_the_start_message_are_synced_with_the_first_window(
     replication: Replication, copy: Destination
 ) -> None:
     before = [mkdir("d"), write("d/changed"), write("d/deleted"), mkdir("empty")]
@@ -109,7 +109,7 @@ def test_a_window_closes_although_changes_never_pause(
         write("first")(running.area)
         while not os.path.exists(arrived) and time.monotonic() < deadline:
             append("log", b"x")(running.area)
-            time.sleep(0.02)  # a pace of writing, not a wait
+            time.sleep(0.02)  # the pace of writing
         assert os.path.exists(arrived), running.daemon.log_tail
         running.expect_equal(EQUALITY_TIMEOUT)
 
@@ -145,7 +145,7 @@ def test_each_of_four_destinations_gets_one_rsync(
         assert running.run_count - before == 4, running.daemon.log_tail
 
 
-def test_hup_repairs_what_somebody_did_to_the_destination(
+def test_a_full_sync_repairs_changes_at_the_destination(
     replication: Replication, copy: Destination
 ) -> None:
     for operation in (mkdir("d"), write("d/f"), write("g")):
@@ -158,7 +158,9 @@ def test_hup_repairs_what_somebody_did_to_the_destination(
         running.expect_equal(EQUALITY_TIMEOUT)
 
 
-def test_what_is_buffered_at_sigterm_is_sent(replication: Replication, copy: Destination) -> None:
+def test_buffered_changes_are_synced_at_sigterm(
+    replication: Replication, copy: Destination
+) -> None:
     with replication.start(copy) as running:
         for operation in (mkdir("d/e"), fill("d/e", 500, b"x")):
             operation(running.area)
@@ -166,7 +168,7 @@ def test_what_is_buffered_at_sigterm_is_sent(replication: Replication, copy: Des
     running.expect_equal(0)
 
 
-def test_nothing_temporary_is_left_at_a_destination(
+def test_no_temporary_file_is_left_at_a_destination(
     replication: Replication, copy: Destination
 ) -> None:
     with replication.start(copy, options=("-d", "-i", "-w", "0.1")) as running:
@@ -202,7 +204,7 @@ def test_the_directories_above_the_source_are_not_modified(tmp_path: Path) -> No
     assert (status.st_mode & 0o7777, status.st_mtime_ns) == (0o700, LONG_AGO)
 
 
-def test_with_modify_a_file_that_is_never_closed_goes_out(
+def test_with_modify_a_file_that_is_never_closed_is_synced(
     replication: Replication, copy: Destination
 ) -> None:
     path = replication.source / "log"
@@ -216,7 +218,7 @@ def test_with_modify_a_file_that_is_never_closed_goes_out(
         running.expect_equal(EQUALITY_TIMEOUT)
 
 
-def test_what_was_moved_out_is_not_heard_any_more(
+def test_a_directory_that_was_moved_out_causes_no_runs(
     replication: Replication, copy: Destination
 ) -> None:
     for operation in (mkdir("d/e"), write("d/e/f")):
@@ -240,11 +242,13 @@ def test_what_was_moved_out_is_not_heard_any_more(
         assert running.run_count - before == 1, running.daemon.log_tail
 
 
-def test_a_destination_that_does_not_answer_does_not_hold_up_another(
+def test_a_destination_that_does_not_answer_does_not_delay_another(
     replication: Replication, tmp_path: Path, copy: Destination
 ) -> None:
-    nobody = Destination("rsync://127.0.0.1:9/none/", os.fsencode(tmp_path / "none"), "127.0.0.1")
-    with replication.start(copy, nobody, wait=False) as running:
+    unreachable = Destination(
+        "rsync://127.0.0.1:9/none/", os.fsencode(tmp_path / "none"), "127.0.0.1"
+    )
+    with replication.start(copy, unreachable, wait=False) as running:
         running.daemon.wait_for(r"\[copy\] initial sync complete")
         write("f")(running.area)
         running.daemon.flush()
@@ -252,7 +256,7 @@ def test_a_destination_that_does_not_answer_does_not_hold_up_another(
         running.expect_equal(EQUALITY_TIMEOUT)
 
 
-def test_directories_are_heard_under_their_new_names_after_an_exchange(
+def test_after_an_exchange_directories_are_watched_under_their_new_names(
     replication: Replication, copy: Destination
 ) -> None:
     for operation in (mkdir("a/in-a"), mkdir("b/in-b")):

@@ -1,8 +1,8 @@
-"""Every scenario of the table, on every kind of destination, with its runs of rsync counted.
+"""Every scenario of the table, on every kind of destination, with a count of the rsync runs.
 
 One daemon serves all scenarios of a kind of destination; each has a directory of its own in the
-source. The window never closes by itself: a signal closes it when a scenario's operations are done,
-and from then on one run of rsync has to do.
+source. Only SIGUSR1 closes the window, after a scenario's operations; then one rsync run must be
+enough.
 """
 
 import os
@@ -19,78 +19,80 @@ from support.trees import snapshot
 
 KINDS = ("local", "ssh", "rsyncd", "refusing")
 SLOW_KINDS: tuple[str, ...] = ()
-EQUALITY_TIMEOUT = 20.0  # seconds until what is not equal is taken to stay so
+EQUALITY_TIMEOUT = 20.0  # seconds
 
 
 class ScenarioRunner:
-    """A daemon for all scenarios of one kind of destination, each of which is in place already."""
+    """A daemon for all scenarios of one kind of destination, which are prepared already."""
 
-    def __init__(self, replication: Replication, left_out: Mapping[str, str]) -> None:
+    def __init__(self, replication: Replication, skip_reasons: Mapping[str, str]) -> None:
         self.replication = replication
-        self.left_out = left_out
-        self.settled_runs = replication.run_count
-        """How many times rsync had been run when all was equal the last time."""
+        self.skip_reasons = skip_reasons
+        self.runs_before = replication.run_count
+        """The number of rsync runs when the trees were last equal."""
         self.previous = "the initial sync"
 
-    def settle(self, what: str) -> int:
-        """Take what has happened for done; return how many runs it took."""
-        before, self.settled_runs = self.settled_runs, self.replication.run_count
+    def finish(self, what: str) -> int:
+        """Note that a scenario has ended; return the number of its rsync runs."""
+        before, self.runs_before = self.runs_before, self.replication.run_count
         self.previous = what
-        return self.settled_runs - before
+        return self.runs_before - before
 
     def area(self, scenario: Scenario) -> WorkArea:
-        """Return where a scenario happens."""
-        return _ground(self.replication, scenario)
+        """Return the work area of a scenario."""
+        return _work_area(self.replication, scenario)
 
 
-def _ground(replication: Replication, scenario: Scenario) -> WorkArea:
+def _work_area(replication: Replication, scenario: Scenario) -> WorkArea:
     name = os.fsencode(scenario.name)
     return WorkArea(replication.area.path(name), replication.area.outside_path(name))
 
 
-def _why_not(scenario: Scenario, kind: str, directory: Path) -> str:
-    """Return why a scenario is left out, or nothing when it is not."""
+def _skip_reason(scenario: Scenario, kind: str, directory: Path) -> str:
+    """Return why a scenario is skipped; empty if it is not."""
     if scenario.needs_root and os.geteuid():
         return scenario.needs_root
     if "device" in scenario.name and not can_make_devices(os.fsencode(directory)):
-        return "device nodes cannot be made here, not even by root"
+        return "device nodes cannot be created here, not even by root"
     if kind in SLOW_KINDS and not scenario.runs_on_slow_transports:
-        return "a sibling tells the same, and this kind of destination is slow"
+        return "another scenario shows the same, and this kind of destination is slow"
     return ""
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def bench(
+def runner(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ScenarioRunner]:
     directory = tmp_path_factory.mktemp(request.param)
     replication = Replication(directory)
-    left_out = {scenario.name: _why_not(scenario, request.param, directory) for scenario in TABLE}
+    skip_reasons = {
+        scenario.name: _skip_reason(scenario, request.param, directory) for scenario in TABLE
+    }
     for scenario in TABLE:
-        if not left_out[scenario.name]:
-            scenario.prepare(_ground(replication, scenario))
+        if not skip_reasons[scenario.name]:
+            scenario.prepare(_work_area(replication, scenario))
     copy = directory / f"copy-{directory.name}"
     with replication.start(make_destination(request.param, copy, request)):
-        yield ScenarioRunner(replication, left_out)
+        yield ScenarioRunner(replication, skip_reasons)
 
 
-def test_the_initial_sync_makes_all_equal(bench: ScenarioRunner) -> None:
-    bench.replication.expect_equal(EQUALITY_TIMEOUT)
+def test_the_initial_sync_makes_the_trees_equal(runner: ScenarioRunner) -> None:
+    runner.replication.expect_equal(EQUALITY_TIMEOUT)
 
 
 @pytest.mark.parametrize("scenario", TABLE, ids=str)
-def test_one_rsync_makes_equal_what_happened_in_a_window(
-    bench: ScenarioRunner, scenario: Scenario
+def test_one_rsync_syncs_the_operations_of_a_window(
+    runner: ScenarioRunner, scenario: Scenario
 ) -> None:
-    if bench.left_out[scenario.name]:
-        pytest.skip(bench.left_out[scenario.name])
-    replication = bench.replication
+    if runner.skip_reasons[scenario.name]:
+        pytest.skip(runner.skip_reasons[scenario.name])
+    replication = runner.replication
     daemon = replication.daemon
-    assert replication.run_count == bench.settled_runs, (
-        f"rsync was run again although nothing happened since {bench.previous}\n{daemon.log_tail}"
+    assert replication.run_count == runner.runs_before, (
+        f"rsync was run again although nothing happened since {runner.previous}\n{daemon.log_tail}"
     )
     name = os.fsencode(scenario.name)
-    area = bench.area(scenario)
+    area = runner.area(scenario)
     for operation in scenario.operations:
         operation(area)
     daemon.flush()
@@ -101,29 +103,29 @@ def test_one_rsync_makes_equal_what_happened_in_a_window(
     try:
         replication.expect_equal(EQUALITY_TIMEOUT, name)
         if scenario.during_sync:
-            # After changes during a run, one more may be due, though all is equal.
+            # After changes during a run, another run may be pending although the trees are equal.
             replication.expect_confirmed(EQUALITY_TIMEOUT)
     finally:
-        runs = bench.settle(scenario.name)
-    assert _unexpected(bench, scenario) == []
+        runs = runner.finish(scenario.name)
+    assert _unexpected(runner, scenario) == []
     assert scenario.during_sync or runs == 1, f"rsync was run {runs} times\n{daemon.log_tail}"
 
 
-def _unexpected(bench: ScenarioRunner, scenario: Scenario) -> list[str]:
-    """Return what is not as the table says, at the destination itself where it keeps everything."""
-    (destination,) = bench.replication.destinations
+def _unexpected(runner: ScenarioRunner, scenario: Scenario) -> list[str]:
+    """Return the unexpected entries: at the destination, if it keeps all attributes."""
+    (destination,) = runner.replication.destinations
     if destination.ignore:
-        return unexpected_entries(scenario.expected, snapshot(bench.area(scenario).inside))
+        return unexpected_entries(scenario.expected, snapshot(runner.area(scenario).inside))
     top = os.path.join(destination.path, os.fsencode(scenario.name))
     return unexpected_entries(scenario.expected, snapshot(top))
 
 
-def test_in_the_end_all_is_equal(bench: ScenarioRunner) -> None:
-    bench.replication.expect_equal(EQUALITY_TIMEOUT)
+def test_at_the_end_the_trees_are_equal(runner: ScenarioRunner) -> None:
+    runner.replication.expect_equal(EQUALITY_TIMEOUT)
 
 
-def test_in_the_end_every_directory_is_watched_under_its_name(bench: ScenarioRunner) -> None:
-    replication = bench.replication
+def test_at_the_end_every_directory_is_watched_under_its_name(runner: ScenarioRunner) -> None:
+    replication = runner.replication
     probes = [
         os.path.join(directory, b"last") for directory, _, _ in os.walk(replication.area.inside)
     ]
@@ -134,11 +136,11 @@ def test_in_the_end_every_directory_is_watched_under_its_name(bench: ScenarioRun
     try:
         replication.expect_equal(EQUALITY_TIMEOUT)
     finally:
-        runs = bench.settle("a change in every directory")
+        runs = runner.finish("a change in every directory")
     assert runs == 1, replication.daemon.log_tail
-    # Whoever runs the tests may have one of a scenario left for this daemon.
+    # The probes must not be left to other tests with this daemon.
     for probe in probes:
         os.unlink(probe)
     replication.daemon.flush()
     replication.expect_equal(EQUALITY_TIMEOUT)
-    bench.settle("the end of that")
+    runner.finish("the removal of the probes")

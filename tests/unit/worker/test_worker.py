@@ -159,8 +159,9 @@ def test_failures_that_only_a_person_can_fix_are_held(place: Workplace) -> None:
     place.faulty.add_fault("echo '@ERROR: Unknown module' >&2; exit 5")
     with place.worker(LONG) as worker:
         worker.put(item(b"f"))
-        wait_until(lambda: worker.status().condition is Condition.HELD)
-        assert [notice.kind for notice in place.notices] == [NoticeKind.HELD]
+        # The notice comes after the condition.
+        wait_until(lambda: [notice.kind for notice in place.notices] == [NoticeKind.HELD])
+        assert worker.status().condition is Condition.HELD
         worker.put(WorkItem(NOTHING, is_urgent=True, is_release=True))
         wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
 

@@ -275,11 +275,9 @@ class Replication(SupervisedThread):
     # Start
 
     def _wait_for_source(self) -> bool:
-        """Wait until the source's file system is mounted; return False if told to stop."""
-        while point := self._guard.find_missing_mount(self._pool.saved_mount_points):
-            reason = (
-                f"no file system is mounted at {paths.printable(point)}, unlike in the last run"
-            )
+        """Wait until the source is mounted and safe to open; return False if told to stop."""
+        is_released = False
+        while reason := self._reason_to_wait(is_released=is_released):
             if self._shared.once:
                 raise WatchError(f"The source {self._shown} is not used: {reason}.")
             if self.state is not ReplicationState.WAITING:
@@ -289,11 +287,25 @@ class Replication(SupervisedThread):
                 message = self._inbox.get(_SOURCE_CHECK_INTERVAL)
             if message in STOP_SIGNALS:
                 return False
-            if message is signal.SIGUSR2:
-                break
+            is_released |= message is signal.SIGUSR2
             if isinstance(message, Call):
                 message.future.cancel()
         return True
+
+    def _reason_to_wait(self, *, is_released: bool) -> str:
+        """Return why the source must not be used yet; empty if it may be.
+
+        A person can release a source whose file system is not mounted, but not an unsafe link. A
+        source that is missing is an error, unless it is about to take the place of such a link.
+        """
+        is_waiting = self.state is ReplicationState.WAITING
+        if reason := self._guard.why_not_opened(only_links=not is_waiting):
+            return reason
+        point = self._guard.find_missing_mount(self._pool.saved_mount_points)
+        if point and not is_released:
+            shown = paths.printable(point)
+            return f"no file system is mounted at {shown}, unlike in the last run"
+        return ""
 
     def _begin(self) -> None:
         """Watch the source, and start the workers with their first work items."""

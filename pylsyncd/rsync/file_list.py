@@ -101,7 +101,11 @@ def entry_counter(source: bytes) -> Callable[[bytes, int], int]:
 
     def count(directory: bytes, limit: int) -> int:
         try:
-            with os.scandir(os.path.join(source, directory)) as entries:
+            with (
+                walk.opened_root(source) as root,
+                walk.opened_below(root, directory) as opened,
+                os.scandir(opened) as entries,
+            ):
                 return sum(1 for _ in islice(entries, limit))
         except OSError:
             return limit

@@ -85,6 +85,9 @@ _REFUSED_GROUPS = (
      "pylsyncd chooses how to quote paths for the remote rsync: leave it out"),
     ("--protocol",
      "older protocols support neither deletion by name nor nanoseconds: leave it out"),
+    ("--insecure-links",
+     ("rsync would follow symbolic links of other users in the path of the destination, wherever "
+      "they lead: leave it out, and name the real path")),
     ("--copy-devices --write-devices",
      "the content of devices would be read or overwritten: leave it out"),
 )  # fmt: skip

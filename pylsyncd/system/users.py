@@ -55,6 +55,21 @@ def drop_privileges(user: ProcessUser) -> None:
     _set_environment(user)
 
 
+def is_private_group(gid: int) -> bool:
+    """Return True if a group is the one that only this user, who is not root, belongs to.
+
+    Such a group has the name of its user (Debian and Fedora create one for each user).
+    """
+    entry = _entry_of_uid(os.geteuid())
+    if os.geteuid() == 0 or entry is None or entry.pw_gid != gid:
+        return False
+    try:
+        group = grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return group.gr_name == entry.pw_name and set(group.gr_mem) <= {entry.pw_name}
+
+
 def _set_environment(user: ProcessUser) -> None:
     """Let rsync, ssh and hooks find the files of the user instead of root's."""
     for name in [name for name in os.environ if name.startswith("XDG_")]:

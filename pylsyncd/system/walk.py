@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from pylsyncd.model.paths import InodeId
+from pylsyncd.system import path_resolution
 
 Node = TypeVar("Node")
 
@@ -20,8 +21,11 @@ _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def open_root(path: bytes) -> int:
-    """Open the root of a tree, whose path may contain symlinks."""
-    return os.open(path, _DIRECTORY_FLAGS)
+    """Open the root of a tree, whose path may contain symlinks that are safe to follow.
+
+    Raises UnsafeLinkError for others, or another OSError.
+    """
+    return path_resolution.open_directory(os.fsdecode(path))
 
 
 @contextlib.contextmanager
@@ -81,10 +85,10 @@ def opened_below(root: int, path: bytes) -> Iterator[int]:
 def open_long_path(top: bytes, path: bytes) -> int:
     """Open the directory at ``path`` below ``top``, whose joined path may exceed PATH_MAX.
 
-    Up to PATH_MAX, symlinks are followed.
+    Up to PATH_MAX, all symlinks are followed: the caller has to verify what was opened.
     """
     try:
-        return open_root(os.path.join(top, path))
+        return os.open(os.path.join(top, path), _DIRECTORY_FLAGS)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

@@ -6,10 +6,11 @@ subtree whose own file system was mounted or unmounted.
 """
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from pylsyncd.model import paths
@@ -17,7 +18,8 @@ from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
 from pylsyncd.model.paths import InodeId
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.system import walk
+from pylsyncd.system import path_resolution, walk
+from pylsyncd.system.path_resolution import UnsafeLinkError
 from pylsyncd.system.walk import inode_id
 from pylsyncd.watcher import mounts
 from pylsyncd.watcher.mounts import Mount, MountTable
@@ -46,6 +48,8 @@ class SourceIdentity:
     """The ``f_fsid`` of statvfs(3), which a disk keeps under another device number."""
     mount_point: bytes
     """Of the source's own file system."""
+    owner: int
+    """The user id that the directory belonged to."""
     nested_mounts: Mapping[bytes, str] = field(default_factory=dict)
     """The fingerprints of the mounts below the source, by relative path."""
 
@@ -105,16 +109,44 @@ class SourceGuard:
 
         A subtree is held if one of the ``known_mounts`` there is missing or has changed.
         """
-        with walk.opened_root(self.source) as root, self._lock:
-            mount = mounts.mount_of(os.path.realpath(self.source), self._read_mounts())
-            nested, mount_ids = self._nested_mounts()
+        with walk.opened_root(self.source) as root:
+            self._accept(root, known_mounts or {})
+
+    def accept_replacement(self) -> None:
+        """Accept the directory that has replaced the source, with the known mounts.
+
+        Raises OSError if it cannot be opened, or if only a person may accept it.
+        """
+        with walk.opened_root(self.source) as root:
+            is_same = inode_id(root) == self.accepted.inode_id
+            if not is_same and (reason := self._reason_against_owner(root)):
+                raise OSError(errno.EPERM, reason)
+            self._accept(root, self.accepted.nested_mounts)
+
+    def _accept(self, root: int, known_mounts: Mapping[bytes, str]) -> None:
+        with self._lock:
+            mount = mounts.mount_of(_real_path(root), self._read_mounts())
+            nested, mount_ids = self._nested_mounts(root)
             self._accepted = SourceIdentity(
-                inode_id(root), os.fstatvfs(root).f_fsid, mount.mount_point,
-                {**nested, **(known_mounts or {})},
+                inode_id(root), os.fstatvfs(root).f_fsid, mount.mount_point, os.fstat(root).st_uid,
+                {**nested, **known_mounts},
             )  # fmt: skip
             self._mount_ids = {}
             self._compare_mounts(nested, mount_ids)
             self._remounted.clear()
+
+    def why_not_opened(self, *, only_links: bool = False) -> str:
+        """Return why the source cannot be opened; empty if it can be.
+
+        With ``only_links`` the only reason is a symbolic link that must not be followed.
+        """
+        try:
+            with walk.opened_root(self.source):
+                return ""
+        except UnsafeLinkError as error:
+            return _cannot_be_opened(error)
+        except OSError as error:
+            return "" if only_links else _cannot_be_opened(error)
 
     def is_empty(self) -> bool:
         """Return True if the source has no entries. Raises OSError if it cannot be opened."""
@@ -147,7 +179,7 @@ class SourceGuard:
             with walk.opened_root(self.source) as root:
                 return self._compare(root)
         except OSError as error:
-            return SourceState.HELD, f"it cannot be opened ({error.strerror})"
+            return SourceState.HELD, _cannot_be_opened(error)
 
     @contextlib.contextmanager
     def open_checked(self) -> Iterator[int]:
@@ -156,9 +188,8 @@ class SourceGuard:
         try:
             root = walk.open_root(self.source)
         except OSError as error:
-            raise SourceHeldError(
-                f"the source {shown} cannot be opened ({error.strerror})"
-            ) from None
+            reason = _cannot_be_opened(error)
+            raise SourceHeldError(f"the source {shown} is held: {reason}") from None
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, root)
             for path in self.accepted.nested_mounts:
@@ -177,19 +208,27 @@ class SourceGuard:
             reason = "it was replaced a moment ago"
         if state is not SourceState.SAME:
             raise SourceHeldError(f"the source {paths.printable(self.source)} is held: {reason}")
-        self.update_held_subtrees()
+        self._update_held_subtrees(root)
 
     def update_held_subtrees(self) -> None:
         """Hold the subtrees whose mounts have changed, and release those whose mounts are back."""
+        with contextlib.suppress(OSError), walk.opened_root(self.source) as root:
+            self._update_held_subtrees(root)
+
+    def _update_held_subtrees(self, root: int) -> None:
         with self._lock:
             if self._mount_table.has_changed():
                 with contextlib.suppress(OSError):
-                    self._compare_mounts(*self._nested_mounts())
+                    self._compare_mounts(*self._nested_mounts(root))
 
     def find_eventless_directories(self) -> list[bytes]:
-        """Return the directories, relative, on file systems that do not report all changes."""
+        """Return the directories, relative, on file systems that do not report all changes.
+
+        Raises OSError if the source cannot be opened.
+        """
         table = self._read_mounts()
-        real = os.path.realpath(self.source)
+        with walk.opened_root(self.source) as root:
+            real = _real_path(root)
         found = [paths.ROOT] if mounts.sends_no_events(mounts.mount_of(real, table).fs_type) else []
         for path, mount in mounts.mounts_below(real, table).items():
             if mounts.sends_no_events(mount.fs_type) and not self._is_excluded(path):
@@ -208,6 +247,7 @@ class SourceGuard:
         # A device number that is free is given to the next file system.
         is_swapped = has_other_id and file_system_id != 0 and accepted.file_system_id != 0
         if present == accepted.inode_id and not is_swapped:
+            self._update_owner(accepted, os.fstat(root).st_uid)
             return SourceState.SAME, ""
         if is_swapped or (present[0] != accepted.inode_id[0] and has_other_id):
             if self.find_missing_mount([accepted.mount_point]):
@@ -216,11 +256,33 @@ class SourceGuard:
             return SourceState.HELD, "another file system is in its place"
         if self.is_empty_at(root):
             return SourceState.HELD, "an empty directory is in its place"
+        if reason := self._reason_against_owner(root):
+            return SourceState.HELD, reason
         return SourceState.REPLACED, ""
 
-    def _nested_mounts(self) -> tuple[dict[bytes, str], dict[bytes, int]]:
-        """Return the fingerprints and the ids of the mounts below the source, by path."""
-        real = os.path.realpath(self.source)
+    def _update_owner(self, accepted: SourceIdentity, owner: int) -> None:
+        """Record a new owner of the accepted directory, which only root can have given to it."""
+        with self._lock:
+            if self._accepted is accepted and accepted.owner != owner:
+                self._accepted = replace(accepted, owner=owner)
+
+    def _reason_against_owner(self, root: int) -> str:
+        """Return why only a person may accept the open directory as the source; empty if not.
+
+        Its owner could have put there, in place of a directory of another owner, what that other
+        one must not read at the destinations, or the other way round.
+        """
+        owner, accepted = os.fstat(root).st_uid, self.accepted.owner
+        if owner in {accepted, *path_resolution.trusted_uids()}:
+            return ""
+        return (
+            f"a directory of the user id {owner} is in its place, which belonged to the user id "
+            f"{accepted}"
+        )
+
+    def _nested_mounts(self, root: int) -> tuple[dict[bytes, str], dict[bytes, int]]:
+        """Return the fingerprints and the ids of the mounts below the open source, by path."""
+        real = _real_path(root)
         fingerprints = {}
         mount_ids = {}
         for path, mount in mounts.mounts_below(real, self._read_mounts()).items():
@@ -244,6 +306,17 @@ class SourceGuard:
             elif self._mount_ids.get(path, mount_ids[path]) != mount_ids[path]:
                 self._remounted.add(path)
         self._mount_ids = {**self._mount_ids, **mount_ids}
+
+
+def _real_path(directory: int) -> bytes:
+    """Return the path of an open directory, which has no symlinks."""
+    return os.readlink(b"/proc/self/fd/%d" % directory)
+
+
+def _cannot_be_opened(error: OSError) -> str:
+    if isinstance(error, UnsafeLinkError):
+        return f"{error.strerror}: remove the link, or name its target as the source"
+    return f"it cannot be opened ({error.strerror})"
 
 
 def _file_system_id(path: bytes) -> int:

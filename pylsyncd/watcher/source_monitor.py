@@ -150,9 +150,12 @@ class SourceMonitor:
         if the source cannot be watched.
         """
         sync = self._sync
+        try:
+            eventless = self._guard.find_eventless_directories()
+        except OSError as error:
+            raise _watch_error(sync.source.path, error) from None
         plan = RescanPlan(
-            since_ns, self._guard.find_eventless_directories(),
-            sync.poll_interval, sync.scan_interval, last_scan,
+            since_ns, eventless, sync.poll_interval, sync.scan_interval, last_scan,
         )  # fmt: skip
         self._report_eventless(plan.eventless_directories)
         session = WatchSession(sync, plan, self._buffer, self._context)
@@ -261,7 +264,11 @@ class SourceMonitor:
 
     def _rewatch(self, session: WatchSession, directories: Collection[bytes]) -> None:
         """Watch the directories again, whose mounts have changed."""
-        eventless = self._guard.find_eventless_directories()
+        try:
+            eventless = self._guard.find_eventless_directories()
+        except OSError:
+            # The next check finds a source that is held or replaced.
+            return
         self._report_eventless(eventless)
         session.rescanner.set_eventless_directories(eventless)
         for path in directories:
@@ -274,7 +281,7 @@ class SourceMonitor:
         self._buffer.take()
         started = clock.now()
         try:
-            self._guard.accept(self._guard.accepted.nested_mounts)
+            self._guard.accept_replacement()
             self.start_watching()
         except (OSError, WatchError) as error:
             if str(error) != self._reported_error:

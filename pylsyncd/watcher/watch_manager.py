@@ -78,7 +78,7 @@ class WatchManager:
         The directories below them are not watched either.
         """
         self._newly_unwatched: list[tuple[int, bytes]] = []
-        with self._opened(paths.ROOT) as root:
+        with walk.opened_root(source) as root:
             self.tree = WatchTree(inotify_instance.add_watch(root))
             # Only the root's device, whose number cannot be reused while the root is watched.
             self._devices = walk.devices_with_link_counts() & {os.fstat(root).st_dev}
@@ -205,8 +205,9 @@ class WatchManager:
             if path is None:
                 continue
             try:
-                with self._opened(paths.split(path)[0]) as above:
-                    directory = walk.open_child(above, name)
+                # There is no watch that proves which directory was opened: no symlink is followed.
+                with walk.opened_root(self._source) as root:
+                    directory = walk.open_below(root, path)
             except OSError as error:
                 if error.errno in _NOT_THERE:
                     del self.unwatched[parent, name]

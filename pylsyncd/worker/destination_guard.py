@@ -1,15 +1,25 @@
 """Detects that a local destination directory was replaced, for example because of a lost mount."""
 
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
 from pylsyncd.model.paths import InodeId
+from pylsyncd.system import walk
+from pylsyncd.system.path_resolution import UnsafeLinkError
 from pylsyncd.watcher.source_guard import local_directory_id
 
 RELEASE_HINT = "if this is intended, run pylsyncctl release or send SIGUSR2"
 """What to do about changes that are held."""
 
+_LINK_HINT = "remove the link, or name its target as the destination"
+
 
 class DestinationHeldError(Exception):
-    """A local destination directory was replaced; the text says so, as part of a sentence."""
+    """A local destination directory must not be used; the text says why, as part of a sentence."""
+
+    def __init__(self, reason: str, hint: str = RELEASE_HINT) -> None:
+        super().__init__(reason)
+        self.hint = hint
+        """What to do about it."""
 
 
 class DestinationGuard:
@@ -23,8 +33,10 @@ class DestinationGuard:
     def accept_replaced(self, *, is_released: bool) -> bool:
         """Return True if the directory was replaced and a person has released it.
 
-        Raises DestinationHeldError if it was replaced and not released.
+        Raises DestinationHeldError if it was replaced and not released, or if its path leads
+        through an unsafe link.
         """
+        self._refuse_unsafe_link()
         if self.is_unchanged():
             return False
         if not is_released:
@@ -35,18 +47,42 @@ class DestinationGuard:
         return True
 
     def is_unchanged(self) -> bool:
-        """Return True if the directory is the one of the last run, or none is known."""
-        return self._known is None or self._present() == self._known
+        """Return True if the directory is the one of the last run.
+
+        If none is known, return True if the path is safe to open.
+        """
+        if self._known is None:
+            return not self._find_unsafe_link()
+        return self._present() == self._known
 
     def verify_unchanged(self) -> None:
         """Remember the directory after the first run; after others, check it.
 
         Raises DestinationHeldError if it was replaced during the run.
         """
+        self._refuse_unsafe_link()
         present = self._present()
         if self._known not in {None, present}:
             raise DestinationHeldError("the destination directory was replaced during the run")
         self._known = present
+
+    def _refuse_unsafe_link(self) -> None:
+        """Raise DestinationHeldError for a link with which another user could redirect rsync."""
+        if reason := self._find_unsafe_link():
+            raise DestinationHeldError(f"the destination cannot be opened: {reason}", _LINK_HINT)
+
+    def _find_unsafe_link(self) -> str:
+        """Return why the path of the destination must not be followed; empty if it may be."""
+        destination = self._destination
+        if destination is None or destination.transport is not Transport.LOCAL:
+            return ""
+        try:
+            with walk.opened_root(destination.target):
+                return ""
+        except UnsafeLinkError as error:
+            return error.strerror or ""
+        except OSError:
+            return ""
 
     def _present(self) -> InodeId | None:
         return None if self._destination is None else local_directory_id(self._destination)

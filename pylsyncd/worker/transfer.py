@@ -126,7 +126,7 @@ class Transfer:
         except SourceHeldError as error:
             outcome = Outcome(Verdict.SOURCE_UNSAFE, str(error))
         except DestinationHeldError as error:
-            outcome = Outcome(Verdict.SOURCE_UNSAFE, str(error), RELEASE_HINT)
+            outcome = Outcome(Verdict.SOURCE_UNSAFE, str(error), error.hint)
         else:
             return _with_held(held, kept, result) if held else result
         return replace(result, outcome=outcome, pending=changeset, failed=NOTHING)

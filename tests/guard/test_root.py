@@ -1,14 +1,17 @@
 """A source disappears: no destination loses anything, and syncing resumes when it is back."""
 
+import contextlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from guard import guarded
 from guard.guarded import BACK, HELD, Guarded
+from support.daemon import START_LINE
 from support.faults import wait_for_file
 from support.mounts import Mounts, can_mount
 from support.operations import exchange_paths
@@ -328,3 +331,45 @@ def _switch(link: Path, target: Path) -> None:
     fresh = link.with_name("link.new")
     fresh.symlink_to(target)
     fresh.rename(link)
+
+
+# -- a directory or a link of another user --------------------------------------------------------
+
+USER, OTHER = 65534, 65533
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+def make_user_link(path: Path, target: Path | str) -> None:
+    path.symlink_to(target)
+    os.chown(path, USER, USER, follow_symlinks=False)
+
+
+@only_root
+@pytest.mark.parametrize("at_start", [True, False], ids=["at the start", "while it runs"])
+def test_a_source_that_a_user_replaces_by_a_link_to_a_directory_of_root_is_held(
+    place: Guarded, *, at_start: bool
+) -> None:
+    place.fill()
+    secret = place.directory / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "key").write_text("secret")
+    if not at_start:
+        place.synced()
+    was = place.source.with_name("was")
+    with contextlib.ExitStack() as stack:
+        if not at_start:
+            daemon = stack.enter_context(place.daemon())
+        place.source.rename(was)
+        make_user_link(place.source, secret)
+        if at_start:
+            daemon = stack.enter_context(place.daemon("-i", wait=False))
+        daemon.wait_for(r"is held: .*symbolic link that other users may change")
+        daemon.release()
+        place.source.unlink()
+        time.sleep(guarded.CHECKED if at_start else 0.0)  # checked while it is missing
+        was.rename(place.source)
+        (place.source / "after").write_text("x")
+        daemon.wait_for(START_LINE if at_start else BACK)
+        place.expect_equal(daemon)
+    assert not (place.copy / "key").exists()

@@ -52,7 +52,7 @@ REFUSED = """
 --secluded-args -s --no-secluded-args --no-s --protect-args --no-protect-args
 --old-args --no-old-args
 --protocol=29
---copy-devices --write-devices
+--copy-devices --write-devices --insecure-links
 """.split()  # noqa: SIM905 - a table is easier to read than a list of quoted words
 
 # Options tried together in one run: with each row, a local replica gets the same content.
@@ -63,7 +63,7 @@ COMBINATIONS = """
 --no-perms --no-p --no-owner --no-o --no-group --no-g --no-times --no-t --no-D --no-devices --del
 --no-acls --no-xattrs --no-specials --no-links --no-l --no-hard-links --drop-D --executability -E
 --chmod=go-w --usermap=0:0 --groupmap=*:0 --super --delete-after --temp-dir=/tmp --checksum -c
---omit-dir-times -O --omit-link-times -J --safe-links --insecure-links --inplace
+--omit-dir-times -O --omit-link-times -J --safe-links --inplace
 --ignore-times -I --no-whole-file --no-W --block-size=700 -B700 --checksum-choice=md5 --fsync
 --whole-file -W --cc=md5 --checksum-seed=1 --no-inplace --partial --preallocate -T/tmp --no-partial
 --chown=0:0 --munge-links --link-dest=/tmp --no-append --no-fuzzy --no-y --force --no-ignore-errors

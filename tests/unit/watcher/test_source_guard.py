@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,116 @@ def test_another_file_system_over_the_source_is_held_until_it_is_accepted(
         assert guard.check_state() == (SourceState.SAME, "")
         mounts.unmount(source)
         assert guard.check_state()[0] is SourceState.HELD
+
+
+# -- what belongs to other users ------------------------------------------------------------------
+
+USER, OTHER = 65534, 65533
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.fixture
+def home(source: Path) -> Path:
+    """Return a directory of a user, with the source in it and a link to the source."""
+    home = source.parent / "home"
+    home.mkdir()
+    source.rename(home / "1")
+    shutil.copytree(home / "1", home / "2")
+    for path in (home, home / "1", home / "2"):
+        os.chown(path, USER, USER)
+    secret = source.parent / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "key").touch()
+    point(home, "1")
+    return home
+
+
+def point(home: Path, target: str, owner: int = USER) -> None:
+    """Switch the link as a deployment does."""
+    (home / "new").symlink_to(target)
+    os.chown(home / "new", owner, owner, follow_symlinks=False)
+    (home / "new").rename(home / "current")
+
+
+@only_root
+def test_a_link_that_its_owner_switches_to_a_directory_of_his_is_a_replaced_source(
+    home: Path,
+) -> None:
+    with guarding(home / "current") as guard:
+        point(home, "2")
+        assert guard.check_state() == (SourceState.REPLACED, "")
+        guard.accept_replacement()
+        assert guard.check_state() == (SourceState.SAME, "")
+
+
+@only_root
+def test_a_link_that_a_user_switches_to_a_directory_of_root_is_held(home: Path) -> None:
+    with guarding(home / "current") as guard:
+        point(home, "../secret")
+        assert_held(guard, "symbolic link that other users may change")
+        with pytest.raises(OSError, match="symbolic link"):
+            guard.accept()
+        assert "remove the link" in guard.why_not_opened(only_links=True)
+        point(home, "1")
+        assert guard.check_state() == (SourceState.SAME, "")
+        assert guard.why_not_opened() == ""
+        (home / "current").unlink()
+        assert guard.why_not_opened(only_links=True) == ""
+        assert "No such file" in guard.why_not_opened()
+
+
+@only_root
+@pytest.mark.parametrize("name", ["", "d"])
+def test_a_directory_that_a_user_replaces_by_a_link_to_one_of_root_is_held(
+    home: Path, name: str
+) -> None:
+    (home.parent / "secret/d").mkdir()
+    with guarding(home / "1" / name) as guard:
+        (home / "1").rename(home / "was")
+        point(home, "../secret")
+        (home / "current").rename(home / "1")
+        assert_held(guard, "symbolic link that other users may change")
+
+
+@only_root
+def test_a_directory_of_another_owner_in_the_sources_place_is_held_until_accepted(
+    home: Path,
+) -> None:
+    source = home / "1"
+    with guarding(source) as guard:
+        source.rename(home / "was")
+        (home / "2").rename(source)
+        os.chown(source, OTHER, OTHER)
+        assert_held(guard, f"a directory of the user id {OTHER} is in its place")
+        with pytest.raises(OSError, match=f"belonged to the user id {USER}"):
+            guard.accept_replacement()
+        guard.accept()
+        assert guard.check_state() == (SourceState.SAME, "")
+        assert guard.accepted.owner == OTHER
+
+
+@only_root
+def test_a_directory_of_root_may_take_the_sources_place(home: Path) -> None:
+    source = home / "1"
+    with guarding(source) as guard:
+        source.rename(home / "was")
+        (home / "2").rename(source)
+        os.chown(source, 0, 0)
+        assert guard.check_state() == (SourceState.REPLACED, "")
+
+
+@only_root
+def test_the_source_itself_may_get_another_owner(home: Path) -> None:
+    source = home / "1"
+    with guarding(source) as guard:
+        os.chown(source, OTHER, OTHER)
+        assert guard.check_state() == (SourceState.SAME, "")
+        guard.accept_replacement()
+        source.rename(home / "was")
+        (home / "2").rename(source)
+        os.chown(source, OTHER, OTHER)
+        assert guard.check_state() == (SourceState.REPLACED, "")
 
 
 # -- what is mounted below it ---------------------------------------------------------------------

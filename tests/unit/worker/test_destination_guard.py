@@ -62,6 +62,26 @@ def test_a_directory_that_disappeared_is_held(guard: DestinationGuard, copy: Pat
         guard.accept_replaced(is_released=False)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_link_of_another_user_in_its_path_is_held_even_if_released(
+    guard: DestinationGuard, copy: Path, *, is_known: bool
+) -> None:
+    if not is_known:
+        guard = DestinationGuard(guard._destination)  # noqa: SLF001  # the same, not yet known
+    copy.rename(copy.with_name("was"))
+    (copy.parent / "secret").mkdir()
+    copy.symlink_to("secret")
+    os.chown(copy, 65534, 65534, follow_symlinks=False)
+    assert not guard.is_unchanged()
+    for is_released in (False, True):
+        with pytest.raises(DestinationHeldError, match="other users may change") as caught:
+            guard.accept_replaced(is_released=is_released)
+        assert "remove the link" in caught.value.hint
+    with pytest.raises(DestinationHeldError, match="other users may change"):
+        guard.verify_unchanged()
+
+
 def test_without_a_destination_nothing_is_guarded() -> None:
     guard = DestinationGuard(None)
     guard.verify_unchanged()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import workloads
-from measure import Failed, median, seconds_text
+from measure import MeasurementFailed, median, seconds_text
 from peers import REPOSITORY, Peers, copy, remove
-from report import Line, judge, ratio
+from report import TableRow, is_within, ratio
 
 TURNS = 5
 
@@ -23,7 +23,7 @@ class Links:
     files_each: int
     what: str
 
-    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
+    def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
         """Measure ours and rsync in turn, and give the line of the table."""
         source, destination, ours, theirs = self._prepare(peers, scale)
         names = [
@@ -36,7 +36,7 @@ class Links:
             one = peers.bare_rsync(source, destination, names[:1]).cpu
             theirs.append((peers.bare_rsync(source, destination, names).cpu - one) / len(names))
         mine, yours = median(ours), median(theirs)
-        yield Line(
+        yield TableRow(
             self.name,
             "CPU per changed path",
             seconds_text(mine),
@@ -44,7 +44,7 @@ class Links:
             seconds_text(yours),
             ratio(mine, yours),
             "<= 0.25 x",
-            judge(mine, 0.25 * yours),
+            is_within(mine, 0.25 * yours),
             f"medians of {TURNS}; rsync has the same names, unchanged: both its ends",
         )
 
@@ -60,13 +60,13 @@ class Links:
 
 def _complete(source: str) -> float:
     """Return the CPU seconds of ``Links.complete`` for all files, in a process of its own."""
-    script = f"{os.path.dirname(os.path.abspath(__file__))}/linkscost.py"
+    script = f"{os.path.dirname(os.path.abspath(__file__))}/hard_link_cost.py"
     environment = {**os.environ, "PYTHONPATH": REPOSITORY}
     done = subprocess.run(
         [sys.executable, script, source], env=environment, capture_output=True, check=False
     )
     if done.returncode:
-        raise Failed(done.stderr.decode(errors="replace")[-200:])
+        raise MeasurementFailed(done.stderr.decode(errors="replace")[-200:])
     return float(done.stdout)
 
 

@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import workloads
-from equality import wrong_text
-from kernelqueue import watched_queue
+from equality import differences_text
+from kernel_queue import watched_queue
 from measure import (
-    Failed,
+    MeasurementFailed,
     cpu,
-    forget_peak,
     peak_bytes,
+    reset_peak,
     resident_bytes,
     seconds_text,
 )
 from peers import Peers, Program, Run, clone, remove
-from report import Line, judge, ratio
-from standins import AbsentRsync
+from report import TableRow, is_within, ratio
+from rsync_wrappers import FailingRsync
 
 WINDOW_SECONDS = 2.0
 DEADLINE_SECONDS = 60.0
@@ -40,7 +40,7 @@ class Outage:
     changes: int
     what: str
 
-    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
+    def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
         """Measure with the destination away, and with it there, and give the lines of the table."""
         for name in os.listdir(peers.scratch):
             remove(f"{peers.scratch}/{name}")
@@ -61,8 +61,8 @@ class Outage:
         away = _away(peers, work)
         bare = _full_rsync(work.source, f"{top}/bare")
         there = _there(peers, work)
-        if wrong := wrong_text(work.source, [work.destination]):
-            raise Failed(wrong)
+        if wrong := differences_text(work.source, [work.destination]):
+            raise MeasurementFailed(wrong)
         yield from _lines(self.name, work.changes, away, there, bare)
 
 
@@ -79,12 +79,12 @@ class _Work:
 
 def _away(peers: Peers, work: _Work) -> "_Figures":
     figures = _Figures()
-    rsync = AbsentRsync(peers.scratch)
-    rsync.leave()
+    rsync = FailingRsync(peers.scratch)
+    rsync.start_failing()
     options = ("-w", f"{WINDOW_SECONDS:g}", "--rsync", rsync.program)
     with peers.start_pylsyncd(work.source, [work.destination], *options) as program:
         figures.work(work, program)
-        rsync.come_back()
+        rsync.stop_failing()
         before, begun = cpu(program.pid), time.monotonic()
         # Its next attempt may be minutes away; this is what a person would do.
         os.kill(program.pid, signal.SIGUSR1)
@@ -93,8 +93,8 @@ def _away(peers: Peers, work: _Work) -> "_Figures":
         program.wait_idle()
         figures.back_cpu = (cpu(program.pid) - before).total
         figures.peak_growth = peak_bytes(program.pid) - figures.resident
-    if wrong := wrong_text(work.source, [work.destination]):
-        raise Failed(wrong)
+    if wrong := differences_text(work.source, [work.destination]):
+        raise MeasurementFailed(wrong)
     return figures
 
 
@@ -124,7 +124,7 @@ class _Figures:
     def work(self, work: _Work, program: Program) -> None:
         """Make the changes, and wait until the daemon is idle."""
         self.resident = resident_bytes(program.pid)
-        forget_peak(program.pid)
+        reset_peak(program.pid)
         before = cpu(program.pid)
         with watched_queue(program.pid) as fill:
             workloads.overwrite_and_flicker(
@@ -133,7 +133,7 @@ class _Figures:
         program.wait_idle(DEADLINE_SECONDS, quiet=WINDOW_SECONDS + 1)
         used = cpu(program.pid) - before
         self.own_cpu, self.children_cpu = used.own, used.children
-        self.note = fill.note()
+        self.note = fill.warning()
 
 
 def _full_rsync(source: str, destination: str) -> Run:
@@ -145,12 +145,14 @@ def _full_rsync(source: str, destination: str) -> Run:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise Failed(f"bare rsync exited {process.returncode}")
+        raise MeasurementFailed(f"bare rsync exited {process.returncode}")
     return Run(usage.ru_utime + usage.ru_stime, time.monotonic() - begun)
 
 
-def _lines(name: str, changes: int, away: _Figures, there: _Figures, bare: Run) -> Iterator[Line]:
-    yield Line(
+def _lines(
+    name: str, changes: int, away: _Figures, there: _Figures, bare: Run
+) -> Iterator[TableRow]:
+    yield TableRow(
         name,
         "peak growth of memory",
         f"{away.peak_growth / MEBIBYTE:.0f} MiB",
@@ -158,10 +160,10 @@ def _lines(name: str, changes: int, away: _Figures, there: _Figures, bare: Run) 
         f"{there.peak_growth / MEBIBYTE:.0f} MiB",
         ratio(away.peak_growth, there.peak_growth),
         f"<= {MOST_GROWTH / MEBIBYTE:.0f} MiB",
-        judge(away.peak_growth, MOST_GROWTH),
+        is_within(away.peak_growth, MOST_GROWTH),
         f"with the return; {away.resident / MEBIBYTE:.0f} MiB before",
     )
-    yield Line(
+    yield TableRow(
         name,
         "CPU per change, without rsync",
         seconds_text(away.own_cpu / changes),
@@ -174,7 +176,7 @@ def _lines(name: str, changes: int, away: _Figures, there: _Figures, bare: Run) 
         ("asked to try again to equal", away.back, bare.wall),
         ("the same, CPU in all", away.back_cpu, bare.cpu),
     ):
-        yield Line(
+        yield TableRow(
             name, measure, seconds_text(mine), "bare full rsync", seconds_text(yours),
             ratio(mine, yours),
         )  # fmt: skip

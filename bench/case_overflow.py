@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from kernelqueue import drained
-from largetree import (
-    CHANGED,
+from kernel_queue import drained
+from large_tree import (
+    CHANGED_FILES,
     LargeTree,
     bytes_sent,
     files_sent,
@@ -18,14 +18,14 @@ from largetree import (
     size_text,
     wait_copied,
 )
-from measure import Failed, cpu, median, seconds_text
+from measure import MeasurementFailed, cpu, median, seconds_text
 from peers import Peers, Program, Run
-from report import Line, judge, ratio
+from report import TableRow, is_within, ratio
 
 GOAL = 1.5
 WINDOW_SECONDS = 0.5
 DEADLINE_SECONDS = 30.0
-EVENTS_A_FILE = 3  # IN_CREATE, IN_CLOSE_WRITE and IN_DELETE
+EVENTS_PER_FILE = 3  # IN_CREATE, IN_CLOSE_WRITE and IN_DELETE
 TOO_MANY = 1.2
 """So many times the events that the queue holds."""
 STORM = 5
@@ -42,7 +42,7 @@ class Overflow:
     turns: int
     what: str
 
-    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
+    def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
         """Measure the daemon and the plain walk in turn, and give the lines of the table."""
         with large_tree(peers, int(self.directories * scale), self.files_each) as tree:
 
@@ -84,12 +84,12 @@ class _Recoveries:
         with start() as program:
             before = cpu(program.pid)
             for number in range(overflows):
-                with _standing_still(program):
+                with _Suspended(program):
                     _fill_the_queue(tree.source, f"{turn}-{number}")
                     names = tree.change(turn * STORM + number)
                 begun = time.monotonic()
                 if number < overflows - 1 and not drained(program.pid, DEADLINE_SECONDS):
-                    raise Failed("does not read its events")
+                    raise MeasurementFailed("does not read its events")
             self.walls.append(wait_copied(tree, names, DEADLINE_SECONDS) - begun)
             program.wait_idle(quiet=WINDOW_SECONDS + 2)
             used = cpu(program.pid) - before
@@ -101,8 +101,8 @@ class _Recoveries:
         self.sizes.append(bytes_sent(log))
 
 
-class _standing_still:  # noqa: N801 - it is used as a function is
-    """SIGSTOP for a program, and SIGCONT."""
+class _Suspended:
+    """A context in which a program is suspended by SIGSTOP."""
 
     def __init__(self, program: Program) -> None:
         self._pid = program.pid
@@ -115,10 +115,10 @@ class _standing_still:  # noqa: N801 - it is used as a function is
 
 
 def _fill_the_queue(source: str, mark: str) -> None:
-    """Make and delete files in one directory, until more events were made than the kernel keeps."""
+    """Create and delete files in one directory until the kernel drops events."""
     with open("/proc/sys/fs/inotify/max_queued_events", "rb") as file:
         limit = int(file.read())
-    for number in range(int(TOO_MANY * limit / EVENTS_A_FILE)):
+    for number in range(int(TOO_MANY * limit / EVENTS_PER_FILE)):
         path = f"{source}/d0/quick{mark}-{number}"
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
         os.unlink(path)
@@ -126,10 +126,10 @@ def _fill_the_queue(source: str, mark: str) -> None:
 
 def _beside_walk(
     name: str, ours: _Recoveries, walks: list[Run], empty_walks: list[Run]
-) -> Iterator[Line]:
+) -> Iterator[TableRow]:
     walk = median([run.cpu for run in walks]) - median([run.cpu for run in empty_walks])
     own = median(ours.own_cpu)
-    yield Line(
+    yield TableRow(
         name,
         "CPU until idle, without rsync",
         seconds_text(own),
@@ -137,12 +137,12 @@ def _beside_walk(
         seconds_text(walk),
         ratio(own, walk),
         f"<= {GOAL} x",
-        judge(own, GOAL * walk),
+        is_within(own, GOAL * walk),
         f"medians of {len(walks)}; with rsync {seconds_text(median(ours.cpu))}",
     )
     wall = median(ours.walls) - WINDOW_SECONDS
     walk = median([run.wall for run in walks]) - median([run.wall for run in empty_walks])
-    yield Line(
+    yield TableRow(
         name,
         "resumed to copied, less window",
         seconds_text(wall),
@@ -154,23 +154,23 @@ def _beside_walk(
     yield _sent(name, ours)
 
 
-def _sent(name: str, ours: _Recoveries) -> Line:
-    is_met = set(ours.scans) == {1} and set(ours.files) == {CHANGED * 2}
-    return Line(
+def _sent(name: str, ours: _Recoveries) -> TableRow:
+    is_met = set(ours.scans) == {1} and set(ours.files) == {CHANGED_FILES * 2}
+    return TableRow(
         name,
         "scans, files sent",
         f"{max(ours.scans)}, {max(ours.files)}",
         "-",
         "-",
         "-",
-        f"1, {CHANGED * 2}",
+        f"1, {CHANGED_FILES * 2}",
         "met" if is_met else "missed",
         f"{size_text(median(ours.sizes))} sent to two destinations",
     )
 
 
-def _storm(name: str, storm: _Recoveries) -> Line:
-    return Line(
+def _storm(name: str, storm: _Recoveries) -> TableRow:
+    return TableRow(
         name,
         f"{STORM} overflows in a row: scans",
         str(storm.scans[0]),

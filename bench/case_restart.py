@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from largetree import (
-    APART_SECONDS,
-    CHANGED,
+from large_tree import (
+    CHANGED_FILES,
+    CTIME_SLACK_SECONDS,
     LargeTree,
     bytes_sent,
     bytes_sent_by_lsyncd,
@@ -19,10 +19,10 @@ from largetree import (
     plain_walk,
     size_text,
 )
-from measure import Failed, cpu, median, seconds_text
+from measure import MeasurementFailed, cpu, median, seconds_text
 from peers import Peers, Program, Run
-from report import Line, judge, ratio
-from standins import NotingRsync
+from report import TableRow, is_within, ratio
+from rsync_wrappers import RecordingRsync
 
 GOAL = 1.5
 POLL_SECONDS = 0.002
@@ -40,7 +40,7 @@ class Restart:
     lsyncd_turns: int
     what: str
 
-    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
+    def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
         """Measure both daemons, and give the lines of the table."""
         with large_tree(peers, int(self.directories * scale), self.files_each) as tree:
             ours = _Ours(peers, tree)
@@ -78,7 +78,7 @@ class _Ours:
             program.wait_logged("initial sync complete", len(tree.destinations))
         finally:
             program.stop()
-        time.sleep(APART_SECONDS)
+        time.sleep(CTIME_SLACK_SECONDS)
 
     def _program(self, *options: str) -> Program:
         return self._peers.pylsyncd_program(
@@ -95,11 +95,11 @@ class _Ours:
         self.walks.append(plain_walk(self.tree.source))
         _measure(self.empty, self._start_on_empty, "No initial sync", 1)
         self.empty_walks.append(plain_walk(self.tree.empty))
-        time.sleep(max(0.0, changed + APART_SECONDS - time.monotonic()))
+        time.sleep(max(0.0, changed + CTIME_SLACK_SECONDS - time.monotonic()))
         log = _measure(self.full, self._program, "catch-up complete", len(self.tree.destinations))
         self.full.sent = bytes_sent(log)
-        if files_sent(log) != CHANGED * len(self.tree.destinations):
-            raise Failed(f"sent {files_sent(log)} files: {log}")
+        if files_sent(log) != CHANGED_FILES * len(self.tree.destinations):
+            raise MeasurementFailed(f"sent {files_sent(log)} files: {log}")
 
     def _start_on_empty(self) -> Program:
         return self._peers.pylsyncd_program(
@@ -109,8 +109,8 @@ class _Ours:
     def counted(self, turn: int) -> "_Sent":
         """Start once more, with a substitute for rsync that counts."""
         self.tree.change(turn)
-        noting = NotingRsync(self._peers.scratch)
-        time.sleep(APART_SECONDS)
+        noting = RecordingRsync(self._peers.scratch)
+        time.sleep(CTIME_SLACK_SECONDS)
         program = self._program("--rsync", noting.program)
         try:
             program.wait_logged("catch-up complete", len(self.tree.destinations))
@@ -120,8 +120,8 @@ class _Ours:
         runs, log = noting.runs(), program.logged()
         return _Sent(
             runs=len(runs),
-            trees=sum(run.asks_for_the_tree for run in runs),
-            names=[run.names or 0 for run in runs],
+            trees=sum(run.compares_whole_tree for run in runs),
+            names=[run.listed_names or 0 for run in runs],
             files=files_sent(log),
             size=bytes_sent(log),
         )
@@ -156,7 +156,7 @@ class _Theirs:
             try:
                 log = _measure(self.full, self._program, "finished", len(self._tree.destinations))
                 self.full.sent = bytes_sent_by_lsyncd(log)
-            except Failed as failure:
+            except MeasurementFailed as failure:
                 self.failure = str(failure)
                 return
 
@@ -186,29 +186,29 @@ def _measure(starts: _Starts, start: Callable[[], Program], last: str, times: in
     return program.logged()
 
 
-def _sent(name: str, sent: _Sent) -> Iterator[Line]:
-    is_met = sent.runs == 2 and not sent.trees and sent.names == [CHANGED] * 2
-    is_met &= sent.files == CHANGED * 2
-    yield Line(
+def _sent(name: str, sent: _Sent) -> Iterator[TableRow]:
+    is_met = sent.runs == 2 and not sent.trees and sent.names == [CHANGED_FILES] * 2
+    is_met &= sent.files == CHANGED_FILES * 2
+    yield TableRow(
         name,
         "rsyncs run, names on their lists",
         f"{sent.runs}: {', '.join(map(str, sent.names))}",
         "-",
         "-",
         "-",
-        f"2: {CHANGED}, {CHANGED}",
+        f"2: {CHANGED_FILES}, {CHANGED_FILES}",
         "met" if is_met else "missed",
         f"{sent.files} files, {size_text(sent.size)} sent, {sent.trees} runs ask for a tree",
     )
 
 
-def _beside_walk(name: str, ours: _Ours) -> Iterator[Line]:
+def _beside_walk(name: str, ours: _Ours) -> Iterator[TableRow]:
     for what, place in (("", 1), (", CPU", 0)):
         gross = median([run[place] for run in ours.full.watching])
         walk = median([run[place] for run in ours.walks])
         net = gross - median([run[place] for run in ours.empty.watching])
         net_walk = walk - median([run[place] for run in ours.empty_walks])
-        yield Line(
+        yield TableRow(
             name,
             f"start to watching, less an empty one's{what}",
             seconds_text(net),
@@ -216,10 +216,10 @@ def _beside_walk(name: str, ours: _Ours) -> Iterator[Line]:
             seconds_text(net_walk),
             ratio(net, net_walk),
             f"<= {GOAL} x",
-            judge(net, GOAL * net_walk),
+            is_within(net, GOAL * net_walk),
             f"medians of {len(ours.walks)}",
         )
-        yield Line(
+        yield TableRow(
             name,
             f"start to watching{what}",
             seconds_text(gross),
@@ -227,15 +227,15 @@ def _beside_walk(name: str, ours: _Ours) -> Iterator[Line]:
             seconds_text(walk),
             ratio(gross, walk),
             f"<= {GOAL} x",
-            judge(gross, GOAL * walk),
+            is_within(gross, GOAL * walk),
         )
 
 
-def _beside_lsyncd(name: str, ours: _Ours, theirs: _Theirs) -> Iterator[Line]:
+def _beside_lsyncd(name: str, ours: _Ours, theirs: _Theirs) -> Iterator[TableRow]:
     for what, place in (("start to all caught up", 1), ("the same, CPU in all", 0)):
         mine = median([run[place] for run in ours.full.complete])
         yours = median([run[place] for run in theirs.full.complete])
-        yield Line(
+        yield TableRow(
             name,
             what,
             seconds_text(mine),
@@ -244,7 +244,7 @@ def _beside_lsyncd(name: str, ours: _Ours, theirs: _Theirs) -> Iterator[Line]:
             ratio(mine, yours) if not theirs.failure else "-",
             note="" if place else "without the rsync daemon's",
         )
-    yield Line(
+    yield TableRow(
         name,
         "sent",
         size_text(ours.full.sent),

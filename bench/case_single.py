@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import workloads
-from measure import Failed, cpu, median, seconds_text
+from measure import MeasurementFailed, cpu, median, seconds_text
 from peers import Peers, Program, copy, remove
-from report import Line, judge, ratio
+from report import TableRow, is_within, ratio
 
 WINDOW_SECONDS = 1.0
 DEADLINE_SECONDS = 20.0
@@ -27,7 +27,7 @@ class Single:
     lsyncd_turns: int
     what: str
 
-    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
+    def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
         """Measure both daemons, each in turn with bare rsync, and give the lines of the table."""
         prepared = self._prepare(peers, scale)
         ours = _Figures()
@@ -90,7 +90,7 @@ class _Figures:
                     self.bare_walls.append(run.wall)
                 self.cpu = used / turns
                 self.bare_cpu = sum(bare_used) / turns
-        except Failed as failure:
+        except MeasurementFailed as failure:
             self.failure = str(failure)
 
     def _turn(self, program: Program, source: str, destination: str, turn: int) -> float:
@@ -111,7 +111,7 @@ def _change(program: Program, source: str, destination: str, turn: int) -> float
                 return time.monotonic() - closed - WINDOW_SECONDS
         if time.monotonic() > closed + DEADLINE_SECONDS:
             program.check()
-            raise Failed(f"not copied in {DEADLINE_SECONDS:.0f} s")
+            raise MeasurementFailed(f"not copied in {DEADLINE_SECONDS:.0f} s")
         time.sleep(0.001)
 
 
@@ -119,10 +119,10 @@ def _text(figures: _Figures, value: float) -> str:
     return figures.failure or seconds_text(value)
 
 
-def _beside_bare(name: str, ours: _Figures) -> Iterator[Line]:
+def _beside_bare(name: str, ours: _Figures) -> Iterator[TableRow]:
     more = ours.cpu - ours.bare_cpu
     latency = median(ours.latencies)
-    yield Line(
+    yield TableRow(
         name,
         "CPU per change, with rsync",
         _text(ours, ours.cpu),
@@ -130,9 +130,9 @@ def _beside_bare(name: str, ours: _Figures) -> Iterator[Line]:
         seconds_text(ours.bare_cpu) if ours.bare_cpu > 0 else "-",
         f"+{more * 1000:.1f} ms" if more == more else "-",  # noqa: PLR0124 - not a number
         f"<= +{CPU_GOAL_SECONDS * 1000:.0f} ms",
-        judge(more, CPU_GOAL_SECONDS),
+        is_within(more, CPU_GOAL_SECONDS),
     )
-    yield Line(
+    yield TableRow(
         name,
         "CPU of the first change",
         _text(ours, ours.first_cpu),
@@ -141,7 +141,7 @@ def _beside_bare(name: str, ours: _Figures) -> Iterator[Line]:
         "-",
         note="with it, all files are looked at once, for those with several names",
     )
-    yield Line(
+    yield TableRow(
         name,
         "closed to copied, less window",
         _text(ours, latency),
@@ -149,17 +149,17 @@ def _beside_bare(name: str, ours: _Figures) -> Iterator[Line]:
         seconds_text(median(ours.bare_walls)) if ours.bare_walls else "-",
         "-",
         f"<= {LATENCY_GOAL_SECONDS} s",
-        judge(latency, LATENCY_GOAL_SECONDS),
+        is_within(latency, LATENCY_GOAL_SECONDS),
         f"median of {len(ours.latencies)}; worst {max(ours.latencies, default=0):.3f} s",
     )
 
 
-def _beside_lsyncd(name: str, ours: _Figures, theirs: _Figures) -> Iterator[Line]:
+def _beside_lsyncd(name: str, ours: _Figures, theirs: _Figures) -> Iterator[TableRow]:
     for measure, mine, yours in (
         ("CPU per change, with rsync", ours.cpu, theirs.cpu),
         ("closed to copied, less window", median(ours.latencies), median(theirs.latencies)),
     ):
-        yield Line(
+        yield TableRow(
             name,
             measure,
             _text(ours, mine),

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import workloads
-from measure import Failed, median, seconds_text
+from measure import MeasurementFailed, median, seconds_text
 from peers import REPOSITORY, Peers, Program, remove
-from report import Line, judge, ratio
+from report import TableRow, is_within, ratio
 
 sys.path.insert(0, f"{REPOSITORY}/tests")
 from support.servers import SshServer, Unavailable  # the tests start one, too
@@ -25,7 +25,7 @@ class Shared:
     name = "ssh-sharing"
     what = "one file overwritten, a destination reached by ssh on the loopback, window 0.05 s"
 
-    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
+    def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
         """Measure the daemon with shared connections, and without."""
         turns = max(3, int(21 * scale))
         directory = Path(peers.scratch, "sshd")
@@ -35,11 +35,11 @@ class Shared:
             with SshServer(directory) as server:
                 shared = self._latencies(peers, server, turns)
                 single = self._latencies(peers, server, turns, "--no-share-ssh")
-        except (Failed, Unavailable) as failure:
-            yield Line(self.name, "closed to copied, less window", str(failure), "-", "-", "-")
+        except (MeasurementFailed, Unavailable) as failure:
+            yield TableRow(self.name, "closed to copied, less window", str(failure), "-", "-", "-")
             return
         value = median(shared) / median(single)
-        yield Line(
+        yield TableRow(
             self.name,
             "closed to copied, less window",
             seconds_text(median(shared)),
@@ -47,7 +47,7 @@ class Shared:
             seconds_text(median(single)),
             ratio(median(shared), median(single)),
             f"<= {RATIO_GOAL}",
-            judge(value, RATIO_GOAL),
+            is_within(value, RATIO_GOAL),
             f"median of {turns}; the first, which logs in: {shared[0]:.2f} s",
         )
 
@@ -75,7 +75,7 @@ def _change(program: Program, source: str, copy: str, turn: int) -> float:
             pass
         if time.monotonic() > closed + DEADLINE_SECONDS:
             program.check()
-            raise Failed(f"not copied in {DEADLINE_SECONDS:.0f} s")
+            raise MeasurementFailed(f"not copied in {DEADLINE_SECONDS:.0f} s")
         time.sleep(0.001)
 
 

@@ -1,29 +1,29 @@
-"""What watching costs: CPU per event, and CPU and memory of arming, beside inotifywait."""
+"""The cost of watching, compared with inotifywait: CPU per event; CPU and memory of the start."""
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import workloads
-from kernelqueue import watched_queue, watches
-from measure import QUIET_SECONDS, Failed, cpu, median, resident_bytes, seconds_text
+from kernel_queue import watched_queue, watches
+from measure import QUIET_SECONDS, MeasurementFailed, cpu, median, resident_bytes, seconds_text
 from peers import Peers, Program, remove
-from report import Line, judge, ratio
+from report import TableRow, is_within, ratio
 
 FILES = 200_000
-EVENTS_A_FILE = 2  # IN_CREATE and IN_CLOSE_WRITE
+EVENTS_PER_FILE = 2  # IN_CREATE and IN_CLOSE_WRITE
 DIRECTORIES = 1000
-FILES_A_SECOND = 40_000.0
+FILES_PER_SECOND = 40_000.0
 REPEATS = 3
 WINDOW_SECONDS = 2.0
-BYTES_A_DIRECTORY = 350
+MAX_BYTES_PER_DIRECTORY = 350
 
 COLLECTING = ("-w", "3600", "--max-changes", "100000000")
 
 
 @dataclass(frozen=True)
 class Events:
-    """CPU of a running program for the events of a paced writer."""
+    """CPU of a running program per event of a paced writer."""
 
     name: str
     options: tuple[str, ...]
@@ -31,14 +31,14 @@ class Events:
     what: str
     flushes: bool
 
-    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
-        """Measure both programs in turn, and give the lines of the table."""
+    def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
+        """Measure both programs in turn, and yield the rows of the table."""
         ours, theirs = _EventFigures("pylsyncd"), _EventFigures("inotifywait")
         for _ in range(self.repeats):
             self._pylsyncd(peers, scale, ours)
             self._inotifywait(peers, scale, theirs)
         mine, yours = median(ours.own), median(theirs.own)
-        yield Line(
+        yield TableRow(
             self.name,
             "CPU per event",
             seconds_text(mine) if ours.own else "-",
@@ -46,30 +46,30 @@ class Events:
             seconds_text(yours) if theirs.own else "-",
             ratio(mine, yours) if ours.own and theirs.own else "-",
             "<= 1 x",
-            judge(mine, yours) if theirs.own else "-",
+            is_within(mine, yours) if theirs.own else "-",
             f"{ours.note()}; {theirs.note()}",
         )
         if self.flushes:
             rsync = seconds_text(median(ours.children)) if ours.own else "-"
-            yield Line(self.name, "CPU of rsync per event", rsync, "-", "-", "-")
+            yield TableRow(self.name, "CPU of rsync per event", rsync, "-", "-", "-")
 
     def _pylsyncd(self, peers: Peers, scale: float, figures: "_EventFigures") -> None:
         source, destination = _fresh(peers)
         workloads.make_tree(source, DIRECTORIES, 0)
         workloads.make_tree(destination, DIRECTORIES, 0)
         kill = not self.flushes
-        # A program that flushes is idle between two windows, too.
+        # A program that flushes is also idle between two windows.
         quiet = QUIET_SECONDS + (WINDOW_SECONDS if self.flushes else 0)
         try:
             with peers.start_pylsyncd(source, [destination], *self.options, kill=kill) as program:
                 figures.measure(program, source, int(FILES * scale), quiet)
-        except Failed as failure:
+        except MeasurementFailed as failure:
             figures.failure = str(failure)
         if self.flushes:
             arrived = sum(len(names) for _, _, names in os.walk(destination))
             missing = int(FILES * scale) - arrived
             if missing:
-                figures.failure += f" {missing:,} files did not arrive"
+                figures.failure += f" {missing:,} files were not copied"
 
     def _inotifywait(self, peers: Peers, scale: float, figures: "_EventFigures") -> None:
         source, _ = _fresh(peers)
@@ -77,12 +77,12 @@ class Events:
         try:
             with peers.start_inotifywait(source) as program:
                 figures.measure(program, source, int(FILES * scale))
-        except Failed as failure:
+        except MeasurementFailed as failure:
             figures.failure = str(failure)
 
 
 class _EventFigures:
-    """Seconds of CPU per event, of one program, and how far it lagged."""
+    """Seconds of CPU per event of one program, and the fill of its queue."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -94,32 +94,32 @@ class _EventFigures:
     def measure(
         self, program: Program, source: str, files: int, quiet: float = QUIET_SECONDS
     ) -> None:
-        """Have the writer work, and add what the program used for it."""
+        """Run the writer, and add the usage of the program."""
         before = cpu(program.pid)
         with watched_queue(program.pid) as fill:
-            workloads.create_and_close(source, DIRECTORIES, files, FILES_A_SECOND)
+            workloads.create_and_close(source, DIRECTORIES, files, FILES_PER_SECOND)
         program.wait_idle(quiet=quiet)
         used = cpu(program.pid) - before
-        self.own.append(used.own / files / EVENTS_A_FILE)
-        self.children.append(used.children / files / EVENTS_A_FILE)
+        self.own.append(used.own / files / EVENTS_PER_FILE)
+        self.children.append(used.children / files / EVENTS_PER_FILE)
         self.most_events = max(self.most_events, fill.most_events)
-        self.failure = self.failure or fill.note()
+        self.failure = self.failure or fill.warning()
 
     def note(self) -> str:
-        """Return what may have gone wrong, or how close it came."""
+        """Return a failure, or the largest number of waiting events."""
         return f"{self.name}: {self.failure or f'{self.most_events:,} events waited at the most'}"
 
 
 @dataclass(frozen=True)
-class Arming:
-    """CPU and memory of a start on a large tree, less those of a start on an empty one."""
+class WatchSetup:
+    """CPU and memory of a start on a large tree minus those of a start on an empty one."""
 
     name: str
     make: Callable[[str, float], int]
     what: str
 
-    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
-        """Measure both programs in turn, and give the lines of the table."""
+    def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
+        """Measure both programs in turn, and yield the rows of the table."""
         source, destination = _fresh(peers)
         os.mkdir(f"{peers.scratch}/empty")
         directories = self.make(source, scale)
@@ -127,13 +127,13 @@ class Arming:
         for _ in range(REPEATS):
             try:
                 ours.append(_growth(peers, source, destination, directories))
-            except Failed as failure:
+            except MeasurementFailed as failure:
                 note = f"pylsyncd: {failure}"
             if peers.inotifywait:
                 theirs.append(_growth(peers, source, None, directories))
         cpu_pair = [median([used for used, _ in pairs]) for pairs in (ours, theirs)]
         size_pair = [median([size / directories for _, size in pairs]) for pairs in (ours, theirs)]
-        yield Line(
+        yield TableRow(
             self.name,
             f"CPU, {directories:,} directories",
             seconds_text(cpu_pair[0]) if ours else "-",
@@ -141,18 +141,18 @@ class Arming:
             seconds_text(cpu_pair[1]) if theirs else "-",
             ratio(*cpu_pair) if ours and theirs else "-",
             "<= 1.2 x",
-            judge(cpu_pair[0], 1.2 * cpu_pair[1]) if theirs else "-",
+            is_within(cpu_pair[0], 1.2 * cpu_pair[1]) if theirs else "-",
             note,
         )
-        yield Line(
+        yield TableRow(
             self.name,
             "memory per directory",
             f"{size_pair[0]:.0f} B" if ours else "-",
             "inotifywait -m",
             f"{size_pair[1]:.0f} B" if theirs else "-",
             ratio(*size_pair) if ours and theirs else "-",
-            f"<= {BYTES_A_DIRECTORY} B",
-            judge(size_pair[0], BYTES_A_DIRECTORY),
+            f"<= {MAX_BYTES_PER_DIRECTORY} B",
+            is_within(size_pair[0], MAX_BYTES_PER_DIRECTORY),
             note,
         )
 
@@ -171,7 +171,7 @@ def _growth(
             used.append(cpu(program.pid).total)
             size.append(resident_bytes(program.pid))
             if top == source and watches(program.pid) <= directories:
-                raise Failed(
+                raise MeasurementFailed(
                     f"{watches(program.pid):,} watches for {directories + 1:,} directories"
                 )
     return used[1] - used[0], size[1] - size[0]
@@ -192,7 +192,7 @@ CASES = (
         COLLECTING,
         REPEATS,
         f"{FILES:,} files created and closed over {DIRECTORIES:,} directories at"
-        f" {FILES_A_SECOND:,.0f} a second, the window never closes",
+        f" {FILES_PER_SECOND:,.0f} a second, the window never closes",
         flushes=False,
     ),
     Events(
@@ -202,12 +202,12 @@ CASES = (
         "the same with a window of 2 s: own CPU with lists and flushes, rsync's apart",
         flushes=True,
     ),
-    Arming(
+    WatchSetup(
         "arm-wide",
         lambda root, scale: workloads.make_wide(root, int(1000 * scale), 99),
         "1,000 directories with 99 in each; whole start less a start on an empty directory",
     ),
-    Arming(
+    WatchSetup(
         "arm-deep",
         lambda root, scale: workloads.make_deep(root, int(1000 * scale), 25, 4),
         "1,000 chains of 25 directories with 4 files in each; likewise",

@@ -1,20 +1,20 @@
-"""Waiting until destinations are equal to their source, without costing much meanwhile."""
+"""Waits cheaply until destinations equal their source."""
 
 import os
 import time
 from collections import Counter
 from collections.abc import Sequence
 
-from measure import POLL_SECONDS, Failed, Idleness
+from measure import POLL_SECONDS, Idleness, MeasurementFailed
 from peers import Program
 from trees import differences
 
 SAMPLES = 40
-PATIENCE_SECONDS = 4.0
-"""Idle for so long after the window, a daemon will not make the trees equal any more."""
+IDLE_TIMEOUT_SECONDS = 4.0
+"""A daemon that is idle for so long after the window has failed to make the trees equal."""
 
 
-def wait_equal(  # noqa: PLR0913, PLR0917 - all of them say what is waited for
+def wait_equal(  # noqa: PLR0913, PLR0917 - all of them describe the condition
     program: Program,
     source: str,
     copies: Sequence[str],
@@ -22,7 +22,7 @@ def wait_equal(  # noqa: PLR0913, PLR0917 - all of them say what is waited for
     window_seconds: float,
     deadline: float,
 ) -> float:
-    """Return the moment (monotonic) at which all copies were equal, to a poll's accuracy.
+    """Return the monotonic time at which all copies were equal, to the accuracy of a poll.
 
     A sample of the names that have to change is looked at often, whole trees only when that is
     right. Raises ``Failed`` with what is wrong when the program has died or settled, or at the
@@ -34,18 +34,18 @@ def wait_equal(  # noqa: PLR0913, PLR0917 - all of them say what is waited for
     while True:
         moment = time.monotonic()
         right = all(_alike(source, path, sample) for path in copies)
-        if right and not wrong_text(source, copies):
+        if right and not differences_text(source, copies):
             return moment
         program.check()
-        if idleness.seconds() > window_seconds + PATIENCE_SECONDS:
-            raise Failed(f"{wrong_text(source, copies)} when idle")
+        if idleness.seconds() > window_seconds + IDLE_TIMEOUT_SECONDS:
+            raise MeasurementFailed(f"{differences_text(source, copies)} when idle")
         if moment > deadline:
-            raise Failed(f"{wrong_text(source, copies)} at the deadline")
+            raise MeasurementFailed(f"{differences_text(source, copies)} at the deadline")
         time.sleep(0.2 if right else POLL_SECONDS)
 
 
-def wrong_text(source: str, copies: Sequence[str]) -> str:
-    """Return how many paths differ in any copy, and in what; nothing when all are equal."""
+def differences_text(source: str, copies: Sequence[str]) -> str:
+    """Return how many paths differ in the copies, and how; empty if all are equal."""
     wrong: dict[bytes, str] = {}
     for path in copies:
         wrong.update(_wrong(os.fsencode(source), os.fsencode(path)))

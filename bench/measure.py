@@ -1,4 +1,4 @@
-"""What a running program has used, when it is idle, and how figures are shown.
+"""The resource usage of a running program, when it is idle, and the format of figures.
 
 CPU is utime + stime from /proc/PID/stat, which includes threads that have ended. The kernel keeps
 it in nanoseconds but shows it in ticks (usually 10 ms), so one difference is off by up to a tick in
@@ -16,25 +16,25 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 """Seconds: the resolution of CPU figures in /proc."""
 
 QUIET_SECONDS = 0.8
-"""A program is idle when it has used no tick, and had no child, for so long."""
+"""A program is idle if it has used no CPU tick and had no child for so long."""
 
 POLL_SECONDS = 0.02
 
 
-class Failed(Exception):  # noqa: N818 - it says what happened to a peer, in a cell of the table
-    """A program did not do its work: it died, or did not end before the deadline."""
+class MeasurementFailed(Exception):  # noqa: N818 - shown in a cell of the table
+    """A program died, or did not finish before the deadline."""
 
 
 class Cpu(NamedTuple):
-    """Seconds of CPU since a process began."""
+    """Seconds of CPU since the start of a process."""
 
     own: float
     children: float
-    """Of the children that it has waited for, with theirs."""
+    """Seconds of the children that it has waited for."""
 
     @property
     def total(self) -> float:
-        """Of the process and its children."""
+        """Seconds of the process and its children."""
         return self.own + self.children
 
     def __sub__(self, earlier: "Cpu") -> "Cpu":
@@ -42,7 +42,7 @@ class Cpu(NamedTuple):
 
 
 def cpu(pid: int) -> Cpu:
-    """Return what a process has used; proc(5), fields 14 to 17 of stat."""
+    """Return the CPU time of a process; proc(5), fields 14 to 17 of stat."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     utime, stime, cutime, cstime = (int(field) * TICK for field in fields[11:15])
@@ -55,8 +55,8 @@ def resident_bytes(pid: int) -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def forget_peak(pid: int) -> None:
-    """Have :func:`peak_bytes` begin anew; proc(5), clear_refs."""
+def reset_peak(pid: int) -> None:
+    """Reset :func:`peak_bytes`; proc(5), clear_refs."""
     with open(f"/proc/{pid}/clear_refs", "wb") as file:
         file.write(b"5")
 
@@ -68,7 +68,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def has_children(pid: int) -> bool:
-    """Tell whether any thread of a process has a child."""
+    """Return True if any thread of a process has a child."""
     for thread in os.listdir(f"/proc/{pid}/task"):
         # A thread may have ended meanwhile, and a kernel may be built without this file.
         with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
@@ -88,7 +88,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, poll: float = POLL
 
 
 class Idleness:
-    """Watches one process for the moment since which it has done nothing."""
+    """The time for which a process has been idle."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -96,7 +96,7 @@ class Idleness:
         self._since = time.monotonic()
 
     def seconds(self) -> float:
-        """Look again, and return for how long the process has been idle.
+        """Read its usage, and return for how long the process has been idle.
 
         Raises ``OSError`` when there is no such process any more.
         """
@@ -108,29 +108,29 @@ class Idleness:
 
 
 def wait_idle(pid: int, deadline_seconds: float = 120, quiet: float = QUIET_SECONDS) -> None:
-    """Wait until a process is idle; raise ``Failed`` when it never is, or has died."""
+    """Wait until a process is idle; raise ``MeasurementFailed`` if it never is, or has died."""
     idleness = Idleness(pid)
     try:
         if not wait_until(lambda: idleness.seconds() >= quiet, deadline_seconds):
-            raise Failed(f"busy for {deadline_seconds:.0f} s")
+            raise MeasurementFailed(f"busy for {deadline_seconds:.0f} s")
     except OSError as error:
-        raise Failed("died") from error
+        raise MeasurementFailed("died") from error
 
 
 def median(figures: Sequence[float]) -> float:
-    """Return the median; of nothing, not a number."""
+    """Return the median; NaN of nothing."""
     return statistics.median(figures) if figures else float("nan")
 
 
 @contextmanager
 def stopwatch() -> Iterator[Callable[[], float]]:
-    """Give a function that returns the seconds since the block was entered."""
+    """Yield a function that returns the seconds since the block was entered."""
     start = time.monotonic()
     yield lambda: time.monotonic() - start
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a duration in three digits, with the unit that fits it."""
+    """Return a duration in three digits with a suitable unit."""
     scale, unit = next(
         (pair for pair in ((1.0, "s"), (1e3, "ms")) if abs(seconds) * pair[0] >= 1), (1e6, "µs")
     )

@@ -1,7 +1,7 @@
 """The programs that are compared: how each is started, known to be ready, and stopped.
 
-lsyncd and inotifywait are run as anybody would run them, with settings of our own. Bare rsync is
-handed the perfect list on its standard input: what no daemon can beat.
+lsyncd and inotifywait run as their users would run them. Bare rsync gets the perfect list on its
+standard input, which no daemon can beat.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from measure import POLL_SECONDS, QUIET_SECONDS, Failed, wait_idle, wait_until
+from measure import POLL_SECONDS, QUIET_SECONDS, MeasurementFailed, wait_idle, wait_until
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -34,7 +34,7 @@ BARE_RSYNC = (
 
 
 class Program:
-    """A program under measure, in a session of its own, its output in a log."""
+    """A measured program, in a session of its own, with its output in a log."""
 
     def __init__(
         self, command: Sequence[str], log: str, environment: Mapping[str, str] | None = None
@@ -48,40 +48,40 @@ class Program:
                 stdout=subprocess.DEVNULL if self.name == "inotifywait" else output,
                 stderr=output,
                 env=environment,
-                start_new_session=True,  # so that Ctrl-C reaches us alone, and we stop it
+                start_new_session=True,  # so that Ctrl-C reaches only the bench, which stops it
             )
         self.pid = self.process.pid
 
     def logged(self) -> str:
-        """Return what the program has said so far."""
+        """Return the output so far."""
         with open(self.log, encoding="utf-8", errors="replace") as file:
             return file.read()
 
     def check(self) -> None:
-        """Raise ``Failed`` when the program has ended."""
+        """Raise ``MeasurementFailed`` if the program has exited."""
         status = self.process.poll()
         if status is not None:
             said = self.logged().strip().splitlines()
             last = f": {said[-1][-200:]}" if said else ""
-            raise Failed(f"died ({status}){last}")
+            raise MeasurementFailed(f"died ({status}){last}")
 
     def wait_logged(self, text: str, times: int = 1, poll: float = POLL_SECONDS) -> None:
-        """Wait until the program has said something that holds ``text``, so many times."""
+        """Wait until the output contains ``text`` so many times."""
 
         def said() -> bool:
             self.check()
             return self.logged().count(text) >= times
 
         if not wait_until(said, START_SECONDS, poll):
-            raise Failed(f"has not said '{text}' in {START_SECONDS:.0f} s")
+            raise MeasurementFailed(f"did not log '{text}' in {START_SECONDS:.0f} s")
 
     def wait_idle(self, deadline_seconds: float = 120, quiet: float = QUIET_SECONDS) -> None:
-        """Wait until the program has done nothing for ``quiet`` seconds."""
+        """Wait until the program has been idle for ``quiet`` seconds."""
         self.check()
         wait_idle(self.pid, deadline_seconds, quiet)
 
     def stop(self, *, kill: bool = False) -> None:
-        """End the program; whatever of its session is left after a grace period is killed."""
+        """Stop the program, and kill the rest of its session after a grace period."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -92,7 +92,7 @@ class Program:
 
 
 class Run(NamedTuple):
-    """What a bare rsync used, in seconds."""
+    """The usage of a bare rsync, in seconds."""
 
     cpu: float
     wall: float
@@ -100,18 +100,18 @@ class Run(NamedTuple):
 
 @dataclass
 class Peers:
-    """The programs that this machine has; ``None`` for one that it has not."""
+    """The programs to compare; ``None`` for one that is not installed."""
 
     scratch: str
     bytecode: str
-    """A directory that no row empties."""
+    """A directory for byte code, which all rows share."""
     pylsyncd: tuple[str, ...] | None
     inotifywait: str | None = field(default_factory=lambda: shutil.which("inotifywait"))
     lsyncd: str | None = field(default_factory=lambda: shutil.which("lsyncd"))
 
     @contextlib.contextmanager
     def watching(self, program: Program, ready: str, *, kill: bool = False) -> Iterator[Program]:
-        """Hand out a program that has said that it is ready and is idle; stop it in the end."""
+        """Yield a program once it has logged that it is ready and is idle; stop it at the end."""
         try:
             program.wait_logged(ready)
             program.wait_idle()
@@ -122,16 +122,16 @@ class Peers:
     def start_pylsyncd(
         self, source: str, destinations: Sequence[str], *options: str, kill: bool = False
     ) -> contextlib.AbstractContextManager[Program]:
-        """Start pylsyncd without an initial sync; ``kill`` it when its buffer is not to go out."""
+        """Start pylsyncd without an initial sync; ``kill`` discards its buffer at the end."""
         program = self.pylsyncd_program(source, destinations, *options)
         return self.watching(program, "watching", kill=kill)
 
     def pylsyncd_program(
         self, source: str, destinations: Sequence[str], *options: str, state: str | None = None
     ) -> Program:
-        """Start pylsyncd and do not wait; without a ``state`` directory it has an empty one."""
+        """Start pylsyncd without waiting; the default ``state`` directory is empty."""
         if self.pylsyncd is None:
-            raise Failed("-")
+            raise MeasurementFailed("-")
         if state is None:
             state = f"{self.scratch}/state"
             remove(state)
@@ -140,7 +140,7 @@ class Peers:
         return Program(command, f"{self.scratch}/pylsyncd.log", self._environment())
 
     def _environment(self) -> dict[str, str]:
-        """Have this repository's pylsyncd run, with its byte code kept, as that of a package is."""
+        """Return the environment for this repository's pylsyncd, with its byte code cached."""
         environment = {**os.environ, "PYTHONPATH": REPOSITORY}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         environment["PYTHONPYCACHEPREFIX"] = self.bytecode
@@ -149,9 +149,9 @@ class Peers:
         return environment
 
     def start_inotifywait(self, source: str) -> contextlib.AbstractContextManager[Program]:
-        """Start inotifywait for the same events; what it prints goes to /dev/null."""
+        """Start inotifywait for the same events, with its output to /dev/null."""
         if self.inotifywait is None:
-            raise Failed("-")
+            raise MeasurementFailed("-")
         command = [self.inotifywait, "-m", "-r", "-e", EVENTS, source]
         program = Program(command, f"{self.scratch}/inotifywait.log")
         return self.watching(program, "Watches established")
@@ -159,9 +159,9 @@ class Peers:
     def start_lsyncd(
         self, source: str, destinations: Sequence[str], window_seconds: float
     ) -> contextlib.AbstractContextManager[Program]:
-        """Start lsyncd with its defaults but for ``archive`` and the delay, one sync for each.
+        """Start lsyncd with ``archive`` and a delay, one sync for each destination.
 
-        It begins with a recursive rsync, which is over when it is idle.
+        It is idle once its first recursive rsync has ended.
         """
         program = self.lsyncd_program(source, destinations, window_seconds)
         return self.watching(program, "Startup of")
@@ -169,9 +169,9 @@ class Peers:
     def lsyncd_program(
         self, source: str, destinations: Sequence[str], window_seconds: float, *options: str
     ) -> Program:
-        """Start lsyncd and do not wait; the options are for its rsyncs."""
+        """Start lsyncd without waiting; the options are for its rsyncs."""
         if self.lsyncd is None:
-            raise Failed("-")
+            raise MeasurementFailed("-")
         configuration = f"{self.scratch}/lsyncd.conf"
         settings = "settings { nodaemon = true, insist = true }"
         extra = ", ".join(f'"{option}"' for option in options)
@@ -185,7 +185,7 @@ class Peers:
         return Program([self.lsyncd, "-nodaemon", configuration], f"{self.scratch}/lsyncd.log")
 
     def bare_rsync(self, source: str, destination: str, names: Sequence[bytes]) -> Run:
-        """Run one rsync for a list, and return what it and its children used.
+        """Run one rsync for a list, and return its usage with that of its children.
 
         wait4 counts what a process has waited for: the sender waits for the generator, and that
         for the receiver, so nothing is missing (compared with /proc of all three).
@@ -199,28 +199,28 @@ class Peers:
             _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise Failed(f"bare rsync exited {process.returncode}")
+            raise MeasurementFailed(f"bare rsync exited {process.returncode}")
         return Run(usage.ru_utime + usage.ru_stime, time.monotonic() - begun)
 
 
 def copy(source: str, destination: str) -> None:
-    """Bring a destination in sync before a measurement."""
+    """Sync a destination before a measurement."""
     command = ["rsync", "-a", "--delete", "--modify-window=-1", f"{source}/", f"{destination}/"]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
 def clone(source: str, new: str) -> None:
-    """Make a destination in sync that is not there yet; faster."""
+    """Create a destination that is in sync, faster than ``copy``."""
     subprocess.run(("cp", "-a", "--", source, new), check=True)  # noqa: S607 - of any system
 
 
 def remove(path: str) -> None:
-    """Remove a tree, if it is there."""
+    """Remove a tree if it exists."""
     subprocess.run(("rm", "-rf", "--", path), check=True)  # noqa: S607 - many times shutil
 
 
 def pylsyncd_command(given: str | None) -> tuple[str, ...] | None:
-    """Return how to run pylsyncd, or ``None`` when it does not even tell its version."""
+    """Return the command of pylsyncd, or ``None`` if it does not report its version."""
     command = tuple(shlex.split(given)) if given else (sys.executable, "-m", "pylsyncd")
     environment = {**os.environ, "PYTHONPATH": REPOSITORY}
     try:

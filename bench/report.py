@@ -1,4 +1,4 @@
-"""The table: one line for each figure and each program that it is compared with."""
+"""The table of results: one row for each figure and each program compared with."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -7,8 +7,8 @@ Verdict = Literal["met", "missed", "-"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One comparison. All cells are text, with units."""
+class TableRow:
+    """A comparison. All cells are text with units."""
 
     row: str
     measure: str
@@ -22,18 +22,18 @@ class Line:
 
 
 def ratio(ours: float, theirs: float) -> str:
-    """Return how many times theirs ours is."""
+    """Return our figure divided by theirs."""
     return f"{ours / theirs:.2f} x" if theirs > 0 else "-"
 
 
-def judge(value: float, limit: float) -> Verdict:
-    """Tell whether a goal is met; not a number meets nothing."""
+def is_within(value: float, limit: float) -> Verdict:
+    """Return the verdict on a goal; NaN never meets one."""
     return "met" if value <= limit else "missed"
 
 
-def table(lines: list[Line]) -> str:
-    """Return the lines in columns, with a heading."""
-    names = [column.name for column in fields(Line)]
+def table(lines: list[TableRow]) -> str:
+    """Return the rows in columns, with a heading."""
+    names = [column.name for column in fields(TableRow)]
     cells = [names, *([getattr(line, name) for name in names] for line in lines)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(names))]
     texts = [

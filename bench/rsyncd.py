@@ -1,4 +1,4 @@
-"""An rsync daemon on the loopback, with one module that holds whatever is in a directory."""
+"""An rsync daemon on the loopback interface with one module."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import socket
 import subprocess
 from types import TracebackType
 
-from measure import Failed, wait_until
+from measure import MeasurementFailed, wait_until
 
 LOOPBACK = "127.0.0.1"
 MODULE = "bench"
@@ -16,7 +16,7 @@ STOP_SECONDS = 5.0
 
 
 class RsyncDaemon:
-    """``rsync --daemon`` with its defaults, as the user who runs the bench."""
+    """``rsync --daemon`` with its defaults, run by the user of the bench."""
 
     def __init__(self, scratch: str, directory: str) -> None:
         with socket.socket() as listener:
@@ -41,12 +41,12 @@ class RsyncDaemon:
             print(*settings, sep="\n", file=file)
 
     def __enter__(self) -> "RsyncDaemon":  # noqa: PYI034 - Self is younger than Python 3.10
-        """Start it, and return when it answers."""
+        """Start the daemon, and wait until it accepts connections."""
         command = ["rsync", "--daemon", "--no-detach", f"--config={self._configuration}"]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         if not wait_until(self._answers, START_SECONDS):
             self._stop()
-            raise Failed("the rsync daemon does not answer")
+            raise MeasurementFailed("the rsync daemon does not answer")
         return self
 
     def __exit__(

@@ -30,7 +30,7 @@ import case_totals
 import case_watching
 from measure import QUIET_SECONDS, stopwatch
 from peers import Peers, pylsyncd_command, remove
-from report import Line, table
+from report import TableRow, table
 
 _MODULES = (
     case_watching,
@@ -64,7 +64,7 @@ def main() -> int:
         print("pylsyncd does not run (--version fails); its figures are missing below")
     scratch = tempfile.mkdtemp(prefix="pylsyncd-bench-", dir=arguments.dir)
     bytecode = tempfile.mkdtemp(prefix="pylsyncd-bench-bytecode-")
-    lines: list[Line] = []
+    lines: list[TableRow] = []
     try:
         with stopwatch() as elapsed:
             peers = Peers(scratch, bytecode, command)
@@ -99,15 +99,15 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _run(name: str, peers: Peers, scale: float) -> list[Line]:
+def _run(name: str, peers: Peers, scale: float) -> list[TableRow]:
     try:
         return list(CASES[name].run(peers, scale))
     except Exception as error:  # noqa: BLE001 - one row that fails must not hide the others
         traceback.print_exc()
-        return [Line(name, "failed", "-", "-", "-", "-", note=repr(error))]
+        return [TableRow(name, "failed", "-", "-", "-", "-", note=repr(error))]
 
 
-def _print(arguments: argparse.Namespace, lines: list[Line]) -> None:
+def _print(arguments: argparse.Namespace, lines: list[TableRow]) -> None:
     print(
         f"\n{platform.system()} {platform.release()}, {os.cpu_count()} CPUs, load"
         f" {os.getloadavg()[0]:.1f}, Python {platform.python_version()},"

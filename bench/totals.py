@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import workloads
-from equality import wait_equal, wrong_text
-from kernelqueue import watched_queue
-from measure import QUIET_SECONDS, Failed, cpu, seconds_text
+from equality import differences_text, wait_equal
+from kernel_queue import watched_queue
+from measure import QUIET_SECONDS, MeasurementFailed, cpu, seconds_text
 from peers import Peers, Program, copy, remove
-from report import Line, judge, ratio
+from report import TableRow, is_within, ratio
 from trees import perfect_list
 
 GOAL = 1.3
@@ -82,7 +82,7 @@ class Total:
     floor: bool = False
     """Whether events are so many that inotifywait plus bare rsync is shown, too."""
 
-    def run(self, peers: Peers, scale: float) -> Iterator[Line]:
+    def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
         """Measure both daemons, and give the lines of the table."""
         source = f"{peers.scratch}/source"
         window = self.window_seconds
@@ -99,7 +99,7 @@ class Total:
         )
         yield from _beside_lsyncd(self.name, ours, theirs)
 
-    def _beside_floor(self, peers: Peers, scale: float, ours: Totals) -> Line:
+    def _beside_floor(self, peers: Peers, scale: float, ours: Totals) -> TableRow:
         source = _Measurement(self, peers, scale).source
         with peers.start_inotifywait(source) as program:
             before = cpu(program.pid)
@@ -108,14 +108,14 @@ class Total:
             program.wait_idle()
             used = (cpu(program.pid) - before).total
         floor = used + ours.bare_cpu_per_turn
-        return Line(
+        return TableRow(
             self.name,
             "CPU in all",
             ours.cpu_text(),
             "inotifywait + bare",
             seconds_text(floor),
             ratio(ours.cpu_per_turn, floor) if ours.cpu else "-",
-            note=f"watching alone, in C: {seconds_text(used)} {fill.note()}",
+            note=f"watching alone, in C: {seconds_text(used)} {fill.warning()}",
         )
 
 
@@ -148,7 +148,7 @@ class _Measurement:
                     self._turn(program, turn, totals)
                     if totals.failure:
                         break
-        except Failed as failure:
+        except MeasurementFailed as failure:
             totals.failure = str(failure)
         return totals
 
@@ -164,14 +164,14 @@ class _Measurement:
         begun = time.monotonic()
         with watched_queue(program.pid) as fill:
             self.total.change(self.source, turn, self.scale)
-        totals.note = totals.note or fill.note()
+        totals.note = totals.note or fill.warning()
         names = perfect_list(os.fsencode(self.source), os.fsencode(self.bare[0]))
         try:
             deadline = begun + window + DEADLINE_SECONDS
             equal = wait_equal(program, self.source, self.copies, names, window, deadline)
             totals.walls.append(equal - begun - window)
             program.wait_idle(DEADLINE_SECONDS)
-        except Failed as failure:
+        except MeasurementFailed as failure:
             totals.failure = str(failure)
         if program.process.poll() is None:
             used = cpu(program.pid) - before
@@ -180,15 +180,15 @@ class _Measurement:
         runs = [self.peers.bare_rsync(self.source, path, names) for path in self.bare]
         totals.bare_cpu += sum(run.cpu for run in runs)
         totals.bare_walls.append(sum(run.wall for run in runs))
-        wrong = wrong_text(self.source, self.bare)
+        wrong = differences_text(self.source, self.bare)
         if wrong:
-            raise Failed(f"bare rsync left {wrong}")
+            raise MeasurementFailed(f"bare rsync left {wrong}")
 
 
-def _beside_bare(total: Total, ours: Totals) -> Iterator[Line]:
+def _beside_bare(total: Total, ours: Totals) -> Iterator[TableRow]:
     measured = bool(ours.cpu)
     share = f"without rsync {seconds_text(ours.own_cpu / len(ours.bare_walls))}" if measured else ""
-    yield Line(
+    yield TableRow(
         total.name,
         "CPU in all",
         ours.cpu_text(),
@@ -196,10 +196,10 @@ def _beside_bare(total: Total, ours: Totals) -> Iterator[Line]:
         seconds_text(ours.bare_cpu_per_turn) if measured else "-",
         ratio(ours.cpu, ours.bare_cpu) if measured else "-",
         f"<= {GOAL} x",
-        judge(ours.cpu if not ours.failure else float("nan"), GOAL * ours.bare_cpu),
+        is_within(ours.cpu if not ours.failure else float("nan"), GOAL * ours.bare_cpu),
         ", ".join(filter(None, ("" if ours.failure else "equal", share, ours.note))),
     )
-    yield Line(
+    yield TableRow(
         total.name,
         "begun to equal, less window",
         seconds_text(ours.wall) if ours.walls else "-",
@@ -209,10 +209,10 @@ def _beside_bare(total: Total, ours: Totals) -> Iterator[Line]:
     )
 
 
-def _beside_lsyncd(name: str, ours: Totals, theirs: Totals) -> Iterator[Line]:
+def _beside_lsyncd(name: str, ours: Totals, theirs: Totals) -> Iterator[TableRow]:
     comparable = ours.cpu and theirs.cpu
     of_bare = f"lsyncd / bare: {ratio(theirs.cpu, theirs.bare_cpu)}" if theirs.cpu else ""
-    yield Line(
+    yield TableRow(
         name,
         "CPU in all",
         ours.cpu_text(),
@@ -221,7 +221,7 @@ def _beside_lsyncd(name: str, ours: Totals, theirs: Totals) -> Iterator[Line]:
         ratio(ours.cpu_per_turn, theirs.cpu_per_turn) if comparable else "-",
         note=", ".join(filter(None, (of_bare, theirs.note))),
     )
-    yield Line(
+    yield TableRow(
         name,
         "begun to equal, less window",
         seconds_text(ours.wall) if ours.walls else "-",

@@ -1,4 +1,4 @@
-"""Trees on disk: whether two are equal, and the shortest list that makes them so."""
+"""Trees on disk: their differences, and the shortest rsync list that makes them equal."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ READ_BYTES = 1 << 20
 
 
 def differences(source: bytes, destination: bytes) -> Iterator[tuple[bytes, str]]:
-    """Yield each path that differs, and in what: ``names``, ``contents`` or ``attributes``.
+    """Yield each path that differs, and how: ``names``, ``contents`` or ``attributes``.
 
     Names are there on one side alone, contents are those of files, types and link targets;
     attributes are mode, owner and mtime (ns). Below a directory that only one side has, nothing

@@ -1,4 +1,4 @@
-"""What is done to a source: trees to begin with, and writers that change them.
+"""Workloads: trees, and writers that change them.
 
 All are seeded or regular: the same call makes the same operations.
 """
@@ -9,21 +9,21 @@ import shutil
 import time
 
 BURST = 1000
-"""Files that the paced writer makes between two looks at the clock; two events each."""
+"""Files that the paced writer creates between two reads of the clock; two events each."""
 
 CONTENT = 100
-"""Bytes in a file, where they are to be overwritten by as many."""
+"""Bytes in a file that is overwritten by as many."""
 
 
 def write(path: str, content: bytes) -> None:
-    """Create or overwrite a file in place; five system calls less than ``open``."""
+    """Create or overwrite a file in place, with five system calls less than ``open``."""
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
     os.write(descriptor, content)
     os.close(descriptor)
 
 
 def make_tree(root: str, directories: int, files_each: int, content: bytes = b"") -> None:
-    """Make ``d0`` ... below the root, with files ``f0`` ... in each."""
+    """Create ``d0`` ... below the root, with files ``f0`` ... in each."""
     for number in range(directories):
         directory = f"{root}/d{number}"
         os.makedirs(directory)
@@ -32,7 +32,7 @@ def make_tree(root: str, directories: int, files_each: int, content: bytes = b""
 
 
 def make_wide(root: str, outer: int, inner: int) -> int:
-    """Make ``outer`` directories with ``inner`` in each; return how many that is."""
+    """Create ``outer`` directories with ``inner`` ones in each; return their number."""
     for number in range(outer):
         os.makedirs(f"{root}/directory{number}")
         for name in range(inner):
@@ -41,7 +41,7 @@ def make_wide(root: str, outer: int, inner: int) -> int:
 
 
 def make_deep(root: str, chains: int, depth: int, files_each: int) -> int:
-    """Make chains of directories, one in the other, with files in each; return how many."""
+    """Create chains of nested directories with files in each; return their number."""
     for number in range(chains):
         directory = f"{root}/chain{number}"
         for level in range(depth):
@@ -53,7 +53,7 @@ def make_deep(root: str, chains: int, depth: int, files_each: int) -> int:
 
 
 def create_and_close(root: str, directories: int, files: int, files_a_second: float) -> None:
-    """Create and close new empty files, going round the directories, at a steady pace.
+    """Create and close empty files in the directories in turn, at a steady rate.
 
     Without a pace the kernel's queue (fs.inotify.max_queued_events, 16,384) would overflow.
     """
@@ -65,25 +65,25 @@ def create_and_close(root: str, directories: int, files: int, files_a_second: fl
 
 
 def change_one_each(root: str, directories: int, turn: int) -> None:
-    """Overwrite one file in each directory, with a content that tells the turn."""
+    """Overwrite one file in each directory with the number of the turn."""
     for number in range(directories):
         write(f"{root}/d{number}/f0", b"turn %d of %d" % (turn, number))
 
 
 def new_tree(root: str, turn: int, directories: int, files_each: int) -> None:
-    """Make a tree that was not there: ``directories`` in one, full of small files."""
+    """Create a new tree of ``directories`` with small files."""
     os.mkdir(f"{root}/new{turn}")
     make_tree(f"{root}/new{turn}", directories, files_each, b"x" * 1000)
 
 
 def delete_trees(root: str, turn: int, trees: int) -> None:
-    """Delete ``trees`` trees that were made as ``t0`` ... before."""
+    """Delete the trees ``t0`` ..., so many of them."""
     for number in range(turn * trees, (turn + 1) * trees):
         shutil.rmtree(f"{root}/t{number}")
 
 
 def write_and_delete(root: str, directories: int, files: int) -> None:
-    """Write a small file and delete it at once, again and again, as fast as it goes."""
+    """Write a small file and delete it at once, repeatedly and as fast as possible."""
     for number in range(files):
         path = f"{root}/d{number % directories}/quick{number}"
         write(path, b"x" * 100)
@@ -93,7 +93,7 @@ def write_and_delete(root: str, directories: int, files: int) -> None:
 def overwrite_and_flicker(
     root: str, directories: int, files_each: int, paths: int, paths_a_second: float
 ) -> None:
-    """Touch so many distinct paths, at a steady pace, with two events for each.
+    """Change so many distinct paths at a steady rate, with two events for each.
 
     First every file of a tree made by ``make_tree`` is overwritten, then symlinks come and go.
     """
@@ -112,7 +112,7 @@ def overwrite_and_flicker(
 
 
 class Mixed:
-    """Every common kind of operation in a seeded mixture, on a tree made by ``make_tree``."""
+    """A seeded mixture of all common operations on a tree of ``make_tree``."""
 
     def __init__(self, root: str, seed: int) -> None:
         self.random = random.Random(seed)
@@ -148,22 +148,22 @@ class Mixed:
         return self.random.randbytes(self.random.choice((10, 100, 1000)))
 
     def overwrite(self) -> None:
-        """Write a file anew, in place."""
+        """Overwrite a file in place."""
         write(self.random.choice(self.files), self._content())
 
     def append(self) -> None:
-        """Add to the end of a file."""
+        """Append to a file."""
         descriptor = os.open(self.random.choice(self.files), os.O_WRONLY | os.O_APPEND)
         os.write(descriptor, self._content())
         os.close(descriptor)
 
     def create(self) -> None:
-        """Make a new file."""
+        """Create a file."""
         self.files.append(self._new())
         write(self.files[-1], self._content())
 
     def replace(self) -> None:
-        """Write beside a file and rename over it, as editors do."""
+        """Write a temporary file and rename it over a file, as editors do."""
         path = self.random.choice(self.files)
         write(path + ".tmp", self._content())
         os.rename(path + ".tmp", path)
@@ -173,7 +173,7 @@ class Mixed:
         os.unlink(self._pop_file())
 
     def rename(self) -> None:
-        """Move a file to another name, often in another directory."""
+        """Rename a file, often into another directory."""
         old, new = self._pop_file(), self._new()
         os.rename(old, new)
         self.files.append(new)
@@ -183,23 +183,23 @@ class Mixed:
         os.chmod(self.random.choice(self.files), self.random.choice((0o600, 0o640, 0o644)))
 
     def touch(self) -> None:
-        """Set a file's times to some past moment."""
+        """Set a file's times to the past."""
         moment = self.random.randrange(10**9) * 10**9 + self.random.randrange(10**9)
         os.utime(self.random.choice(self.files), ns=(moment, moment))
 
     def symlink(self) -> None:
-        """Make a symbolic link to nowhere."""
+        """Create a dangling symlink."""
         os.symlink(f"target{self.made}", self._new())
 
     def make_directory(self) -> None:
-        """Make a directory in another, with a file in it."""
+        """Create a directory with a file in it."""
         self.directories.append(self._new())
         os.mkdir(self.directories[-1])
         self.files.append(self.directories[-1] + "/first")
         write(self.files[-1], self._content())
 
     def rename_directory(self) -> None:
-        """Rename a directory with all that it holds."""
+        """Rename a directory with its contents."""
         old = self.random.choice(self.directories)
         self.made += 1
         new = f"{self.root}/moved{self.made}"
@@ -211,7 +211,7 @@ class Mixed:
             ]
 
     def delete_directory(self) -> None:
-        """Delete a directory with all that it holds."""
+        """Delete a directory with its contents."""
         if len(self.directories) < 20:
             return
         gone = self.random.choice(self.directories)

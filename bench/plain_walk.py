@@ -1,6 +1,6 @@
-"""What a catch-up scan is compared with: a walk of a tree, with an lstat of every entry.
+"""The baseline for a catch-up scan: a walk of a tree with an lstat of every entry.
 
-    python bench/plainwalk.py DIRECTORY
+    python bench/plain_walk.py DIRECTORY
 
 It is run as a process of its own, as the daemon is; and it imports nothing but what it needs.
 """
@@ -10,7 +10,7 @@ import sys
 
 
 def walk(top: str) -> int:
-    """Look at every entry below a directory; return how many there are."""
+    """Return the number of entries below a directory."""
     count = 0
     waiting = [top]
     while waiting:

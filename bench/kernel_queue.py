@@ -1,4 +1,4 @@
-"""How full a program's inotify queue gets: a full queue drops events and makes figures look good.
+"""The fill of a program's inotify queue: a full queue drops events, which falsifies figures.
 
 The queue of another process is asked for through a copy of its descriptor (pidfd_getfd(2), Linux
 5.6 and later), with FIONREAD, which inotify(7) answers with the bytes that wait.
@@ -15,14 +15,14 @@ from collections.abc import Iterator
 
 from measure import wait_until
 
-PIDFD_GETFD = 438  # the number on all architectures but alpha
+PIDFD_GETFD = 438  # on all architectures but alpha
 EVENT_BYTES = 32
-"""Of an event whose name has up to 15 bytes, as in all our trees."""
+"""The size of an event whose name has up to 15 bytes, as in all trees here."""
 SAMPLE_SECONDS = 0.004
 
 
-class Fill:
-    """The most that was seen waiting."""
+class QueueFill:
+    """The largest number of waiting events and bytes seen."""
 
     def __init__(self) -> None:
         self.most_bytes = 0
@@ -31,36 +31,36 @@ class Fill:
 
     @property
     def most_events(self) -> int:
-        """How many events waited at the most."""
+        """The largest number of waiting events."""
         return self.most_bytes // EVENT_BYTES
 
-    def note(self) -> str:
-        """Return a sentence when events may have been lost."""
+    def warning(self) -> str:
+        """Return a warning if events may have been dropped, else an empty text."""
         if self.most_events < 0.95 * self.limit:
             return ""
         return "queue was full: events were lost"
 
     def sample(self, descriptor: int) -> None:
-        """Look once."""
+        """Sample the queue once."""
         waiting = array.array("i", [0])
         fcntl.ioctl(descriptor, termios.FIONREAD, waiting)
         self.most_bytes = max(self.most_bytes, waiting[0])
 
 
 def watches(pid: int) -> int:
-    """Return how many inotify watches a process has; proc(5), fdinfo."""
+    """Return the number of inotify watches of a process; proc(5), fdinfo."""
     count = 0
     for number in os.listdir(f"/proc/{pid}/fd"):
-        if _names(f"/proc/{pid}/fd/{number}", "inotify"):
+        if _refers_to(f"/proc/{pid}/fd/{number}", "inotify"):
             with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
                 count += sum(line.startswith(b"inotify ") for line in file)
     return count
 
 
 @contextlib.contextmanager
-def watched_queue(pid: int) -> Iterator[Fill]:
-    """Sample a process's inotify queue all through the block."""
-    fill = Fill()
+def watched_queue(pid: int) -> Iterator[QueueFill]:
+    """Sample a process's inotify queue during the block."""
+    fill = QueueFill()
     done = threading.Event()
     with _copied_queues(pid) as descriptors:
 
@@ -79,11 +79,11 @@ def watched_queue(pid: int) -> Iterator[Fill]:
 
 
 def drained(pid: int, seconds: float) -> bool:
-    """Wait until a process has read all its events; tell whether it has."""
+    """Wait until a process has read all its events; return False after a timeout."""
     with _copied_queues(pid) as descriptors:
 
         def is_empty() -> bool:
-            fill = Fill()
+            fill = QueueFill()
             for descriptor in descriptors:
                 fill.sample(descriptor)
             return not fill.most_bytes
@@ -93,13 +93,13 @@ def drained(pid: int, seconds: float) -> bool:
 
 @contextlib.contextmanager
 def _copied_queues(pid: int) -> Iterator[list[int]]:
-    """Hand out copies of a process's inotify descriptors; none where that is not permitted."""
+    """Yield copies of a process's inotify descriptors; none if that is not permitted."""
     system = ctypes.CDLL(None, use_errno=True)
     process = os.pidfd_open(pid)
     copies = [
         system.syscall(PIDFD_GETFD, process, int(number), 0)
         for number in os.listdir(f"/proc/{pid}/fd")
-        if _names(f"/proc/{pid}/fd/{number}", "inotify")
+        if _refers_to(f"/proc/{pid}/fd/{number}", "inotify")
     ]
     copies = [copy for copy in copies if copy >= 0]
     try:
@@ -109,7 +109,7 @@ def _copied_queues(pid: int) -> Iterator[list[int]]:
             os.close(descriptor)
 
 
-def _names(link: str, what: str) -> bool:
+def _refers_to(link: str, what: str) -> bool:
     try:
         return what in os.readlink(link)
     except OSError:

@@ -1,4 +1,4 @@
-"""Substitutes for rsync: one that notes what it is run for, and one that can be away."""
+"""Wrappers around rsync: one that records its runs, and one that can fail."""
 
 import os
 import re
@@ -6,74 +6,74 @@ import shlex
 import shutil
 from typing import NamedTuple
 
-# The list is copied on its way; each run has files of its own, named by its process.
-_NOTING = """#!/bin/sh
+# The file list is copied; each run has files of its own, named by its process id.
+_RECORDING = """#!/bin/sh
 case " $* " in *" --version "*|*" --dry-run "*) exec {rsync} "$@";; esac
 printf '%s\\0' "$@" >{notes}/$$.arguments
 case " $* " in *" --files-from=- "*) ;; *) exec {rsync} "$@";; esac
 tee {notes}/$$.list | {rsync} "$@"
 """
 
-# Of the letters that may stand before it, none takes a value.
+# None of the letters before it takes a value.
 _RECURSES = re.compile(rb"--recursive|--archive|-[a-zA-Z]*[ra][a-zA-Z]*")
 
-_AWAY = """#!/bin/sh
+_FAILING = """#!/bin/sh
 case " $* " in *" --version "*) exec {rsync} "$@";; esac
 [ -e {flag} ] && exit 30
 exec {rsync} "$@"
 """
 
 
-class Noted(NamedTuple):
-    """One run of rsync that may change something."""
+class RecordedRun(NamedTuple):
+    """A run of rsync that may change the destination."""
 
     arguments: tuple[bytes, ...]
-    names: int | None
-    """How many names were on its list; None when it had none."""
+    listed_names: int | None
+    """The number of names in its file list; None without a list."""
 
     @property
-    def asks_for_the_tree(self) -> bool:
-        """Whether it compares all that is there."""
-        return self.names is None or any(map(_RECURSES.fullmatch, self.arguments))
+    def compares_whole_tree(self) -> bool:
+        """True if it compares the whole tree."""
+        return self.listed_names is None or any(map(_RECURSES.fullmatch, self.arguments))
 
 
-class NotingRsync:
-    """An executable for ``--rsync`` that notes each run which may change something."""
+class RecordingRsync:
+    """A program for ``--rsync`` that records each run that may change the destination."""
 
     def __init__(self, scratch: str) -> None:
-        self.program = f"{scratch}/noting-rsync"
+        self.program = f"{scratch}/recording-rsync"
         self._notes = f"{scratch}/notes"
         os.mkdir(self._notes)
-        _write(self.program, _NOTING, notes=self._notes)
+        _write(self.program, _RECORDING, notes=self._notes)
 
-    def runs(self) -> list[Noted]:
-        """Return what was noted."""
+    def runs(self) -> list[RecordedRun]:
+        """Return the recorded runs."""
         return [self._read(name) for name in sorted(os.listdir(self._notes)) if "arguments" in name]
 
-    def _read(self, name: str) -> Noted:
+    def _read(self, name: str) -> RecordedRun:
         with open(f"{self._notes}/{name}", "rb") as file:
             arguments = tuple(file.read().split(b"\0")[:-1])
         try:
             with open(f"{self._notes}/{name.replace('arguments', 'list')}", "rb") as file:
-                return Noted(arguments, file.read().count(b"\0"))
+                return RecordedRun(arguments, file.read().count(b"\0"))
         except FileNotFoundError:
-            return Noted(arguments, None)
+            return RecordedRun(arguments, None)
 
 
-class AbsentRsync:
-    """An executable for ``--rsync`` that exits 30 (a timeout) as long as it is ``away``."""
+class FailingRsync:
+    """A program for ``--rsync`` that exits 30 (a timeout) while it is told to fail."""
 
     def __init__(self, scratch: str) -> None:
-        self.program = f"{scratch}/absent-rsync"
+        self.program = f"{scratch}/failing-rsync"
         self._flag = f"{scratch}/away"
-        _write(self.program, _AWAY, flag=self._flag)
+        _write(self.program, _FAILING, flag=self._flag)
 
-    def leave(self) -> None:
+    def start_failing(self) -> None:
         """Fail from now on."""
         with open(self._flag, "wb"):
             pass
 
-    def come_back(self) -> None:
+    def stop_failing(self) -> None:
         """Work from now on."""
         os.unlink(self._flag)
 

@@ -1,6 +1,6 @@
-"""Prints the CPU seconds that a search for hard links takes when every file below has changed.
+"""Prints the CPU seconds of a search for hard links after every file has changed.
 
-python bench/linkscost.py DIRECTORY
+python bench/hard_link_cost.py DIRECTORY
 """
 
 import os
@@ -13,7 +13,7 @@ from pylsyncd.watcher.hard_links import HardLinks
 
 
 def main(source: bytes) -> None:
-    """Complete a set of changes, and print the time."""
+    """Complete a changeset, and print the time."""
     changes = MutableChangeset()
     for directory in os.listdir(source):
         changes.add_entries(directory, set(os.listdir(os.path.join(source, directory))))

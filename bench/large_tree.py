@@ -10,48 +10,48 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import workloads
-from equality import wrong_text
-from measure import Failed, wait_until
+from equality import differences_text
+from measure import MeasurementFailed, wait_until
 from peers import Peers, Run, clone, remove
 from rsyncd import RsyncDaemon
 
-CHANGED = 10
-APART_SECONDS = 3.0
-"""Between a change and what is not to find it any more: pylsyncd allows ctimes 2 s of slack."""
+CHANGED_FILES = 10
+CTIME_SLACK_SECONDS = 3.0
+"""Between a change and a scan that must not find it: pylsyncd allows ctimes 2 s of slack."""
 
 _SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 class LargeTree(NamedTuple):
-    """Where everything is."""
+    """The paths of a large tree and its copies."""
 
     source: str
     empty: str
-    """A source with nothing in it, for what a start costs anyway."""
+    """An empty source, to measure the fixed cost of a start."""
     copies: tuple[str, str]
-    """The destinations' directories: the local one, and that of the module."""
+    """The directories of the destinations: the local one and that of the module."""
     destinations: tuple[str, str]
-    """The same as they are called on a command line."""
+    """The destinations as command line arguments."""
     empty_destinations: tuple[str, str]
     directories: int
 
     def change(self, turn: int) -> list[bytes]:
         """Overwrite a file in each of ten directories; return their names, with ``./``."""
-        step = max(1, self.directories // (CHANGED + 1))
-        names = [f"d{(place + 1) * step}/f{turn}" for place in range(CHANGED)]
+        step = max(1, self.directories // (CHANGED_FILES + 1))
+        names = [f"d{(place + 1) * step}/f{turn}" for place in range(CHANGED_FILES)]
         for name in names:
             workloads.write(f"{self.source}/{name}", b"turn %d of %s" % (turn, name.encode()))
         return [b"./" + name.encode() for name in names]
 
     def check(self) -> None:
-        """Raise ``Failed`` unless both destinations are equal to the source."""
-        if wrong := wrong_text(self.source, self.copies):
-            raise Failed(wrong)
+        """Raise ``MeasurementFailed`` unless both destinations are equal to the source."""
+        if wrong := differences_text(self.source, self.copies):
+            raise MeasurementFailed(wrong)
 
 
 @contextlib.contextmanager
 def large_tree(peers: Peers, directories: int, files_each: int) -> Iterator[LargeTree]:
-    """Make the tree and its copies, and run the daemon for one of them."""
+    """Create the tree and its copies, and run the rsync daemon for one of them."""
     for name in os.listdir(peers.scratch):
         remove(f"{peers.scratch}/{name}")
     top = peers.scratch
@@ -64,7 +64,7 @@ def large_tree(peers: Peers, directories: int, files_each: int) -> Iterator[Larg
     for path in (local, f"{module}/copy"):
         clone(source, path)
     with RsyncDaemon(top, module) as daemon:
-        time.sleep(APART_SECONDS)
+        time.sleep(CTIME_SLACK_SECONDS)
         yield LargeTree(
             source,
             empty,
@@ -76,30 +76,30 @@ def large_tree(peers: Peers, directories: int, files_each: int) -> Iterator[Larg
 
 
 def plain_walk(top: str) -> Run:
-    """Walk a tree with lstat, in a process of its own; return what that used."""
-    script = f"{os.path.dirname(os.path.abspath(__file__))}/plainwalk.py"
+    """Walk a tree with lstat in a process of its own; return its usage."""
+    script = f"{os.path.dirname(os.path.abspath(__file__))}/plain_walk.py"
     begun = time.monotonic()
     process = subprocess.Popen([sys.executable, script, top], stdin=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise Failed(f"the plain walk exited {process.returncode}")
+        raise MeasurementFailed(f"the plain walk exited {process.returncode}")
     return Run(usage.ru_utime + usage.ru_stime, time.monotonic() - begun)
 
 
 def files_sent(log: str) -> int:
-    """Return how many files pylsyncd says that it has synced."""
+    """Return the number of synced files in pylsyncd's log."""
     return sum(int(count) for count in re.findall(r"\] synced (\d+) file", log))
 
 
 def bytes_sent(log: str) -> float:
-    """Return how many bytes pylsyncd says that its rsyncs have sent."""
+    """Return the number of sent bytes in pylsyncd's log."""
     found = re.findall(r"([\d.]+) (\w+) sent,", log)
     return sum(float(size) * _SIZES[unit] for size, unit in found)
 
 
 def bytes_sent_by_lsyncd(log: str) -> float:
-    """Return the same of lsyncd's rsyncs, which were given --stats."""
+    """Return the number of sent bytes in lsyncd's log, from rsync --stats."""
     found: Sequence[str] = re.findall(r"Total bytes sent: ([\d,.]+)", log)
     return sum(float(re.sub(r"\D", "", size)) for size in found)
 
@@ -111,14 +111,14 @@ def size_text(count: float) -> str:
 
 
 def wait_copied(tree: LargeTree, names: Sequence[bytes], seconds: float) -> float:
-    """Return the moment (monotonic) at which the contents of these files were at all copies."""
+    """Return the monotonic time at which all copies had the contents of these files."""
     expected = {name: _read(tree.source, name) for name in names}
 
     def copied() -> bool:
         return all(_read(top, name) == expected[name] for top in tree.copies for name in names)
 
     if not wait_until(copied, seconds, poll=0.005):
-        raise Failed(f"not copied in {seconds:.0f} s")
+        raise MeasurementFailed(f"not copied in {seconds:.0f} s")
     return time.monotonic()
 
 

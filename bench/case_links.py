@@ -1,4 +1,4 @@
-"""What it costs to look for hard links where there are none, beside what rsync takes for a name."""
+"""The cost of a search for hard links where there are none, compared with rsync's per name."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ class Links:
     what: str
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
-        """Measure ours and rsync in turn, and give the line of the table."""
+        """Measure ours and rsync in turn, and yield the row of the table."""
         source, destination, ours, theirs = self._prepare(peers, scale)
         names = [
             b"./d%d/f%d" % (directory, name)

@@ -1,4 +1,4 @@
-"""A destination that is away for a million changes: memory, CPU, and what its return costs."""
+"""A destination that is down for a million changes: memory, CPU, and the cost of its return."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ class Outage:
     what: str
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
-        """Measure with the destination away, and with it there, and give the lines of the table."""
+        """Measure with the destination away, and with it there, and yield the rows of the table."""
         for name in os.listdir(peers.scratch):
             remove(f"{peers.scratch}/{name}")
         top = peers.scratch

@@ -1,4 +1,4 @@
-"""The kernel drops events of a large tree: what it takes until the destinations are right again."""
+"""An overflow in a large tree: the cost until the destinations are equal again."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ class Overflow:
     what: str
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
-        """Measure the daemon and the plain walk in turn, and give the lines of the table."""
+        """Measure the daemon and the plain walk in turn, and yield the rows of the table."""
         with large_tree(peers, int(self.directories * scale), self.files_each) as tree:
 
             def start() -> AbstractContextManager[Program]:
@@ -64,7 +64,7 @@ class Overflow:
 
 @dataclass
 class _Recoveries:
-    """What was measured from the moment on at which the daemon went on."""
+    """The usage since the daemon continued."""
 
     own_cpu: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A start on a large tree of which little was changed meanwhile: what is sent, and what it costs.
+"""A restart on a large tree with few changes meanwhile: what is sent, and its cost.
 
 The start is compared with a plain walk of the same tree, and with lsyncd, which begins with a full
 rsync to each target.
@@ -41,7 +41,7 @@ class Restart:
     what: str
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
-        """Measure both daemons, and give the lines of the table."""
+        """Measure both daemons, and yield the rows of the table."""
         with large_tree(peers, int(self.directories * scale), self.files_each) as tree:
             ours = _Ours(peers, tree)
             for turn in range(self.turns):
@@ -150,7 +150,7 @@ class _Theirs:
         self.failure = ""
 
     def run(self, turns: Sequence[int]) -> None:
-        """Change and start, again and again; what fails is kept as a sentence."""
+        """Change and start repeatedly; a failure is kept as text."""
         for turn in turns:
             self._tree.change(turn)
             try:

@@ -19,7 +19,7 @@ LATENCY_GOAL_SECONDS = 0.15
 
 @dataclass(frozen=True)
 class Single:
-    """One file of a directory is overwritten, again and again."""
+    """One file of a directory is overwritten repeatedly."""
 
     name: str
     files: int
@@ -28,7 +28,7 @@ class Single:
     what: str
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
-        """Measure both daemons, each in turn with bare rsync, and give the lines of the table."""
+        """Measure both daemons, each in turn with bare rsync, and yield the rows of the table."""
         prepared = self._prepare(peers, scale)
         ours = _Figures()
         ours.measure(
@@ -77,7 +77,7 @@ class _Figures:
         turns: int,
         start: Callable[[str, str], AbstractContextManager[Program]],
     ) -> None:
-        """Do the turns; what fails is kept as a sentence."""
+        """Do the turns; a failure is kept as text."""
         source, destination, bare = prepared
         used, bare_used = 0.0, []
         try:

@@ -20,7 +20,7 @@ RATIO_GOAL = 0.7
 
 
 class Shared:
-    """A file is overwritten, again and again; a real sshd is on the loopback."""
+    """A file is overwritten repeatedly; a real sshd is on the loopback."""
 
     name = "ssh-sharing"
     what = "one file overwritten, a destination reached by ssh on the loopback, window 0.05 s"

@@ -1,4 +1,4 @@
-"""Total CPU of a daemon and its rsyncs, beside a bare rsync that is handed the perfect list.
+"""Total CPU of a daemon and its rsyncs, compared with a bare rsync with the perfect list.
 
 A daemon works on one set of destinations, bare rsync on another that is kept equally in sync. Each
 turn: change the source, wait until the daemon's destinations are equal and it is idle, take its
@@ -83,7 +83,7 @@ class Total:
     """Whether events are so many that inotifywait plus bare rsync is shown, too."""
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
-        """Measure both daemons, and give the lines of the table."""
+        """Measure both daemons, and yield the rows of the table."""
         source = f"{peers.scratch}/source"
         window = self.window_seconds
         ours = _Measurement(self, peers, scale).run(
@@ -153,7 +153,7 @@ class _Measurement:
         return totals
 
     def _warm_up(self, program: Program) -> None:
-        """Have a first window: what is done in that alone is no part of what a turn costs."""
+        """Run a first window, whose one-time costs are not part of a turn."""
         workloads.write(f"{self.source}/first", b"")
         os.unlink(f"{self.source}/first")
         program.wait_idle(DEADLINE_SECONDS, quiet=QUIET_SECONDS + self.total.window_seconds)

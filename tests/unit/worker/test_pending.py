@@ -9,7 +9,7 @@ import pytest
 from support.faults import exit_with
 from support.mounts import Mounts, can_mount
 from support.waiting import wait_until
-from support.workplace import LONG, Workplace, entries
+from support.worker_setup import LONG, WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, MutableChangeset, Scope
 from pylsyncd.model.status import Condition
@@ -18,13 +18,13 @@ from pylsyncd.system import clock
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Workplace]:
-    with contextlib.closing(Workplace(tmp_path)) as made:
+def place(tmp_path: Path) -> Iterator[WorkerSetup]:
+    with contextlib.closing(WorkerSetup(tmp_path)) as made:
         yield made
 
 
 def test_carried_changes_are_confirmed_up_to_the_moment_of_their_work_item(
-    place: Workplace,
+    place: WorkerSetup,
 ) -> None:
     place.write("f")
     until = clock.now()
@@ -38,7 +38,7 @@ def test_carried_changes_are_confirmed_up_to_the_moment_of_their_work_item(
     assert (place.copy / "f").exists()
 
 
-def test_a_failed_run_confirms_nothing(place: Workplace) -> None:
+def test_a_failed_run_confirms_nothing(place: WorkerSetup) -> None:
     place.write("f", "g")
     first, second = clock.now(), clock.now()
     with place.worker(LONG) as worker:
@@ -56,7 +56,9 @@ def test_a_failed_run_confirms_nothing(place: Workplace) -> None:
         wait_until(lambda: (state := place.state()) and state.confirmed == second)
 
 
-def test_a_path_that_fails_alone_is_pending_and_all_others_are_confirmed(place: Workplace) -> None:
+def test_a_path_that_fails_alone_is_pending_and_all_others_are_confirmed(
+    place: WorkerSetup,
+) -> None:
     place.write("bad", "good")
     until = clock.now()
     place.make_fail("bad")
@@ -77,7 +79,7 @@ def test_a_path_that_fails_alone_is_pending_and_all_others_are_confirmed(place: 
         wait_until(lambda: place.saved_changes() == set())
 
 
-def test_a_failed_path_is_retried_separately_until_it_succeeds(place: Workplace) -> None:
+def test_a_failed_path_is_retried_separately_until_it_succeeds(place: WorkerSetup) -> None:
     place.write("bad", "good")
     for _ in range(3):
         place.make_fail("bad")
@@ -88,7 +90,7 @@ def test_a_failed_path_is_retried_separately_until_it_succeeds(place: Workplace)
         assert worker.pending_count == 0
 
 
-def test_failed_paths_are_neither_sent_nor_deleted_by_other_runs(place: Workplace) -> None:
+def test_failed_paths_are_neither_sent_nor_deleted_by_other_runs(place: WorkerSetup) -> None:
     place.write("d/bad")
     (place.copy / "d").mkdir()
     (place.copy / "d/bad").write_text("as it was")
@@ -110,7 +112,7 @@ def test_failed_paths_are_neither_sent_nor_deleted_by_other_runs(place: Workplac
         wait_until(lambda: worker.pending_count == 0)
 
 
-def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: Workplace) -> None:
+def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: WorkerSetup) -> None:
     place.write("f")
     elsewhere = f"{place.source}-elsewhere"
     place.faulty.add_fault(f"mv '{place.source}' '{elsewhere}' && mkdir '{place.source}'; exit 0")
@@ -127,7 +129,7 @@ def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: Workp
 
 
 def test_changes_stay_pending_when_the_probe_before_their_run_fails(tmp_path: Path) -> None:
-    with contextlib.closing(Workplace(tmp_path, is_probed=False)) as place:
+    with contextlib.closing(WorkerSetup(tmp_path, is_probed=False)) as place:
         place.write("f")
         place.faulty.add_fault(exit_with(30))
         item = WorkItem(entries(b"f"), clock.now())
@@ -136,7 +138,7 @@ def test_changes_stay_pending_when_the_probe_before_their_run_fails(tmp_path: Pa
         assert (place.copy / "f").exists()
 
 
-def test_failed_paths_stay_pending_while_the_destination_is_unreachable(place: Workplace) -> None:
+def test_failed_paths_stay_pending_while_the_destination_is_unreachable(place: WorkerSetup) -> None:
     place.write("bad")
     place.make_fail("bad", first="true")
     place.faulty.add_fault(exit_with(30))
@@ -147,7 +149,7 @@ def test_failed_paths_stay_pending_while_the_destination_is_unreachable(place: W
     assert (place.copy / "bad").exists()
 
 
-def test_a_path_that_fails_again_waits_again(place: Workplace) -> None:
+def test_a_path_that_fails_again_waits_again(place: WorkerSetup) -> None:
     place.write("bad")
     for _ in range(2):
         place.make_fail("bad")
@@ -169,7 +171,7 @@ def test_a_path_that_fails_again_waits_again(place: Workplace) -> None:
     ],
 )
 def test_deletions_that_rsync_skipped_because_of_another_failure_are_made(
-    place: Workplace, complaint: str
+    place: WorkerSetup, complaint: str
 ) -> None:
     place.write("bad")
     (place.copy / "gone").touch()
@@ -182,7 +184,7 @@ def test_deletions_that_rsync_skipped_because_of_another_failure_are_made(
     assert sorted(path.name for path in place.copy.iterdir()) == ["bad"]
 
 
-def test_everything_in_an_excluded_directory_is_carried_later(place: Workplace) -> None:
+def test_everything_in_an_excluded_directory_is_carried_later(place: WorkerSetup) -> None:
     place.write("shut/deep/f")
     (place.copy / "gone").touch()
     said = f'rsync: [sender] opendir "{place.source}/shut" failed: Permission denied (13)'
@@ -197,7 +199,7 @@ def test_everything_in_an_excluded_directory_is_carried_later(place: Workplace) 
     assert (place.copy / "shut/deep/f").exists()
 
 
-def test_a_full_sync_carries_failed_paths(place: Workplace) -> None:
+def test_a_full_sync_carries_failed_paths(place: WorkerSetup) -> None:
     place.write("bad")
     place.make_fail("bad")
     with place.worker(LONG) as worker:
@@ -208,7 +210,7 @@ def test_a_full_sync_carries_failed_paths(place: Workplace) -> None:
 
 
 @pytest.mark.parametrize("is_hanging", [False, True], ids=["idle", "while rsync hangs"])
-def test_a_stopped_worker_saves_a_clean_stop(place: Workplace, *, is_hanging: bool) -> None:
+def test_a_stopped_worker_saves_a_clean_stop(place: WorkerSetup, *, is_hanging: bool) -> None:
     place.write("f", "g")
     with place.worker() as worker:
         worker.put(WorkItem(entries(b"f"), clock.now()))
@@ -223,7 +225,7 @@ def test_a_stopped_worker_saves_a_clean_stop(place: Workplace, *, is_hanging: bo
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
-def test_a_held_subtree_is_saved_as_pending_as_a_whole(place: Workplace, tmp_path: Path) -> None:
+def test_a_held_subtree_is_saved_as_pending_as_a_whole(place: WorkerSetup, tmp_path: Path) -> None:
     nested, disk = place.source / "nested", tmp_path / "disk"
     nested.mkdir()
     disk.mkdir()

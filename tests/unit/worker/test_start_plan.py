@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.mounts import Mounts, can_mount
-from support.workplace import Workplace, entries
+from support.worker_setup import WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changeset, MutableChangeset, Scope
 from pylsyncd.state.checkpoint import LoadedState
@@ -16,7 +16,7 @@ from pylsyncd.system import clock
 from pylsyncd.worker.start_plan import StartPlan, catchup_times, plan_start
 
 
-def save_state(place: Workplace, pending: Changeset = NOTHING) -> None:
+def save_state(place: WorkerSetup, pending: Changeset = NOTHING) -> None:
     """Save a state of a daemon that confirmed everything except ``pending``, and stopped."""
     checkpoint = place.checkpoint()
     checkpoint.confirm(clock.now(), pending)
@@ -24,7 +24,7 @@ def save_state(place: Workplace, pending: Changeset = NOTHING) -> None:
 
 
 def plan_for(
-    place: Workplace, *, requested_title: str = "", is_source_empty: bool = False
+    place: WorkerSetup, *, requested_title: str = "", is_source_empty: bool = False
 ) -> StartPlan:
     checkpoint = place.checkpoint()
     return plan_start(
@@ -34,13 +34,13 @@ def plan_for(
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Workplace]:
-    with contextlib.closing(Workplace(tmp_path)) as made:
+def place(tmp_path: Path) -> Iterator[WorkerSetup]:
+    with contextlib.closing(WorkerSetup(tmp_path)) as made:
         yield made
 
 
 def test_with_a_state_changed_and_pending_paths_are_the_first_work_item(
-    place: Workplace, caplog: pytest.LogCaptureFixture
+    place: WorkerSetup, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     save_state(place, entries(b"pending"))
@@ -52,7 +52,7 @@ def test_with_a_state_changed_and_pending_paths_are_the_first_work_item(
     assert "catching up with 2 changes" in caplog.text
 
 
-def test_until_the_first_work_item_is_carried_the_saved_state_stays(place: Workplace) -> None:
+def test_until_the_first_work_item_is_carried_the_saved_state_stays(place: WorkerSetup) -> None:
     save_state(place, entries(b"pending"))
     before = place.state()
     plan = plan_for(place)
@@ -74,7 +74,7 @@ def test_until_the_first_work_item_is_carried_the_saved_state_stays(place: Workp
     ],
 )
 def test_an_insufficient_state_leads_to_a_full_sync_with_a_reason(
-    place: Workplace,
+    place: WorkerSetup,
     caplog: pytest.LogCaptureFixture,
     pending: Changeset,
     reason: str,
@@ -92,7 +92,7 @@ def test_an_insufficient_state_leads_to_a_full_sync_with_a_reason(
 
 
 def test_a_state_of_another_destination_leads_to_a_full_sync_with_a_reason(
-    place: Workplace, caplog: pytest.LogCaptureFixture
+    place: WorkerSetup, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     save_state(place)
@@ -105,7 +105,7 @@ def test_a_state_of_another_destination_leads_to_a_full_sync_with_a_reason(
 
 
 def test_an_unreadable_state_leads_to_a_full_sync_with_a_reason(
-    place: Workplace, caplog: pytest.LogCaptureFixture
+    place: WorkerSetup, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     place.directory.write("copy.state", b"garbage")
@@ -117,7 +117,7 @@ def test_an_unreadable_state_leads_to_a_full_sync_with_a_reason(
 
 
 def test_a_requested_sync_needs_no_reason(
-    place: Workplace, caplog: pytest.LogCaptureFixture
+    place: WorkerSetup, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     save_state(place, EVERYTHING)
@@ -128,7 +128,7 @@ def test_a_requested_sync_needs_no_reason(
 
 
 def test_without_a_state_nothing_is_compared_and_a_state_is_saved(
-    place: Workplace, caplog: pytest.LogCaptureFixture
+    place: WorkerSetup, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     start = clock.now()
@@ -141,14 +141,14 @@ def test_without_a_state_nothing_is_compared_and_a_state_is_saved(
     assert plan_for(place).since_ns == start.since_ns
 
 
-def test_a_full_sync_is_saved_as_pending_before_it_starts(place: Workplace) -> None:
+def test_a_full_sync_is_saved_as_pending_before_it_starts(place: WorkerSetup) -> None:
     plan_for(place, requested_title="initial sync").first_item({}, clock.now())
     state = place.state()
     assert state is not None
     assert state.pending.is_everything
 
 
-def test_each_catch_up_time_is_returned_once_and_none_for_a_full_sync(place: Workplace) -> None:
+def test_each_catch_up_time_is_returned_once_and_none_for_a_full_sync(place: WorkerSetup) -> None:
     save_state(place)
     one = plan_for(place)
     state = one.loaded.state
@@ -163,7 +163,7 @@ def test_each_catch_up_time_is_returned_once_and_none_for_a_full_sync(place: Wor
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
 def test_a_file_system_mounted_between_two_runs_is_compared_as_a_whole(
-    place: Workplace, tmp_path: Path
+    place: WorkerSetup, tmp_path: Path
 ) -> None:
     nested = place.source / "nested"
     nested.mkdir()

@@ -7,36 +7,36 @@ from pathlib import Path
 
 import pytest
 from support.faults import exit_with, print_error_and_exit
-from support.workplace import Workplace, entries
+from support.worker_setup import WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.worker.transfer import TransferResult
 
-Make = Callable[..., Workplace]
+Make = Callable[..., WorkerSetup]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     with contextlib.ExitStack() as stack:
 
-        def made(**options: object) -> Workplace:
-            return stack.enter_context(contextlib.closing(Workplace(tmp_path, **options)))  # type: ignore[arg-type]
+        def made(**options: object) -> WorkerSetup:
+            return stack.enter_context(contextlib.closing(WorkerSetup(tmp_path, **options)))  # type: ignore[arg-type]
 
         yield made
 
 
 @pytest.fixture
-def place(make: Make) -> Workplace:
+def place(make: Make) -> WorkerSetup:
     return make()
 
 
-def carry(place: Workplace, changeset: Changeset, **options: bool) -> TransferResult:
+def carry(place: WorkerSetup, changeset: Changeset, **options: bool) -> TransferResult:
     return place.transfer(place.session()).carry(changeset, **options)  # type: ignore[arg-type]
 
 
-def copied(place: Workplace) -> list[str]:
+def copied(place: WorkerSetup) -> list[str]:
     return sorted(os.listdir(place.copy))
 
 
@@ -44,7 +44,7 @@ def paths(changeset: Changeset) -> list[bytes]:
     return sorted(change.path for change in changeset)
 
 
-def test_a_carried_changeset_leaves_nothing_pending(place: Workplace) -> None:
+def test_a_carried_changeset_leaves_nothing_pending(place: WorkerSetup) -> None:
     place.write("a", "b")
     result = carry(place, entries(b"a"))
     assert result.verdict is Verdict.DONE
@@ -54,11 +54,11 @@ def test_a_carried_changeset_leaves_nothing_pending(place: Workplace) -> None:
     assert copied(place) == ["a"]
 
 
-def test_an_empty_list_needs_no_run(place: Workplace) -> None:
+def test_an_empty_list_needs_no_run(place: WorkerSetup) -> None:
     assert carry(place, NOTHING).run is None
 
 
-def test_a_failed_run_leaves_everything_pending(place: Workplace) -> None:
+def test_a_failed_run_leaves_everything_pending(place: WorkerSetup) -> None:
     place.write("a")
     place.faulty.add_fault(print_error_and_exit("rsync: connection reset", 12))
     result = carry(place, entries(b"a"))
@@ -68,7 +68,7 @@ def test_a_failed_run_leaves_everything_pending(place: Workplace) -> None:
     assert result.run.result.exit_status == 12
 
 
-def test_failed_paths_are_set_apart_if_rsync_names_them(place: Workplace) -> None:
+def test_failed_paths_are_set_apart_if_rsync_names_them(place: WorkerSetup) -> None:
     place.write("bad", "good")
     place.make_fail("bad")
     result = carry(place, entries(b"bad", b"good"))
@@ -76,7 +76,7 @@ def test_failed_paths_are_set_apart_if_rsync_names_them(place: Workplace) -> Non
     assert (paths(result.failed), paths(result.pending)) == ([b"bad"], [])
 
 
-def test_excluded_paths_are_neither_sent_nor_deleted(place: Workplace) -> None:
+def test_excluded_paths_are_neither_sent_nor_deleted(place: WorkerSetup) -> None:
     place.write("d/new", "d/excluded")
     (place.copy / "d").mkdir()
     (place.copy / "d/kept").touch()
@@ -94,7 +94,7 @@ def test_excluded_paths_are_neither_sent_nor_deleted(place: Workplace) -> None:
     ],
 )
 def test_a_run_is_repeated_once_without_a_missing_capability(
-    place: Workplace, message: str, status: int
+    place: WorkerSetup, message: str, status: int
 ) -> None:
     place.write("a")
     place.faulty.add_fault(print_error_and_exit(message, status))
@@ -123,7 +123,7 @@ def test_large_files_are_left_out_only_if_asked_and_never_of_a_full_sync(make: M
 
 
 def test_a_source_replaced_during_the_run_confirms_nothing_and_keeps_the_run(
-    place: Workplace,
+    place: WorkerSetup,
 ) -> None:
     place.write("a")
     place.faulty.add_fault(
@@ -135,7 +135,7 @@ def test_a_source_replaced_during_the_run_confirms_nothing_and_keeps_the_run(
     assert result.run.outcome.verdict is Verdict.DONE
 
 
-def test_nothing_is_sent_to_a_replaced_destination_until_released(place: Workplace) -> None:
+def test_nothing_is_sent_to_a_replaced_destination_until_released(place: WorkerSetup) -> None:
     place.write("a", "b")
     carry(place, entries(b"a"))
     place.copy.rename(place.copy.with_name("was"))
@@ -164,7 +164,7 @@ def test_more_deletions_than_allowed_are_held_until_released(make: Make) -> None
     assert copied(place) == []
 
 
-def test_an_empty_source_empties_a_destination_only_when_released(place: Workplace) -> None:
+def test_an_empty_source_empties_a_destination_only_when_released(place: WorkerSetup) -> None:
     (place.copy / "precious").touch()
     result = carry(place, EVERYTHING)
     assert result.verdict is Verdict.SOURCE_UNSAFE

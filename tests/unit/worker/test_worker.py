@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.faults import exit_with, wait_for_file
 from support.waiting import wait_until
-from support.workplace import LONG, Workplace, entries
+from support.worker_setup import LONG, WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING
 from pylsyncd.model.notices import NoticeKind
@@ -21,15 +21,15 @@ from pylsyncd.system import clock
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Workplace]:
-    with contextlib.closing(Workplace(tmp_path)) as made:
+def place(tmp_path: Path) -> Iterator[WorkerSetup]:
+    with contextlib.closing(WorkerSetup(tmp_path)) as made:
         yield made
 
 
 @pytest.fixture
-def limited(tmp_path: Path) -> Iterator[Workplace]:
+def limited(tmp_path: Path) -> Iterator[WorkerSetup]:
     """Return a workplace whose rsync may delete two files in a run."""
-    with contextlib.closing(Workplace(tmp_path, max_delete=2)) as made:
+    with contextlib.closing(WorkerSetup(tmp_path, max_delete=2)) as made:
         yield made
 
 
@@ -37,14 +37,14 @@ def item(*names: bytes, serial: int = 1, since: float | None = None) -> WorkItem
     return WorkItem(entries(*names), clock.now(), since=since or time.monotonic(), serial=serial)
 
 
-def removed(place: Workplace, *names: str, serial: int = 1) -> WorkItem:
+def removed(place: WorkerSetup, *names: str, serial: int = 1) -> WorkItem:
     """Remove files, and return the work item for that."""
     for name in names:
         (place.source / name).unlink()
     return item(*map(os.fsencode, names), serial=serial)
 
 
-def test_a_destination_is_in_sync_when_all_is_confirmed(place: Workplace) -> None:
+def test_a_destination_is_in_sync_when_all_is_confirmed(place: WorkerSetup) -> None:
     place.write("f")
     with place.worker() as worker:
         assert worker.status().condition is Condition.IN_SYNC
@@ -60,7 +60,7 @@ def test_a_destination_is_in_sync_when_all_is_confirmed(place: Workplace) -> Non
     assert 100 <= status.counts.lag_sum < 160
 
 
-def test_while_rsync_runs_it_is_syncing(place: Workplace) -> None:
+def test_while_rsync_runs_it_is_syncing(place: WorkerSetup) -> None:
     place.write("f")
     place.faulty.add_fault(wait_for_file(place.source.parent / "go"))
     with place.worker() as worker:
@@ -71,7 +71,7 @@ def test_while_rsync_runs_it_is_syncing(place: Workplace) -> None:
 
 
 def test_after_a_failure_the_status_has_the_reason_and_the_time_of_the_next_attempt(
-    place: Workplace,
+    place: WorkerSetup,
 ) -> None:
     place.write("f")
     place.faulty.add_fault(exit_with(30))
@@ -99,7 +99,7 @@ def test_after_a_failure_the_status_has_the_reason_and_the_time_of_the_next_atte
     assert list(batch.changeset) == list(entries(b"f"))
 
 
-def test_new_changes_do_not_end_the_pause_of_an_unreachable_destination(place: Workplace) -> None:
+def test_new_changes_do_not_end_the_pause_of_an_unreachable_destination(place: WorkerSetup) -> None:
     place.write("f", "g", "h")
     place.faulty.add_fault(exit_with(30))
     with place.worker(LONG) as worker:
@@ -112,7 +112,7 @@ def test_new_changes_do_not_end_the_pause_of_an_unreachable_destination(place: W
     assert place.faulty.pending_faults == 0
 
 
-def test_new_changes_end_the_pause_if_the_source_changed_under_rsync(place: Workplace) -> None:
+def test_new_changes_end_the_pause_if_the_source_changed_under_rsync(place: WorkerSetup) -> None:
     place.write("f", "g")
     for _ in range(LONG.immediate_retries + 1):
         place.faulty.add_fault(exit_with(24))
@@ -124,7 +124,7 @@ def test_new_changes_end_the_pause_if_the_source_changed_under_rsync(place: Work
     assert sorted(path.name for path in place.copy.iterdir()) == ["f", "g"]
 
 
-def test_a_failed_full_sync_is_pending_since_it_was_requested(place: Workplace) -> None:
+def test_a_failed_full_sync_is_pending_since_it_was_requested(place: WorkerSetup) -> None:
     place.write("f")
     place.faulty.add_fault(exit_with(30))
     with place.worker(LONG) as worker:
@@ -142,7 +142,7 @@ def test_a_failed_full_sync_is_pending_since_it_was_requested(place: Workplace) 
     assert status.counts.lag_sum == 0.0
 
 
-def test_a_failed_path_is_in_sync_once_a_later_change_of_it_is_carried(place: Workplace) -> None:
+def test_a_failed_path_is_in_sync_once_a_later_change_of_it_is_carried(place: WorkerSetup) -> None:
     place.write("bad")
     place.make_fail("bad")
     with place.worker(LONG) as worker:
@@ -154,7 +154,7 @@ def test_a_failed_path_is_in_sync_once_a_later_change_of_it_is_carried(place: Wo
         assert worker.status().behind == 0.0
 
 
-def test_failures_that_only_a_person_can_fix_are_held(place: Workplace) -> None:
+def test_failures_that_only_a_person_can_fix_are_held(place: WorkerSetup) -> None:
     place.write("f")
     place.faulty.add_fault("echo '@ERROR: Unknown module' >&2; exit 5")
     with place.worker(LONG) as worker:
@@ -167,7 +167,7 @@ def test_failures_that_only_a_person_can_fix_are_held(place: Workplace) -> None:
 
 
 def test_deletions_up_to_the_limit_are_made_and_a_release_applies_to_held_ones_only(
-    limited: Workplace,
+    limited: WorkerSetup,
 ) -> None:
     limited.write(*"abcdefgh")
     for name in "abcdefgh":
@@ -187,7 +187,7 @@ def test_deletions_up_to_the_limit_are_made_and_a_release_applies_to_held_ones_o
 
 
 def test_a_release_does_not_apply_to_changes_that_arrive_before_it_is_used(
-    limited: Workplace,
+    limited: WorkerSetup,
 ) -> None:
     for name in "abcdef":
         (limited.copy / name).touch()
@@ -203,7 +203,7 @@ def test_a_release_does_not_apply_to_changes_that_arrive_before_it_is_used(
         assert len(list(limited.copy.iterdir())) == 6
 
 
-def test_a_pause_lasts_until_resumed(place: Workplace) -> None:
+def test_a_pause_lasts_until_resumed(place: WorkerSetup) -> None:
     place.write("f", "g")
     with place.worker() as worker:
         worker.set_paused(is_paused=True)
@@ -220,7 +220,7 @@ def test_a_pause_lasts_until_resumed(place: Workplace) -> None:
     assert sorted(path.name for path in place.copy.iterdir()) == ["f", "g"]
 
 
-def test_a_longer_window_aggregates_several_shorter_ones(place: Workplace) -> None:
+def test_a_longer_window_aggregates_several_shorter_ones(place: WorkerSetup) -> None:
     place.write("f", "g", "h")
     with place.worker(extra_window=3600.0) as worker:
         worker.put(item(b"f"))
@@ -237,7 +237,7 @@ def test_a_longer_window_aggregates_several_shorter_ones(place: Workplace) -> No
         assert worker.status().counts.outcomes == {"done": 2}
 
 
-def test_a_stop_does_not_wait_for_a_longer_window(place: Workplace) -> None:
+def test_a_stop_does_not_wait_for_a_longer_window(place: WorkerSetup) -> None:
     place.write("f")
     with place.worker(extra_window=3600.0) as worker:
         worker.put(item(b"f"))
@@ -248,7 +248,7 @@ def test_a_stop_does_not_wait_for_a_longer_window(place: Workplace) -> None:
 
 def test_a_worker_stops_while_it_waits_for_an_aborted_large_file(tmp_path: Path) -> None:
     limit = SizeLimit(0, preserves_hard_links=False)
-    with contextlib.closing(Workplace(tmp_path, size_limit=limit)) as place:
+    with contextlib.closing(WorkerSetup(tmp_path, size_limit=limit)) as place:
         place.write("f")
         with place.worker() as worker:
             large_files = worker._work.large_files  # noqa: SLF001
@@ -262,7 +262,7 @@ def test_a_worker_stops_while_it_waits_for_an_aborted_large_file(tmp_path: Path)
             assert not worker.is_alive()
 
 
-def test_unconfirmed_changes_can_be_taken_over(place: Workplace) -> None:
+def test_unconfirmed_changes_can_be_taken_over(place: WorkerSetup) -> None:
     place.write("f", "g")
     place.faulty.add_fault(exit_with(30))
     with place.worker(LONG) as worker:
@@ -280,7 +280,7 @@ def test_unconfirmed_changes_can_be_taken_over(place: Workplace) -> None:
     assert handed.complete_until is not None
 
 
-def test_an_empty_work_item_is_confirmed_if_nothing_is_pending(place: Workplace) -> None:
+def test_an_empty_work_item_is_confirmed_if_nothing_is_pending(place: WorkerSetup) -> None:
     with place.worker() as worker:
         worker.put(WorkItem(NOTHING, serial=7))
         wait_until(lambda: worker.confirmed_serial == 7)

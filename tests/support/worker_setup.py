@@ -54,7 +54,7 @@ def entries(*some: bytes) -> MutableChangeset:
     return changes
 
 
-class Workplace:
+class WorkerSetup:
     """A source, its copy, a substitute for rsync, and one worker after the other.
 
     Its rsync is known to be capable of everything, so that no probe takes an order of a test;

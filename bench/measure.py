@@ -2,7 +2,7 @@
 
 CPU is utime + stime from /proc/PID/stat, which includes threads that have ended. The kernel keeps
 it in nanoseconds but shows it in ticks (usually 10 ms), so one difference is off by up to a tick in
-each field: whoever measures something short does it many times over and divides.
+each field, so a short operation has to be measured many times over.
 """
 
 import os

@@ -21,8 +21,8 @@ from support.operations import (
 from support.scenario import Scenario, with_attributes
 
 LONG_AGO = 946_684_800_123_456_789
-OWNER = "only root may give a directory to somebody else"
-READ_ONLY = "nobody but root can write into a directory without permissions"
+OWNER = "only root can change the owner of a directory"
+READ_ONLY = "only root can write into a directory without permissions"
 DEEP = "/".join(f"{level}" for level in range(60))
 # Together with the scenario's name, close to rsync's limit of 4,093 bytes for a path.
 LONG_PATH = "/".join("d" * 205 for _ in range(19))

@@ -25,8 +25,8 @@ FAR_FUTURE = 4_102_444_800_000_000_001  # 2100-01-01
 BEFORE_1970 = -86_400_000_000_000
 LARGE = bytes(range(256)) * 20_000
 MEBIBYTE = 1 << 20
-OWNER = "only root may give a file to somebody else"
-UNREADABLE = "nobody but root can read, and so copy, a file without permissions"
+OWNER = "only root can change the owner of a file"
+UNREADABLE = "only root can read and copy a file without permissions"
 
 FILES = (
     Scenario("file-created", [write("f", b"content")], {"f": b"content"}),

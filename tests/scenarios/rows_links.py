@@ -22,7 +22,7 @@ from support.scenario import Scenario, with_attributes
 
 LONG_AGO = 946_684_800_123_456_789
 LONG_TARGET = "t/" * 500 + "t"  # XFS takes 1,023 bytes
-OWNER = "only root may give a symlink to somebody else"
+OWNER = "only root can change the owner of a symlink"
 NODES = "only root may make device nodes"
 
 LINKS = (

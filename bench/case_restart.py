@@ -261,7 +261,7 @@ CASES = (
         100,
         5,
         2,
-        "200,000 files in 2,000 directories, 10 overwritten while no daemon ran; a local destination"
-        " and an rsync daemon on the loopback",
+        "200,000 files in 2,000 directories, 10 overwritten while no daemon ran; a local"
+        " destination and an rsync daemon on the loopback",
     ),
 )

@@ -63,6 +63,7 @@ PURE = {
     "report.hook_events",
     "rsync.command",
     "rsync.failed_paths",
+    "rsync.message_lines",
     "rsync.option_check",
     "rsync.outcomes",
     "rsync.output",

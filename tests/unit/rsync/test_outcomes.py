@@ -23,14 +23,14 @@ CASES = [
     ),
     (3, "rsync: [Receiver] getcwd(): No such file or directory (2)", Verdict.RETRY_LATER),
     (3, "rsync cannot start in the source: Permission denied", Verdict.RETRY_LATER),
-    (3, "ERROR: cannot stat destination: Not a directory", Verdict.HELD),
+    (3, "ERROR: destination path is not a directory", Verdict.HELD),
     (3, 'rsync: [Receiver] change_dir#3 "/d" failed: Permission denied (13)', Verdict.HELD),
     (
         4,
-        "The server is configured to refuse --delete-missing-args",
+        "rsync: The server is configured to refuse --delete-missing-args",
         MissingCapability.DELETE_MISSING_ARGS,
     ),
-    (4, "The server is configured to refuse --delete", Verdict.HELD),
+    (4, "rsync: The server is configured to refuse --delete", Verdict.HELD),
     (4, "ERROR: the -x option conflicts with the -y option", Verdict.HELD),
     (5, "@ERROR: Unknown module 'x'", Verdict.HELD),
     (5, "@ERROR: auth failed on module m", Verdict.HELD),
@@ -41,24 +41,32 @@ CASES = [
     (10, "rsync: [sender] failed to connect to h: Connection refused (111)", Verdict.RETRY_LATER),
     (10, "rsync: [sender] getaddrinfo: h 873: Name or service not known", Verdict.RETRY_LATER),
     (10, "rsync: [sender] read error: Connection reset by peer (104)", Verdict.RETRY_LATER),
-    (11, 'write failed on "F": No space left on device (28)', Verdict.RETRY_LATER),
-    (11, 'write failed on "F": Disk quota exceeded (122)', Verdict.RETRY_LATER),
-    (11, 'write failed on "F": Input/output error (5)', Verdict.RETRY_LATER),
-    (11, 'mkdir "/a/b" failed: No such file or directory (2)', Verdict.HELD),
-    (11, 'mkdir "/a" failed: Permission denied (13)', Verdict.HELD),
-    (11, "pipe failed: Too many open files (24)", Verdict.RETRY_LATER),
+    (
+        11,
+        'rsync: [receiver] write failed on "F": No space left on device (28)',
+        Verdict.RETRY_LATER,
+    ),
+    (11, 'rsync: [receiver] write failed on "F": Disk quota exceeded (122)', Verdict.RETRY_LATER),
+    (11, 'rsync: [receiver] write failed on "F": Input/output error (5)', Verdict.RETRY_LATER),
+    (11, 'rsync: [Receiver] mkdir "/a/b" failed: No such file or directory (2)', Verdict.HELD),
+    (11, 'rsync: [Receiver] mkdir "/a" failed: Permission denied (13)', Verdict.HELD),
+    (11, "rsync: [sender] pipe failed: Too many open files (24)", Verdict.RETRY_LATER),
     (11, "what is this?", Verdict.RETRY_LATER),
-    (12, "connection unexpectedly closed (0 bytes received so far)", Verdict.RETRY_LATER),
-    (12, "connection unexpectedly closed (42 bytes received so far)", Verdict.RETRY_LATER),
-    (12, "rsync: [sender] Failed to exec no-such-ssh: No such file (2)", Verdict.HELD),
-    (14, "rsync: [sender] Failed to exec no-such-ssh: No such file (2)", Verdict.HELD),
+    (12, "rsync: connection unexpectedly closed (0 bytes received so far)", Verdict.RETRY_LATER),
+    (12, "rsync: connection unexpectedly closed (42 bytes received so far)", Verdict.RETRY_LATER),
+    (12, "rsync: [sender] Failed to exec no-such-ssh: No such file or directory (2)", Verdict.HELD),
+    (14, "rsync: [sender] Failed to exec no-such-ssh: No such file or directory (2)", Verdict.HELD),
     (255, "Can't open user config file x/ssh_config: No such file or directory", Verdict.HELD),
     (12, "rsync: on remote machine: --mkpath: unknown option", MissingCapability.MKPATH),
     (12, "rsync: on remote machine: -@-1: unknown option", Verdict.HELD),
     (14, "rsync cannot be run: Cannot allocate memory", Verdict.RETRY_LATER),
     (19, "", Verdict.RETRY_LATER),
-    (20, "received SIGINT, SIGTERM, or SIGHUP", Verdict.RETRY_LATER),
-    (21, "waitpid() failed", Verdict.RETRY_LATER),
+    (
+        20,
+        "rsync error: received SIGINT, SIGTERM, or SIGHUP (code 20) at main.c(1)",
+        Verdict.RETRY_LATER,
+    ),
+    (21, "rsync error: waitpid() failed (code 21) at main.c(1)", Verdict.RETRY_LATER),
     (22, "out of memory in flist_expand", Verdict.RETRY_LATER),
     (
         23,
@@ -67,18 +75,30 @@ CASES = [
     ),
     (23, 'rsync: [generator] mkdir "/d" failed: No space left on device (28)', Verdict.RETRY_LATER),
     (23, 'rsync: [receiver] mkstemp "/d/.f.x" failed: Permission denied (13)', Verdict.PARTIAL),
-    (23, 'rsync: [receiver] mkstemp "/d/.f.x" failed: No such file (2)', Verdict.PARTIAL),
-    (23, 'rsync: [sender] opendir "/s/d" failed: Permission denied (13)', Verdict.PARTIAL),
-    (23, 'read errors mapping "/s/f": No data available (61)', Verdict.RETRY_NOW),
-    (23, 'read errors mapping "/s/f": Input/output error (5)', Verdict.PARTIAL),
     (
         23,
-        'send_files failed to open "/s/f": Too many levels of symbolic links (40)',
+        'rsync: [receiver] mkstemp "/d/.f.x" failed: No such file or directory (2)',
+        Verdict.PARTIAL,
+    ),
+    (23, 'rsync: [sender] opendir "/s/d" failed: Permission denied (13)', Verdict.PARTIAL),
+    (23, 'rsync: [sender] read errors mapping "/s/f": No data available (61)', Verdict.RETRY_NOW),
+    (23, 'rsync: [sender] read errors mapping "/s/f": Input/output error (5)', Verdict.PARTIAL),
+    (
+        23,
+        'rsync: [sender] send_files failed to open "/s/f": Too many levels of symbolic links (40)',
         Verdict.RETRY_NOW,
     ),
-    (23, 'send_files failed to open "/s/d/f": Not a directory (20)', Verdict.RETRY_NOW),
+    (
+        23,
+        'rsync: [sender] send_files failed to open "/s/d/f": Not a directory (20)',
+        Verdict.RETRY_NOW,
+    ),
     (23, 'ERROR: daemon refused to receive file "x"', Verdict.PARTIAL),
-    (23, "delete_file: rmdir(m) failed: Device or resource busy (16)", Verdict.PARTIAL),
+    (
+        23,
+        "rsync: [generator] delete_file: rmdir(m) failed: Device or resource busy (16)",
+        Verdict.PARTIAL,
+    ),
     (23, "filename overflows max-path len by 1: x/y", Verdict.PARTIAL),
     (23, "[sender] cannot convert filename: x (Invalid)", Verdict.PARTIAL),
     (23, "what is this?", Verdict.PARTIAL),
@@ -86,9 +106,17 @@ CASES = [
     (0, "Deletions stopped due to --max-delete limit (4 skipped)", Verdict.HELD),
     (23, "Deletions stopped due to --max-delete limit (4 skipped)", Verdict.HELD),
     (0, 'skipping non-regular file ".pylsyncd-probe"', MissingCapability.DELETE_MISSING_ARGS),
-    (25, "the --max-delete limit stopped deletions", Verdict.HELD),
-    (30, "io timeout after 600 seconds", Verdict.RETRY_LATER),
-    (35, "timeout waiting for daemon connection", Verdict.RETRY_LATER),
+    (
+        25,
+        "rsync error: the --max-delete limit stopped deletions (code 25) at main.c(1)",
+        Verdict.HELD,
+    ),
+    (30, "[sender] io timeout after 600 seconds -- exiting", Verdict.RETRY_LATER),
+    (
+        35,
+        "rsync error: timeout waiting for daemon connection (code 35) at main.c(1)",
+        Verdict.RETRY_LATER,
+    ),
     (126, "bash: /usr/bin/rsync: Permission denied", Verdict.HELD),
     (127, "bash: rsync: command not found", Verdict.HELD),
     (255, "ssh: connect to host h port 22: Connection refused", Verdict.RETRY_LATER),
@@ -128,6 +156,114 @@ def test_a_connection_that_breaks_after_a_refused_path_is_not_a_refused_login() 
     refused = 'rsync: [receiver] mkstemp "/d/.f.x" failed: Permission denied (13)'
     broken = "rsync: connection unexpectedly closed (42 bytes received so far) [sender]"
     assert interpret(12, [refused, broken]).verdict is Verdict.RETRY_LATER
+
+
+MISLEADING_NAMES = [
+    "quota.txt",
+    "Quota",
+    "rsync: [x",
+    "rsync: [receiver] mkstemp",
+    "Deletions stopped due to --max-delete limit (4 skipped)",
+    "Read-only file system (30)",
+    "--mkpath",
+    "invalid file mode 00",
+    "x: No space left on device (28)",
+    ": Permission denied (13)",
+    "n" * 4000 + ": No space left on device (28)",
+]
+NAMING_MESSAGES = [
+    (23, 'rsync: [sender] send_files failed to open "/src/%s": Permission denied (13)'),
+    (23, 'rsync: [sender] read errors mapping "/src/%s": Input/output error (5)'),
+    (23, 'rsync: [receiver] mkstemp "/dst/.%s.2H4tpH" (in m) failed: Permission denied (13)'),
+    (23, 'rsync: [receiver] rename "/dst/.%s.2H4tpH" -> "%s": Device or resource busy (16)'),
+    (23, 'rsync: [receiver] mkstemp "/dst/.%s.2H4tpH" failed: No space left on device (28)'),
+    (23, "rsync: [generator] delete_file: unlink(%s) failed: Permission denied (13)"),
+    (23, 'rsync: [generator] link "/dst/%s" => %s failed: Operation not permitted (1)'),
+    (23, "ERROR: %s failed verification -- update discarded."),
+    (23, "could not make way for new directory: %s"),
+    (23, "cannot delete non-empty directory: %s"),
+    (23, "cannot delete mount point: %s"),
+    (23, 'ERROR: daemon refused to receive file "%s"'),
+    (23, "[sender] cannot convert filename: %s (Invalid or incomplete multibyte)"),
+    (24, 'file has vanished: "/src/%s"'),
+    (2, "invalid file mode 0100 for %s [Receiver]"),
+    (2, "ABORTING due to invalid path from sender: %s"),
+    (2, "got a block match with no basis file for %s [Receiver]"),
+    (11, 'rsync: [receiver] write failed on "/dst/%s": Input/output error (5)'),
+    (11, 'rsync: [Receiver] mkdir "/dst/%s" failed: No such file or directory (2)'),
+    (0, 'skipping non-regular file "%s"'),
+]
+
+
+@pytest.mark.parametrize(("code", "message"), NAMING_MESSAGES)
+@pytest.mark.parametrize("name", MISLEADING_NAMES)
+def test_the_name_of_a_file_does_not_change_the_outcome(code: int, message: str, name: str) -> None:
+    expected = interpret(code, [message.replace("%s", "a")])
+    outcome = interpret(code, [message.replace("%s", name)])
+    assert replace(outcome, message="") == replace(expected, message="")
+
+
+NOISE = [
+    "Quota for all users: 20 GB. No space left on device? Call us.",
+    "rsync is the way: Read-only file system.",
+    "Permission denied to all but members of the club.",
+    "max connections: 1. Unknown module? access denied? chroot failed?",
+    "Please do not use --mkpath, unknown option or invalid file mode 00.",
+    "Host key verification failed for many last week.",
+    "/etc/profile: 3: fortune: not found",
+    "Warning: Deletions stopped due to --max-delete limit (4 skipped)",
+    "Could not resolve your problem? Name or service not known? Call us.",
+    "mkdir home: No such file or directory",
+]
+
+
+@pytest.mark.parametrize(("code", "message", "verdict"), CASES)
+@pytest.mark.parametrize("noise", NOISE)
+def test_noise_does_not_change_the_outcome_nor_the_message(
+    code: int, message: str, verdict: Verdict | MissingCapability, noise: str
+) -> None:
+    is_noise_alone = message in {"", "what is this?"} or message.startswith("rsync error: ")
+    before, after = interpret(code, [noise, message]), interpret(code, [message, noise])
+    alone = interpret(code, [message])
+    assert verdict is (before.missing_capability or before.verdict)
+    assert replace(before, message="") == replace(after, message="") == replace(alone, message="")
+    if not is_noise_alone:
+        assert before.message == after.message == alone.message
+
+
+def test_noise_is_the_message_if_there_is_no_other() -> None:
+    assert interpret(255, ["Welcome", "You are denied."]).message == "You are denied."
+    assert interpret(255, ["Welcome"]).message == "Welcome"
+
+
+def test_the_remote_shell_does_not_decide_once_the_remote_rsync_has_started() -> None:
+    broken = "rsync: connection unexpectedly closed (42 bytes received so far) [sender]"
+    for code, message, _ in CASES:
+        if code in {126, 127, 255}:
+            assert interpret(12, [message, broken]) == replace(
+                interpret(12, [broken]), message=interpret(12, [message, broken]).message
+            )
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["rsync: Command not found.", "zsh:1: command not found: rsync", "sh: 1: rsync: not found",
+     "bash: line 1: rsync: command not found"],
+)  # fmt: skip
+def test_each_shell_has_its_words_for_a_missing_rsync(message: str) -> None:
+    closed = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]"
+    outcome = replace(interpret(12, [message, closed]), message="")
+    assert outcome == replace(interpret(127, []), message="")
+
+
+def test_a_reason_behind_the_longest_path_counts() -> None:
+    path = "/dst/" + "\\#303" * 4000
+    message = f'rsync: [receiver] mkstemp "{path}" failed: No space left on device (28)'
+    assert "full" in interpret(23, [message]).reason
+
+
+def test_a_daemon_that_asks_for_a_password_refuses_the_login() -> None:
+    assert "login" in interpret(5, ["Password: @ERROR: auth failed on module a"]).reason
 
 
 def test_exit_status_zero_is_success_with_any_message() -> None:

@@ -15,6 +15,7 @@ with silent_interrupts():
     from pylsyncd.config.command_line_parser import CommandLine, parse_command_line, print_error
     from pylsyncd.config.describe import describe_settings, suspicious_values
     from pylsyncd.config.loader import Configuration, StartEnvironment, load_configuration
+    from pylsyncd.config.ownership import find_weaknesses
     from pylsyncd.config.raw_options import ConfigurationError
     from pylsyncd.config.settings import Settings, SyncSettings
     from pylsyncd.model import paths
@@ -91,13 +92,14 @@ def _run_command(command_line: CommandLine) -> int:
     def reload() -> Settings:
         return load_configuration(command_line, environment).settings
 
-    return _run_service(settings, reload if command_line.config_path else None)
+    return _run_service(configuration, reload if command_line.config_path else None)
 
 
-def _run_service(settings: Settings, reload: Callable[[], Settings] | None) -> int:
+def _run_service(configuration: Configuration, reload: Callable[[], Settings] | None) -> int:
+    settings = configuration.settings
     handler = make_log_handler(sys.stderr, os.environ)
     with daemonize.prepare(settings.process, settings.syncs, handler) as process:
-        for warning in _warnings(settings.syncs):
+        for warning in _warnings(configuration):
             log.warning("%s", warning)
         is_shown = process_settings.should_show_progress(settings.process)
         display = ProgressDisplay(handler) if is_shown else NoProgress()
@@ -128,17 +130,21 @@ def _verify(syncs: Iterable[SyncSettings], *, checksum: bool) -> Generator[str, 
 
 def _describe(configuration: Configuration, *, show_commands: bool) -> Iterator[str]:
     yield from describe_settings(configuration.settings, configuration.raw, commands=show_commands)
-    for warning in _warnings(configuration.settings.syncs):
+    for warning in _warnings(configuration):
         yield f"warning: {warning}"
 
 
-def _warnings(syncs: Iterable[SyncSettings]) -> Iterator[str]:
-    """Yield a sentence for each suspicious value, and each rule that matches nothing."""
-    for sync in syncs:
+def _warnings(configuration: Configuration) -> Iterator[str]:
+    """Yield a sentence for each suspicious value, useless rule, or weakness against users."""
+    settings = configuration.settings
+    for sync in settings.syncs:
         for sentence in suspicious_values(sync):
             yield f"{_prefix(sync)}{sentence}"
         for sentence in find_never_matching_rules(sync.rules, sync.source.path, os.path.lexists):
             yield f"{_prefix(sync)}{sentence}"
+    yield from find_weaknesses(
+        configuration.raw, settings, process_settings.daemon_uid(settings.process)
+    )
 
 
 def _explain_path(syncs: Sequence[SyncSettings], text: str) -> list[str]:

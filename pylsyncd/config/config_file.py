@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from pylsyncd.config import ownership
 from pylsyncd.config.ini_parser import (
     IniEntry,
     IniSection,
@@ -53,11 +54,13 @@ def read_config_file(
     """Return the raw options of a file; add its errors to ``errors``.
 
     ``path`` is absolute, ``shown`` is the path as the user wrote it. Relative paths in the file
-    start from the directory of the file. Raises UsageError if the file cannot be read.
+    start from the directory of the file. Raises UsageError if the file cannot be read, or if other
+    users could have written it.
     """
     name = paths.printable(os.fsencode(shown))
     try:
         with open(path, "rb") as file:
+            ownership.check_config_file(path, os.fstat(file.fileno()), name)
             content = file.read()
     except OSError as error:
         raise UsageError(f"Cannot read the configuration file {name}: {error.strerror}.") from None

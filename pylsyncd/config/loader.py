@@ -88,7 +88,8 @@ def _build_settings(
         show_progress=process_settings.should_show_progress(process),
         itemize=is_dry_run or process.log.level <= logging.DEBUG,
     )
-    sync_reader = SyncReader(raw, errors, start_environment.environ, rsync=rsync)
+    uid = process_settings.daemon_uid(process)
+    sync_reader = SyncReader(raw, errors, start_environment.environ, rsync=rsync, uid=uid)
     partial_syncs = [sync_reader.read(section) for section in raw.syncs]
     for section in (*raw.destinations, Section("", raw.defaults)):
         sync_reader.check_unused(OptionReader([section.options], errors))

@@ -102,8 +102,8 @@ def check_socket(directory: str, name: str) -> str:
     return path
 
 
-def check_password_file(directory: str, name: str) -> str:
-    """Check that rsync will accept a password file and return its absolute path."""
+def check_password_file(directory: str, name: str, uid: int) -> str:
+    """Check that an rsync of a user will accept a password file and return its absolute path."""
     path = absolute_path(directory, name)
     shown = _printable(path)
     try:
@@ -114,6 +114,12 @@ def check_password_file(directory: str, name: str) -> str:
     # rsync refuses such a file (rsync 3.5.0, authenticate.c: "must not be other-accessible").
     if status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
         raise UsageError(f"{shown} is accessible to other users: run chmod o= {shown}.")
+    # Likewise ("must be owned by root when running as root").
+    if uid == 0 and status.st_uid != 0:
+        raise UsageError(
+            f"{shown} belongs to the user id {status.st_uid}, but an rsync that runs as root "
+            f"accepts only a password file of root: run chown root {shown}."
+        )
     return path
 
 

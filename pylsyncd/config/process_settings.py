@@ -1,6 +1,7 @@
 """Builds the settings of the process from raw options."""
 
 import logging
+import os
 
 from pylsyncd.config import machine_checks
 from pylsyncd.config import process_options as options
@@ -41,6 +42,15 @@ def read_process_settings(reader: OptionReader, *, once: bool) -> ProcessSetting
         message = "A daemon in the background needs a log: set logfile, or syslog = yes."
         reader.add_error(options.DAEMON, message)
     return settings
+
+
+def daemon_uid(settings: ProcessSettings) -> int:
+    """Return the user id that the daemon will run as."""
+    try:
+        user = users.find_user(settings.user, settings.group)
+    except UsageError:
+        user = None
+    return user.uid if user else os.geteuid()
 
 
 def _check_user(reader: OptionReader, settings: ProcessSettings) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pylsyncd.config import machine_checks
 from pylsyncd.config import sync_options as options
@@ -52,12 +53,14 @@ class SyncReader:
         environ: Mapping[str, str],
         *,
         rsync: RsyncOptions,
+        uid: int,
     ) -> None:
-        """Take the rsync options that all runs of the process share."""
+        """Take the rsync options that all runs of the process share, and its user id."""
         self._raw = raw
         self._errors = errors
         self._environ = environ
         self._base_rsync = rsync
+        self._uid = uid
         self._versions: dict[str, Version] = {}
 
     def read(self, section: Section) -> PartialSync:
@@ -179,7 +182,8 @@ class SyncReader:
                 ionice=reader.optional(options.IONICE) or "",
                 bandwidth_limit=reader.optional(options.BANDWIDTH_LIMIT) or "",
                 password_file=reader.checked(
-                    options.PASSWORD_FILE, machine_checks.check_password_file
+                    options.PASSWORD_FILE,
+                    partial(machine_checks.check_password_file, uid=self._uid),
                 )
                 or "",
                 extra_options=_read_rsync_options(reader, is_delete_enabled=rsync.delete),

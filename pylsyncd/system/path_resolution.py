@@ -154,11 +154,15 @@ def _is_safe(link: os.stat_result, directory: os.stat_result) -> bool:
     return link.st_uid in trusted_uids() and (is_protected(directory) or bool(is_sticky))
 
 
-def is_protected(status: os.stat_result) -> bool:
-    """Return True if only root and this user can write a file, or the entries of a directory."""
-    if status.st_uid not in trusted_uids() or status.st_mode & stat.S_IWOTH:
+def is_protected(status: os.stat_result, uid: int | None = None) -> bool:
+    """Return True if only root and a user can write a file, or the entries of a directory.
+
+    Without ``uid``, it is the user of this process.
+    """
+    uid = os.geteuid() if uid is None else uid
+    if status.st_uid not in {0, uid} or status.st_mode & stat.S_IWOTH:
         return False
-    return not status.st_mode & stat.S_IWGRP or users.is_private_group(status.st_gid)
+    return not status.st_mode & stat.S_IWGRP or users.is_private_group(status.st_gid, uid)
 
 
 def trusted_uids() -> set[int]:

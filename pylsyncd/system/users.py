@@ -55,13 +55,13 @@ def drop_privileges(user: ProcessUser) -> None:
     _set_environment(user)
 
 
-def is_private_group(gid: int) -> bool:
-    """Return True if a group is the one that only this user, who is not root, belongs to.
+def is_private_group(gid: int, uid: int) -> bool:
+    """Return True if a group is the one that only this user, if not root, belongs to.
 
     Such a group has the name of its user (Debian and Fedora create one for each user).
     """
-    entry = _entry_of_uid(os.geteuid())
-    if os.geteuid() == 0 or entry is None or entry.pw_gid != gid:
+    entry = _entry_of_uid(uid)
+    if uid == 0 or entry is None or entry.pw_gid != gid:
         return False
     try:
         group = grp.getgrgid(gid)

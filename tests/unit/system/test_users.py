@@ -1,5 +1,6 @@
 """Users and groups by name or number, and what a process is after it has dropped root."""
 
+import grp
 import os
 import pwd
 import subprocess
@@ -85,3 +86,20 @@ def test_a_user_without_an_entry_has_one_group_and_no_home() -> None:
     assert identity_after(UNKNOWN_ID, "7") == (
         f"({ids}) (7, 7, 7) [7] / {UNKNOWN_ID} {UNKNOWN_ID} False"
     )
+
+
+def test_a_private_group_has_the_name_of_its_user_and_no_other_member() -> None:
+    users_by_group: dict[int, list[pwd.struct_passwd]] = {}
+    for user in pwd.getpwall():
+        users_by_group.setdefault(user.pw_gid, []).append(user)
+    for group in grp.getgrall():
+        for user in users_by_group.get(group.gr_gid, []):
+            expected = (
+                user.pw_uid != 0
+                and group.gr_name == user.pw_name
+                and not set(group.gr_mem) - {user.pw_name}
+            )
+            assert users.is_private_group(group.gr_gid, user.pw_uid) is expected
+    assert not users.is_private_group(0, 0)
+    assert not users.is_private_group(0, 1)
+    assert not users.is_private_group(1, 4_000_000_000)

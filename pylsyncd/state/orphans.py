@@ -1,11 +1,12 @@
 """Stops what a killed pylsyncd has left running: an old rsync could bring back old content.
 
-Each rsync has the key of its source and destination in its environment. A process with that key is
-an orphan if this process holds the lock of that source and destination.
+Each rsync has the key of its source and destination in its environment. A process of this user with
+that key is an orphan if this process holds the lock of that source and destination.
 """
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Collection
@@ -19,6 +20,9 @@ _KILL_AFTER = 5.0
 # A process that the kernel cannot end now will end before it does anything.
 _GIVE_UP_AFTER = 10.0
 _POLL_INTERVAL = 0.02
+
+# A line of proc_pid_status(5): the real, effective, saved and file system user ids.
+_REAL_UID = re.compile(rb"^Uid:\t(\d{1,10})\t", re.MULTILINE)
 
 
 def terminate_orphans(keys: Collection[str]) -> int:
@@ -51,8 +55,19 @@ def _find_orphans(keys: Collection[str]) -> set[int]:
     wanted = {f"{RUN_KEY_VARIABLE}={key}".encode() for key in keys}
     found = set()
     for name in filter(str.isdigit, os.listdir("/proc")):
-        # Another user's process cannot be read; one that has ended does not exist.
+        # Another user's process cannot be read, except by root; one that has ended does not exist.
         with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as environment:
-            if wanted.intersection(environment.read().split(b"\0")):
+            is_marked = wanted.intersection(environment.read().split(b"\0"))
+            if is_marked and _real_uid(name) == os.geteuid():
                 found.add(int(name))
     return found - {os.getpid()}
+
+
+def _real_uid(name: str) -> int:
+    """Return the user id that started a process, even if it runs a set-user-id program.
+
+    Raises OSError if the process has ended.
+    """
+    with open(f"/proc/{name}/status", "rb") as status:
+        found = _REAL_UID.search(status.read())
+    return int(found[1]) if found else -1

@@ -66,6 +66,24 @@ def test_the_process_itself_is_no_orphan() -> None:
     assert run.stdout == b"0\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+@pytest.mark.parametrize(
+    ("real", "effective"), [(65534, 65534), (65534, 0)], ids=["of a user", "set-user-id"]
+)
+def test_a_process_of_another_user_is_no_orphan(
+    started: list["subprocess.Popen[bytes]"], real: int, effective: int
+) -> None:
+    program = (
+        f"import os, signal\nos.setresuid({real}, {effective}, {effective})\n"
+        "print('ready', flush=True)\nsignal.pause()\n"
+    )
+    process = start(started, KEY, (sys.executable, "-c", program))
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    assert orphans.terminate_orphans([KEY]) == 0
+    assert process.poll() is None
+
+
 def test_one_that_ignores_sigterm_is_killed(
     started: list["subprocess.Popen[bytes]"], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,13 +49,8 @@ def prepare(
     to the background, no thread may be created before :meth:`DaemonProcess.detach`.
     """
     descriptors.open_standard_streams()
-    if settings.background:
-        descriptors.close_inherited()
-        # A signal that the caller has blocked would never arrive.
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if settings.background or settings.umask != DEFAULT_UMASK:
-        os.umask(settings.umask)
     user = users.find_user(settings.user, settings.group)
+    _drop_inherited(settings, user)
     pid_file = None
     if settings.pidfile:
         pid_file = PidFile(settings.pidfile, (user.uid,) if user else ())
@@ -166,6 +161,18 @@ class DaemonProcess:
 
 
 # Before the fork
+
+
+def _drop_inherited(settings: ProcessSettings, user: ProcessUser | None) -> None:
+    """Drop the descriptors, the blocked signals and the umask of the caller."""
+    if settings.background or user:
+        # In the foreground, too: another user must not get what root has open.
+        descriptors.close_inherited()
+    if settings.background:
+        # A signal that the caller has blocked would never arrive.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if settings.background or settings.umask != DEFAULT_UMASK:
+        os.umask(settings.umask)
 
 
 def _configure_log(

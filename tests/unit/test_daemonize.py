@@ -4,6 +4,7 @@ For the background see tests/daemon/test_background.py.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,20 @@ print(json.dumps(message))
         "Cannot change to the directory none: No such file or directory. "
         "Choose another one with --chdir."
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(("user", "is_open"), [(None, True), ("root", False)])
+def test_inherited_descriptors_are_closed_before_a_change_of_user(
+    user: str | None, tmp_path: Path, *, is_open: bool
+) -> None:
+    code = f"""
+inherited = os.dup(0)
+os.set_inheritable(inherited, True)
+prepare(user={user!r})
+print(json.dumps(os.path.exists(f"/proc/self/fd/{{inherited}}")))
+"""
+    assert run(code, tmp_path) is is_open
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from support.waiting import wait_until
 
 CONTRIB = REPOSITORY / "contrib"
 UNITS = [CONTRIB / "systemd/pylsyncd.service", CONTRIB / "systemd/pylsyncd@.service"]
+DROP_IN = CONTRIB / "systemd/pylsyncd-no-devices.conf"
 INIT = CONTRIB / "init/pylsyncd.init"
 WINDOW = "0.1"
 
@@ -58,6 +59,35 @@ def test_systemd_analyze_accepts_each_unit(unit: Path, tmp_path: Path) -> None:
     ours = [line for line in verified.stderr.splitlines() if "pylsyncd" in line]
     assert ours == []
     assert verified.returncode == 0, verified.stderr
+
+
+@needs("systemd-analyze")
+def test_the_drop_in_takes_two_capabilities_from_a_unit(tmp_path: Path) -> None:
+    program = tmp_path / "bin/pylsyncd"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit, drop_in = tmp_path / UNITS[0].name, tmp_path / f"{UNITS[0].name}.d" / DROP_IN.name
+    unit.write_text(UNITS[0].read_text().replace("/usr/bin/pylsyncd", str(program)))
+    drop_in.parent.mkdir()
+    drop_in.write_text(DROP_IN.read_text())
+    verified = run("systemd-analyze", "verify", "--man=no", unit)
+    assert [line for line in verified.stderr.splitlines() if "pylsyncd" in line] == []
+    removed = re.findall(r"^CapabilityBoundingSet=~(.*)$", drop_in.read_text(), re.MULTILINE)
+    granted = re.findall(r"^CapabilityBoundingSet=(.*)$", unit.read_text(), re.MULTILINE)
+    assert removed == ["CAP_MKNOD CAP_SETFCAP"]
+    assert set(removed[0].split()) <= set(" ".join(granted).split())
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_limits_what_a_daemon_can_leak_or_exhaust(unit: Path) -> None:
+    lines = unit.read_text().splitlines()
+    assert "LimitCORE=0" in lines
+    assert "SystemCallFilter=~@keyring @memlock" in lines
+    assert lines.index("SystemCallFilter=@system-service") < lines.index(
+        "SystemCallFilter=~@keyring @memlock"
+    )
+    assert any(re.fullmatch(r"TasksMax=\d+", line) for line in lines)
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

@@ -22,6 +22,7 @@ from pylsyncd.report.metrics import MetricsExporter
 from pylsyncd.rsync.ssh_sharing import SshSharing
 from pylsyncd.supervisor import Supervisor
 from pylsyncd.system import logs
+from pylsyncd.system.atomic_file import AtomicFile
 from pylsyncd.system.inbox import Call, Inbox
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.systemd import SystemdNotifier
@@ -58,7 +59,10 @@ class StatusReporters:
         if file is not None or port is not None:
             self._threads.append(MetricsExporter(status, on_failed, file=file, port=port))
         if settings.status_file is not None:
-            self._threads.append(StatusFileWriter(settings.status_file, status, on_failed))
+            path, mode = os.fsencode(settings.status_file), settings.status_file_mode
+            self._threads.append(
+                StatusFileWriter(AtomicFile(path, "status file", mode), status, on_failed)
+            )
 
     def start(self, control_path: str | None) -> Sequence[SupervisedThread]:
         """Start the threads, after a fork; without a path there is no control socket.

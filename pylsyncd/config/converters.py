@@ -36,6 +36,7 @@ _SWITCHES = {
 _MAX_NICENESS = 19
 _MAX_PORT = 65535
 _ALL_PERMISSIONS = 0o777
+_FILE_PERMISSIONS = 0o664
 
 
 def parse_switch(text: str) -> bool:
@@ -136,6 +137,13 @@ def parse_umask(text: str) -> int:
     if not re.fullmatch(r"0{0,2}[0-7]{1,3}", text):
         raise UsageError(f"Expected permissions in octal, such as 022, not {text!r}.")
     return int(text, 8) & _ALL_PERMISSIONS
+
+
+def parse_file_mode(text: str) -> int:
+    """Convert the permissions of a file that only its owner and its group may be able to write."""
+    if not re.fullmatch(r"0{0,2}[0-7]{1,3}", text) or int(text, 8) & ~_FILE_PERMISSIONS:
+        raise UsageError(f"Expected permissions in octal, from 000 to 664, not {text!r}.")
+    return int(text, 8)
 
 
 def check_log_level(text: str) -> str:

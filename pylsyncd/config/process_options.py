@@ -3,13 +3,14 @@
 from pylsyncd.config.converters import (
     LOG_LEVELS,
     check_log_level,
+    parse_file_mode,
     parse_port,
     parse_positive_count,
     parse_switch,
     parse_umask,
 )
 from pylsyncd.config.option import Option, OptionScope
-from pylsyncd.config.settings import DEFAULT_DIRECTORY, DEFAULT_UMASK
+from pylsyncd.config.settings import DEFAULT_DIRECTORY, DEFAULT_STATUS_FILE_MODE, DEFAULT_UMASK
 
 # A row says how an option is written and converted, then what it does.
 # fmt: off
@@ -136,6 +137,12 @@ STATUS_FILE = Option(
     "status_file", OptionScope.PROCESS, str, metavar="FILE",
     help="Write the status of all destinations to this file, as JSON.",
 )
+STATUS_FILE_MODE = Option(
+    "status_file_mode", OptionScope.PROCESS, parse_file_mode, metavar="MODE",
+    default=f"{DEFAULT_STATUS_FILE_MODE:03o}",
+    help="The permissions of the status file, in octal. The file contains the paths of sources and "
+         "destinations.",
+)
 METRICS_FILE = Option(
     "metrics_file", OptionScope.PROCESS, str, metavar="FILE",
     help="Write metrics to this file in the text format of Prometheus. The textfile collector of "
@@ -145,4 +152,4 @@ METRICS_PORT = Option(
     "metrics_port", OptionScope.PROCESS, parse_port, metavar="PORT",
     help="Serve the same metrics over HTTP on this port of the loopback interface.",
 )
-CONTROL_OPTIONS = (CONTROL, STATUS_FILE, METRICS_FILE, METRICS_PORT)
+CONTROL_OPTIONS = (CONTROL, STATUS_FILE, STATUS_FILE_MODE, METRICS_FILE, METRICS_PORT)

@@ -33,6 +33,7 @@ def read_process_settings(reader: OptionReader, *, once: bool) -> ProcessSetting
         umask=reader.value(options.UMASK),
         control=_read_control(reader),
         status_file=reader.checked(options.STATUS_FILE, machine_checks.check_output_file),
+        status_file_mode=reader.value(options.STATUS_FILE_MODE),
         metrics_file=reader.checked(options.METRICS_FILE, machine_checks.check_output_file),
         metrics_port=reader.optional(options.METRICS_PORT),
         max_runs=reader.optional(options.MAX_RUNS),

@@ -35,6 +35,9 @@ DEFAULT_DIRECTORY = "/"
 DEFAULT_UMASK = 0o022
 """The umask in the background. In the foreground, only another setting is applied."""
 
+DEFAULT_STATUS_FILE_MODE = 0o640
+"""The status names paths, which not all users may know."""
+
 DEFAULT_HOOK_TIMEOUT = 60.0
 
 
@@ -122,6 +125,7 @@ class ProcessSettings:
     control: str | None = None
     """The path of the control socket; empty for the default path, None for no socket."""
     status_file: str | None = None
+    status_file_mode: int = DEFAULT_STATUS_FILE_MODE
     metrics_file: str | None = None
     metrics_port: int | None = None
     """On the loopback interface; None for no HTTP."""

@@ -30,14 +30,14 @@ class StatusFileWriter(SupervisedThread):
 
     def __init__(
         self,
-        path: str,
+        file: AtomicFile,
         status: Callable[[], Status],
         on_failed: Callable[[str], None],
         max_age: float = MAX_STATUS_FILE_AGE,
         check_interval: float = _CHECK_INTERVAL,
     ) -> None:
         super().__init__("status file", on_failed)
-        self._file = AtomicFile(os.fsencode(path), "status file")
+        self._file = file
         self._status = status
         self._max_age = max_age
         self._check_interval = check_interval

@@ -23,6 +23,9 @@ WRITE_INTERVAL = 15.0
 # Milliseconds between two connections, so that a flood of them costs little.
 _ACCEPT_INTERVAL_MS = 10
 
+# The collector of the node exporter runs as another user.
+_FILE_MODE = 0o644
+
 
 class MetricsExporter(SupervisedThread):
     """The thread that exports the status that ``read()`` returns.
@@ -49,7 +52,7 @@ class MetricsExporter(SupervisedThread):
         self._is_stopping = False
         if self._path:
             _check_path(self._path)
-            self._file = AtomicFile(self._path, "metrics file")
+            self._file = AtomicFile(self._path, "metrics file", _FILE_MODE)
         self._server: MetricsServer | None = None
         if port is not None:
             # http.server takes a tenth of the daemon's memory: imported only if it is needed.

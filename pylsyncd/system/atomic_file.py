@@ -13,8 +13,6 @@ from pylsyncd.system import private_files
 
 log = logging.getLogger(__name__)
 
-_MODE = 0o644
-
 # A temporary file exists for milliseconds: an older one is from a writer that was killed.
 _MAX_TEMPORARY_FILE_AGE = 60.0
 
@@ -22,11 +20,13 @@ _MAX_TEMPORARY_FILE_AGE = 60.0
 class AtomicFile:
     """A file that is replaced again and again; it logs once when that fails, and once when not.
 
-    ``noun`` names it in these messages, such as "status file".
+    ``noun`` names it in these messages, such as "status file". The file gets ``mode`` for any
+    umask.
     """
 
-    def __init__(self, path: bytes, noun: str) -> None:
+    def __init__(self, path: bytes, noun: str, mode: int) -> None:
         self._path = path
+        self._mode = mode
         self._shown = f"{noun} {paths.printable(path)}"
         self._failure = ""
 
@@ -34,7 +34,7 @@ class AtomicFile:
         """Replace the file, or a symbolic link, by a file with this content."""
         failure = ""
         try:
-            _replace(self._path, content)
+            _replace(self._path, content, self._mode)
         except OSError as error:
             failure = error.strerror or str(error)
         if failure and failure != self._failure:
@@ -60,7 +60,7 @@ def _remove_if_old(path: bytes) -> None:
         os.unlink(path)
 
 
-def _replace(path: bytes, content: bytes) -> None:
+def _replace(path: bytes, content: bytes, mode: int) -> None:
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, b".%s.%s.tmp" % (name, secrets.token_hex(8).encode()))
     # O_EXCL follows no symbolic link.
@@ -69,7 +69,7 @@ def _replace(path: bytes, content: bytes) -> None:
     try:
         try:
             private_files.write_all(descriptor, content)
-            os.fchmod(descriptor, _MODE)
+            os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
         os.rename(temporary, path)

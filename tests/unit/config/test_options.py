@@ -59,6 +59,7 @@ VALUES = {
     "syslog_facility": ("local3",),
     "control": ("no",),
     "status_file": ("status.json",),
+    "status_file_mode": ("600",),
     "metrics_file": ("a.prom",),
     "metrics_port": ("9999",),
 }
@@ -73,6 +74,7 @@ OTHER_VALUES = {
     "pidfile": "b.pid",
     "logfile": "b.log",
     "status_file": "b.json",
+    "status_file_mode": "644",
     "metrics_file": "b.prom",
     "metrics_port": "1",
     "max_runs": "1",

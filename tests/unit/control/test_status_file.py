@@ -17,6 +17,9 @@ from pylsyncd.control.protocol import NoDaemonError
 from pylsyncd.control.status_file import StatusFileWriter, read_status_file
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Status
+from pylsyncd.system.atomic_file import AtomicFile
+
+MODE = 0o640
 
 
 class ChangingStatus:
@@ -34,6 +37,10 @@ def changing() -> ChangingStatus:
     return ChangingStatus()
 
 
+def status_file(path: Path) -> AtomicFile:
+    return AtomicFile(os.fsencode(path), "status file", MODE)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "status.json"
@@ -42,13 +49,15 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def writer(path: Path, changing: ChangingStatus) -> Iterator[StatusFileWriter]:
     failed: list[str] = []
-    made = StatusFileWriter(str(path), changing, failed.append, max_age=0.5, check_interval=0.01)
+    made = StatusFileWriter(
+        status_file(path), changing, failed.append, max_age=0.5, check_interval=0.01
+    )
     yield made
     made.stop()
     assert failed == []
 
 
-def test_the_file_holds_the_status_and_is_readable_by_all(
+def test_the_file_holds_the_status_and_has_its_mode_whatever_the_umask(
     path: Path, writer: StatusFileWriter
 ) -> None:
     before = os.umask(0o077)
@@ -57,7 +66,7 @@ def test_the_file_holds_the_status_and_is_readable_by_all(
         wait_until(path.exists)
     finally:
         os.umask(before)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert stat.S_IMODE(path.stat().st_mode) == MODE
     assert replace(read_status_file(str(path)), time=NOW) == IN_SYNC_STATUS
     assert path.read_text().endswith("}\n")
 
@@ -76,7 +85,7 @@ def test_a_relevant_change_is_written_at_once_and_counters_only_at_the_end(
     path: Path, changing: ChangingStatus, tmp_path: Path
 ) -> None:
     writer = StatusFileWriter(
-        str(path), changing, lambda _: None, max_age=3600.0, check_interval=0.01
+        status_file(path), changing, lambda _: None, max_age=3600.0, check_interval=0.01
     )
     writer.start()
     try:
@@ -98,7 +107,9 @@ def test_a_relevant_change_is_written_at_once_and_counters_only_at_the_end(
 
 def test_a_reader_sees_a_complete_status_at_any_time(path: Path, changing: ChangingStatus) -> None:
     changing.status = status(*(destination(f"srv{number}") for number in range(300)))
-    writer = StatusFileWriter(str(path), changing, lambda _: None, max_age=0.0, check_interval=0.0)
+    writer = StatusFileWriter(
+        status_file(path), changing, lambda _: None, max_age=0.0, check_interval=0.0
+    )
     writer.start()
     try:
         wait_until(path.exists)
@@ -131,7 +142,9 @@ def test_a_failure_to_write_is_logged_once_and_so_is_its_end(
         asked.release()
         return changing()
 
-    writer = StatusFileWriter(str(path), counted, lambda _: None, max_age=0.0, check_interval=0.0)
+    writer = StatusFileWriter(
+        status_file(path), counted, lambda _: None, max_age=0.0, check_interval=0.0
+    )
     writer.start()
     try:
         for _ in range(10):

@@ -11,6 +11,8 @@ import pytest
 
 from pylsyncd.system.atomic_file import AtomicFile
 
+MODE = 0o644
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -18,17 +20,17 @@ def path(tmp_path: Path) -> Path:
 
 
 def atomic_file(path: Path) -> AtomicFile:
-    return AtomicFile(os.fsencode(path), "status file")
+    return AtomicFile(os.fsencode(path), "status file", MODE)
 
 
-def test_a_file_is_readable_by_all_whatever_the_umask(path: Path) -> None:
+def test_a_file_has_its_mode_whatever_the_umask(path: Path) -> None:
     before = os.umask(0o077)
     try:
         atomic_file(path).write(b"new")
     finally:
         os.umask(before)
     assert path.read_bytes() == b"new"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert stat.S_IMODE(path.stat().st_mode) == MODE
     assert os.listdir(path.parent) == [path.name]
 
 

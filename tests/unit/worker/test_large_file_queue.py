@@ -47,7 +47,7 @@ def changes(*those: tuple[bytes, Scope]) -> MutableChangeset:
     return collection
 
 
-class Stage:
+class QueueSetup:
     """A source, a replica, a queue for large files, and what a worker does beside it."""
 
     def __init__(self, directory: Path, rate: str) -> None:
@@ -155,11 +155,11 @@ class Stage:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[str], Stage]]:
-    stages: list[Stage] = []
+def make(tmp_path: Path) -> Iterator[Callable[[str], QueueSetup]]:
+    stages: list[QueueSetup] = []
 
-    def made(rate: str) -> Stage:
-        stages.append(Stage(tmp_path, rate))
+    def made(rate: str) -> QueueSetup:
+        stages.append(QueueSetup(tmp_path, rate))
         return stages[-1]
 
     yield made
@@ -168,7 +168,7 @@ def make(tmp_path: Path) -> Iterator[Callable[[str], Stage]]:
 
 
 @pytest.fixture
-def sending(make: Callable[[str], Stage]) -> Stage:
+def sending(make: Callable[[str], QueueSetup]) -> QueueSetup:
     """Return a stage with a large file in flight, for some seconds, and a small one synced."""
     stage = make("200")
     stage.write("d/big", 500_000)
@@ -179,7 +179,7 @@ def sending(make: Callable[[str], Stage]) -> Stage:
     return stage
 
 
-def test_small_files_do_not_wait_for_large_ones(sending: Stage) -> None:
+def test_small_files_do_not_wait_for_large_ones(sending: QueueSetup) -> None:
     sending.write("d/later", 10)
     sending.carry((b"d/later", ENTRY))
     assert sorted(path.name for path in sending.replica.glob("d/[a-z]*")) == ["later", "small"]
@@ -189,7 +189,7 @@ def test_small_files_do_not_wait_for_large_ones(sending: Stage) -> None:
 
 @pytest.mark.parametrize("change", [(b"d", LISTING), (b"d", TREE), (b"", TREE)], ids=str)
 def test_runs_that_delete_leave_files_in_flight_alone(
-    sending: Stage, change: tuple[bytes, Scope]
+    sending: QueueSetup, change: tuple[bytes, Scope]
 ) -> None:
     sending.write("d/small", 20)
     (sending.replica / "d/stale").touch()
@@ -203,7 +203,7 @@ def test_runs_that_delete_leave_files_in_flight_alone(
     assert not sending.differences
 
 
-def test_directories_get_their_present_times_and_modes_after_the_file(sending: Stage) -> None:
+def test_directories_get_their_present_times_and_modes_after_the_file(sending: QueueSetup) -> None:
     sending.write("d/later", 10)
     sending.carry((b"d/later", ENTRY))
     sending.wait_until_in_flight()
@@ -213,7 +213,7 @@ def test_directories_get_their_present_times_and_modes_after_the_file(sending: S
     assert not sending.differences
 
 
-def test_a_file_that_changes_in_flight_is_sent_again(sending: Stage) -> None:
+def test_a_file_that_changes_in_flight_is_sent_again(sending: QueueSetup) -> None:
     # Replaced and not rewritten: rsync, which has it open, would notice a change of its content.
     sending.write("../big", 2 * LARGE)
     (sending.source / "../big").rename(sending.source / "d/big")
@@ -225,7 +225,7 @@ def test_a_file_that_changes_in_flight_is_sent_again(sending: Stage) -> None:
 
 
 @pytest.mark.parametrize("how", ["file", "directory", "above", "below", "link"])
-def test_the_batch_of_a_file_that_is_gone_is_cancelled(sending: Stage, how: str) -> None:
+def test_the_batch_of_a_file_that_is_gone_is_cancelled(sending: QueueSetup, how: str) -> None:
     source = sending.source
     if how == "above":
         (source / "d").rename(source / "elsewhere")
@@ -252,7 +252,7 @@ def test_the_batch_of_a_file_that_is_gone_is_cancelled(sending: Stage, how: str)
     assert not sending.differences
 
 
-def test_a_name_that_may_be_the_temporary_file_is_deferred(sending: Stage) -> None:
+def test_a_name_that_may_be_the_temporary_file_is_deferred(sending: QueueSetup) -> None:
     name = ".big.abcdef"
     for directory in (sending.source, sending.replica):
         (directory / "d" / name).touch()
@@ -264,7 +264,7 @@ def test_a_name_that_may_be_the_temporary_file_is_deferred(sending: Stage) -> No
     assert not sending.differences
 
 
-def test_everything_that_is_not_confirmed_is_pending(sending: Stage) -> None:
+def test_everything_that_is_not_confirmed_is_pending(sending: QueueSetup) -> None:
     sending.write("d/other")
     sending.carry((b"d/other", ENTRY), (b"d/big", ENTRY))
     assert {change.path for change in sending.large_files.pending} == {b"d/big", b"d/other"}
@@ -273,7 +273,7 @@ def test_everything_that_is_not_confirmed_is_pending(sending: Stage) -> None:
 
 
 def test_batches_start_with_one_file_and_grow_as_they_succeed(
-    make: Callable[[str], Stage],
+    make: Callable[[str], QueueSetup],
 ) -> None:
     stage = make("0")
     for number in range(12):
@@ -294,7 +294,7 @@ def test_batches_start_with_one_file_and_grow_as_they_succeed(
     assert not stage.differences
 
 
-def test_a_partial_failure_is_returned_to_the_worker(make: Callable[[str], Stage]) -> None:
+def test_a_partial_failure_is_returned_to_the_worker(make: Callable[[str], QueueSetup]) -> None:
     stage = make("0")
     stage.write("d/big")
     (stage.replica / "d/big").mkdir(parents=True)
@@ -310,7 +310,7 @@ def test_a_partial_failure_is_returned_to_the_worker(make: Callable[[str], Stage
     assert not stage.differences
 
 
-def test_an_unreachable_destination_is_retried_later(make: Callable[[str], Stage]) -> None:
+def test_an_unreachable_destination_is_retried_later(make: Callable[[str], QueueSetup]) -> None:
     stage = make("0")
     stage.write("d/big")
     stage.carry((b"d", LISTING), (b"", LISTING))
@@ -321,7 +321,7 @@ def test_an_unreachable_destination_is_retried_later(make: Callable[[str], Stage
 
 
 def test_a_directory_that_stands_in_for_files_is_returned_to_the_worker(
-    make: Callable[[str], Stage],
+    make: Callable[[str], QueueSetup],
 ) -> None:
     stage = make("0")
     stage.write("d/big")
@@ -332,7 +332,7 @@ def test_a_directory_that_stands_in_for_files_is_returned_to_the_worker(
     assert list(returned) == list(changes((b"d", TREE)))
 
 
-def _move(stage: Stage, random_: random.Random) -> list[tuple[bytes, Scope]]:
+def _move(stage: QueueSetup, random_: random.Random) -> list[tuple[bytes, Scope]]:
     """Change the source at random, and return the changes that a watcher would report."""
     directories = [path for path in stage.source.rglob("*") if path.is_dir()] + [stage.source]
     directory = random_.choice(directories)
@@ -365,7 +365,7 @@ def _move(stage: Stage, random_: random.Random) -> list[tuple[bytes, Scope]]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_after_any_changes_at_any_time_the_trees_are_equal(
-    make: Callable[[str], Stage], seed: int
+    make: Callable[[str], QueueSetup], seed: int
 ) -> None:
     random_ = random.Random(seed)
     stage = make("4000")

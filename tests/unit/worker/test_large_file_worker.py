@@ -35,7 +35,7 @@ def files(*names: bytes) -> MutableChangeset:
     return changes
 
 
-class Bench:
+class WorkerSetup:
     """A source, a replica, and threads that send large files."""
 
     def __init__(self, directory: Path) -> None:
@@ -95,13 +95,13 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[WorkerSetup]:
+    made = WorkerSetup(tmp_path)
     yield made
     made.close()
 
 
-def test_it_sends_the_files_of_a_batch_and_nothing_else(bench: Bench) -> None:
+def test_it_sends_the_files_of_a_batch_and_nothing_else(bench: WorkerSetup) -> None:
     thread = bench.start()
     for expected in (1, 0):
         result = bench.carry(thread, b"d/big")
@@ -111,7 +111,7 @@ def test_it_sends_the_files_of_a_batch_and_nothing_else(bench: Bench) -> None:
         assert result.run.result.files == expected
 
 
-def test_it_deletes_nothing_that_is_gone_or_no_file_any_more(bench: Bench) -> None:
+def test_it_deletes_nothing_that_is_gone_or_no_file_any_more(bench: WorkerSetup) -> None:
     thread = bench.start()
     bench.carry(thread, b"d/big")
     (bench.source / "d/big").unlink()
@@ -125,7 +125,7 @@ def test_it_deletes_nothing_that_is_gone_or_no_file_any_more(bench: Bench) -> No
 
 
 @pytest.mark.parametrize("option", ["--stats", "--delete-during", "--del", "--force"])
-def test_it_empties_no_directory_in_the_place_of_a_file(bench: Bench, option: str) -> None:
+def test_it_empties_no_directory_in_the_place_of_a_file(bench: WorkerSetup, option: str) -> None:
     (bench.replica / "d/big").mkdir()
     (bench.replica / "d/big/precious").touch()
     result = bench.carry(bench.start((option,)), b"d/big")
@@ -134,7 +134,7 @@ def test_it_empties_no_directory_in_the_place_of_a_file(bench: Bench, option: st
     assert (bench.replica / "d/big/precious").exists()
 
 
-def test_a_cancelled_batch_ends_at_once(bench: Bench) -> None:
+def test_a_cancelled_batch_ends_at_once(bench: WorkerSetup) -> None:
     thread = bench.start(SLOW)
     thread.start_batch(files(b"d/big"))
     bench.wait_until_in_flight()
@@ -148,7 +148,7 @@ def test_a_cancelled_batch_ends_at_once(bench: Bench) -> None:
     assert bench.carry(thread, b"d/small").verdict is Verdict.DONE
 
 
-def test_a_batch_that_waits_for_a_run_slot_can_be_cancelled(bench: Bench) -> None:
+def test_a_batch_that_waits_for_a_run_slot_can_be_cancelled(bench: WorkerSetup) -> None:
     thread = bench.start()
     with bench.run_slots.acquire(lambda: False):
         thread.start_batch(files(b"d/big"))
@@ -159,7 +159,7 @@ def test_a_batch_that_waits_for_a_run_slot_can_be_cancelled(bench: Bench) -> Non
     assert bench.carry(thread, b"d/big").verdict is Verdict.DONE
 
 
-def test_an_aborted_thread_ends_whatever_it_does(bench: Bench) -> None:
+def test_an_aborted_thread_ends_whatever_it_does(bench: WorkerSetup) -> None:
     idle, busy, waiting = bench.start(), bench.start(SLOW), bench.start()
     busy.start_batch(files(b"d/big"))
     bench.wait_until_in_flight()
@@ -173,7 +173,7 @@ def test_an_aborted_thread_ends_whatever_it_does(bench: Bench) -> None:
     assert "small" not in bench.names()
 
 
-def test_a_requested_stop_waits_for_the_current_batch(bench: Bench) -> None:
+def test_a_requested_stop_waits_for_the_current_batch(bench: WorkerSetup) -> None:
     thread = bench.start()
     thread.start_batch(files(b"d/big"))
     thread.request_stop()
@@ -182,14 +182,14 @@ def test_a_requested_stop_waits_for_the_current_batch(bench: Bench) -> None:
     assert bench.names() == ["big"]
 
 
-def test_nothing_is_sent_from_an_unsafe_source(bench: Bench) -> None:
+def test_nothing_is_sent_from_an_unsafe_source(bench: WorkerSetup) -> None:
     bench.source.rename(bench.source.with_name("away"))
     result = bench.carry(bench.start(), b"d/big")
     assert result.verdict is Verdict.SOURCE_UNSAFE
     assert list(result.pending) == list(files(b"d/big"))
 
 
-def test_nothing_is_sent_to_a_replaced_destination_directory(bench: Bench) -> None:
+def test_nothing_is_sent_to_a_replaced_destination_directory(bench: WorkerSetup) -> None:
     bench.destination_guard.verify_unchanged()
     away = bench.replica.rename(bench.replica.with_name("away"))
     (bench.replica / "d").mkdir(parents=True)

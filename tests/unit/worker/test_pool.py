@@ -27,7 +27,7 @@ from pylsyncd.worker.pool import WorkerPool
 from pylsyncd.worker.worker import Worker
 
 
-class Site:
+class PoolSetup:
     """A source, its copies, and the pools that serve them."""
 
     def __init__(self, directory: Path) -> None:
@@ -89,8 +89,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with contextlib.closing(Site(tmp_path)) as site:
+def site(tmp_path: Path) -> Iterator[PoolSetup]:
+    with contextlib.closing(PoolSetup(tmp_path)) as site:
         (site.source / "first").touch()
         yield site
 
@@ -99,19 +99,19 @@ def names(workers: Sequence[Worker]) -> list[str]:
     return [worker.name for worker in workers]
 
 
-def test_each_destination_has_a_worker_that_carries_the_first_item(site: Site) -> None:
+def test_each_destination_has_a_worker_that_carries_the_first_item(site: PoolSetup) -> None:
     pool = site.start("one", "two")
     assert names(pool.workers) == ["one", "two"]
     assert site.copied("one") == site.copied("two") == ["first"]
 
 
-def test_a_second_pool_for_the_same_destination_is_refused(site: Site) -> None:
+def test_a_second_pool_for_the_same_destination_is_refused(site: PoolSetup) -> None:
     site.pool(site.settings("one"))
     with pytest.raises(UsageError):
         site.pool(site.settings("one"))
 
 
-def test_a_paused_destination_carries_nothing_until_resumed(site: Site) -> None:
+def test_a_paused_destination_carries_nothing_until_resumed(site: PoolSetup) -> None:
     pool = site.start("one", "two")
     pool.set_paused(["one"], is_paused=True)
     assert pool.paused == {os.fsencode(site.directory / "one")}
@@ -126,7 +126,7 @@ def test_a_paused_destination_carries_nothing_until_resumed(site: Site) -> None:
     assert not pool.paused
 
 
-def test_a_destination_paused_before_the_start_starts_paused(site: Site) -> None:
+def test_a_destination_paused_before_the_start_starts_paused(site: PoolSetup) -> None:
     pool = site.pool(site.settings("one"))
     pool.set_paused(["one"], is_paused=True)
     plans = pool.plan_starts(requested_title="initial sync", is_new=True, is_source_empty=False)
@@ -138,7 +138,7 @@ def test_a_destination_paused_before_the_start_starts_paused(site: Site) -> None
 
 
 def test_after_a_takeover_paused_destinations_stay_paused_and_lost_states_need_a_full_sync(
-    site: Site,
+    site: PoolSetup,
 ) -> None:
     pool = site.pool(site.settings("one", "two"))
     one, two = (os.fsencode(site.directory / name) for name in ("one", "two"))
@@ -151,7 +151,7 @@ def test_after_a_takeover_paused_destinations_stay_paused_and_lost_states_need_a
     ]
 
 
-def test_new_settings_add_and_remove_workers_and_keep_the_others(site: Site) -> None:
+def test_new_settings_add_and_remove_workers_and_keep_the_others(site: PoolSetup) -> None:
     pool = site.start("one", "two")
     kept = pool.workers[1]
     new = pool.reconfigure(site.settings("two", "three"), clock.now(), 7)
@@ -165,7 +165,7 @@ def test_new_settings_add_and_remove_workers_and_keep_the_others(site: Site) -> 
     site.pool(site.settings("one"))
 
 
-def test_a_worker_under_new_settings_takes_over_what_is_pending(site: Site) -> None:
+def test_a_worker_under_new_settings_takes_over_what_is_pending(site: PoolSetup) -> None:
     pool = site.start("one")
     (before,) = pool.workers
     pool.set_paused(["one"], is_paused=True)
@@ -183,7 +183,7 @@ def test_a_worker_under_new_settings_takes_over_what_is_pending(site: Site) -> N
 
 
 def test_a_shorter_window_of_the_source_is_made_up_for_by_a_longer_one_of_the_worker(
-    site: Site,
+    site: PoolSetup,
 ) -> None:
     pool = site.start("one")
     (worker,) = pool.workers
@@ -195,7 +195,7 @@ def test_a_shorter_window_of_the_source_is_made_up_for_by_a_longer_one_of_the_wo
     wait_until(lambda: "second" in site.copied("one"))
 
 
-def test_a_stop_lets_workers_carry_what_is_pending(site: Site) -> None:
+def test_a_stop_lets_workers_carry_what_is_pending(site: PoolSetup) -> None:
     pool = site.start("one")
     pool.workers[0].put(site.write("second"))
     pool.stop_workers(lambda: False)
@@ -204,7 +204,7 @@ def test_a_stop_lets_workers_carry_what_is_pending(site: Site) -> None:
 
 
 def test_a_stop_ends_when_asked_for_and_reports_what_is_pending(
-    site: Site, caplog: pytest.LogCaptureFixture
+    site: PoolSetup, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = site.start("one")
     site.faulty.add_fault("exec sleep 600")

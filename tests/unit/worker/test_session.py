@@ -20,7 +20,7 @@ from pylsyncd.worker.session import STOPPED, RsyncSession
 SECONDS = 20.0
 
 
-class Bench:
+class SessionSetup:
     """A source with a file, a copy, and a session between them."""
 
     def __init__(self, directory: Path) -> None:
@@ -56,13 +56,13 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[SessionSetup]:
+    bench = SessionSetup(tmp_path)
     yield bench
     os.close(bench.root)
 
 
-def test_a_run_is_returned_and_counted(bench: Bench) -> None:
+def test_a_run_is_returned_and_counted(bench: SessionSetup) -> None:
     run = bench.session.run(bench.root, bench.command, b"")
     assert run.outcome.verdict is Verdict.DONE
     assert (run.result.exit_status, run.result.files, run.is_counted) == (0, 1, True)
@@ -72,7 +72,7 @@ def test_a_run_is_returned_and_counted(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("status", "is_counted"), [(0, False), (24, False), (30, True), (5, True)])
 def test_a_dry_run_is_counted_only_if_it_failed(
-    bench: Bench, status: int, *, is_counted: bool
+    bench: SessionSetup, status: int, *, is_counted: bool
 ) -> None:
     bench.faulty.add_fault(exit_with(status))
     run = bench.session.run(bench.root, bench.command, b"", is_dry_run=True)
@@ -80,12 +80,12 @@ def test_a_dry_run_is_counted_only_if_it_failed(
     assert bool(bench.session.statistics.counts().outcomes) == is_counted
 
 
-def test_a_dry_run_that_finds_a_missing_capability_is_not_counted(bench: Bench) -> None:
+def test_a_dry_run_that_finds_a_missing_capability_is_not_counted(bench: SessionSetup) -> None:
     bench.faulty.add_fault("echo 'rsync: --mkpath: unknown option' >&2; exit 1")
     assert not bench.session.run(bench.root, bench.command, b"", is_dry_run=True).is_counted
 
 
-def test_an_aborted_session_runs_nothing(bench: Bench) -> None:
+def test_an_aborted_session_runs_nothing(bench: SessionSetup) -> None:
     bench.session.abort(signal.SIGTERM)
     run = bench.session.run(bench.root, bench.command, b"")
     assert (run.outcome, run.is_counted) == (STOPPED, False)
@@ -93,7 +93,7 @@ def test_an_aborted_session_runs_nothing(bench: Bench) -> None:
     assert not (bench.copy / "f").exists()
 
 
-def test_abort_stops_the_running_rsync(bench: Bench) -> None:
+def test_abort_stops_the_running_rsync(bench: SessionSetup) -> None:
     bench.faulty.add_fault("exec sleep 600")
     thread = bench.run_in_thread()
     wait_until(lambda: not bench.faulty.pending_faults)
@@ -103,14 +103,14 @@ def test_abort_stops_the_running_rsync(bench: Bench) -> None:
     assert bench.session.statistics.counts().outcomes == {"later": 1}
 
 
-def test_a_cancelled_session_runs_nothing_until_runs_are_allowed_again(bench: Bench) -> None:
+def test_a_cancelled_session_runs_nothing_until_runs_are_allowed_again(bench: SessionSetup) -> None:
     bench.session.cancel(signal.SIGTERM)
     assert bench.session.run(bench.root, bench.command, b"").outcome == STOPPED
     bench.session.allow_runs()
     assert bench.session.run(bench.root, bench.command, b"").outcome.verdict is Verdict.DONE
 
 
-def test_a_run_that_waits_for_a_slot_can_be_aborted(bench: Bench) -> None:
+def test_a_run_that_waits_for_a_slot_can_be_aborted(bench: SessionSetup) -> None:
     with bench.run_slots.acquire(lambda: False):
         thread = bench.run_in_thread()
         bench.session.abort(signal.SIGTERM)
@@ -119,7 +119,7 @@ def test_a_run_that_waits_for_a_slot_can_be_aborted(bench: Bench) -> None:
     assert not bench.session.statistics.counts().outcomes
 
 
-def test_the_session_for_large_files_has_the_same_statistics(bench: Bench) -> None:
+def test_the_session_for_large_files_has_the_same_statistics(bench: SessionSetup) -> None:
     other = bench.session.for_large_files()
     other.run(bench.root, bench.command, b"")
     assert bench.session.statistics.counts().outcomes == {"done": 1}
@@ -129,7 +129,7 @@ def test_the_session_for_large_files_has_the_same_statistics(bench: Bench) -> No
 
 
 def test_progress_is_reported_from_the_start_of_a_run_that_shows_it_to_its_end(
-    bench: Bench,
+    bench: SessionSetup,
 ) -> None:
     bench.session.run(bench.root, bench.command, b"")
     assert bench.progress == ["end of copy"]
@@ -140,7 +140,7 @@ def test_progress_is_reported_from_the_start_of_a_run_that_shows_it_to_its_end(
     assert bench.progress[-1] == "end of copy"
 
 
-def test_only_a_remote_shell_uses_the_shared_connection(bench: Bench) -> None:
+def test_only_a_remote_shell_uses_the_shared_connection(bench: SessionSetup) -> None:
     assert bench.session.with_shared_ssh(bench.session.options) is bench.session.options
     session = bench.new_session(Transport.SHELL)
     try:

@@ -264,6 +264,8 @@ class RsyncOptions:
         if destination.transport is Transport.DAEMON:
             # Without TCP_NODELAY, the small packets of a list wait 40 ms for each other.
             options = [b"--sockopts=TCP_NODELAY", b"--contimeout=%d" % _CONNECT_TIMEOUT]
+            # The greeting of the daemon would be on the same output as rsync's own lines.
+            options.append(b"--no-motd")
             if self.password_file:
                 options.append(_encode(f"--password-file={self.password_file}"))
             return options

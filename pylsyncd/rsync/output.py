@@ -24,7 +24,7 @@ _MAX_LINE = 22_000
 
 # No name looks like it: rsync escapes control characters in names, \r included, as \#ooo.
 _PROGRESS = re.compile(
-    rb"\r *(\d{1,30}) +(\d{1,3})% +(\d{1,9}\.\d\d)([kMG])B/s +(?:\d+:\d\d:\d\d|\?\?:\?\?:\?\?)"
+    rb"\r *(\d{1,19}) +(\d{1,3})% +(\d{1,9}\.\d\d)([kMG])B/s +(?:\d{1,9}:\d\d:\d\d|\?\?:\?\?:\?\?)"
     rb"(?:  | \(xfr#(\d{1,20}), (to|ir)-chk=(\d{1,20})/(\d{1,20})\) *)"
 )
 _MAX_PROGRESS_LINE: Final = 200

@@ -22,11 +22,13 @@ _STATISTIC = re.compile(
     rb"(?:Number of|Total|Literal|Matched|File list) .*?: "
     rb"|sent \d+ bytes|total size is|created \d* ?dir"
 )
-_TRANSFERRED = re.compile(rb"Number of regular files transferred: (\d+)")
-_CREATED = re.compile(rb"Number of created files: (\d+)(?: \(reg: (\d+))?")
-_DELETED = re.compile(rb"Number of deleted files: (\d+)")
+# No count has more digits than 2^63. A longer one is not rsync's, and is ignored.
+_NUMBER = rb"(\d{1,19})(?!\d)"
+_TRANSFERRED = re.compile(rb"Number of regular files transferred: " + _NUMBER)
+_CREATED = re.compile(rb"Number of created files: " + _NUMBER + rb"(?: \(reg: " + _NUMBER + rb")?")
+_DELETED = re.compile(rb"Number of deleted files: " + _NUMBER)
 _DELETION = re.compile(rb"deleting |\*deleting   ")
-_BYTES_SENT = re.compile(rb"Total bytes sent: (\d+)")
+_BYTES_SENT = re.compile(rb"Total bytes sent: " + _NUMBER)
 
 # The exit statuses of a shell for a missing program, and of rsync for a lack of processes and for
 # an unusable directory.
@@ -230,7 +232,7 @@ def _add_counter(line: bytes, result: RunResult) -> None:
     if found := _TRANSFERRED.match(line):
         result.files += int(found[1])
     elif found := _CREATED.match(line):
-        result.files += int(found[1]) - int(found[2] or 0)
+        result.files += max(0, int(found[1]) - int(found[2] or 0))
     elif found := _DELETED.match(line):
         # A daemon before 3.5 prints 0, whatever it has named before.
         result.deleted = max(result.deleted, int(found[1]))

@@ -136,6 +136,13 @@ def test_every_run_to_a_daemon_sends_small_packets_without_delay() -> None:
         assert not any(b"TCP_NODELAY" in word for word in listed(RSYNC, to))
 
 
+def test_every_run_to_a_daemon_suppresses_its_greeting() -> None:
+    for command in every_command(RSYNC, DAEMON):
+        assert b"--no-motd" in command
+    for to in (LOCAL, SHELL):
+        assert b"--no-motd" not in listed(RSYNC, to)
+
+
 @pytest.mark.parametrize("to", EVERY, ids=lambda to: to.transport.name)
 def test_a_bandwidth_limit_applies_to_all_transports_and_a_password_file_to_daemons(
     to: Destination,

@@ -56,6 +56,24 @@ def test_deletions_are_counted_by_name_if_the_daemon_does_not_count_them(counted
     assert (run.deleted, list(run.messages), shown) == (3, [], ["*deleting   b"])
 
 
+@pytest.mark.parametrize(
+    "counter",
+    [
+        "Number of deleted files: %s",
+        "Number of regular files transferred: %s",
+        "Number of created files: %s (reg: 1)",
+        "Number of created files: 1 (reg: %s)",
+        "Total bytes sent: %s",
+    ],
+)
+@pytest.mark.parametrize("number", ["9" * 20, "9" * 5000, "-1", "", "\u0663"], ids=len)
+def test_a_count_that_rsync_cannot_have_printed_is_ignored(counter: str, number: str) -> None:
+    line = counter.replace("%s", number)
+    run = Runner().run([b"printf", rb"%s\n", line.encode()], b"")
+    assert (run.files, run.deleted, run.bytes_sent) in {(0, 0, 0), (1, 0, 0)}
+    assert (run.exit_status, list(run.messages)) == (0, [])
+
+
 def test_odd_names_do_not_disturb_the_counters(tmp_path: Path) -> None:
     source = tmp_path / "src"
     source.mkdir()

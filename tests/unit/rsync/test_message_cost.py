@@ -1,0 +1,150 @@
+"""The cost of what rsync prints is proportional to its size, whatever it prints."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pylsyncd.rsync import message_lines, outcomes, runner
+from pylsyncd.rsync.message_lines import MAX_MATCHED, parse_message
+from pylsyncd.rsync.outcomes import interpret
+from pylsyncd.rsync.output import LineSplitter, RsyncMessages
+
+# Characters. A linear pattern costs FACTOR times as much for the long text as for the short one,
+# a quadratic one FACTOR * FACTOR times as much.
+SHORT, FACTOR = 4_000, 8
+
+PATTERNS = {
+    **{f"row {row.words.pattern}": row.words for row in outcomes._TABLE},  # noqa: SLF001 - all of them
+    **{
+        f"{module.__name__}.{name}": pattern
+        for module in (outcomes, message_lines)
+        for name, pattern in vars(module).items()
+        if isinstance(pattern, re.Pattern)
+    },
+}
+
+
+def literals(pattern: str) -> list[str]:
+    """Return the longest pieces of a pattern that are no syntax, and their beginnings."""
+    plain = re.sub(r"\(\?[a-zA-Z]*:|\(\?[=!i<][^)]*\)|\{[\d,]+\}|\\[wdSsZb]", "\0", pattern)
+    plain = re.sub(r"\\(.)", r"\1", re.sub(r"(?<!\\)[()|*+?]|(?<!\\)\[[^\]]*\]", "\0", plain))
+    pieces = sorted({piece for piece in plain.split("\0") if piece.strip()}, key=len)[-40:]
+    return [*pieces, *{piece[: len(piece) // 2 + 1] for piece in pieces}]
+
+
+STARTS = ("", "rsync: ", "rsync: [sender] ", "ERROR: ", "/", "sh: ", 'skipping non-regular file "')
+
+
+def worst_texts(pattern: str) -> Iterator[str]:
+    """Yield texts that a pattern nearly matches again and again."""
+    for start in STARTS:
+        for piece in literals(pattern):
+            yield start + piece * (1 + SHORT * FACTOR // len(piece))
+        for filler in (": ", "a", " ", "a: ", "/", '"', '" ', "(", ")", "x ", "1:"):
+            yield start + filler * (SHORT * FACTOR // len(filler))
+
+
+def cost(function: Callable[[], object]) -> float:
+    """Return the least CPU time of some calls, in seconds."""
+    times = []
+    for _ in range(3):
+        started = time.thread_time()
+        function()
+        times.append(time.thread_time() - started)
+    return min(times)
+
+
+def is_linear(function: Callable[[str], object], text: str) -> bool:
+    """Return True if the cost of a text is at most proportional to its size."""
+    for _ in range(3):
+        long = cost(lambda: function(text))
+        # What a short text costs at most: a floor hides the clock's inaccuracy.
+        short = cost(lambda: function(text[:SHORT]))
+        if long < max(short, 20e-6) * FACTOR * 3:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_cost_of_a_pattern_is_linear(name: str) -> None:
+    pattern = PATTERNS[name]
+    for text in worst_texts(pattern.pattern):
+        assert is_linear(pattern.match, text[: SHORT * FACTOR]), text[:80]
+        if pattern in SEARCHED:
+            assert is_linear(pattern.search, text[: SHORT * FACTOR]), text[:80]
+
+
+SEARCHED = [outcomes._ERROR, message_lines._NAME, message_lines._FAILED_VERIFICATION]  # noqa: SLF001
+
+
+def test_this_test_detects_a_quadratic_pattern() -> None:
+    pattern = re.compile(r"(?:mkstemp|rename|symlink|mknod|set times) .*No such file")
+    text = "mkstemp " * (SHORT * FACTOR // 8)
+    assert not is_linear(pattern.search, text)
+
+
+FLOODS = [
+    "mkdir ",
+    "read errors mapping ",
+    "[sender] ",
+    "rsync: [sender] ",
+    "rsync: : Permission denied ",
+    'rsync: [receiver] mkstemp "/d',
+    "ERROR: daemon refused to receive ",
+    " failed verification -- update ",
+    "\\#303",
+    "x",
+]
+CODES = (0, 2, 5, 11, 12, 23, 255)
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_eleven_megabytes_cost_little_more_to_interpret_than_to_read(flood: str) -> None:
+    line = flood * (22_000 // len(flood))
+    # Distinct lines, because equal ones are kept once.
+    text = "".join(f"{line[:21_990]}{number:09}\n" for number in range(500)).encode()
+    messages = RsyncMessages()
+
+    def read() -> None:
+        nonlocal messages
+        messages = RsyncMessages()
+        splitter = LineSplitter(messages.add)
+        for position in range(0, len(text), 65_536):
+            splitter.feed(text[position : position + 65_536])
+
+    reading = cost(read)
+    assert len(messages) == 500
+    for code in CODES:
+        interpreting = cost(lambda code=code: interpret(code, messages))  # type: ignore[misc]
+        assert interpreting < 10 * reading + 0.05, (code, reading, interpreting)
+
+
+def test_a_line_is_cut_before_a_pattern_sees_it() -> None:
+    line = "rsync: " + "[sender] " * 3_000
+    assert len(parse_message(line).words) <= MAX_MATCHED
+
+
+def test_a_bounded_number_of_lines_is_interpreted() -> None:
+    count = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal count
+        while True:
+            count += 1
+            yield f"rsync: {count}"
+
+    assert interpret(23, lines()).reason
+    assert count <= outcomes.MAX_INTERPRETED_LINES
+
+
+COUNTERS = [
+    pattern for pattern in vars(runner).values() if isinstance(pattern, re.Pattern)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", COUNTERS, ids=lambda pattern: pattern.pattern.decode()[:40])
+def test_the_cost_of_a_line_of_output_is_linear(pattern: re.Pattern[bytes]) -> None:
+    for text in worst_texts(pattern.pattern.decode()):
+        assert is_linear(lambda shown: pattern.match(shown.encode()), text[: SHORT * FACTOR])

@@ -65,11 +65,16 @@ def parse_message(line: str) -> MessageLine:
 
 
 def is_noise(line: str) -> bool:
-    """Return True if a line is no message of rsync, and holds none.
+    """Return True if a line is no message of rsync, and holds none: it names no failed path.
 
     rsync's processes share a pipe, so a message may follow other text in the same line.
     """
     return parse_message(line).origin not in _RSYNC_OR_DAEMON and _ROLE not in line
+
+
+def is_meaningless(line: str) -> bool:
+    """Return True if a line is noise, and no message of the remote shell either."""
+    return parse_message(line).origin is MessageOrigin.NOISE and _ROLE not in line
 
 
 def shortened(line: str) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pylsyncd.rsync.message_lines import is_meaningless
+
 MAX_FIRST_LINES: Final = 100
 MAX_LAST_LINES: Final = 400
 
@@ -34,7 +36,8 @@ _UNITS: Final = {b"k": 1 << 10, b"M": 1 << 20, b"G": 1 << 30}
 class RsyncMessages:
     """The messages of one rsync: the first and the last distinct lines.
 
-    The first error is often the cause of all others.
+    The first error is often the cause of all others. Of noise (see `message_lines`) only what is
+    among the first lines is kept, so that no amount of it displaces a message.
     """
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
@@ -42,7 +45,7 @@ class RsyncMessages:
         self._first: dict[str, None] = {}
         self._last: dict[str, None] = {}
         self.is_complete = True
-        """False once a line has been dropped or shortened."""
+        """False once a line other than noise has been dropped, or any line shortened."""
         for line in lines:
             self.add(line.encode())
 
@@ -55,6 +58,8 @@ class RsyncMessages:
             return
         if len(self._first) < MAX_FIRST_LINES:
             self._first[text] = None
+            return
+        if is_meaningless(text):
             return
         self._last[text] = None
         if len(self._last) > MAX_LAST_LINES:

@@ -1,11 +1,18 @@
 """The meaning of exit statuses and messages; the messages are real ones of rsync 3.5.0 and ssh."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from support.servers import RsyncDaemon
 
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import outcomes
+from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import MissingCapability, Verdict, interpret, summary
+from pylsyncd.rsync.runner import Runner, RunResult
 
 CASES = [
     (1, "ERROR: module is read only", Verdict.HELD),
@@ -321,3 +328,108 @@ def test_the_summary_is_the_first_error() -> None:
 )
 def test_the_summary_has_no_control_characters(text: str, shown: str) -> None:
     assert summary([text]) == shown
+
+
+# Real runs, by a root without the privileges of root.
+
+MEEK = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+RSYNC = RsyncOptions("rsync", (3, 2, 7), itemize=True)
+
+
+@pytest.fixture
+def misnamed(tmp_path: Path) -> Path:
+    """Return a source of files that are named like messages of rsync."""
+    source = tmp_path / "src"
+    source.mkdir()
+    for name in MISLEADING_NAMES:
+        (source / name[:200]).write_text(name)
+    return source
+
+
+def run(source: Path, to: Destination, *, without: bytes = b"") -> RunResult:
+    command = RSYNC.full_sync_command(os.fsencode(source), to, RsyncCapabilities())
+    words = [word for word in command if word != without]
+    return Runner().run([*map(os.fsencode, MEEK), *words], b"", lambda _: None)
+
+
+def local(replica: Path) -> Destination:
+    return Destination("d", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
+
+
+def test_unreadable_files_named_like_messages_are_unreadable_files(
+    misnamed: Path, tmp_path: Path
+) -> None:
+    for path in misnamed.iterdir():
+        path.chmod(0)
+    done = run(misnamed, local(tmp_path / "dst"))
+    outcome = interpret(done.exit_status, done.messages)
+    assert done.exit_status == 23
+    assert outcome.verdict is Verdict.PARTIAL
+    assert outcome.reason.startswith("some paths of the source cannot be read")
+
+
+def test_unwritable_files_named_like_messages_are_unwritable_files(
+    misnamed: Path, tmp_path: Path
+) -> None:
+    replica = tmp_path / "dst"
+    replica.mkdir(mode=0o555)
+    # It may not make the directory writable.
+    misnamed.chmod(0o555)
+    done = run(misnamed, local(replica))
+    outcome = interpret(done.exit_status, done.messages)
+    assert done.exit_status == 23
+    assert outcome.verdict is Verdict.PARTIAL
+    assert outcome.reason.startswith("some paths cannot be written")
+
+
+@pytest.mark.parametrize("named", ["", "rsync: [x"])
+def test_a_name_of_an_excluded_path_does_not_hide_that_the_daemon_excludes_it(
+    tmp_path: Path, named: str
+) -> None:
+    source, module = tmp_path / "src", tmp_path / "module"
+    for directory in (source, module):
+        directory.mkdir()
+    (source / f"x{named}").touch()
+    with RsyncDaemon(tmp_path, {"m": module}, {"m": {"exclude": "x*"}}) as server:
+        done = run(source, Destination("d", "", Transport.DAEMON, None, server.url("m").encode()))
+    outcome = interpret(done.exit_status, done.messages)
+    assert outcome.reason.startswith("the rsync daemon excludes some paths")
+
+
+GREETING = """Quota for all users: 20 GB. No space left on device? Call us.
+Permission denied to all but members of the club. max connections: 1
+"""
+LINES_OF_RSYNC = """Deletions stopped due to --max-delete limit (4 skipped)
+Number of deleted files: 99999
+rsync: [x
+"""
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+@pytest.mark.parametrize("with_greeting", [True, False])
+def test_the_greeting_of_a_daemon_does_not_change_the_outcome(
+    misnamed: Path, tmp_path: Path, *, is_readable: bool, with_greeting: bool
+) -> None:
+    module, motd = tmp_path / "module", tmp_path / "motd"
+    module.mkdir()
+    # What is exactly a line of rsync can only be kept out by --no-motd.
+    motd.write_text(GREETING if with_greeting else GREETING + LINES_OF_RSYNC)
+    if not is_readable:
+        (misnamed / "quota.txt").chmod(0)
+
+    class GreetingDaemon(RsyncDaemon):
+        def _global_options(self) -> dict[str, str]:
+            return {**super()._global_options(), "motd file": str(motd)}
+
+    with GreetingDaemon(tmp_path, {"m": module}) as server:
+        to = Destination("d", "", Transport.DAEMON, None, server.url("m").encode())
+        done = run(misnamed, to, without=b"--no-motd" if with_greeting else b"")
+    outcome = interpret(done.exit_status, done.messages)
+    assert any("Quota" in line for line in done.messages) is with_greeting
+    assert with_greeting or done.deleted == 0
+    if is_readable:
+        assert outcome.verdict is Verdict.DONE
+    else:
+        assert outcome.verdict is Verdict.PARTIAL
+        assert outcome.reason.startswith("some paths of the source cannot be read")
+        assert "quota.txt" in outcome.message

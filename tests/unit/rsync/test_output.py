@@ -292,17 +292,34 @@ def test_the_first_and_the_last_of_very_many_messages_are_kept() -> None:
 
 
 def test_repeated_messages_are_kept_once_and_none_is_lost() -> None:
-    run = shell("for i in 1 2 3; do seq 300 >&2; done")
-    assert list(run.messages) == [str(number) for number in range(1, 301)]
+    run = shell("for i in 1 2 3; do seq -f 'rsync: %g' 300 >&2; done")
+    assert list(run.messages) == [f"rsync: {number}" for number in range(1, 301)]
     assert run.messages.is_complete
 
 
 def test_very_many_messages_neither_block_rsync_nor_fill_the_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run = shell(f"yes 'rsync: {'x' * 100}' | head -c 300000000 >&2; seq 100000 >&2; exit 23")
+    run = shell(
+        f"yes 'rsync: {'x' * 100}' | head -c 300000000 >&2; "
+        "seq -f 'rsync: %.0f' 100000 >&2; exit 23"
+    )
     assert run.exit_status == 23
-    assert list(run.messages)[-1] == "100000"
+    assert list(run.messages)[-1] == "rsync: 100000"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_no_amount_of_noise_displaces_a_message() -> None:
+    run = shell(
+        "for text in 'file has vanished: a' 'ssh: connect to h' 'rsync: failed'; "
+        'do seq 20000 >&2; echo "$text" >&2; done; seq 20001 50000 >&2'
+    )
+    assert len(run.messages) == MAX_FIRST_LINES + 3
+    assert list(run.messages)[MAX_FIRST_LINES:] == [
+        "file has vanished: a",
+        "ssh: connect to h",
+        "rsync: failed",
+    ]
+    assert run.messages.is_complete
 
 
 def test_a_line_without_a_newline_does_not_fill_the_memory() -> None:

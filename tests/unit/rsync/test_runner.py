@@ -154,7 +154,7 @@ def test_children_that_outlive_a_run_are_killed(pids: Path) -> None:
 
 def left_open(pids: Path) -> RunResult:
     """Run a command that leaves a process in another session that holds the outputs open."""
-    return shell(f"setsid sleep 600 & echo $! >{pids}; seq 300 >&2; exit 23")
+    return shell(f"setsid sleep 600 & echo $! >{pids}; seq -f 'rsync: %g' 300 >&2; exit 23")
 
 
 def test_a_run_ends_with_its_process_although_another_process_holds_its_outputs(pids: Path) -> None:

@@ -7,10 +7,12 @@ call that listens, and no thread survives the fork of a daemon; 0.17 returns not
 """
 
 import logging
+import re
 import socket
 import socketserver
 import threading
 from contextlib import suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TypeAlias
 
@@ -25,6 +27,9 @@ MAX_CONNECTIONS = 8
 
 # Seconds without a byte after which a connection is closed.
 _SILENCE_TIMEOUT = 10.0
+
+# A web page in a local browser must not reach the metrics under the name of its own site.
+_LOCAL_HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 
 _Request: TypeAlias = "socket.socket | tuple[bytes, socket.socket]"
 
@@ -44,7 +49,9 @@ class MetricsServer(socketserver.TCPServer):
         # Held while a connection is closed or shut down: its descriptor is reused after that.
         self._lock = threading.Lock()
         try:
-            super().__init__((LOOPBACK_ADDRESS, port), handler)
+            super().__init__(
+                (LOOPBACK_ADDRESS, port), type("LocalHandler", (_LocalRequestHandler, handler), {})
+            )
         except OSError as error:
             raise UsageError(
                 f"Cannot listen on port {port} of {LOOPBACK_ADDRESS}: {error.strerror}. "
@@ -101,6 +108,19 @@ class MetricsServer(socketserver.TCPServer):
             with self._lock:
                 self._connections.pop(connection, None)
                 self.shutdown_request(connection)
+
+
+class _LocalRequestHandler(BaseHTTPRequestHandler):
+    """Refuses requests whose Host is not this machine."""
+
+    def parse_request(self) -> bool:
+        """Return True if the request is to be answered."""
+        if not super().parse_request():
+            return False
+        if _LOCAL_HOST.fullmatch(self.headers.get("Host", "")):
+            return True
+        self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
+        return False
 
 
 def _connection(request: _Request) -> socket.socket:

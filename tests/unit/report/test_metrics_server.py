@@ -1,6 +1,8 @@
 """The metrics server listens on the loopback only, and its clients cannot block it."""
 
+import contextlib
 import dataclasses
+import http.client
 import socket
 import threading
 import time
@@ -44,6 +46,34 @@ def test_each_request_gets_the_current_status() -> None:
     with exporting(read, port=0) as metrics:
         found = [value(fetch(metrics), "watch_limit") for _ in range(3)]
     assert found == [1, 2, 3]
+
+
+HOSTS = {
+    "localhost": 200,
+    "LocalHost:9": 200,
+    "127.0.0.1": 200,
+    "127.0.0.1:65535": 200,
+    "[::1]:9100": 200,
+    "": 421,
+    "evil.example": 421,
+    "localhost.evil.example": 421,
+    "127.0.0.1.evil.example:80": 421,
+    "localhost:9100@evil.example": 421,
+    "127.0.0.10": 421,
+    "localhost:" + "9" * 5000: 421,
+}
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host[:30] or "none")
+def test_only_requests_for_this_machine_are_answered(host: str) -> None:
+    with exporting(port=0) as metrics:
+        client = http.client.HTTPConnection("127.0.0.1", metrics.port, timeout=20)
+        with contextlib.closing(client):
+            client.putrequest("GET", "/metrics", skip_host=True)
+            if host:
+                client.putheader("Host", host)
+            client.endheaders()
+            assert client.getresponse().status == HOSTS[host]
 
 
 def test_a_port_in_use_is_an_error_that_names_the_option() -> None:

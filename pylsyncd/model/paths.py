@@ -3,12 +3,54 @@
 This is the only module that compares prefixes of paths.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 ROOT = b""
 
+MAX_PATH_BYTES = 4096
+"""PATH_MAX of Linux, without its NUL: no program can name a longer path."""
+
 InodeId = tuple[int, int]
 """Device and inode number, or another pair that identifies a directory on this machine."""
+
+
+class RelativePath(bytes):
+    """A path that text of another program named, checked: the root, or a path below it."""
+
+    __slots__ = ()
+
+    def __new__(cls, path: bytes) -> "RelativePath":  # noqa: PYI034  # typing.Self: Python 3.11
+        """Check a path.
+
+        Raises ValueError for one that is too long, begins or ends with a slash, or has a NUL or a
+        component that is empty, ``.`` or ``..``.
+        """
+        if len(path) > MAX_PATH_BYTES or not is_relative(path):
+            raise ValueError(f"{printable(path[:100])} is not a path below the source")
+        return super().__new__(cls, path)
+
+
+def is_relative(path: bytes) -> bool:
+    """Return True if a path is the root, or stands below it whatever the disk holds."""
+    if not path:
+        return True
+    wrapped = b"/%b/" % path
+    if b"\0" in path or b"//" in wrapped:
+        return False
+    return b"/." not in wrapped or not (b"/./" in wrapped or b"/../" in wrapped)
+
+
+def are_relative(some: Collection[bytes]) -> bool:
+    """Return True if each path is below the root."""
+    joined = b"/".join(some)
+    return (bool(joined) or not some) and is_relative(joined)
+
+
+def are_names(names: Collection[bytes]) -> bool:
+    """Return True if each of ``names`` is the name of an entry of a directory."""
+    joined = b"/".join(names)
+    has_slash = joined.count(b"/") >= len(names) > 0
+    return not has_slash and (bool(joined) or not names) and is_relative(joined)
 
 
 def covers(directory: bytes, path: bytes) -> bool:

@@ -11,20 +11,27 @@ import re
 from collections.abc import Iterable
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import Change, Changeset, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
+from pylsyncd.model.paths import RelativePath
+from pylsyncd.rsync.carried_paths import CarriedPaths
+from pylsyncd.rsync.message_lines import is_noise
 from pylsyncd.rsync.output import RsyncMessages
 
 
-def failed_changes(messages: RsyncMessages, source: bytes, target: bytes) -> Changeset | None:
+def failed_changes(
+    messages: RsyncMessages, source: bytes, target: bytes, carried: CarriedPaths
+) -> Changeset | None:
     """Return changes that cover every path that rsync failed to carry.
 
     ``source`` is the directory that rsync ran in, without symlinks, and ``target`` the destination
-    as rsync names it (see `target_in_messages`), empty if unknown.
+    as rsync names it (see `target_in_messages`), empty if unknown. A path that was not ``carried``
+    is ignored, and so is text of other programs: no message makes a run look at anything else.
 
-    Return None if the failed paths are not all known: a message has an unknown form, messages were
-    dropped, or none names a path. Deletions may be missing as well: see `has_skipped_deletions`.
+    Return None if the failed paths are not all known: a message has an unknown form or a path
+    outside both directories, messages were dropped, or none names a path that was carried.
+    Deletions may be missing as well: see `has_skipped_deletions`.
     """
     if not messages.is_complete:
         return None
@@ -32,8 +39,10 @@ def failed_changes(messages: RsyncMessages, source: bytes, target: bytes) -> Cha
     for line in messages:
         if _HARMLESS.match(line):
             continue
-        changes = _changes_named_in(line, source, target)
-        if not changes:
+        changes = _changes_named_in(line, source, target, carried)
+        if changes is None:
+            if is_noise(line):
+                continue
             return None
         for path, scope in changes:
             found.add(path, scope)
@@ -60,28 +69,33 @@ def target_in_messages(destination: Destination) -> bytes:
         path = b"/" + _HOST.sub(b"", path).partition(b"/")[2]
     elif destination.transport is Transport.SHELL:
         path = _HOST.sub(b"", path)
-    return b"/" + _normalize(path) if path.startswith(b"/") else b""
+    return b"/" + posixpath.normpath(path).strip(b"/") if path.startswith(b"/") else b""
 
 
 # The forms of messages, in the order in which they are tried. The group says what kind of path it
 # is: "source" and "target" are absolute, "temporary" is one of rsync's temporary files at the
-# destination, "path" is relative. rsync before 3.2 (at the destination only) omits its role.
+# destination, "path" is relative. rsync before 3.2 (at the destination only) omits its role. A
+# hostile line must not take quadratic time: so no part of a form can end at many places.
 _WHO = r"rsync: (?:\[(?:generator|receiver|Receiver)\] )?"
-_THERE = r'"(?P<target>.*)"(?: \(in .*\))?'
-_WHY = r"(?: failed)?: [^\"]* \(\d+\)"
+_MODULE = r"(?: \(in [^()\"]*\))?"
+_THERE = rf'"(?P<target>.*)"{_MODULE}'
+_WHY = r"(?: failed)?: [^\":]{1,100} \(\d{1,6}\)"
 _FORMS = tuple(
     (re.compile(form), scope)
     for form, scope in (
         (r'[a-z ]+ has vanished: "(?P<source>.*)"', Scope.TREE),
         (r"WARNING: parent dir is absent in the file list: (?P<path>.*)", Scope.TREE),
-        (rf'rsync: \[sender\] \w*: ?\w+xattr\("(?P<source>.*)"(?:,.*)?\){_WHY}', Scope.ENTRY),
+        (
+            rf'rsync: \[sender\] \w*: ?\w+xattr\("(?P<source>.*)"(?:,"[^"]*")?(?:,\w+)?\){_WHY}',
+            Scope.ENTRY,
+        ),
         (rf'rsync: \[sender\] [\w ]+\(?"(?P<source>.*)"\)?{_WHY}', Scope.TREE),
         (rf"{_WHO}(?:failed to \w+ \w+ on|chown) {_THERE}{_WHY}", Scope.ENTRY),
         (rf'{_WHO}\w+: \w+xattr\("(?P<target>.*)","[^"]*"(?:,\d+)?\){_WHY}', Scope.ENTRY),
         (rf"{_WHO}set_acl: \w+\((?P<path>.*), \w+\){_WHY}", Scope.ENTRY),
         (rf"{_WHO}delete_file: \w+\((?P<path>.*)\){_WHY}", Scope.TREE),
-        (rf'{_WHO}mkstemp "(?P<temporary>.*)"(?: \(in .*\))?{_WHY}', Scope.TREE),
-        (rf'{_WHO}(?:rename|copy) ".*"(?: \(in .*\))? -> "(?P<path>.*)"{_WHY}', Scope.TREE),
+        (rf'{_WHO}mkstemp "(?P<temporary>.*)"{_MODULE}{_WHY}', Scope.TREE),
+        (rf'{_WHO}(?:rename|copy) ".*"{_MODULE} -> "(?P<path>.*)"{_WHY}', Scope.TREE),
         (rf'{_WHO}symlink {_THERE} -> ".*"{_WHY}', Scope.TREE),
         (rf"{_WHO}link {_THERE} => .*{_WHY}", Scope.TREE),
         (rf"{_WHO}rename failed for {_THERE} \(from .*\){_WHY}", Scope.TREE),
@@ -98,7 +112,9 @@ _FORMS = tuple(
 
 # Separators of two names in a message. One that occurs twice may be part of a name.
 _SEPARATORS = ('" -> ', '" => ', '","', '" (in ', " (from ", " failed verification -- update ")
-_INTERRUPTION = "rsync: ["
+# The begin of a message within another one; within a name only if it has more of a message.
+_INTERRUPTION = re.compile(r"rsync: \[(?:sender|generator|[Rr]eceiver)\] ")
+_INTERRUPTION_IN_NAME = re.compile(_INTERRUPTION.pattern + r'[^"(]*["(]')
 _CUT = "[...]"
 _UNDECODED = re.compile(r"\\x[0-9a-f]{2}")
 
@@ -117,23 +133,49 @@ _TEMPORARY = re.compile(rb"\.(.+)\.(?:[A-Za-z0-9]{6}|[0-9]{1,6})", re.DOTALL)
 _MIN_CUT_NAME = 250
 _MAX_PATH = 4000
 
+_NO_NAMES = frozenset([b"", b"."])
+_NO_PATH = b".."
 
-def _changes_named_in(line: str, source: bytes, target: bytes) -> list[tuple[bytes, Scope]]:
-    """Return changes that cover the path in one message; empty if the path is ambiguous."""
-    is_damaged = _INTERRUPTION in line[1:] or line.endswith(_CUT) or _UNDECODED.search(line)
+
+def _changes_named_in(
+    line: str, source: bytes, target: bytes, carried: CarriedPaths
+) -> list[Change] | None:
+    """Return changes that cover the path in one message; None if the path is ambiguous."""
+    is_damaged = line.endswith(_CUT) or _UNDECODED.search(line)
     if is_damaged or any(line.count(mark) > 1 for mark in _SEPARATORS):
-        return []
+        return None
     for form, scope in _FORMS:
         if found := form.fullmatch(line):
             ((kind, text),) = found.groupdict().items()
-            path = _to_relative(_unescape(text), kind, source, target)
-            if path is None:
-                return []
-            if kind == "temporary":
-                return _final_of_temporary(path)
-            # At the destination, the path may be a temporary name.
-            return [(path, scope), *(_final_of_temporary(path) if kind != "source" else ())]
-    return []
+            start, end = found.span(kind)
+            if _is_interrupted(line[1:start] + line[end:], text):
+                return None
+            located = _locate(_unescape(text), kind, source, target)
+            return None if located is None else _failing(located, kind, scope, carried)
+    return None
+
+
+def _is_interrupted(words: str, name: str) -> bool:
+    """Return True if another message may have broken into one with these words and this name."""
+    return bool(_INTERRUPTION.search(words) or _INTERRUPTION_IN_NAME.search(name))
+
+
+def _failing(located: bytes, kind: str, scope: Scope, carried: CarriedPaths) -> list[Change] | None:
+    """Return the carried changes that fail with a path; None if too much may have failed."""
+    named = [] if kind == "temporary" else [(located, scope)]
+    if kind != "source":
+        # At the destination, the path may be a temporary name.
+        named += _final_of_temporary(located)
+    changes: list[Change] = []
+    for path, reach in named:
+        try:
+            failing = carried.failing_with(RelativePath(path), reach)
+        except ValueError:
+            continue
+        if failing is None:
+            return None
+        changes += failing
+    return changes
 
 
 def _unescape(text: str) -> bytes:
@@ -144,21 +186,25 @@ def _unescape(text: str) -> bytes:
 _ESCAPED = re.compile(rb"\\#([0-3][0-7]{2})")
 
 
-def _to_relative(path: bytes, kind: str, source: bytes, target: bytes) -> bytes | None:
-    """Return a path of a message relative to the source, None if it is outside."""
-    below = _normalize(path)
+def _locate(path: bytes, kind: str, source: bytes, target: bytes) -> bytes | None:
+    """Return a path of a message relative to the source, None if it is outside.
+
+    The result is not checked. For what is not a path, it is one that no run carries.
+    """
+    below = _without_dots(path)
     if kind == "path":
-        return below
+        is_root = path == b"."
+        return _NO_PATH if path.startswith(b"/") or not (below or is_root) else below
     directory = source if kind == "source" else target
-    return paths.relative_to(below, _normalize(directory)) if directory else None
+    return paths.relative_to(below, _without_dots(directory)) if directory else None
 
 
-def _normalize(path: bytes) -> bytes:
-    """Return a path without redundant dots and slashes, and without the outer slashes.
+def _without_dots(path: bytes) -> bytes:
+    """Return a path without the components that mean nothing, and without the outer slashes.
 
     A module without chroot prints paths at its root without the leading slash.
     """
-    return posixpath.normpath(b"/" + path).strip(b"/")
+    return b"/".join(part for part in path.split(b"/") if part not in _NO_NAMES)
 
 
 def _final_of_temporary(temporary: bytes) -> list[tuple[bytes, Scope]]:

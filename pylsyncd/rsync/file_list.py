@@ -9,6 +9,7 @@ What rsync 3.5.0 does with a list (measured), and the rules that follow:
 * A missing path is deleted, but only the topmost missing one may be listed: a path below a missing
   directory is an error, and a path below a file disables all deletions.
 * Nothing is listed through a symlink: the copy of the symlink would become a directory.
+* Nothing is listed below an excluded directory: rsync would send it (see `rules/excludes.py`).
 """
 
 import errno
@@ -16,7 +17,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
-from itertools import islice
+from itertools import chain, islice
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
@@ -77,6 +78,7 @@ def build_file_list(  # noqa: PLR0913  # all but three are passed by name
     builder = _FileListBuilder(
         root, rules, excluded, delete_missing_args=delete_missing_args, size_limit=size_limit
     )
+    changeset = _without_unsafe_paths(changeset)
     for directory, names in changeset.entries.items():
         builder.add_entries(directory, names)
     for directory in changeset.listings:
@@ -113,6 +115,27 @@ def entry_counter(source: bytes) -> Callable[[bytes, int], int]:
     return count
 
 
+def _without_unsafe_paths(changeset: Changeset) -> Changeset:
+    """Return the changes without those whose path may lead out of the source.
+
+    No part of pylsyncd makes such a path; this holds if one does.
+    """
+    if _is_safe(changeset):
+        return changeset
+    safe = MutableChangeset()
+    for path, scope in changeset:
+        if paths.is_relative(path):
+            safe.add(path, scope)
+    return safe
+
+
+def _is_safe(changeset: Changeset) -> bool:
+    """Return True if all paths are relative. One check of all is faster than one for each."""
+    directories = filter(None, chain(changeset.entries, changeset.listings, changeset.trees))
+    names = filter(None, chain.from_iterable(changeset.entries.values()))
+    return paths.are_relative([*directories]) and paths.are_names([*names])
+
+
 class _FileListBuilder:
     """The entries of an unfinished list, and the state of the directories above them."""
 
@@ -130,10 +153,12 @@ class _FileListBuilder:
         self._size_limit = size_limit
         self._root = root
         self._rules = rules
+        self._has_rules = bool(rules)
         self._excluded = excluded
         self._delete_missing_args = delete_missing_args
-        # For each directory, the topmost path at or above it that is not a directory.
+        # For each directory, the topmost path at or above it that is excluded or no directory.
         self._obstacles: dict[bytes, bytes | None] = {paths.ROOT: None}
+        self._excluded_directories: set[bytes] = set()
 
     def add_entries(self, directory: bytes, names: AbstractSet[bytes]) -> None:
         if not self._is_reachable(directory):
@@ -156,13 +181,17 @@ class _FileListBuilder:
             self.entries.add(_as_listing(directory))
 
     def add_tree(self, path: bytes) -> None:
-        if path and not self._is_reachable(paths.split(path)[0]):
+        if not path:
+            self._add_directories(path)
             return
-        mode = stat.S_IFDIR if not path else self._mode(path)
+        if not self._is_reachable(paths.split(path)[0]):
+            return
+        mode = self._mode(path)
+        is_directory = stat.S_ISDIR(mode)
         if not mode:
             self._add_missing(path)
-        elif not stat.S_ISDIR(mode):
-            self._add_present(path, is_directory=False)
+        elif not is_directory or self._rules.matches(path, is_directory=True):
+            self._add_present(path, is_directory=is_directory)
         else:
             self._add_directories(path)
 
@@ -179,8 +208,9 @@ class _FileListBuilder:
 
     def is_regular(self, path: bytes) -> bool:
         """Return True if there is a regular file with only directories above it."""
-        is_below = self._obstacle(paths.split(path)[0]) is None
-        return is_below and stat.S_ISREG(self._mode(path))
+        if not paths.is_relative(path) or self._obstacle(paths.split(path)[0]) is not None:
+            return False
+        return stat.S_ISREG(self._mode(path))
 
     def _is_left_out(self, path: bytes) -> bool:
         return path in self._excluded or self._rules.matches(path, is_directory=False)
@@ -229,18 +259,22 @@ class _FileListBuilder:
             self.entries.add(_as_listing(path))
 
     def _is_reachable(self, directory: bytes) -> bool:
-        """Return True if a path and all above it are directories; else list the obstacle."""
+        """Return True if a path and all above it are included directories.
+
+        Else list the topmost path that is not, unless the rules exclude it.
+        """
         obstacle = self._obstacle(directory)
         if obstacle is None:
             return True
-        if self._mode(obstacle):
-            self.entries.add(obstacle)
-        else:
-            self._add_missing(obstacle)
+        if obstacle not in self._excluded_directories:
+            if self._mode(obstacle):
+                self._add_present(obstacle, is_directory=False)
+            else:
+                self._add_missing(obstacle)
         return False
 
     def _obstacle(self, directory: bytes) -> bytes | None:
-        """Return the topmost path at or above ``directory`` that is not a directory, if any."""
+        """Return the topmost path at or above ``directory`` that is excluded or no directory."""
         unknown = []
         for path in (directory, *paths.ancestors(directory)):
             if path in self._obstacles:
@@ -248,23 +282,30 @@ class _FileListBuilder:
             unknown.append(path)
         obstacle = self._obstacles[path]
         for path in reversed(unknown):
-            if obstacle is None and not stat.S_ISDIR(self._mode(path)):
-                obstacle = path
+            if obstacle is None:
+                if not stat.S_ISDIR(self._mode(path)):
+                    obstacle = path
+                elif self._has_rules and self._rules.matches(path, is_directory=True):
+                    self._excluded_directories.add(path)
+                    obstacle = path
             self._obstacles[path] = obstacle
         return obstacle
 
     def _add_present(self, path: bytes, *, is_directory: bool) -> None:
-        other = not is_directory
-        if (
-            self._rules.matches(path, is_directory=is_directory)
-            and not self._rules.matches(path, is_directory=other)
-            and not self._rules.protects(path, is_directory=other)
-        ):
-            # The rules exclude it, but its copy may be of the other kind, which they do not
-            # exclude. rsync deletes that copy only when it lists the parent.
-            self.entries.add(_as_listing(paths.split(path)[0]))
-        else:
+        if not self._rules.matches(path, is_directory=is_directory):
             self._add_file(path)
+            return
+        directory = paths.split(path)[0]
+        other = not is_directory
+        if self._rules.matches(path, is_directory=other) or self._rules.protects(
+            path, is_directory=other
+        ):
+            # It never has a copy, but its creation changed the directory's own attributes.
+            self.entries.add(directory or _ROOT_ATTRIBUTES_ONLY)
+        else:
+            # Its copy may be of the other kind, which the rules do not exclude. rsync deletes that
+            # copy only when it lists the parent.
+            self.entries.add(_as_listing(directory))
 
     def _add_missing(self, path: bytes) -> None:
         as_file = self._rules.protects(path, is_directory=False)

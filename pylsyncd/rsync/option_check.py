@@ -117,6 +117,10 @@ _WITH_ARGUMENT = {form.partition("=")[0]: form for form in _FORMS.split()} | {
 # -H, alone or in a bundle; the text after -B and -T is their argument.
 _HARD_LINKS = re.compile(r"--hard-links$|-[^-BT]*H")
 
+_MOVED_FILES = re.compile(
+    r"--(?:temp-dir|backup|backup-dir|partial-dir|delay-updates)(?:=|$)|-[^-B]*[Tb]"
+)
+
 # Options whose file is on this side; "-" as the file of a password is standard input.
 _LOCAL_FILES = frozenset(["--password-file", "--log-file", "--early-input"])
 
@@ -143,6 +147,14 @@ def check_option(text: str, *, is_delete_enabled: bool = True) -> None:
 def preserves_hard_links(options: Sequence[str]) -> bool:
     """Return True if rsync recreates the source's hard links at the destination."""
     return any(_HARD_LINKS.match(option) for option in options)
+
+
+def moves_files(options: Sequence[str]) -> bool:
+    """Return True if rsync writes files elsewhere first, or moves older ones away.
+
+    Its messages may then name those files instead of the listed ones.
+    """
+    return any(_MOVED_FILES.match(option) for option in options)
 
 
 def may_delete(option: str) -> bool:

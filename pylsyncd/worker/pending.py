@@ -16,6 +16,9 @@ from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.retry_queue import RetryQueue
 from pylsyncd.worker.transfer import MAX_EXCLUDED_PATHS, TransferResult
 
+# A run names up to 500 failed paths.
+_MAX_QUICK_RETRIES = 5
+
 
 class CompleteTimes(NamedTuple):
     """Up to when all changes are known, and the begin of the last scan whose findings are."""
@@ -44,6 +47,8 @@ class PendingWork:
         self.received_times = CompleteTimes()
         """The times of all work received so far, to be confirmed when it is carried."""
         self._confirmed_times = CompleteTimes()
+        # Since the last confirmation, runs that have to be repeated without some failed paths.
+        self._partial_runs = 0
         self._titles: list[str] = []
         self._serial = 0
         self.confirmed_serial = 0
@@ -140,8 +145,11 @@ class PendingWork:
             self.failed_paths.reset()
             return
         if result.pending and result.verdict is Verdict.PARTIAL:
-            # The next run excludes the failed paths, so it need not wait.
-            self.next_run.failure_count = 0
+            # The next run excludes the failed paths, so it need not wait. But a destination that
+            # names other paths each time must not keep the worker busy.
+            self._partial_runs += 1
+            if self._partial_runs <= _MAX_QUICK_RETRIES:
+                self.next_run.failure_count = 0
         # Failures of other paths do not lengthen the pause of these.
         self.failed_paths.failure_count = 0
         self.failed_paths.schedule_retry(Verdict.PARTIAL)
@@ -149,6 +157,7 @@ class PendingWork:
     def confirm(self, times: CompleteTimes) -> None:
         """Confirm the work received up to these times, except for what is still pending."""
         self._confirmed_times = self._confirmed_times.updated(*times)
+        self._partial_runs = 0
 
     def update_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Pass what is confirmed to the checkpoint, unless the next run has changes."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope, union
 from pylsyncd.pipeline.optimizer import split_below
+from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.failed_paths import failed_changes, has_skipped_deletions, target_in_messages
 from pylsyncd.rsync.file_list import FileList, build_file_list
+from pylsyncd.rsync.option_check import moves_files
 from pylsyncd.rsync.outcomes import MissingCapability, Outcome, Verdict
+from pylsyncd.rsync.output import RsyncMessages
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
 from pylsyncd.worker.destination_guard import RELEASE_HINT, DestinationGuard, DestinationHeldError
@@ -189,7 +192,7 @@ class Transfer:
             self._session.run_log.log_result(run.result)
         if run.outcome.verdict is Verdict.DONE:
             return TransferResult(run.outcome, run=run)
-        return self._failed_result(request, run)
+        return self._failed_result(request, files, run)
 
     def _command(
         self, options: RsyncOptions, request: TransferRequest, files: FileList
@@ -235,14 +238,14 @@ class Transfer:
             outcome, pending=request.changeset, run=run if run.is_counted else None
         )
 
-    def _failed_result(self, request: TransferRequest, run: SessionRun) -> TransferResult:
+    def _failed_result(
+        self, request: TransferRequest, files: FileList, run: SessionRun
+    ) -> TransferResult:
         """Return which changes failed, if rsync's messages name them all; else all are pending."""
-        source = os.readlink(b"/proc/self/fd/%d" % request.root)
         messages = run.result.messages
         named = None
         if run.result.exit_status in _PARTIAL_EXITS:
-            target = target_in_messages(self._session.destination)
-            named = failed_changes(messages, source, target)
+            named = self._named_failures(request, files, messages)
         if named is None or not self._can_exclude(request.root, named):
             return _nothing_confirmed(request, run)
         if not has_skipped_deletions(messages):
@@ -250,10 +253,26 @@ class Transfer:
                 return TransferResult(run.outcome, pending=named, run=run)
             return TransferResult(run.outcome, failed=named, run=run)
         # A run without these paths, and without what is below them, makes the skipped deletions.
+        # The source itself cannot be left out.
         trees = MutableChangeset()
         for change in named:
-            trees.add(change.path, Scope.TREE)
+            if change.path:
+                trees.add(change.path, Scope.TREE)
+        if not trees:
+            return _nothing_confirmed(request, run)
         return TransferResult(run.outcome, pending=request.changeset, failed=trees, run=run)
+
+    def _named_failures(
+        self, request: TransferRequest, files: FileList, messages: RsyncMessages
+    ) -> Changeset | None:
+        """Return the changes that rsync's messages name; None if they do not name them all."""
+        source = os.readlink(b"/proc/self/fd/%d" % request.root)
+        is_named = not moves_files(self._options.extra_options)
+        target = target_in_messages(self._session.destination) if is_named else b""
+        entries = None if request.changeset.is_everything else files.entries
+        excluded = request.excluded | files.files_to_exclude | request.in_flight
+        carried = CarriedPaths(entries, self._options.rules, excluded)
+        return failed_changes(messages, source, target, carried)
 
     def _can_exclude(self, root: int, named: Changeset) -> bool:
         """Return True if these paths can be excluded from a run and carried separately.

@@ -62,6 +62,7 @@ PURE = {
     "control.protocol",
     "report.hook_events",
     "rsync.command",
+    "rsync.carried_paths",
     "rsync.failed_paths",
     "rsync.message_lines",
     "rsync.option_check",

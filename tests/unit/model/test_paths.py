@@ -1,8 +1,13 @@
 """Relations between relative paths."""
 
+import os
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pylsyncd.model import paths
+from pylsyncd.model.paths import RelativePath
 
 
 @pytest.mark.parametrize(
@@ -70,3 +75,49 @@ def test_a_path_is_relative_to_the_directories_that_cover_it(
     path: bytes, directory: bytes, expected: bytes | None
 ) -> None:
     assert paths.relative_to(path, directory) == expected
+
+
+NAMES = [b"...", b"..a", b"a..", b".a", b"a.", b" ", b"\n", b"\xff", b"-", b"a\\b"]
+
+
+@pytest.mark.parametrize(
+    "path", [b"", b"a", b"a/b", *NAMES, b"a/.../b", b"x" * paths.MAX_PATH_BYTES]
+)
+def test_a_relative_path_is_the_root_or_below_it(path: bytes) -> None:
+    assert RelativePath(path) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(b".", b"..", b"/", b"//", b"/a", b"a/", b"a//b", b"./a", b"a/.", b"a/./b"),
+        *(b"../a", b"a/..", b"a/../b", b"a/../../b", b"\0", b"a\0b", b"a/\0"),
+        b"x" * (paths.MAX_PATH_BYTES + 1),
+    ],
+)
+def test_no_other_text_is_a_relative_path(path: bytes) -> None:
+    with pytest.raises(ValueError, match="is not a path below the source"):
+        RelativePath(path)
+
+
+parts = st.lists(
+    st.sampled_from([b"a", b"", b".", b"..", b"...", b".a", b"a\0", b"\n"]), max_size=5
+)
+
+
+@given(parts.map(b"/".join) | st.binary(max_size=20))
+def test_a_relative_path_leads_nowhere_else(path: bytes) -> None:
+    is_below = b"\0" not in path and (not path or os.path.normpath(b"/top/" + path)[5:] == path)
+    assert paths.is_relative(path) is is_below
+
+
+@given(st.sets(st.sampled_from([b"a", b"b", b"", b".", b"..", b"a/b", b"/", b"a\0", *NAMES])))
+def test_names_are_checked_together_as_one_by_one(names: set[bytes]) -> None:
+    one_by_one = [name and b"/" not in name and paths.is_relative(name) for name in names]
+    assert paths.are_names(names) is all(one_by_one)
+
+
+@given(st.lists(parts.map(b"/".join), max_size=4))
+def test_paths_are_checked_together_as_one_by_one(some: list[bytes]) -> None:
+    one_by_one = [path and paths.is_relative(path) for path in some]
+    assert paths.are_relative(some) is all(one_by_one)

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,13 +13,17 @@ from hypothesis import strategies as st
 from support.rsync_features import CAPABILITIES
 from support.servers import RsyncDaemon
 
+from pylsyncd.model import paths
 from pylsyncd.model.changes import Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
+from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.failed_paths import failed_changes, has_skipped_deletions, target_in_messages
 from pylsyncd.rsync.output import MAX_FIRST_LINES, MAX_LAST_LINES, RsyncMessages
 from pylsyncd.rsync.runner import Runner, RunResult
+from pylsyncd.rules.excludes import Rules, build_rules
+from pylsyncd.rules.filters import parse_exclude
 
 ENTRY, LISTING, TREE = Scope
 EMPTY = re.compile("rsync error: |IO error")
@@ -26,8 +31,13 @@ DENIED = "Permission denied (13)"
 CLOSING = "rsync error: some files/attrs were not transferred (code 23) at main.c(1394) [sender]"
 
 
-def changes(*lines: str, target: bytes = b"/dst") -> set[tuple[bytes, Scope]] | None:
-    found = failed_changes(RsyncMessages(lines), b"/src", target)
+FULL_SYNC = CarriedPaths(None, Rules())
+
+
+def changes(
+    *lines: str, target: bytes = b"/dst", carried: CarriedPaths = FULL_SYNC
+) -> set[tuple[bytes, Scope]] | None:
+    found = failed_changes(RsyncMessages(lines), b"/src", target, carried)
     return None if found is None else {(path, scope) for path, scope in found}
 
 
@@ -109,10 +119,11 @@ def test_a_path_at_the_destination_becomes_relative_to_its_root(target: bytes, l
         (".a.2H4tpH", {(b"d/a", TREE), (b"d/.a", TREE)}),
         (".a.b.2H4tpH", {(b"d/a.b", TREE), (b"d/.a.b", TREE)}),
         ("." + "n" * 246 + ".2H4tpH", {(b"d", LISTING)}),
+        ("....2H4tpH", {(b"d/...", TREE)}),
         (".2H4tpH", None),
         ("a", None),
     ],
-    ids=["short", "two dots", "cut", "no name", "another's"],
+    ids=["short", "two dots", "cut", "dots", "no name", "another's"],
 )
 def test_a_temporary_name_leads_to_the_final_name(
     name: str, expected: set[tuple[bytes, Scope]] | None
@@ -143,7 +154,6 @@ def test_a_created_path_may_be_named_by_its_temporary_name(
         [],
         [CLOSING],
         ["IO error encountered -- skipping file deletion", CLOSING],
-        ["what is this?"],
         ['file has vanished: "/elsewhere/a"'],
         ['file has vanished: "/source"'],
         [f'rsync: [generator] mkdir "/elsewhere/d" failed: {DENIED}'],
@@ -175,6 +185,153 @@ def test_the_failed_paths_are_unknown_if_messages_were_dropped() -> None:
     ]
     assert len(changes(*lines[:-1]) or ()) == MAX_FIRST_LINES + MAX_LAST_LINES
     assert changes(*lines) is None
+
+
+SPLIT = CarriedPaths([b"a", b"d/", b"e/f/g", b"gone", b"long/" + b"n" * 250], Rules())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f'[receiver] mkstemp "/dst/.a.2H4tpH" failed: {DENIED}', {(b"a", TREE)}),
+        (f'[receiver] mkstemp "/dst/.b.2H4tpH" failed: {DENIED}', None),
+        (f'[receiver] mkstemp "/dst/d/x/.b.2H4tpH" failed: {DENIED}',
+         {(b"d/x/b", TREE), (b"d/x/.b", TREE)}),
+        (f"[generator] delete_file: rmdir(gone/x/y) failed: {DENIED}", {(b"gone", ENTRY)}),
+        (f'[generator] recv_generator: mkdir "/dst/e" failed: {DENIED}', {(b"e/f/g", ENTRY)}),
+        (f'[generator] failed to set times on "/dst/e/f": {DENIED}', {(b"e/f", ENTRY)}),
+        (f'[generator] failed to set times on "/dst/.": {DENIED}', {(b"", ENTRY)}),
+        (f'[receiver] mkstemp "/dst/long/.{"n" * 246}.2H4tpH" failed: {DENIED}',
+         {(b"long/" + b"n" * 250, ENTRY)}),
+        (f'[generator] opendir "/dst/." failed: {DENIED}', None),
+        (f'[generator] opendir "/dst/ee" failed: {DENIED}', None),
+    ],
+)  # fmt: skip
+def test_a_message_is_only_about_what_the_run_carried(
+    line: str, expected: set[tuple[bytes, Scope]] | None
+) -> None:
+    assert changes(f"rsync: {line}", carried=SPLIT) == expected
+
+
+EXCLUDING = CarriedPaths(
+    [b"", b"d/"], build_rules([parse_exclude(b"/secret/"), parse_exclude(b"*.o")]), {b"u"}
+)
+MISLEADING = [
+    f'rsync: [receiver] mkstemp "/dst/secret/.key.abcDEF" failed: {DENIED}',
+    f'rsync: mkstemp "/dst/secret/.key.abcDEF" failed: {DENIED}',
+    f'rsync: [receiver] mkstemp "/dst/d/.x.o.abcDEF" failed: {DENIED}',
+    'file has vanished: "/src/secret/key"',
+    "cannot delete non-empty directory: secret/deep",
+    "cannot delete non-empty directory: u",
+    "cannot delete non-empty directory: u/x",
+    "cannot delete non-empty directory: ",
+    "cannot delete non-empty directory: ////",
+    "cannot delete non-empty directory: /d",
+    "cannot delete non-empty directory: d\\#000b",
+    "cannot delete non-empty directory: \\#056\\#056",
+    "cannot delete non-empty directory: d\\#057..\\#057..",
+    "cannot delete non-empty directory: secret\\#057deep",
+    "could not make way for new regular file: d/../../outside",
+    'file has vanished: "/src/../x"',
+    "cannot delete non-empty directory: " + "x/" * 5000,
+    "cannot delete non-empty directory: " + "x" * 5000,
+]
+
+
+@pytest.mark.parametrize("line", MISLEADING)
+def test_a_message_about_what_no_run_carries_is_ignored(line: str) -> None:
+    assert changes(line, carried=EXCLUDING) is None
+    honest = 'file has vanished: "/src/d/f"'
+    assert changes(honest, line, carried=EXCLUDING) == {(b"d/f", TREE)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "what is this?",
+        "Quota for all: 20 GB",
+        "Warning: Permanently added 'host' (ED25519) to the list of known hosts.",
+        "** WARNING: connection is not using a post-quantum key exchange algorithm.",
+    ],
+)
+def test_text_of_other_programs_is_ignored(line: str) -> None:
+    assert changes(line) is None
+    assert changes(line, 'file has vanished: "/src/x"', line) == {(b"x", TREE)}
+
+
+@pytest.mark.parametrize(
+    "name", ["rsync: [x", "rsync: [sender] x", "rsync: [generator] (", "Deletions stopped"]
+)
+def test_a_name_like_a_message_of_rsync_is_a_name(name: str) -> None:
+    line = f'rsync: [sender] send_files failed to open "/src/{name}": {DENIED}'
+    expected = None if name.endswith("(") else {(name.encode(), TREE)}
+    assert changes(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("form", "part"),
+    [
+        ('rsync: x "a" (in %s: ', "):"),
+        ('rsync: link "a" => %s', ": "),
+        ('rsync: [sender] x: lgetxattr("%s', '",)'),
+        ('rsync: [sender] x: lgetxattr("%s', '"): '),
+        ('rsync: x "%s', '": '),
+        ('rsync: rename failed for "a" (from %s', "): "),
+        ("rsync: set_acl: x(%s", ", x"),
+        ("rsync: delete_file: x(%s", "): "),
+        ("[sender] cannot convert filename: %s", " ("),
+        ("%s", "a "),
+        ("rsync: %s", "a: "),
+        ("rsync: [sender] %s", "a "),
+        ("ERROR: %s", " failed verification"),
+        ('rsync: x "a" failed: x (%s', "9"),
+    ],
+)
+def test_no_message_takes_quadratic_time(form: str, part: str) -> None:
+    def cost(size: int) -> float:
+        line = form.replace("%s", part * (size // len(part)))
+        times = []
+        for _ in range(5):
+            started = time.process_time()
+            changes(line)
+            times.append(time.process_time() - started)
+        return min(times)
+
+    assert cost(20_000) < 20 * cost(2_500) + 0.002
+
+
+TEXTS = st.text(st.sampled_from('ad./\\#01567 \n"()'), max_size=25)
+
+
+@given(
+    st.sampled_from([
+        f'rsync: [receiver] mkstemp "/dst/%s" failed: {DENIED}',
+        f'rsync: [receiver] mkstemp "/dst/d/.%s.abcdef" failed: {DENIED}',
+        f'rsync: [generator] symlink "/dst/%s" -> "x" failed: {DENIED}',
+        'file has vanished: "/src/%s"',
+        "cannot delete non-empty directory: %s",
+        "could not make way for new regular file: %s",
+        "%s",
+    ]),
+    TEXTS | st.text(max_size=30),
+    st.sets(st.sampled_from([b"", b"a", b"d/", b"d", b"1/0/5", b"..a"])).map(sorted),
+)  # fmt: skip
+def test_whatever_a_message_says_no_other_path_becomes_pending(
+    form: str, text: str, entries: list[bytes]
+) -> None:
+    rules = build_rules([parse_exclude(b"/0/"), parse_exclude(b"1")])
+    carried = CarriedPaths(entries, rules, {b"a/a"})
+    for path, _ in changes(form.replace("%s", text), carried=carried) or ():
+        assert paths.is_relative(path)
+        assert len(path) <= paths.MAX_PATH_BYTES
+        assert not paths.covers(b"a/a", path)
+        assert not rules.excludes(path, is_directory=False) or path in entries
+        assert not paths.covers(b"0", path) or path == b"0"
+        above = {path, *paths.ancestors(path)}
+        is_carried = any(
+            entry.rstrip(b"/") in above or paths.covers(path, entry) for entry in entries
+        )
+        assert is_carried or not path
 
 
 NAMES = st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set(name))
@@ -307,9 +464,16 @@ def clear(replica: Path) -> None:
 
 
 def named(
-    far: tuple[Destination, RsyncOptions, Path], source: Path, result: RunResult
+    far: tuple[Destination, RsyncOptions, Path],
+    source: Path,
+    result: RunResult,
+    entries: Sequence[str] | None,
 ) -> set[bytes]:
-    found = failed_changes(result.messages, os.fsencode(source), target_in_messages(far[0]))
+    listed = None if entries is None else sorted(map(os.fsencode, entries))
+    carried = CarriedPaths(listed, Rules())
+    found = failed_changes(
+        result.messages, os.fsencode(source), target_in_messages(far[0]), carried
+    )
     assert found is not None, list(result.messages)
     return {path for path, _ in found}
 
@@ -329,7 +493,7 @@ def test_unreadable_paths_are_named_and_skipped_deletions_are_detected(
     result = run(far, source) if is_full else run(far, source, *entries)
     assert result.exit_status == 23
     expected = {b"d/secret", os.fsencode("odd\n\x01ä/f"), b"u"}
-    assert named(far, source, result) == expected
+    assert named(far, source, result, None if is_full else entries) == expected
     assert has_skipped_deletions(result.messages)
     assert (replica / "u/old").exists()
     # Missing paths that are listed by name are deleted nevertheless.
@@ -359,8 +523,15 @@ def test_unwritable_paths_are_named(
     assert result.exit_status == 23
     failing = {b"ro/changed", b"ro/link", b"ro/fifo", b"ro/sub", b"ro/stale", b"gone/x", b"way/x"}
     failing |= {b"gone", b"way", b"ro/new", b"ro/.dot", b"ro/moved"}
+    if not is_full and CAPABILITIES.has_delete_missing_args:
+        # What stands below a listed path fails with that path.
+        failing -= {b"gone/x", b"way/x"}
     beside = {b"ro/.new", b"ro/.changed", b"ro/dot", b"ro/.moved", b"ro/.fifo"}
-    found = {path for path in named(far, source, result) if not re.search(rb"\.\d+$", path)}
+    found = {
+        path
+        for path in named(far, source, result, None if is_full else entries)
+        if not re.search(rb"\.\d+$", path)
+    }
     assert found - beside == failing
     assert not has_skipped_deletions(result.messages)
     assert sorted(os.listdir(replica / "w")) == ["fine"]

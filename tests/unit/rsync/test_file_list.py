@@ -556,7 +556,46 @@ def test_a_directory_is_not_listed_for_paths_that_were_never_sent_or_are_protect
     changes.add(b"d/x", Scope.ENTRY)
     assert file_list_of(
         rules_scratch / "source", changes, build_rules(map(parse_filter, rules))
-    ).entries == [b"d/x"]
+    ).entries == [b"d"]
+
+
+def test_an_excluded_entry_of_the_root_is_not_named(rules_scratch: Path) -> None:
+    make_entries(rules_scratch / "source", [b"x/"])
+    rules = build_rules([parse_exclude(b"x")])
+    assert file_list_of(rules_scratch / "source", changes((b"x", TREE)), rules).entries == [
+        b".pylsyncd-none"
+    ]
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("path", [b"secret/key", b"secret/gone", b"secret/deep", b"secret/deep/x"])
+def test_nothing_below_an_excluded_directory_is_named(
+    rules_scratch: Path, path: bytes, scope: Scope
+) -> None:
+    make_entries(rules_scratch / "source", [b"a", b"secret/key", b"secret/deep/x"])
+    rules = build_rules([parse_exclude(b"/secret/")])
+    both = changes((path, scope), (b"a", ENTRY))
+    assert file_list_of(rules_scratch / "source", both, rules).entries == [b"a"]
+
+
+UNSAFE = [b"..", b"../x", b"a/..", b"a/../../x", b"a/./f", b"/etc/x", b"a//f", b"a/", b"a\0b", b"."]
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("path", UNSAFE)
+def test_a_path_that_may_lead_out_of_the_source_is_not_listed(
+    source: Path, path: bytes, scope: Scope
+) -> None:
+    assert listed(source, changes((path, scope), (b"a/f", ENTRY))) == [b"a/f"]
+
+
+@pytest.mark.parametrize("path", UNSAFE)
+def test_no_file_outside_the_source_is_regular(source: Path, path: bytes) -> None:
+    root = os.open(source, os.O_RDONLY)
+    try:
+        assert file_list.regular_files(root, [path, b"a/f"]) == {b"a/f"}
+    finally:
+        os.close(root)
 
 
 # Any rules

@@ -10,7 +10,7 @@ import pytest
 from support.rsync_features import DELETE_OPTIONS, can_delete_by_name, has_option
 
 from pylsyncd.model.errors import UsageError
-from pylsyncd.rsync.option_check import check_option
+from pylsyncd.rsync.option_check import check_option, moves_files
 
 RSYNC = shutil.which("rsync") or "rsync"
 TIMEOUT_SECONDS = 60
@@ -257,3 +257,15 @@ def test_permitted_options_leave_the_list_protocol_intact(
     assert run.returncode == 0, run.stderr.decode(errors="replace")
     assert contents(replica) == contents(source)
     assert os.listdir(replica / "sub") == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        *((option, True) for option in ("--temp-dir=/tmp", "-T/tmp", "-b", "-zb", "--backup")),
+        *((option, True) for option in ("--backup-dir=x", "--partial-dir=x", "--delay-updates")),
+        *((option, False) for option in ("--bwlimit=1", "-z", "-B512", "--partial", "--checksum")),
+    ],
+)
+def test_options_that_move_files_are_known(option: str, expected: bool) -> None:
+    assert moves_files(["-z", option]) is expected

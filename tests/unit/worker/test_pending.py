@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,12 @@ from support.worker_setup import LONG, WorkerSetup, entries
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, MutableChangeset, Scope
 from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem
+from pylsyncd.rsync.outcomes import Outcome, Verdict
+from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.system import clock
+from pylsyncd.worker.large_file_queue import LargeFileQueue
+from pylsyncd.worker.pending import PendingWork
+from pylsyncd.worker.transfer import TransferResult
 
 
 @pytest.fixture
@@ -247,3 +253,18 @@ def test_a_held_subtree_is_saved_as_pending_as_a_whole(place: WorkerSetup, tmp_p
             mounts.mount_bind(disk, nested)
             wait_until(lambda: place.saved_changes() == set())
             assert (place.copy / "nested/f").read_text() == "changed elsewhere"
+
+
+def test_a_destination_that_names_other_paths_each_time_is_retried_ever_more_rarely() -> None:
+    policy = RetryPolicy(first_pause=1.0)
+    work = PendingWork(LargeFileQueue(None, policy), policy)
+    pauses = []
+    for number in range(12):
+        work.next_run.backlog.add(EVERYTHING)
+        failed = entries(b"%d" % number)
+        outcome = Outcome(Verdict.PARTIAL)
+        work.add_failed_paths(TransferResult(outcome, pending=EVERYTHING, failed=failed))
+        work.next_run.schedule_retry(Verdict.PARTIAL)
+        pauses.append(work.next_run.due_at - time.monotonic())
+    assert max(pauses[:5]) <= 1.0
+    assert pauses[-1] > 16.0

@@ -76,6 +76,42 @@ def test_failed_paths_are_set_apart_if_rsync_names_them(place: WorkerSetup) -> N
     assert (paths(result.failed), paths(result.pending)) == ([b"bad"], [])
 
 
+DENIED = "Permission denied (13)"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f'rsync: [sender] open "{{source}}/other": {DENIED}',
+        f'rsync: [sender] open "{{source}}/../x": {DENIED}',
+        "cannot delete non-empty directory: ..",
+        "cannot delete non-empty directory: a\\#000b",
+        f'rsync: [receiver] mkstemp "{{copy}}/....abcdef" failed: {DENIED}',
+    ],
+)
+def test_what_was_not_carried_does_not_become_pending(place: WorkerSetup, message: str) -> None:
+    place.write("a", "b", "other")
+    shown = message.format(source=place.source, copy=place.copy)
+    place.faulty.add_fault(print_error_and_exit(shown, 23))
+    result = carry(place, entries(b"a", b"b"))
+    assert (paths(result.failed), paths(result.pending)) == ([], [b"a", b"b"])
+    honest = f'rsync: [sender] open "{place.source}/a": {DENIED}'
+    place.faulty.add_fault(print_error_and_exit(f"{honest}\n{shown}", 23))
+    result = carry(place, entries(b"a", b"b"))
+    assert (paths(result.failed), paths(result.pending)) == ([b"a"], [])
+
+
+def test_the_source_itself_is_not_left_out_of_a_run_for_the_sake_of_deletions(
+    place: WorkerSetup,
+) -> None:
+    place.write("a")
+    skipped = "IO error encountered -- skipping file deletion"
+    failed = f'rsync: [generator] failed to set times on "{place.copy}/.": {DENIED}'
+    place.faulty.add_fault(print_error_and_exit(f"{skipped}\n{failed}", 23))
+    result = carry(place, entries(b"a"))
+    assert (paths(result.failed), paths(result.pending)) == ([], [b"a"])
+
+
 def test_excluded_paths_are_neither_sent_nor_deleted(place: WorkerSetup) -> None:
     place.write("d/new", "d/excluded")
     (place.copy / "d").mkdir()

@@ -4,7 +4,6 @@ import os
 import select
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -100,8 +99,7 @@ class MetricsExporter(SupervisedThread):
         if self._server is not None:
             self._server.close()
         if self._file is not None:
-            with suppress(OSError):
-                os.unlink(self._path)
+            self._file.remove()
 
 
 def _import_families() -> ModuleType:

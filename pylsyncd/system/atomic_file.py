@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 
 from pylsyncd.model import paths
-from pylsyncd.system import private_files
+from pylsyncd.system import path_resolution, private_files, walk
 
 log = logging.getLogger(__name__)
 
@@ -43,37 +43,52 @@ class AtomicFile:
             log.warning("The %s is written again.", self._shown)
         self._failure = failure
 
+    def remove(self) -> None:
+        """Remove the file, if that is possible."""
+        directory, name = os.path.split(self._path)
+        with suppress(OSError), walk.opened_root(directory) as opened:
+            os.unlink(name, dir_fd=opened)
+
     def remove_temporary_files(self) -> None:
         """Remove the temporary files of writers that were killed."""
         directory, name = os.path.split(self._path)
         pattern = re.compile(rb"\.%s\.[0-9a-f]{16}\.tmp" % re.escape(name), re.DOTALL)
-        with suppress(OSError):
-            for temporary in filter(pattern.fullmatch, os.listdir(directory)):
-                with suppress(OSError):
-                    _remove_if_old(os.path.join(directory, temporary))
+        with suppress(OSError), walk.opened_root(directory) as opened:
+            for temporary in os.listdir(opened):
+                if pattern.fullmatch(os.fsencode(temporary)):
+                    with suppress(OSError):
+                        _remove_if_old(temporary, opened)
 
 
-def _remove_if_old(path: bytes) -> None:
-    status = os.lstat(path)
+def _remove_if_old(name: str, directory: int) -> None:
+    status = os.lstat(name, dir_fd=directory)
     is_old = time.time() - status.st_mtime > _MAX_TEMPORARY_FILE_AGE
     if is_old and status.st_uid == os.geteuid() and stat.S_ISREG(status.st_mode):
-        os.unlink(path)
+        os.unlink(name, dir_fd=directory)
 
 
 def _replace(path: bytes, content: bytes, mode: int) -> None:
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, b".%s.%s.tmp" % (name, secrets.token_hex(8).encode()))
+    """Replace the file at a path, in a directory that no other user can choose."""
+    directory = path_resolution.resolve_directory(os.fsdecode(os.path.dirname(path)))
+    try:
+        _replace_in(directory, os.path.basename(path), content, mode)
+    finally:
+        os.close(directory)
+
+
+def _replace_in(directory: int, name: bytes, content: bytes, mode: int) -> None:
+    temporary = b".%s.%s.tmp" % (name, secrets.token_hex(8).encode())
     # O_EXCL follows no symbolic link.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o600)
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
         try:
             private_files.write_all(descriptor, content)
             os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
-        os.rename(temporary, path)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(temporary, dir_fd=directory)
         raise

@@ -39,16 +39,24 @@ def open_directory(path: str) -> int:
 
     Links are followed whose owner owns the directory that they lead to, too.
     """
-    resolver = _Resolver(follows_to_owner=True)
-    start = os.open("/" if path.startswith("/") else ".", _FOR_RESOLVING | os.O_DIRECTORY)
-    try:
-        directory = resolver.enter(start, path)
-    finally:
-        os.close(start)
+    directory = resolve_directory(path)
     try:
         return os.open(".", _FOR_READING, dir_fd=directory)
     finally:
         os.close(directory)
+
+
+def resolve_directory(path: str) -> int:
+    """Open a directory like :func:`open_directory`, but only to resolve names in it (``O_PATH``).
+
+    It need not be readable.
+    """
+    resolver = _Resolver(follows_to_owner=True)
+    start = os.open("/" if path.startswith("/") else ".", _FOR_RESOLVING | os.O_DIRECTORY)
+    try:
+        return resolver.enter(start, path)
+    finally:
+        os.close(start)
 
 
 def open_parent(path: str) -> tuple[int, str]:

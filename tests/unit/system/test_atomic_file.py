@@ -98,3 +98,19 @@ def test_only_old_temporary_files_of_this_file_are_removed(path: Path) -> None:
 
 def test_in_a_missing_directory_there_is_nothing_to_remove(path: Path) -> None:
     atomic_file(path / "below").remove_temporary_files()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+def test_no_link_of_another_user_leads_the_file_to_another_directory(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path.parent / "elsewhere").mkdir()
+    link = path.parent / "link"
+    link.symlink_to("elsewhere")
+    file = atomic_file(link / path.name)
+    file.write(b"followed")
+    assert os.listdir(path.parent / "elsewhere") == [path.name]
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    file.write(b"not followed")
+    assert (path.parent / "elsewhere" / path.name).read_bytes() == b"followed"
+    assert "symbolic link that other users may change" in caplog.text

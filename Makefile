@@ -35,7 +35,7 @@ TEMPORARY = $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 
 # Those that mostly wait run side by side, those that load the machine two at a time; those that
 # measure what they take run alone.
-SIDE_BY_SIDE = tests/unit tests/scenarios tests/daemon tests/guard
+SIDE_BY_SIDE = tests/unit tests/scenarios tests/daemon tests/guard tests/hostile
 IN_PAIRS = tests/churn tests/chaos
 ALONE = tests/isolation tests/soak
 

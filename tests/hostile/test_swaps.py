@@ -114,13 +114,16 @@ class Home:
         }
 
 
-def leaks(top: Path) -> list[Path]:
-    """Return the files with the secret in a tree in which nothing is exchanged."""
+def leaks(top: Path) -> list[str]:
+    """Return the files with the secret in a tree in which the user exchanges nothing."""
     found = []
-    for path in top.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.is_file() and not path.is_symlink() and path.read_text() == SECRET:
-                found.append(path)
+    for directory, _, names in os.walk(top):
+        for name in names:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(Path(directory, name), os.O_RDONLY | os.O_NOFOLLOW)
+                with open(descriptor, "rb") as file:
+                    if file.read() == SECRET.encode():
+                        found.append(os.path.join(directory, name))
     return found
 
 

@@ -30,6 +30,10 @@ _READ_SIZE = 4096
 _CLIENTS_STOP_TIMEOUT = 1.0
 _ACCEPT_RETRY_DELAY = 1.0
 
+# Seconds that a new client waits at the limit for the threads of clients that have left: on a busy
+# machine these end later.
+_LEFT_CLIENTS_TIMEOUT = 1.0
+
 _Answer = Mapping[str, object]
 
 
@@ -163,13 +167,20 @@ class ControlServer(SupervisedThread):
             _send(connection, {"error": refusal})
             connection.close()
 
+    def _forget_ended(self) -> None:
+        for thread in [thread for thread in self._clients if not thread.is_alive()]:
+            del self._clients[thread]
+
     def _refusal(self, connection: socket.socket) -> str:
         """Return why a connection is refused; empty if it is not."""
         if peer_uid(connection) not in {0, self._uid}:
             return f"Only root and user id {self._uid} may control this pylsyncd."
-        for thread in [thread for thread in self._clients if not thread.is_alive()]:
-            del self._clients[thread]
         limit = self._limits.max_connections
+        self._forget_ended()
+        if len(self._clients) >= limit:
+            left = [thread for thread, each in self._clients.items() if _has_left(each)]
+            join_all(left, _LEFT_CLIENTS_TIMEOUT)
+            self._forget_ended()
         if len(self._clients) < limit:
             return ""
         return f"This pylsyncd already has {limit} open connections: try again later."
@@ -291,3 +302,12 @@ def _is_closed(connection: socket.socket) -> bool:
     poll = select.poll()
     poll.register(connection, select.POLLRDHUP)
     return bool(poll.poll(0))
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Return True if a connection is closed at either end; its thread is about to end."""
+    try:
+        return _is_closed(connection)
+    except (OSError, ValueError):
+        # The thread has closed it.
+        return True

@@ -340,6 +340,13 @@ def test_too_many_clients_get_an_error_until_others_have_gone(
         assert_answers(control)
 
 
+def test_clients_that_have_left_do_not_count(tmp_path: Path, commands: RecordingCommands) -> None:
+    limits = ClientLimits(max_connections=1, max_waits=1)
+    with serving(tmp_path, commands, limits) as control:
+        for _ in range(500):
+            assert_answers(control)
+
+
 def test_waiting_clients_leave_connections_for_others(
     tmp_path: Path, commands: RecordingCommands
 ) -> None:

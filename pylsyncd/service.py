@@ -108,7 +108,7 @@ class Service:
             on_all_active=self._systemd.watchdog,
         )
         self._is_ready = False
-        self._hooks = HookRunners(settings.syncs, self._inbox.put, self._thread_monitor.add_thread)
+        self._hooks = HookRunners(settings.syncs, self._thread_monitor.add_thread)
         self._run_slots = RunSlots(process.max_runs)
         self._ssh_sharing = SshSharing()
         self._ssh_sharing.avoid(_local_directories(settings.syncs))

@@ -19,7 +19,8 @@ from pylsyncd.report.hook_events import HookEvent, encode_paths, encode_text
 from pylsyncd.report.hook_output import HookOutput
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.processes import ExitResult, TimeLimitedCommand
-from pylsyncd.system.threads import SupervisedThread, join_all
+from pylsyncd.system.restarts import RestartSchedule
+from pylsyncd.system.threads import Crash, CrashLog, SupervisedThread, join_all
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +38,12 @@ class HookRunner(SupervisedThread):
     """The thread that runs the hooks of one destination, one at a time.
 
     Notices that arrive while a hook runs are merged by kind, so that at most one run of each kind
-    is pending.
+    is pending. After an unforeseen error it goes on with the next hook, after a pause.
     """
 
-    def __init__(
-        self, name: str, sync: str, hooks: HookSettings, on_failed: Callable[[str], None]
-    ) -> None:
+    def __init__(self, name: str, sync: str, hooks: HookSettings) -> None:
         """Create the thread for the destination ``name`` of the sync ``sync``."""
-        super().__init__(f"{name}: hooks", on_failed)
+        super().__init__(f"{name}: hooks", lambda _: None)
         self._destination = name
         self.configure(sync, hooks)
         self._pending: dict[NoticeKind, HookEvent] = {}
@@ -53,6 +52,8 @@ class HookRunner(SupervisedThread):
         self._process = TimeLimitedCommand()
         # The last failure of each kind of hook.
         self._failures: dict[NoticeKind, str] = {}
+        self._restarts = RestartSchedule()
+        self._crash_log = CrashLog()
 
     # Called by other threads:
 
@@ -93,6 +94,25 @@ class HookRunner(SupervisedThread):
             self._process.request_stop(_TERMINATE_TIMEOUT)
 
     # Called by the thread itself:
+
+    def run(self) -> None:
+        """Run :meth:`work`, again if it raises."""
+        while True:
+            is_last = self._stop_requested
+            self.crash = None
+            super().run()
+            if self.crash is None or is_last:
+                return
+            with self.activity.waiting(), self._changed:
+                self._changed.wait_for(lambda: self._stop_requested, self._restarts.next_pause())
+
+    def report_crash(self, crash: Crash) -> None:
+        """Log an unforeseen error."""
+        message = (
+            f"[{self._destination}] An unexpected error in pylsyncd stopped a hook "
+            f"({crash.error}). Please report this. Later hooks run after a pause."
+        )
+        self._crash_log.report(crash, message, is_news=False)
 
     def work(self) -> None:
         """Run pending hooks until asked to stop."""
@@ -175,11 +195,9 @@ class HookRunners:
     def __init__(
         self,
         syncs: Iterable[SyncSettings],
-        on_failed: Callable[[str], None],
         on_started: Callable[[SupervisedThread], None] = lambda _: None,
     ) -> None:
-        """``on_started`` is called with each thread, ``on_failed`` with a failed one's name."""
-        self._on_failed = on_failed
+        """``on_started`` is called with each thread."""
         self._on_started = on_started
         # By the name of the destination.
         self._syncs: dict[str, SyncSettings] = {}
@@ -229,7 +247,7 @@ class HookRunners:
         join_all(runners, 2 * _TERMINATE_TIMEOUT)
 
     def _start_runner(self, name: str, sync: SyncSettings) -> HookRunner | None:
-        runner = HookRunner(name, sync.name, sync.hooks, self._on_failed)
+        runner = HookRunner(name, sync.name, sync.hooks)
         try:
             runner.start()
         except RuntimeError:

@@ -4,8 +4,11 @@ import contextlib
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+
+from pylsyncd.model.formatting import printable
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +17,14 @@ STUCK_THREAD_TIMEOUT = 900.0
 """Seconds without activity after which a thread is reported as stuck."""
 
 _CHECK_INTERVAL = 5.0
+
+# The limits of what is kept and logged of an unforeseen exception: its text may come from a peer.
+_MAX_FRAMES = 30
+_MAX_TRACEBACK_LINES = 100
+_MAX_LINE_LENGTH = 300
+
+# How many different tracebacks a CrashLog logs.
+_MAX_TRACEBACKS = 20
 
 
 class StoppedError(Exception):
@@ -46,8 +57,57 @@ class ActivityTimer:
         return 0.0 if since is None else time.monotonic() - since
 
 
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """The unforeseen exception that ended a thread."""
+
+    error: str
+    """Its type and text, printable."""
+    place: str = ""
+    """Its type and where it was raised: the same for the same bug, whatever the text is."""
+    traceback: str = ""
+
+    @classmethod
+    def from_exception(cls, error: BaseException) -> "Crash":
+        """Describe an exception; never raises, even if memory is short."""
+        name = type(error).__name__
+        try:
+            summary = traceback.TracebackException.from_exception(error, limit=-_MAX_FRAMES)
+            where = [f"{frame.filename}:{frame.lineno}" for frame in summary.stack[-1:]]
+            text = " ".join("".join(summary.format_exception_only()).split())
+            lines = "".join(summary.format()).splitlines()[-_MAX_TRACEBACK_LINES:]
+            return cls(
+                printable(text[:_MAX_LINE_LENGTH]),
+                " ".join([name, *where]),
+                "\n".join(line[:_MAX_LINE_LENGTH] for line in lines),
+            )
+        except BaseException:  # noqa: BLE001  # whatever it is, the first one is reported
+            return cls(name, name)
+
+
+class CrashLog:
+    """Logs the crashes of a thread and its replacements: the traceback of each bug once."""
+
+    def __init__(self) -> None:
+        self._places: set[str] = set()
+
+    def report(self, crash: Crash, message: str, *, is_news: bool) -> None:
+        """Log a crash; a repetition as a warning if it is news, else only for verbose logs."""
+        if crash.place in self._places or len(self._places) >= _MAX_TRACEBACKS:
+            log.log(logging.WARNING if is_news else logging.INFO, "%s", message)
+            return
+        self._places.add(crash.place)
+        record = log.makeRecord(log.name, logging.ERROR, __file__, 0, "%s", (message,), None)
+        # The exception itself would keep all objects of the dead thread alive.
+        record.exc_text = crash.traceback
+        log.handle(record)
+
+
 class SupervisedThread(threading.Thread):
-    """A thread that runs :meth:`work`; if that raises, it logs and calls ``on_failed(name)``."""
+    """A thread that runs :meth:`work`; if that raises, it logs and calls ``on_failed(name)``.
+
+    It does so for every exception: a thread must not end unnoticed.
+    """
 
     def __init__(
         self, name: str, on_failed: Callable[[str], None], activity: ActivityTimer | None = None
@@ -56,14 +116,24 @@ class SupervisedThread(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.on_failed = on_failed
         self.activity = activity or ActivityTimer()
+        self.crash: Crash | None = None
+        """What :meth:`work` has raised."""
 
     def run(self) -> None:
         """Run :meth:`work` until it returns or raises."""
         try:
             self.work()
-        except Exception:
-            log.exception("%s failed. This is a bug in pylsyncd: please report it.", self.name)
-            self.on_failed(self.name)
+        except BaseException as error:  # noqa: BLE001  # it is logged
+            self.crash = Crash.from_exception(error)
+            try:
+                self.report_crash(self.crash)
+            finally:
+                self.on_failed(self.name)
+
+    def report_crash(self, crash: Crash) -> None:
+        """Log what :meth:`work` has raised."""
+        message = f"{self.name} failed. This is a bug in pylsyncd: please report it."
+        CrashLog().report(crash, message, is_news=True)
 
     def work(self) -> None:
         """Do the work of the thread; each subclass overrides it."""

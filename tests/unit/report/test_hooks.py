@@ -27,10 +27,6 @@ def shell(text: str) -> tuple[str, ...]:
     return "sh", "-c", text
 
 
-def fail(name: str) -> None:
-    raise AssertionError(f"{name} failed")
-
-
 def sync_with_hooks(hooks: HookSettings, *names: str) -> SyncSettings:
     """Return a sync with hooks and destinations of these names."""
     destinations = (
@@ -48,7 +44,7 @@ def sync_with_hooks(hooks: HookSettings, *names: str) -> SyncSettings:
 def running_hooks(hooks: HookSettings, seconds: float = 20) -> Iterator[HookRunners]:
     """Yield runners for two destinations, and stop them at the end."""
     started: list[SupervisedThread] = []
-    runners = HookRunners([sync_with_hooks(hooks, "web1", "web2")], fail, started.append)
+    runners = HookRunners([sync_with_hooks(hooks, "web1", "web2")], started.append)
     try:
         yield runners
     finally:
@@ -272,9 +268,7 @@ def test_a_stop_terminates_slow_hooks_and_logs_which_did_not_finish(
 
 
 def test_a_notice_after_the_stop_is_ignored(tmp_path: Path) -> None:
-    runners = HookRunners(
-        [sync_with_hooks(HookSettings(batch=shell(f">{tmp_path}/out")), "web1")], fail
-    )
+    runners = HookRunners([sync_with_hooks(HookSettings(batch=shell(f">{tmp_path}/out")), "web1")])
     runners.stop(1.0)
     runners.report(notice())
     assert not (tmp_path / "out").exists()
@@ -282,7 +276,7 @@ def test_a_notice_after_the_stop_is_ignored(tmp_path: Path) -> None:
 
 def test_without_a_command_no_thread_is_started() -> None:
     started: list[SupervisedThread] = []
-    runners = HookRunners([sync_with_hooks(HookSettings(), "web1")], fail, started.append)
+    runners = HookRunners([sync_with_hooks(HookSettings(), "web1")], started.append)
     runners.report(notice())
     runners.stop(1.0)
     assert started == []
@@ -311,7 +305,7 @@ def test_a_new_configuration_applies_to_later_notices_and_ends_the_threads_of_re
     def echo(word: str) -> HookSettings:
         return HookSettings(batch=shell(f"echo {word} >>{out}"))
 
-    runners = HookRunners([sync_with_hooks(echo("1"), "web1", "web2")], fail, started.append)
+    runners = HookRunners([sync_with_hooks(echo("1"), "web1", "web2")], started.append)
     for name in ("web1", "web2"):
         runners.report(notice(name=name))
     wait_until(lambda: out.exists() and out.read_text() == "1\n1\n")
@@ -341,7 +335,7 @@ def test_a_hook_of_a_removed_destination_ends_with_the_stop(tmp_path: Path) -> N
     text = f"trap '' TERM; >{tmp_path}/begun; while :; do sleep 1; done"
     started: list[SupervisedThread] = []
     runners = HookRunners(
-        [sync_with_hooks(HookSettings(batch=shell(text)), "web1")], fail, started.append
+        [sync_with_hooks(HookSettings(batch=shell(text)), "web1")], started.append
     )
     runners.report(notice())
     wait_until((tmp_path / "begun").exists)
@@ -356,10 +350,54 @@ def test_a_thread_counts_as_active_while_its_command_runs(tmp_path: Path) -> Non
     text = f">{tmp_path}/begun; until [ -e {gate} ]; do sleep 0.02; done"
     started: list[SupervisedThread] = []
     runners = HookRunners(
-        [sync_with_hooks(HookSettings(batch=shell(text)), "web1")], fail, started.append
+        [sync_with_hooks(HookSettings(batch=shell(text)), "web1")], started.append
     )
     runners.report(notice())
     wait_until((tmp_path / "begun").exists)
     assert started[0].activity.inactive_seconds == 0.0
     gate.touch()
     runners.stop(20)
+
+
+class _RaisingText(str):
+    """A text that cannot be made a variable of the environment."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise ValueError("evil\n\x1b[31m")
+
+
+def test_an_unexpected_error_in_a_hook_stops_no_later_hook(
+    tmp_path: Path, messages: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    hooks = HookSettings(error=shell(f"echo error >>{out}"), recovery=shell(f"echo back >>{out}"))
+    with running_hooks(hooks) as runners:
+        runners.report(notice(NoticeKind.ERROR, reason=_RaisingText("x")))
+        wait_until(messages)
+        runners.report(notice(NoticeKind.RECOVERY))
+        wait_until(out.exists)
+        runners.report(notice(NoticeKind.ERROR, reason=_RaisingText("x")))
+    assert out.read_text() == "back\n"
+    (message,) = messages()
+    assert message.startswith("[web1] An unexpected error in pylsyncd stopped a hook (ValueError: ")
+    assert "Please report this." in message
+    assert message.isprintable()
+    assert caplog.text.count("Traceback") == 1
+
+
+def test_the_pause_after_an_unexpected_error_does_not_delay_the_stop(
+    tmp_path: Path, messages: Callable[[], list[str]]
+) -> None:
+    out = tmp_path / "out"
+    hooks = HookSettings(error=shell("true"), recovery=shell(f"echo back >>{out}"))
+    runners = HookRunners([sync_with_hooks(hooks, "web1")])
+    for _ in range(4):
+        runners.report(notice(NoticeKind.ERROR, reason=_RaisingText("x")))
+    wait_until(messages)
+    runners.report(notice(NoticeKind.RECOVERY))
+    started = time.monotonic()
+    runners.stop(20)
+    assert time.monotonic() - started < 10
+    assert out.read_text() == "back\n"

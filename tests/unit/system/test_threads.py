@@ -5,12 +5,19 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from support.waiting import wait_until
 
-from pylsyncd.system.threads import ActivityTimer, SupervisedThread, ThreadMonitor, join_all
+from pylsyncd.system.threads import (
+    ActivityTimer,
+    Crash,
+    CrashLog,
+    SupervisedThread,
+    ThreadMonitor,
+    join_all,
+)
 
 TIMEOUT, INTERVAL = 0.2, 0.01
 
@@ -65,6 +72,98 @@ def test_a_thread_that_raises_is_logged_with_its_traceback_and_reported(
     assert failed == ["faulty"]
     assert "faulty failed. This is a bug in pylsyncd: please report it." in caplog.text
     assert "ValueError: the reason" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+def test_no_exception_ends_a_thread_unnoticed(
+    failed: list[str], caplog: pytest.LogCaptureFixture, kind: type[BaseException]
+) -> None:
+    class Unnoticed(SupervisedThread):
+        def work(self) -> None:
+            raise kind
+
+    thread = Unnoticed("unnoticed", failed.append)
+    thread.start()
+    thread.join()
+    assert failed == ["unnoticed"]
+    assert thread.crash is not None
+    assert thread.crash.error == kind.__name__
+    assert "unnoticed failed." in caplog.text
+
+
+def test_a_failure_is_reported_even_if_it_cannot_be_logged(failed: list[str]) -> None:
+    class Mute(SupervisedThread):
+        def work(self) -> None:
+            raise ValueError
+
+        def report_crash(self, crash: Crash) -> None:
+            raise OSError(crash.error)
+
+    thread = Mute("mute", failed.append)
+    with pytest.raises(OSError, match="ValueError"):
+        thread.run()
+    assert failed == ["mute"]
+
+
+def _ping(count: int) -> int:
+    return _pong(count + 1)
+
+
+def _pong(count: int) -> int:
+    return _ping(count + 1)
+
+
+def _crash(function: Callable[[], object]) -> Crash:
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  # any one
+        function()
+    return Crash.from_exception(caught.value)
+
+
+def test_the_description_of_an_exception_is_bounded_and_one_line() -> None:
+    class UnprintableError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    def raise_text(text: str) -> None:
+        raise ValueError(text)
+
+    def raise_unprintable() -> None:
+        raise UnprintableError
+
+    for crash in (
+        _crash(lambda: _ping(0)),
+        _crash(lambda: raise_text("evil\n\x1b" * 100_000)),
+        _crash(lambda: raise_text("x" * 1_000_000)),
+        _crash(raise_unprintable),
+    ):
+        assert crash.error.isprintable()
+        assert len(crash.error) < 1_500
+        assert len(crash.traceback.splitlines()) <= 100
+        assert len(crash.traceback) < 50_000
+
+
+def test_the_same_bug_has_the_same_place_whatever_its_text_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    crash_log = CrashLog()
+    crashes = [_crash(lambda text=text: int(text)) for text in ("a", "b", "c")]  # type: ignore[misc]
+    crashes += [_crash(lambda: tuple[int]()[0])]
+    assert len({crash.place for crash in crashes}) == 2
+    for number, crash in enumerate(crashes):
+        crash_log.report(crash, f"message {number}", is_news=number == 1)
+    assert [record.levelno for record in caplog.records] == [
+        logging.ERROR, logging.WARNING, logging.INFO, logging.ERROR,
+    ]  # fmt: skip
+    assert caplog.text.count("Traceback") == 2
+
+
+def test_the_number_of_logged_tracebacks_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    crash_log = CrashLog()
+    for number in range(100):
+        crash = Crash("ValueError", f"place {number}", "Traceback")
+        crash_log.report(crash, "message", is_news=False)
+    assert caplog.text.count("Traceback") == 20
 
 
 def test_a_stuck_thread_is_logged_once_and_once_when_it_makes_progress_again(

@@ -247,7 +247,8 @@ def _destination_status(replication: Replication, worker: Worker) -> Destination
     """Return the status of a destination, with the changes that are still in the buffer."""
     status = worker.status()
     buffered, since = replication.buffered_changes
-    if reason := replication.source_monitor.hold_reason:
+    reason = replication.source_monitor.hold_reason
+    if reason and status.condition is not Condition.FAILED:
         error = f"the source is held: {reason}."
         return replace(status, condition=Condition.HELD, error=error)
     if not buffered:

@@ -87,6 +87,7 @@ class Wakeup(Enum):
     FIRST_CHANGE = auto()
     BUFFER_FULL = auto()
     SOURCE_LOST = auto()
+    WORKER_FAILED = auto()
     THREAD_FAILED = auto()
 
 
@@ -159,7 +160,7 @@ class Replication(SupervisedThread):
         # Stages 4 and 5: for each destination a work queue, and a worker thread that runs rsync.
         try:
             self._pool = WorkerPool(
-                sync, self._guard, lambda _: wake(Wakeup.THREAD_FAILED), context.resources
+                sync, self._guard, lambda _: wake(Wakeup.WORKER_FAILED), context.resources
             )
         except BaseException:
             self._guard.close()
@@ -352,7 +353,7 @@ class Replication(SupervisedThread):
         self._next_source_check = time.monotonic() + _SOURCE_CHECK_INTERVAL
         self._monitor_threads(self._pool.workers)
         while True:
-            next_time = min(self._next_source_check, self.flusher.due_at)
+            next_time = min(self._next_source_check, self.flusher.due_at, self._pool.next_start)
             with self.activity.waiting():
                 message = self._inbox.get(max(0.0, next_time - time.monotonic()))
             if message in STOP_SIGNALS:
@@ -366,6 +367,7 @@ class Replication(SupervisedThread):
 
     def _run_due(self) -> None:
         self.flusher.run_due()
+        self._monitor_threads(self._pool.start_due())
         if time.monotonic() >= self._next_source_check:
             self._next_source_check = time.monotonic() + _SOURCE_CHECK_INTERVAL
             self._check_source()
@@ -379,6 +381,7 @@ class Replication(SupervisedThread):
             Wakeup.FIRST_CHANGE: self.flusher.open_window,
             Wakeup.BUFFER_FULL: self.flusher.flush_if_full,
             Wakeup.SOURCE_LOST: self._check_source_soon,
+            Wakeup.WORKER_FAILED: lambda: self._pool.replace_failed(self.flusher.last_serial),
             signal.SIGUSR1: lambda: self.flusher.flush(is_urgent=True),
             signal.SIGUSR2: self.release,
             signal.SIGHUP: self.flusher.start_full_sync,

@@ -79,7 +79,8 @@ def _findings(status: Status, limits: Thresholds) -> Iterator[_Finding]:
 
 
 def _state(each: DestinationStatus, limits: Thresholds) -> ServiceState:
-    if each.condition is Condition.HELD or each.behind > limits.max_lag:
+    needs_person = each.condition in {Condition.HELD, Condition.FAILED}
+    if needs_person or each.behind > limits.max_lag:
         return ServiceState.CRITICAL
     is_late = limits.warn_lag is not None and each.behind > limits.warn_lag
     is_failing = each.error or each.condition in {Condition.RETRYING, Condition.PAUSED}

@@ -29,6 +29,7 @@ _COLOURS = {
     Condition.RETRYING: "33",
     Condition.HELD: "1;31",
     Condition.PAUSED: "35",
+    Condition.FAILED: "1;31",
 }
 
 

@@ -22,6 +22,8 @@ class Condition(Enum):
     """It needs an administrator."""
     PAUSED = "paused"
     """``pylsyncctl pause`` has paused it."""
+    FAILED = "failed"
+    """An unexpected error has ended its worker; a new one starts after a pause."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,11 @@ class WorkQueue(queue.Queue[WorkItem]):
         return len(self._backlog)
 
     @property
+    def is_everything(self) -> bool:
+        """True if the whole source waits; any thread may ask."""
+        return self._backlog.is_everything
+
+    @property
     def since(self) -> float | None:
         """When the first waiting change was seen, by the monotonic clock; None if unknown."""
         merged = self._merged

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -123,6 +124,11 @@ class Runner:
                 if not processes.has_succeeded(process.pid):
                     # The receiving process removes its temporary file.
                     processes.wait_for_group(process.pid, _CLEANUP_TIMEOUT)
+            except BaseException:
+                self.send_signal(signal.SIGTERM)
+                with suppress(OSError):
+                    processes.wait_for_group(process.pid, _CLEANUP_TIMEOUT)
+                raise
             finally:
                 with self._lock:
                     # Kill what rsync left behind, for example a remote shell that hangs.

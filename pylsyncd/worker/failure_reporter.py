@@ -12,6 +12,7 @@ from pylsyncd.pipeline.backlog import Backlog
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.runner import RunResult
 from pylsyncd.system.logs import NOTICE
+from pylsyncd.system.threads import Crash, CrashLog
 from pylsyncd.worker.retry_queue import RetryQueue
 from pylsyncd.worker.session import SessionRun
 from pylsyncd.worker.transfer import TransferResult
@@ -22,6 +23,8 @@ HELD_VERDICTS = frozenset([Verdict.HELD, Verdict.SOURCE_UNSAFE])
 """With these the changes are held until a person acts."""
 
 _NO_FAILURE = Outcome(Verdict.DONE)
+
+_CRASHED = "an unexpected error in pylsyncd stopped its worker"
 
 # How many different failures are remembered, so that each is reported loudly once.
 _MAX_REPORTED_FAILURES = 1_000
@@ -37,8 +40,11 @@ class FailureReporter:
         self._destination = destination
         self._source = source
         self._on_notice = on_notice
-        # The reasons reported since the last recovery, and the paths they are about.
-        self._reported: set[tuple[str, frozenset[bytes]]] = set()
+        self.reported: set[tuple[str, frozenset[bytes]]] = set()
+        """The reasons reported since the last recovery, and the paths they are about."""
+        self._crash_log = CrashLog()
+        self.has_crashed = False
+        """True if the worker was ended by an unforeseen error since the last recovery."""
         self.last_error = ""
         """The last failure as a sentence; empty after a recovery."""
 
@@ -53,7 +59,7 @@ class FailureReporter:
         self.last_error = describe_failure(outcome)
         # Without rsync's message, which may contain a random name.
         failure = outcome.reason, frozenset(change.path for change in result.failed)
-        is_new = pause > 0.0 and failure not in self._reported
+        is_new = pause > 0.0 and failure not in self.reported
         log.log(
             logging.WARNING if is_new else logging.INFO,
             "[%s] %s %sPending: %s%s.",
@@ -64,23 +70,52 @@ class FailureReporter:
         )  # fmt: skip
         if not is_new:
             return
-        if len(self._reported) < _MAX_REPORTED_FAILURES:
-            self._reported.add(failure)
+        self._remember(failure)
         kind = NoticeKind.HELD if outcome.verdict in HELD_VERDICTS else NoticeKind.ERROR
         self._report(kind, result.run, result.pending, outcome)
 
+    def report_crash(self, crash: Crash, pause: float | None) -> None:
+        """Report that an unforeseen error has ended the worker: the traceback of each bug once.
+
+        ``pause`` is the number of seconds until the next attempt; None if there is none.
+        """
+        failure = f"{_CRASHED} at {crash.place}", frozenset[bytes]()
+        is_news = failure not in self.reported
+        self.has_crashed = True
+        self.last_error = f"{_CRASHED} ({crash.error}). Please report this."
+        attempt = "" if pause is None else f" Next attempt in {pause:.0f} s."
+        self._crash_log.report(
+            crash, f"[{self._destination.name}] {self.last_error}{attempt}", is_news=is_news
+        )
+        if is_news:
+            self._remember(failure)
+            self._report(
+                NoticeKind.ERROR, None, outcome=Outcome(Verdict.HELD, _CRASHED, crash.error)
+            )
+
+    def continue_after(self, other: "FailureReporter") -> None:
+        """Report the recovery from what another reporter of the destination has reported."""
+        self.reported |= other.reported
+        self.has_crashed = other.has_crashed
+        self.last_error = other.last_error
+
     def report_recovery(self) -> None:
         """Report that the destination works again, if a failure was reported before."""
-        if self._reported:
+        if self.reported:
             log.log(NOTICE, "[%s] works again.", self._destination.name)
-            self._reported.clear()
+            self.reported.clear()
             self._report(NoticeKind.RECOVERY, None)
+        self.has_crashed = False
         self.last_error = ""
 
     def report_run(self, changeset: Changeset, run: SessionRun | None) -> None:
         """Report a run that has carried a changeset."""
         if run is not None and run.outcome.verdict is Verdict.DONE:
             self._report(NoticeKind.BATCH, run, changeset)
+
+    def _remember(self, failure: tuple[str, frozenset[bytes]]) -> None:
+        if len(self.reported) < _MAX_REPORTED_FAILURES:
+            self.reported.add(failure)
 
     def _report(
         self,

@@ -79,6 +79,16 @@ class LargeFileQueue:
             self.worker.request_stop()
             self.worker.join()
 
+    def stop_now(self) -> None:
+        """Stop the thread and the rsync that it runs."""
+        if self.worker is not None:
+            self.worker.stop_now()
+
+    @property
+    def has_failed(self) -> bool:
+        """True if an unforeseen error has ended the thread."""
+        return self.worker is not None and self.worker.crash is not None
+
     def __bool__(self) -> bool:
         return bool(self.retry_queue.backlog or self._in_flight or self._deferred or self._returned)
 

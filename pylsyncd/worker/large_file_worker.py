@@ -13,7 +13,7 @@ from pylsyncd.rsync.command import CURRENT_DIRECTORY
 from pylsyncd.rsync.file_list import FileList, regular_files
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.system.processes import STOP_TIMEOUT, terminate
-from pylsyncd.system.threads import SupervisedThread
+from pylsyncd.system.threads import Crash, SupervisedThread
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
 from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.session import STOPPED, RsyncSession
@@ -21,6 +21,9 @@ from pylsyncd.worker.transfer import TransferResult
 
 # Seconds between two signals to a run that has to stop, or may be about to start.
 _SIGNAL_INTERVAL = 0.5
+
+# Seconds until a run is left alone that waits for a file system that does not respond.
+_GIVE_UP_AFTER = 7.0
 
 _NOTHING_TO_SEND = Outcome(Verdict.DONE)
 _DESTINATION_REPLACED = Outcome(
@@ -86,6 +89,18 @@ class LargeFileWorker(SupervisedThread):
         """Let the thread end after its current batch."""
         self._batches.put(None)
 
+    def stop_now(self) -> None:
+        """Stop the running rsync, and wait until the thread has ended."""
+
+        def wait(seconds: float) -> bool:
+            self.join(seconds)
+            return not self.is_alive()
+
+        terminate(
+            self.abort, wait, kill_after=STOP_TIMEOUT, give_up_after=_GIVE_UP_AFTER,
+            interval=_SIGNAL_INTERVAL,
+        )  # fmt: skip
+
     # For other threads:
 
     def abort(self, number: signal.Signals) -> None:
@@ -97,14 +112,19 @@ class LargeFileWorker(SupervisedThread):
 
     def work(self) -> None:
         """Carry batches until asked to stop."""
-        while not self._session.is_aborted:
-            with self.activity.waiting():
-                files = self._batches.get()
-            if files is None:
-                break
-            self._results.put(self._carry(files))
-            self._on_batch_done()
-        self._session.close()
+        try:
+            while not self._session.is_aborted:
+                with self.activity.waiting():
+                    files = self._batches.get()
+                if files is None:
+                    break
+                self._results.put(self._carry(files))
+                self._on_batch_done()
+        finally:
+            self._session.close()
+
+    def report_crash(self, crash: Crash) -> None:
+        """Leave the report to the destination's worker, which fails, too."""
 
     def _carry(self, files: Changeset) -> TransferResult:
         try:

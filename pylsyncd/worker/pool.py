@@ -1,10 +1,11 @@
 """The workers of one source: how they are created, reconfigured and stopped."""
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
@@ -16,6 +17,7 @@ from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.state import orphans
 from pylsyncd.state.checkpoint import LoadedState
 from pylsyncd.system.processes import terminate
+from pylsyncd.system.restarts import DelayedStart, RestartSchedule
 from pylsyncd.system.threads import join_all
 from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.destination_guard import DestinationGuard
@@ -27,6 +29,7 @@ from pylsyncd.worker.registry import DestinationEntry, DestinationRegistry
 from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.start_plan import StartPlan
+from pylsyncd.worker.statistics import Statistics
 from pylsyncd.worker.transfer import Transfer
 from pylsyncd.worker.worker import Worker
 
@@ -42,13 +45,26 @@ _GIVE_UP_AFTER = 7.0
 
 _JOIN_INTERVAL = 0.05
 
+# Seconds for a failed thread, which has nothing left to do, to end.
+_END_TIMEOUT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkerContext:
+    """What a worker leaves to the one that replaces it after a failure."""
+
+    guard: DestinationGuard
+    reporter: FailureReporter
+    statistics: Statistics = field(default_factory=Statistics)
+    restarts: RestartSchedule = field(default_factory=RestartSchedule)
+
 
 class WorkerPool:
     """One worker for each destination of a source. Used by the replication's thread.
 
     Creating a pool locks all destinations and loads their states. A worker that fails calls
-    ``on_failed(name)``. Raises UsageError if the state directory cannot be used or another pylsyncd
-    has a lock.
+    ``on_failed(name)``, and waits for :meth:`replace_failed`; the others go on. Raises UsageError
+    if the state directory cannot be used or another pylsyncd has a lock.
     """
 
     def __init__(
@@ -66,6 +82,7 @@ class WorkerPool:
         # By location, since the name of a destination may change.
         self._entries: dict[bytes, DestinationEntry] = {}
         self._workers: dict[bytes, Worker] = {}
+        self._contexts: dict[bytes, _WorkerContext] = {}
         self._paused: set[bytes] = set()
         try:
             entries = self._registry.add(sync, sync.destinations)
@@ -162,6 +179,60 @@ class WorkerPool:
         for worker in self.workers:
             worker.start()
 
+    def replace_failed(self, serial: int, *, is_stopping: bool = False) -> None:
+        """Replace the workers that have failed by others, which :meth:`start_due` starts.
+
+        The last work item that was queued has the number ``serial``. A new worker has all changes
+        that the failed one has not confirmed, and gets the later ones.
+        """
+        for location, worker in list(self._workers.items()):
+            if worker.crash is not None:
+                pause = self._replace(location, worker, serial)
+                self._report_crash(location, worker, None if is_stopping else pause)
+
+    def _replace(self, location: bytes, failed: Worker, serial: int) -> float:
+        """Replace a worker; return the number of seconds until the other one starts."""
+        context = self._contexts[location]
+        failed.join(_END_TIMEOUT)
+        item = replace(failed.take_unconfirmed(), serial=serial)
+        pause = context.restarts.next_pause()
+        self._create_worker(
+            self._entries[location], item, context,
+            delayed_start=DelayedStart(pause), was_held=failed.has_held_changes,
+        )  # fmt: skip
+        return pause
+
+    def _report_crash(self, location: bytes, failed: Worker, pause: float | None) -> None:
+        if failed.failure is None:
+            return
+        try:
+            self._contexts[location].reporter.report_crash(failed.failure, pause)
+        except Exception:
+            # Perhaps the same bug: the others must go on.
+            log.exception("[%s] The failure of the worker cannot be reported.", failed.name)
+
+    @property
+    def next_start(self) -> float:
+        """The monotonic time at which :meth:`start_due` has a worker to start."""
+        delayed = (worker.delayed_start for worker in self.workers)
+        return min((each.due_at for each in delayed if each is not None), default=math.inf)
+
+    def start_due(self) -> list[Worker]:
+        """Start the workers that replace failed ones, once their pauses are over."""
+        now, started = time.monotonic(), []
+        for location, worker in list(self._workers.items()):
+            if worker.delayed_start is None or now < worker.delayed_start.due_at:
+                continue
+            try:
+                worker.start()
+            except RuntimeError:
+                # The limit of threads is reached.
+                worker.delay_start(DelayedStart(self._contexts[location].restarts.next_pause()))
+                continue
+            log.info("[%s] The worker was started again.", worker.name)
+            started.append(worker)
+        return started
+
     def reconfigure(self, sync: SyncSettings, start: Moment, serial: int) -> list[Worker]:
         """Serve the destinations of new settings for the same source; return the new workers.
 
@@ -169,6 +240,7 @@ class WorkerPool:
         worker of a destination whose settings differ takes over what is pending. Raises UsageError,
         and changes nothing, if another pylsyncd has a lock.
         """
+        self.replace_failed(serial)
         wanted = {settings.destination.location: settings for settings in sync.destinations}
         added = self._registry.add(
             sync, [each for location, each in wanted.items() if location not in self._entries]
@@ -183,13 +255,17 @@ class WorkerPool:
         unconfirmed = self._remove_workers(gone + changed)
         for location in gone:
             self._registry.remove(self._entries.pop(location))
+            del self._contexts[location]
             self._paused.discard(location)
         for location in changed:
             entry = self._registry.reload(sync, wanted[location], self._entries.pop(location))
             self._entries[location] = entry
             # It contains everything that was queued for the worker before.
             item = entry.continued_item(unconfirmed[location])
+            before = self._contexts.pop(location)
             self._create_worker(entry, replace(item, serial=serial))
+            if before.reporter.has_crashed:
+                self._contexts[location].reporter.continue_after(before.reporter)
         title = "initial sync" if sync.initial_sync else ""
         for entry in added:
             self._entries[entry.location] = entry
@@ -198,7 +274,11 @@ class WorkerPool:
             self._create_worker(entry, replace(item, serial=serial))
         for location, worker in self._workers.items():
             worker.set_extra_window(self._extra_window(self._entries[location].settings))
-        new = [worker for worker in self.workers if worker.ident is None]
+        new = [
+            worker
+            for worker in self.workers
+            if worker.ident is None and worker.delayed_start is None
+        ]
         for worker in new:
             worker.start()
         return new
@@ -220,6 +300,8 @@ class WorkerPool:
             if is_stop_requested() or time.monotonic() >= deadline:
                 _stop_now(living)
                 break
+        # Their changes are pending, and no other worker is started for them.
+        self.replace_failed(0, is_stopping=True)
         for worker in self.workers:
             if count := worker.pending_count:
                 is_everything = worker.status().owes_everything
@@ -228,20 +310,34 @@ class WorkerPool:
                     worker.name, "everything" if is_everything else format_count(count, "change"),
                 )  # fmt: skip
 
-    def _create_worker(self, entry: DestinationEntry, item: WorkItem) -> None:
+    def _create_worker(
+        self,
+        entry: DestinationEntry,
+        item: WorkItem,
+        context: _WorkerContext | None = None,
+        *,
+        delayed_start: DelayedStart | None = None,
+        was_held: bool = False,
+    ) -> None:
         """Create the worker of a destination, with its first work item in the queue."""
         settings, resources = entry.settings, self._resources
         destination, options = settings.destination, settings.rsync
         environment = {orphans.RUN_KEY_VARIABLE: entry.state_key} if entry.state_key else {}
-        session = RsyncSession(destination, options, environment, resources)
-        # During dry runs another program may create the directory: that is no replacement.
-        guard = DestinationGuard(None if options.dry_run else destination)
+        if context is None:
+            context = _WorkerContext(
+                # During dry runs another program may create the directory: no replacement.
+                DestinationGuard(None if options.dry_run else destination),
+                FailureReporter(destination, self._guard.source, resources.on_notice),
+            )
+            self._contexts[entry.location] = context
+        guard = context.guard
+        session = RsyncSession(destination, options, environment, resources, context.statistics)
         limit = settings.batch_size_limit
         size_limit = None if limit is None else SizeLimit(limit, options.preserves_hard_links)
         queue = WorkQueue()
         queue.put(item)
         large_file_worker = None if limit is None else LargeFileWorker(
-            session.for_large_files(), self._guard, guard, queue.wake, self._on_failed
+            session.for_large_files(), self._guard, guard, queue.wake, lambda _: queue.wake()
         )  # fmt: skip
         policy = settings.retry_policy
         worker = Worker(
@@ -249,10 +345,12 @@ class WorkerPool:
             Transfer(session, self._guard, guard, size_limit),
             PendingWork(LargeFileQueue(large_file_worker, policy), policy),
             queue,
-            reporter=FailureReporter(destination, self._guard.source, resources.on_notice),
+            reporter=context.reporter,
             checkpoint=entry.checkpoint,
             on_failed=self._on_failed,
             extra_window=self._extra_window(settings),
+            delayed_start=delayed_start,
+            was_held=was_held,
         )
         self._workers[entry.location] = worker
         # Checked after that, so that a pause by another thread is not lost.
@@ -270,6 +368,8 @@ class WorkerPool:
             worker.abort(signal.SIGTERM)
             worker.request_stop()
         _stop_now(removed.values())
+        for location, worker in removed.items():
+            self._report_crash(location, worker, None)
         return {location: worker.take_unconfirmed() for location, worker in removed.items()}
 
 

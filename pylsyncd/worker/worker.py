@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset
 from pylsyncd.model.formatting import format_count
@@ -16,7 +17,8 @@ from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.threads import SupervisedThread
+from pylsyncd.system.restarts import DelayedStart
+from pylsyncd.system.threads import Crash, SupervisedThread
 from pylsyncd.worker.failure_reporter import HELD_VERDICTS, FailureReporter, describe_failure
 from pylsyncd.worker.pending import PendingWork
 from pylsyncd.worker.retry_queue import RetryQueue
@@ -29,12 +31,22 @@ log = logging.getLogger(__name__)
 _REACHED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL, Verdict.SOURCE_UNSAFE])
 
 
+# For another worker, if it is unknown what is pending.
+_FULL_SYNC = WorkItem(EVERYTHING, titles=("full sync",))
+
+
+class LargeFileWorkerError(Exception):
+    """The thread for large files has failed: its worker ends, and both are replaced."""
+
+
 class Worker(SupervisedThread):
     """The thread of one destination. It runs one rsync at a time.
 
     Changes that arrive while rsync runs, or while the destination is unreachable, are merged: one
     run carries them. Paths that fail while all others succeed are retried separately, so that one
     unreadable file does not keep the others from being deleted or confirmed.
+
+    When an unforeseen error ends it, the pool replaces it by another one, with a delayed start.
     """
 
     def __init__(  # noqa: PLR0913  # its collaborators
@@ -48,8 +60,14 @@ class Worker(SupervisedThread):
         checkpoint: Checkpoint | None,
         on_failed: Callable[[str], None],
         extra_window: float = 0.0,
+        delayed_start: DelayedStart | None = None,
+        was_held: bool = False,
     ) -> None:
-        """Create a worker; its window is ``extra_window`` seconds longer than the source's."""
+        """Create a worker; its window is ``extra_window`` seconds longer than the source's.
+
+        One with a ``delayed_start`` has the condition of a failed one until it is started;
+        ``was_held`` tells that its first changes are held.
+        """
         super().__init__(session.destination.name, on_failed, session.activity)
         self._session = session
         self._transfer = transfer
@@ -58,9 +76,14 @@ class Worker(SupervisedThread):
         self._reporter = reporter
         self._checkpoint = checkpoint
         self._extra_window = extra_window
+        self._delayed_start = delayed_start
+        self._was_held = was_held
+        # What was carried when an exception ended that; None if it is unknown what is pending.
+        self._interrupted: Changeset | None = None
         # What rsync is carrying now.
         self._carrying: Changeset = NOTHING
         self._is_paused = False
+        self._is_failing = False
         self._is_reachable = True
         self._is_released = False
         self._is_stopping = False
@@ -74,8 +97,32 @@ class Worker(SupervisedThread):
         return [self] if large_files is None else [self, large_files]
 
     def put(self, item: WorkItem) -> None:
-        """Put a work item into the queue."""
+        """Put a work item into the queue; an urgent one shortens the delay of the start."""
         self._queue.put(item)
+        if self._delayed_start is not None and item.is_urgent:
+            self._delayed_start.hasten()
+
+    @property
+    def delayed_start(self) -> DelayedStart | None:
+        """When the worker is to be started after a failure; None once it was."""
+        return self._delayed_start if self.ident is None else None
+
+    def delay_start(self, delayed_start: DelayedStart) -> None:
+        """Delay the start again: the worker could not be started."""
+        self._delayed_start = delayed_start
+
+    @property
+    def failure(self) -> Crash | None:
+        """The unforeseen error that ended the worker, or its thread for large files."""
+        large_files = self._work.large_files.worker
+        if self.crash is not None and large_files is not None and large_files.crash is not None:
+            return large_files.crash
+        return self.crash
+
+    @property
+    def has_held_changes(self) -> bool:
+        """True if changes are held until a person acts."""
+        return any(part.verdict in HELD_VERDICTS for part in self._work.retry_queues)
 
     def request_stop(self) -> None:
         """Let the worker end when the queued work was carried, or tried once more."""
@@ -100,7 +147,7 @@ class Worker(SupervisedThread):
     @property
     def pending_count(self) -> int:
         """The number of pending changes; exact once the worker has ended."""
-        return self._work.pending_count
+        return self._work.pending_count + self._queue.pending_count + len(self._carrying)
 
     @property
     def confirmed_serial(self) -> int:
@@ -111,18 +158,27 @@ class Worker(SupervisedThread):
         """Return the status of the destination."""
         now = time.monotonic()
         carrying = self._carrying
-        waiting = self.pending_count + self._queue.pending_count + len(carrying)
+        waiting = self.pending_count
         since = earliest(self._work.pending_since, self._queue.since)
         failed = [part for part in self._work.retry_queues if part.failure_count and part.backlog]
+        start = self.delayed_start
+        next_attempt = earliest(
+            *(part.due_at for part in failed), None if start is None else start.due_at
+        )
+        if self._is_failing:
+            # The pool is about to replace the worker.
+            next_attempt = now
         return DestinationStatus(
             self.name,
             self._session.destination.notation,
             self._condition(waiting),
             behind=now - since if since is not None else 0.0,
             waiting=waiting,
-            owes_everything=self._work.next_run.backlog.is_everything or carrying.is_everything,
+            owes_everything=self._work.next_run.backlog.is_everything
+            or carrying.is_everything
+            or self._queue.is_everything,
             last_run=self._session.statistics.last_run,
-            next_attempt=max(0.0, min(part.due_at for part in failed) - now) if failed else None,
+            next_attempt=None if next_attempt is None else max(0.0, next_attempt - now),
             error=self._reporter.last_error,
             counts=self._session.statistics.counts(),
         )
@@ -131,12 +187,34 @@ class Worker(SupervisedThread):
         """Return all work that is not confirmed, for another worker, after this one was stopped."""
         if self.is_alive():
             # It hangs in a system call: what it has carried is unknown.
-            return WorkItem(EVERYTHING, titles=("full sync",))
+            return _FULL_SYNC
+        if self.crash is not None:
+            return self._take_unconfirmed_after_crash()
         if not self._queue.empty():
             self._add(self._queue.get_nowait())
         return self._work.take_unconfirmed()
 
+    def _take_unconfirmed_after_crash(self) -> WorkItem:
+        """Return all work, everything unless it is known what is not confirmed."""
+        try:
+            if self._interrupted is not None:
+                self._work.add_changes(self._interrupted, None)
+            is_release = False
+            if not self._queue.empty():
+                item = self._queue.get_nowait()
+                is_release = item.is_release
+                self._add(item)
+            item = replace(self._work.take_unconfirmed(), is_release=is_release)
+        except BaseException:  # noqa: BLE001  # any error in a broken state
+            return _FULL_SYNC
+        if self._interrupted is None or not item.changeset:
+            titles = item.titles or _FULL_SYNC.titles
+            return replace(item, changeset=EVERYTHING, titles=titles)
+        return item
+
     def _condition(self, waiting: int) -> Condition:
+        if self._is_failing or self.delayed_start is not None:
+            return Condition.FAILED
         verdicts = {part.verdict for part in self._work.retry_queues if part.failure_count}
         if self._is_paused:
             return Condition.PAUSED
@@ -150,20 +228,28 @@ class Worker(SupervisedThread):
 
     # For the worker's own thread:
 
+    def report_crash(self, crash: Crash) -> None:
+        """Leave the report to the pool, which knows when the next attempt is."""
+
     def work(self) -> None:
         """Carry queued work until asked to stop."""
         self._work.large_files.start()
         try:
             self._serve()
-        finally:
             self._work.large_files.stop()
+        except BaseException:
+            self._is_failing = True
+            # Another worker carries what these have not confirmed.
+            self._work.large_files.stop_now()
+            raise
+        finally:
             self._session.close()
         if self._checkpoint is not None:
             self._checkpoint.save_clean_stop()
 
     def _serve(self) -> None:
         while not (self._session.is_aborted or self._is_stopping):
-            if not (self.pending_count or self._is_paused) and self._queue.empty():
+            if not (self._work.pending_count or self._is_paused) and self._queue.empty():
                 self._probe_while_idle()
             self._receive()
             self._take_finished_batch()
@@ -191,15 +277,21 @@ class Worker(SupervisedThread):
         self._is_stopping |= item.is_final
         # A release is for the changes that are held now, not for later ones.
         queues = self._work.next_run, self._work.failed_paths
-        is_held = any(part.verdict in HELD_VERDICTS for part in queues)
+        is_held = self._was_held or any(part.verdict in HELD_VERDICTS for part in queues)
         self._is_released = (self._is_released and not item.changeset) or (
             item.is_release and is_held
         )
         self._work.add(item, is_reachable=self._is_reachable, extra_window=self._extra_window)
 
     def _take_finished_batch(self) -> None:
-        """Report a failed batch of large files, and take the changes that it returns."""
+        """Report a failed batch of large files, and take the changes that it returns.
+
+        Raises LargeFileWorkerError if the thread for large files has failed.
+        """
         large_files = self._work.large_files
+        if large_files.has_failed:
+            self._interrupted = NOTHING
+            raise LargeFileWorkerError
         if (result := large_files.take_result()) is not None:
             self._report_failure(result, large_files.retry_queue)
         returned, since = large_files.take_returned()
@@ -238,6 +330,7 @@ class Worker(SupervisedThread):
             self._checkpoint.record_source(is_everything=changeset.is_everything)
         changeset = large_files.defer_conflicts(optimize(changeset) if is_merged else changeset)
         result = self._carry(changeset, excluded, exclude_large=large_files.accepts_files)
+        self._was_held = False
         large_files.add(result.large_files, next_run.since)
         self._is_reachable = result.verdict in _REACHED
         next_run.backlog.add(result.pending)
@@ -275,8 +368,11 @@ class Worker(SupervisedThread):
                 is_released=self._is_released, in_flight=self._work.large_files.in_flight,
                 exclude_large=exclude_large,
             )  # fmt: skip
-        finally:
-            self._carrying = NOTHING
+        except BaseException:
+            # Nothing but this changeset was taken from what is pending.
+            self._interrupted = changeset
+            raise
+        self._carrying = NOTHING
         self._reporter.report_run(changeset, result.run)
         return result
 
@@ -310,6 +406,9 @@ class Worker(SupervisedThread):
     def _probe_while_idle(self) -> None:
         """Find out what the destination's rsync can do before a run needs it."""
         if not self._transfer.was_probe_tried:
+            # If that raises, nothing was taken from what is pending.
+            self._interrupted = NOTHING
             outcome = self._transfer.probe()
+            self._interrupted = None
             if outcome.verdict is not Verdict.DONE and not self._session.is_aborted:
                 log.warning("[%s] %s", self.name, describe_failure(outcome))

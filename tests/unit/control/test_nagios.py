@@ -27,6 +27,8 @@ LIMITS = Thresholds(60.0, 30.0)
         (destination("a", Condition.PAUSED), LIMITS, ServiceState.WARNING, "a paused"),
         (destination("a", Condition.HELD, error="x | y"), LIMITS, ServiceState.CRITICAL,
          "a held (x / y)"),
+        (destination("a", Condition.FAILED, error="it is a bug"), LIMITS, ServiceState.CRITICAL,
+            "a failed (it is a bug)"),
         (destination("a", Condition.STARTING), LIMITS, ServiceState.OK, "0 s behind"),
     ],
 )  # fmt: skip

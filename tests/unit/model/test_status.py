@@ -5,7 +5,7 @@ from pylsyncd.model.status import LAG_BOUNDS, Condition, DestinationCounts
 
 def test_the_words_for_conditions_are_those_of_the_manual() -> None:
     assert [condition.value for condition in Condition] == [
-        "starting", "in sync", "waiting", "syncing", "retrying", "held", "paused",
+        "starting", "in sync", "waiting", "syncing", "retrying", "held", "paused", "failed",
     ]  # fmt: skip
 
 

@@ -1,9 +1,11 @@
 """The workers of a source: started, paused, reconfigured and stopped. With real rsyncs."""
 
 import contextlib
+import logging
+import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notation import Transport
+from pylsyncd.model.notices import Notice, NoticeKind
 from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync import version
@@ -24,7 +27,30 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import clock
 from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.pool import WorkerPool
+from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.worker import Worker
+
+
+class InterruptedRun(BaseException):
+    """An exception like KeyboardInterrupt, which is no Exception."""
+
+
+class Bug:
+    """A callback that raises in the worker of one destination while ``error`` is set."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.name = "one"
+
+    def raise_for(self, name: str) -> None:
+        """Raise if a run of the destination has ended: its worker still has to look at it."""
+        if self.error is not None and name == self.name:
+            raise self.error
+
+    def raise_for_notice(self, notice: Notice) -> None:
+        """Raise if a changeset was carried, before the worker records that."""
+        if notice.kind is NoticeKind.BATCH:
+            self.raise_for(notice.name)
 
 
 class PoolSetup:
@@ -38,6 +64,11 @@ class PoolSetup:
         self.guard = SourceGuard(os.fsencode(self.source), Rules())
         self.guard.accept()
         self.failures: list[str] = []
+        self.bug = Bug()
+        """Raises during a run, when it is known what is pending."""
+        self.late_bug = Bug()
+        """Raises after a run, when the worker changes what is pending."""
+        self.notices: list[Notice] = []
         self._pools: list[WorkerPool] = []
 
     def settings(self, *names: str, window: float = 60.0) -> SyncSettings:
@@ -53,14 +84,23 @@ class PoolSetup:
             window=window, initial_sync=True, state_dir=os.fsencode(self.directory / "state"),
         )  # fmt: skip
 
-    def pool(self, sync: SyncSettings) -> WorkerPool:
-        pool = WorkerPool(sync, self.guard, self.failures.append)
+    def pool(
+        self, sync: SyncSettings, on_notice: Callable[[Notice], None] | None = None
+    ) -> WorkerPool:
+        resources = SharedResources(
+            on_notice=on_notice or self._handle_notice, on_progress_end=self.bug.raise_for
+        )
+        pool = WorkerPool(sync, self.guard, self.failures.append, resources)
         self._pools.append(pool)
         return pool
 
-    def start(self, *names: str) -> WorkerPool:
+    def _handle_notice(self, notice: Notice) -> None:
+        self.notices.append(notice)
+        self.late_bug.raise_for_notice(notice)
+
+    def start(self, *names: str, sync: SyncSettings | None = None) -> WorkerPool:
         """Return a pool whose workers have carried their initial sync."""
-        pool = self.pool(self.settings(*names))
+        pool = self.pool(sync or self.settings(*names))
         plans = pool.plan_starts(requested_title="initial sync", is_new=True, is_source_empty=False)
         pool.start_workers(plans, {}, clock.now())
         self.wait_until_in_sync(pool)
@@ -76,6 +116,30 @@ class PoolSetup:
         changes = MutableChangeset()
         changes.add(os.fsencode(name), Scope.ENTRY)
         return WorkItem(changes, clock.now(), since=time.monotonic())
+
+    def fail(
+        self, pool: WorkerPool, item: WorkItem, error: BaseException, *, is_late: bool = False
+    ) -> None:
+        """Let the worker of the destination "one" fail with an item that all workers get."""
+        # After that, the worker has probed the destination.
+        serial = time.monotonic_ns()
+        pool.workers[0].put(replace(self.write("first"), serial=serial, is_urgent=True))
+        wait_until(lambda: pool.workers[0].confirmed_serial == serial)
+        bug = self.late_bug if is_late else self.bug
+        bug.error = error
+        count = len(self.failures)
+        for worker in pool.workers:
+            worker.put(replace(item, is_urgent=True))
+        wait_until(lambda: len(self.failures) > count)
+        bug.error = None
+
+    def restart(self, pool: WorkerPool) -> Worker:
+        """Return the worker that replaces the failed one, started after its pause."""
+        started: list[Worker] = []
+        wait_until(lambda: started or started.extend(pool.start_due()))
+        self.failures.clear()
+        (worker,) = started
+        return worker
 
     def copied(self, name: str) -> list[str]:
         return sorted(os.listdir(self.directory / name))
@@ -213,3 +277,231 @@ def test_a_stop_ends_when_asked_for_and_reports_what_is_pending(
     pool.stop_workers(lambda: True)
     assert not pool.workers[0].is_alive()
     assert "[one] stopped before everything was synced. Pending: everything." in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"), RecursionError(), MemoryError(), InterruptedRun(), SystemExit(0),
+        UnicodeError("x"), KeyboardInterrupt(), OSError(5, "x"), StopIteration(), KeyError(b"x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_a_failed_worker_is_replaced_by_one_with_its_pending_and_later_changes(
+    site: PoolSetup, error: BaseException
+) -> None:
+    pool = site.start("one", "two")
+    site.fail(pool, site.write("second"), error)
+    third = site.write("third")
+    for worker in pool.workers:
+        worker.put(third)
+    pool.replace_failed(7)
+    one, two = pool.workers
+    status = one.status()
+    assert status.condition is Condition.FAILED
+    assert (status.waiting, status.owes_everything) == (2, False)
+    assert status.next_attempt is not None
+    assert 0.0 < status.next_attempt <= 1.0
+    assert status.behind > 0.0
+    assert type(error).__name__ in status.error
+    assert status.error.endswith("Please report this.")
+    assert status.counts.outcomes["done"] >= 1
+    assert one.confirmed_serial == 0
+    wait_until(lambda: "second" in site.copied("two"))
+    assert site.copied("one") == ["first", "second"]
+    restarted = site.restart(pool)
+    assert restarted is one
+    restarted.put(WorkItem(NOTHING, is_urgent=True))
+    wait_until(lambda: one.confirmed_serial == 7)
+    assert site.copied("one") == ["first", "second", "third"]
+    assert one.status().condition is Condition.IN_SYNC
+    assert one.status().error == ""
+    assert two is pool.workers[1]
+    kinds = [each.kind for each in site.notices if each.name == "one"]
+    assert [kind for kind in kinds if kind is not NoticeKind.BATCH] == [
+        NoticeKind.ERROR,
+        NoticeKind.RECOVERY,
+    ]
+
+
+def test_a_worker_that_failed_while_its_state_changed_is_replaced_by_one_with_a_full_sync(
+    site: PoolSetup,
+) -> None:
+    pool = site.start("one")
+    site.fail(pool, site.write("second"), ValueError(), is_late=True)
+    (site.directory / "one" / "first").unlink()
+    pool.replace_failed(3)
+    assert pool.workers[0].status().owes_everything
+    worker = site.restart(pool)
+    wait_until(lambda: worker.confirmed_serial == 3)
+    assert site.copied("one") == ["first", "second"]
+
+
+def test_the_traceback_of_a_failure_is_logged_once_and_the_pauses_grow(
+    site: PoolSetup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    pool = site.start("one")
+    pauses = []
+    for number in range(3):
+        site.fail(pool, site.write(str(number)), ValueError(f"text {number}"))
+        pool.replace_failed(number)
+        attempt = pool.workers[0].status().next_attempt
+        assert attempt is not None
+        pauses.append(attempt)
+        pool.workers[0].put(WorkItem(NOTHING, is_urgent=True))
+        worker = site.restart(pool)
+        wait_until(lambda: not worker.status().error)  # noqa: B023  # called at once
+    assert 0.7 < pauses[0] < 1.0 < pauses[1] < 2.0 < pauses[2]
+    assert caplog.text.count("Traceback") == 1
+    assert caplog.text.count("Please report this.") == 3
+    assert caplog.text.count("[one] works again.") == 3
+
+
+def test_an_urgent_request_shortens_the_pause(site: PoolSetup) -> None:
+    pool = site.start("one")
+    for number in range(4):
+        site.fail(pool, site.write(str(number)), ValueError())
+        pool.replace_failed(number)
+        (worker,) = pool.workers
+        if number < 3:
+            worker.put(WorkItem(NOTHING, is_urgent=True))
+            site.restart(pool)
+    start = worker.delayed_start
+    assert start is not None
+    assert start.due_at > time.monotonic() + 3.0
+    assert pool.next_start == start.due_at
+    assert pool.start_due() == []
+    worker.put(WorkItem(NOTHING, is_urgent=True))
+    assert pool.next_start < time.monotonic() + 1.0
+    site.restart(pool)
+    site.wait_until_in_sync(pool)
+
+
+def test_a_failed_destination_stays_locked_and_paused(site: PoolSetup) -> None:
+    pool = site.start("one")
+    site.fail(pool, site.write("second"), ValueError())
+    pool.replace_failed(1)
+    with pytest.raises(UsageError):
+        site.pool(site.settings("one"))
+    pool.set_paused(["one"], is_paused=True)
+    assert pool.workers[0].status().condition is Condition.FAILED
+    worker = site.restart(pool)
+    assert worker.status().condition is Condition.PAUSED
+    third = site.write("third")
+    worker.put(third)
+    wait_until(lambda: worker.status().waiting == 2)
+    pool.set_paused(["one"], is_paused=False)
+    worker.put(WorkItem(NOTHING, is_urgent=True))
+    wait_until(lambda: "third" in site.copied("one"))
+
+
+def test_a_destination_that_is_replaced_while_its_worker_is_down_is_held_until_released(
+    site: PoolSetup,
+) -> None:
+    pool = site.start("one")
+    site.fail(pool, WorkItem(EVERYTHING, clock.now()), ValueError())
+    pool.replace_failed(1)
+    (site.directory / "one").rename(site.directory / "moved")
+    (site.directory / "one").mkdir()
+    worker = site.restart(pool)
+    wait_until(lambda: worker.status().condition is Condition.HELD)
+    assert site.copied("one") == []
+    # A failure while it is held does not lose a release that comes before the next attempt.
+    site.bug.error = ValueError()
+    worker.put(WorkItem(NOTHING, is_urgent=True, is_release=True))
+    wait_until(lambda: site.failures)
+    site.bug.error = None
+    worker_after = _replaced(pool)
+    worker_after.put(WorkItem(NOTHING, is_urgent=True, is_release=True))
+    site.restart(pool)
+    wait_until(lambda: worker_after.status().condition is Condition.IN_SYNC)
+    assert site.copied("one") == ["first"]
+
+
+def _replaced(pool: WorkerPool) -> Worker:
+    pool.replace_failed(2)
+    (worker,) = pool.workers
+    return worker
+
+
+def test_new_settings_serve_a_failed_destination_at_once(site: PoolSetup) -> None:
+    pool = site.start("one", "two")
+    for number in range(3):
+        site.fail(pool, site.write("second"), ValueError())
+        pool.replace_failed(1)
+        if number < 2:
+            pool.workers[0].put(WorkItem(NOTHING, is_urgent=True))
+            site.restart(pool)
+    site.failures.clear()
+    sync = site.settings("one", "two")
+    # The destination whose settings are the same stays as it is.
+    assert pool.reconfigure(sync, clock.now(), 2) == []
+    one, two = sync.destinations
+    changed = replace(one, rsync=replace(one.rsync, bandwidth_limit="1000"))
+    (worker,) = pool.reconfigure(replace(sync, destinations=(changed, two)), clock.now(), 2)
+    assert worker.name == "one"
+    wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
+    assert site.copied("one") == ["first", "second"]
+    assert site.notices[-1].kind is NoticeKind.RECOVERY
+
+
+def test_a_removed_destination_is_not_started_again(site: PoolSetup) -> None:
+    pool = site.start("one", "two")
+    site.fail(pool, site.write("second"), ValueError())
+    # The pool has not seen the failure yet.
+    pool.reconfigure(site.settings("two"), clock.now(), 2)
+    site.failures.clear()
+    assert names(pool.workers) == ["two"]
+    assert pool.next_start == math.inf
+    site.pool(site.settings("one"))
+
+
+def test_a_stop_reports_what_a_failed_worker_has_not_synced(
+    site: PoolSetup, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = site.start("one", "two")
+    site.fail(pool, site.write("second"), ValueError())
+    site.failures.clear()
+    pool.stop_workers(lambda: False)
+    assert [worker.pending_count for worker in pool.workers] == [1, 0]
+    assert "[one] stopped before everything was synced. Pending: 1 change." in caplog.text
+    assert site.copied("two") == ["first", "second"]
+
+
+def test_a_report_that_fails_does_not_keep_a_worker_from_being_replaced(site: PoolSetup) -> None:
+    def fail(_: Notice) -> None:
+        raise ValueError
+
+    pool = site.pool(site.settings("three"), fail)
+    plans = pool.plan_starts(requested_title="initial sync", is_new=True, is_source_empty=False)
+    pool.start_workers(plans, {}, clock.now())
+    wait_until(lambda: site.failures)
+    pool.replace_failed(1)
+    assert pool.workers[0].status().condition is Condition.FAILED
+    site.failures.clear()
+
+
+def test_a_failed_worker_for_large_files_is_replaced_with_its_worker(site: PoolSetup) -> None:
+    sync = site.settings("one", "two")
+    limited = tuple(replace(each, batch_size_limit=1000) for each in sync.destinations)
+    pool = site.start(sync=replace(sync, destinations=limited))
+    item = site.write("small")
+    large = MutableChangeset()
+    large.merge(item.changeset)
+    (site.source / "large").write_text("x" * 5000)
+    large.add(b"large", Scope.ENTRY)
+    large_file_worker = pool.workers[0].threads[1]
+    # Not a changeset: the thread raises TypeError.
+    large_file_worker.start_batch(7)  # type: ignore[attr-defined]
+    wait_until(lambda: site.failures)
+    pool.replace_failed(4)
+    (one, _) = pool.workers
+    assert one.status().condition is Condition.FAILED
+    assert "TypeError" in one.status().error
+    assert not large_file_worker.is_alive()
+    one.put(replace(item, changeset=large))
+    worker = site.restart(pool)
+    worker.put(WorkItem(NOTHING, is_urgent=True))
+    wait_until(lambda: "large" in site.copied("one"))
+    wait_until(lambda: worker.status().condition is Condition.IN_SYNC)

@@ -4,6 +4,7 @@ As in the Monitoring Plugins Development Guidelines, a service that does not run
 UNKNOWN means that the plugin could not find out.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,9 @@ def _performance_data(statuses: Sequence[Status], limits: Thresholds) -> Iterato
     warn = "" if limits.warn_lag is None else f"{limits.warn_lag:g}"
     for sync, each in destinations:
         label = _label(sync, each, is_unique=counts[each.name] == 1)
-        yield f"'{label} lag'={each.behind:.0f}s;{warn};{limits.max_lag:g};0"
+        # U is an unknown value.
+        lag = f"{each.behind:.0f}s" if math.isfinite(each.behind) else "U"
+        yield f"'{label} lag'={lag};{warn};{limits.max_lag:g};0"
         yield f"'{label} waiting'={each.waiting};;;0"
 
 

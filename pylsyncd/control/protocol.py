@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from pylsyncd.model.bounded_json import parse_json
 from pylsyncd.model.errors import PylsyncdError, UsageError
 
 VERSION = 1
@@ -13,6 +14,9 @@ MAX_REQUEST_BYTES = 64 << 10
 """Including the newline."""
 
 MAX_ANSWER_BYTES = 64 << 20
+
+MAX_ERROR_CHARACTERS = 10_000
+"""Of an answer that is an error: a configuration file may have many."""
 
 MAX_WAIT_SECONDS = 86400.0
 
@@ -52,7 +56,7 @@ def encode_request(request: ControlRequest) -> bytes:
 
 def decode_request(line: bytes) -> ControlRequest:
     """Return the request of a line; raises ProtocolError."""
-    fields = _parse_object(line, "request")
+    fields = _parse_object(line, "request", has_bounded_numbers=False)
     version = fields.get("version")
     if version != VERSION:
         raise ProtocolError(
@@ -80,7 +84,7 @@ def decode_answer(line: bytes) -> Mapping[str, object]:
     """Return the answer of a line; raises ProtocolError if it is malformed or carries an error."""
     fields = _parse_object(line, "answer")
     if (error := fields.get("error")) is not None:
-        raise ProtocolError(str(error))
+        raise ProtocolError(str(error)[:MAX_ERROR_CHARACTERS])
     if fields.get("version") != VERSION:
         raise ProtocolError("The daemon speaks another version of the protocol: restart it.")
     return fields
@@ -93,11 +97,12 @@ def _parse_timeout(value: object) -> float:
     raise ProtocolError("The timeout of a request must be a number of seconds.")
 
 
-def _parse_object(line: bytes, noun: str) -> Mapping[str, object]:
+def _parse_object(
+    line: bytes, noun: str, *, has_bounded_numbers: bool = True
+) -> Mapping[str, object]:
     try:
-        found = json.loads(line)
-    # json recurses: deeply nested brackets exceed Python's recursion limit.
-    except (ValueError, RecursionError):
+        found = parse_json(line, has_bounded_numbers=has_bounded_numbers)
+    except ValueError:
         raise ProtocolError(f"The {noun} must be a line of JSON.") from None
     if not isinstance(found, dict):
         raise ProtocolError(f"The {noun} must be an object.")

@@ -34,7 +34,8 @@ def format_count(count: int, noun: str) -> str:
 
 def format_duration(seconds: float) -> str:
     """Return a duration in its two largest units: "1 d 1 h", "2 h 5 min", "59 s"."""
-    whole = max(0, int(min(seconds, 1e12)))
+    # The order of the arguments makes NaN 0.
+    whole = int(max(0.0, min(seconds, 1e12)))
     for unit, name, smaller_unit, smaller_name in _DURATION_UNITS:
         if whole >= unit:
             count, smaller_count = whole // unit, whole % unit // smaller_unit

@@ -14,6 +14,10 @@ InodeId = tuple[int, int]
 """Device and inode number, or another pair that identifies a directory on this machine."""
 
 
+class PathError(ValueError):
+    """A text is not a path below the source."""
+
+
 class RelativePath(bytes):
     """A path that text of another program named, checked: the root, or a path below it."""
 
@@ -22,11 +26,11 @@ class RelativePath(bytes):
     def __new__(cls, path: bytes) -> "RelativePath":  # noqa: PYI034  # typing.Self: Python 3.11
         """Check a path.
 
-        Raises ValueError for one that is too long, begins or ends with a slash, or has a NUL or a
+        Raises PathError for one that is too long, begins or ends with a slash, or has a NUL or a
         component that is empty, ``.`` or ``..``.
         """
         if len(path) > MAX_PATH_BYTES or not is_relative(path):
-            raise ValueError(f"{printable(path[:100])} is not a path below the source")
+            raise PathError(f"{printable(path[:100])} is not a path below the source")
         return super().__new__(cls, path)
 
 

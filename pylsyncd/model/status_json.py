@@ -5,15 +5,20 @@ Unknown fields are ignored, since they may come from a later version.
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import UnionType
-from typing import get_args, get_origin, get_type_hints
+from typing import Final, TypeGuard, get_args, get_origin, get_type_hints
 
+from pylsyncd.model.bounded_json import MAX_DIGITS, parse_json
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Status
+
+_MAX_NUMBER: Final = 10**MAX_DIGITS
+_NUMBER: Final = re.compile(r"-?[0-9]{1,300}")
 
 
 def format_status(status: Status) -> str:
@@ -38,8 +43,8 @@ def encode_status(value: object) -> object:
 def parse_status(text: str | bytes) -> Status:
     """Return the status in a JSON text; raises StateError if there is none."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         raise StateError("it is not JSON") from None
     return decode_status(value)
 
@@ -73,12 +78,19 @@ def _decode_as(kind: type, value: object) -> object:
     if kind is float:
         if value is None:
             return math.inf
-        # True and False are integers in Python.
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if _is_bounded_number(value):
             return float(value)
-    elif type(value) is kind:
+    elif type(value) is kind and (kind is not int or _is_bounded_number(value)):
         return value
     raise StateError(f"it has {_excerpt(value)} instead of {kind.__name__}")
+
+
+def _is_bounded_number(value: object) -> TypeGuard[int | float]:
+    # True and False are integers in Python. NaN fails every comparison.
+    if isinstance(value, float):
+        return math.isfinite(value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return is_number and -_MAX_NUMBER < value < _MAX_NUMBER
 
 
 def _decode_object(kind: type, value: Mapping[str, object]) -> object:
@@ -110,11 +122,16 @@ def _decode_member(kind: type[Enum], value: object) -> Enum:
 
 
 def _decode_key(kind: object, key: str) -> object:
-    try:
-        return int(key) if kind is int else key
-    except ValueError:
-        raise StateError(f"it has {_excerpt(key)} instead of a number") from None
+    if kind is not int:
+        return key
+    if not _NUMBER.fullmatch(key):
+        raise StateError(f"it has {_excerpt(key)} instead of a number")
+    return int(key)
 
 
 def _excerpt(value: object) -> str:
-    return ascii(value)[:60]
+    try:
+        return ascii(value)[:60]
+    # Python shows neither huge numbers nor deeply nested lists.
+    except (ValueError, RecursionError):
+        return f"an invalid {type(value).__name__}"

@@ -14,7 +14,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import Change, Changeset, MutableChangeset, Scope
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notation import Transport
-from pylsyncd.model.paths import RelativePath
+from pylsyncd.model.paths import PathError, RelativePath
 from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.message_lines import is_noise
 from pylsyncd.rsync.output import RsyncMessages
@@ -170,7 +170,7 @@ def _failing(located: bytes, kind: str, scope: Scope, carried: CarriedPaths) -> 
     for path, reach in named:
         try:
             failing = carried.failing_with(RelativePath(path), reach)
-        except ValueError:
+        except PathError:
             continue
         if failing is None:
             return None

@@ -27,7 +27,7 @@ _MAX_LINE = 22_000
 # No name looks like it: rsync escapes control characters in names, \r included, as \#ooo.
 _PROGRESS = re.compile(
     rb"\r *(\d{1,19}) +(\d{1,3})% +(\d{1,9}\.\d\d)([kMG])B/s +(?:\d{1,9}:\d\d:\d\d|\?\?:\?\?:\?\?)"
-    rb"(?:  | \(xfr#(\d{1,20}), (to|ir)-chk=(\d{1,20})/(\d{1,20})\) *)"
+    rb"(?:  | \(xfr#(\d{1,19}), (to|ir)-chk=(\d{1,19})/(\d{1,19})\) *)"
 )
 _MAX_PROGRESS_LINE: Final = 200
 _UNITS: Final = {b"k": 1 << 10, b"M": 1 << 20, b"G": 1 << 30}

@@ -30,6 +30,8 @@ _CREATED = re.compile(rb"Number of created files: " + _NUMBER + rb"(?: \(reg: " 
 _DELETED = re.compile(rb"Number of deleted files: " + _NUMBER)
 _DELETION = re.compile(rb"deleting |\*deleting   ")
 _BYTES_SENT = re.compile(rb"Total bytes sent: " + _NUMBER)
+# A destination may repeat its counters without end.
+_MAX_FILES = 10**19
 
 # The exit statuses of a shell for a missing program, and of rsync for a lack of processes and for
 # an unusable directory.
@@ -236,9 +238,10 @@ def _ignore_progress(_progress: RsyncProgress) -> None:
 
 def _add_counter(line: bytes, result: RunResult) -> None:
     if found := _TRANSFERRED.match(line):
-        result.files += int(found[1])
+        result.files = min(_MAX_FILES, result.files + int(found[1]))
     elif found := _CREATED.match(line):
-        result.files += max(0, int(found[1]) - int(found[2] or 0))
+        others = max(0, int(found[1]) - int(found[2] or 0))
+        result.files = min(_MAX_FILES, result.files + others)
     elif found := _DELETED.match(line):
         # A daemon before 3.5 prints 0, whatever it has named before.
         result.deleted = max(result.deleted, int(found[1]))

@@ -31,7 +31,7 @@ def rsync_version(program: str) -> Version:
             f"{shown} cannot be run: {error.strerror or error}. "
             "Install rsync, or name the program with --rsync."
         ) from None
-    found = re.match(rb"rsync +version v?(\d+)\.(\d+)\.(\d+)", answer)
+    found = re.match(rb"rsync +version v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})", answer)
     if not found:
         raise UsageError(
             f"{shown} is not rsync: its answer to --version does not name an rsync version. "

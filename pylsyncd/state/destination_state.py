@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from pylsyncd.model import paths
+from pylsyncd.model.bounded_json import parse_json
 from pylsyncd.model.changes import Changeset
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
-from pylsyncd.model.paths import InodeId
+from pylsyncd.model.paths import MAX_PATH_BYTES, InodeId, PathError, RelativePath
 
 STATE_FORMAT_VERSION = 1
 
@@ -77,8 +78,8 @@ def decode(content: bytes) -> DestinationState:
             "checksum does not match its content)."
         )
     try:
-        return _decode_state(json.loads(body.decode("ascii")))
-    except (ValueError, RecursionError) as error:
+        return _decode_state(parse_json(body.decode("ascii")))
+    except ValueError as error:
         raise StateError(f"The state file is invalid: {error}.") from error
 
 
@@ -105,14 +106,19 @@ def _encode_moment(moment: Moment) -> dict[str, object]:
 
 def _encode_changeset(changeset: Changeset) -> dict[str, object]:
     return {
-        "entries": {encode_name(path): _sorted(names) for path, names in changeset.entries.items()},
+        "entries": {
+            encode_name(path): _sorted(names)
+            for path, names in changeset.entries.items()
+            if len(path) <= MAX_PATH_BYTES
+        },
         "listings": _sorted(changeset.listings),
         "trees": _sorted(changeset.trees),
     }
 
 
 def _sorted(names: Iterable[bytes]) -> list[str]:
-    return [encode_name(name) for name in sorted(names)]
+    # No program can use a longer path, so it is never copied.
+    return [encode_name(name) for name in sorted(names) if len(name) <= MAX_PATH_BYTES]
 
 
 # Each of the following functions checks a part of a document and returns its value. They raise
@@ -179,10 +185,10 @@ def _list(value: object, decode_item: Callable[[object], Value]) -> list[Value]:
 
 def _path(value: object) -> bytes:
     """Return a path below the source; empty for the root."""
-    path = decode_name(value)
-    if b"\0" in path or (path and not {b"", b".", b".."}.isdisjoint(path.split(b"/"))):
+    try:
+        return RelativePath(decode_name(value))
+    except PathError:
         _refuse(value, "a path below the source")
-    return path
 
 
 def _entry_name(value: object) -> bytes:

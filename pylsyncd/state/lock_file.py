@@ -3,8 +3,10 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from pylsyncd.model import paths
+from pylsyncd.model.bounded_json import parse_json
 from pylsyncd.model.errors import StateError
 from pylsyncd.state.destination_state import decode_name, encode_name
 
@@ -41,13 +43,13 @@ def encode(record: LockRecord, pid: int) -> bytes:
 def decode(content: bytes) -> tuple[int, LockRecord]:
     """Return the pid and the record in a lock file; raises StateError if they are not there."""
     try:
-        document = json.loads(content)
+        document: Any = parse_json(content)
         return int(document["pid"]), LockRecord(
             decode_name(document["source"]),
             decode_name(document["destination"]),
             bool(document["is_deleting"]),
         )
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise StateError("it does not say which process holds it") from error
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import sys
 from contextlib import suppress
 
@@ -33,7 +34,7 @@ def close_inherited() -> None:
     """
     passed = range(0)
     count = os.environ.get("LISTEN_FDS", "")
-    if os.environ.get("LISTEN_PID") == str(os.getpid()) and count.isdecimal():
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and re.fullmatch("[0-9]{1,9}", count):
         passed = range(_FIRST_NONSTANDARD, _FIRST_NONSTANDARD + int(count))
     for number in nonstandard_descriptors():
         with suppress(OSError):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import MutableMapping
@@ -36,7 +37,7 @@ class SystemdNotifier:
         Half of WatchdogSec, as sd_watchdog_enabled(3) recommends.
         """
         is_for_us = pid in {"", str(self._main_pid)}
-        if self._socket and is_for_us and microseconds.isascii() and microseconds.isdigit():
+        if self._socket and is_for_us and re.fullmatch("[0-9]{1,20}", microseconds):
             self.watchdog_interval = int(microseconds) / _MICROSECONDS / 2 or None
 
     @property

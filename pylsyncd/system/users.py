@@ -113,7 +113,8 @@ def _group_id(text: str) -> int:
 
 def _is_id(text: str) -> bool:
     # The largest 32-bit number means "unchanged" to setresuid(2).
-    return text.isascii() and text.isdigit() and int(text) < (1 << 32) - 1
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(1 << 32))
+    return is_number and int(text) < (1 << 32) - 1
 
 
 def _entry_of_uid(uid: int) -> pwd.struct_passwd | None:

@@ -10,12 +10,12 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from support import processes
-from support.commands import IN_SYNC_STATUS, RecordingCommands, destination, status
+from support.commands import IN_SYNC_STATUS, MIXED_STATUS, RecordingCommands, destination, status
 from support.ctl import CTL_TIMEOUT, Pylsyncctl
 from support.waiting import wait_until
 
@@ -322,6 +322,47 @@ def test_the_socket_of_a_killed_daemon_is_an_error_only_if_no_other_runs(
     code, output, errors = daemons.run("status")
     assert (code, errors) == (OK, "")
     assert "srv2" in output
+
+
+def answer_with(path: Sequence[str | int], text: str) -> bytes:
+    """Return the answer of a daemon whose status has another JSON text at one place."""
+    told = json.loads(format_status(MIXED_STATUS))
+    place = told
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = "HERE"
+    answer = json.dumps({"version": 1, "status": told}).replace('"HERE"', text)
+    return answer.encode() + b"\n"
+
+
+FIRST = ("syncs", 0, "destinations", 0)
+HUGE = ("1" + "0" * 4000, "-" + "9" * 5000, "1e999", "NaN", "-Infinity", "[" * 900 + "]" * 900)
+PLACES = {
+    "time": ("time",),
+    "pid": ("pid",),
+    "behind": (*FIRST, "behind"),
+    "waiting": (*FIRST, "waiting"),
+    "last run": (*FIRST, "last_run", "ended"),
+    "bytes": (*FIRST, "last_run", "bytes_sent"),
+    "exit status": (*FIRST, "last_run", "code"),
+    "counts": (*FIRST, "counts", "codes"),
+    "unknown": ("colour",),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_number_of_another_program_leads_to_a_traceback(
+    daemons: RuntimeDirectory, place: str
+) -> None:
+    for number, text in enumerate(HUGE):
+        path = daemons.directory / f"{number}.sock"
+        with serving_answer(path, answer_with(PLACES[place], text)):
+            for options in ((), ("--json",), ("--check",)):
+                code, output, errors = daemons.run("status", *options)
+                assert code == (UNKNOWN if options == ("--check",) else FAILED)
+                assert "must be a line of JSON" in output + errors
+                assert "Traceback" not in errors
+        path.unlink()
 
 
 @contextlib.contextmanager

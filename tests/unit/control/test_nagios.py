@@ -1,5 +1,7 @@
 """The monitoring plugin reports the worst state, its reasons and the performance data."""
 
+import math
+
 import pytest
 from support.commands import IN_SYNC_STATUS, MIXED_STATUS, destination, status
 
@@ -83,3 +85,9 @@ def test_control_characters_are_escaped() -> None:
 def test_the_line_has_one_bar_at_most_however_the_text_reads() -> None:
     assert format_line(ServiceState.UNKNOWN, "a | b") == "PYLSYNCD UNKNOWN - a / b"
     assert format_line(ServiceState.OK, "a", "'x'=1") == "PYLSYNCD OK - a | 'x'=1"
+
+
+def test_an_unknown_lag_is_critical_and_has_no_number() -> None:
+    found, line = evaluate([status(destination("a", behind=math.inf))], LIMITS)
+    assert found is ServiceState.CRITICAL
+    assert "'a lag'=U;30;60;0" in line

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pylsyncd.control.protocol import (
     COMMANDS,
+    MAX_ERROR_CHARACTERS,
     MAX_REQUEST_BYTES,
     MAX_WAIT_SECONDS,
     VERSION,
@@ -108,3 +109,21 @@ def test_a_refused_request_says_which_field_is_wrong(
     line = json.dumps({"version": 1, "command": "status", **fields}).encode()
     with pytest.raises(ProtocolError, match=message):
         decode_request(line)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "9" * 301, "9" * 5000])
+def test_no_answer_holds_a_number_that_cannot_be_shown(number: str) -> None:
+    with pytest.raises(ProtocolError, match="The answer must be a line of JSON"):
+        decode_answer(f'{{"version": 1, "late": [{number}]}}'.encode())
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "-1", "-" + "9" * 4000])
+def test_no_request_waits_for_an_invalid_time(number: str) -> None:
+    with pytest.raises(ProtocolError, match="The timeout of a request must be a number"):
+        decode_request(f'{{"version": 1, "command": "wait", "timeout": {number}}}'.encode())
+
+
+def test_a_long_error_is_cut() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode_answer(json.dumps({"error": "x" * 1_000_000}).encode())
+    assert str(caught.value) == "x" * MAX_ERROR_CHARACTERS

@@ -42,7 +42,7 @@ def test_a_count_has_its_noun_in_the_right_number(count: int, noun: str, text: s
         (-5, "0 s"), (0.9, "0 s"), (59.9, "59 s"), (60, "1 min"), (61, "1 min 1 s"),
         (3599, "59 min 59 s"), (3600, "1 h"), (7500, "2 h 5 min"), (86399, "23 h 59 min"),
         (86400, "1 d"), (90000, "1 d 1 h"), (86400 * 400 + 5, "400 d"),
-        (math.inf, "11574074 d 1 h"),
+        (math.inf, "11574074 d 1 h"), (-math.inf, "0 s"), (math.nan, "0 s"),
     ],
 )  # fmt: skip
 def test_a_duration_has_its_two_largest_units(seconds: float, words: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylsyncd.model import paths
-from pylsyncd.model.paths import RelativePath
+from pylsyncd.model.paths import PathError, RelativePath
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_relative_path_is_the_root_or_below_it(path: bytes) -> None:
     ],
 )
 def test_no_other_text_is_a_relative_path(path: bytes) -> None:
-    with pytest.raises(ValueError, match="is not a path below the source"):
+    with pytest.raises(PathError, match="is not a path below the source"):
         RelativePath(path)
 
 

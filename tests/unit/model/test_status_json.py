@@ -2,13 +2,17 @@
 
 import json
 import math
+import re
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.commands import IN_SYNC_STATUS, NOW, destination, status
+from support.commands import IN_SYNC_STATUS, MIXED_STATUS, NOW, destination, status
 
+from pylsyncd.control.nagios import Thresholds, evaluate
+from pylsyncd.control.table import format_table
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Status
 from pylsyncd.model.status_json import decode_status, encode_status, format_status, parse_status
@@ -72,6 +76,16 @@ def test_unknown_fields_are_ignored_and_missing_ones_get_their_default() -> None
             "it has 'x' instead of a number",
         ),
         (["syncs", 0, "events"], {"x": "1"}, "it has '1' instead of int"),
+        (["syncs", 0, "events"], {"x": 10**4000}, "it has 10000.* instead of int"),
+        pytest.param(["pid"], 10**5000, "instead of int", id="a number that Python does not show"),
+        (["time"], 10**400, "it has 1000.* instead of float"),
+        (["time"], math.nan, "it has nan instead of float"),
+        (["started"], -math.inf, "it has -inf instead of float"),
+        (
+            ["syncs", 0, "destinations", 0, "counts", "codes"],
+            {"9" * 5000: 1},
+            "it has '9999.* instead of a number",
+        ),
     ],
 )
 def test_an_invalid_status_is_refused_with_the_reason(
@@ -91,3 +105,25 @@ def test_an_invalid_status_is_refused_with_the_reason(
 def test_text_that_is_not_a_status_is_refused(text: str) -> None:
     with pytest.raises(StateError):
         parse_status(text)
+
+
+numbers = st.sampled_from(
+    ["null", "0", "-1", "1e308", "-1e308", "9" * 300, "-" + "9" * 300, "1e-320", "0.5", "NaN",
+     "Infinity", "1e999", "9" * 301, "9" * 5000, "true", '"1"', "[]", "{}"]
+)  # fmt: skip
+_ANY_NUMBER = re.compile(r"(?<=[ :\[])-?\d+(?:\.\d+)?(?=[,\]}])")
+
+
+@given(st.lists(numbers, min_size=1), st.randoms())
+def test_a_status_with_any_numbers_is_refused_or_shown(texts: list[str], random: Random) -> None:
+    def changed(found: "re.Match[str]") -> str:
+        return random.choice([found[0]] * 8 + texts)
+
+    line = _ANY_NUMBER.sub(changed, format_status(MIXED_STATUS))
+    try:
+        each = parse_status(line)
+    except StateError:
+        return
+    assert "Traceback" not in "\n".join(format_table(each))
+    evaluate([each], Thresholds(60.0, 30.0))
+    assert parse_status(format_status(each)) == each

@@ -74,6 +74,15 @@ def test_a_count_that_rsync_cannot_have_printed_is_ignored(counter: str, number:
     assert (run.exit_status, list(run.messages)) == (0, [])
 
 
+def test_repeated_counters_do_not_grow_without_end() -> None:
+    line = f"Number of regular files transferred: {10**19 - 1}\nNumber of created files: 5"
+    # Equal lines of one piece of output count once.
+    run = Runner().run(
+        [b"sh", b"-c", b"for i in 1 2 3; do echo '%b'; sleep 0.05; done" % line.encode()], b""
+    )
+    assert run.files == 10**19
+
+
 def test_odd_names_do_not_disturb_the_counters(tmp_path: Path) -> None:
     source = tmp_path / "src"
     source.mkdir()

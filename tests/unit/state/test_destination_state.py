@@ -243,3 +243,14 @@ def test_the_format_of_a_state_file_is_the_one_of_earlier_releases() -> None:
         "debt": {"entries": {"a": ["b"]}, "listings": ["c"], "trees": ["d"]},
         "is_stopped": True,
     }
+
+
+def test_a_path_that_no_program_can_use_is_not_saved() -> None:
+    longest, too_long = b"x" * paths.MAX_PATH_BYTES, b"x" * (paths.MAX_PATH_BYTES + 1)
+    pending = MutableChangeset()
+    for path in (longest, too_long):
+        pending.add(path + b"/entry", Scope.ENTRY)
+        pending.add(path, Scope.LISTING)
+        pending.add(path, Scope.TREE)
+    found = with_pending_decoded(pending).pending
+    assert {change.path for change in found} == {longest, longest + b"/entry"}

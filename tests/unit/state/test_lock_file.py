@@ -93,9 +93,11 @@ def test_a_record_is_decoded_as_it_was_encoded() -> None:
         b"{}",
         json.dumps({"pid": None, "source": "", "destination": "", "is_deleting": True}).encode(),
         json.dumps({"pid": 1e999, "source": "", "destination": "", "is_deleting": 1}).encode(),
+        b'{"pid": NaN, "source": "", "destination": "", "is_deleting": true}',
+        b'{"pid": %b, "source": "", "destination": "", "is_deleting": true}' % (b"9" * 5000),
         json.dumps({"pid": 1, "source": 1, "destination": "", "is_deleting": True}).encode(),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_a_damaged_lock_file_is_refused(content: bytes) -> None:
     with pytest.raises(StateError):

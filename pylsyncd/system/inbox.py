@@ -40,10 +40,14 @@ class Call(Generic[Result]):
 
 
 class MessageQueue(Generic[Message]):
-    """A queue into which any thread puts messages for one thread."""
+    """A queue into which any thread puts messages for one thread.
+
+    Not a SimpleQueue: in Python 3.10 its ``get`` can wait for ever if the thread is suspended until
+    after the deadline at a certain point, since it takes a negative rest of the timeout for none.
+    """
 
     def __init__(self) -> None:
-        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._messages: queue.Queue[Message] | queue.SimpleQueue[Message] = queue.Queue()
 
     def put(self, message: Message) -> None:
         """Put a message, and wake the thread that waits."""
@@ -52,7 +56,9 @@ class MessageQueue(Generic[Message]):
     def get(self, timeout: float) -> Message | None:
         """Return the next message, or None if there is none within ``timeout`` seconds."""
         with contextlib.suppress(queue.Empty):
-            return self._messages.get(timeout=timeout)
+            if timeout > 0.0:
+                return self._messages.get(timeout=timeout)
+            return self._messages.get_nowait()
         return None
 
     def cancel_calls(self) -> None:
@@ -72,6 +78,8 @@ class Inbox(MessageQueue[Message | signal.Signals], Generic[Message]):
 
     def __init__(self) -> None:
         super().__init__()
+        # A signal handler may interrupt a put or a get, and puts as well. Never waited for.
+        self._messages = queue.SimpleQueue()
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._caught: tuple[signal.Signals, ...] = ()
         self._close_pipe = weakref.finalize(self, _close_all, self._reader, self._writer)

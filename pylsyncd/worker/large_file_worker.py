@@ -49,7 +49,7 @@ class LargeFileWorker(SupervisedThread):
         self._destination_guard = destination_guard
         self._on_batch_done = on_batch_done
         self._batches: queue.SimpleQueue[Changeset | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[TransferResult] = queue.SimpleQueue()
+        self._results: queue.Queue[TransferResult] = queue.Queue()
 
     @property
     def source(self) -> bytes:

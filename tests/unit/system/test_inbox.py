@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -137,3 +138,33 @@ def test_calls_that_are_not_run_any_more_are_cancelled() -> None:
         call.future.result(0.0)
     call.run()
     assert messages.get(0.0) is None
+
+
+def test_a_get_with_a_timeout_returns_even_if_the_thread_was_suspended() -> None:
+    is_done = threading.Event()
+    busy = [threading.Thread(target=lambda: _compute_until(is_done)) for _ in range(2)]
+    counts: list[int] = []
+
+    def get_often() -> None:
+        counts.extend(1 for _ in range(6_000) if MessageQueue[str]().get(1e-6) is None)
+        is_done.set()
+
+    getter = threading.Thread(target=get_often, daemon=True)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in (*busy, getter):
+            thread.start()
+        assert is_done.wait(30.0), "a get with a timeout of a microsecond did not return"
+    finally:
+        sys.setswitchinterval(interval)
+        is_done.set()
+        for thread in busy:
+            thread.join()
+    getter.join()
+    assert len(counts) == 6_000
+
+
+def _compute_until(is_done: threading.Event) -> None:
+    while not is_done.is_set():
+        sum(range(100))

@@ -135,7 +135,7 @@ def _target(destination: ParsedDestination, source: Source, resolve: Resolve) ->
 
 
 def _join_normalized(directory: bytes, below: bytes) -> bytes:
-    # rsync 3.5.0 --mkpath has trouble to create "x/./y" as well if x is missing.
+    # rsync 3.5.0 --mkpath also fails to create "x/./y" if x is missing.
     return _REDUNDANT.sub(b"/", directory + b"/" + (below + b"/" if below else b""))
 
 

@@ -1,4 +1,4 @@
-"""The exceptions; the text of each is a message for the administrator."""
+"""The base exceptions. Their texts are messages for the administrator."""
 
 
 class PylsyncdError(Exception):
@@ -14,4 +14,4 @@ class WatchError(PylsyncdError):
 
 
 class StateError(PylsyncdError):
-    """A state or status file cannot be used."""
+    """A state or status cannot be used; the text is a reason, to be put into a sentence."""

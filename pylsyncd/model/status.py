@@ -1,6 +1,7 @@
 """The status of the daemon: the same for the table, the JSON output and the metrics.
 
-Times are seconds since the epoch, which have the same meaning on another machine.
+Points in time are in seconds since the epoch, which have the same meaning on another machine.
+Durations are in seconds.
 """
 
 from collections.abc import Mapping

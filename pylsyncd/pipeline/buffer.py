@@ -28,7 +28,7 @@ class Buffer:
         self.since: float | None = None
         """When the first change was added, by the monotonic clock; None if there is none."""
         self.is_full = False
-        """Whether it holds as many changes as end a window early."""
+        """Whether it has reached ``max_changes``, which ends the window early."""
 
     def __bool__(self) -> bool:
         return bool(self._changes)

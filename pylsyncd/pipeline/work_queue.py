@@ -19,7 +19,7 @@ class WorkItem:
     None leaves the moment of earlier items in force.
     """
     last_scan: Moment | None = None
-    """The begin of the last scan whose findings are all in these items."""
+    """The start of the last scan whose findings are all in these items."""
     titles: tuple[str, ...] = ()
     """The names of the syncs to log as complete when no change is pending."""
     since: float | None = None
@@ -27,7 +27,7 @@ class WorkItem:
     serial: int = 0
     """Increases from item to item of a source; a worker reports the last confirmed one."""
     is_urgent: bool = False
-    """Whether a person asked for it: it ends the pause after failures."""
+    """Whether it is tried at once, even during the pause after failures."""
     is_release: bool = False
     """Whether a person releases what is held."""
     is_final: bool = False

@@ -14,23 +14,23 @@ _MODE = 0o640
 class LogFile(logging.Handler):
     """A log handler that appends each line with one write(2), and reopens a renamed file.
 
-    No trouble with the file ends or delays the daemon. If a renamed file cannot be opened again,
-    the old one is written on. Lines that cannot be written are counted, and the next one that can
-    is preceded by a line with their number. ``on_trouble(text)`` is called once for each trouble.
-    A file that root creates is given to ``owner``, as (user id, group id). The constructor raises
-    OSError when the file cannot be opened.
+    A failure of the file neither ends nor delays the daemon. If a renamed file cannot be opened
+    again, the old one stays in use. Lines that cannot be written are counted, and the next line
+    that can is preceded by a line with their number. ``on_failure(text)`` is called once for each
+    kind of failure. A file that root creates is given to ``owner``, as (user id, group id). The
+    constructor raises OSError when the file cannot be opened.
     """
 
     def __init__(
         self,
         path: str,
-        on_trouble: Callable[[str], None],
+        on_failure: Callable[[str], None],
         owner: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self._path = path
         self._shown = paths.printable(os.fsencode(path))
-        self._on_trouble = on_trouble
+        self._on_failure = on_failure
         self._owner = owner
         self._descriptor = self._open()
         self._status = os.fstat(self._descriptor)
@@ -101,7 +101,7 @@ class LogFile(logging.Handler):
             f"{error.strerror}. Until it can, the log goes to the old file."
         )
         self._write(self._own_line(text))
-        self._on_trouble(text)
+        self._on_failure(text)
 
     def _write(self, line: str) -> bool:
         """Write a line; return True if all of it was written."""
@@ -116,7 +116,7 @@ class LogFile(logging.Handler):
         except OSError as error:
             if not self._write_error:
                 self._write_error = error.strerror or str(error)
-                self._on_trouble(
+                self._on_failure(
                     f"The log file {self._shown} cannot be written: {self._write_error}. pylsyncd "
                     "continues, and counts the missing lines."
                 )

@@ -115,7 +115,7 @@ def plain_handler(stream: TextIO) -> logging.Handler:
 
 def _file_handler(path: str, owner: tuple[int, int] | None) -> logging.Handler:
     try:
-        handler = LogFile(path, _report_trouble, owner)
+        handler = LogFile(path, _report_failure, owner)
     except OSError as error:
         raise UsageError(
             f"The log file {paths.printable(os.fsencode(path))} cannot be opened: "
@@ -125,8 +125,8 @@ def _file_handler(path: str, owner: tuple[int, int] | None) -> logging.Handler:
     return handler
 
 
-def _report_trouble(text: str) -> None:
-    """Report trouble with the log file to standard error and to syslog, if they are there."""
+def _report_failure(text: str) -> None:
+    """Report a failure of the log file to standard error and to syslog, if they are there."""
     with suppress(OSError):
         os.write(2, f"pylsyncd: {printable(text)}\n".encode("utf-8", "backslashreplace"))
     record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, text, None, None)

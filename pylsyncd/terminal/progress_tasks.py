@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pylsyncd.model.formatting import format_count, format_size, printable
 from pylsyncd.rsync.output import RsyncProgress
 
-# Seconds without news after which a speed is out of date, and after which the silence is shown.
+# Seconds without progress after which a speed is out of date, and after which that is shown.
 _SPEED_LIFETIME = 3.0
 _MIN_SHOWN_SILENCE = 15.0
 

@@ -21,7 +21,7 @@ _MAX_QUICK_RETRIES = 5
 
 
 class CompleteTimes(NamedTuple):
-    """Up to when all changes are known, and the begin of the last scan whose findings are."""
+    """The time up to which all changes are known, and the start of the last scan included in it."""
 
     until: Moment | None = None
     last_scan: Moment | None = None

@@ -34,7 +34,7 @@ class StartPlan:
 
     @property
     def last_scan(self) -> Moment | None:
-        """The begin of the last scan whose findings are synced; None if that is unimportant."""
+        """The start of the last scan whose findings are synced; None if that is unimportant."""
         state = self.loaded.state
         return None if self.title or state is None else state.scanned
 

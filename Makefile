@@ -21,7 +21,7 @@ define need
 	fi
 endef
 
-.PHONY: run test unit test-all churn chaos soak bench lint format clean
+.PHONY: run test unit test-all churn chaos soak fuzz bench lint format clean
 
 run: $(VENV)/.run
 	$(call need,rsync rsync)
@@ -35,7 +35,7 @@ TEMPORARY = $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 
 # Those that mostly wait run side by side, those that load the machine two at a time; those that
 # measure what they take run alone.
-SIDE_BY_SIDE = tests/unit tests/scenarios tests/daemon tests/guard tests/hostile
+SIDE_BY_SIDE = tests/unit tests/scenarios tests/daemon tests/guard tests/hostile tests/fuzz
 IN_PAIRS = tests/churn tests/chaos
 ALONE = tests/isolation tests/soak
 
@@ -73,6 +73,10 @@ soak: SECONDS = 1800
 soak: $(VENV)/.test
 	$(call need,rsync rsync)
 	PYTHONPATH=tests $(BIN)/python -m soak.soak --seconds $(SECONDS) $(ARGS)
+
+fuzz: SECONDS = 3600
+fuzz: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m fuzz.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: $(VENV)/.run
 	$(call need,rsync rsync)

@@ -114,7 +114,7 @@ _FORMS = tuple(
 _SEPARATORS = ('" -> ', '" => ', '","', '" (in ', " (from ", " failed verification -- update ")
 # The begin of a message within another one; within a name only if it has more of a message.
 _INTERRUPTION = re.compile(r"rsync: \[(?:sender|generator|[Rr]eceiver)\] ")
-_INTERRUPTION_IN_NAME = re.compile(_INTERRUPTION.pattern + r'[^"(]*["(]')
+_INTERRUPTION_IN_NAME = re.compile(_INTERRUPTION.pattern + r'[^"(]{0,100}["(]')
 _CUT = "[...]"
 _UNDECODED = re.compile(r"\\x[0-9a-f]{2}")
 

@@ -51,7 +51,7 @@ def _parse_lines(lines: Iterable[bytes]) -> Iterator[Mount]:
                 os.fsdecode(_unescape(fs_type)), int(mount_id), int(parent_id), _unescape(root),
                 _unescape(source),
             )  # fmt: skip
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
 
 

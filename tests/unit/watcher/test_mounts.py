@@ -28,6 +28,7 @@ TEXT = rb"""
 27 22 0:51 / /srv/web rw propagate_from:3 - fuse.sshfs host:/ rw
 a broken line
 28 22 nonsense / /x rw - ext4 /dev/sdc1 rw
+30 22 99999999999999999999:1 / /z rw - ext4 /dev/sdc1 rw
 29 22 8:33 / /y rw
 """
 MOUNTS = parse_mountinfo(TEXT)

@@ -89,13 +89,13 @@ _EXIT_STATUSES = (0, 1, 2, 3, 4, 5, 10, 11, 12, 14, 20, 23, 24, 25, 30, 35, 126,
 
 
 def check_outcomes(text: bytes) -> None:
-    """Interpret messages, whatever the exit status."""
+    """Interpret messages with some exit statuses; texts of other sizes with others."""
     messages = _messages(text)
     for line in messages:
         parsed = message_lines.parse_message(line)
         assert len(parsed.words) <= message_lines.MAX_MATCHED + len("...")
         assert bool(parsed.words) or parsed.origin is message_lines.MessageOrigin.NOISE
-    for exit_status in _EXIT_STATUSES:
+    for exit_status in _EXIT_STATUSES[len(text) % 5 :: 5]:
         outcome = outcomes.interpret(exit_status, messages)
         assert outcome.reason or outcome.verdict is outcomes.Verdict.DONE
         _assert_one_line(outcome.reason)

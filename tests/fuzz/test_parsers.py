@@ -8,7 +8,7 @@ from fuzz.fuzz import CORPUS, fuzz_once
 from fuzz.parsers import PARSERS
 
 # Texts that hypothesis makes up for each parser, beside those that are stored.
-EXAMPLES = 1_500
+EXAMPLES = 1_000
 
 STORED = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 

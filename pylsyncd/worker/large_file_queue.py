@@ -23,6 +23,7 @@ from pylsyncd.rsync.temporary_names import temporary_regex
 from pylsyncd.system import walk
 from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.retry_queue import RetryQueue
+from pylsyncd.worker.session import STOPPED
 from pylsyncd.worker.transfer import TransferResult
 
 MAX_BATCH_FILES = 100
@@ -80,9 +81,11 @@ class LargeFileQueue:
             self.worker.join()
 
     def stop_now(self) -> None:
-        """Stop the thread and the rsync that it runs."""
+        """Stop the thread and the rsync that it runs; what that has not carried stays pending."""
         if self.worker is not None:
             self.worker.stop_now()
+            if self._in_flight:
+                self._handle_result(self.worker.take_result() or TransferResult(STOPPED))
 
     @property
     def has_failed(self) -> bool:

@@ -233,14 +233,18 @@ class Worker(SupervisedThread):
 
     def work(self) -> None:
         """Carry queued work until asked to stop."""
+        self._interrupted = NOTHING
         self._work.large_files.start()
+        self._interrupted = None
         try:
             self._serve()
             self._work.large_files.stop()
         except BaseException:
             self._is_failing = True
-            # Another worker carries what these have not confirmed.
+            # Another worker carries what these have not confirmed: everything if this raises, too.
+            interrupted, self._interrupted = self._interrupted, None
             self._work.large_files.stop_now()
+            self._interrupted = interrupted
             raise
         finally:
             self._session.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.faults import FaultyRsync
+from support.trees import equal_within
 from support.waiting import wait_until
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
@@ -505,3 +506,30 @@ def test_a_failed_worker_for_large_files_is_replaced_with_its_worker(site: PoolS
     worker.put(WorkItem(NOTHING, is_urgent=True))
     wait_until(lambda: "large" in site.copied("one"))
     wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
+
+
+def test_a_large_file_in_flight_stays_pending_when_the_worker_fails(site: PoolSetup) -> None:
+    sync = site.settings("one")
+    limited = tuple(replace(each, batch_size_limit=1000) for each in sync.destinations)
+    pool = site.start(sync=replace(sync, destinations=limited))
+    (worker,) = pool.workers
+    worker.put(replace(site.write("first"), serial=1, is_urgent=True))
+    wait_until(lambda: worker.confirmed_serial == 1)
+    (site.source / "d").mkdir()
+    item = site.write("d/large")
+    (site.source / "d" / "large").write_text("x" * 5000)
+    site.faulty.add_fault("exec sleep 600")
+    worker.put(replace(item, is_urgent=True))
+    wait_until(lambda: not site.faulty.pending_faults)
+    site.bug.error = ValueError()
+    worker.put(replace(site.write("d/small"), is_urgent=True))
+    wait_until(lambda: site.failures)
+    site.bug.error = None
+    pool.replace_failed(2)
+    (replaced,) = pool.workers
+    assert not worker.threads[1].is_alive()
+    assert not replaced.status().owes_everything
+    assert site.restart(pool) is replaced
+    replaced.put(WorkItem(NOTHING, is_urgent=True))
+    wait_until(lambda: replaced.confirmed_serial == 2)
+    assert equal_within(os.fsencode(site.source), os.fsencode(site.directory / "one"), 20) == []

@@ -287,6 +287,19 @@ def test_the_status_file_shows_the_same(place: ControlledDaemon) -> None:
         assert f"pid {daemon.pid}," in place.run("status", "--file", path).stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [((), 0o640), (("--status-file-mode", "604"), 0o604)],
+)
+def test_the_status_file_has_the_mode_of_its_option(
+    place: ControlledDaemon, options: tuple[str, ...], mode: int
+) -> None:
+    path = place.top / "status.json"
+    with place.daemon("--status-file", path, *options):
+        wait_until(path.exists)
+        assert path.stat().st_mode & 0o777 == mode
+
+
 # -- commands --------------------------------------------------------------------------------------
 
 

@@ -253,11 +253,18 @@ def test_the_source_itself_may_get_another_owner(home: Path) -> None:
     with guarding(source) as guard:
         os.chown(source, OTHER, OTHER)
         assert guard.check_state() == (SourceState.SAME, "")
-        guard.accept_replacement()
         source.rename(home / "was")
         (home / "2").rename(source)
         os.chown(source, OTHER, OTHER)
         assert guard.check_state() == (SourceState.REPLACED, "")
+
+
+@only_root
+def test_the_source_may_get_another_owner_before_it_is_watched_again(home: Path) -> None:
+    with guarding(home / "1") as guard:
+        os.chown(home / "1", OTHER, OTHER)
+        guard.accept_replacement()
+        assert guard.accepted.owner == OTHER
 
 
 # -- what is mounted below it ---------------------------------------------------------------------

@@ -373,3 +373,21 @@ def test_a_source_that_a_user_replaces_by_a_link_to_a_directory_of_root_is_held(
         daemon.wait_for(START_LINE if at_start else BACK)
         place.expect_equal(daemon)
     assert not (place.copy / "key").exists()
+
+
+@only_root
+def test_a_source_replaced_by_a_directory_of_another_user_is_held_until_released(
+    place: Guarded,
+) -> None:
+    place.fill()
+    os.chown(place.source, USER, USER)
+    with place.daemon("-i") as daemon:
+        place.remember()
+        place.source.rename(place.source.with_name("was"))
+        place.source.mkdir()
+        (place.source / "new").write_text("x")
+        os.chown(place.source, OTHER, OTHER)
+        daemon.wait_for(rf"is held: a directory of the user id {OTHER} is in its place")
+        place.expect_untouched(daemon)
+        daemon.release()
+        place.expect_equal(daemon)

@@ -186,7 +186,8 @@ _START = r"-?(?:(?:a|ba|c|da|fi|k|mk|pdk|r|rba|rk|tc|ya|z)?sh|rssh|sudo|doas|env
 _SHELL = _any_of(rf"""
 ssh:
 command-line:? line
-[/~][^ ]{{1,300}}:? line \d{{1,6}}:
+[/~][^ ]{{1,300}}:? line \d{{1,6}}: (?:[Bb]ad|[Mm]issing|[Uu]nsupported|[Ii]nvalid)
+[/~][^ ]{{1,300}}: terminating, \d{{1,6}} bad configuration options
 (?:ssh|kex)_exchange_identification:
 banner exchange:
 Unable to negotiate with

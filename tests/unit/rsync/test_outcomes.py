@@ -218,6 +218,8 @@ NOISE = [
     "Please do not use --mkpath, unknown option or invalid file mode 00.",
     "Host key verification failed for many last week.",
     "/etc/profile: 3: fortune: not found",
+    "/root/.bashrc: line 3: fortune: command not found",
+    "/root/.bashrc: line 4: /usr/games/fortune: Permission denied",
     "Warning: Deletions stopped due to --max-delete limit (4 skipped)",
     "Could not resolve your problem? Name or service not known? Call us.",
     "mkdir home: No such file or directory",

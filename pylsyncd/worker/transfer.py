@@ -258,8 +258,6 @@ class Transfer:
         for change in named:
             if change.path:
                 trees.add(change.path, Scope.TREE)
-        if not trees:
-            return _nothing_confirmed(request, run)
         return TransferResult(run.outcome, pending=request.changeset, failed=trees, run=run)
 
     def _named_failures(

@@ -92,3 +92,10 @@ def test_the_files_that_the_readme_names_are_there() -> None:
     named = re.findall(r"(?:contrib|tests|docs)/[\w./@-]*\w", README)
     assert "contrib/systemd/pylsyncd.service" in named
     assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
+def test_the_tests_that_hold_the_boundaries_are_there() -> None:
+    text = (REPOSITORY / "docs" / "security.rst").read_text()
+    named = set(re.findall(r"tests/[\w/]+\.py", text))
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (REPOSITORY / name).exists()] == []

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-from pylsyncd.system.interrupts import silent_interrupts
+from pylsyncd.system.import_interrupts import silent_interrupts
 
 with silent_interrupts():
     from pylsyncd import daemonize
@@ -15,9 +15,9 @@ with silent_interrupts():
     from pylsyncd.config.command_line_parser import CommandLine, parse_command_line, print_error
     from pylsyncd.config.describe import describe_settings, suspicious_values
     from pylsyncd.config.loader import Configuration, StartEnvironment, load_configuration
-    from pylsyncd.config.ownership import find_weaknesses
     from pylsyncd.config.raw_options import ConfigurationError
     from pylsyncd.config.settings import Settings, SyncSettings
+    from pylsyncd.config.write_access import find_weaknesses
     from pylsyncd.model import paths
     from pylsyncd.model.errors import PylsyncdError, UsageError
     from pylsyncd.rules.explain import explain
@@ -26,7 +26,7 @@ with silent_interrupts():
     from pylsyncd.system import descriptors, logs
     from pylsyncd.terminal.log_handler import make_log_handler
     from pylsyncd.terminal.progress import NoProgress, ProgressDisplay
-    from pylsyncd.worker.verify import verify
+    from pylsyncd.worker.compare import compare_destinations
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def _print(lines: Iterable[str], *, status_if_any: int = 0) -> int:
 
 def _verify(syncs: Iterable[SyncSettings], *, checksum: bool) -> Generator[str, None, None]:
     for sync in syncs:
-        yield from verify(sync, checksum=checksum)
+        yield from compare_destinations(sync, checksum=checksum)
 
 
 def _describe(configuration: Configuration, *, show_commands: bool) -> Iterator[str]:

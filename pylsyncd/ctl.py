@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pylsyncd.system.interrupts import silent_interrupts
+from pylsyncd.system.import_interrupts import silent_interrupts
 
 with silent_interrupts():
     from pylsyncd.control import command_line, discovery

@@ -12,8 +12,8 @@ from pylsyncd.config.settings import ProcessSettings, Settings, SyncSettings
 from pylsyncd.control.server import ControlServer
 from pylsyncd.control.status_file import StatusFileWriter
 from pylsyncd.control.table import summary
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.notation import Transport
 from pylsyncd.model.status import Condition, Status
 from pylsyncd.operations import Operations
 from pylsyncd.replication import STOP_SIGNALS, Replication, ReplicationContext

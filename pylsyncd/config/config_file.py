@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from pylsyncd.config import ownership
+from pylsyncd.config import write_access
 from pylsyncd.config.ini_parser import (
     IniEntry,
     IniSection,
@@ -60,7 +60,7 @@ def read_config_file(
     name = paths.printable(os.fsencode(shown))
     try:
         with open(path, "rb") as file:
-            ownership.check_config_file(path, os.fstat(file.fileno()), name)
+            write_access.check_config_file(path, os.fstat(file.fileno()), name)
             content = file.read()
     except OSError as error:
         raise UsageError(f"Cannot read the configuration file {name}: {error.strerror}.") from None

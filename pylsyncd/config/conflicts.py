@@ -8,7 +8,7 @@ from itertools import combinations, permutations, product
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
 from pylsyncd.model import paths
-from pylsyncd.model.notation import Transport
+from pylsyncd.model.destination_notation import Transport
 
 
 def find_conflicts(

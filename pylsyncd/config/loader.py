@@ -18,8 +18,8 @@ from pylsyncd.config.raw_options import (
 from pylsyncd.config.settings import ProcessSettings, Settings, SyncSettings
 from pylsyncd.config.sync_settings import PartialSync, SyncReader
 from pylsyncd.model import paths
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import MIN_RSYNC_VERSION, RsyncOptions
 from pylsyncd.system import directories
 

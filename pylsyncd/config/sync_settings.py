@@ -18,10 +18,10 @@ from pylsyncd.config.raw_options import (
     destination_label,
 )
 from pylsyncd.config.settings import DestinationSettings, HookSettings, SyncSettings
-from pylsyncd.model import endpoints, notation
+from pylsyncd.model import destination_notation, endpoints
+from pylsyncd.model.destination_notation import ParsedDestination, Transport
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.notation import ParsedDestination, Transport
 from pylsyncd.rsync import version
 from pylsyncd.rsync.command import MIN_RSYNC_VERSION, RsyncOptions
 from pylsyncd.rsync.option_check import check_combination, check_option, with_absolute_path
@@ -204,7 +204,9 @@ _NO_DESTINATION = Destination("", "", Transport.LOCAL, None, b"/")
 
 
 def _parse_destination(raw: RawOption, text: str) -> ParsedDestination:
-    return notation.parse_destination(os.fsencode(text), os.fsencode(raw.directory), os.path.isdir)
+    return destination_notation.parse_destination(
+        os.fsencode(text), os.fsencode(raw.directory), os.path.isdir
+    )
 
 
 def _parse_rule(raw: RawOption, text: str) -> Iterable[RuleStep]:

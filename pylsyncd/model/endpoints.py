@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from pylsyncd.model import paths
-from pylsyncd.model.errors import UsageError
-from pylsyncd.model.notation import (
+from pylsyncd.model.destination_notation import (
     ParsedDestination,
     Transport,
     absolute_path,
     check_usable,
     parse_destination,
 )
+from pylsyncd.model.errors import UsageError
 
 # Redundant parts within a path. A leading "./" stays, as it may keep a path from being an option.
 _REDUNDANT = re.compile(rb"/(?:\.?/)+")

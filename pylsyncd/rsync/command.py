@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import quoting, temporary_names
 from pylsyncd.rsync.option_check import may_delete, preserves_hard_links
 from pylsyncd.rsync.quoting import Version

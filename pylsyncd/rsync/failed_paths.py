@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Change, Changeset, MutableChangeset, Scope
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.model.paths import PathError, RelativePath
 from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.message_lines import is_noise

@@ -2,8 +2,8 @@
 
 import re
 
+from pylsyncd.model.destination_notation import Transport, path_offset
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport, path_offset
 
 Version = tuple[int, int, int]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from pylsyncd.model import paths
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.model.paths import InodeId
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import path_resolution, walk

@@ -1,7 +1,7 @@
 """Detects that a local destination directory was replaced, for example because of a lost mount."""
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.model.paths import InodeId
 from pylsyncd.system import walk
 from pylsyncd.system.path_resolution import UnsafeLinkError

@@ -5,8 +5,8 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict, interpret
 from pylsyncd.rsync.output import RsyncProgress

@@ -24,6 +24,7 @@ from pylsyncd.control.protocol import ControlRequest
 from pylsyncd.system import unix_sockets
 
 NEVER = "3600"
+REFUSED = "rsync: [sender] failed to connect to h (192.0.2.1): Connection refused (111)"
 """A window that does not end during a test."""
 
 AT_ONCE = 50
@@ -233,7 +234,7 @@ def test_a_failing_destination_is_retrying_with_reason_and_next_attempt(
     place: ControlledDaemon, quiet: Pylsyncd
 ) -> None:
     for _ in range(50):
-        place.rsync.add_fault(print_error_and_exit("rsync: connection refused", 10))
+        place.rsync.add_fault(print_error_and_exit(REFUSED, 10))
     place.write("new")
     place.run("flush")
     found = place.wait_until_condition("retrying")
@@ -333,7 +334,7 @@ def test_a_timed_out_wait_names_the_destination_and_the_reason(
     place: ControlledDaemon, quiet: Pylsyncd
 ) -> None:
     for _ in range(50):
-        place.rsync.add_fault(print_error_and_exit("rsync: connection refused", 10))
+        place.rsync.add_fault(print_error_and_exit(REFUSED, 10))
     place.write("new")
     code, output, errors = place.run("wait", "--timeout", "1.5", "copy")
     assert (code, output) == (FAILED, "")

@@ -14,7 +14,7 @@ from pylsyncd.config.ini_parser import parse_ini
 from pylsyncd.config.raw_options import ErrorCollector
 from pylsyncd.control import nagios, protocol, table
 from pylsyncd.control.protocol import ProtocolError
-from pylsyncd.model import notation, paths, status_json
+from pylsyncd.model import destination_notation, paths, status_json
 from pylsyncd.model.changes import Changeset, Scope
 from pylsyncd.model.errors import StateError, UsageError
 from pylsyncd.model.status import Status
@@ -233,7 +233,7 @@ def check_mountinfo(text: bytes) -> None:
 def check_destination(text: bytes) -> None:
     """Parse a destination."""
     try:
-        parsed = notation.parse_destination(text, b"/cwd", lambda _: False)
+        parsed = destination_notation.parse_destination(text, b"/cwd", lambda _: False)
     except UsageError:
         return
     assert b"\0" not in parsed.path

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pylsyncd.model.changes import Change, MutableChangeset, Scope
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.model.notices import Notice
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 from pylsyncd.rsync import version

@@ -6,8 +6,8 @@ from pylsyncd.config.settings import (
     HookSettings,
     SyncSettings,
 )
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination, Source
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import RsyncOptions
 
 

@@ -16,9 +16,9 @@ from support.rsync_features import installed_version
 from support.servers import free_port
 from support.waiting import wait_until
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination, Source, parse_destinations, parse_source
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import quoting
 
 CWD = b"/home/me"

@@ -13,8 +13,8 @@ from support.waiting import wait_until
 
 from pylsyncd.config.settings import DestinationSettings, HookSettings, SyncSettings
 from pylsyncd.model.changes import Scope
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination, Source
-from pylsyncd.model.notation import Transport
 from pylsyncd.model.notices import NoticeKind
 from pylsyncd.report.hook_output import MAX_FIRST_LINES, MAX_LAST_LINES
 from pylsyncd.report.hooks import HookRunners

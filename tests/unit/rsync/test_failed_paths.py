@@ -15,8 +15,8 @@ from support.servers import RsyncDaemon
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Scope
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.failed_paths import failed_changes, has_skipped_deletions, target_in_messages

@@ -26,8 +26,8 @@ from support.rsync_features import DELETE_OPTIONS, can_delete_by_name, needs_del
 from support.trees import Snapshot, differences, snapshot
 
 from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rsync import file_list
 from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions

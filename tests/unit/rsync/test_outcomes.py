@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support.servers import RsyncDaemon
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import outcomes
 from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import MissingCapability, Verdict, interpret, summary

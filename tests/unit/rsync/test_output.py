@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.output import (
     MAX_FIRST_LINES,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support.rsync_features import can_quote_wildcards
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import quoting
 
 VERSION = (3, 5, 0)

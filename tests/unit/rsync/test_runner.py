@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support.waiting import wait_until
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import Verdict, interpret
 from pylsyncd.rsync.runner import Runner, RunResult

@@ -22,8 +22,8 @@ from support.daemon import environment
 from support.servers import SshServer
 from support.waiting import wait_until
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import (
     CURRENT_DIRECTORY,
     DEFAULT_REMOTE_SHELL,
@@ -257,7 +257,7 @@ def test_a_removed_socket_directory_is_created_again(
 KILLED = """
     import os, signal, sys
     from pylsyncd.model.endpoints import Destination
-    from pylsyncd.model.notation import Transport
+    from pylsyncd.model.destination_notation import Transport
     from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
     from pylsyncd.rsync.runner import Runner
     from pylsyncd.rsync.ssh_sharing import SshSharing

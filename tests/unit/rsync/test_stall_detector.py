@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support.waiting import wait_until
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync import stall_detector
 from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import STALLED_IN_FIFO

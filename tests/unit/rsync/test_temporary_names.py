@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support import processes
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.runner import Runner
 from pylsyncd.rsync.temporary_names import temporary_pattern, temporary_regex

@@ -14,9 +14,9 @@ from support.mounts import Mounts, can_mount
 from support.trees import inode_id_of
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.moments import Moment
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.worker.destination_guard import DestinationGuard, DestinationHeldError
 
 

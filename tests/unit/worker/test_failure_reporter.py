@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from pylsyncd.model.changes import EVERYTHING, MutableChangeset, Scope
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.model.notices import Notice, NoticeKind
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy

@@ -18,8 +18,8 @@ from support.rsync_features import CAPABILITIES
 from support.trees import differences
 
 from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.pipeline.backlog import Backlog
 from pylsyncd.rsync import file_list
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncOptions

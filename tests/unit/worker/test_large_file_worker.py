@@ -12,8 +12,8 @@ import pytest
 from support.waiting import wait_until
 
 from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rules.excludes import Rules

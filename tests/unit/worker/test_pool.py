@@ -16,9 +16,9 @@ from support.waiting import wait_until
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
 from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.notation import Transport
 from pylsyncd.model.notices import Notice, NoticeKind
 from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem

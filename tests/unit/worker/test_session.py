@@ -10,8 +10,8 @@ import pytest
 from support.faults import FaultyRsync, exit_with
 from support.waiting import wait_until
 
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncOptions
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.worker.resources import RunSlots, SharedResources

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination, Source
-from pylsyncd.model.notation import Transport
 from pylsyncd.rsync.command import RsyncOptions
-from pylsyncd.worker.verify import verify
+from pylsyncd.worker.compare import compare_destinations
 
 
 class Copies:
@@ -25,7 +25,7 @@ class Copies:
                 os.utime(path, (1e9, 1e9))
 
     def verify(self, *, checksum: bool = False) -> list[str]:
-        return sorted(verify(self.sync(), checksum=checksum))
+        return sorted(compare_destinations(self.sync(), checksum=checksum))
 
     def sync(self) -> SyncSettings:
         source = Source(os.fsencode(self.directory / "source"), b"", is_full_path=False)
@@ -92,7 +92,7 @@ def test_a_comparison_that_failed_is_reported(copies: Copies) -> None:
 def test_a_signal_stops_the_comparison_and_its_handler_is_restored(copies: Copies) -> None:
     before = signal.getsignal(signal.SIGTERM)
     (copies.directory / "one/d/f").unlink()
-    lines = verify(copies.sync(), checksum=False)
+    lines = compare_destinations(copies.sync(), checksum=False)
     next(lines)
     # At once, since the caller may be writing the line to a full pipe.
     with pytest.raises(SystemExit, match="stopped by SIGTERM before the comparison was complete"):
@@ -103,7 +103,7 @@ def test_a_signal_stops_the_comparison_and_its_handler_is_restored(copies: Copie
 
 def test_closing_the_iterator_stops_the_comparison(copies: Copies) -> None:
     (copies.directory / "one/d/f").unlink()
-    lines = verify(copies.sync(), checksum=False)
+    lines = compare_destinations(copies.sync(), checksum=False)
     next(lines)
     lines.close()  # type: ignore[attr-defined]
     assert next(lines, None) is None

@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from pylsyncd.model.errors import UsageError
-from pylsyncd.model.notation import (
+from pylsyncd.model.destination_notation import (
     ParsedDestination,
     Transport,
     absolute_path,
     parse_destination,
     path_offset,
 )
+from pylsyncd.model.errors import UsageError
 
 CWD = b"/home/me"
 

@@ -50,7 +50,7 @@ _LineQueue = queue.Queue[str | None]
 """Lines of the report, and None from each comparison that has ended."""
 
 
-def verify(sync: SyncSettings, *, checksum: bool) -> Iterator[str]:
+def compare_destinations(sync: SyncSettings, *, checksum: bool) -> Iterator[str]:
     """Yield a line for each path that differs and each destination that cannot be compared.
 
     No line means that all copies are equal. Contents are compared by size and time, with

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 from support.daemon import environment
 
-from pylsyncd.system.interrupts import silent_interrupts
+from pylsyncd.system.import_interrupts import silent_interrupts
 
 INTERRUPTED = (
     "import os, signal, sys\n"
-    "from pylsyncd.system.interrupts import silent_interrupts\n"
+    "from pylsyncd.system.import_interrupts import silent_interrupts\n"
     "with silent_interrupts():\n"
     "    os.kill(os.getpid(), signal.SIGINT)\n"
     "print(signal.getsignal(signal.SIGINT).__class__.__name__)\n"

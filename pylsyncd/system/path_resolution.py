@@ -145,9 +145,8 @@ class _Resolver:
         owner = os.fstat(target).st_uid
         if not (link.is_safe or owner == link.owner):
             os.close(target)
-            raise UnsafeLinkError(
-                name, f", and belongs to the user id {link.owner}, but its target to {owner}"
-            )
+            owners = f"the user id {link.owner}, but its target belongs to the user id {owner}"
+            raise UnsafeLinkError(name, f", and belongs to {owners}")
         return target
 
     def _count_link(self) -> None:

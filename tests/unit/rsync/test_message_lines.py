@@ -88,7 +88,7 @@ def test_a_message_behind_other_text_is_no_noise() -> None:
         "ssh: connect to host h port 22: Connection refused\r",
         "ssh: Could not resolve hostname h: Name or service not known\r",
         "command-line: line 0: Bad configuration option: x",
-        "/root/.ssh/config: line 3: Bad configuration option: x",
+        "/home/u/.ssh/config: line 3: Bad configuration option: x",
         "Can't open user config file /nope: No such file or directory\r",
         "unknown option -- 8\r",
         "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @",

@@ -65,7 +65,7 @@ def identity_after(user: str, group: str) -> str:
     )
     return subprocess.run(
         [sys.executable, "-c", program, user, group],
-        env=environment() | {"XDG_STATE_HOME": "/root/state"},
+        env=environment() | {"XDG_STATE_HOME": "/srv/state"},
         stdout=subprocess.PIPE,
         check=True,
         text=True,

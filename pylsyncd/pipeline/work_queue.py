@@ -41,6 +41,12 @@ class WorkQueue(queue.Queue[WorkItem]):
     its subclasses and calls with its lock held.
     """
 
+    is_idle: bool
+    """False from the moment an item is taken until the worker says that it has nothing to do.
+
+    Between the two, no count may include what was taken. So read the counts first, then this.
+    """
+
     def wake(self) -> None:
         """Make a waiting worker look at its state again, by an empty item."""
         self.put(WorkItem(NOTHING))
@@ -64,6 +70,7 @@ class WorkQueue(queue.Queue[WorkItem]):
     def _init(self, maxsize: int) -> None:  # noqa: ARG002  # of the base class; the size is 0 or 1
         self._backlog = Backlog()
         self._merged: WorkItem | None = None
+        self.is_idle = True
 
     def _qsize(self) -> int:
         return 0 if self._merged is None else 1
@@ -75,6 +82,7 @@ class WorkQueue(queue.Queue[WorkItem]):
 
     def _get(self) -> WorkItem:
         assert self._merged is not None  # noqa: S101  # Queue has checked the size
+        self.is_idle = False
         item = replace(self._merged, changeset=self._backlog.take())
         self._merged = None
         return item

@@ -224,7 +224,8 @@ class Worker(SupervisedThread):
             return Condition.HELD
         if verdicts:
             return Condition.RETRYING
-        return Condition.WAITING if waiting else Condition.IN_SYNC
+        with_nothing_waiting = Condition.IN_SYNC if self._queue.is_idle else Condition.SYNCING
+        return Condition.WAITING if waiting else with_nothing_waiting
 
     # For the worker's own thread:
 
@@ -247,6 +248,7 @@ class Worker(SupervisedThread):
             self._interrupted = interrupted
             raise
         finally:
+            self._queue.is_idle = True
             self._session.close()
         if self._checkpoint is not None:
             self._checkpoint.save_clean_stop()
@@ -268,10 +270,12 @@ class Worker(SupervisedThread):
         save_at = self._checkpoint.due_at if self._checkpoint is not None else None
         first = earliest(due_at, save_at)
         timeout = None if first is None else max(0.0, first - time.monotonic())
+        self._queue.is_idle = True
         try:
             with self.activity.waiting():
                 item = self._queue.get(timeout=timeout)
         except queue.Empty:
+            self._queue.is_idle = False
             if self._checkpoint is not None and save_at is not None:
                 self._checkpoint.save()
             return

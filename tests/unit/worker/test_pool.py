@@ -230,6 +230,26 @@ def test_new_settings_add_and_remove_workers_and_keep_the_others(site: PoolSetup
     site.pool(site.settings("one"))
 
 
+def test_a_destination_is_in_sync_only_once_its_changes_are_confirmed(site: PoolSetup) -> None:
+    seen: list[tuple[Condition, int]] = []
+
+    def record_state(notice: Notice) -> None:
+        if notice.kind is NoticeKind.BATCH:
+            (worker,) = pool.workers
+            seen.append((worker.status().condition, worker.confirmed_serial))
+
+    pool = site.pool(site.settings("one"), record_state)
+    plans = pool.plan_starts(requested_title="initial sync", is_new=True, is_source_empty=False)
+    pool.start_workers(plans, {}, clock.now())
+    site.wait_until_in_sync(pool)
+    pool.workers[0].put(replace(site.write("second"), serial=7, is_urgent=True))
+    wait_until(lambda: len(seen) > 1)
+    # The notice comes after the run and before the confirmation.
+    assert seen[1] == (Condition.SYNCING, 0)
+    site.wait_until_in_sync(pool)
+    assert pool.workers[0].confirmed_serial == 7
+
+
 def test_a_worker_under_new_settings_takes_over_what_is_pending(site: PoolSetup) -> None:
     pool = site.start("one")
     (before,) = pool.workers

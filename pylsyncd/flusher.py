@@ -63,6 +63,8 @@ class Flusher:
         self._hard_links = HardLinks(sync.source.path, sync.rules, on_progress)
         self.last_serial = 0
         """The serial number of the last work item."""
+        self.taken_count = 0
+        """The number of changes that are neither in the buffer nor in the queues at the moment."""
         self._window_closes_at = math.inf
         self._next_full_sync = math.inf
         self.complete_until = clock.now()
@@ -115,24 +117,35 @@ class Flusher:
         if (session := self._source_monitor.session) is not None:
             session.update_hard_links(self._hard_links)
 
-    def flush(self, *, is_urgent: bool = False) -> Flush:
+    def flush(self, *, is_urgent: bool = False, polled_since: float | None = None) -> Flush:
         """End the window: queue its changes for all destinations.
 
-        Without changes no work item is queued, unless it is urgent.
+        Without changes no work item is queued, unless it is urgent. With ``polled_since``, a
+        monotonic time, directories without events are scanned first, unless they were since then.
         """
+        try:
+            return self._flush(is_urgent=is_urgent, polled_since=polled_since)
+        finally:
+            self.taken_count = 0
+
+    def _flush(self, *, is_urgent: bool, polled_since: float | None) -> Flush:
         self._window_closes_at = math.inf
         last_scan, is_complete = None, False
         if (session := self._source_monitor.session) is not None:
             watcher = session.watcher
+            if polled_since is not None:
+                watcher.request_poll(polled_since)
             is_drained = watcher.drain(_DRAIN_TIMEOUT)
             # Read at once: what a scan finds from now on belongs to the next flush.
             is_complete = is_drained and not watcher.has_missed_events
+            is_complete &= polled_since is None or watcher.has_polled_since(polled_since)
             if not is_drained:
                 log.info("The watcher is busy: its latest changes are left for the next flush.")
             # Read before the changes are taken, which may be newer.
             self.complete_until, last_scan = watcher.complete_until, watcher.last_scan
             self.update_hard_links()
         since = self._buffer.since
+        self.taken_count = len(self._buffer)
         changes = self._buffer.take()
         if not changes and not is_urgent:
             return Flush(self.last_serial, is_complete)

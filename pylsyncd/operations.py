@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 # Seconds to wait for a replication to carry out a request.
 _REQUEST_TIMEOUT = 30.0
 
+# Seconds that a request for the status waits for a look at the sources: one may be on a file server
+# that does not respond.
+_LOOK_TIMEOUT = 1.0
+
 # Seconds between two checks of what is confirmed, and between two flushes of a source whose watcher
 # has not reported everything.
 _CONFIRMED_POLL_INTERVAL = 0.02
@@ -46,7 +50,20 @@ class Operations:
         self._watch_limit = inotify.read_limit("max_user_watches")
 
     def status(self) -> Status:
-        """Return the status of all syncs and destinations."""
+        """Return the status of all syncs and destinations, after a look at the sources."""
+        looks = [
+            replication.submit(replication.look_at_source)
+            for replication in self._supervisor
+            if replication.state is ReplicationState.RUNNING
+        ]
+        futures.wait(looks, _LOOK_TIMEOUT)
+        return self.known_status()
+
+    def known_status(self) -> Status:
+        """Return the status of all syncs and destinations, without a look at the sources.
+
+        A replaced source may be unnoticed for some seconds.
+        """
         # A lack of file descriptors must not make the status unavailable.
         with suppress(OSError):
             self._watch_limit = inotify.read_limit("max_user_watches")
@@ -57,13 +74,11 @@ class Operations:
 
     def flush(self, names: Sequence[str] = ()) -> None:
         """Sync the changes now, without waiting for the windows to end."""
-        futures.wait(
-            [
-                replication.submit(partial(replication.flusher.flush, is_urgent=True))
-                for replication, _ in self._select(names)
-            ],
-            _REQUEST_TIMEOUT,
-        )
+        flushes = [
+            replication.submit(partial(replication.flush, time.monotonic()))
+            for replication, _ in self._select(names)
+        ]
+        futures.wait(flushes, _REQUEST_TIMEOUT)
 
     def sync(self, names: Sequence[str] = ()) -> None:
         """Start a full sync."""
@@ -166,6 +181,7 @@ class _PendingWait:
         self._replication = replication
         self.names = list(names)
         """The destinations for which the changes are not confirmed."""
+        self._started_at = time.monotonic()
         self._flush: Future[Flush] | None = None
         self._flushed_at = -math.inf
 
@@ -202,7 +218,7 @@ class _PendingWait:
                 if flush.is_complete:
                     return flush.serial
         if time.monotonic() >= self._flushed_at + _FLUSH_RETRY_INTERVAL:
-            flush_now = partial(self._replication.flusher.flush, is_urgent=True)
+            flush_now = partial(self._replication.flush, self._started_at)
             self._flush, self._flushed_at = self._replication.submit(flush_now), time.monotonic()
         return None
 
@@ -245,12 +261,17 @@ def _starting_status(
 
 def _destination_status(replication: Replication, worker: Worker) -> DestinationStatus:
     """Return the status of a destination, with the changes that are still in the buffer."""
-    status = worker.status()
-    buffered, since = replication.buffered_changes
+    # In the order in which changes go through the stages, so that none is overlooked on its way.
     reason = replication.source_monitor.hold_reason
+    is_changing = replication.source_monitor.is_source_changing
+    buffered, since = replication.buffered_changes
+    status = worker.status()
     if reason and status.condition is not Condition.FAILED:
         error = f"the source is held: {reason}."
         return replace(status, condition=Condition.HELD, error=error)
+    if is_changing:
+        condition = Condition.WAITING if status.condition is Condition.IN_SYNC else status.condition
+        return replace(status, condition=condition, owes_everything=True)
     if not buffered:
         return status
     age = time.monotonic() - since if since is not None else 0.0

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from pylsyncd import __version__
 from pylsyncd.config.settings import SyncSettings
-from pylsyncd.flusher import Flusher
+from pylsyncd.flusher import Flush, Flusher
 from pylsyncd.model import paths
 from pylsyncd.model.changes import NOTHING, MutableChangeset
 from pylsyncd.model.errors import PylsyncdError, UsageError, WatchError
@@ -226,8 +226,12 @@ class Replication(SupervisedThread):
 
     @property
     def buffered_changes(self) -> tuple[int, float | None]:
-        """The number of changes in the buffer, and the monotonic time of the first one."""
-        return len(self._buffer), self._buffer.since
+        """The number of changes that are in no queue yet, and the monotonic time of the first one.
+
+        The time is None if it is unknown.
+        """
+        buffered, since = len(self._buffer), self._buffer.since
+        return buffered + self.flusher.taken_count, since
 
     # For its own thread:
 
@@ -382,7 +386,7 @@ class Replication(SupervisedThread):
             Wakeup.BUFFER_FULL: self.flusher.flush_if_full,
             Wakeup.SOURCE_LOST: self._check_source_soon,
             Wakeup.WORKER_FAILED: lambda: self._pool.replace_failed(self.flusher.last_serial),
-            signal.SIGUSR1: lambda: self.flusher.flush(is_urgent=True),
+            signal.SIGUSR1: lambda: self.flush(time.monotonic()),
             signal.SIGUSR2: self.release,
             signal.SIGHUP: self.flusher.start_full_sync,
         }
@@ -392,10 +396,30 @@ class Replication(SupervisedThread):
         soon = time.monotonic() + _SOURCE_LOST_CHECK_DELAY
         self._next_source_check = min(self._next_source_check, soon)
 
-    def _check_source(self) -> None:
-        start = self.source_monitor.check_source()
+    def _check_source(self, *, should_hold: bool = True) -> None:
+        start = self.source_monitor.check_source(should_hold=should_hold)
         if start is not None:
             self.flusher.restart(start)
+            self.source_monitor.record_full_sync()
+
+    def look_at_source(self) -> bool:
+        """Check the source now; return True if it is watched, so that its changes are known.
+
+        A source that is gone may be about to be replaced: it is held after a pause.
+        """
+        self._check_source(should_hold=False)
+        if self.source_monitor.is_source_changing:
+            self._check_source_soon()
+        return self.source_monitor.is_source_known
+
+    def flush(self, polled_since: float) -> Flush:
+        """Check the source now, and queue all of its changes up to now.
+
+        Directories without events are scanned, unless they were since a monotonic time.
+        """
+        if not self.look_at_source():
+            return Flush(self.flusher.last_serial, is_complete=False)
+        return self.flusher.flush(is_urgent=True, polled_since=polled_since)
 
     def _monitor_threads(self, workers: Sequence[Worker]) -> None:
         for worker in workers:

@@ -55,7 +55,7 @@ class StatusReporters:
         self._operations = operations
         self._on_failed = on_failed
         self._threads: list[MetricsExporter | StatusFileWriter | ControlServer] = []
-        status, file, port = operations.status, settings.metrics_file, settings.metrics_port
+        status, file, port = operations.known_status, settings.metrics_file, settings.metrics_port
         if file is not None or port is not None:
             self._threads.append(MetricsExporter(status, on_failed, file=file, port=port))
         if settings.status_file is not None:
@@ -195,7 +195,7 @@ class Service:
             on_ready()
             self._systemd.ready()
         if self._is_ready and self._systemd.is_enabled:
-            self._systemd.status(status_line(self._operations.status()))
+            self._systemd.status(status_line(self._operations.known_status()))
 
     def _is_finished(self) -> bool:
         """Return True if all replications have ended, or one has failed."""

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import time
 from collections.abc import Collection, Mapping
@@ -65,6 +66,10 @@ class Rescanner:
         self.last_scan = plan.last_scan or self._complete_until
         """When the last periodic scan started."""
         self._next_poll = self._poll_due()
+        # By the monotonic clock: the start of the last complete poll, and the time since which one
+        # was asked for.
+        self._polled_at = time.monotonic()
+        self._poll_requested_since = -math.inf
         self._next_scan: float | None = None
 
     def initial_scan(self) -> Mapping[int, MutableChangeset]:
@@ -86,6 +91,14 @@ class Rescanner:
         """Replace the directories without events after a mount or unmount. Thread-safe."""
         self._eventless_directories = tuple(directories)
 
+    def request_poll(self, since: float) -> None:
+        """Make a poll due, if there was none since a monotonic time. Thread-safe."""
+        self._poll_requested_since = max(self._poll_requested_since, since)
+
+    def has_polled_since(self, since: float) -> bool:
+        """Return True if there is nothing to poll, or a poll started since. Thread-safe."""
+        return not self._is_polling or self._polled_at >= since
+
     @property
     def complete_until(self) -> Moment:
         """The moment before which every change was found.
@@ -99,8 +112,7 @@ class Rescanner:
     @property
     def due_at(self) -> float | None:
         """When :meth:`scan_if_due` scans, by the monotonic clock; None for never."""
-        next_poll = self._next_poll if self._is_polling else None
-        return earliest(self._overflows.due_at, self._next_scan, next_poll)
+        return earliest(self._overflows.due_at, self._next_scan, self._poll_due_at)
 
     @property
     def overflow_count(self) -> int:
@@ -141,11 +153,19 @@ class Rescanner:
         due_at = self._overflows.due_at
         if due_at is not None and now >= due_at:
             return self._repair_overflow(now)
-        if self._is_polling and now >= self._next_poll:
+        poll_due_at = self._poll_due_at
+        if poll_due_at is not None and now >= poll_due_at:
             return self._poll()
         if self._next_scan is not None and now >= self._next_scan:
             return self._scan_periodically()
         return None
+
+    @property
+    def _poll_due_at(self) -> float | None:
+        if not self._is_polling:
+            return None
+        is_requested = self._poll_requested_since > self._polled_at
+        return -math.inf if is_requested else self._next_poll
 
     def _poll_due(self) -> float:
         return time.monotonic() + self._plan.poll_interval
@@ -195,6 +215,7 @@ class Rescanner:
     def _poll(self) -> Changeset:
         """Scan the directories without events, and try again to watch those without a watch."""
         present, found, is_complete = clock.now(), MutableChangeset(), True
+        started = time.monotonic()
         # The ctimes are from the clock of the file server.
         since_ns = _earlier(self._last_poll, _MAX_SERVER_CLOCK_LAG).since_ns
         for path in self._eventless_directories:
@@ -209,6 +230,9 @@ class Rescanner:
         if is_complete:
             # Otherwise the next poll covers this period again.
             self._last_poll = present
+            self._polled_at = started
+        # An incomplete poll must not be repeated at once.
+        self._poll_requested_since = -math.inf
         self._next_poll = self._poll_due()
         return found
 

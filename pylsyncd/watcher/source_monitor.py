@@ -138,6 +138,7 @@ class SourceMonitor:
         self._reported_error = ""
         self._reported_eventless: set[bytes] = set()
         self._past_overflows = 0
+        self._is_changing = False
         self.session: WatchSession | None = None
         """None while the source is held."""
 
@@ -195,20 +196,49 @@ class SourceMonitor:
         counts = self._context.mask_counts
         return inotify.events_by_type(counts) if counts is not None else {}
 
-    def check_source(self) -> Moment | None:
+    @property
+    def is_source_changing(self) -> bool:
+        """Whether the source was lost or replaced, and its full sync is not queued yet.
+
+        Any thread may ask.
+        """
+        session = self.session
+        is_lost = session is not None and session.event_processor.is_source_lost
+        return self._is_changing or is_lost
+
+    @property
+    def is_source_known(self) -> bool:
+        """Whether the source is watched, and was there at the last check."""
+        return self.session is not None and not self.is_source_changing
+
+    def record_full_sync(self) -> None:
+        """Record that the full sync is queued which :meth:`check_source` has asked for."""
+        self._is_changing = False
+
+    def check_source(self, *, should_hold: bool = True) -> Moment | None:
         """Compare the source with the accepted one, and start or stop the watch session.
 
         Returns a moment if the source was replaced or is back: a full sync is needed, and every
-        change after that moment is seen.
+        change after that moment is seen. Call :meth:`record_full_sync` once it is queued. Without
+        ``should_hold`` a source that has to be held is left to the next check: a program that
+        replaces the source may be at work.
         """
         state, reason = self._guard.check_state()
+        if state is SourceState.HELD and not should_hold:
+            self._is_changing = self.session is not None
+            return None
         if state is SourceState.HELD:
+            self._is_changing = False
             if self.session is not None:
                 self.stop_watching()
                 self.report_held(reason)
             return None
-        is_same, session, started = state is SourceState.SAME, self.session, None
-        if not is_same or session is None or session.event_processor.is_source_lost:
+        is_same, started = state is SourceState.SAME, None
+        session = self.session
+        if is_same and session is not None and not session.event_processor.is_source_lost:
+            self._is_changing = False
+        else:
+            self._is_changing = True
             started = self._restart_watching(is_same=is_same)
         self._guard.update_held_subtrees()
         changed_mounts = [*self.report_held_subtrees(), *self._guard.take_remounted()]

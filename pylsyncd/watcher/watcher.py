@@ -85,6 +85,21 @@ class Watcher(SupervisedThread):
         """Whether the kernel has dropped events that no scan has made up for. Thread-safe."""
         return self._rescanner.has_missed_events
 
+    def request_poll(self, since: float) -> None:
+        """Have directories without events scanned soon, if they were not since a monotonic time.
+
+        Thread-safe; a later :meth:`drain` waits for the scan.
+        """
+        self._rescanner.request_poll(since)
+        self._wake()
+
+    def has_polled_since(self, since: float) -> bool:
+        """Return True if the directories without events were scanned since a monotonic time.
+
+        Thread-safe. True, too, if each directory sends events.
+        """
+        return self._rescanner.has_polled_since(since)
+
     def rewatch(self, path: bytes) -> None:
         """Watch what is at a path now; its whole tree is a change. Thread-safe."""
         self._rewatch_requests.put(path)

@@ -70,6 +70,102 @@ def test_a_name_stands_for_a_sync_or_for_a_destination(
     assert operations.wait(names, timeout=20) == []
 
 
+def exchange(source: Path, number: int) -> None:
+    """Put a new directory in the place of the source, as a deployment does."""
+    new = source.with_name(f"new-{number}")
+    new.mkdir()
+    (new / "f").write_text(f"version {number}")
+    source.rename(source.with_name(f"old-{number}"))
+    new.rename(source)
+
+
+def test_a_wait_right_after_the_source_was_replaced_covers_the_new_one(
+    directory: ServiceDirectory, operations: Operations
+) -> None:
+    assert operations.wait(timeout=20) == []
+    for number in range(3):
+        exchange(directory.source("web"), number)
+        assert operations.wait(["web"], timeout=20) == []
+        for copy in SYNCS["web"]:
+            assert (directory.copy(copy) / "f").read_text() == f"version {number}"
+
+
+def test_a_replaced_source_is_in_sync_only_when_its_full_sync_is_complete(
+    directory: ServiceDirectory, operations: Operations
+) -> None:
+    assert operations.wait(timeout=20) == []
+    exchange(directory.source("web"), 1)
+    wait_until(lambda: conditions(operations)["web/one"] is Condition.IN_SYNC)
+    assert (directory.copy("one") / "f").read_text() == "version 1"
+
+
+def test_a_wait_right_after_the_source_link_was_retargeted_covers_the_new_target(
+    directory: ServiceDirectory,
+) -> None:
+    link = directory.source("web")
+    releases = [directory.top / f"release-{number}" for number in range(3)]
+    for release in releases:
+        release.mkdir()
+        (release / "f").write_text(release.name)
+    link.rmdir()
+    link.symlink_to(releases[0])
+    with directory.supervisor({"web": ("one",)}) as supervisor:
+        operations = Operations(supervisor, lambda: None)
+        for release in releases:
+            new = directory.top / "new"
+            new.symlink_to(release)
+            new.rename(link)
+            assert operations.wait(timeout=20) == []
+            assert (directory.copy("one") / "f").read_text() == release.name
+
+
+def test_while_the_source_is_away_nothing_is_confirmed(
+    directory: ServiceDirectory, operations: Operations
+) -> None:
+    assert operations.wait(timeout=20) == []
+    source = directory.source("web")
+    away = source.rename(source.with_name("away"))
+    assert operations.wait(["web"], timeout=0.5) == ["web/one", "web/two"]
+    assert conditions(operations)["web/one"] is not Condition.IN_SYNC
+    assert operations.wait(["data"], timeout=20) == []
+    (away / "f").write_text("while away")
+    away.rename(source)
+    assert operations.wait(["web"], timeout=20) == []
+    assert (directory.copy("one") / "f").exists()
+
+
+def test_a_flush_follows_a_replaced_source_at_once(
+    directory: ServiceDirectory, supervisor: Supervisor, operations: Operations
+) -> None:
+    assert operations.wait(timeout=20) == []
+    replication = supervisor.find("web")
+    assert replication is not None
+    exchange(directory.source("web"), 1)
+    session = replication.source_monitor.session
+    operations.flush(["web"])
+    assert replication.source_monitor.session is not session
+
+
+def test_a_wait_covers_changes_that_no_event_reports(
+    directory: ServiceDirectory, supervisor: Supervisor, operations: Operations
+) -> None:
+    (directory.source("web") / "d").mkdir()
+    directory.write("web", "d/f")
+    outside = directory.top / "outside"
+    outside.hardlink_to(directory.source("web") / "d/f")
+    assert operations.wait(timeout=20) == []
+    replication = supervisor.find("web")
+    assert replication is not None
+    assert replication.source_monitor.session is not None
+    replication.source_monitor.session.rescanner.set_eventless_directories([b"d"])
+    for text in ("changed", "changed again"):
+        # Through a name outside the source: there is no event in it.
+        outside.write_text(text)
+        assert operations.wait(["web"], timeout=20) == []
+        for copy in SYNCS["web"]:
+            assert (directory.copy(copy) / "d/f").read_text() == text
+
+
 def test_a_cancelled_wait_returns_at_once(
     operations: Operations, directory: ServiceDirectory
 ) -> None:

@@ -43,8 +43,8 @@ class Change(NamedTuple):
         )
 
 
-class Changeset:
-    """A read-only set of changes, which all destinations share.
+class ScopedPaths:
+    """A read-only set of paths, each with a scope.
 
     Entries are grouped by their directory: inotify reports and rsync takes them that way, and a
     name needs half the memory of a path. The root's own entry is the empty name in the empty
@@ -87,6 +87,58 @@ class Changeset:
         """True if the whole source is included."""
         return paths.ROOT in self.trees
 
+    def includes_listing(self, directory: bytes) -> bool:
+        """Return True if all entries of a directory are included."""
+        return directory in self.listings or self.includes_tree(directory)
+
+    def includes_tree(self, path: bytes) -> bool:
+        """Return True if everything at and below a path is included."""
+        if not self.trees:
+            return False
+        return path in self.trees or not self.trees.isdisjoint(paths.ancestors(path))
+
+    def includes_entry(self, path: bytes) -> bool:
+        """Return True if the entry at a path is included."""
+        directory, name = paths.split(path)
+        return (
+            name in self.entries.get(directory, ())
+            or (bool(path) and directory in self.listings)
+            or path in self.listings
+            or self.includes_tree(path)
+        )
+
+
+NO_PATHS = ScopedPaths({}, frozenset(), frozenset())
+
+
+class Changeset(ScopedPaths):
+    """A read-only set of changes, which all destinations share, with its hints.
+
+    A hint is a set of paths of its own: what else is known of some of the changes. It is merged,
+    reduced and bounded like the changes, but apart from them. A path in it that is no change has no
+    meaning: it may stand for changes in bounded memory.
+    """
+
+    __slots__ = ("new_content",)
+
+    new_content: ScopedPaths
+    """The hint that a content was written or moved here: what is regular there may differ from its
+    copy although size and time agree. All other changes can be told by size and time."""
+
+    def __init__(
+        self,
+        entries: Mapping[bytes, AbstractSet[bytes]],
+        listings: AbstractSet[bytes],
+        trees: AbstractSet[bytes],
+        new_content: ScopedPaths = NO_PATHS,
+    ) -> None:
+        super().__init__(entries, listings, trees)
+        self.new_content = new_content
+
+    def with_new_content(self, new_content: ScopedPaths) -> "Changeset":
+        """Return the same changes with another hint."""
+        return Changeset(self.entries, self.listings, self.trees, new_content)
+
 
 NOTHING = Changeset({}, frozenset(), frozenset())
 EVERYTHING = Changeset({}, frozenset(), frozenset([paths.ROOT]))
@@ -105,8 +157,8 @@ def format_changes(changeset: Changeset) -> str:
     return " ".join(first) + (" ..." if len(changeset) > len(first) else "")
 
 
-class MutableChangeset(Changeset):
-    """A set of changes that more can be added to."""
+class MutableScopedPaths(ScopedPaths):
+    """A set of paths that more can be added to."""
 
     __slots__ = ()
 
@@ -118,7 +170,7 @@ class MutableChangeset(Changeset):
         super().__init__({}, set(), set())
 
     def add(self, path: bytes, scope: Scope) -> None:
-        """Add one change."""
+        """Add one path."""
         if scope is Scope.TREE:
             self.trees.add(path)
         elif scope is Scope.LISTING:
@@ -128,7 +180,7 @@ class MutableChangeset(Changeset):
             self.entries.setdefault(directory, set()).add(name)
 
     def add_entries(self, directory: bytes, names: AbstractSet[bytes]) -> None:
-        """Add an entry change for each of ``names`` in ``directory``."""
+        """Add the entry of each of ``names`` in ``directory``."""
         if not names:
             return
         known = self.entries.get(directory)
@@ -137,17 +189,47 @@ class MutableChangeset(Changeset):
         else:
             known |= names
 
-    def merge(self, other: Changeset) -> None:
-        """Add all changes of another set."""
+    def add_all(self, other: ScopedPaths) -> None:
+        """Add all paths of another set."""
         for directory, names in other.entries.items():
             self.add_entries(directory, names)
         self.listings |= other.listings
         self.trees |= other.trees
 
 
+class MutableChangeset(MutableScopedPaths, Changeset):
+    """A set of changes that more can be added to."""
+
+    __slots__ = ()
+
+    new_content: MutableScopedPaths
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.new_content = MutableScopedPaths()
+
+    def add_new_content(self, path: bytes, scope: Scope) -> None:
+        """Add one change with the hint that its content is new."""
+        self.add(path, scope)
+        self.new_content.add(path, scope)
+
+    def merge(self, other: Changeset) -> None:
+        """Add all changes of another set, with their hints."""
+        self.add_all(other)
+        self.new_content.add_all(other.new_content)
+
+
 def union(*changesets: Changeset) -> MutableChangeset:
-    """Return a new set with the changes of all sets."""
+    """Return a new set with the changes of all sets, and their hints."""
     united = MutableChangeset()
     for changeset in changesets:
         united.merge(changeset)
     return united
+
+
+def everything_with(*hinted: Changeset) -> Changeset:
+    """Return the change of everything, with the hints of other changes."""
+    new_content = MutableScopedPaths()
+    for changeset in hinted:
+        new_content.add_all(changeset.new_content)
+    return EVERYTHING.with_new_content(new_content) if new_content else EVERYTHING

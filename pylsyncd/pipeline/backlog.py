@@ -15,7 +15,14 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
+from pylsyncd.model.changes import (
+    EVERYTHING,
+    NOTHING,
+    Changeset,
+    MutableChangeset,
+    ScopedPaths,
+    everything_with,
+)
 from pylsyncd.pipeline.optimizer import optimize
 
 MAX_PENDING_CHANGES = 100_000
@@ -29,23 +36,42 @@ a name of its list in 13 microseconds, so all of them in 1.3 seconds.
 def collapse(changes: Changeset, limit: int = MAX_PENDING_CHANGES) -> Changeset:
     """Return at most ``limit`` changes that cover ``changes``, which are not modified.
 
-    A set that fits is returned itself. A larger one is reduced to about half the limit, so that a
-    growing set is collapsed rarely.
+    The same holds for their hints, apart from the changes. A set that fits is returned itself. A
+    larger one is reduced to about half the limit, so that a growing set is collapsed rarely.
     """
-    if len(changes) <= limit:
+    if _size(changes) <= limit:
         return changes
     target = max(1, limit // 2)
     smaller = optimize(changes)
+    some: ScopedPaths = smaller
+    new_content = smaller.new_content
+    if len(changes) > limit:
+        some = _collapsed(some, target)
+    if len(changes.new_content) > limit:
+        new_content = _collapsed(new_content, target)
+    if some.is_everything and not new_content:
+        return EVERYTHING
+    return Changeset(some.entries, some.listings, some.trees, new_content)
+
+
+def _size(changes: Changeset) -> int:
+    """Return the number of changes or of hints, whichever are more."""
+    return max(len(changes), len(changes.new_content))
+
+
+def _collapsed(some: ScopedPaths, target: int) -> ScopedPaths:
+    """Return about ``target`` paths that cover ``some``, of which none covers another."""
+    smaller = some
     for stand_in in (_with_listings, _with_trees):
         if len(smaller) > target:
             smaller = stand_in(smaller, target)
     return smaller
 
 
-def _with_listings(changes: Changeset, target: int) -> Changeset:
-    """Replace entries by listings until ``target`` changes are left, or as far as possible."""
-    excess = len(changes) - target
-    sizes = {directory: len(names) for directory, names in changes.entries.items()}
+def _with_listings(some: ScopedPaths, target: int) -> ScopedPaths:
+    """Replace entries by listings until ``target`` paths are left, or as far as possible."""
+    excess = len(some) - target
+    sizes = {directory: len(names) for directory, names in some.entries.items()}
     listings: set[bytes] = set()
     for directory in sorted(_groups(sizes), key=sizes.__getitem__, reverse=True):
         if excess <= 0:
@@ -53,15 +79,15 @@ def _with_listings(changes: Changeset, target: int) -> Changeset:
         listings.add(directory)
         excess -= sizes[directory] - 1
     if not listings:
-        return changes
-    return optimize(Changeset(changes.entries, listings | changes.listings, changes.trees))
+        return some
+    return optimize(Changeset(some.entries, listings | some.listings, some.trees))
 
 
-def _with_trees(changes: Changeset, target: int) -> Changeset:
-    """Replace changes, of which none covers another, by trees until ``target`` are left."""
-    excess = len(changes) - target
+def _with_trees(some: ScopedPaths, target: int) -> ScopedPaths:
+    """Replace paths, of which none covers another, by trees until ``target`` are left."""
+    excess = len(some) - target
     trees: set[bytes] = set()
-    levels = _paths_by_depth(changes)
+    levels = _paths_by_depth(some)
     at_or_below: dict[bytes, int] = {}
     while excess > 0 and levels:
         for path in levels.pop():
@@ -73,7 +99,7 @@ def _with_trees(changes: Changeset, target: int) -> Changeset:
             excess -= at_or_below[path] - 1
             at_or_below[path] = 1
         at_or_below = _sum_by_parent(at_or_below)
-    return optimize(Changeset(changes.entries, changes.listings, trees | changes.trees))
+    return optimize(Changeset(some.entries, some.listings, trees | some.trees))
 
 
 def _groups(counts: dict[bytes, int]) -> list[bytes]:
@@ -89,15 +115,15 @@ def _sum_by_parent(counts: dict[bytes, int]) -> dict[bytes, int]:
     return sums
 
 
-def _paths_by_depth(changes: Changeset) -> list[list[bytes]]:
-    """Return the paths of all changes by their depth, which is 0 for the root."""
+def _paths_by_depth(some: ScopedPaths) -> list[list[bytes]]:
+    """Return all paths by their depth, which is 0 for the root."""
     levels: defaultdict[int, list[bytes]] = defaultdict(list)
-    for directory, names in changes.entries.items():
+    for directory, names in some.entries.items():
         depth = _depth(directory) + 1
         levels[depth] += [paths.join(directory, name) for name in names if name]
         if b"" in names:
             levels[0].append(paths.ROOT)
-    for path in chain(changes.listings, changes.trees):
+    for path in chain(some.listings, some.trees):
         levels[_depth(path)].append(path)
     return [levels[depth] for depth in range(max(levels) + 1)]
 
@@ -119,7 +145,7 @@ class Backlog:
         self._changes: Changeset = NOTHING
         # The same set if it is no one else's, so that it may be modified.
         self._own: MutableChangeset | None = None
-        # An upper bound of its size: counting takes longer.
+        # An upper bound of the number of changes, and of that of hints: counting takes longer.
         self._max_size = 0
 
     def __len__(self) -> int:
@@ -144,12 +170,12 @@ class Backlog:
         return self._own is not None
 
     def add(self, changeset: Changeset) -> None:
-        """Add changes."""
-        if not changeset:
+        """Add changes, with their hints."""
+        if not (changeset or changeset.new_content):
             return
-        if changeset.is_everything or self.is_everything:
-            self._replace(EVERYTHING)
-        elif not self._changes and len(changeset) <= self._limit:
+        if changeset.is_everything:
+            self._add_to_everything(changeset)
+        elif self._changes is NOTHING and _size(changeset) <= self._limit:
             self._replace(changeset)
         else:
             for part in _split(changeset, self._limit):
@@ -164,17 +190,21 @@ class Backlog:
     def _replace(self, changes: Changeset) -> None:
         self._changes = changes
         self._own = None
-        self._max_size = len(changes)
+        self._max_size = _size(changes)
+
+    def _add_to_everything(self, hinted: Changeset) -> None:
+        self._replace(collapse(everything_with(self._changes, hinted), self._limit))
 
     def _merge(self, part: Changeset) -> None:
         if self.is_everything:
+            self._add_to_everything(part)
             return
         if self._own is None:
             self._own = MutableChangeset()
             self._own.merge(self._changes)
             self._changes = self._own
         self._own.merge(part)
-        self._max_size += len(part)
+        self._max_size += _size(part)
         if self._max_size > self._limit:
             smaller = collapse(self._own, self._limit)
             self._replace(smaller)
@@ -182,13 +212,17 @@ class Backlog:
 
 
 def _split(changeset: Changeset, limit: int) -> Iterator[Changeset]:
-    """Yield a set in parts of at most ``limit`` changes each."""
-    if len(changeset) <= limit:
+    """Yield a set in parts of at most ``limit`` changes and hints each."""
+    if _size(changeset) <= limit:
         yield changeset
         return
-    changes = iter(changeset)
-    while some := list(islice(changes, limit)):
+    changes, hints = iter(changeset), iter(changeset.new_content)
+    while True:
         part = MutableChangeset()
-        for path, scope in some:
+        for path, scope in islice(changes, limit):
             part.add(path, scope)
+        for path, scope in islice(hints, limit):
+            part.new_content.add(path, scope)
+        if not (part or part.new_content):
+            return
         yield part

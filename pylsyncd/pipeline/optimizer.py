@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
+from pylsyncd.model.changes import (
+    EVERYTHING,
+    NO_PATHS,
+    NOTHING,
+    Changeset,
+    MutableChangeset,
+    MutableScopedPaths,
+    Scope,
+    ScopedPaths,
+)
 
 # Microseconds that rsync 3.5.0 takes for a name of its list, for each byte of that name, and for an
 # entry of a directory that it lists itself. Measured: rsync reads its list byte by byte.
@@ -31,15 +40,28 @@ EntryCounter = Callable[[bytes, int], int]
 def optimize(changes: Changeset, count_entries: EntryCounter | None = None) -> Changeset:
     """Return the minimal changeset that covers ``changes``, which are not modified.
 
-    Without ``count_entries``, no listing replaces names.
+    Its hints are reduced like the changes, but apart from them. Without ``count_entries``, no
+    listing replaces names.
     """
-    if changes.is_everything:
+    if changes.is_everything and not changes.new_content:
         return EVERYTHING
     minimal = MutableChangeset()
-    minimal.trees |= _topmost(changes.trees)
-    minimal.listings.update(_outside(changes.listings, minimal.trees))
-    for directory in _outside(changes.entries, minimal.trees):
-        names = changes.entries[directory]
+    _reduce(changes, minimal, count_entries)
+    _reduce(changes.new_content, minimal.new_content)
+    return minimal
+
+
+def _reduce(
+    some: ScopedPaths, minimal: MutableScopedPaths, count_entries: EntryCounter | None = None
+) -> None:
+    """Add to an empty set the minimal paths that cover all of ``some``."""
+    if some.is_everything:
+        minimal.trees.add(paths.ROOT)
+        return
+    minimal.trees |= _topmost(some.trees)
+    minimal.listings.update(_outside(some.listings, minimal.trees))
+    for directory in _outside(some.entries, minimal.trees):
+        names = some.entries[directory]
         if directory in minimal.listings:
             continue
         if count_entries and _listing_is_cheaper(directory, names, count_entries):
@@ -48,26 +70,60 @@ def optimize(changes: Changeset, count_entries: EntryCounter | None = None) -> C
             minimal.entries[directory] = set(names)
     _drop_entries(minimal, minimal.trees)
     _drop_entries(minimal, minimal.listings)
-    return minimal
 
 
 def split_below(changes: Changeset, tops: AbstractSet[bytes]) -> tuple[Changeset, Changeset]:
-    """Return the changes at or below one of the paths ``tops``, and the others."""
+    """Return the changes at or below one of the paths ``tops``, and the others, with their hints.
+
+    What is known of a path below a change of the other part may be among the hints of the first.
+    """
     if not tops or changes.is_everything:
         return NOTHING, changes
     inside, outside = MutableChangeset(), MutableChangeset()
-    for directory, names in changes.entries.items():
+    _split_below(changes, tops, inside, outside)
+    _split_below(changes.new_content, tops, inside.new_content, outside.new_content)
+    return inside, outside
+
+
+def _split_below(
+    some: ScopedPaths,
+    tops: AbstractSet[bytes],
+    inside: MutableScopedPaths,
+    outside: MutableScopedPaths,
+) -> None:
+    for directory, names in some.entries.items():
         if _is_below(directory, tops):
             inside.add_entries(directory, names)
         else:
             below = {name for name in names if paths.join(directory, name) in tops}
             inside.add_entries(directory, below)
             outside.add_entries(directory, names - below)
-    for path in changes.listings:
+    for path in some.listings:
         (inside if _is_below(path, tops) else outside).listings.add(path)
-    for path in changes.trees:
+    for path in some.trees:
         (inside if _is_below(path, tops) else outside).trees.add(path)
-    return inside, outside
+
+
+def with_hints_of(changes: Changeset, hinted: ScopedPaths) -> Changeset:
+    """Return the changes with what ``hinted`` contains of them as the hint of a new content."""
+    if not changes or not hinted:
+        return changes.with_new_content(NO_PATHS)
+    new_content = MutableScopedPaths()
+    for path, scope in changes:
+        if is_included(path, scope, hinted):
+            new_content.add(path, scope)
+    within = ScopedPaths(changes.entries, changes.listings, changes.trees)
+    for path, scope in hinted:
+        if is_included(path, scope, within):
+            new_content.add(path, scope)
+    return changes.with_new_content(new_content)
+
+
+def is_included(path: bytes, scope: Scope, some: ScopedPaths) -> bool:
+    """Return True if ``some`` covers a path and what its scope reaches."""
+    if scope is Scope.TREE:
+        return some.includes_tree(path)
+    return some.includes_listing(path) if scope is Scope.LISTING else some.includes_entry(path)
 
 
 def _is_below(path: bytes, tops: AbstractSet[bytes]) -> bool:
@@ -115,12 +171,12 @@ def _listing_is_cheaper(
     return count_entries(directory, break_even + 1) <= break_even
 
 
-def _drop_entries(changes: MutableChangeset, covered: Iterable[bytes]) -> None:
+def _drop_entries(some: MutableScopedPaths, covered: Iterable[bytes]) -> None:
     """Remove the entries of the ``covered`` paths themselves."""
     for path in covered:
         directory, name = paths.split(path)
-        names = changes.entries.get(directory)
+        names = some.entries.get(directory)
         if names is not None:
             names.discard(name)
             if not names:
-                del changes.entries[directory]
+                del some.entries[directory]

@@ -14,12 +14,15 @@ from typing import NoReturn, TypeVar
 
 from pylsyncd.model import paths
 from pylsyncd.model.bounded_json import parse_json
-from pylsyncd.model.changes import Changeset
+from pylsyncd.model.changes import NO_PATHS, Changeset, ScopedPaths
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
 from pylsyncd.model.paths import MAX_PATH_BYTES, InodeId, PathError, RelativePath
 
-STATE_FORMAT_VERSION = 1
+STATE_FORMAT_VERSION = 2
+
+# The members that an older version does not write, by the version that added them.
+_ADDED_IN_VERSION = {"new_content": 2}
 
 Value = TypeVar("Value")
 
@@ -62,7 +65,8 @@ def encode(state: DestinationState) -> bytes:
         "mounts": {encode_name(path): mount for path, mount in state.nested_mounts.items()},
         "destination": state.destination,
         "shape": state.options_digest,
-        "debt": _encode_changeset(state.pending),
+        "debt": _encode_paths(state.pending),
+        "new_content": _encode_paths(state.pending.new_content),
         "is_stopped": state.is_clean_stop,
     }
     body = json.dumps(document, sort_keys=True).encode("ascii") + b"\n"
@@ -104,15 +108,15 @@ def _encode_moment(moment: Moment) -> dict[str, object]:
     return {"wall": float(moment.wall), "running": float(moment.running), "boot": moment.boot}
 
 
-def _encode_changeset(changeset: Changeset) -> dict[str, object]:
+def _encode_paths(some: ScopedPaths) -> dict[str, object]:
     return {
         "entries": {
             encode_name(path): _sorted(names)
-            for path, names in changeset.entries.items()
+            for path, names in some.entries.items()
             if len(path) <= MAX_PATH_BYTES
         },
-        "listings": _sorted(changeset.listings),
-        "trees": _sorted(changeset.trees),
+        "listings": _sorted(some.listings),
+        "trees": _sorted(some.trees),
     }
 
 
@@ -126,16 +130,19 @@ def _sorted(names: Iterable[bytes]) -> list[str]:
 
 
 def _decode_state(document: object) -> DestinationState:
-    if isinstance(document, dict) and document.get("version") != STATE_FORMAT_VERSION:
+    version = document.get("version") if isinstance(document, dict) else STATE_FORMAT_VERSION
+    if type(version) is not int or not 1 <= version <= STATE_FORMAT_VERSION:
         raise ValueError(
-            f"its format is version {document.get('version')!r:.20}, and this pylsyncd reads "
-            f"version {STATE_FORMAT_VERSION}"
+            f"its format is version {version!r:.20}, and this pylsyncd reads versions 1 to "
+            f"{STATE_FORMAT_VERSION}"
         )
     members = _object(
         document, "version", "confirmed", "scanned", "source", "mount", "mounts", "destination",
         "shape", "debt", "is_stopped",
+        *(name for name, added in _ADDED_IN_VERSION.items() if added <= version),
     )  # fmt: skip
     destination = members["destination"]
+    new_content = _paths(members["new_content"]) if "new_content" in members else NO_PATHS
     return DestinationState(
         confirmed=_moment(members["confirmed"]),
         scanned=_moment(members["scanned"]),
@@ -144,7 +151,7 @@ def _decode_state(document: object) -> DestinationState:
         nested_mounts=_path_mapping(members["mounts"], _string),
         destination=None if destination is None else _inode_id(destination),
         options_digest=_string(members["shape"]),
-        pending=_changeset(members["debt"]),
+        pending=_as_changeset(_paths(members["debt"]), new_content),
         is_clean_stop=_boolean(members["is_stopped"]),
     )
 
@@ -154,14 +161,18 @@ def _moment(value: object) -> Moment:
     return Moment(_seconds(members["wall"]), _seconds(members["running"]), _string(members["boot"]))
 
 
-def _changeset(value: object) -> Changeset:
+def _as_changeset(some: ScopedPaths, new_content: ScopedPaths) -> Changeset:
+    return Changeset(some.entries, some.listings, some.trees, new_content)
+
+
+def _paths(value: object) -> ScopedPaths:
     members = _object(value, "entries", "listings", "trees")
     entries = _path_mapping(members["entries"], lambda names: frozenset(_list(names, _entry_name)))
     for directory, names in entries.items():
         if not names or (directory and paths.ROOT in names):
             _refuse(directory, "a directory with entries")
     trees, listings = members["trees"], members["listings"]
-    return Changeset(entries, frozenset(_list(listings, _path)), frozenset(_list(trees, _path)))
+    return ScopedPaths(entries, frozenset(_list(listings, _path)), frozenset(_list(trees, _path)))
 
 
 def _object(value: object, *keys: str) -> dict[str, object]:

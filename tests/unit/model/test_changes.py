@@ -7,7 +7,9 @@ from pylsyncd.model.changes import (
     NOTHING,
     Change,
     MutableChangeset,
+    MutableScopedPaths,
     Scope,
+    everything_with,
     format_changes,
     union,
 )
@@ -69,6 +71,42 @@ def test_a_union_has_all_changes_and_leaves_the_sets_unchanged() -> None:
     assert both is not one
     assert list(one) == [Change(b"d/a", ENTRY)]
     assert not union()
+
+
+def hinted(path: bytes, scope: Scope) -> MutableChangeset:
+    changes = MutableChangeset()
+    changes.add_new_content(path, scope)
+    return changes
+
+
+def test_a_hint_stays_with_its_change_when_sets_are_merged() -> None:
+    plain = MutableChangeset()
+    plain.add(b"d/b", ENTRY)
+    both = union(hinted(b"d/a", ENTRY), plain, hinted(b"t", TREE))
+    assert set(both) == {Change(b"d/a", ENTRY), Change(b"d/b", ENTRY), Change(b"t", TREE)}
+    assert set(both.new_content) == {Change(b"d/a", ENTRY), Change(b"t", TREE)}
+    assert not plain.new_content
+
+
+def test_everything_keeps_the_hints_of_the_changes_that_it_stands_for() -> None:
+    all_of_them = everything_with(hinted(b"d/a", ENTRY), EVERYTHING, hinted(b"d", LISTING))
+    assert list(all_of_them) == list(EVERYTHING)
+    assert set(all_of_them.new_content) == {Change(b"d/a", ENTRY), Change(b"d", LISTING)}
+    assert everything_with(EVERYTHING, NOTHING) is EVERYTHING
+
+
+@pytest.mark.parametrize("one_scope", list(Scope))
+@pytest.mark.parametrize("one_path", [b"", b"a", b"a/b", b"a/b/c", b"ab"])
+@pytest.mark.parametrize("path", [b"", b"a", b"a/b", b"a/b/c", b"ab", b"b"])
+def test_a_set_includes_what_one_of_its_paths_covers(
+    path: bytes, one_path: bytes, one_scope: Scope
+) -> None:
+    some = MutableScopedPaths()
+    some.add(one_path, one_scope)
+    one = Change(one_path, one_scope)
+    assert some.includes_entry(path) == one.covers(Change(path, ENTRY))
+    assert some.includes_listing(path) == one.covers(Change(path, LISTING))
+    assert some.includes_tree(path) == one.covers(Change(path, TREE))
 
 
 def test_only_an_empty_set_is_false() -> None:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import (
+    EVERYTHING,
+    NOTHING,
+    Change,
+    Changeset,
+    MutableChangeset,
+    Scope,
+    ScopedPaths,
+    union,
+)
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES, Backlog, collapse
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
@@ -27,7 +36,7 @@ def collected(changes: Iterable[tuple[bytes, Scope]]) -> MutableChangeset:
     return collection
 
 
-def covered(changes: Iterable[Change], by: Changeset) -> bool:
+def covered(changes: Iterable[Change], by: ScopedPaths) -> bool:
     standing = list(by)
     return all(any(one.covers(change) for one in standing) for change in changes)
 
@@ -39,6 +48,40 @@ def test_collapsed_changes_cover_all_changes_and_fit_the_limit(
     smaller = collapse(collected(changes), limit)
     assert covered(changes, by=smaller)
     assert len(smaller) <= limit
+
+
+def hinted(changes: Iterable[Change]) -> MutableChangeset:
+    collection = MutableChangeset()
+    for path, scope in changes:
+        collection.add_new_content(path, scope)
+    return collection
+
+
+@given(some_changes, some_changes, some_limits)
+def test_collapsed_hints_cover_all_hints_and_fit_the_limit(
+    changes: list[Change], hints: list[Change], limit: int
+) -> None:
+    smaller = collapse(union(collected(changes), hinted(hints)), limit)
+    assert covered(hints, by=smaller.new_content)
+    assert len(smaller.new_content) <= limit
+    assert covered([*changes, *hints], by=smaller)
+
+
+def test_hints_stay_what_they_are_while_other_changes_are_collapsed() -> None:
+    changes = union(collected(names(b"many", 20)), hinted(names(b"few", 3)))
+    smaller = collapse(changes, 12)
+    assert set(smaller) == {Change(b"many", LISTING), *names(b"few", 3)}
+    assert set(smaller.new_content) == set(names(b"few", 3))
+
+
+def test_too_many_hints_become_the_directory_although_the_changes_fit() -> None:
+    changes = MutableChangeset()
+    changes.add(b"d", TREE)
+    for path, scope in [*names(b"d/many", 20), Change(b"d/x", ENTRY)]:
+        changes.new_content.add(path, scope)
+    smaller = collapse(changes, 12)
+    assert set(smaller) == {Change(b"d", TREE)}
+    assert set(smaller.new_content) == {Change(b"d/many", LISTING), Change(b"d/x", ENTRY)}
 
 
 @given(some_changes, some_limits)
@@ -55,14 +98,16 @@ def test_a_backlog_covers_all_added_changes_and_is_always_bounded(
 ) -> None:
     backlog = Backlog(limit)
     for number, window in enumerate(windows):
-        added = collected(window)
-        before = set(added)
+        added = hinted(window) if number % 2 else collected(window)
+        before = set(added), set(added.new_content)
         backlog.add(added)
         assert len(backlog) <= limit
-        assert set(added) == before, f"window {number} was modified"
+        assert len(backlog.changes.new_content) <= limit
+        assert (set(added), set(added.new_content)) == before, f"window {number} was modified"
     assert bool(backlog) == any(windows)
     pending = backlog.take()
     assert covered([change for window in windows for change in window], by=pending)
+    assert covered([change for window in windows[1::2] for change in window], pending.new_content)
     assert not backlog
     assert len(backlog) == 0
 

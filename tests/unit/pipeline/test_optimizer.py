@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, Change, MutableChangeset, Scope
-from pylsyncd.pipeline.optimizer import optimize, split_below
+from pylsyncd.pipeline.optimizer import optimize, split_below, with_hints_of
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 
@@ -24,6 +24,15 @@ def collected(changes: Iterable[tuple[bytes, Scope]]) -> MutableChangeset:
     collection = MutableChangeset()
     for path, scope in changes:
         collection.add(path, scope)
+    return collection
+
+
+def with_hints(
+    changes: Iterable[tuple[bytes, Scope]], hints: Iterable[tuple[bytes, Scope]]
+) -> MutableChangeset:
+    collection = collected(changes)
+    for path, scope in hints:
+        collection.new_content.add(path, scope)
     return collection
 
 
@@ -47,6 +56,26 @@ def test_everything_stays_covered_and_nothing_is_redundant(changes: list[Change]
     minimal = list(optimize(collected(changes), lambda _path, _limit: 3))
     assert all(any(kept.covers(change) for kept in minimal) for change in changes)
     assert not any(one.covers(other) for one in minimal for other in minimal if one is not other)
+
+
+@given(some_changes, some_changes)
+def test_the_hints_are_reduced_like_the_changes_and_apart_from_them(
+    changes: list[Change], hints: list[Change]
+) -> None:
+    minimal = optimize(with_hints(changes, hints), lambda _path, _limit: 0)
+    assert set(minimal.new_content) == naively_reduced(hints)
+    assert set(minimal) == set(optimize(collected(changes), lambda _path, _limit: 0))
+
+
+@given(high_changes, high_changes)
+def test_changes_get_the_hints_about_them_and_no_other(
+    changes: list[Change], hints: list[Change]
+) -> None:
+    found = with_hints_of(collected(changes), collected(hints))
+    assert set(found) == set(changes)
+    about = {each for each in changes if any(hint.covers(each) for hint in hints)}
+    about |= {hint for hint in hints if any(each.covers(hint) for each in changes)}
+    assert set(found.new_content) == about
 
 
 @given(some_changes)
@@ -77,6 +106,21 @@ def test_changes_are_split_into_those_at_or_below_a_path_and_the_others(
     }
     assert set(inside) == below
     assert set(outside) == set(collection) - below
+
+
+@given(high_changes, high_changes, st.sets(high_paths, max_size=4))
+def test_the_hints_are_split_like_the_changes(
+    changes: list[Change], hints: list[Change], tops: set[bytes]
+) -> None:
+    collection = with_hints(changes, hints)
+    inside, outside = split_below(collection, tops)
+    assert set(inside.new_content) | set(outside.new_content) == set(collection.new_content)
+    below = {
+        hint
+        for hint in collection.new_content
+        if not collection.is_everything and any(paths.covers(top, hint.path) for top in tops)
+    }
+    assert set(inside.new_content) == below
 
 
 def test_a_tree_covers_paths_below_it_and_not_its_neighbours() -> None:

@@ -29,6 +29,8 @@ def changesets(draw: st.DrawFn) -> MutableChangeset:
     changes = MutableChangeset()
     for path, scope in draw(st.lists(st.tuples(some_paths, st.sampled_from(list(Scope))))):
         changes.add(path, scope)
+    for path, scope in draw(st.lists(st.tuples(some_paths, st.sampled_from(list(Scope))))):
+        changes.new_content.add(path, scope)
     return changes
 
 
@@ -61,7 +63,7 @@ STATE = DestinationState(
 def members(state: DestinationState) -> dict[str, Any]:
     """Return the fields of a state, with its pending changes as a set that can be compared."""
     found = {name: getattr(state, name) for name in DestinationState.__slots__}
-    return found | {"pending": set(state.pending)}
+    return found | {"pending": (set(state.pending), set(state.pending.new_content))}
 
 
 def with_pending_decoded(pending: Changeset) -> DestinationState:
@@ -220,9 +222,18 @@ def test_an_invalid_value_is_refused(changes: dict[str, Any]) -> None:
 
 def test_another_format_version_is_named() -> None:
     with pytest.raises(
-        StateError, match=r"its format is version 2, and this pylsyncd reads version 1\.$"
+        StateError, match=r"its format is version 3, and this pylsyncd reads versions 1 to 2\.$"
     ):
-        decode(changed_state(version=2))
+        decode(changed_state(version=3))
+
+
+def test_a_state_file_of_version_1_has_no_hints() -> None:
+    document = json.loads(changed_state(version=1).partition(b"\n")[2])
+    del document["new_content"]
+    state = decode(sealed(json.dumps(document).encode()))
+    assert members(state) == members(STATE)
+    with pytest.raises(StateError):
+        decode(changed_state(version=1))
 
 
 def test_the_format_of_a_state_file_is_the_one_of_earlier_releases() -> None:
@@ -230,9 +241,10 @@ def test_the_format_of_a_state_file_is_the_one_of_earlier_releases() -> None:
     pending.add(b"a/b", Scope.ENTRY)
     pending.add(b"c", Scope.LISTING)
     pending.add(b"d", Scope.TREE)
+    pending.new_content.add(b"a/b", Scope.ENTRY)
     state = replace(STATE, pending=pending)
     assert json.loads(encode(state).partition(b"\n")[2]) == {
-        "version": 1,
+        "version": 2,
         "confirmed": {"wall": 1_700_000_000.25, "running": 86400.5, "boot": "3c1f"},
         "scanned": {"wall": 1_699_999_000.5, "running": 85400.75, "boot": "3c1f"},
         "source": [2049, 12],
@@ -241,6 +253,7 @@ def test_the_format_of_a_state_file_is_the_one_of_earlier_releases() -> None:
         "destination": [2050, 13],
         "shape": "c0ffee",
         "debt": {"entries": {"a": ["b"]}, "listings": ["c"], "trees": ["d"]},
+        "new_content": {"entries": {"a": ["b"]}, "listings": [], "trees": []},
         "is_stopped": True,
     }
 

@@ -168,16 +168,19 @@ def mount_fingerprint(mount: Mount, file_system_id: int) -> str:
 # Files on these file systems can change without this kernel: on another machine, on the host of a
 # virtual machine, or, with FUSE, wherever a program takes them from.
 _WITHOUT_EVENTS = frozenset([
-    "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "fuse", "gfs", "gfs2", "glusterfs",
-    "gpfs", "kafs", "lustre", "ncp", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs",
-    "pvfs2", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", "wekafs",
+    "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "drvfs", "fakeowner", "fuse", "gfs",
+    "gfs2", "glusterfs", "gpfs", "grpcfuse", "hostfs", "kafs", "lustre", "ncp", "ncpfs", "nfs",
+    "nfs4", "ocfs2", "orangefs", "osxfs", "panfs", "prl_fs", "pvfs2", "smb2", "smb3", "smbfs",
+    "v9fs", "vboxsf", "virtiofs", "vmhgfs", "wekafs",
 ])  # fmt: skip
 
 
 def sends_no_events(fs_type: str) -> bool:
     """Return True if files on such a file system can change without an inotify event.
 
-    ``fuseblk`` is a local disk. The layers of an ``overlay`` must not be changed from outside
+    ``fakeowner``, ``grpcfuse`` and ``osxfs`` are directories of the host in Docker Desktop,
+    ``drvfs`` those in WSL, ``hostfs`` those in User Mode Linux. ``fuseblk`` is a local disk. The
+    layers of an ``overlay`` must not be changed from outside
     (Documentation/filesystems/overlayfs.rst).
     """
     return fs_type in _WITHOUT_EVENTS or fs_type.startswith("fuse.")

@@ -154,8 +154,11 @@ def test_without_a_file_system_id_the_fingerprint_uses_the_mount_source() -> Non
 
 @pytest.mark.parametrize(
     "kind",
-    ["nfs", "nfs4", "cifs", "smb3", "fuse", "fuse.sshfs", "fuse.glusterfs", "9p", "ceph", "lustre"],
-)
+    [
+        "nfs", "nfs4", "cifs", "smb3", "fuse", "fuse.sshfs", "fuse.glusterfs", "9p", "ceph",
+        "lustre", "fakeowner", "osxfs", "grpcfuse", "fuse.grpcfuse", "fuse.osxfs", "drvfs",
+    ],
+)  # fmt: skip
 def test_a_remote_file_system_sends_no_events(kind: str) -> None:
     assert sends_no_events(kind)
 

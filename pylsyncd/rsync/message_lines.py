@@ -32,7 +32,7 @@ class MessageOrigin(Enum):
     DAEMON = "daemon"
     """An rsync daemon that refuses the connection."""
     SHELL = "shell"
-    """The remote shell: ssh, or the shell that it starts."""
+    """The remote shell: ssh, the shell that it starts, or another program in rsync's place."""
     NOISE = "noise"
     """Another program, or an unknown one."""
 
@@ -55,8 +55,9 @@ def parse_message(line: str) -> MessageLine:
     if _FAILED_VERIFICATION.search(text):
         return MessageLine(MessageOrigin.RSYNC, "ERROR: ... failed verification")
     # Before rsync's own: csh prints "rsync: Command not found."
-    if _SHELL.match(text):
-        return MessageLine(MessageOrigin.SHELL, text)
+    prefix = UNKNOWN_OPTION if _UNKNOWN_OPTION.match(text) else ""
+    if prefix or _SHELL.match(text):
+        return MessageLine(MessageOrigin.SHELL, prefix + text)
     if text.startswith("rsync: "):
         return MessageLine(MessageOrigin.RSYNC, _without_names(text))
     if found := _BEGINNING.match(text):
@@ -114,6 +115,22 @@ _FAILED_VERIFICATION = re.compile(
 def _any_of(alternatives: str) -> re.Pattern[str]:
     return re.compile("|".join(alternatives.strip("\n").split("\n")))
 
+
+# What openrsync (OpenBSD, macOS) and other programs called rsync print when they do not know an
+# option. The words are those of getopt_long(3) in BSD, glibc and musl, and of the parsers of Go and
+# Rust. rsync itself names the option first: "rsync: --x: unknown option".
+_UNKNOWN_OPTION = re.compile(
+    r"(?:[^ ]{0,200}/)?[\w.-]{0,30}rsync[\w.-]{0,30}: (?:error: )?(?:"
+    r"(?:unrecogni[sz]ed|unknown|undefined|invalid|illegal|ambiguous|unsupported) "
+    r"(?:long |short |shorthand |command[- ]line )?(?:option|flag|switch|argument)\b.*"
+    r"|(?:unexpected|found) argument .*"
+    r"|option ['`]?-?-?[\w-]{0,60}'? ?(?:requires|doesn't|does not|is not|is un).*"
+    r"|flag provided but not defined.*)"
+    r"|usage: (?:[^ ]{0,200}/)?[\w.-]{0,30}rsync \[.*",
+    re.IGNORECASE,
+)
+UNKNOWN_OPTION: Final = "another rsync: "
+"""The beginning of the words of such a message."""
 
 # The beginnings of rsync's messages up to a name, if there is one; the whole message where a name
 # precedes its words or is of importance.
@@ -177,6 +194,7 @@ FATAL I/O ERROR:
 out of memory in
 (?:ACLs|extended attributes|hard-links|symlinks) are not supported on this
 (?:/[^ ]{0,200}/)?rrsync(?:\.\w{1,3})?(?: error)?: .*
+refusing to follow a symlink owned by an untrusted user
 .{1,300} cannot (?:start in the source|be run):
 """)
 

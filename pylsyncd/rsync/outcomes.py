@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final
 
 from pylsyncd.model.formatting import printable
-from pylsyncd.rsync.message_lines import MessageOrigin, parse_message, shortened
+from pylsyncd.rsync.message_lines import UNKNOWN_OPTION, MessageOrigin, parse_message, shortened
 
 MAX_INTERPRETED_LINES: Final = 1_000
 """Lines of one run whose words are interpreted; `RsyncMessages` keeps fewer."""
@@ -222,8 +222,11 @@ _TABLE = (
     # 14 if rsync still sends its arguments when the exec has failed.
     _row([12, 14], _RSYNC, f"{_WHO}Failed to exec", Verdict.HELD,
          "the remote shell cannot be run: check that it is installed, and the option -e"),
+    _row([1, 2, 12, 64], _SHELL, UNKNOWN_OPTION, Verdict.HELD,
+         "the program at the destination, or here, is another rsync, such as openrsync: install "
+         "rsync from samba.org, and name it with --rsync-option=--rsync-path=PROGRAM or --rsync"),
     _row([12], _RSYNC, "rsync: .*: unknown option|.*(?:invalid rsync-command|has been disabled|"
-         "option not supported|are not supported on this )",
+         "option not supported|are not supported on this )|rsync error: syntax or usage error",
          Verdict.HELD, "the remote rsync refuses its options: check --rsync-option, the rsync "
          "version there, and a forced command for the key"),
     # A permanent fault, or a process that was killed as it started.
@@ -237,6 +240,9 @@ _TABLE = (
     _row([3], _RSYNC, rf".* cannot start in the source|{_WHO}(?:getcwd|change_dir \.\.\.)",
          Verdict.RETRY_LATER,
          "the source cannot be entered: check that it exists and is readable"),
+    _row([3], _RSYNC, f"refusing to follow a symlink|{_WHY}Too many levels of symbolic links",
+         Verdict.HELD, "the destination's path leads through a symbolic link of another user, or "
+         "through a loop of links: remove the link, or name its target as the destination"),
     _otherwise([3], Verdict.HELD,
          "the destination's path cannot be used: check that it is a directory"),
     _otherwise([126], Verdict.HELD, _NOT_EXECUTABLE),

@@ -32,6 +32,11 @@ def rsync_version(program: str) -> Version:
             "Install rsync, or name the program with --rsync."
         ) from None
     found = re.match(rb"rsync +version v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})", answer)
+    if b"openrsync" in answer:
+        raise UsageError(
+            f"{shown} is openrsync, which lacks options that pylsyncd needs. "
+            "Install rsync from samba.org, or name the program with --rsync."
+        )
     if not found:
         raise UsageError(
             f"{shown} is not rsync: its answer to --version does not name an rsync version. "

@@ -33,6 +33,11 @@ CASES = [
     (3, "ERROR: destination path is not a directory", Verdict.HELD),
     (3, 'rsync: [Receiver] change_dir#3 "/d" failed: Permission denied (13)', Verdict.HELD),
     (
+        3,
+        'rsync: [Receiver] change_dir#1 "/d/" failed: Too many levels of symbolic links (40)',
+        Verdict.HELD,
+    ),
+    (
         4,
         "rsync: The server is configured to refuse --delete-missing-args",
         MissingCapability.DELETE_MISSING_ARGS,
@@ -66,6 +71,7 @@ CASES = [
     (255, "Can't open user config file x/ssh_config: No such file or directory", Verdict.HELD),
     (12, "rsync: on remote machine: --mkpath: unknown option", MissingCapability.MKPATH),
     (12, "rsync: on remote machine: -@-1: unknown option", Verdict.HELD),
+    (12, "rsync: unrecognized option `--delete-missing-args'", Verdict.HELD),
     (14, "rsync cannot be run: Cannot allocate memory", Verdict.RETRY_LATER),
     (19, "", Verdict.RETRY_LATER),
     (
@@ -210,6 +216,12 @@ def test_the_name_of_a_file_does_not_change_the_outcome(code: int, message: str,
     assert replace(outcome, message="") == replace(expected, message="")
 
 
+# What ssh of OpenSSH 10.1 prints for a server without such an algorithm.
+POST_QUANTUM_WARNING = [
+    "** WARNING: connection is not using a post-quantum key exchange algorithm.",
+    '** This session may be vulnerable to "store now, decrypt later" attacks.',
+    "** The server may need to be upgraded. See https://openssh.com/pq.html",
+]
 NOISE = [
     "Quota for all users: 20 GB. No space left on device? Call us.",
     "rsync is the way: Read-only file system.",
@@ -223,6 +235,12 @@ NOISE = [
     "Warning: Deletions stopped due to --max-delete limit (4 skipped)",
     "Could not resolve your problem? Name or service not known? Call us.",
     "mkdir home: No such file or directory",
+    "quota: /home/www/big.iso: Disk quota exceeded",
+    "/srv/quota/report.txt: over quota, no space left on device",
+    'Last failed login from "/dst/a": Permission denied (13)',
+    "Usage: rsync only to /backup, please",
+    "Invalid option? Unknown option -- call us",
+    *POST_QUANTUM_WARNING,
 ]
 
 
@@ -263,6 +281,53 @@ def test_each_shell_has_its_words_for_a_missing_rsync(message: str) -> None:
     closed = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]"
     outcome = replace(interpret(12, [message, closed]), message="")
     assert outcome == replace(interpret(127, []), message="")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "rsync: unrecognized option `--delete-missing-args'",
+        "rsync: unrecognized option '--info=stats2'",
+        "/usr/bin/rsync: unrecognized option: info",
+        "openrsync: unknown option -- mkpath",
+        "rsync: illegal option -- D",
+        "rsync.openrsync: invalid option -- 'U'",
+        "rsync: option `--modify-window' requires an argument",
+        "rsync: option '--delete' doesn't allow an argument",
+        "rsync: ambiguous option -- info",
+        "gokr-rsync: unknown flag: --info",
+        "rsync: flag provided but not defined: -info",
+        "oc-rsync: error: unexpected argument '--info' found",
+        "usage: rsync [-46abCcDdEFgHhIiJKklLmNnOoPpqRrtuVvWxz] [-e program]",
+        "Usage: /usr/bin/openrsync [-aDglnoprtvx] [-e program]",
+    ],
+)
+@pytest.mark.parametrize("code", [1, 12])
+def test_another_rsync_is_held_with_what_to_install(message: str, code: int) -> None:
+    closed = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]"
+    outcome = interpret(code, [message, closed])
+    assert outcome.verdict is Verdict.HELD
+    assert "another rsync, such as openrsync: install" in outcome.reason
+    # A rsync that has started knew all its options.
+    broken = "rsync: connection unexpectedly closed (42 bytes received so far) [sender]"
+    assert interpret(12, [message, broken]).verdict is Verdict.RETRY_LATER
+
+
+def test_options_that_a_remote_rsync_refuses_are_held() -> None:
+    closed = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]"
+    last = "rsync error: syntax or usage error (code 1) at main.c(1795) [server=3.2.7]"
+    assert interpret(12, [closed, last]).verdict is Verdict.HELD
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "refusing to follow a symlink owned by an untrusted user; use --insecure-links locally",
+        'rsync: [Receiver] change_dir#3 "/d" failed: Too many levels of symbolic links (40)',
+    ],
+)
+def test_a_link_of_another_user_has_a_reason_of_its_own(message: str) -> None:
+    assert "symbolic link of another user" in interpret(3, [message]).reason
 
 
 def test_a_reason_behind_the_longest_path_counts() -> None:

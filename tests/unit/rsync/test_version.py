@@ -15,6 +15,10 @@ from pylsyncd.rsync.runner import Runner, RunResult
         ("echo 'rsync  version 3.1.3  protocol version 31'", "is rsync 3.1.3, too old: install"),
         ("echo 'rsync  version 3.2.2  protocol version 31'", "install rsync 3.2.3 or later"),
         ("echo 'something else'", "is not rsync: its answer to --version does not name"),
+        (
+            "echo 'openrsync: protocol version 29'; echo 'rsync version 2.6.9 compatible'",
+            "is openrsync, which lacks options that pylsyncd needs. Install rsync",
+        ),
         ("exec sleep 600", "cannot be run: it takes longer than 1 s. Install rsync, or name"),
     ],
 )

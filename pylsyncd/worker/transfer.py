@@ -38,10 +38,11 @@ _MAX_EXCLUDED_BYTES = 400_000
 
 @dataclass(frozen=True, slots=True)
 class TransferRequest:
-    """What one run has to carry, and from which open directory."""
+    """What one run has to carry, how, and from which open directory."""
 
     root: int
     changeset: Changeset
+    options: RsyncOptions
     excluded: AbstractSet[bytes]
     is_released: bool
     in_flight: frozenset[bytes]
@@ -121,8 +122,9 @@ class Transfer:
                 size_limit = self._size_limit if exclude_large else None
                 result = self._carry(
                     TransferRequest(
-                        root, carried, excluded | held, is_released, in_flight, size_limit
-                    )
+                        root, carried, self._options, excluded | held, is_released, in_flight,
+                        size_limit,
+                    )  # fmt: skip
                 )
                 self._source_guard.verify_unchanged(root)
                 self._destination_guard.verify_unchanged()
@@ -174,7 +176,7 @@ class Transfer:
         return replace(result, large_files=files.large_files)
 
     def _build_list(self, request: TransferRequest) -> FileList:
-        options = self._options
+        options = request.options
         files = build_file_list(
             request.root, request.changeset, options.rules,
             delete_missing_args=self._capabilities.has_delete_missing_args or not options.delete,
@@ -184,7 +186,9 @@ class Transfer:
         return files
 
     def _run_rsync(self, request: TransferRequest, files: FileList) -> TransferResult:
-        options = replace(self._options, max_delete=None) if request.is_released else self._options
+        options = request.options
+        if request.is_released:
+            options = replace(options, max_delete=None)
         command = self._command(options, request, files)
         run = self._session.run(request.root, command, files.encode())
         if run.outcome.verdict in {Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL}:
@@ -211,14 +215,15 @@ class Transfer:
 
     def _check_deletions(self, request: TransferRequest, files: FileList) -> TransferResult | None:
         """Return a result if a dry run failed, or would delete more than is allowed."""
-        limit = self._options.max_delete
+        options = request.options
+        limit = options.max_delete
         is_source_empty = request.changeset.is_everything and self._source_guard.is_empty_at(
             request.root
         )
         is_limited = limit is not None or is_source_empty
-        if request.is_released or not self._options.delete or not is_limited:
+        if request.is_released or not options.delete or not is_limited:
             return None
-        command = self._command(self._options.as_dry_run(), request, files)
+        command = self._command(options.as_dry_run(), request, files)
         run = self._session.run(request.root, command, files.encode(), is_dry_run=True)
         # If the dry run failed for some paths, its count is that of a real run. But of an empty
         # source no path can fail.
@@ -269,7 +274,7 @@ class Transfer:
         target = target_in_messages(self._session.destination) if is_named else b""
         entries = None if request.changeset.is_everything else files.entries
         excluded = request.excluded | files.files_to_exclude | request.in_flight
-        carried = CarriedPaths(entries, self._options.rules, excluded)
+        carried = CarriedPaths(entries, request.options.rules, excluded)
         return failed_changes(messages, source, target, carried)
 
     def _can_exclude(self, root: int, named: Changeset) -> bool:

@@ -120,12 +120,11 @@ class Transfer:
                     changeset = EVERYTHING
                 kept, carried = split_below(changeset, held)
                 size_limit = self._size_limit if exclude_large else None
-                result = self._carry(
-                    TransferRequest(
-                        root, carried, self._options, excluded | held, is_released, in_flight,
-                        size_limit,
-                    )  # fmt: skip
-                )
+                request = TransferRequest(
+                    root, carried, self._options, excluded | held, is_released, in_flight,
+                    size_limit,
+                )  # fmt: skip
+                result = self._carry(request)
                 self._source_guard.verify_unchanged(root)
                 self._destination_guard.verify_unchanged()
         except SourceHeldError as error:

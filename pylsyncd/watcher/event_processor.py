@@ -8,6 +8,7 @@ of the events, waits for the event that explains it, which is queued already.
 
 import logging
 from collections import Counter
+from collections.abc import Iterator, Mapping
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset, Scope
@@ -26,6 +27,8 @@ _STRUCTURAL = (
 )  # fmt: skip
 _DISAPPEARED = inotify.DELETE | inotify.MOVED_FROM
 _APPEARED = inotify.CREATE | inotify.MOVED_TO | inotify.ATTRIB
+# After these a file may have another content, although its size and its time are as before.
+_NEW_CONTENT = inotify.CREATE | inotify.MODIFY | inotify.CLOSE_WRITE | inotify.MOVED_TO
 
 
 class EventProcessor:
@@ -45,7 +48,9 @@ class EventProcessor:
         self.rescanner = rescanner
         self._mask_counts = mask_counts
         # Padded names by watch descriptor: paths are built when they are taken, not for each event.
-        self._file_names: dict[int, set[bytes]] = {}
+        self._written_names: dict[int, set[bytes]] = {}
+        # Those that may only have other attributes, or be gone.
+        self._other_names: dict[int, set[bytes]] = {}
         self._changes = MutableChangeset()
         self._waiting_for_parent: set[tuple[int, bytes]] = set()
         self._is_source_lost = False
@@ -58,7 +63,8 @@ class EventProcessor:
     @property
     def has_changes(self) -> bool:
         """Whether :meth:`take_changes` may return something."""
-        return bool(self._file_names or self._changes) or self.has_prefetched_events
+        has_names = bool(self._written_names or self._other_names)
+        return has_names or bool(self._changes) or self.has_prefetched_events
 
     @property
     def has_prefetched_events(self) -> bool:
@@ -76,7 +82,7 @@ class EventProcessor:
             self._log_events(chunk)
         if self._mask_counts is not None:
             inotify.count_events(chunk, self._mask_counts)
-        file_names = self._file_names
+        written_names, other_names = self._written_names, self._other_names
         unpack, header = inotify.EVENT_HEADER.unpack_from, inotify.EVENT_HEADER.size
         position, end = 0, len(chunk)
         while position < end:
@@ -87,10 +93,11 @@ class EventProcessor:
             if mask & _STRUCTURAL:
                 self._process_structural(wd, mask, name.rstrip(b"\0"))
                 continue
+            names = written_names if mask & _NEW_CONTENT else other_names
             try:
-                file_names[wd].add(name)
+                names[wd].add(name)
             except KeyError:
-                file_names[wd] = {name}
+                names[wd] = {name}
 
     def take_changes(self) -> MutableChangeset:
         """Return the changes since the last call."""
@@ -100,12 +107,13 @@ class EventProcessor:
         self._retry_waiting()
         self.rescanner.log_unwatched()
         changes, self._changes = self._changes, MutableChangeset()
-        file_names, self._file_names = self._file_names, {}
-        for wd, padded in file_names.items():
-            directory = self._tree.path(wd)
-            # A directory without a path has left the source, or will be a change as a whole tree.
-            if directory is not None:
-                changes.add_entries(directory, self._included(directory, padded))
+        written_names, self._written_names = self._written_names, {}
+        other_names, self._other_names = self._other_names, {}
+        for directory, names in self._included(written_names):
+            changes.add_entries(directory, names)
+            changes.new_content.add_entries(directory, names)
+        for directory, names in self._included(other_names):
+            changes.add_entries(directory, names)
         return changes
 
     def scan_if_due(self) -> bool:
@@ -116,20 +124,34 @@ class EventProcessor:
         return found is not None
 
     def rewatch(self, path: bytes) -> None:
-        """Watch the directory that is at a path now; its whole tree is a change."""
+        """Watch the directory that is at a path now; its whole tree is a change.
+
+        A file system that is mounted there has the files that it had before: size and time tell
+        those that have changed meanwhile.
+        """
         directory, name = paths.split(path)
         parent = self._tree.find(directory)
         if parent is not None:
-            self._watch_subtree(parent, name)
+            self._watch_subtree(parent, name, has_new_content=False)
 
-    def _included(self, directory: bytes, padded: set[bytes]) -> set[bytes]:
-        names = {name.rstrip(b"\0") for name in padded}
-        if not self._rules:
-            return names
+    def _included(
+        self, padded_by_wd: Mapping[int, set[bytes]]
+    ) -> Iterator[tuple[bytes, set[bytes]]]:
+        """Yield directories and the names in them that the rules do not exclude."""
         excluded = self._rules.matches
-        return {
-            name for name in names if not excluded(paths.join(directory, name), is_directory=False)
-        }
+        for wd, padded in padded_by_wd.items():
+            directory = self._tree.path(wd)
+            if directory is None:
+                # It has left the source, or will be a change as a whole tree.
+                continue
+            names = {name.rstrip(b"\0") for name in padded}
+            if self._rules:
+                names = {
+                    name
+                    for name in names
+                    if not excluded(paths.join(directory, name), is_directory=False)
+                }
+            yield directory, names
 
     def _process_structural(self, wd: int, mask: int, name: bytes) -> None:
         if mask & inotify.OVERFLOW:
@@ -175,15 +197,22 @@ class EventProcessor:
         else:
             self._watch_subtree(parent, name)
 
-    def _watch_subtree(self, parent: int, name: bytes) -> bool:
-        """Watch what is at a name now and add the change; return True if it is watched."""
+    def _watch_subtree(self, parent: int, name: bytes, *, has_new_content: bool = True) -> bool:
+        """Watch what is at a name now and add the change; return True if it is watched.
+
+        A directory that is known, under another name, has its old content. But at this name the
+        destination may have the files of another directory, with the same names, sizes and times.
+        """
         result = self._watches.watch_subtree(parent, name)
         if result is WatchResult.PARENT_MOVED:
             self._waiting_for_parent.add((parent, name))
             return False
         path = child_path(self._tree, parent, name)
         if path is not None and result is not WatchResult.EXCLUDED:
-            self._changes.add(path, Scope.ENTRY if result is WatchResult.ABSENT else Scope.TREE)
+            scope = Scope.ENTRY if result is WatchResult.ABSENT else Scope.TREE
+            self._changes.add(path, scope)
+            if has_new_content and scope is Scope.TREE:
+                self._changes.new_content.add(path, scope)
         return result is WatchResult.WATCHED
 
     def _retry_waiting(self) -> None:

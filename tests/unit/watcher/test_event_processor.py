@@ -52,6 +52,16 @@ def process_all(watched: WatchedSource) -> set[Change]:
     return changes
 
 
+def hints_of_all(watched: WatchedSource) -> set[Change]:
+    """Process all events; return what has a new content."""
+    hints: set[Change] = set()
+    while watched.inotify.pending_bytes():
+        while chunk := watched.inotify.read():
+            watched.processor.process(chunk)
+        hints.update(watched.processor.take_changes().new_content)
+    return hints
+
+
 def scan_when_due(watched: WatchedSource) -> set[Change]:
     """Return the changes that the next scan finds, and those of the events meanwhile."""
     wait_until(watched.processor.scan_if_due, 10.0, "no scan was due")
@@ -150,6 +160,57 @@ def test_a_new_tree_is_one_change_and_is_watched_completely(source: bytes, notif
     Path(os.fsdecode(source + b"/a/b/c/f")).write_bytes(b"x")
     assert process_all(watched) == {Change(b"a", Scope.TREE)}
     assert_every_directory_is_watched(source, watched)
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        pytest.param(lambda top: (top / "d/new").touch(), {b"d/new"}, id="create"),
+        pytest.param(lambda top: (top / "d/f").write_bytes(b"other"), {b"d/f"}, id="write"),
+        pytest.param(lambda top: (top / "d/f").rename(top / "d/g"), {b"d/g"}, id="move"),
+        pytest.param(
+            lambda top: (top.parent / "outside").rename(top / "d/f"), {b"d/f"}, id="move in"
+        ),
+        pytest.param(lambda top: os.link(top / "d/f", top / "d/h"), {b"d/h"}, id="link"),
+        pytest.param(lambda top: (top / "d/f").chmod(0o600), set(), id="mode"),
+        pytest.param(lambda top: os.utime(top / "d/f", ns=(1, 1)), set(), id="time"),
+        pytest.param(lambda top: (top / "d/f").unlink(), set(), id="delete"),
+        pytest.param(lambda top: (top / "d/f").rename(top.parent / "x"), set(), id="move out"),
+        pytest.param(lambda top: (top / "d").chmod(0o700), set(), id="mode of a directory"),
+    ],
+)
+def test_what_was_written_or_moved_here_has_a_new_content(
+    source: bytes, notify: Inotify, operation: Callable[[Path], object], expected: set[bytes]
+) -> None:
+    top = Path(os.fsdecode(source))
+    (top / "d").mkdir()
+    (top / "d/f").write_bytes(b"first")
+    (top.parent / "outside").write_bytes(b"outside")
+    watched = WatchedSource(source, notify)
+    operation(top)
+    assert hints_of_all(watched) == {Change(path, Scope.ENTRY) for path in expected}
+
+
+def test_a_directory_that_appears_has_a_new_content_whatever_it_was(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/known/sub")
+    watched = WatchedSource(source, notify)
+    os.makedirs(source + b"/../outside/sub")
+    os.rename(source + b"/../outside", source + b"/moved-in")
+    os.rename(source + b"/known", source + b"/moved")
+    os.mkdir(source + b"/created")
+    new = {Change(path, Scope.TREE) for path in (b"moved-in", b"moved", b"created")}
+    assert hints_of_all(watched) == new
+
+
+def test_a_file_system_that_is_mounted_has_no_new_content(source: bytes, notify: Inotify) -> None:
+    os.mkdir(source + b"/mount")
+    watched = WatchedSource(source, notify)
+    watched.processor.rewatch(b"mount")
+    changes = watched.processor.take_changes()
+    assert set(changes) == {Change(b"mount", Scope.TREE)}
+    assert not changes.new_content
 
 
 def test_a_renamed_directory_keeps_its_watches(source: bytes, notify: Inotify) -> None:

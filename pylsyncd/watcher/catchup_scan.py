@@ -8,10 +8,13 @@ directories, but of nothing below a moved directory. So
 * a directory with a fresh ctime may have lost or gained names: its listing is a change;
 * a directory with a fresh ctime in such a directory may have been moved there, with old ctimes
   inside: its whole tree is a change, unless it is known to have been there before.
+
+Which of these have the hint of a new content depends on the purpose of the scan.
 """
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from enum import Enum, auto
 from itertools import chain
 
 from pylsyncd.model import paths
@@ -19,6 +22,40 @@ from pylsyncd.model.changes import MutableChangeset, Scope
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.watcher.hard_link_search import HardLinkCollector, stat_existing
+
+
+class ScanPurpose(Enum):
+    """What a scan is made for, which decides where it finds new contents.
+
+    A fresh ctime does not tell whether the content or only an attribute has changed. If it was an
+    attribute, the hint of a new content costs a comparison.
+    """
+
+    REPLACE_EVENTS = auto()
+    """Events were lost, or there were none: any content may be new.
+
+    A file may have been carried since, and then have got another content in the same tick of the
+    clock, or with its time set back.
+    """
+    POLL = auto()
+    """There are never events. The periods of the scans overlap, so they find a change repeatedly.
+
+    A write gives mtime and ctime the same value, and size and time tell it.
+    """
+    COMPLETE_EVENTS = auto()
+    """No event was lost, but some changes have none. They are in files with an older time: size and
+    time tell the others."""
+
+    def has_new_content(self, status: os.stat_result, since_ns: int) -> bool:
+        """Return True if a file with a ctime of ``since_ns`` or later may have a new content."""
+        if self is ScanPurpose.POLL:
+            return status.st_mtime_ns != status.st_ctime_ns
+        return self is ScanPurpose.REPLACE_EVENTS or status.st_mtime_ns < since_ns
+
+    def has_new_tree(self, *, was_there: bool) -> bool:
+        """Return True if a directory that may have been moved here may have new contents."""
+        return not (was_there and self is ScanPurpose.COMPLETE_EVENTS)
+
 
 _FILES_BETWEEN_PROGRESS_CALLS = 4096
 _DIRECTORIES_BETWEEN_PROGRESS_CALLS = 256
@@ -36,7 +73,9 @@ class CatchupScan:
         since_ns: Collection[int],
         rules: Rules,
         on_progress: Callable[[], None] = lambda: None,
+        purpose: ScanPurpose = ScanPurpose.REPLACE_EVENTS,
     ) -> None:
+        self._purpose = purpose
         self._on_progress = on_progress
         self._file_count = 0
         self._directory_count = 0
@@ -65,8 +104,12 @@ class CatchupScan:
         has_stayed = was_there and status.st_mtime_ns == ctime
         parent_ctime = 0 if has_stayed or not path else self._fresh.get(paths.split(path)[0], 0)
         for since, changes in self._changes.items():
-            if ctime >= since:
-                changes.add(path, Scope.TREE if parent_ctime >= since else Scope.LISTING)
+            if ctime < since:
+                continue
+            scope = Scope.TREE if parent_ctime >= since else Scope.LISTING
+            changes.add(path, scope)
+            if scope is Scope.TREE and self._purpose.has_new_tree(was_there=was_there):
+                changes.new_content.add(path, scope)
 
     def add_unreadable(self, path: bytes) -> None:
         """Add the whole tree of a directory that cannot be read.
@@ -79,8 +122,8 @@ class CatchupScan:
     def visit_files(self, directory: int, path: bytes) -> list[str]:
         """Check all else in an open directory; return the names of its subdirectories."""
         subdirectories = []
-        # Its own listing covers its files.
-        is_fresh = self._fresh.get(path, 0) >= self._newest
+        # Its own listing covers its files, but not what is known of their contents.
+        is_listed = self._fresh.get(path, 0) >= self._newest
         oldest = self._oldest
         with os.scandir(directory) as entries:
             for entry in entries:
@@ -97,12 +140,12 @@ class CatchupScan:
                     continue
                 except OSError:
                     # rsync will report the error.
-                    self._check(path, os.fsencode(entry.name), self._newest)
+                    self._add_unknown(path, os.fsencode(entry.name))
                     continue
                 if status.st_nlink > 1:
                     self._collect_hard_link(status, paths.join(path, os.fsencode(entry.name)))
-                if status.st_ctime_ns >= oldest and not is_fresh:
-                    self._check(path, os.fsencode(entry.name), status.st_ctime_ns)
+                if status.st_ctime_ns >= oldest:
+                    self._check(path, os.fsencode(entry.name), status, is_listed=is_listed)
         return subdirectories
 
     def recheck_hard_links(self, root: int) -> None:
@@ -113,7 +156,7 @@ class CatchupScan:
         """
         for path, status in stat_existing(root, chain(*self.hard_links.paths_by_file.values())):
             if status.st_ctime_ns >= self._oldest:
-                self._check(*paths.split(path), status.st_ctime_ns)
+                self._check(*paths.split(path), status)
 
     def scan_unwatched(self, directory: int, path: bytes) -> None:
         """Check an open directory that is not watched, and all below it.
@@ -140,11 +183,24 @@ class CatchupScan:
         if not self._is_excluded_file(path):
             self.hard_links.add(status, path)
 
-    def _check(self, directory: bytes, name: bytes, ctime: int) -> None:
+    def _add_unknown(self, directory: bytes, name: bytes) -> None:
         if not self._is_excluded_file(paths.join(directory, name)):
-            for since, changes in self._changes.items():
-                if ctime >= since:
-                    changes.add_entries(directory, {name})
+            for changes in self._changes.values():
+                changes.add_entries(directory, {name})
+
+    def _check(
+        self, directory: bytes, name: bytes, status: os.stat_result, *, is_listed: bool = False
+    ) -> None:
+        """Add a file if its ctime is fresh; of one that ``is_listed`` only the hint."""
+        if self._is_excluded_file(paths.join(directory, name)):
+            return
+        for since, changes in self._changes.items():
+            if status.st_ctime_ns < since:
+                continue
+            if not is_listed:
+                changes.add_entries(directory, {name})
+            if self._purpose.has_new_content(status, since):
+                changes.new_content.add_entries(directory, {name})
 
 
 def _skip(_parent: bytes, _name: bytes, _error: OSError) -> None:

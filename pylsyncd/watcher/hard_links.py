@@ -20,6 +20,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import chain
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset, Scope
@@ -86,8 +87,7 @@ class HardLinks:
             return
         for file, linked in found.items():
             self._keep(file, linked)
-            for path in linked.known_paths - named[file]:
-                changes.add(path, Scope.ENTRY)
+            _add_names(changes, linked.known_paths, named[file])
 
     def _find_all_names(
         self, root: int, changes: MutableChangeset
@@ -115,8 +115,13 @@ class HardLinks:
         if found.is_over_limit:
             changes.add(paths.ROOT, Scope.TREE)
             return changes
+        linked = set(chain.from_iterable(found.paths_by_file.values()))
         for path in found.changed_paths:
             changes.add(path, Scope.ENTRY)
+            if path in linked:
+                # Its content may have changed through a name that is gone. A file with one name
+                # may have had others, too; but most have had an event that tells what it was.
+                changes.new_content.add(path, Scope.ENTRY)
         return changes
 
     def remember(self, paths_by_file: Mapping[FileId, set[bytes]]) -> None:
@@ -133,8 +138,8 @@ class HardLinks:
             file = self._files_by_name[directory][name]
             changed.setdefault(file, set()).add(paths.join(directory, name))
         for file, named in changed.items():
-            for path in _paths_of(root, file, self._kept[file].known_paths - named):
-                changes.add(path, Scope.ENTRY)
+            others = _paths_of(root, file, self._kept[file].known_paths - named)
+            _add_names(changes, others, named)
 
     def _changed_names(self, changes: MutableChangeset) -> Iterator[tuple[bytes, bytes]]:
         """Yield the kept names, as directory and name, at or below a change."""
@@ -193,6 +198,18 @@ class HardLinks:
                 del names[name]
                 if not names:
                     del self._files_by_name[directory]
+
+
+def _add_names(changes: MutableChangeset, names: AbstractSet[bytes], named: set[bytes]) -> None:
+    """Add all names of a file to changes that contain those ``named``.
+
+    If one of these has a new content, all have it.
+    """
+    for path in names - named:
+        changes.add(path, Scope.ENTRY)
+    if any(changes.new_content.includes_entry(path) for path in named):
+        for path in names:
+            changes.new_content.add(path, Scope.ENTRY)
 
 
 def _paths_of(root: int, file: FileId, some: set[bytes]) -> set[bytes]:

@@ -15,6 +15,7 @@ from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment, earliest, reason_to_distrust
 from pylsyncd.system import clock
 from pylsyncd.watcher import inotify
+from pylsyncd.watcher.catchup_scan import ScanPurpose
 from pylsyncd.watcher.overflow_backoff import OverflowBackoff
 from pylsyncd.watcher.watch_manager import WatchManager
 from pylsyncd.watcher.watch_tree import child_path
@@ -181,7 +182,8 @@ class Rescanner:
             # A clock that was set back gives earlier ctimes to later changes.
             elapsed = present.running - since.running
             since = replace(since, wall=min(since.wall, present.wall - elapsed))
-        changes = self._scan(since.since_ns, self._watches.tree.root_wd)
+        root = self._watches.tree.root_wd
+        changes = self._scan(since.since_ns, root, ScanPurpose.COMPLETE_EVENTS)
         self._next_scan = self._scan_due()
         if changes is None:
             self.is_source_lost = True
@@ -198,7 +200,8 @@ class Rescanner:
         # A polled directory may get a watch now: its changes since the last poll count, too.
         since = min(self._complete_until, self.complete_until, key=lambda moment: moment.wall)
         reason = reason_to_distrust(since, present)
-        changes = self._scan(since.since_ns, self._watches.tree.root_wd)
+        root = self._watches.tree.root_wd
+        changes = self._scan(since.since_ns, root, ScanPurpose.REPLACE_EVENTS)
         if changes is None:
             self.is_source_lost = True
         self._overflows.record_scan_end(now, time.monotonic())
@@ -220,7 +223,7 @@ class Rescanner:
         since_ns = _earlier(self._last_poll, _MAX_SERVER_CLOCK_LAG).since_ns
         for path in self._eventless_directories:
             top = self._watches.tree.find(path)
-            changes = self._scan(since_ns, top) if top is not None else NOTHING
+            changes = self._scan(since_ns, top, ScanPurpose.POLL) if top is not None else NOTHING
             is_complete &= changes is not None
             found.merge(changes or NOTHING)
         if self._watches.unwatched:
@@ -236,10 +239,10 @@ class Rescanner:
         self._next_poll = self._poll_due()
         return found
 
-    def _scan(self, since_ns: int, top: int) -> Changeset | None:
+    def _scan(self, since_ns: int, top: int, purpose: ScanPurpose) -> Changeset | None:
         """Return the changes in a directory and below; None if it is not there."""
         try:
-            return self._watches.scan([since_ns], top)[since_ns]
+            return self._watches.scan([since_ns], top, purpose)[since_ns]
         except OSError:
             return None
 

@@ -19,7 +19,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
-from pylsyncd.watcher.catchup_scan import CatchupScan
+from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
 from pylsyncd.watcher.hard_link_search import FileId
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.watch_tree import WatchTree, child_path
@@ -107,7 +107,10 @@ class WatchManager:
             return WatchResult.UNWATCHABLE
 
     def scan(
-        self, since_ns: Collection[int] = (), top: int | None = None
+        self,
+        since_ns: Collection[int] = (),
+        top: int | None = None,
+        purpose: ScanPurpose = ScanPurpose.REPLACE_EVENTS,
     ) -> Mapping[int, MutableChangeset]:
         """Make the watches equal to the disk; return the changes since each of the ctimes.
 
@@ -117,7 +120,7 @@ class WatchManager:
         top = self.tree.root_wd if top is None else top
         path = self.tree.path(top)
         self._found = {top}
-        with self._catchup_scan(since_ns) as scan:
+        with self._catchup_scan(since_ns, purpose) as scan:
             try:
                 with self._opened(path or paths.ROOT) as directory:
                     if path is None or not self._has_descriptor(directory, top):
@@ -137,7 +140,7 @@ class WatchManager:
 
     def retry_unwatched(self, since_ns: int) -> MutableChangeset:
         """Try again to watch what could not be watched; return its changes since a ctime."""
-        with self._catchup_scan([since_ns]) as scan:
+        with self._catchup_scan([since_ns], ScanPurpose.POLL) as scan:
             for parent, name in list(self.unwatched):
                 result = self.watch_subtree(parent, name)
                 error = self.unwatched.get((parent, name))
@@ -177,10 +180,12 @@ class WatchManager:
         return found
 
     @contextlib.contextmanager
-    def _catchup_scan(self, since_ns: Collection[int]) -> Iterator[CatchupScan | None]:
+    def _catchup_scan(
+        self, since_ns: Collection[int], purpose: ScanPurpose
+    ) -> Iterator[CatchupScan | None]:
         """Have walks search for changes, if there is a ctime to compare with."""
         if since_ns:
-            self._scan = CatchupScan(since_ns, self._rules, self._prefetch_events)
+            self._scan = CatchupScan(since_ns, self._rules, self._prefetch_events, purpose)
         try:
             yield self._scan
         finally:

@@ -20,7 +20,7 @@ from pylsyncd.model.changes import Change, MutableChangeset, Scope
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
-from pylsyncd.watcher.catchup_scan import CatchupScan
+from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager
@@ -321,6 +321,56 @@ def test_a_directory_that_left_and_came_back_is_a_whole_tree(place: ScannedSourc
     moment = place.next_ctime()
     place.do(operations.move_out("d/sub", "away"), operations.move_in("away", "d/sub"))
     assert tree(b"d/sub") in set(watches.scan([moment])[moment])
+
+
+ALL_FRESH = {entry(b"d/new"), entry(b"d/set back"), entry(b"e/mode"), entry(b"e/old")}
+
+
+@pytest.mark.parametrize(
+    ("purpose", "expected"),
+    [
+        pytest.param(ScanPurpose.REPLACE_EVENTS, ALL_FRESH, id="events were lost"),
+        # Each has a later ctime than mtime, except what was just written.
+        pytest.param(ScanPurpose.POLL, ALL_FRESH - {entry(b"d/new")}, id="no events"),
+        pytest.param(
+            ScanPurpose.COMPLETE_EVENTS,
+            {entry(b"d/set back"), entry(b"e/mode"), entry(b"e/old")},
+            id="beside events",
+        ),
+    ],
+)
+def test_the_purpose_of_a_scan_decides_which_contents_are_new(
+    purpose: ScanPurpose, expected: set[Change], place: ScannedSource
+) -> None:
+    place.do(operations.mkdir("d"), operations.mkdir("e"), operations.write("e/mode"))
+    place.do(operations.write("e/old"), operations.write("e/untouched"))
+    watches = place.watch_manager()
+    watches.scan()
+    moment = place.next_ctime()
+    place.do(operations.write("d/new"), operations.write("d/set back"))
+    os.utime(place.source + b"/d/set back", (1, 1))
+    os.chmod(place.source + b"/e/mode", 0o600)
+    place.do(operations.append("e/old", b"+"))
+    os.utime(place.source + b"/e/old", (1, 1))
+    found = watches.scan([moment], None, purpose)[moment]
+    assert set(found) == {listing(b"d"), entry(b"e/mode"), entry(b"e/old")}
+    assert set(found.new_content) == expected
+
+
+@pytest.mark.parametrize("purpose", ScanPurpose)
+def test_a_directory_that_appeared_has_a_new_content(
+    purpose: ScanPurpose, place: ScannedSource
+) -> None:
+    place.do(operations.mkdir("d/sub"), operations.outside(operations.mkdir("old/deep")))
+    watches = place.watch_manager()
+    watches.scan()
+    moment = place.next_ctime()
+    place.do(operations.move_in("old", "d/in"), operations.chmod("d/sub", 0o700))
+    found = watches.scan([moment], None, purpose)[moment]
+    assert set(found) == {listing(b"d"), tree(b"d/sub"), tree(b"d/in")}
+    # Its events have told what happened to the one that was there.
+    is_known = purpose is ScanPurpose.COMPLETE_EVENTS
+    assert set(found.new_content) == {tree(b"d/in")} | (set() if is_known else {tree(b"d/sub")})
 
 
 def test_excluded_paths_are_no_changes() -> None:

@@ -57,6 +57,30 @@ def test_the_other_names_are_added_wherever_they_are(source: Path) -> None:
     assert added(links_of(source), "a/one") == {"b/c/two", "three"}
 
 
+def test_all_names_of_a_file_have_the_new_content_that_one_of_them_has(source: Path) -> None:
+    place(source, "a/one", "two", "three")
+    place(source, "other", "another")
+    changes = MutableChangeset()
+    changes.add_new_content(b"a", TREE)
+    changes.add(b"two", ENTRY)
+    changes.add(b"other", ENTRY)
+    links_of(source).add_other_names(changes)
+    assert Change(b"another", ENTRY) in set(changes)
+    hinted = {b"a/one", b"two", b"three"}
+    assert set(changes.new_content) == {Change(b"a", TREE), *(Change(p, ENTRY) for p in hinted)}
+
+
+def test_a_new_content_through_a_removed_name_is_that_of_the_other_names(source: Path) -> None:
+    place(source, "one", "two")
+    some = links_of(source)
+    some.scan_source(time.time_ns() + 10**9)
+    (source / "one").unlink()
+    changes = MutableChangeset()
+    changes.add_new_content(b"one", ENTRY)
+    some.add_other_names(changes)
+    assert set(changes.new_content) == {Change(b"one", ENTRY), Change(b"two", ENTRY)}
+
+
 def test_names_may_contain_any_bytes(source: Path) -> None:
     place(source, "a\nb/\udcff", "-n \\")
     assert added(links_of(source), "-n \\") == {"a\nb/\udcff"}
@@ -309,6 +333,8 @@ def test_a_scan_finds_files_that_changed_through_a_removed_name(source: Path) ->
     found = links_of(source, b"ex").scan_source(since - 10_000_000)
     assert {change.path for change in found} == {b"b/two", b"c/three", b"last"}
     assert {change.scope for change in found} == {ENTRY}
+    # The last name may as well be that of a file whose mode has changed.
+    assert {change.path for change in found.new_content} == {b"b/two", b"c/three"}
 
 
 def test_a_scan_keeps_a_limited_number_of_names_but_finds_all_changes(

@@ -27,7 +27,7 @@ from pylsyncd.watcher.hard_link_search import HardLinkCollector, stat_existing
 class ScanPurpose(Enum):
     """What a scan is made for, which decides where it finds new contents.
 
-    A fresh ctime does not tell whether the content or only an attribute has changed. If it was an
+    A fresh ctime does not say if the content or only an attribute has changed. If it was an
     attribute, the hint of a new content costs a comparison.
     """
 

@@ -242,6 +242,7 @@ def _sync_status(replication: Replication) -> SyncStatus:
         ),
         events=monitor.events_by_type(),
         overflows=monitor.overflow_count,
+        oldest_look=monitor.oldest_look,
     )
 
 

@@ -3,6 +3,7 @@
 The sentence does not name the option: the caller adds that, with the place where it is set.
 """
 
+import math
 import re
 import shlex
 
@@ -14,6 +15,9 @@ LOG_LEVELS = ("error", "warning", "notice", "info", "debug")
 # A window of more than a week, or an interval of more than a year, is a mistake.
 _MAX_SECONDS = 604800.0
 _MAX_INTERVAL = 366 * 86400.0
+
+_MIN_PERCENT = 0.01
+_MAX_PERCENT = 100.0
 
 _PLAIN_NUMBER = re.compile(r"[-+.0-9A-Za-z]+")
 
@@ -67,6 +71,20 @@ def _parse_seconds(text: str, maximum: float) -> float:
     if not 0.0 < seconds <= maximum:
         raise UsageError(f"Expected more than 0 and at most {maximum:.0f} seconds, not {text}.")
     return seconds
+
+
+def parse_share(text: str) -> float:
+    """Convert a percentage of one processor to a share; 0 means nothing."""
+    try:
+        percent = float(text if _PLAIN_NUMBER.fullmatch(text) else "")
+    except ValueError:
+        percent = math.nan
+    if not (percent == 0.0 or _MIN_PERCENT <= percent <= _MAX_PERCENT):
+        raise UsageError(
+            f"Expected a percentage of one processor, 0 or from {_MIN_PERCENT:g} to "
+            f"{_MAX_PERCENT:g}, not {text!r}."
+        )
+    return percent / 100.0
 
 
 def parse_positive_count(text: str) -> int:

@@ -19,11 +19,11 @@ file is sent after a second and a half. A longer list would delay later changes 
 (already some 10 MB), without making the run cheaper.
 """
 
-DEFAULT_SCAN_INTERVAL = 86400.0
-"""The time between two scans for changes that cause no event.
+DEFAULT_SCAN_BUDGET = 0.005
+"""The share of one processor that the scan for changes without events may take.
 
-Examples are writes to a mapped file that is never closed, truncate(2) by path, and changes through
-a hard link that is removed before the daemon sees it.
+Examples are writes to a mapped file that is never closed, and changes through a hard link outside
+the source. A million files take 3 seconds of a processor: with this share, 10 minutes.
 """
 
 DEFAULT_POLL_INTERVAL = 60.0
@@ -91,7 +91,10 @@ class SyncSettings:
     state_dir: bytes | None = None
     """None if no state is kept: for runs that change no destination."""
     poll_interval: float = DEFAULT_POLL_INTERVAL
-    scan_interval: float = DEFAULT_SCAN_INTERVAL
+    scan_budget: float = DEFAULT_SCAN_BUDGET
+    """The share of one processor, up to 1.0; 0.0 for no scan in slices."""
+    scan_interval: float = 0.0
+    """0.0 for no scan of the whole source at once."""
     full_sync_interval: float = 0.0
     """0.0 for no periodic full sync."""
     hooks: HookSettings = field(default_factory=HookSettings)

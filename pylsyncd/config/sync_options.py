@@ -8,6 +8,7 @@ from pylsyncd.config.converters import (
     parse_niceness,
     parse_positive_count,
     parse_seconds,
+    parse_share,
     parse_size,
     parse_switch,
     split_command,
@@ -17,7 +18,7 @@ from pylsyncd.config.settings import (
     DEFAULT_HOOK_TIMEOUT,
     DEFAULT_MAX_CHANGES,
     DEFAULT_POLL_INTERVAL,
-    DEFAULT_SCAN_INTERVAL,
+    DEFAULT_SCAN_BUDGET,
     DEFAULT_WINDOW,
 )
 from pylsyncd.rsync.command import DEFAULT_REMOTE_SHELL, DEFAULT_TIMEOUT
@@ -99,14 +100,21 @@ POLL_INTERVAL = Option(
     default=format_number(DEFAULT_POLL_INTERVAL),
     help="Scan directories that cannot be watched at this interval.",
 )
+SCAN_BUDGET = Option(
+    "scan_budget", OptionScope.SYNC, parse_share, metavar="PERCENT",
+    default=format_number(100.0 * DEFAULT_SCAN_BUDGET),
+    help="Scan the source all the time, in short slices, for changes that cause no event, and "
+         "take at most this percentage of one processor for it. Only what has changed is sent. "
+         "0 disables it.",
+)
 SCAN_INTERVAL = Option(
     "scan_interval", OptionScope.SYNC, parse_interval, metavar="SECONDS",
-    default=format_number(DEFAULT_SCAN_INTERVAL),
-    help="Scan the source at this interval for changes that cause no event. A scan costs one "
-         "lstat per file, and sends only what has changed. 0 disables it.",
+    help="Scan the whole source at once, at this interval, instead of in slices. 0 disables "
+         "both. If scan_budget is set, too, both are done.",
 )
 TIMING_OPTIONS = (
-    INITIAL_SYNC, WINDOW, MAX_CHANGES, FULL_SYNC_INTERVAL, POLL_INTERVAL, SCAN_INTERVAL,
+    INITIAL_SYNC, WINDOW, MAX_CHANGES, FULL_SYNC_INTERVAL, POLL_INTERVAL, SCAN_BUDGET,
+    SCAN_INTERVAL,
 )
 
 RSYNC = Option(

@@ -119,7 +119,8 @@ class SyncReader:
             initial_sync=reader.value(options.INITIAL_SYNC),
             modify=reader.value(options.MODIFY),
             poll_interval=reader.value(options.POLL_INTERVAL),
-            scan_interval=reader.value(options.SCAN_INTERVAL),
+            scan_budget=_read_scan_budget(reader),
+            scan_interval=reader.optional(options.SCAN_INTERVAL) or 0.0,
             full_sync_interval=reader.value(options.FULL_SYNC_INTERVAL),
             hooks=_read_hooks(reader),
         )
@@ -246,6 +247,15 @@ def _read_remote_shell(reader: OptionReader, destination: Destination, default: 
             unset = Origin("RSYNC_RSH") if is_from_environment else None
             reader.add_error(options.RSH, str(error), unset)
     return text
+
+
+def _read_scan_budget(reader: OptionReader) -> float:
+    """Return the budget; an interval for scans takes the place of the default."""
+    budget = reader.optional(options.SCAN_BUDGET)
+    if budget is not None:
+        return budget
+    has_interval = reader.optional(options.SCAN_INTERVAL) is not None
+    return 0.0 if has_interval else reader.value(options.SCAN_BUDGET)
 
 
 def _read_hooks(reader: OptionReader) -> HookSettings:

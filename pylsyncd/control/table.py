@@ -116,6 +116,9 @@ def _source_remarks(status: Status) -> Iterator[str]:
             yield f"The source {source} is held: {printable(sync.held)}"
         elif not sync.is_watching:
             yield f"The source {source} is not watched yet."
+        if sync.oldest_look is not None:
+            age = format_duration(sync.oldest_look)
+            yield f"All of {source} was scanned within the last {age}."
         if sync.unwatched:
             yield (
                 f"Polled for lack of a watch: {format_count(sync.unwatched, 'directory')} of "

@@ -102,6 +102,8 @@ class SyncStatus:
     window: float = 0.0
     destinations: tuple[DestinationStatus, ...] = ()
     overflows: int = 0
+    oldest_look: float | None = None
+    """The age of the oldest look at a directory of the source; None if no scan looks at them."""
     events: Mapping[str, int] = field(default_factory=dict)
     """Events by their inotify type; empty if they are not counted."""
 

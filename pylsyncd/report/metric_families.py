@@ -48,6 +48,11 @@ _SYNC_GAUGES: tuple[tuple[str, str, _SyncValue], ...] = (
      lambda sync: sync.unwatched),
 )  # fmt: skip
 
+_OPTIONAL_SYNC_GAUGES: tuple[tuple[str, str, Callable[[SyncStatus], float | None]], ...] = (
+    ("oldest_look_seconds", "Age of the oldest look of the scan at a directory of the source.",
+     lambda sync: sync.oldest_look),
+)  # fmt: skip
+
 _GAUGES: tuple[tuple[str, str, _DestinationValue], ...] = (
     ("in_sync", "Whether the destination has all changes.",
      lambda to: to.condition is Condition.IN_SYNC),
@@ -120,6 +125,12 @@ def _sync_metrics(status: Status) -> Iterator[Metric]:
         gauge = _gauge(name, description, ["sync"])
         for sync in status.syncs:
             gauge.add_metric([_name(sync)], float(value(sync)))
+        yield gauge
+    for name, description, optional_value in _OPTIONAL_SYNC_GAUGES:
+        gauge = _gauge(name, description, ["sync"])
+        for sync in status.syncs:
+            if (number := optional_value(sync)) is not None:
+                gauge.add_metric([_name(sync)], number)
         yield gauge
     overflows = _counter("overflows", "How often the kernel dropped events.", ["sync"])
     events = _counter("events", "inotify events by type.", ["sync", "type"])

@@ -7,6 +7,7 @@ of the events, waits for the event that explains it, which is queued already.
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -46,6 +47,7 @@ class EventProcessor:
         self._watches = watches
         self._tree = watches.tree
         self.rescanner = rescanner
+        self._reported = rescanner.reported
         self._mask_counts = mask_counts
         # Padded names by watch descriptor: paths are built when they are taken, not for each event.
         self._written_names: dict[int, set[bytes]] = {}
@@ -91,7 +93,10 @@ class EventProcessor:
             name = chunk[position : position + length]
             position += length
             if mask & _STRUCTURAL:
-                self._process_structural(wd, mask, name.rstrip(b"\0"))
+                name = name.rstrip(b"\0")
+                if self._reported is not None:
+                    self._reported.add(wd, (name,) if name else (), time.time_ns())
+                self._process_structural(wd, mask, name)
                 continue
             names = written_names if mask & _NEW_CONTENT else other_names
             try:
@@ -138,7 +143,7 @@ class EventProcessor:
         self, padded_by_wd: Mapping[int, set[bytes]]
     ) -> Iterator[tuple[bytes, set[bytes]]]:
         """Yield directories and the names in them that the rules do not exclude."""
-        excluded = self._rules.matches
+        now_ns = time.time_ns()
         for wd, padded in padded_by_wd.items():
             directory = self._tree.path(wd)
             if directory is None:
@@ -146,11 +151,9 @@ class EventProcessor:
                 continue
             names = {name.rstrip(b"\0") for name in padded}
             if self._rules:
-                names = {
-                    name
-                    for name in names
-                    if not excluded(paths.join(directory, name), is_directory=False)
-                }
+                names = self._watches.included_files(directory, names)
+            if self._reported is not None:
+                self._reported.add(wd, names, now_ns)
             yield directory, names
 
     def _process_structural(self, wd: int, mask: int, name: bytes) -> None:

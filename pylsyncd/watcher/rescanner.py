@@ -17,6 +17,8 @@ from pylsyncd.system import clock
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.catchup_scan import ScanPurpose
 from pylsyncd.watcher.overflow_backoff import OverflowBackoff
+from pylsyncd.watcher.reported_names import ReportedNames
+from pylsyncd.watcher.sliced_scan import LEAST_ROUND_SECONDS, SlicedScan
 from pylsyncd.watcher.watch_manager import WatchManager
 from pylsyncd.watcher.watch_tree import child_path
 
@@ -42,7 +44,11 @@ class RescanPlan:
     poll_interval: float = DEFAULT_POLL_INTERVAL
     """Seconds between two scans of these directories and of those that cannot be watched."""
     scan_interval: float = 0.0
-    """Seconds between two periodic scans of the whole source; 0.0 for none."""
+    """Seconds between two periodic scans of the whole source at once; 0.0 for none."""
+    scan_budget: float = 0.0
+    """The share of a processor that the sliced scan may take; 0.0 for no such scan."""
+    least_scan_round: float = LEAST_ROUND_SECONDS
+    """The least number of seconds in which the sliced scan visits the whole source."""
     last_scan: Moment | None = None
     """The start of the last periodic scan, in an earlier run; None for the present moment."""
 
@@ -64,8 +70,10 @@ class Rescanner:
         self._is_repairing = False
         self.is_source_lost = False
         """Whether a scan found that the source is gone or replaced."""
-        self.last_scan = plan.last_scan or self._complete_until
-        """When the last periodic scan started."""
+        self._last_whole_scan = plan.last_scan or self._complete_until
+        self._slices = SlicedScan(
+            watches, plan.scan_budget, self._last_whole_scan, plan.least_scan_round
+        ) if plan.scan_budget else None  # fmt: skip
         self._next_poll = self._poll_due()
         # By the monotonic clock: the start of the last complete poll, and the time since which one
         # was asked for.
@@ -81,12 +89,19 @@ class Rescanner:
         changes = self._watches.scan(self._plan.since_ns)
         self._next_poll = self._poll_due()
         self._next_scan = self._scan_due()
+        if self._slices is not None:
+            self._slices.start()
         if self._next_scan is not None:
-            waited = max(0.0, self._complete_until.wall - self.last_scan.wall)
+            waited = max(0.0, self._complete_until.wall - self._last_whole_scan.wall)
             waited = min(waited, self._plan.scan_interval)
             self._next_scan -= max(0.0, waited - _OVERDUE_SCAN_DELAY)
         self.log_unwatched()
         return changes
+
+    def stop(self) -> None:
+        """End a scan that is not complete; no other method is called afterwards."""
+        if self._slices is not None:
+            self._slices.stop()
 
     def set_eventless_directories(self, directories: Collection[bytes]) -> None:
         """Replace the directories without events after a mount or unmount. Thread-safe."""
@@ -111,9 +126,23 @@ class Rescanner:
         return self._last_poll if self._is_polling else self._complete_until
 
     @property
+    def last_scan(self) -> Moment:
+        """When the last complete periodic scan started: each change before was found."""
+        if self._slices is None:
+            return self._last_whole_scan
+        scans = self._last_whole_scan, self._slices.last_round
+        return max(scans, key=lambda moment: moment.wall)
+
+    @property
+    def reported(self) -> ReportedNames | None:
+        """Where names that events report are kept for the periodic scan; None if unused."""
+        return None if self._slices is None else self._slices.reported
+
+    @property
     def due_at(self) -> float | None:
         """When :meth:`scan_if_due` scans, by the monotonic clock; None for never."""
-        return earliest(self._overflows.due_at, self._next_scan, self._poll_due_at)
+        next_slice = None if self._slices is None else self._slices.due_at
+        return earliest(self._overflows.due_at, self._next_scan, self._poll_due_at, next_slice)
 
     @property
     def overflow_count(self) -> int:
@@ -159,7 +188,12 @@ class Rescanner:
             return self._poll()
         if self._next_scan is not None and now >= self._next_scan:
             return self._scan_periodically()
+        if self._slices is not None and now >= self._slices.due_at:
+            return self._slices.run_slice(self._is_eventless)
         return None
+
+    def _is_eventless(self, path: bytes) -> bool:
+        return any(paths.covers(top, path) for top in self._eventless_directories)
 
     @property
     def _poll_due_at(self) -> float | None:
@@ -177,7 +211,7 @@ class Rescanner:
 
     def _scan_periodically(self) -> Changeset:
         """Find the changes since the last periodic scan, with or without events."""
-        since, present = self.last_scan, clock.now()
+        since, present = self._last_whole_scan, clock.now()
         if since.boot == present.boot:
             # A clock that was set back gives earlier ctimes to later changes.
             elapsed = present.running - since.running
@@ -188,7 +222,7 @@ class Rescanner:
         if changes is None:
             self.is_source_lost = True
             return NOTHING
-        self.last_scan = present
+        self._last_whole_scan = present
         log.debug("Periodic scan of the source: found %s.", format_count(len(changes), "change"))
         return changes
 

@@ -89,6 +89,7 @@ class WatchSession:
     def stop(self) -> None:
         """Stop the thread and remove all watches; processed events are in the buffer."""
         self.watcher.stop()
+        self.rescanner.stop()
         self._inotify.close()
 
     def update_hard_links(self, hard_links: HardLinks) -> None:
@@ -156,7 +157,8 @@ class SourceMonitor:
         except OSError as error:
             raise _watch_error(sync.source.path, error) from None
         plan = RescanPlan(
-            since_ns, eventless, sync.poll_interval, sync.scan_interval, last_scan,
+            since_ns, eventless, sync.poll_interval, sync.scan_interval, sync.scan_budget,
+            last_scan=last_scan,
         )  # fmt: skip
         self._report_eventless(plan.eventless_directories)
         session = WatchSession(sync, plan, self._buffer, self._context)
@@ -183,6 +185,16 @@ class SourceMonitor:
         """The number of directories that cannot be watched, without those below them."""
         session = self.session
         return len(session.watches.unwatched) if session is not None else 0
+
+    @property
+    def oldest_look(self) -> float | None:
+        """How many seconds ago the last scan started that is complete; None without scans."""
+        session, sync = self.session, self._sync
+        if session is None or not (sync.scan_budget or sync.scan_interval):
+            return None
+        since, now = session.rescanner.last_scan, clock.now()
+        is_same_boot = since.boot == now.boot
+        return max(0.0, now.running - since.running if is_same_boot else now.wall - since.wall)
 
     @property
     def overflow_count(self) -> int:

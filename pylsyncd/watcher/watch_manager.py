@@ -138,6 +138,37 @@ class WatchManager:
         self.has_scanned_files |= scan is not None and top == self.tree.root_wd
         return scan.changes if scan else {}
 
+    @contextlib.contextmanager
+    def opened_watched(self, wd: int) -> Iterator[int | None]:
+        """Open a watched directory; None if it is not where the tree has it.
+
+        Then an event in the queue tells where it is. Raises another OSError if it cannot be opened.
+        """
+        path = self.tree.path(wd)
+        try:
+            directory = None if path is None else walk.open_long_path(self._source, path)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            directory = None
+        try:
+            is_there = directory is not None and self._has_descriptor(directory, wd)
+            yield directory if is_there else None
+        finally:
+            if directory is not None:
+                os.close(directory)
+
+    def included_files(self, directory: bytes, names: Collection[bytes]) -> set[bytes]:
+        """Return the names of files in a directory that the rules do not exclude."""
+        if not self._rules:
+            return set(names)
+        is_excluded = self._rules.matches
+        return {
+            name
+            for name in names
+            if not is_excluded(paths.join(directory, name), is_directory=False)
+        }
+
     def retry_unwatched(self, since_ns: int) -> MutableChangeset:
         """Try again to watch what could not be watched; return its changes since a ctime."""
         with self._catchup_scan([since_ns], ScanPurpose.POLL) as scan:

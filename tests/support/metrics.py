@@ -25,7 +25,7 @@ METRIC_NAMES = {
     "in_sync", "state", "behind_seconds", "lag_seconds", "waiting_paths", "owes_everything", "runs",
     "rsync_exits", "sent_bytes", "files", "deletions", "events", "overflows", "watches",
     "watch_limit", "unwatched_directories", "full_syncs", "build_info", "start_time_seconds",
-    "watching", "source_held",
+    "watching", "source_held", "oldest_look_seconds",
 }  # fmt: skip
 
 COUNTS = DestinationCounts(
@@ -47,7 +47,7 @@ WEB2 = DestinationStatus(
 )
 WWW = SyncStatus(
     "www", "/srv", is_watching=True, directories=1000, unwatched=2, destinations=(WEB1, WEB2),
-    overflows=1, events={"CREATE": 10, "DELETE": 0},
+    overflows=1, events={"CREATE": 10, "DELETE": 0}, oldest_look=300.0,
 )  # fmt: skip
 STATUS = Status("2.0", 1, 5000.0, 4000.0, 8192, (WWW,))
 

@@ -26,6 +26,7 @@ VALUES = {
     "max_changes": ("12",),
     "full_sync_interval": ("3600",),
     "poll_interval": ("7",),
+    "scan_budget": ("5",),
     "scan_interval": ("0",),
     "rsync": ("./my-rsync",),
     "rsh": ("ssh -p 2222",),

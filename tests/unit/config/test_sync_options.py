@@ -31,7 +31,7 @@ def test_only_the_source_and_the_destinations_are_positional() -> None:
         (sync_options.WINDOW, settings.DEFAULT_WINDOW),
         (sync_options.MAX_CHANGES, settings.DEFAULT_MAX_CHANGES),
         (sync_options.POLL_INTERVAL, settings.DEFAULT_POLL_INTERVAL),
-        (sync_options.SCAN_INTERVAL, settings.DEFAULT_SCAN_INTERVAL),
+        (sync_options.SCAN_BUDGET, settings.DEFAULT_SCAN_BUDGET),
         (sync_options.HOOK_TIMEOUT, settings.DEFAULT_HOOK_TIMEOUT),
         (sync_options.TIMEOUT, DEFAULT_TIMEOUT),
         (sync_options.RETRY_FIRST, RetryPolicy().first_pause),

@@ -36,6 +36,24 @@ def test_the_window_of_a_sync_is_the_shortest_of_its_destinations() -> None:
     assert load("-w", "3", "a/./", "srv:").settings.syncs[0].window == 3
 
 
+@pytest.mark.parametrize(
+    ("lines", "budget", "interval"),
+    [
+        ("", 0.005, 0.0),
+        ("scan_budget = 2", 0.02, 0.0),
+        ("scan_interval = 3600", 0.0, 3600.0),
+        ("scan_interval = 0", 0.0, 0.0),
+        ("scan_interval =", 0.005, 0.0),
+        ("scan_interval = 3600\nscan_budget = 2", 0.02, 3600.0),
+    ],
+)
+def test_an_interval_for_scans_takes_the_place_of_the_default_budget(
+    lines: str, budget: float, interval: float
+) -> None:
+    (only,) = settings_of(sync_section("one", "a/./", "srv:", more=lines)).syncs
+    assert (only.scan_budget, only.scan_interval) == (budget, interval)
+
+
 def test_an_empty_value_unsets_an_option_of_a_less_specific_section() -> None:
     settings = settings_of(
         "[pylsyncd]\nmax_delete = 5\nexclude = *.o\nrsync_option = -z\nhook_batch = true\n"

@@ -43,6 +43,8 @@ def test_remarks_on_a_source_follow_the_table() -> None:
     assert format_table(held)[-2:] == [
         "The source /srv/www is held: nothing is mounted there", f"{polled} is 65536).",
     ]  # fmt: skip
+    scanned = format_table(status(oldest_look=125.0))[-1]
+    assert scanned == "All of /srv/www was scanned within the last 2 min 5 s."
     assert format_table(status(is_watching=False))[-1] == "The source /srv/www is not watched yet."
 
 

@@ -68,6 +68,7 @@ def test_every_series_occurs_once() -> None:
         ("watch_limit", {"sync": "www"}, 8192),
         ("unwatched_directories", {"sync": "www"}, 2),
         ("watching", {"sync": "www"}, 1),
+        ("oldest_look_seconds", {"sync": "www"}, 300),
         ("source_held", {"sync": "www"}, 0),
         ("start_time_seconds", {"sync": "www"}, 4000),
         ("build_info", {"version": "2.0"}, 1),

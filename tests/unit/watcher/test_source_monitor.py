@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pylsyncd.model.endpoints import Source
 from pylsyncd.model.errors import WatchError
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.rules.excludes import Rules
+from pylsyncd.system import clock
 from pylsyncd.system.threads import ThreadMonitor
 from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.source_guard import SourceGuard
@@ -76,6 +78,17 @@ def test_the_start_returns_earlier_changes_and_later_ones_are_in_the_buffer(
     assert monitored.changed_paths() == {b"later"}
     assert monitored.monitor.directory_count == 2
     assert monitored.monitor.unwatched_count == 0
+
+
+def test_the_oldest_look_is_the_start_of_the_last_complete_scan(monitored: Monitored) -> None:
+    assert monitored.monitor.oldest_look is None
+    now = clock.now()
+    monitored.monitor.start_watching(
+        last_scan=replace(now, wall=now.wall - 100.0, running=now.running - 100.0)
+    )
+    age = monitored.monitor.oldest_look
+    assert age is not None
+    assert 100.0 <= age < 120.0
 
 
 def test_events_are_counted_over_several_sessions(monitored: Monitored) -> None:

@@ -117,25 +117,39 @@ class Flusher:
         if (session := self._source_monitor.session) is not None:
             session.update_hard_links(self._hard_links)
 
-    def flush(self, *, is_urgent: bool = False, polled_since: float | None = None) -> Flush:
+    def flush(
+        self,
+        *,
+        is_urgent: bool = False,
+        includes_open_files: bool = False,
+        polled_since: float | None = None,
+    ) -> Flush:
         """End the window: queue its changes for all destinations.
 
-        Without changes no work item is queued, unless it is urgent. With ``polled_since``, a
-        monotonic time, directories without events are scanned first, unless they were since then.
+        Without changes no work item is queued, unless it is urgent. An urgent flush includes the
+        files that were modified and not closed, and another one if that is asked for. With
+        ``polled_since``, a monotonic time, directories without events are scanned first, unless
+        they were since then.
         """
         try:
-            return self._flush(is_urgent=is_urgent, polled_since=polled_since)
+            return self._flush(
+                is_urgent=is_urgent,
+                includes_open_files=is_urgent or includes_open_files,
+                polled_since=polled_since,
+            )
         finally:
             self.taken_count = 0
 
-    def _flush(self, *, is_urgent: bool, polled_since: float | None) -> Flush:
+    def _flush(
+        self, *, is_urgent: bool, includes_open_files: bool, polled_since: float | None
+    ) -> Flush:
         self._window_closes_at = math.inf
         last_scan, is_complete = None, False
         if (session := self._source_monitor.session) is not None:
             watcher = session.watcher
             if polled_since is not None:
                 watcher.request_poll(polled_since)
-            is_drained = watcher.drain(_DRAIN_TIMEOUT)
+            is_drained = watcher.drain(_DRAIN_TIMEOUT, includes_open_files=includes_open_files)
             # Read at once: what a scan finds from now on belongs to the next flush.
             is_complete = is_drained and not watcher.has_missed_events
             is_complete &= polled_since is None or watcher.has_polled_since(polled_since)

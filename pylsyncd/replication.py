@@ -451,6 +451,7 @@ class Replication(SupervisedThread):
             raise UsageError(str(error)) from error
         self._monitor_threads(added)
         self.sync = sync
+        self.source_monitor.apply_settings(sync)
         self.flusher.apply_settings(sync)
 
     # Stop
@@ -460,7 +461,7 @@ class Replication(SupervisedThread):
         session = self.source_monitor.session
         if session is None or session.watcher.is_alive():
             try:
-                self.flusher.flush()
+                self.flusher.flush(includes_open_files=True)
             except StoppedError:
                 log.warning(
                     "Stopped during the search for hard links in %s: the next start finds and "

@@ -253,6 +253,7 @@ def _can_continue(replication: Replication, after: SyncSettings) -> bool:
         after,
         destinations=before.destinations,
         window=before.window,
+        open_file_interval=before.open_file_interval,
         initial_sync=before.initial_sync,
         full_sync_interval=before.full_sync_interval,
         hooks=before.hooks,

@@ -56,7 +56,7 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_interval(text: str) -> float:
-    """Convert a time of up to a year; 0 means never."""
+    """Convert a time of up to a year, or 0, which has a meaning of its own."""
     return 0.0 if text == "0" else _parse_seconds(text, _MAX_INTERVAL)
 
 

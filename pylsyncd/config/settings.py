@@ -27,6 +27,8 @@ the source. A million files take 3 seconds of a processor: with this share, 10 m
 """
 
 DEFAULT_POLL_INTERVAL = 60.0
+
+_WINDOWS_PER_OPEN_FILE_INTERVAL = 10
 """The time between two scans of directories that cannot be watched."""
 
 DEFAULT_DIRECTORY = "/"
@@ -87,7 +89,8 @@ class SyncSettings:
     window: float = DEFAULT_WINDOW
     max_changes: int = DEFAULT_MAX_CHANGES
     initial_sync: bool = False
-    modify: bool = False
+    open_file_interval: float | None = None
+    """Seconds; None for the default, a number of windows."""
     state_dir: bytes | None = None
     """None if no state is kept: for runs that change no destination."""
     poll_interval: float = DEFAULT_POLL_INTERVAL
@@ -98,6 +101,13 @@ class SyncSettings:
     full_sync_interval: float = 0.0
     """0.0 for no periodic full sync."""
     hooks: HookSettings = field(default_factory=HookSettings)
+
+    @property
+    def open_file_delay(self) -> float:
+        """How old the copy of a file may be, in seconds, that is written to and not closed."""
+        if self.open_file_interval is None:
+            return _WINDOWS_PER_OPEN_FILE_INTERVAL * self.window
+        return self.open_file_interval
 
 
 @dataclass(frozen=True, slots=True)

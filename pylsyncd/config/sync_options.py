@@ -68,7 +68,8 @@ MAX_DELETE = Option(
 )
 MODIFY = Option(
     "modify", OptionScope.SYNC, parse_switch, default="no",
-    help="Also sync files that are written to but not closed, once per window.",
+    help="Sync files that are written to but not closed with each window: the same as an open file "
+         "interval of 0, unless one is set.",
 )
 SELECTION_OPTIONS = (
     SOURCE, DESTINATIONS, EXCLUDE, EXCLUDE_FROM, INCLUDE, FILTER, DELETE, MAX_DELETE, MODIFY,
@@ -95,6 +96,11 @@ FULL_SYNC_INTERVAL = Option(
     help="Sync everything at this interval, give or take a tenth, to undo changes that others "
          "made at the destinations. 0 disables it.",
 )
+OPEN_FILE_INTERVAL = Option(
+    "open_file_interval", OptionScope.SYNC, parse_interval, metavar="SECONDS",
+    help="While a file is written to and not closed, sync it at this interval, or once it was not "
+         "written to for a window. 0 syncs it with each window. The default is ten windows.",
+)
 POLL_INTERVAL = Option(
     "poll_interval", OptionScope.SYNC, parse_seconds, metavar="SECONDS",
     default=format_number(DEFAULT_POLL_INTERVAL),
@@ -113,8 +119,8 @@ SCAN_INTERVAL = Option(
          "both. If scan_budget is set, too, both are done.",
 )
 TIMING_OPTIONS = (
-    INITIAL_SYNC, WINDOW, MAX_CHANGES, FULL_SYNC_INTERVAL, POLL_INTERVAL, SCAN_BUDGET,
-    SCAN_INTERVAL,
+    INITIAL_SYNC, WINDOW, MAX_CHANGES, OPEN_FILE_INTERVAL, FULL_SYNC_INTERVAL, POLL_INTERVAL,
+    SCAN_BUDGET, SCAN_INTERVAL,
 )
 
 RSYNC = Option(

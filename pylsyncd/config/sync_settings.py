@@ -117,7 +117,7 @@ class SyncReader:
             window=min((each.window for each in destinations), default=0.0),
             max_changes=reader.value(options.MAX_CHANGES),
             initial_sync=reader.value(options.INITIAL_SYNC),
-            modify=reader.value(options.MODIFY),
+            open_file_interval=_read_open_file_interval(reader),
             poll_interval=reader.value(options.POLL_INTERVAL),
             scan_budget=_read_scan_budget(reader),
             scan_interval=reader.optional(options.SCAN_INTERVAL) or 0.0,
@@ -256,6 +256,13 @@ def _read_scan_budget(reader: OptionReader) -> float:
         return budget
     has_interval = reader.optional(options.SCAN_INTERVAL) is not None
     return 0.0 if has_interval else reader.value(options.SCAN_BUDGET)
+
+
+def _read_open_file_interval(reader: OptionReader) -> float | None:
+    """Return the interval; without one, ``modify`` is the interval 0."""
+    interval = reader.optional(options.OPEN_FILE_INTERVAL)
+    is_modify = reader.value(options.MODIFY)
+    return 0.0 if interval is None and is_modify else interval
 
 
 def _read_hooks(reader: OptionReader) -> HookSettings:

@@ -9,12 +9,14 @@ of the events, waits for the event that explains it, which is queued already.
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.model.moments import Moment
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher import inotify
+from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner
 from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
 from pylsyncd.watcher.watch_tree import child_path
@@ -29,7 +31,7 @@ _STRUCTURAL = (
 _DISAPPEARED = inotify.DELETE | inotify.MOVED_FROM
 _APPEARED = inotify.CREATE | inotify.MOVED_TO | inotify.ATTRIB
 # After these a file may have another content, although its size and its time are as before.
-_NEW_CONTENT = inotify.CREATE | inotify.MODIFY | inotify.CLOSE_WRITE | inotify.MOVED_TO
+_NEW_CONTENT = inotify.CREATE | inotify.CLOSE_WRITE | inotify.MOVED_TO
 
 
 class EventProcessor:
@@ -40,10 +42,12 @@ class EventProcessor:
         watches: WatchManager,
         rescanner: Rescanner,
         rules: Rules,
+        open_files: OpenFiles,
         mask_counts: Counter[int] | None = None,
     ) -> None:
         """Create it. Events are counted by their masks in ``mask_counts``, if given."""
         self._rules = rules
+        self.open_files = open_files
         self._watches = watches
         self._tree = watches.tree
         self.rescanner = rescanner
@@ -53,6 +57,10 @@ class EventProcessor:
         self._written_names: dict[int, set[bytes]] = {}
         # Those that may only have other attributes, or be gone.
         self._other_names: dict[int, set[bytes]] = {}
+        # Those that were modified and had no other event since, with the number of modifications.
+        self._modified_names: dict[int, dict[bytes, int]] = {}
+        # Every change before this moment was taken, or its file is among the open ones.
+        self._taken_until = rescanner.complete_until
         self._changes = MutableChangeset()
         self._waiting_for_parent: set[tuple[int, bytes]] = set()
         self._is_source_lost = False
@@ -65,7 +73,7 @@ class EventProcessor:
     @property
     def has_changes(self) -> bool:
         """Whether :meth:`take_changes` may return something."""
-        has_names = bool(self._written_names or self._other_names)
+        has_names = bool(self._written_names or self._other_names or self._modified_names)
         return has_names or bool(self._changes) or self.has_prefetched_events
 
     @property
@@ -80,11 +88,9 @@ class EventProcessor:
         self._process(chunk)
 
     def _process(self, chunk: bytes) -> None:
-        if log.isEnabledFor(logging.DEBUG):
-            self._log_events(chunk)
-        if self._mask_counts is not None:
-            inotify.count_events(chunk, self._mask_counts)
+        self._report(chunk)
         written_names, other_names = self._written_names, self._other_names
+        modified_names, modify = self._modified_names, inotify.MODIFY
         unpack, header = inotify.EVENT_HEADER.unpack_from, inotify.EVENT_HEADER.size
         position, end = 0, len(chunk)
         while position < end:
@@ -98,14 +104,26 @@ class EventProcessor:
                     self._reported.add(wd, (name,) if name else (), time.time_ns())
                 self._process_structural(wd, mask, name)
                 continue
+            if mask == modify:
+                try:
+                    counts = modified_names[wd]
+                except KeyError:
+                    counts = modified_names[wd] = {}
+                counts[name] = counts.get(name, 0) + 1
+                continue
             names = written_names if mask & _NEW_CONTENT else other_names
+            if wd in modified_names and modified_names[wd].pop(name, 0):
+                names = written_names
             try:
                 names[wd].add(name)
             except KeyError:
                 names[wd] = {name}
 
-    def take_changes(self) -> MutableChangeset:
-        """Return the changes since the last call."""
+    def take_changes(self, *, includes_open_files: bool = False) -> MutableChangeset:
+        """Return the changes since the last call.
+
+        Files that were modified and not closed are included when they are due, or if asked for.
+        """
         while chunks := self._watches.take_prefetched_events():
             for chunk in chunks:
                 self._process(chunk)
@@ -114,12 +132,28 @@ class EventProcessor:
         changes, self._changes = self._changes, MutableChangeset()
         written_names, self._written_names = self._written_names, {}
         other_names, self._other_names = self._other_names, {}
-        for directory, names in self._included(written_names):
+        for wd, directory, names in self._included(written_names):
             changes.add_entries(directory, names)
             changes.new_content.add_entries(directory, names)
-        for directory, names in self._included(other_names):
+            self.open_files.discard(wd, names)
+        for wd, directory, names in self._included(other_names):
             changes.add_entries(directory, names)
+            changes.new_content.add_entries(directory, self.open_files.discard(wd, names))
+        for wd, names in self._take_open_files(is_all=includes_open_files).items():
+            path = self._tree.path(wd)
+            if path is not None:
+                changes.add_entries(path, names)
+                changes.new_content.add_entries(path, names)
         return changes
+
+    def update_complete_until(self) -> Moment:
+        """Return the moment before which every change was taken."""
+        if not self.has_changes:
+            self._taken_until = self.rescanner.complete_until
+        oldest = self.open_files.oldest_modification(time.monotonic())
+        if oldest is None or oldest.running > self._taken_until.running:
+            return self._taken_until
+        return oldest
 
     def scan_if_due(self) -> bool:
         """Scan for changes without events, if that is due; return True if it was."""
@@ -139,10 +173,17 @@ class EventProcessor:
         if parent is not None:
             self._watch_subtree(parent, name, has_new_content=False)
 
+    def _take_open_files(self, *, is_all: bool) -> Mapping[int, set[bytes]]:
+        now = time.monotonic()
+        modified_names, self._modified_names = self._modified_names, {}
+        for wd, _, names in self._included(modified_names):
+            self.open_files.record(wd, names, now, self._taken_until)
+        return self.open_files.take_all() if is_all else self.open_files.take_due(now)
+
     def _included(
-        self, padded_by_wd: Mapping[int, set[bytes]]
-    ) -> Iterator[tuple[bytes, set[bytes]]]:
-        """Yield directories and the names in them that the rules do not exclude."""
+        self, padded_by_wd: Mapping[int, Collection[bytes]]
+    ) -> Iterator[tuple[int, bytes, set[bytes]]]:
+        """Yield the descriptors and paths of directories, and the names that are not excluded."""
         now_ns = time.time_ns()
         for wd, padded in padded_by_wd.items():
             directory = self._tree.path(wd)
@@ -154,7 +195,7 @@ class EventProcessor:
                 names = self._watches.included_files(directory, names)
             if self._reported is not None:
                 self._reported.add(wd, names, now_ns)
-            yield directory, names
+            yield wd, directory, names
 
     def _process_structural(self, wd: int, mask: int, name: bytes) -> None:
         if mask & inotify.OVERFLOW:
@@ -226,7 +267,12 @@ class EventProcessor:
             results = [self._watch_subtree(wd, name) for wd, name in waiting if wd in self._tree]
             has_progress = any(results)
 
-    def _log_events(self, chunk: bytes) -> None:
+    def _report(self, chunk: bytes) -> None:
+        """Count the events of a chunk, and log them, if that is wanted."""
+        if self._mask_counts is not None:
+            inotify.count_events(chunk, self._mask_counts)
+        if not log.isEnabledFor(logging.DEBUG):
+            return
         for wd, mask, name in inotify.decode_events(chunk):
             directory = self._tree.path(wd) if wd in self._tree else None
             path = "?" if directory is None else paths.printable(paths.join(directory, name))

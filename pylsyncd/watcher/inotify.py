@@ -40,7 +40,8 @@ _EVENT_TYPES = (
 # 15,000, measured with Linux 6.18 on a directory that was watched again all the time. Adding a
 # watch again is how a directory is identified.
 _WATCH_MASK = (
-    CREATE | DELETE | ATTRIB | MOVED_FROM | MOVED_TO | CLOSE_WRITE | DELETE_SELF | MOVE_SELF
+    CREATE | DELETE | ATTRIB | MOVED_FROM | MOVED_TO | MODIFY | CLOSE_WRITE | DELETE_SELF
+    | MOVE_SELF
     | pyinotify.IN_ONLYDIR | pyinotify.IN_DONT_FOLLOW | pyinotify.IN_EXCL_UNLINK
     | pyinotify.IN_MASK_ADD
 )  # fmt: skip
@@ -60,11 +61,10 @@ _LIMITS = "/proc/sys/fs/inotify/"
 class Inotify:
     """One inotify instance. Its creator closes it. Raises WatchError if there is none left."""
 
-    def __init__(self, *, modify: bool = False) -> None:
+    def __init__(self) -> None:
         binding = pyinotify.INotifyWrapper.create()
         if binding is None:
             raise WatchError("inotify is not available on this system.")
-        self._mask = _WATCH_MASK | (MODIFY if modify else 0)
         self.descriptor: int = binding.inotify_init()
         if self.descriptor < 0:
             raise _init_error(binding.get_errno())
@@ -82,7 +82,7 @@ class Inotify:
         The directory is given by descriptor because its name can become a symlink meanwhile, and
         its path can exceed PATH_MAX. Raises OSError, with ENOSPC at the limit of watches.
         """
-        wd: int = self._add_watch(self.descriptor, b"/proc/self/fd/%d/." % directory, self._mask)
+        wd: int = self._add_watch(self.descriptor, b"/proc/self/fd/%d/." % directory, _WATCH_MASK)
         if wd < 0:
             code = self._get_errno()
             raise OSError(code, os.strerror(code))

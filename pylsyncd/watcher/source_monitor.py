@@ -21,6 +21,7 @@ from pylsyncd.watcher import inotify
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
 from pylsyncd.watcher.watch_manager import WatchManager
@@ -56,7 +57,7 @@ class WatchSession:
         self._source = sync.source.path
         self._buffer = buffer
         self._context = context
-        self._inotify = Inotify(modify=sync.modify)
+        self._inotify = Inotify()
         self.hard_links_unknown_since: Moment | None = clock.now()
         """The start of the period without a scan for hard links; None after the first scan."""
         try:
@@ -65,8 +66,9 @@ class WatchSession:
         except OSError as error:
             self._inotify.close()
             raise _watch_error(self._source, error) from None
+        open_files = OpenFiles(sync.window, sync.open_file_delay)
         self.event_processor = EventProcessor(
-            self.watches, self.rescanner, sync.rules, context.mask_counts
+            self.watches, self.rescanner, sync.rules, open_files, context.mask_counts
         )
         self.watcher = Watcher(
             self._inotify, self.event_processor, buffer, context.on_source_lost, context.on_failed
@@ -166,6 +168,12 @@ class SourceMonitor:
         self.session = session
         self.hold_reason = ""
         return changes
+
+    def apply_settings(self, sync: SyncSettings) -> None:
+        """Use the window and the open file interval of other settings from now on."""
+        self._sync = sync
+        if self.session is not None:
+            self.session.watcher.set_open_file_times(sync.window, sync.open_file_delay)
 
     def stop_watching(self) -> None:
         """Stop the watch session, if there is one."""

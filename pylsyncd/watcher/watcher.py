@@ -8,7 +8,10 @@ import select
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from functools import partial
+from typing import NamedTuple
 
+from pylsyncd.model.moments import earliest
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.system import clock
 from pylsyncd.system.threads import StoppedError, SupervisedThread
@@ -26,6 +29,13 @@ _COLLECT_INTERVAL = 0.25
 
 # The longest burst of events that is processed before a transfer: about 130,000 events.
 _MAX_CHUNKS_PER_READ = 64
+
+
+class _DrainRequest(NamedTuple):
+    """A request to put all changes so far into the buffer."""
+
+    done: Future[None]
+    includes_open_files: bool
 
 
 class Watcher(SupervisedThread):
@@ -51,8 +61,8 @@ class Watcher(SupervisedThread):
         self._on_source_lost = on_source_lost
         self._sleep_ms = inotify.read_limit("max_queued_events") / _MAX_EVENTS_PER_SECOND * 1000.0
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._drain_requests: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
-        self._rewatch_requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._drain_requests: queue.SimpleQueue[_DrainRequest] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._should_stop = False
         self._last_collect = -math.inf
         self.complete_until = self._rescanner.complete_until
@@ -73,10 +83,13 @@ class Watcher(SupervisedThread):
                 wakeup.poll(self._sleep_ms)
                 self._empty_queue()
 
-    def drain(self, timeout: float) -> bool:
-        """Wait until all events so far are in the buffer; return False after a timeout."""
+    def drain(self, timeout: float, *, includes_open_files: bool = False) -> bool:
+        """Wait until all events so far are in the buffer; return False after a timeout.
+
+        Files that were modified and not closed are held back until they are due, unless asked for.
+        """
         drained: Future[None] = Future()
-        self._drain_requests.put(drained)
+        self._drain_requests.put(_DrainRequest(drained, includes_open_files))
         self._wake()
         return bool(wait([drained], timeout).done)
 
@@ -102,7 +115,12 @@ class Watcher(SupervisedThread):
 
     def rewatch(self, path: bytes) -> None:
         """Watch what is at a path now; its whole tree is a change. Thread-safe."""
-        self._rewatch_requests.put(path)
+        self._calls.put(partial(self._event_processor.rewatch, path))
+        self._wake()
+
+    def set_open_file_times(self, window: float, interval: float) -> None:
+        """Use another window and interval for files that are not closed. Thread-safe."""
+        self._calls.put(partial(self._event_processor.open_files.set_times, window, interval))
         self._wake()
 
     def stop(self) -> None:
@@ -124,11 +142,12 @@ class Watcher(SupervisedThread):
 
     def _poll_timeout_ms(self) -> float | None:
         """Return the milliseconds until a scan or a transfer to the buffer is due."""
-        due_at = self._rescanner.due_at
-        if self._event_processor.has_changes:
-            due_at = min(
-                self._last_collect + _COLLECT_INTERVAL, math.inf if due_at is None else due_at
-            )
+        has_changes = self._event_processor.has_changes
+        due_at = earliest(
+            self._rescanner.due_at,
+            self._event_processor.open_files.due_at,
+            self._last_collect + _COLLECT_INTERVAL if has_changes else None,
+        )
         return None if due_at is None else max(0.0, due_at - time.monotonic()) * 1000.0
 
     def _wake(self) -> None:
@@ -137,19 +156,22 @@ class Watcher(SupervisedThread):
     def _empty_queue(self) -> None:
         drain_requests = self._take_drain_requests()
         was_lost = self._event_processor.is_source_lost
-        while not self._rewatch_requests.empty():
-            self._event_processor.rewatch(self._rewatch_requests.get())
-        self._process_all(is_drain=bool(drain_requests))
+        while not self._calls.empty():
+            self._calls.get()()
+        self._process_all(
+            is_drain=bool(drain_requests),
+            includes_open_files=any(each.includes_open_files for each in drain_requests),
+        )
+        self.complete_until = self._event_processor.update_complete_until()
         if not self._event_processor.has_changes:
-            self.complete_until = self._rescanner.complete_until
             self.last_scan = self._rescanner.last_scan
         # Only now, when the earlier changes are in the buffer.
         if self._event_processor.is_source_lost and not was_lost:
             self._on_source_lost()
-        for drained in drain_requests:
-            drained.set_result(None)
+        for request in drain_requests:
+            request.done.set_result(None)
 
-    def _take_drain_requests(self) -> list[Future[None]]:
+    def _take_drain_requests(self) -> list[_DrainRequest]:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wakeup)
         requests = []
@@ -157,7 +179,7 @@ class Watcher(SupervisedThread):
             requests.append(self._drain_requests.get())
         return requests
 
-    def _process_all(self, *, is_drain: bool) -> None:
+    def _process_all(self, *, is_drain: bool, includes_open_files: bool) -> None:
         """Process events until the queue is empty, and scan if that is due."""
         is_empty = False
         while not (is_empty or self._should_stop):
@@ -168,14 +190,15 @@ class Watcher(SupervisedThread):
             is_due = time.monotonic() >= self._last_collect + _COLLECT_INTERVAL
             # The first change has to open the window at once.
             if is_drain or is_due or not self._buffer:
-                self._collect()
+                self._collect(includes_open_files=includes_open_files)
             if is_empty:
                 self._rescanner.record_empty_queue(moment)
                 # Events come in during a scan.
                 is_empty = not self._event_processor.scan_if_due()
 
-    def _collect(self) -> None:
-        self._buffer.add(self._event_processor.take_changes())
+    def _collect(self, *, includes_open_files: bool) -> None:
+        changes = self._event_processor.take_changes(includes_open_files=includes_open_files)
+        self._buffer.add(changes)
         self._last_collect = time.monotonic()
 
     def _process_some(self) -> bool:

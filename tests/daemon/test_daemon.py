@@ -184,6 +184,21 @@ def test_excluded_paths_are_neither_sent_nor_deleted(setup: SyncSetup, tmp_path:
     }  # fmt: skip
 
 
+def test_a_file_that_stays_open_is_synced_after_a_pause_and_at_the_stop(setup: SyncSetup) -> None:
+    path = setup.write("log")
+    with setup.daemon("-i", "-w", "0.2") as daemon, path.open("ab", 0) as log:
+        daemon.wait_ready()
+        log.write(b"y")
+        wait_until(lambda: _content(setup.copy / "log") == b"xy")
+        os.truncate(path, 1)
+        wait_until(lambda: _content(setup.copy / "log") == b"x")
+    with setup.daemon("-i", "-w", NEVER) as daemon, path.open("ab", 0) as log:
+        daemon.wait_ready()
+        log.write(b"z")
+        daemon.stop()
+    assert _content(setup.copy / "log") == b"xz"
+
+
 def test_with_modify_an_open_file_is_synced_while_it_is_written(setup: SyncSetup) -> None:
     with setup.daemon("-i", "--modify", "-w", "0.1") as daemon:
         daemon.wait_ready()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager
 
@@ -19,12 +20,15 @@ class WatchedSource:
         rules: Rules | None = None,
         plan: RescanPlan | None = None,
         on_progress: Callable[[int], None] = lambda _: None,
+        open_files: OpenFiles | None = None,
     ) -> None:
         rules = rules or Rules()
         self.inotify = inotify
         self.watches = WatchManager(source, inotify, rules, on_progress)
         self.rescanner = Rescanner(self.watches, plan or RescanPlan())
-        self.processor = EventProcessor(self.watches, self.rescanner, rules)
+        if open_files is None:
+            open_files = OpenFiles(0.0, 0.0)
+        self.processor = EventProcessor(self.watches, self.rescanner, rules, open_files)
         self.initial_changes = self.rescanner.initial_scan()
 
     @property

@@ -153,6 +153,35 @@ def test_without_changes_only_an_urgent_flush_queues_an_item(pipeline: Pipeline)
     assert item.since is None
 
 
+def test_an_urgent_flush_includes_files_that_stay_open(pipeline: Pipeline) -> None:
+    pipeline.start_session()
+    with (pipeline.source / "log").open("wb", 0) as log:
+        assert pipeline.flushed_paths() == {b"log"}
+        log.write(b"x")
+        assert pipeline.flushed_paths() == set()
+        pipeline.flusher.flush(is_urgent=True)
+        item = pipeline.queued()
+        assert item is not None
+        assert {change.path for change in item.changeset} == {b"log"}
+        log.write(b"x")
+        pipeline.flusher.flush(includes_open_files=True)
+        assert pipeline.queued() is not None
+
+
+def test_an_item_covers_no_later_changes_than_a_file_that_stays_open(pipeline: Pipeline) -> None:
+    pipeline.start_session()
+    with (pipeline.source / "log").open("wb", 0) as log:
+        assert pipeline.flushed_paths() == {b"log"}
+        log.write(b"x")
+        written = clock.now().running
+        pipeline.write("other")
+        pipeline.flusher.flush()
+        item = pipeline.queued()
+        assert item is not None
+        assert item.complete_until is not None
+        assert item.complete_until.running < written
+
+
 def test_an_item_does_not_cover_changes_made_after_the_buffer_was_taken(pipeline: Pipeline) -> None:
     pipeline.monitor.start_watching()
     pipeline.write("before")

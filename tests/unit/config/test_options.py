@@ -28,6 +28,7 @@ VALUES = {
     "poll_interval": ("7",),
     "scan_budget": ("5",),
     "scan_interval": ("0",),
+    "open_file_interval": ("0",),
     "rsync": ("./my-rsync",),
     "rsh": ("ssh -p 2222",),
     "share_ssh": ("no",),

@@ -24,6 +24,7 @@ from pylsyncd.system import clock
 from pylsyncd.watcher import inotify, watch_manager
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager
 
@@ -33,6 +34,20 @@ def source(tmp_path: Path) -> bytes:
     path = tmp_path / "source"
     path.mkdir()
     return os.fsencode(path)
+
+
+@pytest.fixture
+def held_back() -> OpenFiles:
+    """Open files that are never due."""
+    return OpenFiles(1e6, 1e7)
+
+
+@pytest.fixture
+def holding(source: bytes, notify: Inotify, held_back: OpenFiles) -> WatchedSource:
+    """Return a source whose open files are held back, with a directory and a rule."""
+    os.mkdir(source + b"/d")
+    rules = build_rules([parse_exclude(b"*.tmp")])
+    return WatchedSource(source, notify, rules, open_files=held_back)
 
 
 @pytest.fixture
@@ -366,7 +381,7 @@ def test_events_are_counted_by_their_masks_if_wanted(source: bytes, notify: Inot
     watches = WatchManager(source, notify, Rules())
     rescanner = Rescanner(watches, RescanPlan())
     rescanner.initial_scan()
-    processor = EventProcessor(watches, rescanner, Rules(), counts)
+    processor = EventProcessor(watches, rescanner, Rules(), OpenFiles(0.0, 0.0), counts)
     os.mkdir(source + b"/d")
     Path(os.fsdecode(source + b"/f")).touch()
     processor.process(notify.read())
@@ -539,3 +554,87 @@ def test_a_directory_is_retried_after_a_lack_of_descriptors(source: bytes, notif
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     scan_when_due(watched)
     assert_every_directory_is_watched(source, watched)
+
+
+def append(path: bytes) -> None:
+    """Append to a file, which is not closed before the next event is processed."""
+    with open(path, "ab", 0) as file:
+        file.write(b"x")
+
+
+def open_paths(watched: WatchedSource) -> set[bytes]:
+    """Process all events; return the paths of the open files that are included if asked for."""
+    process_all(watched)
+    return {change.path for change in watched.processor.take_changes(includes_open_files=True)}
+
+
+def test_a_file_that_was_modified_and_closed_is_not_held_back(
+    source: bytes, holding: WatchedSource, held_back: OpenFiles
+) -> None:
+    with open(source + b"/d/f", "ab", 0) as file:
+        file.write(b"x")
+        assert process_all(holding) == {Change(b"d/f", Scope.ENTRY)}
+        assert len(held_back) == 1
+    assert process_all(holding) == {Change(b"d/f", Scope.ENTRY)}
+    assert len(held_back) == 0
+    append(source + b"/d/f")
+    assert process_all(holding) == {Change(b"d/f", Scope.ENTRY)}
+    assert len(held_back) == 0
+
+
+def test_a_file_that_is_modified_after_another_writer_has_closed_it_is_held_back(
+    source: bytes, holding: WatchedSource
+) -> None:
+    with open(source + b"/d/f", "ab", 0) as file:
+        append(source + b"/d/f")
+        file.write(b"x")
+        assert open_paths(holding) == {b"d/f"}
+
+
+@pytest.mark.parametrize("end", [os.unlink, lambda path: os.rename(path, path + b"2")])
+def test_a_name_that_is_gone_is_not_held_back(
+    source: bytes, holding: WatchedSource, held_back: OpenFiles, end: Callable[[bytes], None]
+) -> None:
+    with open(source + b"/d/f", "ab", 0) as file:
+        file.write(b"x")
+        process_all(holding)
+        end(source + b"/d/f")
+        process_all(holding)
+        assert len(held_back) == 0
+
+
+def test_an_excluded_file_is_not_held_back(
+    source: bytes, holding: WatchedSource, held_back: OpenFiles
+) -> None:
+    with open(source + b"/d/f.tmp", "ab", 0) as file:
+        file.write(b"x")
+        process_all(holding)
+        assert len(held_back) == 0
+
+
+def test_a_truncation_by_path_is_held_back(source: bytes, holding: WatchedSource) -> None:
+    append(source + b"/d/f")
+    process_all(holding)
+    os.truncate(source + b"/d/f", 0)
+    assert open_paths(holding) == {b"d/f"}
+
+
+def test_an_open_file_is_found_under_the_new_name_of_its_directory(
+    source: bytes, holding: WatchedSource
+) -> None:
+    with open(source + b"/d/f", "ab", 0) as file:
+        file.write(b"x")
+        process_all(holding)
+        os.rename(source + b"/d", source + b"/e")
+        assert b"e/f" in open_paths(holding)
+
+
+def test_an_open_file_in_a_directory_that_has_left_is_not_held_back(
+    source: bytes, holding: WatchedSource, held_back: OpenFiles
+) -> None:
+    with open(source + b"/d/f", "ab", 0) as file:
+        file.write(b"x")
+        process_all(holding)
+        os.rename(source + b"/d", source + b"/../outside")
+        assert open_paths(holding) == set()
+        assert len(held_back) == 0

@@ -38,7 +38,7 @@ def test_no_event_is_lost_while_a_directory_is_watched_again(tmp_path: Path) -> 
 
 def counted(directory: Path, work: str) -> dict[str, int]:
     """Return the events by type that a shell command causes in a watched directory."""
-    notify = Inotify(modify=True)
+    notify = Inotify()
     masks: Counter[int] = Counter()
     try:
         opened = os.open(directory, os.O_RDONLY)

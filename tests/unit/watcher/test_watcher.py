@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import clock
 from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.watcher import Watcher
 
 SECONDS = 20.0
+NEVER = 1e6
 
 
 class Watched:
@@ -29,6 +32,7 @@ class Watched:
         rules: Rules | None = None,
         on_opened: Callable[[], None] = lambda: None,
         on_progress: Callable[[int], None] = lambda _: None,
+        open_files: OpenFiles | None = None,
     ) -> None:
         self.source = source
         self.opened, self.filled, self.lost = (threading.Event() for _ in range(3))
@@ -38,7 +42,9 @@ class Watched:
         self._call_on_progress = on_progress
         self._is_started = False
         self.inotify = Inotify()
-        watched = WatchedSource(os.fsencode(source), self.inotify, rules, None, self._on_progress)
+        watched = WatchedSource(
+            os.fsencode(source), self.inotify, rules, None, self._on_progress, open_files
+        )
         self.rescanner = watched.rescanner
         self.watcher = Watcher(
             self.inotify, watched.processor, self.buffer, self.lost.set, self.failures.append
@@ -157,6 +163,68 @@ def test_complete_until_does_not_pass_changes_after_the_last_read(tmp_path: Path
         assert complete[0] < touched[0]
     finally:
         watched.stop()
+
+
+@pytest.fixture
+def log_file(tmp_path: Path) -> Iterator[FileIO]:
+    """Yield an open file in the source."""
+    with (tmp_path / "log").open("wb", 0) as file:
+        yield file
+
+
+@pytest.fixture
+def holding(log_file: FileIO) -> Iterator[Watched]:
+    """Yield a directory whose open files are never due."""
+    watched = Watched(Path(log_file.name).parent, open_files=OpenFiles(NEVER, 2 * NEVER))
+    yield watched
+    watched.stop()
+
+
+def test_only_a_drain_that_asks_for_it_includes_files_that_stay_open(
+    holding: Watched, log_file: FileIO
+) -> None:
+    log_file.write(b"x")
+    assert holding.watcher.drain(SECONDS)
+    assert holding.take_paths() == set()
+    assert holding.watcher.drain(SECONDS, includes_open_files=True)
+    assert holding.take_paths() == {b"log"}
+
+
+def test_complete_until_does_not_pass_a_file_that_stays_open(
+    holding: Watched, log_file: FileIO
+) -> None:
+    log_file.write(b"x")
+    written = clock.now().running
+    for number in range(3):
+        (holding.source / str(number)).touch()
+        assert holding.watcher.drain(SECONDS)
+        assert holding.watcher.complete_until.running < written
+    assert holding.watcher.drain(SECONDS, includes_open_files=True)
+    wait_until(lambda: holding.watcher.drain(SECONDS) and complete(holding) >= written)
+
+
+def complete(watched: Watched) -> float:
+    return watched.watcher.complete_until.running
+
+
+def test_a_file_that_stays_open_opens_a_window_when_it_is_due(
+    tmp_path: Path, log_file: FileIO
+) -> None:
+    watched = Watched(tmp_path, open_files=OpenFiles(0.1, NEVER))
+    try:
+        log_file.write(b"x")
+        assert watched.opened.wait(SECONDS)
+        assert watched.take_paths() == {b"log"}
+    finally:
+        watched.stop()
+
+
+def test_other_times_for_open_files_apply_at_once(holding: Watched, log_file: FileIO) -> None:
+    log_file.write(b"x")
+    assert holding.watcher.drain(SECONDS)
+    holding.watcher.set_open_file_times(NEVER, 0.0)
+    assert holding.opened.wait(SECONDS)
+    assert holding.take_paths() == {b"log"}
 
 
 def test_a_lost_source_is_reported_after_its_last_changes(watched: Watched) -> None:

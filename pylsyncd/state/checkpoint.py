@@ -4,9 +4,11 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from pylsyncd.model.changes import Changeset
+from pylsyncd.model.changes import Changeset, MutableChangeset, Scope, union
+from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment, reason_to_distrust
@@ -14,7 +16,8 @@ from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.state.destination_state import DestinationState, decode, encode
 from pylsyncd.state.state_directory import StateDirectory
 from pylsyncd.system import clock
-from pylsyncd.watcher.source_guard import SourceGuard, SourceIdentity, local_directory_id
+from pylsyncd.watcher.identification import local_directory_id
+from pylsyncd.watcher.source_guard import SourceGuard, SourceIdentity
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,8 @@ class Checkpoint:
         self._options_digest = _options_digest(destination, rsync)
         self._state: DestinationState | None = None
         self._source: SourceIdentity | None = None
+        # The paths at which something was mounted since the last run of everything.
+        self._mounted: set[bytes] = set()
         self._saved_at = 0.0
         self._is_saved = True
         self._has_failed = False
@@ -69,11 +74,12 @@ class Checkpoint:
         present = clock.now()
         if state.options_digest != self._options_digest:
             return "the options or the excludes have changed"
-        if state.source[0] != self._guard.accepted.inode_id[0]:
+        source = self._guard.accepted.directory
+        if not source.is_on_same_file_system(state.source):
             return "the source is on another device"
-        if state.source != self._guard.accepted.inode_id:
+        if not source.is_same(state.source):
             return "the source is another directory"
-        if state.destination != local_directory_id(self._destination):
+        if not _is_same(state.destination, local_directory_id(self._destination)):
             return "the destination is another directory"
         if state.confirmed.boot != present.boot and not state.is_clean_stop:
             # The source or a destination may have lost what was not on the disk yet.
@@ -88,19 +94,23 @@ class Checkpoint:
     def record_source(self, *, is_everything: bool) -> None:
         """Record the identity of the source before a run, during which it may be replaced.
 
-        A directory that has replaced the source counts only from a run of everything on.
+        A directory that has replaced the source counts only from a run of everything on. So does
+        what was mounted below the source: until then, its whole tree is saved as pending.
         """
-        present = self._guard.accepted
-        if is_everything or self._source is None or self._source.inode_id == present.inode_id:
+        present, before = self._guard.accepted, self._source
+        if is_everything or before is None:
             self._source = present
+            self._mounted.clear()
+        elif before.directory.is_same(present.directory):
+            self._source = present
+            self._mounted.update(_changed(before.nested_mounts, present.nested_mounts))
 
     def changed_mounts(self, state: DestinationState) -> list[bytes]:
         """Return the mount points below the source with another file system than in ``state``.
 
         Their files may differ in spite of old ctimes. The guard must have accepted the source.
         """
-        mounts = self._guard.accepted.nested_mounts
-        return [path for path, mount in mounts.items() if state.nested_mounts.get(path) != mount]
+        return _changed(state.nested_mounts, self._guard.accepted.nested_mounts)
 
     def confirm(self, until: Moment, pending: Changeset, scanned: Moment | None = None) -> None:
         """Record that all changes before ``until`` are at the destination, except ``pending``.
@@ -108,8 +118,13 @@ class Checkpoint:
         For ``scanned`` see :class:`DestinationState`; None stands for ``until``.
         """
         source = self._source or self._guard.accepted
+        if self._mounted:
+            mounted = MutableChangeset()
+            for path in self._mounted:
+                mounted.add(path, Scope.TREE)
+            pending = union(pending, mounted)
         self._state = DestinationState(
-            until, scanned or until, source.inode_id, source.mount_point, source.nested_mounts,
+            until, scanned or until, source.directory, source.mount_point, source.nested_mounts,
             local_directory_id(self._destination), self._options_digest, pending,
             is_clean_stop=False,
         )  # fmt: skip
@@ -141,6 +156,19 @@ class Checkpoint:
             return
         self._has_failed = False
         self._is_saved = True
+
+
+def _changed(known: Mapping[bytes, MountId], present: Mapping[bytes, MountId]) -> list[bytes]:
+    """Return the paths at which something else is mounted than before, or now."""
+    return [
+        path
+        for path, mount in present.items()
+        if path not in known or not mount.is_same(known[path])
+    ]
+
+
+def _is_same(one: DirectoryId | None, other: DirectoryId | None) -> bool:
+    return one is other if one is None or other is None else one.is_same(other)
 
 
 def _options_digest(destination: Destination, rsync: RsyncOptions) -> str:

@@ -15,13 +15,15 @@ from typing import NoReturn, TypeVar
 from pylsyncd.model import paths
 from pylsyncd.model.bounded_json import parse_json
 from pylsyncd.model.changes import NO_PATHS, Changeset, ScopedPaths
+from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
-from pylsyncd.model.paths import MAX_PATH_BYTES, InodeId, PathError, RelativePath
+from pylsyncd.model.paths import MAX_PATH_BYTES, PathError, RelativePath
 
 STATE_FORMAT_VERSION = 2
 
-# The members that an older version does not write, by the version that added them.
+# The members that an older version does not write, by the version that added them. Of a directory,
+# version 1 has only the device and the inode; of a mount, the fingerprint.
 _ADDED_IN_VERSION = {"new_content": 2}
 
 Value = TypeVar("Value")
@@ -40,12 +42,12 @@ class DestinationState:
 
     confirmed: Moment
     scanned: Moment
-    source: InodeId
+    source: DirectoryId
     mount_point: bytes
     """Of the file system that the source is on."""
-    nested_mounts: Mapping[bytes, str]
+    nested_mounts: Mapping[bytes, MountId]
     """The mount points below the source, and what is mounted there."""
-    destination: InodeId | None
+    destination: DirectoryId | None
     """None for a remote directory."""
     options_digest: str
     """A digest of the options and rules that determine the copy."""
@@ -60,10 +62,13 @@ def encode(state: DestinationState) -> bytes:
         "version": STATE_FORMAT_VERSION,
         "confirmed": _encode_moment(state.confirmed),
         "scanned": _encode_moment(state.scanned),
-        "source": state.source,
+        "source": _encode_directory(state.source),
         "mount": encode_name(state.mount_point),
-        "mounts": {encode_name(path): mount for path, mount in state.nested_mounts.items()},
-        "destination": state.destination,
+        "mounts": {
+            encode_name(path): [mount.fingerprint, _encode_directory(mount.directory)]
+            for path, mount in state.nested_mounts.items()
+        },
+        "destination": _encode_directory(state.destination),
         "shape": state.options_digest,
         "debt": _encode_paths(state.pending),
         "new_content": _encode_paths(state.pending.new_content),
@@ -108,6 +113,14 @@ def _encode_moment(moment: Moment) -> dict[str, object]:
     return {"wall": float(moment.wall), "running": float(moment.running), "boot": moment.boot}
 
 
+def _encode_directory(directory: DirectoryId | None) -> list[object] | None:
+    if directory is None:
+        return None
+    return [
+        directory.device, directory.inode, directory.uuid, directory.fsid, directory.origin,
+    ]  # fmt: skip
+
+
 def _encode_paths(some: ScopedPaths) -> dict[str, object]:
     return {
         "entries": {
@@ -141,15 +154,14 @@ def _decode_state(document: object) -> DestinationState:
         "shape", "debt", "is_stopped",
         *(name for name, added in _ADDED_IN_VERSION.items() if added <= version),
     )  # fmt: skip
-    destination = members["destination"]
     new_content = _paths(members["new_content"]) if "new_content" in members else NO_PATHS
     return DestinationState(
         confirmed=_moment(members["confirmed"]),
         scanned=_moment(members["scanned"]),
-        source=_inode_id(members["source"]),
+        source=_directory_id(members["source"]),
         mount_point=decode_name(members["mount"]),
-        nested_mounts=_path_mapping(members["mounts"], _string),
-        destination=None if destination is None else _inode_id(destination),
+        nested_mounts=_path_mapping(members["mounts"], _mount_id),
+        destination=_optional(members["destination"], _directory_id),
         options_digest=_string(members["shape"]),
         pending=_as_changeset(_paths(members["debt"]), new_content),
         is_clean_stop=_boolean(members["is_stopped"]),
@@ -217,11 +229,28 @@ def _string(value: object) -> str:
     return value
 
 
-def _inode_id(value: object) -> InodeId:
-    numbers = _list(value, _number)
-    if len(numbers) != len(("device", "inode")):
-        _refuse(value, "a device and an inode")
-    return numbers[0], numbers[1]
+def _directory_id(value: object) -> DirectoryId:
+    parts = value if isinstance(value, list) else []
+    if len(parts) == len(("device", "inode")):
+        return DirectoryId(_number(parts[0]), _number(parts[1]))
+    if len(parts) != len(("device", "inode", "uuid", "fsid", "origin")):
+        _refuse(value, "what identifies a directory")
+    device, inode, uuid, fsid, origin = parts
+    return DirectoryId(
+        _number(device), _number(inode), _string(uuid), _number(fsid), _string(origin)
+    )
+
+
+def _mount_id(value: object) -> MountId:
+    if isinstance(value, str):
+        return MountId(_string(value))
+    if not isinstance(value, list) or len(value) != len(("fingerprint", "directory")):
+        _refuse(value, "what identifies a mount")
+    return MountId(_string(value[0]), _optional(value[1], _directory_id))
+
+
+def _optional(value: object, decode_value: Callable[[object], Value]) -> Value | None:
+    return None if value is None else decode_value(value)
 
 
 def _number(value: object) -> int:

@@ -162,16 +162,18 @@ class EventProcessor:
             self._changes.merge(found)
         return found is not None
 
-    def rewatch(self, path: bytes) -> None:
+    def rewatch(self, path: bytes, *, only_if_replaced: bool = False) -> None:
         """Watch the directory that is at a path now; its whole tree is a change.
 
-        A file system that is mounted there has the files that it had before: size and time tell
-        those that have changed meanwhile.
+        With ``only_if_replaced``, do so only if what is watched is not there any more. A file
+        system that is mounted there has the files that it had before: size and time tell those that
+        have changed meanwhile.
         """
         directory, name = paths.split(path)
         parent = self._tree.find(directory)
-        if parent is not None:
-            self._watch_subtree(parent, name, has_new_content=False)
+        if parent is None or (only_if_replaced and self._watches.is_in_place(parent, name)):
+            return
+        self._watch_subtree(parent, name, has_new_content=False)
 
     def _take_open_files(self, *, is_all: bool) -> Mapping[int, set[bytes]]:
         now = time.monotonic()

@@ -1,5 +1,6 @@
 """The mount table of /proc/self/mountinfo (proc_pid_mountinfo(5)) and its changes."""
 
+import contextlib
 import os
 import re
 import select
@@ -82,6 +83,12 @@ class MountTable:
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self._file)
+
+
+def read_mounts() -> list[Mount]:
+    """Return the mounts that this process sees. Raises OSError without /proc."""
+    with contextlib.closing(MountTable()) as table:
+        return table.read()
 
 
 def mount_of(path: bytes, mounts: Iterable[Mount]) -> Mount:
@@ -173,6 +180,16 @@ _WITHOUT_EVENTS = frozenset([
     "nfs4", "ocfs2", "orangefs", "osxfs", "panfs", "prl_fs", "pvfs2", "smb2", "smb3", "smbfs",
     "v9fs", "vboxsf", "virtiofs", "vmhgfs", "wekafs",
 ])  # fmt: skip
+
+
+def mount_origin(mount: Mount) -> str:
+    """Return the type and the source of a network file system, or of FUSE; else an empty text.
+
+    The source of others is a device, which the next disk may get, or any text.
+    """
+    if not sends_no_events(mount.fs_type):
+        return ""
+    return f"{mount.fs_type} {os.fsdecode(mount.source)}"
 
 
 def sends_no_events(fs_type: str) -> bool:

@@ -14,14 +14,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from pylsyncd.model import paths
-from pylsyncd.model.destination_notation import Transport
-from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.paths import InodeId
+from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import path_resolution, walk
 from pylsyncd.system.path_resolution import UnsafeLinkError
-from pylsyncd.system.walk import inode_id
 from pylsyncd.watcher import mounts
+from pylsyncd.watcher.identification import read_directory_id, real_path
 from pylsyncd.watcher.mounts import Mount, MountTable
 
 
@@ -33,6 +31,8 @@ class SourceState(Enum):
     """The present source compared with the accepted one."""
 
     SAME = auto()
+    REMOUNTED = auto()
+    """The same directory, on a file system that was mounted again."""
     REPLACED = auto()
     """Another directory of the same file system, and not empty."""
     HELD = auto()
@@ -43,26 +43,13 @@ class SourceState(Enum):
 class SourceIdentity:
     """What distinguishes a source from any other directory in its place."""
 
-    inode_id: InodeId
-    file_system_id: int
-    """The ``f_fsid`` of statvfs(3), which a disk keeps under another device number."""
+    directory: DirectoryId
     mount_point: bytes
     """Of the source's own file system."""
     owner: int
     """The user id that the directory belonged to."""
-    nested_mounts: Mapping[bytes, str] = field(default_factory=dict)
-    """The fingerprints of the mounts below the source, by relative path."""
-
-
-def local_directory_id(destination: Destination) -> InodeId | None:
-    """Return the id of a local destination's directory; None if it is remote or missing."""
-    if destination.transport is not Transport.LOCAL:
-        return None
-    try:
-        with walk.opened_root(destination.target) as directory:
-            return inode_id(directory)
-    except OSError:
-        return None
+    nested_mounts: Mapping[bytes, MountId] = field(default_factory=dict)
+    """The mounts below the source, by relative path."""
 
 
 class SourceGuard:
@@ -78,8 +65,6 @@ class SourceGuard:
         self._lock = threading.RLock()
         self._accepted: SourceIdentity | None = None
         self._held_subtrees: dict[bytes, str] = {}
-        # The ids of the nested mounts, which change with a remount; and the remounted subtrees.
-        self._mount_ids: dict[bytes, int] = {}
         self._remounted: set[bytes] = set()
 
     def close(self) -> None:
@@ -104,7 +89,7 @@ class SourceGuard:
         mounted = {mount.mount_point for mount in self._read_mounts()}
         return next((point for point in mount_points if point and point not in mounted), None)
 
-    def accept(self, known_mounts: Mapping[bytes, str] | None = None) -> None:
+    def accept(self, known_mounts: Mapping[bytes, MountId] | None = None) -> None:
         """Accept the source as it is now. Raises OSError if it cannot be opened.
 
         A subtree is held if one of the ``known_mounts`` there is missing or has changed.
@@ -118,21 +103,20 @@ class SourceGuard:
         Raises OSError if it cannot be opened, or if only a person may accept it.
         """
         with walk.opened_root(self.source) as root:
-            is_same = inode_id(root) == self.accepted.inode_id
+            is_same = self._identify(root).is_same(self.accepted.directory)
             if not is_same and (reason := self._reason_against_owner(root)):
                 raise OSError(errno.EPERM, reason)
             self._accept(root, self.accepted.nested_mounts)
 
-    def _accept(self, root: int, known_mounts: Mapping[bytes, str]) -> None:
+    def _accept(self, root: int, known_mounts: Mapping[bytes, MountId]) -> None:
         with self._lock:
-            mount = mounts.mount_of(_real_path(root), self._read_mounts())
-            nested, mount_ids = self._nested_mounts(root)
+            mount = mounts.mount_of(real_path(root), self._read_mounts())
+            nested = self._read_nested_mounts(root)
             self._accepted = SourceIdentity(
-                inode_id(root), os.fstatvfs(root).f_fsid, mount.mount_point, os.fstat(root).st_uid,
+                self._identify(root), mount.mount_point, os.fstat(root).st_uid,
                 {**nested, **known_mounts},
             )  # fmt: skip
-            self._mount_ids = {}
-            self._compare_mounts(nested, mount_ids)
+            self._compare_mounts(root, nested)
             self._remounted.clear()
 
     def why_not_opened(self, *, only_links: bool = False) -> str:
@@ -153,22 +137,26 @@ class SourceGuard:
         with walk.opened_root(self.source) as root:
             return self.is_empty_at(root)
 
-    def is_empty_at(self, root: int) -> bool:
-        """Return True if the open source has no entries.
+    def is_empty_at(self, directory: int, path: bytes = paths.ROOT) -> bool:
+        """Return True if the open source, or the directory at a path in it, has no entries.
 
         Excluded entries do not count, nor does the lost+found of a new file system.
         """
-        with os.scandir(root) as entries:
+        with os.scandir(directory) as entries:
             return all(
                 entry.name == "lost+found"
                 or self._rules.matches(
-                    os.fsencode(entry.name), is_directory=entry.is_dir(follow_symlinks=False)
+                    paths.join(path, os.fsencode(entry.name)),
+                    is_directory=entry.is_dir(follow_symlinks=False),
                 )
                 for entry in entries
             )
 
     def take_remounted(self) -> set[bytes]:
-        """Return the subtrees that were remounted since the last call."""
+        """Return the subtrees that may have been mounted again since the last call.
+
+        Nothing that the mount table has tells that: the kernel uses the id of a mount again.
+        """
         with self._lock:
             remounted, self._remounted = self._remounted, set()
             return remounted
@@ -202,10 +190,13 @@ class SourceGuard:
     def verify_unchanged(self, root: int) -> None:
         """Raise SourceHeldError unless the open source is the accepted one and in its place."""
         state, reason = self.check_state()
-        if state is SourceState.SAME and inode_id(root) != self.accepted.inode_id:
+        is_accepted = self._identify(root).is_same(self.accepted.directory)
+        if state is SourceState.SAME and not is_accepted:
             state = SourceState.REPLACED
         if state is SourceState.REPLACED:
             reason = "it was replaced a moment ago"
+        if state is SourceState.REMOUNTED:
+            reason = "its file system was mounted again a moment ago"
         if state is not SourceState.SAME:
             raise SourceHeldError(f"the source {paths.printable(self.source)} is held: {reason}")
         self._update_held_subtrees(root)
@@ -219,7 +210,7 @@ class SourceGuard:
         with self._lock:
             if self._mount_table.has_changed():
                 with contextlib.suppress(OSError):
-                    self._compare_mounts(*self._nested_mounts(root))
+                    self._compare_mounts(root, self._read_nested_mounts(root))
 
     def find_eventless_directories(self) -> list[bytes]:
         """Return the directories, relative, on file systems that do not report all changes.
@@ -228,7 +219,7 @@ class SourceGuard:
         """
         table = self._read_mounts()
         with walk.opened_root(self.source) as root:
-            real = _real_path(root)
+            real = real_path(root)
         found = [paths.ROOT] if mounts.sends_no_events(mounts.mount_of(real, table).fs_type) else []
         for path, mount in mounts.mounts_below(real, table).items():
             if mounts.sends_no_events(mount.fs_type) and not self._is_excluded(path):
@@ -239,17 +230,17 @@ class SourceGuard:
         with self._lock:
             return self._mount_table.read()
 
+    def _identify(self, directory: int) -> DirectoryId:
+        return read_directory_id(directory, self._read_mounts)
+
     def _compare(self, root: int) -> tuple[SourceState, str]:
         accepted = self.accepted
-        present = inode_id(root)
-        file_system_id = os.fstatvfs(root).f_fsid
-        has_other_id = file_system_id != accepted.file_system_id or not file_system_id
-        # A device number that is free is given to the next file system.
-        is_swapped = has_other_id and file_system_id != 0 and accepted.file_system_id != 0
-        if present == accepted.inode_id and not is_swapped:
+        present = self._identify(root)
+        if present.is_same(accepted.directory):
             self._update_owner(accepted, os.fstat(root).st_uid)
-            return SourceState.SAME, ""
-        if is_swapped or (present[0] != accepted.inode_id[0] and has_other_id):
+            is_mounted_again = present.device != accepted.directory.device
+            return SourceState.REMOUNTED if is_mounted_again else SourceState.SAME, ""
+        if not present.is_on_same_file_system(accepted.directory):
             if self.find_missing_mount([accepted.mount_point]):
                 shown = paths.printable(accepted.mount_point)
                 return SourceState.HELD, f"nothing is mounted at {shown}"
@@ -280,48 +271,54 @@ class SourceGuard:
             f"{accepted}"
         )
 
-    def _nested_mounts(self, root: int) -> tuple[dict[bytes, str], dict[bytes, int]]:
-        """Return the fingerprints and the ids of the mounts below the open source, by path."""
-        real = _real_path(root)
-        fingerprints = {}
-        mount_ids = {}
-        for path, mount in mounts.mounts_below(real, self._read_mounts()).items():
-            if not self._is_excluded(path):
-                file_system_id = _file_system_id(os.path.join(real, path))
-                fingerprints[path] = mounts.mount_fingerprint(mount, file_system_id)
-                mount_ids[path] = mount.mount_id
-        return fingerprints, mount_ids
+    def _read_nested_mounts(self, root: int) -> dict[bytes, MountId]:
+        """Return what is mounted below the open source, by path."""
+        found = mounts.mounts_below(real_path(root), self._read_mounts())
+        return {
+            path: self._identify_mount(root, path, mount)
+            for path, mount in found.items()
+            if not self._is_excluded(path)
+        }
+
+    def _identify_mount(self, root: int, path: bytes, mount: Mount) -> MountId:
+        fsid, directory = 0, None
+        # It may be a file, or a file system that this user must not enter.
+        with contextlib.suppress(OSError):
+            fsid = os.statvfs(os.path.join(real_path(root), path)).f_fsid
+            with walk.opened_below(root, path) as opened:
+                directory = self._identify(opened)
+        return MountId(mounts.mount_fingerprint(mount, fsid), directory)
 
     def _is_excluded(self, path: bytes) -> bool:
         return self._rules.excludes(path, is_directory=True)
 
-    def _compare_mounts(self, present: Mapping[bytes, str], mount_ids: Mapping[bytes, int]) -> None:
+    def _compare_mounts(self, root: int, present: Mapping[bytes, MountId]) -> None:
         known = self.accepted.nested_mounts
         self._held_subtrees = {}
         for path in {*known, *present}:
-            if path not in present:
-                self._held_subtrees[path] = "the file system that was mounted there is gone"
-            elif present[path] != known.get(path):
-                self._held_subtrees[path] = "another file system was mounted there"
-            elif self._mount_ids.get(path, mount_ids[path]) != mount_ids[path]:
-                self._remounted.add(path)
-        self._mount_ids = {**self._mount_ids, **mount_ids}
+            if reason := self._reason_against_mount(root, path, present.get(path)):
+                self._held_subtrees[path] = reason
+        taken = {path: present[path] for path in present if path not in self._held_subtrees}
+        self._accepted = replace(self.accepted, nested_mounts={**known, **taken})
+        # A mounted file has no watch.
+        self._remounted.update(path for path, mount in taken.items() if mount.directory)
 
-
-def _real_path(directory: int) -> bytes:
-    """Return the path of an open directory, which has no symlinks."""
-    return os.readlink(b"/proc/self/fd/%d" % directory)
+    def _reason_against_mount(self, root: int, path: bytes, present: MountId | None) -> str:
+        """Return why the subtree at a path is held, given what is mounted there; empty if not."""
+        known = self.accepted.nested_mounts.get(path)
+        if present is None:
+            return "the file system that was mounted there is gone"
+        if known is not None and known.is_same(present):
+            return ""
+        if known is None or not known.is_replaced_by(present):
+            return "another file system was mounted there"
+        with contextlib.suppress(OSError), walk.opened_below(root, path) as directory:
+            if not self.is_empty_at(directory, path):
+                return ""
+        return "an empty directory was mounted there"
 
 
 def _cannot_be_opened(error: OSError) -> str:
     if isinstance(error, UnsafeLinkError):
         return f"{error.strerror}: remove the link, or name its target as the source"
     return f"it cannot be opened ({error.strerror})"
-
-
-def _file_system_id(path: bytes) -> int:
-    """Return the ``f_fsid`` of a file system, 0 if it cannot be read."""
-    try:
-        return os.statvfs(path).f_fsid
-    except OSError:
-        return 0

@@ -253,17 +253,18 @@ class SourceMonitor:
                 self.stop_watching()
                 self.report_held(reason)
             return None
-        is_same, started = state is SourceState.SAME, None
-        session = self.session
-        if is_same and session is not None and not session.event_processor.is_source_lost:
+        started, session = None, self.session
+        is_lost = session is None or session.event_processor.is_source_lost
+        if state is SourceState.SAME and not is_lost:
             self._is_changing = False
         else:
             self._is_changing = True
+            is_same = state is not SourceState.REPLACED
             started = self._restart_watching(is_same=is_same)
         self._guard.update_held_subtrees()
-        changed_mounts = [*self.report_held_subtrees(), *self._guard.take_remounted()]
-        if changed_mounts and self.session is not None:
-            self._rewatch(self.session, changed_mounts)
+        released, remounted = self.report_held_subtrees(), self._guard.take_remounted()
+        if (released or remounted) and self.session is not None:
+            self._rewatch(self.session, released, remounted)
         return started
 
     def accept_source(self) -> bool:
@@ -312,8 +313,10 @@ class SourceMonitor:
             )  # fmt: skip
         self._reported_eventless.update(directories)
 
-    def _rewatch(self, session: WatchSession, directories: Collection[bytes]) -> None:
-        """Watch the directories again, whose mounts have changed."""
+    def _rewatch(
+        self, session: WatchSession, released: Collection[bytes], remounted: Collection[bytes]
+    ) -> None:
+        """Watch the directories again that were released, or perhaps mounted again."""
         try:
             eventless = self._guard.find_eventless_directories()
         except OSError:
@@ -321,8 +324,10 @@ class SourceMonitor:
             return
         self._report_eventless(eventless)
         session.rescanner.set_eventless_directories(eventless)
-        for path in directories:
+        for path in released:
             session.watcher.rewatch(path)
+        for path in remounted:
+            session.watcher.rewatch(path, only_if_replaced=True)
 
     def _restart_watching(self, *, is_same: bool) -> Moment | None:
         """Watch the source that is there now; return the start, None if it cannot be watched."""

@@ -106,6 +106,18 @@ class WatchManager:
             self._record_unwatched(parent, name, error)
             return WatchResult.UNWATCHABLE
 
+    def is_in_place(self, parent: int, name: bytes) -> bool:
+        """Return True if what is at ``name`` now is what is watched, or known as unwatchable."""
+        wd = self.tree.child(parent, name)
+        if wd is None:
+            return (parent, name) in self.unwatched
+        path = self.tree.path(wd)
+        try:
+            with self._opened(path or paths.ROOT) as directory:
+                return path is not None and self._has_descriptor(directory, wd)
+        except OSError:
+            return False
+
     def scan(
         self,
         since_ns: Collection[int] = (),

@@ -113,9 +113,14 @@ class Watcher(SupervisedThread):
         """
         return self._rescanner.has_polled_since(since)
 
-    def rewatch(self, path: bytes) -> None:
-        """Watch what is at a path now; its whole tree is a change. Thread-safe."""
-        self._calls.put(partial(self._event_processor.rewatch, path))
+    def rewatch(self, path: bytes, *, only_if_replaced: bool = False) -> None:
+        """Watch what is at a path now; its whole tree is a change. Thread-safe.
+
+        With ``only_if_replaced``, do so only if what is watched is not there any more.
+        """
+        self._calls.put(
+            partial(self._event_processor.rewatch, path, only_if_replaced=only_if_replaced)
+        )
         self._wake()
 
     def set_open_file_times(self, window: float, interval: float) -> None:

@@ -1,11 +1,11 @@
 """Detects that a local destination directory was replaced, for example because of a lost mount."""
 
 from pylsyncd.model.destination_notation import Transport
+from pylsyncd.model.directory_id import DirectoryId
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.paths import InodeId
 from pylsyncd.system import walk
 from pylsyncd.system.path_resolution import UnsafeLinkError
-from pylsyncd.watcher.source_guard import local_directory_id
+from pylsyncd.watcher.identification import local_directory_id
 
 RELEASE_HINT = "if this is intended, run pylsyncctl release or send SIGUSR2"
 """What to do about changes that are held."""
@@ -28,7 +28,7 @@ class DestinationGuard:
     def __init__(self, destination: Destination | None) -> None:
         """Guard a destination; None guards nothing."""
         self._destination = destination
-        self._known: InodeId | None = None
+        self._known: DirectoryId | None = None
 
     def accept_replaced(self, *, is_released: bool) -> bool:
         """Return True if the directory was replaced and a person has released it.
@@ -53,7 +53,8 @@ class DestinationGuard:
         """
         if self._known is None:
             return not self._find_unsafe_link()
-        return self._present() == self._known
+        present = self._present()
+        return present is not None and present.is_same(self._known)
 
     def verify_unchanged(self) -> None:
         """Remember the directory after the first run; after others, check it.
@@ -62,7 +63,7 @@ class DestinationGuard:
         """
         self._refuse_unsafe_link()
         present = self._present()
-        if self._known not in {None, present}:
+        if self._known is not None and (present is None or not present.is_same(self._known)):
             raise DestinationHeldError("the destination directory was replaced during the run")
         self._known = present
 
@@ -84,5 +85,5 @@ class DestinationGuard:
         except OSError:
             return ""
 
-    def _present(self) -> InodeId | None:
+    def _present(self) -> DirectoryId | None:
         return None if self._destination is None else local_directory_id(self._destination)

@@ -10,6 +10,7 @@ from functools import partial
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
 from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.directory_id import MountId
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
@@ -138,9 +139,9 @@ class WorkerPool:
         return [state.mount_point for state in states if state is not None]
 
     @property
-    def saved_mounts(self) -> Mapping[bytes, str]:
+    def saved_mounts(self) -> Mapping[bytes, MountId]:
         """The file systems mounted below the source in the last run."""
-        found: dict[bytes, str] = {}
+        found: dict[bytes, MountId] = {}
         for entry in self._entries.values():
             if entry.loaded.state is not None:
                 found.update(entry.loaded.state.nested_mounts)

@@ -12,6 +12,7 @@ import pytest
 from guard import guarded
 from guard.guarded import BACK, HELD, Guarded
 from support.daemon import START_LINE
+from support.disks import Disk, requires
 from support.faults import wait_for_file
 from support.mounts import Mounts, can_mount
 from support.operations import exchange_paths
@@ -92,6 +93,30 @@ def test_a_source_that_is_not_mounted_at_a_restart_deletes_nothing(
         (place.source / "after").write_text("x")
         place.expect_equal(daemon)
         assert place.lost() == []
+
+
+@requires("xfs")
+def test_a_disk_that_is_another_device_after_a_restart_needs_no_full_sync(place: Guarded) -> None:
+    place.copy.mkdir()
+    with (
+        Disk(place.directory / "source.image", "xfs") as source,
+        Disk(place.directory / "copy.image", "xfs") as copy,
+    ):
+        mounted = ((source, place.source), (copy, place.copy))
+        for disk, path in mounted:
+            place.mounts.mount_device(disk.attach(), path)
+        place.fill()
+        place.synced()
+        (place.source / "new").write_text("while it was down")
+        for disk, path in mounted:
+            place.unmount(path)
+            place.mounts.mount_device(disk.attach(), path)
+        with place.daemon() as daemon:
+            place.expect_equal(daemon)
+            assert "catching up with" in daemon.log
+            assert "full sync" not in daemon.log
+        for _, path in mounted:
+            place.unmount(path)
 
 
 @mounting

@@ -59,6 +59,11 @@ class Mounts:
         _run("mount", "--bind", str(what), str(where))
         self._mounted.append(where)
 
+    def mount_device(self, device: str, where: Path, option: str = "defaults") -> None:
+        """Mount the file system of a device."""
+        _run("mount", "-o", option, device, str(where))
+        self._mounted.append(where)
+
     def remount(self, where: Path, option: str) -> None:
         """Remount ``ro`` or ``rw``. Raises MountBusy while a process writes."""
         try:

@@ -12,8 +12,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from pylsyncd.model.directory_id import DirectoryId
 from pylsyncd.model.paths import InodeId
 from pylsyncd.system import walk
+from pylsyncd.watcher.identification import read_directory_id
 
 KINDS = {
     stat.S_IFREG: "file",
@@ -184,6 +186,15 @@ def equal_within(
                 return found
         time.sleep(pause)
         pause = min(pause * 1.5, MAX_POLL_INTERVAL)
+
+
+def directory_id_of(directory: Path) -> DirectoryId:
+    """Return what identifies a directory."""
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return read_directory_id(opened)
+    finally:
+        os.close(opened)
 
 
 def inode_id_of(directory: Path) -> InodeId:

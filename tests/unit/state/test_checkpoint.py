@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from support.mounts import Mounts, can_mount
-from support.trees import inode_id_of
+from support.trees import directory_id_of
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
 from pylsyncd.model.destination_notation import Transport
+from pylsyncd.model.directory_id import DirectoryId
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.moments import Moment
 from pylsyncd.rsync.command import RsyncOptions
@@ -97,8 +98,8 @@ def test_what_was_confirmed_is_loaded_by_the_next_start(setup: Setup) -> None:
     assert state is not None
     assert state.confirmed == until
     assert set(state.pending) == set(entries(b"a", b"d/\xff"))
-    assert state.source == inode_id_of(setup.source)
-    assert state.destination == inode_id_of(setup.copy)
+    assert state.source == directory_id_of(setup.source)
+    assert state.destination == directory_id_of(setup.copy)
     assert not state.is_clean_stop
     assert setup.checkpoint().full_sync_reason(state) == ""
 
@@ -209,8 +210,10 @@ def test_options_that_do_not_change_the_copy_need_no_full_sync(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        pytest.param({"source": (1, 1)}, "another device", id="another device"),
-        pytest.param({"destination": (1, 1)}, "the destination is another", id="another copy"),
+        pytest.param({"source": DirectoryId(1, 1)}, "another device", id="another device"),
+        pytest.param(
+            {"destination": DirectoryId(1, 1)}, "the destination is another", id="another copy"
+        ),
         pytest.param({"destination": None}, "the destination is another", id="it was not there"),
     ],
 )
@@ -257,7 +260,7 @@ def test_a_reboot_without_a_clean_stop_needs_a_full_sync(setup: Setup) -> None:
 def test_a_run_is_confirmed_for_the_source_that_it_began_with(
     setup: Setup,
 ) -> None:
-    before = setup.guard.accepted.inode_id
+    before = setup.guard.accepted.directory
     checkpoint = setup.checkpoint()
     checkpoint.record_source(is_everything=False)
     setup.source.rename(setup.source.with_name("was"))
@@ -272,17 +275,28 @@ def test_a_run_is_confirmed_for_the_source_that_it_began_with(
 def test_a_replaced_source_is_confirmed_only_by_a_run_of_everything(
     setup: Setup,
 ) -> None:
-    before = setup.guard.accepted.inode_id
+    before = setup.guard.accepted.directory
     checkpoint = setup.checkpoint()
     checkpoint.record_source(is_everything=False)
     setup.source.rename(setup.source.with_name("was"))
     setup.source.mkdir()
     setup.guard.accept()
-    for is_everything, expected in ((False, before), (True, setup.guard.accepted.inode_id)):
+    for is_everything, expected in ((False, before), (True, setup.guard.accepted.directory)):
         checkpoint.record_source(is_everything=is_everything)
         checkpoint.confirm(clock.now(), NOTHING)
         checkpoint.save()
         assert setup.saved().source == expected
+
+
+def test_a_state_of_an_older_version_needs_no_full_sync(setup: Setup) -> None:
+    state = setup.confirmed()
+    assert state.destination is not None
+    older = replace(
+        state,
+        source=DirectoryId(state.source.device, state.source.inode),
+        destination=DirectoryId(state.destination.device, state.destination.inode),
+    )
+    assert setup.checkpoint().full_sync_reason(older) == ""
 
 
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
@@ -308,3 +322,25 @@ def test_a_file_system_mounted_between_two_runs_is_reported(setup: Setup, tmp_pa
         assert set(setup.checkpoint().changed_mounts(state)) == {b"new"}
         # A replaced mount may be a wrong one, so its subtree is held.
         assert set(setup.guard.held_subtrees) == {b"other"}
+
+
+@needs_mounts
+def test_what_was_mounted_is_pending_until_everything_was_carried(
+    setup: Setup, tmp_path: Path
+) -> None:
+    (setup.source / "d").mkdir()
+    (tmp_path / "disk").mkdir()
+    checkpoint = setup.checkpoint()
+    checkpoint.record_source(is_everything=False)
+    with Mounts() as mounts:
+        mounts.mount_tmpfs(tmp_path / "disk")
+        mounts.mount_bind(tmp_path / "disk", setup.source / "d")
+        setup.guard.accept()
+        for is_everything, trees in ((False, {b"d"}), (False, {b"d"}), (True, set())):
+            checkpoint.record_source(is_everything=is_everything)
+            checkpoint.confirm(clock.now(), entries(b"f"))
+            checkpoint.save()
+            assert setup.saved().pending.trees == trees
+            assert setup.saved().pending.entries == {b"": {b"f"}}
+            # It is known, so that it is held when it is missing at the next start.
+            assert set(setup.saved().nested_mounts) == {b"d"}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
 from pylsyncd.state.destination_state import DestinationState, decode, encode
@@ -20,7 +21,7 @@ names = st.binary(min_size=1, max_size=12).filter(
 )
 some_paths = st.lists(names, max_size=4).map(b"/".join)
 numbers = st.integers(0, 2**64 - 1)
-identities = st.tuples(numbers, numbers)
+directories = st.builds(DirectoryId, numbers, numbers, st.text(), numbers, st.text())
 seconds = st.floats(0.0, 1e12)
 
 
@@ -38,10 +39,12 @@ states = st.builds(
     DestinationState,
     confirmed=st.builds(Moment, seconds, seconds, st.text()),
     scanned=st.builds(Moment, seconds, seconds, st.text()),
-    source=identities,
+    source=directories,
     mount_point=st.binary(),
-    nested_mounts=st.dictionaries(some_paths, st.text()),
-    destination=st.none() | identities,
+    nested_mounts=st.dictionaries(
+        some_paths, st.builds(MountId, st.text(), st.none() | directories)
+    ),
+    destination=st.none() | directories,
     options_digest=st.text(),
     pending=changesets(),
     is_clean_stop=st.booleans(),
@@ -50,10 +53,10 @@ states = st.builds(
 STATE = DestinationState(
     confirmed=Moment(1_700_000_000.25, 86400.5, "3c1f"),
     scanned=Moment(1_699_999_000.5, 85400.75, "3c1f"),
-    source=(2049, 12),
+    source=DirectoryId(2049, 12, "c0ffee", 47),
     mount_point=b"/srv",
-    nested_mounts={b"a/mounted \xff": "8:1 ext4"},
-    destination=(2050, 13),
+    nested_mounts={b"a/mounted \xff": MountId("ext4 abc /", DirectoryId(2051, 2))},
+    destination=DirectoryId(2050, 13),
     options_digest="c0ffee",
     pending=MutableChangeset(),
     is_clean_stop=True,
@@ -195,6 +198,10 @@ def with_pending(**changes: Any) -> dict[str, Any]:
         pytest.param({"source": [1, True]}, id="an inode that is true"),
         pytest.param({"source": [1, -1]}, id="a negative inode"),
         pytest.param({"source": None}, id="no source"),
+        pytest.param({"source": [1, 2, "", 0]}, id="half a file system"),
+        pytest.param({"source": [1, 2, 3, 0, ""]}, id="a number for a UUID"),
+        pytest.param({"mounts": {"a": ["ext4 abc /"]}}, id="half a mount"),
+        pytest.param({"mounts": {"a": [1, None]}}, id="a number for a mount"),
         pytest.param({"is_stopped": 1}, id="a number for a truth"),
         pytest.param({"confirmed": {"wall": 1e999, "running": 1.0, "boot": ""}}, id="no end"),
         pytest.param({"confirmed": {"wall": float("nan"), "running": 1.0, "boot": ""}}, id="NaN"),
@@ -227,16 +234,26 @@ def test_another_format_version_is_named() -> None:
         decode(changed_state(version=3))
 
 
-def test_a_state_file_of_version_1_has_no_hints() -> None:
-    document = json.loads(changed_state(version=1).partition(b"\n")[2])
+def test_a_state_file_of_version_1_is_read() -> None:
+    document = json.loads(changed_state().partition(b"\n")[2])
     del document["new_content"]
+    document |= {
+        "version": 1,
+        "source": [2049, 12],
+        "mounts": {"a/mounted \udcff": "ext4 abc /"},
+        "destination": [2050, 13],
+    }
     state = decode(sealed(json.dumps(document).encode()))
-    assert members(state) == members(STATE)
+    assert members(state) == members(STATE) | {
+        "source": DirectoryId(2049, 12),
+        "nested_mounts": {b"a/mounted \xff": MountId("ext4 abc /")},
+        "destination": DirectoryId(2050, 13),
+    }
     with pytest.raises(StateError):
         decode(changed_state(version=1))
 
 
-def test_the_format_of_a_state_file_is_the_one_of_earlier_releases() -> None:
+def test_the_format_of_a_state_file_is_the_documented_one() -> None:
     pending = MutableChangeset()
     pending.add(b"a/b", Scope.ENTRY)
     pending.add(b"c", Scope.LISTING)
@@ -247,10 +264,10 @@ def test_the_format_of_a_state_file_is_the_one_of_earlier_releases() -> None:
         "version": 2,
         "confirmed": {"wall": 1_700_000_000.25, "running": 86400.5, "boot": "3c1f"},
         "scanned": {"wall": 1_699_999_000.5, "running": 85400.75, "boot": "3c1f"},
-        "source": [2049, 12],
+        "source": [2049, 12, "c0ffee", 47, ""],
         "mount": "/srv",
-        "mounts": {"a/mounted \udcff": "8:1 ext4"},
-        "destination": [2050, 13],
+        "mounts": {"a/mounted \udcff": ["ext4 abc /", [2051, 2, "", 0, ""]]},
+        "destination": [2050, 13, "", 0, ""],
         "shape": "c0ffee",
         "debt": {"entries": {"a": ["b"]}, "listings": ["c"], "trees": ["d"]},
         "new_content": {"entries": {"a": ["b"]}, "listings": [], "trees": []},

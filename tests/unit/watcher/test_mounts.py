@@ -13,6 +13,7 @@ from pylsyncd.watcher.mounts import (
     MountTable,
     mount_fingerprint,
     mount_of,
+    mount_origin,
     mounts_below,
     parse_mountinfo,
     sends_no_events,
@@ -144,6 +145,23 @@ def test_a_fingerprint_distinguishes_file_systems_but_not_remounts() -> None:
         mount_fingerprint(other, 0xABC) for other in others
     }
     assert mount_fingerprint(disk, 0xABD) != mount_fingerprint(disk, 0xABC)
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "source", "origin"),
+    [
+        ("nfs4", b"server:/export", "nfs4 server:/export"),
+        ("cifs", b"//server/a share", "cifs //server/a share"),
+        ("fuse.sshfs", b"me@host:/srv", "fuse.sshfs me@host:/srv"),
+        # The next disk may be called sdb1, too.
+        ("vfat", b"/dev/sdb1", ""),
+        ("tmpfs", b"tmpfs", ""),
+    ],
+)
+def test_only_the_source_of_a_network_file_system_identifies_it(
+    fs_type: str, source: bytes, origin: str
+) -> None:
+    assert mount_origin(Mount(b"/srv", 40, fs_type, 25, 22, b"/", source)) == origin
 
 
 def test_without_a_file_system_id_the_fingerprint_uses_the_mount_source() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.disks import Disk, make_snapshot, make_subvolume, requires
 from support.mounts import Mounts, can_mount
 
 from pylsyncd.rules.excludes import Rules, build_rules
@@ -148,6 +149,49 @@ def test_another_file_system_over_the_source_is_held_until_it_is_accepted(
         assert guard.check_state() == (SourceState.SAME, "")
         mounts.unmount(source)
         assert guard.check_state()[0] is SourceState.HELD
+
+
+@pytest.mark.parametrize(
+    "fs_type", [pytest.param(each, marks=requires(each)) for each in ("ext4", "xfs")]
+)
+def test_a_disk_that_is_back_under_another_device_number_is_the_same_source(
+    source: Path, mounts: Mounts, fs_type: str
+) -> None:
+    with Disk(source.with_name("image"), fs_type) as disk:
+        mounts.mount_device(disk.attach(), source)
+        (source / "f").touch()
+        with guarding(source) as guard:
+            mounts.unmount(source)
+            assert_held(guard, "nothing is mounted at ")
+            mounts.mount_device(disk.attach(), source)
+            # Its watches are gone, and a run would read another mount than was checked.
+            assert guard.check_state() == (SourceState.REMOUNTED, "")
+            with pytest.raises(SourceHeldError, match="mounted again"), guard.open_checked():
+                pass
+            guard.accept_replacement()
+            assert guard.check_state() == (SourceState.SAME, "")
+        mounts.unmount(source)
+
+
+@requires("btrfs")
+def test_a_subvolume_in_the_sources_place_is_a_replaced_source(
+    source: Path, mounts: Mounts
+) -> None:
+    with Disk(source.with_name("image"), "btrfs") as disk:
+        mounts.mount_device(disk.attach(), source)
+        make_subvolume(source / "data")
+        with guarding(source / "data") as guard:
+            make_snapshot(source / "data", source / "new")
+            (source / "data").rename(source / "old")
+            make_subvolume(source / "data")
+            assert_held(guard, "an empty directory is in its place")
+            (source / "data").rename(source / "empty")
+            (source / "new").rename(source / "data")
+            (source / "data/f").touch()
+            assert guard.check_state() == (SourceState.REPLACED, "")
+            guard.accept_replacement()
+            assert guard.check_state() == (SourceState.SAME, "")
+        mounts.unmount(source)
 
 
 # -- what belongs to other users ------------------------------------------------------------------
@@ -342,6 +386,54 @@ def test_a_mount_known_from_the_last_run_and_missing_is_held_from_the_start(
         guard.accept()
         assert guard.held_subtrees == {}
         assert guard.accepted.nested_mounts == {}
+
+
+@requires("btrfs")
+def test_another_subvolume_in_a_subtree_is_followed_unless_it_is_empty(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    with Disk(source.with_name("image"), "btrfs") as image:
+        device = image.attach()
+        mounts.unmount(disk)
+        mounts.mount_device(device, disk)
+        for name in ("one", "two", "empty"):
+            make_subvolume(disk / name)
+        (disk / "two/f").touch()
+        mounts.mount_device(device, source / "d", "subvol=one")
+        with guarding(source) as guard:
+            for name, held in (
+                ("empty", {b"d": "an empty directory was mounted there"}),
+                ("two", {}),
+            ):
+                mounts.unmount(source / "d")
+                mounts.mount_device(device, source / "d", f"subvol={name}")
+                guard.update_held_subtrees()
+                assert guard.held_subtrees == held
+                assert guard.take_remounted() == ({b"d"} if not held else set())
+            # It is the known one from now on.
+            mounts.unmount(source / "d")
+            guard.update_held_subtrees()
+            assert "is gone" in guard.held_subtrees[b"d"]
+            mounts.mount_device(device, source / "d", "subvol=two")
+            guard.update_held_subtrees()
+            assert guard.held_subtrees == {}
+        for path in (source / "d", disk):
+            mounts.unmount(path)
+
+
+@requires("xfs")
+def test_a_subtree_whose_disk_is_back_under_another_device_number_is_watched_again(
+    source: Path, mounts: Mounts
+) -> None:
+    with Disk(source.with_name("image"), "xfs") as image:
+        mounts.mount_device(image.attach(), source / "d")
+        with guarding(source) as guard:
+            mounts.unmount(source / "d")
+            mounts.mount_device(image.attach(), source / "d")
+            guard.update_held_subtrees()
+            assert guard.held_subtrees == {}
+            assert guard.take_remounted() == {b"d"}
+        mounts.unmount(source / "d")
 
 
 @needs_mounts

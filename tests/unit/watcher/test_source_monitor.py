@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.disks import Disk, requires
+from support.mounts import Mounts
 from support.waiting import wait_until
 
 from pylsyncd.config.settings import SyncSettings
@@ -158,6 +160,52 @@ def test_a_source_that_disappears_is_held_and_watched_again_when_it_is_back(
     assert "is back (2 directories). Starting a full sync." in caplog.text
     (monitored.source / "d/later").touch()
     assert monitored.changed_paths() == {b"d/later"}
+
+
+@requires("ext4")
+def test_a_disk_that_is_back_before_it_was_missed_is_watched_again(
+    monitored: Monitored, tmp_path: Path
+) -> None:
+    nested = monitored.source / "d"
+    with Disk(tmp_path / "image", "ext4") as disk, Mounts() as mounts:
+        device = disk.attach()
+        mounts.mount_device(device, nested)
+        (nested / "sub").mkdir()
+        monitored.guard.accept()
+        monitored.monitor.start_watching()
+        # The kernel removes the watches, and uses the id of the mount again.
+        mounts.unmount(nested)
+        mounts.mount_device(device, nested)
+        assert monitored.monitor.check_source() is None
+        assert b"d" in monitored.changed_paths()
+        (nested / "sub/later").touch()
+        assert monitored.changed_paths() == {b"d/sub/later"}
+        (tmp_path / "elsewhere").mkdir()
+        # Now it is watched, so another mount elsewhere makes it no change.
+        mounts.mount_tmpfs(tmp_path / "elsewhere")
+        monitored.monitor.check_source()
+        assert monitored.changed_paths() == set()
+        monitored.monitor.stop_watching()
+        mounts.unmount(nested)
+
+
+@requires("xfs")
+def test_a_source_whose_disk_is_back_before_it_was_missed_is_watched_again(
+    monitored: Monitored, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with Disk(tmp_path / "image", "xfs") as disk, Mounts() as mounts:
+        mounts.mount_device(disk.attach(), monitored.source)
+        monitored.guard.accept()
+        monitored.monitor.start_watching()
+        mounts.unmount(monitored.source)
+        mounts.mount_device(disk.attach(), monitored.source)
+        assert monitored.monitor.check_source() is not None
+        assert "is back (1 directory)" in caplog.text
+        (monitored.source / "later").touch()
+        assert monitored.changed_paths() == {b"later"}
+        monitored.monitor.stop_watching()
+        mounts.unmount(monitored.source)
 
 
 def test_an_unchanged_source_needs_no_full_sync(monitored: Monitored) -> None:

@@ -285,8 +285,9 @@ class Replication(SupervisedThread):
         while reason := self._reason_to_wait(is_released=is_released):
             if self._shared.once:
                 raise WatchError(f"The source {self._shown} is not used: {reason}.")
-            if self.state is not ReplicationState.WAITING:
+            if reason != self.source_monitor.hold_reason:
                 self.source_monitor.report_held(reason)
+            if self.state is not ReplicationState.WAITING:
                 self._set_state(ReplicationState.WAITING)
             with self.activity.waiting():
                 message = self._inbox.get(_SOURCE_CHECK_INTERVAL)

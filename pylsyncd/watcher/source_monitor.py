@@ -249,7 +249,7 @@ class SourceMonitor:
             return None
         if state is SourceState.HELD:
             self._is_changing = False
-            if self.session is not None:
+            if self.session is not None or reason != self.hold_reason:
                 self.stop_watching()
                 self.report_held(reason)
             return None
@@ -291,7 +291,7 @@ class SourceMonitor:
         """Log which subtrees are held or released; return the released ones."""
         held = dict(self._guard.held_subtrees)
         for path, reason in held.items():
-            if path not in self._reported_held:
+            if self._reported_held.get(path) != reason:
                 log.error(
                     "%s in the source is held: %s. Its copies stay unchanged until the mount is as "
                     "before. If it is right as it is now, run `pylsyncctl release` or send the "

@@ -162,6 +162,19 @@ def test_a_source_that_disappears_is_held_and_watched_again_when_it_is_back(
     assert monitored.changed_paths() == {b"d/later"}
 
 
+def test_the_reason_is_kept_up_to_date_while_the_source_is_held(
+    monitored: Monitored, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitored.monitor.start_watching()
+    monitored.move_away()
+    monitored.monitor.check_source()
+    monitored.source.mkdir()
+    for _ in range(2):
+        assert monitored.monitor.check_source() is None
+    assert monitored.monitor.hold_reason == "an empty directory is in its place"
+    assert caplog.text.count("is held: an empty directory is in its place") == 1
+
+
 @requires("ext4")
 def test_a_disk_that_is_back_before_it_was_missed_is_watched_again(
     monitored: Monitored, tmp_path: Path

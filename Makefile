@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WINDOW ?= 2
 SECONDS ?= 600
+SAMPLE ?= 0
 ARGS ?=
 
 BIN = $(VENV)/bin
@@ -21,7 +22,7 @@ define need
 	fi
 endef
 
-.PHONY: run test unit test-all churn chaos soak fuzz bench lint format clean
+.PHONY: run test unit test-all churn chaos soak fuzz mutation bench lint format clean
 
 run: $(VENV)/.run
 	$(call need,rsync rsync)
@@ -35,7 +36,8 @@ TEMPORARY = $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 
 # Those that mostly wait run side by side, those that load the machine two at a time; those that
 # measure what they take run alone.
-SIDE_BY_SIDE = tests/unit tests/scenarios tests/daemon tests/guard tests/hostile tests/fuzz
+SIDE_BY_SIDE = tests/unit tests/scenarios tests/daemon tests/guard tests/hostile tests/fuzz \
+	tests/mutation
 IN_PAIRS = tests/churn tests/chaos
 ALONE = tests/isolation tests/soak
 
@@ -78,6 +80,10 @@ fuzz: SECONDS = 3600
 fuzz: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m fuzz.fuzz --seconds $(SECONDS) $(ARGS)
 
+mutation: $(VENV)/.mutation
+	$(call need,rsync rsync)
+	TMPDIR=$(TEMPORARY) PYTHONPATH=tests $(BIN)/python -m mutation.mutation --sample $(SAMPLE) $(ARGS)
+
 bench: $(VENV)/.run
 	$(call need,rsync rsync)
 	$(BIN)/python bench/run.py $(ARGS)
@@ -98,6 +104,10 @@ $(VENV)/.run: setup.py pyproject.toml
 
 $(VENV)/.test: $(VENV)/.run
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(VENV)/.mutation: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[mutation]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.run

@@ -89,6 +89,7 @@ setup(
             "docutils>=0.21",
             "twine>=5",
         ],
+        "mutation": ["coverage>=7"],
         # With every rule selected, another ruff has other rules.
         "lint": ["ruff==0.17.*", "mypy>=1.15"],
     },

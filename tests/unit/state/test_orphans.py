@@ -1,6 +1,7 @@
 """Only processes with the key of a lock that this process holds are stopped."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from support.daemon import environment
 
 from pylsyncd.state import orphans
 
-KEY, OTHER_KEY = "0123456789abcdef", "fedcba9876543210"
+# Another run of the tests on this machine has other keys.
+KEY, OTHER_KEY = secrets.token_hex(8), secrets.token_hex(8)
 
 IGNORE_TERM = (
     "import signal, sys\n"

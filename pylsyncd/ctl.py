@@ -15,9 +15,11 @@ with silent_interrupts():
     from pylsyncd.control.discovery import DaemonStatus, find_sockets
     from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
     from pylsyncd.control.protocol import ControlRequest, NoDaemonError
-    from pylsyncd.control.table import format_table
-    from pylsyncd.model.errors import PylsyncdError, UsageError
+    from pylsyncd.control.table import describe_set_aside, format_table
+    from pylsyncd.model.errors import PylsyncdError, StateError, UsageError
     from pylsyncd.model.formatting import format_duration, printable
+    from pylsyncd.model.status import SetAside
+    from pylsyncd.model.status_json import decode_set_aside
     from pylsyncd.system import descriptors
 
 _EXIT_INTERRUPTED = 130
@@ -161,11 +163,25 @@ def _send_command(options: argparse.Namespace) -> int:
 def _wait(options: argparse.Namespace) -> int:
     request = ControlRequest("wait", (), timeout=options.timeout)
     answers, errors = _send_to_daemons(options, request, options.timeout + ANSWER_TIMEOUT)
+    lacking: list[str] = []
     for path, answer in answers.items():
         late = answer.get("late")
         if isinstance(late, list) and late:
             errors += _late_errors(path, [str(name) for name in late], options.timeout)
-    return _print_errors(errors)
+        for name, set_aside in _set_aside_of(path, answer).items():
+            lacking += describe_set_aside(name, set_aside)
+    for line in lacking:
+        print(f"pylsyncctl: {printable(line)}", file=sys.stderr)  # noqa: T201
+    return _print_errors(errors) or (command_line.EXIT_SET_ASIDE if lacking else 0)
+
+
+def _set_aside_of(path: str, answer: discovery.Answer) -> Mapping[str, SetAside]:
+    """Return what destinations lack by the answer of a daemon; older ones do not tell."""
+    try:
+        return decode_set_aside(answer.get("set_aside", {}))
+    except StateError as error:
+        shown = printable(path)
+        raise PylsyncdError(f"The pylsyncd at {shown} sent an invalid answer: {error}.") from None
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {"status": _status, "wait": _wait}

@@ -39,6 +39,8 @@ class Flush(NamedTuple):
     """The serial number of the last work item: once confirmed, so is every change before."""
     is_complete: bool
     """True if the work items cover everything that changed before the flush."""
+    held: frozenset[bytes] = frozenset()
+    """The subtrees that were held; the release of one is a change after the flush."""
 
 
 class Flusher:

@@ -1,13 +1,11 @@
 """The operations that pylsyncctl can request, and the status of the daemon."""
 
 import logging
-import math
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,10 +13,17 @@ from functools import partial
 from pylsyncd import __version__
 from pylsyncd.config import converters, process_settings
 from pylsyncd.config.settings import DestinationSettings
-from pylsyncd.flusher import Flush
+from pylsyncd.confirmation import ConfirmationWait
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStatus
+from pylsyncd.model.status import (
+    MAX_NAMED_PATHS,
+    Condition,
+    DestinationStatus,
+    Status,
+    SyncStatus,
+    WaitResult,
+)
 from pylsyncd.replication import Replication, ReplicationState
 from pylsyncd.supervisor import Supervisor
 from pylsyncd.system import logs
@@ -34,10 +39,8 @@ _REQUEST_TIMEOUT = 30.0
 # that does not respond.
 _LOOK_TIMEOUT = 1.0
 
-# Seconds between two checks of what is confirmed, and between two flushes of a source whose watcher
-# has not reported everything.
+# Seconds between two checks of what is confirmed.
 _CONFIRMED_POLL_INTERVAL = 0.02
-_FLUSH_RETRY_INTERVAL = 0.25
 
 
 class Operations:
@@ -116,20 +119,21 @@ class Operations:
         names: Sequence[str] = (),
         timeout: float = 0.0,
         is_cancelled: Callable[[], bool] = lambda: False,
-    ) -> list[str]:
-        """Flush, and wait until all changes are confirmed.
+    ) -> WaitResult:
+        """Flush, and wait until all changes are confirmed, or only what is set aside is not.
 
-        Returns the names of the destinations for which they are not confirmed at the timeout.
+        Returns for which destinations they are not confirmed at the timeout, and what the others
+        lack.
         """
         deadline = time.monotonic() + timeout
-        waits = [_PendingWait(*selected) for selected in self._select(names)]
+        wait = ConfirmationWait(self._supervisor, self._select(names))
         while True:
-            for each in waits:
-                each.update(self._supervisor)
-            if not any(each.names for each in waits):
-                return []
-            if time.monotonic() >= deadline or is_cancelled():
-                return [name for each in waits for name in each.names]
+            wait.update()
+            if wait.is_over:
+                # Raises for a destination that was removed from the configuration meanwhile.
+                self._select(names)
+            if wait.is_over or time.monotonic() >= deadline or is_cancelled():
+                return wait.result
             time.sleep(_CONFIRMED_POLL_INTERVAL)
 
     def set_level(self, level: str) -> None:
@@ -174,55 +178,6 @@ class Operations:
         return selected
 
 
-class _PendingWait:
-    """A wait until the changes of one source are confirmed. Used by one thread."""
-
-    def __init__(self, replication: Replication, names: Sequence[str]) -> None:
-        self._replication = replication
-        self.names = list(names)
-        """The destinations for which the changes are not confirmed."""
-        self._started_at = time.monotonic()
-        self._flush: Future[Flush] | None = None
-        self._flushed_at = -math.inf
-
-    def update(self, supervisor: Supervisor) -> None:
-        """Remove the names of the destinations for which all changes are confirmed by now."""
-        replication = supervisor.find(self._replication.sync.name)
-        if replication is None:
-            # The sync was removed from the configuration.
-            self.names = []
-            return
-        if replication is not self._replication:
-            self._replication, self._flush = replication, None
-        serial = self._serial()
-        workers = {worker.name: worker for worker in replication.workers}
-        # A destination without a worker has not started yet, or is restarting.
-        configured = {each.name for each in replication.sync.destinations}
-        self.names = [
-            name
-            for name in self.names
-            if name in configured
-            and (name not in workers or serial is None or workers[name].confirmed_serial < serial)
-        ]
-
-    def _serial(self) -> int | None:
-        """Return the number of the work item that covers all changes; None if there is none yet.
-
-        In that case the source is flushed again, after a pause.
-        """
-        if self._flush is not None:
-            if not self._flush.done():
-                return None
-            if not self._flush.cancelled() and self._flush.exception() is None:
-                flush = self._flush.result()
-                if flush.is_complete:
-                    return flush.serial
-        if time.monotonic() >= self._flushed_at + _FLUSH_RETRY_INTERVAL:
-            flush_now = partial(self._replication.flush, self._started_at)
-            self._flush, self._flushed_at = self._replication.submit(flush_now), time.monotonic()
-        return None
-
-
 def _sync_status(replication: Replication) -> SyncStatus:
     sync, monitor = replication.sync, replication.source_monitor
     workers = {worker.name: worker for worker in replication.workers}
@@ -230,6 +185,10 @@ def _sync_status(replication: Replication) -> SyncStatus:
         sync.name,
         paths.printable(sync.source.path),
         held=monitor.hold_reason,
+        held_subtrees={
+            paths.printable(path): reason
+            for path, reason in sorted(monitor.held_subtrees.items())[:MAX_NAMED_PATHS]
+        },
         is_watching=monitor.session is not None,
         directories=monitor.directory_count,
         unwatched=monitor.unwatched_count,
@@ -266,7 +225,9 @@ def _destination_status(replication: Replication, worker: Worker) -> Destination
     reason = replication.source_monitor.hold_reason
     is_changing = replication.source_monitor.is_source_changing
     buffered, since = replication.buffered_changes
+    held = replication.source_monitor.held_subtrees.keys()
     status = worker.status()
+    status = replace(status, set_aside=status.set_aside.with_held(held))
     if reason and status.condition is not Condition.FAILED:
         error = f"the source is held: {reason}."
         return replace(status, condition=Condition.HELD, error=error)
@@ -274,7 +235,8 @@ def _destination_status(replication: Replication, worker: Worker) -> Destination
         condition = Condition.WAITING if status.condition is Condition.IN_SYNC else status.condition
         return replace(status, condition=condition, owes_everything=True)
     if not buffered:
-        return status
+        is_held = bool(held) and status.condition is Condition.IN_SYNC
+        return replace(status, condition=Condition.HELD) if is_held else status
     age = time.monotonic() - since if since is not None else 0.0
     condition = Condition.WAITING if status.condition is Condition.IN_SYNC else status.condition
     return replace(

@@ -420,7 +420,8 @@ class Replication(SupervisedThread):
         """
         if not self.look_at_source():
             return Flush(self.flusher.last_serial, is_complete=False)
-        return self.flusher.flush(is_urgent=True, polled_since=polled_since)
+        flush = self.flusher.flush(is_urgent=True, polled_since=polled_since)
+        return flush._replace(held=frozenset(self.source_monitor.held_subtrees))
 
     def _monitor_threads(self, workers: Sequence[Worker]) -> None:
         for worker in workers:
@@ -431,7 +432,8 @@ class Replication(SupervisedThread):
         """Carry out, once, what is held: for some destinations, or for the source and all."""
         log.log(NOTICE, "released (%s)", ", ".join(names) or "all")
         item = WorkItem(NOTHING, is_urgent=True, is_release=True)
-        if names and not self.source_monitor.hold_reason:
+        monitor = self.source_monitor
+        if names and not (monitor.hold_reason or monitor.held_subtrees):
             self.flusher.enqueue(item, names)
         elif self.source_monitor.accept_source():
             self.flusher.enqueue(item)

@@ -11,6 +11,7 @@ from pylsyncd.model.errors import UsageError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_SET_ASIDE = 3
 EXIT_NO_DAEMON = 4
 
 _DEFAULT_MAX_LAG = 600.0
@@ -22,7 +23,7 @@ in /run/pylsyncd, $XDG_RUNTIME_DIR/pylsyncd and the user's state directory, and 
 A command with DEST goes to the daemons that have destinations of these names, without DEST to all.
 
 exit status: 0 done; {EXIT_FAILED} failed, or not confirmed in time; {EXIT_USAGE} wrong usage;
-{EXIT_NO_DAEMON} no daemon runs
+{EXIT_SET_ASIDE} confirmed except for some paths (wait); {EXIT_NO_DAEMON} no daemon runs
 
 exit status of status --check:
   0 OK        1 WARNING   a destination fails, is paused, or is further behind than --warn-lag

@@ -73,6 +73,8 @@ def _findings(status: Status, limits: Thresholds) -> Iterator[_Finding]:
     for sync in status.syncs:
         if sync.held:
             yield ServiceState.CRITICAL, f"source {sync.source} held: {sync.held}"
+        for path, reason in sync.held_subtrees.items():
+            yield ServiceState.CRITICAL, f"{path} in {sync.source} held: {reason}"
         for each in sync.destinations:
             state = _state(each, limits)
             if state:
@@ -84,14 +86,15 @@ def _state(each: DestinationStatus, limits: Thresholds) -> ServiceState:
     if needs_person or each.behind > limits.max_lag:
         return ServiceState.CRITICAL
     is_late = limits.warn_lag is not None and each.behind > limits.warn_lag
-    is_failing = each.error or each.condition in {Condition.RETRYING, Condition.PAUSED}
+    is_stopped = each.condition in {Condition.RETRYING, Condition.PAUSED}
+    is_failing = is_stopped or each.error or each.set_aside.count
     return ServiceState.WARNING if is_late or is_failing else ServiceState.OK
 
 
 def _describe(each: DestinationStatus) -> str:
     behind = f", {format_duration(each.behind)} behind" if each.behind > 0.0 else ""
-    reason = f" ({each.error})" if each.error else ""
-    return f"{each.name} {each.condition.value}{behind}{reason}"
+    reasons = "; ".join(text for text in (each.error, *each.set_aside.descriptions()) if text)
+    return f"{each.name} {each.condition.value}{behind}{f' ({reasons})' if reasons else ''}"
 
 
 def _performance_data(statuses: Sequence[Status], limits: Thresholds) -> Iterator[str]:

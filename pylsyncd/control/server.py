@@ -18,7 +18,7 @@ from typing import Protocol
 from pylsyncd.control import protocol
 from pylsyncd.control.protocol import MAX_REQUEST_BYTES, ControlRequest, ProtocolError
 from pylsyncd.model.errors import PylsyncdError
-from pylsyncd.model.status import Status
+from pylsyncd.model.status import Status, WaitResult
 from pylsyncd.model.status_json import encode_status
 from pylsyncd.system.threads import SupervisedThread, join_all
 from pylsyncd.system.unix_sockets import ControlSocket, peer_uid
@@ -63,11 +63,11 @@ class ControlCommands(Protocol):
 
     def wait(
         self, names: Sequence[str], timeout: float, is_cancelled: Callable[[], bool]
-    ) -> Sequence[str]:
-        """Flush, and wait until all changes up to now are confirmed.
+    ) -> WaitResult:
+        """Flush, and wait until all changes up to now are confirmed, except for what is set aside.
 
-        Returns the names of the destinations that have not confirmed them after ``timeout``
-        seconds, or when ``is_cancelled()`` becomes true.
+        Returns what is not confirmed then, or after ``timeout`` seconds, or when ``is_cancelled()``
+        becomes true.
         """
 
     def set_level(self, level: str) -> None:
@@ -245,10 +245,10 @@ class _RequestHandler:
                 "interrupt one of them."
             }
         try:
-            late = self._commands.wait(request.names, request.timeout, is_cancelled)
+            result = self._commands.wait(request.names, request.timeout, is_cancelled)
         finally:
             self._wait_slots.release()
-        return {"late": list(late)}
+        return {"late": list(result.late), "set_aside": encode_status(result.set_aside)}
 
 
 class _RequestReader:

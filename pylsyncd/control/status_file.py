@@ -101,9 +101,10 @@ def _relevant_fields(status: Status) -> tuple[object, ...]:
     """Return the fields whose change is written at once, unlike that of ages and counts."""
     return tuple(
         (
-            sync.name, sync.source, sync.held, sync.is_watching, sync.unwatched,
+            sync.name, sync.source, sync.held, sync.held_subtrees, sync.is_watching, sync.unwatched,
             tuple(
-                (each.name, each.condition, each.error, each.last_run, each.owes_everything)
+                (each.name, each.condition, each.error, each.set_aside, each.last_run,
+                 each.owes_everything)
                 for each in sync.destinations
             ),
         )

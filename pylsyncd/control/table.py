@@ -11,7 +11,14 @@ from pylsyncd.model.formatting import (
     format_size,
     printable,
 )
-from pylsyncd.model.status import Condition, DestinationStatus, RunStatus, Status, SyncStatus
+from pylsyncd.model.status import (
+    Condition,
+    DestinationStatus,
+    RunStatus,
+    SetAside,
+    Status,
+    SyncStatus,
+)
 
 STALE_AFTER_SECONDS = 60.0
 """A status file that is older was written by a daemon that has ended or hangs."""
@@ -36,13 +43,13 @@ _COLOURS = {
 class _TableRow(NamedTuple):
     cells: Sequence[str]
     condition: Condition
-    error: str
+    remarks: Sequence[str]
 
 
 def format_table(status: Status, *, age: float = 0.0, is_coloured: bool = False) -> list[str]:
     """Return the lines that show a status which is ``age`` seconds old."""
     rows = [
-        _TableRow(_cells(status, sync, each), each.condition, printable(each.error))
+        _TableRow(_cells(status, sync, each), each.condition, _remarks(each))
         for sync in status.syncs
         for each in sync.destinations
     ]
@@ -51,9 +58,18 @@ def format_table(status: Status, *, age: float = 0.0, is_coloured: bool = False)
     lines = [*_header_lines(status, age), _format_row(_HEADINGS, widths)]
     for row in rows:
         lines.append(_format_row(row.cells, widths, _COLOURS[row.condition] if is_coloured else ""))
-        if row.error:
-            lines.append(f"{_GAP}{_GAP}{row.error}")
+        lines += [f"{_GAP}{_GAP}{remark}" for remark in row.remarks]
     return [*lines, *_source_remarks(status)]
+
+
+def describe_set_aside(name: str, set_aside: SetAside) -> list[str]:
+    """Return lines that tell what a destination lacks although all else is confirmed."""
+    return [f"{name} is in sync, except for {part}" for part in set_aside.descriptions()]
+
+
+def _remarks(each: DestinationStatus) -> list[str]:
+    parts = [f"except for {part}" for part in each.set_aside.descriptions()]
+    return [printable(text) for text in (each.error, *parts) if text]
 
 
 def summary(status: Status) -> str:
@@ -114,7 +130,9 @@ def _source_remarks(status: Status) -> Iterator[str]:
         source = printable(sync.source)
         if sync.held:
             yield f"The source {source} is held: {printable(sync.held)}"
-        elif not sync.is_watching:
+        for path, reason in sync.held_subtrees.items():
+            yield f"{printable(path)} in {source} is held: {printable(reason)}"
+        if not (sync.held or sync.is_watching):
             yield f"The source {source} is not watched yet."
         if sync.oldest_look is not None:
             age = format_duration(sync.oldest_look)

@@ -4,9 +4,17 @@ Points in time are in seconds since the epoch, which have the same meaning on an
 Durations are in seconds.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import islice
+from typing import Final
+
+from pylsyncd.model import paths
+from pylsyncd.model.formatting import format_count
+
+MAX_NAMED_PATHS: Final = 10
+"""How many of the paths that a destination lacks a status names."""
 
 
 class Condition(Enum):
@@ -65,6 +73,66 @@ class DestinationCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class PathSummary:
+    """A number of paths, and the names of some."""
+
+    count: int = 0
+    names: tuple[str, ...] = ()
+    """At most ``MAX_NAMED_PATHS``, with control characters escaped."""
+
+    @classmethod
+    def of(cls, count: int, found: Iterable[bytes]) -> "PathSummary":
+        """Return the summary of so many relative paths."""
+        named = sorted(islice(found, MAX_NAMED_PATHS))
+        return cls(count, tuple(map(paths.printable, named)))
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """What a destination lacks although nothing else is pending for it."""
+
+    failed: PathSummary = PathSummary()
+    """Paths that rsync cannot carry; they are tried again with growing pauses."""
+    held: PathSummary = PathSummary()
+    """Subtrees of the source whose file systems were mounted, unmounted or exchanged."""
+    unset_attributes: PathSummary = PathSummary()
+    """Paths whose content is there, without all of their attributes."""
+
+    @property
+    def count(self) -> int:
+        """The number of all these paths."""
+        return self.failed.count + self.held.count + self.unset_attributes.count
+
+    def descriptions(self) -> Iterator[str]:
+        """Yield for each reason how many paths there are, and the names of the first ones."""
+        for noun, suffix, found in (
+            ("failed path", "", self.failed),
+            ("held subtree", "", self.held),
+            ("path", " with other attributes", self.unset_attributes),
+        ):
+            if found.count:
+                more = ", ..." if found.count > len(found.names) else ""
+                yield f"{format_count(found.count, noun)}{suffix}: {', '.join(found.names)}{more}"
+
+    def with_held(self, subtrees: Collection[bytes]) -> "SetAside":
+        """Return the same with more subtrees that are held, some of which it may contain."""
+        more = PathSummary.of(len(subtrees), subtrees)
+        names = sorted({*self.held.names, *more.names})[:MAX_NAMED_PATHS]
+        count = max(self.held.count, more.count, len(names))
+        return replace(self, held=PathSummary(count, tuple(names)))
+
+
+@dataclass(frozen=True, slots=True)
+class WaitResult:
+    """How the wait for some destinations has ended."""
+
+    late: tuple[str, ...] = ()
+    """The destinations that have not confirmed all changes."""
+    set_aside: Mapping[str, SetAside] = field(default_factory=dict)
+    """What others lack although they have confirmed all else, by their names."""
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationStatus:
     """The status of a destination."""
 
@@ -83,6 +151,8 @@ class DestinationStatus:
     """Seconds until the retry of a failed transfer; None if none has failed."""
     error: str = ""
     """The failure that keeps it from being in sync, as a sentence; empty if there is none."""
+    set_aside: SetAside = SetAside()
+    """What it lacks apart from the changes that wait for the next run."""
     counts: DestinationCounts = field(default_factory=DestinationCounts)
 
 
@@ -94,6 +164,8 @@ class SyncStatus:
     source: str
     held: str = ""
     """Why the source is held; empty if it is not."""
+    held_subtrees: Mapping[str, str] = field(default_factory=dict)
+    """The subtrees whose copies stay unchanged, and why: at most ``MAX_NAMED_PATHS``."""
     is_watching: bool = False
     directories: int = 0
     """The number of watched directories."""

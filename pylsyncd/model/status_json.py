@@ -15,7 +15,7 @@ from typing import Final, TypeGuard, get_args, get_origin, get_type_hints
 
 from pylsyncd.model.bounded_json import MAX_DIGITS, parse_json
 from pylsyncd.model.errors import StateError
-from pylsyncd.model.status import Status
+from pylsyncd.model.status import SetAside, Status
 
 _MAX_NUMBER: Final = 10**MAX_DIGITS
 _NUMBER: Final = re.compile(r"-?[0-9]{1,300}")
@@ -38,6 +38,14 @@ def encode_status(value: object) -> object:
         return [encode_status(each) for each in value]
     # JSON has no infinity.
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def decode_set_aside(value: object) -> Mapping[str, SetAside]:
+    """Return what destinations lack, by their names; raises StateError if it is malformed."""
+    if not isinstance(value, dict):
+        raise StateError(f"it has {_excerpt(value)} instead of an object")
+    found = {name: _decode(SetAside, each) for name, each in value.items()}
+    return {name: each for name, each in found.items() if isinstance(each, SetAside)}
 
 
 def parse_status(text: str | bytes) -> Status:

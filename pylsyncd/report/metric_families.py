@@ -43,6 +43,8 @@ _SYNC_GAUGES: tuple[tuple[str, str, _SyncValue], ...] = (
     ("watching", "Whether the source is watched.", lambda sync: sync.is_watching),
     ("source_held", "Whether the source is held: nothing is sent from it.",
      lambda sync: bool(sync.held)),
+    ("held_subtrees", "File systems below the source whose copies stay unchanged.",
+     lambda sync: len(sync.held_subtrees)),
     ("watches", "Watched directories.", lambda sync: sync.directories),
     ("unwatched_directories", "Directories that cannot be watched, and are polled instead.",
      lambda sync: sync.unwatched),
@@ -59,6 +61,12 @@ _GAUGES: tuple[tuple[str, str, _DestinationValue], ...] = (
     ("behind_seconds", "Age of the oldest change that the destination has not confirmed.",
      lambda to: to.behind),
     ("waiting_paths", "Changes that the destination has not confirmed.", lambda to: to.waiting),
+    ("failed_paths", "Paths that rsync cannot carry, while all others are confirmed.",
+     lambda to: to.set_aside.failed.count),
+    ("held_paths", "Subtrees whose copies stay unchanged, while all else is confirmed.",
+     lambda to: to.set_aside.held.count),
+    ("unset_attribute_paths", "Paths whose content is confirmed, but not all attributes.",
+     lambda to: to.set_aside.unset_attributes.count),
     ("owes_everything", "Whether a full sync is waiting.", lambda to: to.owes_everything),
 )  # fmt: skip
 

@@ -66,6 +66,7 @@ class SourceGuard:
         self._accepted: SourceIdentity | None = None
         self._held_subtrees: dict[bytes, str] = {}
         self._remounted: set[bytes] = set()
+        self._released: set[bytes] = set()
 
     def close(self) -> None:
         """Close the mount table."""
@@ -151,6 +152,12 @@ class SourceGuard:
                 )
                 for entry in entries
             )
+
+    def take_released(self) -> set[bytes]:
+        """Return the subtrees that were held at some time since the last call, and are not now."""
+        with self._lock:
+            released, self._released = self._released, set()
+            return released
 
     def take_remounted(self) -> set[bytes]:
         """Return the subtrees that may have been mounted again since the last call.
@@ -294,10 +301,11 @@ class SourceGuard:
 
     def _compare_mounts(self, root: int, present: Mapping[bytes, MountId]) -> None:
         known = self.accepted.nested_mounts
-        self._held_subtrees = {}
+        held_before, self._held_subtrees = self._held_subtrees, {}
         for path in {*known, *present}:
             if reason := self._reason_against_mount(root, path, present.get(path)):
                 self._held_subtrees[path] = reason
+        self._released |= held_before.keys() - self._held_subtrees.keys()
         taken = {path: present[path] for path in present if path not in self._held_subtrees}
         self._accepted = replace(self.accepted, nested_mounts={**known, **taken})
         # A mounted file has no watch.

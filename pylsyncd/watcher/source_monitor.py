@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pylsyncd.config.settings import SyncSettings
 from pylsyncd.model import paths
-from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.changes import MutableChangeset, Scope
 from pylsyncd.model.errors import WatchError
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment, earliest_ctime_ns
@@ -231,6 +231,11 @@ class SourceMonitor:
         """Whether the source is watched, and was there at the last check."""
         return self.session is not None and not self.is_source_changing
 
+    @property
+    def held_subtrees(self) -> Mapping[bytes, str]:
+        """The subtrees that are held, with the reasons; any thread may ask."""
+        return self._guard.held_subtrees
+
     def record_full_sync(self) -> None:
         """Record that the full sync is queued which :meth:`check_source` has asked for."""
         self._is_changing = False
@@ -262,7 +267,9 @@ class SourceMonitor:
             is_same = state is not SourceState.REPLACED
             started = self._restart_watching(is_same=is_same)
         self._guard.update_held_subtrees()
-        released, remounted = self.report_held_subtrees(), self._guard.take_remounted()
+        # One may have been held between two checks only.
+        released = {*self.report_held_subtrees(), *self._guard.take_released()}
+        remounted = self._guard.take_remounted()
         if (released or remounted) and self.session is not None:
             self._rewatch(self.session, released, remounted)
         return started
@@ -316,7 +323,14 @@ class SourceMonitor:
     def _rewatch(
         self, session: WatchSession, released: Collection[bytes], remounted: Collection[bytes]
     ) -> None:
-        """Watch the directories again that were released, or perhaps mounted again."""
+        """Watch the directories again that were released, or perhaps mounted again.
+
+        The trees of those that were released are changes.
+        """
+        trees = MutableChangeset()
+        for path in released:
+            trees.add(path, Scope.TREE)
+        self._buffer.add(trees)
         try:
             eventless = self._guard.find_eventless_directories()
         except OSError:

@@ -24,6 +24,8 @@ HELD_VERDICTS = frozenset([Verdict.HELD, Verdict.SOURCE_UNSAFE])
 
 _NO_FAILURE = Outcome(Verdict.DONE)
 
+_SUBTREE_HELD = "a file system below the source was mounted or unmounted"
+
 _CRASHED = "an unexpected error in pylsyncd stopped its worker"
 
 # How many different failures are remembered, so that each is reported loudly once.
@@ -42,6 +44,7 @@ class FailureReporter:
         self._on_notice = on_notice
         self.reported: set[tuple[str, frozenset[bytes]]] = set()
         """The reasons reported since the last recovery, and the paths they are about."""
+        self._reported_held: frozenset[bytes] = frozenset()
         self._crash_log = CrashLog()
         self.has_crashed = False
         """True if the worker was ended by an unforeseen error since the last recovery."""
@@ -73,6 +76,16 @@ class FailureReporter:
         self._remember(failure)
         kind = NoticeKind.HELD if outcome.verdict in HELD_VERDICTS else NoticeKind.ERROR
         self._report(kind, result.run, result.pending, outcome)
+
+    def report_held(self, result: TransferResult) -> None:
+        """Report to hooks which subtrees a run has left out, once; the source's monitor logs it."""
+        held = frozenset(result.held.trees)
+        if held - self._reported_held:
+            self._report(
+                NoticeKind.HELD, result.run, result.held, Outcome(Verdict.HELD, _SUBTREE_HELD)
+            )
+        if held or result.verdict is Verdict.DONE:
+            self._reported_held = held
 
     def report_crash(self, crash: Crash, pause: float | None) -> None:
         """Report that an unforeseen error has ended the worker: the traceback of each bug once.

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import NOTHING, Changeset, Scope, union
 from pylsyncd.model.moments import Moment, earliest
+from pylsyncd.model.status import PathSummary, SetAside
+from pylsyncd.pipeline.backlog import Backlog
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.outcomes import Verdict
@@ -31,17 +34,27 @@ class CompleteTimes(NamedTuple):
         return CompleteTimes(until or self.until, last_scan or self.last_scan)
 
 
+class Settlement(NamedTuple):
+    """What was confirmed when nothing was left to try at once."""
+
+    serial: int = 0
+    """The serial number of the last work item that is confirmed, except for ``set_aside``."""
+    set_aside: SetAside = SetAside()
+
+
 class PendingWork:
-    """The pending changes of one destination, in three parts. Used by its worker's thread.
+    """The pending changes of one destination, in parts. Used by its worker's thread.
 
     ``next_run`` is carried next. ``failed_paths`` failed while all others succeeded, and are
-    retried separately. ``large_files`` are sent by a thread of their own.
+    retried separately. ``large_files`` are sent by a thread of their own. ``held`` are the subtrees
+    that no run may touch because their mounts have changed, and the changes in them.
     """
 
     def __init__(self, large_files: LargeFileQueue, policy: RetryPolicy) -> None:
         self.next_run = RetryQueue(policy)
         self.failed_paths = RetryQueue(policy)
         self.large_files = large_files
+        self.held = Backlog()
         self._window_opened_at = 0.0
         self._pending_since: float | None = None
         self.received_times = CompleteTimes()
@@ -53,6 +66,10 @@ class PendingWork:
         self._serial = 0
         self.confirmed_serial = 0
         """The serial number of the last work item that is confirmed, with all before it."""
+        self.settlement = Settlement()
+        """The last one; any thread may ask."""
+        self.set_aside = SetAside()
+        """What is set aside at present; any thread may ask."""
 
     @property
     def pending_count(self) -> int:
@@ -134,6 +151,24 @@ class PendingWork:
             self.failed_paths.reset()
         return taken
 
+    def include_released(self, held: AbstractSet[bytes]) -> None:
+        """Have the next run carry what was held in subtrees other than those that are held now."""
+        if released := self.held.changes.trees - held:
+            free, kept = split_below(self.held.take(), released)
+            self.next_run.backlog.add(free)
+            self.held.add(kept)
+
+    def settle(self) -> None:
+        """Record what is set aside and, if nothing is left to try at once, what is confirmed."""
+        failed, held = self.failed_paths.backlog.changes, self.held.changes.trees
+        self.set_aside = SetAside(
+            failed=PathSummary.of(len(failed), (change.path for change in failed)),
+            held=PathSummary.of(len(held), held),
+        )
+        is_tried = not (failed and self.failed_paths.is_due())
+        if is_tried and not (self.next_run.backlog or self.large_files):
+            self.settlement = Settlement(self._serial, self.set_aside)
+
     def add_failed_paths(self, result: TransferResult) -> None:
         """Set apart the paths that failed while all others succeeded."""
         if not result.failed:
@@ -163,7 +198,9 @@ class PendingWork:
         """Pass what is confirmed to the checkpoint, unless the next run has changes."""
         until, last_scan = self._confirmed_times
         if until is not None and not self.next_run.backlog:
-            pending = union(self.failed_paths.backlog.changes, self.large_files.pending)
+            pending = union(
+                self.failed_paths.backlog.changes, self.large_files.pending, self.held.changes
+            )
             checkpoint.confirm(until, pending, last_scan)
 
     def take_completed_titles(self) -> list[str]:
@@ -177,7 +214,7 @@ class PendingWork:
         """Return all work that is not confirmed, for another worker."""
         changes = union(
             self.next_run.backlog.take(), self.failed_paths.backlog.take(),
-            self.large_files.pending,
+            self.large_files.pending, self.held.take(),
         )  # fmt: skip
         return WorkItem(
             changes, *self.received_times, tuple(self._titles), self.pending_since, self._serial

@@ -51,7 +51,7 @@ class TransferRequest:
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """What became of a changeset. What is neither pending, failed nor large is confirmed."""
+    """What became of a changeset. What is neither pending, failed, large nor held is confirmed."""
 
     outcome: Outcome
     pending: Changeset = NOTHING
@@ -60,6 +60,8 @@ class TransferResult:
     """Changes that failed, while all others that are not pending are confirmed."""
     large_files: Changeset = NOTHING
     """Files that were left out of the run because they are large."""
+    held: Changeset = NOTHING
+    """The trees that were left out because their mounts have changed, and the changes in them."""
     run: SessionRun | None = None
     """The last run of rsync; None if rsync was not run, or only to ask something."""
 
@@ -132,8 +134,13 @@ class Transfer:
         except DestinationHeldError as error:
             outcome = Outcome(Verdict.SOURCE_UNSAFE, str(error), error.hint)
         else:
-            return _with_held(held, kept, result) if held else result
+            return replace(result, held=_held_changes(held, kept)) if held else result
         return replace(result, outcome=outcome, pending=changeset, failed=NOTHING)
+
+    def find_held_subtrees(self) -> frozenset[bytes]:
+        """Return the subtrees of the source that no run may touch now."""
+        self._source_guard.update_held_subtrees()
+        return frozenset(self._source_guard.held_subtrees)
 
     def probe(self) -> Outcome:
         """Find out, with a list that changes nothing, what the destination's rsync can do."""
@@ -311,17 +318,13 @@ def _nothing_confirmed(request: TransferRequest, run: SessionRun) -> TransferRes
     )
 
 
-def _with_held(held: AbstractSet[bytes], kept: Changeset, result: TransferResult) -> TransferResult:
-    """Add to a result the subtrees that the run left out, and the changes in them."""
-    failed = union(kept, result.failed)
+def _held_changes(held: AbstractSet[bytes], kept: Changeset) -> Changeset:
+    """Return the changes of subtrees that a run leaves out."""
+    changes = union(kept)
     for path in held:
         # Changes below a mount point that was mounted over are not seen.
-        failed.add(path, Scope.TREE)
-    verdict = Verdict.PARTIAL if result.verdict is Verdict.DONE else result.verdict
-    reason = result.outcome.reason or "a file system below the source was mounted or unmounted"
-    return replace(
-        result, outcome=replace(result.outcome, verdict=verdict, reason=reason), failed=failed
-    )
+        changes.add(path, Scope.TREE)
+    return changes
 
 
 def _has_hard_links(root: int, path: bytes) -> bool:

@@ -20,7 +20,7 @@ from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.restarts import DelayedStart
 from pylsyncd.system.threads import Crash, SupervisedThread
 from pylsyncd.worker.failure_reporter import HELD_VERDICTS, FailureReporter, describe_failure
-from pylsyncd.worker.pending import PendingWork
+from pylsyncd.worker.pending import PendingWork, Settlement
 from pylsyncd.worker.retry_queue import RetryQueue
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer import Transfer, TransferResult
@@ -154,6 +154,11 @@ class Worker(SupervisedThread):
         """The serial number of the last work item that is confirmed, with all before it."""
         return self._work.confirmed_serial
 
+    @property
+    def settlement(self) -> Settlement:
+        """What was confirmed when nothing was left to try at once, and what was not."""
+        return self._work.settlement
+
     def status(self) -> DestinationStatus:
         """Return the status of the destination."""
         now = time.monotonic()
@@ -180,6 +185,7 @@ class Worker(SupervisedThread):
             last_run=self._session.statistics.last_run,
             next_attempt=None if next_attempt is None else max(0.0, next_attempt - now),
             error=self._reporter.last_error,
+            set_aside=self._work.set_aside,
             counts=self._session.statistics.counts(),
         )
 
@@ -271,6 +277,8 @@ class Worker(SupervisedThread):
         first = earliest(due_at, save_at)
         timeout = None if first is None else max(0.0, first - time.monotonic())
         self._queue.is_idle = True
+        # Only now: who waits for this may ask for the status next.
+        self._work.settle()
         try:
             with self.activity.waiting():
                 item = self._queue.get(timeout=timeout)
@@ -331,6 +339,7 @@ class Worker(SupervisedThread):
 
     def _carry_next_run(self) -> None:
         next_run, large_files = self._work.next_run, self._work.large_files
+        self._work.include_released(self._transfer.find_held_subtrees())
         is_merged, times = next_run.backlog.is_merged, self._work.received_times
         changeset = next_run.backlog.take()
         excluded = frozenset(change.path for change in self._work.failed_paths.backlog.changes)
@@ -381,6 +390,8 @@ class Worker(SupervisedThread):
             self._interrupted = changeset
             raise
         self._carrying = NOTHING
+        self._work.held.add(result.held)
+        self._reporter.report_held(result)
         self._reporter.report_run(changeset, result.run)
         return result
 
@@ -403,8 +414,8 @@ class Worker(SupervisedThread):
         self._reporter.report_failure(result, attempts, is_stopping=self._is_stopping)
 
     def _report_completed_syncs(self) -> None:
-        failed = len(self._work.failed_paths.backlog)
-        suffix = f", except for {format_count(failed, 'path')}" if failed else ""
+        missing = len(self._work.failed_paths.backlog) + len(self._work.held.changes.trees)
+        suffix = f", except for {format_count(missing, 'path')}" if missing else ""
         if self._session.options.dry_run:
             suffix += " (dry run: nothing was changed)"
         for title in self._work.take_completed_titles():

@@ -10,8 +10,10 @@ from pylsyncd.model.status import (
     Condition,
     DestinationStatus,
     RunStatus,
+    SetAside,
     Status,
     SyncStatus,
+    WaitResult,
 )
 
 NOW = 1_700_000_000.0
@@ -57,6 +59,7 @@ class RecordingCommands:
         self.answer = answer
         self.calls: list[tuple[object, ...]] = []
         self.late = list(late)
+        self.set_aside: dict[str, SetAside] = {}
         self.extra_names: set[str] = set()
         self.wait_may_end = threading.Event()
         self.wait_may_end.set()
@@ -88,7 +91,7 @@ class RecordingCommands:
 
     def wait(
         self, names: Sequence[str], timeout: float, is_cancelled: Callable[[], bool]
-    ) -> list[str]:
+    ) -> WaitResult:
         self._record("wait", names)
         self.calls.append(("timeout", timeout))
         deadline = time.monotonic() + timeout
@@ -96,7 +99,7 @@ class RecordingCommands:
             if is_cancelled():
                 self.calls.append(("cancelled",))
                 break
-        return self.late
+        return WaitResult(tuple(self.late), self.set_aside)
 
     def set_level(self, level: str) -> None:
         self.calls.append(("level", level))

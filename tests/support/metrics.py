@@ -14,7 +14,9 @@ from pylsyncd.model.status import (
     Condition,
     DestinationCounts,
     DestinationStatus,
+    PathSummary,
     RunStatus,
+    SetAside,
     Status,
     SyncStatus,
 )
@@ -25,7 +27,8 @@ METRIC_NAMES = {
     "in_sync", "state", "behind_seconds", "lag_seconds", "waiting_paths", "owes_everything", "runs",
     "rsync_exits", "sent_bytes", "files", "deletions", "events", "overflows", "watches",
     "watch_limit", "unwatched_directories", "full_syncs", "build_info", "start_time_seconds",
-    "watching", "source_held", "oldest_look_seconds",
+    "watching", "source_held", "oldest_look_seconds", "held_subtrees", "failed_paths", "held_paths",
+    "unset_attribute_paths",
 }  # fmt: skip
 
 COUNTS = DestinationCounts(
@@ -43,11 +46,18 @@ WEB1 = DestinationStatus(
     last_run=RunStatus(1000.0, 1.0, "done", 0), counts=COUNTS,
 )  # fmt: skip
 WEB2 = DestinationStatus(
-    "web2", "web2:/srv", Condition.RETRYING, behind=12.5, waiting=3, owes_everything=True
+    "web2",
+    "web2:/srv",
+    Condition.RETRYING,
+    behind=12.5,
+    waiting=3,
+    owes_everything=True,
+    set_aside=SetAside(PathSummary(3), PathSummary(2), PathSummary(1)),
 )
 WWW = SyncStatus(
     "www", "/srv", is_watching=True, directories=1000, unwatched=2, destinations=(WEB1, WEB2),
-    overflows=1, events={"CREATE": 10, "DELETE": 0}, oldest_look=300.0,
+    held_subtrees={"nested": "why"}, overflows=1, events={"CREATE": 10, "DELETE": 0},
+    oldest_look=300.0,
 )  # fmt: skip
 STATUS = Status("2.0", 1, 5000.0, 4000.0, 8192, (WWW,))
 

@@ -20,10 +20,10 @@ from support.ctl import CTL_TIMEOUT, Pylsyncctl
 from support.waiting import wait_until
 
 from pylsyncd.control.server import ControlServer
-from pylsyncd.model.status import Condition, Status
+from pylsyncd.model.status import Condition, PathSummary, SetAside, Status
 from pylsyncd.model.status_json import format_status
 
-OK, FAILED, WRONG_USAGE, ABSENT = 0, 1, 2, 4
+OK, FAILED, WRONG_USAGE, SET_ASIDE, ABSENT = 0, 1, 2, 3, 4
 WARNING, CRITICAL, UNKNOWN = 1, 2, 3
 
 
@@ -259,6 +259,20 @@ def test_a_timed_out_wait_names_the_late_destinations_and_the_reasons(
         "pylsyncctl: srv2 is not in sync after 1 min 30 s: retrying, it is full: free space there\n"
     )
     assert ("timeout", 90.0) in commands.calls
+
+
+def test_a_wait_for_all_but_some_paths_has_a_status_of_its_own_and_names_them(
+    daemons: RuntimeDirectory, commands: RecordingCommands
+) -> None:
+    names = tuple(f"f{number}" for number in range(10))
+    commands.set_aside = {"srv2": SetAside(failed=PathSummary(12, names))}
+    code, output, errors = daemons.run("wait")
+    assert (code, output) == (SET_ASIDE, "")
+    assert errors == (
+        f"pylsyncctl: srv2 is in sync, except for 12 failed paths: {', '.join(names)}, ...\n"
+    )
+    commands.late = ["srv2"]
+    assert daemons.run("wait", "--timeout", "1").returncode == FAILED
 
 
 def test_a_daemon_that_ends_during_a_wait_is_an_error(

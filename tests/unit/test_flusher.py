@@ -427,7 +427,7 @@ def test_a_flush_is_complete_only_while_the_source_is_watched(pipeline: Pipeline
     assert not pipeline.flusher.flush(is_urgent=True).is_complete
     pipeline.monitor.start_watching()
     pipeline.write("f")
-    serial, is_complete = pipeline.flusher.flush(is_urgent=True)
+    serial, is_complete, _ = pipeline.flusher.flush(is_urgent=True)
     assert is_complete
     assert serial == pipeline.flusher.last_serial
     item = pipeline.queued()

@@ -22,6 +22,7 @@ LAYERS = (
     ("cli",),
     ("service",),
     ("operations",),
+    ("confirmation",),
     ("supervisor",),
     ("replication",),
     ("flusher",),

@@ -1,7 +1,7 @@
 """What pylsyncctl can ask of a daemon, on real replications."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from support.services import ServiceDirectory
 from support.waiting import wait_until
 
 from pylsyncd.model.errors import UsageError
-from pylsyncd.model.status import Condition
+from pylsyncd.model.status import Condition, WaitResult
 from pylsyncd.operations import Operations
 from pylsyncd.supervisor import Supervisor
 
@@ -33,6 +33,18 @@ def operations(supervisor: Supervisor) -> Operations:
     return Operations(supervisor, lambda: None)
 
 
+def late_after(operations: Operations, *arguments: object, **options: object) -> list[str]:
+    """Return the destinations that are late after a wait."""
+    result = operations.wait(*arguments, **options)  # type: ignore[arg-type]
+    assert result.set_aside == {}
+    return list(result.late)
+
+
+def is_confirmed(operations: Operations, names: Sequence[str] = ()) -> bool:
+    """Wait, and return True if nothing is late or set aside."""
+    return operations.wait(names, 20.0) == WaitResult()
+
+
 def conditions(operations: Operations) -> dict[str, Condition]:
     syncs = operations.status().syncs
     return {each.name: each.condition for sync in syncs for each in sync.destinations}
@@ -42,7 +54,7 @@ def test_a_wait_ends_when_all_changes_are_confirmed(
     directory: ServiceDirectory, operations: Operations
 ) -> None:
     directory.write("web", "f")
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     for copy in SYNCS["web"]:
         assert (directory.copy(copy) / "f").exists()
     assert conditions(operations) == dict.fromkeys(ALL, Condition.IN_SYNC)
@@ -61,13 +73,13 @@ def test_a_wait_ends_when_all_changes_are_confirmed(
 def test_a_name_stands_for_a_sync_or_for_a_destination(
     operations: Operations, directory: ServiceDirectory, names: tuple[str, ...], late: list[str]
 ) -> None:
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     operations.pause()
     for sync in SYNCS:
         directory.write(sync, "f")
-    assert operations.wait(names, timeout=0.5) == late
+    assert late_after(operations, names, timeout=0.5) == late
     operations.resume()
-    assert operations.wait(names, timeout=20) == []
+    assert is_confirmed(operations, names)
 
 
 def exchange(source: Path, number: int) -> None:
@@ -82,10 +94,10 @@ def exchange(source: Path, number: int) -> None:
 def test_a_wait_right_after_the_source_was_replaced_covers_the_new_one(
     directory: ServiceDirectory, operations: Operations
 ) -> None:
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     for number in range(3):
         exchange(directory.source("web"), number)
-        assert operations.wait(["web"], timeout=20) == []
+        assert is_confirmed(operations, ["web"])
         for copy in SYNCS["web"]:
             assert (directory.copy(copy) / "f").read_text() == f"version {number}"
 
@@ -93,7 +105,7 @@ def test_a_wait_right_after_the_source_was_replaced_covers_the_new_one(
 def test_a_replaced_source_is_in_sync_only_when_its_full_sync_is_complete(
     directory: ServiceDirectory, operations: Operations
 ) -> None:
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     exchange(directory.source("web"), 1)
     wait_until(lambda: conditions(operations)["web/one"] is Condition.IN_SYNC)
     assert (directory.copy("one") / "f").read_text() == "version 1"
@@ -115,29 +127,29 @@ def test_a_wait_right_after_the_source_link_was_retargeted_covers_the_new_target
             new = directory.top / "new"
             new.symlink_to(release)
             new.rename(link)
-            assert operations.wait(timeout=20) == []
+            assert is_confirmed(operations)
             assert (directory.copy("one") / "f").read_text() == release.name
 
 
 def test_while_the_source_is_away_nothing_is_confirmed(
     directory: ServiceDirectory, operations: Operations
 ) -> None:
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     source = directory.source("web")
     away = source.rename(source.with_name("away"))
-    assert operations.wait(["web"], timeout=0.5) == ["web/one", "web/two"]
+    assert late_after(operations, ["web"], timeout=0.5) == ["web/one", "web/two"]
     assert conditions(operations)["web/one"] is not Condition.IN_SYNC
-    assert operations.wait(["data"], timeout=20) == []
+    assert is_confirmed(operations, ["data"])
     (away / "f").write_text("while away")
     away.rename(source)
-    assert operations.wait(["web"], timeout=20) == []
+    assert is_confirmed(operations, ["web"])
     assert (directory.copy("one") / "f").exists()
 
 
 def test_a_flush_follows_a_replaced_source_at_once(
     directory: ServiceDirectory, supervisor: Supervisor, operations: Operations
 ) -> None:
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     replication = supervisor.find("web")
     assert replication is not None
     exchange(directory.source("web"), 1)
@@ -153,7 +165,7 @@ def test_a_wait_covers_changes_that_no_event_reports(
     directory.write("web", "d/f")
     outside = directory.top / "outside"
     outside.hardlink_to(directory.source("web") / "d/f")
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     replication = supervisor.find("web")
     assert replication is not None
     assert replication.source_monitor.session is not None
@@ -161,7 +173,7 @@ def test_a_wait_covers_changes_that_no_event_reports(
     for text in ("changed", "changed again"):
         # Through a name outside the source: there is no event in it.
         outside.write_text(text)
-        assert operations.wait(["web"], timeout=20) == []
+        assert is_confirmed(operations, ["web"])
         for copy in SYNCS["web"]:
             assert (directory.copy(copy) / "d/f").read_text() == text
 
@@ -169,11 +181,11 @@ def test_a_wait_covers_changes_that_no_event_reports(
 def test_a_cancelled_wait_returns_at_once(
     operations: Operations, directory: ServiceDirectory
 ) -> None:
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     operations.pause()
     directory.write("web", "f")
     directory.write("data", "f")
-    assert operations.wait(timeout=600, is_cancelled=lambda: True) == ALL
+    assert late_after(operations, timeout=600, is_cancelled=lambda: True) == ALL
 
 
 @pytest.mark.parametrize("operation", ["flush", "sync", "pause", "resume", "release", "wait"])
@@ -187,10 +199,10 @@ def test_an_unknown_name_is_refused_with_the_known_ones(
 def test_a_pause_of_one_destination_does_not_stop_the_others(
     operations: Operations, directory: ServiceDirectory
 ) -> None:
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     operations.pause(["two"])
     directory.write("web", "f")
-    assert operations.wait(["one"], timeout=20) == []
+    assert is_confirmed(operations, ["one"])
     assert not (directory.copy("two") / "f").exists()
     assert conditions(operations)["web/two"] is Condition.PAUSED
     operations.resume(["two"])
@@ -201,7 +213,7 @@ def test_a_full_sync_repairs_the_named_destination_only(
     operations: Operations, directory: ServiceDirectory
 ) -> None:
     directory.write("web", "f")
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     for copy in SYNCS["web"]:
         (directory.copy(copy) / "f").unlink()
     operations.sync(["one"])
@@ -214,7 +226,7 @@ def test_the_status_counts_changes_that_are_still_in_the_buffer(
 ) -> None:
     with directory.supervisor({"web": ("one",)}) as supervisor:
         operations = Operations(supervisor, lambda: None)
-        assert operations.wait(timeout=20) == []
+        assert is_confirmed(operations)
         syncs = directory.settings({"web": ("one",)}, window=3600.0).syncs
         assert supervisor.apply(syncs) == []
         directory.write("web", "f")
@@ -232,7 +244,7 @@ def test_a_release_without_anything_held_does_no_harm(
     caplog.set_level(logging.INFO)
     operations.release(["one"])
     operations.release(["data"])
-    assert operations.wait(timeout=20) == []
+    assert is_confirmed(operations)
     assert "released (web/one)" in caplog.text
     assert "released (all)" in caplog.text
 

@@ -1,12 +1,13 @@
 """The monitoring plugin reports the worst state, its reasons and the performance data."""
 
 import math
+import re
 
 import pytest
 from support.commands import IN_SYNC_STATUS, MIXED_STATUS, destination, status
 
 from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
-from pylsyncd.model.status import Condition, DestinationStatus
+from pylsyncd.model.status import Condition, DestinationStatus, PathSummary, SetAside
 
 LIMITS = Thresholds(60.0, 30.0)
 
@@ -54,6 +55,20 @@ def test_a_held_source_is_critical() -> None:
     level, line = evaluate([status(destination("a"), held="nothing is mounted there")], LIMITS)
     assert level is ServiceState.CRITICAL
     assert "source /srv/www held: nothing is mounted there" in line
+
+
+def test_a_held_subtree_is_critical_and_a_path_that_is_lacking_is_a_warning() -> None:
+    held = status(destination("a"), held_subtrees={"nested": "another file system"})
+    level, line = evaluate([held], LIMITS)
+    assert level is ServiceState.CRITICAL
+    assert "nested in /srv/www held: another file system" in line
+    for lacking in (
+        SetAside(failed=PathSummary(1, ("f",))),
+        SetAside(unset_attributes=PathSummary(1, ("f",))),
+    ):
+        level, line = evaluate([status(destination("a", set_aside=lacking))], LIMITS)
+        assert level is ServiceState.WARNING
+        assert re.search(r"a in sync \(1 .*: f\) \|", line)
 
 
 def test_an_old_status_is_critical() -> None:

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from support.commands import IN_SYNC_STATUS, MIXED_STATUS, destination, status
 
-from pylsyncd.control.table import format_table
+from pylsyncd.control.table import describe_set_aside, format_table
 from pylsyncd.model.formatting import display_width
+from pylsyncd.model.status import PathSummary, SetAside
 
 TABLE = """\
 pylsyncd 0.1, pid 4242, up 2 h 5 min; 5 destinations: 1 in sync, 1 waiting, 1 retrying, 1 held, 1 paused
@@ -46,6 +47,25 @@ def test_remarks_on_a_source_follow_the_table() -> None:
     scanned = format_table(status(oldest_look=125.0))[-1]
     assert scanned == "All of /srv/www was scanned within the last 2 min 5 s."
     assert format_table(status(is_watching=False))[-1] == "The source /srv/www is not watched yet."
+
+
+def test_what_a_destination_lacks_follows_its_line() -> None:
+    failed = PathSummary(12, ("a", "b\x1b"))
+    lacking = SetAside(failed, PathSummary(1, ("nested",)), PathSummary(3, ("c", "d", "e")))
+    held = {"nested": "another file system was mounted there"}
+    lines = format_table(
+        status(destination("srv2", error="why.", set_aside=lacking), held_subtrees=held)
+    )
+    assert lines[-5:] == [
+        "    why.",
+        r"    except for 12 failed paths: a, b\x1b, ...",
+        "    except for 1 held subtree: nested",
+        "    except for 3 paths with other attributes: c, d, e",
+        "nested in /srv/www is held: another file system was mounted there",
+    ]
+    assert describe_set_aside("srv2", SetAside(held=PathSummary(1, ("nested",)))) == [
+        "srv2 is in sync, except for 1 held subtree: nested"
+    ]
 
 
 def test_the_table_shows_the_age_of_an_old_status() -> None:

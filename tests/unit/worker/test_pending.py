@@ -251,6 +251,7 @@ def test_a_held_subtree_is_saved_as_pending_as_a_whole(place: WorkerSetup, tmp_p
             wait_until(lambda: place.saved_changes() == {Change(b"nested", Scope.TREE)})
             assert (place.copy / "nested/f").read_text() == "nested/f"
             mounts.mount_bind(disk, nested)
+            worker.put(WorkItem(entries(b"g"), clock.now()))
             wait_until(lambda: place.saved_changes() == set())
             assert (place.copy / "nested/f").read_text() == "changed elsewhere"
 

@@ -1,0 +1,153 @@
+"""When a wait for all changes is over, and what it says is lacking: on real replications."""
+
+from pathlib import Path
+
+import pytest
+from support.faults import FaultyRsync
+from support.mounts import Mounts, can_mount
+from support.services import ServiceDirectory
+from support.waiting import wait_until
+
+from pylsyncd.confirmation import ConfirmationWait
+from pylsyncd.model.errors import UsageError
+from pylsyncd.model.status import Condition, PathSummary, SetAside, WaitResult
+from pylsyncd.operations import Operations
+from pylsyncd.supervisor import Supervisor
+
+SYNCS = {"web": ("one",)}
+CONFIRMED = WaitResult()
+TIMEOUT = 20.0
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> ServiceDirectory:
+    return ServiceDirectory(tmp_path)
+
+
+def operations_of(supervisor: Supervisor) -> Operations:
+    return Operations(supervisor, lambda: None)
+
+
+def test_a_wait_ends_when_all_but_failing_paths_is_confirmed(directory: ServiceDirectory) -> None:
+    faulty = FaultyRsync(directory.top)
+    options = (f"rsync = {faulty.program}", "retry_first = 600", "retry_longest = 600")
+    with directory.supervisor(SYNCS, *options) as supervisor:
+        operations = operations_of(supervisor)
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        path = directory.source("web") / "bad"
+        message = f'rsync: [sender] send_files failed to open "{path}": Permission denied (13)'
+        # By the end of the window, and by the flush of the wait.
+        for _ in range(2):
+            faulty.add_fault(f"{faulty.real_rsync} \"$@\"; echo '{message}' >&2; exit 23")
+        directory.write("web", "bad")
+        directory.write("web", "good")
+        failed = SetAside(failed=PathSummary(1, ("bad",)))
+        assert operations.wait(timeout=TIMEOUT) == WaitResult((), {"web/one": failed})
+        (sync,) = operations.status().syncs
+        assert sync.destinations[0].set_aside == failed
+        assert sync.destinations[0].condition is Condition.RETRYING
+        assert (directory.copy("one") / "good").exists()
+        faulty.discard_faults()
+        # The path is tried once more by each wait, whatever the pause.
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+def test_a_held_subtree_is_named_and_all_else_is_confirmed(directory: ServiceDirectory) -> None:
+    nested, disk = directory.source("web") / "nested", directory.top / "disk"
+    nested.mkdir()
+    disk.mkdir()
+    held = SetAside(held=PathSummary(1, ("nested",)))
+    with Mounts() as mounts:
+        mounts.mount_tmpfs(disk)
+        mounts.mount_bind(disk, nested)
+        directory.write("web", "nested/f")
+        with directory.supervisor(SYNCS) as supervisor:
+            operations = operations_of(supervisor)
+            assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+            mounts.unmount(nested)
+            for name in ("one", "two"):
+                assert operations.wait(timeout=TIMEOUT) == WaitResult((), {"web/one": held})
+                (sync,) = operations.status().syncs
+                assert sync.held_subtrees == {
+                    "nested": "the file system that was mounted there is gone"
+                }
+                (to,) = sync.destinations
+                assert (to.condition, to.set_aside, to.waiting, to.next_attempt) == (
+                    Condition.HELD, held, 0, None,
+                )  # fmt: skip
+                directory.write("web", name)
+            (disk / "f").write_text("changed elsewhere")
+            mounts.mount_bind(disk, nested)
+            assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+            assert (directory.copy("one") / "nested/f").read_text() == "changed elsewhere"
+            assert (directory.copy("one") / "two").exists()
+            (sync,) = operations.status().syncs
+            assert sync.destinations[0].condition is Condition.IN_SYNC
+            assert sync.held_subtrees == {}
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+def test_a_held_subtree_is_released_by_the_name_of_a_destination(
+    directory: ServiceDirectory,
+) -> None:
+    nested = directory.source("web") / "nested"
+    nested.mkdir()
+    directory.write("web", "nested/f")
+    with Mounts() as mounts, directory.supervisor(SYNCS) as supervisor:
+        operations = operations_of(supervisor)
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        mounts.mount_tmpfs(nested)
+        directory.write("web", "nested/g")
+        assert "web/one" in operations.wait(timeout=TIMEOUT).set_aside
+        assert (directory.copy("one") / "nested/f").exists()
+        operations.release(["one"])
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        assert [path.name for path in (directory.copy("one") / "nested").iterdir()] == ["g"]
+
+
+def test_a_copy_that_is_the_source_of_another_sync_is_waited_for_last(
+    directory: ServiceDirectory,
+) -> None:
+    # The order in the file is not that of the changes.
+    (directory.top / "copies").symlink_to(directory.top)
+    syncs = {"last": ("end",), "middle": ("source-last",), "first": ("source-middle",)}
+    with directory.supervisor(syncs) as supervisor:
+        operations = operations_of(supervisor)
+        for number in range(5):
+            (directory.source("first") / "f").write_text(str(number))
+            assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+            assert (directory.copy("end") / "f").read_text() == str(number)
+
+
+def test_a_destination_that_is_removed_during_a_wait_for_it_is_an_error(
+    directory: ServiceDirectory,
+) -> None:
+    with directory.supervisor({"web": ("one", "two")}) as supervisor:
+        operations = operations_of(supervisor)
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        operations.pause()
+        directory.write("web", "f")
+
+        def remove_one() -> bool:
+            supervisor.apply(directory.settings({"web": ("two",)}).syncs)
+            return False
+
+        with pytest.raises(UsageError, match="no destination one"):
+            operations.wait(["one"], TIMEOUT, remove_one)
+
+
+def test_sources_that_seem_to_feed_each_other_do_not_wait_for_ever(
+    directory: ServiceDirectory,
+) -> None:
+    with directory.supervisor({"web": ("one",), "data": ("two",)}) as supervisor:
+        selected = [(each, [each.sync.destinations[0].name]) for each in supervisor]
+        wait = ConfirmationWait(supervisor, selected)
+        web, data = wait._waits  # noqa: SLF001  # no configuration is accepted that is so
+        wait._upstream.update({web: {data}, data: {web}})  # noqa: SLF001
+
+        def is_over() -> bool:
+            wait.update()
+            return wait.is_over
+
+        wait_until(is_over)

@@ -13,7 +13,7 @@ from pylsyncd.model.changes import EVERYTHING, format_changes
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
 from pylsyncd.pipeline.buffer import Buffer
-from pylsyncd.pipeline.optimizer import optimize
+from pylsyncd.pipeline.optimizer import EntryCounter, optimize
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.file_list import entry_counter
 from pylsyncd.system import clock
@@ -170,7 +170,7 @@ class Flusher:
         except BaseException:
             self._buffer.add(changes)
             raise
-        changeset = optimize(changes, entry_counter(self._sync.source.path))
+        changeset = optimize(changes, self._entry_counter())
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s", format_count(len(changes), "change"), format_changes(changes))
             log.debug("reduced to %d: %s", len(changeset), format_changes(changeset))
@@ -179,6 +179,16 @@ class Flusher:
             changeset, self.complete_until, last_scan, titles, since, is_urgent=is_urgent
         )
         return Flush(self.enqueue(item), is_complete)
+
+    def _entry_counter(self) -> EntryCounter | None:
+        """Return what decides whether a listing replaces names; None if none may.
+
+        What a listing deletes is known only when rsync runs, which is too late where some files go
+        last.
+        """
+        if any(settings.rsync.last for settings in self._sync.destinations):
+            return None
+        return entry_counter(self._sync.source.path)
 
     def start_full_sync(self, names: Sequence[str] = ()) -> None:
         """Queue a full sync, to be run at once; for some destinations, or for all."""

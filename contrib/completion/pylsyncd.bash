@@ -31,6 +31,7 @@ _pylsyncd() {
     --include) return ;;
     --filter) return ;;
     --max-delete) return ;;
+    --last) return ;;
     -w | --window) return ;;
     --max-changes) return ;;
     --open-file-interval) return ;;
@@ -72,7 +73,7 @@ _pylsyncd() {
     --metrics-port) return ;;
     esac
     case $cur in
-    -*) _pylsyncd_offer -W "-c --config --check-config --explain --check --checksum --once -n --dry-run -x --exclude --exclude-from --include --filter --no-delete --max-delete --modify -i --initial-sync -w --window --max-changes --open-file-interval --full-sync-interval --poll-interval --scan-budget --scan-interval --rsync -e --rsh --no-share-ssh --timeout --bandwidth-limit --password-file --batch-size-limit --nice --ionice --rsync-option --retry-first --retry-longest --retry-held --hook-batch --hook-error --hook-recovery --hook-held --hook-timeout --daemon --foreground --pidfile --user --group --chdir --umask --state-dir --max-runs --log-level -d --debug -v --verbose -q --quiet --logfile -s --syslog --syslog-facility --control --status-file --status-file-mode --metrics-file --metrics-port -h --help --version" ;;
+    -*) _pylsyncd_offer -W "-c --config --check-config --explain --check --checksum --once -n --dry-run -x --exclude --exclude-from --include --filter --no-delete --max-delete --last --modify -i --initial-sync -w --window --max-changes --open-file-interval --full-sync-interval --poll-interval --scan-budget --scan-interval --rsync -e --rsh --no-share-ssh --timeout --bandwidth-limit --password-file --batch-size-limit --nice --ionice --rsync-option --retry-first --retry-longest --retry-held --hook-batch --hook-error --hook-recovery --hook-held --hook-timeout --daemon --foreground --pidfile --user --group --chdir --umask --state-dir --max-runs --log-level -d --debug -v --verbose -q --quiet --logfile -s --syslog --syslog-facility --control --status-file --status-file-mode --metrics-file --metrics-port -h --help --version" ;;
     *) _pylsyncd_offer -d ;;
     esac
 }

@@ -66,13 +66,20 @@ MAX_DELETE = Option(
     help="Hold a run that would delete more than this many paths until it is released with "
          "pylsyncctl release or the signal USR2. This costs a dry run before each run.",
 )
+LAST = Option(
+    "last", OptionScope.DESTINATION, str, metavar="PATTERN", is_list=True,
+    allows_leading_dash=True,
+    help="Send paths that match this rsync pattern last, after everything else of a window, and "
+         "delete only after them: for files that name others, such as an index or a link to the "
+         "current release.",
+)
 MODIFY = Option(
     "modify", OptionScope.SYNC, parse_switch, default="no",
     help="Sync files that are written to but not closed with each window: the same as an open file "
          "interval of 0, unless one is set.",
 )
 SELECTION_OPTIONS = (
-    SOURCE, DESTINATIONS, EXCLUDE, EXCLUDE_FROM, INCLUDE, FILTER, DELETE, MAX_DELETE, MODIFY,
+    SOURCE, DESTINATIONS, EXCLUDE, EXCLUDE_FROM, INCLUDE, FILTER, DELETE, MAX_DELETE, LAST, MODIFY,
 )
 
 INITIAL_SYNC = Option(

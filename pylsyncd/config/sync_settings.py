@@ -30,6 +30,7 @@ from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rules import excludes, filters
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.rules.filters import RuleStep
+from pylsyncd.rules.patterns import FilterRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ class SyncReader:
                 or "",
                 extra_options=_read_rsync_options(reader, is_delete_enabled=rsync.delete),
                 timeout=reader.value(options.TIMEOUT),
+                last=excludes.build_rules(reader.values(options.LAST, convert=_parse_last)),
             ),
             window=reader.value(options.WINDOW),
             retry_policy=RetryPolicy(
@@ -220,6 +222,13 @@ def _parse_rule(raw: RawOption, text: str) -> Iterable[RuleStep]:
         options.FILTER.key: filters.parse_filter,
     }[raw.option.key]
     return parse(os.fsencode(text), origin)
+
+
+def _parse_last(raw: RawOption, text: str) -> Iterable[RuleStep]:
+    steps = filters.parse_exclude(os.fsencode(text), raw.origin.text if raw.origin.line else "")
+    if not all(isinstance(step, FilterRule) and not step.is_include for step in steps):
+        raise UsageError(f"Expected a pattern, not the rule {text!r}.")
+    return steps
 
 
 def _read_rsync_options(reader: OptionReader, *, is_delete_enabled: bool) -> tuple[str, ...]:

@@ -80,7 +80,11 @@ class RsyncOptions:
     destination are protected from deletion. Each costs three arguments."""
     extra_options: tuple[str, ...] = ()
     rules: Rules = field(default_factory=Rules)
+    last: Rules = field(default_factory=Rules)
+    """Rules that exclude the files that are sent last from the runs before; see `Publisher`."""
     delete: bool = True
+    deletes_last: bool = False
+    """Delete what a listed directory or a full sync finds only after everything was sent."""
     dry_run: bool = False
     itemize: bool = False
     """Print what is done to each path."""
@@ -247,7 +251,10 @@ class RsyncOptions:
         if not self.delete:
             return []
         limit = [] if self.max_delete is None else [b"--max-delete=%d" % self.max_delete]
-        return [b"--delete", *limit]
+        # rsync refuses two options that say when.
+        is_chosen = any(may_delete(option) for option in self.extra_options if option != "--force")
+        when = [b"--delete-after"] if self.deletes_last and not is_chosen else []
+        return [b"--delete", *when, *limit]
 
     def _filter_options(self, excluded: Iterable[bytes]) -> list[bytes]:
         """Return the options that exclude paths; the first match decides, so the rules are last."""

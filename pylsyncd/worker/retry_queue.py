@@ -8,6 +8,9 @@ from pylsyncd.pipeline.backlog import Backlog
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 
+# Seconds. What is waited for makes the changes due by itself.
+_MAX_WAIT_FOR_OTHERS = 600.0
+
 
 class RetryQueue:
     """Changes that are tried together, and the time of the next attempt."""
@@ -39,6 +42,12 @@ class RetryQueue:
         jitter = random.random()  # noqa: S311  # no secret
         pause = self._policy.pause_after(verdict, self.failure_count, jitter)
         self.due_at = time.monotonic() + pause
+
+    def await_others(self) -> None:
+        """Wait for newer changes, or for others that are being sent."""
+        self.failure_count = 0
+        self.verdict = Verdict.DONE
+        self.due_at = time.monotonic() + _MAX_WAIT_FOR_OTHERS
 
     def reset(self) -> None:
         """Forget failures and times once the backlog is empty."""

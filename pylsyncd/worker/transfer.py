@@ -36,6 +36,9 @@ _MAX_EXCLUDED_PATH_BYTES = 4_000
 _MAX_EXCLUDED_BYTES = 400_000
 
 
+_CHECKED = Outcome(Verdict.DONE)
+
+
 @dataclass(frozen=True, slots=True)
 class TransferRequest:
     """What one run has to carry, how, and from which open directory."""
@@ -47,6 +50,8 @@ class TransferRequest:
     is_released: bool
     in_flight: frozenset[bytes]
     size_limit: SizeLimit | None
+    checks_only: bool = False
+    """Only count what would be deleted, and check that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,8 @@ class Transfer:
         out whether the destination's rsync can delete by name.
         """
         self._session = session
-        self._options = session.options
+        self.options = session.options
+        """The options of a run, unless others are given."""
         self._source_guard = source_guard
         self._destination_guard = destination_guard
         self._size_limit = size_limit
@@ -98,7 +104,12 @@ class Transfer:
         self.was_probe_tried = self._is_probed
         """Whether a probe is unnecessary or was run, successfully or not."""
 
-    def carry(
+    @property
+    def source(self) -> bytes:
+        """The path of the source."""
+        return self._source_guard.source
+
+    def carry(  # noqa: PLR0913  # all but two are passed by name
         self,
         changeset: Changeset,
         excluded: AbstractSet[bytes] = frozenset(),
@@ -106,12 +117,18 @@ class Transfer:
         is_released: bool = False,
         in_flight: frozenset[bytes] = frozenset(),
         exclude_large: bool = False,
+        options: RsyncOptions | None = None,
+        checks_only: bool = False,
+        source: int | None = None,
     ) -> TransferResult:
         """Run rsync for a changeset, once more for each capability that turns out to be missing.
 
         ``excluded`` paths are neither sent nor deleted; no change is at or below one of them. With
         ``is_released`` the number of deletions is not checked. ``in_flight`` are the files that
         another run sends. With ``exclude_large`` large files are left out, except in a full sync.
+        ``options`` replace those of the destination. With ``checks_only`` nothing is carried: the
+        run only counts what would be deleted, and the verdict is HELD if that is too much.
+        ``source`` is an open directory with copies of what the changes are about.
         """
         result = TransferResult(Outcome(Verdict.DONE))
         try:
@@ -123,8 +140,9 @@ class Transfer:
                 kept, carried = split_below(changeset, held)
                 size_limit = self._size_limit if exclude_large else None
                 request = TransferRequest(
-                    root, carried, self._options, excluded | held, is_released, in_flight,
-                    size_limit,
+                    root if source is None else source, carried, options or self.options,
+                    excluded | held, is_released,
+                    in_flight, size_limit, checks_only,
                 )  # fmt: skip
                 result = self._carry(request)
                 self._source_guard.verify_unchanged(root)
@@ -154,7 +172,7 @@ class Transfer:
     def _probe(self, root: int) -> SessionRun:
         self.was_probe_tried = True
         while True:
-            command = self._session.with_shared_ssh(self._options).probe_command(
+            command = self._session.with_shared_ssh(self.options).probe_command(
                 CURRENT_DIRECTORY, self._session.destination, self._capabilities
             )
             run = self._session.run(root, command, _PROBE_LIST, is_dry_run=True)
@@ -175,10 +193,13 @@ class Transfer:
     def _carry_once(self, request: TransferRequest) -> TransferResult:
         is_everything = request.changeset.is_everything
         files = FileList(set()) if is_everything else self._build_list(request)
-        if files or is_everything:
-            result = self._check_deletions(request, files) or self._run_rsync(request, files)
-        else:
+        if not (files or is_everything):
             result = TransferResult(Outcome(Verdict.DONE))
+        elif request.checks_only:
+            run = self._dry_run(request, files)
+            result = self._judge_deletions(request, run) or TransferResult(_CHECKED, run=run)
+        else:
+            result = self._check_deletions(request, files) or self._run_rsync(request, files)
         return replace(result, large_files=files.large_files)
 
     def _build_list(self, request: TransferRequest) -> FileList:
@@ -222,15 +243,23 @@ class Transfer:
     def _check_deletions(self, request: TransferRequest, files: FileList) -> TransferResult | None:
         """Return a result if a dry run failed, or would delete more than is allowed."""
         options = request.options
-        limit = options.max_delete
-        is_source_empty = request.changeset.is_everything and self._source_guard.is_empty_at(
-            request.root
-        )
-        is_limited = limit is not None or is_source_empty
+        is_limited = options.max_delete is not None or self._is_emptying(request)
         if request.is_released or not options.delete or not is_limited:
             return None
-        command = self._command(options.as_dry_run(), request, files)
-        run = self._session.run(request.root, command, files.encode(), is_dry_run=True)
+        return self._judge_deletions(request, self._dry_run(request, files))
+
+    def _dry_run(self, request: TransferRequest, files: FileList) -> SessionRun:
+        """Run rsync so that it only counts what it would delete."""
+        command = self._command(request.options.as_dry_run(), request, files)
+        return self._session.run(request.root, command, files.encode(), is_dry_run=True)
+
+    def _is_emptying(self, request: TransferRequest) -> bool:
+        """Return True if the source is empty and everything is to be carried."""
+        return request.changeset.is_everything and self._source_guard.is_empty_at(request.root)
+
+    def _judge_deletions(self, request: TransferRequest, run: SessionRun) -> TransferResult | None:
+        """Return a result if a dry run failed, or would delete more than is allowed."""
+        limit, is_source_empty = request.options.max_delete, self._is_emptying(request)
         # If the dry run failed for some paths, its count is that of a real run. But of an empty
         # source no path can fail.
         is_partial = run.result.exit_status in _PARTIAL_EXITS and not is_source_empty
@@ -276,7 +305,7 @@ class Transfer:
     ) -> Changeset | None:
         """Return the changes that rsync's messages name; None if they do not name them all."""
         source = os.readlink(b"/proc/self/fd/%d" % request.root)
-        is_named = not moves_files(self._options.extra_options)
+        is_named = not moves_files(self.options.extra_options)
         target = target_in_messages(self._session.destination) if is_named else b""
         entries = None if request.changeset.is_everything else files.entries
         excluded = request.excluded | files.files_to_exclude | request.in_flight
@@ -289,12 +318,12 @@ class Transfer:
         A name of a hard-linked file cannot where links are preserved: carried alone, it would not
         be linked to the others.
         """
-        if self._options.preserves_hard_links and any(
+        if self.options.preserves_hard_links and any(
             _has_hard_links(root, change.path) for change in named
         ):
             return False
         # With --iconv, names in messages of the destination are in its character set.
-        is_translated = any(option.startswith("--iconv") for option in self._options.extra_options)
+        is_translated = any(option.startswith("--iconv") for option in self.options.extra_options)
         sizes = [len(change.path) for change in named]
         is_short = max(sizes) <= _MAX_EXCLUDED_PATH_BYTES and sum(sizes) <= _MAX_EXCLUDED_BYTES
         return not is_translated and is_short and len(named) <= MAX_EXCLUDED_PATHS

@@ -5,7 +5,6 @@ import queue
 import signal
 import time
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset
@@ -21,6 +20,11 @@ from pylsyncd.system.restarts import DelayedStart
 from pylsyncd.system.threads import Crash, SupervisedThread
 from pylsyncd.worker.failure_reporter import HELD_VERDICTS, FailureReporter, describe_failure
 from pylsyncd.worker.pending import PendingWork, Settlement
+from pylsyncd.worker.publisher import (
+    MAX_WAIT_FOR_FAILED_PATHS,
+    Publisher,
+    TransferConditions,
+)
 from pylsyncd.worker.retry_queue import RetryQueue
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer import Transfer, TransferResult
@@ -71,6 +75,7 @@ class Worker(SupervisedThread):
         super().__init__(session.destination.name, on_failed, session.activity)
         self._session = session
         self._transfer = transfer
+        self._publisher = Publisher(transfer)
         self._work = work
         self._queue = work_queue
         self._reporter = reporter
@@ -82,6 +87,8 @@ class Worker(SupervisedThread):
         self._interrupted: Changeset | None = None
         # What rsync is carrying now.
         self._carrying: Changeset = NOTHING
+        # When the first of the failed paths failed, by the monotonic clock.
+        self._paths_failed_at: float | None = None
         self._is_paused = False
         self._is_failing = False
         self._is_reachable = True
@@ -346,12 +353,22 @@ class Worker(SupervisedThread):
         if self._checkpoint is not None:
             self._checkpoint.record_source(is_everything=changeset.is_everything)
         changeset = large_files.defer_conflicts(optimize(changeset) if is_merged else changeset)
-        result = self._carry(changeset, excluded, exclude_large=large_files.accepts_files)
+        conditions = TransferConditions(
+            excluded,
+            exclude_large=large_files.accepts_files,
+            awaits_failed_paths=bool(excluded) and self._holds_last_back(),
+        )
+        result = self._carry(changeset, conditions)
         self._was_held = False
         large_files.add(result.large_files, next_run.since)
         self._is_reachable = result.verdict in _REACHED
         next_run.backlog.add(result.pending)
         self._work.add_failed_paths(result)
+        if self._work.failed_paths.backlog and self._paths_failed_at is None:
+            self._paths_failed_at = time.monotonic()
+        if next_run.backlog and result.verdict is Verdict.DONE:
+            next_run.await_others()
+            return
         if next_run.backlog:
             next_run.schedule_retry(result.verdict)
             if not self._session.is_aborted:
@@ -364,27 +381,31 @@ class Worker(SupervisedThread):
 
     def _retry_failed_paths(self) -> None:
         failed_paths = self._work.failed_paths
-        result = self._carry(failed_paths.backlog.take())
+        result = self._carry(failed_paths.backlog.take(), TransferConditions())
         failed_paths.backlog.add(result.pending)
         failed_paths.backlog.add(result.failed)
         if failed_paths.backlog:
             failed_paths.schedule_retry(result.verdict)
         self._finish_attempt(failed_paths, result)
 
-    def _carry(
-        self,
-        changeset: Changeset,
-        excluded: AbstractSet[bytes] = frozenset(),
-        *,
-        exclude_large: bool = False,
-    ) -> TransferResult:
+    def _holds_last_back(self) -> bool:
+        """Return True if the files that go last wait for failed paths."""
+        failed_at = self._paths_failed_at
+        return failed_at is None or time.monotonic() < failed_at + MAX_WAIT_FOR_FAILED_PATHS
+
+    def _carry(self, changeset: Changeset, conditions: TransferConditions) -> TransferResult:
         self._carrying = changeset
+        large_files, until = self._work.large_files, self._work.received_times.until
+        conditions = replace(
+            conditions,
+            in_flight=large_files.in_flight,
+            is_released=self._is_released,
+            known_until=None if until is None else until.wall,
+            awaits_large_files=bool(large_files.pending_count),
+            is_strict=self._holds_last_back(),
+        )
         try:
-            result = self._transfer.carry(
-                changeset, excluded,
-                is_released=self._is_released, in_flight=self._work.large_files.in_flight,
-                exclude_large=exclude_large,
-            )  # fmt: skip
+            result = self._publisher.carry(changeset, conditions)
         except BaseException:
             # Nothing but this changeset was taken from what is pending.
             self._interrupted = changeset
@@ -406,6 +427,7 @@ class Worker(SupervisedThread):
         if self._work.failed_paths.backlog:
             self._report_failure(result, self._work.failed_paths)
         else:
+            self._paths_failed_at = None
             self._reporter.report_recovery()
         if not self._work.next_run.backlog:
             self._report_completed_syncs()

@@ -68,6 +68,7 @@ class WorkerSetup:
         max_delete: int | None = None,
         size_limit: SizeLimit | None = None,
         is_probed: bool = True,
+        last: Rules | None = None,
     ) -> None:
         self.source, self.copy = top / "source", top / "copy"
         for path in (self.source, self.copy):
@@ -81,8 +82,9 @@ class WorkerSetup:
             "copy", str(self.copy), Transport.LOCAL, None, target, target[:-1]
         )
         self._options = RsyncOptions(
-            str(self.faulty.program), version.rsync_version("rsync"), max_delete=max_delete
-        )
+            str(self.faulty.program), version.rsync_version("rsync"), max_delete=max_delete,
+            last=last or Rules(),
+        )  # fmt: skip
         self._destination_guard = DestinationGuard(self._destination)
         self._size_limit = size_limit
         self._capabilities = RsyncCapabilities() if is_probed else None

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 from support.waiting import wait_until
 
-from pylsyncd.config.settings import SyncSettings
+from pylsyncd.config.settings import DestinationSettings, SyncSettings
 from pylsyncd.flusher import Flusher
 from pylsyncd.model.changes import Change, MutableChangeset, Scope
-from pylsyncd.model.endpoints import Source
+from pylsyncd.model.destination_notation import Transport
+from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
+from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rules.excludes import Rules
+from pylsyncd.rules.patterns import FilterRule
 from pylsyncd.system import clock
 from pylsyncd.system.threads import StoppedError, ThreadMonitor
 from pylsyncd.watcher.source_guard import SourceGuard
@@ -258,6 +261,17 @@ def test_a_directory_with_mostly_changed_entries_is_queued_as_a_listing(pipeline
     item = pipeline.queued()
     assert item is not None
     assert set(item.changeset) == {Change(b"", Scope.LISTING)}
+
+
+def test_no_listing_replaces_names_where_some_files_go_last(pipeline: Pipeline) -> None:
+    pipeline.monitor.start_watching()
+    settings = DestinationSettings(
+        Destination("copy", "/copy", Transport.LOCAL, None, b"/copy/"),
+        RsyncOptions("rsync", (3, 5, 0), last=Rules((FilterRule(b"index"),))),
+    )
+    pipeline.flusher.apply_settings(replace(pipeline.sync, destinations=(settings,)))
+    pipeline.write(*"abcde")
+    assert pipeline.flushed_paths() == {b"a", b"b", b"c", b"d", b"e"}
 
 
 def test_a_changeset_of_the_whole_tree_is_titled_a_full_sync(pipeline: Pipeline) -> None:

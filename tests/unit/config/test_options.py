@@ -20,6 +20,7 @@ VALUES = {
     "filter": ("- *.o", "+ */"),
     "delete": ("no",),
     "max_delete": ("7",),
+    "last": ("/index", "current"),
     "modify": ("yes",),
     "initial_sync": ("yes",),
     "window": ("0.5",),

@@ -125,3 +125,21 @@ def test_a_password_file_that_others_can_read_is_refused(place: Path) -> None:
     assert "is accessible to other users: run chmod o= " in error
     (place / "secret").chmod(0o640)
     assert settings_of(content)
+
+
+def test_each_destination_may_have_files_of_its_own_that_go_last() -> None:
+    settings = settings_of(
+        "[destination srv]\nlast =\n  /index\n  current\n"
+        + sync_section("one", "a/./", "srv:", "srv2:", more="last = *.html")
+    )
+    named = destinations_by_name(settings)
+    last = {
+        name: [rule.pattern for rule in each.rsync.last.ordered] for name, each in named.items()
+    }
+    assert last == {"one/srv": [b"/index", b"current"], "one/srv2": [b"*.html"]}
+
+
+@pytest.mark.parametrize("text", ["+ /index", "!", ""])
+def test_what_goes_last_is_a_pattern(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="pattern"):
+        load("--last", text, "a/./", "srv:")

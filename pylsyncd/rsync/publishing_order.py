@@ -1,0 +1,136 @@
+"""Splits changes into those before the files that go last, these files, and the deletions after.
+
+An index names files, and a link such as ``current`` names a release. At a destination such a name
+must never lead to nothing: what it names arrives before it, and what its former content named is
+deleted after it.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from pylsyncd.model import paths
+from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
+from pylsyncd.pipeline.optimizer import with_hints_of
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.system import walk
+
+
+class OrderedChanges(NamedTuple):
+    """The parts of a changeset, in the order in which a destination receives them."""
+
+    data: Changeset
+    """All but the last files. Its run must neither send these nor delete anything."""
+    last: Changeset
+    """The last files, whether they are there or not."""
+    deletions: Changeset
+    """What may have to be deleted: missing entries, listings and trees."""
+    present: frozenset[bytes]
+    """The last files that are there, and that a run of the deletions must not send."""
+
+
+def split_last(
+    root: int, changeset: Changeset, last: Rules, rules: Rules, excluded: AbstractSet[bytes]
+) -> OrderedChanges:
+    """Split the changes of the source, whose open directory is ``root``.
+
+    ``last`` excludes the files that go last from all others. The ``rules`` and the ``excluded``
+    paths are those of the run. Not for everything: that needs a walk of the whole source.
+    """
+    splitter = _Splitter(root, last, rules, excluded)
+    for directory, names in changeset.entries.items():
+        splitter.add_entries(directory, names)
+    for directory in changeset.listings:
+        splitter.add_listing(directory)
+    for path in changeset.trees:
+        splitter.add_tree(path)
+    parts = (splitter.data, splitter.last, splitter.deletions)
+    data, found, deletions = (with_hints_of(part, changeset.new_content) for part in parts)
+    return OrderedChanges(data, found, deletions, frozenset(splitter.present))
+
+
+class _Splitter:
+    """The parts of a changeset so far."""
+
+    def __init__(self, root: int, last: Rules, rules: Rules, excluded: AbstractSet[bytes]) -> None:
+        self.data, self.last, self.deletions = (MutableChangeset() for _ in range(3))
+        self.present: set[bytes] = set()
+        self._root = root
+        self._last = last
+        self._rules = rules
+        self._excluded = excluded
+
+    def add_entries(self, directory: bytes, names: AbstractSet[bytes]) -> None:
+        is_last_directory = self._is_last_directory(directory)
+        for name in names:
+            path = paths.join(directory, name)
+            mode = self._mode(path)
+            if is_last_directory or self._matches(path, mode):
+                self.last.add(path, Scope.ENTRY)
+                if mode:
+                    self.present.add(path)
+                continue
+            self.data.add(path, Scope.ENTRY)
+            if not mode:
+                self.deletions.add(path, Scope.ENTRY)
+
+    def add_listing(self, directory: bytes) -> None:
+        if self._is_last_directory(directory):
+            self.last.add(directory, Scope.LISTING)
+            return
+        self.data.add(directory, Scope.LISTING)
+        self.deletions.add(directory, Scope.LISTING)
+        # rsync reports a directory that cannot be read.
+        with contextlib.suppress(OSError), walk.opened_below(self._root, directory) as opened:
+            self._names_to_enter(opened, directory, Scope.ENTRY)
+
+    def add_tree(self, path: bytes) -> None:
+        if self._is_last_directory(path) or self._matches(path, self._mode(path)):
+            self.last.add(path, Scope.TREE)
+            return
+        self.data.add(path, Scope.TREE)
+        self.deletions.add(path, Scope.TREE)
+        with contextlib.suppress(OSError), walk.opened_below(self._root, path) as opened:
+            walk.descend(
+                opened,
+                path,
+                lambda _, above, name: paths.join(above, name),
+                lambda *_: None,
+                lambda directory, node: self._names_to_enter(directory, node, Scope.TREE),
+            )
+
+    def _names_to_enter(self, opened: int, directory: bytes, scope: Scope) -> list[str]:
+        """Add the last files of an open directory; return its other subdirectories."""
+        others = []
+        with os.scandir(opened) as entries:
+            for entry in entries:
+                path = paths.join(directory, os.fsencode(entry.name))
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if path in self._excluded or self._rules.matches(path, is_directory=is_directory):
+                    continue
+                if self._last.matches(path, is_directory=is_directory):
+                    self.last.add(path, scope if is_directory else Scope.ENTRY)
+                    self.present.add(path)
+                elif is_directory:
+                    others.append(entry.name)
+        return others
+
+    def _is_last_directory(self, directory: bytes) -> bool:
+        """Return True if a directory goes last, with all below it."""
+        return bool(directory) and self._last.excludes(directory, is_directory=True)
+
+    def _matches(self, path: bytes, mode: int) -> bool:
+        """Return True if a path below other directories goes last."""
+        if not mode:
+            kinds = (True, False)
+            return any(self._last.matches(path, is_directory=kind) for kind in kinds)
+        return self._last.matches(path, is_directory=stat.S_ISDIR(mode))
+
+    def _mode(self, path: bytes) -> int:
+        """Return the mode of the entry at a path, 0 if there is none."""
+        try:
+            return os.lstat(path, dir_fd=self._root).st_mode if path else stat.S_IFDIR
+        except OSError:
+            return 0

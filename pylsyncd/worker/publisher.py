@@ -1,0 +1,259 @@
+"""Carries a changeset in the order in which readers of the destination need it.
+
+The files that match the option ``last`` name others. A changeset with such files is carried by up
+to three runs: all other files, without a deletion; the last files; the deletions. A run begins only
+when the one before it has carried everything. Without such files there is one run.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields, replace
+from functools import partial
+
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, Scope, union
+from pylsyncd.pipeline.optimizer import split_below
+from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.rsync.outcomes import Outcome, Verdict
+from pylsyncd.rsync.publishing_order import OrderedChanges, split_last
+from pylsyncd.rsync.runner import RunResult
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.system import walk
+from pylsyncd.system.snapshot import SnapshotError, opened_snapshot
+from pylsyncd.worker.session import SessionRun
+from pylsyncd.worker.transfer import MAX_EXCLUDED_PATHS, Transfer, TransferResult
+
+MAX_WAIT_FOR_FAILED_PATHS = 600.0
+"""How many seconds failed paths keep the last files back.
+
+What still fails then is a lasting failure, which does not hold up anything else.
+"""
+
+_WAITING_FOR_FAILED_PATHS = Outcome(
+    Verdict.PARTIAL, "the files that go last wait until the failed paths are copied"
+)
+_WAITING = Outcome(Verdict.DONE)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferConditions:
+    """What a transfer has to respect of other runs for the same destination."""
+
+    excluded: AbstractSet[bytes] = frozenset()
+    """Paths that are neither sent nor deleted; no change is at or below one of them."""
+    in_flight: frozenset[bytes] = frozenset()
+    """Files that another run is sending."""
+    exclude_large: bool = False
+    """Leave out large files, except in a full sync."""
+    is_released: bool = False
+    """A person has released the changes: the number of deletions is not checked."""
+    known_until: float | None = None
+    """All changes of the source before this time, by the wall clock, are known; None if it is
+    unknown until when."""
+    awaits_large_files: bool = False
+    """Large files of earlier windows are still to be sent."""
+    awaits_failed_paths: bool = False
+    """Failed paths of earlier windows are still to be copied, and may hold up the last files."""
+    is_strict: bool = True
+    """The last files wait for what fails before them in the same changeset."""
+
+
+class Publisher:
+    """The transfers to one destination, in the right order."""
+
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer = transfer
+
+    def carry(self, changeset: Changeset, conditions: TransferConditions) -> TransferResult:
+        """Carry a changeset; see `Transfer.carry`.
+
+        What has to wait for a newer changeset or for a large file is pending in a result that is
+        otherwise done.
+        """
+        options = self._transfer.options
+        if not options.last or conditions.is_released:
+            return self._run(changeset, conditions)
+        if options.max_delete is not None:
+            # Before the first run, which would send what replaced the deleted files.
+            check = self._run(changeset, conditions, checks_only=True)
+            if check.verdict not in {Verdict.DONE, Verdict.PARTIAL}:
+                return check
+        if changeset.is_everything:
+            return self._carry_everything(changeset, conditions)
+        try:
+            with walk.opened_root(self._transfer.source) as root:
+                excluded = conditions.excluded
+                ordered = split_last(root, changeset, options.last, options.rules, excluded)
+        except OSError:
+            # The source guard reports that.
+            return self._run(changeset, conditions)
+        if not (ordered.last or conditions.awaits_failed_paths):
+            return self._run(changeset, conditions)
+        return self._carry_ordered(ordered, conditions)
+
+    def _carry_everything(
+        self, changeset: Changeset, conditions: TransferConditions
+    ) -> TransferResult:
+        """Carry everything but the last files, and then everything, with the deletions at the end.
+
+        Whatever fails in part in the first run fails in the second one, too, and is reported then.
+        """
+        options = self._transfer.options
+        first = self._run(changeset, conditions, _without_last(options))
+        if first.verdict not in {Verdict.DONE, Verdict.PARTIAL, Verdict.RETRY_NOW}:
+            return first
+        second = self._run(EVERYTHING, conditions, replace(options, deletes_last=True))
+        return replace(second, run=_combined_run(first.run, second.run))
+
+    def _carry_ordered(
+        self, ordered: OrderedChanges, conditions: TransferConditions
+    ) -> TransferResult:
+        options = self._transfer.options
+        result = self._run(ordered.data, conditions, _without_last(options))
+        rest = union(ordered.last, ordered.deletions if options.delete else NOTHING)
+        if self._must_stop(result, conditions):
+            return _keep_back(result, rest)
+        if conditions.awaits_failed_paths and rest:
+            failed = union(result.failed, rest)
+            return replace(result, outcome=_WAITING_FOR_FAILED_PATHS, failed=failed)
+        if result.large_files or conditions.awaits_large_files:
+            return replace(result, outcome=_WAITING, pending=rest)
+        result = _combined(result, self._carry_last(ordered, conditions))
+        if self._must_stop(result, conditions):
+            return _keep_back(result, ordered.deletions if options.delete else NOTHING)
+        if options.delete:
+            result = _combined(result, self._carry_deletions(ordered, conditions))
+        return result
+
+    def _carry_deletions(
+        self, ordered: OrderedChanges, conditions: TransferConditions
+    ) -> TransferResult:
+        """Delete what only the former content of the last files has named.
+
+        The missing entries were missing before these were read. But a listing or a tree may lack
+        more now, which the new content names: then it waits for a newer content.
+        """
+        deletions = ordered.deletions
+        if len(ordered.present) <= MAX_EXCLUDED_PATHS:
+            # A newer content of a last file is not sent with them.
+            conditions = replace(conditions, excluded=conditions.excluded | ordered.present)
+        if not (deletions.listings or deletions.trees):
+            return self._run(deletions, conditions)
+        check = self._run(deletions, conditions, checks_only=True)
+        if check.verdict is not Verdict.DONE:
+            return check
+        if check.run is None or not check.run.result.deleted:
+            return TransferResult(_WAITING)
+        if not self._are_current(ordered.present, conditions.known_until):
+            return TransferResult(_WAITING, pending=deletions)
+        return self._run(deletions, conditions)
+
+    def _are_current(self, present: AbstractSet[bytes], known_until: float | None) -> bool:
+        """Return True if the last files have not changed since the end of the window."""
+        try:
+            with walk.opened_root(self._transfer.source) as root:
+                return all(_was_known(known_until, os.lstat(path, dir_fd=root)) for path in present)
+        except OSError:
+            return False
+
+    def _carry_last(
+        self, ordered: OrderedChanges, conditions: TransferConditions
+    ) -> TransferResult:
+        """Carry the last files; those that have changed since the end of the window wait.
+
+        rsync reads copies of them: a newer content, which could replace a file while rsync runs,
+        may name files that were not sent yet.
+        """
+        # They are sent together, whatever their size.
+        conditions = replace(conditions, exclude_large=False)
+        last, present, known_until = ordered.last, ordered.present, conditions.known_until
+        entries = [path for path, scope in last if scope is Scope.ENTRY]
+        with contextlib.ExitStack() as stack:
+            try:
+                if len(entries) < len(last):
+                    raise SnapshotError  # noqa: TRY301  # a directory with all below it
+                root = stack.enter_context(walk.opened_root(self._transfer.source))
+                snapshot = stack.enter_context(
+                    opened_snapshot(root, entries, present, partial(_was_known, known_until))
+                )
+            except (OSError, SnapshotError):
+                # rsync reads them as they are then.
+                if self._are_current(present, known_until):
+                    return self._run(last, conditions)
+                return TransferResult(_WAITING, pending=last)
+            newer, known = split_below(last, snapshot.changed)
+            result = self._run(known, conditions, source=snapshot.directory)
+            return replace(result, pending=union(result.pending, newer))
+
+    def _must_stop(self, result: TransferResult, conditions: TransferConditions) -> bool:
+        if result.verdict is Verdict.PARTIAL and not result.pending:
+            return conditions.is_strict
+        return result.verdict is not Verdict.DONE or bool(result.pending)
+
+    def _run(
+        self,
+        changeset: Changeset,
+        conditions: TransferConditions,
+        options: RsyncOptions | None = None,
+        *,
+        checks_only: bool = False,
+        source: int | None = None,
+    ) -> TransferResult:
+        if not changeset:
+            return TransferResult(Outcome(Verdict.DONE))
+        return self._transfer.carry(
+            changeset, conditions.excluded,
+            is_released=conditions.is_released, in_flight=conditions.in_flight,
+            exclude_large=conditions.exclude_large, options=options, checks_only=checks_only,
+            source=source,
+        )  # fmt: skip
+
+
+def _was_known(known_until: float | None, status: os.stat_result) -> bool:
+    """Return True if the last change of a file was known at the end of the window.
+
+    A time in the future tells nothing: the clock was set back after it.
+    """
+    if known_until is None:
+        return True
+    return not known_until * 1e9 < status.st_ctime_ns <= time.time_ns()
+
+
+def _without_last(options: RsyncOptions) -> RsyncOptions:
+    """Return options with which a run neither sends the last files nor deletes anything."""
+    return replace(options, rules=Rules(options.last.ordered + options.rules.ordered), delete=False)
+
+
+def _keep_back(result: TransferResult, rest: Changeset) -> TransferResult:
+    """Return a result of a run that failed, with what was to come after it.
+
+    Paths that failed are tried again together with that, in the same order.
+    """
+    if result.failed and not result.pending:
+        return replace(result, failed=union(result.failed, rest))
+    return replace(result, pending=union(result.pending, rest))
+
+
+def _combined(first: TransferResult, second: TransferResult) -> TransferResult:
+    """Return the result of two runs as one."""
+    changes = {
+        field.name: union(one, getattr(second, field.name))
+        for field in fields(first)
+        if isinstance(one := getattr(first, field.name), Changeset)
+    }
+    outcome = first.outcome if second.verdict is Verdict.DONE else second.outcome
+    run = _combined_run(first.run, second.run)
+    return replace(second, outcome=outcome, run=run, **changes)
+
+
+def _combined_run(first: SessionRun | None, second: SessionRun | None) -> SessionRun | None:
+    if first is None or second is None:
+        return first or second
+    before, after = first.result, second.result
+    done = RunResult(
+        after.exit_status, before.files + after.files, before.deleted + after.deleted,
+        before.bytes_sent + after.bytes_sent, before.seconds + after.seconds, after.stall_reason,
+        after.messages,
+    )  # fmt: skip
+    return replace(second, result=done)

@@ -230,8 +230,11 @@ class Replication(SupervisedThread):
 
         The time is None if it is unknown.
         """
+        # In the order of the stages, so that no change is overlooked on its way.
+        session = self.source_monitor.session
+        open_files = 0 if session is None else len(session.event_processor.open_files)
         buffered, since = len(self._buffer), self._buffer.since
-        return buffered + self.flusher.taken_count, since
+        return open_files + buffered + self.flusher.taken_count, since
 
     # For its own thread:
 

@@ -211,11 +211,8 @@ class Rescanner:
 
     def _scan_periodically(self) -> Changeset:
         """Find the changes since the last periodic scan, with or without events."""
-        since, present = self._last_whole_scan, clock.now()
-        if since.boot == present.boot:
-            # A clock that was set back gives earlier ctimes to later changes.
-            elapsed = present.running - since.running
-            since = replace(since, wall=min(since.wall, present.wall - elapsed))
+        present = clock.now()
+        since = _by_clock_of(present, self._last_whole_scan)
         root = self._watches.tree.root_wd
         changes = self._scan(since.since_ns, root, ScanPurpose.COMPLETE_EVENTS)
         self._next_scan = self._scan_due()
@@ -253,15 +250,16 @@ class Rescanner:
         """Scan the directories without events, and try again to watch those without a watch."""
         present, found, is_complete = clock.now(), MutableChangeset(), True
         started = time.monotonic()
+        last_poll = _by_clock_of(present, self._last_poll)
         # The ctimes are from the clock of the file server.
-        since_ns = _earlier(self._last_poll, _MAX_SERVER_CLOCK_LAG).since_ns
+        since_ns = _earlier(last_poll, _MAX_SERVER_CLOCK_LAG).since_ns
         for path in self._eventless_directories:
             top = self._watches.tree.find(path)
             changes = self._scan(since_ns, top, ScanPurpose.POLL) if top is not None else NOTHING
             is_complete &= changes is not None
             found.merge(changes or NOTHING)
         if self._watches.unwatched:
-            found.merge(self._watches.retry_unwatched(self._last_poll.since_ns))
+            found.merge(self._watches.retry_unwatched(last_poll.since_ns))
         if not self._watches.unwatched:
             self._logged_lacking = 0
         if is_complete:
@@ -305,6 +303,17 @@ class Rescanner:
         if len(refused) > _MAX_LOGGED_UNWATCHED:
             more = format_count(len(refused) - _MAX_LOGGED_UNWATCHED, "more directory")
             log.warning("The same holds for %s.", more)
+
+
+def _by_clock_of(present: Moment, then: Moment) -> Moment:
+    """Return an earlier moment by the present wall clock, if that was set back since.
+
+    A clock that was set back gives earlier ctimes to later changes.
+    """
+    if then.boot != present.boot:
+        return then
+    elapsed = present.running - then.running
+    return replace(then, wall=min(then.wall, present.wall - elapsed))
 
 
 def _earlier(moment: Moment, seconds: float) -> Moment:

@@ -64,8 +64,12 @@ class PendingWork:
         self._partial_runs = 0
         self._titles: list[str] = []
         self._serial = 0
+        self._confirmed_serial = 0
         self.confirmed_serial = 0
-        """The serial number of the last work item that is confirmed, with all before it."""
+        """The serial number of the last work item that is confirmed, with all before it.
+
+        Recorded when nothing is left to try at once; any thread may ask.
+        """
         self.settlement = Settlement()
         """The last one; any thread may ask."""
         self.set_aside = SetAside()
@@ -119,7 +123,7 @@ class PendingWork:
                 window_end = self._window_opened_at + extra_window
                 self.next_run.due_at = 0.0 if is_requested else window_end
         elif not self.pending_count:
-            self.confirmed_serial = self._serial
+            self._confirmed_serial = self._serial
         if item.is_urgent or item.is_release:
             for part in self.retry_queues:
                 part.make_due()
@@ -160,6 +164,7 @@ class PendingWork:
 
     def settle(self) -> None:
         """Record what is set aside and, if nothing is left to try at once, what is confirmed."""
+        self.confirmed_serial = self._confirmed_serial
         failed, held = self.failed_paths.backlog.changes, self.held.changes.trees
         self.set_aside = SetAside(
             failed=PathSummary.of(len(failed), (change.path for change in failed)),
@@ -206,7 +211,7 @@ class PendingWork:
     def take_completed_titles(self) -> list[str]:
         """Return the titles of the syncs that are complete, once. The next run must be empty."""
         if not (self.failed_paths.backlog or self.large_files):
-            self.confirmed_serial = self._serial
+            self._confirmed_serial = self._serial
         titles, self._titles = self._titles, []
         return titles
 

@@ -155,6 +155,11 @@ class Transfer:
             return replace(result, held=_held_changes(held, kept)) if held else result
         return replace(result, outcome=outcome, pending=changeset, failed=NOTHING)
 
+    @property
+    def is_destination_replaced(self) -> bool:
+        """Whether a local destination is another directory than after the last run."""
+        return not self._destination_guard.is_unchanged()
+
     def find_held_subtrees(self) -> frozenset[bytes]:
         """Return the subtrees of the source that no run may touch now."""
         self._source_guard.update_held_subtrees()

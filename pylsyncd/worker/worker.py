@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset
+from pylsyncd.model import paths
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import earliest
 from pylsyncd.model.status import Condition, DestinationStatus
@@ -276,6 +277,7 @@ class Worker(SupervisedThread):
                 self._carry_rest()
             elif not self._is_paused:
                 self._carry_due()
+        self._work.settle()
 
     def _receive(self) -> None:
         """Wait for a work item, or until an attempt or the checkpoint is due."""
@@ -304,7 +306,19 @@ class Worker(SupervisedThread):
         self._is_released = (self._is_released and not item.changeset) or (
             item.is_release and is_held
         )
+        if item.is_urgent and not (item.changeset or self._work.pending_count):
+            item = replace(item, changeset=self._find_lost_destination())
         self._work.add(item, is_reachable=self._is_reachable, extra_window=self._extra_window)
+
+    def _find_lost_destination(self) -> Changeset:
+        """Return a change to try if the destination is not the directory that it was, else none.
+
+        Its run is held, and tells why, even if nothing has changed in the source.
+        """
+        changes = MutableChangeset()
+        if self._transfer.is_destination_replaced:
+            changes.add(paths.ROOT, Scope.ENTRY)
+        return changes
 
     def _take_finished_batch(self) -> None:
         """Report a failed batch of large files, and take the changes that it returns.

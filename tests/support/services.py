@@ -79,9 +79,11 @@ class ServiceDirectory:
             stop(replication)
 
     @contextlib.contextmanager
-    def supervisor(self, syncs: Mapping[str, tuple[str, ...]], *lines: str) -> Iterator[Supervisor]:
+    def supervisor(
+        self, syncs: Mapping[str, tuple[str, ...]], *lines: str, window: float = 0.1
+    ) -> Iterator[Supervisor]:
         """Run the replications of syncs, once they are ready."""
-        supervisor = Supervisor(self.settings(syncs, *lines).syncs, self.make)
+        supervisor = Supervisor(self.settings(syncs, *lines, window=window).syncs, self.make)
         supervisor.start()
         try:
             wait_until(lambda: all(each.state.is_ready for each in supervisor))

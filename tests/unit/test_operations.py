@@ -178,6 +178,23 @@ def test_a_wait_covers_changes_that_no_event_reports(
             assert (directory.copy(copy) / "d/f").read_text() == text
 
 
+def test_a_file_that_is_not_closed_is_covered_by_a_wait_and_not_in_sync_before(
+    directory: ServiceDirectory,
+) -> None:
+    with directory.supervisor({"web": ("one",)}, window=3600.0) as supervisor:
+        operations = Operations(supervisor, lambda: None)
+        assert is_confirmed(operations)
+        with (directory.source("web") / "log").open("w") as file:
+            assert is_confirmed(operations)
+            for line in ("first\n", "second\n"):
+                file.write(line)
+                file.flush()
+                wait_until(lambda: conditions(operations)["web/one"] is Condition.WAITING)
+                assert is_confirmed(operations)
+                assert conditions(operations)["web/one"] is Condition.IN_SYNC
+                assert (directory.copy("one") / "log").read_text().endswith(line)
+
+
 def test_a_cancelled_wait_returns_at_once(
     operations: Operations, directory: ServiceDirectory
 ) -> None:

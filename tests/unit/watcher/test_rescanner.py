@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -236,6 +238,41 @@ def test_a_restart_finds_changes_stamped_by_a_server_clock_that_lags(
         watched.next_poll_changes()
         behind = clock.now().wall - watched.rescanner.complete_until.wall
         assert 60 <= behind < 70
+
+
+def test_a_poll_finds_changes_after_the_clock_was_set_back(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "far").mkdir()
+    real, hour = clock.now, 3600.0
+    # The clock was an hour ahead until now.
+    monkeypatch.setattr(clock, "now", lambda: replace(real(), wall=real().wall + hour))
+    plan = RescanPlan(eventless_directories=[b"far"], poll_interval=OFTEN)
+    with Watched(source, plan) as watched:
+        watched.next_poll_changes()
+        monkeypatch.setattr(clock, "now", real)
+        (source / "far/f").touch()
+        watched.drop_events()
+        assert is_covered(b"far/f", watched.next_poll_changes())
+
+
+def test_a_poll_that_was_asked_for_is_due_once_and_only_if_none_was_since(source: Path) -> None:
+    (source / "far").mkdir()
+    with Watched(source, RescanPlan(eventless_directories=[b"far"])) as watched:
+        asked = time.monotonic()
+        assert not watched.rescanner.has_polled_since(asked)
+        assert not watched.processor.scan_if_due()
+        watched.rescanner.request_poll(asked)
+        assert watched.processor.scan_if_due()
+        assert watched.rescanner.has_polled_since(asked)
+        watched.rescanner.request_poll(asked)
+        assert not watched.processor.scan_if_due()
+        # A poll that cannot be complete is not repeated at once.
+        (source / "far").rename(source / "gone")
+        watched.rescanner.request_poll(time.monotonic())
+        assert watched.processor.scan_if_due()
+        assert not watched.processor.scan_if_due()
+        assert not watched.rescanner.has_polled_since(time.monotonic())
 
 
 def test_a_poll_repeats_the_period_of_a_failed_one(source: Path) -> None:

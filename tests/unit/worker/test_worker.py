@@ -14,10 +14,11 @@ from support.worker_setup import LONG, WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING
 from pylsyncd.model.notices import NoticeKind
-from pylsyncd.model.status import Condition
+from pylsyncd.model.status import Condition, PathSummary, SetAside
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.system import clock
+from pylsyncd.worker.pending import Settlement
 
 
 @pytest.fixture
@@ -278,6 +279,66 @@ def test_unconfirmed_changes_can_be_taken_over(place: WorkerSetup) -> None:
     assert {change.path for change in handed.changeset} == {b"f", b"g"}
     assert (handed.since, handed.serial) == (first.since, 2)
     assert handed.complete_until is not None
+
+
+@pytest.mark.parametrize("is_urgent", [True, False])
+def test_a_lost_destination_is_held_at_a_request_even_if_nothing_has_changed(
+    place: WorkerSetup, *, is_urgent: bool
+) -> None:
+    place.write("f")
+    with place.worker() as worker:
+        worker.put(item(b"f"))
+        wait_until(lambda: worker.confirmed_serial == 1)
+        away = place.copy.rename(place.copy.with_name("away"))
+        worker.put(WorkItem(NOTHING, is_urgent=is_urgent, serial=2))
+        if not is_urgent:
+            wait_until(lambda: worker.confirmed_serial == 2)
+            return
+        wait_until(lambda: worker.status().condition is Condition.HELD)
+        assert "the destination is another directory than before" in worker.status().error
+        assert worker.settlement.serial == 1
+        away.rename(place.copy)
+        wait_until(lambda: worker.confirmed_serial == 2)
+        assert worker.settlement == Settlement(2)
+
+
+def test_what_fails_is_set_aside_once_all_else_is_confirmed_and_it_was_tried(
+    place: WorkerSetup,
+) -> None:
+    place.write("bad", "good")
+    failed = SetAside(failed=PathSummary(1, ("bad",)))
+    with place.worker(LONG) as worker:
+        place.make_fail("bad")
+        worker.put(item(b"bad", b"good"))
+        wait_until(lambda: worker.settlement == Settlement(1, failed))
+        assert worker.status().set_aside == failed
+        assert worker.confirmed_serial == 0
+        # A request has the path tried once more before the rest counts as confirmed.
+        place.make_fail("bad")
+        place.faulty.add_fault(exit_with(30))
+        worker.put(WorkItem(NOTHING, is_urgent=True, serial=2))
+        wait_until(lambda: worker.settlement.serial == 2)
+        assert place.faulty.pending_faults == 1
+        place.faulty.discard_faults()
+        worker.put(WorkItem(NOTHING, is_urgent=True, serial=3))
+        wait_until(lambda: worker.settlement == Settlement(3))
+        assert worker.status().set_aside == SetAside()
+
+
+def test_while_paused_a_failed_path_cannot_be_tried_so_nothing_is_settled(
+    place: WorkerSetup,
+) -> None:
+    place.write("bad")
+    with place.worker(LONG) as worker:
+        place.make_fail("bad")
+        worker.put(item(b"bad"))
+        wait_until(lambda: worker.settlement.serial == 1)
+        worker.set_paused(is_paused=True)
+        worker.put(WorkItem(NOTHING, is_urgent=True, serial=2))
+        wait_until(lambda: worker.status().next_attempt == 0.0)
+        assert worker.settlement.serial == 1
+        worker.set_paused(is_paused=False)
+        wait_until(lambda: worker.settlement == Settlement(2))
 
 
 def test_an_empty_work_item_is_confirmed_if_nothing_is_pending(place: WorkerSetup) -> None:

@@ -1,5 +1,6 @@
 """Keeps on disk what is confirmed of a destination, so that a restart need not compare all."""
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -7,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset, MutableChangeset, Scope, union
 from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.model.endpoints import Destination
@@ -85,6 +87,16 @@ class Checkpoint:
             # The source or a destination may have lost what was not on the disk yet.
             return "the machine went down while pylsyncd ran"
         return reason_to_distrust(state.confirmed, present)
+
+    def reason_against_scan(self) -> str:
+        """Return why a scan by ctime would miss changes since the last run; "" if it would not.
+
+        The guard must have accepted the source.
+        """
+        with contextlib.suppress(OSError):
+            if paths.ROOT in self._guard.find_directories_without_ctimes():
+                return "the file system of the source has no times of the last change (ctime)"
+        return ""
 
     def resume_from(self, state: DestinationState) -> None:
         """Continue from a loaded state, and save that pylsyncd is running."""

@@ -182,6 +182,23 @@ _WITHOUT_EVENTS = frozenset([
 ])  # fmt: skip
 
 
+# File systems whose ctime is the mtime: SFTP and the protocols of AFS and Coda have no ctime, nor
+# have FAT, exFAT, HFS, AFFS, ADFS and OMFS on the disk. In an image that is only read, each ctime
+# is older than the image, which may be exchanged. FUSE does what its programs do: sshfs, rclone,
+# gcsfuse and exfat-fuse (on fuseblk, like ntfs-3g) show the mtime.
+_WITHOUT_CTIMES = frozenset([
+    "adfs", "affs", "afs", "coda", "cramfs", "erofs", "exfat", "fuse", "fuseblk", "hfs", "iso9660",
+    "kafs", "msdos", "ncp", "ncpfs", "omfs", "romfs", "smbfs", "squashfs", "vfat",
+])  # fmt: skip
+
+# Programs that show the ctime of the files below them or on the host, or keep one.
+_FUSE_WITH_CTIMES = frozenset([
+    "fuse.bindfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.encfs", "fuse.fuse-overlayfs",
+    "fuse.glusterfs", "fuse.gocryptfs", "fuse.grpcfuse", "fuse.juicefs", "fuse.lizardfs",
+    "fuse.mergerfs", "fuse.mfs", "fuse.moosefs", "fuse.osxfs", "fuse.unionfs", "fuse.unionfs-fuse",
+])  # fmt: skip
+
+
 def mount_origin(mount: Mount) -> str:
     """Return the type and the source of a network file system, or of FUSE; else an empty text.
 
@@ -201,3 +218,13 @@ def sends_no_events(fs_type: str) -> bool:
     (Documentation/filesystems/overlayfs.rst).
     """
     return fs_type in _WITHOUT_EVENTS or fs_type.startswith("fuse.")
+
+
+def lacks_ctimes(fs_type: str) -> bool:
+    """Return True if a ctime on such a file system does not tell when a file has changed last.
+
+    A file that was copied or moved there with an old time is not found by its ctime.
+    """
+    if fs_type.startswith("fuse."):
+        return fs_type not in _FUSE_WITH_CTIMES
+    return fs_type in _WITHOUT_CTIMES

@@ -5,12 +5,12 @@ import logging
 import math
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pylsyncd.config.settings import DEFAULT_POLL_INTERVAL
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment, earliest, reason_to_distrust
 from pylsyncd.system import clock
@@ -41,6 +41,8 @@ class RescanPlan:
     """The ctimes in nanoseconds since which the initial scan finds the changes."""
     eventless_directories: Collection[bytes] = ()
     """The directories on file systems that do not report changes made elsewhere."""
+    directories_without_ctimes: Collection[bytes] = ()
+    """The directories on file systems on which a ctime does not tell what has changed."""
     poll_interval: float = DEFAULT_POLL_INTERVAL
     """Seconds between two scans of these directories and of those that cannot be watched."""
     scan_interval: float = 0.0
@@ -60,6 +62,7 @@ class Rescanner:
         self._watches = watches
         self._plan = plan
         self._eventless_directories = tuple(plan.eventless_directories)
+        self._directories_without_ctimes = tuple(plan.directories_without_ctimes)
         # Every change before this moment was found, or is among the events that were processed.
         self._complete_until = clock.now()
         self._last_poll = self._complete_until
@@ -87,6 +90,8 @@ class Rescanner:
         Raises OSError if the source is gone.
         """
         changes = self._watches.scan(self._plan.since_ns)
+        for each in changes.values():
+            self._add_trees(each, self._directories_without_ctimes)
         self._next_poll = self._poll_due()
         self._next_scan = self._scan_due()
         if self._slices is not None:
@@ -103,9 +108,10 @@ class Rescanner:
         if self._slices is not None:
             self._slices.stop()
 
-    def set_eventless_directories(self, directories: Collection[bytes]) -> None:
-        """Replace the directories without events after a mount or unmount. Thread-safe."""
-        self._eventless_directories = tuple(directories)
+    def set_mounts(self, eventless: Collection[bytes], without_ctimes: Collection[bytes]) -> None:
+        """Replace the directories without events or ctimes after a mount. Thread-safe."""
+        self._eventless_directories = tuple(eventless)
+        self._directories_without_ctimes = tuple(without_ctimes)
 
     def request_poll(self, since: float) -> None:
         """Make a poll due, if there was none since a monotonic time. Thread-safe."""
@@ -195,6 +201,22 @@ class Rescanner:
     def _is_eventless(self, path: bytes) -> bool:
         return any(paths.covers(top, path) for top in self._eventless_directories)
 
+    def _has_ctimes(self, path: bytes) -> bool:
+        return not any(paths.covers(top, path) for top in self._directories_without_ctimes)
+
+    def _add_trees(self, changes: MutableChangeset, directories: Iterable[bytes]) -> None:
+        """Add all that is in directories where no ctime tells what has changed.
+
+        The source itself is not added as a tree: that would be a full sync each time.
+        """
+        for path in directories:
+            if path:
+                changes.add(path, Scope.TREE)
+                continue
+            changes.add(path, Scope.LISTING)
+            for name in self._watches.directories_in_source():
+                changes.add(name, Scope.TREE)
+
     @property
     def _poll_due_at(self) -> float | None:
         if not self._is_polling:
@@ -219,6 +241,7 @@ class Rescanner:
         if changes is None:
             self.is_source_lost = True
             return NOTHING
+        self._add_trees(changes, self._directories_without_ctimes)
         self._last_whole_scan = present
         log.debug("Periodic scan of the source: found %s.", format_count(len(changes), "change"))
         return changes
@@ -235,6 +258,8 @@ class Rescanner:
         changes = self._scan(since.since_ns, root, ScanPurpose.REPLACE_EVENTS)
         if changes is None:
             self.is_source_lost = True
+        else:
+            self._add_trees(changes, self._directories_without_ctimes)
         self._overflows.record_scan_end(now, time.monotonic())
         self._is_repairing = False
         if reason:
@@ -254,10 +279,11 @@ class Rescanner:
         # The ctimes are from the clock of the file server.
         since_ns = _earlier(last_poll, _MAX_SERVER_CLOCK_LAG).since_ns
         for path in self._eventless_directories:
-            top = self._watches.tree.find(path)
-            changes = self._scan(since_ns, top, ScanPurpose.POLL) if top is not None else NOTHING
+            changes = self._poll_directory(path, since_ns)
             is_complete &= changes is not None
             found.merge(changes or NOTHING)
+        unwatched = self._watches.unwatched_paths()
+        self._add_trees(found, [path for path in unwatched if not self._has_ctimes(path)])
         if self._watches.unwatched:
             found.merge(self._watches.retry_unwatched(last_poll.since_ns))
         if not self._watches.unwatched:
@@ -271,7 +297,22 @@ class Rescanner:
         self._next_poll = self._poll_due()
         return found
 
-    def _scan(self, since_ns: int, top: int, purpose: ScanPurpose) -> Changeset | None:
+    def _poll_directory(self, path: bytes, since_ns: int) -> Changeset | None:
+        """Return the changes in a directory without events; None if it is not there."""
+        top = self._watches.tree.find(path)
+        if top is None:
+            return NOTHING
+        if self._has_ctimes(path):
+            return self._scan(since_ns, top, ScanPurpose.POLL)
+        try:
+            self._watches.scan((), top)
+        except OSError:
+            return None
+        offered = MutableChangeset()
+        self._add_trees(offered, [path])
+        return offered
+
+    def _scan(self, since_ns: int, top: int, purpose: ScanPurpose) -> MutableChangeset | None:
         """Return the changes in a directory and below; None if it is not there."""
         try:
             return self._watches.scan([since_ns], top, purpose)[since_ns]

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
@@ -224,12 +224,23 @@ class SourceGuard:
 
         Raises OSError if the source cannot be opened.
         """
+        return self._find_directories(mounts.sends_no_events)
+
+    def find_directories_without_ctimes(self) -> list[bytes]:
+        """Return the directories, relative, on file systems on which a ctime tells nothing.
+
+        Raises OSError if the source cannot be opened.
+        """
+        return self._find_directories(mounts.lacks_ctimes)
+
+    def _find_directories(self, is_wanted: Callable[[str], bool]) -> list[bytes]:
+        """Return the source and the mount points below it that have a wanted file system type."""
         table = self._read_mounts()
         with walk.opened_root(self.source) as root:
             real = real_path(root)
-        found = [paths.ROOT] if mounts.sends_no_events(mounts.mount_of(real, table).fs_type) else []
+        found = [paths.ROOT] if is_wanted(mounts.mount_of(real, table).fs_type) else []
         for path, mount in mounts.mounts_below(real, table).items():
-            if mounts.sends_no_events(mount.fs_type) and not self._is_excluded(path):
+            if is_wanted(mount.fs_type) and not self._is_excluded(path):
                 found.append(path)
         return found
 

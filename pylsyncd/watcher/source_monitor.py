@@ -156,11 +156,12 @@ class SourceMonitor:
         sync = self._sync
         try:
             eventless = self._guard.find_eventless_directories()
+            without_ctimes = self._guard.find_directories_without_ctimes()
         except OSError as error:
             raise _watch_error(sync.source.path, error) from None
         plan = RescanPlan(
-            since_ns, eventless, sync.poll_interval, sync.scan_interval, sync.scan_budget,
-            last_scan=last_scan,
+            since_ns, eventless, without_ctimes, sync.poll_interval, sync.scan_interval,
+            sync.scan_budget, last_scan=last_scan,
         )  # fmt: skip
         self._report_eventless(plan.eventless_directories)
         session = WatchSession(sync, plan, self._buffer, self._context)
@@ -333,11 +334,12 @@ class SourceMonitor:
         self._buffer.add(trees)
         try:
             eventless = self._guard.find_eventless_directories()
+            without_ctimes = self._guard.find_directories_without_ctimes()
         except OSError:
             # The next check finds a source that is held or replaced.
             return
         self._report_eventless(eventless)
-        session.rescanner.set_eventless_directories(eventless)
+        session.rescanner.set_mounts(eventless, without_ctimes)
         for path in released:
             session.watcher.rewatch(path)
         for path in remounted:

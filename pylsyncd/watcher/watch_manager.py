@@ -106,6 +106,17 @@ class WatchManager:
             self._record_unwatched(parent, name, error)
             return WatchResult.UNWATCHABLE
 
+    def directories_in_source(self) -> list[bytes]:
+        """Return the names of the directories in the source itself, watched or not."""
+        root = self.tree.root_wd
+        names = [name for parent, name in self.unwatched if parent == root]
+        return [*self.tree.child_names(root), *names]
+
+    def unwatched_paths(self) -> list[bytes]:
+        """Return the paths of the directories that cannot be watched."""
+        found = (child_path(self.tree, *key) for key in self.unwatched)
+        return [path for path in found if path is not None]
+
     def is_in_place(self, parent: int, name: bytes) -> bool:
         """Return True if what is at ``name`` now is what is watched, or known as unwatchable."""
         wd = self.tree.child(parent, name)

@@ -103,6 +103,10 @@ class WatchTree:
         node = self._nodes[wd].child(name)
         return node.wd if node else None
 
+    def child_names(self, wd: int) -> list[bytes]:
+        """Return the names of the directories in the directory ``wd`` that are watched."""
+        return [node.name for node in self._nodes[wd].children()]
+
     def descendants(self, wd: int) -> Iterator[int]:
         """Yield the descriptors of all directories below one."""
         stack = self._nodes[wd].children()

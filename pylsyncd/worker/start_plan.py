@@ -100,8 +100,10 @@ def plan_start(
         if state.pending.is_everything:
             reason = "the last full sync was not completed"
         else:
-            reason = checkpoint.full_sync_reason(state) or (
-                "the source is empty" if is_source_empty else ""
+            reason = (
+                checkpoint.full_sync_reason(state)
+                or checkpoint.reason_against_scan()
+                or ("the source is empty" if is_source_empty else "")
             )
     title = requested_title or ("full sync" if reason else "")
     return StartPlan(name, checkpoint, loaded, title, "" if requested_title else reason)

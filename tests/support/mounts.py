@@ -64,6 +64,12 @@ class Mounts:
         _run("mount", "-o", option, device, str(where))
         self._mounted.append(where)
 
+    def mount_sshfs(self, what: Path, where: Path, connect: Path) -> None:
+        """Mount a directory by sshfs; the program ``connect`` runs an SFTP server."""
+        options = f"ssh_command={connect},attr_timeout=0,entry_timeout=0,dir_cache=no"
+        _run("sshfs", "-o", options, f"here:{what}", str(where))
+        self._mounted.append(where)
+
     def remount(self, where: Path, option: str) -> None:
         """Remount ``ro`` or ``rw``. Raises MountBusy while a process writes."""
         try:

@@ -169,7 +169,7 @@ def test_a_wait_covers_changes_that_no_event_reports(
     replication = supervisor.find("web")
     assert replication is not None
     assert replication.source_monitor.session is not None
-    replication.source_monitor.session.rescanner.set_eventless_directories([b"d"])
+    replication.source_monitor.session.rescanner.set_mounts([b"d"], [])
     for text in ("changed", "changed again"):
         # Through a name outside the source: there is no event in it.
         outside.write_text(text)

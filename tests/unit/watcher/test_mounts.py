@@ -11,6 +11,7 @@ from support.waiting import wait_until
 from pylsyncd.watcher.mounts import (
     Mount,
     MountTable,
+    lacks_ctimes,
     mount_fingerprint,
     mount_of,
     mount_origin,
@@ -186,6 +187,23 @@ def test_a_remote_file_system_sends_no_events(kind: str) -> None:
 )
 def test_a_local_file_system_sends_events(kind: str) -> None:
     assert not sends_no_events(kind)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["fuse.sshfs", "fuse.rclone", "fuse", "fuseblk", "vfat", "exfat", "afs", "squashfs", "iso9660"],
+)
+def test_on_some_file_systems_a_ctime_tells_nothing(kind: str) -> None:
+    assert lacks_ctimes(kind)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "nfs4", "cifs", "9p", "virtiofs",
+     "fuse.glusterfs", "fuse.mergerfs", "fuse.grpcfuse", "fakeowner", ""],
+)  # fmt: skip
+def test_other_file_systems_have_ctimes(kind: str) -> None:
+    assert not lacks_ctimes(kind)
 
 
 # From here on: the table of this machine.

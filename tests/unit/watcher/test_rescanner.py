@@ -231,6 +231,59 @@ def test_a_poll_finds_changes_without_events_at_any_depth(source: Path) -> None:
         assert not is_covered(b"near", found)
 
 
+def test_a_poll_offers_all_of_a_file_system_without_ctimes(source: Path) -> None:
+    (source / "far/deep").mkdir(parents=True)
+    (source / "near").mkdir()
+    plan = RescanPlan(
+        [NEVER], eventless_directories=[b"far"], directories_without_ctimes=[b"far"],
+        poll_interval=OFTEN,
+    )  # fmt: skip
+    with Watched(source, plan) as watched:
+        assert set(watched.initial_changes[NEVER]) == {Change(b"far", Scope.TREE)}
+        # Its files are not looked at: that takes a message to the server for each.
+        assert watched.next_poll_changes() == {Change(b"far", Scope.TREE)}
+        # A directory that a program elsewhere has made is watched.
+        (source / "far/new").mkdir()
+        watched.drop_events()
+        watched.next_poll_changes()
+        assert b"far/new" in watched.paths
+
+
+def test_a_poll_of_a_whole_source_without_ctimes_is_no_full_sync(source: Path) -> None:
+    (source / "d/deep").mkdir(parents=True)
+    (source / "f").touch()
+    plan = RescanPlan(
+        eventless_directories=[b""], directories_without_ctimes=[b""], poll_interval=OFTEN
+    )
+    with Watched(source, plan) as watched:
+        assert watched.next_poll_changes() == {
+            Change(b"", Scope.LISTING), Change(b"d", Scope.TREE),
+        }  # fmt: skip
+
+
+def test_a_scan_after_dropped_events_offers_all_of_a_file_system_without_ctimes(
+    source: Path,
+) -> None:
+    (source / "card").mkdir()
+    plan = RescanPlan(directories_without_ctimes=[b"card"])
+    with Watched(source, plan) as watched:
+        watched.rescanner.record_overflow()
+        wait_until(lambda: (watched.rescanner.due_at or 0.0) <= time.monotonic())
+        found = watched.rescanner.scan_if_due()
+        assert found is not None
+        assert Change(b"card", Scope.TREE) in set(found)
+
+
+def test_an_unwatched_directory_without_ctimes_is_offered_by_each_poll(source: Path) -> None:
+    (source / "card/shut").mkdir(parents=True)
+    (source / "card/shut").chmod(0)
+    plan = RescanPlan(directories_without_ctimes=[b"card"], poll_interval=OFTEN)
+    with Watched(source, plan) as watched:
+        for _ in range(2):
+            assert Change(b"card/shut", Scope.TREE) in watched.next_poll_changes()
+        (source / "card/shut").chmod(0o700)
+
+
 def test_a_restart_finds_changes_stamped_by_a_server_clock_that_lags(
     source: Path,
 ) -> None:

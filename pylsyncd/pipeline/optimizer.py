@@ -126,6 +126,25 @@ def is_included(path: bytes, scope: Scope, some: ScopedPaths) -> bool:
     return some.includes_listing(path) if scope is Scope.LISTING else some.includes_entry(path)
 
 
+def without_covered(changes: Changeset, others: Changeset) -> Changeset:
+    """Return ``changes``, with their hints, without those that one of ``others`` covers."""
+    if others.is_everything:
+        return NOTHING
+    if not (changes and others) or changes.is_everything:
+        return changes
+    rest = MutableChangeset()
+    rest.merge(split_below(changes, others.trees)[1])
+    rest.listings -= others.listings
+    for directory in others.listings:
+        rest.entries.pop(directory, None)
+    _drop_entries(rest, others.listings)
+    for directory in others.entries.keys() & rest.entries.keys():
+        rest.entries[directory] -= others.entries[directory]
+        if not rest.entries[directory]:
+            del rest.entries[directory]
+    return with_hints_of(rest, rest.new_content)
+
+
 def _is_below(path: bytes, tops: AbstractSet[bytes]) -> bool:
     """Return True if a path is at or below one of ``tops``."""
     return path in tops or any(above in tops for above in paths.ancestors(path))

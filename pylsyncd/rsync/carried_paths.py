@@ -14,7 +14,10 @@ from pylsyncd.model.paths import RelativePath
 from pylsyncd.rules.excludes import Rules
 
 MAX_FAILED_ENTRIES: Final = 1_000
-"""How many listed entries may fail with a directory above them. A run cannot exclude more."""
+"""How many listed entries that fail with a directory above them are named one by one.
+
+If there are more, a message for each directory above would name all of them again.
+"""
 
 
 class CarriedPaths:
@@ -37,8 +40,7 @@ class CarriedPaths:
     def failing_with(self, path: RelativePath, scope: Scope) -> list[Change] | None:
         """Return the changes that the run has not carried if its rsync failed at ``path``.
 
-        Return none if the run had nothing to do with that path, and None if too much may have
-        failed.
+        Return none if the run had nothing to do with that path, and None if all may have failed.
         """
         if not path:
             is_carried = scope is Scope.ENTRY or (scope is Scope.LISTING and self._lists_root)
@@ -69,7 +71,7 @@ class CarriedPaths:
             self._has(directory + b"/") for directory in directories[:-1]
         )
 
-    def _failing_below(self, directory: bytes, scope: Scope) -> list[Change] | None:
+    def _failing_below(self, directory: bytes, scope: Scope) -> list[Change]:
         """Return what fails with a directory that rsync creates only for the entries below it."""
         entries = self._entries or ()
         first = bisect_left(entries, directory + b"/")
@@ -79,7 +81,7 @@ class CarriedPaths:
         if scope is Scope.ENTRY:
             return [Change(directory, Scope.ENTRY)]
         if last - first > MAX_FAILED_ENTRIES:
-            return None
+            return [Change(directory, Scope.TREE)]
         return [_as_change(entry) for entry in entries[first:last]]
 
     def _is_excluded_by_rules(self, path: bytes) -> bool:

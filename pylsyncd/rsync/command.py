@@ -132,7 +132,7 @@ class RsyncOptions:
         mode += self._deletion_options() or [b"--force"]
         return self._command(b"-rlptgoD", mode, source, destination, excluded)
 
-    def file_list_command(
+    def file_list_command(  # noqa: PLR0913  # the optional ones are passed by name
         self,
         source: bytes,
         destination: Destination,
@@ -140,13 +140,16 @@ class RsyncOptions:
         *,
         create_parents: bool,
         excluded: Iterable[bytes] = (),
+        only_deletes: bool = False,
     ) -> list[bytes]:
         """Return the command that offers the paths of a list, read from standard input.
 
-        For ``excluded`` see `full_sync_command`; listed paths below them are left out, too.
+        For ``excluded`` see `full_sync_command`; listed paths below them are left out, too. With
+        ``only_deletes`` it deletes what it would delete otherwise, but opens and sends no file.
         """
         mode = [b"--mkpath"] if create_parents and capabilities.has_mkpath else []
         mode += _READ_LIST
+        mode += [b"--existing", b"--ignore-existing"] if only_deletes else []
         if not self.delete:
             mode += [b"--force", b"--ignore-missing-args"]
         elif capabilities.has_delete_missing_args:

@@ -139,7 +139,9 @@ _TABLE = (
     # Some paths failed. A destination where no path can be written counts as unreachable.
     _row([23], _RSYNC, f"{_WHY}Read-only file system", Verdict.RETRY_LATER,
          "the destination is mounted read-only: check its disk and its mount options"),
-    _row([23], _RSYNC, _NO_SPACE, Verdict.RETRY_LATER, _FULL),
+    # Extended attributes that are too large are no sign of it.
+    _row([23], _RSYNC, rf"(?!rsync: (?:\[\w+\] )?\w+: \w+xattr){_NO_SPACE}",
+         Verdict.RETRY_LATER, _FULL),
     _row([23], _RSYNC, f"{_WHO}read errors mapping .*Input/output error", Verdict.PARTIAL,
          "the source has read errors: check its disk"),
     _row([23], _RSYNC, f"{_WHO}read errors mapping|"
@@ -272,6 +274,21 @@ def interpret(exit_status: int, messages: Iterable[str], stall_reason: str = "")
     if outcome.verdict is Verdict.DONE:
         return outcome
     return replace(outcome, message=summary(lines))
+
+
+def may_leave_temporary_files(exit_status: int, messages: Iterable[str]) -> bool:
+    """Return True if the receiver may have been killed while it wrote a file.
+
+    It leaves ``.name.XXXXXX`` behind then. Not if it has never been reached.
+    """
+    lines = islice(messages, MAX_INTERPRETED_LINES)
+    return exit_status in _SIGNALS or (exit_status > 0 and any(map(_BROKEN_OFF.match, lines)))
+
+
+_BROKEN_OFF = re.compile(
+    rf"(?:{_WHO})?connection unexpectedly closed \([1-9]"
+    rf"|{_WHO}(?:read|write) error|(?:\[\w+\] )?io timeout after|rsync error: received SIG"
+)
 
 
 def _fixed_words(lines: Iterable[str]) -> Mapping[MessageOrigin | None, Collection[str]]:

@@ -14,7 +14,7 @@ nothing.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from pylsyncd.rsync.message_lines import is_meaningless
 
@@ -33,6 +33,13 @@ _MAX_PROGRESS_LINE: Final = 200
 _UNITS: Final = {b"k": 1 << 10, b"M": 1 << 20, b"G": 1 << 30}
 
 
+class MessageCallback(Protocol):
+    """A function that is called with each line of rsync's messages."""
+
+    def __call__(self, line: str, *, is_cut: bool) -> None:
+        """Take a line; one that ``is_cut`` was too long."""
+
+
 class RsyncMessages:
     """The messages of one rsync: the first and the last distinct lines.
 
@@ -40,22 +47,24 @@ class RsyncMessages:
     among the first lines is kept, so that no amount of it displaces a message.
     """
 
-    def __init__(self, lines: Iterable[str] = ()) -> None:
+    def __init__(
+        self, lines: Iterable[str] = (), on_message: "MessageCallback | None" = None
+    ) -> None:
+        """Create the collection; ``on_message`` is called with each line that is added."""
         # Dicts keep the order, and find duplicates without a search.
         self._first: dict[str, None] = {}
         self._last: dict[str, None] = {}
-        self.is_complete = True
-        """False once a line other than noise has been dropped, or any line shortened."""
+        self._on_message = on_message
         for line in lines:
             self.add(line.encode())
 
     def add(self, line: bytes) -> None:
         """Add a line."""
-        if len(line) > _MAX_LINE:
-            self.is_complete = False
         text = line[:_MAX_LINE].decode("utf-8", "backslashreplace")
         if text in self._first or text in self._last or not text.strip():
             return
+        if self._on_message is not None:
+            self._on_message(text, is_cut=len(line) > _MAX_LINE)
         if len(self._first) < MAX_FIRST_LINES:
             self._first[text] = None
             return
@@ -64,7 +73,6 @@ class RsyncMessages:
         self._last[text] = None
         if len(self._last) > MAX_LAST_LINES:
             del self._last[next(iter(self._last))]
-            self.is_complete = False
 
     def __iter__(self) -> Iterator[str]:
         yield from self._first

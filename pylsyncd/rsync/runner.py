@@ -11,7 +11,13 @@ from functools import partial
 
 from pylsyncd.model.formatting import printable
 from pylsyncd.rsync.command import PROGRESS_OPTION
-from pylsyncd.rsync.output import LineSplitter, ProgressSplitter, RsyncMessages, RsyncProgress
+from pylsyncd.rsync.output import (
+    LineSplitter,
+    MessageCallback,
+    ProgressSplitter,
+    RsyncMessages,
+    RsyncProgress,
+)
 from pylsyncd.rsync.stall_detector import StallDetector
 from pylsyncd.rsync.version import rsync_environment
 from pylsyncd.system import processes
@@ -83,6 +89,7 @@ class Runner:
         directory: int | None = None,
         stall_timeout: float = 900.0,
         on_progress: Callable[[RsyncProgress], None] | None = None,
+        on_message: MessageCallback | None = None,
     ) -> RunResult:
         """Run a command and return what it did.
 
@@ -90,9 +97,9 @@ class Runner:
         ``directory`` is an open descriptor: rsync runs there even if the directory is renamed.
         After ``stall_timeout`` seconds without progress rsync is stopped; make that longer than
         rsync's own --timeout, whose message says more. ``on_progress`` is called with each progress
-        that rsync prints, if the command asks for it.
+        that rsync prints, if the command asks for it, and ``on_message`` with each of its messages.
         """
-        result = RunResult()
+        result = RunResult(messages=RsyncMessages(on_message=on_message))
         started = time.monotonic()
         try:
             # A signal waits until there is a process to send it to.

@@ -42,8 +42,8 @@ class FailureReporter:
         self._destination = destination
         self._source = source
         self._on_notice = on_notice
-        self.reported: set[tuple[str, frozenset[bytes]]] = set()
-        """The reasons reported since the last recovery, and the paths they are about."""
+        self.reported: set[tuple[str, int]] = set()
+        """The reasons reported since the last recovery, and a hash of the paths they are about."""
         self._reported_held: frozenset[bytes] = frozenset()
         self._crash_log = CrashLog()
         self.has_crashed = False
@@ -61,7 +61,7 @@ class FailureReporter:
         pause = max(0.0, attempts.due_at - time.monotonic())
         self.last_error = describe_failure(outcome)
         # Without rsync's message, which may contain a random name.
-        failure = outcome.reason, frozenset(change.path for change in result.failed)
+        failure = outcome.reason, hash(frozenset(change.path for change in result.failed))
         is_new = pause > 0.0 and failure not in self.reported
         log.log(
             logging.WARNING if is_new else logging.INFO,
@@ -76,6 +76,16 @@ class FailureReporter:
         self._remember(failure)
         kind = NoticeKind.HELD if outcome.verdict in HELD_VERDICTS else NoticeKind.ERROR
         self._report(kind, result.run, result.pending, outcome)
+
+    def report_unset_attributes(self, result: TransferResult, *, is_new: bool) -> None:
+        """Report attributes that a run could not set: as a warning if there were none before."""
+        if result.unset_attributes:
+            log.log(
+                logging.WARNING if is_new else logging.INFO,
+                "[%s] %s Concerned: %s.",
+                self._destination.name, describe_failure(result.outcome),
+                format_count(len(result.unset_attributes), "path"),
+            )  # fmt: skip
 
     def report_held(self, result: TransferResult) -> None:
         """Report to hooks which subtrees a run has left out, once; the source's monitor logs it."""
@@ -92,7 +102,7 @@ class FailureReporter:
 
         ``pause`` is the number of seconds until the next attempt; None if there is none.
         """
-        failure = f"{_CRASHED} at {crash.place}", frozenset[bytes]()
+        failure = f"{_CRASHED} at {crash.place}", 0
         is_news = failure not in self.reported
         self.has_crashed = True
         self.last_error = f"{_CRASHED} ({crash.error}). Please report this."
@@ -126,7 +136,7 @@ class FailureReporter:
         if run is not None and run.outcome.verdict is Verdict.DONE:
             self._report(NoticeKind.BATCH, run, changeset)
 
-    def _remember(self, failure: tuple[str, frozenset[bytes]]) -> None:
+    def _remember(self, failure: tuple[str, int]) -> None:
         if len(self.reported) < _MAX_REPORTED_FAILURES:
             self.reported.add(failure)
 

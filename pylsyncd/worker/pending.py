@@ -1,26 +1,34 @@
 """What is pending for one destination, what is confirmed, and which syncs were asked for."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import NamedTuple
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NOTHING, Changeset, Scope, union
+from pylsyncd.model.changes import NOTHING, Change, Changeset, Scope, union
 from pylsyncd.model.moments import Moment, earliest
 from pylsyncd.model.status import PathSummary, SetAside
 from pylsyncd.pipeline.backlog import Backlog
-from pylsyncd.pipeline.optimizer import split_below
+from pylsyncd.pipeline.optimizer import split_below, without_covered
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.worker.large_file_queue import LargeFileQueue
-from pylsyncd.worker.retry_queue import RetryQueue
+from pylsyncd.worker.retry_queue import REACHING, RetryQueue, WideningQueue
 from pylsyncd.worker.transfer import MAX_EXCLUDED_PATHS, TransferResult
 
-# A run names up to 500 failed paths.
-_MAX_QUICK_RETRIES = 5
+# For all excluded paths together. Linux starts no program with more than 2 MB of arguments, and
+# each path is in two of them, perhaps with an escape before each byte.
+_MAX_EXCLUDED_BYTES = 400_000
+
+# rsync ignores longer patterns, with a warning only.
+_MAX_EXCLUDED_PATH_BYTES = 4_000
+
+# How many runs in a row may break off at a file before the next one waits.
+_MAX_QUICK_RETRIES = 10
 
 
 class CompleteTimes(NamedTuple):
@@ -45,14 +53,21 @@ class Settlement(NamedTuple):
 class PendingWork:
     """The pending changes of one destination, in parts. Used by its worker's thread.
 
-    ``next_run`` is carried next. ``failed_paths`` failed while all others succeeded, and are
-    retried separately. ``large_files`` are sent by a thread of their own. ``held`` are the subtrees
-    that no run may touch because their mounts have changed, and the changes in them.
+    ``next_run`` is carried next. These are set aside, so that they hold up nothing else, and
+    retried apart: ``failed_paths`` failed while all others succeeded; runs broke off at each of the
+    ``aborting_files``, so these are excluded from all other runs; ``unexplained`` changes were in
+    runs that failed without naming a path. ``large_files`` are sent by a thread of their own.
+    ``held`` are the subtrees that no run may touch because their mounts have changed, and the
+    changes in them.
     """
 
     def __init__(self, large_files: LargeFileQueue, policy: RetryPolicy) -> None:
         self.next_run = RetryQueue(policy)
         self.failed_paths = RetryQueue(policy)
+        self.aborting_files = RetryQueue(policy)
+        self.unexplained = WideningQueue(policy)
+        self.unset_attributes = Backlog()
+        """Confirmed entries some of whose attributes the destination does not accept."""
         self.large_files = large_files
         self.held = Backlog()
         self._window_opened_at = 0.0
@@ -60,8 +75,10 @@ class PendingWork:
         self.received_times = CompleteTimes()
         """The times of all work received so far, to be confirmed when it is carried."""
         self._confirmed_times = CompleteTimes()
-        # Since the last confirmation, runs that have to be repeated without some failed paths.
-        self._partial_runs = 0
+        self._policy = policy
+        # Since the last confirmation.
+        self._immediate_retries = policy.immediate_retries
+        self._aborted_runs = 0
         self._titles: list[str] = []
         self._serial = 0
         self._confirmed_serial = 0
@@ -80,14 +97,24 @@ class PendingWork:
         """The number of pending changes; any thread may ask."""
         return (
             len(self.next_run.backlog)
-            + len(self.failed_paths.backlog)
+            + sum(len(part.backlog) for part in self.retried_apart)
             + self.large_files.pending_count
         )
 
     @property
     def retry_queues(self) -> Sequence[RetryQueue]:
         """The parts that are tried separately."""
-        return self.next_run, self.failed_paths, self.large_files.retry_queue
+        return self.next_run, *self.retried_apart, self.large_files.retry_queue
+
+    @property
+    def has_failed_paths(self) -> bool:
+        """True if paths are known that rsync cannot carry."""
+        return bool(self.failed_paths.backlog or self.aborting_files.backlog)
+
+    @property
+    def retried_apart(self) -> Sequence[RetryQueue]:
+        """The parts whose failures hold up nothing else."""
+        return self.failed_paths, self.aborting_files, self.unexplained
 
     @property
     def pending_since(self) -> float | None:
@@ -103,7 +130,7 @@ class PendingWork:
     @property
     def due_at(self) -> float | None:
         """When the next attempt is due, by the monotonic clock; None if nothing is pending."""
-        due = [part.due_at for part in (self.next_run, self.failed_paths) if part.backlog]
+        due = [part.due_at for part in (self.next_run, *self.retried_apart) if part.backlog]
         return earliest(*due, self.large_files.due_at)
 
     def add(self, item: WorkItem, *, is_reachable: bool, extra_window: float) -> None:
@@ -119,6 +146,7 @@ class PendingWork:
                 self._window_opened_at = now
             self.add_changes(item.changeset, item.since)
             if is_reachable:
+                self.unexplained.hasten()
                 is_requested = bool(item.titles)
                 window_end = self._window_opened_at + extra_window
                 self.next_run.due_at = 0.0 if is_requested else window_end
@@ -135,24 +163,25 @@ class PendingWork:
         self.next_run.include_since(since)
 
     def _take_touched_failures(self, changeset: Changeset) -> Changeset:
-        """Remove and return the failed paths that new changes touch: these may have fixed them.
+        """Remove and return the failed paths that new changes touch: these may have fixed them."""
+        queues = self.failed_paths, self.aborting_files
+        return union(*(self._take_touched(queue, changeset) for queue in queues if queue.backlog))
 
-        So the next run contains nothing at or below a path that is excluded from it.
-        """
-        if not self.failed_paths.backlog:
-            return NOTHING
-        failed = self.failed_paths.backlog.take()
-        self.next_run.include_since(self.failed_paths.since)
-        failed_paths = {change.path for change in failed}
+    def _take_touched(self, queue: RetryQueue, changeset: Changeset) -> Changeset:
+        failed = queue.backlog.take()
+        self.next_run.include_since(queue.since)
         touched = {change.path for change in changeset if change.scope is not Scope.LISTING}
-        below, _ = split_below(changeset, failed_paths)
-        for change in below:
-            touched |= failed_paths & {change.path, *paths.ancestors(change.path)}
+        if len(failed) <= MAX_EXCLUDED_PATHS:
+            # So the next run contains nothing at or below a path that is excluded from it.
+            failed_paths = {change.path for change in failed}
+            below, _ = split_below(changeset, failed_paths)
+            for change in below:
+                touched |= failed_paths & {change.path, *paths.ancestors(change.path)}
         is_all_touched = paths.ROOT in touched
         taken, kept = (failed, NOTHING) if is_all_touched else split_below(failed, touched)
-        self.failed_paths.backlog.add(kept)
+        queue.backlog.add(kept)
         if not kept:
-            self.failed_paths.reset()
+            queue.reset()
         return taken
 
     def include_released(self, held: AbstractSet[bytes]) -> None:
@@ -165,62 +194,147 @@ class PendingWork:
     def settle(self) -> None:
         """Record what is set aside and, if nothing is left to try at once, what is confirmed."""
         self.confirmed_serial = self._confirmed_serial
-        failed, held = self.failed_paths.backlog.changes, self.held.changes.trees
         self.set_aside = SetAside(
-            failed=PathSummary.of(len(failed), (change.path for change in failed)),
-            held=PathSummary.of(len(held), held),
+            failed=_summary(*(part.backlog.changes for part in self.retried_apart)),
+            held=PathSummary.of(len(self.held.changes.trees), self.held.changes.trees),
+            unset_attributes=_summary(self.unset_attributes.changes),
         )
-        is_tried = not (failed and self.failed_paths.is_due())
+        is_tried = not any(part.is_due() for part in self.retried_apart)
         if is_tried and not (self.next_run.backlog or self.large_files):
             self.settlement = Settlement(self._serial, self.set_aside)
 
-    def add_failed_paths(self, result: TransferResult) -> None:
-        """Set apart the paths that failed while all others succeeded."""
-        if not result.failed:
+    def excluded_from(self, changeset: Changeset) -> frozenset[bytes]:
+        """Return the paths that a run for a changeset must not touch.
+
+        They are the aborting files, and the failed paths unless there are too many: without them,
+        the run does the same, and names them once more.
+        """
+        aborting, failed = self.aborting_files.backlog.changes, self.failed_paths.backlog.changes
+        if 0 < len(failed) <= MAX_EXCLUDED_PATHS:
+            excluded = _excludable((*aborting, *failed), changeset)
+            if sum(map(len, excluded)) <= _MAX_EXCLUDED_BYTES:
+                return excluded
+        return _excludable(aborting, changeset)
+
+    def finish_next_run(
+        self, carried: Changeset, excluded: frozenset[bytes], result: TransferResult
+    ) -> None:
+        """Take over what a run of the next run's changes has left, and what has failed in it."""
+        next_run = self.next_run
+        if result.aborting:
+            next_run.backlog.add(result.pending)
+            self._set_aside_aborting(result)
             return
-        self.failed_paths.backlog.add(result.failed)
-        self.failed_paths.include_since(self.next_run.since)
-        if len(self.failed_paths.backlog) > MAX_EXCLUDED_PATHS:
-            self.next_run.backlog.add(self.failed_paths.backlog.take())
-            self.failed_paths.reset()
+        if result.verdict is Verdict.RETRY_NOW and self._immediate_retries > 0:
+            # The source changed under rsync.
+            self._immediate_retries -= 1
+            next_run.backlog.add(result.failed)
+            result = replace(result, failed=NOTHING)
+        self.record_failures(carried, excluded, result, next_run.since)
+        if result.pending and result.verdict is Verdict.DONE:
+            next_run.backlog.add(result.pending)
+            next_run.await_others()
             return
-        if result.pending and result.verdict is Verdict.PARTIAL:
-            # The next run excludes the failed paths, so it need not wait. But a destination that
-            # names other paths each time must not keep the worker busy.
-            self._partial_runs += 1
-            if self._partial_runs <= _MAX_QUICK_RETRIES:
+        if result.pending and result.verdict in REACHING:
+            self.unexplained.add_failed(result.pending, result.verdict)
+            self.unexplained.include_since(next_run.since)
+        else:
+            next_run.backlog.add(result.pending)
+        if next_run.backlog:
+            next_run.schedule_retry(result.verdict)
+
+    def _set_aside_aborting(self, result: TransferResult) -> None:
+        """Set a file aside at which a run has broken off, and let the others be carried at once.
+
+        If run after run breaks off, as on a full destination, the pauses grow.
+        """
+        queue = self.aborting_files
+        queue.backlog.add(result.aborting)
+        queue.include_since(self.next_run.since)
+        queue.failure_count = 0
+        queue.schedule_retry(Verdict.PARTIAL)
+        if self.next_run.backlog:
+            self._aborted_runs += 1
+            self.next_run.schedule_retry(Verdict.PARTIAL)
+            if self._aborted_runs <= _MAX_QUICK_RETRIES:
                 self.next_run.failure_count = 0
-        # Failures of other paths do not lengthen the pause of these.
-        self.failed_paths.failure_count = 0
-        self.failed_paths.schedule_retry(Verdict.PARTIAL)
+                self.next_run.make_due()
+
+    def record_failures(
+        self,
+        carried: Changeset,
+        excluded: frozenset[bytes],
+        result: TransferResult,
+        since: float | None,
+    ) -> None:
+        """Record what failed in a run, and forget the earlier failures of what it has carried."""
+        failed_paths = self.failed_paths
+        failed_before = len(failed_paths.backlog)
+        if result.verdict in REACHING and not result.pending:
+            _drop_covered(self.unset_attributes, carried)
+            _drop_covered(self.unexplained.backlog, carried)
+            if not self.unexplained.backlog:
+                self.unexplained.reset()
+            if not excluded:
+                _drop_covered(failed_paths.backlog, carried)
+        self.unset_attributes.add(result.unset_attributes)
+        failed_paths.backlog.add(result.failed)
+        if not failed_paths.backlog:
+            failed_paths.reset()
+        elif len(failed_paths.backlog) > failed_before:
+            failed_paths.include_since(since)
+            # Failures of other paths do not lengthen the pause of these.
+            failed_paths.failure_count = 0
+            failed_paths.schedule_retry(Verdict.PARTIAL)
 
     def confirm(self, times: CompleteTimes) -> None:
         """Confirm the work received up to these times, except for what is still pending."""
         self._confirmed_times = self._confirmed_times.updated(*times)
-        self._partial_runs = 0
+        self._immediate_retries = self._policy.immediate_retries
+        self._aborted_runs = 0
 
     def update_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Pass what is confirmed to the checkpoint, unless the next run has changes."""
         until, last_scan = self._confirmed_times
         if until is not None and not self.next_run.backlog:
-            pending = union(
-                self.failed_paths.backlog.changes, self.large_files.pending, self.held.changes
-            )
+            aside = (part.backlog.changes for part in self.retried_apart)
+            pending = union(*aside, self.large_files.pending, self.held.changes)
             checkpoint.confirm(until, pending, last_scan)
 
     def take_completed_titles(self) -> list[str]:
         """Return the titles of the syncs that are complete, once. The next run must be empty."""
-        if not (self.failed_paths.backlog or self.large_files):
+        if self.unexplained.backlog.is_everything:
+            return []
+        if not (any(part.backlog for part in self.retried_apart) or self.large_files):
             self._confirmed_serial = self._serial
         titles, self._titles = self._titles, []
         return titles
 
     def take_unconfirmed(self) -> WorkItem:
         """Return all work that is not confirmed, for another worker."""
+        parts = (self.next_run, *self.retried_apart)
         changes = union(
-            self.next_run.backlog.take(), self.failed_paths.backlog.take(),
-            self.large_files.pending, self.held.take(),
-        )  # fmt: skip
+            *(part.backlog.take() for part in parts), self.large_files.pending, self.held.take()
+        )
         return WorkItem(
             changes, *self.received_times, tuple(self._titles), self.pending_since, self._serial
         )
+
+
+def _drop_covered(backlog: Backlog, carried: Changeset) -> None:
+    if backlog:
+        backlog.add(without_covered(backlog.take(), carried))
+
+
+def _excludable(some: Iterable[Change], changeset: Changeset) -> frozenset[bytes]:
+    """Return the paths of ``some`` changes without those that a changeset is about."""
+    excluded = {change.path for change in some if 0 < len(change.path) <= _MAX_EXCLUDED_PATH_BYTES}
+    # Nothing that is excluded may have a change at or below it.
+    for change in split_below(changeset, excluded)[0]:
+        excluded.difference_update((change.path, *paths.ancestors(change.path)))
+    return frozenset(excluded)
+
+
+def _summary(*changesets: Changeset) -> PathSummary:
+    found = (change.path for changeset in changesets for change in changeset)
+    return PathSummary.of(sum(map(len, changesets)), found)

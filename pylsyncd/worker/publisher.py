@@ -44,6 +44,8 @@ class TransferConditions:
     """Paths that are neither sent nor deleted; no change is at or below one of them."""
     in_flight: frozenset[bytes] = frozenset()
     """Files that another run is sending."""
+    deletes_by_listing: bool = False
+    """Delete by listing a directory, not by name."""
     exclude_large: bool = False
     """Leave out large files, except in a full sync."""
     is_released: bool = False
@@ -188,7 +190,7 @@ class Publisher:
 
     def _must_stop(self, result: TransferResult, conditions: TransferConditions) -> bool:
         if result.verdict is Verdict.PARTIAL and not result.pending:
-            return conditions.is_strict
+            return conditions.is_strict and bool(result.failed or result.aborting)
         return result.verdict is not Verdict.DONE or bool(result.pending)
 
     def _run(
@@ -206,7 +208,7 @@ class Publisher:
             changeset, conditions.excluded,
             is_released=conditions.is_released, in_flight=conditions.in_flight,
             exclude_large=conditions.exclude_large, options=options, checks_only=checks_only,
-            source=source,
+            source=source, deletes_by_listing=conditions.deletes_by_listing,
         )  # fmt: skip
 
 

@@ -3,13 +3,18 @@
 import random
 import time
 
+from pylsyncd.model.changes import Changeset
 from pylsyncd.model.moments import earliest
 from pylsyncd.pipeline.backlog import Backlog
+from pylsyncd.pipeline.widening import LAST_STEP, widened
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 
 # Seconds. What is waited for makes the changes due by itself.
 _MAX_WAIT_FOR_OTHERS = 600.0
+
+REACHING = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL])
+"""After these the destination has carried out a run, if not completely."""
 
 
 class RetryQueue:
@@ -59,3 +64,53 @@ class RetryQueue:
     def include_since(self, since: float | None) -> None:
         """Lower ``since`` to the time of other changes in the backlog."""
         self.since = earliest(self.since, since)
+
+
+class WideningQueue(RetryQueue):
+    """Changes whose runs fail without naming a path: each retry looks at more, up to everything.
+
+    A path that rsync shows under another name is found so. If not even a run of everything
+    succeeds, the changes themselves are retried.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        super().__init__(policy)
+        self._step = 0
+        self._is_exhausted = False
+        self._immediate_retries = policy.immediate_retries
+
+    def take_widened(self) -> tuple[Changeset, Changeset]:
+        """Remove and return the changes, and what the next attempt carries for them."""
+        changes = self.backlog.take()
+        return changes, widened(changes, self._step)
+
+    def add_failed(self, changes: Changeset, verdict: Verdict) -> None:
+        """Add changes whose run has failed, and schedule the next attempt."""
+        self.backlog.add(changes)
+        if verdict is Verdict.RETRY_NOW and self._immediate_retries > 0 == self._step:
+            # The source changed under rsync: that may not happen again.
+            self._immediate_retries -= 1
+        elif verdict in REACHING:
+            self._widen()
+            verdict = Verdict.PARTIAL
+        self.schedule_retry(verdict)
+
+    def _widen(self) -> None:
+        if not self._is_exhausted:
+            self._step = (self._step + 1) % (LAST_STEP + 1)
+            self._is_exhausted = not self._step
+
+    def stop_widening(self) -> None:
+        """Let the next attempts look at nothing else."""
+        self._step, self._is_exhausted = 0, True
+
+    def hasten(self) -> None:
+        """Let the first wider attempt start at once: the source is not quiet any more."""
+        if self._step == 1:
+            self.make_due()
+
+    def reset(self) -> None:
+        """Forget failures, times and steps once the backlog is empty."""
+        super().reset()
+        self._step, self._is_exhausted = 0, False
+        self._immediate_retries = self._policy.immediate_retries

@@ -9,7 +9,7 @@ from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict, interpret
-from pylsyncd.rsync.output import RsyncProgress
+from pylsyncd.rsync.output import MessageCallback, RsyncProgress
 from pylsyncd.rsync.run_log import RunLog
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system.threads import ActivityTimer
@@ -97,8 +97,12 @@ class RsyncSession:
         standard_input: bytes,
         *,
         is_dry_run: bool = False,
+        on_message: MessageCallback | None = None,
     ) -> SessionRun:
-        """Run a command in the open directory ``root`` and return what it did."""
+        """Run a command in the open directory ``root`` and return what it did.
+
+        ``on_message`` is called with each message that rsync prints.
+        """
         slots = self._resources.run_slots
         with self.activity.waiting(), slots.acquire(self._should_stop) as is_granted:
             if not is_granted:
@@ -108,7 +112,7 @@ class RsyncSession:
                 result = self._runner.run(
                     command, standard_input, None if is_dry_run else self.run_log.log_item,
                     directory=root, stall_timeout=self.options.stall_timeout,
-                    on_progress=self._on_progress,
+                    on_progress=self._on_progress, on_message=on_message,
                 )  # fmt: skip
         self._connection.record_exit(result.exit_status)
         outcome = interpret(result.exit_status, result.messages, result.stall_reason)

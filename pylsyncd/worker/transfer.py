@@ -4,16 +4,18 @@ import os
 import stat
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import partial
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope, union
-from pylsyncd.pipeline.optimizer import split_below
+from pylsyncd.model import paths
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, Scope, union
+from pylsyncd.pipeline.optimizer import split_below, with_hints_of
+from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
-from pylsyncd.rsync.failed_paths import failed_changes, has_skipped_deletions, target_in_messages
-from pylsyncd.rsync.file_list import FileList, build_file_list
+from pylsyncd.rsync.failed_paths import FailedPaths, target_in_messages
+from pylsyncd.rsync.file_list import FileList, build_file_list, regular_files
 from pylsyncd.rsync.option_check import moves_files
-from pylsyncd.rsync.outcomes import MissingCapability, Outcome, Verdict
-from pylsyncd.rsync.output import RsyncMessages
+from pylsyncd.rsync.outcomes import MissingCapability, Outcome, Verdict, may_leave_temporary_files
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
 from pylsyncd.worker.destination_guard import RELEASE_HINT, DestinationGuard, DestinationHeldError
@@ -25,15 +27,16 @@ _PROBE_LIST = b"./.pylsyncd-probe\0"
 # The exit statuses of an rsync that has carried everything except the paths in its messages.
 _PARTIAL_EXITS = frozenset([23, 24])
 
+# An error while the receiver wrote a file: it carried nothing after that.
+_ABORTED_EXIT = 11
+
 MAX_EXCLUDED_PATHS = 1_000
-"""How many paths can be excluded from a run: each costs two arguments."""
+"""How many paths a run excludes: each costs two arguments."""
 
-# rsync ignores longer patterns, with a warning only.
-_MAX_EXCLUDED_PATH_BYTES = 4_000
-
-# For all excluded paths together. Linux starts no program with more than 2 MB of arguments, and
-# each path is in two of them, perhaps with an escape before each byte.
-_MAX_EXCLUDED_BYTES = 400_000
+_UNSET_ATTRIBUTES = (
+    "some owners, modes, times or other attributes could not be set; the data is complete: "
+    "check what the destination's user and file system permit"
+)
 
 
 _CHECKED = Outcome(Verdict.DONE)
@@ -52,6 +55,14 @@ class TransferRequest:
     size_limit: SizeLimit | None
     checks_only: bool = False
     """Only count what would be deleted, and check that."""
+    deletes_by_listing: bool = False
+    only_deletes: bool = False
+    """Delete what the source lacks, and send nothing."""
+
+    @property
+    def is_full_sync(self) -> bool:
+        """True if rsync finds all paths itself, without a list."""
+        return self.changeset.is_everything and not self.only_deletes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,10 @@ class TransferResult:
     """Changes that are not confirmed."""
     failed: Changeset = NOTHING
     """Changes that failed, while all others that are not pending are confirmed."""
+    unset_attributes: Changeset = NOTHING
+    """Entries that are confirmed, although some of their attributes could not be set."""
+    aborting: Changeset = NOTHING
+    """Files at which the run broke off, for example because they do not fit there."""
     large_files: Changeset = NOTHING
     """Files that were left out of the run because they are large."""
     held: Changeset = NOTHING
@@ -120,6 +135,7 @@ class Transfer:
         options: RsyncOptions | None = None,
         checks_only: bool = False,
         source: int | None = None,
+        deletes_by_listing: bool = False,
     ) -> TransferResult:
         """Run rsync for a changeset, once more for each capability that turns out to be missing.
 
@@ -129,6 +145,8 @@ class Transfer:
         ``options`` replace those of the destination. With ``checks_only`` nothing is carried: the
         run only counts what would be deleted, and the verdict is HELD if that is too much.
         ``source`` is an open directory with copies of what the changes are about.
+        With ``deletes_by_listing`` rsync deletes a path where it lists the directory, not by name:
+        only so does it delete a directory that its user may not write to.
         """
         result = TransferResult(Outcome(Verdict.DONE))
         try:
@@ -142,7 +160,7 @@ class Transfer:
                 request = TransferRequest(
                     root if source is None else source, carried, options or self.options,
                     excluded | held, is_released,
-                    in_flight, size_limit, checks_only,
+                    in_flight, size_limit, checks_only, deletes_by_listing,
                 )  # fmt: skip
                 result = self._carry(request)
                 self._source_guard.verify_unchanged(root)
@@ -153,7 +171,18 @@ class Transfer:
             outcome = Outcome(Verdict.SOURCE_UNSAFE, str(error), error.hint)
         else:
             return replace(result, held=_held_changes(held, kept)) if held else result
-        return replace(result, outcome=outcome, pending=changeset, failed=NOTHING)
+        return TransferResult(outcome, pending=changeset, run=result.run)
+
+    def smallest_file(self, changes: Changeset) -> bytes:
+        """Return the path of the smallest entry of the source; one that is missing is smaller."""
+
+        def size(path: bytes) -> int:
+            try:
+                return os.lstat(paths.join(self._source_guard.source, path)).st_size
+            except OSError:
+                return -1
+
+        return min((change.path for change in changes), key=size)
 
     @property
     def is_destination_replaced(self) -> bool:
@@ -209,9 +238,10 @@ class Transfer:
 
     def _build_list(self, request: TransferRequest) -> FileList:
         options = request.options
+        capabilities = self._capabilities_for(request)
         files = build_file_list(
             request.root, request.changeset, options.rules,
-            delete_missing_args=self._capabilities.has_delete_missing_args or not options.delete,
+            delete_missing_args=capabilities.has_delete_missing_args or not options.delete,
             excluded=request.excluded | request.in_flight, size_limit=request.size_limit,
         )  # fmt: skip
         self._session.run_log.log_file_list(files)
@@ -222,13 +252,14 @@ class Transfer:
         if request.is_released:
             options = replace(options, max_delete=None)
         command = self._command(options, request, files)
-        run = self._session.run(request.root, command, files.encode())
+        failed = self._failed_paths(request, files)
+        run = self._session.run(request.root, command, files.encode(), on_message=failed.add)
         if run.outcome.verdict in {Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL}:
             self._create_parents = False
             self._session.run_log.log_result(run.result)
         if run.outcome.verdict is Verdict.DONE:
             return TransferResult(run.outcome, run=run)
-        return self._failed_result(request, files, run)
+        return self._failed_result(request, run, failed)
 
     def _command(
         self, options: RsyncOptions, request: TransferRequest, files: FileList
@@ -236,14 +267,20 @@ class Transfer:
         excluded = sorted(request.excluded | files.files_to_exclude)
         options = replace(self._session.with_shared_ssh(options), in_flight=request.in_flight)
         destination = self._session.destination
-        if request.changeset.is_everything:
+        if request.is_full_sync:
             return options.full_sync_command(
                 CURRENT_DIRECTORY, destination, self._capabilities, excluded=excluded
             )
         return options.file_list_command(
-            CURRENT_DIRECTORY, destination, self._capabilities,
+            CURRENT_DIRECTORY, destination, self._capabilities_for(request),
             create_parents=self._create_parents, excluded=excluded,
+            only_deletes=request.only_deletes,
         )  # fmt: skip
+
+    def _capabilities_for(self, request: TransferRequest) -> RsyncCapabilities:
+        if request.deletes_by_listing:
+            return replace(self._capabilities, has_delete_missing_args=False)
+        return self._capabilities
 
     def _check_deletions(self, request: TransferRequest, files: FileList) -> TransferResult | None:
         """Return a result if a dry run failed, or would delete more than is allowed."""
@@ -284,54 +321,83 @@ class Transfer:
         )
 
     def _failed_result(
-        self, request: TransferRequest, files: FileList, run: SessionRun
+        self, request: TransferRequest, run: SessionRun, failed: FailedPaths
     ) -> TransferResult:
         """Return which changes failed, if rsync's messages name them all; else all are pending."""
-        messages = run.result.messages
-        named = None
-        if run.result.exit_status in _PARTIAL_EXITS:
-            named = self._named_failures(request, files, messages)
-        if named is None or not self._can_exclude(request.root, named):
+        status = run.result.exit_status
+        if not failed.are_known or self._is_inseparable(request.root, failed.content):
             return _nothing_confirmed(request, run)
-        if not has_skipped_deletions(messages):
-            if run.outcome.verdict is Verdict.RETRY_NOW:
-                return TransferResult(run.outcome, pending=named, run=run)
-            return TransferResult(run.outcome, failed=named, run=run)
-        # A run without these paths, and without what is below them, makes the skipped deletions.
-        # The source itself cannot be left out.
-        trees = MutableChangeset()
-        for change in named:
-            if change.path:
-                trees.add(change.path, Scope.TREE)
-        return TransferResult(run.outcome, pending=request.changeset, failed=trees, run=run)
+        if status == _ABORTED_EXIT:
+            return self._aborted_result(request, run, failed.content)
+        if status not in _PARTIAL_EXITS or (failed.has_skipped_deletions and not failed.content):
+            return _nothing_confirmed(request, run)
+        if not failed.content:
+            outcome = replace(run.outcome, verdict=Verdict.PARTIAL, reason=_UNSET_ATTRIBUTES)
+            return TransferResult(outcome, unset_attributes=failed.attributes, run=run)
+        content = with_hints_of(failed.content, request.changeset.new_content)
+        result = TransferResult(
+            run.outcome, failed=content, unset_attributes=failed.attributes, run=run
+        )
+        if failed.has_skipped_deletions:
+            return self._delete_skipped(request, result)
+        return result
 
-    def _named_failures(
-        self, request: TransferRequest, files: FileList, messages: RsyncMessages
-    ) -> Changeset | None:
-        """Return the changes that rsync's messages name; None if they do not name them all."""
+    def _aborted_result(
+        self, request: TransferRequest, run: SessionRun, failed: Changeset
+    ) -> TransferResult:
+        """Return the files at which a run may have broken off; all else is pending."""
+        files = regular_files(request.root, (change.path for change in failed))
+        aborting, _ = split_below(failed, files)
+        if not files:
+            return _nothing_confirmed(request, run)
+        _, pending = split_below(request.changeset, files)
+        aborting = with_hints_of(aborting, request.changeset.new_content)
+        outcome = replace(run.outcome, verdict=Verdict.PARTIAL)
+        return TransferResult(outcome, pending=pending, aborting=aborting, run=run)
+
+    def _delete_skipped(self, request: TransferRequest, result: TransferResult) -> TransferResult:
+        """Make the deletions that rsync skipped because of failed paths, and send nothing.
+
+        This run lists no directory that failed, and opens no file: so it does not fail at them.
+        """
+        if request.only_deletes:
+            return replace(result, pending=request.changeset)
+        failed = frozenset(change.path for change in result.failed) - {paths.ROOT}
+        _, carried = split_below(request.changeset, failed)
+        request = replace(request, changeset=carried, only_deletes=True, size_limit=None)
+        files = self._build_list(replace(request, excluded=request.excluded | failed))
+        if not files:
+            return result
+        second = self._check_deletions(request, files) or self._run_rsync(request, files)
+        return replace(
+            second,
+            failed=union(result.failed, second.failed),
+            unset_attributes=union(result.unset_attributes, second.unset_attributes),
+            outcome=second.outcome if second.pending else result.outcome,
+        )
+
+    def _failed_paths(self, request: TransferRequest, files: FileList) -> FailedPaths:
+        """Return an empty collection of the paths that a run for a request fails to carry."""
         source = os.readlink(b"/proc/self/fd/%d" % request.root)
         is_named = not moves_files(self.options.extra_options)
         target = target_in_messages(self._session.destination) if is_named else b""
-        entries = None if request.changeset.is_everything else files.entries
+        entries = None if request.is_full_sync else files.entries
         excluded = request.excluded | files.files_to_exclude | request.in_flight
         carried = CarriedPaths(entries, request.options.rules, excluded)
-        return failed_changes(messages, source, target, carried)
+        return FailedPaths(source, target, carried, partial(_exists, request.root))
 
-    def _can_exclude(self, root: int, named: Changeset) -> bool:
-        """Return True if these paths can be excluded from a run and carried separately.
+    def _is_inseparable(self, root: int, failed: Changeset) -> bool:
+        """Return True if these paths cannot be carried separately, or are not known for certain.
 
         A name of a hard-linked file cannot where links are preserved: carried alone, it would not
         be linked to the others.
         """
         if self.options.preserves_hard_links and any(
-            _has_hard_links(root, change.path) for change in named
+            _has_hard_links(root, change.path) for change in failed
         ):
-            return False
+            return True
         # With --iconv, names in messages of the destination are in its character set.
-        is_translated = any(option.startswith("--iconv") for option in self.options.extra_options)
-        sizes = [len(change.path) for change in named]
-        is_short = max(sizes) <= _MAX_EXCLUDED_PATH_BYTES and sum(sizes) <= _MAX_EXCLUDED_BYTES
-        return not is_translated and is_short and len(named) <= MAX_EXCLUDED_PATHS
+        return any(option.startswith("--iconv") for option in self.options.extra_options)
 
     def _disable_missing_capability(self, outcome: Outcome) -> bool:
         """Do without a capability from now on; return True if it was in use until now."""
@@ -347,9 +413,11 @@ class Transfer:
 
 
 def _nothing_confirmed(request: TransferRequest, run: SessionRun) -> TransferResult:
-    return TransferResult(
-        run.outcome, pending=request.changeset, run=run if run.is_counted else None
-    )
+    pending, result = request.changeset, run.result
+    if may_leave_temporary_files(result.exit_status, result.messages):
+        # These go when rsync lists their directories.
+        pending = with_parent_listings(pending)
+    return TransferResult(run.outcome, pending=pending, run=run if run.is_counted else None)
 
 
 def _held_changes(held: AbstractSet[bytes], kept: Changeset) -> Changeset:
@@ -359,6 +427,14 @@ def _held_changes(held: AbstractSet[bytes], kept: Changeset) -> Changeset:
         # Changes below a mount point that was mounted over are not seen.
         changes.add(path, Scope.TREE)
     return changes
+
+
+def _exists(root: int, path: bytes) -> bool:
+    try:
+        os.lstat(path or b".", dir_fd=root)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _has_hard_links(root: int, path: bytes) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope, union
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import earliest
 from pylsyncd.model.status import Condition, DestinationStatus
-from pylsyncd.pipeline.optimizer import optimize
+from pylsyncd.pipeline.optimizer import optimize, split_below
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.state.checkpoint import Checkpoint
@@ -167,6 +167,11 @@ class Worker(SupervisedThread):
         """What was confirmed when nothing was left to try at once, and what was not."""
         return self._work.settlement
 
+    @property
+    def unset_attributes(self) -> Changeset:
+        """The entries that are confirmed without some of their attributes."""
+        return self._work.unset_attributes.changes
+
     def status(self) -> DestinationStatus:
         """Return the status of the destination."""
         now = time.monotonic()
@@ -187,7 +192,7 @@ class Worker(SupervisedThread):
             self._condition(waiting),
             behind=now - since if since is not None else 0.0,
             waiting=waiting,
-            owes_everything=self._work.next_run.backlog.is_everything
+            owes_everything=any(part.backlog.is_everything for part in self._work.retry_queues)
             or carrying.is_everything
             or self._queue.is_everything,
             last_run=self._session.statistics.last_run,
@@ -301,7 +306,7 @@ class Worker(SupervisedThread):
     def _add(self, item: WorkItem) -> None:
         self._is_stopping |= item.is_final
         # A release is for the changes that are held now, not for later ones.
-        queues = self._work.next_run, self._work.failed_paths
+        queues = self._work.next_run, *self._work.retried_apart
         is_held = self._was_held or any(part.verdict in HELD_VERDICTS for part in queues)
         self._is_released = (self._is_released and not item.changeset) or (
             item.is_release and is_held
@@ -342,6 +347,10 @@ class Worker(SupervisedThread):
             self._carry_next_run()
         elif self._work.failed_paths.is_due():
             self._retry_failed_paths()
+        elif self._work.aborting_files.is_due():
+            self._retry_aborting_file()
+        elif self._work.unexplained.is_due():
+            self._retry_unexplained()
         self._work.large_files.start_due_batch()
 
     def _carry_rest(self) -> None:
@@ -363,57 +372,97 @@ class Worker(SupervisedThread):
         self._work.include_released(self._transfer.find_held_subtrees())
         is_merged, times = next_run.backlog.is_merged, self._work.received_times
         changeset = next_run.backlog.take()
-        excluded = frozenset(change.path for change in self._work.failed_paths.backlog.changes)
         if self._checkpoint is not None:
             self._checkpoint.record_source(is_everything=changeset.is_everything)
         changeset = large_files.defer_conflicts(optimize(changeset) if is_merged else changeset)
+        excluded = self._work.excluded_from(changeset)
         conditions = TransferConditions(
             excluded,
             exclude_large=large_files.accepts_files,
-            awaits_failed_paths=bool(excluded) and self._holds_last_back(),
+            awaits_failed_paths=self._work.has_failed_paths and self._holds_last_back(),
         )
         result = self._carry(changeset, conditions)
         self._was_held = False
         large_files.add(result.large_files, next_run.since)
         self._is_reachable = result.verdict in _REACHED
-        next_run.backlog.add(result.pending)
-        self._work.add_failed_paths(result)
-        if self._work.failed_paths.backlog and self._paths_failed_at is None:
+        self._work.finish_next_run(changeset, excluded, result)
+        if self._work.has_failed_paths and self._paths_failed_at is None:
             self._paths_failed_at = time.monotonic()
         if next_run.backlog and result.verdict is Verdict.DONE:
-            next_run.await_others()
             return
         if next_run.backlog:
-            next_run.schedule_retry(result.verdict)
             if not self._session.is_aborted:
                 self._report_failure(result, next_run)
             return
         large_files.accepts_files = True
         self._work.confirm(times)
         self._is_released = False
-        self._finish_attempt(next_run, result)
+        self._finish_attempt(next_run, result, next_run.since)
 
     def _retry_failed_paths(self) -> None:
         failed_paths = self._work.failed_paths
-        result = self._carry(failed_paths.backlog.take(), TransferConditions())
+        changeset, since = failed_paths.backlog.take(), failed_paths.since
+        # Nothing but files at which runs break off.
+        excluded = self._work.excluded_from(changeset)
+        result = self._carry(changeset, TransferConditions(excluded, deletes_by_listing=True))
+        count = failed_paths.failure_count
         failed_paths.backlog.add(result.pending)
-        failed_paths.backlog.add(result.failed)
+        self._work.aborting_files.backlog.add(result.aborting)
+        self._work.record_failures(changeset, excluded, result, since)
         if failed_paths.backlog:
-            failed_paths.schedule_retry(result.verdict)
-        self._finish_attempt(failed_paths, result)
+            failed_paths.failure_count = count
+            failed_paths.schedule_retry(_with_pause(result.verdict))
+        self._finish_attempt(failed_paths, result, since)
+
+    def _retry_aborting_file(self) -> None:
+        """Retry the smallest file at which a run broke off: if that fails, the others do, too."""
+        aborting_files = self._work.aborting_files
+        since = aborting_files.since
+        files = aborting_files.backlog.take()
+        changeset, others = split_below(files, {self._transfer.smallest_file(files)})
+        aborting_files.backlog.add(others)
+        result = self._carry(changeset, TransferConditions())
+        aborting_files.backlog.add(union(result.pending, result.aborting))
+        if result.pending or result.aborting:
+            aborting_files.schedule_retry(_with_pause(result.verdict))
+        else:
+            self._work.record_failures(changeset, frozenset(), result, since)
+            aborting_files.make_due()
+        self._finish_attempt(aborting_files, result, since)
+
+    def _retry_unexplained(self) -> None:
+        unexplained = self._work.unexplained
+        since = unexplained.since
+        changeset, wider = unexplained.take_widened()
+        excluded = self._work.excluded_from(wider)
+        is_wider = wider is not changeset
+        result = self._carry(wider, TransferConditions(excluded), is_wider=is_wider)
+        if result.verdict is Verdict.HELD and is_wider:
+            # Only the changes themselves are worth the question of an administrator.
+            unexplained.stop_widening()
+            result = TransferResult(replace(result.outcome, verdict=Verdict.PARTIAL), changeset)
+        self._work.aborting_files.backlog.add(result.aborting)
+        if result.pending:
+            unexplained.add_failed(changeset, result.verdict)
+        else:
+            self._work.record_failures(wider, excluded, result, since)
+        self._finish_attempt(unexplained, result, since)
 
     def _holds_last_back(self) -> bool:
         """Return True if the files that go last wait for failed paths."""
         failed_at = self._paths_failed_at
         return failed_at is None or time.monotonic() < failed_at + MAX_WAIT_FOR_FAILED_PATHS
 
-    def _carry(self, changeset: Changeset, conditions: TransferConditions) -> TransferResult:
+    def _carry(
+        self, changeset: Changeset, conditions: TransferConditions, *, is_wider: bool = False
+    ) -> TransferResult:
+        """Run rsync. A release does not apply to a changeset that ``is_wider`` than the changes."""
         self._carrying = changeset
         large_files, until = self._work.large_files, self._work.received_times.until
         conditions = replace(
             conditions,
             in_flight=large_files.in_flight,
-            is_released=self._is_released,
+            is_released=self._is_released and not is_wider,
             known_until=None if until is None else until.wall,
             awaits_large_files=bool(large_files.pending_count),
             is_strict=self._holds_last_back(),
@@ -428,18 +477,25 @@ class Worker(SupervisedThread):
         self._work.held.add(result.held)
         self._reporter.report_held(result)
         self._reporter.report_run(changeset, result.run)
+        self._reporter.report_unset_attributes(result, is_new=not self._work.unset_attributes)
         return result
 
-    def _finish_attempt(self, attempts: RetryQueue, result: TransferResult) -> None:
-        """Save what is confirmed, and report a failure, a recovery or completed syncs."""
+    def _finish_attempt(
+        self, attempts: RetryQueue, result: TransferResult, since: float | None
+    ) -> None:
+        """Save what is confirmed, and report a failure, a recovery or completed syncs.
+
+        ``since`` is when the first of the carried changes was seen.
+        """
         if not attempts.backlog:
-            if attempts.since is not None:
-                self._session.statistics.count_confirmed(time.monotonic() - attempts.since)
+            if since is not None and not result.pending:
+                self._session.statistics.count_confirmed(time.monotonic() - since)
             attempts.reset()
         if self._checkpoint is not None:
             self._work.update_checkpoint(self._checkpoint)
-        if self._work.failed_paths.backlog:
-            self._report_failure(result, self._work.failed_paths)
+        failing = [part for part in (attempts, *self._work.retried_apart) if part.backlog]
+        if failing:
+            self._report_failure(result, failing[0])
         else:
             self._paths_failed_at = None
             self._reporter.report_recovery()
@@ -450,7 +506,8 @@ class Worker(SupervisedThread):
         self._reporter.report_failure(result, attempts, is_stopping=self._is_stopping)
 
     def _report_completed_syncs(self) -> None:
-        missing = len(self._work.failed_paths.backlog) + len(self._work.held.changes.trees)
+        parts = [part.backlog for part in self._work.retried_apart]
+        missing = sum(map(len, parts)) + len(self._work.held.changes.trees)
         suffix = f", except for {format_count(missing, 'path')}" if missing else ""
         if self._session.options.dry_run:
             suffix += " (dry run: nothing was changed)"
@@ -467,3 +524,8 @@ class Worker(SupervisedThread):
             self._interrupted = None
             if outcome.verdict is not Verdict.DONE and not self._session.is_aborted:
                 log.warning("[%s] %s", self.name, describe_failure(outcome))
+
+
+def _with_pause(verdict: Verdict) -> Verdict:
+    """Return the verdict for the pause before a retry that waits for a cause to pass."""
+    return Verdict.PARTIAL if verdict is Verdict.RETRY_NOW else verdict

@@ -15,7 +15,7 @@ from pylsyncd.config.raw_options import ErrorCollector
 from pylsyncd.control import nagios, protocol, table
 from pylsyncd.control.protocol import ProtocolError
 from pylsyncd.model import destination_notation, paths, status_json
-from pylsyncd.model.changes import Changeset, Scope
+from pylsyncd.model.changes import Changeset, Scope, union
 from pylsyncd.model.errors import StateError, UsageError
 from pylsyncd.model.status import Status
 from pylsyncd.report.hook_output import HookOutput
@@ -73,12 +73,14 @@ def _messages(text: bytes) -> RsyncMessages:
 def check_complaints(text: bytes) -> None:
     """Find the failed paths in messages."""
     messages = _messages(text)
-    failed_paths.has_skipped_deletions(messages)
     for entries in (None, ENTRIES):
         carried = CarriedPaths(entries, RULES, frozenset([b"excluded"]))
-        found = failed_paths.failed_changes(messages, SOURCE, TARGET, carried)
-        if found is None:
+        failed = failed_paths.FailedPaths(SOURCE, TARGET, carried)
+        for line in messages:
+            failed.add(line)
+        if not failed.are_known:
             continue
+        found = union(failed.content, failed.attributes)
         _assert_paths_below_source(found)
         for path, _ in found:
             assert not RULES.excludes(path, is_directory=True) or path in ENTRIES

@@ -13,7 +13,19 @@ for fault in {faults}/*; do
     . {taken}/$$
     break
 done
-exec {rsync} "$@"
+[ -d {rules} ] || exec {rsync} "$@"
+case " $* " in
+*" --files-from=- "*) cat >{list};;
+*) printf '%s\\0' EVERYTHING >{list};;
+esac
+tr '\\0' '\\t' <{list} | sed 's#^\\./##; s#\\t\\./#\\t#g' >>{runs}
+echo >>{runs}
+for rule in {rules}/*.sh; do
+    entry="$(cat "${{rule%.sh}}.entry" 2>/dev/null)" || continue
+    [ -z "$entry" ] || tr '\\0' '\\n' <{list} | sed 's#^\\./##' | grep -qxF "$entry" || continue
+    . "$rule"
+done
+exec {rsync} "$@" <{list}
 """
 LINE = "rsync: an unknown message of a usual length, which does not mention the name of a path"
 
@@ -21,7 +33,8 @@ LINE = "rsync: an unknown message of a usual length, which does not mention the 
 class FaultyRsync:
     """A program for ``--rsync`` that applies each added fault to one run, the next one.
 
-    A fault is a piece of shell script. Unless it exits, the real rsync runs after it.
+    A fault is a piece of shell script. Unless it exits, the real rsync runs after it. A rule is one
+    that applies to all runs whose list has a certain entry.
     """
 
     def __init__(self, directory: Path, rsync: str | None = None) -> None:
@@ -31,7 +44,12 @@ class FaultyRsync:
         self._faults.mkdir()
         self._taken.mkdir()
         self._count = itertools.count()
-        paths = {"faults": shlex.quote(str(self._faults)), "taken": shlex.quote(str(self._taken))}
+        self._rules, self._runs = directory / "rules", directory / "runs"
+        files = {
+            "faults": self._faults, "taken": self._taken, "rules": self._rules, "runs": self._runs,
+            "list": directory / "list",
+        }  # fmt: skip
+        paths = {name: shlex.quote(str(path)) for name, path in files.items()}
         self.program.write_text(SCRIPT.format(rsync=self.real_rsync, **paths))
         self.program.chmod(0o755)
 
@@ -41,6 +59,27 @@ class FaultyRsync:
         hidden = self._faults / f".{name}"  # not matched by the script's * until it is complete
         hidden.write_text(f"{text}\n")
         hidden.rename(self._faults / name)
+
+    def add_rule(self, entry: str, text: str) -> None:
+        """Apply a shell script to each run whose list has an entry; an empty one stands for any.
+
+        The list of a full sync is EVERYTHING. From the first rule on, runs are recorded.
+        """
+        self._rules.mkdir(exist_ok=True)
+        name = f"{next(self._count):06}"
+        (self._rules / f"{name}.entry").write_text(entry)
+        (self._rules / f"{name}.sh").write_text(f"{text}\n")
+
+    def discard_rules(self) -> None:
+        """Let all later runs succeed; they are recorded, too."""
+        for path in self._rules.iterdir():
+            path.unlink()
+
+    @property
+    def runs(self) -> list[list[str]]:
+        """The lists of the runs since the first rule."""
+        lines = self._runs.read_text().splitlines() if self._runs.exists() else []
+        return [line.rstrip("\t").split("\t") for line in lines]
 
     @property
     def pending_faults(self) -> int:

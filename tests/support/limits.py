@@ -24,6 +24,24 @@ def watch_limit_prefix(count: int) -> tuple[str, ...]:
     return command
 
 
+@functools.cache
+def user_prefix(*, is_root: bool) -> tuple[str, ...]:
+    """Return the command prefix for a user namespace in which all other users are unknown.
+
+    There the command runs as its root, or as a user without privileges who owns the same files.
+    Raises Unavailable without user namespaces.
+    """
+    ids = ("--map-root-user",) if is_root else ("--map-user=1000", "--map-group=1000")
+    command = ("unshare", "--user", *ids)
+    try:
+        answer = subprocess.run((*command, "true"), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise Unavailable("unshare is not installed") from None
+    if answer.returncode:
+        raise Unavailable(f"user namespaces are not permitted: {answer.stderr.strip()}")
+    return command
+
+
 def max_queued_events() -> int:
     """Return the length of the kernel's event queues, the same for the whole machine."""
     return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())

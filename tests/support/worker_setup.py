@@ -58,7 +58,8 @@ class WorkerSetup:
     """A source, its copy, a substitute for rsync, and one worker after the other.
 
     Its rsync is known to be capable of everything, so that no probe takes an order of a test;
-    with ``is_probed=False`` it is not known.
+    with ``is_probed=False`` it is not known. ``prelude`` is a shell script that runs before each
+    rsync, or ends in a command that rsync is appended to.
     """
 
     def __init__(
@@ -69,11 +70,19 @@ class WorkerSetup:
         size_limit: SizeLimit | None = None,
         is_probed: bool = True,
         last: Rules | None = None,
+        prelude: str = "",
+        extra_options: tuple[str, ...] = (),
     ) -> None:
         self.source, self.copy = top / "source", top / "copy"
         for path in (self.source, self.copy):
             path.mkdir()
-        self.faulty = FaultyRsync(top)
+        real = None
+        if prelude:
+            script = top / "rsync-with-prelude"
+            script.write_text(f'#!/bin/sh\n{prelude} rsync "$@"\n')
+            script.chmod(0o755)
+            real = str(script)
+        self.faulty = FaultyRsync(top, real)
         self.guard = SourceGuard(os.fsencode(self.source), Rules())
         self.guard.accept()
         self.directory = StateDirectory(os.fsencode(top / "state"))
@@ -84,6 +93,7 @@ class WorkerSetup:
         self._options = RsyncOptions(
             str(self.faulty.program), version.rsync_version("rsync"), max_delete=max_delete,
             last=last or Rules(),
+            extra_options=extra_options,
         )  # fmt: skip
         self._destination_guard = DestinationGuard(self._destination)
         self._size_limit = size_limit

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, Change, MutableChangeset, Scope
-from pylsyncd.pipeline.optimizer import optimize, split_below, with_hints_of
+from pylsyncd.pipeline.optimizer import optimize, split_below, with_hints_of, without_covered
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 
@@ -171,3 +171,13 @@ def test_a_million_changes_take_seconds() -> None:
     started = time.process_time()
     optimize(changes)
     assert time.process_time() - started < 10.0
+
+
+@given(some_changes, some_changes)
+def test_only_covered_changes_are_dropped(changes: list[Change], others: list[Change]) -> None:
+    covering = collected(others)
+    rest = without_covered(collected(changes), covering)
+    left = {change for change in changes if not any(other.covers(change) for other in others)}
+    # Beside everything, other changes have no meaning.
+    assert set(rest) == left or (rest.is_everything and Change(b"", TREE) in left)
+    assert set(covering) == set(others)

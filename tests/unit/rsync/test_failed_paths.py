@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,7 @@ from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
-from pylsyncd.rsync.failed_paths import failed_changes, has_skipped_deletions, target_in_messages
-from pylsyncd.rsync.output import MAX_FIRST_LINES, MAX_LAST_LINES, RsyncMessages
+from pylsyncd.rsync.failed_paths import FailedPaths, target_in_messages
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
@@ -28,17 +27,32 @@ from pylsyncd.rules.filters import parse_exclude
 ENTRY, LISTING, TREE = Scope
 EMPTY = re.compile("rsync error: |IO error")
 DENIED = "Permission denied (13)"
+FULL = "No space left on device (28)"
+UNSUPPORTED = "Operation not supported (95)"
 CLOSING = "rsync error: some files/attrs were not transferred (code 23) at main.c(1394) [sender]"
 
 
 FULL_SYNC = CarriedPaths(None, Rules())
 
 
+def collected(
+    *lines: str,
+    target: bytes = b"/dst",
+    carried: CarriedPaths = FULL_SYNC,
+    present: Collection[bytes] = (),
+) -> FailedPaths:
+    failed = FailedPaths(b"/src", target, carried, present.__contains__)
+    for line in lines:
+        failed.add(line)
+    return failed
+
+
 def changes(
     *lines: str, target: bytes = b"/dst", carried: CarriedPaths = FULL_SYNC
 ) -> set[tuple[bytes, Scope]] | None:
-    found = failed_changes(RsyncMessages(lines), b"/src", target, carried)
-    return None if found is None else {(path, scope) for path, scope in found}
+    """Return all failures, of whatever kind; None if they are not all known."""
+    failed = collected(*lines, target=target, carried=carried)
+    return {*failed.content, *failed.attributes} if failed.are_known else None
 
 
 @pytest.mark.parametrize(
@@ -145,7 +159,7 @@ def test_a_created_path_may_be_named_by_its_temporary_name(
     line: str, temporary: str, scope: Scope
 ) -> None:
     own = (f"d/.a.{temporary}".encode(), scope)
-    assert changes(f"rsync: {line}") == {own, (b"d/a", TREE), (b"d/.a", TREE)}
+    assert changes(f"rsync: {line}") == {own, (b"d/a", scope), (b"d/.a", scope)}
 
 
 @pytest.mark.parametrize(
@@ -178,13 +192,87 @@ def test_failed_paths_at_the_destination_are_unknown_if_its_directory_is() -> No
     assert changes(f'rsync: [generator] mkdir "/dst/d" failed: {DENIED}', target=b"") is None
 
 
-def test_the_failed_paths_are_unknown_if_messages_were_dropped() -> None:
-    lines = [
-        f'file has vanished: "/src/{number}"'
-        for number in range(MAX_FIRST_LINES + MAX_LAST_LINES + 1)
-    ]
-    assert len(changes(*lines[:-1]) or ()) == MAX_FIRST_LINES + MAX_LAST_LINES
-    assert changes(*lines) is None
+def test_the_failed_paths_are_unknown_if_a_message_was_cut() -> None:
+    failed = collected('file has vanished: "/src/a"')
+    failed.add('file has vanished: "/src/b"', is_cut=True)
+    assert not failed.are_known
+
+
+def test_very_many_failed_paths_are_known_by_their_directories() -> None:
+    failed = FailedPaths(b"/src", b"/dst", FULL_SYNC, limit=100)
+    for number in range(101):
+        failed.add(f'rsync: [sender] opendir "/src/d{number % 3}/{number}" failed: {DENIED}')
+    assert failed.are_known
+    assert len(failed.content) <= 50
+    assert {(b"d0", TREE), (b"d1", TREE), (b"d2", TREE)} & set(failed.content)
+
+
+UNSET = [
+    (f'[generator] failed to set times on "/dst/d/a": {DENIED}', "d/a"),
+    (f'[generator] failed to set permissions on "/dst/d/a": {DENIED}', "d/a"),
+    ('[generator] failed to set times on "/dst/.": Operation not permitted (1)', ""),
+    ('[receiver] chown "/dst/d/.a.L43IDo" failed: Invalid argument (22)', "d/a"),
+    (f'[receiver] chgrp "/dst/d/a" failed: {DENIED}', "d/a"),
+    ('[receiver] chown "/dst/d/a" failed: Disk quota exceeded (122)', "d/a"),
+    (f'[receiver] rsync_xal_set: fsetxattr("/dst/d/.a.pmVNQc","user.x") failed: {FULL}', "d/a"),
+    (f'[generator] rsync_xal_clear: lremovexattr("/dst/d/a","user.x") failed: {DENIED}', "d/a"),
+    (f"[receiver] set_acl: sys_acl_set_file(d/a, ACL_TYPE_ACCESS): {UNSUPPORTED}", "d/a"),
+    (f'[receiver] failed to write xattr user.rsync.%stat for "/dst/d/a": {UNSUPPORTED}', "d/a"),
+]
+
+
+@pytest.mark.parametrize(("line", "path"), UNSET)
+def test_attributes_that_cannot_be_set_are_told_from_content(line: str, path: str) -> None:
+    failed = collected(f"rsync: {line}", CLOSING, present=[b"d/a"])
+    assert failed.are_known
+    assert set(failed.attributes) == {(path.encode(), ENTRY)}
+    assert not failed.content
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '[generator] failed to set times on "/dst/d/a": Read-only file system (30)',
+        '[generator] failed to set times on "/dst/d/a": No such file or directory (2)',
+        '[receiver] chown "/dst/d/.a.L43IDo" failed: Input/output error (5)',
+        f'[sender] get_xattr_data: lgetxattr("/src/d/a","user.x",1) failed: {DENIED}',
+    ],
+)
+def test_attributes_that_fail_with_their_file_are_failed_content(line: str) -> None:
+    failed = collected(f"rsync: {line}", present=[b"d/a"])
+    assert failed.are_known
+    assert {path for path, _ in failed.content} == {b"d/a"}
+    assert not failed.attributes
+
+
+def test_a_path_whose_content_and_attributes_fail_is_failed_content() -> None:
+    failed = collected(
+        f'rsync: [receiver] chown "/dst/d/.a.L43IDo" failed: {DENIED}',
+        f'rsync: [receiver] rename "/dst/d/.a.L43IDo" -> "d/a": {DENIED}',
+        f'rsync: [receiver] chown "/dst/d/.b.L43IDo" failed: {DENIED}',
+        present=[b"d/a", b"d/b"],
+    )
+    assert set(failed.attributes) == {(b"d/b", ENTRY)}
+    assert {path for path, _ in failed.content} >= {b"d/a"}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f'[receiver] mkstemp "/dst/d/.a.2H4tpH" failed: {DENIED}', {b"d/a"}),
+        (f'[receiver] mkstemp "/dst/d/.b.2H4tpH" failed: {DENIED}', {b"d/.b"}),
+        (f'[generator] symlink "/dst/d/.a.717" -> "x" failed: {DENIED}', {b"d/a"}),
+        (f'[generator] mknod "/dst/d/.a.717" failed: {DENIED}', {b"d/a"}),
+        # The name of a file that the source lacks, and that rsync fails to delete.
+        (f"[generator] delete_file: unlink(d/.a.2H4tpH) failed: {DENIED}",
+         {b"d/.a.2H4tpH", b"d/a"}),
+    ],
+)  # fmt: skip
+def test_what_the_source_has_tells_a_temporary_name_from_a_final_one(
+    line: str, expected: set[bytes]
+) -> None:
+    failed = collected(f"rsync: {line}", present=[b"d/a", b"d/.b"])
+    assert {path for path, _ in failed.content} == expected
 
 
 SPLIT = CarriedPaths([b"a", b"d/", b"e/f/g", b"gone", b"long/" + b"n" * 250], Rules())
@@ -463,6 +551,18 @@ def clear(replica: Path) -> None:
             path.unlink()
 
 
+def failures(
+    far: tuple[Destination, RsyncOptions, Path],
+    source: Path,
+    result: RunResult,
+    carried: CarriedPaths = FULL_SYNC,
+) -> FailedPaths:
+    failed = FailedPaths(os.fsencode(source), target_in_messages(far[0]), carried)
+    for line in result.messages:
+        failed.add(line)
+    return failed
+
+
 def named(
     far: tuple[Destination, RsyncOptions, Path],
     source: Path,
@@ -471,11 +571,9 @@ def named(
 ) -> set[bytes]:
     listed = None if entries is None else sorted(map(os.fsencode, entries))
     carried = CarriedPaths(listed, Rules())
-    found = failed_changes(
-        result.messages, os.fsencode(source), target_in_messages(far[0]), carried
-    )
-    assert found is not None, list(result.messages)
-    return {path for path, _ in found}
+    failed = failures(far, source, result, carried)
+    assert failed.are_known, list(result.messages)
+    return {path for path, _ in failed.content}
 
 
 @needs_root
@@ -494,7 +592,7 @@ def test_unreadable_paths_are_named_and_skipped_deletions_are_detected(
     assert result.exit_status == 23
     expected = {b"d/secret", os.fsencode("odd\n\x01ä/f"), b"u"}
     assert named(far, source, result, None if is_full else entries) == expected
-    assert has_skipped_deletions(result.messages)
+    assert failures(far, source, result).has_skipped_deletions
     assert (replica / "u/old").exists()
     # Missing paths that are listed by name are deleted nevertheless.
     if not is_full:
@@ -521,11 +619,8 @@ def test_unwritable_paths_are_named(
     entries = ["a", "ro/", "ro/sub/", gone("gone"), "way", "w/"]
     result = run(far, source) if is_full else run(far, source, *entries)
     assert result.exit_status == 23
-    failing = {b"ro/changed", b"ro/link", b"ro/fifo", b"ro/sub", b"ro/stale", b"gone/x", b"way/x"}
+    failing = {b"ro/changed", b"ro/link", b"ro/fifo", b"ro/sub", b"ro/stale"}
     failing |= {b"gone", b"way", b"ro/new", b"ro/.dot", b"ro/moved"}
-    if not is_full and CAPABILITIES.has_delete_missing_args:
-        # What stands below a listed path fails with that path.
-        failing -= {b"gone/x", b"way/x"}
     beside = {b"ro/.new", b"ro/.changed", b"ro/dot", b"ro/.moved", b"ro/.fifo"}
     found = {
         path
@@ -533,5 +628,5 @@ def test_unwritable_paths_are_named(
         if not re.search(rb"\.\d+$", path)
     }
     assert found - beside == failing
-    assert not has_skipped_deletions(result.messages)
+    assert not failures(far, source, result).has_skipped_deletions
     assert sorted(os.listdir(replica / "w")) == ["fine"]

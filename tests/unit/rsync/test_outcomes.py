@@ -11,7 +11,13 @@ from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.rsync import outcomes
 from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
-from pylsyncd.rsync.outcomes import MissingCapability, Verdict, interpret, summary
+from pylsyncd.rsync.outcomes import (
+    MissingCapability,
+    Verdict,
+    interpret,
+    may_leave_temporary_files,
+    summary,
+)
 from pylsyncd.rsync.runner import Runner, RunResult
 
 CASES = [
@@ -23,6 +29,11 @@ CASES = [
     (2, "File-list index 0 not in 0 - -1 (read_ndx_and_attrs) [sender]", Verdict.RETRY_NOW),
     (2, "protocol version mismatch -- is your shell clean?", Verdict.HELD),
     (2, "protocol incompatibility", Verdict.RETRY_LATER),
+    (
+        23,
+        'rsync: [receiver] rsync_xal_set: fsetxattr("/d/a","user.x") failed: No space left (28)',
+        Verdict.PARTIAL,
+    ),
     (
         3,
         'rsync: [sender] change_dir "/s" failed: No such file or directory (2)',
@@ -500,3 +511,26 @@ def test_the_greeting_of_a_daemon_does_not_change_the_outcome(
         assert outcome.verdict is Verdict.PARTIAL
         assert outcome.reason.startswith("some paths of the source cannot be read")
         assert "quota.txt" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "line", "expected"),
+    [
+        (-9, "", True),
+        (12, "rsync: connection unexpectedly closed (17 bytes received so far) [sender]", True),
+        (12, "rsync: [sender] connection unexpectedly closed (17 bytes received so far)", True),
+        (12, "rsync: connection unexpectedly closed (0 bytes received so far) [sender]", False),
+        (10, "rsync: [sender] write error: Broken pipe (32)", True),
+        (10, "rsync: [sender] read error: Connection reset by peer (104)", True),
+        (10, "rsync: [sender] failed to connect to h (1.2.3.4): Connection refused (111)", False),
+        (20, "rsync error: received SIGUSR1 (code 19) at main.c(1622) [server=3.5.0]", True),
+        (30, "[sender] io timeout after 3 seconds -- exiting", True),
+        (255, "ssh: connect to host h port 22: Connection refused", False),
+        (0, "rsync: [sender] write error: Broken pipe (32)", False),
+        (5, "@ERROR: Unknown module 'm'", False),
+    ],
+)
+def test_only_a_run_that_broke_off_leaves_temporary_files(
+    exit_status: int, line: str, *, expected: bool
+) -> None:
+    assert may_leave_temporary_files(exit_status, ["another line", line]) is expected

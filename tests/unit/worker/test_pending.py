@@ -1,13 +1,15 @@
 """What is pending for a destination and what is saved of it. With real rsyncs and real state."""
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.faults import exit_with
+from support.faults import exit_with, print_error_and_exit
 from support.mounts import Mounts, can_mount
 from support.waiting import wait_until
 from support.worker_setup import LONG, WorkerSetup, entries
@@ -19,7 +21,7 @@ from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.system import clock
 from pylsyncd.worker.large_file_queue import LargeFileQueue
-from pylsyncd.worker.pending import PendingWork
+from pylsyncd.worker.pending import MAX_EXCLUDED_PATHS, PendingWork
 from pylsyncd.worker.transfer import TransferResult
 
 
@@ -256,16 +258,173 @@ def test_a_held_subtree_is_saved_as_pending_as_a_whole(place: WorkerSetup, tmp_p
             assert (place.copy / "nested/f").read_text() == "changed elsewhere"
 
 
-def test_a_destination_that_names_other_paths_each_time_is_retried_ever_more_rarely() -> None:
+OUTSIDE = 'file has vanished: "/somewhere/else"'
+
+
+def test_a_run_that_fails_without_a_reason_holds_nothing_else_up(place: WorkerSetup) -> None:
+    place.write("d/odd", "good")
+    for entry in ("d/odd", "d/"):
+        place.faulty.add_rule(entry, print_error_and_exit(OUTSIDE, 24))
+    with place.worker(LONG) as worker:
+        worker.put(WorkItem(entries(b"d/odd"), clock.now()))
+        wait_until(lambda: (worker.status().next_attempt or 0.0) > 300)
+        count = len(place.faulty.runs)
+        later = clock.now()
+        worker.put(WorkItem(entries(b"good"), later))
+        wait_until(lambda: (state := place.state()) and state.confirmed == later)
+        assert (place.copy / "good").exists()
+        # Its directory was looked at as well, because the source was not quiet.
+        wait_until(lambda: len(place.faulty.runs) == count + 2)
+        assert place.faulty.runs[count:] == [["good"], ["d/"]]
+        assert place.saved_paths() == [b"d/odd"]
+        place.faulty.discard_rules()
+        worker.put(WorkItem(NOTHING, is_urgent=True, serial=3))
+        wait_until(lambda: worker.confirmed_serial == 3)
+        wait_until(lambda: place.saved_changes() == set())
+    assert (place.copy / "d/odd").exists()
+
+
+def test_retries_of_a_run_that_fails_without_a_reason_widen_and_then_get_rarer(
+    place: WorkerSetup,
+) -> None:
+    place.write("d/e/odd", "other")
+    place.faulty.add_rule("", print_error_and_exit(OUTSIDE, 24))
+    with place.worker(LONG) as worker:
+        worker.put(WorkItem(entries(b"d/e/odd"), clock.now()))
+        for count in range(4, 9):
+            wait_until(lambda count=count: len(place.faulty.runs) == count)
+            wait_until(lambda: (worker.status().next_attempt or 0.0) > 300)
+            worker.put(WorkItem(NOTHING, is_urgent=True))
+        wait_until(lambda: len(place.faulty.runs) == 9)
+        assert place.faulty.runs == [
+            *[["d/e/odd"]] * 4, ["d/e/"], ["d/e/"], ["EVERYTHING"], ["d/e/odd"], ["d/e/odd"],
+        ]  # fmt: skip
+        wait_until(lambda: place.saved_paths() == [b"d/e/odd"])
+        assert "vanished" in worker.status().error
+
+
+def test_a_widened_retry_that_would_delete_too_much_asks_nobody(tmp_path: Path) -> None:
+    with contextlib.closing(WorkerSetup(tmp_path, max_delete=1)) as place:
+        place.write("d/odd")
+        (place.copy / "d").mkdir()
+        for name in ("d/x", "d/y"):
+            (place.copy / name).touch()
+        place.faulty.add_rule("d/odd", print_error_and_exit(OUTSIDE, 24))
+        with place.worker(LONG) as worker:
+            worker.put(WorkItem(entries(b"d/odd"), clock.now()))
+            wait_until(lambda: (worker.status().next_attempt or 0.0) > 300)
+            count = len(place.faulty.runs)
+            worker.put(WorkItem(NOTHING, is_urgent=True))
+            wait_until(lambda: len(place.faulty.runs) > count)
+            assert place.faulty.runs[count:] == [["d/"]]
+            wait_until(lambda: (worker.status().next_attempt or 0.0) > 300)
+            assert worker.status().condition is Condition.RETRYING
+            place.faulty.discard_rules()
+            worker.put(WorkItem(NOTHING, is_urgent=True))
+            wait_until(lambda: place.saved_changes() == set())
+        assert sorted(os.listdir(place.copy / "d")) == ["odd", "x", "y"]
+
+
+def test_attributes_that_cannot_be_set_do_not_hold_up_the_confirmation(
+    place: WorkerSetup, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.write("d/a", "b")
+    said = f'rsync: [receiver] chown "{place.copy}/d/.a.Y7sFkQ" failed: Invalid argument (22)'
+    place.faulty.add_fault(f"{place.faulty.real_rsync} \"$@\"; echo '{said}' >&2; exit 23")
+    with place.worker(LONG) as worker:
+        worker.put(WorkItem(entries(b"d/a", b"b"), clock.now(), serial=1))
+        wait_until(lambda: worker.confirmed_serial == 1)
+        wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
+        wait_until(lambda: place.saved_changes() == set())
+        assert list(worker.unset_attributes) == [(b"d/a", Scope.ENTRY)]
+        assert worker.status().set_aside.unset_attributes.names == ("d/a",)
+        assert worker.settlement.serial == 1
+        assert any("could not be set" in record.message for record in caplog.records)
+        worker.put(WorkItem(entries(b"b"), clock.now(), serial=2))
+        wait_until(lambda: worker.confirmed_serial == 2)
+        assert len(worker.unset_attributes) == 1
+        # Its next change sets them.
+        worker.put(WorkItem(entries(b"d/a"), clock.now(), serial=3))
+        wait_until(lambda: worker.confirmed_serial == 3)
+        assert not worker.unset_attributes
+
+
+def test_a_file_that_does_not_fit_holds_nothing_else_up(tmp_path: Path) -> None:
+    with contextlib.closing(WorkerSetup(tmp_path, prelude="ulimit -f 64;")) as place:
+        place.write("a", "z")
+        for name in ("large", "larger"):
+            (place.source / name).write_bytes(bytes(200_000 + len(name)))
+        with place.worker(LONG) as worker:
+            worker.put(WorkItem(EVERYTHING, clock.now(), titles=("initial sync",), serial=1))
+            wait_until(lambda: place.saved_paths() == [b"large", b"larger"])
+            assert sorted(os.listdir(place.copy)) == ["a", "z"]
+            wait_until(lambda: worker.status().condition is Condition.RETRYING)
+            wait_until(lambda: "File too large" in worker.status().error)
+            place.write("m")
+            worker.put(WorkItem(entries(b"m"), clock.now(), serial=2))
+            wait_until((place.copy / "m").exists)
+            assert place.saved_paths() == [b"large", b"larger"]
+            # It fits now; its change may be unseen.
+            (place.source / "larger").write_bytes(b"small")
+            worker.put(WorkItem(NOTHING, is_urgent=True))
+            wait_until(lambda: place.saved_paths() == [b"large"])
+            assert (place.copy / "larger").read_bytes() == b"small"
+            (place.source / "large").unlink()
+            worker.put(WorkItem(entries(b"large"), clock.now(), serial=3))
+            wait_until(lambda: worker.confirmed_serial == 3)
+            wait_until(lambda: place.saved_changes() == set())
+
+
+def test_a_destination_on_which_no_file_fits_is_retried_ever_more_rarely() -> None:
     policy = RetryPolicy(first_pause=1.0)
     work = PendingWork(LargeFileQueue(None, policy), policy)
     pauses = []
-    for number in range(12):
-        work.next_run.backlog.add(EVERYTHING)
-        failed = entries(b"%d" % number)
-        outcome = Outcome(Verdict.PARTIAL)
-        work.add_failed_paths(TransferResult(outcome, pending=EVERYTHING, failed=failed))
-        work.next_run.schedule_retry(Verdict.PARTIAL)
+    for number in range(20):
+        file = entries(b"%d" % number)
+        result = TransferResult(Outcome(Verdict.PARTIAL), pending=EVERYTHING, aborting=file)
+        work.finish_next_run(EVERYTHING, frozenset(), result)
         pauses.append(work.next_run.due_at - time.monotonic())
-    assert max(pauses[:5]) <= 1.0
-    assert pauses[-1] > 16.0
+        assert work.excluded_from(EVERYTHING) == {b"%d" % each for each in range(number + 1)}
+    assert max(pauses[:10]) <= 0.0
+    assert pauses[-1] > 64.0
+
+
+def test_very_many_failed_paths_are_excluded_from_no_run_and_stay_pending() -> None:
+    policy = RetryPolicy(first_pause=600.0)
+    work = PendingWork(LargeFileQueue(None, policy), policy)
+    failed = entries(*(b"d/%d" % number for number in range(MAX_EXCLUDED_PATHS)))
+    result = TransferResult(Outcome(Verdict.PARTIAL), failed=failed)
+    work.finish_next_run(EVERYTHING, frozenset(), result)
+    assert len(work.excluded_from(entries(b"e"))) == MAX_EXCLUDED_PATHS
+    assert work.excluded_from(entries(b"d/1", b"d/2/x")) == work.excluded_from(NOTHING) - {
+        b"d/1", b"d/2",
+    }  # fmt: skip
+    other = replace(result, failed=entries(b"other"))
+    work.finish_next_run(entries(b"other"), frozenset(), other)
+    assert work.excluded_from(entries(b"e")) == frozenset()
+    assert work.pending_count == MAX_EXCLUDED_PATHS + 1
+    # A listing carries all of them but one.
+    listing = MutableChangeset()
+    listing.add(b"d", Scope.LISTING)
+    again = replace(result, failed=entries(b"d/5"))
+    due_at = work.failed_paths.due_at
+    work.finish_next_run(listing, frozenset(), again)
+    assert sorted(change.path for change in work.failed_paths.backlog.changes) == [
+        b"d/5", b"other",
+    ]  # fmt: skip
+    assert work.failed_paths.due_at == due_at
+
+
+def test_temporary_files_of_a_killed_receiver_are_deleted_by_the_next_run(
+    place: WorkerSetup,
+) -> None:
+    place.write("d/f", "e/g")
+    for name in ("d", "e", "other"):
+        (place.copy / name).mkdir()
+        (place.copy / name / ".f.XXXXXX").touch()
+    place.faulty.add_fault("kill -KILL $$")
+    with place.worker() as worker:
+        worker.put(WorkItem(entries(b"d/f", b"e/g"), clock.now(), serial=1))
+        wait_until(lambda: worker.confirmed_serial == 1)
+    found = {str(path.relative_to(place.copy)) for path in place.copy.rglob("*")}
+    assert found == {"d", "d/f", "e", "e/g", "other", "other/.f.XXXXXX"}

@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.faults import exit_with, print_error_and_exit
+from support.limits import user_prefix
+from support.servers import Unavailable
 from support.worker_setup import WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
@@ -110,6 +113,163 @@ def test_the_source_itself_is_not_left_out_of_a_run_for_the_sake_of_deletions(
     place.faulty.add_fault(print_error_and_exit(f"{skipped}\n{failed}", 23))
     result = carry(place, entries(b"a"))
     assert (paths(result.failed), paths(result.pending)) == ([], [b"a"])
+
+
+MANY = 1_100
+
+
+def complain(place: WorkerSetup, line: str, *, work: bool = True) -> None:
+    """Make the next run print a line for each of many numbers, after its work."""
+    seq = f"seq -f {shlex.quote(line)} 1 {MANY} >&2"
+    first = f'{place.faulty.real_rsync} "$@"; ' if work else ""
+    place.faulty.add_fault(f"{first}{seq}; exit 23")
+
+
+def test_however_many_paths_fail_all_others_are_confirmed(place: WorkerSetup) -> None:
+    names = [f"d/f{number}" for number in range(1, MANY + 1)]
+    place.write(*names, "good")
+    complain(place, f'rsync: [sender] send_files failed to open "{place.source}/d/f%.0f": {DENIED}')
+    listing = entries(b"good")
+    listing.add(b"d", Scope.TREE)
+    result = carry(place, listing)
+    assert (result.verdict, paths(result.pending)) == (Verdict.PARTIAL, [])
+    assert paths(result.failed) == sorted(map(os.fsencode, names))
+
+
+def test_attributes_that_cannot_be_set_leave_nothing_pending(tmp_path: Path) -> None:
+    """Owners that the user namespace of the destination's rsync does not know."""
+    if os.geteuid():
+        pytest.skip("only root can make files of another user")
+    try:
+        prefix = user_prefix(is_root=True)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    prelude = f"exec {shlex.join(prefix)}"
+    with contextlib.closing(
+        WorkerSetup(tmp_path, prelude=prelude, extra_options=("--numeric-ids",))
+    ) as place:
+        place.write(*(f"f{number}" for number in range(MANY)), "other")
+        for number in range(MANY):
+            os.chown(place.source / f"f{number}", 12345, 12345)
+        result = carry(place, EVERYTHING)
+    assert result.verdict is Verdict.PARTIAL
+    assert [*result.pending, *result.failed] == []
+    assert paths(result.unset_attributes) == sorted(b"f%d" % number for number in range(MANY))
+    assert "attributes" in result.outcome.reason
+    assert (place.copy / "f7").read_text() == "f7"
+
+
+def test_attributes_that_do_not_fit_leave_nothing_pending(place: WorkerSetup) -> None:
+    """An extended attribute of 20,000 bytes on ext4."""
+    place.write("a", "b")
+    said = f'rsync: [receiver] rsync_xal_set: fsetxattr("{place.copy}/.a.Y7sFkQ","user.x") failed: '
+    work = f'{place.faulty.real_rsync} "$@"'
+    place.faulty.add_fault(f"{work}; echo '{said}No space left on device (28)' >&2; exit 23")
+    result = carry(place, entries(b"a", b"b"))
+    assert (result.verdict, [*result.pending, *result.failed]) == (Verdict.PARTIAL, [])
+    assert list(result.unset_attributes) == [(b"a", Scope.ENTRY)]
+
+
+@pytest.mark.parametrize("changes", [EVERYTHING, None], ids=["full sync", "listed"])
+def test_skipped_deletions_are_made_at_once_without_sending_anything(
+    place: WorkerSetup, changes: Changeset | None
+) -> None:
+    place.write("d/bad", "d/good", "shut/x", "e/f")
+    (place.copy / "shut").mkdir()
+    for name in ("d", "e"):
+        (place.copy / name).mkdir()
+        (place.copy / name / "gone").touch()
+    (place.copy / "shut/kept").touch()
+    if changes is None:
+        changes = MutableChangeset()
+        for path in (b"d", b"e", b"shut"):
+            changes.add(path, Scope.LISTING)
+    skipped = "IO error encountered -- skipping file deletion"
+    unreadable = f'rsync: [sender] send_files failed to open "{place.source}/d/bad": {DENIED}'
+    shut = f'rsync: [sender] opendir "{place.source}/shut" failed: {DENIED}'
+    place.faulty.add_fault(print_error_and_exit(f"{skipped}\n{unreadable}\n{shut}", 23))
+    result = carry(place, changes)
+    assert (paths(result.failed), paths(result.pending)) == ([b"d/bad", b"shut"], [])
+    assert result.verdict is Verdict.PARTIAL
+    found = {str(path.relative_to(place.copy)) for path in place.copy.rglob("*")}
+    assert found == {"d", "e", "shut", "shut/kept"}
+
+
+def test_deletions_that_are_skipped_twice_stay_pending(place: WorkerSetup) -> None:
+    place.write("bad", "good")
+    skipped = "IO error encountered -- skipping file deletion"
+    said = f'rsync: [sender] send_files failed to open "{place.source}/bad": {DENIED}'
+    other = f'rsync: [sender] opendir "{place.source}/d" failed: {DENIED}'
+    changes = entries(b"bad", b"good")
+    changes.add(b"d", Scope.LISTING)
+    for text in (said, other):
+        place.faulty.add_fault(print_error_and_exit(f"{skipped}\n{text}", 23))
+    result = carry(place, changes)
+    assert result.verdict is Verdict.PARTIAL
+    assert set(paths(result.failed)) >= {b"bad"}
+    assert set(paths(result.pending)) >= {b"good"}
+
+
+def test_skipped_deletions_count_against_the_limit(make: Make) -> None:
+    place = make(max_delete=1)
+    place.write("bad")
+    for name in ("x", "y"):
+        (place.copy / name).touch()
+    skipped = "IO error encountered -- skipping file deletion"
+    said = f'rsync: [sender] send_files failed to open "{place.source}/bad": {DENIED}'
+    for _ in range(2):  # the dry run, and the run
+        place.faulty.add_fault(print_error_and_exit(f"{skipped}\n{said}", 23))
+    result = carry(place, EVERYTHING)
+    assert result.verdict is Verdict.HELD
+    assert "2 would be deleted" in result.outcome.reason
+    assert copied(place) == ["x", "y"]
+
+
+def test_a_file_at_which_the_run_breaks_off_is_named_and_all_else_is_pending(make: Make) -> None:
+    place = make(prelude="ulimit -f 64;")
+    place.write("a", "z")
+    (place.source / "large").write_bytes(bytes(200_000))
+    result = carry(place, entries(b"a", b"large", b"z"))
+    assert result.verdict is Verdict.PARTIAL
+    assert (paths(result.aborting), paths(result.pending)) == ([b"large"], [b"a", b"z"])
+    assert paths(result.failed) == []
+    result = place.transfer(place.session()).carry(EVERYTHING, frozenset([b"large"]))
+    assert result.verdict is Verdict.DONE
+    assert copied(place) == ["a", "z"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'rsync: [receiver] mkdir "{copy}" failed: No space left on device (28)',
+        'rsync: [receiver] write failed on "{copy}/d": No space left on device (28)',
+        'rsync: [receiver] write failed on "{copy}/other": No space left on device (28)',
+        "rsync: [receiver] error allocating core memory buffers",
+    ],
+)
+def test_a_run_that_breaks_off_elsewhere_leaves_everything_pending(
+    place: WorkerSetup, said: str
+) -> None:
+    place.write("a", "d/f", "other")
+    place.faulty.add_fault(print_error_and_exit(said.format(copy=place.copy), 11))
+    result = carry(place, entries(b"a", b"d"))
+    assert (result.verdict, paths(result.pending)) == (Verdict.RETRY_LATER, [b"a", b"d"])
+    assert not result.aborting
+
+
+def test_a_directory_that_may_not_be_written_to_is_deleted_by_listing(make: Make) -> None:
+    try:
+        prefix = user_prefix(is_root=False) if os.geteuid() == 0 else ()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    place = make(prelude=f"exec {shlex.join(prefix)}")
+    (place.copy / "d").mkdir()
+    (place.copy / "d/f").touch()
+    (place.copy / "d").chmod(0o555)
+    result = carry(place, entries(b"d"))
+    assert (paths(result.failed), paths(result.pending)) == ([b"d"], [])
+    result = carry(place, entries(b"d"), deletes_by_listing=True)
+    assert (result.verdict, copied(place)) == (Verdict.DONE, [])
 
 
 def test_excluded_paths_are_neither_sent_nor_deleted(place: WorkerSetup) -> None:

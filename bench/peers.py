@@ -23,7 +23,7 @@ STOP_SECONDS = 15.0
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # The events that pylsyncd asks the kernel for.
-EVENTS = "create,close_write,attrib,delete,moved_from,moved_to,delete_self,move_self"
+EVENTS = "create,modify,close_write,attrib,delete,moved_from,moved_to,delete_self,move_self"
 
 # One rsync for a list: no recursion, nanoseconds compared, what is missing deleted.
 BARE_RSYNC = (
@@ -148,11 +148,13 @@ class Peers:
         environment["RUNTIME_DIRECTORY"] = f"{self.scratch}/run"
         return environment
 
-    def start_inotifywait(self, source: str) -> contextlib.AbstractContextManager[Program]:
-        """Start inotifywait for the same events, with its output to /dev/null."""
+    def start_inotifywait(
+        self, source: str, events: str = EVENTS
+    ) -> contextlib.AbstractContextManager[Program]:
+        """Start inotifywait, by default for the same events, with its output to /dev/null."""
         if self.inotifywait is None:
             raise MeasurementFailed("-")
-        command = [self.inotifywait, "-m", "-r", "-e", EVENTS, source]
+        command = [self.inotifywait, "-m", "-r", "-e", events, source]
         program = Program(command, f"{self.scratch}/inotifywait.log")
         return self.watching(program, "Watches established")
 

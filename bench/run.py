@@ -21,6 +21,7 @@ from dataclasses import replace
 from types import FrameType
 
 import case_links
+import case_open_files
 import case_outage
 import case_overflow
 import case_restart
@@ -34,6 +35,7 @@ from report import TableRow, table
 
 _MODULES = (
     case_watching,
+    case_open_files,
     case_single,
     case_ssh,
     case_totals,

@@ -8,14 +8,15 @@ of the events, waits for the event that explains it, which is queued already.
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset, Scope
-from pylsyncd.model.moments import Moment
+from pylsyncd.model.moments import Moment, earliest
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher import inotify
+from pylsyncd.watcher.busy_directories import BusyDirectories
 from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner
 from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
@@ -32,6 +33,10 @@ _DISAPPEARED = inotify.DELETE | inotify.MOVED_FROM
 _APPEARED = inotify.CREATE | inotify.MOVED_TO | inotify.ATTRIB
 # After these a file may have another content, although its size and its time are as before.
 _NEW_CONTENT = inotify.CREATE | inotify.CLOSE_WRITE | inotify.MOVED_TO
+
+
+# About 2,000 events.
+_MAX_UNRECORDED_BYTES = 1 << 16
 
 
 class EventProcessor:
@@ -52,13 +57,15 @@ class EventProcessor:
         self._tree = watches.tree
         self.rescanner = rescanner
         self._reported = rescanner.reported
+        self._busy = BusyDirectories(watches, open_files, self._reported)
         self._mask_counts = mask_counts
         # Padded names by watch descriptor: paths are built when they are taken, not for each event.
         self._written_names: dict[int, set[bytes]] = {}
         # Those that may only have other attributes, or be gone.
         self._other_names: dict[int, set[bytes]] = {}
         # Those that were modified and had no other event since, with the number of modifications.
-        self._modified_names: dict[int, dict[bytes, int]] = {}
+        self._modified_names: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
+        self._unrecorded_bytes = 0
         # Every change before this moment was taken, or its file is among the open ones.
         self._taken_until = rescanner.complete_until
         self._changes = MutableChangeset()
@@ -89,6 +96,13 @@ class EventProcessor:
 
     def _process(self, chunk: bytes) -> None:
         self._report(chunk)
+        self._process_events(chunk)
+        if self._modified_names:
+            self._unrecorded_bytes += len(chunk)
+            if self._unrecorded_bytes >= _MAX_UNRECORDED_BYTES:
+                self._record_modified()
+
+    def _process_events(self, chunk: bytes) -> None:
         written_names, other_names = self._written_names, self._other_names
         modified_names, modify = self._modified_names, inotify.MODIFY
         unpack, header = inotify.EVENT_HEADER.unpack_from, inotify.EVENT_HEADER.size
@@ -105,10 +119,7 @@ class EventProcessor:
                 self._process_structural(wd, mask, name)
                 continue
             if mask == modify:
-                try:
-                    counts = modified_names[wd]
-                except KeyError:
-                    counts = modified_names[wd] = {}
+                counts = modified_names[wd]
                 counts[name] = counts.get(name, 0) + 1
                 continue
             names = written_names if mask & _NEW_CONTENT else other_names
@@ -124,6 +135,8 @@ class EventProcessor:
 
         Files that were modified and not closed are included when they are due, or if asked for.
         """
+        if includes_open_files:
+            self._look_at_busy_directories(is_early=True)
         while chunks := self._watches.take_prefetched_events():
             for chunk in chunks:
                 self._process(chunk)
@@ -151,16 +164,23 @@ class EventProcessor:
         if not self.has_changes:
             self._taken_until = self.rescanner.complete_until
         oldest = self.open_files.oldest_modification(time.monotonic())
-        if oldest is None or oldest.running > self._taken_until.running:
-            return self._taken_until
-        return oldest
+        moments = self._taken_until, oldest, self._busy.looked_until
+        return min((each for each in moments if each is not None), key=lambda each: each.running)
 
     def scan_if_due(self) -> bool:
         """Scan for changes without events, if that is due; return True if it was."""
+        is_look_due = self._busy.due_at is not None and time.monotonic() >= self._busy.due_at
+        if is_look_due:
+            self._look_at_busy_directories(is_early=False)
         found = None if self.is_source_lost else self.rescanner.scan_if_due()
         if found is not None:
             self._changes.merge(found)
-        return found is not None
+        return found is not None or is_look_due
+
+    @property
+    def due_at(self) -> float | None:
+        """When a scan is due, or a file that is not closed, by the monotonic clock."""
+        return earliest(self.rescanner.due_at, self.open_files.due_at, self._busy.due_at)
 
     def rewatch(self, path: bytes, *, only_if_replaced: bool = False) -> None:
         """Watch the directory that is at a path now; its whole tree is a change.
@@ -176,11 +196,31 @@ class EventProcessor:
         self._watch_subtree(parent, name, has_new_content=False)
 
     def _take_open_files(self, *, is_all: bool) -> Mapping[int, set[bytes]]:
+        self._record_modified()
+        return self.open_files.take_all() if is_all else self.open_files.take_due(time.monotonic())
+
+    def _record_modified(self) -> None:
         now = time.monotonic()
-        modified_names, self._modified_names = self._modified_names, {}
+        modified_names, self._modified_names = self._modified_names, defaultdict(dict)
+        self._unrecorded_bytes = 0
         for wd, _, names in self._included(modified_names):
             self.open_files.record(wd, names, now, self._taken_until)
-        return self.open_files.take_all() if is_all else self.open_files.take_due(now)
+            self._busy.record(wd, sum(modified_names[wd].values()))
+        self._busy.check(now)
+
+    def _look_at_busy_directories(self, *, is_early: bool) -> None:
+        now = time.monotonic()
+        compared = self._busy.look(self._taken_until, now, is_early=is_early)
+        for wd, subdirectories in compared.items():
+            path = self._tree.path(wd)
+            if path is None:
+                continue
+            self._changes.add(path, Scope.LISTING)
+            for name in subdirectories:
+                if self._tree.child(wd, name) is None:
+                    self._watch_subtree(wd, name)
+            for name in set(self._tree.child_names(wd)) - subdirectories:
+                self._directory_disappeared(wd, name)
 
     def _included(
         self, padded_by_wd: Mapping[int, Collection[bytes]]

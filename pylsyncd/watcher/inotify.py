@@ -46,6 +46,15 @@ _WATCH_MASK = (
     | pyinotify.IN_MASK_ADD
 )  # fmt: skip
 
+# Replaces the mask, which is the only way to take an event from it. See above for what is lost.
+_MASK_WITHOUT_MODIFY = _WATCH_MASK & ~(MODIFY | pyinotify.IN_MASK_ADD)
+
+# Adds nothing to the mask of an existing watch.
+_IDENTIFYING_MASK = (
+    DELETE_SELF | pyinotify.IN_ONLYDIR | pyinotify.IN_DONT_FOLLOW | pyinotify.IN_EXCL_UNLINK
+    | pyinotify.IN_MASK_ADD
+)  # fmt: skip
+
 # struct inotify_event of inotify(7): descriptor, mask, cookie, length of the padded name.
 EVENT_HEADER = struct.Struct("iIII")
 
@@ -54,6 +63,9 @@ _MASK_AND_LENGTH = struct.Struct("4xI4xI")
 
 # About 2,000 events. Larger buffers are not faster: glibc maps and unmaps them each time.
 _READ_SIZE = 65536
+
+# With the longest name, padded.
+_MAX_EVENT_SIZE = EVENT_HEADER.size + 256
 
 _LIMITS = "/proc/sys/fs/inotify/"
 
@@ -82,7 +94,21 @@ class Inotify:
         The directory is given by descriptor because its name can become a symlink meanwhile, and
         its path can exceed PATH_MAX. Raises OSError, with ENOSPC at the limit of watches.
         """
-        wd: int = self._add_watch(self.descriptor, b"/proc/self/fd/%d/." % directory, _WATCH_MASK)
+        return self._set_watch(directory, _WATCH_MASK)
+
+    def remove_modify(self, directory: int) -> None:
+        """Have a watched directory, given by descriptor, report modifications no longer.
+
+        :meth:`add_watch` has it report them again. Meanwhile any event of it may be lost.
+        """
+        self._set_watch(directory, _MASK_WITHOUT_MODIFY)
+
+    def identify(self, directory: int) -> int:
+        """Return the watch descriptor of an open directory, with a new watch if it had none."""
+        return self._set_watch(directory, _IDENTIFYING_MASK)
+
+    def _set_watch(self, directory: int, mask: int) -> int:
+        wd: int = self._add_watch(self.descriptor, b"/proc/self/fd/%d/." % directory, mask)
         if wd < 0:
             code = self._get_errno()
             raise OSError(code, os.strerror(code))
@@ -98,6 +124,11 @@ class Inotify:
             return os.read(self.descriptor, _READ_SIZE)
         except BlockingIOError:
             return b""
+
+    @staticmethod
+    def is_full(chunk: bytes) -> bool:
+        """Return True if more events may have been in the queue when a chunk was read."""
+        return len(chunk) > _READ_SIZE - _MAX_EVENT_SIZE
 
     def pending_bytes(self) -> int:
         """Return the number of bytes in the kernel's event queue."""

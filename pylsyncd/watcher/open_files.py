@@ -36,7 +36,7 @@ class OpenFiles:
     """
 
     def __init__(self, window: float, interval: float) -> None:
-        self._window = window
+        self.window = window
         self._interval = interval
         self._files: dict[int, dict[bytes, _OpenFile]] = {}
         self._count = 0
@@ -48,6 +48,10 @@ class OpenFiles:
     def __len__(self) -> int:
         return self._count
 
+    def holds_back(self, wd: int, name: bytes) -> bool:
+        """Return True if a file is held back: it becomes a change later."""
+        return name in self._files.get(wd, ())
+
     @property
     def due_at(self) -> float | None:
         """The time at which :meth:`take_due` may return a file; None for never."""
@@ -55,13 +59,13 @@ class OpenFiles:
 
     def set_times(self, window: float, interval: float) -> None:
         """Use another window and interval from now on."""
-        self._window, self._interval = window, interval
+        self.window, self._interval = window, interval
         self._rebuild_queue()
 
     def record(
         self, wd: int, names: Iterable[bytes], modified_at: float, complete_until: Moment
-    ) -> int:
-        """Record that files were modified; return how many of them were not held back before.
+    ) -> None:
+        """Record that files were modified.
 
         They were not modified before the moment ``complete_until``, unless they are held back.
         """
@@ -80,7 +84,6 @@ class OpenFiles:
             del self._files[wd]
         if added and (self._oldest is None or complete_until.running < self._oldest.running):
             self._oldest = complete_until
-        return added
 
     def discard(self, wd: int, names: Iterable[bytes]) -> set[bytes]:
         """Hold back files no longer, because something else makes them changes; return these."""
@@ -138,8 +141,8 @@ class OpenFiles:
 
     def _due_at(self, file: _OpenFile) -> float:
         # What is due waits for the end of a window.
-        longest = max(0.0, self._interval - self._window)
-        return min(file.last + self._window, file.first + longest)
+        longest = max(0.0, self._interval - self.window)
+        return min(file.last + self.window, file.first + longest)
 
     def _rebuild_queue(self) -> None:
         self._queue = [

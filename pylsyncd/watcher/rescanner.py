@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pylsyncd.config.settings import DEFAULT_POLL_INTERVAL
@@ -58,7 +58,17 @@ class RescanPlan:
 class Rescanner:
     """The scans of one source and their schedule. Used by the thread of the watch manager."""
 
-    def __init__(self, watches: WatchManager, plan: RescanPlan) -> None:
+    def __init__(
+        self,
+        watches: WatchManager,
+        plan: RescanPlan,
+        is_held_back: Callable[[int, bytes], bool] = lambda *_: False,
+    ) -> None:
+        """Create it.
+
+        ``is_held_back(watch descriptor, name)`` returns True for a file that the sliced scan need
+        not find, because it becomes a change later.
+        """
         self._watches = watches
         self._plan = plan
         self._eventless_directories = tuple(plan.eventless_directories)
@@ -75,7 +85,7 @@ class Rescanner:
         """Whether a scan found that the source is gone or replaced."""
         self._last_whole_scan = plan.last_scan or self._complete_until
         self._slices = SlicedScan(
-            watches, plan.scan_budget, self._last_whole_scan, plan.least_scan_round
+            watches, plan.scan_budget, self._last_whole_scan, plan.least_scan_round, is_held_back
         ) if plan.scan_budget else None  # fmt: skip
         self._next_poll = self._poll_due()
         # By the monotonic clock: the start of the last complete poll, and the time since which one

@@ -60,8 +60,13 @@ class SlicedScan:
         share: float,
         last_round: Moment,
         least_round: float = LEAST_ROUND_SECONDS,
+        is_held_back: Callable[[int, bytes], bool] = lambda *_: False,
     ) -> None:
-        """Create it; it takes at most ``share`` of a processor, a number up to 1.0."""
+        """Create it; it takes at most ``share`` of a processor, a number up to 1.0.
+
+        ``is_held_back(watch descriptor, name)`` returns True if a file becomes a change later.
+        """
+        self._is_held_back = is_held_back
         self._watches = watches
         self._share = share
         self._least_round = least_round
@@ -227,9 +232,9 @@ class SlicedScan:
         except OSError:
             # rsync reports the error.
             return True
-        return ctime >= self._since_ns and not self.reported.has_reported(
-            wd, os.fsencode(entry.name), ctime
-        )
+        name = os.fsencode(entry.name)
+        is_new = ctime >= self._since_ns and not self.reported.has_reported(wd, name, ctime)
+        return is_new and not self._is_held_back(wd, name)
 
     def _report(self, wd: int, names: set[bytes]) -> None:
         """Report changed files, under the present name of their directory."""

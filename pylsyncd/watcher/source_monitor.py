@@ -62,11 +62,11 @@ class WatchSession:
         """The start of the period without a scan for hard links; None after the first scan."""
         try:
             self.watches = WatchManager(self._source, self._inotify, sync.rules, self._on_progress)
-            self.rescanner = Rescanner(self.watches, plan)
+            open_files = OpenFiles(sync.window, sync.open_file_delay)
+            self.rescanner = Rescanner(self.watches, plan, open_files.holds_back)
         except OSError as error:
             self._inotify.close()
             raise _watch_error(self._source, error) from None
-        open_files = OpenFiles(sync.window, sync.open_file_delay)
         self.event_processor = EventProcessor(
             self.watches, self.rescanner, sync.rules, open_files, context.mask_counts
         )

@@ -181,6 +181,21 @@ class WatchManager:
             if directory is not None:
                 os.close(directory)
 
+    def set_reports_modify(self, wd: int, *, is_on: bool) -> bool:
+        """Have a watched directory report modifications or not; return False if it is elsewhere.
+
+        While they are turned off, any event of it may be lost.
+        """
+        try:
+            with self.opened_watched(wd) as directory:
+                if directory is None:
+                    return False
+                set_mask = self._inotify.add_watch if is_on else self._inotify.remove_modify
+                set_mask(directory)
+        except OSError:
+            return False
+        return True
+
     def included_files(self, directory: bytes, names: Collection[bytes]) -> set[bytes]:
         """Return the names of files in a directory that the rules do not exclude."""
         if not self._rules:
@@ -211,6 +226,15 @@ class WatchManager:
         for removed in self.tree.remove_subtree(wd):
             self._inotify.remove_watch(removed)
 
+    def prefetch_events(self) -> None:
+        """Empty the kernel's queue, so that it does not overflow, and report progress."""
+        self._on_progress(len(self.tree))
+        while chunk := self._inotify.read():
+            self._prefetched.append(chunk)
+            # A writer can add events faster than they are read one by one.
+            if not self._inotify.is_full(chunk):
+                break
+
     @property
     def has_prefetched_events(self) -> bool:
         """Whether :meth:`take_prefetched_events` returns any."""
@@ -239,7 +263,7 @@ class WatchManager:
     ) -> Iterator[CatchupScan | None]:
         """Have walks search for changes, if there is a ctime to compare with."""
         if since_ns:
-            self._scan = CatchupScan(since_ns, self._rules, self._prefetch_events, purpose)
+            self._scan = CatchupScan(since_ns, self._rules, self.prefetch_events, purpose)
         try:
             yield self._scan
         finally:
@@ -293,7 +317,7 @@ class WatchManager:
 
     def _has_descriptor(self, directory: int, wd: int) -> bool:
         """Return True if ``wd`` watches the open directory."""
-        found = self._inotify.add_watch(directory)
+        found = self._inotify.identify(directory)
         if found not in self.tree:
             self._inotify.remove_watch(found)
         return found == wd
@@ -381,10 +405,4 @@ class WatchManager:
     def _count_directory(self) -> None:
         self._visited_count += 1
         if not self._visited_count % _DIRECTORIES_BETWEEN_READS:
-            self._prefetch_events()
-
-    def _prefetch_events(self) -> None:
-        """Empty the kernel's queue, so that it does not overflow during a long walk."""
-        self._on_progress(len(self.tree))
-        while chunk := self._inotify.read():
-            self._prefetched.append(chunk)
+            self.prefetch_events()

@@ -149,8 +149,7 @@ class Watcher(SupervisedThread):
         """Return the milliseconds until a scan or a transfer to the buffer is due."""
         has_changes = self._event_processor.has_changes
         due_at = earliest(
-            self._rescanner.due_at,
-            self._event_processor.open_files.due_at,
+            self._event_processor.due_at,
             self._last_collect + _COLLECT_INTERVAL if has_changes else None,
         )
         return None if due_at is None else max(0.0, due_at - time.monotonic()) * 1000.0

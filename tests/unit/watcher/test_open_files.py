@@ -81,13 +81,15 @@ def test_a_discarded_file_is_not_due_until_it_is_modified_again() -> None:
     assert due_times(files, 100.0) == [9.0]
 
 
-def test_only_new_files_are_counted() -> None:
+def test_all_files_can_be_taken_at_once() -> None:
     files = OpenFiles(WINDOW, INTERVAL)
-    assert files.record(1, [b"a", b"b"], 0.0, moment(0)) == 2
-    assert files.record(1, [b"b", b"c"], 0.0, moment(0)) == 1
-    assert files.record(2, [b"a"], 0.0, moment(0)) == 1
-    assert files.record(3, [], 0.0, moment(0)) == 0
+    files.record(1, [b"a", b"b"], 0.0, moment(0))
+    files.record(1, [b"b", b"c"], 0.0, moment(0))
+    files.record(2, [b"a"], 0.0, moment(0))
+    files.record(3, [], 0.0, moment(0))
     assert len(files) == 4
+    assert files.holds_back(2, b"a")
+    assert not files.holds_back(2, b"b")
     assert files.take_all() == {1: {b"a", b"b", b"c"}, 2: {b"a"}}
     assert len(files) == 0
     assert files.due_at is None

@@ -1,0 +1,321 @@
+"""Directories whose files are written to again and again: what they report, and what is found."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.waiting import wait_until
+from support.watching import WatchedSource
+
+from pylsyncd.model.changes import Change, Scope
+from pylsyncd.rules.excludes import build_rules
+from pylsyncd.rules.filters import parse_exclude
+from pylsyncd.system import clock
+from pylsyncd.watcher import busy_directories, inotify
+from pylsyncd.watcher.busy_directories import BusyDirectories
+from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.open_files import OpenFiles
+
+LIMIT = 8
+NEVER = 1e6
+
+
+class BusySource:
+    """A watched source with the directories ``quiet`` and ``busy``, and open files in them."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        (top / "quiet").mkdir()
+        (top / "busy/sub").mkdir(parents=True)
+        self.notify = Inotify()
+        self.open_files = OpenFiles(NEVER, 2 * NEVER)
+        rules = build_rules([parse_exclude(b"*.tmp")])
+        self.watched = WatchedSource(os.fsencode(top), self.notify, rules, None, lambda _: None,
+                                     self.open_files)  # fmt: skip
+        self.busy = BusyDirectories(self.watched.watches, self.open_files, None)
+
+    def wd(self, path: str) -> int:
+        found = self.watched.watches.tree.find(os.fsencode(path))
+        assert found is not None
+        return found
+
+    def events(self) -> set[tuple[str, bytes]]:
+        """Read all events; return their types and names."""
+        chunks = b"".join(iter(self.notify.read, b""))
+        return {(inotify.mask_names(mask), name) for _, mask, name in inotify.decode_events(chunks)}
+
+    def make_busy(self, path: str = "busy", now: float = 0.0) -> None:
+        self.busy.record(self.wd(path), LIMIT + 1)
+        self.busy.check(now)
+        assert self.wd(path) in self.busy
+
+    def look(self, now: float = 1.0) -> dict[bytes, set[bytes]]:
+        """Look at the busy directories; return the subdirectories of those to compare, by path."""
+        tree = self.watched.watches.tree
+        compared = self.busy.look(clock.now(), now, is_early=True)
+        return {path: names for wd, names in compared.items() if (path := tree.path(wd))}
+
+    def held_back(self) -> set[bytes]:
+        """Remove and return the paths of the files that are held back."""
+        tree = self.watched.watches.tree
+        return {
+            os.path.join(tree.path(wd) or b"?", name)
+            for wd, names in self.open_files.take_all().items()
+            for name in names
+        }
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BusySource]:
+    monkeypatch.setattr(busy_directories, "_MAX_MODIFICATIONS", LIMIT)
+    source = BusySource(tmp_path)
+    yield source
+    source.notify.close()
+
+
+def write(path: Path) -> None:
+    """Write to a file without closing it first, and as if it had been open for long."""
+    with path.open("ab", 0) as file:
+        file.write(b"x")
+
+
+def test_a_busy_directory_reports_all_but_modifications(source: BusySource) -> None:
+    source.make_busy()
+    for directory in ("busy", "quiet"):
+        write(source.top / directory / "f")
+        os.rename(source.top / directory / "f", source.top / directory / "g")
+        os.unlink(source.top / directory / "g")
+        events = source.events()
+        assert {("CREATE", b"f"), ("CLOSE_WRITE", b"f"), ("DELETE", b"g")} <= events
+        assert (("MODIFY", b"f") in events) is (directory == "quiet")
+
+
+def test_a_scan_of_a_busy_directory_does_not_have_it_report_modifications(
+    source: BusySource,
+) -> None:
+    source.make_busy()
+    with source.watched.watches.opened_watched(source.wd("busy")) as directory:
+        assert directory is not None
+    write(source.top / "busy/f")
+    assert ("MODIFY", b"f") not in source.events()
+
+
+def test_the_directories_with_most_modifications_become_busy_first(source: BusySource) -> None:
+    source.busy.record(source.wd("quiet"), 1)
+    source.busy.record(source.wd("busy"), LIMIT)
+    source.busy.check(0.0)
+    assert source.wd("busy") in source.busy
+    assert source.wd("quiet") not in source.busy
+
+
+def test_modifications_up_to_the_limit_are_reported(source: BusySource) -> None:
+    for second in range(1, 5):
+        source.busy.record(source.wd("busy"), LIMIT)
+        source.busy.check(float(second))
+    assert len(source.busy) == 0
+    source.busy.record(source.wd("busy"), LIMIT // 2)
+    source.busy.check(4.5)
+    source.busy.record(source.wd("busy"), LIMIT // 2 + 1)
+    source.busy.check(4.9)
+    assert source.wd("busy") in source.busy
+
+
+def test_a_look_finds_what_was_modified_since_the_directory_became_busy(source: BusySource) -> None:
+    for name in ("f", "g", "h.tmp"):
+        write(source.top / "busy" / name)
+    wait_until(lambda: _is_past(source.top / "busy/g"))
+    source.make_busy()
+    write(source.top / "busy/f")
+    write(source.top / "busy/h.tmp")
+    source.look()
+    assert source.held_back() == {b"busy/f"}
+
+
+def _is_past(path: Path) -> bool:
+    """Return True if the ctime of a file is older than two ticks of the kernel's clock."""
+    return clock.now().wall - path.stat().st_ctime > 0.05
+
+
+def test_a_look_finds_no_modification_twice(source: BusySource) -> None:
+    source.make_busy()
+    write(source.top / "busy/f")
+    source.look()
+    assert source.held_back() == {b"busy/f"}
+    wait_until(lambda: _is_past(source.top / "busy/f"))
+    source.look()
+    source.held_back()
+    source.look()
+    assert source.held_back() == set()
+
+
+def test_a_modified_file_is_due_a_window_after_its_ctime(source: BusySource) -> None:
+    source.open_files.set_times(1.0, NEVER)
+    source.make_busy()
+    write(source.top / "busy/f")
+    wait_until(lambda: clock.now().wall - (source.top / "busy/f").stat().st_ctime > 1.05)
+    source.look(5.0)
+    assert source.open_files.take_due(5.0) == {source.wd("busy"): {b"f"}}
+
+
+def test_a_quiet_directory_reports_modifications_again(source: BusySource) -> None:
+    write(source.top / "busy/f")
+    wait_until(lambda: _is_past(source.top / "busy/f"))
+    source.make_busy()
+    # The first look makes up for the change of the mask, the second one finds nothing.
+    for _ in range(3):
+        assert len(source.busy) == 1
+        source.look()
+    assert len(source.busy) == 0
+    assert source.busy.due_at is None
+    source.events()
+    write(source.top / "busy/f")
+    assert ("MODIFY", b"f") in source.events()
+
+
+def test_a_modification_before_the_last_look_is_found(source: BusySource) -> None:
+    source.make_busy()
+    source.look()
+    write(source.top / "busy/f")
+    source.look(100.0)
+    assert len(source.busy) == 0
+    assert source.held_back() == {b"busy/f"}
+
+
+def test_a_directory_that_stays_busy_is_retried_after_a_time(
+    source: BusySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy_directories, "_MAX_RETRIES_PER_ROUND", 1)
+    source.make_busy()
+    source.make_busy("quiet")
+    for now, expected in (1.0, 2), (100.0, 1), (101.0, 0):
+        for directory in ("busy", "quiet"):
+            write(source.top / directory / "f")
+        source.look(now)
+        assert len(source.busy) == expected
+
+
+def test_old_events_do_not_count_against_a_busy_directory(source: BusySource) -> None:
+    source.make_busy(now=1.0)
+    source.look()
+    source.busy.record(source.wd("busy"), LIMIT + 1)
+    source.busy.check(2.0)
+    # A directory whose mask is replaced has to be compared.
+    (source.top / "busy/new").mkdir()
+    assert source.look() == {}
+    source.busy.record(source.wd("busy"), LIMIT + 1)
+    source.busy.check(10.0)
+    assert source.look() == {b"busy": {b"sub", b"new"}}
+
+
+def test_the_first_look_has_a_directory_compared_that_has_changed(source: BusySource) -> None:
+    source.make_busy("quiet")
+    source.make_busy("busy")
+    (source.top / "busy/new").mkdir()
+    wait_until(lambda: _is_past(source.top / "quiet"))
+    compared = source.look()
+    assert compared[b"busy"] == {b"sub", b"new"}
+    (source.top / "busy/newer").mkdir()
+    assert source.look() == {}
+
+
+def test_modifications_are_complete_until_the_oldest_look(source: BusySource) -> None:
+    assert source.busy.looked_until is None
+    before = clock.now()
+    source.make_busy()
+    first = source.busy.looked_until
+    assert first is not None
+    assert first.running >= before.running
+    source.look()
+    second = source.busy.looked_until
+    assert second is not None
+    assert second.running > first.running
+
+
+def test_a_directory_that_is_gone_is_not_busy(source: BusySource) -> None:
+    source.make_busy()
+    wd = source.wd("busy")
+    os.rename(source.top / "busy", source.top.parent / "elsewhere")
+    source.look()
+    # Its event is in the queue: until then it may come back.
+    assert wd in source.busy
+    source.watched.watches.remove_subtree(wd)
+    source.look()
+    assert len(source.busy) == 0
+
+
+def process_all(source: BusySource) -> set[Change]:
+    """Process the events; return the changes, those found by looks included."""
+    processor = source.watched.processor
+    while chunk := source.notify.read():
+        processor.process(chunk)
+    changes = set(processor.take_changes())
+    return changes | set(processor.take_changes(includes_open_files=True))
+
+
+@contextmanager
+def modified_often(directory: Path) -> Iterator[None]:
+    """Cause more modifications of open files than the limit, none of them merged by the kernel."""
+    with (directory / "one").open("ab", 0) as one, (directory / "other").open("ab", 0) as other:
+        for _ in range(LIMIT):
+            one.write(b"x")
+            other.write(b"x")
+        yield
+
+
+def test_what_is_lost_while_the_mask_is_replaced_is_found(source: BusySource) -> None:
+    remove_modify, done = source.notify.remove_modify, []
+
+    def lose_events(directory: int) -> None:
+        remove_modify(directory)
+        if not done:
+            done.append(directory)
+            (source.top / "busy/new").mkdir()
+            (source.top / "busy/new/f").touch()
+            (source.top / "busy/sub").rename(source.top.parent / "gone")
+            source.events()
+
+    source.notify.remove_modify = lose_events  # type: ignore[method-assign]
+    with modified_often(source.top / "busy"):
+        changes = process_all(source)
+    assert done
+    assert Change(b"busy", Scope.LISTING) in changes
+    assert Change(b"busy/new", Scope.TREE) in changes
+    assert source.watched.paths == {b"", b"quiet", b"busy", b"busy/new"}
+    (source.top / "busy/new/g").touch()
+    assert Change(b"busy/new/g", Scope.ENTRY) in process_all(source)
+
+
+def test_files_that_are_written_and_closed_make_no_directory_busy(source: BusySource) -> None:
+    for number in range(5 * LIMIT):
+        write(source.top / "busy" / str(number))
+    process_all(source)
+    source.events()
+    write(source.top / "busy/0")
+    assert ("MODIFY", b"0") in source.events()
+
+
+def test_only_new_busy_directories_are_looked_at_before_the_round(source: BusySource) -> None:
+    source.make_busy("quiet")
+    source.look(1.0)
+    source.make_busy("busy")
+    for directory in ("busy", "quiet"):
+        write(source.top / directory / "f")
+    assert source.busy.due_at is not None
+    assert source.busy.due_at < 1.0
+    source.busy.look(clock.now(), 1.0, is_early=False)
+    assert source.held_back() == {b"busy/f"}
+    due_at = source.busy.due_at
+    assert due_at > 1.0
+    source.busy.look(clock.now(), due_at, is_early=False)
+    assert source.held_back() >= {b"quiet/f"}
+
+
+def test_a_flood_of_modifications_is_found_by_looks(source: BusySource) -> None:
+    with modified_often(source.top / "busy"):
+        process_all(source)
+        source.events()
+        write(source.top / "busy/late")
+        assert ("MODIFY", b"late") not in source.events()
+        assert Change(b"busy/late", Scope.ENTRY) in process_all(source)

@@ -225,7 +225,7 @@ def test_new_settings_add_and_remove_workers_and_keep_the_others(site: PoolSetup
     assert pool.workers[0] is kept
     site.wait_until_in_sync(pool)
     assert site.copied("three") == ["first"]
-    assert new[0].confirmed_serial == 7
+    wait_until(lambda: new[0].confirmed_serial == 7)
     # The lock of the removed destination is released.
     site.pool(site.settings("one"))
 
@@ -247,7 +247,7 @@ def test_a_destination_is_in_sync_only_once_its_changes_are_confirmed(site: Pool
     # The notice comes after the run and before the confirmation.
     assert seen[1] == (Condition.SYNCING, 0)
     site.wait_until_in_sync(pool)
-    assert pool.workers[0].confirmed_serial == 7
+    wait_until(lambda: pool.workers[0].confirmed_serial == 7)
 
 
 def test_a_worker_under_new_settings_takes_over_what_is_pending(site: PoolSetup) -> None:

@@ -18,6 +18,7 @@ from pylsyncd.model.status import Condition, PathSummary, SetAside
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.system import clock
+from pylsyncd.system.logs import NOTICE
 from pylsyncd.worker.pending import Settlement
 
 
@@ -59,6 +60,25 @@ def test_a_destination_is_in_sync_when_all_is_confirmed(place: WorkerSetup) -> N
     # 100 s are more than the bound of 60 s, and less than the next.
     assert [number for number, count in enumerate(status.counts.lags) if count] == [7]
     assert 100 <= status.counts.lag_sum < 160
+
+
+def test_what_is_confirmed_is_shown_as_in_sync(
+    place: WorkerSetup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(NOTICE)
+    seen: list[tuple[int, Condition]] = []
+    with place.worker() as worker:
+        # Between the end of the run and the wait for the next item.
+        monkeypatch.setattr(
+            caplog.handler,
+            "emit",
+            lambda _: seen.append((worker.confirmed_serial, worker.status().condition)),
+        )
+        worker.put(WorkItem(EVERYTHING, clock.now(), titles=("full sync",), serial=1))
+        wait_until(lambda: worker.confirmed_serial == 1)
+        assert worker.status().condition is Condition.IN_SYNC
+    assert (0, Condition.SYNCING) in seen
+    assert (1, Condition.SYNCING) not in seen
 
 
 def test_while_rsync_runs_it_is_syncing(place: WorkerSetup) -> None:

@@ -102,6 +102,12 @@ def parse_niceness(text: str) -> int:
     return _parse_number(text, 0, _MAX_NICENESS)
 
 
+def parse_modify_window(text: str) -> int:
+    """Convert the seconds that equal times may differ, from -1 to two hours."""
+    # The hour of daylight saving time by which FAT may be off, with some seconds.
+    return -1 if text == "-1" else _parse_number(text, 0, 7200)
+
+
 def parse_port(text: str) -> int:
     """Convert a TCP port."""
     return _parse_number(text, 1, _MAX_PORT)

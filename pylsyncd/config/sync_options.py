@@ -5,6 +5,7 @@ from pylsyncd.config.converters import (
     check_rate,
     parse_count,
     parse_interval,
+    parse_modify_window,
     parse_niceness,
     parse_positive_count,
     parse_seconds,
@@ -166,6 +167,13 @@ BATCH_SIZE_LIMIT = Option(
     help="Send each file that is larger than this in a run of its own, so that small files do not "
          "wait for it. In bytes, or with the suffix K, M or G.",
 )
+MODIFY_WINDOW = Option(
+    "modify_window", OptionScope.DESTINATION, parse_modify_window, metavar="SECONDS",
+    allows_leading_dash=True,
+    help="Take times that differ by up to this many whole seconds for equal, as rsync's "
+         "--modify-window does: 0 for a file system with times of one second, 1 for FAT, -1 to "
+         "compare nanoseconds. By default, pylsyncd finds out by the copies that it makes.",
+)
 NICE = Option(
     "nice", OptionScope.DESTINATION, parse_niceness, metavar="N", default="0",
     help="Run rsync with this niceness, from 0 to 19; see nice(1).",
@@ -182,8 +190,8 @@ RSYNC_OPTION = Option(
          "interfere with the way pylsyncd runs rsync are refused, with the reason.",
 )
 RSYNC_OPTIONS = (
-    RSYNC, RSH, SHARE_SSH, TIMEOUT, BANDWIDTH_LIMIT, PASSWORD_FILE, BATCH_SIZE_LIMIT, NICE,
-    IONICE, RSYNC_OPTION,
+    RSYNC, RSH, SHARE_SSH, TIMEOUT, BANDWIDTH_LIMIT, PASSWORD_FILE, BATCH_SIZE_LIMIT,
+    MODIFY_WINDOW, NICE, IONICE, RSYNC_OPTION,
 )
 
 RETRY_FIRST = Option(

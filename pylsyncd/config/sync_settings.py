@@ -188,6 +188,7 @@ class SyncReader:
                     partial(machine_checks.check_password_file, uid=self._uid),
                 )
                 or "",
+                modify_window=reader.optional(options.MODIFY_WINDOW),
                 extra_options=_read_rsync_options(reader, is_delete_enabled=rsync.delete),
                 timeout=reader.value(options.TIMEOUT),
                 last=excludes.build_rules(reader.values(options.LAST, convert=_parse_last)),

@@ -78,6 +78,9 @@ class RsyncOptions:
     in_flight: frozenset[bytes] = frozenset()
     """Files that another run is sending. They are excluded, and their temporary files at the
     destination are protected from deletion. Each costs three arguments."""
+    modify_window: int | None = None
+    """How many seconds two times that count as equal may differ; 0 stands for the same second, and
+    -1 for the same nanosecond. None is -1 until something else turns out."""
     extra_options: tuple[str, ...] = ()
     rules: Rules = field(default_factory=Rules)
     last: Rules = field(default_factory=Rules)
@@ -112,6 +115,12 @@ class RsyncOptions:
     def preserves_hard_links(self) -> bool:
         """True if rsync recreates the source's hard links at the destination."""
         return preserves_hard_links(self.extra_options)
+
+    @property
+    def time_tolerance_ns(self) -> int:
+        """The nanoseconds below which two different times may count as equal."""
+        is_exact = self.modify_window is None or self.modify_window < 0
+        return 0 if is_exact else ((self.modify_window or 0) + 1) * 1_000_000_000
 
     def full_sync_command(
         self,
@@ -228,7 +237,7 @@ class RsyncOptions:
             _counters_option(transport),
             b"--no-h",
             *([_ITEMIZE_OPTION] if self.itemize else []),
-            _nanoseconds_option(transport),
+            _modify_window_option(transport, self.modify_window),
             b"--timeout=%d" % math.ceil(self.timeout),
             *([b"--dry-run"] if self.dry_run else []),
             *mode,
@@ -309,10 +318,12 @@ def _counters_option(transport: Transport) -> bytes:
     return b"--info=stats2,del" if transport is Transport.DAEMON else b"--info=stats2"
 
 
-def _nanoseconds_option(transport: Transport) -> bytes:
-    """Return the option without which rsync misses a second change within one second.
+def _modify_window_option(transport: Transport, window: int | None) -> bytes:
+    """Return the option that says which times count as equal.
 
-    It is sent verbatim to a remote side, because older ones reject the short form that rsync makes
-    of it; but not locally, where any -M breaks the protocol from a list of 1,000 entries on.
+    Without -1, rsync misses a second change within one second. It is sent verbatim to a remote
+    side, because older ones reject the short form that rsync makes of it; but not locally, where
+    any -M breaks the protocol from a list of 1,000 entries on.
     """
-    return b"--modify-window=-1" if transport is Transport.LOCAL else b"-M--modify-window=-1"
+    option = b"--modify-window=%d" % (-1 if window is None else window)
+    return option if transport is Transport.LOCAL else b"-M" + option

@@ -42,7 +42,9 @@ _REFUSED_GROUPS = (
      "an unreadable disk would empty the replica: leave it out"),
     ("--remove-source-files --remove-sent-files",
      "it deletes the files of the source: leave it out"),
-    ("--modify-window -@ --size-only",
+    ("--modify-window -@",
+     "pylsyncd must know which times count as equal: use --modify-window of pylsyncd"),
+    ("--size-only",
      ("a change that keeps size and second would never be copied: leave it out, or use "
       "--checksum or --ignore-times to compare more")),
     ("--append --append-verify",

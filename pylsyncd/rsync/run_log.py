@@ -63,6 +63,15 @@ class RunLog:
         """Log what the destination's rsync cannot do."""
         log.info("[%s] %s: continuing without it.", self._name, reason)
 
+    def log_modify_window(self, window: int) -> None:
+        """Log that the destination keeps times inexactly."""
+        log.warning(
+            "[%s] The destination does not keep the exact times of files. Times that differ by %s "
+            "count as equal from now on. Set modify_window = %d for it, so that this is known at "
+            "the next start.",
+            self._name, "less than a second" if not window else f"up to {window} s", window,
+        )  # fmt: skip
+
     def log_result(self, result: RunResult) -> None:
         """Log what a run has carried."""
         would = "would have " if self._is_dry else ""

@@ -35,6 +35,8 @@ _TRANSFERRED = re.compile(rb"Number of regular files transferred: " + _NUMBER)
 _CREATED = re.compile(rb"Number of created files: " + _NUMBER + rb"(?: \(reg: " + _NUMBER + rb")?")
 _DELETED = re.compile(rb"Number of deleted files: " + _NUMBER)
 _DELETION = re.compile(rb"deleting |\*deleting   ")
+_LITERAL = re.compile(rb"Literal data: " + _NUMBER)
+_MATCHED = re.compile(rb"Matched data: " + _NUMBER)
 _BYTES_SENT = re.compile(rb"Total bytes sent: " + _NUMBER)
 # A destination may repeat its counters without end.
 _MAX_FILES = 10**19
@@ -63,6 +65,10 @@ class RunResult:
     """
     deleted: int = 0
     bytes_sent: int = 0
+    literal_bytes: int = 0
+    """What was sent of the contents of files."""
+    matched_bytes: int = 0
+    """What the copies already had of the contents of the sent files."""
     seconds: float = 0.0
     stall_reason: str = ""
     """Why the run was stopped as stalled; else empty."""
@@ -252,5 +258,9 @@ def _add_counter(line: bytes, result: RunResult) -> None:
     elif found := _DELETED.match(line):
         # A daemon before 3.5 prints 0, whatever it has named before.
         result.deleted = max(result.deleted, int(found[1]))
+    elif found := _LITERAL.match(line):
+        result.literal_bytes = int(found[1])
+    elif found := _MATCHED.match(line):
+        result.matched_bytes = int(found[1])
     elif found := _BYTES_SENT.match(line):
         result.bytes_sent = int(found[1])

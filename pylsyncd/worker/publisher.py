@@ -17,7 +17,6 @@ from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.publishing_order import OrderedChanges, split_last
-from pylsyncd.rsync.runner import RunResult
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.system.snapshot import SnapshotError, opened_snapshot
@@ -253,9 +252,8 @@ def _combined_run(first: SessionRun | None, second: SessionRun | None) -> Sessio
     if first is None or second is None:
         return first or second
     before, after = first.result, second.result
-    done = RunResult(
-        after.exit_status, before.files + after.files, before.deleted + after.deleted,
-        before.bytes_sent + after.bytes_sent, before.seconds + after.seconds, after.stall_reason,
-        after.messages,
+    done = replace(
+        after, files=before.files + after.files, deleted=before.deleted + after.deleted,
+        bytes_sent=before.bytes_sent + after.bytes_sent, seconds=before.seconds + after.seconds,
     )  # fmt: skip
     return replace(second, result=done)

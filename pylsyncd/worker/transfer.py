@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from pylsyncd.rsync.outcomes import MissingCapability, Outcome, Verdict, may_lea
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
 from pylsyncd.worker.destination_guard import RELEASE_HINT, DestinationGuard, DestinationHeldError
+from pylsyncd.worker.destination_times import CarriedFiles, DestinationTimes
 from pylsyncd.worker.session import RsyncSession, SessionRun
 
 # A list of one path that exists on neither side: a probe with it changes nothing.
@@ -115,6 +117,7 @@ class Transfer:
         self._size_limit = size_limit
         self._capabilities = capabilities or RsyncCapabilities()
         self._create_parents = True
+        self._times = DestinationTimes(session)
         self._is_probed = capabilities is not None or not session.options.delete
         self.was_probe_tried = self._is_probed
         """Whether a probe is unnecessary or was run, successfully or not."""
@@ -149,6 +152,7 @@ class Transfer:
         only so does it delete a directory that its user may not write to.
         """
         result = TransferResult(Outcome(Verdict.DONE))
+        started_ns = time.time_ns()
         try:
             with self._source_guard.open_checked() as root:
                 # Read once: the paths left out of the run must be the ones kept for later.
@@ -165,6 +169,7 @@ class Transfer:
                 result = self._carry(request)
                 self._source_guard.verify_unchanged(root)
                 self._destination_guard.verify_unchanged()
+                self._adapt_to_times(request, result, started_ns)
         except SourceHeldError as error:
             outcome = Outcome(Verdict.SOURCE_UNSAFE, str(error))
         except DestinationHeldError as error:
@@ -202,6 +207,22 @@ class Transfer:
                 return self._probe(root).outcome
         except SourceHeldError as error:
             return Outcome(Verdict.SOURCE_UNSAFE, str(error))
+
+    def _adapt_to_times(
+        self, request: TransferRequest, result: TransferResult, started_ns: int
+    ) -> None:
+        """Compare times less exactly from now on if the destination keeps them so."""
+        if result.verdict is not Verdict.DONE or request.checks_only:
+            return
+        window = self._times.find_window(
+            CarriedFiles(
+                request.root, request.changeset, request.options.rules,
+                request.excluded | request.in_flight, started_ns, result.run,
+            )
+        )  # fmt: skip
+        if window is not None:
+            self.options = replace(self.options, modify_window=window)
+            self._session.run_log.log_modify_window(window)
 
     def _probe(self, root: int) -> SessionRun:
         self.was_probe_tried = True

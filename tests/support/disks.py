@@ -21,12 +21,12 @@ _QUIET = {"ext4": "-q", "btrfs": "-q", "xfs": "-q"}
 class Disk:
     """A file system in a file, which gets another device number each time it is attached."""
 
-    def __init__(self, image: Path, fs_type: str) -> None:
+    def __init__(self, image: Path, fs_type: str, *options: str) -> None:
         self.image = image
         self._devices: list[str] = []
         with image.open("wb") as file:
             file.truncate(_SIZES[fs_type])
-        _run(_tool(fs_type), _QUIET[fs_type], str(image))
+        _run(_tool(fs_type), _QUIET[fs_type], *options, str(image))
 
     def __enter__(self) -> "Disk":  # noqa: PYI034 - typing.Self is younger than Python 3.10
         return self

@@ -37,6 +37,7 @@ VALUES = {
     "bandwidth_limit": ("1.5m",),
     "password_file": ("secret",),
     "batch_size_limit": ("100M",),
+    "modify_window": ("-1",),
     "nice": ("19",),
     "ionice": ("best-effort:7",),
     "rsync_option": ("--compress", "--log-file=transfers"),

@@ -41,6 +41,16 @@ def test_times_are_compared_in_nanoseconds_and_local_runs_avoid_the_option_that_
     assert verbatim is not (b"--modify-window=-1" in listed(RSYNC, to))
 
 
+@pytest.mark.parametrize("window", [-1, 0, 1])
+def test_times_that_count_as_equal_may_differ_by_a_window(window: int) -> None:
+    rsync = replace(RSYNC, modify_window=window)
+    option = b"--modify-window=%d" % window
+    assert option in listed(rsync, LOCAL)
+    assert b"-M" + option in listed(rsync, SHELL)
+    assert rsync.time_tolerance_ns == (window + 1) * 10**9
+    assert RSYNC.time_tolerance_ns == 0
+
+
 @pytest.mark.parametrize(
     ("delete", "capabilities", "expected"),
     [
@@ -76,6 +86,18 @@ def test_missing_directories_are_created_only_if_the_remote_rsync_supports_mkpat
     assert b"--mkpath" not in RSYNC.file_list_command(
         b"/s", LOCAL, capabilities, create_parents=False
     )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [((), True), (("--force",), True), (("--delete-delay",), False)],
+)
+def test_deletions_come_last_unless_the_administrator_has_said_when(
+    chosen: tuple[str, ...], *, expected: bool
+) -> None:
+    rsync = replace(RSYNC, deletes_last=True, extra_options=chosen)
+    command = rsync.full_sync_command(b"/s", LOCAL, RsyncCapabilities())
+    assert (b"--delete-after" in command) is expected
 
 
 def test_errors_are_never_ignored() -> None:

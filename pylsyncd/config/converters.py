@@ -21,6 +21,8 @@ _MAX_PERCENT = 100.0
 
 _PLAIN_NUMBER = re.compile(r"[-+.0-9A-Za-z]+")
 
+_INTERVAL_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"(\d{1,15})([KMG]?)", re.IGNORECASE | re.ASCII)
 
@@ -56,8 +58,13 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_interval(text: str) -> float:
-    """Convert a time of up to a year, or 0, which has a meaning of its own."""
-    return 0.0 if text == "0" else _parse_seconds(text, _MAX_INTERVAL)
+    """Convert a time of up to a year, perhaps with a unit, or 0, which has a meaning of its own."""
+    if text == "0":
+        return 0.0
+    unit = _INTERVAL_UNITS.get(text[-1:], 0.0)
+    if not unit:
+        return _parse_seconds(text, _MAX_INTERVAL)
+    return unit * _parse_seconds(text[:-1], _MAX_INTERVAL / unit)
 
 
 def _parse_seconds(text: str, maximum: float) -> float:

@@ -160,8 +160,9 @@ class Replication(SupervisedThread):
         # Stages 4 and 5: for each destination a work queue, and a worker thread that runs rsync.
         try:
             self._pool = WorkerPool(
-                sync, self._guard, lambda _: wake(Wakeup.WORKER_FAILED), context.resources
-            )
+                sync, self._guard, lambda _: wake(Wakeup.WORKER_FAILED), context.resources,
+                lambda: self.source_monitor.directory_count,
+            )  # fmt: skip
         except BaseException:
             self._guard.close()
             raise

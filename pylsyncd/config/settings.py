@@ -51,11 +51,12 @@ class HookSettings:
     error: tuple[str, ...] = ()
     recovery: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
+    repair: tuple[str, ...] = ()
     timeout: float = DEFAULT_HOOK_TIMEOUT
 
     def __bool__(self) -> bool:
         """Return True if there is at least one command."""
-        return bool(self.batch or self.error or self.recovery or self.held)
+        return bool(self.batch or self.error or self.recovery or self.held or self.repair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class DestinationSettings:
     window: float = DEFAULT_WINDOW
     """The window of the sync is the shortest of its destinations."""
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+    repair_interval: float = 0.0
+    """The time in which every directory is offered to it once; 0.0 for never."""
     batch_size_limit: int | None = None
     """In bytes: a larger file is sent in a run of its own. None for no such runs."""
 

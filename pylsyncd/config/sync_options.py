@@ -109,6 +109,11 @@ OPEN_FILE_INTERVAL = Option(
     help="While a file is written to and not closed, sync it at this interval, or once it was not "
          "written to for a window. 0 syncs it with each window. The default is ten windows.",
 )
+REPAIR_INTERVAL = Option(
+    "repair_interval", OptionScope.DESTINATION, parse_interval, metavar="SECONDS", default="0",
+    help="Compare every directory with its copy once in this time, in small parts spread over it, "
+         "to undo changes that others made at the destination. 1d is a day. 0 disables it.",
+)
 POLL_INTERVAL = Option(
     "poll_interval", OptionScope.SYNC, parse_seconds, metavar="SECONDS",
     default=format_number(DEFAULT_POLL_INTERVAL),
@@ -127,8 +132,8 @@ SCAN_INTERVAL = Option(
          "both. If scan_budget is set, too, both are done.",
 )
 TIMING_OPTIONS = (
-    INITIAL_SYNC, WINDOW, MAX_CHANGES, OPEN_FILE_INTERVAL, FULL_SYNC_INTERVAL, POLL_INTERVAL,
-    SCAN_BUDGET, SCAN_INTERVAL,
+    INITIAL_SYNC, WINDOW, MAX_CHANGES, OPEN_FILE_INTERVAL, FULL_SYNC_INTERVAL, REPAIR_INTERVAL,
+    POLL_INTERVAL, SCAN_BUDGET, SCAN_INTERVAL,
 )
 
 RSYNC = Option(
@@ -229,9 +234,16 @@ HOOK_HELD = Option(
     help="Run this command when a destination is held until an administrator acts. The default is "
          "the command of hook_error.",
 )
+HOOK_REPAIR = Option(
+    "hook_repair", OptionScope.SYNC, split_command, metavar="COMMAND",
+    help="Run this command when repair_interval has undone changes that others made at a "
+         "destination.",
+)
 HOOK_TIMEOUT = Option(
     "hook_timeout", OptionScope.SYNC, parse_seconds, metavar="SECONDS",
     default=format_number(DEFAULT_HOOK_TIMEOUT),
     help="Stop a hook that runs longer than this many seconds.",
 )
-HOOK_OPTIONS = (HOOK_BATCH, HOOK_ERROR, HOOK_RECOVERY, HOOK_HELD, HOOK_TIMEOUT)
+HOOK_OPTIONS = (
+    HOOK_BATCH, HOOK_ERROR, HOOK_RECOVERY, HOOK_HELD, HOOK_REPAIR, HOOK_TIMEOUT,
+)

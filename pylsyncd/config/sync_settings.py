@@ -199,6 +199,7 @@ class SyncReader:
                 max_pause=reader.value(options.RETRY_LONGEST),
                 held_pause=reader.value(options.RETRY_HELD),
             ),
+            repair_interval=reader.value(options.REPAIR_INTERVAL),
             batch_size_limit=reader.optional(options.BATCH_SIZE_LIMIT),
         )
 
@@ -281,5 +282,6 @@ def _read_hooks(reader: OptionReader) -> HookSettings:
         error=reader.checked(options.HOOK_ERROR, machine_checks.check_command) or (),
         recovery=reader.checked(options.HOOK_RECOVERY, machine_checks.check_command) or (),
         held=reader.checked(options.HOOK_HELD, machine_checks.check_command) or (),
+        repair=reader.checked(options.HOOK_REPAIR, machine_checks.check_command) or (),
         timeout=reader.value(options.HOOK_TIMEOUT),
     )

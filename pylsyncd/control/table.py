@@ -59,7 +59,7 @@ def format_table(status: Status, *, age: float = 0.0, is_coloured: bool = False)
     for row in rows:
         lines.append(_format_row(row.cells, widths, _COLOURS[row.condition] if is_coloured else ""))
         lines += [f"{_GAP}{_GAP}{remark}" for remark in row.remarks]
-    return [*lines, *_source_remarks(status)]
+    return [*lines, *_source_remarks(status), *_comparison_remarks(status)]
 
 
 def describe_set_aside(name: str, set_aside: SetAside) -> list[str]:
@@ -123,6 +123,16 @@ def _format_row(cells: Sequence[str], widths: Sequence[int], colour: str = "") -
         text = f"\x1b[{colour}m{cell}\x1b[0m" if colour and heading == "STATE" else cell
         found.append(padding + text if heading in _RIGHT_ALIGNED else text + padding)
     return _GAP.join(found).rstrip()
+
+
+def _comparison_remarks(status: Status) -> Iterator[str]:
+    for sync in status.syncs:
+        for each in sync.destinations:
+            if each.compared_since is not None:
+                age = format_duration(status.time - each.compared_since)
+                count = each.counts.repaired
+                repaired = f", {format_count(count, 'path')} repaired" if count else ""
+                yield f"All of {printable(each.name)} was compared within the last {age}{repaired}."
 
 
 def _source_remarks(status: Status) -> Iterator[str]:

@@ -17,6 +17,8 @@ class NoticeKind(Enum):
     """A failure that needs an administrator."""
     RECOVERY = "recovery"
     """The destination has recovered from a failure."""
+    REPAIR = "repair"
+    """What others had changed at the destination was undone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ class DestinationCounts:
     lags: tuple[int, ...] = (0,) * (len(LAG_BOUNDS) + 1)
     """Confirmed changesets by the time since their first event, with ``LAG_BOUNDS``."""
     lag_sum: float = 0.0
+    repaired: int = 0
+    """Paths that others had changed at the destination, found by ``--repair-interval``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class DestinationStatus:
     last_run: RunStatus | None = None
     next_attempt: float | None = None
     """Seconds until the retry of a failed transfer; None if none has failed."""
+    compared_since: float | None = None
+    """The time since which all of it was compared with the source; None if unknown."""
     error: str = ""
     """The failure that keeps it from being in sync, as a sentence; empty if there is none."""
     set_aside: SetAside = SetAside()

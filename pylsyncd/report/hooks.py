@@ -66,6 +66,7 @@ class HookRunner(SupervisedThread):
             NoticeKind.ERROR: hooks.error,
             NoticeKind.HELD: hooks.held or hooks.error,
             NoticeKind.RECOVERY: hooks.recovery,
+            NoticeKind.REPAIR: hooks.repair,
         }
 
     def add(self, notice: Notice) -> None:

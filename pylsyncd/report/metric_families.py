@@ -70,10 +70,18 @@ _GAUGES: tuple[tuple[str, str, _DestinationValue], ...] = (
     ("owes_everything", "Whether a full sync is waiting.", lambda to: to.owes_everything),
 )  # fmt: skip
 
+_OPTIONAL_GAUGES: tuple[tuple[str, str, Callable[[DestinationStatus], float | None]], ...] = (
+    ("compared_since_seconds",
+     "The time since which all of the destination was compared, in seconds since the epoch.",
+     lambda to: to.compared_since),
+)  # fmt: skip
+
 _COUNTERS: tuple[tuple[str, str, Callable[[DestinationCounts], int]], ...] = (
     ("sent_bytes", "Bytes sent by rsync.", lambda counts: counts.bytes_sent),
     ("files", "Files sent or created.", lambda counts: counts.files),
     ("deletions", "Files deleted.", lambda counts: counts.deleted),
+    ("repaired_paths", "Paths that did not equal the source when they were compared again.",
+     lambda counts: counts.repaired),
 )  # fmt: skip
 
 _LABELLED_COUNTERS: tuple[tuple[str, str, str, _LabelledCounts], ...] = (
@@ -160,6 +168,12 @@ def _destination_metrics(status: Status) -> Iterator[Metric]:
         gauge = _gauge(name, description, labels)
         for values, each in destinations:
             gauge.add_metric(values, float(value(each)))
+        yield gauge
+    for name, description, optional_value in _OPTIONAL_GAUGES:
+        gauge = _gauge(name, description, labels)
+        for values, each in destinations:
+            if (number := optional_value(each)) is not None:
+                gauge.add_metric(values, number)
         yield gauge
     state = _gauge("state", "1 for the current state, 0 for the others.", [*labels, "state"])
     lag = HistogramMetricFamily(

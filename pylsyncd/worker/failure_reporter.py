@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from pylsyncd.model.changes import NOTHING, Changeset
+from pylsyncd.model.changes import NOTHING, Changeset, format_changes
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.notices import Notice, NoticeKind
@@ -135,6 +135,14 @@ class FailureReporter:
         """Report a run that has carried a changeset."""
         if run is not None and run.outcome.verdict is Verdict.DONE:
             self._report(NoticeKind.BATCH, run, changeset)
+
+    def report_repair(self, repaired: Changeset, run: SessionRun) -> None:
+        """Report paths that others had changed at the destination, and that a run has repaired."""
+        log.log(
+            NOTICE, "[%s] repaired %s that did not equal the source: %s",
+            self._destination.name, format_count(len(repaired), "path"), format_changes(repaired),
+        )  # fmt: skip
+        self._report(NoticeKind.REPAIR, run, repaired)
 
     def _remember(self, failure: tuple[str, int]) -> None:
         if len(self.reported) < _MAX_REPORTED_FAILURES:

@@ -68,6 +68,8 @@ class PendingWork:
         self.unexplained = WideningQueue(policy)
         self.unset_attributes = Backlog()
         """Confirmed entries some of whose attributes the destination does not accept."""
+        self.held_repair = RetryQueue(policy)
+        """The slice of a repair that is held, because it would delete too much for example."""
         self.large_files = large_files
         self.held = Backlog()
         self._window_opened_at = 0.0
@@ -114,6 +116,11 @@ class PendingWork:
     @property
     def retried_apart(self) -> Sequence[RetryQueue]:
         """The parts whose failures hold up nothing else."""
+        return *self._failed_parts, self.held_repair
+
+    @property
+    def _failed_parts(self) -> Sequence[RetryQueue]:
+        """Those of them with changes that are to be kept; a repair is found again."""
         return self.failed_paths, self.aborting_files, self.unexplained
 
     @property
@@ -123,7 +130,8 @@ class PendingWork:
         For a full sync it is unknown, since nothing may have changed; for one that failed, it is
         the time at which it was asked for.
         """
-        is_failing = any(part.failure_count for part in self.retry_queues)
+        queues = self.next_run, *self._failed_parts, self.large_files.retry_queue
+        is_failing = any(part.failure_count for part in queues)
         asked_at = self._pending_since if is_failing else None
         return earliest(asked_at, *(part.since for part in self.retry_queues))
 
@@ -297,7 +305,7 @@ class PendingWork:
         """Pass what is confirmed to the checkpoint, unless the next run has changes."""
         until, last_scan = self._confirmed_times
         if until is not None and not self.next_run.backlog:
-            aside = (part.backlog.changes for part in self.retried_apart)
+            aside = (part.backlog.changes for part in self._failed_parts)
             pending = union(*aside, self.large_files.pending, self.held.changes)
             checkpoint.confirm(until, pending, last_scan)
 
@@ -312,7 +320,7 @@ class PendingWork:
 
     def take_unconfirmed(self) -> WorkItem:
         """Return all work that is not confirmed, for another worker."""
-        parts = (self.next_run, *self.retried_apart)
+        parts = (self.next_run, *self._failed_parts)
         changes = union(
             *(part.backlog.take() for part in parts), self.large_files.pending, self.held.take()
         )

@@ -27,6 +27,7 @@ from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.pending import PendingWork
 from pylsyncd.worker.registry import DestinationEntry, DestinationRegistry
+from pylsyncd.worker.repairs import RepairPlan, Repairs
 from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.start_plan import StartPlan
@@ -74,10 +75,13 @@ class WorkerPool:
         guard: SourceGuard,
         on_failed: Callable[[str], None],
         resources: SharedResources | None = None,
+        count_directories: Callable[[], int] = lambda: 1,
     ) -> None:
+        """Create the pool; ``count_directories()`` returns how many the source has."""
         self._sync = sync
         self._guard = guard
         self._on_failed = on_failed
+        self._count_directories = count_directories
         self._resources = resources or SharedResources()
         self._registry = DestinationRegistry(sync.state_dir, guard)
         # By location, since the name of a destination may change.
@@ -352,11 +356,19 @@ class WorkerPool:
             extra_window=self._extra_window(settings),
             delayed_start=delayed_start,
             was_held=was_held,
+            repairs=Repairs(
+                self._guard, options.rules, self._repair_plan(settings), entry.repair_file
+            ),
         )
         self._workers[entry.location] = worker
         # Checked after that, so that a pause by another thread is not lost.
         if entry.location in self._paused:
             worker.set_paused(is_paused=True)
+
+    def _repair_plan(self, settings: DestinationSettings) -> RepairPlan:
+        # A dry run would find the same differences again and again.
+        interval = 0.0 if settings.rsync.dry_run else settings.repair_interval
+        return RepairPlan(interval, settings.window, self._count_directories)
 
     def _extra_window(self, settings: DestinationSettings) -> float:
         return settings.window - self._sync.window

@@ -56,6 +56,8 @@ class TransferConditions:
     """Large files of earlier windows are still to be sent."""
     awaits_failed_paths: bool = False
     """Failed paths of earlier windows are still to be copied, and may hold up the last files."""
+    options: RsyncOptions | None = None
+    """The options of the runs; None for those of the destination."""
     is_strict: bool = True
     """The last files wait for what fails before them in the same changeset."""
 
@@ -72,7 +74,7 @@ class Publisher:
         What has to wait for a newer changeset or for a large file is pending in a result that is
         otherwise done.
         """
-        options = self._transfer.options
+        options = conditions.options or self._transfer.options
         if not options.last or conditions.is_released:
             return self._run(changeset, conditions)
         if options.max_delete is not None:
@@ -100,7 +102,7 @@ class Publisher:
 
         Whatever fails in part in the first run fails in the second one, too, and is reported then.
         """
-        options = self._transfer.options
+        options = conditions.options or self._transfer.options
         first = self._run(changeset, conditions, _without_last(options))
         if first.verdict not in {Verdict.DONE, Verdict.PARTIAL, Verdict.RETRY_NOW}:
             return first
@@ -110,7 +112,7 @@ class Publisher:
     def _carry_ordered(
         self, ordered: OrderedChanges, conditions: TransferConditions
     ) -> TransferResult:
-        options = self._transfer.options
+        options = conditions.options or self._transfer.options
         result = self._run(ordered.data, conditions, _without_last(options))
         rest = union(ordered.last, ordered.deletions if options.delete else NOTHING)
         if self._must_stop(result, conditions):
@@ -206,8 +208,9 @@ class Publisher:
         return self._transfer.carry(
             changeset, conditions.excluded,
             is_released=conditions.is_released, in_flight=conditions.in_flight,
-            exclude_large=conditions.exclude_large, options=options, checks_only=checks_only,
-            source=source, deletes_by_listing=conditions.deletes_by_listing,
+            exclude_large=conditions.exclude_large, options=options or conditions.options,
+            checks_only=checks_only, source=source,
+            deletes_by_listing=conditions.deletes_by_listing,
         )  # fmt: skip
 
 
@@ -256,4 +259,9 @@ def _combined_run(first: SessionRun | None, second: SessionRun | None) -> Sessio
         after, files=before.files + after.files, deleted=before.deleted + after.deleted,
         bytes_sent=before.bytes_sent + after.bytes_sent, seconds=before.seconds + after.seconds,
     )  # fmt: skip
-    return replace(second, result=done)
+    return replace(
+        second,
+        result=done,
+        item_lines=[*first.item_lines, *second.item_lines],
+        item_count=first.item_count + second.item_count,
+    )

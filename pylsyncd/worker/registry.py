@@ -12,6 +12,7 @@ from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.state import lock_file, orphans
 from pylsyncd.state.checkpoint import Checkpoint, LoadedState
 from pylsyncd.state.lock_file import LockRecord
+from pylsyncd.state.repair_state import RepairFile
 from pylsyncd.state.state_directory import StateDirectory
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.watcher.source_guard import SourceGuard
@@ -29,6 +30,7 @@ class DestinationEntry:
     """The key of its state and its lock."""
     checkpoint: Checkpoint | None = None
     loaded: LoadedState = field(default_factory=LoadedState)
+    repair_file: RepairFile | None = None
     lock_record: LockRecord | None = None
     """As it was locked: the real path of the source may have changed since."""
 
@@ -117,4 +119,6 @@ class DestinationRegistry:
         checkpoint = Checkpoint(
             self._directory, key, self._guard, settings.destination, settings.rsync
         )
-        return DestinationEntry(settings, key, checkpoint, checkpoint.load(), record)
+        return DestinationEntry(
+            settings, key, checkpoint, checkpoint.load(), RepairFile(self._directory, key), record
+        )

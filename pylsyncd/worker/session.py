@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncOptions
+from pylsyncd.rsync.items import ItemCollector
 from pylsyncd.rsync.outcomes import Outcome, Verdict, interpret
 from pylsyncd.rsync.output import MessageCallback, RsyncProgress
 from pylsyncd.rsync.run_log import RunLog
@@ -30,6 +31,10 @@ class SessionRun:
     result: RunResult
     is_counted: bool = False
     """Whether the run is reported: it was no dry run, or it failed."""
+    item_lines: Sequence[str] = ()
+    """The first lines that say what rsync did to a path, if the command asks for them."""
+    item_count: int = 0
+    """The number of all such lines."""
 
 
 class RsyncSession:
@@ -108,9 +113,10 @@ class RsyncSession:
             if not is_granted:
                 return SessionRun(STOPPED, RunResult())
             self.run_log.log_command(command, is_dry_run=is_dry_run)
+            items = ItemCollector(self.run_log.log_item)
             with self._progress_shown(command):
                 result = self._runner.run(
-                    command, standard_input, None if is_dry_run else self.run_log.log_item,
+                    command, standard_input, None if is_dry_run else items.add,
                     directory=root, stall_timeout=self.options.stall_timeout,
                     on_progress=self._on_progress, on_message=on_message,
                 )  # fmt: skip
@@ -121,7 +127,7 @@ class RsyncSession:
         if is_counted:
             self.statistics.count_run(outcome, result)
         self.run_log.log_exit(result.exit_status, outcome.reason)
-        return SessionRun(outcome, result, is_counted)
+        return SessionRun(outcome, result, is_counted, items.lines, items.count)
 
     def _should_stop(self) -> bool:
         return self.is_aborted or self._is_cancelled

@@ -22,6 +22,7 @@ class Statistics:
         self._files = self._deleted = self._bytes_sent = 0
         self._lags = [0] * (len(LAG_BOUNDS) + 1)
         self._lag_sum = 0.0
+        self._repaired = 0
 
     def count_run(self, outcome: Outcome, run: RunResult) -> None:
         """Count a run of rsync."""
@@ -45,10 +46,15 @@ class Statistics:
         """Count a completed full sync."""
         self._full_syncs[title] += 1
 
+    def count_repaired(self, paths: int) -> None:
+        """Count paths that others had changed at the destination."""
+        self._repaired += paths
+
     def counts(self) -> DestinationCounts:
         """Return the counters; any thread may call this."""
         with self._lock:
             return DestinationCounts(
                 dict(self._outcomes), dict(self._exit_statuses), self._files, self._deleted,
                 self._bytes_sent, dict(self._full_syncs), tuple(self._lags), self._lag_sum,
+                self._repaired,
             )  # fmt: skip

@@ -14,7 +14,9 @@ from pylsyncd.model.moments import earliest
 from pylsyncd.model.status import Condition, DestinationStatus
 from pylsyncd.pipeline.optimizer import optimize, split_below
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
+from pylsyncd.rsync.items import parse_items
 from pylsyncd.rsync.outcomes import Verdict
+from pylsyncd.rsync.runner import RunResult
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.restarts import DelayedStart
@@ -26,7 +28,8 @@ from pylsyncd.worker.publisher import (
     Publisher,
     TransferConditions,
 )
-from pylsyncd.worker.retry_queue import RetryQueue
+from pylsyncd.worker.repairs import Repairs, new_directories, repaired_changes
+from pylsyncd.worker.retry_queue import REACHING, RetryQueue
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer import Transfer, TransferResult
 
@@ -67,6 +70,7 @@ class Worker(SupervisedThread):
         extra_window: float = 0.0,
         delayed_start: DelayedStart | None = None,
         was_held: bool = False,
+        repairs: Repairs | None = None,
     ) -> None:
         """Create a worker; its window is ``extra_window`` seconds longer than the source's.
 
@@ -84,6 +88,7 @@ class Worker(SupervisedThread):
         self._extra_window = extra_window
         self._delayed_start = delayed_start
         self._was_held = was_held
+        self._repairs = repairs
         # What was carried when an exception ended that; None if it is unknown what is pending.
         self._interrupted: Changeset | None = None
         # What rsync is carrying now.
@@ -199,6 +204,7 @@ class Worker(SupervisedThread):
             next_attempt=None if next_attempt is None else max(0.0, next_attempt - now),
             error=self._reporter.last_error,
             set_aside=self._work.set_aside,
+            compared_since=None if self._repairs is None else self._repairs.compared_since,
             counts=self._session.statistics.counts(),
         )
 
@@ -286,7 +292,7 @@ class Worker(SupervisedThread):
 
     def _receive(self) -> None:
         """Wait for a work item, or until an attempt or the checkpoint is due."""
-        due_at = None if self._is_paused else self._work.due_at
+        due_at = None if self._is_paused else earliest(self._work.due_at, self._repair_due_at)
         save_at = self._checkpoint.due_at if self._checkpoint is not None else None
         first = earliest(due_at, save_at)
         timeout = None if first is None else max(0.0, first - time.monotonic())
@@ -351,6 +357,10 @@ class Worker(SupervisedThread):
             self._retry_aborting_file()
         elif self._work.unexplained.is_due():
             self._retry_unexplained()
+        elif self._work.held_repair.is_due():
+            self._carry_repair(self._work.held_repair.backlog.take())
+        elif self._repairs is not None and self._is_repair_due():
+            self._carry_repair(self._repairs.next_slice())
         self._work.large_files.start_due_batch()
 
     def _carry_rest(self) -> None:
@@ -371,6 +381,7 @@ class Worker(SupervisedThread):
         next_run, large_files = self._work.next_run, self._work.large_files
         self._work.include_released(self._transfer.find_held_subtrees())
         is_merged, times = next_run.backlog.is_merged, self._work.received_times
+        started_at = time.time()
         changeset = next_run.backlog.take()
         if self._checkpoint is not None:
             self._checkpoint.record_source(is_everything=changeset.is_everything)
@@ -396,6 +407,9 @@ class Worker(SupervisedThread):
             return
         large_files.accepts_files = True
         self._work.confirm(times)
+        is_complete = changeset.is_everything and result.verdict is Verdict.DONE
+        if self._repairs is not None and is_complete:
+            self._repairs.record_full_sync(started_at)
         self._is_released = False
         self._finish_attempt(next_run, result, next_run.since)
 
@@ -453,6 +467,67 @@ class Worker(SupervisedThread):
         failed_at = self._paths_failed_at
         return failed_at is None or time.monotonic() < failed_at + MAX_WAIT_FOR_FAILED_PATHS
 
+    @property
+    def _repair_due_at(self) -> float | None:
+        """When a slice of a repair is due; None as long as it has to wait for something else."""
+        work = self._work
+        has_to_wait = work.next_run.backlog or work.held_repair.backlog
+        return None if self._repairs is None or has_to_wait else self._repairs.due_at
+
+    def _is_repair_due(self) -> bool:
+        due_at = self._repair_due_at
+        return due_at is not None and time.monotonic() >= due_at and self._queue.empty()
+
+    def _carry_repair(self, listings: Changeset) -> None:
+        """Offer directories to the destination, to undo what others changed there."""
+        repairs, work = self._repairs, self._work
+        if repairs is None or not listings:
+            return
+        options = repairs.options(self._session.options)
+        excluded = work.excluded_from(listings)
+        conditions = TransferConditions(
+            excluded, exclude_large=work.large_files.accepts_files, options=options
+        )
+        result = self._carry(listings, conditions)
+        work.large_files.add(result.large_files, None)
+        if result.verdict is Verdict.HELD:
+            work.held_repair.backlog.add(listings)
+            work.held_repair.include_since(time.monotonic())
+            work.held_repair.schedule_retry(result.verdict)
+            self._report_failure(result, work.held_repair)
+            return
+        work.held_repair.reset()
+        if result.verdict not in REACHING:
+            log.info("[%s] A repair waits: %s", self.name, describe_failure(result.outcome))
+            repairs.postpone_after_failure()
+            return
+        rest = union(result.pending, result.aborting)
+        if not rest:
+            work.record_failures(listings, excluded, result, time.monotonic())
+        else:
+            # It is tried again and reported as any other change.
+            rest.merge(result.failed)
+        self._finish_repair(repairs, result, rest)
+
+    def _finish_repair(
+        self, repairs: Repairs, result: TransferResult, rest: MutableChangeset
+    ) -> None:
+        """Go on with the round, and report what was repaired; ``rest`` failed."""
+        done = RunResult() if result.run is None else result.run.result
+        repairs.confirm_slice(done.deleted, is_released=self._is_released)
+        self._is_released = False
+        if result.run is not None and result.run.item_lines:
+            items = parse_items(result.run.item_lines)
+            rest.merge(new_directories(items))
+            found = repairs.repaired(items)
+            self._session.statistics.count_repaired(len(found))
+            if found:
+                self._reporter.report_repair(repaired_changes(found), result.run)
+        if rest:
+            self._work.add_changes(rest, None)
+            self._work.next_run.make_due()
+        self._finish_attempt(self._work.held_repair, result, None)
+
     def _carry(
         self, changeset: Changeset, conditions: TransferConditions, *, is_wider: bool = False
     ) -> TransferResult:
@@ -476,7 +551,8 @@ class Worker(SupervisedThread):
         self._carrying = NOTHING
         self._work.held.add(result.held)
         self._reporter.report_held(result)
-        self._reporter.report_run(changeset, result.run)
+        if conditions.options is None:
+            self._reporter.report_run(changeset, result.run)
         self._reporter.report_unset_attributes(result, is_new=not self._work.unset_attributes)
         return result
 

@@ -1,6 +1,7 @@
 """Hooks and metrics of a running daemon."""
 
 import os
+import re
 import resource
 import select
 import shlex
@@ -8,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -182,6 +184,19 @@ def test_the_hook_for_the_last_run_runs_before_the_daemon_ends(setup: HookSetup)
         daemon.wait_for(r"\bstopped$|sync complete")
         wait_until(lambda: not daemon.is_running, message=lambda: daemon.log_tail)
     assert [each.paths for each in setup.calls()] == [[b"./"]]
+
+
+def test_the_hook_for_repairs_receives_what_others_changed(setup: HookSetup) -> None:
+    with setup.daemon("--repair-interval=5s", f"--hook-repair={setup.command}") as daemon:
+        daemon.wait_for("initial sync complete")
+        # A younger file may be on its way.
+        time.sleep(2.5)
+        (setup.copy / "first").unlink()
+        call = setup.wait_called("repair", daemon)
+        setup.expect_equal(daemon=daemon)
+    assert b"./first" in call.paths
+    assert call.variables["PYLSYNCD_FILES"] == "1"
+    assert re.search(r"\[copy\] repaired \d paths? that did not equal the source: ", daemon.log)
 
 
 # -- metrics --------------------------------------------------------------------------------------

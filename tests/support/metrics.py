@@ -29,6 +29,7 @@ METRIC_NAMES = {
     "watch_limit", "unwatched_directories", "full_syncs", "build_info", "start_time_seconds",
     "watching", "source_held", "oldest_look_seconds", "held_subtrees", "failed_paths", "held_paths",
     "unset_attribute_paths",
+    "repaired_paths", "compared_since_seconds",
 }  # fmt: skip
 
 COUNTS = DestinationCounts(
@@ -40,10 +41,11 @@ COUNTS = DestinationCounts(
     full_syncs={"initial sync": 1, "full sync": 2},
     lags=(1, 2, *(0 for _ in LAG_BOUNDS[2:]), 4),
     lag_sum=99.5,
+    repaired=11,
 )
 WEB1 = DestinationStatus(
     "web1", "web1:/srv", Condition.IN_SYNC,
-    last_run=RunStatus(1000.0, 1.0, "done", 0), counts=COUNTS,
+    last_run=RunStatus(1000.0, 1.0, "done", 0), compared_since=4321.0, counts=COUNTS,
 )  # fmt: skip
 WEB2 = DestinationStatus(
     "web2",

@@ -18,6 +18,7 @@ from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.state.destination_state import DestinationState
+from pylsyncd.state.repair_state import RepairFile
 from pylsyncd.state.state_directory import StateDirectory
 from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.destination_guard import DestinationGuard
@@ -25,6 +26,7 @@ from pylsyncd.worker.failure_reporter import FailureReporter
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.pending import PendingWork
+from pylsyncd.worker.repairs import RepairPlan, Repairs
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer import Transfer
 from pylsyncd.worker.worker import Worker
@@ -99,6 +101,8 @@ class WorkerSetup:
         self._size_limit = size_limit
         self._capabilities = RsyncCapabilities() if is_probed else None
         self.notices: list[Notice] = []
+        # No change of the source is on its way.
+        self.repair_window = -1_000.0
 
     def close(self) -> None:
         self.guard.close()
@@ -114,6 +118,12 @@ class WorkerSetup:
         return Transfer(
             session, self.guard, self._destination_guard, self._size_limit, self._capabilities
         )
+
+    def repairs(self, interval: float) -> Repairs:
+        plan = RepairPlan(
+            interval, self.repair_window, lambda: sum(1 for _ in os.walk(self.source))
+        )
+        return Repairs(self.guard, Rules(), plan, RepairFile(self.directory, "copy"))
 
     def write(self, *names: str) -> None:
         for name in names:
@@ -145,6 +155,7 @@ class WorkerSetup:
         *,
         queued: WorkItem | None = None,
         extra_window: float = 0.0,
+        repair_interval: float = 0.0,
     ) -> Iterator[Worker]:
         """Run a worker, with a work item in its queue before it starts."""
         failures: list[str] = []
@@ -167,6 +178,7 @@ class WorkerSetup:
             checkpoint=self.checkpoint(),
             on_failed=failures.append,
             extra_window=extra_window,
+            repairs=self.repairs(repair_interval),
         )
         worker.start()
         try:

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from support.commands import IN_SYNC_STATUS, MIXED_STATUS, destination, status
+from support.commands import IN_SYNC_STATUS, MIXED_STATUS, NOW, destination, status
 
 from pylsyncd.control.table import describe_set_aside, format_table
 from pylsyncd.model.formatting import display_width
-from pylsyncd.model.status import PathSummary, SetAside
+from pylsyncd.model.status import DestinationCounts, PathSummary, SetAside
 
 TABLE = """\
 pylsyncd 0.1, pid 4242, up 2 h 5 min; 5 destinations: 1 in sync, 1 waiting, 1 retrying, 1 held, 1 paused
@@ -66,6 +66,15 @@ def test_what_a_destination_lacks_follows_its_line() -> None:
     assert describe_set_aside("srv2", SetAside(held=PathSummary(1, ("nested",)))) == [
         "srv2 is in sync, except for 1 held subtree: nested"
     ]
+
+
+def test_a_remark_tells_since_when_a_destination_was_compared() -> None:
+    compared = destination(
+        "web/srv2", compared_since=NOW - 3600.0, counts=DestinationCounts(repaired=2)
+    )
+    assert format_table(status(compared))[-1] == (
+        "All of web/srv2 was compared within the last 1 h, 2 paths repaired."
+    )
 
 
 def test_the_table_shows_the_age_of_an_old_status() -> None:

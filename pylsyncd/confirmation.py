@@ -109,6 +109,8 @@ class _SourceWait:
                 return None
             if not self._flush.cancelled() and self._flush.exception() is None:
                 flush = self._flush.result()
+                if flush.is_complete and self._replication.awaits_mount_checks(self.names):
+                    return None
                 if flush.is_complete and flush.held <= held:
                     return flush.serial
         if time.monotonic() >= self._flushed_at + _FLUSH_RETRY_INTERVAL:

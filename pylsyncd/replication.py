@@ -401,7 +401,25 @@ class Replication(SupervisedThread):
         soon = time.monotonic() + _SOURCE_LOST_CHECK_DELAY
         self._next_source_check = min(self._next_source_check, soon)
 
+    def awaits_mount_checks(self, names: Collection[str]) -> bool:
+        """Return True if a subtree that was mounted over may still be released by itself.
+
+        That is so until all of these destinations have looked at their copies, and if all copies
+        were found empty, until the next check of the source.
+        """
+        workers = [worker for worker in self._pool.workers if worker.name in names]
+        for path, mount in self._guard.new_mounts.items():
+            checks = [worker.mount_checks.get(path) for worker in workers]
+            if any(check is None or check.mount != mount for check in checks):
+                return True
+            if self._pool.are_copies_empty(path, mount):
+                return True
+        return False
+
     def _check_source(self, *, should_hold: bool = True) -> None:
+        for path, mount in self._guard.new_mounts.items():
+            if self._pool.are_copies_empty(path, mount):
+                self._guard.accept_mount(path, mount)
         start = self.source_monitor.check_source(should_hold=should_hold)
         if start is not None:
             self.flusher.restart(start)

@@ -123,3 +123,15 @@ def _attributes(path: bytes, status: os.stat_result) -> tuple[object, ...]:
 
 def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
     return (before.st_ino, before.st_ctime_ns) == (after.st_ino, after.st_ctime_ns)
+
+
+@contextlib.contextmanager
+def empty_tree(path: bytes) -> Iterator[int]:
+    """Create a directory for the context, with an empty one at a relative path; yield it open."""
+    with tempfile.TemporaryDirectory(prefix="pylsyncd-", ignore_cleanup_errors=True) as private:
+        os.makedirs(os.path.join(os.fsencode(private), path))
+        directory = walk.open_root(os.fsencode(private))
+        try:
+            yield directory
+        finally:
+            os.close(directory)

@@ -65,6 +65,7 @@ class SourceGuard:
         self._lock = threading.RLock()
         self._accepted: SourceIdentity | None = None
         self._held_subtrees: dict[bytes, str] = {}
+        self._new_mounts: dict[bytes, MountId] = {}
         self._remounted: set[bytes] = set()
         self._released: set[bytes] = set()
 
@@ -84,6 +85,21 @@ class SourceGuard:
         """The subtrees that are held, with the reasons."""
         with self._lock:
             return dict(self._held_subtrees)
+
+    @property
+    def new_mounts(self) -> Mapping[bytes, MountId]:
+        """The held subtrees over which a file system was mounted; there was none before."""
+        with self._lock:
+            return dict(self._new_mounts)
+
+    def accept_mount(self, path: bytes, mount: MountId) -> None:
+        """Release a subtree if that is what was mounted over it."""
+        with self._lock:
+            if self._new_mounts.get(path) == mount:
+                nested = {**self.accepted.nested_mounts, path: mount}
+                self._accepted = replace(self.accepted, nested_mounts=nested)
+                del self._new_mounts[path], self._held_subtrees[path]
+                self._released.add(path)
 
     def find_missing_mount(self, mount_points: Iterable[bytes]) -> bytes | None:
         """Return the first of these mount points at which nothing is mounted now."""
@@ -316,6 +332,11 @@ class SourceGuard:
         for path in {*known, *present}:
             if reason := self._reason_against_mount(root, path, present.get(path)):
                 self._held_subtrees[path] = reason
+        self._new_mounts = {
+            path: mount
+            for path, mount in present.items()
+            if path in self._held_subtrees and path not in known and mount.directory
+        }
         self._released |= held_before.keys() - self._held_subtrees.keys()
         taken = {path: present[path] for path in present if path not in self._held_subtrees}
         self._accepted = replace(self.accepted, nested_mounts={**known, **taken})

@@ -268,12 +268,22 @@ class SourceMonitor:
             is_same = state is not SourceState.REPLACED
             started = self._restart_watching(is_same=is_same)
         self._guard.update_held_subtrees()
+        self._have_copies_checked()
         # One may have been held between two checks only.
         released = {*self.report_held_subtrees(), *self._guard.take_released()}
         remounted = self._guard.take_remounted()
         if (released or remounted) and self.session is not None:
             self._rewatch(self.session, released, remounted)
         return started
+
+    def _have_copies_checked(self) -> None:
+        """Make a change of each subtree that was mounted over, so that its copies are looked at."""
+        new_mounts = self._guard.new_mounts
+        trees = MutableChangeset()
+        for path in new_mounts.keys() - self._reported_held.keys():
+            trees.add(path, Scope.TREE)
+        if trees:
+            self._buffer.add(trees)
 
     def accept_source(self) -> bool:
         """Accept the source and its mounts as they are now; return False if it is not there."""

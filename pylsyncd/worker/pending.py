@@ -208,7 +208,9 @@ class PendingWork:
             unset_attributes=_summary(self.unset_attributes.changes),
         )
         is_tried = not any(part.is_due() for part in self.retried_apart)
-        if is_tried and not (self.next_run.backlog or self.large_files):
+        # If a full sync fails without naming a path, nothing is known.
+        is_anything_known = not self.unexplained.backlog.is_everything
+        if is_tried and is_anything_known and not (self.next_run.backlog or self.large_files):
             self.settlement = Settlement(self._serial, self.set_aside)
 
     def excluded_from(self, changeset: Changeset) -> frozenset[bytes]:

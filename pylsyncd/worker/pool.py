@@ -33,7 +33,7 @@ from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.start_plan import StartPlan
 from pylsyncd.worker.statistics import Statistics
 from pylsyncd.worker.transfer import Transfer
-from pylsyncd.worker.worker import Worker
+from pylsyncd.worker.worker import MountCheck, Worker
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +135,12 @@ class WorkerPool:
     def workers(self) -> list[Worker]:
         """The workers created so far; any thread may ask."""
         return list(self._workers.values())
+
+    def are_copies_empty(self, path: bytes, mount: MountId) -> bool:
+        """Return True if nothing is at any copy of a directory that something was mounted over."""
+        wanted = MountCheck(mount, is_copy_empty=True)
+        checks = [worker.mount_checks.get(path) for worker in self.workers]
+        return bool(checks) and all(check == wanted for check in checks)
 
     @property
     def saved_mount_points(self) -> list[bytes]:

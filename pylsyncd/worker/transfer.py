@@ -3,12 +3,14 @@
 import os
 import stat
 import time
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, Scope, union
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope, union
+from pylsyncd.model.directory_id import MountId
 from pylsyncd.pipeline.optimizer import split_below, with_hints_of
 from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.rsync.carried_paths import CarriedPaths
@@ -18,6 +20,7 @@ from pylsyncd.rsync.file_list import FileList, build_file_list, regular_files
 from pylsyncd.rsync.option_check import moves_files
 from pylsyncd.rsync.outcomes import MissingCapability, Outcome, Verdict, may_leave_temporary_files
 from pylsyncd.rsync.size_limit import SizeLimit
+from pylsyncd.system.snapshot import empty_tree
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
 from pylsyncd.worker.destination_guard import RELEASE_HINT, DestinationGuard, DestinationHeldError
 from pylsyncd.worker.destination_times import CarriedFiles, DestinationTimes
@@ -198,6 +201,30 @@ class Transfer:
         """Return the subtrees of the source that no run may touch now."""
         self._source_guard.update_held_subtrees()
         return frozenset(self._source_guard.held_subtrees)
+
+    @property
+    def new_mounts(self) -> Mapping[bytes, MountId]:
+        """The subtrees that are held because a file system was mounted over them."""
+        return self._source_guard.new_mounts
+
+    def is_copy_empty(self, path: bytes) -> bool | None:
+        """Return True if the copy of a directory is empty or missing; None if rsync cannot tell.
+
+        What is excluded at the copy does not count.
+        """
+        listing = MutableChangeset()
+        listing.add(path, Scope.LISTING)
+        options = replace(self.options, delete=True, max_delete=0)
+        try:
+            with empty_tree(path) as root:
+                request = TransferRequest(
+                    root, listing, options, frozenset(), is_released=False, in_flight=frozenset(),
+                    size_limit=None, checks_only=True,
+                )  # fmt: skip
+                verdict = self._carry(request).verdict
+        except OSError:
+            return None
+        return {Verdict.DONE: True, Verdict.HELD: False}.get(verdict)
 
     def probe(self) -> Outcome:
         """Find out, with a list that changes nothing, what the destination's rsync can do."""

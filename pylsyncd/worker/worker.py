@@ -4,11 +4,13 @@ import logging
 import queue
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope, union
+from pylsyncd.model.directory_id import MountId
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import earliest
 from pylsyncd.model.status import Condition, DestinationStatus
@@ -41,6 +43,14 @@ _REACHED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL, Verdict.
 
 # For another worker, if it is unknown what is pending.
 _FULL_SYNC = WorkItem(EVERYTHING, titles=("full sync",))
+
+
+class MountCheck(NamedTuple):
+    """What is at the copy of a directory over which a file system was mounted."""
+
+    mount: MountId
+    is_copy_empty: bool
+    """Whether nothing of the copy can be lost."""
 
 
 class LargeFileWorkerError(Exception):
@@ -95,6 +105,8 @@ class Worker(SupervisedThread):
         self._carrying: Changeset = NOTHING
         # When the first of the failed paths failed, by the monotonic clock.
         self._paths_failed_at: float | None = None
+        self.mount_checks: Mapping[bytes, MountCheck] = {}
+        """The checks of the present mounts, by path; any thread may ask."""
         self._is_paused = False
         self._is_failing = False
         self._is_reachable = True
@@ -380,6 +392,7 @@ class Worker(SupervisedThread):
     def _carry_next_run(self) -> None:
         next_run, large_files = self._work.next_run, self._work.large_files
         self._work.include_released(self._transfer.find_held_subtrees())
+        self._check_new_mounts()
         is_merged, times = next_run.backlog.is_merged, self._work.received_times
         started_at = time.time()
         changeset = next_run.backlog.take()
@@ -412,6 +425,23 @@ class Worker(SupervisedThread):
             self._repairs.record_full_sync(started_at)
         self._is_released = False
         self._finish_attempt(next_run, result, next_run.since)
+
+    def _check_new_mounts(self) -> None:
+        """Look at the copies of the directories over which file systems were mounted, once."""
+        mounts = self._transfer.new_mounts
+        checks = {
+            path: check
+            for path, check in self.mount_checks.items()
+            if mounts.get(path) == check.mount
+        }
+        # If a check raises, nothing was taken from what is pending.
+        self._interrupted = NOTHING
+        for path in mounts.keys() - checks.keys():
+            is_copy_empty = self._transfer.is_copy_empty(path)
+            if is_copy_empty is not None:
+                checks[path] = MountCheck(mounts[path], is_copy_empty)
+        self._interrupted = None
+        self.mount_checks = checks
 
     def _retry_failed_paths(self) -> None:
         failed_paths = self._work.failed_paths

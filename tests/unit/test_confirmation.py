@@ -106,6 +106,55 @@ def test_a_held_subtree_is_released_by_the_name_of_a_destination(
         assert [path.name for path in (directory.copy("one") / "nested").iterdir()] == ["g"]
 
 
+@pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+@pytest.mark.parametrize("is_copy_missing", [False, True])
+def test_a_mount_over_a_directory_that_is_empty_at_all_copies_is_taken(
+    directory: ServiceDirectory, *, is_copy_missing: bool
+) -> None:
+    nested = directory.source("web") / "a/nested"
+    nested.mkdir(parents=True)
+    with Mounts() as mounts, directory.supervisor({"web": ("one", "two")}) as supervisor:
+        operations = operations_of(supervisor)
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        if is_copy_missing:
+            (directory.copy("two") / "a/nested").rmdir()
+            (directory.copy("two") / "a").rmdir()
+        disk = directory.top / "disk"
+        disk.mkdir()
+        mounts.mount_tmpfs(disk)
+        (disk / "f").write_text("mounted")
+        mounts.mount_bind(disk, nested)
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        for copy in ("one", "two"):
+            assert (directory.copy(copy) / "a/nested/f").read_text() == "mounted"
+        (nested / "g").write_text("watched")
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        assert (directory.copy("one") / "a/nested/g").exists()
+        # From now on it is known: without it, its copies stay.
+        mounts.unmount(nested)
+        held = SetAside(held=PathSummary(1, ("a/nested",)))
+        assert operations.wait(timeout=TIMEOUT).set_aside == {"web/one": held, "web/two": held}
+        assert (directory.copy("one") / "a/nested/f").exists()
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+def test_a_mount_over_a_directory_that_one_copy_has_files_in_is_held_for_all(
+    directory: ServiceDirectory,
+) -> None:
+    nested = directory.source("web") / "nested"
+    nested.mkdir()
+    with Mounts() as mounts, directory.supervisor({"web": ("one", "two")}) as supervisor:
+        operations = operations_of(supervisor)
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        (directory.copy("two") / "nested/precious").touch()
+        mounts.mount_tmpfs(nested)
+        (nested / "f").touch()
+        held = SetAside(held=PathSummary(1, ("nested",)))
+        assert operations.wait(timeout=TIMEOUT).set_aside == {"web/one": held, "web/two": held}
+        assert not (directory.copy("one") / "nested/f").exists()
+        assert (directory.copy("two") / "nested/precious").exists()
+
+
 def test_a_copy_that_is_the_source_of_another_sync_is_waited_for_last(
     directory: ServiceDirectory,
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pylsyncd.system import snapshot, walk
-from pylsyncd.system.snapshot import SnapshotError, opened_snapshot
+from pylsyncd.system.snapshot import SnapshotError, empty_tree, opened_snapshot
 
 
 @pytest.fixture
@@ -93,3 +93,9 @@ def test_nothing_is_copied_through_a_link(source: Path, root: int, tmp_path: Pat
     (tmp_path / "outside").write_text("secret")
     (source / "link").symlink_to(tmp_path)
     assert changed(root, b"link/outside", present=[b"link/outside"]) == {b"link/outside"}
+
+
+def test_an_empty_tree_has_nothing_but_the_directory() -> None:
+    with empty_tree(b"a/b") as directory:
+        found = [(top, names, files) for top, names, files, _ in os.fwalk(".", dir_fd=directory)]
+    assert found == [(".", ["a"], []), ("./a", ["b"], []), ("./a/b", [], [])]

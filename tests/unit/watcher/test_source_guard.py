@@ -10,6 +10,7 @@ import pytest
 from support.disks import Disk, make_snapshot, make_subvolume, requires
 from support.mounts import Mounts, can_mount
 
+from pylsyncd.model.directory_id import MountId
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError, SourceState
@@ -353,6 +354,46 @@ def test_a_subtree_with_a_new_mount_is_held_until_accepted(
         mounts.unmount(source / "d")
         guard.update_held_subtrees()
         assert set(guard.held_subtrees) == {b"d"}
+
+
+@needs_mounts
+def test_what_is_mounted_over_a_directory_can_be_accepted_alone(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    (source / "e").mkdir()
+    with guarding(source) as guard:
+        for name in ("d", "e"):
+            mounts.mount_bind(disk, source / name)
+        guard.update_held_subtrees()
+        mounted = guard.new_mounts
+        assert set(mounted) == {b"d", b"e"}
+        guard.accept_mount(b"d", MountId("something else"))
+        assert set(guard.held_subtrees) == {b"d", b"e"}
+        guard.accept_mount(b"d", mounted[b"d"])
+        assert (set(guard.held_subtrees), set(guard.new_mounts)) == ({b"e"}, {b"e"})
+        assert guard.take_released() == {b"d"}
+        assert guard.accepted.nested_mounts == {b"d": mounted[b"d"]}
+        mounts.unmount(source / "d")
+        guard.update_held_subtrees()
+        # It is known now, so it is missed, and no mount over an empty directory.
+        assert guard.held_subtrees[b"d"] == "the file system that was mounted there is gone"
+        assert set(guard.new_mounts) == {b"e"}
+
+
+@needs_mounts
+def test_a_subtree_that_was_held_between_two_checks_only_counts_as_released(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    mounts.mount_bind(disk, source / "d")
+    with guarding(source) as guard:
+        mounts.unmount(source / "d")
+        guard.update_held_subtrees()
+        assert guard.take_released() == set()
+        mounts.mount_bind(disk, source / "d")
+        guard.update_held_subtrees()
+        assert guard.held_subtrees == {}
+        assert guard.take_released() == {b"d"}
+        assert guard.take_released() == set()
 
 
 @needs_mounts

@@ -21,7 +21,7 @@ from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.system import clock
 from pylsyncd.worker.large_file_queue import LargeFileQueue
-from pylsyncd.worker.pending import MAX_EXCLUDED_PATHS, PendingWork
+from pylsyncd.worker.pending import MAX_EXCLUDED_PATHS, PendingWork, Settlement
 from pylsyncd.worker.transfer import TransferResult
 
 
@@ -428,3 +428,17 @@ def test_temporary_files_of_a_killed_receiver_are_deleted_by_the_next_run(
         wait_until(lambda: worker.confirmed_serial == 1)
     found = {str(path.relative_to(place.copy)) for path in place.copy.rglob("*")}
     assert found == {"d", "d/f", "e", "e/g", "other", "other/.f.XXXXXX"}
+
+
+def test_while_a_full_sync_fails_without_a_name_nothing_is_settled() -> None:
+    work = PendingWork(LargeFileQueue(None, LONG), LONG)
+    work.add(WorkItem(NOTHING, serial=1), is_reachable=True, extra_window=0.0)
+    work.settle()
+    assert work.settlement == Settlement(1)
+    for changes, settled in ((entries(b"a"), 2), (EVERYTHING, 2)):
+        work.unexplained.add_failed(changes, Verdict.PARTIAL)
+        work.add(WorkItem(NOTHING, serial=work.settlement.serial + 1), is_reachable=True,
+                 extra_window=0.0)  # fmt: skip
+        work.settle()
+        assert work.settlement.serial == settled
+        assert work.set_aside.failed.count == 1

@@ -335,7 +335,8 @@ def test_a_failed_worker_is_replaced_by_one_with_its_pending_and_later_changes(
     restarted.put(WorkItem(NOTHING, is_urgent=True))
     wait_until(lambda: one.confirmed_serial == 7)
     assert site.copied("one") == ["first", "second", "third"]
-    assert one.status().condition is Condition.IN_SYNC
+    # The request may still be in the queue.
+    wait_until(lambda: one.status().condition is Condition.IN_SYNC)
     assert one.status().error == ""
     assert two is pool.workers[1]
     kinds = [each.kind for each in site.notices if each.name == "one"]

@@ -77,7 +77,7 @@ def split_below(changes: Changeset, tops: AbstractSet[bytes]) -> tuple[Changeset
 
     What is known of a path below a change of the other part may be among the hints of the first.
     """
-    if not tops or changes.is_everything:
+    if not tops or (changes.is_everything and not changes.new_content):
         return NOTHING, changes
     inside, outside = MutableChangeset(), MutableChangeset()
     _split_below(changes, tops, inside, outside)
@@ -91,6 +91,9 @@ def _split_below(
     inside: MutableScopedPaths,
     outside: MutableScopedPaths,
 ) -> None:
+    if some.is_everything:
+        outside.trees.add(paths.ROOT)
+        return
     for directory, names in some.entries.items():
         if _is_below(directory, tops):
             inside.add_entries(directory, names)

@@ -54,6 +54,12 @@ class FileList:
     def __len__(self) -> int:
         return len(self.entries)
 
+    def part(self, entries: AbstractSet[bytes]) -> "FileList":
+        """Return the list of some paths, for a run that leaves out the same large files."""
+        part = FileList(set(entries))
+        part.files_to_exclude = self.files_to_exclude
+        return part
+
     def encode(self) -> bytes:
         """Return the list as rsync reads it with ``--from0``."""
         return b"".join([b"./" + entry + b"\0" for entry in self.entries])

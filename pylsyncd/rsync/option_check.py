@@ -119,6 +119,10 @@ _WITH_ARGUMENT = {form.partition("=")[0]: form for form in _FORMS.split()} | {
 # -H, alone or in a bundle; the text after -B and -T is their argument.
 _HARD_LINKS = re.compile(r"--hard-links$|-[^-BT]*H")
 
+# --checksum and --ignore-times, likewise, and what takes them back.
+_CONTENTS = re.compile(r"--(?:checksum|ignore-times)$|-[^-BT]*[cI]")
+_NO_CONTENTS = re.compile(r"--no-(?:checksum|c|ignore-times|I)$")
+
 _MOVED_FILES = re.compile(
     r"--(?:temp-dir|backup|backup-dir|partial-dir|delay-updates)(?:=|$)|-[^-B]*[Tb]"
 )
@@ -144,6 +148,11 @@ def check_option(text: str, *, is_delete_enabled: bool = True) -> None:
         _check_long(text, is_delete_enabled=is_delete_enabled)
     else:
         _check_letters(text)
+
+
+def compares_contents(options: Sequence[str]) -> bool:
+    """Return True if rsync compares the contents of all files with these options."""
+    return any(map(_CONTENTS.match, options)) and not any(map(_NO_CONTENTS.match, options))
 
 
 def preserves_hard_links(options: Sequence[str]) -> bool:

@@ -46,9 +46,11 @@ def split_last(
         splitter.add_listing(directory)
     for path in changeset.trees:
         splitter.add_tree(path)
-    parts = (splitter.data, splitter.last, splitter.deletions)
-    data, found, deletions = (with_hints_of(part, changeset.new_content) for part in parts)
-    return OrderedChanges(data, found, deletions, frozenset(splitter.present))
+    # By the time of the deletions, the other runs have compared what has a new content.
+    data, found = (
+        with_hints_of(part, changeset.new_content) for part in (splitter.data, splitter.last)
+    )
+    return OrderedChanges(data, found, splitter.deletions, frozenset(splitter.present))
 
 
 class _Splitter:

@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope, union
-from pylsyncd.pipeline.optimizer import split_below
+from pylsyncd.pipeline.optimizer import split_below, with_hints_of
 from pylsyncd.rsync.file_list import regular_files
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
@@ -142,10 +142,14 @@ class LargeFileQueue:
         self._deferred.merge(inside)
         for path in in_flight:
             directory, _ = paths.split(path)
+            if changeset.new_content.includes_entry(path):
+                self._deferred.new_content.add(path, Scope.ENTRY)
             # The batch's rsync may be writing to a temporary file with one of these names.
             is_temporary = temporary_regex(path).fullmatch
             names = frozenset(filter(is_temporary, outside.entries.get(directory, ())))
             self._deferred.add_entries(directory, names)
+            hinted = outside.new_content.entries.get(directory, frozenset())
+            self._deferred.new_content.add_entries(directory, names & hinted)
             outside = _without_names(outside, directory, names)
             if _lists_directory(outside, directory):
                 self._deferred.add(directory, Scope.LISTING)
@@ -155,22 +159,25 @@ class LargeFileQueue:
         """Start a batch if one is due and none is running. Not during a run of the worker."""
         if self.worker is None or self._in_flight or not self.retry_queue.is_due():
             return
-        batch, rest = MutableChangeset(), MutableChangeset()
+        batch, rest, returned = MutableChangeset(), MutableChangeset(), MutableChangeset()
         room = _MAX_BATCH_BYTES
-        for change in sorted(self.retry_queue.backlog.take()):
+        waiting = self.retry_queue.backlog.take()
+        for change in sorted(waiting):
             if change.scope is not Scope.ENTRY or len(change.path) > _MAX_PATH_BYTES:
                 # A directory stands in for too many files, or the path is too long for a pattern.
-                self._returned.add(*change)
+                returned.add(*change)
                 self.accepts_files = False
             elif len(batch) < self._batch_size and len(change.path) <= room:
                 batch.add(*change)
                 room -= len(change.path)
             else:
                 rest.add(*change)
-        self.retry_queue.backlog.add(rest)
+        hints = waiting.new_content
+        self._returned.merge(with_hints_of(returned, hints))
+        self.retry_queue.backlog.add(with_hints_of(rest, hints))
         if batch:
-            self._in_flight = batch
-            self.worker.start_batch(batch)
+            self._in_flight = with_hints_of(batch, hints)
+            self.worker.start_batch(self._in_flight)
 
     def take_result(self) -> TransferResult | None:
         """Return the result of a batch, once, if it has ended."""
@@ -196,6 +203,9 @@ class LargeFileQueue:
 
     def _handle_result(self, result: TransferResult) -> None:
         batch, self._in_flight = self._in_flight, NOTHING
+        if result.pending:
+            # Those that need no comparison after all have no hint any more.
+            batch = batch.with_new_content(result.pending.new_content)
         for change in batch:
             for directory in paths.ancestors(change.path):
                 self._returned.add(directory, Scope.ENTRY)

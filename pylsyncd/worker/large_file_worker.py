@@ -6,10 +6,12 @@ It sends only the regular files of a list and deletes nothing.
 import queue
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
-from pylsyncd.model.changes import Changeset
+from pylsyncd.model.changes import NO_PATHS, Changeset
 from pylsyncd.pipeline.optimizer import split_below
-from pylsyncd.rsync.command import CURRENT_DIRECTORY
+from pylsyncd.rsync.command import CURRENT_DIRECTORY, ContentComparison
+from pylsyncd.rsync.content_check import carried_times, check_contents
 from pylsyncd.rsync.file_list import FileList, regular_files
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.system.processes import STOP_TIMEOUT, terminate
@@ -147,14 +149,28 @@ class LargeFileWorker(SupervisedThread):
         entries = FileList(regular_files(root, (change.path for change in files)))
         session = self._session
         session.run_log.log_file_list(entries)
-        if not entries:
-            return TransferResult(_NOTHING_TO_SEND, failed=kept)
-        command = session.with_shared_ssh(session.options).large_files_command(
-            CURRENT_DIRECTORY, session.destination
-        )
-        run = session.run(root, command, entries.encode())
-        if run.outcome.verdict is Verdict.DONE:
+        options, hints = session.with_shared_ssh(session.options), files.new_content
+        if options.compares_contents:
+            hints = NO_PATHS
+        times = carried_times(session.statistics.latest_carried_ns, options.time_tolerance_ns)
+        check = check_contents(root, entries, hints, times, lambda _: False)
+        session.statistics.record_carried(check.latest_ns)
+        pending = files.with_new_content(check.hints)
+        result = TransferResult(_NOTHING_TO_SEND, failed=kept)
+        for part, comparison in (
+            (check.compared, ContentComparison.CONTENTS),
+            (check.others, ContentComparison.TIMES),
+        ):
+            if not part:
+                continue
+            command = replace(options, comparison=comparison).large_files_command(
+                CURRENT_DIRECTORY, session.destination
+            )
+            run = session.run(root, command, part.encode())
+            if run.outcome.verdict is not Verdict.DONE:
+                # The next run does not send again what was sent: rsync finds it equal.
+                return TransferResult(run.outcome, pending=pending, failed=kept, run=run)
             session.run_log.log_result(run.result)
-            return TransferResult(run.outcome, failed=kept, run=run)
-        # The next run does not send again what was sent: rsync finds it equal.
-        return TransferResult(run.outcome, pending=files, failed=kept, run=run)
+            result = TransferResult(run.outcome, failed=kept, run=run)
+            pending = files.with_new_content(NO_PATHS)
+        return result

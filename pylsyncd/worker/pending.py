@@ -185,6 +185,8 @@ class PendingWork:
             below, _ = split_below(changeset, failed_paths)
             for change in below:
                 touched |= failed_paths & {change.path, *paths.ancestors(change.path)}
+            # A listing that stands in for them does not bring back their hints.
+            touched |= {path for path in failed_paths if changeset.new_content.includes_entry(path)}
         is_all_touched = paths.ROOT in touched
         taken, kept = (failed, NOTHING) if is_all_touched else split_below(failed, touched)
         queue.backlog.add(kept)

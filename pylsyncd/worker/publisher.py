@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, Scope, union
+from pylsyncd.model.changes import NOTHING, Changeset, Scope, union
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict
@@ -106,7 +106,7 @@ class Publisher:
         first = self._run(changeset, conditions, _without_last(options))
         if first.verdict not in {Verdict.DONE, Verdict.PARTIAL, Verdict.RETRY_NOW}:
             return first
-        second = self._run(EVERYTHING, conditions, replace(options, deletes_last=True))
+        second = self._run(changeset, conditions, replace(options, deletes_last=True))
         return replace(second, run=_combined_run(first.run, second.run))
 
     def _carry_ordered(

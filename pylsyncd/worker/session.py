@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,8 @@ class RsyncSession:
         self.destination = destination
         self.options = options
         self.statistics = statistics or Statistics()
+        # What the worker before has carried, or another process.
+        self.statistics.record_carried(time.time_ns())
         self.run_log = RunLog(destination.name, dry_run=options.dry_run)
         self.activity = ActivityTimer()
         """The timer of the thread that uses the session."""
@@ -114,12 +117,16 @@ class RsyncSession:
                 return SessionRun(STOPPED, RunResult())
             self.run_log.log_command(command, is_dry_run=is_dry_run)
             items = ItemCollector(self.run_log.log_item)
-            with self._progress_shown(command):
-                result = self._runner.run(
-                    command, standard_input, None if is_dry_run else items.add,
-                    directory=root, stall_timeout=self.options.stall_timeout,
-                    on_progress=self._on_progress, on_message=on_message,
-                )  # fmt: skip
+            try:
+                with self._progress_shown(command):
+                    result = self._runner.run(
+                        command, standard_input, None if is_dry_run else items.add,
+                        directory=root, stall_timeout=self.options.stall_timeout,
+                        on_progress=self._on_progress, on_message=on_message,
+                    )  # fmt: skip
+            finally:
+                if not is_dry_run:
+                    self.statistics.record_carried(time.time_ns())
         self._connection.record_exit(result.exit_status)
         outcome = interpret(result.exit_status, result.messages, result.stall_reason)
         has_failed = outcome.verdict in _FAILED and outcome.missing_capability is None

@@ -16,6 +16,7 @@ class Statistics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.last_run: RunStatus | None = None
+        self._latest_carried_ns = time.time_ns()
         self._outcomes: Counter[str] = Counter()
         self._exit_statuses: Counter[int] = Counter()
         self._full_syncs: Counter[str] = Counter()
@@ -36,6 +37,17 @@ class Statistics:
                 time.time(), run.seconds, outcome.label, run.exit_status, run.files, run.deleted,
                 run.bytes_sent,
             )  # fmt: skip
+
+    @property
+    def latest_carried_ns(self) -> int:
+        """The latest time, in nanoseconds, of a file that runs so far may have carried."""
+        with self._lock:
+            return self._latest_carried_ns
+
+    def record_carried(self, latest_ns: int) -> None:
+        """Record that a run may have carried files with times up to one, in nanoseconds."""
+        with self._lock:
+            self._latest_carried_ns = max(self._latest_carried_ns, latest_ns)
 
     def count_confirmed(self, lag: float) -> None:
         """Count changes confirmed ``lag`` seconds after the first of them was seen."""

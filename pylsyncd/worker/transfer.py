@@ -9,12 +9,33 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope, union
+from pylsyncd.model.changes import (
+    NO_PATHS,
+    NOTHING,
+    Changeset,
+    MutableChangeset,
+    Scope,
+    ScopedPaths,
+    everything_with,
+    union,
+)
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.directory_id import MountId
 from pylsyncd.pipeline.optimizer import split_below, with_hints_of
 from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.rsync.carried_paths import CarriedPaths
-from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.command import (
+    CURRENT_DIRECTORY,
+    ContentComparison,
+    RsyncCapabilities,
+    RsyncOptions,
+)
+from pylsyncd.rsync.content_check import (
+    ContentCheck,
+    carried_times,
+    check_contents,
+    left_out_test,
+)
 from pylsyncd.rsync.failed_paths import FailedPaths, target_in_messages
 from pylsyncd.rsync.file_list import FileList, build_file_list, regular_files
 from pylsyncd.rsync.option_check import moves_files
@@ -37,6 +58,12 @@ _ABORTED_EXIT = 11
 
 MAX_EXCLUDED_PATHS = 1_000
 """How many paths a run excludes: each costs two arguments."""
+
+# How much may be read in the source, about a second, before the first byte is sent.
+_MAX_CHECKSUM_BYTES = 256 << 20
+
+# After these, what is neither pending nor failed is at the destination.
+_CARRIED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL])
 
 _UNSET_ATTRIBUTES = (
     "some owners, modes, times or other attributes could not be set; the data is complete: "
@@ -63,11 +90,26 @@ class TransferRequest:
     deletes_by_listing: bool = False
     only_deletes: bool = False
     """Delete what the source lacks, and send nothing."""
+    is_part: bool = False
+    """Carry a list of some of the files alone."""
 
     @property
     def is_full_sync(self) -> bool:
         """True if rsync finds all paths itself, without a list."""
-        return self.changeset.is_everything and not self.only_deletes
+        return self.changeset.is_everything and not (self.only_deletes or self.is_part)
+
+    @property
+    def left_out(self) -> AbstractSet[bytes]:
+        """The paths that the run excludes, with all below them."""
+        return self.excluded | self.in_flight
+
+    def with_hints(self, new_content: ScopedPaths) -> "TransferRequest":
+        """Return the request with another hint of a new content."""
+        return replace(self, changeset=self.changeset.with_new_content(new_content))
+
+    def comparing(self, comparison: ContentComparison) -> "TransferRequest":
+        """Return the request for a run that compares files in another way."""
+        return replace(self, options=replace(self.options, comparison=comparison))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +203,7 @@ class Transfer:
                 # Read once: the paths left out of the run must be the ones kept for later.
                 held = frozenset(self._source_guard.held_subtrees)
                 if self._destination_guard.accept_replaced(is_released=is_released):
-                    changeset = EVERYTHING
+                    changeset = everything_with(changeset)
                 kept, carried = split_below(changeset, held)
                 size_limit = self._size_limit if exclude_large else None
                 request = TransferRequest(
@@ -178,7 +220,9 @@ class Transfer:
         except DestinationHeldError as error:
             outcome = Outcome(Verdict.SOURCE_UNSAFE, str(error), error.hint)
         else:
-            return replace(result, held=_held_changes(held, kept)) if held else result
+            if held:
+                result = replace(result, held=_held_changes(held, kept, changeset.new_content))
+            return result
         return TransferResult(outcome, pending=changeset, run=result.run)
 
     def smallest_file(self, changes: Changeset) -> bytes:
@@ -244,7 +288,7 @@ class Transfer:
         window = self._times.find_window(
             CarriedFiles(
                 request.root, request.changeset, request.options.rules,
-                request.excluded | request.in_flight, started_ns, result.run,
+                request.left_out, started_ns, result.run,
             )
         )  # fmt: skip
         if window is not None:
@@ -263,7 +307,8 @@ class Transfer:
                 return run
 
     def _carry(self, request: TransferRequest) -> TransferResult:
-        if not (self._is_probed or request.changeset.is_everything):
+        is_listed = bool(request.changeset.new_content) or not request.changeset.is_everything
+        if is_listed and not self._is_probed:
             probe = self._probe(request.root)
             if probe.outcome.verdict is not Verdict.DONE:
                 return _nothing_confirmed(request, probe)
@@ -281,8 +326,9 @@ class Transfer:
             run = self._dry_run(request, files)
             result = self._judge_deletions(request, run) or TransferResult(_CHECKED, run=run)
         else:
-            result = self._check_deletions(request, files) or self._run_rsync(request, files)
-        return replace(result, large_files=files.large_files)
+            result = self._check_deletions(request, files) or self._run_parts(request, files)
+        large = with_hints_of(files.large_files, request.changeset.new_content)
+        return replace(result, large_files=large)
 
     def _build_list(self, request: TransferRequest) -> FileList:
         options = request.options
@@ -290,10 +336,52 @@ class Transfer:
         files = build_file_list(
             request.root, request.changeset, options.rules,
             delete_missing_args=capabilities.has_delete_missing_args or not options.delete,
-            excluded=request.excluded | request.in_flight, size_limit=request.size_limit,
+            excluded=request.left_out, size_limit=request.size_limit,
         )  # fmt: skip
         self._session.run_log.log_file_list(files)
         return files
+
+    def _run_parts(self, request: TransferRequest, files: FileList) -> TransferResult:
+        """Run rsync for a list, or once for each part if only some files are compared by content.
+
+        These go first: what the other run finds in a directory has the right size and time then.
+        """
+        check = self._check_contents(request, files)
+        others = request.with_hints(NO_PATHS)
+        if not check.compared:
+            return self._run_rsync(others, files)
+        # A daemon may refuse --checksum.
+        is_small = check.size <= _MAX_CHECKSUM_BYTES
+        can_read_first = is_small and self._session.destination.transport is not Transport.DAEMON
+        compared = request.with_hints(check.hints).comparing(
+            ContentComparison.CHECKSUMS if can_read_first else ContentComparison.CONTENTS
+        )
+        if check.can_join:
+            return self._run_rsync(compared, files)
+        first = self._run_rsync(replace(compared, is_part=True), check.compared)
+        if first.verdict not in _CARRIED or first.pending or first.aborting:
+            return first
+        second = self._run_rsync(others, files if others.is_full_sync else check.others)
+        return _combined(first, second)
+
+    def _check_contents(self, request: TransferRequest, files: FileList) -> ContentCheck:
+        """Find out which files of a list, or of a full sync, have to be compared by content."""
+        hints = request.changeset.new_content
+        is_full = request.is_full_sync
+        if request.options.compares_contents or request.only_deletes:
+            hints = NO_PATHS
+        elif is_full and hints:
+            hinted = Changeset(hints.entries, hints.listings, hints.trees)
+            _, carried = split_below(hinted, request.left_out)
+            files = self._build_list(replace(request, changeset=carried, is_part=True))
+        statistics = self._session.statistics
+        times = carried_times(statistics.latest_carried_ns, request.options.time_tolerance_ns)
+        check = check_contents(
+            request.root, files, hints, times,
+            left_out_test(request.options.rules, request.left_out, files),
+        )  # fmt: skip
+        statistics.record_carried(check.latest_ns)
+        return replace(check, can_join=check.can_join and (hints.is_everything or not is_full))
 
     def _run_rsync(self, request: TransferRequest, files: FileList) -> TransferResult:
         options = request.options
@@ -412,6 +500,7 @@ class Transfer:
             return replace(result, pending=request.changeset)
         failed = frozenset(change.path for change in result.failed) - {paths.ROOT}
         _, carried = split_below(request.changeset, failed)
+        request = request.comparing(ContentComparison.TIMES)
         request = replace(request, changeset=carried, only_deletes=True, size_limit=None)
         files = self._build_list(replace(request, excluded=request.excluded | failed))
         if not files:
@@ -430,7 +519,7 @@ class Transfer:
         is_named = not moves_files(self.options.extra_options)
         target = target_in_messages(self._session.destination) if is_named else b""
         entries = None if request.is_full_sync else files.entries
-        excluded = request.excluded | files.files_to_exclude | request.in_flight
+        excluded = request.left_out | files.files_to_exclude
         carried = CarriedPaths(entries, request.options.rules, excluded)
         return FailedPaths(source, target, carried, partial(_exists, request.root))
 
@@ -468,12 +557,33 @@ def _nothing_confirmed(request: TransferRequest, run: SessionRun) -> TransferRes
     return TransferResult(run.outcome, pending=pending, run=run if run.is_counted else None)
 
 
-def _held_changes(held: AbstractSet[bytes], kept: Changeset) -> Changeset:
+def _combined(first: TransferResult, second: TransferResult) -> TransferResult:
+    """Return the result of two runs, of which the first has left nothing pending."""
+    run = second.run
+    if first.run is not None and run is not None:
+        one, other = first.run.result, run.result
+        result = replace(
+            other, files=one.files + other.files, deleted=one.deleted + other.deleted,
+            bytes_sent=one.bytes_sent + other.bytes_sent, seconds=one.seconds + other.seconds,
+        )  # fmt: skip
+        run = replace(run, result=result)
+    return replace(
+        second,
+        outcome=first.outcome if second.verdict is Verdict.DONE else second.outcome,
+        failed=union(first.failed, second.failed),
+        unset_attributes=union(first.unset_attributes, second.unset_attributes),
+        run=run,
+    )
+
+
+def _held_changes(held: AbstractSet[bytes], kept: Changeset, new_content: ScopedPaths) -> Changeset:
     """Return the changes of subtrees that a run leaves out."""
     changes = union(kept)
     for path in held:
         # Changes below a mount point that was mounted over are not seen.
         changes.add(path, Scope.TREE)
+        if new_content.includes_tree(path):
+            changes.new_content.add(path, Scope.TREE)
     return changes
 
 

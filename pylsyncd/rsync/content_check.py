@@ -1,0 +1,218 @@
+"""Finds the files that have to be compared by content, because size and time are not enough.
+
+rsync skips a file whose size and time equal those of its copy. Such a copy has another content only
+if an earlier run made it from the same file, or from another one at the same path, of this size and
+time. So it was made before the latest run ended, and the time of the file is not later than that:
+
+* A file with the hint of a new content and with a time up to that end is compared by content. It
+  was written while that run was under way, or moved here, or its time was set back.
+* A file with a later time is not: no run has seen this time. That is the ordinary write.
+* A time in the future tells nothing: an earlier run may have seen it.
+
+The start of the latest run would be too early. rsync looks at a file when it comes to it, so the
+run may have carried a time between its start and its end. Failed runs count, too: they may have
+carried a part. What the hint was about is carried by the run that is given it, whether or not that
+run succeeds: a write that comes later brings a hint of its own. So only the files that had to be
+compared need the hint after a failure.
+
+Each destination has an end of its own. Before the first run it is the start of the process: another
+process may have carried anything until then. Copies that pylsyncd has not made are compared by size
+and time alone.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from pylsyncd.model import paths
+from pylsyncd.model.changes import NO_PATHS, MutableScopedPaths, Scope, ScopedPaths
+from pylsyncd.rsync.file_list import FileList
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.system import walk
+
+# Two ticks of the clock. The kernel gives a file the time of the last tick, 1 to 10 ms ago, so the
+# time of a file that a run has carried is earlier than its end even without this.
+_TIME_SLACK_NS = 20_000_000
+
+# By how much the clock of a file server may be ahead: 2 minutes, in nanoseconds.
+_MAX_CLOCK_LEAD_NS = 120_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedTimes:
+    """The times of files that a destination's earlier runs may have carried, in nanoseconds."""
+
+    until_ns: int
+    now_ns: int
+
+    def include(self, mtime_ns: int) -> bool:
+        """Return True if an earlier run may have carried a file with this time."""
+        return mtime_ns <= self.until_ns or mtime_ns > self.now_ns
+
+
+def carried_times(latest_ns: int, window_ns: int = 0) -> CarriedTimes:
+    """Return the times that runs may have carried of which the latest carried times up to one.
+
+    Times that differ by up to ``window_ns`` count as equal for rsync.
+    """
+    return CarriedTimes(latest_ns + window_ns + _TIME_SLACK_NS, time.time_ns())
+
+
+@dataclass(frozen=True, slots=True)
+class ContentCheck:
+    """A file list in two parts."""
+
+    compared: FileList
+    """What has to be compared by content."""
+    others: FileList
+    """What size and time tell."""
+    can_join: bool
+    """Whether a comparison of the other part by content costs nothing: it has no file that size and
+    time would show to be equal."""
+    size: int = 0
+    """The bytes of the files that a comparison of both parts would read in the source."""
+    latest_ns: int = 0
+    """The latest time of a file in the list that is ahead of the clock, but by little; else 0."""
+    unread: AbstractSet[bytes] = frozenset()
+    """Directories that could not be read, of which everything may have a new content."""
+
+    @property
+    def hints(self) -> ScopedPaths:
+        """The hint of a new content that is needed until these files are compared."""
+        if not self.compared:
+            return NO_PATHS
+        hints = MutableScopedPaths()
+        hints.trees |= self.unread
+        for entry in self.compared.entries:
+            if not entry or entry.endswith(b"/"):
+                hints.add(entry[:-1], Scope.LISTING)
+            else:
+                hints.add(entry, Scope.ENTRY)
+        return hints
+
+
+def check_contents(
+    root: int,
+    files: FileList,
+    new_content: ScopedPaths,
+    times: CarriedTimes,
+    is_left_out: Callable[[bytes], bool],
+) -> ContentCheck:
+    """Divide a list by the hint of a new content and by what earlier runs may have carried.
+
+    ``root`` is the open source. ``is_left_out(path)`` tells which files the run excludes.
+    """
+    if not new_content:
+        return ContentCheck(files.part(set()), files, can_join=False)
+    divider = _Divider(root, new_content, times, is_left_out)
+    for entry in files.entries:
+        if not entry or entry.endswith(b"/"):
+            divider.divide_listing(entry)
+        else:
+            divider.divide_entry(entry)
+    compared = divider.compared
+    others = set(files.entries) - compared
+    can_join = bool(compared) and divider.can_join(others)
+    return ContentCheck(
+        files.part(compared), files.part(others), can_join, divider.size, divider.latest_ns,
+        divider.unread,
+    )  # fmt: skip
+
+
+class _Divider:
+    """The entries of a list to compare by content, while they are being found."""
+
+    def __init__(
+        self,
+        root: int,
+        new_content: ScopedPaths,
+        times: CarriedTimes,
+        is_left_out: Callable[[bytes], bool],
+    ) -> None:
+        self.compared: set[bytes] = set()
+        self.unread: set[bytes] = set()
+        self.size = self.latest_ns = 0
+        self._root = root
+        self._new_content = new_content
+        self._times = times
+        self._is_left_out = is_left_out
+
+    def divide_entry(self, path: bytes) -> None:
+        if self._new_content.includes_entry(path) and self._may_equal_copy(path):
+            self.compared.add(path)
+
+    def divide_listing(self, entry: bytes) -> None:
+        directory = entry[:-1]
+        if self._new_content.includes_listing(directory):
+            if self._has_file_to_compare(directory):
+                self.compared.add(entry)
+            return
+        for name in self._new_content.entries.get(directory, ()):
+            path = paths.join(directory, name)
+            if name and not self._is_left_out(path) and self._may_equal_copy(path):
+                self.compared.add(path)
+
+    def _has_file_to_compare(self, directory: bytes) -> bool:
+        has_one = False
+        try:
+            with walk.opened_below(self._root, directory) as opened, os.scandir(opened) as found:
+                for each in found:
+                    if each.is_file(follow_symlinks=False):
+                        has_one |= self._is_ambiguous(each.stat(follow_symlinks=False))
+        except OSError:
+            # It is changing, or rsync will report the error.
+            if self._new_content.includes_tree(directory):
+                self.unread.add(directory)
+            return True
+        return has_one
+
+    def can_join(self, others: AbstractSet[bytes]) -> bool:
+        """Return True if ``others`` have no regular file but those with the hint."""
+        for entry in others:
+            if not entry or entry.endswith(b"/"):
+                if not self._new_content.includes_listing(entry[:-1]):
+                    return False
+            elif not self._new_content.includes_entry(entry) and self._is_regular(entry):
+                return False
+        return True
+
+    def _may_equal_copy(self, path: bytes) -> bool:
+        try:
+            status = os.lstat(path, dir_fd=self._root)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            # rsync will report the error.
+            return True
+        return stat.S_ISREG(status.st_mode) and self._is_ambiguous(status)
+
+    def _is_ambiguous(self, status: os.stat_result) -> bool:
+        self.size += status.st_size
+        now_ns = self._times.now_ns
+        if now_ns < status.st_mtime_ns <= now_ns + _MAX_CLOCK_LEAD_NS:
+            self.latest_ns = max(self.latest_ns, status.st_mtime_ns)
+        return self._times.include(status.st_mtime_ns)
+
+    def _is_regular(self, path: bytes) -> bool:
+        try:
+            return stat.S_ISREG(os.lstat(path, dir_fd=self._root).st_mode)
+        except OSError:
+            return False
+
+
+def left_out_test(
+    rules: Rules, excluded: AbstractSet[bytes], files: FileList
+) -> Callable[[bytes], bool]:
+    """Return a function that returns True if a run for a list leaves out the file at a path."""
+
+    def is_left_out(path: bytes) -> bool:
+        return (
+            path in excluded
+            or path in files.files_to_exclude
+            or rules.matches(path, is_directory=False)
+        )
+
+    return is_left_out

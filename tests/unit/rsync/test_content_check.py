@@ -1,0 +1,133 @@
+"""Which files of a list have to be compared by content, and which size and time tell."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pylsyncd.model.changes import Change, MutableScopedPaths, Scope, ScopedPaths
+from pylsyncd.rsync.content_check import CarriedTimes, ContentCheck, carried_times, check_contents
+from pylsyncd.rsync.file_list import FileList
+
+ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
+
+SECOND = 10**9
+RUN_END, NOW = 1000 * SECOND, 2000 * SECOND
+CARRIED, NEW, FUTURE = 999 * SECOND, 1500 * SECOND, 2001 * SECOND
+
+
+def hints(*some: tuple[bytes, Scope]) -> ScopedPaths:
+    found = MutableScopedPaths()
+    for path, scope in some:
+        found.add(path, scope)
+    return found
+
+
+def check(
+    top: Path,
+    entries: set[bytes],
+    new_content: ScopedPaths,
+    left_out: frozenset[bytes] = frozenset(),
+) -> ContentCheck:
+    root = os.open(top, os.O_RDONLY)
+    try:
+        return check_contents(
+            root, FileList(entries), new_content, CarriedTimes(RUN_END, NOW), left_out.__contains__
+        )
+    finally:
+        os.close(root)
+
+
+def place(top: Path, **times: int) -> None:
+    """Create a file for each name, in which ``_`` stands for a slash, with its time."""
+    for name, mtime in times.items():
+        path = top / name.replace("_", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("content")
+        os.utime(path, ns=(mtime, mtime))
+
+
+@pytest.mark.parametrize(
+    ("mtime", "expected"),
+    [
+        pytest.param(RUN_END - 1, True, id="before the end of the latest run"),
+        pytest.param(RUN_END, True, id="at its end"),
+        pytest.param(RUN_END + 1, False, id="after it"),
+        pytest.param(NOW, False, id="now"),
+        pytest.param(NOW + 1, True, id="in the future, which an earlier run may have seen"),
+    ],
+)
+def test_an_earlier_run_may_have_carried_times_up_to_its_end_and_in_the_future(
+    mtime: int, expected: bool
+) -> None:
+    assert CarriedTimes(RUN_END, NOW).include(mtime) is expected
+
+
+def test_the_times_include_two_ticks_of_the_clock_and_what_rsync_takes_for_equal() -> None:
+    assert carried_times(RUN_END).include(RUN_END + 20_000_000)
+    assert not carried_times(RUN_END).include(RUN_END + 20_000_001)
+    assert carried_times(RUN_END, 2 * SECOND).include(RUN_END + 2 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("new_content", "expected"),
+    [
+        pytest.param([], set(), id="no hint"),
+        pytest.param([(b"old", ENTRY), (b"new", ENTRY)], {b"old"}, id="a file"),
+        pytest.param([(b"future", ENTRY)], {b"future"}, id="a time in the future"),
+        pytest.param([(b"link", ENTRY), (b"d", ENTRY), (b"gone", ENTRY)], set(), id="no files"),
+        pytest.param([(b"d", LISTING)], {b"d/"}, id="a listing"),
+        pytest.param([(b"", TREE)], {b"old", b"future", b"d/"}, id="everything"),
+        pytest.param([(b"d/old", ENTRY), (b"d/new", ENTRY)], {b"d/old"}, id="names in a listing"),
+        pytest.param([(b"e", TREE)], set(), id="a tree in which all is new"),
+        pytest.param([(b"d/left", ENTRY)], set(), id="a file that is left out"),
+        pytest.param([(b"other/file", ENTRY)], set(), id="what is no change"),
+    ],
+)
+def test_a_file_that_may_be_new_is_compared_if_an_earlier_run_may_have_seen_its_time(
+    tmp_path: Path, new_content: list[tuple[bytes, Scope]], expected: set[bytes]
+) -> None:
+    place(tmp_path, old=CARRIED, new=NEW, future=FUTURE, d_old=CARRIED, d_new=NEW, e_new=NEW)
+    place(tmp_path, d_left=CARRIED, other_file=CARRIED)
+    (tmp_path / "link").symlink_to("old")
+    listed = {b"old", b"new", b"future", b"link", b"gone", b"d/", b"e/"}
+    found = check(tmp_path, listed, hints(*new_content), frozenset([b"d/left"]))
+    assert set(found.compared.entries) == expected
+    assert set(found.others.entries) == listed - expected
+
+
+@pytest.mark.parametrize(
+    ("listed", "new_content", "expected"),
+    [
+        pytest.param({b"old", b"new"}, [(b"old", ENTRY), (b"new", ENTRY)], True, id="all have it"),
+        pytest.param({b"old", b"other"}, [(b"old", ENTRY)], False, id="a file without the hint"),
+        pytest.param({b"old", b"gone", b"link", b"d"}, [(b"old", ENTRY)], True, id="no file"),
+        pytest.param({b"old", b"d/"}, [(b"old", ENTRY)], False, id="a listing without the hint"),
+        pytest.param({b"old", b"d/"}, [(b"old", ENTRY), (b"d", LISTING)], True, id="with it"),
+        pytest.param({b"new"}, [(b"new", ENTRY)], False, id="nothing to compare"),
+    ],
+)
+def test_one_run_is_enough_if_no_file_without_the_hint_is_compared_with_it(
+    tmp_path: Path, listed: set[bytes], new_content: list[tuple[bytes, Scope]], expected: bool
+) -> None:
+    place(tmp_path, old=CARRIED, new=NEW, other=CARRIED, d_new=NEW)
+    (tmp_path / "link").symlink_to("old")
+    assert check(tmp_path, listed, hints(*new_content)).can_join is expected
+
+
+def test_what_had_to_be_compared_keeps_its_hint_and_nothing_else(tmp_path: Path) -> None:
+    place(tmp_path, old=CARRIED, new=NEW, d_old=CARRIED, e_new=NEW)
+    found = check(tmp_path, {b"old", b"new", b"d/", b"e/"}, hints((b"", TREE)))
+    assert set(found.hints) == {Change(b"old", ENTRY), Change(b"d", LISTING)}
+    # Of a directory that cannot be read, nothing below it is in the list.
+    found = check(tmp_path, {b"missing/"}, hints((b"missing", TREE)))
+    assert Change(b"missing", TREE) in set(found.hints)
+
+
+def test_a_time_that_is_ahead_of_the_clock_is_remembered_until_the_clock_has_reached_it(
+    tmp_path: Path,
+) -> None:
+    place(tmp_path, ahead=FUTURE, far=NOW + 10**6 * SECOND, old=CARRIED)
+    names = (b"ahead", b"far", b"old")
+    found = check(tmp_path, set(names), hints(*((name, ENTRY) for name in names)))
+    assert found.latest_ns == FUTURE

@@ -1,0 +1,276 @@
+"""What size and time cannot tell is compared by content, and nothing else. With real rsyncs."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.faults import print_error_and_exit
+from support.trees import snapshot
+from support.waiting import wait_until
+from support.worker_setup import WorkerSetup, entries
+
+from pylsyncd.model.changes import (
+    EVERYTHING,
+    Change,
+    Changeset,
+    MutableChangeset,
+    Scope,
+    union,
+)
+from pylsyncd.pipeline.work_queue import WorkItem
+from pylsyncd.rsync.content_check import carried_times
+from pylsyncd.rsync.outcomes import Verdict
+from pylsyncd.rsync.size_limit import SizeLimit
+from pylsyncd.worker.transfer import TransferResult
+
+ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
+
+OLD = 10**18
+
+
+class Place(WorkerSetup):
+    """A source and its copy, of which the runs of rsync are recorded."""
+
+    def __init__(self, top: Path, **options: object) -> None:
+        super().__init__(top, **options)  # type: ignore[arg-type]
+        self._arguments = top / "arguments"
+        self._session = self.session()
+        self._transfer = self.transfer(self._session)
+
+    def put(self, name: str, content: str, mtime: int = OLD) -> None:
+        """Write a file and set its time."""
+        path = self.source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        os.utime(path, ns=(mtime, mtime))
+
+    def carry(self, changeset: Changeset, **options: bool) -> TransferResult:
+        """Carry changes by the same transfer each time."""
+        return self._transfer.carry(changeset, **options)  # type: ignore[arg-type]
+
+    def wait_for_clock(self) -> None:
+        """Wait until no run can have carried a file with the present time."""
+        probe = self.source.parent / "probe"
+
+        def is_later() -> bool:
+            probe.touch()
+            times = carried_times(self._session.statistics.latest_carried_ns)
+            return not times.include(probe.stat().st_mtime_ns)
+
+        wait_until(is_later)
+
+    def record(self, count: int = 1) -> None:
+        """Record the arguments of the next runs."""
+        for _ in range(count):
+            self.faulty.add_fault(f'echo "$@" >> {self._arguments}')
+
+    def comparisons(self) -> list[str]:
+        """Return how each recorded run compares."""
+        self.faulty.discard_faults()
+        runs = self._arguments.read_text().splitlines()
+        self._arguments.unlink()
+        known = ("--checksum", "--ignore-times")
+        return [next((option for option in known if option in run), "times") for run in runs]
+
+    def is_equal(self) -> bool:
+        source, copy = (snapshot(os.fsencode(top)) for top in (self.source, self.copy))
+        return source == copy
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Place]]:
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(contextlib.closing(Place(tmp_path, **options)))
+
+
+@pytest.fixture
+def place(make: Callable[..., Place]) -> Place:
+    return make()
+
+
+def hinted(*some: bytes, scope: Scope = ENTRY) -> MutableChangeset:
+    changes = MutableChangeset()
+    for path in some:
+        changes.add_new_content(path, scope)
+    return changes
+
+
+def test_a_content_that_size_and_time_do_not_tell_is_copied_with_the_hint_alone(
+    place: Place,
+) -> None:
+    place.put("f", "one")
+    place.carry(entries(b"f"))
+    place.put("f", "two")
+    place.carry(entries(b"f"))
+    assert not place.is_equal()
+    place.record()
+    assert place.carry(hinted(b"f")).verdict is Verdict.DONE
+    assert place.comparisons() == ["--checksum"]
+    assert place.is_equal()
+
+
+def test_an_ordinary_write_is_not_compared(place: Place) -> None:
+    place.wait_for_clock()
+    place.write("f", "g")
+    place.record()
+    place.carry(hinted(b"f", b"g"))
+    assert place.comparisons() == ["times"]
+    assert place.is_equal()
+
+
+def test_what_was_written_while_the_latest_run_was_under_way_is_compared(place: Place) -> None:
+    place.put("f", "one")
+    place.faulty.add_fault(f"echo two > {place.source}/g")
+    place.carry(hinted(b"f"))
+    place.record()
+    place.carry(hinted(b"g"))
+    assert place.comparisons() == ["--checksum"]
+
+
+def test_files_of_a_run_that_others_share_are_compared_in_a_run_of_their_own(place: Place) -> None:
+    for name in ("f", "d/f", "d/other", "mode", "e/x"):
+        place.put(name, "one")
+    place.carry(EVERYTHING)
+    place.put("f", "two")
+    place.put("d/f", "two")
+    (place.source / "mode").chmod(0o600)
+    (place.source / "e/x").unlink()
+    listing = MutableChangeset()
+    listing.add(b"d", LISTING)
+    listing.new_content.add(b"d/f", ENTRY)
+    place.record(2)
+    result = place.carry(union(hinted(b"f"), listing, entries(b"mode", b"e/x", b"e")))
+    assert place.comparisons() == ["--checksum", "times"]
+    assert result.verdict is Verdict.DONE
+    assert result.run is not None
+    assert (result.run.result.files, result.run.result.deleted) == (2, 1)
+    assert place.is_equal()
+
+
+def test_a_tree_made_anew_with_the_same_times_is_compared_in_lists_of_any_length(
+    place: Place,
+) -> None:
+    # Some options of a local run fail with lists of 1,000 entries and more.
+    for number in range(1_100):
+        place.put(f"d/{number}/f", "one")
+    place.carry(EVERYTHING)
+    for number in range(1_100):
+        place.put(f"d/{number}/f", "two")
+    (place.source / "d/new").mkdir()
+    place.record()
+    place.carry(hinted(b"d", scope=TREE))
+    assert place.comparisons() == ["--checksum"]
+    assert place.is_equal()
+
+
+@pytest.mark.parametrize(
+    ("path", "scope", "expected"),
+    [
+        pytest.param(b"f", ENTRY, ["--checksum", "times"], id="a file"),
+        pytest.param(b"d", TREE, ["--checksum", "times"], id="a tree"),
+        pytest.param(b"", TREE, ["--checksum"], id="all"),
+    ],
+)
+def test_a_full_sync_compares_what_has_the_hint(
+    place: Place, path: bytes, scope: Scope, expected: list[str]
+) -> None:
+    for name in ("f", "d/f", "unhinted"):
+        place.put(name, "one")
+    place.carry(EVERYTHING)
+    for name in ("f", "d/f"):
+        place.put(name, "two")
+    place.record(2)
+    hints = hinted(path, scope=scope).new_content
+    place.carry(EVERYTHING.with_new_content(hints))
+    assert place.comparisons() == expected
+    covered = {"f": [b"f", b""], "d/f": [b"d", b""]}
+    for name, covering in covered.items():
+        assert ((place.copy / name).read_text() == "two") is (path in covering)
+
+
+def test_much_is_not_read_before_the_first_byte_is_sent(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pylsyncd.worker.transfer._MAX_CHECKSUM_BYTES", 5)
+    place.put("f", "one")
+    place.put("g", "one")
+    place.carry(EVERYTHING)
+    place.put("f", "two")
+    place.record()
+    place.carry(hinted(b"f"))
+    assert place.comparisons() == ["--checksum"]
+    place.put("f", "3rd")
+    place.record()
+    place.carry(hinted(b"f", b"g"))
+    assert place.comparisons() == ["--ignore-times"]
+    assert place.is_equal()
+
+
+def test_a_failed_run_leaves_the_hint_of_what_was_to_be_compared(place: Place) -> None:
+    place.put("f", "one")
+    place.carry(EVERYTHING)
+    place.put("f", "two")
+    place.wait_for_clock()
+    place.write("new")
+    place.faulty.add_fault(print_error_and_exit("rsync: connection reset", 12))
+    result = place.carry(hinted(b"f", b"new"))
+    assert {Change(b"f", ENTRY), Change(b"new", ENTRY)} <= set(result.pending)
+    # What is new is equal to no copy, unless this run has made it.
+    assert set(result.pending.new_content) == {Change(b"f", ENTRY)}
+    place.carry(result.pending)
+    assert place.is_equal()
+
+
+def test_what_failed_to_be_compared_keeps_its_hint_and_the_rest_is_carried(place: Place) -> None:
+    for name in ("bad", "f", "mode"):
+        place.put(name, "one")
+    place.carry(EVERYTHING)
+    for name in ("bad", "f"):
+        place.put(name, "two")
+    place.put("mode", "other")
+    place.make_fail("bad")
+    result = place.carry(union(hinted(b"bad", b"f"), entries(b"mode")))
+    assert {change.path for change in result.failed} == {b"bad"}
+    assert set(result.failed.new_content) == {Change(b"bad", ENTRY)}
+    assert not result.pending
+    assert (place.copy / "mode").read_text() == "other"
+
+
+def test_what_a_comparison_would_delete_counts_for_the_limit(make: Callable[..., Place]) -> None:
+    place = make(max_delete=1)
+    for name in ("d/a", "d/b", "d/c", "e/x", "mode"):
+        place.put(name, "one")
+    place.carry(EVERYTHING)
+    for name in ("d/a", "e/x"):
+        (place.source / name).unlink()
+    place.put("d/b", "two")
+    changes = union(hinted(b"d", scope=TREE), entries(b"e/x", b"mode"))
+    assert place.carry(changes).verdict is Verdict.HELD
+    assert (place.copy / "d/b").read_text() == "one"
+    assert place.carry(changes, is_released=True).verdict is Verdict.DONE
+    assert sorted(os.listdir(place.copy / "d")) == ["b", "c"]
+    assert (place.copy / "d/b").read_text() == "two"
+
+
+def test_a_large_file_is_compared_by_its_own_thread(make: Callable[..., Place]) -> None:
+    place = make(size_limit=SizeLimit(10, preserves_hard_links=False))
+    place.put("large", "1" * 20)
+    place.carry(EVERYTHING)
+    place.put("large", "2" * 20)
+    with place.worker() as worker:
+        worker.put(WorkItem(hinted(b"large")))
+        wait_until(place.is_equal)
+
+
+def test_hard_links_are_kept_by_a_comparison(make: Callable[..., Place]) -> None:
+    place = make(extra_options=("-H",))
+    place.put("a", "one")
+    os.link(place.source / "a", place.source / "b")
+    place.put("mode", "one")
+    place.carry(EVERYTHING)
+    place.put("a", "two")
+    place.carry(union(hinted(b"a", b"b"), entries(b"mode")))
+    assert place.is_equal()
+    assert os.path.samefile(place.copy / "a", place.copy / "b")

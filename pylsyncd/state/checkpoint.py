@@ -15,6 +15,7 @@ from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment, reason_to_distrust
 from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.state.age_record import AgeRecord
 from pylsyncd.state.destination_state import DestinationState, decode, encode
 from pylsyncd.state.state_directory import StateDirectory
 from pylsyncd.system import clock
@@ -49,6 +50,7 @@ class Checkpoint:
         self._options_digest = _options_digest(destination, rsync)
         self._state: DestinationState | None = None
         self._source: SourceIdentity | None = None
+        self._ages = AgeRecord(guard, destination, rsync.rules)
         # The paths at which something was mounted since the last run of everything.
         self._mounted: set[bytes] = set()
         self._saved_at = 0.0
@@ -88,6 +90,15 @@ class Checkpoint:
             return "the machine went down while pylsyncd ran"
         return reason_to_distrust(state.confirmed, present)
 
+    def find_older_copy(self, state: DestinationState) -> str:
+        """Return why the source or a local destination must be an older copy; "" if neither is.
+
+        The guard must have accepted the source.
+        """
+        return self._ages.find_older_copy(
+            state.source_ctimes, state.destination_ctimes, self.changed_mounts(state)
+        )
+
     def reason_against_scan(self) -> str:
         """Return why a scan by ctime would miss changes since the last run; "" if it would not.
 
@@ -101,16 +112,18 @@ class Checkpoint:
     def resume_from(self, state: DestinationState) -> None:
         """Continue from a loaded state, and save that pylsyncd is running."""
         self._state = replace(state, is_clean_stop=False)
+        self._ages.resume_from(state.source_ctimes, state.destination_ctimes)
         self.save()
 
-    def record_source(self, *, is_everything: bool) -> None:
-        """Record the identity of the source before a run, during which it may be replaced.
+    def record_run(self, changeset: Changeset) -> None:
+        """Record what a run is about to carry, and from which source, which may be replaced.
 
         A directory that has replaced the source counts only from a run of everything on. So does
         what was mounted below the source: until then, its whole tree is saved as pending.
         """
         present, before = self._guard.accepted, self._source
-        if is_everything or before is None:
+        self._ages.record_run(changeset)
+        if changeset.is_everything or before is None:
             self._source = present
             self._mounted.clear()
         elif before.directory.is_same(present.directory):
@@ -135,10 +148,11 @@ class Checkpoint:
             for path in self._mounted:
                 mounted.add(path, Scope.TREE)
             pending = union(pending, mounted)
+        self._ages.look(source, is_complete=not pending.is_everything)
         self._state = DestinationState(
             until, scanned or until, source.directory, source.mount_point, source.nested_mounts,
             local_directory_id(self._destination), self._options_digest, pending,
-            is_clean_stop=False,
+            self._ages.source.ctimes, self._ages.destination.ctimes, is_clean_stop=False,
         )  # fmt: skip
         self._is_saved = False
         if time.monotonic() >= self._saved_at + _SAVE_INTERVAL:

@@ -24,7 +24,7 @@ STATE_FORMAT_VERSION = 2
 
 # The members that an older version does not write, by the version that added them. Of a directory,
 # version 1 has only the device and the inode; of a mount, the fingerprint.
-_ADDED_IN_VERSION = {"new_content": 2}
+_ADDED_IN_VERSION = {"new_content": 2, "source_ctimes": 2, "destination_ctimes": 2}
 
 Value = TypeVar("Value")
 
@@ -52,6 +52,10 @@ class DestinationState:
     options_digest: str
     """A digest of the options and rules that determine the copy."""
     pending: Changeset
+    source_ctimes: Mapping[bytes, int]
+    """Ctimes that were seen in the source, in nanoseconds, by path."""
+    destination_ctimes: Mapping[bytes, int]
+    """The same of a local destination."""
     is_clean_stop: bool
     """Whether pylsyncd has shut down since, rather than been killed."""
 
@@ -72,6 +76,8 @@ def encode(state: DestinationState) -> bytes:
         "shape": state.options_digest,
         "debt": _encode_paths(state.pending),
         "new_content": _encode_paths(state.pending.new_content),
+        "source_ctimes": _encode_ctimes(state.source_ctimes),
+        "destination_ctimes": _encode_ctimes(state.destination_ctimes),
         "is_stopped": state.is_clean_stop,
     }
     body = json.dumps(document, sort_keys=True).encode("ascii") + b"\n"
@@ -121,6 +127,13 @@ def _encode_directory(directory: DirectoryId | None) -> list[object] | None:
     ]  # fmt: skip
 
 
+def _encode_ctimes(ctimes: Mapping[bytes, int]) -> list[list[object]]:
+    # A list keeps the order, in which the last ones are at the end.
+    return [
+        [encode_name(path), ctime] for path, ctime in ctimes.items() if len(path) <= MAX_PATH_BYTES
+    ]
+
+
 def _encode_paths(some: ScopedPaths) -> dict[str, object]:
     return {
         "entries": {
@@ -164,6 +177,8 @@ def _decode_state(document: object) -> DestinationState:
         destination=_optional(members["destination"], _directory_id),
         options_digest=_string(members["shape"]),
         pending=_as_changeset(_paths(members["debt"]), new_content),
+        source_ctimes=_ctimes(members.get("source_ctimes", [])),
+        destination_ctimes=_ctimes(members.get("destination_ctimes", [])),
         is_clean_stop=_boolean(members["is_stopped"]),
     )
 
@@ -247,6 +262,16 @@ def _mount_id(value: object) -> MountId:
     if not isinstance(value, list) or len(value) != len(("fingerprint", "directory")):
         _refuse(value, "what identifies a mount")
     return MountId(_string(value[0]), _optional(value[1], _directory_id))
+
+
+def _ctimes(value: object) -> dict[bytes, int]:
+    return dict(_list(value, _path_and_ctime))
+
+
+def _path_and_ctime(value: object) -> tuple[bytes, int]:
+    if not isinstance(value, list) or len(value) != len(("path", "ctime")):
+        _refuse(value, "a path and a ctime")
+    return _path(value[0]), _number(value[1])
 
 
 def _optional(value: object, decode_value: Callable[[object], Value]) -> Value | None:

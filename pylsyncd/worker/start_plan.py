@@ -4,7 +4,15 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope, union
+from pylsyncd.model.changes import (
+    EVERYTHING,
+    NO_PATHS,
+    NOTHING,
+    Changeset,
+    MutableChangeset,
+    Scope,
+    union,
+)
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
 from pylsyncd.pipeline.work_queue import WorkItem
@@ -25,6 +33,9 @@ class StartPlan:
     """The title of a full sync; empty for none."""
     reason: str = ""
     """Why there is a full sync that was not asked for."""
+    is_older_copy: bool = False
+    """Whether the source or the destination is an older copy: then size and time can be those of
+    other contents."""
 
     @property
     def since_ns(self) -> int | None:
@@ -48,7 +59,8 @@ class StartPlan:
             if self.reason:
                 reason = self.reason.rstrip(".")
                 log.log(NOTICE, "[%s] Starting a full sync: %s.", self.name, reason)
-            return self._confirm_and_create(EVERYTHING, start, (self.title,))
+            everything = EVERYTHING.with_new_content(EVERYTHING if self.is_older_copy else NO_PATHS)
+            return self._confirm_and_create(everything, start, (self.title,))
         if state is None or self.since_ns is None:
             log.log(
                 NOTICE, "[%s] No initial sync (-i) and no saved state: differences that already "
@@ -95,18 +107,25 @@ def plan_start(
     ``requested_title`` is the title of a full sync that was asked for, empty if none was.
     """
     state = loaded.state
-    reason = loaded.error
+    reason, older_copy = loaded.error, ""
     if state is not None and checkpoint is not None:
         if state.pending.is_everything:
             reason = "the last full sync was not completed"
         else:
+            reason = checkpoint.full_sync_reason(state)
+            if not reason:
+                older_copy = checkpoint.find_older_copy(state)
             reason = (
-                checkpoint.full_sync_reason(state)
+                reason
+                or older_copy
                 or checkpoint.reason_against_scan()
                 or ("the source is empty" if is_source_empty else "")
             )
     title = requested_title or ("full sync" if reason else "")
-    return StartPlan(name, checkpoint, loaded, title, "" if requested_title else reason)
+    return StartPlan(
+        name, checkpoint, loaded, title, "" if requested_title else reason,
+        is_older_copy=bool(older_copy),
+    )  # fmt: skip
 
 
 def catchup_times(plans: Collection[StartPlan]) -> Sequence[int]:

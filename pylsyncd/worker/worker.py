@@ -397,7 +397,7 @@ class Worker(SupervisedThread):
         started_at = time.time()
         changeset = next_run.backlog.take()
         if self._checkpoint is not None:
-            self._checkpoint.record_source(is_everything=changeset.is_everything)
+            self._checkpoint.record_run(changeset)
         changeset = large_files.defer_conflicts(optimize(changeset) if is_merged else changeset)
         excluded = self._work.excluded_from(changeset)
         conditions = TransferConditions(

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from support.counting import CountingRsync
 from support.daemon import Pylsyncd, environment
+from support.disks import Disk, requires
 from support.faults import FaultyRsync, wait_for_file
+from support.mounts import Mounts
 from support.setups import SyncSetup
 from support.trees import equal_within
 from support.waiting import wait_until
@@ -124,6 +126,39 @@ def test_a_start_without_changes_runs_no_rsync(setup: RestartSetup) -> None:
         setup.write("d/g")
         setup.expect_equal()
         assert len(setup.counting.changing_runs()) == before + 1
+
+
+@requires("ext4")
+@pytest.mark.parametrize("what", ["source", "destination"])
+def test_a_volume_that_was_restored_from_an_older_image_is_compared_as_a_whole(
+    setup: RestartSetup, tmp_path: Path, what: str
+) -> None:
+    volume = setup.source if what == "source" else setup.copy
+    volume.mkdir(exist_ok=True)
+    with Disk(tmp_path / "image", "ext4") as disk, Mounts() as mounts:
+        device = disk.attach()
+        mounts.mount_device(device, volume)
+        for name in ("changed", "d/deleted", "d/untouched"):
+            setup.write(name, "old")
+        setup.sync_once()
+        mounts.unmount(volume)
+        image = disk.image.read_bytes()
+        mounts.mount_device(device, volume)
+        with setup.daemon() as daemon:
+            daemon.wait_ready()
+            setup.write("changed", "newer")
+            setup.write("new", "new")
+            (setup.source / "d/deleted").unlink()
+            setup.expect_equal()
+        mounts.unmount(volume)
+        disk.image.write_bytes(image)
+        mounts.mount_device(disk.attach(), volume)
+        with setup.daemon() as daemon:
+            daemon.wait_for(f"Starting a full sync: the {what} was restored from an older copy")
+            setup.expect_equal()
+        with setup.daemon() as daemon:
+            daemon.wait_for("catching up with")
+        mounts.unmount(volume)
 
 
 def test_copies_with_different_states_each_get_their_missing_changes(

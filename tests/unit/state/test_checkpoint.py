@@ -262,7 +262,7 @@ def test_a_run_is_confirmed_for_the_source_that_it_began_with(
 ) -> None:
     before = setup.guard.accepted.directory
     checkpoint = setup.checkpoint()
-    checkpoint.record_source(is_everything=False)
+    checkpoint.record_run(NOTHING)
     setup.source.rename(setup.source.with_name("was"))
     setup.source.mkdir()
     setup.guard.accept()
@@ -277,12 +277,12 @@ def test_a_replaced_source_is_confirmed_only_by_a_run_of_everything(
 ) -> None:
     before = setup.guard.accepted.directory
     checkpoint = setup.checkpoint()
-    checkpoint.record_source(is_everything=False)
+    checkpoint.record_run(NOTHING)
     setup.source.rename(setup.source.with_name("was"))
     setup.source.mkdir()
     setup.guard.accept()
     for is_everything, expected in ((False, before), (True, setup.guard.accepted.directory)):
-        checkpoint.record_source(is_everything=is_everything)
+        checkpoint.record_run(EVERYTHING if is_everything else NOTHING)
         checkpoint.confirm(clock.now(), NOTHING)
         checkpoint.save()
         assert setup.saved().source == expected
@@ -331,13 +331,13 @@ def test_what_was_mounted_is_pending_until_everything_was_carried(
     (setup.source / "d").mkdir()
     (tmp_path / "disk").mkdir()
     checkpoint = setup.checkpoint()
-    checkpoint.record_source(is_everything=False)
+    checkpoint.record_run(NOTHING)
     with Mounts() as mounts:
         mounts.mount_tmpfs(tmp_path / "disk")
         mounts.mount_bind(tmp_path / "disk", setup.source / "d")
         setup.guard.accept()
         for is_everything, trees in ((False, {b"d"}), (False, {b"d"}), (True, set())):
-            checkpoint.record_source(is_everything=is_everything)
+            checkpoint.record_run(EVERYTHING if is_everything else NOTHING)
             checkpoint.confirm(clock.now(), entries(b"f"))
             checkpoint.save()
             assert setup.saved().pending.trees == trees

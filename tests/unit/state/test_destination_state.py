@@ -47,6 +47,8 @@ states = st.builds(
     destination=st.none() | directories,
     options_digest=st.text(),
     pending=changesets(),
+    source_ctimes=st.dictionaries(some_paths, numbers),
+    destination_ctimes=st.dictionaries(some_paths, numbers),
     is_clean_stop=st.booleans(),
 )
 
@@ -59,6 +61,8 @@ STATE = DestinationState(
     destination=DirectoryId(2050, 13),
     options_digest="c0ffee",
     pending=MutableChangeset(),
+    source_ctimes={b"b": 2, b"a": 1},
+    destination_ctimes={},
     is_clean_stop=True,
 )
 
@@ -200,6 +204,9 @@ def with_pending(**changes: Any) -> dict[str, Any]:
         pytest.param({"source": None}, id="no source"),
         pytest.param({"source": [1, 2, "", 0]}, id="half a file system"),
         pytest.param({"source": [1, 2, 3, 0, ""]}, id="a number for a UUID"),
+        pytest.param({"source_ctimes": [["../a", 1]]}, id="a ctime outside"),
+        pytest.param({"source_ctimes": [["a"]]}, id="no ctime"),
+        pytest.param({"destination_ctimes": [["a", -1]]}, id="a negative ctime"),
         pytest.param({"mounts": {"a": ["ext4 abc /"]}}, id="half a mount"),
         pytest.param({"mounts": {"a": [1, None]}}, id="a number for a mount"),
         pytest.param({"is_stopped": 1}, id="a number for a truth"),
@@ -236,7 +243,8 @@ def test_another_format_version_is_named() -> None:
 
 def test_a_state_file_of_version_1_is_read() -> None:
     document = json.loads(changed_state().partition(b"\n")[2])
-    del document["new_content"]
+    for added in ("new_content", "source_ctimes", "destination_ctimes"):
+        del document[added]
     document |= {
         "version": 1,
         "source": [2049, 12],
@@ -248,6 +256,7 @@ def test_a_state_file_of_version_1_is_read() -> None:
         "source": DirectoryId(2049, 12),
         "nested_mounts": {b"a/mounted \xff": MountId("ext4 abc /")},
         "destination": DirectoryId(2050, 13),
+        "source_ctimes": {},
     }
     with pytest.raises(StateError):
         decode(changed_state(version=1))
@@ -271,6 +280,8 @@ def test_the_format_of_a_state_file_is_the_documented_one() -> None:
         "shape": "c0ffee",
         "debt": {"entries": {"a": ["b"]}, "listings": ["c"], "trees": ["d"]},
         "new_content": {"entries": {"a": ["b"]}, "listings": [], "trees": []},
+        "source_ctimes": [["b", 2], ["a", 1]],
+        "destination_ctimes": [],
         "is_stopped": True,
     }
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from support.worker_setup import WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changeset, MutableChangeset, Scope
 from pylsyncd.state.checkpoint import LoadedState
+from pylsyncd.state.destination_state import encode
 from pylsyncd.system import clock
 from pylsyncd.worker.start_plan import StartPlan, catchup_times, plan_start
 
@@ -102,6 +104,30 @@ def test_a_state_of_another_destination_leads_to_a_full_sync_with_a_reason(
     assert plan.since_ns is None
     assert plan.first_item({}, clock.now()).changeset.is_everything
     assert "Starting a full sync: the destination is another directory." in caplog.text
+
+
+@pytest.mark.parametrize("what", ["source", "destination"])
+def test_an_older_copy_leads_to_a_full_sync_that_trusts_no_time(
+    place: WorkerSetup, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    save_state(place)
+    saved = place.state()
+    assert saved is not None
+    later = {b"d/\xff": time.time_ns() - 1}
+    older = replace(saved, **{f"{what}_ctimes": later})  # type: ignore[arg-type]
+    place.directory.write("copy.state", encode(older))
+    plan = plan_for(place)
+    assert plan.since_ns is None
+    item = plan.first_item({}, clock.now())
+    assert item.changeset.is_everything
+    assert item.changeset.new_content.is_everything
+    assert (
+        f"Starting a full sync: the {what} was restored from an older copy (when pylsyncd ran last,"
+        " d/\\xff was newer)." in caplog.text
+    )
+    # It is a later run's business to say that again.
+    assert place.state().source_ctimes == {}  # type: ignore[union-attr]
 
 
 def test_an_unreadable_state_leads_to_a_full_sync_with_a_reason(

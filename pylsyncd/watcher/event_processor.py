@@ -31,8 +31,10 @@ _STRUCTURAL = (
 )  # fmt: skip
 _DISAPPEARED = inotify.DELETE | inotify.MOVED_FROM
 _APPEARED = inotify.CREATE | inotify.MOVED_TO | inotify.ATTRIB
-# After these a file may have another content, although its size and its time are as before.
-_NEW_CONTENT = inotify.CREATE | inotify.CLOSE_WRITE | inotify.MOVED_TO
+# After these a file may have another content, although its size and its time are as before. So it
+# may after IN_MODIFY. IN_CLOSE_WRITE alone says only that it was open for writing, as a database is
+# again and again: a comparison would read it each time.
+_NEW_CONTENT = inotify.CREATE | inotify.MOVED_TO
 
 
 # About 2,000 events.
@@ -143,6 +145,8 @@ class EventProcessor:
         self._retry_waiting()
         self.rescanner.log_unwatched()
         changes, self._changes = self._changes, MutableChangeset()
+        # There, what was closed may have been modified.
+        busy = self._busy.descriptors
         written_names, self._written_names = self._written_names, {}
         other_names, self._other_names = self._other_names, {}
         for wd, directory, names in self._included(written_names):
@@ -151,7 +155,8 @@ class EventProcessor:
             self.open_files.discard(wd, names)
         for wd, directory, names in self._included(other_names):
             changes.add_entries(directory, names)
-            changes.new_content.add_entries(directory, self.open_files.discard(wd, names))
+            modified = self.open_files.discard(wd, names)
+            changes.new_content.add_entries(directory, names if wd in busy else modified)
         for wd, names in self._take_open_files(is_all=includes_open_files).items():
             path = self._tree.path(wd)
             if path is not None:

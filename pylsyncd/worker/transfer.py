@@ -59,8 +59,10 @@ _ABORTED_EXIT = 11
 MAX_EXCLUDED_PATHS = 1_000
 """How many paths a run excludes: each costs two arguments."""
 
-# How much may be read in the source, about a second, before the first byte is sent.
-_MAX_CHECKSUM_BYTES = 256 << 20
+# How much may be read in the source before the first byte is sent, at most and for each second of
+# the timeout, in half of which a slow disk reads so much.
+_MAX_CHECKSUM_BYTES = 4 << 30
+_CHECKSUM_BYTES_PER_SECOND = 20 << 20
 
 # After these, what is neither pending nor failed is at the destination.
 _CARRIED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL])
@@ -351,7 +353,8 @@ class Transfer:
         if not check.compared:
             return self._run_rsync(others, files)
         # A daemon may refuse --checksum.
-        is_small = check.size <= _MAX_CHECKSUM_BYTES
+        most = min(_MAX_CHECKSUM_BYTES, _CHECKSUM_BYTES_PER_SECOND * request.options.timeout)
+        is_small = check.size <= most
         can_read_first = is_small and self._session.destination.transport is not Transport.DAEMON
         compared = request.with_hints(check.hints).comparing(
             ContentComparison.CHECKSUMS if can_read_first else ContentComparison.CONTENTS

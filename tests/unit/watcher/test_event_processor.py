@@ -189,6 +189,7 @@ def test_a_new_tree_is_one_change_and_is_watched_completely(source: bytes, notif
         pytest.param(lambda top: os.link(top / "d/f", top / "d/h"), {b"d/h"}, id="link"),
         pytest.param(lambda top: (top / "d/f").chmod(0o600), set(), id="mode"),
         pytest.param(lambda top: os.utime(top / "d/f", ns=(1, 1)), set(), id="time"),
+        pytest.param(lambda top: (top / "d/f").open("rb+").close(), set(), id="open and close"),
         pytest.param(lambda top: (top / "d/f").unlink(), set(), id="delete"),
         pytest.param(lambda top: (top / "d/f").rename(top.parent / "x"), set(), id="move out"),
         pytest.param(lambda top: (top / "d").chmod(0o700), set(), id="mode of a directory"),

@@ -20,11 +20,13 @@ import traceback
 from dataclasses import replace
 from types import FrameType
 
+import case_database
 import case_links
 import case_open_files
 import case_outage
 import case_overflow
 import case_restart
+import case_scan
 import case_single
 import case_ssh
 import case_totals
@@ -36,6 +38,8 @@ from report import TableRow, table
 _MODULES = (
     case_watching,
     case_open_files,
+    case_database,
+    case_scan,
     case_single,
     case_ssh,
     case_totals,

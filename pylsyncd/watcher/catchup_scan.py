@@ -7,7 +7,8 @@ directories, but of nothing below a moved directory. So
 * an entry with a fresh ctime is a change;
 * a directory with a fresh ctime may have lost or gained names: its listing is a change;
 * a directory with a fresh ctime in such a directory may have been moved there, with old ctimes
-  inside: its whole tree is a change, unless it is known to have been there before.
+  inside: its whole tree is a change, unless it is known to have been there before. So is a btrfs
+  subvolume in such a directory: a snapshot has the ctimes of its origin, its own one included.
 
 Which of these have the hint of a new content depends on the purpose of the scan.
 """
@@ -86,6 +87,9 @@ class CatchupScan:
         self.hard_links = HardLinkCollector()
         # The ctimes of fresh directories, which decide the scope of their subdirectories.
         self._fresh: dict[bytes, int] = {}
+        # The topmost directories on each device, each with its device and mount id.
+        self._tops: dict[bytes, tuple[int, bytes]] = {}
+        self._first_device: int | None = None
 
     @property
     def changes(self) -> Mapping[int, MutableChangeset]:
@@ -96,7 +100,12 @@ class CatchupScan:
         """Check an open directory; ``was_there`` if it is known to have been there before."""
         status = os.fstat(directory)
         ctime = status.st_ctime_ns
+        is_subvolume = status.st_dev != self._first_device and self._is_subvolume(
+            directory, status.st_dev, path
+        )
         if ctime < self._oldest:
+            if is_subvolume and not was_there:
+                self._add_subvolume(path)
             return
         self._fresh[path] = ctime
         # A directory that was away and came back has a ctime from that rename. A name that comes or
@@ -110,6 +119,32 @@ class CatchupScan:
             changes.add(path, scope)
             if scope is Scope.TREE and self._purpose.has_new_tree(was_there=was_there):
                 changes.new_content.add(path, scope)
+
+    def _is_subvolume(self, directory: int, device: int, path: bytes) -> bool:
+        """Return True if an open directory is on another device than its parent, but not mounted.
+
+        What is mounted is known by its identity (``SourceGuard``), whatever its ctimes are.
+        """
+        if self._first_device is None:
+            self._first_device = device
+            self._tops[path] = device, _mount_id(directory)
+            return False
+        above = (each for each in paths.ancestors(path) if each in self._tops)
+        parent_device, parent_mount = self._tops.get(next(above, path), (device, b""))
+        if device == parent_device:
+            return False
+        mount = _mount_id(directory)
+        self._tops[path] = device, mount
+        return mount == parent_mount
+
+    def _add_subvolume(self, path: bytes) -> None:
+        """Add the tree of a subvolume with an old ctime, if names have come to its parent."""
+        parent_ctime = self._fresh.get(paths.split(path)[0], 0)
+        for since, changes in self._changes.items():
+            if parent_ctime >= since:
+                changes.add(path, Scope.TREE)
+                if self._purpose.has_new_tree(was_there=False):
+                    changes.new_content.add(path, Scope.TREE)
 
     def add_unreadable(self, path: bytes) -> None:
         """Add the whole tree of a directory that cannot be read.
@@ -201,6 +236,12 @@ class CatchupScan:
                 changes.add_entries(directory, {name})
             if self._purpose.has_new_content(status, since):
                 changes.new_content.add_entries(directory, {name})
+
+
+def _mount_id(directory: int) -> bytes:
+    """Return the line with the mount id of an open directory (proc_pid_fdinfo(5))."""
+    with open(f"/proc/self/fdinfo/{directory}", "rb") as lines:
+        return next((line for line in lines if line.startswith(b"mnt_id:")), b"")
 
 
 def _skip(_parent: bytes, _name: bytes, _error: OSError) -> None:

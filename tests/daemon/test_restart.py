@@ -138,8 +138,10 @@ def test_a_volume_that_was_restored_from_an_older_image_is_compared_as_a_whole(
     with Disk(tmp_path / "image", "ext4") as disk, Mounts() as mounts:
         device = disk.attach()
         mounts.mount_device(device, volume)
-        for name in ("changed", "d/deleted", "d/untouched"):
+        same_time = setup.source / "d/same time"
+        for name in ("changed", "d/deleted", "d/same time", "d/untouched"):
             setup.write(name, "old")
+        os.utime(same_time, (1e9, 1e9))
         setup.sync_once()
         mounts.unmount(volume)
         image = disk.image.read_bytes()
@@ -148,6 +150,8 @@ def test_a_volume_that_was_restored_from_an_older_image_is_compared_as_a_whole(
             daemon.wait_ready()
             setup.write("changed", "newer")
             setup.write("new", "new")
+            setup.write("d/same time", "new")
+            os.utime(same_time, (1e9, 1e9))
             (setup.source / "d/deleted").unlink()
             setup.expect_equal()
         mounts.unmount(volume)

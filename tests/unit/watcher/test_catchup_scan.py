@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from support import operations
+from support.disks import Disk, make_snapshot, make_subvolume, requires
+from support.mounts import Mounts, can_mount
 from support.operations import Operation, WorkArea
 from support.trees import Snapshot, snapshot
 from support.waiting import wait_until
@@ -43,8 +45,12 @@ class ScannedSource:
         self._notify = Inotify()
 
     def close(self) -> None:
-        self._notify.close()
+        self.close_only()
         shutil.rmtree(self._top)
+
+    def close_only(self) -> None:
+        """Give up the watches, and leave the trees."""
+        self._notify.close()
 
     def do(self, *some: Operation) -> None:
         for operation in some:
@@ -436,3 +442,50 @@ def walked(top: Path) -> list[str]:
     """Return the subdirectories in the order of a walk."""
     # A walk takes them from the end of the listing.
     return [entry.name for entry in os.scandir(top)][::-1]
+
+
+# -- other devices --------------------------------------------------------------------------------
+
+
+@requires("btrfs")
+def test_a_snapshot_with_old_ctimes_is_a_whole_tree(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    with Disk(tmp_path / "image", "btrfs") as disk, Mounts() as mounts:
+        mounts.mount_device(disk.attach(), place)
+        make_subvolume(place / "origin")
+        (place / "origin/d").mkdir()
+        (place / "origin/d/f").touch()
+        scanned = ScannedSource(place)
+        source = place / "source"
+        for name in ("new", "old"):
+            (source / name).mkdir()
+        make_snapshot(place / "origin", source / "old/snapshot")
+        moment = scanned.next_ctime()
+        make_snapshot(place / "origin", source / "new/snapshot")
+        assert (source / "new/snapshot").stat().st_ctime_ns < moment
+        found = scanned.found(moment)
+        assert set(optimize(found)) == {
+            Change(b"new", Scope.LISTING), Change(b"new/snapshot", Scope.TREE),
+        }  # fmt: skip
+        assert found.new_content.includes_tree(b"new/snapshot")
+        # It is watched, and known to have been there, when dropped events are made up for.
+        watches = scanned.watch_manager()
+        watches.scan()
+        assert Change(b"new/snapshot", Scope.TREE) not in set(watches.scan([moment])[moment])
+        scanned.close_only()
+        mounts.unmount(place)
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+def test_a_mount_in_a_changed_directory_is_no_new_tree(tmp_path: Path) -> None:
+    scanned = place_in(str(tmp_path))
+    source = Path(os.fsdecode(scanned.source))
+    (source / "d/mounted").mkdir(parents=True)
+    with closing(scanned), Mounts() as mounts:
+        mounts.mount_tmpfs(source / "d/mounted")
+        (source / "d/mounted/deep").mkdir()
+        moment = scanned.next_ctime()
+        (source / "d/new").touch()
+        assert set(optimize(scanned.found(moment))) == {Change(b"d", Scope.LISTING)}
+        mounts.unmount(source / "d/mounted")

@@ -15,6 +15,7 @@ from pylsyncd.model.changes import (
 )
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
+from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.state.checkpoint import Checkpoint, LoadedState
 from pylsyncd.system.logs import NOTICE
@@ -68,6 +69,9 @@ class StartPlan:
             )  # fmt: skip
             return self._confirm_and_create(NOTHING, start, ())
         changes = union(caught_up[self.since_ns], state.pending)
+        if not state.is_clean_stop:
+            # The runs at that moment were killed as well: their temporary files may be there.
+            changes = with_parent_listings(changes)
         for path in self.checkpoint.changed_mounts(state) if self.checkpoint is not None else []:
             changes.add(path, Scope.TREE)
         log.log(

@@ -54,6 +54,20 @@ def test_with_a_state_changed_and_pending_paths_are_the_first_work_item(
     assert "catching up with 2 changes" in caplog.text
 
 
+def test_after_a_crash_directories_are_listed_in_which_temporary_files_may_be_left(
+    place: WorkerSetup,
+) -> None:
+    place.checkpoint().confirm(clock.now(), entries(b"d/pending"))
+    plan = plan_for(place)
+    assert plan.since_ns is not None
+    item = plan.first_item({plan.since_ns: entries(b"e/changed")}, clock.now())
+    assert set(item.changeset) == {
+        *entries(b"d/pending", b"e/changed"), (b"d", Scope.LISTING), (b"e", Scope.LISTING),
+    }  # fmt: skip
+    nothing = plan_for(place).first_item({plan.since_ns: MutableChangeset()}, clock.now())
+    assert (b"d", Scope.LISTING) in set(nothing.changeset)
+
+
 def test_until_the_first_work_item_is_carried_the_saved_state_stays(place: WorkerSetup) -> None:
     save_state(place, entries(b"pending"))
     before = place.state()

@@ -58,6 +58,10 @@ class CarriedPaths:
             return [Change(listed, Scope.ENTRY)]
         return self._failing_below(path, scope)
 
+    def excludes(self, path: bytes, *, is_directory: bool) -> bool:
+        """Return True if the rules exclude what the source has at a path."""
+        return self._rules.excludes(path, is_directory=is_directory)
+
     def _is_left_out(self, path: bytes, above: Sequence[bytes]) -> bool:
         return not self._excluded.isdisjoint((path, *above))
 

@@ -8,6 +8,7 @@ process has broken into counts as unknown.
 
 import posixpath
 import re
+import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ class FailedPaths:
         source: bytes,
         target: bytes,
         carried: CarriedPaths,
-        exists: Callable[[bytes], bool] = lambda _: False,
+        mode: Callable[[bytes], int] = lambda _: 0,
         limit: int = MAX_PENDING_CHANGES,
     ) -> None:
         """Create an empty collection of at most ``limit`` changes of each kind.
@@ -41,13 +42,13 @@ class FailedPaths:
         ``source`` is the directory that rsync ran in, without symlinks, and ``target`` the
         destination as rsync names it (see `target_in_messages`), empty if unknown. A path that was
         not ``carried`` is ignored, and so is text of other programs: no message makes a run look at
-        anything else. ``exists`` returns True if the source has a path; it helps to tell which name
-        a temporary one stands for.
+        anything else. ``mode`` returns the mode of a path of the source, 0 if there is none; it
+        helps to tell which name a temporary one stands for.
         """
         self._source = source
         self._target = target
         self._carried = carried
-        self._exists = exists
+        self._mode = mode
         self._content = Backlog(limit)
         self._attributes = Backlog(limit)
         self._is_every_line_known = True
@@ -113,13 +114,13 @@ class FailedPaths:
         """Return the final paths that a path in a message may stand for."""
         # Only at the destination, the path may be a temporary name.
         final = [] if kind == "source" else _final_of_temporary(located)
-        final = [each for each in final if self._exists(each[0])] or final
+        final = [each for each in final if self._mode(each[0])] or final
         if kind in _OF_ATTRIBUTES:
             final = [(path, scope) for path, _ in final]
         is_temporary = kind == "temporary" or (
             kind in _OF_PRESENT
-            and not self._exists(located)
-            and any(self._exists(path) for path, _ in final)
+            and not self._mode(located)
+            and any(self._mode(path) for path, _ in final)
         )
         return final if is_temporary else [(located, scope), *final]
 
@@ -136,7 +137,12 @@ class FailedPaths:
             if failing is None:
                 return None
             for change in failing:
-                changes.add(*change)
+                is_directory = stat.S_ISDIR(self._mode(change.path))
+                if not (
+                    is_of_attributes
+                    and self._carried.excludes(change.path, is_directory=is_directory)
+                ):
+                    changes.add(*change)
         return _Failure(changes, is_of_attributes)
 
 

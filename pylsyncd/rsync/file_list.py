@@ -104,6 +104,19 @@ def regular_files(root: int, candidates: Iterable[bytes]) -> set[bytes]:
     return {path for path in candidates if builder.is_regular(path)}
 
 
+def smallest_file(source: bytes, changes: Changeset) -> bytes:
+    """Return the path of the smallest entry of the source; one that is missing is smaller."""
+
+    def size(path: bytes) -> int:
+        try:
+            with walk.opened_root(source) as root:
+                return os.lstat(path, dir_fd=root).st_size
+        except OSError:
+            return -1
+
+    return min((change.path for change in changes), key=size)
+
+
 def entry_counter(source: bytes) -> Callable[[bytes, int], int]:
     """Return a function that counts the entries of a directory of the source, up to a limit."""
 

@@ -15,16 +15,17 @@ from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope, union
+from pylsyncd.model.moments import earliest
 from pylsyncd.pipeline.optimizer import split_below, with_hints_of
-from pylsyncd.rsync.file_list import regular_files
+from pylsyncd.rsync.file_list import regular_files, smallest_file
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rsync.temporary_names import temporary_regex
 from pylsyncd.system import walk
 from pylsyncd.worker.large_file_worker import LargeFileWorker
-from pylsyncd.worker.retry_queue import RetryQueue
+from pylsyncd.worker.retry_queue import MAX_QUICK_RETRIES, RetryQueue
 from pylsyncd.worker.session import STOPPED
-from pylsyncd.worker.transfer import TransferResult
+from pylsyncd.worker.transfer import ABORTED_EXIT, TransferResult
 
 MAX_BATCH_FILES = 100
 """How many files one run sends: each costs three arguments of the worker's own runs."""
@@ -46,6 +47,10 @@ class LargeFileQueue:
         self.worker = worker
         self.retry_queue = RetryQueue(policy)
         """The files that are pending and not in flight."""
+        self.aborting_files = RetryQueue(policy)
+        """Files at which their runs broke off, for example because they do not fit there."""
+        # Since the queue was empty.
+        self._aborted_batches = 0
         self._in_flight: Changeset = NOTHING
         # What the destination's worker has to carry: after the current batch, and now.
         self._deferred = MutableChangeset()
@@ -103,8 +108,10 @@ class LargeFileQueue:
     @property
     def due_at(self) -> float | None:
         """When a batch can start, by the monotonic clock; None if there is none to start."""
-        is_waiting = self.retry_queue.backlog and not self._in_flight
-        return self.retry_queue.due_at if is_waiting else None
+        if self._in_flight:
+            return None
+        parts = self.retry_queue, self.aborting_files
+        return earliest(*(part.due_at for part in parts if part.backlog))
 
     @property
     def pending_count(self) -> int:
@@ -157,8 +164,22 @@ class LargeFileQueue:
 
     def start_due_batch(self) -> None:
         """Start a batch if one is due and none is running. Not during a run of the worker."""
-        if self.worker is None or self._in_flight or not self.retry_queue.is_due():
+        if self.worker is None or self._in_flight:
             return
+        if self.retry_queue.is_due():
+            batch = self._take_batch()
+        elif self.aborting_files.is_due():
+            # If the smallest one fails, the others do, too.
+            files = self.aborting_files.backlog.take()
+            batch, rest = split_below(files, {smallest_file(self.worker.source, files)})
+            self.aborting_files.backlog.add(rest)
+        else:
+            return
+        if batch:
+            self._in_flight = batch
+            self.worker.start_batch(batch)
+
+    def _take_batch(self) -> Changeset:
         batch, rest, returned = MutableChangeset(), MutableChangeset(), MutableChangeset()
         room = _MAX_BATCH_BYTES
         waiting = self.retry_queue.backlog.take()
@@ -175,9 +196,7 @@ class LargeFileQueue:
         hints = waiting.new_content
         self._returned.merge(with_hints_of(returned, hints))
         self.retry_queue.backlog.add(with_hints_of(rest, hints))
-        if batch:
-            self._in_flight = with_hints_of(batch, hints)
-            self.worker.start_batch(self._in_flight)
+        return with_hints_of(batch, hints)
 
     def take_result(self) -> TransferResult | None:
         """Return the result of a batch, once, if it has ended."""
@@ -206,28 +225,56 @@ class LargeFileQueue:
         if result.pending:
             # Those that need no comparison after all have no hint any more.
             batch = batch.with_new_content(result.pending.new_content)
-        for change in batch:
-            for directory in paths.ancestors(change.path):
-                self._returned.add(directory, Scope.ENTRY)
-            if result.verdict is not Verdict.DONE:
-                # A temporary file may be left there.
-                self._returned.add(paths.split(change.path)[0], Scope.LISTING)
+        is_aborted = result.run is not None and result.run.result.exit_status == ABORTED_EXIT
+        # A temporary file may be left there, unless rsync has removed it.
+        self._return_directories(
+            batch, lists_parents=result.verdict is not Verdict.DONE and not is_aborted
+        )
         self._returned.merge(self._deferred)
         self._returned.merge(result.failed)
         self._deferred = MutableChangeset()
         if result.verdict is Verdict.DONE:
-            self._batch_size = min(2 * self._batch_size, MAX_BATCH_FILES)
+            if not self._aborted_batches:
+                self._batch_size = min(2 * self._batch_size, MAX_BATCH_FILES)
             self.retry_queue.failure_count = 0
             self.retry_queue.make_due()
         elif result.verdict is Verdict.PARTIAL:
             self._returned.merge(batch)
             self.accepts_files = False
+        elif is_aborted:
+            self._handle_aborted(batch, result)
         else:
             self.retry_queue.backlog.add(batch)
             self.retry_queue.schedule_retry(result.verdict)
         self._returned_since = self.retry_queue.since
         if not self.retry_queue.backlog:
             self.retry_queue.reset()
+            self._aborted_batches = 0
+        if not self.aborting_files.backlog:
+            self.aborting_files.reset()
+
+    def _return_directories(self, batch: Changeset, *, lists_parents: bool) -> None:
+        for change in batch:
+            for directory in paths.ancestors(change.path):
+                self._returned.add(directory, Scope.ENTRY)
+            if lists_parents:
+                self._returned.add(paths.split(change.path)[0], Scope.LISTING)
+
+    def _handle_aborted(self, batch: Changeset, result: TransferResult) -> None:
+        """Set a file aside at which a run has broken off, and send the others one by one."""
+        since = self.retry_queue.since
+        if len(batch) == 1:
+            self.aborting_files.backlog.add(batch)
+            self.aborting_files.include_since(since)
+            self.aborting_files.schedule_retry(Verdict.PARTIAL)
+        else:
+            self.retry_queue.backlog.add(batch)
+        self._batch_size = 1
+        self._aborted_batches += 1
+        if self._aborted_batches <= MAX_QUICK_RETRIES:
+            self.retry_queue.make_due()
+        elif self.retry_queue.backlog:
+            self.retry_queue.schedule_retry(result.verdict)
 
 
 def _files_gone(source: bytes, changeset: Changeset, in_flight: AbstractSet[bytes]) -> set[bytes]:

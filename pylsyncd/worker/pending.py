@@ -17,7 +17,7 @@ from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.worker.large_file_queue import LargeFileQueue
-from pylsyncd.worker.retry_queue import REACHING, RetryQueue, WideningQueue
+from pylsyncd.worker.retry_queue import MAX_QUICK_RETRIES, REACHING, RetryQueue, WideningQueue
 from pylsyncd.worker.transfer import MAX_EXCLUDED_PATHS, TransferResult
 
 # For all excluded paths together. Linux starts no program with more than 2 MB of arguments, and
@@ -26,9 +26,6 @@ _MAX_EXCLUDED_BYTES = 400_000
 
 # rsync ignores longer patterns, with a warning only.
 _MAX_EXCLUDED_PATH_BYTES = 4_000
-
-# How many runs in a row may break off at a file before the next one waits.
-_MAX_QUICK_RETRIES = 10
 
 
 class CompleteTimes(NamedTuple):
@@ -111,7 +108,7 @@ class PendingWork:
     @property
     def has_failed_paths(self) -> bool:
         """True if paths are known that rsync cannot carry."""
-        return bool(self.failed_paths.backlog or self.aborting_files.backlog)
+        return any(part.backlog for part in self.retried_apart if part is not self.unexplained)
 
     @property
     def retried_apart(self) -> Sequence[RetryQueue]:
@@ -121,7 +118,8 @@ class PendingWork:
     @property
     def _failed_parts(self) -> Sequence[RetryQueue]:
         """Those of them with changes that are to be kept; a repair is found again."""
-        return self.failed_paths, self.aborting_files, self.unexplained
+        aborting_files = self.aborting_files, self.large_files.aborting_files
+        return self.failed_paths, *aborting_files, self.unexplained
 
     @property
     def pending_since(self) -> float | None:
@@ -170,9 +168,14 @@ class PendingWork:
         self.next_run.backlog.add(changeset)
         self.next_run.include_since(since)
 
+    def return_changes(self, changeset: Changeset, since: float | None) -> None:
+        """Add changes that were received before: they are no sign that a failed path is fixed."""
+        self.next_run.backlog.add(changeset)
+        self.next_run.include_since(since)
+
     def _take_touched_failures(self, changeset: Changeset) -> Changeset:
         """Remove and return the failed paths that new changes touch: these may have fixed them."""
-        queues = self.failed_paths, self.aborting_files
+        queues = self.failed_paths, self.aborting_files, self.large_files.aborting_files
         return union(*(self._take_touched(queue, changeset) for queue in queues if queue.backlog))
 
     def _take_touched(self, queue: RetryQueue, changeset: Changeset) -> Changeset:
@@ -221,7 +224,9 @@ class PendingWork:
         They are the aborting files, and the failed paths unless there are too many: without them,
         the run does the same, and names them once more.
         """
-        aborting, failed = self.aborting_files.backlog.changes, self.failed_paths.backlog.changes
+        queues = self.aborting_files, self.large_files.aborting_files
+        aborting = [change for queue in queues for change in queue.backlog.changes]
+        failed = self.failed_paths.backlog.changes
         if 0 < len(failed) <= MAX_EXCLUDED_PATHS:
             excluded = _excludable((*aborting, *failed), changeset)
             if sum(map(len, excluded)) <= _MAX_EXCLUDED_BYTES:
@@ -268,7 +273,7 @@ class PendingWork:
         if self.next_run.backlog:
             self._aborted_runs += 1
             self.next_run.schedule_retry(Verdict.PARTIAL)
-            if self._aborted_runs <= _MAX_QUICK_RETRIES:
+            if self._aborted_runs <= MAX_QUICK_RETRIES:
                 self.next_run.failure_count = 0
                 self.next_run.make_due()
 

@@ -13,6 +13,9 @@ from pylsyncd.rsync.retry_policy import RetryPolicy
 # Seconds. What is waited for makes the changes due by itself.
 _MAX_WAIT_FOR_OTHERS = 600.0
 
+MAX_QUICK_RETRIES = 10
+"""How many runs in a row may break off at a file before the next one waits."""
+
 REACHING = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL])
 """After these the destination has carried out a run, if not completely."""
 

@@ -53,8 +53,8 @@ _PROBE_LIST = b"./.pylsyncd-probe\0"
 # The exit statuses of an rsync that has carried everything except the paths in its messages.
 _PARTIAL_EXITS = frozenset([23, 24])
 
-# An error while the receiver wrote a file: it carried nothing after that.
-_ABORTED_EXIT = 11
+ABORTED_EXIT = 11
+"""rsync's exit status after an error in writing a file: it carried nothing after that."""
 
 MAX_EXCLUDED_PATHS = 1_000
 """How many paths a run excludes: each costs two arguments."""
@@ -226,17 +226,6 @@ class Transfer:
                 result = replace(result, held=_held_changes(held, kept, changeset.new_content))
             return result
         return TransferResult(outcome, pending=changeset, run=result.run)
-
-    def smallest_file(self, changes: Changeset) -> bytes:
-        """Return the path of the smallest entry of the source; one that is missing is smaller."""
-
-        def size(path: bytes) -> int:
-            try:
-                return os.lstat(paths.join(self._source_guard.source, path)).st_size
-            except OSError:
-                return -1
-
-        return min((change.path for change in changes), key=size)
 
     @property
     def is_destination_replaced(self) -> bool:
@@ -466,7 +455,7 @@ class Transfer:
         status = run.result.exit_status
         if not failed.are_known or self._is_inseparable(request.root, failed.content):
             return _nothing_confirmed(request, run)
-        if status == _ABORTED_EXIT:
+        if status == ABORTED_EXIT:
             return self._aborted_result(request, run, failed.content)
         if status not in _PARTIAL_EXITS or (failed.has_skipped_deletions and not failed.content):
             return _nothing_confirmed(request, run)
@@ -524,7 +513,7 @@ class Transfer:
         entries = None if request.is_full_sync else files.entries
         excluded = request.left_out | files.files_to_exclude
         carried = CarriedPaths(entries, request.options.rules, excluded)
-        return FailedPaths(source, target, carried, partial(_exists, request.root))
+        return FailedPaths(source, target, carried, partial(_mode, request.root))
 
     def _is_inseparable(self, root: int, failed: Changeset) -> bool:
         """Return True if these paths cannot be carried separately, or are not known for certain.
@@ -590,12 +579,12 @@ def _held_changes(held: AbstractSet[bytes], kept: Changeset, new_content: Scoped
     return changes
 
 
-def _exists(root: int, path: bytes) -> bool:
+def _mode(root: int, path: bytes) -> int:
+    """Return the mode of the entry at a path, 0 if there is none."""
     try:
-        os.lstat(path or b".", dir_fd=root)
+        return os.lstat(path or b".", dir_fd=root).st_mode
     except (OSError, ValueError):
-        return False
-    return True
+        return 0
 
 
 def _has_hard_links(root: int, path: bytes) -> bool:

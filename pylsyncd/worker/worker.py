@@ -16,6 +16,7 @@ from pylsyncd.model.moments import earliest
 from pylsyncd.model.status import Condition, DestinationStatus
 from pylsyncd.pipeline.optimizer import optimize, split_below
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
+from pylsyncd.rsync.file_list import smallest_file
 from pylsyncd.rsync.items import parse_items
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.runner import RunResult
@@ -353,10 +354,11 @@ class Worker(SupervisedThread):
             self._interrupted = NOTHING
             raise LargeFileWorkerError
         if (result := large_files.take_result()) is not None:
-            self._report_failure(result, large_files.retry_queue)
+            parts = large_files.aborting_files, large_files.retry_queue
+            self._report_failure(result, next((part for part in parts if part.backlog), parts[1]))
         returned, since = large_files.take_returned()
         if returned:
-            self._work.add_changes(returned, since)
+            self._work.return_changes(returned, since)
             if self._is_reachable:
                 self._work.next_run.make_due()
 
@@ -463,9 +465,11 @@ class Worker(SupervisedThread):
         aborting_files = self._work.aborting_files
         since = aborting_files.since
         files = aborting_files.backlog.take()
-        changeset, others = split_below(files, {self._transfer.smallest_file(files)})
+        changeset, others = split_below(files, {smallest_file(self._transfer.source, files)})
         aborting_files.backlog.add(others)
-        result = self._carry(changeset, TransferConditions())
+        large_files = self._work.large_files
+        result = self._carry(changeset, TransferConditions(exclude_large=large_files.accepts_files))
+        large_files.add(result.large_files, since)
         aborting_files.backlog.add(union(result.pending, result.aborting))
         if result.pending or result.aborting:
             aborting_files.schedule_retry(_with_pause(result.verdict))

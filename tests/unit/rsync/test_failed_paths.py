@@ -41,7 +41,9 @@ def collected(
     carried: CarriedPaths = FULL_SYNC,
     present: Collection[bytes] = (),
 ) -> FailedPaths:
-    failed = FailedPaths(b"/src", target, carried, present.__contains__)
+    failed = FailedPaths(
+        b"/src", target, carried, lambda path: stat.S_IFREG if path in present else 0
+    )
     for line in lines:
         failed.add(line)
     return failed
@@ -227,6 +229,16 @@ def test_attributes_that_cannot_be_set_are_told_from_content(line: str, path: st
     assert failed.are_known
     assert set(failed.attributes) == {(path.encode(), ENTRY)}
     assert not failed.content
+
+
+def test_an_excluded_directory_has_no_attributes_that_are_missed() -> None:
+    carried = CarriedPaths(None, build_rules([parse_exclude(b"/secret/")]))
+    line = f'rsync: [generator] failed to set permissions on "/dst/secret": {DENIED}'
+    for mode, expected in ((stat.S_IFDIR, []), (stat.S_IFREG, [(b"secret", ENTRY)])):
+        failed = FailedPaths(b"/src", b"/dst", carried, lambda _, mode=mode: mode)
+        failed.add(line)
+        assert list(failed.attributes) == expected
+        assert failed.are_known is bool(expected)
 
 
 @pytest.mark.parametrize(

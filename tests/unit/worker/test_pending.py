@@ -19,6 +19,7 @@ from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
+from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.system import clock
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.pending import MAX_EXCLUDED_PATHS, PendingWork, Settlement
@@ -373,6 +374,35 @@ def test_a_file_that_does_not_fit_holds_nothing_else_up(tmp_path: Path) -> None:
             worker.put(WorkItem(entries(b"large"), clock.now(), serial=3))
             wait_until(lambda: worker.confirmed_serial == 3)
             wait_until(lambda: place.saved_changes() == set())
+
+
+def test_a_large_file_that_does_not_fit_holds_nothing_else_up(tmp_path: Path) -> None:
+    limit = SizeLimit(10_000, preserves_hard_links=False)
+    with contextlib.closing(
+        WorkerSetup(tmp_path, prelude="ulimit -f 64;", size_limit=limit)
+    ) as place:
+        place.write("d/small")
+        for name, size in (("a", 200_000), ("b", 20_000), ("c", 300_000), ("e", 30_000)):
+            (place.source / "d" / name).write_bytes(bytes(size))
+        with place.worker(LONG) as worker:
+            worker.put(WorkItem(entries(b"d/a", b"d/b", b"d/c", b"d/e", b"d/small"), clock.now()))
+            wait_until(lambda: place.saved_paths() == [b"d/a", b"d/c"])
+            assert sorted(os.listdir(place.copy / "d")) == ["b", "e", "small"]
+            wait_until(lambda: worker.status().set_aside.failed.names == ("d/a", "d/c"))
+            place.write("d/more")
+            listing = MutableChangeset()
+            listing.add(b"d", Scope.LISTING)
+            aborted = worker.status().counts.codes[11]
+            worker.put(WorkItem(listing, clock.now(), serial=2))
+            wait_until((place.copy / "d/more").exists)
+            wait_until(lambda: worker.settlement.serial == 2)
+            assert worker.status().counts.codes[11] == aborted
+            (place.source / "d/a").write_bytes(bytes(15_000))
+            worker.put(WorkItem(NOTHING, is_urgent=True))
+            wait_until(lambda: place.saved_paths() == [b"d/c"])
+            (place.source / "d/c").unlink()
+            worker.put(WorkItem(entries(b"d/c"), clock.now(), serial=3))
+            wait_until(lambda: worker.confirmed_serial == 3)
 
 
 def test_a_destination_on_which_no_file_fits_is_retried_ever_more_rarely() -> None:

@@ -108,7 +108,7 @@ class PendingWork:
     @property
     def has_failed_paths(self) -> bool:
         """True if paths are known that rsync cannot carry."""
-        return any(part.backlog for part in self.retried_apart if part is not self.unexplained)
+        return any(part.backlog for part in self._failed_parts if part is not self.unexplained)
 
     @property
     def retried_apart(self) -> Sequence[RetryQueue]:

@@ -112,8 +112,12 @@ def test_however_a_destination_answers_retries_end_and_a_good_answer_heals_all(
             for _ in range(5):
                 worker.put(WorkItem(NOTHING, is_urgent=True))
                 expect_quiet(place, worker)
-            last_run = worker.status().last_run
-            if last_run is not None and last_run.outcome in {"again", "partial"}:
+            status = worker.status()
+            if (
+                status.last_run is not None
+                and status.last_run.outcome in {"again", "partial"}
+                and not status.owes_everything
+            ):
                 # It reaches the destination: nothing that is tried holds up anything else.
                 assert worker.settlement.serial == len(changesets)
             heal(place.faulty)

@@ -37,7 +37,7 @@ def split_last(
     """Split the changes of the source, whose open directory is ``root``.
 
     ``last`` excludes the files that go last from all others. The ``rules`` and the ``excluded``
-    paths are those of the run. Not for everything: that needs a walk of the whole source.
+    paths are those of the run.
     """
     splitter = _Splitter(root, last, rules, excluded)
     for directory, names in changeset.entries.items():

@@ -29,10 +29,14 @@ MAX_WAIT_FOR_FAILED_PATHS = 600.0
 What still fails then is a lasting failure, which does not hold up anything else.
 """
 
+MAX_FULL_SYNC_WAITS = 3
+"""How many full syncs in a row may end before their deletions, because last files have to wait."""
+
 _WAITING_FOR_FAILED_PATHS = Outcome(
     Verdict.PARTIAL, "the files that go last wait until the failed paths are copied"
 )
 _WAITING = Outcome(Verdict.DONE)
+_PARTLY_CARRIED = frozenset([Verdict.PARTIAL, Verdict.RETRY_NOW])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Publisher:
 
     def __init__(self, transfer: Transfer) -> None:
         self._transfer = transfer
+        self._full_sync_waits = 0
 
     def carry(self, changeset: Changeset, conditions: TransferConditions) -> TransferResult:
         """Carry a changeset; see `Transfer.carry`.
@@ -83,7 +88,10 @@ class Publisher:
             if check.verdict not in {Verdict.DONE, Verdict.PARTIAL}:
                 return check
         if changeset.is_everything:
-            return self._carry_everything(changeset, conditions)
+            # rsync will look at all that is there from now on.
+            conditions = replace(
+                conditions, known_until=time.time(), awaits_failed_paths=False, is_strict=False
+            )
         try:
             with walk.opened_root(self._transfer.source) as root:
                 excluded = conditions.excluded
@@ -94,20 +102,6 @@ class Publisher:
         if not (ordered.last or conditions.awaits_failed_paths):
             return self._run(changeset, conditions)
         return self._carry_ordered(ordered, conditions)
-
-    def _carry_everything(
-        self, changeset: Changeset, conditions: TransferConditions
-    ) -> TransferResult:
-        """Carry everything but the last files, and then everything, with the deletions at the end.
-
-        Whatever fails in part in the first run fails in the second one, too, and is reported then.
-        """
-        options = conditions.options or self._transfer.options
-        first = self._run(changeset, conditions, _without_last(options))
-        if first.verdict not in {Verdict.DONE, Verdict.PARTIAL, Verdict.RETRY_NOW}:
-            return first
-        second = self._run(changeset, conditions, replace(options, deletes_last=True))
-        return replace(second, run=_combined_run(first.run, second.run))
 
     def _carry_ordered(
         self, ordered: OrderedChanges, conditions: TransferConditions
@@ -120,14 +114,28 @@ class Publisher:
         if conditions.awaits_failed_paths and rest:
             failed = union(result.failed, rest)
             return replace(result, outcome=_WAITING_FOR_FAILED_PATHS, failed=failed)
-        if result.large_files or conditions.awaits_large_files:
-            return replace(result, outcome=_WAITING, pending=rest)
-        result = _combined(result, self._carry_last(ordered, conditions))
-        if self._must_stop(result, conditions):
+        has_large_files = result.large_files or conditions.awaits_large_files
+        if has_large_files and self._may_wait(ordered, result):
+            return _combined(result, TransferResult(_WAITING, pending=rest))
+        last = self._carry_last(ordered, conditions)
+        is_waiting = last.verdict is Verdict.DONE and bool(last.pending)
+        result = _combined(result, last)
+        must_stop = (
+            self._may_wait(ordered, result) if is_waiting else self._must_stop(result, conditions)
+        )
+        if must_stop:
             return _keep_back(result, ordered.deletions if options.delete else NOTHING)
         if options.delete:
             result = _combined(result, self._carry_deletions(ordered, conditions))
+        self._full_sync_waits = 0
         return result
+
+    def _may_wait(self, ordered: OrderedChanges, result: TransferResult) -> bool:
+        """Return True if the deletions may wait; those of a full sync a few times only."""
+        if not ordered.data.is_everything:
+            return True
+        self._full_sync_waits += 1
+        return self._full_sync_waits <= MAX_FULL_SYNC_WAITS and result.verdict is Verdict.DONE
 
     def _carry_deletions(
         self, ordered: OrderedChanges, conditions: TransferConditions
@@ -141,6 +149,9 @@ class Publisher:
         if len(ordered.present) <= MAX_EXCLUDED_PATHS:
             # A newer content of a last file is not sent with them.
             conditions = replace(conditions, excluded=conditions.excluded | ordered.present)
+        if deletions.is_everything:
+            options = replace(conditions.options or self._transfer.options, deletes_last=True)
+            return self._run(deletions, conditions, options)
         if not (deletions.listings or deletions.trees):
             return self._run(deletions, conditions)
         check = self._run(deletions, conditions, checks_only=True)
@@ -240,7 +251,13 @@ def _keep_back(result: TransferResult, rest: Changeset) -> TransferResult:
 
 
 def _combined(first: TransferResult, second: TransferResult) -> TransferResult:
-    """Return the result of two runs as one."""
+    """Return the result of two runs as one.
+
+    What waits after a failure is tried again together with what has failed.
+    """
+    if first.verdict is not Verdict.DONE and second.verdict is Verdict.DONE:
+        waiting = union(second.failed, second.pending)
+        second = replace(second, failed=waiting, pending=NOTHING)
     changes = {
         field.name: union(one, getattr(second, field.name))
         for field in fields(first)

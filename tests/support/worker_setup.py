@@ -72,6 +72,7 @@ class WorkerSetup:
         size_limit: SizeLimit | None = None,
         is_probed: bool = True,
         last: Rules | None = None,
+        delete: bool = True,
         prelude: str = "",
         extra_options: tuple[str, ...] = (),
     ) -> None:
@@ -94,7 +95,7 @@ class WorkerSetup:
         )
         self._options = RsyncOptions(
             str(self.faulty.program), version.rsync_version("rsync"), max_delete=max_delete,
-            last=last or Rules(),
+            last=last or Rules(), delete=delete,
             extra_options=extra_options,
         )  # fmt: skip
         self._destination_guard = DestinationGuard(self._destination)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 from support.disks import Disk, requires
 from support.mounts import Mounts
+from support.waiting import wait_until
 from support.worker_setup import WorkerSetup, entries
 
-from pylsyncd.model.changes import EVERYTHING
+from pylsyncd.model.changes import EVERYTHING, MutableChangeset, Scope
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.rsync import version
@@ -203,3 +205,21 @@ def test_a_window_that_was_set_is_kept(
     place.transfer(session).carry(EVERYTHING)
     assert windows(caplog) == ["1"]
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_a_content_that_changes_within_the_window_is_compared(place: WorkerSetup) -> None:
+    session = place.session()
+    session.options = replace(session.options, modify_window=0)
+    transfer = place.transfer(session)
+    (place.source / "a").write_text("one")
+    transfer.carry(entries(b"a"))
+    written = session.statistics.latest_carried_ns + SECOND // 10
+    (place.source / "a").write_text("two")
+    os.utime(place.source / "a", ns=(written, written))
+    seconds = written // SECOND
+    os.utime(place.copy / "a", (seconds, seconds))
+    wait_until(lambda: time.time_ns() > written)
+    changes = MutableChangeset()
+    changes.add_new_content(b"a", Scope.ENTRY)
+    transfer.carry(changes)
+    assert (place.copy / "a").read_text() == "two"

@@ -18,7 +18,7 @@ from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.rules import excludes, filters
 from pylsyncd.system import clock
-from pylsyncd.worker.publisher import Publisher, TransferConditions
+from pylsyncd.worker.publisher import MAX_FULL_SYNC_WAITS, Publisher, TransferConditions
 from pylsyncd.worker.transfer import TransferResult
 
 ALL = entries(b"b1", b"b2", b"index")
@@ -92,9 +92,45 @@ def test_data_comes_first_then_the_last_files_then_the_deletions(place: WorkerSe
 
 
 def test_a_full_sync_keeps_the_order(place: WorkerSetup) -> None:
+    states = record_states(place, 3)
+    result = carry(place, EVERYTHING)
+    assert (result.verdict, paths(result.pending)) == (Verdict.DONE, [])
+    assert states() == [FIRST, BOTH, SWITCHED, SECOND]
+
+
+def test_a_full_sync_waits_a_few_times_for_a_last_file_that_changes_meanwhile(
+    place: WorkerSetup,
+) -> None:
+    publisher = Publisher(place.transfer(place.session()))
+    for wait in range(MAX_FULL_SYNC_WAITS + 1):
+        place.faulty.add_fault(f"touch {shlex.quote(str(place.source))}/index")
+        result = publisher.carry(EVERYTHING, ALONE)
+        is_last = wait == MAX_FULL_SYNC_WAITS
+        assert (result.verdict, paths(result.pending)) == (
+            Verdict.DONE, [b"index"] if is_last else [b"", b"index"],
+        )  # fmt: skip
+        assert state(place) == ("b2 index names b1" if is_last else BOTH)
+    assert publisher.carry(EVERYTHING, ALONE).verdict is Verdict.DONE
+    assert state(place) == SECOND
+
+
+def test_what_fails_in_a_full_sync_keeps_nothing_back(place: WorkerSetup) -> None:
+    place.make_fail("b2")
+    place.faulty.add_fault("")  # the last files
+    place.make_fail("b2")
+    result = carry(place, EVERYTHING)
+    assert b"b2" in paths(result.failed)
+    assert state(place) == SECOND
+
+
+@pytest.mark.parametrize("changes", [ALL, EVERYTHING])
+def test_without_deletions_the_last_files_come_last_nevertheless(
+    make: Make, changes: Changeset
+) -> None:
+    place = make(delete=False)
     states = record_states(place, 2)
-    assert carry(place, EVERYTHING).verdict is Verdict.DONE
-    assert states() == [FIRST, BOTH, SECOND]
+    assert carry(place, changes).verdict is Verdict.DONE
+    assert states() == [FIRST, BOTH, SWITCHED]
 
 
 @pytest.mark.parametrize("scope", [Scope.LISTING, Scope.TREE])

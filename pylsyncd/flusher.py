@@ -18,7 +18,7 @@ from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.file_list import entry_counter
 from pylsyncd.system import clock
 from pylsyncd.watcher.hard_links import HardLinks
-from pylsyncd.watcher.source_monitor import SourceMonitor
+from pylsyncd.watcher.source_monitor import SourceMonitor, SourceRestart
 from pylsyncd.worker.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -77,12 +77,10 @@ class Flusher:
         self.complete_until = complete_until
         self._schedule_full_sync()
 
-    def restart(self, complete_until: Moment) -> None:
-        """Queue a full sync of a source whose watches were replaced at a moment."""
-        self.complete_until = complete_until
-        self.enqueue(
-            WorkItem(EVERYTHING, complete_until, complete_until, _FULL_SYNC, is_urgent=True)
-        )
+    def restart(self, restart: SourceRestart) -> None:
+        """Queue a full sync of a source whose watches were replaced."""
+        started = self.complete_until = restart.started
+        self.enqueue(WorkItem(restart.changes, started, started, _FULL_SYNC, is_urgent=True))
 
     def apply_settings(self, sync: SyncSettings) -> None:
         """Use the window and the full sync interval of other settings from now on."""

@@ -420,9 +420,9 @@ class Replication(SupervisedThread):
         for path, mount in self._guard.new_mounts.items():
             if self._pool.are_copies_empty(path, mount):
                 self._guard.accept_mount(path, mount)
-        start = self.source_monitor.check_source(should_hold=should_hold)
-        if start is not None:
-            self.flusher.restart(start)
+        restart = self.source_monitor.check_source(should_hold=should_hold)
+        if restart is not None:
+            self.flusher.restart(restart)
             self.source_monitor.record_full_sync()
 
     def look_at_source(self) -> bool:

@@ -142,6 +142,8 @@ class Changeset(ScopedPaths):
 
 NOTHING = Changeset({}, frozenset(), frozenset())
 EVERYTHING = Changeset({}, frozenset(), frozenset([paths.ROOT]))
+ALL_NEW = EVERYTHING.with_new_content(EVERYTHING)
+"""The change of a directory that is another one than before."""
 
 
 _MAX_FORMATTED_CHANGES = 100

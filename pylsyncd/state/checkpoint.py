@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 # A state file may be old by this much, and makes a restart compare more.
 _SAVE_INTERVAL = 1.0
 
+# Seconds until the kernel has written a file: 35 by default (vm.dirty_expire_centisecs and
+# vm.dirty_writeback_centisecs), with a margin.
+_MAX_WRITE_DELAY = 120.0
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
@@ -89,6 +93,25 @@ class Checkpoint:
             # The source or a destination may have lost what was not on the disk yet.
             return "the machine went down while pylsyncd ran"
         return reason_to_distrust(state.confirmed, present)
+
+    def is_other_source(self, state: DestinationState) -> bool:
+        """Return True if another directory of the same file system has replaced the source."""
+        source = self._guard.accepted.directory
+        return source.is_on_same_file_system(state.source) and not source.is_same(state.source)
+
+    def contents_known_until(self, state: DestinationState) -> Moment | None:
+        """Return since when ctimes tell which contents may be new; None if they do not tell it.
+
+        For a full sync. The guard must have accepted the source.
+        """
+        known, present = state.confirmed, clock.now()
+        is_same = self._guard.accepted.directory.is_same(state.source)
+        if not is_same or reason_to_distrust(known, present):
+            return None
+        if known.boot != present.boot and not state.is_clean_stop:
+            # The destination may have lost contents, but not sizes and times.
+            return replace(known, wall=known.wall - _MAX_WRITE_DELAY)
+        return known
 
     def find_older_copy(self, state: DestinationState) -> str:
         """Return why the source or a local destination must be an older copy; "" if neither is.

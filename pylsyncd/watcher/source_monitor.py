@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pylsyncd.config.settings import SyncSettings
 from pylsyncd.model import paths
-from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.model.changes import ALL_NEW, Changeset, MutableChangeset, Scope, everything_with
 from pylsyncd.model.errors import WatchError
 from pylsyncd.model.formatting import format_count
-from pylsyncd.model.moments import Moment, earliest_ctime_ns
+from pylsyncd.model.moments import Moment, earliest_ctime_ns, reason_to_distrust
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.system import clock
 from pylsyncd.system.logs import NOTICE
@@ -121,6 +122,15 @@ class WatchSession:
             self._context.on_progress(directory_count)
 
 
+class SourceRestart(NamedTuple):
+    """A source that was replaced or is back, so that everything may have changed."""
+
+    started: Moment
+    """Every change after this moment is seen."""
+    changes: Changeset
+    """Everything, with what is known of the contents."""
+
+
 class SourceMonitor:
     """The monitor of one source: it starts and stops the watch session.
 
@@ -141,6 +151,8 @@ class SourceMonitor:
         self._reported_error = ""
         self._reported_eventless: set[bytes] = set()
         self._past_overflows = 0
+        # Up to when the changes of the session before are known.
+        self._known_until: Moment | None = None
         self._is_changing = False
         self.session: WatchSession | None = None
         """None while the source is held."""
@@ -180,6 +192,7 @@ class SourceMonitor:
         """Stop the watch session, if there is one."""
         if self.session is not None:
             self.session.stop()
+            self._known_until = self.session.watcher.complete_until
             self._past_overflows += self.session.rescanner.overflow_count
             self.session = None
 
@@ -241,13 +254,12 @@ class SourceMonitor:
         """Record that the full sync is queued which :meth:`check_source` has asked for."""
         self._is_changing = False
 
-    def check_source(self, *, should_hold: bool = True) -> Moment | None:
+    def check_source(self, *, should_hold: bool = True) -> SourceRestart | None:
         """Compare the source with the accepted one, and start or stop the watch session.
 
-        Returns a moment if the source was replaced or is back: a full sync is needed, and every
-        change after that moment is seen. Call :meth:`record_full_sync` once it is queued. Without
-        ``should_hold`` a source that has to be held is left to the next check: a program that
-        replaces the source may be at work.
+        Returns something if the source was replaced or is back: a full sync is needed. Call
+        :meth:`record_full_sync` once it is queued. Without ``should_hold`` a source that has to be
+        held is left to the next check: a program that replaces the source may be at work.
         """
         state, reason = self._guard.check_state()
         if state is SourceState.HELD and not should_hold:
@@ -259,14 +271,14 @@ class SourceMonitor:
                 self.stop_watching()
                 self.report_held(reason)
             return None
-        started, session = None, self.session
+        restart, session = None, self.session
         is_lost = session is None or session.event_processor.is_source_lost
         if state is SourceState.SAME and not is_lost:
             self._is_changing = False
         else:
             self._is_changing = True
             is_same = state is not SourceState.REPLACED
-            started = self._restart_watching(is_same=is_same)
+            restart = self._restart_watching(is_same=is_same)
         self._guard.update_held_subtrees()
         self._have_copies_checked()
         # One may have been held between two checks only.
@@ -274,7 +286,7 @@ class SourceMonitor:
         remounted = self._guard.take_remounted()
         if (released or remounted) and self.session is not None:
             self._rewatch(self.session, released, remounted)
-        return started
+        return restart
 
     def _have_copies_checked(self) -> None:
         """Make a change of each subtree that was mounted over, so that its copies are looked at."""
@@ -355,15 +367,18 @@ class SourceMonitor:
         for path in remounted:
             session.watcher.rewatch(path, only_if_replaced=True)
 
-    def _restart_watching(self, *, is_same: bool) -> Moment | None:
-        """Watch the source that is there now; return the start, None if it cannot be watched."""
+    def _restart_watching(self, *, is_same: bool) -> SourceRestart | None:
+        """Watch the source that is there now; return None if it cannot be watched."""
         self.stop_watching()
-        # The full sync covers these changes.
-        self._buffer.take()
-        started = clock.now()
+        # The full sync covers these changes, but not what is known of their contents.
+        changes: list[Changeset] = [self._buffer.take()]
+        started, known_until = clock.now(), self._known_until
         try:
             self._guard.accept_replacement()
-            self.start_watching()
+            if is_same and known_until and not reason_to_distrust(known_until, started):
+                changes += self.start_watching([known_until.since_ns]).values()
+            else:
+                self.start_watching()
         except (OSError, WatchError) as error:
             if str(error) != self._reported_error:
                 log.error("%s", error)  # noqa: TRY400  # it is not about the program
@@ -376,7 +391,7 @@ class SourceMonitor:
             self._shown, "is back" if is_same else "was replaced by another directory",
             format_count(self.directory_count, "directory"),
         )  # fmt: skip
-        return started
+        return SourceRestart(started, everything_with(*changes) if is_same else ALL_NEW)
 
 
 def _watch_error(source: bytes, error: OSError) -> WatchError:

@@ -5,12 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pylsyncd.model.changes import (
-    EVERYTHING,
-    NO_PATHS,
+    ALL_NEW,
     NOTHING,
     Changeset,
     MutableChangeset,
     Scope,
+    everything_with,
     union,
 )
 from pylsyncd.model.formatting import format_count
@@ -34,15 +34,20 @@ class StartPlan:
     """The title of a full sync; empty for none."""
     reason: str = ""
     """Why there is a full sync that was not asked for."""
-    is_older_copy: bool = False
-    """Whether the source or the destination is an older copy: then size and time can be those of
-    other contents."""
+    is_all_new: bool = False
+    """Whether the source is another directory, or the source or the destination an older copy: then
+    size and time can be those of other contents."""
+    contents_known_until: Moment | None = None
+    """Of a full sync: since when a scan can find the contents that size and time do not tell."""
 
     @property
     def since_ns(self) -> int | None:
         """The ctime from which on changes have to be found; None if no scan is needed."""
+        if self.title:
+            known = self.contents_known_until
+            return None if known is None or self.is_all_new else known.since_ns
         state = self.loaded.state
-        return None if self.title or state is None else state.confirmed.since_ns
+        return None if state is None else state.confirmed.since_ns
 
     @property
     def last_scan(self) -> Moment | None:
@@ -60,8 +65,7 @@ class StartPlan:
             if self.reason:
                 reason = self.reason.rstrip(".")
                 log.log(NOTICE, "[%s] Starting a full sync: %s.", self.name, reason)
-            everything = EVERYTHING.with_new_content(EVERYTHING if self.is_older_copy else NO_PATHS)
-            return self._confirm_and_create(everything, start, (self.title,))
+            return self._confirm_and_create(self._everything(caught_up), start, (self.title,))
         if state is None or self.since_ns is None:
             log.log(
                 NOTICE, "[%s] No initial sync (-i) and no saved state: differences that already "
@@ -82,6 +86,14 @@ class StartPlan:
             self.checkpoint.resume_from(state)
         titles = ("catch-up",) if changes else ()
         return WorkItem(changes, start, state.scanned, titles)
+
+    def _everything(self, caught_up: Mapping[int, MutableChangeset]) -> Changeset:
+        """Return the change of everything, with what is known of the contents."""
+        if self.is_all_new:
+            return ALL_NEW
+        pending = NOTHING if self.loaded.state is None else self.loaded.state.pending
+        found = NOTHING if self.since_ns is None else caught_up.get(self.since_ns, NOTHING)
+        return everything_with(pending, found)
 
     def first_item_while_running(self, start: Moment) -> WorkItem:
         """Return the first work item of a destination that is added to a watched source."""
@@ -111,8 +123,10 @@ def plan_start(
     ``requested_title`` is the title of a full sync that was asked for, empty if none was.
     """
     state = loaded.state
-    reason, older_copy = loaded.error, ""
+    reason, older_copy, is_other, known = loaded.error, "", False, None
     if state is not None and checkpoint is not None:
+        is_other = checkpoint.is_other_source(state)
+        known = checkpoint.contents_known_until(state)
         if state.pending.is_everything:
             reason = "the last full sync was not completed"
         else:
@@ -128,7 +142,7 @@ def plan_start(
     title = requested_title or ("full sync" if reason else "")
     return StartPlan(
         name, checkpoint, loaded, title, "" if requested_title else reason,
-        is_older_copy=bool(older_copy),
+        is_all_new=bool(older_copy) or is_other, contents_known_until=known,
     )  # fmt: skip
 
 

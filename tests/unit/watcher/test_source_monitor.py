@@ -154,8 +154,12 @@ def test_a_source_that_disappears_is_held_and_watched_again_when_it_is_back(
     assert monitored.monitor.session is None
     assert monitored.monitor.hold_reason == "it cannot be opened (No such file or directory)"
     assert caplog.text.count("run `pylsyncctl release`") == 1
+    (away / "d/elsewhere").touch()
     away.rename(monitored.source)
-    assert monitored.monitor.check_source() is not None
+    restart = monitored.monitor.check_source()
+    assert restart is not None
+    assert restart.changes.is_everything
+    assert b"d/elsewhere" in {change.path for change in restart.changes.new_content}
     assert monitored.monitor.hold_reason == ""
     assert "is back (2 directories). Starting a full sync." in caplog.text
     (monitored.source / "d/later").touch()
@@ -238,7 +242,10 @@ def test_a_replaced_source_is_watched_and_earlier_changes_are_dropped(
     monitored.move_away()
     monitored.source.mkdir()
     (monitored.source / "new").touch()
-    assert monitored.monitor.check_source() is not None
+    restart = monitored.monitor.check_source()
+    assert restart is not None
+    assert restart.changes.is_everything
+    assert restart.changes.new_content.is_everything
     assert "was replaced by another directory (1 directory)" in caplog.text
     assert monitored.changed_paths() == set()
     (monitored.source / "later").touch()

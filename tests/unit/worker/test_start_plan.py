@@ -100,7 +100,7 @@ def test_an_insufficient_state_leads_to_a_full_sync_with_a_reason(
     caplog.set_level(logging.INFO)
     save_state(place, pending)
     plan = plan_for(place, is_source_empty=is_source_empty)
-    assert plan.since_ns is None
+    assert plan.title == "full sync"
     item = plan.first_item({}, clock.now())
     assert item.changeset.is_everything
     assert item.titles == ("full sync",)
@@ -115,7 +115,7 @@ def test_a_state_of_another_destination_leads_to_a_full_sync_with_a_reason(
     place.copy.rename(place.copy.with_name("was"))
     place.copy.mkdir()
     plan = plan_for(place)
-    assert plan.since_ns is None
+    assert plan.title == "full sync"
     assert plan.first_item({}, clock.now()).changeset.is_everything
     assert "Starting a full sync: the destination is another directory." in caplog.text
 
@@ -142,6 +142,49 @@ def test_an_older_copy_leads_to_a_full_sync_that_trusts_no_time(
     )
     # It is a later run's business to say that again.
     assert place.state().source_ctimes == {}  # type: ignore[union-attr]
+
+
+def test_a_full_sync_compares_the_contents_that_may_be_new_since_the_last_run(
+    place: WorkerSetup,
+) -> None:
+    pending, found = MutableChangeset(), MutableChangeset()
+    pending.add_new_content(b"pending", Scope.ENTRY)
+    found.add_new_content(b"found", Scope.ENTRY)
+    save_state(place, pending)
+    plan = plan_for(place, requested_title="initial sync")
+    state = place.state()
+    assert state is not None
+    assert plan.since_ns == state.confirmed.since_ns
+    item = plan.first_item({plan.since_ns: found}, clock.now())
+    assert set(item.changeset) == set(EVERYTHING)
+    assert {change.path for change in item.changeset.new_content} == {b"pending", b"found"}
+    saved = place.state()
+    assert saved is not None
+    assert set(saved.pending.new_content) == set(item.changeset.new_content)
+
+
+def test_after_a_crash_the_contents_of_the_last_minutes_are_compared(place: WorkerSetup) -> None:
+    save_state(place)
+    state = place.state()
+    assert state is not None
+    before = replace(state.confirmed, boot="another boot", wall=state.confirmed.wall - 10**6)
+    crashed = replace(state, confirmed=before, is_clean_stop=False)
+    place.directory.write("copy.state", encode(crashed))
+    plan = plan_for(place)
+    assert plan.reason == "the machine went down while pylsyncd ran"
+    assert plan.since_ns is not None
+    assert plan.since_ns <= before.since_ns - 60 * 10**9
+
+
+def test_of_another_source_every_content_is_new(place: WorkerSetup) -> None:
+    save_state(place)
+    place.source.rename(place.source.with_name("old"))
+    place.source.mkdir()
+    place.guard.accept()
+    plan = plan_for(place)
+    assert plan.reason == "the source is another directory"
+    assert plan.since_ns is None
+    assert plan.first_item({}, clock.now()).changeset.new_content.is_everything
 
 
 def test_an_unreadable_state_leads_to_a_full_sync_with_a_reason(
@@ -195,7 +238,7 @@ def test_each_catch_up_time_is_returned_once_and_none_for_a_full_sync(place: Wor
     assert state is not None
     earlier = replace(state, confirmed=replace(state.confirmed, wall=1.0))
     other = replace(one, loaded=LoadedState(earlier))
-    full = replace(one, title="full sync")
+    full = replace(one, title="full sync", contents_known_until=None)
     assert one.since_ns is not None
     assert other.since_ns is not None
     assert list(catchup_times([one, other, one, full])) == [other.since_ns, one.since_ns]

@@ -153,7 +153,7 @@ class EventProcessor:
             changes.add_entries(directory, names)
             changes.new_content.add_entries(directory, names)
             self.open_files.discard(wd, names)
-        for wd, directory, names in self._included(other_names):
+        for wd, directory, names in self._included(other_names, has_content=False):
             changes.add_entries(directory, names)
             modified = self.open_files.discard(wd, names)
             changes.new_content.add_entries(directory, names if wd in busy else modified)
@@ -228,9 +228,12 @@ class EventProcessor:
                 self._directory_disappeared(wd, name)
 
     def _included(
-        self, padded_by_wd: Mapping[int, Collection[bytes]]
+        self, padded_by_wd: Mapping[int, Collection[bytes]], *, has_content: bool = True
     ) -> Iterator[tuple[int, bytes, set[bytes]]]:
-        """Yield the descriptors and paths of directories, and the names that are not excluded."""
+        """Yield the descriptors and paths of directories, and the names that are not excluded.
+
+        Without ``has_content`` the events do not tell that a content is new.
+        """
         now_ns = time.time_ns()
         for wd, padded in padded_by_wd.items():
             directory = self._tree.path(wd)
@@ -241,7 +244,8 @@ class EventProcessor:
             if self._rules:
                 names = self._watches.included_files(directory, names)
             if self._reported is not None:
-                self._reported.add(wd, names, now_ns)
+                is_written = has_content or wd in self._busy
+                self._reported.add(wd, names, now_ns, has_content=is_written)
             yield wd, directory, names
 
     def _process_structural(self, wd: int, mask: int, name: bytes) -> None:

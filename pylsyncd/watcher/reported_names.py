@@ -1,7 +1,8 @@
 """The names that events have reported lately, so that a scan does not report them again. No I/O."""
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 # Nanoseconds that a ctime may lie before its change: the kernel takes it from the clock's last
 # tick, 10 ms at most.
@@ -16,6 +17,13 @@ _PERIODS = 3
 _ITSELF = b""
 
 
+class _Events(NamedTuple):
+    """The names that had events in one directory, with the times of the last ones."""
+
+    of_contents: dict[bytes, int]
+    others: dict[bytes, int]
+
+
 class ReportedNames:
     """Names by the watch descriptor of their directory, with the time of the last event.
 
@@ -24,22 +32,29 @@ class ReportedNames:
     """
 
     def __init__(self) -> None:
-        self._periods: deque[dict[int, dict[bytes, int]]] = deque([{}], maxlen=_PERIODS)
+        self._periods: deque[dict[int, _Events]] = deque([{}], maxlen=_PERIODS)
         self._room = _MAX_NAMES_PER_PERIOD
         self._incomplete_periods = 0
 
-    def add(self, wd: int, names: Collection[bytes], now_ns: int) -> None:
-        """Add names for which changes are taken now, before any destination looks at them."""
+    def add(
+        self, wd: int, names: Collection[bytes], now_ns: int, *, has_content: bool = True
+    ) -> None:
+        """Add names for which changes are taken now, before any destination looks at them.
+
+        ``has_content`` tells that the changes have the hint that the contents are new.
+        """
         known = self._periods[-1].get(wd)
         if known is None:
             if self._room <= 0:
                 return
             self._room -= 1
-            known = self._periods[-1][wd] = {}
-        known[_ITSELF] = now_ns
+            known = self._periods[-1][wd] = _Events({}, {})
+        known.others[_ITSELF] = now_ns
         if self._room > 0:
             self._room -= len(names)
-            known.update(dict.fromkeys(names, now_ns))
+            (known.of_contents if has_content else known.others).update(
+                dict.fromkeys(names, now_ns)
+            )
 
     @property
     def is_incomplete(self) -> bool:
@@ -60,14 +75,23 @@ class ReportedNames:
 
     def has_reported(self, wd: int, name: bytes, ctime_ns: int) -> bool:
         """Return True if each change of a file up to this ctime came before its last event."""
-        return self._last_event(wd, name) - _TICK_NS > ctime_ns
+        return any(
+            max(events.of_contents.get(name, 0), events.others.get(name, 0)) - _TICK_NS > ctime_ns
+            for events in self._events(wd)
+        )
+
+    def has_reported_content(self, wd: int, name: bytes, mtime_ns: int) -> bool:
+        """Return True if a content with this time was there before the last event about contents.
+
+        A close, or an event of attributes alone, does not tell what was written through mmap.
+        """
+        return any(
+            events.of_contents.get(name, 0) - _TICK_NS > mtime_ns for events in self._events(wd)
+        )
 
     def has_reported_directory(self, wd: int, ctime_ns: int) -> bool:
         """Return True if each change of a directory up to this ctime came before its last event."""
         return self.has_reported(wd, _ITSELF, ctime_ns)
 
-    def _last_event(self, wd: int, name: bytes) -> int:
-        for period in reversed(self._periods):
-            if (time_ns := period.get(wd, {}).get(name)) is not None:
-                return time_ns
-        return 0
+    def _events(self, wd: int) -> Iterator[_Events]:
+        return (events for period in self._periods if (events := period.get(wd)) is not None)

@@ -225,16 +225,23 @@ class SlicedScan:
 
     def _is_changed(self, wd: int, entry: "os.DirEntry[str]") -> bool:
         try:
-            ctime = entry.stat(follow_symlinks=False).st_ctime_ns
+            status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             # Its event is queued.
             return False
         except OSError:
             # rsync reports the error.
             return True
+        if status.st_ctime_ns < self._since_ns:
+            return False
         name = os.fsencode(entry.name)
-        is_new = ctime >= self._since_ns and not self.reported.has_reported(wd, name, ctime)
-        return is_new and not self._is_held_back(wd, name)
+        return not (self._is_reported(wd, name, status) or self._is_held_back(wd, name))
+
+    def _is_reported(self, wd: int, name: bytes, status: os.stat_result) -> bool:
+        if not self.reported.has_reported(wd, name, status.st_ctime_ns):
+            return False
+        has_old_content = status.st_mtime_ns < self._since_ns
+        return has_old_content or self.reported.has_reported_content(wd, name, status.st_mtime_ns)
 
     def _report(self, wd: int, names: set[bytes]) -> None:
         """Report changed files, under the present name of their directory."""

@@ -36,6 +36,19 @@ def test_an_event_tells_about_its_directory() -> None:
     assert not reported.has_reported_directory(2, 0)
 
 
+def test_an_event_without_a_content_tells_nothing_about_contents() -> None:
+    reported = ReportedNames()
+    reported.add(1, [b"f"], EVENT, has_content=False)
+    assert reported.has_reported(1, b"f", EVENT - SECOND)
+    assert not reported.has_reported_content(1, b"f", 0)
+    reported.add(1, [b"f"], EVENT + SECOND)
+    assert reported.has_reported_content(1, b"f", EVENT)
+    assert not reported.has_reported_content(1, b"f", EVENT + SECOND)
+    reported.add(1, [b"f"], EVENT + 4 * SECOND, has_content=False)
+    assert reported.has_reported(1, b"f", EVENT + 3 * SECOND)
+    assert not reported.has_reported_content(1, b"f", EVENT + 2 * SECOND)
+
+
 def test_the_last_event_counts() -> None:
     reported = ReportedNames()
     reported.add(1, [b"f"], EVENT)

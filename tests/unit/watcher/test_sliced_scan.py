@@ -111,6 +111,22 @@ def test_a_write_through_mmap_is_found(scanned: Scanned) -> None:
         assert scanned.round_changes() == {entry(b"a/f")}
 
 
+def test_a_write_through_mmap_before_the_close_is_found(scanned: Scanned) -> None:
+    # Its last event says neither that it was written to, nor when.
+    with (scanned.source / "a/f").open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[0] = ord("X")
+        _let_ctimes_age()
+    assert scanned.event_changes() == {entry(b"a/f")}
+    assert entry(b"a/f") in scanned.round_changes()
+
+
+def test_a_change_of_attributes_is_not_reported_again(scanned: Scanned) -> None:
+    (scanned.source / "a/f").chmod(0o600)
+    _let_ctimes_age()
+    assert scanned.event_changes() == {entry(b"a/f")}
+    assert scanned.round_changes() == set()
+
+
 def test_what_events_have_reported_is_not_reported_again(scanned: Scanned) -> None:
     (scanned.source / "a/f").write_text("new")
     (scanned.source / "a/new").write_text("new")

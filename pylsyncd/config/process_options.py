@@ -32,11 +32,12 @@ EXPLAIN = Option(
 CHECK = Option(
     "check", OptionScope.COMMAND_LINE, parse_switch,
     help="Compare all destinations with their source and print the differences, without changing "
-         "anything. The exit status is 0 if there are none and 1 if there are some.",
+         "anything. Contents of the same size and time are taken for equal. The exit status is 0 "
+         "if there are no differences and 1 if there are some.",
 )
 CHECKSUM = Option(
     "checksum", OptionScope.COMMAND_LINE, parse_switch,
-    help="With --check, compare the contents of files as well.",
+    help="With --check, compare the contents of all files as well, whatever their size and time.",
 )
 ONCE = Option(
     "once", OptionScope.COMMAND_LINE, parse_switch,

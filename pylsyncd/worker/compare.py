@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 # "%i %n%L": eleven letters that tell what differs, and the name.
 _ITEM = re.compile(r"(?P<kind>[<>ch.*].)(?P<attributes>.{9}) (?P<name>.*)", re.DOTALL)
 
+_TRUSTED = " (contents of the same size and time are taken for equal without --checksum)"
+
 _ATTRIBUTES = {
     "c": "content",
     "s": "size",
@@ -170,6 +172,7 @@ class _Comparison(SupervisedThread):
         self.runner = Runner()
         self._source = sync.source.path
         self._options = settings.rsync
+        self._is_exact = checksum or settings.rsync.compares_contents
         self._command = settings.rsync.compare_command(
             CURRENT_DIRECTORY,
             settings.destination,
@@ -195,7 +198,7 @@ class _Comparison(SupervisedThread):
         if outcome.verdict is not Verdict.DONE:
             self._report(f"comparison incomplete: {outcome.reason} ({outcome.message})")
         elif not self._count:
-            log.info("[%s] equal", self.name)
+            log.info("[%s] equal%s", self.name, "" if self._is_exact else _TRUSTED)
         log.debug("[%s] %s", self.name, format_count(self._count, "difference"))
 
     def _run_rsync(self) -> RunResult:

@@ -1,5 +1,6 @@
 """A comparison of copies with their source: a line for each difference. With real rsyncs."""
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -46,6 +47,16 @@ def copies(tmp_path: Path) -> Copies:
 def test_equal_copies_have_no_differences(copies: Copies) -> None:
     assert copies.verify() == []
     assert copies.verify(checksum=True) == []
+
+
+def test_the_report_says_what_it_trusts(copies: Copies, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    copies.verify()
+    trusted = "[one] equal (contents of the same size and time are taken for equal without"
+    assert trusted in caplog.text
+    caplog.clear()
+    copies.verify(checksum=True)
+    assert "[one] equal\n" in caplog.text
 
 
 def test_missing_superfluous_and_different_paths_are_reported_and_left_alone(

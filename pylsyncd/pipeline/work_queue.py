@@ -42,7 +42,7 @@ class WorkQueue(queue.Queue[WorkItem]):
     """
 
     is_idle: bool
-    """False from the moment an item is taken until the worker says that it has nothing to do.
+    """False from the moment changes are taken until the worker says that it has nothing to do.
 
     Between the two, no count may include what was taken. So read the counts first, then this.
     """
@@ -82,7 +82,8 @@ class WorkQueue(queue.Queue[WorkItem]):
 
     def _get(self) -> WorkItem:
         assert self._merged is not None  # noqa: S101  # Queue has checked the size
-        self.is_idle = False
+        if self._backlog:
+            self.is_idle = False
         item = replace(self._merged, changeset=self._backlog.take())
         self._merged = None
         return item

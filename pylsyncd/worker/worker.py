@@ -316,11 +316,17 @@ class Worker(SupervisedThread):
             with self.activity.waiting():
                 item = self._queue.get(timeout=timeout)
         except queue.Empty:
-            self._queue.is_idle = False
+            self._leave_idle()
             if self._checkpoint is not None and save_at is not None:
                 self._checkpoint.save()
             return
+        self._leave_idle()
         self._add(item)
+
+    def _leave_idle(self) -> None:
+        """Say that changes may be about to be taken from what is pending."""
+        if self._work.pending_count:
+            self._queue.is_idle = False
 
     def _add(self, item: WorkItem) -> None:
         self._is_stopping |= item.is_final

@@ -99,6 +99,17 @@ def test_an_empty_item_waits_like_any_other() -> None:
     assert merged(WorkItem(NOTHING, FIRST)) == WorkItem(NOTHING, FIRST)
 
 
+def test_only_changes_end_its_idle_time() -> None:
+    work_queue = WorkQueue()
+    work_queue.wake()
+    assert work_queue.get() == WorkItem(NOTHING)
+    assert work_queue.is_idle
+    work_queue.put(WorkItem(entries(b"f")))
+    assert work_queue.is_idle
+    work_queue.get()
+    assert not work_queue.is_idle
+
+
 def test_waiting_changes_are_bounded() -> None:
     work_queue = WorkQueue()
     for start in range(0, 2 * MAX_PENDING_CHANGES, MAX_PENDING_CHANGES // 2):

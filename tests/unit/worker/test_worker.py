@@ -98,13 +98,14 @@ def test_after_a_failure_the_status_has_the_reason_and_the_time_of_the_next_atte
     place.faulty.add_fault(exit_with(30))
     with place.worker(LONG) as worker:
         worker.put(item(b"f", since=time.monotonic() - 50))
-        wait_until(lambda: worker.status().condition is Condition.RETRYING)
+        # The reason is known a moment after the condition.
+        wait_until(lambda: worker.status().error)
         status = worker.status()
+        assert status.condition is Condition.RETRYING
         assert status.next_attempt is not None
         assert 300 < status.next_attempt <= 600
         assert status.waiting == 1
         assert 50 <= status.behind < 110
-        assert status.error
         assert worker.confirmed_serial == 0
         worker.put(WorkItem(NOTHING, is_urgent=True, serial=2))
         wait_until(lambda: worker.confirmed_serial == 2)
@@ -315,7 +316,9 @@ def test_a_lost_destination_is_held_at_a_request_even_if_nothing_has_changed(
             wait_until(lambda: worker.confirmed_serial == 2)
             return
         wait_until(lambda: worker.status().condition is Condition.HELD)
-        assert "the destination is another directory than before" in worker.status().error
+        wait_until(
+            lambda: "the destination is another directory than before" in worker.status().error
+        )
         assert worker.settlement.serial == 1
         away.rename(place.copy)
         wait_until(lambda: worker.confirmed_serial == 2)

@@ -33,10 +33,10 @@ _REMAINING_PART = 8
 # Seconds in which the queue still has events from before the mask was replaced.
 _MAX_EVENT_AGE = 2.0
 
-# Seconds between two rounds of looks, which may take a fiftieth of a processor.
+# Seconds between two rounds of looks, which may take 1 % of a processor.
 _MIN_LOOK_INTERVAL = 1.0
 _MAX_LOOK_INTERVAL = 60.0
-_PAUSE_PER_LOOK_SECOND = 50.0
+_PAUSE_PER_LOOK_SECOND = 100.0
 
 # Seconds after which a directory gets IN_MODIFY again although it is modified, and how many
 # directories do so in a round.
@@ -190,6 +190,7 @@ class BusyDirectories:
         """Look at one directory; return its subdirectories if it may have changed otherwise."""
         if wd not in self._watches.tree:
             del self._busy[wd]
+            self._watches.forget_reports_modify(wd)
             return None
         # Then there is no gap: what happens after this is an event.
         if is_last and not self._watches.set_reports_modify(wd, is_on=True):

@@ -77,6 +77,8 @@ class WatchManager:
 
         The directories below them are not watched either.
         """
+        # The directories that do not report modifications.
+        self._without_modify: set[int] = set()
         self._newly_unwatched: list[tuple[int, bytes]] = []
         with walk.opened_root(source) as root:
             self.tree = WatchTree(inotify_instance.add_watch(root))
@@ -190,11 +192,19 @@ class WatchManager:
             with self.opened_watched(wd) as directory:
                 if directory is None:
                     return False
-                set_mask = self._inotify.add_watch if is_on else self._inotify.remove_modify
-                set_mask(directory)
+                if is_on:
+                    self._inotify.add_watch(directory)
+                    self._without_modify.discard(wd)
+                else:
+                    self._inotify.remove_modify(directory)
+                    self._without_modify.add(wd)
         except OSError:
             return False
         return True
+
+    def forget_reports_modify(self, wd: int) -> None:
+        """Forget about a directory that is watched no longer."""
+        self._without_modify.discard(wd)
 
     def included_files(self, directory: bytes, names: Collection[bytes]) -> set[bytes]:
         """Return the names of files in a directory that the rules do not exclude."""
@@ -368,7 +378,7 @@ class WatchManager:
             if path is not None and self._rules.matches(path, is_directory=True):
                 return None
         try:
-            wd = self._inotify.add_watch(directory)
+            wd = self._watch_as_before(directory, parent, name)
         except OSError as error:
             self._record_unwatched(parent, name, error)
             return None
@@ -384,6 +394,14 @@ class WatchManager:
             return wd
         # With rules for whole paths, a move can include what was excluded at the old place.
         return wd if not is_known or self._rules.depends_on_directory else None
+
+    def _watch_as_before(self, directory: int, parent: int, name: bytes) -> int:
+        """Watch an open directory; one that does not report modifications does not do so now."""
+        if self._without_modify and self.tree.child(parent, name) in self._without_modify:
+            wd = self._inotify.identify(directory)
+            if wd in self._without_modify:
+                return wd
+        return self._inotify.add_watch(directory)
 
     def _record_unwatched(self, parent: int, name: bytes, error: OSError) -> None:
         path = child_path(self.tree, parent, name)

@@ -27,7 +27,7 @@ class BusySource:
 
     def __init__(self, top: Path) -> None:
         self.top = top
-        (top / "quiet").mkdir()
+        (top / "quiet").mkdir(parents=True)
         (top / "busy/sub").mkdir(parents=True)
         self.notify = Inotify()
         self.open_files = OpenFiles(NEVER, 2 * NEVER)
@@ -70,7 +70,7 @@ class BusySource:
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BusySource]:
     monkeypatch.setattr(busy_directories, "_MAX_MODIFICATIONS", LIMIT)
-    source = BusySource(tmp_path)
+    source = BusySource(tmp_path / "source")
     yield source
     source.notify.close()
 
@@ -96,10 +96,25 @@ def test_a_scan_of_a_busy_directory_does_not_have_it_report_modifications(
     source: BusySource,
 ) -> None:
     source.make_busy()
-    with source.watched.watches.opened_watched(source.wd("busy")) as directory:
+    watches = source.watched.watches
+    with watches.opened_watched(source.wd("busy")) as directory:
         assert directory is not None
+    watches.scan([clock.now().since_ns])
+    watches.watch_subtree(source.wd(""), b"busy")
     write(source.top / "busy/f")
     assert ("MODIFY", b"f") not in source.events()
+
+
+def test_a_new_directory_of_the_name_of_a_busy_one_reports_modifications(
+    source: BusySource,
+) -> None:
+    source.make_busy()
+    os.rename(source.top / "busy", source.top.parent / "elsewhere")
+    (source.top / "busy").mkdir()
+    source.watched.watches.scan()
+    source.events()
+    write(source.top / "busy/f")
+    assert ("MODIFY", b"f") in source.events()
 
 
 def test_the_directories_with_most_modifications_become_busy_first(source: BusySource) -> None:
@@ -206,7 +221,8 @@ def test_old_events_do_not_count_against_a_busy_directory(source: BusySource) ->
     assert source.look() == {}
     source.busy.record(source.wd("busy"), LIMIT + 1)
     source.busy.check(10.0)
-    assert source.look() == {b"busy": {b"sub", b"new"}}
+    (source.top / "busy/newer").mkdir()
+    assert source.look(10.0) == {b"busy": {b"sub", b"new", b"newer"}}
 
 
 def test_the_first_look_has_a_directory_compared_that_has_changed(source: BusySource) -> None:

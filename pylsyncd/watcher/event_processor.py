@@ -83,26 +83,20 @@ class EventProcessor:
     def has_changes(self) -> bool:
         """Whether :meth:`take_changes` may return something."""
         has_names = bool(self._written_names or self._other_names or self._modified_names)
-        return has_names or bool(self._changes) or self.has_prefetched_events
+        return has_names or bool(self._changes) or self._watches.has_prefetched_events
 
-    @property
-    def has_prefetched_events(self) -> bool:
-        """Whether events that were read during a walk are not processed yet."""
-        return self._watches.has_prefetched_events
-
-    def process(self, chunk: bytes) -> None:
-        """Process a chunk of events, after those that were read during a walk."""
-        for earlier in self._watches.take_prefetched_events():
-            self._process(earlier)
-        self._process(chunk)
-
-    def _process(self, chunk: bytes) -> None:
+    def process_next(self) -> bool:
+        """Process the next chunk of events; return False if there are none."""
+        chunk = self._watches.next_events()
+        if not chunk:
+            return False
         self._report(chunk)
         self._process_events(chunk)
         if self._modified_names:
             self._unrecorded_bytes += len(chunk)
             if self._unrecorded_bytes >= _MAX_UNRECORDED_BYTES:
                 self._record_modified()
+        return True
 
     def _process_events(self, chunk: bytes) -> None:
         written_names, other_names = self._written_names, self._other_names
@@ -139,9 +133,6 @@ class EventProcessor:
         """
         if includes_open_files:
             self._look_at_busy_directories(is_early=True)
-        while chunks := self._watches.take_prefetched_events():
-            for chunk in chunks:
-                self._process(chunk)
         self._retry_waiting()
         self.rescanner.log_unwatched()
         changes, self._changes = self._changes, MutableChangeset()

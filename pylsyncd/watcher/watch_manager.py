@@ -12,6 +12,7 @@ import errno
 import gc
 import os
 import queue
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum, auto
 
@@ -28,6 +29,9 @@ from pylsyncd.watcher.watch_tree import WatchTree, child_path
 _NOT_THERE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
 
 _DIRECTORIES_BETWEEN_READS = 256
+
+# 8 MB, 260,000 events. Beyond that, events stay in the kernel's queue.
+_MAX_UNPROCESSED_CHUNKS = 128
 
 
 class WatchResult(Enum):
@@ -64,7 +68,7 @@ class WatchManager:
         self._inotify = inotify_instance
         self._rules = rules
         self._on_progress = on_progress
-        self._prefetched: list[bytes] = []
+        self._unprocessed: deque[bytes] = deque()
         self._visited_count = 0
         # During a scan: the directories that it has found, and the search for changes.
         self._found: set[int] | None = None
@@ -240,20 +244,29 @@ class WatchManager:
         """Empty the kernel's queue, so that it does not overflow, and report progress."""
         self._on_progress(len(self.tree))
         while chunk := self._inotify.read():
-            self._prefetched.append(chunk)
+            self._unprocessed.append(chunk)
             # A writer can add events faster than they are read one by one.
             if not self._inotify.is_full(chunk):
                 break
 
     @property
     def has_prefetched_events(self) -> bool:
-        """Whether :meth:`take_prefetched_events` returns any."""
-        return bool(self._prefetched)
+        """Whether events were read that :meth:`next_events` has not returned yet."""
+        return bool(self._unprocessed)
 
-    def take_prefetched_events(self) -> list[bytes]:
-        """Return the chunks of events that were read during walks, the oldest first."""
-        chunks, self._prefetched = self._prefetched, []
-        return chunks
+    def next_events(self) -> bytes:
+        """Return the next chunk of events, the oldest one; empty if there are no events.
+
+        The kernel's queue is emptied each time, so that it does not overflow while many events are
+        processed.
+        """
+        while len(self._unprocessed) < _MAX_UNPROCESSED_CHUNKS:
+            chunk = self._inotify.read()
+            if chunk:
+                self._unprocessed.append(chunk)
+            if not self._inotify.is_full(chunk):
+                break
+        return self._unprocessed.popleft() if self._unprocessed else b""
 
     def take_newly_unwatched(self) -> list[tuple[int, bytes]]:
         """Return the keys that were added to ``unwatched`` since the last call."""

@@ -207,9 +207,4 @@ class Watcher(SupervisedThread):
 
     def _process_some(self) -> bool:
         """Process a limited number of events; return True if the queue was empty at the end."""
-        for _ in range(_MAX_CHUNKS_PER_READ):
-            chunk = self._inotify.read()
-            if not (chunk or self._event_processor.has_prefetched_events):
-                return True
-            self._event_processor.process(chunk)
-        return False
+        return not all(self._event_processor.process_next() for _ in range(_MAX_CHUNKS_PER_READ))

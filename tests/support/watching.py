@@ -31,6 +31,16 @@ class WatchedSource:
         self.processor = EventProcessor(self.watches, self.rescanner, rules, open_files)
         self.initial_changes = self.rescanner.initial_scan()
 
+    def process_events(self) -> None:
+        """Process all events."""
+        while self.processor.process_next():
+            pass
+
+    @property
+    def has_events(self) -> bool:
+        """Whether there are events, or changes that were not taken."""
+        return bool(self.inotify.pending_bytes()) or self.processor.has_changes
+
     @property
     def paths(self) -> set[bytes]:
         """The paths of the watched directories."""

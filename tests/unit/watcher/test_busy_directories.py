@@ -264,8 +264,7 @@ def test_a_directory_that_is_gone_is_not_busy(source: BusySource) -> None:
 def process_all(source: BusySource) -> set[Change]:
     """Process the events; return the changes, those found by looks included."""
     processor = source.watched.processor
-    while chunk := source.notify.read():
-        processor.process(chunk)
+    source.watched.process_events()
     changes = set(processor.take_changes())
     return changes | set(processor.take_changes(includes_open_files=True))
 

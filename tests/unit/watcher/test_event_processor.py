@@ -60,9 +60,8 @@ def notify() -> Iterator[Inotify]:
 def process_all(watched: WatchedSource) -> set[Change]:
     """Process all events; return the changes."""
     changes: set[Change] = set()
-    while watched.inotify.pending_bytes():
-        while chunk := watched.inotify.read():
-            watched.processor.process(chunk)
+    while watched.has_events:
+        watched.process_events()
         changes.update(watched.processor.take_changes())
     return changes
 
@@ -70,9 +69,8 @@ def process_all(watched: WatchedSource) -> set[Change]:
 def hints_of_all(watched: WatchedSource) -> set[Change]:
     """Process all events; return what has a new content."""
     hints: set[Change] = set()
-    while watched.inotify.pending_bytes():
-        while chunk := watched.inotify.read():
-            watched.processor.process(chunk)
+    while watched.has_events:
+        watched.process_events()
         hints.update(watched.processor.take_changes().new_content)
     return hints
 
@@ -80,7 +78,7 @@ def hints_of_all(watched: WatchedSource) -> set[Change]:
 def scan_when_due(watched: WatchedSource) -> set[Change]:
     """Return the changes that the next scan finds, and those of the events meanwhile."""
     wait_until(watched.processor.scan_if_due, 10.0, "no scan was due")
-    return process_all(watched) | set(watched.processor.take_changes())
+    return process_all(watched)
 
 
 def overflow(source: bytes) -> None:
@@ -164,9 +162,8 @@ def test_events_during_a_walk_are_processed_without_later_events(
 
     watched = WatchedSource(source, notify, on_progress=touch)
     assert not notify.pending_bytes(), "events are left in the queue"
-    assert {Change(b"2", Scope.ENTRY), Change(b"3", Scope.ENTRY)} <= set(
-        watched.processor.take_changes()
-    )
+    assert watched.processor.has_changes
+    assert {Change(b"2", Scope.ENTRY), Change(b"3", Scope.ENTRY)} <= process_all(watched)
 
 
 def test_a_new_tree_is_one_change_and_is_watched_completely(source: bytes, notify: Inotify) -> None:
@@ -385,7 +382,7 @@ def test_events_are_counted_by_their_masks_if_wanted(source: bytes, notify: Inot
     processor = EventProcessor(watches, rescanner, Rules(), OpenFiles(0.0, 0.0), counts)
     os.mkdir(source + b"/d")
     Path(os.fsdecode(source + b"/f")).touch()
-    processor.process(notify.read())
+    assert processor.process_next()
     assert counts[inotify.CREATE] == 1
     assert counts[inotify.CREATE | inotify.IS_DIRECTORY] == 1
     assert set(processor.take_changes()) == {Change(b"d", Scope.TREE), Change(b"f", Scope.ENTRY)}
@@ -540,7 +537,7 @@ def test_events_during_a_scan_without_changes_can_be_taken(source: bytes, notify
     wait_until(watched.processor.scan_if_due, 10.0, "no scan was due")
     assert not notify.pending_bytes()
     assert watched.processor.has_changes
-    assert set(watched.processor.take_changes()) == {Change(b"new", Scope.ENTRY)}
+    assert process_all(watched) == {Change(b"new", Scope.ENTRY)}
 
 
 def test_a_directory_is_retried_after_a_lack_of_descriptors(source: bytes, notify: Inotify) -> None:

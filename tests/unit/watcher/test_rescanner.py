@@ -92,8 +92,7 @@ class Watched(WatchedSource):
 
     def event_changes(self) -> set[Change]:
         """Process all events; return the changes."""
-        while chunk := self.inotify.read():
-            self.processor.process(chunk)
+        self.process_events()
         return set(self.processor.take_changes())
 
     def next_poll_changes(self) -> set[Change]:

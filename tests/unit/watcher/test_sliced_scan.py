@@ -51,8 +51,7 @@ class Scanned(WatchedSource):
 
     def event_changes(self) -> set[Change]:
         """Process all events; return the changes."""
-        while chunk := self.inotify.read():
-            self.processor.process(chunk)
+        self.process_events()
         return set(self.processor.take_changes())
 
     def round_changes(self) -> set[Change]:

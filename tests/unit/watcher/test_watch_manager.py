@@ -12,7 +12,7 @@ from pylsyncd.model.changes import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher import watch_manager
-from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.inotify import Inotify, decode_events
 from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
 
 LONG_AGO = 0
@@ -159,5 +159,28 @@ def test_a_walk_reports_progress_and_empties_the_event_queue(
     assert counts == [2, 3]
     assert inotify.pending_bytes() == 0
     assert watches.has_prefetched_events
-    assert b"file" in b"".join(watches.take_prefetched_events())
+    assert b"file" in watches.next_events()
     assert not watches.has_prefetched_events
+    assert watches.next_events() == b""
+
+
+def test_the_queue_is_emptied_while_events_are_processed(
+    source: Path, inotify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watches = manager(source, inotify)
+    watches.scan()
+    for number in range(3_000):
+        (source / f"a long name that fills a chunk of events {number}").touch()
+    first = watches.next_events()
+    assert inotify.is_full(first)
+    assert inotify.pending_bytes() == 0
+    (source / "later").touch()
+    chunks = [first, *iter(watches.next_events, b"")]
+    assert chunks[-1].rstrip(b"\0").endswith(b"later")
+    names = {name for _, _, name in decode_events(b"".join(chunks))}
+    assert len(names) == 3_001
+    monkeypatch.setattr(watch_manager, "_MAX_UNPROCESSED_CHUNKS", 1)
+    for number in range(3_000):
+        (source / f"a long name that fills a chunk of events {number}").unlink()
+    watches.next_events()
+    assert inotify.pending_bytes() > 0

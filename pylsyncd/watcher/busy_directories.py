@@ -95,11 +95,6 @@ class BusyDirectories:
             return -math.inf
         return self._next_round if self._busy else None
 
-    @property
-    def descriptors(self) -> frozenset[int]:
-        """The watch descriptors of the busy directories."""
-        return frozenset(self._busy)
-
     def __contains__(self, wd: int) -> bool:
         return wd in self._busy
 

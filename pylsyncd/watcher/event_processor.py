@@ -136,8 +136,6 @@ class EventProcessor:
         self._retry_waiting()
         self.rescanner.log_unwatched()
         changes, self._changes = self._changes, MutableChangeset()
-        # There, what was closed may have been modified.
-        busy = self._busy.descriptors
         written_names, self._written_names = self._written_names, {}
         other_names, self._other_names = self._other_names, {}
         for wd, directory, names in self._included(written_names):
@@ -147,7 +145,8 @@ class EventProcessor:
         for wd, directory, names in self._included(other_names, has_content=False):
             changes.add_entries(directory, names)
             modified = self.open_files.discard(wd, names)
-            changes.new_content.add_entries(directory, names if wd in busy else modified)
+            # In a busy directory, what was closed may have been modified.
+            changes.new_content.add_entries(directory, names if wd in self._busy else modified)
         for wd, names in self._take_open_files(is_all=includes_open_files).items():
             path = self._tree.path(wd)
             if path is not None:

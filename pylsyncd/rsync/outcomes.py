@@ -276,6 +276,22 @@ def interpret(exit_status: int, messages: Iterable[str], stall_reason: str = "")
     return replace(outcome, message=summary(lines))
 
 
+def has_failed_in_file(exit_status: int, messages: Iterable[str]) -> bool:
+    """Return True if the receiver ended the run because it could not write a file.
+
+    The local rsync may exit with the status of its broken connection.
+    """
+    lines = islice(messages, MAX_INTERPRETED_LINES)
+    return exit_status == _WRITE_FAILED or (
+        exit_status in _CONNECTION_FAILED and any(map(_ENDED_IN_FILE.match, lines))
+    )
+
+
+_WRITE_FAILED = 11
+_CONNECTION_FAILED = frozenset([10, 12])
+_ENDED_IN_FILE = re.compile(r"rsync error: error in file IO \(code 11\) at ")
+
+
 def may_leave_temporary_files(exit_status: int, messages: Iterable[str]) -> bool:
     """Return True if the receiver may have been killed while it wrote a file.
 

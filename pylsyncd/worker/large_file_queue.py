@@ -18,14 +18,14 @@ from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope, 
 from pylsyncd.model.moments import earliest
 from pylsyncd.pipeline.optimizer import split_below, with_hints_of
 from pylsyncd.rsync.file_list import regular_files, smallest_file
-from pylsyncd.rsync.outcomes import Verdict
+from pylsyncd.rsync.outcomes import Verdict, has_failed_in_file
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rsync.temporary_names import temporary_regex
 from pylsyncd.system import walk
 from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.retry_queue import MAX_QUICK_RETRIES, RetryQueue
 from pylsyncd.worker.session import STOPPED
-from pylsyncd.worker.transfer import ABORTED_EXIT, TransferResult
+from pylsyncd.worker.transfer import TransferResult
 
 MAX_BATCH_FILES = 100
 """How many files one run sends: each costs three arguments of the worker's own runs."""
@@ -225,7 +225,8 @@ class LargeFileQueue:
         if result.pending:
             # Those that need no comparison after all have no hint any more.
             batch = batch.with_new_content(result.pending.new_content)
-        is_aborted = result.run is not None and result.run.result.exit_status == ABORTED_EXIT
+        run = None if result.run is None else result.run.result
+        is_aborted = run is not None and has_failed_in_file(run.exit_status, run.messages)
         # A temporary file may be left there, unless rsync has removed it.
         self._return_directories(
             batch, lists_parents=result.verdict is not Verdict.DONE and not is_aborted

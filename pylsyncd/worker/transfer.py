@@ -39,7 +39,13 @@ from pylsyncd.rsync.content_check import (
 from pylsyncd.rsync.failed_paths import FailedPaths, target_in_messages
 from pylsyncd.rsync.file_list import FileList, build_file_list, regular_files
 from pylsyncd.rsync.option_check import moves_files
-from pylsyncd.rsync.outcomes import MissingCapability, Outcome, Verdict, may_leave_temporary_files
+from pylsyncd.rsync.outcomes import (
+    MissingCapability,
+    Outcome,
+    Verdict,
+    has_failed_in_file,
+    may_leave_temporary_files,
+)
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.system.snapshot import empty_tree
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
@@ -53,8 +59,6 @@ _PROBE_LIST = b"./.pylsyncd-probe\0"
 # The exit statuses of an rsync that has carried everything except the paths in its messages.
 _PARTIAL_EXITS = frozenset([23, 24])
 
-ABORTED_EXIT = 11
-"""rsync's exit status after an error in writing a file: it carried nothing after that."""
 
 MAX_EXCLUDED_PATHS = 1_000
 """How many paths a run excludes: each costs two arguments."""
@@ -455,7 +459,7 @@ class Transfer:
         status = run.result.exit_status
         if not failed.are_known or self._is_inseparable(request.root, failed.content):
             return _nothing_confirmed(request, run)
-        if status == ABORTED_EXIT:
+        if has_failed_in_file(status, run.result.messages):
             return self._aborted_result(request, run, failed.content)
         if status not in _PARTIAL_EXITS or (failed.has_skipped_deletions and not failed.content):
             return _nothing_confirmed(request, run)

@@ -497,7 +497,8 @@ class Worker(SupervisedThread):
             result = TransferResult(replace(result.outcome, verdict=Verdict.PARTIAL), changeset)
         self._work.aborting_files.backlog.add(result.aborting)
         if result.pending:
-            unexplained.add_failed(changeset, result.verdict)
+            left = changeset if is_wider else union(changeset, result.pending)
+            unexplained.add_failed(left, result.verdict)
         else:
             self._work.record_failures(wider, excluded, result, since)
         self._finish_attempt(unexplained, result, since)

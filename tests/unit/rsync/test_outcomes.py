@@ -14,6 +14,7 @@ from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import (
     MissingCapability,
     Verdict,
+    has_failed_in_file,
     interpret,
     may_leave_temporary_files,
     summary,
@@ -534,3 +535,18 @@ def test_only_a_run_that_broke_off_leaves_temporary_files(
     exit_status: int, line: str, *, expected: bool
 ) -> None:
     assert may_leave_temporary_files(exit_status, ["another line", line]) is expected
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "line", "expected"),
+    [
+        (11, "rsync: [sender] write error: Broken pipe (32)", True),
+        (12, "rsync error: error in file IO (code 11) at receiver.c(657) [receiver=3.5.0]", True),
+        (12, "rsync error: error in socket IO (code 10) at io.c(949) [sender=3.5.0]", False),
+        (23, "rsync error: error in file IO (code 11) at receiver.c(657) [receiver=3.5.0]", False),
+    ],
+)
+def test_a_run_that_ended_in_a_file_is_known_by_the_receivers_exit_status(
+    exit_status: int, line: str, *, expected: bool
+) -> None:
+    assert has_failed_in_file(exit_status, ["another line", line]) is expected

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changeset, MutableChangeset, Scope, union
+from pylsyncd.model.changes import NO_PATHS, Changeset, MutableChangeset, Scope, ScopedPaths, union
 from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.errors import StateError
@@ -160,10 +160,23 @@ class Checkpoint:
         """
         return _changed(state.nested_mounts, self._guard.accepted.nested_mounts)
 
-    def confirm(self, until: Moment, pending: Changeset, scanned: Moment | None = None) -> None:
+    @property
+    def unset_attributes(self) -> Changeset:
+        """What is at the destination without some attributes, according to the last state."""
+        some = NO_PATHS if self._state is None else self._state.unset_attributes
+        return Changeset(some.entries, some.listings, some.trees)
+
+    def confirm(
+        self,
+        until: Moment,
+        pending: Changeset,
+        scanned: Moment | None = None,
+        unset_attributes: ScopedPaths = NO_PATHS,
+    ) -> None:
         """Record that all changes before ``until`` are at the destination, except ``pending``.
 
-        For ``scanned`` see :class:`DestinationState`; None stands for ``until``.
+        For ``scanned`` and ``unset_attributes`` see :class:`DestinationState`; None stands for
+        ``until``.
         """
         source = self._source or self._guard.accepted
         if self._mounted:
@@ -176,6 +189,7 @@ class Checkpoint:
             until, scanned or until, source.directory, source.mount_point, source.nested_mounts,
             local_directory_id(self._destination), self._options_digest, pending,
             self._ages.source.ctimes, self._ages.destination.ctimes, is_clean_stop=False,
+            unset_attributes=unset_attributes,
         )  # fmt: skip
         self._is_saved = False
         if time.monotonic() >= self._saved_at + _SAVE_INTERVAL:

@@ -24,7 +24,9 @@ STATE_FORMAT_VERSION = 2
 
 # The members that an older version does not write, by the version that added them. Of a directory,
 # version 1 has only the device and the inode; of a mount, the fingerprint.
-_ADDED_IN_VERSION = {"new_content": 2, "source_ctimes": 2, "destination_ctimes": 2}
+_ADDED_IN_VERSION = {
+    "new_content": 2, "source_ctimes": 2, "destination_ctimes": 2, "unset_attributes": 2,
+}  # fmt: skip
 
 Value = TypeVar("Value")
 
@@ -58,6 +60,8 @@ class DestinationState:
     """The same of a local destination."""
     is_clean_stop: bool
     """Whether pylsyncd has shut down since, rather than been killed."""
+    unset_attributes: ScopedPaths = NO_PATHS
+    """What is at the destination without some attributes, which could not be set."""
 
 
 def encode(state: DestinationState) -> bytes:
@@ -79,6 +83,7 @@ def encode(state: DestinationState) -> bytes:
         "source_ctimes": _encode_ctimes(state.source_ctimes),
         "destination_ctimes": _encode_ctimes(state.destination_ctimes),
         "is_stopped": state.is_clean_stop,
+        "unset_attributes": _encode_paths(state.unset_attributes),
     }
     body = json.dumps(document, sort_keys=True).encode("ascii") + b"\n"
     return _checksum(body) + b"\n" + body
@@ -180,6 +185,9 @@ def _decode_state(document: object) -> DestinationState:
         source_ctimes=_ctimes(members.get("source_ctimes", [])),
         destination_ctimes=_ctimes(members.get("destination_ctimes", [])),
         is_clean_stop=_boolean(members["is_stopped"]),
+        unset_attributes=(
+            _paths(members["unset_attributes"]) if "unset_attributes" in members else NO_PATHS
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NOTHING, Change, Changeset, Scope, union
+from pylsyncd.model.changes import NO_PATHS, NOTHING, Change, Changeset, Scope, union
 from pylsyncd.model.moments import Moment, earliest
 from pylsyncd.model.status import PathSummary, SetAside
 from pylsyncd.pipeline.backlog import Backlog
@@ -316,7 +316,8 @@ class PendingWork:
         if until is not None and not self.next_run.backlog:
             aside = (part.backlog.changes for part in self._failed_parts)
             pending = union(*aside, self.large_files.pending, self.held.changes)
-            checkpoint.confirm(until, pending, last_scan)
+            unset = self.unset_attributes.changes
+            checkpoint.confirm(until, pending, last_scan, union(unset) if unset else NO_PATHS)
 
     def take_completed_titles(self) -> list[str]:
         """Return the titles of the syncs that are complete, once. The next run must be empty."""

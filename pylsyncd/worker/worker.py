@@ -96,6 +96,8 @@ class Worker(SupervisedThread):
         self._queue = work_queue
         self._reporter = reporter
         self._checkpoint = checkpoint
+        if checkpoint is not None:
+            work.unset_attributes.add(checkpoint.unset_attributes)
         self._extra_window = extra_window
         self._delayed_start = delayed_start
         self._was_held = was_held

@@ -157,8 +157,15 @@ class WorkerSetup:
         queued: WorkItem | None = None,
         extra_window: float = 0.0,
         repair_interval: float = 0.0,
+        resumes: bool = False,
     ) -> Iterator[Worker]:
-        """Run a worker, with a work item in its queue before it starts."""
+        """Run a worker, with a work item in its queue before it starts.
+
+        With ``resumes`` it continues from the state of the one before.
+        """
+        checkpoint = self.checkpoint()
+        if resumes and (state := checkpoint.load().state) is not None:
+            checkpoint.resume_from(state)
         failures: list[str] = []
         session = self.session()
         queue = WorkQueue()
@@ -176,7 +183,7 @@ class WorkerSetup:
             PendingWork(LargeFileQueue(large_file_worker, policy), policy),
             queue,
             reporter=FailureReporter(self._destination, self.guard.source, self.notices.append),
-            checkpoint=self.checkpoint(),
+            checkpoint=checkpoint,
             on_failed=failures.append,
             extra_window=extra_window,
             repairs=self.repairs(repair_interval),

@@ -50,6 +50,7 @@ states = st.builds(
     source_ctimes=st.dictionaries(some_paths, numbers),
     destination_ctimes=st.dictionaries(some_paths, numbers),
     is_clean_stop=st.booleans(),
+    unset_attributes=changesets(),
 )
 
 STATE = DestinationState(
@@ -70,7 +71,10 @@ STATE = DestinationState(
 def members(state: DestinationState) -> dict[str, Any]:
     """Return the fields of a state, with its pending changes as a set that can be compared."""
     found = {name: getattr(state, name) for name in DestinationState.__slots__}
-    return found | {"pending": (set(state.pending), set(state.pending.new_content))}
+    return found | {
+        "pending": (set(state.pending), set(state.pending.new_content)),
+        "unset_attributes": set(state.unset_attributes),
+    }
 
 
 def with_pending_decoded(pending: Changeset) -> DestinationState:
@@ -93,9 +97,7 @@ def test_nothing_and_everything_can_be_pending(pending: MutableChangeset) -> Non
 def test_the_entry_of_the_root_can_be_pending() -> None:
     pending = MutableChangeset()
     pending.add(paths.ROOT, Scope.ENTRY)
-    assert decode(
-        encode(DestinationState(**{**members(STATE), "pending": pending}))
-    ).pending.entries == {b"": {b""}}
+    assert decode(encode(replace(STATE, pending=pending))).pending.entries == {b"": {b""}}
 
 
 def test_every_byte_of_a_name_is_kept() -> None:
@@ -243,7 +245,7 @@ def test_another_format_version_is_named() -> None:
 
 def test_a_state_file_of_version_1_is_read() -> None:
     document = json.loads(changed_state().partition(b"\n")[2])
-    for added in ("new_content", "source_ctimes", "destination_ctimes"):
+    for added in ("new_content", "source_ctimes", "destination_ctimes", "unset_attributes"):
         del document[added]
     document |= {
         "version": 1,
@@ -268,7 +270,9 @@ def test_the_format_of_a_state_file_is_the_documented_one() -> None:
     pending.add(b"c", Scope.LISTING)
     pending.add(b"d", Scope.TREE)
     pending.new_content.add(b"a/b", Scope.ENTRY)
-    state = replace(STATE, pending=pending)
+    unset = MutableChangeset()
+    unset.add(b"e", Scope.ENTRY)
+    state = replace(STATE, pending=pending, unset_attributes=unset)
     assert json.loads(encode(state).partition(b"\n")[2]) == {
         "version": 2,
         "confirmed": {"wall": 1_700_000_000.25, "running": 86400.5, "boot": "3c1f"},
@@ -283,6 +287,7 @@ def test_the_format_of_a_state_file_is_the_documented_one() -> None:
         "source_ctimes": [["b", 2], ["a", 1]],
         "destination_ctimes": [],
         "is_stopped": True,
+        "unset_attributes": {"entries": {"": ["e"]}, "listings": [], "trees": []},
     }
 
 

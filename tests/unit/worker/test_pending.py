@@ -344,6 +344,11 @@ def test_attributes_that_cannot_be_set_do_not_hold_up_the_confirmation(
         worker.put(WorkItem(entries(b"b"), clock.now(), serial=2))
         wait_until(lambda: worker.confirmed_serial == 2)
         assert len(worker.unset_attributes) == 1
+    # They are known after a restart.
+    with place.worker(LONG, resumes=True) as worker:
+        worker.put(WorkItem(NOTHING, serial=2))
+        wait_until(lambda: worker.confirmed_serial == 2)
+        assert worker.settlement.set_aside.unset_attributes.names == ("d/a",)
         # Its next change sets them.
         worker.put(WorkItem(entries(b"d/a"), clock.now(), serial=3))
         wait_until(lambda: worker.confirmed_serial == 3)

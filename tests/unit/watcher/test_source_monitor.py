@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.disks import Disk, requires
+from support.disks import Disk, make_subvolume, requires
 from support.mounts import Mounts
 from support.waiting import wait_until
 
@@ -204,6 +204,34 @@ def test_a_disk_that_is_back_before_it_was_missed_is_watched_again(
         assert monitored.changed_paths() == set()
         monitored.monitor.stop_watching()
         mounts.unmount(nested)
+
+
+@requires("btrfs")
+def test_another_subvolume_in_a_subtree_is_watched_instead_of_the_one_before(
+    monitored: Monitored, tmp_path: Path
+) -> None:
+    nested, top = monitored.source / "d", tmp_path / "top"
+    top.mkdir()
+    with Disk(tmp_path / "image", "btrfs") as disk, Mounts() as mounts:
+        device = disk.attach()
+        # While the file system is mounted there, the watches stay.
+        mounts.mount_device(device, top)
+        for name in ("one", "two"):
+            make_subvolume(top / name)
+            (top / name / "f").touch()
+        mounts.mount_device(device, nested, "subvol=one")
+        monitored.guard.accept()
+        monitored.monitor.start_watching()
+        mounts.unmount(nested)
+        mounts.mount_device(device, nested, "subvol=two")
+        assert monitored.monitor.check_source() is None
+        assert b"d" in monitored.changed_paths()
+        (top / "one/stray").touch()
+        (nested / "later").touch()
+        assert monitored.changed_paths() == {b"d/later"}
+        monitored.monitor.stop_watching()
+        for path in (nested, top):
+            mounts.unmount(path)
 
 
 @requires("xfs")

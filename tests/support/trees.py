@@ -188,6 +188,12 @@ def equal_within(
         pause = min(pause * 1.5, MAX_POLL_INTERVAL)
 
 
+def change_after(path: Path, other: Path) -> None:
+    """Change the mode of a path until it has a later ctime than another one."""
+    while path.stat().st_ctime_ns <= other.stat().st_ctime_ns:
+        path.chmod(0o700)
+
+
 def directory_id_of(directory: Path) -> DirectoryId:
     """Return what identifies a directory."""
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.mounts import Mounts, can_mount
+from support.trees import change_after
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
 from pylsyncd.model.destination_notation import Transport
@@ -28,6 +29,7 @@ class Recorded:
         for path in (self.source, self.copy):
             (path / "d").mkdir(parents=True)
             (path / "d/f").touch()
+            change_after(path / "d/f", path / "d")
             (path / "cache").mkdir()
             (path / "cache/x").touch()
         self.guard = SourceGuard(os.fsencode(self.source), Rules())
@@ -136,6 +138,7 @@ def test_each_mount_is_recorded_and_a_held_one_proves_nothing(
     with Mounts() as mounts:
         mounts.mount_tmpfs(tmp_path / "disk")
         (tmp_path / "disk/nested").touch()
+        change_after(tmp_path / "disk/nested", tmp_path / "disk")
         mounts.mount_bind(tmp_path / "disk", recorded.source / "d")
         recorded.guard.accept()
         record = recorded.record()

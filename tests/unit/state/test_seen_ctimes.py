@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.trees import change_after
 
 from pylsyncd.state.seen_ctimes import MAX_SEEN, SeenCtimes, find_older, is_older
 from pylsyncd.system import walk
@@ -34,12 +35,6 @@ def everything_seen(tree: Path) -> dict[bytes, int]:
 def older(tree: Path, ctimes: dict[bytes, int]) -> bytes | None:
     with walk.opened_root(os.fsencode(tree)) as root:
         return find_older(root, ctimes)
-
-
-def change_after(path: Path, other: Path) -> None:
-    """Change a path until it has a later ctime than another one."""
-    while path.stat().st_ctime_ns <= other.stat().st_ctime_ns:
-        path.chmod(0o700)
 
 
 def test_the_newest_entry_of_each_directory_is_seen(tree: Path) -> None:

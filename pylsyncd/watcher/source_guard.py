@@ -68,6 +68,7 @@ class SourceGuard:
         self._new_mounts: dict[bytes, MountId] = {}
         self._remounted: set[bytes] = set()
         self._released: set[bytes] = set()
+        self._exchanged: set[bytes] = set()
 
     def close(self) -> None:
         """Close the mount table."""
@@ -129,6 +130,8 @@ class SourceGuard:
         with self._lock:
             mount = mounts.mount_of(real_path(root), self._read_mounts())
             nested = self._read_nested_mounts(root)
+            before = nested if self._accepted is None else self._accepted.nested_mounts
+            self._exchanged |= _differing(before, nested)
             self._accepted = SourceIdentity(
                 self._identify(root), mount.mount_point, os.fstat(root).st_uid,
                 {**nested, **known_mounts},
@@ -174,6 +177,15 @@ class SourceGuard:
         with self._lock:
             released, self._released = self._released, set()
             return released
+
+    def take_exchanged(self) -> set[bytes]:
+        """Return the subtrees that were accepted with another directory, since the last call.
+
+        Files of the same names, sizes and times may be others.
+        """
+        with self._lock:
+            exchanged, self._exchanged = self._exchanged, set()
+            return exchanged
 
     def take_remounted(self) -> set[bytes]:
         """Return the subtrees that may have been mounted again since the last call.
@@ -339,6 +351,7 @@ class SourceGuard:
         }
         self._released |= held_before.keys() - self._held_subtrees.keys()
         taken = {path: present[path] for path in present if path not in self._held_subtrees}
+        self._exchanged |= {path for path in _differing(known, taken) if path in taken}
         self._accepted = replace(self.accepted, nested_mounts={**known, **taken})
         # A mounted file has no watch.
         self._remounted.update(path for path, mount in taken.items() if mount.directory)
@@ -356,6 +369,15 @@ class SourceGuard:
             if not self.is_empty_at(directory, path):
                 return ""
         return "an empty directory was mounted there"
+
+
+def _differing(before: Mapping[bytes, MountId], present: Mapping[bytes, MountId]) -> set[bytes]:
+    """Return the places at which another directory is mounted than before, or none any more."""
+    return {
+        path
+        for path in {*before, *present}
+        if path not in before or path not in present or not before[path].is_same(present[path])
+    }
 
 
 def _cannot_be_opened(error: OSError) -> str:

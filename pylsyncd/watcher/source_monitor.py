@@ -283,19 +283,16 @@ class SourceMonitor:
         self._have_copies_checked()
         # One may have been held between two checks only.
         released = {*self.report_held_subtrees(), *self._guard.take_released()}
-        remounted = self._guard.take_remounted()
-        if (released or remounted) and self.session is not None:
-            self._rewatch(self.session, released, remounted)
+        exchanged, remounted = self._guard.take_exchanged(), self._guard.take_remounted()
+        self._add_trees(released, exchanged)
+        if (released or exchanged or remounted) and self.session is not None:
+            self._rewatch(self.session, released | exchanged, remounted)
         return restart
 
     def _have_copies_checked(self) -> None:
         """Make a change of each subtree that was mounted over, so that its copies are looked at."""
         new_mounts = self._guard.new_mounts
-        trees = MutableChangeset()
-        for path in new_mounts.keys() - self._reported_held.keys():
-            trees.add(path, Scope.TREE)
-        if trees:
-            self._buffer.add(trees)
+        self._add_trees(new_mounts.keys() - self._reported_held.keys(), ())
 
     def accept_source(self) -> bool:
         """Accept the source and its mounts as they are now; return False if it is not there."""
@@ -343,17 +340,20 @@ class SourceMonitor:
             )  # fmt: skip
         self._reported_eventless.update(directories)
 
+    def _add_trees(self, released: Collection[bytes], exchanged: Collection[bytes]) -> None:
+        """Make changes of subtrees; all files of the exchanged ones may be others."""
+        trees = MutableChangeset()
+        for path in (*released, *exchanged):
+            trees.add(path, Scope.TREE)
+        for path in exchanged:
+            trees.new_content.add(path, Scope.TREE)
+        if trees:
+            self._buffer.add(trees)
+
     def _rewatch(
         self, session: WatchSession, released: Collection[bytes], remounted: Collection[bytes]
     ) -> None:
-        """Watch the directories again that were released, or perhaps mounted again.
-
-        The trees of those that were released are changes.
-        """
-        trees = MutableChangeset()
-        for path in released:
-            trees.add(path, Scope.TREE)
-        self._buffer.add(trees)
+        """Watch the directories again that were released, or perhaps mounted again."""
         try:
             eventless = self._guard.find_eventless_directories()
             without_ctimes = self._guard.find_directories_without_ctimes()

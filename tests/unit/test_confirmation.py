@@ -1,5 +1,6 @@
 """When a wait for all changes is over, and what it says is lacking: on real replications."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -94,16 +95,25 @@ def test_a_held_subtree_is_released_by_the_name_of_a_destination(
     nested = directory.source("web") / "nested"
     nested.mkdir()
     directory.write("web", "nested/f")
+    (nested / "same").write_text("before")
+    os.utime(nested / "same", (1, 1))
     with Mounts() as mounts, directory.supervisor(SYNCS) as supervisor:
         operations = operations_of(supervisor)
         assert operations.wait(timeout=TIMEOUT) == CONFIRMED
         mounts.mount_tmpfs(nested)
         directory.write("web", "nested/g")
+        # Of the same size and time as the file that was there before.
+        same = directory.source("web") / "nested/same"
+        same.write_text("after!")
+        os.utime(same, (1, 1))
         assert "web/one" in operations.wait(timeout=TIMEOUT).set_aside
         assert (directory.copy("one") / "nested/f").exists()
         operations.release(["one"])
         assert operations.wait(timeout=TIMEOUT) == CONFIRMED
-        assert [path.name for path in (directory.copy("one") / "nested").iterdir()] == ["g"]
+        copies = {
+            path.name: path.read_text() for path in (directory.copy("one") / "nested").iterdir()
+        }
+        assert copies == {"g": "nested/g", "same": "after!"}
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")

@@ -381,6 +381,28 @@ def test_what_is_mounted_over_a_directory_can_be_accepted_alone(
 
 
 @needs_mounts
+def test_what_a_person_accepts_in_place_of_a_mount_is_another_directory(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    mounts.mount_bind(disk, source / "d")
+    with guarding(source) as guard:
+        mounts.unmount(source / "d")
+        guard.update_held_subtrees()
+        mounts.mount_bind(disk, source / "d")
+        guard.update_held_subtrees()
+        assert guard.take_exchanged() == set()
+        mounts.unmount(source / "d")
+        guard.update_held_subtrees()
+        guard.accept()
+        assert guard.take_exchanged() == {b"d"}
+        mounts.mount_bind(disk, source / "d")
+        guard.update_held_subtrees()
+        assert guard.take_exchanged() == set()
+        guard.accept()
+        assert guard.take_exchanged() == {b"d"}
+
+
+@needs_mounts
 def test_a_subtree_that_was_held_between_two_checks_only_counts_as_released(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:

@@ -575,7 +575,8 @@ class Worker(SupervisedThread):
         self, changeset: Changeset, conditions: TransferConditions, *, is_wider: bool = False
     ) -> TransferResult:
         """Run rsync. A release does not apply to a changeset that ``is_wider`` than the changes."""
-        self._carrying = changeset
+        # A repair carries no change that waits.
+        self._carrying = changeset if conditions.options is None else NOTHING
         large_files, until = self._work.large_files, self._work.received_times.until
         conditions = replace(
             conditions,

@@ -1,7 +1,6 @@
 """Carries one changeset to one destination with one rsync and returns the result."""
 
 import os
-import stat
 import time
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -21,7 +20,7 @@ from pylsyncd.model.changes import (
 )
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.directory_id import MountId
-from pylsyncd.pipeline.optimizer import split_below, with_hints_of
+from pylsyncd.pipeline.optimizer import optimize, split_below, with_hints_of
 from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.command import (
@@ -48,6 +47,12 @@ from pylsyncd.rsync.outcomes import (
 )
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.system.snapshot import empty_tree
+from pylsyncd.watcher.hard_link_search import (
+    LinkedFileFinder,
+    SearchArea,
+    TooManyNamesError,
+    search_source,
+)
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
 from pylsyncd.worker.destination_guard import RELEASE_HINT, DestinationGuard, DestinationHeldError
 from pylsyncd.worker.destination_times import CarriedFiles, DestinationTimes
@@ -457,16 +462,18 @@ class Transfer:
     ) -> TransferResult:
         """Return which changes failed, if rsync's messages name them all; else all are pending."""
         status = run.result.exit_status
-        if not failed.are_known or self._is_inseparable(request.root, failed.content):
+        is_known = failed.are_known and not self._are_names_translated
+        content = self._with_linked_names(request.root, failed.content) if is_known else None
+        if content is None:
             return _nothing_confirmed(request, run)
         if has_failed_in_file(status, run.result.messages):
-            return self._aborted_result(request, run, failed.content)
-        if status not in _PARTIAL_EXITS or (failed.has_skipped_deletions and not failed.content):
+            return self._aborted_result(request, run, content)
+        if status not in _PARTIAL_EXITS or (failed.has_skipped_deletions and not content):
             return _nothing_confirmed(request, run)
-        if not failed.content:
+        if not content:
             outcome = replace(run.outcome, verdict=Verdict.PARTIAL, reason=_UNSET_ATTRIBUTES)
             return TransferResult(outcome, unset_attributes=failed.attributes, run=run)
-        content = with_hints_of(failed.content, request.changeset.new_content)
+        content = with_hints_of(content, request.changeset.new_content)
         result = TransferResult(
             run.outcome, failed=content, unset_attributes=failed.attributes, run=run
         )
@@ -480,7 +487,9 @@ class Transfer:
         """Return the files at which a run may have broken off; all else is pending."""
         files = regular_files(request.root, (change.path for change in failed))
         aborting, _ = split_below(failed, files)
-        if not files:
+        is_linked = self.options.preserves_hard_links and len(files) > 1
+        if not files or is_linked:
+            # The names of one file would have to be retried together.
             return _nothing_confirmed(request, run)
         _, pending = split_below(request.changeset, files)
         aborting = with_hints_of(aborting, request.changeset.new_content)
@@ -519,17 +528,34 @@ class Transfer:
         carried = CarriedPaths(entries, request.options.rules, excluded)
         return FailedPaths(source, target, carried, partial(_mode, request.root))
 
-    def _is_inseparable(self, root: int, failed: Changeset) -> bool:
-        """Return True if these paths cannot be carried separately, or are not known for certain.
+    def _with_linked_names(self, root: int, failed: Changeset) -> Changeset | None:
+        """Return the changes that have to be carried together if these failed.
 
-        A name of a hard-linked file cannot where links are preserved: carried alone, it would not
-        be linked to the others.
+        A name of a hard-linked file, carried alone, would not be linked to the others where links
+        are preserved. Return None if the others are not known.
         """
-        if self.options.preserves_hard_links and any(
-            _has_hard_links(root, change.path) for change in failed
-        ):
-            return True
-        # With --iconv, names in messages of the destination are in its character set.
+        if not self.options.preserves_hard_links:
+            return failed
+        modes = [_mode(root, change.path) for change in failed]
+        if not all(modes):
+            # What is missing may have had other names.
+            return None
+        area = SearchArea(root, self.options.rules)
+        try:
+            linked = LinkedFileFinder(area).find(failed)
+            if not all(file.has_all_names for file in linked.values()):
+                search_source(area, linked)
+        except TooManyNamesError:
+            return None
+        names = MutableChangeset()
+        for file in linked.values():
+            for path in file.known_paths:
+                names.add(path, Scope.ENTRY)
+        return optimize(union(failed, names)) if names else failed
+
+    @property
+    def _are_names_translated(self) -> bool:
+        """True with --iconv: names in messages of the destination are in its character set."""
         return any(option.startswith("--iconv") for option in self.options.extra_options)
 
     def _disable_missing_capability(self, outcome: Outcome) -> bool:
@@ -589,12 +615,3 @@ def _mode(root: int, path: bytes) -> int:
         return os.lstat(path or b".", dir_fd=root).st_mode
     except (OSError, ValueError):
         return 0
-
-
-def _has_hard_links(root: int, path: bytes) -> bool:
-    """Return True if a file has several names, or is missing and may have had."""
-    try:
-        status = os.lstat(path, dir_fd=root)
-    except OSError:
-        return True
-    return status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)

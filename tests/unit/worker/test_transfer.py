@@ -125,6 +125,25 @@ def complain(place: WorkerSetup, line: str, *, work: bool = True) -> None:
     place.faulty.add_fault(f"{first}{seq}; exit 23")
 
 
+def test_all_names_of_a_hard_linked_file_fail_together(make: Make) -> None:
+    place = make(extra_options=("--hard-links",))
+    place.write("d/bad", "good", "also")
+    (place.source / "other-name").hardlink_to(place.source / "d/bad")
+    (place.source / "e").mkdir()
+    (place.source / "e/third").hardlink_to(place.source / "d/bad")
+    place.make_fail("d/bad")
+    result = carry(place, EVERYTHING)
+    assert paths(result.pending) == []
+    assert paths(result.failed) == [b"d/bad", b"e/third", b"other-name"]
+    # They are carried together, and so linked.
+    assert carry(place, result.failed).verdict is Verdict.DONE
+    assert (place.copy / "e/third").stat().st_nlink == 3
+    # Of a file that is gone, the other names are not known.
+    place.make_fail("gone")
+    result = carry(place, entries(b"gone", b"good"))
+    assert (paths(result.failed), paths(result.pending)) == ([], [b"gone", b"good"])
+
+
 def test_however_many_paths_fail_all_others_are_confirmed(place: WorkerSetup) -> None:
     names = [f"d/f{number}" for number in range(1, MANY + 1)]
     place.write(*names, "good")

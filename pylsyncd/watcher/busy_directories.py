@@ -2,8 +2,8 @@
 
 Writers can cause more IN_MODIFY events than one processor can process, and a full queue loses other
 events. So a directory whose files are written to again and again loses IN_MODIFY from the mask of
-its watch, and its entries are looked at by their ctimes once a window. It gets IN_MODIFY again when
-a look finds nothing, and from time to time.
+its watch, and its entries are looked at by their ctimes twice a window. It gets IN_MODIFY again
+when a look finds nothing, and from time to time.
 
 There is no other way to take IN_MODIFY away than to replace the mask, and while the kernel does
 that, it can lose any event of the directory. So the first look afterwards compares all names, too.
@@ -34,8 +34,8 @@ _REMAINING_PART = 8
 _MAX_EVENT_AGE = 2.0
 
 # Seconds between two rounds of looks, which may take 1 % of a processor.
-_MIN_LOOK_INTERVAL = 1.0
-_MAX_LOOK_INTERVAL = 60.0
+_MIN_LOOK_INTERVAL = 0.5
+_MAX_LOOK_INTERVAL = 30.0
 _PAUSE_PER_LOOK_SECOND = 100.0
 
 # Seconds after which a directory gets IN_MODIFY again although it is modified, and how many
@@ -139,9 +139,10 @@ class BusyDirectories:
         ending = {wd for wd, busy in self._busy.items() if busy.is_idle}.union(retries)
         compared = self._look_at_some(list(self._busy), moment, now, ending)
         self._update_looked_until()
-        interval = min(max(self._open_files.window, _MIN_LOOK_INTERVAL), _MAX_LOOK_INTERVAL)
+        # A file is due when a look has found no modification for a window.
+        interval = min(max(self._open_files.window / 2, _MIN_LOOK_INTERVAL), _MAX_LOOK_INTERVAL)
         pause = _PAUSE_PER_LOOK_SECOND * (time.thread_time() - used)
-        self._next_round = now + max(interval, pause)
+        self._next_round = self._open_files.next_look = now + max(interval, pause)
         return compared
 
     def _reduce(self, now: float) -> None:
@@ -166,6 +167,7 @@ class BusyDirectories:
             looked_until = before if known is None else known.looked_until
             self._busy[wd] = _BusyDirectory(now, looked_until)
             self._new.add(wd)
+            self._open_files.set_looked_at(wd, now)
 
     def _look_at_some(
         self, wds: Iterable[int], moment: Moment, now: float, ending: set[int]
@@ -185,6 +187,7 @@ class BusyDirectories:
         """Look at one directory; return its subdirectories if it may have changed otherwise."""
         if wd not in self._watches.tree:
             del self._busy[wd]
+            self._open_files.set_looked_at(wd, None)
             self._watches.forget_reports_modify(wd)
             return None
         # Then there is no gap: what happens after this is an event.
@@ -203,6 +206,7 @@ class BusyDirectories:
         busy.looked_until = started
         busy.is_idle = not look.ctimes and not busy.is_new
         busy.is_new = False
+        self._open_files.set_looked_at(wd, None if is_last else now)
         if is_last:
             del self._busy[wd]
         return look.subdirectories

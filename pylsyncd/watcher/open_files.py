@@ -15,6 +15,9 @@ _MAX_HELD_BACK = 50_000
 # Seconds between two searches for the oldest modification.
 _OLDEST_INTERVAL = 1.0
 
+# Seconds from a look that is due to the time when it has been made.
+_LOOK_DELAY = 0.1
+
 # The queue may have this many entries of files that are no longer held back.
 _MAX_STALE_ENTRIES = 1_000
 
@@ -42,6 +45,10 @@ class OpenFiles:
         self._count = 0
         # A heap. The time of an entry is no later than the one at which its file is due.
         self._queue: list[tuple[float, int, bytes]] = []
+        # When the directories were looked at last that do not report modifications.
+        self._looked_at: dict[int, float] = {}
+        self.next_look = 0.0
+        """When they are looked at again."""
         self._oldest: Moment | None = None
         self._oldest_known_until = 0.0
 
@@ -61,6 +68,17 @@ class OpenFiles:
         """Use another window and interval from now on."""
         self.window, self._interval = window, interval
         self._rebuild_queue()
+
+    def set_looked_at(self, wd: int, now: float | None) -> None:
+        """Record when a directory was looked at that does not report modifications.
+
+        What happens in it after a look is unknown until the next one. None stands for a directory
+        that reports them again.
+        """
+        if now is None:
+            self._looked_at.pop(wd, None)
+        else:
+            self._looked_at[wd] = now
 
     def record(
         self, wd: int, names: Iterable[bytes], modified_at: float, complete_until: Moment
@@ -110,7 +128,7 @@ class OpenFiles:
             file = self._files.get(wd, {}).get(name)
             if file is None:
                 continue
-            if (due_at := self._due_at(file)) > now:
+            if (due_at := self._known_due_at(wd, file, now)) > now:
                 heapq.heappush(self._queue, (due_at, wd, name))
                 continue
             due.setdefault(wd, set()).add(name)
@@ -140,9 +158,20 @@ class OpenFiles:
         return self._oldest
 
     def _due_at(self, file: _OpenFile) -> float:
+        return min(file.last + self.window, self._latest_due_at(file))
+
+    def _latest_due_at(self, file: _OpenFile) -> float:
         # What is due waits for the end of a window.
-        longest = max(0.0, self._interval - self.window)
-        return min(file.last + self.window, file.first + longest)
+        return file.first + max(0.0, self._interval - self.window)
+
+    def _known_due_at(self, wd: int, file: _OpenFile, now: float) -> float:
+        """Return when a file is due, as far as its last modification is known."""
+        quiet_at = file.last + self.window
+        looked_at = self._looked_at.get(wd)
+        # Two looks in a window: after a whole one without a modification, it would be too late.
+        if looked_at is not None and looked_at < file.last + self.window / 2:
+            quiet_at = max(quiet_at, self.next_look, now + _LOOK_DELAY)
+        return min(quiet_at, self._latest_due_at(file))
 
     def _rebuild_queue(self) -> None:
         self._queue = [

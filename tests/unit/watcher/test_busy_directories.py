@@ -211,6 +211,16 @@ def test_a_directory_that_stays_busy_is_retried_after_a_time(
         assert len(source.busy) == expected
 
 
+def test_a_file_that_is_modified_after_each_look_is_not_due(source: BusySource) -> None:
+    source.open_files.set_times(1.0, NEVER)
+    source.make_busy()
+    for now in (10.0, 11.0, 12.0):
+        write(source.top / "busy/f")
+        source.look(now)
+        # The next look is due, and was not made yet.
+        assert not source.open_files.take_due(now + 1.0)
+
+
 def test_old_events_do_not_count_against_a_busy_directory(source: BusySource) -> None:
     source.make_busy(now=1.0)
     source.look()

@@ -72,6 +72,41 @@ def test_files_are_due_each_at_its_time() -> None:
     assert files.take_due(8.0) == {1: {b"late"}}
 
 
+def test_what_happens_after_a_look_at_a_directory_is_unknown_until_the_next_one() -> None:
+    files = opened(0.0)
+    files.set_looked_at(1, 2.0)
+    files.next_look = 8.0
+    assert not files.take_due(7.0)
+    assert files.due_at == 8.0
+    # The look is due and was not made yet.
+    assert not files.take_due(9.0)
+    files.set_looked_at(1, 9.0)
+    files.next_look = 13.0
+    assert files.take_due(files.due_at or 0.0)
+
+
+def test_a_look_in_the_second_half_of_the_window_is_enough() -> None:
+    files = opened(0.0)
+    files.set_looked_at(1, 2.5)
+    files.next_look = 1e6
+    assert due_times(files, 100.0) == [5.0]
+
+
+def test_a_directory_that_reports_modifications_again_needs_no_look() -> None:
+    files = opened(0.0)
+    files.set_looked_at(1, 2.0)
+    files.next_look = 8.0
+    files.set_looked_at(1, None)
+    assert due_times(files, 100.0) == [5.0]
+
+
+def test_the_end_of_the_interval_waits_for_no_look() -> None:
+    files = opened(0.0)
+    files.set_looked_at(1, 0.0)
+    files.next_look = 1e6
+    assert due_times(files, 100.0) == [45.0]
+
+
 def test_a_discarded_file_is_not_due_until_it_is_modified_again() -> None:
     files = opened(0.0)
     files.discard(2, [b"f"])

@@ -43,6 +43,20 @@ CASES = (
     ),
     Total(*("new-tree", 2, 1, 1, 2.0), *_NEW, "a new tree: 20,000 files in 200 directories"),
     Total(
+        *("old-tree", 2, 1, 1, 2.0),
+        _few,
+        lambda root, turn, scale: workloads.extract_old_tree(root, turn, 200, int(100 * scale)),
+        "the same with a time long ago, as tar extracts them",
+        content_bytes=20_000_000,
+    ),
+    Total(
+        *("chown", 2, 1, 1, 2.0),
+        lambda root, scale: workloads.make_tree(root, 1000, int(100 * scale), b"x" * 2000),
+        lambda root, turn, _scale: workloads.change_owners(root, turn),
+        "chown -R of 100,000 files of 2 kB in 1,000 directories; as root",
+        content_bytes=200_000_000,
+    ),
+    Total(
         *("deleted-trees", TREE_TURNS, 2, 1, 2.0),
         _doomed,
         lambda root, turn, _scale: workloads.delete_trees(root, turn, TREES),

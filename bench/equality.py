@@ -73,4 +73,4 @@ def _look(root: bytes, path: bytes) -> tuple[int, ...] | None:
         found = os.lstat(os.path.join(root, path))
     except OSError:
         return None
-    return found.st_mode, found.st_mtime_ns
+    return found.st_mode, found.st_uid, found.st_mtime_ns

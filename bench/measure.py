@@ -49,6 +49,12 @@ def cpu(pid: int) -> Cpu:
     return Cpu(utime + stime, cutime + cstime)
 
 
+def bytes_read(pid: int) -> int:
+    """Return what a process has read, from files or not; with its ended children; proc(5), io."""
+    with open(f"/proc/{pid}/io", "rb") as file:
+        return int(file.readline().split()[1])
+
+
 def resident_bytes(pid: int) -> int:
     """Return the resident set size of a process."""
     with open(f"/proc/{pid}/statm", "rb") as file:

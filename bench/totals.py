@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import workloads
 from equality import differences_text, wait_equal
 from kernel_queue import watched_queue
-from measure import QUIET_SECONDS, MeasurementFailed, cpu, seconds_text
+from measure import QUIET_SECONDS, MeasurementFailed, bytes_read, cpu, seconds_text
 from peers import Peers, Program, copy, remove
 from report import TableRow, is_within, ratio
 from trees import perfect_list
@@ -36,6 +36,8 @@ class Totals:
     cpu: float = 0.0
     own_cpu: float = 0.0
     bare_cpu: float = 0.0
+    read: int = 0
+    bare_read: int = 0
     walls: list[float] = field(default_factory=list)
     bare_walls: list[float] = field(default_factory=list)
     failure: str = ""
@@ -81,6 +83,8 @@ class Total:
     what: str
     floor: bool = False
     """Whether events are so many that inotifywait plus bare rsync is shown, too."""
+    content_bytes: int = 0
+    """The content of the changed files of a turn, to compare with what is read; 0 for neither."""
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
         """Measure both daemons, and yield the rows of the table."""
@@ -91,6 +95,8 @@ class Total:
             lambda copies: peers.start_pylsyncd(source, copies, "-w", f"{window:g}"),
         )
         yield from _beside_bare(self, ours)
+        if self.content_bytes:
+            yield _read_row(self, ours, scale)
         if self.floor and peers.inotifywait:
             yield self._beside_floor(peers, scale, ours)
         theirs = _Measurement(self, peers, scale).run(
@@ -160,7 +166,7 @@ class _Measurement:
 
     def _turn(self, program: Program, turn: int, totals: Totals) -> None:
         window = self.total.window_seconds
-        before = cpu(program.pid)
+        before, read_before = cpu(program.pid), bytes_read(program.pid)
         begun = time.monotonic()
         with watched_queue(program.pid) as fill:
             self.total.change(self.source, turn, self.scale)
@@ -177,7 +183,10 @@ class _Measurement:
             used = cpu(program.pid) - before
             totals.cpu += used.total
             totals.own_cpu += used.own
+            totals.read += bytes_read(program.pid) - read_before
+        read_before = bytes_read(os.getpid())
         runs = [self.peers.bare_rsync(self.source, path, names) for path in self.bare]
+        totals.bare_read += bytes_read(os.getpid()) - read_before
         totals.bare_cpu += sum(run.cpu for run in runs)
         totals.bare_walls.append(sum(run.wall for run in runs))
         wrong = differences_text(self.source, self.bare)
@@ -206,6 +215,20 @@ def _beside_bare(total: Total, ours: Totals) -> Iterator[TableRow]:
         "bare rsync" if total.destinations == 1 else "bare, one by one",
         seconds_text(ours.bare_wall) if measured else "-",
         "-",
+    )
+
+
+def _read_row(total: Total, ours: Totals, scale: float) -> TableRow:
+    turns = max(len(ours.bare_walls), 1)
+    return TableRow(
+        total.name,
+        "read in all",
+        f"{ours.read / turns / 1e6:.0f} MB" if ours.read else "-",
+        "bare rsync",
+        f"{ours.bare_read / turns / 1e6:.0f} MB" if ours.read else "-",
+        ratio(ours.read, ours.bare_read) if ours.read else "-",
+        note=f"files, lists and what the processes send each other; the contents have "
+        f"{total.content_bytes * scale / 1e6:.0f} MB",
     )
 
 

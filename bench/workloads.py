@@ -6,10 +6,14 @@ All are seeded or regular: the same call makes the same operations.
 import os
 import random
 import shutil
+import subprocess
 import time
 
 BURST = 1000
 """Files that the paced writer creates between two reads of the clock; two events each."""
+
+OLD_TIME = 10**18
+"""The time of extracted files, in nanoseconds."""
 
 CONTENT = 100
 """Bytes in a file that is overwritten by as many."""
@@ -74,6 +78,23 @@ def new_tree(root: str, turn: int, directories: int, files_each: int) -> None:
     """Create a new tree of ``directories`` with small files."""
     os.mkdir(f"{root}/new{turn}")
     make_tree(f"{root}/new{turn}", directories, files_each, b"x" * 1000)
+
+
+def extract_old_tree(root: str, turn: int, directories: int, files_each: int) -> None:
+    """Extract an archive of ``directories`` with small files, all of one time long ago.
+
+    As tar does: each file is written, and then gets its time.
+    """
+    new_tree(root, turn, directories, files_each)
+    for directory, _, names in os.walk(f"{root}/new{turn}", topdown=False):
+        for name in names:
+            os.utime(f"{directory}/{name}", ns=(OLD_TIME, OLD_TIME))
+        os.utime(directory, ns=(OLD_TIME, OLD_TIME))
+
+
+def change_owners(root: str, turn: int) -> None:
+    """Give everything to another user and group, as ``chown -R`` does. Needs root."""
+    subprocess.run(["chown", "-R", f"{1000 + turn}:{1000 + turn}", root], check=True)  # noqa: S607
 
 
 def delete_trees(root: str, turn: int, trees: int) -> None:

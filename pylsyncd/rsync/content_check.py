@@ -80,6 +80,11 @@ class ContentCheck:
     """Directories that could not be read, of which everything may have a new content."""
 
     @property
+    def compares_directories_alone(self) -> bool:
+        """Whether all that has to be compared is in directories of which everything may be new."""
+        return all(not entry or entry.endswith(b"/") for entry in self.compared.entries)
+
+    @property
     def hints(self) -> ScopedPaths:
         """The hint of a new content that is needed until these files are compared."""
         if not self.compared:

@@ -73,6 +73,10 @@ MAX_EXCLUDED_PATHS = 1_000
 _MAX_CHECKSUM_BYTES = 4 << 30
 _CHECKSUM_BYTES_PER_SECOND = 20 << 20
 
+# Up to this size, directories that appeared are taken for new at the destination as well: then it is
+# cheaper to send their files than to read them twice. If it has equal ones, they are written again.
+_MAX_NEW_TREE_BYTES = 64 << 20
+
 # After these, what is neither pending nor failed is at the destination.
 _CARRIED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL])
 
@@ -350,13 +354,8 @@ class Transfer:
         others = request.with_hints(NO_PATHS)
         if not check.compared:
             return self._run_rsync(others, files)
-        # A daemon may refuse --checksum.
-        most = min(_MAX_CHECKSUM_BYTES, _CHECKSUM_BYTES_PER_SECOND * request.options.timeout)
-        is_small = check.size <= most
-        can_read_first = is_small and self._session.destination.transport is not Transport.DAEMON
-        compared = request.with_hints(check.hints).comparing(
-            ContentComparison.CHECKSUMS if can_read_first else ContentComparison.CONTENTS
-        )
+        comparison = self._choose_comparison(request.options, check)
+        compared = request.with_hints(check.hints).comparing(comparison)
         if check.can_join:
             return self._run_rsync(compared, files)
         first = self._run_rsync(replace(compared, is_part=True), check.compared)
@@ -364,6 +363,16 @@ class Transfer:
             return first
         second = self._run_rsync(others, files if others.is_full_sync else check.others)
         return _combined(first, second)
+
+    def _choose_comparison(self, options: RsyncOptions, check: ContentCheck) -> ContentComparison:
+        """Return how to compare the files of a part."""
+        most = min(_MAX_CHECKSUM_BYTES, _CHECKSUM_BYTES_PER_SECOND * options.timeout)
+        if check.size > most or self._session.destination.transport is Transport.DAEMON:
+            # A daemon may refuse --checksum.
+            return ContentComparison.CONTENTS
+        if check.size <= _MAX_NEW_TREE_BYTES and check.compares_directories_alone:
+            return ContentComparison.CONTENTS
+        return ContentComparison.CHECKSUMS
 
     def _check_contents(self, request: TransferRequest, files: FileList) -> ContentCheck:
         """Find out which files of a list, or of a full sync, have to be compared by content."""

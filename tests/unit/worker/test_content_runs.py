@@ -161,7 +161,23 @@ def test_a_tree_made_anew_with_the_same_times_is_compared_in_lists_of_any_length
     (place.source / "d/new").mkdir()
     place.record()
     place.carry(hinted(b"d", scope=TREE))
+    assert place.comparisons() == ["--ignore-times"]
+    assert place.is_equal()
+
+
+def test_large_directories_that_appeared_are_not_written_again_if_they_are_equal(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pylsyncd.worker.transfer._MAX_NEW_TREE_BYTES", 5)
+    place.put("d/f", "one")
+    place.put("d/g", "one")
+    place.carry(EVERYTHING)
+    inode = (place.copy / "d/f").stat().st_ino
+    place.put("d/g", "two")
+    place.record()
+    place.carry(hinted(b"d", scope=TREE))
     assert place.comparisons() == ["--checksum"]
+    assert (place.copy / "d/f").stat().st_ino == inode
     assert place.is_equal()
 
 
@@ -169,8 +185,8 @@ def test_a_tree_made_anew_with_the_same_times_is_compared_in_lists_of_any_length
     ("path", "scope", "expected"),
     [
         pytest.param(b"f", ENTRY, ["--checksum", "times"], id="a file"),
-        pytest.param(b"d", TREE, ["--checksum", "times"], id="a tree"),
-        pytest.param(b"", TREE, ["--checksum"], id="all"),
+        pytest.param(b"d", TREE, ["--ignore-times", "times"], id="a tree"),
+        pytest.param(b"", TREE, ["--ignore-times"], id="all"),
     ],
 )
 def test_a_full_sync_compares_what_has_the_hint(

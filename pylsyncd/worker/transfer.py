@@ -73,7 +73,7 @@ MAX_EXCLUDED_PATHS = 1_000
 _MAX_CHECKSUM_BYTES = 4 << 30
 _CHECKSUM_BYTES_PER_SECOND = 20 << 20
 
-# Up to this size, directories that appeared are taken for new at the destination as well: then it is
+# Up to this size, directories that appeared are taken for new at the destination, too: then it is
 # cheaper to send their files than to read them twice. If it has equal ones, they are written again.
 _MAX_NEW_TREE_BYTES = 64 << 20
 

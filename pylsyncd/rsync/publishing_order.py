@@ -8,6 +8,7 @@ deleted after it.
 import contextlib
 import os
 import stat
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -30,6 +31,9 @@ class OrderedChanges(NamedTuple):
     present: frozenset[bytes]
     """The last files that are there, and that a run of the deletions must not send."""
 
+    arriving: Sequence[bytes]
+    """The paths of the data that are there."""
+
 
 def split_last(
     root: int, changeset: Changeset, last: Rules, rules: Rules, excluded: AbstractSet[bytes]
@@ -50,7 +54,9 @@ def split_last(
     data, found = (
         with_hints_of(part, changeset.new_content) for part in (splitter.data, splitter.last)
     )
-    return OrderedChanges(data, found, splitter.deletions, frozenset(splitter.present))
+    return OrderedChanges(
+        data, found, splitter.deletions, frozenset(splitter.present), splitter.arriving
+    )
 
 
 class _Splitter:
@@ -59,6 +65,7 @@ class _Splitter:
     def __init__(self, root: int, last: Rules, rules: Rules, excluded: AbstractSet[bytes]) -> None:
         self.data, self.last, self.deletions = (MutableChangeset() for _ in range(3))
         self.present: set[bytes] = set()
+        self.arriving: list[bytes] = []
         self._root = root
         self._last = last
         self._rules = rules
@@ -74,7 +81,7 @@ class _Splitter:
                 if mode:
                     self.present.add(path)
                 continue
-            self.data.add(path, Scope.ENTRY)
+            self._add_data(path, Scope.ENTRY, mode)
             if not mode:
                 self.deletions.add(path, Scope.ENTRY)
 
@@ -82,17 +89,18 @@ class _Splitter:
         if self._is_last_directory(directory):
             self.last.add(directory, Scope.LISTING)
             return
-        self.data.add(directory, Scope.LISTING)
+        self._add_data(directory, Scope.LISTING, self._mode(directory))
         self.deletions.add(directory, Scope.LISTING)
         # rsync reports a directory that cannot be read.
         with contextlib.suppress(OSError), walk.opened_below(self._root, directory) as opened:
             self._names_to_enter(opened, directory, Scope.ENTRY)
 
     def add_tree(self, path: bytes) -> None:
-        if self._is_last_directory(path) or self._matches(path, self._mode(path)):
+        mode = self._mode(path)
+        if self._is_last_directory(path) or self._matches(path, mode):
             self.last.add(path, Scope.TREE)
             return
-        self.data.add(path, Scope.TREE)
+        self._add_data(path, Scope.TREE, mode)
         self.deletions.add(path, Scope.TREE)
         with contextlib.suppress(OSError), walk.opened_below(self._root, path) as opened:
             walk.descend(
@@ -102,6 +110,11 @@ class _Splitter:
                 lambda *_: None,
                 lambda directory, node: self._names_to_enter(directory, node, Scope.TREE),
             )
+
+    def _add_data(self, path: bytes, scope: Scope, mode: int) -> None:
+        self.data.add(path, scope)
+        if mode:
+            self.arriving.append(path or b".")
 
     def _names_to_enter(self, opened: int, directory: bytes, scope: Scope) -> list[str]:
         """Add the last files of an open directory; return its other subdirectories."""

@@ -8,6 +8,7 @@ when the one before it has carried everything. Without such files there is one r
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -19,7 +20,7 @@ from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.publishing_order import OrderedChanges, split_last
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
-from pylsyncd.system.snapshot import SnapshotError, opened_snapshot
+from pylsyncd.system.snapshot import Snapshot, SnapshotError, opened_snapshot
 from pylsyncd.worker.session import SessionRun
 from pylsyncd.worker.transfer import MAX_EXCLUDED_PATHS, Transfer, TransferResult
 
@@ -107,25 +108,33 @@ class Publisher:
         self, ordered: OrderedChanges, conditions: TransferConditions
     ) -> TransferResult:
         options = conditions.options or self._transfer.options
-        result = self._run(ordered.data, conditions, _without_last(options))
-        rest = union(ordered.last, ordered.deletions if options.delete else NOTHING)
-        if self._must_stop(result, conditions):
-            return _keep_back(result, rest)
-        if conditions.awaits_failed_paths and rest:
-            failed = union(result.failed, rest)
-            return replace(result, outcome=_WAITING_FOR_FAILED_PATHS, failed=failed)
-        has_large_files = result.large_files or conditions.awaits_large_files
-        if has_large_files and self._may_wait(ordered, result):
-            return _combined(result, TransferResult(_WAITING, pending=rest))
-        last = self._carry_last(ordered, conditions)
+        deletions = ordered.deletions if options.delete else NOTHING
+        rest = union(ordered.last, deletions)
+        with contextlib.ExitStack() as stack:
+            # Early, so that it is seldom newer than the window. But while a full sync runs, the
+            # source may lose what it names.
+            is_early = not ordered.data.is_everything
+            snapshot = self._open_snapshot(stack, ordered, conditions) if is_early else None
+            result = self._run(ordered.data, conditions, _without_last(options))
+            if self._must_stop(result, conditions):
+                return _keep_back(result, rest)
+            if conditions.awaits_failed_paths and rest:
+                failed = union(result.failed, rest)
+                return replace(result, outcome=_WAITING_FOR_FAILED_PATHS, failed=failed)
+            has_large_files = bool(result.large_files) or conditions.awaits_large_files
+            has_lost = snapshot is not None and not self._are_there(ordered.arriving)
+            if (has_large_files or has_lost) and self._may_wait(ordered, result):
+                return _combined(result, TransferResult(_WAITING, pending=rest))
+            snapshot = snapshot or self._open_snapshot(stack, ordered, conditions)
+            last = self._carry_last(ordered, conditions, snapshot)
         is_waiting = last.verdict is Verdict.DONE and bool(last.pending)
         result = _combined(result, last)
         must_stop = (
             self._may_wait(ordered, result) if is_waiting else self._must_stop(result, conditions)
         )
         if must_stop:
-            return _keep_back(result, ordered.deletions if options.delete else NOTHING)
-        if options.delete:
+            return _keep_back(result, deletions)
+        if deletions:
             result = _combined(result, self._carry_deletions(ordered, conditions))
         self._full_sync_waits = 0
         return result
@@ -171,39 +180,57 @@ class Publisher:
         except OSError:
             return False
 
-    def _carry_last(
-        self, ordered: OrderedChanges, conditions: TransferConditions
-    ) -> TransferResult:
-        """Carry the last files; those that have changed since the end of the window wait.
+    def _are_there(self, arriving: Iterable[bytes]) -> bool:
+        """Return True if the source still has what was to arrive before the last files."""
+        try:
+            with walk.opened_root(self._transfer.source) as root:
+                for path in arriving:
+                    os.lstat(path, dir_fd=root)
+        except OSError:
+            return False
+        return True
 
-        rsync reads copies of them: a newer content, which could replace a file while rsync runs,
-        may name files that were not sent yet.
+    def _open_snapshot(
+        self,
+        stack: contextlib.ExitStack,
+        ordered: OrderedChanges,
+        conditions: TransferConditions,
+    ) -> Snapshot | None:
+        """Copy the last files until the stack is closed; return None if that is not possible.
+
+        rsync reads these copies: a newer content, which could replace a file while rsync runs, may
+        name files that were not sent yet.
         """
+        entries = [path for path, scope in ordered.last if scope is Scope.ENTRY]
+        if len(entries) < len(ordered.last):
+            # A directory with all below it.
+            return None
+        is_current = partial(_was_known, conditions.known_until)
+        try:
+            root = stack.enter_context(walk.opened_root(self._transfer.source))
+            return stack.enter_context(opened_snapshot(root, entries, ordered.present, is_current))
+        except (OSError, SnapshotError):
+            return None
+
+    def _carry_last(
+        self, ordered: OrderedChanges, conditions: TransferConditions, snapshot: Snapshot | None
+    ) -> TransferResult:
+        """Carry the last files; those that had changed since the end of the window wait."""
         # They are sent together, whatever their size.
         conditions = replace(conditions, exclude_large=False)
-        last, present, known_until = ordered.last, ordered.present, conditions.known_until
-        entries = [path for path, scope in last if scope is Scope.ENTRY]
-        with contextlib.ExitStack() as stack:
-            try:
-                if len(entries) < len(last):
-                    raise SnapshotError  # noqa: TRY301  # a directory with all below it
-                root = stack.enter_context(walk.opened_root(self._transfer.source))
-                snapshot = stack.enter_context(
-                    opened_snapshot(root, entries, present, partial(_was_known, known_until))
-                )
-            except (OSError, SnapshotError):
-                # rsync reads them as they are then.
-                if self._are_current(present, known_until):
-                    return self._run(last, conditions)
-                return TransferResult(_WAITING, pending=last)
-            newer, known = split_below(last, snapshot.changed)
-            result = self._run(known, conditions, source=snapshot.directory)
-            return replace(result, pending=union(result.pending, newer))
+        if snapshot is None:
+            # rsync reads them as they are then.
+            if self._are_current(ordered.present, conditions.known_until):
+                return self._run(ordered.last, conditions)
+            return TransferResult(_WAITING, pending=ordered.last)
+        newer, known = split_below(ordered.last, snapshot.changed)
+        result = self._run(known, conditions, source=snapshot.directory)
+        return replace(result, pending=union(result.pending, newer))
 
     def _must_stop(self, result: TransferResult, conditions: TransferConditions) -> bool:
-        if result.verdict is Verdict.PARTIAL and not result.pending:
+        if result.verdict in _PARTLY_CARRIED and not result.pending:
             return conditions.is_strict and bool(result.failed or result.aborting)
-        return result.verdict is not Verdict.DONE or bool(result.pending)
+        return result.verdict is not Verdict.DONE
 
     def _run(
         self,

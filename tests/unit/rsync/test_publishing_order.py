@@ -61,6 +61,15 @@ def test_entries_go_first_or_last_and_missing_ones_are_deleted_afterwards(split:
     assert entries(ordered.last) == {b"index", b"current", b"gone/index", b"site/index.d/x"}
     assert entries(ordered.deletions) == {b"blobs/2"}
     assert ordered.present == {b"index", b"current", b"site/index.d/x"}
+    assert ordered.arriving == [b"blobs/1"]
+
+
+def test_only_what_is_there_is_to_arrive(split: Split) -> None:
+    ordered = split(
+        Change(b"", ENTRY), Change(b"gone", TREE), Change(b"gone too", LISTING),
+        Change(b"blobs", LISTING), Change(b"site/deep", TREE),
+    )  # fmt: skip
+    assert sorted(ordered.arriving) == [b".", b"blobs", b"site/deep"]
 
 
 def entries(changeset: Changeset) -> set[bytes]:

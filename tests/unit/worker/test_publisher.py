@@ -221,6 +221,30 @@ def test_a_last_file_that_is_newer_than_the_window_waits_with_the_deletions(
     assert state(place) == SECOND
 
 
+def test_last_files_wait_if_the_source_loses_meanwhile_what_they_may_name(
+    place: WorkerSetup,
+) -> None:
+    place.faulty.add_fault(f"rm {shlex.quote(str(place.source))}/b2")
+    result = carry(place)
+    assert (result.verdict, paths(result.pending)) == (Verdict.DONE, [b"b1", b"index"])
+    assert state(place) == FIRST
+
+
+def test_a_newer_content_does_not_get_in_while_rsync_runs(place: WorkerSetup) -> None:
+    index = shlex.quote(str(place.source / "index"))
+    place.faulty.add_fault(f"echo names b3 > {index}.new; mv {index}.new {index}")
+    assert carry(place).verdict is Verdict.DONE
+    assert state(place) == SECOND
+
+
+def test_what_was_gone_before_keeps_nothing_waiting(place: WorkerSetup) -> None:
+    changes = MutableChangeset()
+    changes.merge(ALL)
+    changes.add(b"gone", Scope.TREE)
+    assert not carry(place, changes).pending
+    assert state(place) == SECOND
+
+
 def test_too_many_deletions_are_held_before_anything_is_sent(make: Make) -> None:
     place = make(max_delete=0)
     result = carry(place)

@@ -136,7 +136,8 @@ class Publisher:
             return _keep_back(result, deletions)
         if deletions:
             result = _combined(result, self._carry_deletions(ordered, conditions))
-        self._full_sync_waits = 0
+        if not result.pending:
+            self._full_sync_waits = 0
         return result
 
     def _may_wait(self, ordered: OrderedChanges, result: TransferResult) -> bool:
@@ -154,23 +155,25 @@ class Publisher:
         The missing entries were missing before these were read. But a listing or a tree may lack
         more now, which the new content names: then it waits for a newer content.
         """
-        deletions = ordered.deletions
+        deletions, known_until = ordered.deletions, conditions.known_until
         if len(ordered.present) <= MAX_EXCLUDED_PATHS:
             # A newer content of a last file is not sent with them.
             conditions = replace(conditions, excluded=conditions.excluded | ordered.present)
+        options = conditions.options or self._transfer.options
+        may_delete = True
         if deletions.is_everything:
-            options = replace(conditions.options or self._transfer.options, deletes_last=True)
-            return self._run(deletions, conditions, options)
-        if not (deletions.listings or deletions.trees):
-            return self._run(deletions, conditions)
-        check = self._run(deletions, conditions, checks_only=True)
-        if check.verdict is not Verdict.DONE:
-            return check
-        if check.run is None or not check.run.result.deleted:
-            return TransferResult(_WAITING)
-        if not self._are_current(ordered.present, conditions.known_until):
+            # At once: a later full sync would find these files newer again.
+            options = replace(options, deletes_last=True)
+        elif deletions.listings or deletions.trees:
+            check = self._run(deletions, conditions, checks_only=True)
+            if check.verdict is not Verdict.DONE:
+                return check
+            if check.run is None or not check.run.result.deleted:
+                return TransferResult(_WAITING)
+            may_delete = self._are_current(ordered.present, known_until)
+        if not may_delete:
             return TransferResult(_WAITING, pending=deletions)
-        return self._run(deletions, conditions)
+        return self._run(deletions, conditions, options)
 
     def _are_current(self, present: AbstractSet[bytes], known_until: float | None) -> bool:
         """Return True if the last files have not changed since the end of the window."""

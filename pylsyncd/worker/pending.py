@@ -239,7 +239,8 @@ class PendingWork:
         """Take over what a run of the next run's changes has left, and what has failed in it."""
         next_run = self.next_run
         if result.aborting:
-            next_run.backlog.add(result.pending)
+            # What failed in a run before it is in the next one, with its hints.
+            next_run.backlog.add(union(result.pending, result.failed))
             self._set_aside_aborting(result)
             return
         if result.verdict is Verdict.RETRY_NOW and self._immediate_retries > 0:

@@ -355,6 +355,19 @@ def test_attributes_that_cannot_be_set_do_not_hold_up_the_confirmation(
         assert not worker.unset_attributes
 
 
+def test_a_failed_deletion_is_retried_by_listing_the_directory(place: WorkerSetup) -> None:
+    place.write("d/kept")
+    (place.copy / "d/shut").mkdir(parents=True)
+    denied = "Permission denied (13)"
+    said = f"rsync: [generator] delete_file: unlink(d/shut/f) failed: {denied}"
+    place.faulty.add_rule("d/shut", print_error_and_exit(said, 23))
+    with place.worker() as worker:
+        worker.put(WorkItem(entries(b"d/shut"), clock.now(), serial=1))
+        wait_until(lambda: worker.confirmed_serial == 1)
+    assert place.faulty.runs == [["d/shut"], ["d/"]]
+    assert os.listdir(place.copy / "d") == ["kept"]
+
+
 def test_a_file_that_does_not_fit_holds_nothing_else_up(tmp_path: Path) -> None:
     with contextlib.closing(WorkerSetup(tmp_path, prelude="ulimit -f 64;")) as place:
         place.write("a", "z")
@@ -422,6 +435,20 @@ def test_a_destination_on_which_no_file_fits_is_retried_ever_more_rarely() -> No
         assert work.excluded_from(EVERYTHING) == {b"%d" % each for each in range(number + 1)}
     assert max(pauses[:10]) <= 0.0
     assert pauses[-1] > 64.0
+
+
+def test_what_failed_before_a_run_that_broke_off_is_carried_again() -> None:
+    policy = RetryPolicy()
+    work = PendingWork(LargeFileQueue(None, policy), policy)
+    failed = MutableChangeset()
+    failed.add_new_content(b"f", Scope.ENTRY)
+    result = TransferResult(
+        Outcome(Verdict.PARTIAL), pending=entries(b"a"), failed=failed, aborting=entries(b"m")
+    )
+    work.finish_next_run(entries(b"a", b"f", b"m"), frozenset(), result)
+    assert set(work.next_run.backlog.changes) == set(entries(b"a", b"f"))
+    assert set(work.next_run.backlog.changes.new_content) == set(failed.new_content)
+    assert set(work.aborting_files.backlog.changes) == set(entries(b"m"))
 
 
 def test_very_many_failed_paths_are_excluded_from_no_run_and_stay_pending() -> None:

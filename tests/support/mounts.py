@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -28,6 +29,15 @@ def can_mount() -> bool:
         except (FileNotFoundError, subprocess.CalledProcessError):
             return False
     return True
+
+
+_SFTP_SERVER = "/usr/lib/openssh/sftp-server"
+
+
+def can_mount_sshfs() -> bool:
+    """Return True if a directory of this machine can be mounted by sshfs."""
+    needed = ("/dev/fuse", _SFTP_SERVER)
+    return can_mount() and bool(shutil.which("sshfs")) and all(map(os.path.exists, needed))
 
 
 class Mounts:
@@ -64,8 +74,11 @@ class Mounts:
         _run("mount", "-o", option, device, str(where))
         self._mounted.append(where)
 
-    def mount_sshfs(self, what: Path, where: Path, connect: Path) -> None:
-        """Mount a directory by sshfs; the program ``connect`` runs an SFTP server."""
+    def mount_sshfs(self, what: Path, where: Path) -> None:
+        """Mount a directory by sshfs, without an ssh."""
+        connect = where.with_name("connect")
+        connect.write_text(f"#!/bin/sh\nexec {_SFTP_SERVER}\n")
+        connect.chmod(0o755)
         options = f"ssh_command={connect},attr_timeout=0,entry_timeout=0,dir_cache=no"
         _run("sshfs", "-o", options, f"here:{what}", str(where))
         self._mounted.append(where)

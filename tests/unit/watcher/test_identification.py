@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.disks import Disk, make_snapshot, make_subvolume, requires
-from support.mounts import Mounts, can_mount
+from support.mounts import Mounts, can_mount, can_mount_sshfs
 from support.trees import directory_id_of
 
 from pylsyncd.model.destination_notation import Transport
@@ -80,6 +80,25 @@ def test_a_snapshot_is_another_directory_of_the_same_file_system(
         mounted.unmount(place)
     assert second.is_on_same_file_system(first)
     assert not second.is_same(first)
+
+
+@pytest.mark.skipif(not can_mount_sshfs(), reason="sshfs cannot be mounted here")
+def test_a_network_file_system_is_the_same_after_each_mount(
+    place: Path, tmp_path: Path, mounted: Mounts
+) -> None:
+    for name in ("server", "another", "elsewhere"):
+        (tmp_path / name).mkdir()
+    found = []
+    for name in ("server", "server", "another"):
+        mounted.mount_sshfs(tmp_path / name, place)
+        found.append(directory_id_of(place))
+        mounted.unmount(place)
+        # It takes the device number.
+        mounted.mount_tmpfs(tmp_path / "elsewhere")
+    first, again, another = found
+    assert first.origin == f"fuse.sshfs here:{tmp_path / 'server'}"
+    assert again.is_same(first)
+    assert not another.is_on_same_file_system(first)
 
 
 def test_a_file_system_of_which_nothing_is_known_has_its_device_number() -> None:

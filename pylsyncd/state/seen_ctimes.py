@@ -1,8 +1,9 @@
 """Detects that a tree was restored from an older image, by the ctimes that were seen in it.
 
-No program can set a ctime back, and to remove or move an entry sets the ctime of its directory. So
-of each entry that was seen there is still that ctime or a later one: of the entry itself or, if it
-is gone, of the nearest directory above it that is there. Only an older image has an older one.
+No program can set a ctime back. To remove an entry sets the ctime of its directory, and to move one
+sets that of the entry as well. So of each path that was seen there is still that ctime or a later
+one: of the entry itself or, if another one or none is in its place, of a directory above it. Only
+in an older image all of them are older.
 """
 
 import contextlib
@@ -58,7 +59,7 @@ class SeenCtimes:
         for path in some:
             # What cannot be looked at proves nothing.
             with contextlib.suppress(OSError):
-                self._add(*_nearest(root, path))
+                self._add(*_ctimes_on_path(root, path)[-1])
 
     def look_through(self, root: int, tops: Collection[bytes], is_excluded: IsExcluded) -> None:
         """Look for the newest entries on each of the file systems whose ``tops`` are given."""
@@ -88,7 +89,7 @@ def find_older(root: int, ctimes: Mapping[bytes, int]) -> bytes | None:
             # The clock was set back, so later ctimes are older.
             continue
         with contextlib.suppress(OSError):
-            if is_older(_nearest(root, path)[1], seen):
+            if is_older(max(ctime for _, ctime in _ctimes_on_path(root, path)), seen):
                 return path
     return None
 
@@ -100,27 +101,29 @@ def is_older(present: int, seen: int) -> bool:
     return present < seen and not is_rounded
 
 
-def _nearest(root: int, path: bytes) -> tuple[bytes, int]:
-    """Return the path and the ctime of an entry, or of what is there nearest above it.
+def _ctimes_on_path(root: int, path: bytes) -> list[tuple[bytes, int]]:
+    """Return the ctimes of what is there of a path, by path, the entry itself at the end.
 
-    Raises OSError if that cannot be found out.
+    The root is included only if nothing below it is there. Raises OSError if that cannot be found
+    out.
     """
     directory = os.dup(root)
     try:
-        nearest, ctime = paths.ROOT, os.fstat(directory).st_ctime_ns
+        found, present = [], paths.ROOT
         for name in path.split(b"/") if path else []:
             try:
                 status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                nearest, ctime = paths.join(nearest, name), status.st_ctime_ns
+                present = paths.join(present, name)
+                found.append((present, status.st_ctime_ns))
                 # Another entry may have taken the place of a directory.
-                if nearest == path or not stat.S_ISDIR(status.st_mode):
+                if present == path or not stat.S_ISDIR(status.st_mode):
                     break
                 child = walk.open_child(directory, name)
             except FileNotFoundError:
                 break
             os.close(directory)
             directory = child
-        return nearest, ctime
+        return found or [(paths.ROOT, os.fstat(root).st_ctime_ns)]
     finally:
         os.close(directory)
 

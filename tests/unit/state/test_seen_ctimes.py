@@ -22,6 +22,9 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / "tree/d/deep").mkdir(parents=True)
     for name in ("a", "d/b", "d/deep/c"):
         (tmp_path / "tree" / name).touch()
+    shutil.copytree(tmp_path / "tree", tmp_path / "older")
+    for name in ("a", "d/b", "d/deep/c"):
+        change_after(tmp_path / "tree" / name, tmp_path / "older/d/deep/c")
     return tmp_path / "tree"
 
 
@@ -58,6 +61,13 @@ def test_the_newest_entry_of_each_directory_is_seen(tree: Path) -> None:
         pytest.param(lambda tree: shutil.rmtree(tree / "d"), id="a tree is deleted"),
         pytest.param(lambda tree: (tree / "d").rename(tree / "e"), id="a tree is renamed"),
         pytest.param(lambda tree: (tree / "a").rename(tree / "d/b"), id="a file replaces another"),
+        pytest.param(
+            lambda tree: (
+                (tree / "d").rename(tree / "e"),
+                (tree / "../older/d").rename(tree / "d"),
+            ),
+            id="an older tree replaces another one",
+        ),
         pytest.param(lambda tree: os.utime(tree / "a", (1, 1)), id="a time is set back"),
         pytest.param(
             lambda tree: (shutil.rmtree(tree / "d/deep"), (tree / "a").rename(tree / "d/deep")),

@@ -118,8 +118,13 @@ class Checkpoint:
 
         The guard must have accepted the source.
         """
+        # Of another directory, older ctimes prove nothing.
+        is_same_source = self._guard.accepted.directory.is_same(state.source)
+        is_same_copy = _is_same(state.destination, local_directory_id(self._destination))
         return self._ages.find_older_copy(
-            state.source_ctimes, state.destination_ctimes, self.changed_mounts(state)
+            state.source_ctimes if is_same_source else {},
+            state.destination_ctimes if is_same_copy else {},
+            self.changed_mounts(state),
         )
 
     def reason_against_scan(self) -> str:

@@ -126,15 +126,13 @@ def plan_start(
     reason, older_copy, is_other, known = loaded.error, "", False, None
     if state is not None and checkpoint is not None:
         is_other = checkpoint.is_other_source(state)
+        older_copy = checkpoint.find_older_copy(state)
         known = checkpoint.contents_known_until(state)
         if state.pending.is_everything:
             reason = "the last full sync was not completed"
         else:
-            reason = checkpoint.full_sync_reason(state)
-            if not reason:
-                older_copy = checkpoint.find_older_copy(state)
             reason = (
-                reason
+                checkpoint.full_sync_reason(state)
                 or older_copy
                 or checkpoint.reason_against_scan()
                 or ("the source is empty" if is_source_empty else "")

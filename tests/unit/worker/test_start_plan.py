@@ -12,6 +12,7 @@ from support.mounts import Mounts, can_mount
 from support.worker_setup import WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changeset, MutableChangeset, Scope
+from pylsyncd.model.directory_id import DirectoryId
 from pylsyncd.state.checkpoint import LoadedState
 from pylsyncd.state.destination_state import encode
 from pylsyncd.system import clock
@@ -185,6 +186,23 @@ def test_of_another_source_every_content_is_new(place: WorkerSetup) -> None:
     assert plan.reason == "the source is another directory"
     assert plan.since_ns is None
     assert plan.first_item({}, clock.now()).changeset.new_content.is_everything
+
+
+def test_an_older_copy_counts_whatever_the_reason_of_the_full_sync_is(place: WorkerSetup) -> None:
+    save_state(place)
+    saved = place.state()
+    assert saved is not None
+    ctimes = {b"d": time.time_ns() - 1}
+    for change, is_all_new in (
+        ({"source_ctimes": ctimes}, True),
+        ({"source_ctimes": ctimes, "is_clean_stop": False, "options_digest": ""}, True),
+        ({"source_ctimes": ctimes, "source": DirectoryId(1, 1)}, False),
+        ({"destination_ctimes": ctimes, "destination": DirectoryId(1, 1)}, False),
+    ):
+        place.directory.write("copy.state", encode(replace(saved, **change)))  # type: ignore[arg-type]
+        item = plan_for(place).first_item({}, clock.now())
+        assert item.changeset.is_everything
+        assert item.changeset.new_content.is_everything is is_all_new
 
 
 def test_an_unreadable_state_leads_to_a_full_sync_with_a_reason(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pylsyncd.config.settings import DEFAULT_POLL_INTERVAL
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope, everything_with
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment, earliest, reason_to_distrust
 from pylsyncd.system import clock
@@ -279,7 +279,8 @@ class Rescanner:
             log.info("Scanned the source for missed changes: found %s.", found)
         # Events that are dropped from now on belong to changes since the scan started.
         self._complete_until = present
-        return EVERYTHING if reason else changes or NOTHING
+        since_then = changes or NOTHING
+        return everything_with(since_then) if reason else since_then
 
     def _poll(self) -> Changeset:
         """Scan the directories without events, and try again to watch those without a watch."""

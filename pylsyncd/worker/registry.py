@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
-from pylsyncd.model.changes import EVERYTHING
+from pylsyncd.model.changes import everything_with
 from pylsyncd.model.formatting import format_count
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.state import lock_file, orphans
@@ -53,11 +53,12 @@ class DestinationEntry:
             return item
         if reason := self.checkpoint.full_sync_reason(state):
             log.log(NOTICE, "[%s] Starting a full sync: %s.", self.settings.name, reason)
+            everything = everything_with(item.changeset, state.pending)
             # Saved now, so that the full sync is pending whatever happens next.
             self.checkpoint.confirm(
-                item.complete_until or state.confirmed, EVERYTHING, item.last_scan or state.scanned
+                item.complete_until or state.confirmed, everything, item.last_scan or state.scanned
             )
-            return replace(item, changeset=EVERYTHING, titles=item.titles or ("full sync",))
+            return replace(item, changeset=everything, titles=item.titles or ("full sync",))
         self.checkpoint.resume_from(state)
         return item
 

@@ -9,7 +9,15 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope, union
+from pylsyncd.model.changes import (
+    EVERYTHING,
+    NOTHING,
+    Changeset,
+    MutableChangeset,
+    Scope,
+    everything_with,
+    union,
+)
 from pylsyncd.model.directory_id import MountId
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import earliest
@@ -227,7 +235,7 @@ class Worker(SupervisedThread):
         """Return all work that is not confirmed, for another worker, after this one was stopped."""
         if self.is_alive():
             # It hangs in a system call: what it has carried is unknown.
-            return _FULL_SYNC
+            return replace(_FULL_SYNC, changeset=everything_with(self._carrying))
         if self.crash is not None:
             return self._take_unconfirmed_after_crash()
         if not self._queue.empty():
@@ -249,7 +257,8 @@ class Worker(SupervisedThread):
             return _FULL_SYNC
         if self._interrupted is None or not item.changeset:
             titles = item.titles or _FULL_SYNC.titles
-            return replace(item, changeset=EVERYTHING, titles=titles)
+            everything = everything_with(item.changeset, self._carrying)
+            return replace(item, changeset=everything, titles=titles)
         return item
 
     def _condition(self, waiting: int) -> Condition:

@@ -142,10 +142,14 @@ def test_a_replaced_destination_continues_with_a_full_sync_that_is_saved(
     (tmp_path / "one").rename(tmp_path / "was")
     (tmp_path / "one").mkdir()
     entry = registry.reload(sync, entry.settings, entry)
-    item = entry.continued_item(WorkItem(NOTHING))
+    unconfirmed = MutableChangeset()
+    unconfirmed.add_new_content(b"f", Scope.ENTRY)
+    item = entry.continued_item(WorkItem(unconfirmed))
     assert item.changeset.is_everything
+    assert set(item.changeset.new_content) == {Change(b"f", Scope.ENTRY)}
     assert item.titles == ("full sync",)
     assert "[one] Starting a full sync: the destination is another directory." in caplog.text
     state = registry.reload(sync, entry.settings, entry).loaded.state
     assert state is not None
     assert set(state.pending) == {Change(b"", Scope.TREE)}
+    assert set(state.pending.new_content) == {Change(b"f", Scope.ENTRY)}

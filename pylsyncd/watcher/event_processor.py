@@ -62,9 +62,9 @@ class EventProcessor:
         self._busy = BusyDirectories(watches, open_files, self._reported)
         self._mask_counts = mask_counts
         # Padded names by watch descriptor: paths are built when they are taken, not for each event.
-        self._written_names: dict[int, set[bytes]] = {}
+        self._written_names: defaultdict[int, set[bytes]] = defaultdict(set)
         # Those that may only have other attributes, or be gone.
-        self._other_names: dict[int, set[bytes]] = {}
+        self._other_names: defaultdict[int, set[bytes]] = defaultdict(set)
         # Those that were modified and had no other event since, with the number of modifications.
         self._modified_names: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
         self._unrecorded_bytes = 0
@@ -118,13 +118,11 @@ class EventProcessor:
                 counts = modified_names[wd]
                 counts[name] = counts.get(name, 0) + 1
                 continue
-            names = written_names if mask & _NEW_CONTENT else other_names
-            if wd in modified_names and modified_names[wd].pop(name, 0):
-                names = written_names
-            try:
-                names[wd].add(name)
-            except KeyError:
-                names[wd] = {name}
+            is_modified = wd in modified_names and modified_names[wd].pop(name, 0)
+            if is_modified or mask & _NEW_CONTENT:
+                written_names[wd].add(name)
+            elif name not in written_names[wd]:
+                other_names[wd].add(name)
 
     def take_changes(self, *, includes_open_files: bool = False) -> MutableChangeset:
         """Return the changes since the last call.
@@ -136,8 +134,8 @@ class EventProcessor:
         self._retry_waiting()
         self.rescanner.log_unwatched()
         changes, self._changes = self._changes, MutableChangeset()
-        written_names, self._written_names = self._written_names, {}
-        other_names, self._other_names = self._other_names, {}
+        written_names, self._written_names = self._written_names, defaultdict(set)
+        other_names, self._other_names = self._other_names, defaultdict(set)
         for wd, directory, names in self._included(written_names):
             changes.add_entries(directory, names)
             changes.new_content.add_entries(directory, names)

@@ -88,6 +88,10 @@ def test_a_source_that_is_not_mounted_at_a_restart_deletes_nothing(
     with place.daemon(*options, wait=False) as daemon:
         daemon.wait_for(HELD)
         place.expect_untouched(daemon)
+        # The reason is kept up to date.
+        place.source.rmdir()
+        daemon.wait_for("is held: it cannot be opened")
+        place.source.mkdir()
         place.mount_again()
         daemon.wait_for(BACK)
         (place.source / "after").write_text("x")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.disks import Disk, make_subvolume, requires
-from support.mounts import Mounts
+from support.mounts import Mounts, can_mount
 from support.waiting import wait_until
 
 from pylsyncd.config.settings import SyncSettings
@@ -177,6 +177,27 @@ def test_the_reason_is_kept_up_to_date_while_the_source_is_held(
         assert monitored.monitor.check_source() is None
     assert monitored.monitor.hold_reason == "an empty directory is in its place"
     assert caplog.text.count("is held: an empty directory is in its place") == 1
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+def test_the_reason_is_kept_up_to_date_while_a_subtree_is_held(
+    monitored: Monitored, caplog: pytest.LogCaptureFixture
+) -> None:
+    nested = monitored.source / "d"
+    with Mounts() as mounts:
+        mounts.mount_tmpfs(nested)
+        monitored.guard.accept()
+        monitored.monitor.start_watching()
+        mounts.unmount(nested)
+        for _ in range(2):
+            monitored.monitor.check_source()
+        mounts.mount_tmpfs(nested)
+        for _ in range(2):
+            monitored.monitor.check_source()
+        for reason in ("that was mounted there is gone", "another file system was mounted there"):
+            assert caplog.text.count(reason) == 1
+        monitored.monitor.stop_watching()
+        mounts.unmount(nested)
 
 
 @requires("ext4")

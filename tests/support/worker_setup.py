@@ -157,6 +157,7 @@ class WorkerSetup:
         queued: WorkItem | None = None,
         extra_window: float = 0.0,
         repair_interval: float = 0.0,
+        repairs: Repairs | None = None,
         resumes: bool = False,
     ) -> Iterator[Worker]:
         """Run a worker, with a work item in its queue before it starts.
@@ -186,7 +187,7 @@ class WorkerSetup:
             checkpoint=checkpoint,
             on_failed=failures.append,
             extra_window=extra_window,
-            repairs=self.repairs(repair_interval),
+            repairs=repairs or self.repairs(repair_interval),
         )
         worker.start()
         try:

@@ -43,6 +43,8 @@ class Scanned(WatchedSource):
     def __init__(self, top: Path, plan: RescanPlan = AT_ONCE, rules: Rules | None = None) -> None:
         self.source, self.outside = top / "source", top / "outside"
         self.outside.mkdir()
+        self.new_content: set[Change] = set()
+        """The paths that have had the hint of a new content."""
         super().__init__(os.fsencode(self.source), Inotify(), rules, plan)
 
     def close(self) -> None:
@@ -52,7 +54,9 @@ class Scanned(WatchedSource):
     def event_changes(self) -> set[Change]:
         """Process all events; return the changes."""
         self.process_events()
-        return set(self.processor.take_changes())
+        changes = self.processor.take_changes()
+        self.new_content |= set(changes.new_content)
+        return set(changes)
 
     def round_changes(self) -> set[Change]:
         """Process all events, then start and complete a round; return the changes."""
@@ -108,6 +112,7 @@ def test_a_write_through_mmap_is_found(scanned: Scanned) -> None:
         scanned.round_changes()
         mapped[0] = ord("X")
         assert scanned.round_changes() == {entry(b"a/f")}
+        assert scanned.new_content == {entry(b"a/f")}
 
 
 def test_a_write_through_mmap_before_the_close_is_found(scanned: Scanned) -> None:
@@ -176,6 +181,24 @@ def test_a_directory_that_moves_during_a_round_is_looked_at(scanned: Scanned) ->
         return entry(b"moved/f") in found
 
     wait_until(is_found)
+
+
+def test_a_change_after_the_look_of_a_round_is_found_by_the_next_one(
+    scanned: Scanned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.link(scanned.source / "f", scanned.outside / "f")
+    scanned.round_changes()
+    _let_ctimes_age()
+    # A slice is a look at one directory, the first one that of the source.
+    monkeypatch.setattr(sliced_scan, "_MAX_SLICE_SECONDS", 0.0)
+    before = scanned.rescanner.last_scan
+    wait_until(scanned.processor.scan_if_due, 10.0, "no slice is due", interval=0.0)
+    # The look has found the new link.
+    scanned.event_changes()
+    (scanned.outside / "f").write_text("longer than before")
+    _let_ctimes_age()
+    assert scanned.rescanner.last_scan == before
+    assert entry(b"f") in scanned.round_changes()
 
 
 def test_excluded_names_are_not_reported(tmp_path: Path) -> None:

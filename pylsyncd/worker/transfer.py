@@ -255,8 +255,8 @@ class Transfer:
         """The subtrees that are held because a file system was mounted over them."""
         return self._source_guard.new_mounts
 
-    def is_copy_empty(self, path: bytes) -> bool | None:
-        """Return True if the copy of a directory is empty or missing; None if rsync cannot tell.
+    def check_copy(self, path: bytes) -> Outcome:
+        """Find out what is at the copy of a directory: DONE if it is empty or missing.
 
         What is excluded at the copy does not count.
         """
@@ -269,10 +269,9 @@ class Transfer:
                     root, listing, options, frozenset(), is_released=False, in_flight=frozenset(),
                     size_limit=None, checks_only=True,
                 )  # fmt: skip
-                verdict = self._carry(request).verdict
+                return self._carry(request).outcome
         except OSError:
-            return None
-        return {Verdict.DONE: True, Verdict.HELD: False}.get(verdict)
+            return Outcome(Verdict.HELD, "no empty directory can be created")
 
     def probe(self) -> Outcome:
         """Find out, with a list that changes nothing, what the destination's rsync can do."""

@@ -14,7 +14,6 @@ from pylsyncd.model.changes import (
     NOTHING,
     Changeset,
     MutableChangeset,
-    Scope,
     everything_with,
     union,
 )
@@ -26,7 +25,7 @@ from pylsyncd.pipeline.optimizer import optimize, split_below
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 from pylsyncd.rsync.file_list import smallest_file
 from pylsyncd.rsync.items import parse_items
-from pylsyncd.rsync.outcomes import Verdict
+from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.runner import RunResult
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.system.logs import NOTICE
@@ -52,6 +51,9 @@ _REACHED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL, Verdict.
 
 # For another worker, if it is unknown what is pending.
 _FULL_SYNC = WorkItem(EVERYTHING, titles=("full sync",))
+
+
+_ROOT_ENTRY = Changeset({paths.ROOT: frozenset([b""])}, frozenset(), frozenset())
 
 
 class MountCheck(NamedTuple):
@@ -348,18 +350,16 @@ class Worker(SupervisedThread):
             item.is_release and is_held
         )
         if item.is_urgent and not (item.changeset or self._work.pending_count):
-            item = replace(item, changeset=self._find_lost_destination())
+            item = replace(item, changeset=self._find_unchecked())
         self._work.add(item, is_reachable=self._is_reachable, extra_window=self._extra_window)
 
-    def _find_lost_destination(self) -> Changeset:
-        """Return a change to try if the destination is not the directory that it was, else none.
+    def _find_unchecked(self) -> Changeset:
+        """Return a change to try if there is something to check, although nothing has changed.
 
-        Its run is held, and tells why, even if nothing has changed in the source.
+        If the destination is not the directory that it was, the run is held, and tells why.
         """
-        changes = MutableChangeset()
-        if self._transfer.is_destination_replaced:
-            changes.add(paths.ROOT, Scope.ENTRY)
-        return changes
+        unchecked = self._transfer.new_mounts.keys() - self.mount_checks.keys()
+        return _ROOT_ENTRY if unchecked or self._transfer.is_destination_replaced else NOTHING
 
     def _take_finished_batch(self) -> None:
         """Report a failed batch of large files, and take the changes that it returns.
@@ -411,7 +411,8 @@ class Worker(SupervisedThread):
     def _carry_next_run(self) -> None:
         next_run, large_files = self._work.next_run, self._work.large_files
         self._work.include_released(self._transfer.find_held_subtrees())
-        self._check_new_mounts()
+        if not self._check_new_mounts():
+            return
         is_merged, times = next_run.backlog.is_merged, self._work.received_times
         started_at = time.time()
         changeset = next_run.backlog.take()
@@ -445,22 +446,41 @@ class Worker(SupervisedThread):
         self._is_released = False
         self._finish_attempt(next_run, result, next_run.since)
 
-    def _check_new_mounts(self) -> None:
-        """Look at the copies of the directories over which file systems were mounted, once."""
+    def _check_new_mounts(self) -> bool:
+        """Look at the copies of the directories over which file systems were mounted, once.
+
+        Returns False if the destination could not be asked: the next run has to wait.
+        """
+        check = self._ask_for_copies()
+        if check.verdict is Verdict.DONE:
+            return True
+        self._is_reachable = False
+        self._work.next_run.schedule_retry(check.verdict)
+        if not self._session.is_aborted:
+            self._report_failure(TransferResult(check), self._work.next_run)
+        return False
+
+    def _ask_for_copies(self) -> Outcome:
+        """Ask what is at the copies that were not looked at; return a failure if there is one."""
         mounts = self._transfer.new_mounts
         checks = {
             path: check
             for path, check in self.mount_checks.items()
             if mounts.get(path) == check.mount
         }
+        outcome = Outcome(Verdict.DONE)
         # If a check raises, nothing was taken from what is pending.
         self._interrupted = NOTHING
         for path in mounts.keys() - checks.keys():
-            is_copy_empty = self._transfer.is_copy_empty(path)
-            if is_copy_empty is not None:
-                checks[path] = MountCheck(mounts[path], is_copy_empty)
+            outcome = self._transfer.check_copy(path)
+            if outcome.verdict in {Verdict.RETRY_NOW, Verdict.RETRY_LATER}:
+                break
+            checks[path] = MountCheck(mounts[path], outcome.verdict is Verdict.DONE)
+        else:
+            outcome = Outcome(Verdict.DONE)
         self._interrupted = None
         self.mount_checks = checks
+        return outcome
 
     def _retry_failed_paths(self) -> None:
         failed_paths = self._work.failed_paths

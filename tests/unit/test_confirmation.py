@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.faults import FaultyRsync
+from support.faults import FaultyRsync, exit_with
 from support.mounts import Mounts, can_mount
 from support.services import ServiceDirectory
 from support.waiting import wait_until
@@ -145,6 +145,26 @@ def test_a_mount_over_a_directory_that_is_empty_at_all_copies_is_taken(
         held = SetAside(held=PathSummary(1, ("a/nested",)))
         assert operations.wait(timeout=TIMEOUT).set_aside == {"web/one": held, "web/two": held}
         assert (directory.copy("one") / "a/nested/f").exists()
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+def test_a_mount_is_taken_although_the_destination_cannot_be_asked_at_first(
+    directory: ServiceDirectory,
+) -> None:
+    nested = directory.source("web") / "nested"
+    nested.mkdir()
+    faulty = FaultyRsync(directory.top)
+    options = (f"rsync = {faulty.program}", "retry_first = 0.1", "retry_longest = 0.1")
+    with Mounts() as mounts, directory.supervisor(SYNCS, *options) as supervisor:
+        operations = operations_of(supervisor)
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        for _ in range(3):
+            faulty.add_fault(exit_with(10))
+        mounts.mount_tmpfs(nested)
+        (nested / "f").touch()
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        assert faulty.pending_faults == 0
+        assert (directory.copy("one") / "nested/f").exists()
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")

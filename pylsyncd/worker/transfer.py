@@ -18,7 +18,6 @@ from pylsyncd.model.changes import (
     everything_with,
     union,
 )
-from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.directory_id import MountId
 from pylsyncd.pipeline.optimizer import optimize, split_below, with_hints_of
 from pylsyncd.pipeline.widening import with_parent_listings
@@ -54,6 +53,7 @@ from pylsyncd.watcher.hard_link_search import (
     search_source,
 )
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
+from pylsyncd.worker.content_runs import choose_comparison
 from pylsyncd.worker.destination_guard import RELEASE_HINT, DestinationGuard, DestinationHeldError
 from pylsyncd.worker.destination_times import CarriedFiles, DestinationTimes
 from pylsyncd.worker.session import RsyncSession, SessionRun
@@ -67,15 +67,6 @@ _PARTIAL_EXITS = frozenset([23, 24])
 
 MAX_EXCLUDED_PATHS = 1_000
 """How many paths a run excludes: each costs two arguments."""
-
-# How much may be read in the source before the first byte is sent, at most and for each second of
-# the timeout, in half of which a slow disk reads so much.
-_MAX_CHECKSUM_BYTES = 4 << 30
-_CHECKSUM_BYTES_PER_SECOND = 20 << 20
-
-# Up to this size, directories that appeared are taken for new at the destination, too: then it is
-# cheaper to send their files than to read them twice. If it has equal ones, they are written again.
-_MAX_NEW_TREE_BYTES = 64 << 20
 
 # After these, what is neither pending nor failed is at the destination.
 _CARRIED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL])
@@ -353,7 +344,8 @@ class Transfer:
         others = request.with_hints(NO_PATHS)
         if not check.compared:
             return self._run_rsync(others, files)
-        comparison = self._choose_comparison(request.options, check)
+        transport = self._session.destination.transport
+        comparison = choose_comparison(check, transport, request.options.timeout)
         compared = request.with_hints(check.hints).comparing(comparison)
         if check.can_join:
             return self._run_rsync(compared, files)
@@ -362,16 +354,6 @@ class Transfer:
             return first
         second = self._run_rsync(others, files if others.is_full_sync else check.others)
         return _combined(first, second)
-
-    def _choose_comparison(self, options: RsyncOptions, check: ContentCheck) -> ContentComparison:
-        """Return how to compare the files of a part."""
-        most = min(_MAX_CHECKSUM_BYTES, _CHECKSUM_BYTES_PER_SECOND * options.timeout)
-        if check.size > most or self._session.destination.transport is Transport.DAEMON:
-            # A daemon may refuse --checksum.
-            return ContentComparison.CONTENTS
-        if check.size <= _MAX_NEW_TREE_BYTES and check.compares_directories_alone:
-            return ContentComparison.CONTENTS
-        return ContentComparison.CHECKSUMS
 
     def _check_contents(self, request: TransferRequest, files: FileList) -> ContentCheck:
         """Find out which files of a list, or of a full sync, have to be compared by content."""

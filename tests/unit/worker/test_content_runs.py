@@ -19,10 +19,14 @@ from pylsyncd.model.changes import (
     Scope,
     union,
 )
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.pipeline.work_queue import WorkItem
-from pylsyncd.rsync.content_check import carried_times
+from pylsyncd.rsync.command import ContentComparison
+from pylsyncd.rsync.content_check import ContentCheck, carried_times
+from pylsyncd.rsync.file_list import FileList
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.size_limit import SizeLimit
+from pylsyncd.worker.content_runs import choose_comparison
 from pylsyncd.worker.transfer import TransferResult
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
@@ -149,26 +153,32 @@ def test_files_of_a_run_that_others_share_are_compared_in_a_run_of_their_own(pla
     assert place.is_equal()
 
 
-def test_a_tree_made_anew_with_the_same_times_is_compared_in_lists_of_any_length(
-    place: Place,
-) -> None:
+def test_lists_of_any_length_are_compared(place: Place) -> None:
     # Some options of a local run fail with lists of 1,000 entries and more.
-    for number in range(1_100):
-        place.put(f"d/{number}/f", "one")
-    place.carry(EVERYTHING)
-    for number in range(1_100):
-        place.put(f"d/{number}/f", "two")
-    (place.source / "d/new").mkdir()
-    place.record()
-    place.carry(hinted(b"d", scope=TREE))
-    assert place.comparisons() == ["--ignore-times"]
-    assert place.is_equal()
+    names = [b"d/%d" % number for number in range(1_100)]
+    for content in ("one", "two"):
+        for name in names:
+            place.put(name.decode(), content)
+        place.record()
+        place.carry(hinted(*names))
+        assert place.comparisons() == ["--checksum"]
+        assert place.is_equal()
+
+
+def test_a_tree_created_again_with_the_same_times_is_compared(place: Place) -> None:
+    for content in ("one", "two"):
+        for name in ("d/f", "d/e/f", "d/e/g"):
+            place.put(name, content)
+        place.record()
+        place.carry(hinted(b"d", scope=TREE))
+        assert place.comparisons() == ["--ignore-times"]
+        assert place.is_equal()
 
 
 def test_large_directories_that_appeared_are_not_written_again_if_they_are_equal(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pylsyncd.worker.transfer._MAX_NEW_TREE_BYTES", 5)
+    monkeypatch.setattr("pylsyncd.worker.content_runs._MAX_NEW_TREE_BYTES", 5)
     place.put("d/f", "one")
     place.put("d/g", "one")
     place.carry(EVERYTHING)
@@ -209,7 +219,7 @@ def test_a_full_sync_compares_what_has_the_hint(
 def test_much_is_not_read_before_the_first_byte_is_sent(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pylsyncd.worker.transfer._MAX_CHECKSUM_BYTES", 5)
+    monkeypatch.setattr("pylsyncd.worker.content_runs._MAX_CHECKSUM_BYTES", 5)
     place.put("f", "one")
     place.put("g", "one")
     place.carry(EVERYTHING)
@@ -278,6 +288,23 @@ def test_a_large_file_is_compared_by_its_own_thread(make: Callable[..., Place]) 
     with place.worker() as worker:
         worker.put(WorkItem(hinted(b"large")))
         wait_until(place.is_equal)
+
+
+@pytest.mark.parametrize(
+    ("transport", "timeout", "size", "expected"),
+    [
+        pytest.param(Transport.LOCAL, 600.0, 4 << 30, ContentComparison.CHECKSUMS, id="local"),
+        pytest.param(Transport.SHELL, 600.0, 1, ContentComparison.CHECKSUMS, id="a remote shell"),
+        pytest.param(Transport.SHELL, 600.0, 5 << 30, ContentComparison.CONTENTS, id="much"),
+        pytest.param(Transport.SHELL, 10.0, 1 << 30, ContentComparison.CONTENTS, id="in a hurry"),
+        pytest.param(Transport.DAEMON, 600.0, 1, ContentComparison.CONTENTS, id="a daemon"),
+    ],
+)
+def test_the_size_the_timeout_and_the_transport_decide_how_to_compare(
+    transport: Transport, timeout: float, size: int, expected: ContentComparison
+) -> None:
+    check = ContentCheck(FileList({b"f"}), FileList(set()), can_join=True, size=size)
+    assert choose_comparison(check, transport, timeout) is expected
 
 
 def test_hard_links_are_kept_by_a_comparison(make: Callable[..., Place]) -> None:

@@ -25,9 +25,9 @@ class WatchedSource:
         rules = rules or Rules()
         self.inotify = inotify
         self.watches = WatchManager(source, inotify, rules, on_progress)
-        self.rescanner = Rescanner(self.watches, plan or RescanPlan())
         if open_files is None:
             open_files = OpenFiles(0.0, 0.0)
+        self.rescanner = Rescanner(self.watches, plan or RescanPlan(), open_files.holds_back)
         self.processor = EventProcessor(self.watches, self.rescanner, rules, open_files)
         self.initial_changes = self.rescanner.initial_scan()
 

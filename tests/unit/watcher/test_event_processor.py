@@ -573,6 +573,7 @@ def test_a_file_that_was_modified_and_closed_is_not_held_back(
         file.write(b"x")
         assert process_all(holding) == {Change(b"d/f", Scope.ENTRY)}
         assert len(held_back) == 1
+        file.write(b"y")
     assert process_all(holding) == {Change(b"d/f", Scope.ENTRY)}
     assert len(held_back) == 0
     append(source + b"/d/f")
@@ -636,3 +637,17 @@ def test_an_open_file_in_a_directory_that_has_left_is_not_held_back(
         os.rename(source + b"/d", source + b"/../outside")
         assert open_paths(holding) == set()
         assert len(held_back) == 0
+
+
+@pytest.mark.parametrize("is_held_back", [False, True])
+def test_a_file_that_was_modified_has_new_content_when_its_attributes_change(
+    source: bytes, holding: WatchedSource, *, is_held_back: bool
+) -> None:
+    path = source + b"/d/f"
+    with open(path, "wb", 0) as file:
+        hints_of_all(holding)
+        file.write(b"x")
+        if is_held_back:
+            assert hints_of_all(holding) == set()
+        os.utime(path, ns=(0, 0))
+        assert hints_of_all(holding) == {Change(b"d/f", Scope.ENTRY)}

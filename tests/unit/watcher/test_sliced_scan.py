@@ -20,6 +20,7 @@ from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
 from pylsyncd.watcher import sliced_scan
 from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import RescanPlan
 
 # No pause between two slices, and none between two rounds.
@@ -40,12 +41,18 @@ def no_writeback_slack(monkeypatch: pytest.MonkeyPatch) -> None:
 class Scanned(WatchedSource):
     """A source without a watcher thread, and a directory outside of it."""
 
-    def __init__(self, top: Path, plan: RescanPlan = AT_ONCE, rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        top: Path,
+        plan: RescanPlan = AT_ONCE,
+        rules: Rules | None = None,
+        open_files: OpenFiles | None = None,
+    ) -> None:
         self.source, self.outside = top / "source", top / "outside"
         self.outside.mkdir()
         self.new_content: set[Change] = set()
         """The paths that have had the hint of a new content."""
-        super().__init__(os.fsencode(self.source), Inotify(), rules, plan)
+        super().__init__(os.fsencode(self.source), Inotify(), rules, plan, open_files=open_files)
 
     def close(self) -> None:
         self.rescanner.stop()
@@ -199,6 +206,23 @@ def test_a_change_after_the_look_of_a_round_is_found_by_the_next_one(
     _let_ctimes_age()
     assert scanned.rescanner.last_scan == before
     assert entry(b"f") in scanned.round_changes()
+
+
+def test_an_open_file_that_is_held_back_is_not_reported(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    files = OpenFiles(HOUR, 2 * HOUR)
+    path = tmp_path / "source/f"
+    with closing(Scanned(tmp_path, open_files=files)) as scanned, path.open("wb", 0) as file:
+        scanned.round_changes()
+        file.write(b"1")
+        assert scanned.event_changes() == set()
+        file.write(b"2")
+        scanned.drop_events()
+        assert entry(b"f") not in scanned.round_changes()
+        files.take_all()
+        file.write(b"3")
+        scanned.drop_events()
+        assert entry(b"f") in scanned.round_changes()
 
 
 def test_excluded_names_are_not_reported(tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ time. So it was made before the latest run ended, and the time of the file is no
 
 The start of the latest run would be too early. rsync looks at a file when it comes to it, so the
 run may have carried a time between its start and its end. Failed runs count, too: they may have
-carried a part. What the hint was about is carried by the run that is given it, whether or not that
-run succeeds: a write that comes later brings a hint of its own. So only the files that had to be
-compared need the hint after a failure.
+carried a part.
+
+The time of a file can be set back after the look and before rsync comes to the file; no event
+brings another hint then. So the files with later times are looked at once more after the run, and a
+run that has stopped early leaves all its files their hints. A write that comes later brings a hint
+of its own.
 
 Each destination has an end of its own. Before the first run it is the start of the process: another
 process may have carried anything until then. Copies that pylsyncd has not made are compared by size
@@ -26,6 +29,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import NO_PATHS, MutableScopedPaths, Scope, ScopedPaths
@@ -78,6 +82,8 @@ class ContentCheck:
     """The latest time of a file in the list that is ahead of the clock, but by little; else 0."""
     unread: AbstractSet[bytes] = frozenset()
     """Directories that could not be read, of which everything may have a new content."""
+    repeat: Callable[[], "ContentCheck"] | None = None
+    """Checks the other part once more; None if nothing in it has the hint."""
 
     @property
     def compares_directories_alone(self) -> bool:
@@ -121,9 +127,10 @@ def check_contents(
     compared = divider.compared
     others = set(files.entries) - compared
     can_join = bool(compared) and divider.can_join(others)
+    rest = files.part(others)
     return ContentCheck(
-        files.part(compared), files.part(others), can_join, divider.size, divider.latest_ns,
-        divider.unread,
+        files.part(compared), rest, can_join, divider.size, divider.latest_ns, divider.unread,
+        partial(check_contents, root, rest, new_content, times, is_left_out) if rest else None,
     )  # fmt: skip
 
 

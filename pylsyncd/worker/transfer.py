@@ -338,22 +338,34 @@ class Transfer:
     def _run_parts(self, request: TransferRequest, files: FileList) -> TransferResult:
         """Run rsync for a list, or once for each part if only some files are compared by content.
 
-        These go first: what the other run finds in a directory has the right size and time then.
+        These go first: what the other run finds in a directory has the right size and time then. A
+        file of the other run whose time was set back before rsync looked at it is compared last.
         """
         check = self._check_contents(request, files)
         others = request.with_hints(NO_PATHS)
         if not check.compared:
-            return self._run_rsync(others, files)
+            result = self._run_rsync(others, files)
+        elif check.can_join:
+            result = self._run_rsync(self._comparing(request, check), files)
+        else:
+            result = self._run_comparison(request, check)
+            if not _has_stopped(result):
+                second = self._run_rsync(others, files if others.is_full_sync else check.others)
+                result = _combined(result, second)
+        if check.repeat is not None and not (check.can_join or _has_stopped(result)):
+            late = check.repeat()
+            if late.compared:
+                result = _combined(result, self._run_comparison(request, late))
+        return _with_hints(result, request)
+
+    def _comparing(self, request: TransferRequest, check: ContentCheck) -> TransferRequest:
         transport = self._session.destination.transport
         comparison = choose_comparison(check, transport, request.options.timeout)
-        compared = request.with_hints(check.hints).comparing(comparison)
-        if check.can_join:
-            return self._run_rsync(compared, files)
-        first = self._run_rsync(replace(compared, is_part=True), check.compared)
-        if first.verdict not in _CARRIED or first.pending or first.aborting:
-            return first
-        second = self._run_rsync(others, files if others.is_full_sync else check.others)
-        return _combined(first, second)
+        return request.with_hints(check.hints).comparing(comparison)
+
+    def _run_comparison(self, request: TransferRequest, check: ContentCheck) -> TransferResult:
+        compared = replace(self._comparing(request, check), is_part=True)
+        return self._run_rsync(compared, check.compared)
 
     def _check_contents(self, request: TransferRequest, files: FileList) -> ContentCheck:
         """Find out which files of a list, or of a full sync, have to be compared by content."""
@@ -567,6 +579,24 @@ def _nothing_confirmed(request: TransferRequest, run: SessionRun) -> TransferRes
         # These go when rsync lists their directories.
         pending = with_parent_listings(pending)
     return TransferResult(run.outcome, pending=pending, run=run if run.is_counted else None)
+
+
+def _has_stopped(result: TransferResult) -> bool:
+    """Return True if a run may not have come to all of its files."""
+    return result.verdict not in _CARRIED or bool(result.pending or result.aborting)
+
+
+def _with_hints(result: TransferResult, request: TransferRequest) -> TransferResult:
+    """Return a result whose changes keep the hints of the request.
+
+    The time of a file that rsync has not come to can be set back before the next run, and no event
+    tells that its content is new.
+    """
+    hints = request.changeset.new_content
+    return replace(
+        result, pending=with_hints_of(result.pending, hints),
+        failed=with_hints_of(result.failed, hints), aborting=with_hints_of(result.aborting, hints),
+    )  # fmt: skip
 
 
 def _combined(first: TransferResult, second: TransferResult) -> TransferResult:

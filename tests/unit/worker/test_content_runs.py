@@ -180,7 +180,6 @@ def test_large_directories_that_appeared_are_not_written_again_if_they_are_equal
 ) -> None:
     monkeypatch.setattr("pylsyncd.worker.content_runs._MAX_NEW_TREE_BYTES", 5)
     place.put("d/f", "one")
-    place.put("d/g", "one")
     place.carry(EVERYTHING)
     inode = (place.copy / "d/f").stat().st_ino
     place.put("d/g", "two")
@@ -234,7 +233,7 @@ def test_much_is_not_read_before_the_first_byte_is_sent(
     assert place.is_equal()
 
 
-def test_a_failed_run_leaves_the_hint_of_what_was_to_be_compared(place: Place) -> None:
+def test_a_failed_run_leaves_all_hints(place: Place) -> None:
     place.put("f", "one")
     place.carry(EVERYTHING)
     place.put("f", "two")
@@ -243,9 +242,28 @@ def test_a_failed_run_leaves_the_hint_of_what_was_to_be_compared(place: Place) -
     place.faulty.add_fault(print_error_and_exit("rsync: connection reset", 12))
     result = place.carry(hinted(b"f", b"new"))
     assert {Change(b"f", ENTRY), Change(b"new", ENTRY)} <= set(result.pending)
-    # What is new is equal to no copy, unless this run has made it.
-    assert set(result.pending.new_content) == {Change(b"f", ENTRY)}
+    # The time of the new one can be set back before the next run.
+    assert set(result.pending.new_content) == {Change(b"f", ENTRY), Change(b"new", ENTRY)}
     place.carry(result.pending)
+    assert place.is_equal()
+
+
+@pytest.mark.parametrize("fault", ["", "exit 10"], ids=["", "in a failed run"])
+@pytest.mark.parametrize("scope", [ENTRY, LISTING, TREE])
+def test_a_time_that_is_set_back_before_rsync_looks_is_noticed(
+    place: Place, scope: Scope, fault: str
+) -> None:
+    place.put("d/f", "one")
+    place.carry(EVERYTHING)
+    place.wait_for_clock()
+    place.write("d/f")
+    (place.source / "d" / "f").write_text("two")
+    # The list is built, and rsync has not looked yet.
+    place.faulty.add_fault(f"touch -r {place.copy}/d/f {place.source}/d/f; {fault}")
+    result = place.carry(hinted(b"d/f" if scope is ENTRY else b"d", scope=scope))
+    assert bool(fault) is bool(result.pending)
+    place.carry(result.pending)
+    assert (place.copy / "d" / "f").read_text() == "two"
     assert place.is_equal()
 
 

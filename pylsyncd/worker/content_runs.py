@@ -1,8 +1,21 @@
-"""Chooses how a run compares the files whose content size and time do not tell."""
+"""Finds the files whose content size and time do not tell, and how a run compares them."""
 
+from dataclasses import replace
+
+from pylsyncd.model.changes import NO_PATHS, Changeset
 from pylsyncd.model.destination_notation import Transport
+from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import ContentComparison
-from pylsyncd.rsync.content_check import ContentCheck
+from pylsyncd.rsync.content_check import (
+    ContentCheck,
+    carried_times,
+    check_contents,
+    left_out_test,
+)
+from pylsyncd.rsync.file_list import FileList
+from pylsyncd.worker.statistics import Statistics
+from pylsyncd.worker.transfer_commands import TransferCommands
+from pylsyncd.worker.transfer_result import TransferRequest
 
 # How much may be read in the source before the first byte is sent, at most and for each second of
 # the timeout, in half of which a slow disk reads so much.
@@ -25,3 +38,24 @@ def choose_comparison(
     if check.size <= _MAX_NEW_TREE_BYTES and check.compares_directories_alone:
         return ContentComparison.CONTENTS
     return ContentComparison.CHECKSUMS
+
+
+def check_request(
+    request: TransferRequest, files: FileList, commands: TransferCommands, statistics: Statistics
+) -> ContentCheck:
+    """Find out which files of a list, or of a full sync, have to be compared by content."""
+    hints = request.changeset.new_content
+    is_full = request.is_full_sync
+    if request.options.compares_contents or request.only_deletes:
+        hints = NO_PATHS
+    elif is_full and hints:
+        hinted = Changeset(hints.entries, hints.listings, hints.trees)
+        _, carried = split_below(hinted, request.left_out)
+        files = commands.build_list(replace(request, changeset=carried, is_part=True))
+    times = carried_times(statistics.latest_carried_ns, request.options.time_tolerance_ns)
+    check = check_contents(
+        request.root, files, hints, times,
+        left_out_test(request.options.rules, request.left_out, files),
+    )  # fmt: skip
+    statistics.record_carried(check.latest_ns)
+    return replace(check, can_join=check.can_join and (hints.is_everything or not is_full))

@@ -15,7 +15,7 @@ from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import Crash, CrashLog
 from pylsyncd.worker.retry_queue import RetryQueue
 from pylsyncd.worker.session import SessionRun
-from pylsyncd.worker.transfer import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult
 
 log = logging.getLogger(__name__)
 

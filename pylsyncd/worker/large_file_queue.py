@@ -25,7 +25,7 @@ from pylsyncd.system import walk
 from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.retry_queue import MAX_QUICK_RETRIES, RetryQueue
 from pylsyncd.worker.session import STOPPED
-from pylsyncd.worker.transfer import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult
 
 MAX_BATCH_FILES = 100
 """How many files one run sends: each costs three arguments of the worker's own runs."""

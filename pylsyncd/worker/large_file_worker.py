@@ -19,7 +19,7 @@ from pylsyncd.system.threads import Crash, SupervisedThread
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
 from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.session import STOPPED, RsyncSession
-from pylsyncd.worker.transfer import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult
 
 # Seconds between two signals to a run that has to stop, or may be about to start.
 _SIGNAL_INTERVAL = 0.5

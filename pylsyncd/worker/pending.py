@@ -18,7 +18,7 @@ from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.retry_queue import MAX_QUICK_RETRIES, REACHING, RetryQueue, WideningQueue
-from pylsyncd.worker.transfer import MAX_EXCLUDED_PATHS, TransferResult
+from pylsyncd.worker.transfer_result import MAX_EXCLUDED_PATHS, TransferResult
 
 # For all excluded paths together. Linux starts no program with more than 2 MB of arguments, and
 # each path is in two of them, perhaps with an escape before each byte.

@@ -22,7 +22,8 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.system.snapshot import Snapshot, SnapshotError, opened_snapshot
 from pylsyncd.worker.session import SessionRun
-from pylsyncd.worker.transfer import MAX_EXCLUDED_PATHS, Transfer, TransferResult
+from pylsyncd.worker.transfer import Transfer
+from pylsyncd.worker.transfer_result import MAX_EXCLUDED_PATHS, TransferResult
 
 MAX_WAIT_FOR_FAILED_PATHS = 600.0
 """How many seconds failed paths keep the last files back.

@@ -41,7 +41,8 @@ from pylsyncd.worker.publisher import (
 from pylsyncd.worker.repairs import Repairs, new_directories, repaired_changes
 from pylsyncd.worker.retry_queue import REACHING, RetryQueue
 from pylsyncd.worker.session import RsyncSession
-from pylsyncd.worker.transfer import Transfer, TransferResult
+from pylsyncd.worker.transfer import Transfer
+from pylsyncd.worker.transfer_result import TransferResult
 
 log = logging.getLogger(__name__)
 

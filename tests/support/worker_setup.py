@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from pylsyncd.model.changes import Change, MutableChangeset, Scope
+from pylsyncd.model.changes import Change, Changeset, MutableChangeset, Scope
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notices import Notice
@@ -29,6 +29,7 @@ from pylsyncd.worker.pending import PendingWork
 from pylsyncd.worker.repairs import RepairPlan, Repairs
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer import Transfer
+from pylsyncd.worker.transfer_result import TransferResult
 from pylsyncd.worker.worker import Worker
 from support.faults import FaultyRsync
 from support.waiting import wait_until
@@ -54,6 +55,10 @@ def entries(*some: bytes) -> MutableChangeset:
     for path in some:
         changes.add(path, Scope.ENTRY)
     return changes
+
+
+DENIED = "Permission denied (13)"
+"""The end of many of rsync's messages."""
 
 
 class WorkerSetup:
@@ -196,6 +201,19 @@ class WorkerSetup:
             worker.request_stop()
             wait_until(lambda: _has_ended(worker))
         assert not failures
+
+
+def carry(place: WorkerSetup, changeset: Changeset, **options: bool) -> TransferResult:
+    """Carry changes by a new transfer."""
+    return place.transfer(place.session()).carry(changeset, **options)  # type: ignore[arg-type]
+
+
+def copied(place: WorkerSetup) -> list[str]:
+    return sorted(os.listdir(place.copy))
+
+
+def changed_paths(changeset: Changeset) -> list[bytes]:
+    return sorted(change.path for change in changeset)
 
 
 def _has_ended(worker: Worker) -> bool:

@@ -27,7 +27,7 @@ from pylsyncd.rsync.file_list import FileList
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.worker.content_runs import choose_comparison
-from pylsyncd.worker.transfer import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 

@@ -14,7 +14,7 @@ from pylsyncd.rsync.runner import RunResult
 from pylsyncd.worker.failure_reporter import FailureReporter, describe_failure
 from pylsyncd.worker.retry_queue import RetryQueue
 from pylsyncd.worker.session import SessionRun
-from pylsyncd.worker.transfer import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult
 
 UNREACHABLE = Outcome(Verdict.RETRY_LATER, "the connection failed", "ssh: no route to host")
 HELD = Outcome(Verdict.HELD, "the path cannot be created")

@@ -33,7 +33,7 @@ from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.session import RsyncSession
-from pylsyncd.worker.transfer import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 SECONDS = 30.0

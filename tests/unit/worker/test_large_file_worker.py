@@ -22,7 +22,7 @@ from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.resources import RunSlots, SharedResources
 from pylsyncd.worker.session import RsyncSession
-from pylsyncd.worker.transfer import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult
 
 SECONDS = 20.0
 SLOW = ("--bwlimit=500",)

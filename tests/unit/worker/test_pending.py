@@ -23,7 +23,7 @@ from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.system import clock
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.pending import MAX_EXCLUDED_PATHS, PendingWork, Settlement
-from pylsyncd.worker.transfer import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult
 
 
 @pytest.fixture

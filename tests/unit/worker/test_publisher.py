@@ -19,7 +19,7 @@ from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.rules import excludes, filters
 from pylsyncd.system import clock
 from pylsyncd.worker.publisher import MAX_FULL_SYNC_WAITS, Publisher, TransferConditions
-from pylsyncd.worker.transfer import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult
 
 ALL = entries(b"b1", b"b2", b"index")
 LAST = excludes.build_rules([filters.parse_exclude(b"/index")])

@@ -1,0 +1,87 @@
+"""Builds the lists and commands of transfers, for what the destination's rsync is capable of."""
+
+from dataclasses import replace
+
+from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.file_list import FileList, build_file_list
+from pylsyncd.rsync.outcomes import MissingCapability, Outcome, Verdict
+from pylsyncd.worker.session import RsyncSession, SessionRun
+from pylsyncd.worker.transfer_result import TransferRequest
+
+# A list of one path that exists on neither side: a probe with it changes nothing.
+_PROBE_LIST = b"./.pylsyncd-probe\0"
+
+
+class TransferCommands:
+    """The commands to one destination, and what is known of its rsync's capabilities."""
+
+    def __init__(
+        self, session: RsyncSession, capabilities: RsyncCapabilities | None = None
+    ) -> None:
+        """Without ``capabilities``, a probe finds out whether rsync there can delete by name."""
+        self._session = session
+        self._capabilities = capabilities or RsyncCapabilities()
+        self.creates_parents = True
+        """Whether the directories above the destination may still be missing."""
+        self.is_probed = capabilities is not None or not session.options.delete
+        """Whether the capabilities are known, or no run needs them."""
+        self.was_probe_tried = self.is_probed
+        """Whether a probe is unnecessary or was run, successfully or not."""
+
+    def probe(self, root: int, options: RsyncOptions) -> SessionRun:
+        """Find out, with a list that changes nothing, what the destination's rsync can do."""
+        self.was_probe_tried = True
+        while True:
+            command = self._session.with_shared_ssh(options).probe_command(
+                CURRENT_DIRECTORY, self._session.destination, self._capabilities
+            )
+            run = self._session.run(root, command, _PROBE_LIST, is_dry_run=True)
+            if not self.disable_missing_capability(run.outcome):
+                self.is_probed |= run.outcome.verdict is Verdict.DONE
+                return run
+
+    def build_list(self, request: TransferRequest) -> FileList:
+        """Return the list of the files that a request is about."""
+        options = request.options
+        capabilities = self._capabilities_for(request)
+        files = build_file_list(
+            request.root, request.changeset, options.rules,
+            delete_missing_args=capabilities.has_delete_missing_args or not options.delete,
+            excluded=request.left_out, size_limit=request.size_limit,
+        )  # fmt: skip
+        self._session.run_log.log_file_list(files)
+        return files
+
+    def command(
+        self, options: RsyncOptions, request: TransferRequest, files: FileList
+    ) -> list[bytes]:
+        """Return the command of a run for a request, with other options than the request's."""
+        excluded = sorted(request.excluded | files.files_to_exclude)
+        options = replace(self._session.with_shared_ssh(options), in_flight=request.in_flight)
+        destination = self._session.destination
+        if request.is_full_sync:
+            return options.full_sync_command(
+                CURRENT_DIRECTORY, destination, self._capabilities, excluded=excluded
+            )
+        return options.file_list_command(
+            CURRENT_DIRECTORY, destination, self._capabilities_for(request),
+            create_parents=self.creates_parents, excluded=excluded,
+            only_deletes=request.only_deletes,
+        )  # fmt: skip
+
+    def _capabilities_for(self, request: TransferRequest) -> RsyncCapabilities:
+        if request.deletes_by_listing:
+            return replace(self._capabilities, has_delete_missing_args=False)
+        return self._capabilities
+
+    def disable_missing_capability(self, outcome: Outcome) -> bool:
+        """Do without a capability from now on; return True if it was in use until now."""
+        before = self._capabilities
+        if outcome.missing_capability is MissingCapability.DELETE_MISSING_ARGS:
+            self._capabilities = replace(before, has_delete_missing_args=False)
+        elif outcome.missing_capability is MissingCapability.MKPATH:
+            self._capabilities = replace(before, has_mkpath=False)
+        if self._capabilities == before:
+            return False
+        self._session.run_log.log_missing_capability(outcome.reason)
+        return True

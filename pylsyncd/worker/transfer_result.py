@@ -1,0 +1,139 @@
+"""What one run has to carry, and what became of a changeset."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+from pylsyncd.model.changes import NOTHING, Changeset, Scope, ScopedPaths, union
+from pylsyncd.pipeline.optimizer import with_hints_of
+from pylsyncd.pipeline.widening import with_parent_listings
+from pylsyncd.rsync.command import ContentComparison, RsyncOptions
+from pylsyncd.rsync.outcomes import Outcome, Verdict, may_leave_temporary_files
+from pylsyncd.rsync.size_limit import SizeLimit
+from pylsyncd.worker.session import SessionRun
+
+MAX_EXCLUDED_PATHS = 1_000
+"""How many paths a run excludes: each costs two arguments."""
+
+# After these, what is neither pending nor failed is at the destination.
+_CARRIED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL])
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequest:
+    """What one run has to carry, how, and from which open directory."""
+
+    root: int
+    changeset: Changeset
+    options: RsyncOptions
+    excluded: AbstractSet[bytes]
+    is_released: bool
+    in_flight: frozenset[bytes]
+    size_limit: SizeLimit | None
+    checks_only: bool = False
+    """Only count what would be deleted, and check that."""
+    deletes_by_listing: bool = False
+    only_deletes: bool = False
+    """Delete what the source lacks, and send nothing."""
+    is_part: bool = False
+    """Carry a list of some of the files alone."""
+
+    @property
+    def is_full_sync(self) -> bool:
+        """True if rsync finds all paths itself, without a list."""
+        return self.changeset.is_everything and not (self.only_deletes or self.is_part)
+
+    @property
+    def left_out(self) -> AbstractSet[bytes]:
+        """The paths that the run excludes, with all below them."""
+        return self.excluded | self.in_flight
+
+    def with_hints(self, new_content: ScopedPaths) -> "TransferRequest":
+        """Return the request with another hint of a new content."""
+        return replace(self, changeset=self.changeset.with_new_content(new_content))
+
+    def comparing(self, comparison: ContentComparison) -> "TransferRequest":
+        """Return the request for a run that compares files in another way."""
+        return replace(self, options=replace(self.options, comparison=comparison))
+
+
+@dataclass(frozen=True, slots=True)
+class TransferResult:
+    """What became of a changeset. What is neither pending, failed, large nor held is confirmed."""
+
+    outcome: Outcome
+    pending: Changeset = NOTHING
+    """Changes that are not confirmed."""
+    failed: Changeset = NOTHING
+    """Changes that failed, while all others that are not pending are confirmed."""
+    unset_attributes: Changeset = NOTHING
+    """Entries that are confirmed, although some of their attributes could not be set."""
+    aborting: Changeset = NOTHING
+    """Files at which the run broke off, for example because they do not fit there."""
+    large_files: Changeset = NOTHING
+    """Files that were left out of the run because they are large."""
+    held: Changeset = NOTHING
+    """The trees that were left out because their mounts have changed, and the changes in them."""
+    run: SessionRun | None = None
+    """The last run of rsync; None if rsync was not run, or only to ask something."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What to do next."""
+        return self.outcome.verdict
+
+
+def nothing_confirmed(request: TransferRequest, run: SessionRun) -> TransferResult:
+    """Return the result of a run that has failed as a whole."""
+    pending, result = request.changeset, run.result
+    if may_leave_temporary_files(result.exit_status, result.messages):
+        # These go when rsync lists their directories.
+        pending = with_parent_listings(pending)
+    return TransferResult(run.outcome, pending=pending, run=run if run.is_counted else None)
+
+
+def combined_parts(first: TransferResult, second: TransferResult) -> TransferResult:
+    """Return the result of two runs, of which the first has left nothing pending."""
+    run = second.run
+    if first.run is not None and run is not None:
+        one, other = first.run.result, run.result
+        result = replace(
+            other, files=one.files + other.files, deleted=one.deleted + other.deleted,
+            bytes_sent=one.bytes_sent + other.bytes_sent, seconds=one.seconds + other.seconds,
+        )  # fmt: skip
+        run = replace(run, result=result)
+    return replace(
+        second,
+        outcome=first.outcome if second.verdict is Verdict.DONE else second.outcome,
+        failed=union(first.failed, second.failed),
+        unset_attributes=union(first.unset_attributes, second.unset_attributes),
+        run=run,
+    )
+
+
+def has_stopped(result: TransferResult) -> bool:
+    """Return True if a run may not have come to all of its files."""
+    return result.verdict not in _CARRIED or bool(result.pending or result.aborting)
+
+
+def with_hints(result: TransferResult, request: TransferRequest) -> TransferResult:
+    """Return a result whose changes keep the hints of the request.
+
+    The time of a file that rsync has not come to can be set back before the next run, and no event
+    tells that its content is new.
+    """
+    hints = request.changeset.new_content
+    return replace(
+        result, pending=with_hints_of(result.pending, hints),
+        failed=with_hints_of(result.failed, hints), aborting=with_hints_of(result.aborting, hints),
+    )  # fmt: skip
+
+
+def held_changes(held: AbstractSet[bytes], kept: Changeset, new_content: ScopedPaths) -> Changeset:
+    """Return the changes of subtrees that a run leaves out."""
+    changes = union(kept)
+    for path in held:
+        # Changes below a mount point that was mounted over are not seen.
+        changes.add(path, Scope.TREE)
+        if new_content.includes_tree(path):
+            changes.new_content.add(path, Scope.TREE)
+    return changes

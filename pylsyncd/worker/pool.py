@@ -25,6 +25,7 @@ from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.failure_reporter import FailureReporter
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.large_file_worker import LargeFileWorker
+from pylsyncd.worker.mount_checks import MountCheck
 from pylsyncd.worker.pending import PendingWork
 from pylsyncd.worker.registry import DestinationEntry, DestinationRegistry
 from pylsyncd.worker.repairs import RepairPlan, Repairs
@@ -33,7 +34,7 @@ from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.start_plan import StartPlan
 from pylsyncd.worker.statistics import Statistics
 from pylsyncd.worker.transfer import Transfer
-from pylsyncd.worker.worker import MountCheck, Worker
+from pylsyncd.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 

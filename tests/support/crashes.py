@@ -14,7 +14,7 @@ _PROGRAM = '''
 import os, sys, threading
 from pylsyncd import cli
 from pylsyncd.report import hooks
-from pylsyncd.worker import large_file_worker, pending, session, worker
+from pylsyncd.worker import attempts, large_file_worker, pending, session
 
 DIRECTORY = sys.argv.pop(1)
 
@@ -50,7 +50,7 @@ def patch(owner, name, place, is_after=False):
     setattr(owner, name, patched)
 
 patch(session, "interpret", "interpret")
-patch(worker.Worker, "_finish_attempt", "confirm")
+patch(attempts.Attempts, "finish", "confirm")
 patch(pending.PendingWork, "add_changes", "add", is_after=True)
 patch(large_file_worker.LargeFileWorker, "_carry", "large")
 patch(hooks.HookRunner, "_run_hook", "hook")

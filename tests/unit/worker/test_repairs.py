@@ -1,26 +1,19 @@
-"""Every directory is compared once in an interval, and what others changed is undone."""
+"""Every directory is offered once in an interval."""
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.faults import exit_with
-from support.trees import snapshot
 from support.waiting import wait_until
-from support.worker_setup import LONG, WorkerSetup, entries
+from support.worker_setup import WorkerSetup
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING
-from pylsyncd.model.notices import NoticeKind
-from pylsyncd.model.status import Condition
+from pylsyncd.model.changes import EVERYTHING
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.system import clock
-from pylsyncd.worker.worker import Worker
 
 DAY = 86_400.0
-SHORTLY = 0.5  # seconds for a round
 
 
 @pytest.fixture
@@ -42,71 +35,6 @@ def synced(place: WorkerSetup) -> None:
     with place.worker() as worker:
         worker.put(WorkItem(EVERYTHING, clock.now(), serial=1))
         wait_until(lambda: worker.confirmed_serial == 1)
-
-
-def is_equal(place: WorkerSetup) -> bool:
-    return snapshot(os.fsencode(place.source)) == snapshot(os.fsencode(place.copy))
-
-
-def repaired_paths(place: WorkerSetup) -> set[bytes]:
-    """Return the paths of all notices about repairs."""
-    notices = [each for each in place.notices if each.kind is NoticeKind.REPAIR]
-    return {path for notice in notices for path, _ in notice.changeset}
-
-
-@contextlib.contextmanager
-def repairing(place: WorkerSetup) -> Iterator[Worker]:
-    with place.worker(repair_interval=SHORTLY) as worker:
-        yield worker
-
-
-# -- what is undone -------------------------------------------------------------------------------
-
-
-def test_what_others_changed_at_the_destination_is_undone(place: WorkerSetup) -> None:
-    synced(place)
-    (place.copy / "a/b/f").write_text("changed, and longer")
-    (place.copy / "a/extra").write_text("extra")
-    (place.copy / "f").unlink()
-    (place.copy / "c/f").chmod(0o600)
-    with repairing(place) as worker:
-        wait_until(lambda: is_equal(place))
-        wait_until(lambda: {b"a/b/f", b"a/extra", b"f", b"c/f"} <= repaired_paths(place))
-        wait_until(lambda: worker.status().counts.repaired >= len(repaired_paths(place)))
-
-
-def test_a_directory_that_was_removed_there_comes_back_as_a_whole(place: WorkerSetup) -> None:
-    synced(place)
-    os.rename(place.copy / "a", place.copy.parent / "gone")
-    # The first slice is the listing of the source; the next one follows after hours.
-    repairs = place.repairs(DAY)
-    repairs.postpone(0.0)
-    with place.worker(repairs=repairs) as worker:
-        wait_until(lambda: is_equal(place))
-        wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
-
-
-def test_an_equal_copy_is_left_alone(place: WorkerSetup) -> None:
-    synced(place)
-    place.notices.clear()
-    before = time.time()
-    with repairing(place) as worker:
-        wait_until(lambda: (worker.status().compared_since or 0.0) >= before)
-        assert worker.status().counts.repaired == 0
-    assert place.notices == []
-
-
-def test_a_change_of_the_source_that_is_on_its_way_is_no_repair(place: WorkerSetup) -> None:
-    synced(place)
-    place.write("a/new")
-    before = time.time()
-    place.repair_window = 1_000.0
-    with repairing(place) as worker:
-        wait_until(lambda: (worker.status().compared_since or 0.0) >= before)
-        assert worker.status().counts.repaired == 0
-
-
-# -- when -----------------------------------------------------------------------------------------
 
 
 def test_a_full_sync_has_compared_everything(place: WorkerSetup) -> None:
@@ -163,57 +91,6 @@ def test_a_restart_goes_on_with_the_round(place: WorkerSetup) -> None:
 
 def test_without_an_interval_nothing_is_due(place: WorkerSetup) -> None:
     assert place.repairs(0.0).due_at is None
-
-
-def test_a_window_goes_before_a_repair(place: WorkerSetup) -> None:
-    place.write("new")
-    place.faulty.add_fault(exit_with(30))
-    changed = WorkItem(entries(b"new"), clock.now(), serial=1)
-    with place.worker(LONG, queued=changed, repair_interval=SHORTLY) as worker:
-        wait_until(lambda: worker.status().condition is Condition.RETRYING)
-        runs = worker.status().counts.outcomes
-        time.sleep(2 * SHORTLY)
-        # The destination is not reached: no repair is tried.
-        assert worker.status().counts.outcomes == runs
-
-
-# -- failures -------------------------------------------------------------------------------------
-
-
-def test_a_destination_that_is_not_reached_gets_the_same_directories_later(
-    place: WorkerSetup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pylsyncd.worker.repairs._RETRY_PAUSE", 0.05)
-    synced(place)
-    (place.copy / "f").unlink()
-    for _ in range(2):
-        place.faulty.add_fault(exit_with(255))
-    with repairing(place) as worker:
-        wait_until(lambda: is_equal(place))
-        wait_until(lambda: worker.status().waiting == 0)
-
-
-def test_a_path_that_fails_is_tried_again_and_reported(place: WorkerSetup) -> None:
-    synced(place)
-    (place.copy / "f").unlink()
-    place.make_fail("f", first=":")
-    with repairing(place) as worker:
-        wait_until(lambda: is_equal(place))
-        wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
-
-
-def test_deletions_of_all_slices_together_count_against_the_limit(limited: WorkerSetup) -> None:
-    synced(limited)
-    for name in ("a/1", "b/2", "c/3"):
-        (limited.copy / name).write_text("extra")
-    with limited.worker(LONG, repair_interval=SHORTLY) as worker:
-        wait_until(lambda: worker.status().condition is Condition.HELD)
-        assert "would be deleted" in worker.status().error
-        assert sum((limited.copy / name).exists() for name in ("a/1", "b/2", "c/3")) >= 1
-        worker.put(WorkItem(NOTHING, is_release=True, is_urgent=True, serial=3))
-        wait_until(lambda: is_equal(limited))
-        wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
-        wait_until(lambda: worker.confirmed_serial == 3)
 
 
 def test_after_a_release_deletions_are_counted_from_zero(limited: WorkerSetup) -> None:

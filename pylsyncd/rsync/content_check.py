@@ -23,10 +23,11 @@ process may have carried anything until then. Copies that pylsyncd has not made 
 and time alone.
 """
 
+import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,10 @@ from pylsyncd.system import walk
 # Two ticks of the clock. The kernel gives a file the time of the last tick, 1 to 10 ms ago, so the
 # time of a file that a run has carried is earlier than its end even without this.
 _TIME_SLACK_NS = 20_000_000
+
+# A comparison of so much takes less than a run of rsync, which is 50 ms.
+_MAX_JOINED_FILES = 1_000
+_MAX_JOINED_BYTES = 4 << 20
 
 # By how much the clock of a file server may be ahead: 2 minutes, in nanoseconds.
 _MAX_CLOCK_LEAD_NS = 120_000_000_000
@@ -74,8 +79,8 @@ class ContentCheck:
     others: FileList
     """What size and time tell."""
     can_join: bool
-    """Whether a comparison of the other part by content costs nothing: it has no file that size and
-    time would show to be equal."""
+    """Whether a comparison of the other part by content costs less than a run of its own: the files
+    that size and time may show to be equal are few and small."""
     size: int = 0
     """The bytes of the files that a comparison of both parts would read in the source."""
     latest_ns: int = 0
@@ -182,14 +187,35 @@ class _Divider:
         return has_one
 
     def can_join(self, others: AbstractSet[bytes]) -> bool:
-        """Return True if ``others`` have no regular file but those with the hint."""
-        for entry in others:
-            if not entry or entry.endswith(b"/"):
-                if not self._new_content.includes_listing(entry[:-1]):
-                    return False
-            elif not self._new_content.includes_entry(entry) and self._is_regular(entry):
+        """Return True if the regular files of ``others`` without the hint are few and small."""
+        size = 0
+        for count, status in enumerate(self._without_hint(others), 1):
+            size += status.st_size
+            if count > _MAX_JOINED_FILES or size > _MAX_JOINED_BYTES:
                 return False
         return True
+
+    def _without_hint(self, entries: AbstractSet[bytes]) -> Iterator[os.stat_result]:
+        """Yield the status of each regular file that is listed and has not the hint."""
+        for entry in entries:
+            if not entry or entry.endswith(b"/"):
+                if not self._new_content.includes_listing(entry[:-1]):
+                    yield from self._files_in(entry[:-1])
+            elif not self._new_content.includes_entry(entry):
+                with contextlib.suppress(OSError):
+                    status = os.lstat(entry, dir_fd=self._root)
+                    if stat.S_ISREG(status.st_mode):
+                        yield status
+
+    def _files_in(self, directory: bytes) -> Iterator[os.stat_result]:
+        with (
+            contextlib.suppress(OSError),
+            walk.opened_below(self._root, directory) as opened,
+            os.scandir(opened) as found,
+        ):
+            for each in found:
+                if each.is_file(follow_symlinks=False):
+                    yield each.stat(follow_symlinks=False)
 
     def _may_equal_copy(self, path: bytes) -> bool:
         try:
@@ -207,12 +233,6 @@ class _Divider:
         if now_ns < status.st_mtime_ns <= now_ns + _MAX_CLOCK_LEAD_NS:
             self.latest_ns = max(self.latest_ns, status.st_mtime_ns)
         return self._times.include(status.st_mtime_ns)
-
-    def _is_regular(self, path: bytes) -> bool:
-        try:
-            return stat.S_ISREG(os.lstat(path, dir_fd=self._root).st_mode)
-        except OSError:
-            return False
 
 
 def left_out_test(

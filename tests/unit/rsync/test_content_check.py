@@ -108,11 +108,29 @@ def test_a_file_that_may_be_new_is_compared_if_an_earlier_run_may_have_seen_its_
     ],
 )
 def test_one_run_is_enough_if_no_file_without_the_hint_is_compared_with_it(
-    tmp_path: Path, listed: set[bytes], new_content: list[tuple[bytes, Scope]], expected: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: set[bytes],
+    new_content: list[tuple[bytes, Scope]],
+    *,
+    expected: bool,
 ) -> None:
+    monkeypatch.setattr("pylsyncd.rsync.content_check._MAX_JOINED_BYTES", 6)
     place(tmp_path, old=CARRIED, new=NEW, other=CARRIED, d_new=NEW)
     (tmp_path / "link").symlink_to("old")
     assert check(tmp_path, listed, hints(*new_content)).can_join is expected
+
+
+def test_one_run_is_enough_if_the_files_without_the_hint_are_few_and_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(tmp_path, old=CARRIED, other=CARRIED, d_one=CARRIED, d_two=CARRIED)
+    listed, hinted = {b"old", b"other", b"d/"}, hints((b"old", ENTRY))
+    assert check(tmp_path, listed, hinted).can_join
+    monkeypatch.setattr("pylsyncd.rsync.content_check._MAX_JOINED_FILES", 3)
+    assert check(tmp_path, listed, hinted).can_join
+    monkeypatch.setattr("pylsyncd.rsync.content_check._MAX_JOINED_FILES", 2)
+    assert not check(tmp_path, listed, hinted).can_join
 
 
 def test_what_had_to_be_compared_keeps_its_hint_and_nothing_else(tmp_path: Path) -> None:

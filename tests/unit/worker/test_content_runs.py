@@ -133,7 +133,10 @@ def test_what_was_written_while_the_latest_run_was_under_way_is_compared(place: 
     assert place.comparisons() == ["--checksum"]
 
 
-def test_files_of_a_run_that_others_share_are_compared_in_a_run_of_their_own(place: Place) -> None:
+def test_files_of_a_run_that_others_share_are_compared_in_a_run_of_their_own(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pylsyncd.rsync.content_check._MAX_JOINED_BYTES", 2)
     for name in ("f", "d/f", "d/other", "mode", "e/x"):
         place.put(name, "one")
     place.carry(EVERYTHING)

@@ -29,7 +29,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pylsyncd.model import paths
@@ -41,6 +41,9 @@ from pylsyncd.system import walk
 # Two ticks of the clock. The kernel gives a file the time of the last tick, 1 to 10 ms ago, so the
 # time of a file that a run has carried is earlier than its end even without this.
 _TIME_SLACK_NS = 20_000_000
+
+# Later than the time of any file.
+_NEVER = 1 << 80
 
 # A comparison of so much takes less than a run of rsync, which is 50 ms.
 _MAX_JOINED_FILES = 1_000
@@ -133,9 +136,14 @@ def check_contents(
     others = set(files.entries) - compared
     can_join = bool(compared) and divider.can_join(others)
     rest = files.part(others)
+    # What was written since the look has a new time, and a hint of its own.
+    repeat = partial(
+        check_contents, root, rest, new_content, replace(times, now_ns=_NEVER),
+        lambda path: path in compared or is_left_out(path),
+    )  # fmt: skip
     return ContentCheck(
         files.part(compared), rest, can_join, divider.size, divider.latest_ns, divider.unread,
-        partial(check_contents, root, rest, new_content, times, is_left_out) if rest else None,
+        repeat if rest else None,
     )  # fmt: skip
 
 
@@ -200,21 +208,22 @@ class _Divider:
         for entry in entries:
             if not entry or entry.endswith(b"/"):
                 if not self._new_content.includes_listing(entry[:-1]):
-                    yield from self._files_in(entry[:-1])
+                    yield from self._other_files_in(entry[:-1])
             elif not self._new_content.includes_entry(entry):
                 with contextlib.suppress(OSError):
                     status = os.lstat(entry, dir_fd=self._root)
                     if stat.S_ISREG(status.st_mode):
                         yield status
 
-    def _files_in(self, directory: bytes) -> Iterator[os.stat_result]:
+    def _other_files_in(self, directory: bytes) -> Iterator[os.stat_result]:
+        hinted = self._new_content.entries.get(directory, frozenset())
         with (
             contextlib.suppress(OSError),
             walk.opened_below(self._root, directory) as opened,
             os.scandir(opened) as found,
         ):
             for each in found:
-                if each.is_file(follow_symlinks=False):
+                if each.is_file(follow_symlinks=False) and os.fsencode(each.name) not in hinted:
                     yield each.stat(follow_symlinks=False)
 
     def _may_equal_copy(self, path: bytes) -> bool:

@@ -30,7 +30,9 @@ _STRUCTURAL = (
     | inotify.MOVE_SELF | inotify.UNMOUNT
 )  # fmt: skip
 _DISAPPEARED = inotify.DELETE | inotify.MOVED_FROM
-_APPEARED = inotify.CREATE | inotify.MOVED_TO | inotify.ATTRIB
+# The kernel calls it a modification of a directory if only its mtime is set, as tar does.
+_ATTRIBUTES = inotify.ATTRIB | inotify.MODIFY
+_APPEARED = inotify.CREATE | inotify.MOVED_TO | _ATTRIBUTES
 # After these a file may have another content, although its size and its time are as before. So it
 # may after IN_MODIFY. IN_CLOSE_WRITE alone says only that it was open for writing, as a database is
 # again and again: a comparison would read it each time.
@@ -255,7 +257,7 @@ class EventProcessor:
             self._watches.remove_subtree(wd)
 
     def _process_root_event(self, mask: int) -> None:
-        if mask & inotify.ATTRIB:
+        if mask & _ATTRIBUTES:
             self._changes.add(paths.ROOT, Scope.ENTRY)
         else:
             self._is_source_lost = True

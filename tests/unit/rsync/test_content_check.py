@@ -104,6 +104,7 @@ def test_a_file_that_may_be_new_is_compared_if_an_earlier_run_may_have_seen_its_
         pytest.param({b"old", b"gone", b"link", b"d"}, [(b"old", ENTRY)], True, id="no file"),
         pytest.param({b"old", b"d/"}, [(b"old", ENTRY)], False, id="a listing without the hint"),
         pytest.param({b"old", b"d/"}, [(b"old", ENTRY), (b"d", LISTING)], True, id="with it"),
+        pytest.param({b"old", b"d/"}, [(b"old", ENTRY), (b"d/new", ENTRY)], True, id="by name"),
         pytest.param({b"new"}, [(b"new", ENTRY)], False, id="nothing to compare"),
     ],
 )
@@ -131,6 +132,23 @@ def test_one_run_is_enough_if_the_files_without_the_hint_are_few_and_small(
     assert check(tmp_path, listed, hinted).can_join
     monkeypatch.setattr("pylsyncd.rsync.content_check._MAX_JOINED_FILES", 2)
     assert not check(tmp_path, listed, hinted).can_join
+
+
+def test_a_second_look_finds_the_times_that_were_set_back_and_nothing_else(tmp_path: Path) -> None:
+    place(tmp_path, old=CARRIED, new=NEW, later=NEW, d_old=CARRIED, d_new=NEW)
+    names = (b"old", b"new", b"later", b"d/old", b"d/new")
+    new_content = hints(*((name, ENTRY) for name in names))
+    root = os.open(tmp_path, os.O_RDONLY)
+    try:
+        listed = FileList({b"new", b"later", b"old", b"d/"})
+        times = CarriedTimes(RUN_END, NOW)
+        found = check_contents(root, listed, new_content, times, lambda _: False)
+        assert set(found.compared.entries) == {b"old", b"d/old"}
+        place(tmp_path, new=CARRIED, later=FUTURE)
+        assert found.repeat is not None
+        assert found.repeat().compared.entries == [b"new"]
+    finally:
+        os.close(root)
 
 
 def test_what_had_to_be_compared_keeps_its_hint_and_nothing_else(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import random
 import resource
 import select
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -202,6 +203,17 @@ def test_what_was_written_or_moved_here_has_a_new_content(
     watched = WatchedSource(source, notify)
     operation(top)
     assert hints_of_all(watched) == {Change(path, Scope.ENTRY) for path in expected}
+
+
+def test_an_mtime_that_is_set_alone_is_a_change_of_a_directory_and_loses_no_source(
+    source: bytes, notify: Inotify
+) -> None:
+    os.mkdir(source + b"/d")
+    watched = WatchedSource(source, notify)
+    for directory in (source, source + b"/d"):
+        subprocess.run(["touch", "-m", "-d", "@1", directory], check=True)  # noqa: S607
+    assert process_all(watched) == {Change(b"", Scope.ENTRY), Change(b"d", Scope.ENTRY)}
+    assert not watched.processor.is_source_lost
 
 
 def test_a_directory_that_appears_has_a_new_content_whatever_it_was(

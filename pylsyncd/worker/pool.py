@@ -5,61 +5,32 @@ import math
 import signal
 import time
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.directory_id import MountId
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
-from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
-from pylsyncd.rsync.size_limit import SizeLimit
-from pylsyncd.state import orphans
+from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.state.checkpoint import LoadedState
-from pylsyncd.system.processes import terminate
-from pylsyncd.system.restarts import DelayedStart, RestartSchedule
-from pylsyncd.system.threads import join_all
+from pylsyncd.system.restarts import DelayedStart
 from pylsyncd.watcher.source_guard import SourceGuard
-from pylsyncd.worker.destination_guard import DestinationGuard
-from pylsyncd.worker.failure_reporter import FailureReporter
-from pylsyncd.worker.large_file_queue import LargeFileQueue
-from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.mount_checks import MountCheck
-from pylsyncd.worker.pending import PendingWork
 from pylsyncd.worker.registry import DestinationEntry, DestinationRegistry
-from pylsyncd.worker.repairs import RepairPlan, Repairs
 from pylsyncd.worker.resources import SharedResources
-from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.start_plan import StartPlan
-from pylsyncd.worker.statistics import Statistics
-from pylsyncd.worker.transfer import Transfer
 from pylsyncd.worker.worker import Worker
+from pylsyncd.worker.worker_factory import WorkerContext, WorkerFactory
+from pylsyncd.worker.worker_stop import stop_now, wait_for_end
 
 log = logging.getLogger(__name__)
 
 STOP_GRACE_PERIOD = 10.0
 """Seconds that a stop waits for running transfers."""
 
-# Seconds from SIGTERM to SIGKILL, and to the end of the daemon without a worker that waits for a
-# file system that does not respond.
-_KILL_AFTER = 2.0
-_GIVE_UP_AFTER = 7.0
-
-_JOIN_INTERVAL = 0.05
-
 # Seconds for a failed thread, which has nothing left to do, to end.
 _END_TIMEOUT = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _WorkerContext:
-    """What a worker leaves to the one that replaces it after a failure."""
-
-    guard: DestinationGuard
-    reporter: FailureReporter
-    statistics: Statistics = field(default_factory=Statistics)
-    restarts: RestartSchedule = field(default_factory=RestartSchedule)
 
 
 class WorkerPool:
@@ -80,15 +51,14 @@ class WorkerPool:
     ) -> None:
         """Create the pool; ``count_directories()`` returns how many the source has."""
         self._sync = sync
-        self._guard = guard
-        self._on_failed = on_failed
-        self._count_directories = count_directories
-        self._resources = resources or SharedResources()
+        self._factory = WorkerFactory(
+            guard, on_failed, resources or SharedResources(), count_directories
+        )
         self._registry = DestinationRegistry(sync.state_dir, guard)
         # By location, since the name of a destination may change.
         self._entries: dict[bytes, DestinationEntry] = {}
         self._workers: dict[bytes, Worker] = {}
-        self._contexts: dict[bytes, _WorkerContext] = {}
+        self._contexts: dict[bytes, WorkerContext] = {}
         self._paused: set[bytes] = set()
         try:
             entries = self._registry.add(sync, sync.destinations)
@@ -270,20 +240,9 @@ class WorkerPool:
             del self._contexts[location]
             self._paused.discard(location)
         for location in changed:
-            entry = self._registry.reload(sync, wanted[location], self._entries.pop(location))
-            self._entries[location] = entry
-            # It contains everything that was queued for the worker before.
-            item = entry.continued_item(unconfirmed[location])
-            before = self._contexts.pop(location)
-            self._create_worker(entry, replace(item, serial=serial))
-            if before.reporter.has_crashed:
-                self._contexts[location].reporter.continue_after(before.reporter)
-        title = "initial sync" if sync.initial_sync else ""
+            self._continue(wanted[location], replace(unconfirmed[location], serial=serial))
         for entry in added:
-            self._entries[entry.location] = entry
-            plan = entry.plan_start(requested_title=title, is_source_empty=False)
-            item = plan.first_item_while_running(start)
-            self._create_worker(entry, replace(item, serial=serial))
+            self._add(entry, start, serial)
         for location, worker in self._workers.items():
             worker.set_extra_window(self._extra_window(self._entries[location].settings))
         new = [
@@ -294,6 +253,26 @@ class WorkerPool:
         for worker in new:
             worker.start()
         return new
+
+    def _continue(self, settings: DestinationSettings, unconfirmed: WorkItem) -> None:
+        """Create the worker of a destination under new settings, with what is not confirmed."""
+        location = settings.destination.location
+        entry = self._registry.reload(self._sync, settings, self._entries.pop(location))
+        self._entries[location] = entry
+        # It contains everything that was queued for the worker before.
+        item = entry.continued_item(unconfirmed)
+        before = self._contexts.pop(location)
+        self._create_worker(entry, item)
+        if before.reporter.has_crashed:
+            self._contexts[location].reporter.continue_after(before.reporter)
+
+    def _add(self, entry: DestinationEntry, start: Moment, serial: int) -> None:
+        """Create the worker of a destination that is new."""
+        self._entries[entry.location] = entry
+        title = "initial sync" if self._sync.initial_sync else ""
+        plan = entry.plan_start(requested_title=title, is_source_empty=False)
+        item = plan.first_item_while_running(start)
+        self._create_worker(entry, replace(item, serial=serial))
 
     def stop_workers(
         self, is_stop_requested: Callable[[], bool], grace: float = STOP_GRACE_PERIOD
@@ -306,12 +285,7 @@ class WorkerPool:
             if location in self._paused:
                 worker.abort(signal.SIGTERM)
             worker.request_stop()
-        deadline = time.monotonic() + grace
-        while living := [worker for worker in self.workers if worker.is_alive()]:
-            living[0].join(_JOIN_INTERVAL)
-            if is_stop_requested() or time.monotonic() >= deadline:
-                _stop_now(living)
-                break
+        wait_for_end(self.workers, grace, is_stop_requested)
         # Their changes are pending, and no other worker is started for them.
         self.replace_failed(0, is_stopping=True)
         for worker in self.workers:
@@ -326,56 +300,23 @@ class WorkerPool:
         self,
         entry: DestinationEntry,
         item: WorkItem,
-        context: _WorkerContext | None = None,
+        context: WorkerContext | None = None,
         *,
         delayed_start: DelayedStart | None = None,
         was_held: bool = False,
     ) -> None:
         """Create the worker of a destination, with its first work item in the queue."""
-        settings, resources = entry.settings, self._resources
-        destination, options = settings.destination, settings.rsync
-        environment = {orphans.RUN_KEY_VARIABLE: entry.state_key} if entry.state_key else {}
         if context is None:
-            context = _WorkerContext(
-                # During dry runs another program may create the directory: no replacement.
-                DestinationGuard(None if options.dry_run else destination),
-                FailureReporter(destination, self._guard.source, resources.on_notice),
-            )
+            context = self._factory.create_context(entry.settings)
             self._contexts[entry.location] = context
-        guard = context.guard
-        session = RsyncSession(destination, options, environment, resources, context.statistics)
-        limit = settings.batch_size_limit
-        size_limit = None if limit is None else SizeLimit(limit, options.preserves_hard_links)
-        queue = WorkQueue()
-        queue.put(item)
-        large_file_worker = None if limit is None else LargeFileWorker(
-            session.for_large_files(), self._guard, guard, queue.wake, lambda _: queue.wake()
+        worker = self._factory.create(
+            entry, item, context, extra_window=self._extra_window(entry.settings),
+            delayed_start=delayed_start, was_held=was_held,
         )  # fmt: skip
-        policy = settings.retry_policy
-        worker = Worker(
-            session,
-            Transfer(session, self._guard, guard, size_limit),
-            PendingWork(LargeFileQueue(large_file_worker, policy), policy),
-            queue,
-            reporter=context.reporter,
-            checkpoint=entry.checkpoint,
-            on_failed=self._on_failed,
-            extra_window=self._extra_window(settings),
-            delayed_start=delayed_start,
-            was_held=was_held,
-            repairs=Repairs(
-                self._guard, options.rules, self._repair_plan(settings), entry.repair_file
-            ),
-        )
         self._workers[entry.location] = worker
         # Checked after that, so that a pause by another thread is not lost.
         if entry.location in self._paused:
             worker.set_paused(is_paused=True)
-
-    def _repair_plan(self, settings: DestinationSettings) -> RepairPlan:
-        # A dry run would find the same differences again and again.
-        interval = 0.0 if settings.rsync.dry_run else settings.repair_interval
-        return RepairPlan(interval, settings.window, self._count_directories)
 
     def _extra_window(self, settings: DestinationSettings) -> float:
         return settings.window - self._sync.window
@@ -387,23 +328,7 @@ class WorkerPool:
             # Aborted first: they must not carry once more what another worker takes over.
             worker.abort(signal.SIGTERM)
             worker.request_stop()
-        _stop_now(removed.values())
+        stop_now(removed.values())
         for location, worker in removed.items():
             self._report_crash(location, worker, None)
         return {location: worker.take_unconfirmed() for location, worker in removed.items()}
-
-
-def _stop_now(workers: Collection[Worker]) -> None:
-    """Stop the workers and the rsyncs that they still run."""
-
-    def send_signal(number: signal.Signals) -> None:
-        for worker in workers:
-            if worker.is_alive():
-                worker.abort(number)
-
-    if not terminate(
-        send_signal, partial(join_all, workers),
-        kill_after=_KILL_AFTER, give_up_after=_GIVE_UP_AFTER, interval=_JOIN_INTERVAL,
-    ):  # fmt: skip
-        names = ", ".join(worker.name for worker in workers if worker.is_alive())
-        log.error("Shutdown timed out; still running: %s.", names)

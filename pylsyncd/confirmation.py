@@ -41,7 +41,11 @@ class ConfirmationWait:
         set_aside: dict[str, SetAside] = {}
         for each in self._waits:
             set_aside.update(each.set_aside)
-        return WaitResult(tuple(name for each in self._waits for name in each.names), set_aside)
+        unverified: dict[str, str] = {}
+        for each in self._waits:
+            unverified.update(each.unverified)
+        late = tuple(name for each in self._waits for name in each.names)
+        return WaitResult(late, set_aside, unverified)
 
     def update(self) -> None:
         """Find out which destinations have confirmed all changes by now."""
@@ -67,6 +71,8 @@ class _SourceWait:
         """The destinations for which the changes are not confirmed."""
         self.set_aside: dict[str, SetAside] = {}
         """What the other destinations lack, if they lack anything."""
+        self.unverified: dict[str, str] = {}
+        """Why some of them are unverified, and what to do."""
         self._started_at: float | None = None
         self._flush: Future[Flush] | None = None
         self._flushed_at = -math.inf
@@ -95,6 +101,8 @@ class _SourceWait:
                 set_aside = settlement.set_aside.with_held(held)
                 if set_aside.count:
                     self.set_aside[name] = set_aside
+                if reason := workers[name].status().unverified:
+                    self.unverified[name] = reason
 
     def _serial(self, held: AbstractSet[bytes]) -> int | None:
         """Return the number of the work item that covers all changes; None if there is none yet.

@@ -15,11 +15,10 @@ with silent_interrupts():
     from pylsyncd.control.discovery import DaemonStatus, find_sockets
     from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
     from pylsyncd.control.protocol import ControlRequest, NoDaemonError
-    from pylsyncd.control.table import describe_set_aside, format_table
+    from pylsyncd.control.table import describe_set_aside, describe_unverified, format_table
     from pylsyncd.model.errors import PylsyncdError, StateError, UsageError
     from pylsyncd.model.formatting import format_duration, printable
-    from pylsyncd.model.status import SetAside
-    from pylsyncd.model.status_json import decode_set_aside
+    from pylsyncd.model.status_json import decode_set_aside, decode_unverified
     from pylsyncd.system import descriptors
 
 _EXIT_INTERRUPTED = 130
@@ -168,20 +167,22 @@ def _wait(options: argparse.Namespace) -> int:
         late = answer.get("late")
         if isinstance(late, list) and late:
             errors += _late_errors(path, [str(name) for name in late], options.timeout)
-        for name, set_aside in _set_aside_of(path, answer).items():
-            lacking += describe_set_aside(name, set_aside)
+        lacking += _lacking(path, answer)
     for line in lacking:
         print(f"pylsyncctl: {printable(line)}", file=sys.stderr)  # noqa: T201
     return _print_errors(errors) or (command_line.EXIT_SET_ASIDE if lacking else 0)
 
 
-def _set_aside_of(path: str, answer: discovery.Answer) -> Mapping[str, SetAside]:
+def _lacking(path: str, answer: discovery.Answer) -> list[str]:
     """Return what destinations lack by the answer of a daemon; older ones do not tell."""
     try:
-        return decode_set_aside(answer.get("set_aside", {}))
+        set_aside = decode_set_aside(answer.get("set_aside", {}))
+        unverified = decode_unverified(answer.get("unverified", {}))
     except StateError as error:
         shown = printable(path)
         raise PylsyncdError(f"The pylsyncd at {shown} sent an invalid answer: {error}.") from None
+    lines = [line for name, each in set_aside.items() for line in describe_set_aside(name, each)]
+    return lines + [describe_unverified(name, reason) for name, reason in unverified.items()]
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {"status": _status, "wait": _wait}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from pylsyncd.model.formatting import format_count, format_duration, printable
-from pylsyncd.model.status import Condition, DestinationStatus, Status, SyncStatus
+from pylsyncd.model.status import UNVERIFIED, Condition, DestinationStatus, Status, SyncStatus
 
 
 class ServiceState(IntEnum):
@@ -87,14 +87,18 @@ def _state(each: DestinationStatus, limits: Thresholds) -> ServiceState:
         return ServiceState.CRITICAL
     is_late = limits.warn_lag is not None and each.behind > limits.warn_lag
     is_stopped = each.condition in {Condition.RETRYING, Condition.PAUSED}
-    is_failing = is_stopped or each.error or each.set_aside.count
+    is_failing = is_stopped or each.error or each.set_aside.count or each.unverified
     return ServiceState.WARNING if is_late or is_failing else ServiceState.OK
 
 
 def _describe(each: DestinationStatus) -> str:
     behind = f", {format_duration(each.behind)} behind" if each.behind > 0.0 else ""
-    reasons = "; ".join(text for text in (each.error, *each.set_aside.descriptions()) if text)
-    return f"{each.name} {each.condition.value}{behind}{f' ({reasons})' if reasons else ''}"
+    unverified = each.unverified
+    if unverified and each.state_word != UNVERIFIED:
+        unverified = f"{UNVERIFIED}: {unverified}"
+    texts = each.error, *each.set_aside.descriptions(), unverified
+    reasons = "; ".join(filter(None, texts))
+    return f"{each.name} {each.state_word}{behind}{f' ({reasons})' if reasons else ''}"
 
 
 def _performance_data(statuses: Sequence[Status], limits: Thresholds) -> Iterator[str]:

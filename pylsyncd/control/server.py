@@ -248,7 +248,11 @@ class _RequestHandler:
             result = self._commands.wait(request.names, request.timeout, is_cancelled)
         finally:
             self._wait_slots.release()
-        return {"late": list(result.late), "set_aside": encode_status(result.set_aside)}
+        return {
+            "late": list(result.late),
+            "set_aside": encode_status(result.set_aside),
+            "unverified": encode_status(result.unverified),
+        }
 
 
 class _RequestReader:

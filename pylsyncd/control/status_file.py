@@ -104,7 +104,7 @@ def _relevant_fields(status: Status) -> tuple[object, ...]:
             sync.name, sync.source, sync.held, sync.held_subtrees, sync.is_watching, sync.unwatched,
             tuple(
                 (each.name, each.condition, each.error, each.set_aside, each.last_run,
-                 each.owes_everything)
+                 each.owes_everything, each.unverified)
                 for each in sync.destinations
             ),
         )

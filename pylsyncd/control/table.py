@@ -12,6 +12,7 @@ from pylsyncd.model.formatting import (
     printable,
 )
 from pylsyncd.model.status import (
+    UNVERIFIED,
     Condition,
     DestinationStatus,
     RunStatus,
@@ -38,18 +39,19 @@ _COLOURS = {
     Condition.PAUSED: "35",
     Condition.FAILED: "1;31",
 }
+_COLOUR_OF_UNVERIFIED = "33"
 
 
 class _TableRow(NamedTuple):
     cells: Sequence[str]
-    condition: Condition
+    colour: str
     remarks: Sequence[str]
 
 
 def format_table(status: Status, *, age: float = 0.0, is_coloured: bool = False) -> list[str]:
     """Return the lines that show a status which is ``age`` seconds old."""
     rows = [
-        _TableRow(_cells(status, sync, each), each.condition, _remarks(each))
+        _TableRow(_cells(status, sync, each), _colour(each), _remarks(each))
         for sync in status.syncs
         for each in sync.destinations
     ]
@@ -57,7 +59,7 @@ def format_table(status: Status, *, age: float = 0.0, is_coloured: bool = False)
     widths = [max(map(display_width, column)) for column in columns]
     lines = [*_header_lines(status, age), _format_row(_HEADINGS, widths)]
     for row in rows:
-        lines.append(_format_row(row.cells, widths, _COLOURS[row.condition] if is_coloured else ""))
+        lines.append(_format_row(row.cells, widths, row.colour if is_coloured else ""))
         lines += [f"{_GAP}{_GAP}{remark}" for remark in row.remarks]
     return [*lines, *_source_remarks(status), *_comparison_remarks(status)]
 
@@ -67,19 +69,31 @@ def describe_set_aside(name: str, set_aside: SetAside) -> list[str]:
     return [f"{name} is in sync, except for {part}" for part in set_aside.descriptions()]
 
 
+def describe_unverified(name: str, reason: str) -> str:
+    """Return the line that tells why a destination is unverified, and what to do."""
+    return f"{name} is {UNVERIFIED}: {reason}"
+
+
+def _colour(each: DestinationStatus) -> str:
+    is_unverified = each.state_word == UNVERIFIED
+    return _COLOUR_OF_UNVERIFIED if is_unverified else _COLOURS[each.condition]
+
+
 def _remarks(each: DestinationStatus) -> list[str]:
     parts = [f"except for {part}" for part in each.set_aside.descriptions()]
+    parts += [f"{UNVERIFIED}: {each.unverified}"] if each.unverified else []
     return [printable(text) for text in (each.error, *parts) if text]
 
 
 def summary(status: Status) -> str:
     """Return how many destinations are in which condition."""
-    counts = Counter(each.condition for sync in status.syncs for each in sync.destinations)
+    counts = Counter(each.state_word for sync in status.syncs for each in sync.destinations)
     total = counts.total()
     destinations = format_count(total, "destination")
-    if counts[Condition.IN_SYNC] == total:
+    if counts[Condition.IN_SYNC.value] == total:
         return f"{destinations}, in sync" if total == 1 else f"{destinations}, all in sync"
-    parts = (f"{counts[each]} {each.value}" for each in Condition if counts[each])
+    words = (*(each.value for each in Condition), UNVERIFIED)
+    parts = (f"{counts[word]} {word}" for word in words if counts[word])
     return f"{destinations}: {', '.join(parts)}"
 
 
@@ -98,7 +112,7 @@ def _cells(status: Status, sync: SyncStatus, each: DestinationStatus) -> tuple[s
         printable(sync.name or sync.source),
         # The first column has the name of the sync.
         printable(each.name.removeprefix(f"{sync.name}/" if sync.name else "")),
-        each.condition.value,
+        each.state_word,
         format_duration(each.behind) if each.behind > 0.0 else "-",
         "everything" if each.owes_everything else str(each.waiting),
         "-" if each.last_run is None else _format_run(each.last_run, status.time),

@@ -17,6 +17,10 @@ MAX_NAMED_PATHS: Final = 10
 """How many of the paths that a destination lacks a status names."""
 
 
+UNVERIFIED: Final = "unverified"
+"""The word for a destination that was never compared with the source as a whole."""
+
+
 class Condition(Enum):
     """The state of a destination; the value is the word that is shown."""
 
@@ -132,6 +136,8 @@ class WaitResult:
     """The destinations that have not confirmed all changes."""
     set_aside: Mapping[str, SetAside] = field(default_factory=dict)
     """What others lack although they have confirmed all else, by their names."""
+    unverified: Mapping[str, str] = field(default_factory=dict)
+    """Why some that have confirmed all changes are unverified, and what to do, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,15 @@ class DestinationStatus:
     set_aside: SetAside = SetAside()
     """What it lacks apart from the changes that wait for the next run."""
     counts: DestinationCounts = field(default_factory=DestinationCounts)
+    unverified: str = ""
+    """Why it may differ from the source although no change waits, and what to do; empty if it was
+    compared as a whole."""
+
+    @property
+    def state_word(self) -> str:
+        """The word that people are shown: a copy that was never compared is not "in sync"."""
+        is_unverified = self.unverified and self.condition is Condition.IN_SYNC
+        return UNVERIFIED if is_unverified else self.condition.value
 
 
 @dataclass(frozen=True, slots=True)

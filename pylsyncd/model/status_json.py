@@ -48,6 +48,13 @@ def decode_set_aside(value: object) -> Mapping[str, SetAside]:
     return {name: each for name, each in found.items() if isinstance(each, SetAside)}
 
 
+def decode_unverified(value: object) -> Mapping[str, str]:
+    """Return why destinations are unverified, by their names; raises StateError if malformed."""
+    if not isinstance(value, dict):
+        raise StateError(f"it has {_excerpt(value)} instead of an object")
+    return {name: str(_decode(str, each)) for name, each in value.items()}
+
+
 def parse_status(text: str | bytes) -> Status:
     """Return the status in a JSON text; raises StateError if there is none."""
     try:

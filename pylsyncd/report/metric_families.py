@@ -68,6 +68,8 @@ _GAUGES: tuple[tuple[str, str, _DestinationValue], ...] = (
     ("unset_attribute_paths", "Paths whose content is confirmed, but not all attributes.",
      lambda to: to.set_aside.unset_attributes.count),
     ("owes_everything", "Whether a full sync is waiting.", lambda to: to.owes_everything),
+    ("unverified", "Whether the destination was never compared with the source as a whole.",
+     lambda to: bool(to.unverified)),
 )  # fmt: skip
 
 _OPTIONAL_GAUGES: tuple[tuple[str, str, Callable[[DestinationStatus], float | None]], ...] = (

@@ -171,17 +171,23 @@ class Checkpoint:
         some = NO_PATHS if self._state is None else self._state.unset_attributes
         return Changeset(some.entries, some.listings, some.trees)
 
+    @property
+    def is_verified(self) -> bool:
+        """Whether the destination was carried as a whole, according to the last state."""
+        return self._state is not None and self._state.is_verified
+
     def confirm(
         self,
         until: Moment,
         pending: Changeset,
         scanned: Moment | None = None,
         unset_attributes: ScopedPaths = NO_PATHS,
+        *,
+        is_verified: bool = False,
     ) -> None:
         """Record that all changes before ``until`` are at the destination, except ``pending``.
 
-        For ``scanned`` and ``unset_attributes`` see :class:`DestinationState`; None stands for
-        ``until``.
+        For the others see :class:`DestinationState`; ``scanned`` is by default ``until``.
         """
         source = self._source or self._guard.accepted
         if self._mounted:
@@ -194,7 +200,7 @@ class Checkpoint:
             until, scanned or until, source.directory, source.mount_point, source.nested_mounts,
             local_directory_id(self._destination), self._options_digest, pending,
             self._ages.source.ctimes, self._ages.destination.ctimes, is_clean_stop=False,
-            unset_attributes=unset_attributes,
+            unset_attributes=unset_attributes, is_verified=is_verified,
         )  # fmt: skip
         self._is_saved = False
         if time.monotonic() >= self._saved_at + _SAVE_INTERVAL:

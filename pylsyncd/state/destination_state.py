@@ -26,6 +26,7 @@ STATE_FORMAT_VERSION = 2
 # version 1 has only the device and the inode; of a mount, the fingerprint.
 _ADDED_IN_VERSION = {
     "new_content": 2, "source_ctimes": 2, "destination_ctimes": 2, "unset_attributes": 2,
+    "is_verified": 2,
 }  # fmt: skip
 
 Value = TypeVar("Value")
@@ -62,6 +63,9 @@ class DestinationState:
     """Whether pylsyncd has shut down since, rather than been killed."""
     unset_attributes: ScopedPaths = NO_PATHS
     """What is at the destination without some attributes, which could not be set."""
+    is_verified: bool = False
+    """Whether the destination was ever carried as a whole. Version 1 does not tell it: a start
+    without an initial sync has left the same file as a completed one."""
 
 
 def encode(state: DestinationState) -> bytes:
@@ -84,6 +88,7 @@ def encode(state: DestinationState) -> bytes:
         "destination_ctimes": _encode_ctimes(state.destination_ctimes),
         "is_stopped": state.is_clean_stop,
         "unset_attributes": _encode_paths(state.unset_attributes),
+        "is_verified": state.is_verified,
     }
     body = json.dumps(document, sort_keys=True).encode("ascii") + b"\n"
     return _checksum(body) + b"\n" + body
@@ -188,6 +193,7 @@ def _decode_state(document: object) -> DestinationState:
         unset_attributes=(
             _paths(members["unset_attributes"]) if "unset_attributes" in members else NO_PATHS
         ),
+        is_verified=_boolean(members.get("is_verified", False)),
     )
 
 

@@ -19,6 +19,7 @@ from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.retry_queue import MAX_QUICK_RETRIES, REACHING, RetryQueue, WideningQueue
 from pylsyncd.worker.transfer_result import MAX_EXCLUDED_PATHS, TransferResult
+from pylsyncd.worker.verification import Verification
 
 # For all excluded paths together. Linux starts no program with more than 2 MB of arguments, and
 # each path is in two of them, perhaps with an escape before each byte.
@@ -58,7 +59,12 @@ class PendingWork:
     changes in them.
     """
 
-    def __init__(self, large_files: LargeFileQueue, policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        large_files: LargeFileQueue,
+        policy: RetryPolicy,
+        verification: Verification | None = None,
+    ) -> None:
         self.next_run = RetryQueue(policy)
         self.failed_paths = RetryQueue(policy)
         self.aborting_files = RetryQueue(policy)
@@ -68,6 +74,7 @@ class PendingWork:
         self.held_repair = RetryQueue(policy)
         """The slice of a repair that is held, because it would delete too much for example."""
         self.large_files = large_files
+        self.verification = verification or Verification()
         self.held = Backlog()
         self._window_opened_at = 0.0
         self._pending_since: float | None = None
@@ -286,6 +293,10 @@ class PendingWork:
         since: float | None,
     ) -> None:
         """Record what failed in a run, and forget the earlier failures of what it has carried."""
+        if result.verdict in REACHING and carried.is_everything:
+            left = self.next_run.backlog, result.pending, result.failed
+            if not any(part.is_everything for part in left):
+                self.verification.record_full_sync()
         failed_paths = self.failed_paths
         failed_before = len(failed_paths.backlog)
         if result.verdict in REACHING and not result.pending:
@@ -318,7 +329,10 @@ class PendingWork:
             aside = (part.backlog.changes for part in self._failed_parts)
             pending = union(*aside, self.large_files.pending, self.held.changes)
             unset = self.unset_attributes.changes
-            checkpoint.confirm(until, pending, last_scan, union(unset) if unset else NO_PATHS)
+            checkpoint.confirm(
+                until, pending, last_scan, union(unset) if unset else NO_PATHS,
+                is_verified=self.verification.is_verified,
+            )  # fmt: skip
 
     def take_completed_titles(self) -> list[str]:
         """Return the titles of the syncs that are complete, once. The next run must be empty."""

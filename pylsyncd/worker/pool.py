@@ -307,7 +307,7 @@ class WorkerPool:
     ) -> None:
         """Create the worker of a destination, with its first work item in the queue."""
         if context is None:
-            context = self._factory.create_context(entry.settings)
+            context = self._factory.create_context(entry)
             self._contexts[entry.location] = context
         worker = self._factory.create(
             entry, item, context, extra_window=self._extra_window(entry.settings),

@@ -17,6 +17,7 @@ from pylsyncd.state.state_directory import StateDirectory
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.start_plan import StartPlan, plan_start
+from pylsyncd.worker.verification import Verification
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,13 @@ class DestinationEntry:
             self.settings.name, self.checkpoint, self.loaded,
             requested_title=requested_title, is_source_empty=is_source_empty,
         )  # fmt: skip
+
+    def verification(self) -> Verification:
+        """Return what is known of the copy, once its first work item was created."""
+        return Verification(
+            is_verified=self.checkpoint is not None and self.checkpoint.is_verified,
+            is_dry_run=self.settings.rsync.dry_run,
+        )
 
     def continued_item(self, item: WorkItem) -> WorkItem:
         """Return the first work item under new settings, given what is not confirmed."""

@@ -39,6 +39,8 @@ class StartPlan:
     size and time can be those of other contents."""
     contents_known_until: Moment | None = None
     """Of a full sync: since when a scan can find the contents that size and time do not tell."""
+    is_verified: bool = False
+    """Whether the copy was carried as a whole, and nothing speaks against it now."""
 
     @property
     def since_ns(self) -> int | None:
@@ -99,14 +101,15 @@ class StartPlan:
         """Return the first work item of a destination that is added to a watched source."""
         if self.title or self.loaded.state is None:
             return self.first_item({}, start)
-        plan = replace(self, title="full sync", reason="the destination was not served until now")
+        reason = "the destination was not served until now"
+        plan = replace(self, title="full sync", reason=reason, is_verified=False)
         return plan.first_item({}, start)
 
     def _confirm_and_create(
         self, changeset: Changeset, start: Moment, titles: tuple[str, ...]
     ) -> WorkItem:
         if self.checkpoint is not None:
-            self.checkpoint.confirm(start, changeset)
+            self.checkpoint.confirm(start, changeset, is_verified=self.is_verified)
         return WorkItem(changeset, start, start, titles)
 
 
@@ -141,6 +144,7 @@ def plan_start(
     return StartPlan(
         name, checkpoint, loaded, title, "" if requested_title else reason,
         is_all_new=bool(older_copy) or is_other, contents_known_until=known,
+        is_verified=state is not None and state.is_verified and not reason,
     )  # fmt: skip
 
 

@@ -171,19 +171,24 @@ class Worker(SupervisedThread):
         if self._is_failing:
             # The pool is about to replace the worker.
             next_attempt = now
+        owes_everything = (
+            any(part.backlog.is_everything for part in self._work.retry_queues)
+            or carrying.is_everything
+            or self._queue.is_everything
+        )
+        verification = self._work.verification
         return DestinationStatus(
             self.name,
             self._session.destination.notation,
             self._condition(waiting),
             behind=now - since if since is not None else 0.0,
             waiting=waiting,
-            owes_everything=any(part.backlog.is_everything for part in self._work.retry_queues)
-            or carrying.is_everything
-            or self._queue.is_everything,
+            owes_everything=owes_everything,
             last_run=self._session.statistics.last_run,
             next_attempt=None if next_attempt is None else max(0.0, next_attempt - now),
             error=self._reporter.last_error,
             set_aside=self._work.set_aside,
+            unverified=verification.describe(self.name, owes_everything=owes_everything),
             compared_since=None if self._repairs is None else self._repairs.compared_since,
             counts=self._session.statistics.counts(),
         )

@@ -20,6 +20,7 @@ from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.statistics import Statistics
 from pylsyncd.worker.transfer import Transfer
+from pylsyncd.worker.verification import Verification
 from pylsyncd.worker.worker import Worker
 
 
@@ -29,6 +30,7 @@ class WorkerContext:
 
     guard: DestinationGuard
     reporter: FailureReporter
+    verification: Verification
     statistics: Statistics = field(default_factory=Statistics)
     restarts: RestartSchedule = field(default_factory=RestartSchedule)
 
@@ -48,13 +50,14 @@ class WorkerFactory:
         self._resources = resources
         self._count_directories = count_directories
 
-    def create_context(self, settings: DestinationSettings) -> WorkerContext:
+    def create_context(self, entry: DestinationEntry) -> WorkerContext:
         """Return the context of the first worker of a destination."""
-        destination = settings.destination
+        settings, destination = entry.settings, entry.settings.destination
         return WorkerContext(
             # During dry runs another program may create the directory: no replacement.
             DestinationGuard(None if settings.rsync.dry_run else destination),
             FailureReporter(destination, self._guard.source, self._resources.on_notice),
+            entry.verification(),
         )
 
     def create(  # noqa: PLR0913  # all but three are passed by name
@@ -84,7 +87,7 @@ class WorkerFactory:
         return Worker(
             session,
             Transfer(session, self._guard, context.guard, size_limit),
-            PendingWork(LargeFileQueue(large_file_worker, policy), policy),
+            PendingWork(LargeFileQueue(large_file_worker, policy), policy, context.verification),
             queue,
             reporter=context.reporter,
             checkpoint=entry.checkpoint,

@@ -152,7 +152,12 @@ def test_pending_changes_survive_a_move_of_the_state_directory(setup: ReloadTimi
     )
     with daemon:
         daemon.wait_for("No initial sync")
-        setup.wait_until_confirmed()
+        wait_until(lambda: setup.run("status").returncode != ABSENT)
+        # Nothing is pending, but nothing was ever compared either.
+        assert setup.run("status", "--check").returncode == 1
+        answer = setup.run("wait", "--timeout", "20")
+        assert answer.returncode == 3
+        assert "run pylsyncctl sync web/one" in answer.stderr
         setup.faulty.add_fault(exit_with(12))
         (setup.source_path("web") / "pending").write_text("pending")
         daemon.wait_for("Pending: 1 change")
@@ -161,6 +166,8 @@ def test_pending_changes_survive_a_move_of_the_state_directory(setup: ReloadTimi
         reload(daemon)
         setup.wait_until_confirmed()
         setup.expect_equal("web", "one")
+        # It has received everything.
+        assert setup.run("status", "--check").returncode == 0
 
 
 def test_a_wait_does_not_end_while_a_destination_changes_its_worker(

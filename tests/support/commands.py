@@ -60,6 +60,7 @@ class RecordingCommands:
         self.calls: list[tuple[object, ...]] = []
         self.late = list(late)
         self.set_aside: dict[str, SetAside] = {}
+        self.unverified: dict[str, str] = {}
         self.extra_names: set[str] = set()
         self.wait_may_end = threading.Event()
         self.wait_may_end.set()
@@ -99,7 +100,7 @@ class RecordingCommands:
             if is_cancelled():
                 self.calls.append(("cancelled",))
                 break
-        return WaitResult(tuple(self.late), self.set_aside)
+        return WaitResult(tuple(self.late), self.set_aside, self.unverified)
 
     def set_level(self, level: str) -> None:
         self.calls.append(("level", level))

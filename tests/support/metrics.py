@@ -28,7 +28,7 @@ METRIC_NAMES = {
     "rsync_exits", "sent_bytes", "files", "deletions", "events", "overflows", "watches",
     "watch_limit", "unwatched_directories", "full_syncs", "build_info", "start_time_seconds",
     "watching", "source_held", "oldest_look_seconds", "held_subtrees", "failed_paths", "held_paths",
-    "unset_attribute_paths",
+    "unset_attribute_paths", "unverified",
     "repaired_paths", "compared_since_seconds",
 }  # fmt: skip
 
@@ -55,6 +55,7 @@ WEB2 = DestinationStatus(
     waiting=3,
     owes_everything=True,
     set_aside=SetAside(PathSummary(3), PathSummary(2), PathSummary(1)),
+    unverified="its full sync is not complete",
 )
 WWW = SyncStatus(
     "www", "/srv", is_watching=True, directories=1000, unwatched=2, destinations=(WEB1, WEB2),

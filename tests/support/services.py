@@ -38,13 +38,14 @@ class ServiceDirectory:
         *lines: str,
         window: float = 0.1,
         once: bool = False,
+        initial_sync: bool = True,
     ) -> Settings:
         """Return the settings of syncs, each with the names of its copies."""
         text = [
             "[pylsyncd]",
             f"state_dir = {self.top}/state",
             f"window = {window}",
-            "initial_sync = yes",
+            f"initial_sync = {'yes' if initial_sync else 'no'}",
         ]
         text += lines
         for name, copies in syncs.items():
@@ -80,10 +81,15 @@ class ServiceDirectory:
 
     @contextlib.contextmanager
     def supervisor(
-        self, syncs: Mapping[str, tuple[str, ...]], *lines: str, window: float = 0.1
+        self,
+        syncs: Mapping[str, tuple[str, ...]],
+        *lines: str,
+        window: float = 0.1,
+        initial_sync: bool = True,
     ) -> Iterator[Supervisor]:
         """Run the replications of syncs, once they are ready."""
-        supervisor = Supervisor(self.settings(syncs, *lines, window=window).syncs, self.make)
+        settings = self.settings(syncs, *lines, window=window, initial_sync=initial_sync)
+        supervisor = Supervisor(settings.syncs, self.make)
         supervisor.start()
         try:
             wait_until(lambda: all(each.state.is_ready for each in supervisor))

@@ -53,6 +53,24 @@ def test_a_wait_ends_when_all_but_failing_paths_is_confirmed(directory: ServiceD
         assert operations.wait(timeout=TIMEOUT) == CONFIRMED
 
 
+def test_a_wait_tells_that_a_destination_was_never_compared_until_a_full_sync_has(
+    directory: ServiceDirectory,
+) -> None:
+    directory.write("web", "old")
+    with directory.supervisor(SYNCS, initial_sync=False) as supervisor:
+        operations = operations_of(supervisor)
+        directory.write("web", "new")
+        reason = "it was never compared with the source as a whole: run pylsyncctl sync web/one"
+        assert operations.wait(timeout=TIMEOUT) == WaitResult((), {}, {"web/one": reason})
+        (sync,) = operations.status().syncs
+        assert (sync.destinations[0].unverified, sync.destinations[0].waiting) == (reason, 0)
+        operations.sync(["web/one"])
+        assert operations.wait(timeout=TIMEOUT) == CONFIRMED
+        assert sorted(os.listdir(directory.copy("one"))) == ["new", "old"]
+    with directory.supervisor(SYNCS, initial_sync=False) as supervisor:
+        assert operations_of(supervisor).wait(timeout=TIMEOUT) == CONFIRMED
+
+
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
 def test_a_held_subtree_is_named_and_all_else_is_confirmed(directory: ServiceDirectory) -> None:
     nested, disk = directory.source("web") / "nested", directory.top / "disk"

@@ -71,6 +71,20 @@ def test_a_held_subtree_is_critical_and_a_path_that_is_lacking_is_a_warning() ->
         assert re.search(r"a in sync \(1 .*: f\) \|", line)
 
 
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        (Condition.IN_SYNC, "a unverified (never compared)"),
+        (Condition.SYNCING, "a syncing (unverified: never compared)"),
+    ],
+)
+def test_an_unverified_destination_is_a_warning(condition: Condition, text: str) -> None:
+    each = destination("a", condition, unverified="never compared")
+    level, line = evaluate([status(each)], LIMITS)
+    assert level is ServiceState.WARNING
+    assert line.startswith(f"PYLSYNCD WARNING - {text} |")
+
+
 def test_an_old_status_is_critical() -> None:
     assert evaluate([IN_SYNC_STATUS], LIMITS, age=59.0)[0] is ServiceState.OK
     level, line = evaluate([IN_SYNC_STATUS], LIMITS, age=61.0)

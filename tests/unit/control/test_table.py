@@ -6,7 +6,7 @@ from support.commands import IN_SYNC_STATUS, MIXED_STATUS, NOW, destination, sta
 
 from pylsyncd.control.table import describe_set_aside, format_table
 from pylsyncd.model.formatting import display_width
-from pylsyncd.model.status import DestinationCounts, PathSummary, SetAside
+from pylsyncd.model.status import Condition, DestinationCounts, PathSummary, SetAside
 
 TABLE = """\
 pylsyncd 0.1, pid 4242, up 2 h 5 min; 5 destinations: 1 in sync, 1 waiting, 1 retrying, 1 held, 1 paused
@@ -66,6 +66,22 @@ def test_what_a_destination_lacks_follows_its_line() -> None:
     assert describe_set_aside("srv2", SetAside(held=PathSummary(1, ("nested",)))) == [
         "srv2 is in sync, except for 1 held subtree: nested"
     ]
+
+
+def test_an_unverified_destination_is_not_called_in_sync() -> None:
+    each = destination("srv2", unverified="never compared: run pylsyncctl sync srv2")
+    lines = format_table(status(each, destination("srv3")), is_coloured=True)
+    assert lines[0].endswith("; 2 destinations: 1 in sync, 1 unverified")
+    assert "\x1b[33munverified\x1b[0m" in lines[2]
+    assert lines[3] == "    unverified: never compared: run pylsyncctl sync srv2"
+    assert "\x1b[32min sync\x1b[0m" in lines[4]
+
+
+def test_a_state_that_says_more_than_in_sync_is_shown_of_an_unverified_destination() -> None:
+    each = destination("srv2", Condition.SYNCING, unverified="its full sync is not complete")
+    lines = format_table(status(each))
+    assert lines[0].endswith("; 1 destination: 1 syncing")
+    assert lines[-1] == "    unverified: its full sync is not complete"
 
 
 def test_a_remark_tells_since_when_a_destination_was_compared() -> None:

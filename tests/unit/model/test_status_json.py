@@ -15,7 +15,13 @@ from pylsyncd.control.nagios import Thresholds, evaluate
 from pylsyncd.control.table import format_table
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Status
-from pylsyncd.model.status_json import decode_status, encode_status, format_status, parse_status
+from pylsyncd.model.status_json import (
+    decode_status,
+    decode_unverified,
+    encode_status,
+    format_status,
+    parse_status,
+)
 
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 
@@ -127,3 +133,10 @@ def test_a_status_with_any_numbers_is_refused_or_shown(texts: list[str], random:
     assert "Traceback" not in "\n".join(format_table(each))
     evaluate([each], Thresholds(60.0, 30.0))
     assert parse_status(format_status(each)) == each
+
+
+@pytest.mark.parametrize("value", [None, [], {"srv2": 1}, {"srv2": None}])
+def test_an_answer_without_texts_does_not_say_what_is_unverified(value: object) -> None:
+    with pytest.raises(StateError, match="instead of"):
+        decode_unverified(value)
+    assert decode_unverified({"srv2": "why"}) == {"srv2": "why"}

@@ -77,6 +77,8 @@ def test_every_series_occurs_once() -> None:
         ("failed_paths", {"destination": "web2"}, 3),
         ("held_paths", {"destination": "web2"}, 2),
         ("unset_attribute_paths", {"destination": "web2"}, 1),
+        ("unverified", {"destination": "web1"}, 0),
+        ("unverified", {"destination": "web2"}, 1),
         ("start_time_seconds", {"sync": "www"}, 4000),
         ("build_info", {"version": "2.0"}, 1),
         ("lag_seconds_bucket", {"destination": "web1", "le": "0.1"}, 1),

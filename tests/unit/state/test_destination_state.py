@@ -51,6 +51,7 @@ states = st.builds(
     destination_ctimes=st.dictionaries(some_paths, numbers),
     is_clean_stop=st.booleans(),
     unset_attributes=changesets(),
+    is_verified=st.booleans(),
 )
 
 STATE = DestinationState(
@@ -65,6 +66,7 @@ STATE = DestinationState(
     source_ctimes={b"b": 2, b"a": 1},
     destination_ctimes={},
     is_clean_stop=True,
+    is_verified=True,
 )
 
 
@@ -245,7 +247,9 @@ def test_another_format_version_is_named() -> None:
 
 def test_a_state_file_of_version_1_is_read() -> None:
     document = json.loads(changed_state().partition(b"\n")[2])
-    for added in ("new_content", "source_ctimes", "destination_ctimes", "unset_attributes"):
+    for added in (
+        "new_content", "source_ctimes", "destination_ctimes", "unset_attributes", "is_verified",
+    ):  # fmt: skip
         del document[added]
     document |= {
         "version": 1,
@@ -259,6 +263,8 @@ def test_a_state_file_of_version_1_is_read() -> None:
         "nested_mounts": {b"a/mounted \xff": MountId("ext4 abc /")},
         "destination": DirectoryId(2050, 13),
         "source_ctimes": {},
+        # Such a file is left by a start without an initial sync as well.
+        "is_verified": False,
     }
     with pytest.raises(StateError):
         decode(changed_state(version=1))
@@ -287,6 +293,7 @@ def test_the_format_of_a_state_file_is_the_documented_one() -> None:
         "source_ctimes": [["b", 2], ["a", 1]],
         "destination_ctimes": [],
         "is_stopped": True,
+        "is_verified": True,
         "unset_attributes": {"entries": {"": ["e"]}, "listings": [], "trees": []},
     }
 

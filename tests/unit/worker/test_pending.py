@@ -504,3 +504,37 @@ def test_while_a_full_sync_fails_without_a_name_nothing_is_settled() -> None:
         work.settle()
         assert work.settlement.serial == settled
         assert work.set_aside.failed.count == 1
+
+
+def test_only_a_carried_full_sync_verifies_a_destination(place: WorkerSetup) -> None:
+    place.write("f", "bad")
+    with place.worker() as worker:
+        worker.put(WorkItem(entries(b"f"), clock.now(), serial=1))
+        wait_until(lambda: worker.settlement.serial == 1)
+        assert "pylsyncctl sync copy" in worker.status().unverified
+        # One run fails as a whole; what fails of the next one is pending apart.
+        place.faulty.add_fault(exit_with(30))
+        place.make_fail("bad")
+        worker.put(WorkItem(EVERYTHING, clock.now(), serial=2))
+        wait_until(lambda: not worker.status().unverified)
+        assert not place.faulty.pending_faults
+        wait_until(lambda: worker.settlement.serial == 2)
+    state = place.state()
+    assert state is not None
+    assert state.is_verified
+
+
+@pytest.mark.parametrize("status", [12, 23, 30])
+def test_a_full_sync_that_fails_without_naming_a_path_verifies_nothing(
+    place: WorkerSetup, status: int
+) -> None:
+    with place.worker(LONG) as worker:
+        for _ in range(20):
+            place.faulty.add_fault(exit_with(status))
+        worker.put(WorkItem(EVERYTHING, clock.now(), serial=1))
+        wait_until(lambda: worker.status().condition is Condition.RETRYING)
+        assert worker.status().unverified == "its full sync is not complete"
+        place.faulty.discard_faults()
+        worker.put(WorkItem(NOTHING, is_urgent=True, serial=2))
+        wait_until(lambda: worker.settlement.serial == 2)
+        assert not worker.status().unverified

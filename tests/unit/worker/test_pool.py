@@ -554,3 +554,75 @@ def test_a_large_file_in_flight_stays_pending_when_the_worker_fails(site: PoolSe
     replaced.put(WorkItem(NOTHING, is_urgent=True))
     wait_until(lambda: replaced.confirmed_serial == 2)
     assert equal_within(os.fsencode(site.source), os.fsencode(site.directory / "one"), 20) == []
+
+
+def start_as_it_is(site: PoolSetup, sync: SyncSettings) -> WorkerPool:
+    """Return a pool that was started without an initial sync."""
+    pool = site.pool(sync)
+    plans = pool.plan_starts(requested_title="", is_new=True, is_source_empty=False)
+    caught_up = {plan.since_ns: MutableChangeset() for plan in plans if plan.since_ns is not None}
+    pool.start_workers(plans, caught_up, clock.now())
+    site.wait_until_in_sync(pool)
+    return pool
+
+
+def unverified(pool: WorkerPool) -> dict[str, str]:
+    return {each.name: text for each in pool.workers if (text := each.status().unverified)}
+
+
+def test_a_destination_is_unverified_until_a_full_sync_and_no_more_after_a_restart(
+    site: PoolSetup,
+) -> None:
+    sync = site.settings("one")
+    pool = start_as_it_is(site, sync)
+    for serial in (1, 2):
+        # Each confirmed change saves the state.
+        pool.workers[0].put(replace(site.write(f"f{serial}"), serial=serial, is_urgent=True))
+        wait_until(lambda: pool.workers[0].confirmed_serial == serial)  # noqa: B023  # it ends here
+        assert "pylsyncctl sync one" in unverified(pool)["one"]
+        pool.stop_workers(lambda: True)
+        pool.close()
+        pool = start_as_it_is(site, sync)
+    pool.workers[0].put(WorkItem(EVERYTHING, clock.now(), titles=("full sync",)))
+    wait_until(lambda: not unverified(pool))
+    for _ in range(2):
+        pool.stop_workers(lambda: True)
+        pool.close()
+        pool = start_as_it_is(site, sync)
+        assert not unverified(pool)
+
+
+def test_a_destination_that_is_added_without_an_initial_sync_is_unverified(
+    site: PoolSetup,
+) -> None:
+    pool = site.start("one")
+    assert not unverified(pool)
+    more = site.settings("one", "two", window=30.0)
+    pool.reconfigure(replace(more, initial_sync=False), clock.now(), 1)
+    site.wait_until_in_sync(pool)
+    assert unverified(pool).keys() == {"two"}
+    # New settings change nothing about that, and those that change the copy have it carried anew.
+    settings = replace(
+        more.destinations[1], rsync=replace(more.destinations[1].rsync, delete=False)
+    )
+    changed = replace(more, destinations=(more.destinations[0], settings), initial_sync=False)
+    pool.reconfigure(replace(changed, window=20.0), clock.now(), 2)
+    wait_until(lambda: not unverified(pool))
+
+
+def test_a_worker_that_replaces_a_failed_one_knows_that_the_destination_is_verified(
+    site: PoolSetup,
+) -> None:
+    pool = site.start(sync=replace(site.settings("one"), state_dir=None))
+    site.fail(pool, site.write("second"), RuntimeError("a bug"))
+    pool.replace_failed(2)
+    site.restart(pool)
+    assert not unverified(pool)
+
+
+def test_a_dry_run_leaves_a_destination_unverified(site: PoolSetup) -> None:
+    sync = site.settings("one")
+    options = replace(sync.destinations[0].rsync, dry_run=True)
+    destination = replace(sync.destinations[0], rsync=options)
+    pool = site.start(sync=replace(sync, destinations=(destination,), state_dir=None))
+    assert "--dry-run" in unverified(pool)["one"]

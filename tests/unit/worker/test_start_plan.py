@@ -19,10 +19,12 @@ from pylsyncd.system import clock
 from pylsyncd.worker.start_plan import StartPlan, catchup_times, plan_start
 
 
-def save_state(place: WorkerSetup, pending: Changeset = NOTHING) -> None:
+def save_state(
+    place: WorkerSetup, pending: Changeset = NOTHING, *, is_verified: bool = True
+) -> None:
     """Save a state of a daemon that confirmed everything except ``pending``, and stopped."""
     checkpoint = place.checkpoint()
-    checkpoint.confirm(clock.now(), pending)
+    checkpoint.confirm(clock.now(), pending, is_verified=is_verified)
     checkpoint.save_clean_stop()
 
 
@@ -278,3 +280,29 @@ def test_a_file_system_mounted_between_two_runs_is_compared_as_a_whole(
         assert plan.since_ns is not None
         item = plan.first_item({plan.since_ns: MutableChangeset()}, clock.now())
         assert set(item.changeset) == {Change(b"nested", Scope.TREE)}
+
+
+@pytest.mark.parametrize("is_verified", [False, True])
+@pytest.mark.parametrize("title", ["", "initial sync"])
+def test_a_kept_state_tells_whether_the_destination_is_verified(
+    place: WorkerSetup, title: str, is_verified: bool
+) -> None:
+    save_state(place, is_verified=is_verified)
+    plan = plan_for(place, requested_title=title)
+    assert plan.is_verified is is_verified
+    plan.first_item({plan.since_ns: MutableChangeset()} if plan.since_ns else {}, clock.now())
+    state = place.state()
+    assert state is not None
+    assert state.is_verified is is_verified
+
+
+def test_without_a_state_or_with_a_doubt_the_destination_is_unverified(place: WorkerSetup) -> None:
+    assert not plan_for(place).is_verified
+    save_state(place)
+    doubted = plan_for(place, is_source_empty=True, requested_title="initial sync")
+    assert not doubted.is_verified
+    # While the source was watched for other destinations, its changes were not collected for it.
+    plan_for(place).first_item_while_running(clock.now())
+    state = place.state()
+    assert state is not None
+    assert not state.is_verified

@@ -19,11 +19,9 @@ def create(
     place: WorkerSetup, settings: DestinationSettings, start: DelayedStart | None = None
 ) -> Worker:
     factory = WorkerFactory(place.guard, [].append, SharedResources(), lambda: 1)
-    context = factory.create_context(settings)
-    item = WorkItem(entries(b"f"), serial=1)
-    return factory.create(
-        DestinationEntry(settings), item, context, extra_window=0.0, delayed_start=start
-    )
+    entry, item = DestinationEntry(settings), WorkItem(entries(b"f"), serial=1)
+    context = factory.create_context(entry)
+    return factory.create(entry, item, context, extra_window=0.0, delayed_start=start)
 
 
 @pytest.fixture
@@ -54,7 +52,7 @@ def test_a_dry_run_does_not_care_which_directory_the_destination_is(
 ) -> None:
     factory = WorkerFactory(place.guard, [].append, SharedResources(), lambda: 1)
     dry = replace(settings, rsync=replace(settings.rsync, dry_run=True))
-    guards = [factory.create_context(each).guard for each in (settings, dry)]
+    guards = [factory.create_context(DestinationEntry(each)).guard for each in (settings, dry)]
     for guard in guards:
         guard.verify_unchanged()
     place.copy.rename(place.copy.with_name("away"))

@@ -41,8 +41,16 @@ def condition(setup: CrashSetup, name: str = CRASHING) -> str:
     return str(destinations(setup)[name]["condition"])
 
 
-def wait_failed(setup: CrashSetup, daemon: CrashingDaemon, name: str = CRASHING) -> None:
-    wait_until(lambda: condition(setup, name) == "failed", message=lambda: daemon.log_tail)
+def wait_failed(setup: CrashSetup, daemon: CrashingDaemon, name: str = CRASHING) -> dict[str, Any]:
+    """Return the status of the failed destination, as it is before the next attempt."""
+    seen: dict[str, Any] = {}
+
+    def has_failed() -> bool:
+        seen.update(destinations(setup)[name])
+        return bool(seen["condition"] == "failed")
+
+    wait_until(has_failed, message=lambda: daemon.log_tail)
+    return seen
 
 
 def expect_equal(
@@ -91,8 +99,7 @@ def test_only_the_destination_of_a_failed_worker_is_affected(setup: CrashSetup, 
         daemon.wait_ready()
         setup.add_bug("interpret", kind)
         setup.write("during")
-        wait_failed(setup, daemon)
-        bad = destinations(setup)[CRASHING]
+        bad = wait_failed(setup, daemon)
         assert kind in bad["error"]
         assert "Please report this." in bad["error"]
         assert len(bad["error"]) < 500

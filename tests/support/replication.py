@@ -46,6 +46,8 @@ class Replication:
         self._waits = wait
         rsh = {destination.options for destination in destinations if destination.options}
         self._daemon = Pylsyncd(
+            # A minute after the start, a scan would have what was written before it compared.
+            "--scan-budget=0",
             *options,
             *(word for words in rsh for word in words),
             "--rsync",

@@ -85,7 +85,8 @@ class Rescanner:
         """Whether a scan found that the source is gone or replaced."""
         self._last_whole_scan = plan.last_scan or self._complete_until
         self._slices = SlicedScan(
-            watches, plan.scan_budget, self._last_whole_scan, plan.least_scan_round, is_held_back
+            watches, plan.scan_budget, self._last_whole_scan, plan.least_scan_round, is_held_back,
+            is_continued=plan.last_scan is not None,
         ) if plan.scan_budget else None  # fmt: skip
         self._next_poll = self._poll_due()
         # By the monotonic clock: the start of the last complete poll, and the time since which one

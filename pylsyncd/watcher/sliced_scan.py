@@ -54,18 +54,23 @@ _OVER = object()
 class SlicedScan:
     """The rounds over one source. Used by the thread of the watch manager."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the last ones have defaults
         self,
         watches: WatchManager,
         share: float,
         last_round: Moment,
         least_round: float = LEAST_ROUND_SECONDS,
         is_held_back: Callable[[int, bytes], bool] = lambda *_: False,
+        *,
+        is_continued: bool = True,
     ) -> None:
         """Create it; it takes at most ``share`` of a processor, a number up to 1.0.
 
         ``is_held_back(watch descriptor, name)`` returns True if a file becomes a change later.
+        Unless the rounds of an earlier run are continued, ``last_round`` is the start of the watch:
+        what was written before that is left to the initial sync.
         """
+        self._slack = _WRITEBACK_SLACK if is_continued else 0.0
         self._is_held_back = is_held_back
         self._watches = watches
         self._share = share
@@ -140,6 +145,7 @@ class SlicedScan:
         self._round = None
         if not self._is_incomplete:
             self.last_round = self._round_start
+            self._slack = _WRITEBACK_SLACK
         elapsed = clock.now().running - self._round_start.running
         self.due_at = max(self.due_at, time.monotonic() + self._least_round - elapsed)
 
@@ -154,7 +160,7 @@ class SlicedScan:
         wall = since.wall
         if since.boot == now.boot:
             wall = min(wall, since.running + min(self._least_offsets))
-        self._since_ns = int((wall - _WRITEBACK_SLACK) * 1e9)
+        self._since_ns = int((wall - self._slack) * 1e9)
 
     def _look_at_all(self, is_polled: Callable[[bytes], bool]) -> Generator[None, None, None]:
         """Look at all directories, and yield often."""

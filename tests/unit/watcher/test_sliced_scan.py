@@ -239,6 +239,17 @@ def test_excluded_names_are_not_reported(tmp_path: Path) -> None:
         assert scanned.paths == {b""}
 
 
+def test_a_first_round_leaves_out_what_was_written_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sliced_scan, "_WRITEBACK_SLACK", HOUR)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/f").touch()
+    _let_ctimes_age()
+    with closing(Scanned(tmp_path)) as scanned:
+        assert scanned.round_changes() == set()
+
+
 def test_the_first_round_finds_the_changes_since_the_last_run(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source/f").touch()

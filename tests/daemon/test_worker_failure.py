@@ -46,8 +46,10 @@ def wait_failed(setup: CrashSetup, daemon: CrashingDaemon, name: str = CRASHING)
     seen: dict[str, Any] = {}
 
     def has_failed() -> bool:
+        seen.clear()
         seen.update(destinations(setup)[name])
-        return bool(seen["condition"] == "failed")
+        # The worker itself knows first; the pool says why, and when the next attempt is.
+        return seen["condition"] == "failed" and bool(seen["error"])
 
     wait_until(has_failed, message=lambda: daemon.log_tail)
     return seen

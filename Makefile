@@ -6,6 +6,7 @@ VENV ?= .venv
 WINDOW ?= 2
 SECONDS ?= 600
 SAMPLE ?= 0
+SEEDS ?= 0
 ARGS ?=
 
 BIN = $(VENV)/bin
@@ -22,7 +23,7 @@ define need
 	fi
 endef
 
-.PHONY: run test unit test-all churn chaos soak fuzz mutation bench lint format clean
+.PHONY: run test unit test-all churn honest-wait chaos soak fuzz mutation bench lint format clean
 
 run: $(VENV)/.run
 	$(call need,rsync rsync)
@@ -64,7 +65,15 @@ test-all:
 churn: $(VENV)/.test
 	$(call need,rsync rsync)
 	$(call need,sshd openssh-server)
-	PYTHONPATH=tests $(BIN)/python -m churn.churn --seconds $(SECONDS) $(ARGS)
+	TMPDIR=$(TEMPORARY) PYTHONPATH=tests $(BIN)/python -m churn.churn \
+		$(if $(filter-out 0,$(SEEDS)),--seeds $(SEEDS) --round $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+# A thousand times: the writers stop, `pylsyncctl wait` returns 0, and four copies are equal.
+honest-wait: $(VENV)/.test
+	$(call need,rsync rsync)
+	$(call need,sshd openssh-server)
+	TMPDIR=$(TEMPORARY) PYTHONPATH=tests $(BIN)/python -m churn.churn \
+		--kinds four --seeds 10 --round 50 --waits 100 $(ARGS)
 
 chaos: $(VENV)/.test
 	$(call need,rsync rsync)

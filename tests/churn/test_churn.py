@@ -1,7 +1,7 @@
-"""After random operations, the destinations equal the source.
+"""After random operations, the destinations equal the source when `pylsyncctl wait` says so.
 
-A failure prints the seed; ``python -m churn.churn --round 8 --seed SEED`` repeats the operations,
-not their timing.
+A failure prints the seed; ``python -m churn.churn --round 8 --waits 8 --seeds 1 --seed SEED``
+repeats the operations, not their timing.
 """
 
 import random
@@ -12,11 +12,13 @@ from churn.churn import make_destinations, run_round
 from support.servers import RsyncDaemon, SshServer
 
 SECONDS = 8.0
+WAITS = 8
 
 
 def _churn(kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> None:
     seed = random.SystemRandom().randrange(10**9)
-    done = run_round(directory, make_destinations(kind, directory, ssh, rsyncd), seed, SECONDS)
+    destinations = make_destinations(kind, directory, ssh, rsyncd)
+    done = run_round(directory, destinations, seed, SECONDS, WAITS).operations
     assert done > 1000, f"only {done} operations with seed {seed}: too few to prove anything"
 
 

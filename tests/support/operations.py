@@ -8,12 +8,13 @@ import ctypes
 import errno
 import functools
 import os
+import random
 import shutil
 import socket
 import stat
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 Name = str | bytes
@@ -69,7 +70,7 @@ def _operation(
     return make
 
 
-def _open_nonblocking(path: bytes, flags: int) -> int:
+def open_nonblocking(path: bytes, flags: int) -> int:
     """Open a path without waiting for a reader if it has become a FIFO."""
     return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
@@ -92,21 +93,21 @@ def _delete_tree(directory: bytes) -> None:
 @_operation
 def write(area: WorkArea, name: Name, content: bytes = b"x") -> None:
     """Create a file, or truncate and rewrite it."""
-    with open(area.path(name), "wb", opener=_open_nonblocking) as file:
+    with open(area.path(name), "wb", opener=open_nonblocking) as file:
         file.write(content)
 
 
 @_operation
 def append(area: WorkArea, name: Name, content: bytes) -> None:
     """Append to a file."""
-    with open(area.path(name), "ab", opener=_open_nonblocking) as file:
+    with open(area.path(name), "ab", opener=open_nonblocking) as file:
         file.write(content)
 
 
 @_operation
 def overwrite(area: WorkArea, name: Name, offset: int, content: bytes) -> None:
     """Write into a file in place; an offset beyond its end leaves a hole."""
-    with open(area.path(name), "r+b", opener=_open_nonblocking) as file:
+    with open(area.path(name), "r+b", opener=open_nonblocking) as file:
         file.seek(offset)
         file.write(content)
 
@@ -114,7 +115,7 @@ def overwrite(area: WorkArea, name: Name, offset: int, content: bytes) -> None:
 @_operation
 def truncate(area: WorkArea, name: Name, size: int) -> None:
     """Truncate a file, or extend it with a hole."""
-    with open(area.path(name), "r+b", opener=_open_nonblocking) as file:
+    with open(area.path(name), "r+b", opener=open_nonblocking) as file:
         file.truncate(size)
 
 
@@ -128,9 +129,38 @@ def truncate_by_path(area: WorkArea, name: Name, size: int) -> None:
 def replace(area: WorkArea, name: Name, content: bytes) -> None:
     """Write a new file and rename it over the old one."""
     temporary = os.path.join(os.path.dirname(area.path(name)), b".new")
-    with open(temporary, "wb", opener=_open_nonblocking) as file:
+    with open(temporary, "wb", opener=open_nonblocking) as file:
         file.write(content)
     os.replace(temporary, area.path(name))
+
+
+@_operation
+def write_keeping_time(area: WorkArea, name: Name, content: bytes) -> None:
+    """Rewrite a file in place, and set its modification time back to what it was."""
+    mtime_ns = os.lstat(area.path(name)).st_mtime_ns
+    write(name, content)(area)
+    utime(name, mtime_ns)(area)
+
+
+@_operation
+def replace_keeping_time(area: WorkArea, name: Name, content: bytes) -> None:
+    """Rename a new file over the old one that has its modification time."""
+    temporary = os.path.join(os.path.dirname(os.fsencode(name)), b".new")
+    write_at(temporary, content, os.lstat(area.path(name)).st_mtime_ns)(area)
+    os.replace(area.path(temporary), area.path(name))
+
+
+@_operation
+def write_at(area: WorkArea, name: Name, content: bytes, mtime_ns: int) -> None:
+    """Write a file, and set its modification time, as tar does."""
+    write(name, content)(area)
+    utime(name, mtime_ns)(area)
+
+
+@_operation
+def copy_time(area: WorkArea, name: Name, other: Name) -> None:
+    """Give an entry the modification time of another one, as touch -r does."""
+    utime(name, os.lstat(area.path(other)).st_mtime_ns)(area)
 
 
 @_operation
@@ -318,3 +348,50 @@ def create_tar(area: WorkArea, archive: Name, directory: Name) -> None:
     top = area.outside_path(directory)
     subprocess.run((b"tar", b"-cf", area.outside_path(archive), b"-C", top, b"."), check=True)
     shutil.rmtree(top)
+
+
+# Trees made anew
+
+
+@_operation
+def remake_tree(area: WorkArea, name: Name, seed: int) -> None:
+    """Delete a tree and make it anew: the same names, sizes, modes and times, other content."""
+    tree = _read_tree(area.path(name))
+    _delete_tree(area.path(name))
+    _make_tree(area.path(name), tree, random.Random(seed))
+
+
+@_operation
+def remake_tree_outside(area: WorkArea, name: Name, seed: int, outside_name: Name) -> None:
+    """Make a tree anew outside of the source, and rename it to the place of the old one."""
+    new = area.outside_path(outside_name)
+    _make_tree(new, _read_tree(area.path(name)), random.Random(seed))
+    os.rename(area.path(name), new + b"-old")
+    os.rename(new, area.path(name))
+
+
+def _read_tree(top: bytes) -> list[tuple[bytes, os.stat_result]]:
+    """Return the directories and files of a tree, each directory before what it contains."""
+    found = [(b"", os.lstat(top))]
+    for directory, names, files in os.walk(top):
+        for path in (os.path.join(directory, name) for name in (*names, *files)):
+            status = os.lstat(path)
+            if stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode):
+                found.append((os.path.relpath(path, top), status))
+    return found
+
+
+def _make_tree(
+    top: bytes, tree: Sequence[tuple[bytes, os.stat_result]], content: random.Random
+) -> None:
+    for name, status in tree:
+        path = os.path.join(top, name) if name else top
+        if stat.S_ISDIR(status.st_mode):
+            os.mkdir(path)
+        else:
+            with open(path, "wb") as file:
+                file.write(content.randbytes(status.st_size))
+    for name, status in reversed(tree):
+        path = os.path.join(top, name) if name else top
+        os.chmod(path, stat.S_IMODE(status.st_mode))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

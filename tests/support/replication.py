@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from support.counting import CountingRsync
-from support.ctl import Pylsyncctl
+from support.ctl import CtlResult, Pylsyncctl
 from support.daemon import Pylsyncd
 from support.destinations import Destination
 from support.operations import WorkArea
@@ -97,8 +97,12 @@ class Replication:
 
     def expect_confirmed(self, seconds: float) -> None:
         """Wait until the daemon has no pending changes; fail after so many seconds."""
-        answer = self._ctl.run("wait", "--timeout", str(seconds))
+        answer = self.wait_confirmed(seconds)
         assert answer.returncode == 0, f"{answer.stderr}{self.daemon.log_tail}"
+
+    def wait_confirmed(self, seconds: float) -> CtlResult:
+        """Run ``pylsyncctl wait``, for so many seconds at most."""
+        return self._ctl.run("wait", "--timeout", str(seconds))
 
     def find_differences(self, seconds: float, name: bytes = b"") -> Mapping[str, list[str]]:
         """Wait until all destinations equal the source; return the differences that remain.

@@ -10,7 +10,7 @@ from pathlib import Path
 from support.daemon import REPOSITORY, environment
 from support.operations import WorkArea
 
-WRITER = REPOSITORY / "tests" / "churn" / "writer.py"
+WRITER = "churn.writer"
 MAX_TAIL_LINES, MAX_MATCHING_LINES = 40, 120
 OPERATION_TIMEOUT = 60.0  # seconds
 
@@ -26,21 +26,13 @@ class Writers:
         seconds: float,
         options: Sequence[str] = (),
     ) -> None:
-        self._commands = [
-            (
-                *(sys.executable, str(WRITER), f"--seed={seed + 1000 * number}"),
-                *(f"--seconds={seconds}", f"--log={log}", *options),
-                *(area.inside, area.outside),
-            )
-            for number, log in enumerate(logs)
-        ]
+        self._commands = _commands(area, logs, seed, (f"--seconds={seconds}", *options))
         self._seconds = seconds
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "Writers":  # noqa: PYI034 - typing.Self is younger than Python 3.10
-        path = {"PYTHONPATH": str(REPOSITORY / "tests")}
         for command in self._commands:
-            self.processes.append(subprocess.Popen(command, env=environment(path)))
+            self.processes.append(subprocess.Popen(command, env=_environment()))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,6 +50,57 @@ class Writers:
         for process in self.processes:
             status = process.wait(self._seconds + OPERATION_TIMEOUT)
             assert status == 0, f"a writer exited with status {status}; see standard error"
+
+
+class BurstWriters:
+    """Writer processes that write in bursts, and keep files open from one to the next."""
+
+    def __init__(self, area: WorkArea, logs: Sequence[Path], seed: int) -> None:
+        self._commands = _commands(area, logs, seed)
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> "BurstWriters":  # noqa: PYI034 - typing.Self is younger than Python 3.10
+        for command in self._commands:
+            process = subprocess.Popen(
+                command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            self._processes.append(process)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            with process:
+                pass  # closes its pipes, and waits
+
+    def begin_burst(self, seconds: float) -> None:
+        """Let all of them write for so many seconds."""
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(b"%f\n" % seconds)
+            process.stdin.flush()
+
+    def wait(self) -> None:
+        """Wait until all have ended the burst; they keep their files open."""
+        for process in self._processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"done\n", "a writer has failed"
+
+
+def _commands(
+    area: WorkArea, logs: Sequence[Path], seed: int, options: Sequence[str] = ()
+) -> list[tuple[str | bytes, ...]]:
+    return [
+        (
+            *(sys.executable, "-m", WRITER, f"--seed={seed + 1000 * number}", f"--log={log}"),
+            *(*options, area.inside, area.outside),
+        )
+        for number, log in enumerate(logs)
+    ]
+
+
+def _environment() -> dict[str, str]:
+    return environment({"PYTHONPATH": str(REPOSITORY / "tests")})
 
 
 def operations_done(logs: Iterable[Path]) -> int:

@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from support import processes
 from support.daemon import environment
 from support.reloading import LONG_WINDOW, ReloadSetup, reload
 from support.rsync_features import can_delete_by_name
@@ -149,11 +149,12 @@ def test_options_that_need_a_restart_are_named(setup: ReloadSetup) -> None:
         assert "take effect after a restart" not in reload(daemon)
 
 
+RELOADS_UNDER_LOAD = 6
+# It writes until its standard input is closed, and prints a line after every 50 files.
 WRITER = """
-import os, sys, time
-top, seconds = sys.argv[1], float(sys.argv[2])
-end, number = time.monotonic() + seconds, 0
-while time.monotonic() < end:
+import os, select, sys
+top, number = sys.argv[1], 0
+while not select.select([sys.stdin], [], [], 0.0005)[0]:
     number += 1
     directory = f"{top}/d{number % 50}"
     os.makedirs(directory, exist_ok=True)
@@ -164,7 +165,7 @@ while time.monotonic() < end:
         os.rename(path, f"{top}/d{(number + 1) % 50 // 7}-{number}")
     if number % 50 == 0:
         os.rename(directory, f"{top}/r{number}")
-print(number)
+        print(number, flush=True)
 """
 
 
@@ -174,23 +175,19 @@ def test_reloads_under_load_lose_no_change(setup: ReloadSetup, what: str) -> Non
     setup.write_file()
     with setup.make_daemon() as daemon:
         daemon.wait_for("web/two.*complete")
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, setup.source_path("web"), "4"],
-            stdout=subprocess.PIPE,
-            env=environment(),
-        )
-        rounds = 0
-        while writer.poll() is None:
-            rounds += 1
-            if what == "rules":
-                setup.set_sync("web", ["one", "two"], f"exclude = *.tmp{rounds}")
-            else:
-                setup.set_sync("web", ["one", "two"] if rounds % 2 else ["one", "three", "two"])
-            setup.write_file()
-            reload(daemon)
-            time.sleep(0.1)  # a writer's pace
-        made = int(writer.communicate()[0])
-        assert made > 100, "there was no load"
-        assert rounds > 2, "there were no reloads under load"
+        command = [sys.executable, "-c", WRITER, setup.source_path("web")]
+        with processes.running_process(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
+        ) as writer:
+            for number in range(1, RELOADS_UNDER_LOAD + 1):
+                assert writer.stdout.readline(), "the writer has failed"
+                if what == "rules":
+                    setup.set_sync("web", ["one", "two"], f"exclude = *.tmp{number}")
+                else:
+                    setup.set_sync("web", ["one", "two"] if number % 2 else ["one", "three", "two"])
+                setup.write_file()
+                reload(daemon)
+            writer.communicate()
+        assert writer.returncode == 0
         setup.wait_until_confirmed()
         setup.expect_equal("web", "one", "two", seconds=5)

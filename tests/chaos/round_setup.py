@@ -141,7 +141,7 @@ class RoundSetup:
         self.check_daemon_runs()
         self.daemon.crash()
 
-    def stop(self, seconds: float = 30.0, *, twice: bool = False) -> None:
+    def stop(self, seconds: float = 60.0, *, twice: bool = False) -> None:
         """Stop the daemon; after a second SIGTERM it does not wait for running rsyncs."""
         self.check_daemon_runs()
         self.wait_ready()

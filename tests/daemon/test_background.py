@@ -48,7 +48,7 @@ class BackgroundService:
     ) -> "subprocess.CompletedProcess[str]":
         """Run the command until it returns; the daemon continues."""
         run = subprocess.run(
-            self.command(**asked), env=self.environment, capture_output=True, text=True, timeout=40,
+            self.command(**asked), env=self.environment, capture_output=True, text=True, timeout=60,
             check=False, pass_fds=fds,
         )  # fmt: skip
         if run.returncode == 0:
@@ -148,7 +148,7 @@ def test_ctrl_c_during_the_start_ends_the_daemon(
         pid = service.pid
         starting.send_signal(signal.SIGINT)
         starting.send_signal(signal.SIGCONT)
-        assert starting.wait(20) == 128 + signal.SIGINT
+        assert starting.wait(45) == 128 + signal.SIGINT
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
@@ -192,7 +192,7 @@ def test_no_file_takes_the_place_of_a_closed_standard_stream(
     service: BackgroundService,
 ) -> None:
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *service.command()]
-    subprocess.run(command, env=service.environment, check=True, timeout=40)
+    subprocess.run(command, env=service.environment, check=True, timeout=60)
     wait_until(lambda: "standard:" in service.log.read_text())
     assert "['/dev/null', '/dev/null', '/dev/null']" in service.log.read_text()
     service.stop()
@@ -227,7 +227,7 @@ def test_a_process_in_the_foreground_has_a_pid_file_while_it_runs(
         assert service.pid == run.pid
         run.terminate()
         run.stderr.read()
-        assert run.wait(20) == 0
+        assert run.wait(45) == 0
     assert not service.pidfile.exists()
 
 
@@ -386,4 +386,4 @@ def test_a_full_disk_is_reported_in_the_terminal(service: BackgroundService) -> 
         assert "/dev/full cannot be written: No space left on device" in run.stderr.readline()
         run.terminate()
         assert run.stderr.read() == "", "it is reported once"
-        assert run.wait(20) == 0
+        assert run.wait(45) == 0

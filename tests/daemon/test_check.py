@@ -182,7 +182,7 @@ def test_a_check_needs_no_state_and_runs_beside_a_daemon(copies: Copies, tmp_pat
 def test_checksum_is_refused_without_check(copies: Copies) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", "--checksum", f"{copies.source}/./", "elsewhere/"],
-        env=environment(), capture_output=True, text=True, timeout=20, check=False,
+        env=environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert run.returncode == 2
     assert "--rsync-option=--checksum" in run.stderr
@@ -254,7 +254,7 @@ def test_a_stopped_check_leaves_no_rsync_running(
             wait_until(lambda: held_by(process.stdout) > FULL)
         process.send_signal(number)
         # The pipe is not read before that.
-        assert process.wait(20) == 1
+        assert process.wait(45) == 1
         assert process.stderr.read() == STOPPED.format(number.name)
     wait_until(lambda: not marked(mark))
 
@@ -288,7 +288,7 @@ def test_a_check_that_is_stopped_between_two_steps_ends_too(
     words = copies.command("--rsync", stand_in(tmp_path, STAND_INS["obeys"]))[3:]
     run = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, *words], env=environment({MARK: mark}),
-        capture_output=True, text=True, timeout=20, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (run.returncode, run.stderr) == (1, STOPPED.format("SIGINT"))
     wait_until(lambda: not marked(mark))

@@ -288,7 +288,7 @@ def test_a_daemon_that_does_not_stop_is_killed(service: Service) -> None:
         wait_until(lambda: b"pylsyncd" in Path(f"/proc/{stubborn.pid}/cmdline").read_bytes())
         assert service("stop") == 0
         assert "killed" in service.ran.stdout
-        assert stubborn.wait(10) == -signal.SIGKILL
+        assert stubborn.wait(45) == -signal.SIGKILL
 
 
 def test_a_failed_start_has_the_exit_status_of_the_linux_standard_base(service: Service) -> None:

@@ -22,7 +22,7 @@ RUN = r"\] synced \d+ files?, deleted \d+, \S+ \S?B sent, \d+\.\d\d s$"
 
 
 def differences(source: Path, destination: Path) -> list[str]:
-    return equal_within(os.fsencode(source), os.fsencode(destination), 20)
+    return equal_within(os.fsencode(source), os.fsencode(destination), 45)
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_the_log_goes_to_syslog_too(setup: SyncSetup) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind("/dev/log")
         try:
-            syslog.settimeout(20)
+            syslog.settimeout(45)
             with setup.daemon("-s", "--syslog-facility", "local3") as daemon:
                 daemon.wait_ready()
                 # 19 * 8 + 5: local3, notice.
@@ -250,7 +250,7 @@ def test_the_log_goes_to_syslog_too(setup: SyncSetup) -> None:
 def test_a_missing_syslog_is_reported(setup: SyncSetup) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", "-s", f"{setup.source}/./", f"{setup.copy}/"],
-        env=environment(), capture_output=True, text=True, timeout=20, check=False,
+        env=environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert run.returncode == 2
     assert "syslog cannot be reached" in run.stderr

@@ -226,7 +226,7 @@ def test_the_command_line_keeps_a_daemon_in_the_foreground(daemon: Background) -
         wait_until(lambda: daemon.log.exists() and "watching" in daemon.text)
         assert daemon.pid == run.pid
         run.terminate()
-        assert run.wait(20) == 0
+        assert run.wait(45) == 0
     assert not daemon.pidfile.exists()
 
 

@@ -214,7 +214,7 @@ def values(text: str) -> dict[str, float]:
 
 
 def fetch(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         content: bytes = answer.read()
     return values(content.decode())
 
@@ -281,7 +281,7 @@ def test_a_metrics_port_in_use_is_refused_before_anything_is_changed(setup: Hook
         run = subprocess.run(
             [sys.executable, "-m", "pylsyncd", f"--state-dir={setup.top}/state",
              f"--metrics-port={port}", f"{setup.source}/./", f"{setup.copy}/"],
-            env=environment(), capture_output=True, text=True, timeout=20, check=False,
+            env=environment(), capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert run.returncode == 2
     assert f"Cannot listen on port {port} of 127.0.0.1: Address already in use." in run.stderr
@@ -292,7 +292,7 @@ def test_a_metrics_port_in_use_is_refused_before_anything_is_changed(setup: Hook
 def test_metrics_status_file_and_socket_survive_a_lack_of_descriptors(setup: HookSetup) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("")
-        manager.settimeout(20.0)
+        manager.settimeout(45.0)
         with Pylsyncd(
             *("-i", "-w", "0.1", "--status-file", setup.top / "status"),
             *(f"{setup.source}/./", f"{setup.copy}/"),

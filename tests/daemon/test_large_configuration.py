@@ -106,7 +106,7 @@ def test_three_sources_and_eight_destinations(
             (tmp_path / name / "directory" / "new").write_text(name)
             (tmp_path / name / "directory" / "file").rename(tmp_path / name / "moved")
         (tmp_path / "data/large").write_bytes(b"x" * (2 << 20))
-        answer = ctl.run("wait", "--timeout", "30")
+        answer = ctl.run("wait", "--timeout", "45")
         assert answer.returncode == 0, (answer, daemon.log_tail)
         assert not differences(os.fsencode(tmp_path / "mail"), copies["mail"][0])
         for copy in copies["web"]:

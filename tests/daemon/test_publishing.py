@@ -86,7 +86,7 @@ def test_what_goes_last_never_names_what_is_missing(tmp_path: Path) -> None:
             for _ in range(VERSIONS):
                 publisher.publish()
                 reader.is_stopped.wait(SECONDS_BETWEEN)
-            different = equal_within(os.fsencode(source), os.fsencode(copy), 30.0)
+            different = equal_within(os.fsencode(source), os.fsencode(copy), 45)
         finally:
             reader.is_stopped.set()
             reader.join()

@@ -65,7 +65,7 @@ class ControlledDaemon(Pylsyncctl):
             (self.source / name).write_text(name)
 
     def assert_equal(self) -> None:
-        assert equal_within(os.fsencode(self.source), os.fsencode(self.copy), 20) == []
+        assert equal_within(os.fsencode(self.source), os.fsencode(self.copy), 45) == []
 
     def sockets(self) -> list[str]:
         return os.listdir(self.directory)
@@ -84,7 +84,7 @@ def quiet(place: ControlledDaemon) -> Iterator[Pylsyncd]:
         daemon.wait_ready()
         # It has tried out what the destination can do: each rsync that follows is asked for.
         place.write("first")
-        assert place.run("wait", "--timeout", "20").returncode == OK
+        assert place.run("wait", "--timeout", "45").returncode == OK
         yield daemon
 
 
@@ -157,7 +157,7 @@ def test_several_daemons_are_shown_and_each_gets_its_own_commands(place: Control
         assert place.run("flush", "mirror").returncode == OK
         wait_until((place.top / "mirror/new").exists)
         assert not (place.copy / "new").exists()
-        assert place.run("wait", "--timeout", "20").returncode == OK
+        assert place.run("wait", "--timeout", "45").returncode == OK
         assert (place.copy / "new").exists()
 
 
@@ -248,7 +248,7 @@ def test_a_failing_destination_is_retrying_with_reason_and_next_attempt(
     wait_until(lambda: place.run("status", "--check", "--max-lag", "0.5").returncode == CRITICAL)
     # A wait does not wait for the next attempt.
     place.rsync.discard_faults()
-    assert place.run("wait", "--timeout", "20").returncode == OK
+    assert place.run("wait", "--timeout", "45").returncode == OK
     assert (place.copy / "new").exists()
     assert place.destination_status()["condition"] == "in sync"
     assert "Traceback" not in quiet.log
@@ -326,7 +326,7 @@ def test_wait_covers_all_changes_before_it(place: ControlledDaemon, quiet: Pylsy
     for number in range(10):
         name = f"new {number}"
         place.write(name)
-        assert place.run("wait", "--timeout", "20").returncode == OK
+        assert place.run("wait", "--timeout", "45").returncode == OK
         assert (place.copy / name).exists(), quiet.log_tail
 
 
@@ -364,7 +364,7 @@ def test_a_paused_destination_collects_changes_and_runs_no_rsync(place: Controll
         assert place.run("resume").returncode == OK
         daemon.wait_for(r"paused \(copy\)")
         daemon.wait_for(r"resumed \(all\)")
-        assert place.run("wait", "--timeout", "20").returncode == OK
+        assert place.run("wait", "--timeout", "45").returncode == OK
         place.assert_equal()
         # All of it in one run.
         daemon.wait_for(r"synced 3 files", after=mark)
@@ -380,7 +380,7 @@ def test_a_pause_of_one_destination_does_not_affect_another(place: ControlledDae
         daemon.wait_ready()
         assert place.run("pause", "second").returncode == OK
         place.write("new")
-        assert place.run("wait", "--timeout", "20", "copy").returncode == OK
+        assert place.run("wait", "--timeout", "45", "copy").returncode == OK
         assert (place.copy / "new").exists()
         assert not (second / "new").exists()
         answer = place.run("wait", "--timeout", "0.5")
@@ -388,7 +388,7 @@ def test_a_pause_of_one_destination_does_not_affect_another(place: ControlledDae
         assert answer.stderr.startswith("pylsyncctl: second is not in sync")
         assert answer.stderr.count("\n") == 1
         assert place.run("resume", "second").returncode == OK
-        assert place.run("wait", "--timeout", "20").returncode == OK
+        assert place.run("wait", "--timeout", "45").returncode == OK
         assert (second / "new").exists()
 
 
@@ -397,26 +397,26 @@ def test_sync_repairs_changes_made_at_the_destination(
 ) -> None:
     (place.copy / "old").unlink()
     (place.copy / "more").touch()
-    assert place.run("wait", "--timeout", "20").returncode == OK
+    assert place.run("wait", "--timeout", "45").returncode == OK
     assert (place.copy / "more").exists()
     assert place.run("sync", "copy").returncode == OK
-    assert place.run("wait", "--timeout", "20").returncode == OK
+    assert place.run("wait", "--timeout", "45").returncode == OK
     place.assert_equal()
     quiet.wait_for("full sync complete")
 
 
 def test_the_log_level_is_changed_at_runtime(place: ControlledDaemon, quiet: Pylsyncd) -> None:
     place.write("one")
-    assert place.run("wait", "--timeout", "20").returncode == OK
+    assert place.run("wait", "--timeout", "45").returncode == OK
     assert "reduced to" not in quiet.log
     assert place.run("log-level", "debug").returncode == OK
     place.write("two")
-    assert place.run("wait", "--timeout", "20").returncode == OK
+    assert place.run("wait", "--timeout", "45").returncode == OK
     quiet.wait_for("reduced to")
     assert place.run("log-level", "warning").returncode == OK
     mark = quiet.log_length()
     place.write("three")
-    assert place.run("wait", "--timeout", "20").returncode == OK
+    assert place.run("wait", "--timeout", "45").returncode == OK
     assert quiet.log_length() == mark
 
 

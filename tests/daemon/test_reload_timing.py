@@ -155,7 +155,7 @@ def test_pending_changes_survive_a_move_of_the_state_directory(setup: ReloadTimi
         wait_until(lambda: setup.run("status").returncode != ABSENT)
         # Nothing is pending, but nothing was ever compared either.
         assert setup.run("status", "--check").returncode == 1
-        answer = setup.run("wait", "--timeout", "20")
+        answer = setup.run("wait", "--timeout", "45")
         assert answer.returncode == 0
         assert "run pylsyncctl sync web/one" in answer.stderr
         setup.faulty.add_fault(exit_with(12))
@@ -191,7 +191,7 @@ def test_a_wait_does_not_end_while_a_destination_changes_its_worker(
             assert not (setup.copy_path("one") / "new").exists()
             setup.add("retry_longest = 900")
             reload(daemon)
-            assert wait.wait(20) == 0
+            assert wait.wait(45) == 0
             assert (setup.copy_path("one") / "new").exists()
 
 
@@ -209,7 +209,7 @@ def test_a_wait_continues_with_the_new_worker(setup: ReloadTimingSetup, what: st
             setup.set_sync("web", ["one"], what)
             setup.write_file()
             reload(daemon)
-            assert wait.wait(30) == 0
+            assert wait.wait(45) == 0
             assert (setup.copy_path("one") / "new").exists()
 
 
@@ -224,7 +224,7 @@ def test_a_pause_survives_reloads_and_lasts_until_the_stop(setup: ReloadTimingSe
             setup.set_sync("web", ["one", "two"], line)
             setup.write_file(f"window = {LONG_WINDOW}")
             reload(daemon)
-            assert setup.run("wait", "web/two", "--timeout", "20").returncode == 0
+            assert setup.run("wait", "web/two", "--timeout", "45").returncode == 0
         daemon.stop()
         assert (setup.copy_path("two") / "new").exists()
         assert not (setup.copy_path("one") / "new").exists()
@@ -321,7 +321,7 @@ def test_a_sync_that_waits_for_its_source_applies_a_reload(setup: ReloadTimingSe
             mounts.mount_tmpfs(source)
             (source / "g").write_text("g")
             daemon.wait_for("web/two. initial sync complete")
-            assert setup.run("wait", "web/two", "--timeout", "20").returncode == 0
+            assert setup.run("wait", "web/two", "--timeout", "45").returncode == 0
             assert not (setup.copy_path("one") / "g").exists()
             assert setup.run("resume").returncode == 0
             setup.wait_until_confirmed()

@@ -29,7 +29,7 @@ class Session:
         self.terminal = terminal
         self.process = process
 
-    def wait(self, seconds: float = 20) -> int:
+    def wait(self, seconds: float = 45) -> int:
         """Wait until the daemon exits, and return its exit status."""
         return self.process.wait(seconds)
 
@@ -59,7 +59,7 @@ def session(
                 process.send_signal(signal.SIGCONT)
                 process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+                process.wait(45)
             process.kill()
             process.wait()
 

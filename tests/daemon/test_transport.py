@@ -21,7 +21,7 @@ from support.servers import RsyncDaemon, SshServer
 from support.trees import equal_within
 from support.waiting import wait_until
 
-SECONDS = 30.0
+SECONDS = 45.0
 NEVER = "3600"
 ROUNDS = 4
 

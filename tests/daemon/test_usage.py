@@ -16,7 +16,7 @@ def refused(arguments: Sequence[str], directory: Path, **extra: str) -> str:
     """Run pylsyncd, which must refuse these arguments; return its message."""
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", *arguments],
-        cwd=directory, env=environment(extra), capture_output=True, text=True, timeout=20,
+        cwd=directory, env=environment(extra), capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
     assert run.returncode == 2, run.stderr
@@ -104,7 +104,7 @@ def test_characters_that_the_terminal_lacks_are_escaped(place: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", "--check-config", "src/./", "./\u20ac"],
         cwd=place, env=environment({"PYTHONIOENCODING": "latin-1"}), capture_output=True,
-        timeout=20, check=False,
+        timeout=60, check=False,
     )  # fmt: skip
     assert (run.returncode, run.stderr) == (0, b"")
     assert rb"[\u20ac] ./\u20ac ->" in run.stdout
@@ -115,7 +115,7 @@ def test_closed_standard_streams_do_not_stop_a_sync(place: Path) -> None:
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *itself]
     run = subprocess.run(
         [*command, "--state-dir", "state", "--once", "src/./", "dst/"],
-        cwd=place, env=environment(), timeout=20, check=False,
+        cwd=place, env=environment(), timeout=60, check=False,
     )  # fmt: skip
     assert run.returncode == 0
     assert (place / "dst/inner").is_dir()
@@ -129,7 +129,7 @@ def test_an_interrupt_during_the_start_ends_the_process_without_a_traceback(
     program.chmod(0o755)
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", "--rsync", str(program), "src/./", "dst/"],
-        cwd=place, env=environment(), capture_output=True, text=True, timeout=15, check=False,
+        cwd=place, env=environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (run.returncode, run.stderr) == (130, "")
 
@@ -154,7 +154,7 @@ def output_lines(arguments: Sequence[str], directory: Path) -> list[str]:
     """Run pylsyncd, which must only print something; return its lines."""
     run = subprocess.run(
         [sys.executable, "-m", "pylsyncd", *arguments],
-        cwd=directory, env=environment(), capture_output=True, text=True, timeout=20, check=False,
+        cwd=directory, env=environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (run.returncode, run.stderr) == (0, "")
     return run.stdout.splitlines()

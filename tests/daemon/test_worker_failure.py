@@ -56,7 +56,7 @@ def wait_failed(setup: CrashSetup, daemon: CrashingDaemon, name: str = CRASHING)
 
 
 def expect_equal(
-    setup: CrashSetup, copy: Path, daemon: CrashingDaemon, seconds: float = 30
+    setup: CrashSetup, copy: Path, daemon: CrashingDaemon, seconds: float = 45
 ) -> None:
     assert equal_within(os.fsencode(setup.source), os.fsencode(copy), seconds) == [], (
         daemon.log_tail
@@ -77,12 +77,12 @@ def to_be_killed(setup: CrashSetup, *options: str) -> Iterator[CrashingDaemon]:
 
 
 def wait_confirmed(setup: CrashSetup, *names: str) -> int:
-    return setup.run("wait", "--timeout", "20", *names).returncode
+    return setup.run("wait", "--timeout", "45", *names).returncode
 
 
 def metric_states(port: int) -> set[str]:
     """Return the states of the bad destination that are 1 in the metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         families = parse(answer.read().decode())
     return {
         sample.labels["state"]
@@ -251,7 +251,7 @@ def test_a_flush_ends_the_pause_and_a_pause_stays_in_force(setup: CrashSetup) ->
         setup.add_bug("interpret")
         setup.write("during")
         # The next pauses are 6 seconds at least.
-        wait_until(lambda: setup.crash_count("interpret") >= 4, 40)
+        wait_until(lambda: setup.crash_count("interpret") >= 4)
         wait_failed(setup, daemon)
         assert setup.run("pause", CRASHING).returncode == 0
         assert condition(setup) == "failed"
@@ -284,10 +284,10 @@ def test_a_reload_serves_a_failed_destination_under_new_settings_at_once(tmp_pat
         extra_environment={"RUNTIME_DIRECTORY": str(setup.directory)},
     )  # fmt: skip
     with daemon:
-        wait_until(lambda: setup.run("wait", "--timeout", "20").returncode == 0)
+        wait_until(lambda: setup.run("wait", "--timeout", "45").returncode == 0)
         setup.add_bug("interpret")
         setup.write("during")
-        wait_until(lambda: setup.crash_count("interpret") >= 4, 40)
+        wait_until(lambda: setup.crash_count("interpret") >= 4)
         wait_failed(setup, daemon, "web/bad")
         # Unchanged settings: the destination stays as it is.
         assert setup.run("reload").returncode == 0

@@ -14,7 +14,7 @@ from support.mounts import Mounts
 from support.trees import equal_within
 
 WINDOW = "0.2"  # seconds
-SOON = 20.0  # seconds; the guard checks every 2 s, and the machine may be busy
+SOON = 45.0  # seconds; the guard checks every 2 s, and the machine may be busy
 CHECKED = 3.0  # seconds in which a guard that checks every 2 s has checked
 FILES = {"a": "a", "b": "b", "d/c": "c", "d/deep/e": "e", "nested/f": "f", "nested/g/h": "h"}
 HELD = r"(?i)nothing is deleted|is held|held:|held until"

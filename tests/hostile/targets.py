@@ -15,7 +15,7 @@ from pylsyncd.control.client import send_request
 from pylsyncd.control.protocol import ControlRequest
 
 STATUS_TIMEOUT = 2.0
-SECONDS = 30.0
+SECONDS = 45.0
 
 
 class Targets:

@@ -99,7 +99,7 @@ class Home:
             yield
             swapper.send_signal(signal.SIGTERM)
             assert int(swapper.stdout.readline()) >= MIN_EXCHANGES
-            assert swapper.wait(20) == 0
+            assert swapper.wait(45) == 0
         finally:
             swapper.kill()
             swapper.wait()

@@ -26,7 +26,7 @@ from support.replication import LONG_WINDOW, Replication
 from support.servers import RsyncDaemon, SshServer
 from support.trees import snapshot
 
-EQUALITY_TIMEOUT = 20.0  # seconds
+EQUALITY_TIMEOUT = 45.0  # seconds
 LONG_AGO = 946_684_800_123_456_789
 
 

@@ -19,7 +19,7 @@ from support.trees import snapshot
 
 KINDS = ("local", "ssh", "rsyncd", "refusing")
 SLOW_KINDS: tuple[str, ...] = ()
-EQUALITY_TIMEOUT = 20.0  # seconds
+EQUALITY_TIMEOUT = 45.0  # seconds
 
 
 class ScenarioRunner:

@@ -124,7 +124,7 @@ class CrashSetup(Pylsyncctl):
 class CrashingDaemon(Pylsyncd):
     """A daemon whose log may contain tracebacks."""
 
-    def stop(self, seconds: float = 15) -> None:
+    def stop(self, seconds: float = 25) -> None:
         """Stop the daemon; fail unless it exits 0 in time."""
         with self._changed:
             self._lines = [line for line in self._lines if "Traceback" not in line]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from support.daemon import environment
 
-CTL_TIMEOUT = 60.0
+CTL_TIMEOUT = 90.0
 
 
 class CtlResult(NamedTuple):

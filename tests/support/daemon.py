@@ -136,7 +136,7 @@ class Pylsyncd:
         with self._changed:
             return len(self._lines)
 
-    def wait_for(self, pattern: str, seconds: float = 20, *, after: int = 0) -> str:
+    def wait_for(self, pattern: str, seconds: float = 45, *, after: int = 0) -> str:
         """Wait for a line that the pattern is found in, after so many lines, and return it."""
         expression = re.compile(pattern)
         deadline = time.monotonic() + seconds
@@ -153,7 +153,7 @@ class Pylsyncd:
         how = "exited" if self._ended else f"ran for {seconds} s"
         raise AssertionError(f"pylsyncd {how} without logging {pattern!r}\n{self.log_tail}")
 
-    def wait_ready(self, seconds: float = 30) -> None:
+    def wait_ready(self, seconds: float = 45) -> None:
         """Wait until all initial syncs are complete, or without ``-i`` until it is watching."""
         if not {b"-i", b"--initial-sync"} & set(self._arguments):
             self.wait_for(START_LINE, seconds)
@@ -191,7 +191,7 @@ class Pylsyncd:
         self._process.wait()
         self._reader.join()
 
-    def stop(self, seconds: float = 15) -> None:
+    def stop(self, seconds: float = 25) -> None:
         """Stop the daemon; fail unless it exits 0 in time, without a traceback in its log."""
         if self._process.poll() is None:
             self._process.terminate()

@@ -119,7 +119,7 @@ def fetch(metrics: MetricsExporter, accept: str = "text/plain") -> str:
     request = urllib.request.Request(
         f"http://127.0.0.1:{metrics.port}/metrics", headers={"Accept": accept}
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  # our own address
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  # our own address
         assert answer.status == 200
         content: bytes = answer.read()
     return content.decode()

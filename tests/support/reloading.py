@@ -62,7 +62,7 @@ class ReloadSetup(Pylsyncctl):
             extra_environment={"RUNTIME_DIRECTORY": str(self.directory)},
         )
 
-    def expect_equal(self, sync: str, *copies: str, seconds: float = 20) -> None:
+    def expect_equal(self, sync: str, *copies: str, seconds: float = 45) -> None:
         for copy in copies:
             found = equal_within(
                 os.fsencode(self.source_path(sync)), os.fsencode(self.copy_path(copy)), seconds
@@ -70,7 +70,7 @@ class ReloadSetup(Pylsyncctl):
             assert found == [], copy
 
     def wait_until_confirmed(self) -> None:
-        answer = self.run("wait", "--timeout", "20")
+        answer = self.run("wait", "--timeout", "45")
         assert answer.returncode == 0, answer
 
 

@@ -88,7 +88,7 @@ class Replication:
         """The number of rsync runs so far that may change a destination."""
         return len(self.counting_rsync.changing_runs())
 
-    def flush_and_wait(self, seconds: float = 20) -> None:
+    def flush_and_wait(self, seconds: float = 45) -> None:
         """Flush the pending changes, and wait for a sync of each destination."""
         mark = self.daemon.log_length()
         self.daemon.flush()

@@ -97,7 +97,7 @@ class ServiceDirectory:
         finally:
             supervisor.stop(lambda: None)
             for replication in supervisor:
-                replication.join(20)
+                replication.join(45)
 
     def write(self, sync: str, name: str) -> None:
         (self.source(sync) / name).write_text(name)
@@ -110,5 +110,5 @@ def stop(replication: Replication) -> None:
     """Have a replication stop, and wait for its end."""
     if replication.is_alive():
         replication.handle_signal(signal.SIGTERM)
-    replication.join(20)
+    replication.join(45)
     assert replication.state.has_ended

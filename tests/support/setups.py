@@ -53,7 +53,7 @@ class SyncSetup:
         return {str(path.relative_to(self.copy)) for path in found}
 
     def expect_equal(
-        self, *copies: Path, seconds: float = 20, daemon: Pylsyncd | None = None
+        self, *copies: Path, seconds: float = 45, daemon: Pylsyncd | None = None
     ) -> None:
         """Wait until the copy, or several, equal the source; fail with the daemon's log."""
         for copy in copies or (self.copy,):

@@ -48,7 +48,7 @@ class PseudoTerminal:
         with contextlib.suppress(OSError):
             self.stream.close()
         # Reading fails once no process has the terminal open.
-        self._reader.join(20)
+        self._reader.join(45)
         is_open = self._reader.is_alive()
         self.hang_up()
         os.close(self._stop_reader)
@@ -66,7 +66,7 @@ class PseudoTerminal:
         """The visible lines, without empty ones at the end."""
         return screen(self.output)
 
-    def wait_for(self, pattern: str, seconds: float = 20, *, after: int = 0) -> str:
+    def wait_for(self, pattern: str, seconds: float = 45, *, after: int = 0) -> str:
         """Wait for a pattern in the output after so many characters, and return the match."""
         deadline = time.monotonic() + seconds
         with self._changed:

@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable
 
 POLL_INTERVAL = 0.01
+DEADLINE = 45.0
+"""Seconds: long for a busy machine, but shorter than a window and a poll interval by default."""
 
 
 def wait_until(
     condition: Callable[[], object],
-    seconds: float = 20.0,
+    seconds: float = DEADLINE,
     message: str | Callable[[], str] = "",
     interval: float = POLL_INTERVAL,
 ) -> None:

@@ -17,7 +17,7 @@ from pylsyncd.supervisor import Supervisor
 
 SYNCS = {"web": ("one",)}
 CONFIRMED = WaitResult()
-TIMEOUT = 20.0
+TIMEOUT = 45.0
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_changes_of_an_open_window_are_synced_before_it_stops(directory: Service
 
 def test_a_submitted_function_returns_its_result(directory: ServiceDirectory) -> None:
     with directory.replication("one") as replication:
-        assert replication.submit(lambda: replication.name).result(20) == "web"
+        assert replication.submit(lambda: replication.name).result(45) == "web"
 
 
 def test_an_expected_error_of_a_submitted_function_is_for_the_caller_alone(
@@ -49,8 +49,8 @@ def test_an_expected_error_of_a_submitted_function_is_for_the_caller_alone(
 
     with directory.replication("one") as replication:
         with pytest.raises(UsageError, match="no"):
-            replication.submit(fail).result(20)
-        assert replication.submit(lambda: 1).result(20) == 1
+            replication.submit(fail).result(45)
+        assert replication.submit(lambda: 1).result(45) == 1
 
 
 def test_any_other_error_of_a_submitted_function_ends_the_replication(
@@ -59,14 +59,14 @@ def test_any_other_error_of_a_submitted_function_ends_the_replication(
     with directory.replication("one") as replication:
         wait_until(lambda: replication.state is ReplicationState.RUNNING)
         with pytest.raises(ZeroDivisionError):
-            replication.submit(lambda: 1 / 0).result(20)
-        replication.join(20)
+            replication.submit(lambda: 1 / 0).result(45)
+        replication.join(45)
         assert (replication.state, replication.exit_status) == (ReplicationState.FAILED, 1)
         # In the daemon the process ends then, and with it all other threads.
         replication.source_monitor.stop_watching()
         for worker in replication.workers:
             worker.request_stop()
-            worker.join(20)
+            worker.join(45)
 
 
 def test_a_function_that_is_submitted_to_an_ended_replication_is_cancelled(
@@ -75,7 +75,7 @@ def test_a_function_that_is_submitted_to_an_ended_replication_is_cancelled(
     with directory.replication("one") as replication:
         stop(replication)
         with pytest.raises(CancelledError):
-            replication.submit(lambda: 1).result(20)
+            replication.submit(lambda: 1).result(45)
 
 
 def test_a_source_that_cannot_be_watched_fails_the_start(directory: ServiceDirectory) -> None:
@@ -83,7 +83,7 @@ def test_a_source_that_cannot_be_watched_fails_the_start(directory: ServiceDirec
     replication = directory.make(settings.syncs[0])
     shutil.rmtree(directory.source("web"))
     replication.start()
-    replication.join(20)
+    replication.join(45)
     assert (replication.state, replication.exit_status) == (ReplicationState.START_FAILED, 1)
     assert isinstance(replication.error, WatchError)
     assert not replication.state.is_ready
@@ -92,7 +92,7 @@ def test_a_source_that_cannot_be_watched_fails_the_start(directory: ServiceDirec
 def test_with_once_it_ends_by_itself(directory: ServiceDirectory) -> None:
     directory.write("web", "f")
     with directory.replication("one", once=True) as replication:
-        replication.join(20)
+        replication.join(45)
         assert replication.state is ReplicationState.STOPPED
     assert (directory.copy("one") / "f").exists()
 
@@ -100,7 +100,7 @@ def test_with_once_it_ends_by_itself(directory: ServiceDirectory) -> None:
 def test_with_once_pending_changes_are_a_failure(directory: ServiceDirectory) -> None:
     (directory.top / "copies").write_text("a file in the way")
     with directory.replication("one", once=True) as replication:
-        replication.join(20)
+        replication.join(45)
         assert (replication.state, replication.exit_status) == (ReplicationState.FAILED, 1)
         assert replication.error is None
 
@@ -137,7 +137,7 @@ def test_destinations_are_replaced_while_the_source_is_watched(
         session = replication.source_monitor.session
         directory.write("web", "f")
         sync = directory.settings({"web": ("two",)}).syncs[0]
-        replication.submit(lambda: replication.replace_destinations(sync)).result(20)
+        replication.submit(lambda: replication.replace_destinations(sync)).result(45)
         directory.wait_copied("two", "f")
         assert replication.source_monitor.session is session
         assert [worker.name for worker in replication.workers] == ["web/two"]

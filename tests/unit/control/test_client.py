@@ -25,7 +25,7 @@ def listening(path: Path, serve: Callable[[socket.socket], None]) -> Iterator[st
 
         def accept() -> None:
             with suppress(OSError), listener.accept()[0] as connection:
-                connection.settimeout(20.0)
+                connection.settimeout(45.0)
                 serve(connection)
 
         thread = threading.Thread(target=accept)
@@ -78,7 +78,7 @@ def test_a_daemon_that_does_not_answer_in_time_is_an_error(tmp_path: Path) -> No
     has_ended = threading.Event()
 
     def serve(_: socket.socket) -> None:
-        has_ended.wait(20.0)
+        has_ended.wait(45.0)
 
     with listening(tmp_path / "sock", serve) as path:
         with pytest.raises(NoAnswerError, match="has not answered for 0 seconds: see its log"):

@@ -441,7 +441,7 @@ def test_a_lack_of_descriptors_is_logged_once_and_survived(
         with no_descriptors():
             # accept(2) has reserved a descriptor for the first connection already.
             for connection in (first, second):
-                connection.settimeout(20.0)
+                connection.settimeout(45.0)
                 connection.connect(control.path)
             wait_until(lambda: "Cannot accept a connection" in caplog.text)
         for connection in (first, second):

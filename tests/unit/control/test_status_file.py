@@ -148,7 +148,7 @@ def test_a_failure_to_write_is_logged_once_and_so_is_its_end(
     writer.start()
     try:
         for _ in range(10):
-            assert asked.acquire(timeout=20)
+            assert asked.acquire(timeout=60)
         path.parent.mkdir()
         wait_until(path.exists)
         wait_until(lambda: "is written again" in caplog.text)

@@ -22,7 +22,7 @@ from pylsyncd.model.errors import UsageError
 from pylsyncd.rsync import quoting
 
 CWD = b"/home/me"
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 45
 RSYNC = shutil.which("rsync") or "rsync"
 
 

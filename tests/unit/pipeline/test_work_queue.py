@@ -133,7 +133,7 @@ def test_nothing_is_lost_between_threads() -> None:
     for thread in threads:
         thread.start()
     while len(taken) < 2000:
-        taken.update(work_queue.get(timeout=30).changeset)
+        taken.update(work_queue.get(timeout=60).changeset)
     for thread in threads:
         thread.join()
     assert work_queue.empty()

@@ -41,7 +41,7 @@ def sync_with_hooks(hooks: HookSettings, *names: str) -> SyncSettings:
 
 
 @contextmanager
-def running_hooks(hooks: HookSettings, seconds: float = 20) -> Iterator[HookRunners]:
+def running_hooks(hooks: HookSettings, seconds: float = 45) -> Iterator[HookRunners]:
     """Yield runners for two destinations, and stop them at the end."""
     started: list[SupervisedThread] = []
     runners = HookRunners([sync_with_hooks(hooks, "web1", "web2")], started.append)
@@ -310,7 +310,7 @@ def test_a_new_configuration_applies_to_later_notices_and_ends_the_threads_of_re
         runners.report(notice(name=name))
     wait_until(lambda: out.exists() and out.read_text() == "1\n1\n")
     runners.configure([sync_with_hooks(echo("2"), "web1")])
-    started[1].join(20)
+    started[1].join(45)
     assert [thread.is_alive() for thread in started] == [True, False]
     runners.report(notice())
     runners.stop(20)

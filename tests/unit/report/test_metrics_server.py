@@ -67,7 +67,7 @@ HOSTS = {
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host[:30] or "none")
 def test_only_requests_for_this_machine_are_answered(host: str) -> None:
     with exporting(port=0) as metrics:
-        client = http.client.HTTPConnection("127.0.0.1", metrics.port, timeout=20)
+        client = http.client.HTTPConnection("127.0.0.1", metrics.port, timeout=60)
         with contextlib.closing(client):
             client.putrequest("GET", "/metrics", skip_host=True)
             if host:

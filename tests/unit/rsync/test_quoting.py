@@ -106,7 +106,7 @@ def test_rsync_does_not_copy_to_another_matching_directory(tmp_path: Path, name:
     subprocess.run(
         [b"rsync", b"-r", b"--rsh=%b" % os.fsencode(shell), os.fsencode(tmp_path) + b"/source/",
          quoting.target_argument(destination, VERSION)],
-        check=True, timeout=20,
+        check=True, timeout=60,
     )  # fmt: skip
     found = [os.fsencode(file.parent) for file in (tmp_path / "there").rglob("file")]
     assert found == [path]

@@ -141,7 +141,7 @@ def test_a_signal_reaches_a_run_and_all_its_children(pids: Path) -> None:
     thread.start()
     wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     runner.send_signal(signal.SIGTERM)
-    thread.join(20)
+    thread.join(45)
     assert found[0].exit_status == -signal.SIGTERM
     assert not found[0].stall_reason
     for pid in pids.read_text().split():

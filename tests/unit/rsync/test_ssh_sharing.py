@@ -34,7 +34,7 @@ from pylsyncd.rsync.outcomes import Verdict, interpret
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.rsync.ssh_sharing import SshConnection, SshSharing, can_share
 
-SECONDS = 10.0
+SECONDS = 45.0
 
 
 class SshTestbed:

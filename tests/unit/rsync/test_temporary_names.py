@@ -15,7 +15,7 @@ from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.runner import Runner
 from pylsyncd.rsync.temporary_names import temporary_pattern, temporary_regex
 
-SECONDS = 10.0
+SECONDS = 45.0
 
 NAMES = [
     "big", ".hidden", "..two", "dot.", "dots..", "a*b?[c]", "back\\slash", "new\nline", "blank ",

@@ -136,7 +136,7 @@ def test_without_a_handler_lines_go_to_standard_error(capsys: pytest.CaptureFixt
 def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "devlog"))
-        listening.settimeout(10)
+        listening.settimeout(45)
         monkeypatch.setattr(logs, "_SYSLOG_SOCKET", str(tmp_path / "devlog"))
         yield listening
 

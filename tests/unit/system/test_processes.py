@@ -172,7 +172,7 @@ def test_another_thread_stops_the_program_and_all_that_would_run_later(pids: Pat
     wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     started = time.monotonic()
     command_runner.request_stop(0.5)
-    thread.join(20)
+    thread.join(45)
     assert found == [None, None]
     assert 0.5 <= time.monotonic() - started < 10
     assert not is_alive(pids.read_text().strip())
@@ -289,7 +289,7 @@ def test_a_graceful_stop_sends_sigkill_only_after_its_timeout(
     assert not started.wait(0.2)
     assert stop.kill_if_due() > 0.0
     assert started.signals == [signal.SIGTERM, signal.SIGKILL]
-    assert started.wait(20)
+    assert started.wait(45)
 
 
 def test_a_group_is_waited_for_without_its_leader(start: Callable[[str], Started]) -> None:

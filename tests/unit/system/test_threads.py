@@ -31,9 +31,9 @@ class Sleeper(SupervisedThread):
 
     def work(self) -> None:
         self.activity.mark_active()
-        self.may_continue.wait(20)
+        self.may_continue.wait(45)
         with self.activity.waiting():
-            self.may_end.wait(20)
+            self.may_end.wait(45)
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_a_thread_that_has_ended_is_forgotten_without_a_message(
     class Mortal(SupervisedThread):
         def work(self) -> None:
             self.activity.mark_active()
-            end.wait(20)
+            end.wait(45)
 
     end = threading.Event()
     thread = Mortal("mortal", lambda _: None)

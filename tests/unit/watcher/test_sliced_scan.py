@@ -73,7 +73,7 @@ class Scanned(WatchedSource):
             self.processor.scan_if_due()
             return self.rescanner.last_scan.running >= begun.running
 
-        wait_until(is_over, 10.0, "the round does not end", interval=0.0)
+        wait_until(is_over, message="the round does not end", interval=0.0)
         return found | self.event_changes()
 
     def drop_events(self) -> None:
@@ -199,7 +199,7 @@ def test_a_change_after_the_look_of_a_round_is_found_by_the_next_one(
     # A slice is a look at one directory, the first one that of the source.
     monkeypatch.setattr(sliced_scan, "_MAX_SLICE_SECONDS", 0.0)
     before = scanned.rescanner.last_scan
-    wait_until(scanned.processor.scan_if_due, 10.0, "no slice is due", interval=0.0)
+    wait_until(scanned.processor.scan_if_due, message="no slice is due", interval=0.0)
     # The look has found the new link.
     scanned.event_changes()
     (scanned.outside / "f").write_text("longer than before")
@@ -342,7 +342,7 @@ def test_a_slice_ends_within_a_large_directory(
             return scanned.rescanner.last_scan != begun
 
         monkeypatch.setattr(sliced_scan, "_MAX_SLICE_SECONDS", 0.0)
-        wait_until(is_over, 10.0, "the round does not end", interval=0.0)
+        wait_until(is_over, message="the round does not end", interval=0.0)
         assert slices >= 1_000 // 128
 
 

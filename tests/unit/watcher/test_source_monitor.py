@@ -27,7 +27,7 @@ from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor
 
-SECONDS = 20.0
+SECONDS = 45.0
 LONG_AGO = 0
 
 

@@ -19,7 +19,7 @@ from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.watcher import Watcher
 
-SECONDS = 20.0
+SECONDS = 45.0
 NEVER = 1e6
 
 

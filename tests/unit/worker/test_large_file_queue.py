@@ -36,7 +36,7 @@ from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer_result import TransferResult
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
-SECONDS = 30.0
+SECONDS = 45.0
 LARGE = 100_000
 
 

@@ -24,7 +24,7 @@ from pylsyncd.worker.resources import RunSlots, SharedResources
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer_result import TransferResult
 
-SECONDS = 20.0
+SECONDS = 45.0
 SLOW = ("--bwlimit=500",)
 
 

@@ -9,7 +9,7 @@ from support.waiting import wait_until
 
 from pylsyncd.worker.resources import RunSlots
 
-SECONDS = 10.0
+SECONDS = 45.0
 
 
 def never() -> bool:

@@ -17,7 +17,7 @@ from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.worker.resources import RunSlots, SharedResources
 from pylsyncd.worker.session import STOPPED, RsyncSession
 
-SECONDS = 20.0
+SECONDS = 45.0
 
 
 class SessionSetup:

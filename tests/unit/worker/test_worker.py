@@ -228,7 +228,7 @@ def test_a_worker_stops_while_it_waits_for_an_aborted_large_file(tmp_path: Path)
             worker.request_stop()
             wait_until(lambda: large_files.in_flight and worker._queue.empty())  # noqa: SLF001
             worker.abort(signal.SIGTERM)
-            worker.join(10.0)
+            worker.join(45.0)
             assert not worker.is_alive()
 
 

@@ -15,14 +15,8 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import (
-    EVERYTHING,
-    NOTHING,
-    Changeset,
-    MutableChangeset,
-    ScopedPaths,
-    everything_with,
-)
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, everything_with
+from pylsyncd.model.scoped_paths import ScopedPaths
 from pylsyncd.pipeline.optimizer import optimize
 
 MAX_PENDING_CHANGES = 100_000

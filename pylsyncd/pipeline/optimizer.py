@@ -13,16 +13,8 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import (
-    EVERYTHING,
-    NO_PATHS,
-    NOTHING,
-    Changeset,
-    MutableChangeset,
-    MutableScopedPaths,
-    Scope,
-    ScopedPaths,
-)
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
+from pylsyncd.model.scoped_paths import NO_PATHS, MutableScopedPaths, Scope, ScopedPaths
 
 # Microseconds that rsync 3.5.0 takes for a name of its list, for each byte of that name, and for an
 # entry of a directory that it lists itself. Measured: rsync reads its list byte by byte.

@@ -4,7 +4,8 @@ The steps: the changes themselves; the directories that they are in; the trees o
 """
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changeset, MutableChangeset, Scope, everything_with
+from pylsyncd.model.changes import Changeset, MutableChangeset, everything_with
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.optimizer import optimize
 
 LAST_STEP = 3

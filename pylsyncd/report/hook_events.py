@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from pylsyncd.model.changes import Changeset, Scope
+from pylsyncd.model.changes import Changeset
 from pylsyncd.model.notices import Notice
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.backlog import Backlog
 from pylsyncd.pipeline.optimizer import optimize
 

@@ -9,8 +9,8 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Change, Scope
 from pylsyncd.model.paths import RelativePath
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules
 
 MAX_FAILED_ENTRIES: Final = 1_000

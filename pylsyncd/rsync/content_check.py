@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NO_PATHS, MutableScopedPaths, Scope, ScopedPaths
+from pylsyncd.model.scoped_paths import NO_PATHS, MutableScopedPaths, Scope, ScopedPaths
 from pylsyncd.rsync.file_list import FileList
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk

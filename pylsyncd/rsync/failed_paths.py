@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import Changeset, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.paths import PathError, RelativePath
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES, Backlog
 from pylsyncd.pipeline.optimizer import optimize, without_covered
 from pylsyncd.rsync.carried_paths import CarriedPaths

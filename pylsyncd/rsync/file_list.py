@@ -20,7 +20,8 @@ from collections.abc import Set as AbstractSet
 from itertools import chain, islice
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import Changeset, MutableChangeset
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rsync.size_limit import MAX_EXCLUDED_LARGE_FILES, SizeLimit
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk

@@ -13,7 +13,8 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import Changeset, MutableChangeset
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.optimizer import with_hints_of
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk

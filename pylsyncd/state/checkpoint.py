@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NO_PATHS, Changeset, MutableChangeset, Scope, ScopedPaths, union
+from pylsyncd.model.changes import Changeset, MutableChangeset, union
 from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment, reason_to_distrust
+from pylsyncd.model.scoped_paths import NO_PATHS, Scope, ScopedPaths
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.state.age_record import AgeRecord
 from pylsyncd.state.destination_state import DestinationState, decode, encode

@@ -14,11 +14,12 @@ from typing import NoReturn, TypeVar
 
 from pylsyncd.model import paths
 from pylsyncd.model.bounded_json import parse_json
-from pylsyncd.model.changes import NO_PATHS, Changeset, ScopedPaths
+from pylsyncd.model.changes import Changeset
 from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
 from pylsyncd.model.paths import MAX_PATH_BYTES, PathError, RelativePath
+from pylsyncd.model.scoped_paths import NO_PATHS, ScopedPaths
 
 STATE_FORMAT_VERSION = 2
 

@@ -19,7 +19,8 @@ from enum import Enum, auto
 from itertools import chain
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.watcher.hard_link_search import HardLinkCollector, stat_existing

@@ -12,8 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.moments import Moment, earliest
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.busy_directories import BusyDirectories

@@ -23,7 +23,8 @@ from collections.abc import Set as AbstractSet
 from itertools import chain
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rules.excludes import Rules

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 from pylsyncd.config.settings import DEFAULT_POLL_INTERVAL
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope, everything_with
+from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, everything_with
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment, earliest, reason_to_distrust
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.system import clock
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.catchup_scan import ScanPurpose

@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable, Generator, Iterator
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import Changeset, MutableChangeset
 from pylsyncd.model.moments import Moment
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.system import clock
 from pylsyncd.watcher.reported_names import ReportedNames
 from pylsyncd.watcher.watch_manager import WatchManager, WatchResult

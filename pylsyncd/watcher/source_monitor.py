@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from pylsyncd.config.settings import SyncSettings
 from pylsyncd.model import paths
-from pylsyncd.model.changes import ALL_NEW, Changeset, MutableChangeset, Scope, everything_with
+from pylsyncd.model.changes import ALL_NEW, Changeset, MutableChangeset, everything_with
 from pylsyncd.model.errors import WatchError
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment, earliest_ctime_ns, reason_to_distrust
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.system import clock
 from pylsyncd.system.logs import NOTICE

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from pylsyncd.model.changes import NO_PATHS, Changeset
+from pylsyncd.model.changes import Changeset
 from pylsyncd.model.destination_notation import Transport
+from pylsyncd.model.scoped_paths import NO_PATHS
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import ContentComparison
 from pylsyncd.rsync.content_check import (

@@ -16,8 +16,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Change, Changeset, Scope
+from pylsyncd.model.changes import Changeset
 from pylsyncd.model.destination_notation import Transport
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities
 from pylsyncd.rsync.file_list import FileList
 from pylsyncd.rsync.outcomes import Verdict

@@ -4,8 +4,9 @@ import os
 from dataclasses import replace
 from functools import partial
 
-from pylsyncd.model.changes import Changeset, MutableChangeset, Scope, union
+from pylsyncd.model.changes import Changeset, MutableChangeset, union
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.optimizer import optimize, split_below, with_hints_of
 from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.command import RsyncOptions

@@ -14,8 +14,9 @@ import signal
 from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope, union
+from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, union
 from pylsyncd.model.moments import earliest
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.optimizer import split_below, with_hints_of
 from pylsyncd.rsync.file_list import regular_files, smallest_file
 from pylsyncd.rsync.outcomes import Verdict, has_failed_in_file

@@ -8,7 +8,8 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 
-from pylsyncd.model.changes import NO_PATHS, Changeset
+from pylsyncd.model.changes import Changeset
+from pylsyncd.model.scoped_paths import NO_PATHS
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, ContentComparison
 from pylsyncd.rsync.content_check import carried_times, check_contents

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NO_PATHS, NOTHING, Change, Changeset, Scope, union
+from pylsyncd.model.changes import NOTHING, Changeset, union
 from pylsyncd.model.moments import Moment, earliest
+from pylsyncd.model.scoped_paths import NO_PATHS, Change, Scope
 from pylsyncd.model.status import PathSummary, SetAside
 from pylsyncd.pipeline.backlog import Backlog
 from pylsyncd.pipeline.optimizer import split_below, without_covered

@@ -13,7 +13,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
-from pylsyncd.model.changes import NOTHING, Changeset, Scope, union
+from pylsyncd.model.changes import NOTHING, Changeset, union
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict

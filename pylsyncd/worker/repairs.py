@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset
 from pylsyncd.model.moments import CTIME_SLACK
 from pylsyncd.model.paths import split
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.items import ItemizedPath
 from pylsyncd.rules.excludes import Rules

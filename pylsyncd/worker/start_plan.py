@@ -9,12 +9,12 @@ from pylsyncd.model.changes import (
     NOTHING,
     Changeset,
     MutableChangeset,
-    Scope,
     everything_with,
     union,
 )
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.state.checkpoint import Checkpoint, LoadedState

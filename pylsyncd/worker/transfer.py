@@ -6,15 +6,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import (
-    NO_PATHS,
-    Changeset,
-    MutableChangeset,
-    Scope,
-    everything_with,
-    union,
-)
+from pylsyncd.model.changes import Changeset, MutableChangeset, everything_with, union
 from pylsyncd.model.directory_id import MountId
+from pylsyncd.model.scoped_paths import NO_PATHS, Scope
 from pylsyncd.pipeline.optimizer import split_below, with_hints_of
 from pylsyncd.rsync.command import ContentComparison, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.content_check import ContentCheck

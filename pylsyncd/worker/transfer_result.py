@@ -3,7 +3,8 @@
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from pylsyncd.model.changes import NOTHING, Changeset, Scope, ScopedPaths, union
+from pylsyncd.model.changes import NOTHING, Changeset, union
+from pylsyncd.model.scoped_paths import Scope, ScopedPaths
 from pylsyncd.pipeline.optimizer import with_hints_of
 from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.rsync.command import ContentComparison, RsyncOptions

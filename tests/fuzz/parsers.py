@@ -15,8 +15,9 @@ from pylsyncd.config.raw_options import ErrorCollector
 from pylsyncd.control import nagios, protocol, table
 from pylsyncd.control.protocol import ProtocolError
 from pylsyncd.model import destination_notation, paths, status_json
-from pylsyncd.model.changes import Changeset, Scope, union
+from pylsyncd.model.changes import Changeset, union
 from pylsyncd.model.errors import StateError, UsageError
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.model.status import Status
 from pylsyncd.report.hook_output import HookOutput
 from pylsyncd.rsync import failed_paths, message_lines, outcomes, runner

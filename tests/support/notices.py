@@ -1,7 +1,8 @@
 """Notices of what happened to a destination, for hooks."""
 
-from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset
 from pylsyncd.model.notices import Notice, NoticeKind
+from pylsyncd.model.scoped_paths import Scope
 
 
 def notice(

@@ -6,10 +6,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from pylsyncd.model.changes import Change, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import Changeset, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notices import Notice
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 from pylsyncd.rsync import version
 from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions

@@ -13,9 +13,10 @@ from support.waiting import wait_until
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
 from pylsyncd.flusher import Flusher
-from pylsyncd.model.changes import Change, MutableChangeset, Scope
+from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination, Source
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 from pylsyncd.rsync.command import RsyncOptions

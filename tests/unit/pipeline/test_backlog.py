@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylsyncd.model.changes import (
-    EVERYTHING,
-    NOTHING,
-    Change,
-    Changeset,
-    MutableChangeset,
-    Scope,
-    ScopedPaths,
-    union,
-)
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, union
+from pylsyncd.model.scoped_paths import Change, Scope, ScopedPaths
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES, Backlog, collapse
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.buffer import Buffer
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, Change, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, MutableChangeset
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.optimizer import optimize, split_below, with_hints_of, without_covered
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE

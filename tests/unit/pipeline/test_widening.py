@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylsyncd.model.changes import EVERYTHING, Change, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, MutableChangeset
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.widening import LAST_STEP, widened, with_parent_listings
 
 ENTRY, LISTING, TREE = Scope

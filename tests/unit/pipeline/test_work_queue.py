@@ -5,8 +5,9 @@ import threading
 
 import pytest
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
 from pylsyncd.model.moments import Moment
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 

@@ -3,7 +3,8 @@
 import pytest
 from support.notices import changes, notice
 
-from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES
 from pylsyncd.report.hook_events import HookEvent, encode_paths, encode_text
 

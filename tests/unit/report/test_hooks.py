@@ -12,10 +12,10 @@ from support.notices import changes, notice
 from support.waiting import wait_until
 
 from pylsyncd.config.settings import DestinationSettings, HookSettings, SyncSettings
-from pylsyncd.model.changes import Scope
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.notices import NoticeKind
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.report.hook_output import MAX_FIRST_LINES, MAX_LAST_LINES
 from pylsyncd.report.hooks import HookRunners
 from pylsyncd.rsync.command import RsyncOptions

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pylsyncd.model.changes import Change, Scope
 from pylsyncd.model.paths import RelativePath
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rsync.carried_paths import MAX_FAILED_ENTRIES, CarriedPaths
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd.model.changes import Change, MutableScopedPaths, Scope, ScopedPaths
+from pylsyncd.model.scoped_paths import Change, MutableScopedPaths, Scope, ScopedPaths
 from pylsyncd.rsync.content_check import CarriedTimes, ContentCheck, carried_times, check_contents
 from pylsyncd.rsync.file_list import FileList
 

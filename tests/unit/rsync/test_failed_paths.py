@@ -14,9 +14,9 @@ from support.rsync_features import CAPABILITIES
 from support.servers import RsyncDaemon
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Scope
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.failed_paths import FailedPaths, target_in_messages

@@ -25,9 +25,10 @@ from support.filtering import (
 from support.rsync_features import DELETE_OPTIONS, can_delete_by_name, needs_deletion_by_name
 from support.trees import Snapshot, differences, snapshot
 
-from pylsyncd.model.changes import Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import Changeset, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rsync import file_list
 from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions

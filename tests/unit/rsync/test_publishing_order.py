@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd.model.changes import Change, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import Changeset, MutableChangeset
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rsync.publishing_order import OrderedChanges, split_last
 from pylsyncd.rules import excludes, filters
 from pylsyncd.rules.excludes import Rules

@@ -10,9 +10,10 @@ import pytest
 from support.mounts import Mounts, can_mount
 from support.trees import change_after
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.state.age_record import AgeRecord

@@ -13,11 +13,12 @@ import pytest
 from support.mounts import Mounts, can_mount
 from support.trees import directory_id_of
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.directory_id import DirectoryId
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.moments import Moment
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude

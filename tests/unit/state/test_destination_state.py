@@ -10,10 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
 from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.state.destination_state import DestinationState, decode, encode
 
 names = st.binary(min_size=1, max_size=12).filter(

@@ -18,7 +18,8 @@ from support.trees import Snapshot, snapshot
 from support.waiting import wait_until
 from support.watching import WatchedSource
 
-from pylsyncd.model.changes import Change, MutableChangeset, Scope
+from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude

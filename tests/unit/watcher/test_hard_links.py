@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd.model.changes import EVERYTHING, Change, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, MutableChangeset
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher import hard_link_search, hard_links

@@ -21,7 +21,7 @@ from support.servers import Unavailable
 from support.waiting import wait_until
 from support.watching import WatchedSource
 
-from pylsyncd.model.changes import Change, Scope
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock

@@ -16,9 +16,9 @@ from support.mounts import Mounts, can_mount
 from support.waiting import wait_until
 
 from pylsyncd.config.settings import SyncSettings
-from pylsyncd.model.changes import Change, Scope
 from pylsyncd.model.endpoints import Source
 from pylsyncd.model.errors import WatchError
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import clock

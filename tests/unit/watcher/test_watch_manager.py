@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pylsyncd.model.changes import Change, Scope
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher import watch_manager

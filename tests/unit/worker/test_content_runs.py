@@ -11,15 +11,9 @@ from support.trees import snapshot
 from support.waiting import wait_until
 from support.worker_setup import WorkerSetup, entries
 
-from pylsyncd.model.changes import (
-    EVERYTHING,
-    Change,
-    Changeset,
-    MutableChangeset,
-    Scope,
-    union,
-)
+from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset, union
 from pylsyncd.model.destination_notation import Transport
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.command import ContentComparison
 from pylsyncd.rsync.content_check import ContentCheck, carried_times

@@ -15,9 +15,10 @@ from support.mounts import Mounts
 from support.waiting import wait_until
 from support.worker_setup import WorkerSetup, entries
 
-from pylsyncd.model.changes import EVERYTHING, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rsync import version
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.worker.destination_guard import DestinationGuard

@@ -12,7 +12,8 @@ from support.limits import user_prefix
 from support.servers import Unavailable
 from support.worker_setup import DENIED, WorkerSetup, carry, changed_paths, copied, entries
 
-from pylsyncd.model.changes import EVERYTHING, Scope
+from pylsyncd.model.changes import EVERYTHING
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rsync.outcomes import Verdict
 
 MANY = 1_100

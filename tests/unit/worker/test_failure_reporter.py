@@ -4,10 +4,11 @@ import logging
 
 import pytest
 
-from pylsyncd.model.changes import EVERYTHING, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notices import Notice, NoticeKind
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rsync.runner import RunResult

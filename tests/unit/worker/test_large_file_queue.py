@@ -17,9 +17,10 @@ import pytest
 from support.rsync_features import CAPABILITIES
 from support.trees import differences
 
-from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.backlog import Backlog
 from pylsyncd.rsync import file_list
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncOptions

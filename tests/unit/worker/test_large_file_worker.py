@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from support.waiting import wait_until
 
-from pylsyncd.model.changes import MutableChangeset, Scope
+from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rules.excludes import Rules

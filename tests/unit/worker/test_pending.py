@@ -14,7 +14,8 @@ from support.mounts import Mounts, can_mount
 from support.waiting import wait_until
 from support.worker_setup import LONG, WorkerSetup, entries
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.outcomes import Outcome, Verdict

@@ -12,7 +12,8 @@ from support.trees import equal_within
 from support.waiting import wait_until
 from support.worker_setup import LONG, WorkerSetup, entries
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.system import clock

@@ -15,11 +15,12 @@ from support.trees import equal_within
 from support.waiting import wait_until
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
-from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.notices import Notice, NoticeKind
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync import version

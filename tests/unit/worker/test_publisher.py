@@ -11,7 +11,8 @@ from support.faults import print_error_and_exit, wait_for_file
 from support.waiting import wait_until
 from support.worker_setup import LONG, WorkerSetup, entries
 
-from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.outcomes import Verdict

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
-from pylsyncd.model.changes import NOTHING, Change, MutableChangeset, Scope
+from pylsyncd.model.changes import NOTHING, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.errors import UsageError
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rules.excludes import Rules

@@ -11,8 +11,9 @@ import pytest
 from support.mounts import Mounts, can_mount
 from support.worker_setup import WorkerSetup, entries
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Change, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
 from pylsyncd.model.directory_id import DirectoryId
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.state.checkpoint import LoadedState
 from pylsyncd.state.destination_state import encode
 from pylsyncd.system import clock

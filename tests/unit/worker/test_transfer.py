@@ -10,7 +10,8 @@ from support.limits import user_prefix
 from support.servers import Unavailable
 from support.worker_setup import DENIED, WorkerSetup, carry, changed_paths, copied, entries
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, Scope
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.size_limit import SizeLimit
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from support.worker_setup import entries
 
-from pylsyncd.model.changes import NO_PATHS, NOTHING, Change, MutableChangeset, Scope
+from pylsyncd.model.changes import NOTHING, MutableChangeset
+from pylsyncd.model.scoped_paths import NO_PATHS, Change, Scope
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.runner import RunResult

@@ -160,7 +160,9 @@ def _statements(node: ast.stmt) -> Iterator[ast.AST]:
     if _is_left_out(node):
         yield ast.Pass()
     elif isinstance(node, ast.Return) and node.value is not None and not _is_constant(node.value):
-        yield ast.Return(ast.Constant(None))
+        # Nothing tells an empty text from None: it stands for the absence of a reason.
+        is_empty = isinstance(node.value, ast.Constant) and node.value.value == ""
+        yield ast.Return(ast.Constant("?" if is_empty else None))
     elif isinstance(node, ast.Break):
         yield ast.Continue()
 

@@ -299,8 +299,10 @@ class SourceGuard:
 
     def _update_owner(self, accepted: SourceIdentity, owner: int) -> None:
         """Record a new owner of the accepted directory, which only root can have given to it."""
+        if owner == accepted.owner:
+            return
         with self._lock:
-            if self._accepted is accepted and accepted.owner != owner:
+            if self._accepted is accepted:
                 self._accepted = replace(accepted, owner=owner)
 
     def _reason_against_owner(self, root: int) -> str:

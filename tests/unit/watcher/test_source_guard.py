@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.disks import Disk, make_snapshot, make_subvolume, requires
-from support.mounts import Mounts, can_mount
+from support.mounts import MountBusy, Mounts, can_mount, can_mount_sshfs
 
 from pylsyncd.model.directory_id import MountId
 from pylsyncd.rules.excludes import Rules, build_rules
@@ -90,6 +90,26 @@ def test_an_empty_directory_in_the_sources_place_is_held(source: Path) -> None:
     with guarding(source) as guard:
         replace(source)
         assert_held(guard, "an empty directory is in its place")
+
+
+def test_excluded_entries_and_lost_and_found_leave_a_source_empty(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("lost+found", "cache", "elsewhere"):
+        (source / name).mkdir(parents=True)
+    (source / "f.tmp").touch()
+    rules = build_rules([parse_exclude(each) for each in (b"*.tmp", b"/cache/", b"/elsewhere")])
+    with guarding(source, rules) as guard:
+        assert guard.is_empty()
+        # The rule is about directories, and this is a link to one.
+        (source / "cache").rmdir()
+        (source / "cache").symlink_to("elsewhere")
+        assert not guard.is_empty()
+
+
+def test_a_source_that_was_not_accepted_has_no_identity(source: Path) -> None:
+    guard = SourceGuard(os.fsencode(source), Rules())
+    with contextlib.closing(guard), pytest.raises(RuntimeError, match="was not accepted"):
+        guard.accepted  # noqa: B018  # it raises
 
 
 def test_another_tree_of_the_same_file_system_is_replaced_until_accepted(
@@ -342,6 +362,17 @@ def test_a_subtree_is_held_while_its_file_system_is_unmounted(
 
 
 @needs_mounts
+def test_what_is_mounted_below_the_source_stays_mounted_during_a_run(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    mounts.mount_bind(disk, source / "d")
+    with guarding(source) as guard:
+        with guard.open_checked(), pytest.raises(MountBusy):
+            mounts.unmount(source / "d", seconds=0.0)
+        mounts.unmount(source / "d")
+
+
+@needs_mounts
 def test_a_subtree_with_a_new_mount_is_held_until_accepted(
     source: Path, disk: Path, mounts: Mounts
 ) -> None:
@@ -473,6 +504,7 @@ def test_another_subvolume_in_a_subtree_is_followed_unless_it_is_empty(
                 guard.update_held_subtrees()
                 assert guard.held_subtrees == held
                 assert guard.take_remounted() == ({b"d"} if not held else set())
+                assert guard.take_exchanged() == ({b"d"} if not held else set())
             # It is the known one from now on.
             mounts.unmount(source / "d")
             guard.update_held_subtrees()
@@ -480,6 +512,7 @@ def test_another_subvolume_in_a_subtree_is_followed_unless_it_is_empty(
             mounts.mount_device(device, source / "d", "subvol=two")
             guard.update_held_subtrees()
             assert guard.held_subtrees == {}
+            assert guard.take_exchanged() == set()
         for path in (source / "d", disk):
             mounts.unmount(path)
 
@@ -503,13 +536,28 @@ def test_a_subtree_whose_disk_is_back_under_another_device_number_is_watched_aga
 def test_mounts_at_excluded_paths_are_ignored(source: Path, disk: Path, mounts: Mounts) -> None:
     (source / "cache/deep").mkdir(parents=True)
     with guarding(source, build_rules([parse_exclude(b"/cache/")])) as guard:
-        mounts.mount_bind(disk, source / "cache/deep")
+        for place in (source / "cache/deep", source / "cache"):
+            mounts.mount_bind(disk, place)
+            guard.update_held_subtrees()
+            assert guard.held_subtrees == {}
+            guard.accept()
+            mounts.unmount(place)
+            guard.update_held_subtrees()
+            assert guard.held_subtrees == {}
+
+
+@needs_mounts
+def test_a_mounted_file_is_not_watched_again(source: Path, disk: Path, mounts: Mounts) -> None:
+    (disk / "f").touch()
+    mounts.mount_bind(disk / "f", source / "d/f")
+    (source / "e").mkdir()
+    mounts.mount_bind(disk, source / "e")
+    with guarding(source) as guard:
+        mounts.unmount(source / "e")
+        mounts.mount_bind(disk, source / "e")
         guard.update_held_subtrees()
         assert guard.held_subtrees == {}
-        guard.accept()
-        mounts.unmount(source / "cache/deep")
-        guard.update_held_subtrees()
-        assert guard.held_subtrees == {}
+        assert guard.take_remounted() == {b"e"}
 
 
 @needs_mounts
@@ -538,3 +586,21 @@ def test_mounts_below_a_source_behind_a_symlink_are_seen(
 def test_a_local_source_has_no_eventless_directories(source: Path) -> None:
     with guarding(source) as guard:
         assert guard.find_eventless_directories() == []
+        assert guard.find_directories_without_ctimes() == []
+
+
+@pytest.mark.skipif(not can_mount_sshfs(), reason="sshfs cannot be mounted here")
+def test_network_file_systems_are_found_unless_they_are_excluded(
+    source: Path, disk: Path, mounts: Mounts
+) -> None:
+    server = source.with_name("server")
+    for path in (server / "below", source / "cache", source / "local"):
+        path.mkdir(parents=True)
+    rules = build_rules([parse_exclude(b"/cache/")])
+    mounts.mount_bind(disk, source / "local")
+    for name in ("cache", "d"):
+        mounts.mount_sshfs(server, source / name)
+    for path, expected in ((source, [b"d"]), (source / "d/below", [b""])):
+        with guarding(path, rules) as guard:
+            assert guard.find_eventless_directories() == expected
+            assert guard.find_directories_without_ctimes() == expected

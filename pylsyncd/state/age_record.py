@@ -110,9 +110,9 @@ class AgeRecord:
 def _some_paths(changeset: Changeset) -> Iterator[bytes]:
     """Yield a few paths, of different directories."""
     entries = (
-        paths.join(directory, next(iter(names)))
+        paths.join(directory, name)
         for directory, names in changeset.entries.items()
-        if names
+        for name in islice(names, 1)
     )
     return islice(chain(entries, changeset.listings, changeset.trees), _MAX_PATHS_OF_RUN)
 

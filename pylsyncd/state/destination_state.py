@@ -91,7 +91,7 @@ def encode(state: DestinationState) -> bytes:
         "unset_attributes": _encode_paths(state.unset_attributes),
         "is_verified": state.is_verified,
     }
-    body = json.dumps(document, sort_keys=True).encode("ascii") + b"\n"
+    body = json.dumps(document).encode("ascii") + b"\n"
     return _checksum(body) + b"\n" + body
 
 

@@ -96,6 +96,15 @@ def test_a_long_run_is_recorded_in_part(recorded: Recorded) -> None:
     assert len(recorded.look(record)) <= 8
 
 
+def test_of_each_directory_one_entry_of_a_run_is_recorded(recorded: Recorded) -> None:
+    for name in ("g", "h"):
+        (recorded.source / "d" / name).touch()
+    record = recorded.record()
+    some = [(b"d/f", Scope.ENTRY), (b"d/g", Scope.ENTRY), (b"d/h", Scope.ENTRY)]
+    record.record_run(changes(*some))
+    assert len(recorded.look(record)) == 1
+
+
 def test_a_directory_in_the_sources_place_is_not_recorded(recorded: Recorded) -> None:
     record = recorded.record()
     record.record_run(changes((b"d/f", Scope.ENTRY)))
@@ -149,3 +158,8 @@ def test_each_mount_is_recorded_and_a_held_one_proves_nothing(
         mounts.unmount(recorded.source / "d")
         recorded.guard.update_held_subtrees()
         assert record.find_older_copy(seen, {}, []) == ""
+        mounts.mount_tmpfs(recorded.source / "d")
+        (recorded.source / "d/other").touch()
+        recorded.guard.update_held_subtrees()
+        seen_now = recorded.look(recorded.record(), is_complete=True)
+        assert not any(path.startswith(b"d") for path in seen_now)

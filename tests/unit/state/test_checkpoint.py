@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.mounts import Mounts, can_mount
-from support.trees import directory_id_of
+from support.trees import change_after, directory_id_of
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
@@ -87,6 +87,7 @@ def test_before_the_first_confirmation_there_is_no_state(setup: Setup) -> None:
     assert not remembered.error
     setup.checkpoint().save()
     setup.checkpoint().save_clean_stop()
+    assert setup.checkpoint().due_at is None
     assert not (setup.state / FILE).exists()
 
 
@@ -107,12 +108,13 @@ def test_what_was_confirmed_is_loaded_by_the_next_start(setup: Setup) -> None:
 
 def test_a_second_confirmation_is_saved_when_it_is_due(setup: Setup) -> None:
     checkpoint = setup.checkpoint()
+    before = time.monotonic()
     checkpoint.confirm(clock.now(), EVERYTHING)
     later = clock.now()
     checkpoint.confirm(later, NOTHING)
     assert setup.saved().pending.is_everything
     assert checkpoint.due_at is not None
-    assert checkpoint.due_at <= time.monotonic() + 1.0
+    assert before + 1.0 <= checkpoint.due_at <= time.monotonic() + 1.0
     checkpoint.save()
     assert checkpoint.due_at is None
     assert setup.saved().confirmed == later
@@ -140,6 +142,55 @@ def test_a_resumed_state_is_that_of_a_running_daemon(setup: Setup) -> None:
     resuming = setup.checkpoint()
     resuming.resume_from(setup.saved())
     assert encode(setup.saved()) == encode(replace(before, is_clean_stop=False))
+
+
+def test_ctimes_are_kept_of_each_run_and_of_all_when_all_was_carried(setup: Setup) -> None:
+    for name in ("a", "b"):
+        (setup.source / name).touch()
+    (setup.source / "d").mkdir()
+    change_after(setup.source / "d", setup.source / "b")
+    checkpoint = setup.checkpoint()
+    checkpoint.record_run(entries(b"a"))
+    checkpoint.confirm(clock.now(), EVERYTHING)
+    assert set(setup.saved().source_ctimes) == {b"a"}
+    resumed = setup.checkpoint()
+    resumed.resume_from(setup.saved())
+    resumed.confirm(clock.now(), EVERYTHING)
+    resumed.save()
+    assert set(setup.saved().source_ctimes) == {b"a"}
+    setup.checkpoint().confirm(clock.now(), NOTHING)
+    assert b"d" in setup.saved().source_ctimes
+
+
+def test_a_failure_to_write_is_logged_once_until_a_write_succeeds(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = setup.checkpoint()
+    for _ in range(2):
+        (setup.state / FILE).mkdir()
+        for _ in range(2):
+            checkpoint.confirm(clock.now(), NOTHING)
+            checkpoint.save()
+            assert checkpoint.due_at is not None
+        (setup.state / FILE).rmdir()
+        checkpoint.save()
+        (setup.state / FILE).unlink()
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+
+
+def test_the_digest_of_the_options_is_that_of_older_versions(setup: Setup) -> None:
+    rules = build_rules([parse_exclude(b"*.tmp")])
+    target = b"/srv/copy/"
+    destination = replace(setup.destination, target=target)
+    digests = []
+    for is_deleting in (True, False):
+        rsync = replace(RSYNC, rules=rules, extra_options=("-H",), delete=is_deleting)
+        checkpoint = Checkpoint(setup.directory, "copy", setup.guard, destination, rsync)
+        checkpoint.confirm(clock.now(), NOTHING)
+        checkpoint.save()
+        digests.append(setup.saved().options_digest[:16])
+    # Another one would be a full sync after each upgrade.
+    assert digests == ["e1b4a2db62d4913f", "eb26fc9090efe777"]
 
 
 def test_a_truncated_or_changed_state_file_is_an_error(setup: Setup) -> None:

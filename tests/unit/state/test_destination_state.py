@@ -306,5 +306,8 @@ def test_a_path_that_no_program_can_use_is_not_saved() -> None:
         pending.add(path + b"/entry", Scope.ENTRY)
         pending.add(path, Scope.LISTING)
         pending.add(path, Scope.TREE)
-    found = with_pending_decoded(pending).pending
-    assert {change.path for change in found} == {longest, longest + b"/entry"}
+    ctimes = {longest: 1, too_long: 2}
+    state = replace(STATE, pending=pending, source_ctimes=ctimes, destination_ctimes=ctimes)
+    found = decode(encode(state))
+    assert {change.path for change in found.pending} == {longest, longest + b"/entry"}
+    assert found.source_ctimes == found.destination_ctimes == {longest: 1}

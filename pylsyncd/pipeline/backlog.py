@@ -83,7 +83,8 @@ def _with_trees(some: ScopedPaths, target: int) -> ScopedPaths:
     trees: set[bytes] = set()
     levels = _paths_by_depth(some)
     at_or_below: dict[bytes, int] = {}
-    while excess > 0 and levels:
+    # At the latest the root, whose tree is one path, ends it.
+    while excess > 0:
         for path in levels.pop():
             at_or_below[path] = at_or_below.get(path, 0) + 1
         for path in sorted(_groups(at_or_below), key=at_or_below.__getitem__, reverse=True):

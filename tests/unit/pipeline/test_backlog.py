@@ -60,19 +60,22 @@ def test_collapsed_hints_cover_all_hints_and_fit_the_limit(
 
 
 def test_hints_stay_what_they_are_while_other_changes_are_collapsed() -> None:
-    changes = union(collected(names(b"many", 20)), hinted(names(b"few", 3)))
+    hints = collected(names(b"many", 12)).with_new_content(collected(names(b"many", 12)))
+    changes = union(collected(names(b"many", 20)), hints)
     smaller = collapse(changes, 12)
-    assert set(smaller) == {Change(b"many", LISTING), *names(b"few", 3)}
-    assert set(smaller.new_content) == set(names(b"few", 3))
+    assert set(smaller) == {Change(b"many", LISTING)}
+    assert set(smaller.new_content) == set(names(b"many", 12))
 
 
 def test_too_many_hints_become_the_directory_although_the_changes_fit() -> None:
     changes = MutableChangeset()
     changes.add(b"d", TREE)
+    for path, scope in names(b"e", 11):
+        changes.add(path, scope)
     for path, scope in [*names(b"d/many", 20), Change(b"d/x", ENTRY)]:
         changes.new_content.add(path, scope)
     smaller = collapse(changes, 12)
-    assert set(smaller) == {Change(b"d", TREE)}
+    assert set(smaller) == {Change(b"d", TREE), *names(b"e", 11)}
     assert set(smaller.new_content) == {Change(b"d/many", LISTING), Change(b"d/x", ENTRY)}
 
 
@@ -122,10 +125,14 @@ def test_covered_changes_are_dropped_first() -> None:
     assert set(collapse(collected(changes), 10)) == {Change(b"d", TREE), *names(b"f", 4)}
 
 
-def test_the_largest_group_of_entries_becomes_a_listing() -> None:
-    changes = [*names(b"many", 20), *names(b"few", 3), Change(b"alone/x", ENTRY)]
-    expected = {Change(b"many", LISTING), *names(b"few", 3), Change(b"alone/x", ENTRY)}
+def test_the_largest_group_of_entries_becomes_a_listing_until_half_the_limit_is_left() -> None:
+    changes = [*names(b"many", 20), *names(b"few", 4), Change(b"alone/x", ENTRY)]
+    expected = {Change(b"many", LISTING), *names(b"few", 4), Change(b"alone/x", ENTRY)}
     assert set(collapse(collected(changes), 12)) == expected
+    one_more = [*changes, Change(b"alone-too/x", ENTRY)]
+    assert set(collapse(collected(one_more), 12)) == {
+        Change(b"many", LISTING), Change(b"few", LISTING), *one_more[-2:]
+    }  # fmt: skip
 
 
 def test_too_many_directories_become_the_tree_above_them() -> None:

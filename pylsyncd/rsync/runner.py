@@ -48,7 +48,7 @@ _NO_PROCESS = 14
 _NO_DIRECTORY = 3
 
 # Seconds that the other processes of a failed rsync have to remove their temporary files.
-_CLEANUP_TIMEOUT = 1.0
+_CLEANUP_TIMEOUT = 3.0
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from support.waiting import wait_until
 
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.rsync import runner as rsync_runner
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import Verdict, interpret
 from pylsyncd.rsync.runner import Runner, RunResult
@@ -45,7 +46,7 @@ def test_the_counters_of_a_run_are_parsed(tmp_path: Path) -> None:
     assert ">f+++++++++ d/f" in shown
     assert "*deleting   old/f" in shown
     assert 5000 < run.bytes_sent < 6000
-    assert 0 < run.seconds < 20
+    assert 0 < run.seconds < 45
 
 
 @pytest.mark.parametrize("counted", ["0", "3 (reg: 2, dir: 1)"])
@@ -170,7 +171,7 @@ def test_a_run_ends_with_its_process_although_another_process_holds_its_outputs(
     run = left_open(pids)
     assert run.exit_status == 23
     assert len(run.messages) == 300
-    assert run.seconds < 20
+    assert run.seconds < 45
 
 
 def test_a_run_ends_with_its_process_also_without_pidfd(
@@ -182,7 +183,7 @@ def test_a_run_ends_with_its_process_also_without_pidfd(
     monkeypatch.setattr(os, "pidfd_open", fail)
     run = left_open(pids)
     assert (run.exit_status, len(run.messages)) == (23, 300)
-    assert run.seconds < 20
+    assert run.seconds < 45
 
 
 def test_a_run_that_has_closed_its_outputs_is_waited_for() -> None:
@@ -202,13 +203,16 @@ def test_a_run_without_progress_that_ignores_sigterm_is_killed_with_its_group(
     wait_until(lambda: not _is_alive(pids.read_text().strip()))
 
 
-def test_a_stopped_rsync_leaves_no_partial_file_at_the_destination(tmp_path: Path) -> None:
+def test_a_stopped_rsync_leaves_no_partial_file_at_the_destination(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rsync_runner, "_CLEANUP_TIMEOUT", 45.0)
     source, replica = tmp_path / "src", tmp_path / "dst"
     source.mkdir()
     replica.mkdir()
     (source / "a").write_bytes(os.urandom(3_000_000))
     to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
-    command = RsyncOptions("rsync", (3, 2, 7), extra_options=("--bwlimit=500",)).full_sync_command(
+    command = RsyncOptions("rsync", (3, 2, 7), extra_options=("--bwlimit=50",)).full_sync_command(
         os.fsencode(source), to, RsyncCapabilities()
     )
     for _ in range(5):  # Without time to clean up, every second run leaves a file.

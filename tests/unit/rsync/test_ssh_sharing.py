@@ -156,7 +156,7 @@ def test_a_stopped_run_leaves_the_connection_open_and_no_files_at_the_destinatio
     connection = sharing.new_connection()
     testbed.sync(connection, "before")
     (testbed.source / "file").write_bytes(os.urandom(20_000_000))
-    slow = connection.apply_to(replace(testbed.rsync, extra_options=("--bwlimit=1m",)))
+    slow = connection.apply_to(replace(testbed.rsync, extra_options=("--bwlimit=100",)))
     runner = Runner()
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(testbed.run(slow, runner).exit_status))

@@ -26,7 +26,7 @@ def test_a_run_without_progress_is_stopped() -> None:
     run = Runner().run([b"sleep", b"600"], b"", stall_timeout=1.0)
     assert run.stall_reason == "it made no progress for 1 s"
     assert run.exit_status == -signal.SIGTERM
-    assert 1.0 <= run.seconds < 20
+    assert 1.0 <= run.seconds < 45
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_an_rsync_that_hangs_in_a_fifo_is_stopped_long_before_the_stall_timeout(
     thread = threading.Thread(target=replace_file)
     thread.start()
     to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
-    slow = RsyncOptions("rsync", (3, 2, 7), extra_options=("--bwlimit=2000",))
+    slow = RsyncOptions("rsync", (3, 2, 7), extra_options=("--bwlimit=750",))
     command = slow.file_list_command(
         os.fsencode(source), to, RsyncCapabilities(), create_parents=False
     )
@@ -69,4 +69,4 @@ def test_an_rsync_that_hangs_in_a_fifo_is_stopped_long_before_the_stall_timeout(
     thread.join()
     assert run.stall_reason == STALLED_IN_FIFO
     assert run.exit_status == 20
-    assert run.seconds < 20
+    assert run.seconds < 45

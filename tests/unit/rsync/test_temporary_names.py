@@ -33,7 +33,7 @@ def sending(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[by
     with open(os.path.join(os.fsencode(source), path), "wb") as file:
         file.write(os.urandom(3_000_000))
     (replica / "d*").mkdir(parents=True)
-    command = ["rsync", "-lptgoD", "--dirs", "--from0", "--files-from=-", "--bwlimit=200"]
+    command = ["rsync", "-lptgoD", "--dirs", "--from0", "--files-from=-", "--bwlimit=30"]
     with processes.running_process(
         [*command, f"{source}/", f"{replica}/"],
         stdin=subprocess.PIPE,

@@ -235,7 +235,7 @@ class PendingWork:
         queues = self.aborting_files, self.large_files.aborting_files
         aborting = [change for queue in queues for change in queue.backlog.changes]
         failed = self.failed_paths.backlog.changes
-        if 0 < len(failed) <= MAX_EXCLUDED_PATHS:
+        if len(failed) <= MAX_EXCLUDED_PATHS:
             excluded = _excludable((*aborting, *failed), changeset)
             if sum(map(len, excluded)) <= _MAX_EXCLUDED_BYTES:
                 return excluded

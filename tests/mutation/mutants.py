@@ -158,7 +158,11 @@ def _replacements(node: ast.AST) -> Iterator[ast.AST]:
 
 def _statements(node: ast.stmt) -> Iterator[ast.AST]:
     if _is_left_out(node):
-        yield ast.Pass()
+        # Without the name, the function would have other free variables, and not fit into memory.
+        calls_super = any(
+            isinstance(each, ast.Name) and each.id == "super" for each in ast.walk(node)
+        )
+        yield ast.Expr(ast.Name("super")) if calls_super else ast.Pass()
     elif isinstance(node, ast.Return) and node.value is not None and not _is_constant(node.value):
         # Nothing tells an empty text from None: it stands for the absence of a reason.
         is_empty = isinstance(node.value, ast.Constant) and node.value.value == ""
@@ -184,6 +188,9 @@ def _expressions(node: ast.expr) -> Iterator[ast.AST]:
 
 
 def _comparisons(node: ast.Compare) -> Iterator[ast.AST]:
+    # Whether two readings of a clock are equal is chance.
+    if any(ast.unparse(each) == "time.monotonic()" for each in (node.left, *node.comparators)):
+        return
     for index, operator in enumerate(node.ops):
         changed = copy.copy(node)
         changed.ops = list(node.ops)

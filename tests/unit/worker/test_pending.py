@@ -1,427 +1,556 @@
-"""What is pending for a destination and what is saved of it. With real rsyncs and real state."""
+"""What is pending for a destination, in parts, and what is confirmed. Without rsync."""
 
-import contextlib
-import os
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
-from support.faults import exit_with, print_error_and_exit
-from support.mounts import Mounts, can_mount
-from support.waiting import wait_until
 from support.worker_setup import LONG, WorkerSetup, entries
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
+from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, union
 from pylsyncd.model.scoped_paths import Change, Scope
-from pylsyncd.model.status import Condition
+from pylsyncd.model.status import PathSummary, SetAside
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
-from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.system import clock
 from pylsyncd.worker.large_file_queue import LargeFileQueue
-from pylsyncd.worker.pending import MAX_EXCLUDED_PATHS, PendingWork, Settlement
+from pylsyncd.worker.pending import MAX_EXCLUDED_PATHS, CompleteTimes, PendingWork, Settlement
+from pylsyncd.worker.retry_queue import RetryQueue
 from pylsyncd.worker.transfer_result import TransferResult
+from pylsyncd.worker.verification import Verification
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[WorkerSetup]:
-    with contextlib.closing(WorkerSetup(tmp_path)) as made:
-        yield made
+def pending_work(policy: RetryPolicy = LONG) -> PendingWork:
+    return PendingWork(LargeFileQueue(None, policy), policy)
 
 
-def test_carried_changes_are_confirmed_up_to_the_moment_of_their_work_item(
-    place: WorkerSetup,
+def receive(
+    work: PendingWork, item: WorkItem, *, is_reachable: bool = True, extra_window: float = 0.0
 ) -> None:
-    place.write("f")
-    until = clock.now()
-    with place.worker() as worker:
-        worker.put(WorkItem(entries(b"f"), until))
-        wait_until(lambda: place.saved_changes() == set())
-        state = place.state()
-        assert state is not None
-        assert state.confirmed == until
-        assert worker.pending_count == 0
-    assert (place.copy / "f").exists()
+    work.add(item, is_reachable=is_reachable, extra_window=extra_window)
 
 
-def test_a_failed_run_confirms_nothing(place: WorkerSetup) -> None:
-    place.write("f", "g")
-    first, second = clock.now(), clock.now()
-    with place.worker(LONG) as worker:
-        worker.put(WorkItem(entries(b"f"), first))
-        wait_until(lambda: place.saved_changes() == set())
-        place.faulty.add_fault(exit_with(30))
-        worker.put(WorkItem(entries(b"g"), second))
-        wait_until(lambda: not place.faulty.pending_faults)
-        wait_until(lambda: worker.pending_count == 1)
-        state = place.state()
-        assert state is not None
-        assert state.confirmed == first
-        worker.put(WorkItem(NOTHING, is_urgent=True))
-        wait_until(lambda: worker.pending_count == 0)
-        wait_until(lambda: (state := place.state()) and state.confirmed == second)
+def tree(*some: bytes, scope: Scope = Scope.TREE) -> MutableChangeset:
+    changes = MutableChangeset()
+    for path in some:
+        changes.add(path, scope)
+    return changes
 
 
-def test_a_path_that_fails_alone_is_pending_and_all_others_are_confirmed(
-    place: WorkerSetup,
+def test_before_any_work_nothing_is_pending_and_nothing_confirmed() -> None:
+    work = pending_work()
+    assert (work.confirmed_serial, work.settlement) == (0, Settlement())
+    assert work.set_aside == SetAside()
+    work.settle()
+    assert (work.confirmed_serial, work.settlement) == (0, Settlement())
+    assert (work.pending_count, work.pending_since, work.due_at) == (0, None, None)
+    assert work.received_times == CompleteTimes()
+    assert not work.take_unconfirmed().changeset
+
+
+QUEUES: dict[str, Callable[[PendingWork], RetryQueue]] = {
+    "next run": lambda work: work.next_run,
+    "failed paths": lambda work: work.failed_paths,
+    "aborting files": lambda work: work.aborting_files,
+    "unexplained": lambda work: work.unexplained,
+    "held repair": lambda work: work.held_repair,
+    "large files": lambda work: work.large_files.retry_queue,
+    "aborting large files": lambda work: work.large_files.aborting_files,
+}
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_each_part_counts_as_pending_and_is_due_in_its_own_time(name: str) -> None:
+    work = pending_work()
+    queue = QUEUES[name](work)
+    queue.backlog.add(entries(b"a", b"b"))
+    queue.include_since(50.0)
+    queue.due_at = 70.0
+    assert (work.pending_count, work.pending_since, work.due_at) == (2, 50.0, 70.0)
+    assert work.has_failed_paths == (
+        name in {"failed paths", "aborting files", "aborting large files"}
+    )
+    # What a part waits for without changes is nothing to wake up for.
+    queue.backlog.take()
+    assert work.due_at is None
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_what_is_pending_anywhere_is_handed_over_except_for_a_repair(name: str) -> None:
+    work = pending_work()
+    QUEUES[name](work).backlog.add(entries(b"a"))
+    work.held.add(tree(b"mount"))
+    expected = {Change(b"mount", Scope.TREE)}
+    if name != "held repair":
+        expected.add(Change(b"a", Scope.ENTRY))
+    assert set(work.take_unconfirmed().changeset) == expected
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_what_is_pending_anywhere_is_saved_with_what_is_confirmed(
+    place: WorkerSetup, name: str
 ) -> None:
-    place.write("bad", "good")
-    until = clock.now()
-    place.make_fail("bad")
-    with place.worker(LONG) as worker:
-        worker.put(WorkItem(entries(b"bad", b"good"), until))
-        wait_until(lambda: place.saved_paths() == [b"bad"])
-        state = place.state()
-        assert state is not None
-        assert state.confirmed == until
-        # It stays pending while other changes are carried.
-        place.write("more")
-        later = clock.now()
-        worker.put(WorkItem(entries(b"more"), later))
-        wait_until(lambda: (state := place.state()) and state.confirmed == later)
-        assert place.saved_paths() == [b"bad"]
-        # A new change of the path retries it.
-        worker.put(WorkItem(entries(b"bad"), clock.now()))
-        wait_until(lambda: place.saved_changes() == set())
-
-
-def test_a_failed_path_is_retried_separately_until_it_succeeds(place: WorkerSetup) -> None:
-    place.write("bad", "good")
-    for _ in range(3):
-        place.make_fail("bad")
-    with place.worker() as worker:
-        worker.put(WorkItem(entries(b"bad", b"good"), clock.now()))
-        wait_until(lambda: place.saved_changes() == set())
-        assert not place.faulty.pending_faults
-        assert worker.pending_count == 0
-
-
-def test_failed_paths_are_neither_sent_nor_deleted_by_other_runs(place: WorkerSetup) -> None:
-    place.write("d/bad")
-    (place.copy / "d").mkdir()
-    (place.copy / "d/bad").write_text("as it was")
-    place.make_fail("d/bad", first="true")
-    with place.worker(LONG) as worker:
-        worker.put(WorkItem(entries(b"d/bad"), clock.now()))
-        wait_until(lambda: place.saved_paths() == [b"d/bad"])
-        listing = MutableChangeset()
-        listing.add(b"d", Scope.LISTING)
-        place.write("d/new")
-        worker.put(WorkItem(listing, clock.now()))
-        wait_until((place.copy / "d/new").exists)
-        wait_until(lambda: worker.pending_count == 1)
-        assert (place.copy / "d/bad").read_text() == "as it was"
-        # Deleting the directory deletes the path, too.
-        shutil.rmtree(place.source / "d")
-        worker.put(WorkItem(entries(b"d"), clock.now()))
-        wait_until(lambda: not (place.copy / "d").exists())
-        wait_until(lambda: worker.pending_count == 0)
-
-
-def test_a_run_under_which_the_source_was_replaced_confirms_nothing(place: WorkerSetup) -> None:
-    place.write("f")
-    elsewhere = f"{place.source}-elsewhere"
-    place.faulty.add_fault(f"mv '{place.source}' '{elsewhere}' && mkdir '{place.source}'; exit 0")
-    with place.worker(LONG) as worker:
-        worker.put(WorkItem(entries(b"f"), clock.now()))
-        wait_until(lambda: worker.status().error)
-        assert worker.pending_count == 1
-        assert not place.saved_changes()
-        place.source.rmdir()
-        shutil.move(elsewhere, place.source)
-        worker.put(WorkItem(NOTHING, is_urgent=True))
-        wait_until(lambda: place.saved_changes() == set())
-    assert (place.copy / "f").exists()
-
-
-def test_changes_stay_pending_when_the_probe_before_their_run_fails(tmp_path: Path) -> None:
-    with contextlib.closing(WorkerSetup(tmp_path, is_probed=False)) as place:
-        place.write("f")
-        place.faulty.add_fault(exit_with(30))
-        item = WorkItem(entries(b"f"), clock.now())
-        with place.worker(queued=item):
-            wait_until(lambda: place.saved_changes() == set())
-        assert (place.copy / "f").exists()
-
-
-def test_failed_paths_stay_pending_while_the_destination_is_unreachable(place: WorkerSetup) -> None:
-    place.write("bad")
-    place.make_fail("bad", first="true")
-    place.faulty.add_fault(exit_with(30))
-    with place.worker() as worker:
-        worker.put(WorkItem(entries(b"bad"), clock.now()))
-        wait_until(lambda: not place.faulty.pending_faults)
-        wait_until(lambda: place.saved_changes() == set())
-    assert (place.copy / "bad").exists()
-
-
-def test_a_path_that_fails_again_waits_again(place: WorkerSetup) -> None:
-    place.write("bad")
-    for _ in range(2):
-        place.make_fail("bad")
-    with place.worker(LONG) as worker:
-        worker.put(WorkItem(entries(b"bad"), clock.now()))
-        wait_until(lambda: place.saved_paths() == [b"bad"])
-        worker.put(WorkItem(NOTHING, is_urgent=True))
-        wait_until(lambda: not place.faulty.pending_faults)
-        wait_until(lambda: worker.status().condition is Condition.RETRYING)
-        assert (worker.status().next_attempt or 0.0) > 300
-        assert place.saved_paths() == [b"bad"]
-
-
-@pytest.mark.parametrize(
-    "complaint",
-    [
-        pytest.param("Permission denied (13)", id="it cannot be read"),
-        pytest.param("Too many levels of symbolic links (40)", id="it has just become a symlink"),
-    ],
-)
-def test_deletions_that_rsync_skipped_because_of_another_failure_are_made(
-    place: WorkerSetup, complaint: str
-) -> None:
-    place.write("bad")
-    (place.copy / "gone").touch()
-    said = f'rsync: [sender] send_files failed to open "{place.source}/bad": {complaint}'
-    skipped = "IO error encountered -- skipping file deletion"
-    place.faulty.add_fault(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
-    with place.worker() as worker:
-        worker.put(WorkItem(entries(b"bad", b"gone"), clock.now()))
-        wait_until(lambda: place.saved_changes() == set())
-    assert sorted(path.name for path in place.copy.iterdir()) == ["bad"]
-
-
-def test_everything_in_an_excluded_directory_is_carried_later(place: WorkerSetup) -> None:
-    place.write("shut/deep/f")
-    (place.copy / "gone").touch()
-    said = f'rsync: [sender] opendir "{place.source}/shut" failed: Permission denied (13)'
-    skipped = "IO error encountered -- skipping file deletion"
-    place.faulty.add_fault(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
-    with place.worker() as worker:
-        changes = entries(b"gone")
-        changes.add(b"shut", Scope.TREE)
-        worker.put(WorkItem(changes, clock.now()))
-        wait_until(lambda: place.saved_changes() == set())
-    assert not (place.copy / "gone").exists()
-    assert (place.copy / "shut/deep/f").exists()
-
-
-def test_a_full_sync_carries_failed_paths(place: WorkerSetup) -> None:
-    place.write("bad")
-    place.make_fail("bad")
-    with place.worker(LONG) as worker:
-        worker.put(WorkItem(entries(b"bad"), clock.now()))
-        wait_until(lambda: place.saved_paths() == [b"bad"])
-        worker.put(WorkItem(EVERYTHING, clock.now()))
-        wait_until(lambda: place.saved_changes() == set())
-
-
-@pytest.mark.parametrize("is_hanging", [False, True], ids=["idle", "while rsync hangs"])
-def test_a_stopped_worker_saves_a_clean_stop(place: WorkerSetup, *, is_hanging: bool) -> None:
-    place.write("f", "g")
-    with place.worker() as worker:
-        worker.put(WorkItem(entries(b"f"), clock.now()))
-        wait_until(lambda: place.saved_changes() == set())
-        if is_hanging:
-            place.faulty.add_fault("exec sleep 600")
-            worker.put(WorkItem(entries(b"g"), clock.now()))
-            wait_until(lambda: not place.faulty.pending_faults)
+    work, checkpoint = pending_work(), place.checkpoint()
+    first, second, scanned = clock.now(), clock.now(), clock.now()
+    work.update_checkpoint(checkpoint)
+    assert place.state() is None
+    work.confirm(CompleteTimes(first))
+    work.unset_attributes.add(entries(b"foreign"))
+    work.update_checkpoint(checkpoint)
+    QUEUES[name](work).backlog.add(entries(b"a"))
+    work.held.add(tree(b"mount"))
+    work.confirm(CompleteTimes(second, scanned))
+    work.update_checkpoint(checkpoint)
+    checkpoint.save()
     state = place.state()
     assert state is not None
-    assert state.is_clean_stop
+    if name == "next run":
+        assert (state.confirmed, state.scanned, set(state.pending)) == (first, first, set())
+        return
+    assert (state.confirmed, state.scanned) == (second, scanned)
+    expected = {Change(b"mount", Scope.TREE)}
+    if name != "held repair":
+        expected.add(Change(b"a", Scope.ENTRY))
+    assert set(state.pending) == expected
+    assert set(state.unset_attributes) == set(entries(b"foreign"))
 
 
-@pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
-def test_a_held_subtree_is_saved_as_pending_as_a_whole(place: WorkerSetup, tmp_path: Path) -> None:
-    nested, disk = place.source / "nested", tmp_path / "disk"
-    nested.mkdir()
-    disk.mkdir()
-    with Mounts() as mounts:
-        mounts.mount_tmpfs(disk)
-        mounts.mount_bind(disk, nested)
-        place.guard.accept()
-        place.write("nested/f", "g")
-        with place.worker() as worker:
-            worker.put(WorkItem(EVERYTHING, clock.now()))
-            wait_until(lambda: place.saved_changes() == set())
-            mounts.unmount(nested)
-            # This change is not seen, and it is older than the next confirmed moment.
-            (disk / "f").write_text("changed elsewhere")
-            place.write("g")
-            worker.put(WorkItem(EVERYTHING, clock.now()))
-            wait_until(lambda: place.saved_changes() == {Change(b"nested", Scope.TREE)})
-            assert (place.copy / "nested/f").read_text() == "nested/f"
-            mounts.mount_bind(disk, nested)
-            worker.put(WorkItem(entries(b"g"), clock.now()))
-            wait_until(lambda: place.saved_changes() == set())
-            assert (place.copy / "nested/f").read_text() == "changed elsewhere"
+@pytest.mark.parametrize("name", QUEUES)
+def test_nothing_is_settled_before_each_part_was_tried(name: str) -> None:
+    work = pending_work()
+    queue = QUEUES[name](work)
+    queue.backlog.add(entries(b"a"))
+    receive(work, WorkItem(NOTHING, serial=1))
+    work.settle()
+    assert (work.settlement.serial, work.confirmed_serial) == (0, 0)
+    queue.schedule_retry(Verdict.PARTIAL)
+    work.settle()
+    is_apart = name not in {"next run", "large files"}
+    assert work.settlement.serial == is_apart
+    assert work.set_aside.failed == (PathSummary(1, ("a",)) if is_apart else PathSummary())
+    queue.backlog.take()
+    receive(work, WorkItem(NOTHING, serial=2))
+    work.settle()
+    assert (work.settlement, work.confirmed_serial) == (Settlement(2), 2)
 
 
-OUTSIDE = 'file has vanished: "/somewhere/else"'
+@pytest.mark.parametrize("name", QUEUES)
+def test_a_request_has_each_part_tried_at_once(name: str) -> None:
+    for item in (WorkItem(NOTHING, is_urgent=True), WorkItem(NOTHING, is_release=True)):
+        work = pending_work()
+        queue = QUEUES[name](work)
+        queue.backlog.add(entries(b"a"))
+        queue.schedule_retry(Verdict.PARTIAL)
+        receive(work, WorkItem(NOTHING))
+        assert not queue.is_due()
+        receive(work, item)
+        assert queue.is_due()
 
 
-def test_a_run_that_fails_without_a_reason_holds_nothing_else_up(place: WorkerSetup) -> None:
-    place.write("d/odd", "good")
-    for entry in ("d/odd", "d/"):
-        place.faulty.add_rule(entry, print_error_and_exit(OUTSIDE, 24))
-    with place.worker(LONG) as worker:
-        worker.put(WorkItem(entries(b"d/odd"), clock.now()))
-        wait_until(lambda: (worker.status().next_attempt or 0.0) > 300)
-        count = len(place.faulty.runs)
-        later = clock.now()
-        worker.put(WorkItem(entries(b"good"), later))
-        wait_until(lambda: (state := place.state()) and state.confirmed == later)
-        assert (place.copy / "good").exists()
-        # Its directory was looked at as well, because the source was not quiet.
-        wait_until(lambda: len(place.faulty.runs) == count + 2)
-        assert place.faulty.runs[count:] == [["good"], ["d/"]]
-        assert place.saved_paths() == [b"d/odd"]
-        place.faulty.discard_rules()
-        worker.put(WorkItem(NOTHING, is_urgent=True, serial=3))
-        wait_until(lambda: worker.confirmed_serial == 3)
-        wait_until(lambda: place.saved_changes() == set())
-    assert (place.copy / "d/odd").exists()
+@pytest.mark.parametrize("name", QUEUES)
+def test_a_sync_is_complete_when_no_part_has_anything_left(name: str) -> None:
+    work = pending_work()
+    receive(work, WorkItem(EVERYTHING, titles=("initial sync",), serial=1))
+    receive(work, WorkItem(NOTHING, titles=("initial sync", "full sync"), serial=2))
+    work.next_run.backlog.take()
+    if name != "next run":
+        QUEUES[name](work).backlog.add(entries(b"a"))
+    # Without its failed paths it is complete, but not confirmed.
+    assert work.take_completed_titles() == ["initial sync", "full sync"]
+    assert work.take_completed_titles() == []
+    work.settle()
+    assert work.confirmed_serial == (2 if name == "next run" else 0)
 
 
-def test_retries_of_a_run_that_fails_without_a_reason_widen_and_then_get_rarer(
-    place: WorkerSetup,
+def test_a_sync_that_fails_without_naming_a_path_is_not_complete() -> None:
+    work = pending_work()
+    receive(work, WorkItem(EVERYTHING, titles=("full sync",), serial=1))
+    work.unexplained.backlog.add(work.next_run.backlog.take())
+    assert work.take_completed_titles() == []
+    work.unexplained.backlog.take()
+    assert work.take_completed_titles() == ["full sync"]
+
+
+def test_a_work_item_without_times_or_a_serial_number_leaves_the_last_ones_in_force() -> None:
+    work = pending_work()
+    until, scanned, later = clock.now(), clock.now(), clock.now()
+    receive(work, WorkItem(NOTHING, until, scanned, serial=3))
+    receive(work, WorkItem(NOTHING))
+    assert work.take_unconfirmed() == WorkItem(ANY, until, scanned, serial=3)
+    receive(work, WorkItem(NOTHING, later, later, ("sync",), serial=5))
+    assert work.take_unconfirmed() == WorkItem(ANY, later, later, ("sync",), serial=5)
+
+
+def test_a_window_opens_with_the_first_change_after_a_run() -> None:
+    work = pending_work()
+    before = time.monotonic()
+    receive(work, WorkItem(entries(b"a"), since=before), extra_window=1000.0)
+    opened = work.next_run.due_at
+    assert before + 1000.0 <= opened <= time.monotonic() + 1000.0
+    receive(work, WorkItem(entries(b"b"), since=before + 1.0), extra_window=1000.0)
+    assert work.next_run.due_at == opened
+    work.next_run.backlog.take()
+    receive(work, WorkItem(entries(b"c")), extra_window=1000.0)
+    assert work.next_run.due_at > opened
+    assert work.pending_since == before
+
+
+def test_changes_do_not_end_the_pause_of_a_destination_that_is_not_reachable() -> None:
+    work = pending_work()
+    work.next_run.backlog.add(entries(b"a"))
+    work.unexplained.add_failed(entries(b"odd"), Verdict.PARTIAL)
+    work.next_run.schedule_retry(Verdict.RETRY_LATER)
+    for is_reachable in (False, True):
+        receive(work, WorkItem(entries(b"b")), is_reachable=is_reachable)
+        assert work.next_run.is_due() is is_reachable
+        assert work.unexplained.is_due() is is_reachable
+
+
+def test_a_requested_sync_waits_for_no_window() -> None:
+    work = pending_work()
+    receive(work, WorkItem(entries(b"a")), extra_window=1000.0)
+    assert not work.next_run.is_due()
+    receive(work, WorkItem(EVERYTHING, titles=("full sync",)), extra_window=1000.0)
+    assert work.next_run.is_due()
+
+
+def test_what_large_files_return_before_any_change_waits_for_no_window() -> None:
+    work = pending_work()
+    work.return_changes(entries(b"a"), 5.0)
+    assert (work.next_run.is_due(), work.pending_since) == (True, 5.0)
+    receive(work, WorkItem(entries(b"b")), extra_window=1.0)
+    assert work.next_run.is_due()
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_a_sync_that_fails_is_pending_since_it_was_requested(name: str) -> None:
+    work = pending_work()
+    before = time.monotonic()
+    receive(work, WorkItem(EVERYTHING))
+    after = time.monotonic()
+    # Nothing may have changed.
+    assert work.pending_since is None
+    QUEUES[name](work).schedule_retry(Verdict.RETRY_LATER)
+    receive(work, WorkItem(EVERYTHING))
+    if name == "held repair":
+        assert work.pending_since is None
+    else:
+        assert work.pending_since is not None
+        assert before <= work.pending_since <= after
+
+
+def paths_of(changeset: Changeset) -> list[bytes]:
+    return sorted(change.path for change in changeset)
+
+
+FAILED_QUEUES = ["failed paths", "aborting files", "aborting large files"]
+
+
+@pytest.mark.parametrize("name", FAILED_QUEUES)
+@pytest.mark.parametrize(
+    ("change", "touched"),
+    [
+        pytest.param(entries(b"d/f"), [b"d/f"], id="the path itself"),
+        pytest.param(entries(b"d"), [b"d/f"], id="a directory above"),
+        pytest.param(tree(b"d"), [b"d/f"], id="a tree above"),
+        pytest.param(entries(b"shut/x/y"), [b"shut"], id="an entry below"),
+        pytest.param(tree(b"shut/x", scope=Scope.LISTING), [b"shut"], id="a listing below"),
+        pytest.param(tree(b"shut", scope=Scope.LISTING), [b"shut"], id="its own listing"),
+        pytest.param(tree(b"d", scope=Scope.LISTING), [], id="the listing that it is in"),
+        pytest.param(entries(b"d/fx", b"sh"), [], id="similar names"),
+        pytest.param(EVERYTHING, [b"d/f", b"shut"], id="everything"),
+        pytest.param(entries(b""), [b"d/f", b"shut"], id="the root"),
+    ],
+)
+def test_a_change_at_above_or_below_a_failed_path_has_it_tried_again(
+    name: str, change: Changeset, touched: list[bytes]
 ) -> None:
-    place.write("d/e/odd", "other")
-    place.faulty.add_rule("", print_error_and_exit(OUTSIDE, 24))
-    with place.worker(LONG) as worker:
-        worker.put(WorkItem(entries(b"d/e/odd"), clock.now()))
-        for count in range(4, 9):
-            wait_until(lambda count=count: len(place.faulty.runs) == count)
-            wait_until(lambda: (worker.status().next_attempt or 0.0) > 300)
-            worker.put(WorkItem(NOTHING, is_urgent=True))
-        wait_until(lambda: len(place.faulty.runs) == 9)
-        assert place.faulty.runs == [
-            *[["d/e/odd"]] * 4, ["d/e/"], ["d/e/"], ["EVERYTHING"], ["d/e/odd"], ["d/e/odd"],
-        ]  # fmt: skip
-        wait_until(lambda: place.saved_paths() == [b"d/e/odd"])
-        assert "vanished" in worker.status().error
+    work = pending_work()
+    queue = QUEUES[name](work)
+    queue.backlog.add(entries(b"d/f", b"shut"))
+    queue.include_since(50.0)
+    queue.schedule_retry(Verdict.PARTIAL)
+    work.add_changes(change, 60.0)
+    expected = set(EVERYTHING) if change.is_everything else {*change, *entries(*touched)}
+    assert set(work.next_run.backlog.changes) == expected
+    kept = sorted({b"d/f", b"shut"} - set(touched))
+    assert paths_of(queue.backlog.changes) == kept
+    assert queue.failure_count == bool(kept)
+    assert work.next_run.since == 50.0
 
 
-def test_a_widened_retry_that_would_delete_too_much_asks_nobody(tmp_path: Path) -> None:
-    with contextlib.closing(WorkerSetup(tmp_path, max_delete=1)) as place:
-        place.write("d/odd")
-        (place.copy / "d").mkdir()
-        for name in ("d/x", "d/y"):
-            (place.copy / name).touch()
-        place.faulty.add_rule("d/odd", print_error_and_exit(OUTSIDE, 24))
-        with place.worker(LONG) as worker:
-            worker.put(WorkItem(entries(b"d/odd"), clock.now()))
-            wait_until(lambda: (worker.status().next_attempt or 0.0) > 300)
-            count = len(place.faulty.runs)
-            worker.put(WorkItem(NOTHING, is_urgent=True))
-            wait_until(lambda: len(place.faulty.runs) > count)
-            assert place.faulty.runs[count:] == [["d/"]]
-            wait_until(lambda: (worker.status().next_attempt or 0.0) > 300)
-            assert worker.status().condition is Condition.RETRYING
-            place.faulty.discard_rules()
-            worker.put(WorkItem(NOTHING, is_urgent=True))
-            wait_until(lambda: place.saved_changes() == set())
-        assert sorted(os.listdir(place.copy / "d")) == ["odd", "x", "y"]
+@pytest.mark.parametrize("name", FAILED_QUEUES)
+def test_a_failed_root_is_tried_again_with_any_change(name: str) -> None:
+    work = pending_work()
+    queue = QUEUES[name](work)
+    queue.backlog.add(EVERYTHING)
+    work.add_changes(entries(b"d/f"), None)
+    assert (queue.backlog.is_everything, work.next_run.backlog.is_everything) == (False, True)
 
 
-def test_attributes_that_cannot_be_set_do_not_hold_up_the_confirmation(
-    place: WorkerSetup, caplog: pytest.LogCaptureFixture
+def test_a_listing_with_the_hint_of_a_failed_path_has_it_tried_again() -> None:
+    work = pending_work()
+    work.failed_paths.backlog.add(entries(b"d/f", b"d/g"))
+    listing = tree(b"d", scope=Scope.LISTING)
+    listing.new_content.add(b"d/f", Scope.ENTRY)
+    work.add_changes(listing, None)
+    assert paths_of(work.failed_paths.backlog.changes) == [b"d/g"]
+    assert paths_of(work.next_run.backlog.changes) == [b"d", b"d/f"]
+
+
+def test_changes_that_come_back_have_no_failed_path_tried_again() -> None:
+    work = pending_work()
+    work.failed_paths.backlog.add(entries(b"d/f"))
+    work.return_changes(tree(b"d"), 5.0)
+    assert paths_of(work.failed_paths.backlog.changes) == [b"d/f"]
+    assert (paths_of(work.next_run.backlog.changes), work.next_run.since) == ([b"d"], 5.0)
+
+
+def test_of_very_many_failed_paths_those_at_or_below_a_change_are_tried_again() -> None:
+    work = pending_work()
+    names = [b"d/%d" % number for number in range(MAX_EXCLUDED_PATHS)]
+    work.failed_paths.backlog.add(entries(*names, b"shut"))
+    work.add_changes(entries(b"d/1", b"shut/x"), None)
+    # Nothing is excluded, so what is below a failed path is carried all the same.
+    assert paths_of(work.next_run.backlog.changes) == [b"d/1", b"shut/x"]
+    # Now they are few enough.
+    work.add_changes(entries(b"shut/y"), None)
+    assert b"shut" in paths_of(work.next_run.backlog.changes)
+
+
+def test_released_subtrees_are_carried_and_the_others_stay_held() -> None:
+    work = pending_work()
+    work.held.add(union(tree(b"one", b"two"), entries(b"one/f", b"two/g")))
+    work.include_released(frozenset([b"one", b"two"]))
+    assert not work.next_run.backlog
+    work.settle()
+    assert work.set_aside.held == PathSummary(2, ("one", "two"))
+    work.include_released(frozenset([b"two", b"three"]))
+    assert paths_of(work.next_run.backlog.changes) == [b"one", b"one/f"]
+    assert paths_of(work.held.changes) == [b"two", b"two/g"]
+
+
+@pytest.mark.parametrize("name", FAILED_QUEUES)
+def test_failed_paths_are_excluded_unless_a_run_is_about_them(name: str) -> None:
+    work = pending_work()
+    longest, too_long = b"l/" + b"x" * 3_998, b"l/" + b"x" * 3_999
+    QUEUES[name](work).backlog.add(entries(b"d/f", b"shut/in", b"", longest, too_long))
+    assert work.excluded_from(NOTHING) == {b"d/f", b"shut/in", longest}
+    assert work.excluded_from(tree(b"", b"d", b"shut")) == {b"d/f", b"shut/in", longest}
+    assert work.excluded_from(entries(b"d/f/below", b"shut/in")) == {longest}
+
+
+@pytest.mark.parametrize("name", FAILED_QUEUES)
+def test_the_paths_that_a_run_excludes_are_bounded_in_their_bytes(name: str) -> None:
+    work = pending_work()
+    files = [b"%04d" % number + b"x" * 3_996 for number in range(100)]
+    work.failed_paths.backlog.add(entries(*files))
+    assert len(work.excluded_from(NOTHING)) == 100
+    QUEUES[name](work).backlog.add(entries(b"y"))
+    assert work.excluded_from(NOTHING) == (set() if name == "failed paths" else {b"y"})
+
+
+def finish(
+    work: PendingWork,
+    carried: Changeset,
+    verdict: Verdict,
+    *,
+    failed: Changeset = NOTHING,
+    pending: Changeset = NOTHING,
+    excluded: frozenset[bytes] = frozenset(),
 ) -> None:
-    place.write("d/a", "b")
-    said = f'rsync: [receiver] chown "{place.copy}/d/.a.Y7sFkQ" failed: Invalid argument (22)'
-    place.faulty.add_fault(f"{place.faulty.real_rsync} \"$@\"; echo '{said}' >&2; exit 23")
-    with place.worker(LONG) as worker:
-        worker.put(WorkItem(entries(b"d/a", b"b"), clock.now(), serial=1))
-        wait_until(lambda: worker.confirmed_serial == 1)
-        wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
-        wait_until(lambda: place.saved_changes() == set())
-        assert list(worker.unset_attributes) == [(b"d/a", Scope.ENTRY)]
-        assert worker.status().set_aside.unset_attributes.names == ("d/a",)
-        assert worker.settlement.serial == 1
-        assert any("could not be set" in record.message for record in caplog.records)
-        worker.put(WorkItem(entries(b"b"), clock.now(), serial=2))
-        wait_until(lambda: worker.confirmed_serial == 2)
-        assert len(worker.unset_attributes) == 1
-    # They are known after a restart.
-    with place.worker(LONG, resumes=True) as worker:
-        worker.put(WorkItem(NOTHING, serial=2))
-        wait_until(lambda: worker.confirmed_serial == 2)
-        assert worker.settlement.set_aside.unset_attributes.names == ("d/a",)
-        # Its next change sets them.
-        worker.put(WorkItem(entries(b"d/a"), clock.now(), serial=3))
-        wait_until(lambda: worker.confirmed_serial == 3)
-        assert not worker.unset_attributes
+    result = TransferResult(Outcome(verdict), failed=failed, pending=pending)
+    work.finish_next_run(carried, excluded, result)
 
 
-def test_a_failed_deletion_is_retried_by_listing_the_directory(place: WorkerSetup) -> None:
-    place.write("d/kept")
-    (place.copy / "d/shut").mkdir(parents=True)
-    denied = "Permission denied (13)"
-    said = f"rsync: [generator] delete_file: unlink(d/shut/f) failed: {denied}"
-    place.faulty.add_rule("d/shut", print_error_and_exit(said, 23))
-    with place.worker() as worker:
-        worker.put(WorkItem(entries(b"d/shut"), clock.now(), serial=1))
-        wait_until(lambda: worker.confirmed_serial == 1)
-    assert place.faulty.runs == [["d/shut"], ["d/"]]
-    assert os.listdir(place.copy / "d") == ["kept"]
+def is_paused(queue: RetryQueue) -> bool:
+    return bool(queue.backlog) and queue.due_at > time.monotonic() + 300.0
 
 
-def test_a_file_that_does_not_fit_holds_nothing_else_up(tmp_path: Path) -> None:
-    with contextlib.closing(WorkerSetup(tmp_path, prelude="ulimit -f 64;")) as place:
-        place.write("a", "z")
-        for name in ("large", "larger"):
-            (place.source / name).write_bytes(bytes(200_000 + len(name)))
-        with place.worker(LONG) as worker:
-            worker.put(WorkItem(EVERYTHING, clock.now(), titles=("initial sync",), serial=1))
-            wait_until(lambda: place.saved_paths() == [b"large", b"larger"])
-            assert sorted(os.listdir(place.copy)) == ["a", "z"]
-            wait_until(lambda: worker.status().condition is Condition.RETRYING)
-            wait_until(lambda: "File too large" in worker.status().error)
-            place.write("m")
-            worker.put(WorkItem(entries(b"m"), clock.now(), serial=2))
-            wait_until((place.copy / "m").exists)
-            assert place.saved_paths() == [b"large", b"larger"]
-            # It fits now; its change may be unseen.
-            (place.source / "larger").write_bytes(b"small")
-            worker.put(WorkItem(NOTHING, is_urgent=True))
-            wait_until(lambda: place.saved_paths() == [b"large"])
-            assert (place.copy / "larger").read_bytes() == b"small"
-            (place.source / "large").unlink()
-            worker.put(WorkItem(entries(b"large"), clock.now(), serial=3))
-            wait_until(lambda: worker.confirmed_serial == 3)
-            wait_until(lambda: place.saved_changes() == set())
+REACHING = [Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL]
+NOT_REACHING = [each for each in Verdict if each not in REACHING]
 
 
-def test_a_large_file_that_does_not_fit_holds_nothing_else_up(tmp_path: Path) -> None:
-    limit = SizeLimit(10_000, preserves_hard_links=False)
-    with contextlib.closing(
-        WorkerSetup(tmp_path, prelude="ulimit -f 64;", size_limit=limit)
-    ) as place:
-        place.write("d/small")
-        for name, size in (("a", 200_000), ("b", 20_000), ("c", 300_000), ("e", 30_000)):
-            (place.source / "d" / name).write_bytes(bytes(size))
-        with place.worker(LONG) as worker:
-            worker.put(WorkItem(entries(b"d/a", b"d/b", b"d/c", b"d/e", b"d/small"), clock.now()))
-            wait_until(lambda: place.saved_paths() == [b"d/a", b"d/c"])
-            assert sorted(os.listdir(place.copy / "d")) == ["b", "e", "small"]
-            wait_until(lambda: worker.status().set_aside.failed.names == ("d/a", "d/c"))
-            place.write("d/more")
-            listing = MutableChangeset()
-            listing.add(b"d", Scope.LISTING)
-            aborted = worker.status().counts.codes[11]
-            worker.put(WorkItem(listing, clock.now(), serial=2))
-            wait_until((place.copy / "d/more").exists)
-            wait_until(lambda: worker.settlement.serial == 2)
-            assert worker.status().counts.codes[11] == aborted
-            (place.source / "d/a").write_bytes(bytes(15_000))
-            worker.put(WorkItem(NOTHING, is_urgent=True))
-            wait_until(lambda: place.saved_paths() == [b"d/c"])
-            (place.source / "d/c").unlink()
-            worker.put(WorkItem(entries(b"d/c"), clock.now(), serial=3))
-            wait_until(lambda: worker.confirmed_serial == 3)
+def test_what_failed_under_a_changing_source_is_carried_again_a_few_times() -> None:
+    work = pending_work()
+    for _ in range(2):
+        for count in range(1, LONG.immediate_retries + 1):
+            finish(work, entries(b"a", b"f"), Verdict.RETRY_NOW, failed=entries(b"f"))
+            assert paths_of(work.next_run.backlog.take()) == [b"f"]
+            assert not work.failed_paths.backlog
+            assert (work.next_run.verdict, work.next_run.failure_count) == (
+                Verdict.RETRY_NOW, count,
+            )  # fmt: skip
+        finish(work, entries(b"a", b"f"), Verdict.RETRY_NOW, failed=entries(b"f"))
+        assert not work.next_run.backlog
+        assert paths_of(work.failed_paths.backlog.take()) == [b"f"]
+        work.confirm(CompleteTimes())
+        work.next_run.reset()
+
+
+def test_what_a_run_leaves_pending_awaits_others_if_it_ended_well() -> None:
+    work = pending_work()
+    work.next_run.schedule_retry(Verdict.RETRY_LATER)
+    finish(work, entries(b"a", b"b"), Verdict.DONE, pending=entries(b"b"))
+    assert paths_of(work.next_run.backlog.changes) == [b"b"]
+    assert (work.next_run.verdict, work.next_run.failure_count) == (Verdict.DONE, 0)
+    assert is_paused(work.next_run)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.RETRY_NOW, Verdict.PARTIAL])
+def test_what_a_run_that_reached_the_destination_leaves_pending_is_unexplained(
+    verdict: Verdict,
+) -> None:
+    work = pending_work()
+    work.next_run.include_since(5.0)
+    for _ in range(LONG.immediate_retries + 1):
+        finish(work, entries(b"a", b"b"), verdict, pending=entries(b"b"))
+    assert not work.next_run.backlog
+    assert work.next_run.failure_count == 0
+    assert paths_of(work.unexplained.backlog.changes) == [b"b"]
+    assert is_paused(work.unexplained)
+    assert work.unexplained.since == 5.0
+
+
+@pytest.mark.parametrize("verdict", NOT_REACHING)
+def test_what_a_run_that_did_not_reach_the_destination_leaves_is_tried_again_later(
+    verdict: Verdict,
+) -> None:
+    work = pending_work()
+    for _ in range(2):
+        finish(work, entries(b"a"), verdict, pending=entries(b"a"))
+    assert paths_of(work.next_run.backlog.changes) == [b"a"]
+    assert (work.next_run.verdict, work.next_run.failure_count) == (verdict, 2)
+    assert is_paused(work.next_run)
+    assert not work.unexplained.backlog
+
+
+def test_a_run_that_fails_for_a_path_pauses_that_path_alone() -> None:
+    work = pending_work()
+    work.next_run.include_since(5.0)
+    finish(work, entries(b"a", b"f"), Verdict.PARTIAL, failed=entries(b"f"))
+    assert not work.next_run.backlog
+    assert work.next_run.failure_count == 0
+    assert paths_of(work.failed_paths.backlog.changes) == [b"f"]
+    assert (work.failed_paths.since, work.failed_paths.failure_count) == (5.0, 1)
+    assert is_paused(work.failed_paths)
+
+
+def test_the_pause_of_failed_paths_grows_until_another_one_fails() -> None:
+    work = pending_work()
+    finish(work, entries(b"f"), Verdict.PARTIAL, failed=entries(b"f"))
+    work.failed_paths.schedule_retry(Verdict.PARTIAL)
+    work.next_run.include_since(3.0)
+    due_at = work.failed_paths.due_at
+    finish(work, entries(b"f"), Verdict.PARTIAL, failed=entries(b"f"))
+    assert (work.failed_paths.due_at, work.failed_paths.failure_count) == (due_at, 2)
+    assert work.failed_paths.since is None
+    finish(work, entries(b"g"), Verdict.PARTIAL, failed=entries(b"g"))
+    assert (work.failed_paths.failure_count, work.failed_paths.since) == (1, 3.0)
+    finish(work, entries(b"f", b"g"), Verdict.DONE)
+    assert (work.failed_paths.failure_count, work.failed_paths.since) == (0, None)
+    assert work.failed_paths.verdict is Verdict.DONE
+
+
+def earlier_failures() -> PendingWork:
+    work = pending_work()
+    for part in (work.unset_attributes, work.unexplained.backlog, work.failed_paths.backlog):
+        part.add(entries(b"a", b"b"))
+    work.unexplained.include_since(5.0)
+    return work
+
+
+@pytest.mark.parametrize("verdict", REACHING)
+def test_what_a_run_has_carried_has_not_failed_any_more(verdict: Verdict) -> None:
+    work = earlier_failures()
+    finish(work, entries(b"a"), verdict)
+    for part in (work.unset_attributes, work.unexplained.backlog, work.failed_paths.backlog):
+        assert paths_of(part.changes) == [b"b"]
+    assert work.unexplained.since == 5.0
+    # Of what it excludes, it has carried nothing.
+    finish(work, entries(b"b"), verdict, excluded=frozenset([b"b"]))
+    assert not work.unset_attributes
+    assert not work.unexplained.backlog
+    assert work.unexplained.since is None
+    assert paths_of(work.failed_paths.backlog.changes) == [b"b"]
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_a_run_that_was_not_completed_has_carried_nothing(verdict: Verdict) -> None:
+    work = earlier_failures()
+    finish(work, entries(b"a", b"c"), verdict, pending=entries(b"c"))
+    if verdict in NOT_REACHING:
+        finish(work, entries(b"a", b"c"), verdict)
+    assert {b"a", b"b"} <= set(paths_of(work.unexplained.backlog.changes))
+    assert paths_of(work.unset_attributes.changes) == [b"a", b"b"]
+    assert paths_of(work.failed_paths.backlog.changes) == [b"a", b"b"]
+    assert work.unexplained.since is not None
+
+
+def test_attributes_that_could_not_be_set_are_kept() -> None:
+    work = pending_work()
+    result = TransferResult(Outcome(Verdict.DONE), unset_attributes=entries(b"a"))
+    work.finish_next_run(entries(b"a", b"b"), frozenset(), result)
+    work.settle()
+    assert work.set_aside == SetAside(unset_attributes=PathSummary(1, ("a",)))
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+@pytest.mark.parametrize("left", ["", "pending", "failed"])
+def test_a_full_sync_verifies_what_it_has_carried(verdict: Verdict, left: str) -> None:
+    for carried, rest in ((EVERYTHING, EVERYTHING), (EVERYTHING, entries(b"f")),
+                          (tree(b"d"), entries(b"f"))):  # fmt: skip
+        work = pending_work()
+        result = TransferResult(Outcome(verdict))
+        if left:
+            result = replace(result, **{left: rest})
+        work.finish_next_run(carried, frozenset(), result)
+        is_complete = not (left and rest.is_everything)
+        assert work.verification.is_verified is (
+            verdict in REACHING and carried.is_everything and is_complete
+        )
+
+
+def test_a_file_at_which_runs_break_off_is_retried_after_the_shortest_pause() -> None:
+    policy = RetryPolicy(first_pause=600.0, max_pause=6_000.0)
+    work = pending_work(policy)
+    work.next_run.include_since(5.0)
+    for name in (b"a", b"b", b"c"):
+        file = entries(name)
+        work.finish_next_run(
+            file, frozenset(), TransferResult(Outcome(Verdict.PARTIAL), aborting=file)
+        )
+        assert work.aborting_files.failure_count == 1
+        assert is_paused(work.aborting_files)
+    assert work.aborting_files.since == 5.0
+    # Nothing else has failed.
+    assert work.next_run.failure_count == 0
+    assert work.next_run.verdict is Verdict.DONE
+
+
+def test_runs_that_break_off_are_repeated_at_once_until_there_were_too_many() -> None:
+    work = pending_work()
+    paused = []
+    for number in range(30):
+        if number == 15:
+            work.confirm(CompleteTimes())
+        result = TransferResult(
+            Outcome(Verdict.PARTIAL), pending=entries(b"z"), aborting=entries(b"%d" % number)
+        )
+        work.finish_next_run(EVERYTHING, frozenset(), result)
+        paused.append(is_paused(work.next_run))
+        if not paused[-1]:
+            assert (work.next_run.is_due(), work.next_run.failure_count) == (True, 0)
+    assert paused == [*[False] * 10, *[True] * 5] * 2
+
+
+def test_a_new_pending_work_takes_over_what_was_verified() -> None:
+    verified = Verification(is_verified=True)
+    work = PendingWork(LargeFileQueue(None, LONG), LONG, verified)
+    assert work.verification is verified
+    assert not pending_work().verification.is_verified
 
 
 def test_a_destination_on_which_no_file_fits_is_retried_ever_more_rarely() -> None:
@@ -478,21 +607,6 @@ def test_very_many_failed_paths_are_excluded_from_no_run_and_stay_pending() -> N
     assert work.failed_paths.due_at == due_at
 
 
-def test_temporary_files_of_a_killed_receiver_are_deleted_by_the_next_run(
-    place: WorkerSetup,
-) -> None:
-    place.write("d/f", "e/g")
-    for name in ("d", "e", "other"):
-        (place.copy / name).mkdir()
-        (place.copy / name / ".f.XXXXXX").touch()
-    place.faulty.add_fault("kill -KILL $$")
-    with place.worker() as worker:
-        worker.put(WorkItem(entries(b"d/f", b"e/g"), clock.now(), serial=1))
-        wait_until(lambda: worker.confirmed_serial == 1)
-    found = {str(path.relative_to(place.copy)) for path in place.copy.rglob("*")}
-    assert found == {"d", "d/f", "e", "e/g", "other", "other/.f.XXXXXX"}
-
-
 def test_while_a_full_sync_fails_without_a_name_nothing_is_settled() -> None:
     work = PendingWork(LargeFileQueue(None, LONG), LONG)
     work.add(WorkItem(NOTHING, serial=1), is_reachable=True, extra_window=0.0)
@@ -505,37 +619,3 @@ def test_while_a_full_sync_fails_without_a_name_nothing_is_settled() -> None:
         work.settle()
         assert work.settlement.serial == settled
         assert work.set_aside.failed.count == 1
-
-
-def test_only_a_carried_full_sync_verifies_a_destination(place: WorkerSetup) -> None:
-    place.write("f", "bad")
-    with place.worker() as worker:
-        worker.put(WorkItem(entries(b"f"), clock.now(), serial=1))
-        wait_until(lambda: worker.settlement.serial == 1)
-        assert "pylsyncctl sync copy" in worker.status().unverified
-        # One run fails as a whole; what fails of the next one is pending apart.
-        place.faulty.add_fault(exit_with(30))
-        place.make_fail("bad")
-        worker.put(WorkItem(EVERYTHING, clock.now(), serial=2))
-        wait_until(lambda: not worker.status().unverified)
-        assert not place.faulty.pending_faults
-        wait_until(lambda: worker.settlement.serial == 2)
-    state = place.state()
-    assert state is not None
-    assert state.is_verified
-
-
-@pytest.mark.parametrize("status", [12, 23, 30])
-def test_a_full_sync_that_fails_without_naming_a_path_verifies_nothing(
-    place: WorkerSetup, status: int
-) -> None:
-    with place.worker(LONG) as worker:
-        for _ in range(20):
-            place.faulty.add_fault(exit_with(status))
-        worker.put(WorkItem(EVERYTHING, clock.now(), serial=1))
-        wait_until(lambda: worker.status().condition is Condition.RETRYING)
-        assert worker.status().unverified == "its full sync is not complete"
-        place.faulty.discard_faults()
-        worker.put(WorkItem(NOTHING, is_urgent=True, serial=2))
-        wait_until(lambda: worker.settlement.serial == 2)
-        assert not worker.status().unverified

@@ -14,12 +14,6 @@ from support.worker_setup import LONG, WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
 from pylsyncd.model.scoped_paths import Change, Scope
-    EVERYTHING,
-    NOTHING,
-    Change,
-    MutableChangeset,
-    Scope,
-)
 from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.rsync.size_limit import SizeLimit

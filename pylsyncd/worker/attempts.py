@@ -78,18 +78,17 @@ class Attempts:
         self.is_released = (self.is_released and not item.changeset) or (
             item.is_release and is_held
         )
-        if item.is_urgent and not (item.changeset or self._work.pending_count):
-            item = replace(item, changeset=self._find_unchecked())
+        is_alone = not (item.changeset or self._work.pending_count)
+        if item.is_urgent and is_alone and self._has_unchecked():
+            item = replace(item, changeset=_ROOT_ENTRY)
         self._work.add(item, is_reachable=self.is_reachable, extra_window=extra_window)
 
-    def _find_unchecked(self) -> Changeset:
-        """Return a change to try if there is something to check, although nothing has changed.
+    def _has_unchecked(self) -> bool:
+        """Return True if there is something to check, although nothing has changed.
 
-        If the destination is not the directory that it was, the run is held, and tells why.
+        If the destination is not the directory that it was, a run is held, and tells why.
         """
-        if self.mount_checks.has_unchecked or self._transfer.is_destination_replaced:
-            return _ROOT_ENTRY
-        return NOTHING
+        return self.mount_checks.has_unchecked or self._transfer.is_destination_replaced
 
     def take_finished_batch(self) -> None:
         """Report a failed batch of large files, and take the changes that it returns.

@@ -3,8 +3,9 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from pylsyncd.model.changes import Changeset, MutableChangeset
 from pylsyncd.model.destination_notation import Transport
@@ -22,12 +23,16 @@ from pylsyncd.state.destination_state import DestinationState
 from pylsyncd.state.repair_state import RepairFile
 from pylsyncd.state.state_directory import StateDirectory
 from pylsyncd.watcher.source_guard import SourceGuard
+from pylsyncd.worker.attempts import Attempts
 from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.failure_reporter import FailureReporter
 from pylsyncd.worker.large_file_queue import LargeFileQueue
 from pylsyncd.worker.large_file_worker import LargeFileWorker
 from pylsyncd.worker.pending import PendingWork
+from pylsyncd.worker.pending_attempts import PendingAttempts
+from pylsyncd.worker.repair_attempts import RepairAttempts
 from pylsyncd.worker.repairs import RepairPlan, Repairs
+from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer import Transfer
 from pylsyncd.worker.transfer_result import TransferResult
@@ -62,6 +67,20 @@ DENIED = "Permission denied (13)"
 """The end of many of rsync's messages."""
 
 
+class WorkerParts(NamedTuple):
+    """What the thread of a worker uses, without that thread."""
+
+    session: RsyncSession
+    transfer: Transfer
+    work: PendingWork
+    reporter: FailureReporter
+    checkpoint: Checkpoint
+    repairs: Repairs
+    attempts: Attempts
+    pending_attempts: PendingAttempts
+    repair_attempts: RepairAttempts
+
+
 class WorkerSetup:
     """A source, its copy, a substitute for rsync, and one worker after the other.
 
@@ -81,6 +100,7 @@ class WorkerSetup:
         delete: bool = True,
         prelude: str = "",
         extra_options: tuple[str, ...] = (),
+        dry_run: bool = False,
     ) -> None:
         self.source, self.copy = top / "source", top / "copy"
         for path in (self.source, self.copy):
@@ -102,7 +122,7 @@ class WorkerSetup:
         self._options = RsyncOptions(
             str(self.faulty.program), version.rsync_version("rsync"), max_delete=max_delete,
             last=last or Rules(), delete=delete,
-            extra_options=extra_options,
+            extra_options=extra_options, dry_run=dry_run,
         )  # fmt: skip
         self._destination_guard = DestinationGuard(self._destination)
         self._size_limit = size_limit
@@ -118,8 +138,8 @@ class WorkerSetup:
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(self.directory, "copy", self.guard, self._destination, self._options)
 
-    def session(self) -> RsyncSession:
-        return RsyncSession(self._destination, self._options)
+    def session(self, resources: SharedResources | None = None) -> RsyncSession:
+        return RsyncSession(self._destination, self._options, resources=resources)
 
     def transfer(self, session: RsyncSession) -> Transfer:
         return Transfer(
@@ -155,6 +175,42 @@ class WorkerSetup:
         first = first or f'{self.faulty.real_rsync} "$@"'
         self.faulty.add_fault(f"{first}; echo '{message}Permission denied (13)' >&2; exit 23")
 
+    def parts(
+        self,
+        policy: RetryPolicy = LONG,
+        *,
+        was_held: bool = False,
+        resources: SharedResources | None = None,
+        repair_interval: float = 0.0,
+    ) -> WorkerParts:
+        """Return what a worker uses, for a test that makes each step itself."""
+        session = self.session(resources)
+        transfer, checkpoint = self.transfer(session), self.checkpoint()
+        work = PendingWork(self._large_file_queue(session, policy), policy)
+        reporter = FailureReporter(self._destination, self.guard.source, self.notices.append)
+        attempts = Attempts(session, transfer, work, reporter, checkpoint, was_held=was_held)
+        repairs = self.repairs(repair_interval)
+        return WorkerParts(
+            session, transfer, work, reporter, checkpoint, repairs, attempts,
+            PendingAttempts(attempts, session, transfer, work, checkpoint, repairs),
+            RepairAttempts(attempts, session, work, reporter, repairs),
+        )  # fmt: skip
+
+    def _large_file_queue(
+        self,
+        session: RsyncSession,
+        policy: RetryPolicy,
+        on_batch_done: Callable[[], None] = lambda: None,
+        on_failed: Callable[[str], None] = lambda _: None,
+    ) -> LargeFileQueue:
+        if self._size_limit is None:
+            return LargeFileQueue(None, policy)
+        worker = LargeFileWorker(
+            session.for_large_files(), self.guard, self._destination_guard,
+            on_batch_done=on_batch_done, on_failed=on_failed,
+        )  # fmt: skip
+        return LargeFileQueue(worker, policy)
+
     @contextlib.contextmanager
     def worker(
         self,
@@ -178,16 +234,11 @@ class WorkerSetup:
         queue = WorkQueue()
         if queued is not None:
             queue.put(queued)
-        large_file_worker = None
-        if self._size_limit is not None:
-            large_file_worker = LargeFileWorker(
-                session.for_large_files(), self.guard, self._destination_guard,
-                on_batch_done=queue.wake, on_failed=failures.append,
-            )  # fmt: skip
+        large_files = self._large_file_queue(session, policy, queue.wake, failures.append)
         worker = Worker(
             session,
             self.transfer(session),
-            PendingWork(LargeFileQueue(large_file_worker, policy), policy),
+            PendingWork(large_files, policy),
             queue,
             reporter=FailureReporter(self._destination, self.guard.source, self.notices.append),
             checkpoint=checkpoint,

@@ -15,9 +15,6 @@ from pylsyncd.worker.session import SessionRun
 MAX_EXCLUDED_PATHS = 1_000
 """How many paths a run excludes: each costs two arguments."""
 
-# After these, what is neither pending nor failed is at the destination.
-_CARRIED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL])
-
 
 @dataclass(frozen=True, slots=True)
 class TransferRequest:
@@ -113,7 +110,7 @@ def combined_parts(first: TransferResult, second: TransferResult) -> TransferRes
 
 def has_stopped(result: TransferResult) -> bool:
     """Return True if a run may not have come to all of its files."""
-    return result.verdict not in _CARRIED or bool(result.pending or result.aborting)
+    return bool(result.pending or result.aborting)
 
 
 def with_hints(result: TransferResult, request: TransferRequest) -> TransferResult:

@@ -65,6 +65,8 @@ def entries(*some: bytes) -> MutableChangeset:
 
 DENIED = "Permission denied (13)"
 """The end of many of rsync's messages."""
+UNWRITABLE = ("No space left on device (28)", "Read-only file system (30)")
+"""The same of a destination that takes nothing for a while."""
 
 
 class WorkerParts(NamedTuple):
@@ -169,11 +171,11 @@ class WorkerSetup:
     def saved_paths(self) -> list[bytes]:
         return sorted(change.path for change in self.saved_changes() or ())
 
-    def make_fail(self, name: str, *, first: str = "") -> None:
+    def make_fail(self, name: str, *, first: str = "", error: str = DENIED) -> None:
         """Make the next run do ``first``, by default all its work, and then name a failed path."""
-        message = f'rsync: [sender] send_files failed to open "{self.source}/{name}": '
+        message = f'rsync: [sender] send_files failed to open "{self.source}/{name}": {error}'
         first = first or f'{self.faulty.real_rsync} "$@"'
-        self.faulty.add_fault(f"{first}; echo '{message}Permission denied (13)' >&2; exit 23")
+        self.faulty.add_fault(f"{first}; echo '{message}' >&2; exit 23")
 
     def parts(
         self,

@@ -9,7 +9,7 @@ import pytest
 from support.faults import print_error_and_exit
 from support.trees import snapshot
 from support.waiting import wait_until
-from support.worker_setup import WorkerSetup, entries
+from support.worker_setup import UNWRITABLE, WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset, union
 from pylsyncd.model.destination_notation import Transport
@@ -277,6 +277,26 @@ def test_what_failed_to_be_compared_keeps_its_hint_and_the_rest_is_carried(place
     assert set(result.failed.new_content) == {Change(b"bad", ENTRY)}
     assert not result.pending
     assert (place.copy / "mode").read_text() == "other"
+
+
+@pytest.mark.parametrize("error", UNWRITABLE)
+def test_a_comparison_that_ends_at_a_full_destination_confirms_nothing_else(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    monkeypatch.setattr("pylsyncd.rsync.content_check._MAX_JOINED_BYTES", 2)
+    for name in ("bad", "f", "other"):
+        place.put(name, "one")
+    place.carry(EVERYTHING)
+    place.put("bad", "two")
+    place.put("f", "two")
+    place.put("other", "another")
+    place.make_fail("bad", first="", error=error)
+    result = place.carry(union(hinted(b"bad", b"f"), entries(b"other")))
+    assert {change.path for change in result.failed} == {b"bad"}
+    # Its run is tried, although it may fail as well.
+    assert (place.copy / "other").read_text() == "another"
+    assert not result.pending
+    assert result.verdict is Verdict.RETRY_LATER
 
 
 def test_what_a_comparison_would_delete_counts_for_the_limit(make: Callable[..., Place]) -> None:

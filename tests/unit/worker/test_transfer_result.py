@@ -69,7 +69,9 @@ def test_two_parts_have_the_worse_outcome_and_the_failures_of_both(
 def test_a_run_has_stopped_if_it_may_not_have_come_to_all_files() -> None:
     assert not has_stopped(TransferResult(DONE))
     assert not has_stopped(TransferResult(PARTIAL, failed=entries(b"a")))
-    assert has_stopped(TransferResult(BROKEN))
+    # A destination that has become full or read-only: the run has come to its end.
+    assert not has_stopped(TransferResult(BROKEN, failed=entries(b"a")))
+    assert has_stopped(TransferResult(BROKEN, pending=entries(b"a")))
     assert has_stopped(TransferResult(PARTIAL, pending=entries(b"a")))
     assert has_stopped(TransferResult(PARTIAL, aborting=entries(b"a")))
 

@@ -39,7 +39,6 @@ _WAITING_FOR_FAILED_PATHS = Outcome(
     Verdict.PARTIAL, "the files that go last wait until the failed paths are copied"
 )
 _WAITING = Outcome(Verdict.DONE)
-_PARTLY_CARRIED = frozenset([Verdict.PARTIAL, Verdict.RETRY_NOW])
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +232,7 @@ class Publisher:
         return replace(result, pending=union(result.pending, newer))
 
     def _must_stop(self, result: TransferResult, conditions: TransferConditions) -> bool:
-        if result.verdict in _PARTLY_CARRIED and not result.pending:
+        if not result.pending:
             return conditions.is_strict and bool(result.failed or result.aborting)
         return result.verdict is not Verdict.DONE
 

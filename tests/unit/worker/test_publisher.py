@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.faults import print_error_and_exit, wait_for_file
 from support.waiting import wait_until
-from support.worker_setup import LONG, WorkerSetup, entries
+from support.worker_setup import DENIED, LONG, UNWRITABLE, WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset
 from pylsyncd.model.scoped_paths import Scope
@@ -172,10 +172,12 @@ def test_what_fails_before_them_keeps_the_last_files_and_the_deletions_back(
     assert states() == [BOTH, BOTH, SWITCHED, SECOND]
 
 
-def test_what_fails_for_long_keeps_nothing_back(place: WorkerSetup) -> None:
-    place.make_fail("b2")
+@pytest.mark.parametrize("error", [DENIED, *UNWRITABLE])
+def test_what_fails_for_long_keeps_nothing_back(place: WorkerSetup, error: str) -> None:
+    place.make_fail("b2", error=error)
     result = carry(place, conditions=TransferConditions(is_strict=False))
-    assert (result.verdict, paths(result.failed)) == (Verdict.PARTIAL, [b"b2"])
+    verdict = Verdict.PARTIAL if error == DENIED else Verdict.RETRY_LATER
+    assert (result.verdict, paths(result.failed)) == (verdict, [b"b2"])
     assert state(place) == SECOND
 
 

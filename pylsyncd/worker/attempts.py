@@ -140,6 +140,8 @@ class Attempts:
             self.interrupted = changeset
             raise
         self.carrying = NOTHING
+        if result.confirms_everything:
+            self._work.verification.record_complete()
         self._work.held.add(result.held)
         self._reporter.report_held(result)
         if conditions.options is None:

@@ -241,9 +241,7 @@ class PendingWork:
                 return excluded
         return _excludable(aborting, changeset)
 
-    def finish_next_run(
-        self, carried: Changeset, excluded: frozenset[bytes], result: TransferResult
-    ) -> None:
+    def finish_next_run(self, excluded: frozenset[bytes], result: TransferResult) -> None:
         """Take over what a run of the next run's changes has left, and what has failed in it."""
         next_run = self.next_run
         if result.aborting:
@@ -256,7 +254,7 @@ class PendingWork:
             self._immediate_retries -= 1
             next_run.backlog.add(result.failed)
             result = replace(result, failed=NOTHING)
-        self.record_failures(carried, excluded, result, next_run.since)
+        self.record_failures(excluded, result, next_run.since)
         if result.pending and result.verdict is Verdict.DONE:
             next_run.backlog.add(result.pending)
             next_run.await_others()
@@ -287,26 +285,18 @@ class PendingWork:
                 self.next_run.make_due()
 
     def record_failures(
-        self,
-        carried: Changeset,
-        excluded: frozenset[bytes],
-        result: TransferResult,
-        since: float | None,
+        self, excluded: frozenset[bytes], result: TransferResult, since: float | None
     ) -> None:
         """Record what failed in a run, and forget the earlier failures of what it has carried."""
-        if result.verdict in REACHING and carried.is_everything:
-            left = self.next_run.backlog, result.pending, result.failed
-            if not any(part.is_everything for part in left):
-                self.verification.record_full_sync()
         failed_paths = self.failed_paths
         failed_before = len(failed_paths.backlog)
-        if result.verdict in REACHING and not result.pending:
-            _drop_covered(self.unset_attributes, carried)
-            _drop_covered(self.unexplained.backlog, carried)
+        if not result.pending:
+            _drop_covered(self.unset_attributes, result.carried)
+            _drop_covered(self.unexplained.backlog, result.carried)
             if not self.unexplained.backlog:
                 self.unexplained.reset()
             if not excluded:
-                _drop_covered(failed_paths.backlog, carried)
+                _drop_covered(failed_paths.backlog, result.carried)
         self.unset_attributes.add(result.unset_attributes)
         failed_paths.backlog.add(result.failed)
         if not failed_paths.backlog:
@@ -324,7 +314,12 @@ class PendingWork:
         self._aborted_runs = 0
 
     def update_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Pass what is confirmed to the checkpoint, unless the next run has changes."""
+        """Pass what is confirmed to the checkpoint, unless the next run has changes.
+
+        That the destination is verified does not depend on these.
+        """
+        if self.verification.is_verified:
+            checkpoint.record_verified()
         until, last_scan = self._confirmed_times
         if until is not None and not self.next_run.backlog:
             aside = (part.backlog.changes for part in self._failed_parts)

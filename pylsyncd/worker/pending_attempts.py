@@ -61,7 +61,7 @@ class PendingAttempts:
         self._attempts.was_held = False
         large_files.add(result.large_files, next_run.since)
         self._attempts.is_reachable = result.verdict in _REACHED
-        self._work.finish_next_run(changeset, excluded, result)
+        self._work.finish_next_run(excluded, result)
         if self._work.has_failed_paths and self._attempts.paths_failed_at is None:
             self._attempts.paths_failed_at = time.monotonic()
         if next_run.backlog and result.verdict is Verdict.DONE:
@@ -72,7 +72,7 @@ class PendingAttempts:
             return
         large_files.accepts_files = True
         self._work.confirm(times)
-        is_complete = changeset.is_everything and result.verdict is Verdict.DONE
+        is_complete = result.confirms_everything and result.verdict is Verdict.DONE
         if self._repairs is not None and is_complete:
             self._repairs.record_full_sync(started_at)
         self._attempts.is_released = False
@@ -107,7 +107,7 @@ class PendingAttempts:
         count = failed_paths.failure_count
         failed_paths.backlog.add(result.pending)
         self._work.aborting_files.backlog.add(result.aborting)
-        self._work.record_failures(changeset, excluded, result, since)
+        self._work.record_failures(excluded, result, since)
         if failed_paths.backlog:
             failed_paths.failure_count = count
             failed_paths.schedule_retry(_with_pause(result.verdict))
@@ -129,7 +129,7 @@ class PendingAttempts:
         if result.pending or result.aborting:
             aborting_files.schedule_retry(_with_pause(result.verdict))
         else:
-            self._work.record_failures(changeset, frozenset(), result, since)
+            self._work.record_failures(frozenset(), result, since)
             aborting_files.make_due()
         self._attempts.finish(aborting_files, result, since)
 
@@ -150,7 +150,7 @@ class PendingAttempts:
             left = changeset if is_wider else union(changeset, result.pending)
             unexplained.add_failed(left, result.verdict)
         else:
-            self._work.record_failures(wider, excluded, result, since)
+            self._work.record_failures(excluded, result, since)
         self._attempts.finish(unexplained, result, since)
 
 

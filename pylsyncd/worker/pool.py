@@ -259,9 +259,9 @@ class WorkerPool:
         location = settings.destination.location
         entry = self._registry.reload(self._sync, settings, self._entries.pop(location))
         self._entries[location] = entry
-        # It contains everything that was queued for the worker before.
-        item = entry.continued_item(unconfirmed)
         before = self._contexts.pop(location)
+        # It contains everything that was queued for the worker before.
+        item = entry.continued_item(unconfirmed, is_verified=before.verification.is_verified)
         self._create_worker(entry, item)
         if before.reporter.has_crashed:
             self._contexts[location].reporter.continue_after(before.reporter)

@@ -54,8 +54,11 @@ class DestinationEntry:
             is_dry_run=self.settings.rsync.dry_run,
         )
 
-    def continued_item(self, item: WorkItem) -> WorkItem:
-        """Return the first work item under new settings, given what is not confirmed."""
+    def continued_item(self, item: WorkItem, *, is_verified: bool) -> WorkItem:
+        """Return the first work item under new settings, given what is not confirmed.
+
+        Without a full sync the destination stays verified if it was: the saved state may be older.
+        """
         state = self.loaded.state
         if self.checkpoint is None or state is None:
             return item
@@ -68,6 +71,8 @@ class DestinationEntry:
             )
             return replace(item, changeset=everything, titles=item.titles or ("full sync",))
         self.checkpoint.resume_from(state)
+        if is_verified:
+            self.checkpoint.record_verified()
         return item
 
 

@@ -83,7 +83,7 @@ class RepairAttempts:
             return
         rest = union(result.pending, result.aborting)
         if not rest:
-            work.record_failures(listings, excluded, result, time.monotonic())
+            work.record_failures(excluded, result, time.monotonic())
         else:
             # It is tried again and reported as any other change.
             rest.merge(result.failed)

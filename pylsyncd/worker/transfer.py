@@ -124,7 +124,7 @@ class Transfer:
         else:
             if held:
                 result = replace(result, held=held_changes(held, kept, changeset.new_content))
-            return result
+            return result if checks_only else replace(result, carried=changeset)
         return TransferResult(outcome, pending=changeset, run=result.run)
 
     @property

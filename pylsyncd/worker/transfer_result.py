@@ -56,7 +56,11 @@ class TransferRequest:
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """What became of a changeset. What is neither pending, failed, large nor held is confirmed."""
+    """What became of a changeset. What is neither pending, failed, large nor held is confirmed.
+
+    The outcome says why, and when to try again, but not what is confirmed: a run to a full
+    destination may have carried everything except one file.
+    """
 
     outcome: Outcome
     pending: Changeset = NOTHING
@@ -71,6 +75,8 @@ class TransferResult:
     """Files that were left out of the run because they are large."""
     held: Changeset = NOTHING
     """The trees that were left out because their mounts have changed, and the changes in them."""
+    carried: Changeset = NOTHING
+    """What all of these are a part of: it may be more than was asked for."""
     run: SessionRun | None = None
     """The last run of rsync; None if rsync was not run, or only to ask something."""
 
@@ -78,6 +84,12 @@ class TransferResult:
     def verdict(self) -> Verdict:
         """What to do next."""
         return self.outcome.verdict
+
+    @property
+    def confirms_everything(self) -> bool:
+        """Whether the whole source is confirmed, except for paths that are left."""
+        left = self.pending, self.failed, self.held
+        return self.carried.is_everything and not any(part.is_everything for part in left)
 
 
 def nothing_confirmed(request: TransferRequest, run: SessionRun) -> TransferResult:

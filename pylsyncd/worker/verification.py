@@ -20,8 +20,8 @@ class Verification:
         """True if a run has carried everything, or compared it and found it there."""
         return self._is_verified and not self._is_dry_run
 
-    def record_full_sync(self) -> None:
-        """Record that everything was carried; what has failed of it is pending apart."""
+    def record_complete(self) -> None:
+        """Record that everything was carried or compared; what has failed is pending apart."""
         self._is_verified = True
 
     def describe(self, name: str, *, owes_everything: bool) -> str:

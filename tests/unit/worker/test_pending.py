@@ -361,8 +361,8 @@ def finish(
     pending: Changeset = NOTHING,
     excluded: frozenset[bytes] = frozenset(),
 ) -> None:
-    result = TransferResult(Outcome(verdict), failed=failed, pending=pending)
-    work.finish_next_run(carried, excluded, result)
+    result = TransferResult(Outcome(verdict), failed=failed, pending=pending, carried=carried)
+    work.finish_next_run(excluded, result)
 
 
 def is_paused(queue: RetryQueue) -> bool:
@@ -462,7 +462,7 @@ def earlier_failures() -> PendingWork:
     return work
 
 
-@pytest.mark.parametrize("verdict", REACHING)
+@pytest.mark.parametrize("verdict", Verdict)
 def test_what_a_run_has_carried_has_not_failed_any_more(verdict: Verdict) -> None:
     work = earlier_failures()
     finish(work, entries(b"a"), verdict)
@@ -481,8 +481,6 @@ def test_what_a_run_has_carried_has_not_failed_any_more(verdict: Verdict) -> Non
 def test_a_run_that_was_not_completed_has_carried_nothing(verdict: Verdict) -> None:
     work = earlier_failures()
     finish(work, entries(b"a", b"c"), verdict, pending=entries(b"c"))
-    if verdict in NOT_REACHING:
-        finish(work, entries(b"a", b"c"), verdict)
     assert {b"a", b"b"} <= set(paths_of(work.unexplained.backlog.changes))
     assert paths_of(work.unset_attributes.changes) == [b"a", b"b"]
     assert paths_of(work.failed_paths.backlog.changes) == [b"a", b"b"]
@@ -492,25 +490,9 @@ def test_a_run_that_was_not_completed_has_carried_nothing(verdict: Verdict) -> N
 def test_attributes_that_could_not_be_set_are_kept() -> None:
     work = pending_work()
     result = TransferResult(Outcome(Verdict.DONE), unset_attributes=entries(b"a"))
-    work.finish_next_run(entries(b"a", b"b"), frozenset(), result)
+    work.finish_next_run(frozenset(), result)
     work.settle()
     assert work.set_aside == SetAside(unset_attributes=PathSummary(1, ("a",)))
-
-
-@pytest.mark.parametrize("verdict", Verdict)
-@pytest.mark.parametrize("left", ["", "pending", "failed"])
-def test_a_full_sync_verifies_what_it_has_carried(verdict: Verdict, left: str) -> None:
-    for carried, rest in ((EVERYTHING, EVERYTHING), (EVERYTHING, entries(b"f")),
-                          (tree(b"d"), entries(b"f"))):  # fmt: skip
-        work = pending_work()
-        result = TransferResult(Outcome(verdict))
-        if left:
-            result = replace(result, **{left: rest})
-        work.finish_next_run(carried, frozenset(), result)
-        is_complete = not (left and rest.is_everything)
-        assert work.verification.is_verified is (
-            verdict in REACHING and carried.is_everything and is_complete
-        )
 
 
 def test_a_file_at_which_runs_break_off_is_retried_after_the_shortest_pause() -> None:
@@ -519,9 +501,7 @@ def test_a_file_at_which_runs_break_off_is_retried_after_the_shortest_pause() ->
     work.next_run.include_since(5.0)
     for name in (b"a", b"b", b"c"):
         file = entries(name)
-        work.finish_next_run(
-            file, frozenset(), TransferResult(Outcome(Verdict.PARTIAL), aborting=file)
-        )
+        work.finish_next_run(frozenset(), TransferResult(Outcome(Verdict.PARTIAL), aborting=file))
         assert work.aborting_files.failure_count == 1
         assert is_paused(work.aborting_files)
     assert work.aborting_files.since == 5.0
@@ -539,7 +519,7 @@ def test_runs_that_break_off_are_repeated_at_once_until_there_were_too_many() ->
         result = TransferResult(
             Outcome(Verdict.PARTIAL), pending=entries(b"z"), aborting=entries(b"%d" % number)
         )
-        work.finish_next_run(EVERYTHING, frozenset(), result)
+        work.finish_next_run(frozenset(), result)
         paused.append(is_paused(work.next_run))
         if not paused[-1]:
             assert (work.next_run.is_due(), work.next_run.failure_count) == (True, 0)
@@ -560,7 +540,7 @@ def test_a_destination_on_which_no_file_fits_is_retried_ever_more_rarely() -> No
     for number in range(20):
         file = entries(b"%d" % number)
         result = TransferResult(Outcome(Verdict.PARTIAL), pending=EVERYTHING, aborting=file)
-        work.finish_next_run(EVERYTHING, frozenset(), result)
+        work.finish_next_run(frozenset(), result)
         pauses.append(work.next_run.due_at - time.monotonic())
         assert work.excluded_from(EVERYTHING) == {b"%d" % each for each in range(number + 1)}
     assert max(pauses[:10]) <= 0.0
@@ -575,7 +555,7 @@ def test_what_failed_before_a_run_that_broke_off_is_carried_again() -> None:
     result = TransferResult(
         Outcome(Verdict.PARTIAL), pending=entries(b"a"), failed=failed, aborting=entries(b"m")
     )
-    work.finish_next_run(entries(b"a", b"f", b"m"), frozenset(), result)
+    work.finish_next_run(frozenset(), result)
     assert set(work.next_run.backlog.changes) == set(entries(b"a", b"f"))
     assert set(work.next_run.backlog.changes.new_content) == set(failed.new_content)
     assert set(work.aborting_files.backlog.changes) == set(entries(b"m"))
@@ -586,21 +566,21 @@ def test_very_many_failed_paths_are_excluded_from_no_run_and_stay_pending() -> N
     work = PendingWork(LargeFileQueue(None, policy), policy)
     failed = entries(*(b"d/%d" % number for number in range(MAX_EXCLUDED_PATHS)))
     result = TransferResult(Outcome(Verdict.PARTIAL), failed=failed)
-    work.finish_next_run(EVERYTHING, frozenset(), result)
+    work.finish_next_run(frozenset(), result)
     assert len(work.excluded_from(entries(b"e"))) == MAX_EXCLUDED_PATHS
     assert work.excluded_from(entries(b"d/1", b"d/2/x")) == work.excluded_from(NOTHING) - {
         b"d/1", b"d/2",
     }  # fmt: skip
     other = replace(result, failed=entries(b"other"))
-    work.finish_next_run(entries(b"other"), frozenset(), other)
+    work.finish_next_run(frozenset(), other)
     assert work.excluded_from(entries(b"e")) == frozenset()
     assert work.pending_count == MAX_EXCLUDED_PATHS + 1
     # A listing carries all of them but one.
     listing = MutableChangeset()
     listing.add(b"d", Scope.LISTING)
-    again = replace(result, failed=entries(b"d/5"))
+    again = replace(result, carried=listing, failed=entries(b"d/5"))
     due_at = work.failed_paths.due_at
-    work.finish_next_run(listing, frozenset(), again)
+    work.finish_next_run(frozenset(), again)
     assert sorted(change.path for change in work.failed_paths.backlog.changes) == [
         b"d/5", b"other",
     ]  # fmt: skip
@@ -619,3 +599,19 @@ def test_while_a_full_sync_fails_without_a_name_nothing_is_settled() -> None:
         work.settle()
         assert work.settlement.serial == settled
         assert work.set_aside.failed.count == 1
+
+
+def test_that_a_destination_is_verified_is_saved_although_newer_changes_wait(
+    place: WorkerSetup,
+) -> None:
+    checkpoint, work = place.checkpoint(), pending_work()
+    checkpoint.confirm(clock.now(), EVERYTHING)
+    work.next_run.backlog.add(entries(b"f"))
+    for is_verified in (False, True):
+        if is_verified:
+            work.verification.record_complete()
+        work.update_checkpoint(checkpoint)
+        checkpoint.save_clean_stop()
+        state = place.state()
+        assert state is not None
+        assert (state.is_verified, state.pending.is_everything) == (is_verified, True)

@@ -10,7 +10,7 @@ import pytest
 from support.faults import exit_with, print_error_and_exit
 from support.mounts import Mounts, can_mount
 from support.waiting import wait_until
-from support.worker_setup import LONG, WorkerSetup, entries
+from support.worker_setup import LONG, UNWRITABLE, WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
 from pylsyncd.model.scoped_paths import Change, Scope
@@ -445,6 +445,21 @@ def test_only_a_carried_full_sync_verifies_a_destination(place: WorkerSetup) -> 
         wait_until(lambda: not worker.status().unverified)
         assert not place.faulty.pending_faults
         wait_until(lambda: worker.settlement.serial == 2)
+    state = place.state()
+    assert state is not None
+    assert state.is_verified
+
+
+@pytest.mark.parametrize("error", UNWRITABLE)
+def test_a_full_sync_that_ends_at_a_full_destination_verifies_it_except_for_what_failed(
+    place: WorkerSetup, error: str
+) -> None:
+    place.write("f", "bad")
+    place.make_fail("bad", error=error)
+    with place.worker() as worker:
+        worker.put(WorkItem(EVERYTHING, clock.now(), serial=1))
+        wait_until(lambda: worker.settlement.serial == 1)
+        assert not worker.status().unverified
     state = place.state()
     assert state is not None
     assert state.is_verified

@@ -125,11 +125,15 @@ def test_under_new_settings_a_destination_continues_with_what_is_not_confirmed(
     registry = new()
     (entry,) = registry.add(sync, sync.destinations[:1])
     item = WorkItem(pending(b"f"), titles=("catch-up",))
-    assert entry.continued_item(item) is item, "there is no state yet"
+    assert entry.continued_item(item, is_verified=False) is item, "there is no state yet"
     assert entry.checkpoint is not None
     entry.checkpoint.confirm(clock.now(), pending(b"f"))
-    entry = registry.reload(sync, entry.settings, entry)
-    assert entry.continued_item(item) is item
+    for is_verified in (False, True):
+        entry = registry.reload(sync, entry.settings, entry)
+        assert entry.checkpoint is not None
+        # The worker may have ended before it saved that.
+        assert entry.continued_item(item, is_verified=is_verified) is item
+        assert entry.verification().is_verified is is_verified
 
 
 def test_a_replaced_destination_continues_with_a_full_sync_that_is_saved(
@@ -145,10 +149,11 @@ def test_a_replaced_destination_continues_with_a_full_sync_that_is_saved(
     entry = registry.reload(sync, entry.settings, entry)
     unconfirmed = MutableChangeset()
     unconfirmed.add_new_content(b"f", Scope.ENTRY)
-    item = entry.continued_item(WorkItem(unconfirmed))
+    item = entry.continued_item(WorkItem(unconfirmed), is_verified=True)
     assert item.changeset.is_everything
     assert set(item.changeset.new_content) == {Change(b"f", Scope.ENTRY)}
     assert item.titles == ("full sync",)
+    assert not entry.verification().is_verified
     assert "[one] Starting a full sync: the destination is another directory." in caplog.text
     state = registry.reload(sync, entry.settings, entry).loaded.state
     assert state is not None

@@ -150,6 +150,8 @@ def test_nothing_is_sent_to_a_replaced_destination_until_released(place: WorkerS
     assert "pylsyncctl release" in result.outcome.message
     assert result.run is None
     assert copied(place) == []
+    assert not result.confirms_everything
     # A released directory is compared as a whole.
-    assert carry(place, entries(b"b"), is_released=True).verdict is Verdict.DONE
+    released = carry(place, entries(b"b"), is_released=True)
+    assert (released.verdict, released.confirms_everything) == (Verdict.DONE, True)
     assert copied(place) == ["a", "b"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.worker_setup import entries
 
-from pylsyncd.model.changes import NOTHING, MutableChangeset
+from pylsyncd.model.changes import EVERYTHING, NOTHING, MutableChangeset
 from pylsyncd.model.scoped_paths import NO_PATHS, Change, Scope
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict
@@ -83,3 +83,19 @@ def test_a_held_subtree_is_kept_as_a_whole_with_its_changes_and_hints() -> None:
     assert {(b"m", TREE), (b"n", TREE)} <= set(kept)
     assert set(kept.new_content) == {(b"m", TREE)}
     assert not held_changes({b"n"}, NOTHING, NO_PATHS).new_content
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+@pytest.mark.parametrize("left", ["", "pending", "failed", "held"])
+def test_what_a_result_leaves_tells_whether_everything_is_confirmed_and_not_its_verdict(
+    verdict: Verdict, left: str
+) -> None:
+    tree = MutableChangeset()
+    tree.add(b"d", TREE)
+    for carried in (EVERYTHING, tree, NOTHING):
+        for rest in (EVERYTHING, entries(b"d/f")):
+            result = TransferResult(Outcome(verdict), carried=carried)
+            if left:
+                result = replace(result, **{left: rest})
+            is_left = bool(left) and rest.is_everything
+            assert result.confirms_everything is (carried.is_everything and not is_left)

@@ -27,5 +27,5 @@ def test_a_full_sync_verifies_a_destination_unless_it_was_a_dry_run() -> None:
     for is_dry_run in (False, True):
         verification = Verification(is_dry_run=is_dry_run)
         assert not verification.is_verified
-        verification.record_full_sync()
+        verification.record_complete()
         assert verification.is_verified is not is_dry_run

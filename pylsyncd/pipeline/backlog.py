@@ -12,7 +12,7 @@ Past the limit these rules are applied in order, each only as often as needed:
 
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, everything_with
@@ -111,20 +111,11 @@ def _sum_by_parent(counts: dict[bytes, int]) -> dict[bytes, int]:
 
 
 def _paths_by_depth(some: ScopedPaths) -> list[list[bytes]]:
-    """Return all paths by their depth, which is 0 for the root."""
+    """Return all paths by the number of their names; the root is among those with one."""
     levels: defaultdict[int, list[bytes]] = defaultdict(list)
-    for directory, names in some.entries.items():
-        depth = _depth(directory) + 1
-        levels[depth] += [paths.join(directory, name) for name in names if name]
-        if b"" in names:
-            levels[0].append(paths.ROOT)
-    for path in chain(some.listings, some.trees):
-        levels[_depth(path)].append(path)
-    return [levels[depth] for depth in range(max(levels) + 1)]
-
-
-def _depth(path: bytes) -> int:
-    return path.count(b"/") + 1 if path else 0
+    for path, _ in some:
+        levels[path.count(b"/")].append(path)
+    return [[], *(levels[slashes] for slashes in range(max(levels) + 1))]
 
 
 class Backlog:

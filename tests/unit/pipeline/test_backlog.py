@@ -142,11 +142,31 @@ def test_too_many_directories_become_the_tree_above_them() -> None:
     assert set(collapse(collected(changes), 20)) == expected
 
 
-def test_of_one_level_the_largest_group_becomes_a_tree_first() -> None:
-    changes = [Change(b"few/%d/x" % number, ENTRY) for number in range(3)]
-    changes += [Change(b"many/%d/x" % number, ENTRY) for number in range(20)]
-    expected = {Change(b"many", TREE), *changes[:3]}
-    assert set(collapse(collected(changes), 10)) == expected
+def test_of_one_level_the_largest_groups_become_trees_until_half_the_limit_is_left() -> None:
+    few = [Change(b"few/%d/x" % number, ENTRY) for number in range(3)]
+    many = [Change(b"many/%d/x" % number, ENTRY) for number in range(20)]
+    single = [Change(b"single-%d/x" % number, ENTRY) for number in range(3)]
+    expected = {Change(b"many", TREE), *few, *single[:2]}
+    assert set(collapse(collected([*few, *many, *single[:2]]), 12)) == expected
+    expected = {Change(b"many", TREE), Change(b"few", TREE), *single}
+    assert set(collapse(collected([*few, *many, *single]), 12)) == expected
+
+
+def test_a_tree_counts_as_one_path_in_the_groups_above_it() -> None:
+    deep = [Change(b"a/b/%d/x" % number, ENTRY) for number in range(20)]
+    beside = [Change(b"a/c/x", ENTRY), Change(b"a/d/x", ENTRY)]
+    larger = [Change(b"z/%d/x" % number, ENTRY) for number in range(4)]
+    single = [Change(b"single-%d/x" % number, ENTRY) for number in range(2)]
+    expected = {Change(b"a/b", TREE), *beside, Change(b"z", TREE), *single}
+    assert set(collapse(collected([*deep, *beside, *larger, *single]), 12)) == expected
+
+
+def test_entries_and_trees_of_one_directory_are_one_group() -> None:
+    deep = [Change(b"deep/er/%d" % number, TREE) for number in range(20)]
+    mixed = [Change(b"p/x", ENTRY), *(Change(b"p/%d" % number, TREE) for number in range(4))]
+    trees = [Change(b"q/%d" % number, TREE) for number in range(4)]
+    expected = {Change(b"deep/er", TREE), Change(b"p", TREE), *trees}
+    assert set(collapse(collected([*deep, *mixed, *trees]), 12)) == expected
 
 
 def test_the_deepest_directories_become_trees_first() -> None:

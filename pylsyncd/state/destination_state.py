@@ -260,12 +260,13 @@ def _string(value: object) -> str:
 
 
 def _directory_id(value: object) -> DirectoryId:
-    parts = value if isinstance(value, list) else []
-    if len(parts) == len(("device", "inode")):
-        return DirectoryId(_number(parts[0]), _number(parts[1]))
-    if len(parts) != len(("device", "inode", "uuid", "fsid", "origin")):
-        _refuse(value, "what identifies a directory")
-    device, inode, uuid, fsid, origin = parts
+    match value:
+        case [device, inode]:
+            uuid, fsid, origin = "", 0, ""
+        case [device, inode, uuid, fsid, origin]:
+            pass
+        case _:
+            _refuse(value, "what identifies a directory")
     return DirectoryId(
         _number(device), _number(inode), _string(uuid), _number(fsid), _string(origin)
     )

@@ -1,6 +1,6 @@
 """The watch tree, compared with a naive implementation."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pylsyncd.watcher.watch_tree import WatchTree
@@ -37,6 +37,12 @@ class NaiveTree:
             return None
         return b"/".join(self.places[node][1] for node in reversed(chain[:-1]))  # type: ignore[index]
 
+    def children(self, wd: int) -> dict[bytes, int]:
+        return {place[1]: each for each, place in self.places.items() if place and place[0] == wd}
+
+    def below(self, wd: int) -> list[int]:
+        return sorted(each for each in self.places if each != wd and wd in self.above(each))
+
     def link(self, wd: int, parent: int, name: bytes) -> None:
         if self.places.get(wd) == (parent, name):
             return
@@ -68,6 +74,12 @@ class NaiveTree:
 
 
 @given(steps)
+# A later move is known before the earlier one: the lower directory is the upper one now.
+@example([("link", 2, 1, b"a"), ("link", 3, 2, b"b"), ("link", 2, 3, b"a")])
+@example([("link", 2, 1, b"a"), ("link", 3, 2, b"b"), ("link", 4, 3, b"c"), ("link", 2, 4, b"a")])
+@example([("link", 2, 1, b"a"), ("link", 3, 2, b"b"), ("forget", 2), ("link", 3, 1, b"a")])
+@example([("link", 2, 1, b"a"), ("link", 3, 2, b"b"), ("link", 4, 2, b"c"), ("forget", 2)])
+@example([("link", 2, 1, b"a"), ("link", 3, 2, b"b"), ("link", 4, 3, b"c"), ("drop", 2)])
 def test_it_agrees_with_a_naive_implementation(todo: list[tuple]) -> None:
     tree, naive = WatchTree(ROOT), NaiveTree()
     for kind, first, *rest in todo:
@@ -85,6 +97,14 @@ def test_it_agrees_with_a_naive_implementation(todo: list[tuple]) -> None:
         assert {wd: tree.path(wd) for wd in tree} == {wd: naive.path(wd) for wd in naive.places}
         for wd in tree:
             assert tree.is_detached(wd) is (wd != ROOT and naive.places[wd] is None)
+            assert set(tree.child_names(wd)) == naive.children(wd).keys()
+            assert {name: tree.child(wd, name) for name in (b"a", b"b", b"c")} == {
+                name: naive.children(wd).get(name) for name in (b"a", b"b", b"c")
+            }
+            assert sorted(tree.descendants(wd)) == naive.below(wd)
+            path = tree.path(wd)
+            assert path is None or tree.find(path) == wd
+        assert tree.find(b"a/x") is tree.find(b"x/a") is None
 
 
 def test_a_rename_moves_everything_below_in_one_step() -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
-from pylsyncd.watcher import inotify, watch_manager
+from pylsyncd.watcher import event_processor, inotify, watch_manager
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.open_files import OpenFiles
@@ -400,6 +400,74 @@ def test_events_are_counted_by_their_masks_if_wanted(source: bytes, notify: Inot
     assert set(processor.take_changes()) == {Change(b"d", Scope.TREE), Change(b"f", Scope.ENTRY)}
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(lambda top: (top / "new").touch(), id="create"),
+        pytest.param(lambda top: (top / "f").chmod(0o600), id="mode"),
+        pytest.param(lambda top: os.truncate(top / "f", 0), id="modify"),
+        pytest.param(lambda top: (top / "d").mkdir(), id="create a directory"),
+    ],
+)
+def test_until_its_change_is_taken_an_event_holds_back_the_moment_of_completeness(
+    source: bytes, notify: Inotify, operation: Callable[[Path], object]
+) -> None:
+    top = Path(os.fsdecode(source))
+    (top / "f").write_bytes(b"first")
+    watched = WatchedSource(source, notify)
+    assert not watched.processor.has_changes
+    operation(top)
+    watched.process_events()
+    assert watched.processor.has_changes
+    changed = clock.now()
+    watched.rescanner.record_empty_queue(clock.now())
+    assert watched.processor.update_complete_until().running < changed.running
+    assert watched.processor.take_changes(includes_open_files=True)
+    assert not watched.processor.has_changes
+    assert watched.processor.update_complete_until().running >= changed.running
+
+
+def test_a_name_that_looks_like_an_event_is_none(source: bytes, notify: Inotify) -> None:
+    watched = WatchedSource(source, notify)
+    # In the place of a header, this is an overflow.
+    names = [b"a" * length for length in (1, 12, 16, 40, 200)]
+    for name in names:
+        Path(os.fsdecode(source + b"/" + name)).touch()
+    assert process_all(watched) == {Change(name, Scope.ENTRY) for name in names}
+    assert watched.rescanner.overflow_count == 0
+
+
+def test_a_directory_is_found_that_appears_below_one_that_was_waited_for(
+    source: bytes, notify: Inotify
+) -> None:
+    for name in (b"/a", b"/b"):
+        os.mkdir(source + name)
+    watched = WatchedSource(source, notify)
+    for number in range(20):
+        os.mkdir(source + b"/b/%d" % number)
+    os.mkdir(source + b"/a/new")
+    os.rename(source + b"/b", source + b"/a/new/b")
+    os.rename(source + b"/a", source + b"/z")
+    watched.process_events()
+    watched.processor.take_changes()
+    # No other event is needed, although the first attempts fail for most of them.
+    assert watched.paths == directories(source)
+
+
+def test_a_directory_that_stays_where_it_was_is_watched_again_only_if_it_was_replaced(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/d/sub")
+    watched = WatchedSource(source, notify)
+    watched.processor.rewatch(b"d", only_if_replaced=True)
+    watched.processor.rewatch(b"gone/d")
+    assert not watched.processor.has_changes
+    os.rename(source + b"/d", source + b"/../was")
+    os.mkdir(source + b"/d")
+    watched.processor.rewatch(b"d", only_if_replaced=True)
+    assert set(watched.processor.take_changes()) == {Change(b"d", Scope.TREE)}
+
+
 # -- random operations ----------------------------------------------------------------------------
 
 
@@ -600,6 +668,43 @@ def test_a_file_that_is_modified_after_another_writer_has_closed_it_is_held_back
         append(source + b"/d/f")
         file.write(b"x")
         assert open_paths(holding) == {b"d/f"}
+
+
+def test_attributes_of_a_file_do_not_tell_that_its_neighbour_was_modified(
+    source: bytes, holding: WatchedSource
+) -> None:
+    Path(os.fsdecode(source + b"/d/f")).touch()
+    with open(source + b"/d/g", "ab", 0) as file:
+        hints_of_all(holding)
+        file.write(b"x")
+        os.chmod(source + b"/d/f", 0o600)
+        assert hints_of_all(holding) == set()
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        pytest.param(32, [1, 2, 3], id="at each event"),
+        pytest.param(33, [0, 2, 2], id="at each second event"),
+        pytest.param(64, [0, 2, 2], id="at two events exactly"),
+        pytest.param(65, [0, 0, 3], id="at each third event"),
+    ],
+)
+def test_modifications_are_recorded_early_when_they_are_many(
+    source: bytes, holding: WatchedSource, held_back: OpenFiles,
+    monkeypatch: pytest.MonkeyPatch, limit: int, expected: list[int],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(event_processor, "_MAX_UNRECORDED_BYTES", limit)
+    with ExitStack() as opened:
+        files = [opened.enter_context(open(source + b"/d/%d" % n, "ab", 0)) for n in range(3)]
+        process_all(holding)
+        counts = []
+        for file in files:
+            file.write(b"x")
+            # An event of a short name has 32 bytes.
+            holding.process_events()
+            counts.append(len(held_back))
+        assert counts == expected
 
 
 @pytest.mark.parametrize("end", [os.unlink, lambda path: os.rename(path, path + b"2")])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
+from pylsyncd.watcher import watch_manager
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan
 
@@ -82,7 +83,8 @@ class Watched(WatchedSource):
     """A source without a watcher thread, with scans as they are planned."""
 
     def __init__(self, source: Path, plan: RescanPlan, rules: Rules | None = None) -> None:
-        super().__init__(os.fsencode(source), Inotify(), rules, plan)
+        self.on_progress: Callable[[], None] = lambda: None
+        super().__init__(os.fsencode(source), Inotify(), rules, plan, lambda _: self.on_progress())
 
     def __enter__(self) -> "Watched":  # noqa: PYI034  # typing.Self is younger than Python 3.10
         return self
@@ -349,6 +351,103 @@ def test_without_directories_to_poll_nothing_is_due(source: Path) -> None:
         assert set(watched.initial_changes[LONG_AGO]) != set()
         assert watched.rescanner.due_at is None
         assert not watched.processor.scan_if_due()
+
+
+@pytest.mark.parametrize(
+    ("ago", "due_in"),
+    [
+        pytest.param(300.0, 760.0, id="a part of the interval is over"),
+        pytest.param(30.0, 1000.0, id="it has just been"),
+        pytest.param(5000.0, 60.0, id="it is overdue"),
+        pytest.param(-300.0, 1000.0, id="the clock was set back"),
+    ],
+)
+def test_a_periodic_scan_is_due_an_interval_after_the_last_one_but_not_at_the_start(
+    source: Path, ago: float, due_in: float
+) -> None:
+    before, now = time.monotonic(), clock.now()
+    last_scan = replace(now, wall=now.wall - ago)
+    with Watched(source, RescanPlan(scan_interval=1000.0, last_scan=last_scan)) as watched:
+        after = time.monotonic()
+        due_at = watched.rescanner.due_at
+        assert due_at is not None
+        assert before + due_in - (after - before) - 0.1 <= due_at <= after + due_in + 0.1
+
+
+def scan_after_overflow(watched: Watched) -> set[Change]:
+    """Record an overflow; return the changes that the scan finds."""
+    watched.rescanner.record_overflow()
+    wait_until(lambda: (watched.rescanner.due_at or 0.0) <= time.monotonic())
+    found = watched.rescanner.scan_if_due()
+    assert found is not None
+    return set(found)
+
+
+def test_a_scan_after_dropped_events_finds_what_the_next_poll_would_find(source: Path) -> None:
+    (source / "far").mkdir()
+    with Watched(source, RescanPlan(eventless_directories=[b"far"])) as watched:
+        (source / "far/f").touch()
+        watched.drop_events()
+        changed = clock.now().wall
+        wait_until(lambda: clock.now().wall > changed + 0.1)
+        watched.rescanner.record_empty_queue(clock.now())
+        assert is_covered(b"far/f", scan_after_overflow(watched))
+
+
+def test_a_scan_is_pending_from_an_overflow_to_its_end(
+    source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 1)
+    (source / "d").mkdir()
+    with Watched(source, RescanPlan()) as watched:
+        during: list[tuple[bool, bool]] = []
+
+        def look() -> None:
+            during.append((rescanner.has_missed_events, rescanner.is_scan_pending))
+
+        rescanner = watched.rescanner
+        assert (rescanner.has_missed_events, rescanner.is_scan_pending) == (False, False)
+        rescanner.record_overflow()
+        assert caplog.text.count("The kernel dropped events") == 1
+        rescanner.record_overflow()
+        assert caplog.text.count("The kernel dropped events") == 1
+        assert (rescanner.has_missed_events, rescanner.is_scan_pending) == (True, True)
+        watched.on_progress = look
+        scan_after_overflow(watched)
+        assert set(during) == {(False, True)}
+        assert (rescanner.has_missed_events, rescanner.is_scan_pending) == (False, False)
+
+
+def test_what_is_mounted_later_is_polled_and_offered(source: Path) -> None:
+    for name in ("far", "card"):
+        (source / name).mkdir()
+    with Watched(source, RescanPlan(poll_interval=OFTEN)) as watched:
+        watched.rescanner.set_mounts([b"far"], [b"far", b"card"])
+        assert watched.next_poll_changes() == {Change(b"far", Scope.TREE)}
+        watched.rescanner.set_mounts([], [b"card"])
+        assert watched.rescanner.due_at is None
+        assert Change(b"card", Scope.TREE) in scan_after_overflow(watched)
+
+
+def test_a_periodic_scan_finds_changes_and_notices_a_lost_source(source: Path) -> None:
+    (source / "card").mkdir()
+    long_ago = replace(clock.now(), wall=0.0)
+    plan = RescanPlan(directories_without_ctimes=[b"card"], scan_interval=OFTEN, last_scan=long_ago)
+    with Watched(source, plan) as watched:
+        before = clock.now()
+        (source / "f").touch()
+        watched.drop_events()
+        found = watched.next_poll_changes()
+        assert is_covered(b"f", found)
+        assert Change(b"card", Scope.TREE) in found
+        assert watched.rescanner.last_scan.running >= before.running
+        scanned = watched.rescanner.last_scan
+        source.rename(source.with_name("was"))
+        source.mkdir()
+        watched.drop_events()
+        assert watched.next_poll_changes() == set()
+        assert watched.rescanner.is_source_lost
+        assert watched.rescanner.last_scan == scanned
 
 
 # -- more directories than watches ----------------------------------------------------------------

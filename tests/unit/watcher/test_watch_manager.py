@@ -16,6 +16,7 @@ from pylsyncd.watcher.inotify import Inotify, decode_events
 from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
 
 LONG_AGO = 0
+NEVER = 1 << 62
 
 
 @pytest.fixture
@@ -112,6 +113,45 @@ def test_a_directory_that_cannot_be_watched_is_recorded_once_and_retried(
     watches.retry_unwatched(LONG_AGO)
     assert watches.unwatched == {}
     assert b"new" in watches.watched_paths()
+
+
+def test_a_directory_that_cannot_be_listed_is_not_watched_until_it_can(
+    source: Path, inotify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watches = manager(source, inotify)
+    (source / "new/deep").mkdir(parents=True)
+    key = (watches.tree.root_wd, b"new")
+    broken, scandir = (source / "new").stat().st_ino, os.scandir
+
+    def refuse(directory: int) -> "os._ScandirIterator[str]":
+        if os.fstat(directory).st_ino == broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(directory)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        assert watches.watch_subtree(*key) is WatchResult.UNWATCHABLE
+        assert watches.unwatched == {key: errno.EIO}
+        assert watches.unwatched_paths() == [b"new"]
+        assert set(watches.directories_in_source()) == {b"a", b"new"}
+        assert watches.watched_paths() == {b"", b"a", b"a/b"}
+        assert watches.is_in_place(*key)
+        assert set(watches.scan([NEVER])[NEVER]) == {Change(b"new", Scope.TREE)}
+    found = watches.retry_unwatched(LONG_AGO)
+    assert Change(b"new", Scope.TREE) in set(found)
+    assert watches.watched_paths() == {b"", b"a", b"a/b", b"new", b"new/deep"}
+    assert watches.unwatched == {}
+
+
+def test_what_is_watched_is_in_place_until_it_is_replaced(source: Path, inotify: Inotify) -> None:
+    watches = manager(source, inotify)
+    root = watches.tree.root_wd
+    assert watches.is_in_place(root, b"a")
+    assert not watches.is_in_place(root, b"unknown")
+    (source / "a").rename(source / "moved")
+    assert not watches.is_in_place(root, b"a")
+    (source / "a").mkdir()
+    assert not watches.is_in_place(root, b"a")
 
 
 def test_a_scan_removes_the_watches_of_missing_directories_and_adds_those_of_new_ones(

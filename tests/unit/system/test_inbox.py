@@ -39,7 +39,7 @@ def test_a_wait_ends_after_its_timeout() -> None:
     with opened() as inbox:
         started = time.monotonic()
         assert inbox.get(0.1) is None
-        assert 0.1 <= time.monotonic() - started < 5.0
+        assert 0.1 <= time.monotonic() - started < 45.0
 
 
 def test_a_message_wakes_the_thread_that_waits() -> None:
@@ -60,8 +60,8 @@ def test_a_signal_delivered_to_another_thread_wakes_the_main_thread() -> None:
         kill.start()
         started = time.monotonic()
         try:
-            assert inbox.get(45.0) is signal.SIGUSR1
-            assert time.monotonic() - started < 10.0
+            assert inbox.get(90.0) is signal.SIGUSR1
+            assert time.monotonic() - started < 45.0
         finally:
             ended.set()
             kill.join()
@@ -97,7 +97,7 @@ def test_a_queue_returns_messages_in_their_order_and_none_after_the_timeout() ->
     assert [messages.get(45.0), messages.get(0.0)] == ["one", "two"]
     started = time.monotonic()
     assert messages.get(0.1) is None
-    assert 0.1 <= time.monotonic() - started < 5.0
+    assert 0.1 <= time.monotonic() - started < 45.0
 
 
 def test_a_call_returns_its_result_to_the_thread_that_has_sent_it() -> None:

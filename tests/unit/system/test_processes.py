@@ -88,10 +88,10 @@ def test_a_program_has_a_session_of_its_own() -> None:
 
 def test_a_program_that_times_out_is_stopped_with_all_that_it_has_started(pids: Path) -> None:
     started = time.monotonic()
-    result, output = run(f"sleep 600 & echo $! >{pids}; echo begun; wait", timeout=1.0)
+    result, output = run(f"sleep 600 & echo $! >{pids}; echo begun; wait", timeout=3.0)
     assert result == ExitResult(-signal.SIGTERM, has_timed_out=True)
     assert output == b"begun\n"
-    assert 1.0 <= time.monotonic() - started < 20
+    assert 3.0 <= time.monotonic() - started < 45
     wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
@@ -100,13 +100,13 @@ def test_a_program_that_ignores_sigterm_is_killed(
 ) -> None:
     monkeypatch.setattr(processes, "STOP_TIMEOUT", 0.5)
     text = f"trap '' TERM; sleep 600 & echo $! >{pids}; while :; do wait; done"
-    assert run(text, timeout=1.0)[0] == ExitResult(-signal.SIGKILL, has_timed_out=True)
+    assert run(text, timeout=3.0)[0] == ExitResult(-signal.SIGKILL, has_timed_out=True)
     wait_until(lambda: not is_alive(pids.read_text().strip()))
 
 
 def test_a_program_has_time_to_clean_up_after_sigterm() -> None:
     result, output = run(
-        "trap 'sleep 0.5; echo cleaned; exit 4' TERM; sleep 600 & wait", timeout=0.5
+        "trap 'sleep 0.5; echo cleaned; exit 4' TERM; sleep 600 & wait", timeout=3.0
     )
     assert result == ExitResult(4, has_timed_out=True)
     assert output == b"cleaned\n"
@@ -131,7 +131,7 @@ def test_a_run_ends_with_its_process_even_if_another_one_holds_its_output_open(p
     result, output = run(f"setsid sleep 600 & echo $! >{pids}; seq 300; exit 5")
     assert result == ExitResult(5, has_timed_out=False)
     assert len(output.split()) == 300
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 45
 
 
 def test_a_run_ends_with_its_process_where_the_kernel_has_no_pidfd(
@@ -174,7 +174,7 @@ def test_another_thread_stops_the_program_and_all_that_would_run_later(pids: Pat
     command_runner.request_stop(0.5)
     thread.join(45)
     assert found == [None, None]
-    assert 0.5 <= time.monotonic() - started < 10
+    assert 0.5 <= time.monotonic() - started < 45
     assert not is_alive(pids.read_text().strip())
 
 
@@ -245,7 +245,7 @@ def test_a_process_that_obeys_sigterm_gets_no_other_signal(
     start: Callable[[str], Started],
 ) -> None:
     started = start(OBEDIENT)
-    assert processes.terminate(started.send_signal, started.wait, kill_after=LONG, interval=20.0)
+    assert processes.terminate(started.send_signal, started.wait, kill_after=LONG, interval=45.0)
     assert started.signals == [signal.SIGTERM]
     assert started.process.returncode == -signal.SIGTERM
 
@@ -282,21 +282,21 @@ def test_a_graceful_stop_sends_sigkill_only_after_its_timeout(
     stop = processes.GracefulStop(started.send_signal)
     assert not stop.is_requested
     assert stop.kill_if_due() == float("inf")
-    stop.request(0.2)
+    stop.request(2.0)
     assert stop.is_requested
-    assert 0.0 < stop.kill_if_due() <= 0.2
+    assert 0.0 < stop.kill_if_due() <= 2.0
     assert started.signals == [signal.SIGTERM]
-    assert not started.wait(0.2)
+    assert not started.wait(2.0)
     assert stop.kill_if_due() > 0.0
     assert started.signals == [signal.SIGTERM, signal.SIGKILL]
     assert started.wait(45)
 
 
 def test_a_group_is_waited_for_without_its_leader(start: Callable[[str], Started]) -> None:
-    started = start("sleep 0.5 & echo ready; exec sleep 600")
+    started = start("sleep 2 & echo ready; exec sleep 600")
     before = time.monotonic()
-    processes.wait_for_group(started.process.pid, 20.0)
-    assert 0.3 <= time.monotonic() - before < 10.0
+    processes.wait_for_group(started.process.pid, 90.0)
+    assert 0.3 <= time.monotonic() - before < 45.0
 
 
 def test_an_exit_is_known_before_the_process_is_waited_for(

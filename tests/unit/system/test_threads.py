@@ -269,11 +269,12 @@ def test_a_thread_that_waits_is_not_stuck() -> None:
 
 def test_threads_are_joined_within_one_timeout() -> None:
     end = threading.Event()
-    threads = [threading.Thread(target=end.wait) for _ in range(3)]
+    threads = [threading.Thread(target=end.wait) for _ in range(300)]
     for thread in threads:
         thread.start()
     started = time.monotonic()
     assert not join_all(threads, 0.2)
-    assert 0.2 <= time.monotonic() - started < 5.0
+    # One after the other, they take 60 s.
+    assert 0.2 <= time.monotonic() - started < 45.0
     end.set()
-    assert join_all([*threads, threading.Thread()], 20.0)
+    assert join_all([*threads, threading.Thread()], 45.0)

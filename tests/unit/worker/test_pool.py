@@ -321,7 +321,7 @@ def test_a_failed_worker_is_replaced_by_one_with_its_pending_and_later_changes(
     pool.replace_failed(7)
     one, two = pool.workers
     assert one.delayed_start is not None
-    assert 0.7 < one.delayed_start.due_at - before
+    assert one.delayed_start.due_at - before > 0.7
     status = one.status()
     assert status.condition is Condition.FAILED
     assert (status.waiting, status.owes_everything) == (2, False)

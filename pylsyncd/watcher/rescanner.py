@@ -89,7 +89,7 @@ class Rescanner:
             watches, plan.scan_budget, self._last_whole_scan, plan.least_scan_round, is_held_back,
             is_continued=plan.last_scan is not None,
         ) if plan.scan_budget else None  # fmt: skip
-        self._next_poll = self._poll_due()
+        self._next_poll: float = math.inf
         # By the monotonic clock: the start of the last complete poll, and the time since which one
         # was asked for.
         self._polled_at = time.monotonic()

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -287,6 +287,33 @@ def modified_often(directory: Path) -> Iterator[None]:
             one.write(b"x")
             other.write(b"x")
         yield
+
+
+@pytest.mark.parametrize(("count", "is_busy"), [(LIMIT, False), (LIMIT + 1, True)])
+def test_each_modification_of_an_open_file_counts_once(
+    source: BusySource, count: int, *, is_busy: bool
+) -> None:
+    with ExitStack() as opened:
+        files = [opened.enter_context((source.top / "busy" / n).open("ab", 0)) for n in "ab"]
+        process_all(source)
+        for number in range(count):
+            files[number % 2].write(b"x")
+        process_all(source)
+        source.events()
+        write(source.top / "busy/late")
+        assert (("MODIFY", b"late") not in source.events()) is is_busy
+
+
+def test_busy_directories_are_looked_at_early_only_for_all_open_files(source: BusySource) -> None:
+    with modified_often(source.top / "busy"), (source.top / "busy/f").open("ab", 0) as file:
+        process_all(source)
+        file.write(b"x")
+        source.watched.process_events()
+        processor = source.watched.processor
+        assert not processor.take_changes()
+        assert Change(b"busy/f", Scope.ENTRY) in set(
+            processor.take_changes(includes_open_files=True)
+        )
 
 
 def test_what_is_lost_while_the_mask_is_replaced_is_found(source: BusySource) -> None:

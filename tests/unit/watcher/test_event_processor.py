@@ -643,7 +643,9 @@ def append(path: bytes) -> None:
 def open_paths(watched: WatchedSource) -> set[bytes]:
     """Process all events; return the paths of the open files that are included if asked for."""
     process_all(watched)
-    return {change.path for change in watched.processor.take_changes(includes_open_files=True)}
+    changes = watched.processor.take_changes(includes_open_files=True)
+    assert set(changes.new_content) == set(changes)
+    return {change.path for change in changes}
 
 
 def test_a_file_that_was_modified_and_closed_is_not_held_back(

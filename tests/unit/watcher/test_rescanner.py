@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import logging
 import os
 import random
@@ -169,11 +170,12 @@ def test_each_unreadable_directory_is_logged_once(
         (source / name).mkdir()
     (source / "one").chmod(0)
     with Watched(source, RescanPlan(poll_interval=OFTEN)) as watched:
-        for _ in range(3):
-            watched.next_poll_changes()
-        assert [line for line in caplog.messages if "cannot be watched" in line] == [
-            "one cannot be watched (Permission denied): it is scanned every 0.01 s instead."
-        ]
+        for polls in (0, 3):
+            for _ in range(polls):
+                watched.next_poll_changes()
+            assert [line for line in caplog.messages if "cannot be watched" in line] == [
+                "one cannot be watched (Permission denied): it is scanned every 0.01 s instead."
+            ]
         (source / "new").mkdir(0)
         watched.event_changes()
         (source / "one").chmod(0o700)
@@ -186,6 +188,47 @@ def test_each_unreadable_directory_is_logged_once(
         watched.event_changes()
     told = [line.split()[0] for line in caplog.messages if "cannot be watched" in line]
     assert told == ["one", "new", "last"]
+
+
+def test_a_lack_of_watches_is_logged_when_it_has_doubled(
+    source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Watched(source, RescanPlan(poll_interval=OFTEN)) as watched:
+        add_watch = watched.inotify.add_watch
+
+        def refuse(directory: int) -> int:
+            if b"lacking" in os.readlink(b"/proc/self/fd/%d" % directory):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return add_watch(directory)
+
+        for _ in range(2):
+            watched.inotify.add_watch = refuse  # type: ignore[method-assign]
+            logged = []
+            for number in range(5):
+                caplog.clear()
+                (source / f"lacking-{number}").mkdir()
+                watched.event_changes()
+                logged += [line.partition(": ")[2][:11] for line in caplog.messages]
+            assert logged == ["1 directory", "2 directori", "4 directori"]
+            watched.inotify.add_watch = add_watch  # type: ignore[method-assign]
+            watched.next_poll_changes()
+            assert not watched.watches.unwatched
+            for number in range(5):
+                (source / f"lacking-{number}").rmdir()
+            watched.event_changes()
+
+
+def test_of_many_unreadable_directories_the_first_are_named_and_the_others_counted(
+    source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Watched(source, RescanPlan()) as watched:
+        for count, more in ((10, []), (12, ["The same holds for 2 more directories."])):
+            caplog.clear()
+            for number in range(count):
+                (source / f"{count}-{number}").mkdir(0)
+            watched.event_changes()
+            assert sum("cannot be watched" in line for line in caplog.messages) == 10
+            assert [line for line in caplog.messages if "same holds" in line] == more
 
 
 def test_an_unreadable_excluded_directory_is_ignored(

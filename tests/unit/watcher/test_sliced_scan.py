@@ -346,6 +346,26 @@ def test_a_slice_ends_within_a_large_directory(
         assert slices >= 1_000 // 128
 
 
+def test_a_stop_closes_the_directory_that_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").mkdir()
+    for number in range(1_000):
+        (tmp_path / f"source/{number}").touch()
+    monkeypatch.setattr(sliced_scan, "_MAX_SLICE_SECONDS", 0.0)
+    with closing(Scanned(tmp_path)) as scanned:
+        wait_until(scanned.processor.scan_if_due, message="no slice is due", interval=0.0)
+        assert _is_open(scanned.source)
+        scanned.rescanner.stop()
+        assert not _is_open(scanned.source)
+
+
+def _is_open(path: Path) -> bool:
+    """Return True if this process has a file or directory open."""
+    links = Path("/proc/self/fd").iterdir()
+    return any(link.is_symlink() and os.readlink(link) == str(path) for link in links)
+
+
 def test_the_slices_keep_to_the_budget(tmp_path: Path) -> None:
     (tmp_path / "source/a").mkdir(parents=True)
     plan = RescanPlan(scan_budget=0.005, least_scan_round=0.0)

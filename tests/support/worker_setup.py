@@ -184,11 +184,15 @@ class WorkerSetup:
         was_held: bool = False,
         resources: SharedResources | None = None,
         repair_interval: float = 0.0,
+        wake: Callable[[], None] = lambda: None,
     ) -> WorkerParts:
-        """Return what a worker uses, for a test that makes each step itself."""
+        """Return what a worker uses, for a test that makes each step itself.
+
+        ``wake()`` is called when a batch of large files has ended.
+        """
         session = self.session(resources)
         transfer, checkpoint = self.transfer(session), self.checkpoint()
-        work = PendingWork(self._large_file_queue(session, policy), policy)
+        work = PendingWork(self._large_file_queue(session, policy, wake), policy)
         reporter = FailureReporter(self._destination, self.guard.source, self.notices.append)
         attempts = Attempts(session, transfer, work, reporter, checkpoint, was_held=was_held)
         repairs = self.repairs(repair_interval)

@@ -153,6 +153,13 @@ def _is_past(path: Path) -> bool:
     return clock.now().wall - path.stat().st_ctime > 0.05
 
 
+def test_the_first_look_need_not_be_asked_for(source: BusySource) -> None:
+    source.make_busy()
+    write(source.top / "busy/f")
+    assert source.busy.look(clock.now(), 1.0, is_early=False)
+    assert source.held_back() == {b"busy/f"}
+
+
 def test_a_look_finds_no_modification_twice(source: BusySource) -> None:
     source.make_busy()
     write(source.top / "busy/f")

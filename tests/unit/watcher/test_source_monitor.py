@@ -1,5 +1,6 @@
 """The monitor on a real source: when it watches, and when it holds the source."""
 
+import errno
 import logging
 import os
 import shutil
@@ -12,18 +13,20 @@ from pathlib import Path
 
 import pytest
 from support.disks import Disk, make_subvolume, requires
-from support.mounts import Mounts, can_mount
+from support.mounts import Mounts, can_mount, can_mount_sshfs
 from support.waiting import wait_until
 
 from pylsyncd.config.settings import SyncSettings
 from pylsyncd.model.endpoints import Source
 from pylsyncd.model.errors import WatchError
+from pylsyncd.model.moments import Moment
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import clock
 from pylsyncd.system.threads import ThreadMonitor
 from pylsyncd.watcher.hard_links import HardLinks
+from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor
 
@@ -41,12 +44,24 @@ class Monitored:
         self.failures: list[str] = []
         self.progress: list[int] = []
         self.buffer = Buffer(1000, lambda: None, lambda: None)
-        settings = SyncSettings(Source(os.fsencode(source), b"", is_full_path=False), ())
+        self.settings = SyncSettings(Source(os.fsencode(source), b"", is_full_path=False), ())
         context = MonitorContext(
             ThreadMonitor(self.failures.append), self.lost.set, self.failures.append,
             self.progress.append, Counter(),
         )  # fmt: skip
-        self.monitor = SourceMonitor(settings, guard, self.buffer, context)
+        self.monitor = SourceMonitor(self.settings, guard, self.buffer, context)
+
+    def use(self, **settings: float) -> None:
+        """Use other settings from now on."""
+        self.settings = replace(self.settings, **settings)  # type: ignore[arg-type]
+        self.monitor.apply_settings(self.settings)
+
+    def changes(self) -> tuple[set[Change], set[Change]]:
+        """Return the changes so far, and those with a new content; empty the buffer."""
+        assert self.monitor.session is not None
+        assert self.monitor.session.watcher.drain(SECONDS)
+        taken = self.buffer.take()
+        return set(taken), set(taken.new_content)
 
     def changed_paths(self) -> set[bytes]:
         """Return the paths of the changes so far, and empty the buffer."""
@@ -272,6 +287,205 @@ def test_a_source_whose_disk_is_back_before_it_was_missed_is_watched_again(
         assert monitored.changed_paths() == {b"later"}
         monitored.monitor.stop_watching()
         mounts.unmount(monitored.source)
+
+
+def test_until_a_lost_source_is_held_it_is_changing_and_unknown(monitored: Monitored) -> None:
+    monitor = monitored.monitor
+
+    def state() -> tuple[bool, bool]:
+        return monitor.is_source_known, monitor.is_source_changing
+
+    assert state() == (False, False)
+    monitor.start_watching()
+    assert state() == (True, False)
+    away = monitored.move_away()
+    session = monitor.session
+    # A program that replaces the source may be at work.
+    assert monitor.check_source(should_hold=False) is None
+    assert monitor.session is session
+    assert (monitor.hold_reason, *state()) == ("", False, True)
+    assert monitored.lost.wait(SECONDS)
+    assert monitor.check_source() is None
+    assert state() == (False, False)
+    assert monitor.check_source(should_hold=False) is None
+    assert state() == (False, False)
+    away.rename(monitored.source)
+    assert monitor.check_source() is not None
+    assert state() == (False, True)
+    monitor.record_full_sync()
+    assert state() == (True, False)
+
+
+def test_a_source_that_is_back_before_it_was_held_is_known_again(monitored: Monitored) -> None:
+    monitored.monitor.start_watching()
+    (monitored.source / "f").touch()
+    monitored.move_away()
+    assert monitored.lost.wait(SECONDS)
+    assert monitored.monitor.is_source_changing
+    monitored.source.with_name("away").rename(monitored.source)
+    # It has no watches any more.
+    restart = monitored.monitor.check_source(should_hold=False)
+    assert restart is not None
+    assert b"f" in {change.path for change in restart.changes.new_content}
+    assert clock.now().running >= restart.started.running
+
+
+def test_a_source_that_cannot_be_watched_again_is_held_and_logged_once(
+    monitored: Monitored, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monitored.monitor.start_watching()
+    with monkeypatch.context() as patch:
+        patch.setattr(Inotify, "add_watch", refuse)
+        monitored.move_away().rename(monitored.source)
+        assert monitored.lost.wait(SECONDS)
+        for _ in range(2):
+            assert monitored.monitor.check_source() is None
+            assert "it cannot be watched" in monitored.monitor.hold_reason
+            assert monitored.monitor.is_source_changing
+            assert not monitored.monitor.is_source_known
+        assert [line for line in caplog.messages if "max_user_watches" in line] == caplog.messages
+        assert len(caplog.messages) == 1
+    assert monitored.monitor.check_source() is not None
+    assert monitored.monitor.hold_reason == ""
+    monitored.monitor.record_full_sync()
+    caplog.clear()
+    monkeypatch.setattr(Inotify, "add_watch", refuse)
+    monitored.move_away().rename(monitored.source)
+    wait_until(lambda: monitored.monitor.is_source_changing)
+    monitored.monitor.check_source()
+    assert len([line for line in caplog.messages if "max_user_watches" in line]) == 1
+
+
+def test_a_scan_that_fails_at_the_start_leaves_no_session(
+    monitored: Monitored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    add_watch, away = Inotify.add_watch, []
+
+    def watch_and_move(self: Inotify, directory: int) -> int:
+        found = add_watch(self, directory)
+        away.append(monitored.move_away())
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inotify, "add_watch", watch_and_move)
+        with pytest.raises(WatchError, match="Cannot watch the source"):
+            monitored.monitor.start_watching()
+    assert len(away) == 1
+    assert monitored.monitor.session is None
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_the_age_of_a_look_is_known_after_a_reboot_and_only_with_scans(
+    monitored: Monitored,
+) -> None:
+    now = clock.now()
+    before = Moment(now.wall - 100.0, now.running + 1e6, "another boot")
+    monitored.monitor.start_watching(last_scan=before)
+    age = monitored.monitor.oldest_look
+    assert age is not None
+    assert 100.0 <= age < 120.0
+    monitored.monitor.stop_watching()
+    monitored.monitor.start_watching(last_scan=replace(now, wall=0.0, running=now.running + 50.0))
+    assert monitored.monitor.oldest_look == 0.0
+    monitored.monitor.stop_watching()
+    monitored.use(scan_budget=0.0)
+    monitored.monitor.start_watching()
+    assert monitored.monitor.oldest_look is None
+
+
+def test_other_settings_for_open_files_apply_at_once(monitored: Monitored) -> None:
+    monitored.use(window=1e6)
+    monitored.monitor.start_watching()
+    with (monitored.source / "log").open("wb", 0) as file:
+        assert monitored.changed_paths() == {b"log"}
+        file.write(b"x")
+        assert monitored.changed_paths() == set()
+        monitored.use(window=0.0)
+        wait_until(lambda: monitored.changed_paths() == {b"log"})
+
+
+def test_without_counts_no_event_is_counted(monitored: Monitored) -> None:
+    context = MonitorContext(ThreadMonitor(monitored.failures.append), print, print)
+    monitor = SourceMonitor(monitored.settings, monitored.guard, monitored.buffer, context)
+    assert monitor.events_by_type() == {}
+
+
+needs_mounts = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+
+
+@needs_mounts
+def test_what_is_mounted_over_is_a_change_once_and_again_when_it_is_accepted(
+    monitored: Monitored, tmp_path: Path
+) -> None:
+    nested, guard = monitored.source / "d", monitored.guard
+    (tmp_path / "disk").mkdir()
+    monitored.monitor.start_watching()
+    with Mounts() as mounts:
+        mounts.mount_tmpfs(tmp_path / "disk")
+        (tmp_path / "disk/sub").mkdir()
+        mounts.mount_bind(tmp_path / "disk", nested)
+        for expected in ({Change(b"d", Scope.TREE)}, set()):
+            monitored.monitor.check_source()
+            assert monitored.changes() == (expected, set())
+        assert set(monitored.monitor.held_subtrees) == {b"d"}
+        guard.accept_mount(b"d", guard.new_mounts[b"d"])
+        for expected in ({Change(b"d", Scope.TREE)}, set()):
+            monitored.monitor.check_source()
+            assert monitored.changes() == (expected, set())
+        (nested / "sub/later").touch()
+        assert monitored.changed_paths() == {b"d/sub/later"}
+        monitored.monitor.stop_watching()
+        mounts.unmount(nested)
+
+
+@needs_mounts
+def test_another_file_system_that_a_person_accepts_has_new_contents(
+    monitored: Monitored,
+) -> None:
+    nested = monitored.source / "d"
+    with Mounts() as mounts:
+        mounts.mount_tmpfs(nested)
+        monitored.guard.accept()
+        monitored.guard.take_exchanged()
+        monitored.monitor.start_watching()
+        mounts.unmount(nested)
+        mounts.mount_tmpfs(nested)
+        monitored.monitor.check_source()
+        assert monitored.changes() == (set(), set())
+        assert monitored.monitor.accept_source()
+        monitored.monitor.check_source()
+        tree = {Change(b"d", Scope.TREE)}
+        assert monitored.changes() == (tree, tree)
+        (nested / "later").touch()
+        assert monitored.changed_paths() == {b"d/later"}
+        monitored.monitor.stop_watching()
+        mounts.unmount(nested)
+
+
+@pytest.mark.skipif(not can_mount_sshfs(), reason="sshfs cannot be mounted here")
+def test_a_network_file_system_is_logged_once_and_polled(
+    monitored: Monitored, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nested, server = monitored.source / "d", tmp_path / "server"
+    server.mkdir()
+    monitored.use(poll_interval=0.05)
+    monitored.monitor.start_watching()
+    with Mounts() as mounts:
+        mounts.mount_sshfs(server, nested)
+        monitored.guard.accept()
+        monitored.monitor.check_source()
+        monitored.changed_paths()
+        wait_until(lambda: b"d" in monitored.changed_paths())
+        monitored.monitor.stop_watching()
+        monitored.monitor.start_watching()
+        wait_until(lambda: b"d" in monitored.changed_paths())
+        monitored.monitor.stop_watching()
+        mounts.unmount(nested)
+    assert caplog.text.count("d is on a file system that does not report changes") == 1
 
 
 def test_an_unchanged_source_needs_no_full_sync(monitored: Monitored) -> None:

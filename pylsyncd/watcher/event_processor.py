@@ -33,7 +33,6 @@ _STRUCTURAL = (
 _DISAPPEARED = inotify.DELETE | inotify.MOVED_FROM
 # The kernel calls it a modification of a directory if only its mtime is set, as tar does.
 _ATTRIBUTES = inotify.ATTRIB | inotify.MODIFY
-_APPEARED = inotify.CREATE | inotify.MOVED_TO | _ATTRIBUTES
 # After these a file may have another content, although its size and its time are as before. So it
 # may after IN_MODIFY. IN_CLOSE_WRITE alone says only that it was open for writing, as a database is
 # again and again: a comparison would read it each time.
@@ -246,7 +245,7 @@ class EventProcessor:
             return
         elif name and mask & _DISAPPEARED:
             self._directory_disappeared(wd, name)
-        elif name and mask & _APPEARED:
+        elif name:
             self._directory_appeared(wd, mask, name)
         elif wd == self._tree.root_wd:
             self._process_root_event(mask)

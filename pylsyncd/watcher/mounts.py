@@ -43,7 +43,7 @@ def parse_mountinfo(text: bytes) -> list[Mount]:
 def _parse_lines(lines: Iterable[bytes]) -> Iterator[Mount]:
     for line in lines:
         mount, _, file_system = line.partition(b" - ")
-        try:
+        with contextlib.suppress(ValueError, OverflowError):
             mount_id, parent_id, device, root, point, *_ = mount.split(b" ")
             major, minor = device.split(b":")
             fs_type, source, *_ = [*file_system.split(b" "), b""]
@@ -52,8 +52,6 @@ def _parse_lines(lines: Iterable[bytes]) -> Iterator[Mount]:
                 os.fsdecode(_unescape(fs_type)), int(mount_id), int(parent_id), _unescape(root),
                 _unescape(source),
             )  # fmt: skip
-        except (ValueError, OverflowError):
-            continue
 
 
 def _unescape(field: bytes) -> bytes:
@@ -65,10 +63,11 @@ class MountTable:
     """The mounts that this process sees. Raises OSError without /proc."""
 
     def __init__(self) -> None:
-        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY)
         self._poll = select.poll()
-        # proc_pid_mounts(5): a change is an exceptional condition, and marked as an error.
-        self._poll.register(self._file, select.POLLPRI | select.POLLERR)
+        # proc_pid_mounts(5): a change is an exceptional condition, and marked as an error, which
+        # poll(2) always reports.
+        self._poll.register(self._file, select.POLLPRI)
 
     def has_changed(self) -> bool:
         """Return True if a mount was added or removed since the last call, or the opening."""

@@ -1,6 +1,7 @@
 """Directories whose files are written to again and again: what they report, and what is found."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from pylsyncd.watcher import busy_directories, inotify
 from pylsyncd.watcher.busy_directories import BusyDirectories
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.open_files import OpenFiles
+from pylsyncd.watcher.reported_names import ReportedNames
 
 LIMIT = 8
 NEVER = 1e6
@@ -125,6 +127,15 @@ def test_the_directories_with_most_modifications_become_busy_first(source: BusyS
     assert source.wd("quiet") not in source.busy
 
 
+def test_directories_become_busy_until_an_eighth_of_the_limit_is_left(source: BusySource) -> None:
+    source.busy.record(source.wd("quiet"), 2)
+    source.busy.record(source.wd("busy"), LIMIT)
+    source.busy.check(0.0)
+    assert {source.wd("busy"), source.wd("quiet")} == {
+        wd for wd in source.watched.watches.tree if wd in source.busy
+    }
+
+
 def test_modifications_up_to_the_limit_are_reported(source: BusySource) -> None:
     for second in range(1, 5):
         source.busy.record(source.wd("busy"), LIMIT)
@@ -211,7 +222,7 @@ def test_a_directory_that_stays_busy_is_retried_after_a_time(
     monkeypatch.setattr(busy_directories, "_MAX_RETRIES_PER_ROUND", 1)
     source.make_busy()
     source.make_busy("quiet")
-    for now, expected in (1.0, 2), (100.0, 1), (101.0, 0):
+    for now, expected in (1.0, 2), (59.0, 2), (60.0, 1), (61.0, 0):
         for directory in ("busy", "quiet"):
             write(source.top / directory / "f")
         source.look(now)
@@ -237,9 +248,9 @@ def test_old_events_do_not_count_against_a_busy_directory(source: BusySource) ->
     (source.top / "busy/new").mkdir()
     assert source.look() == {}
     source.busy.record(source.wd("busy"), LIMIT + 1)
-    source.busy.check(10.0)
+    source.busy.check(3.0)
     (source.top / "busy/newer").mkdir()
-    assert source.look(10.0) == {b"busy": {b"sub", b"new", b"newer"}}
+    assert source.look(3.0) == {b"busy": {b"sub", b"new", b"newer"}}
 
 
 def test_the_first_look_has_a_directory_compared_that_has_changed(source: BusySource) -> None:
@@ -251,6 +262,93 @@ def test_the_first_look_has_a_directory_compared_that_has_changed(source: BusySo
     assert compared[b"busy"] == {b"sub", b"new"}
     (source.top / "busy/newer").mkdir()
     assert source.look() == {}
+
+
+@pytest.mark.parametrize(("window", "pause"), [(0.1, 0.5), (4.0, 2.0), (1000.0, 30.0)])
+def test_the_next_look_is_due_twice_in_a_window_within_limits(
+    source: BusySource, window: float, pause: float
+) -> None:
+    source.open_files.set_times(window, NEVER)
+    source.make_busy()
+    source.look(10.0)
+    assert source.busy.due_at == source.open_files.next_look == 10.0 + pause
+
+
+def test_the_next_look_waits_in_proportion_to_the_processor_time_of_the_last(
+    source: BusySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy_directories, "_PAUSE_PER_LOOK_SECOND", 1e9)
+    source.make_busy()
+    source.look(10.0)
+    due_at = source.busy.due_at
+    assert due_at is not None
+    # A look takes less than 0.1 s, and this thread has used more.
+    assert 30.0 < due_at - 10.0 < 1e8
+
+
+def test_looks_and_changes_of_masks_empty_the_event_queue(
+    source: BusySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy_directories, "_DIRECTORIES_BETWEEN_READS", 2)
+    write(source.top / "quiet/f")
+    source.make_busy()
+    assert not source.notify.pending_bytes()
+    write(source.top / "quiet/f")
+    source.look()
+    assert source.notify.pending_bytes()
+    source.make_busy("quiet")
+    write(source.top / "quiet/g")
+    source.look()
+    assert not source.notify.pending_bytes()
+    monkeypatch.setattr(busy_directories, "_DIRECTORIES_BETWEEN_READS", 100)
+    monkeypatch.setattr(busy_directories, "_FILES_BETWEEN_READS", 4)
+    for name, is_emptied in (("h", False), ("i", True)):
+        write(source.top / "quiet" / name)
+        source.look()
+        assert bool(source.notify.pending_bytes()) is not is_emptied
+
+
+def test_an_open_file_is_not_due_before_the_first_look_of_a_busy_directory(
+    source: BusySource,
+) -> None:
+    source.open_files.set_times(1.0, NEVER)
+    source.open_files.record(source.wd("busy"), [b"f"], 0.0, clock.now())
+    source.make_busy(now=0.2)
+    assert not source.open_files.take_due(1.0)
+
+
+@pytest.mark.parametrize("is_taken_later", [False, True])
+def test_what_a_look_finds_was_modified_after_the_last_look_and_what_was_taken(
+    source: BusySource, *, is_taken_later: bool
+) -> None:
+    taken = clock.now()
+    source.make_busy()
+    looked_until = source.busy.looked_until
+    write(source.top / "busy/f")
+    source.busy.look(clock.now() if is_taken_later else taken, 1.0, is_early=True)
+    expected = looked_until if is_taken_later else taken
+    assert source.open_files.oldest_modification(0.0) == expected
+
+
+def test_what_events_have_reported_is_not_found_and_what_is_found_is_reported(
+    source: BusySource,
+) -> None:
+    reported = ReportedNames()
+    source.busy = BusyDirectories(source.watched.watches, source.open_files, reported)
+    wd = source.wd("busy")
+    source.make_busy()
+    source.look()
+    # Nothing was found, so nothing was reported.
+    assert not reported.has_reported_directory(wd, 0)
+    for name in ("by-event", "by-look"):
+        write(source.top / "busy" / name)
+    wait_until(lambda: _is_past(source.top / "busy/by-look"))
+    reported.add(wd, [b"by-event"], time.time_ns())
+    source.look()
+    assert source.held_back() == {b"busy/by-look"}
+    ctime = (source.top / "busy/by-look").stat().st_ctime_ns
+    assert reported.has_reported(wd, b"by-look", ctime)
+    assert not reported.has_reported(wd, b"by-look", time.time_ns())
 
 
 def test_modifications_are_complete_until_the_oldest_look(source: BusySource) -> None:
@@ -323,6 +421,24 @@ def test_busy_directories_are_looked_at_early_only_for_all_open_files(source: Bu
         )
 
 
+def test_new_busy_directories_are_looked_at_by_the_next_scan(source: BusySource) -> None:
+    processor = source.watched.processor
+    with modified_often(source.top / "quiet"):
+        process_all(source)
+    with modified_often(source.top / "busy"):
+        source.watched.process_events()
+        assert not processor.scan_if_due()
+        processor.take_changes()
+        assert processor.due_at is not None
+        assert processor.due_at < 0.0
+        for directory in ("busy", "quiet"):
+            write(source.top / directory / "late")
+        source.events()
+        assert processor.scan_if_due()
+        assert b"late" in source.open_files.take_all()[source.wd("busy")]
+        assert processor.due_at > 0.0
+
+
 def test_what_is_lost_while_the_mask_is_replaced_is_found(source: BusySource) -> None:
     remove_modify, done = source.notify.remove_modify, []
 
@@ -363,8 +479,12 @@ def test_only_new_busy_directories_are_looked_at_before_the_round(source: BusySo
         write(source.top / directory / "f")
     assert source.busy.due_at is not None
     assert source.busy.due_at < 1.0
-    source.busy.look(clock.now(), 1.0, is_early=False)
-    assert source.held_back() == {b"busy/f"}
+    before = source.busy.looked_until
+    (source.top / "busy/link").symlink_to("sub")
+    compared = source.busy.look(clock.now(), 1.0, is_early=False)
+    assert compared == {source.wd("busy"): {b"sub"}}
+    assert source.held_back() == {b"busy/f", b"busy/link"}
+    assert source.busy.looked_until == before
     due_at = source.busy.due_at
     assert due_at > 1.0
     source.busy.look(clock.now(), due_at, is_early=False)

@@ -115,6 +115,10 @@ HIDDEN = {
         [(2, 3, b"/a"), (3, 2, b"/b")],
         {b"a": 2, b"b": 3},
     ),
+    "one over another in the same parent that holds a third": (
+        [(1, 0, b"/"), (2, 1, b"/a"), (3, 2, b"/a/b"), (4, 1, b"/a")],
+        {b"a": 4},
+    ),
     "the later of two in the same parent": (
         [(1, 0, b"/"), (2, 1, b"/a"), (3, 1, b"/a")],
         {b"a": 3},
@@ -229,6 +233,15 @@ def test_the_table_has_the_device_numbers_of_stat(table: MountTable, tmp_path: P
         found = mount_of(os.fsencode(path.resolve()), table.read())
         if found.fs_type not in {"btrfs", "unlisted"}:
             assert found.device == path.stat().st_dev
+
+
+def test_the_whole_table_is_read_each_time(table: MountTable) -> None:
+    def is_whole() -> bool:
+        # Other programs may mount file systems meanwhile.
+        return table.read() == parse_mountinfo(Path("/proc/self/mountinfo").read_bytes())
+
+    for _ in range(2):
+        wait_until(is_whole)
 
 
 def test_a_mount_and_its_unmount_are_seen(

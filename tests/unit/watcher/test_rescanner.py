@@ -26,7 +26,7 @@ from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
-from pylsyncd.watcher import watch_manager
+from pylsyncd.watcher import rescanner, watch_manager
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan
 
@@ -446,19 +446,18 @@ def test_a_scan_is_pending_from_an_overflow_to_its_end(
         during: list[tuple[bool, bool]] = []
 
         def look() -> None:
-            during.append((rescanner.has_missed_events, rescanner.is_scan_pending))
+            during.append((scans.has_missed_events, scans.is_scan_pending))
 
-        rescanner = watched.rescanner
-        assert (rescanner.has_missed_events, rescanner.is_scan_pending) == (False, False)
-        rescanner.record_overflow()
-        assert caplog.text.count("The kernel dropped events") == 1
-        rescanner.record_overflow()
-        assert caplog.text.count("The kernel dropped events") == 1
-        assert (rescanner.has_missed_events, rescanner.is_scan_pending) == (True, True)
+        scans = watched.rescanner
+        assert (scans.has_missed_events, scans.is_scan_pending) == (False, False)
+        for _ in range(2):
+            scans.record_overflow()
+            assert caplog.text.count("The kernel dropped events") == 1
+        assert (scans.has_missed_events, scans.is_scan_pending) == (True, True)
         watched.on_progress = look
         scan_after_overflow(watched)
         assert set(during) == {(False, True)}
-        assert (rescanner.has_missed_events, rescanner.is_scan_pending) == (False, False)
+        assert (scans.has_missed_events, scans.is_scan_pending) == (False, False)
 
 
 def test_what_is_mounted_later_is_polled_and_offered(source: Path) -> None:
@@ -470,6 +469,18 @@ def test_what_is_mounted_later_is_polled_and_offered(source: Path) -> None:
         watched.rescanner.set_mounts([], [b"card"])
         assert watched.rescanner.due_at is None
         assert Change(b"card", Scope.TREE) in scan_after_overflow(watched)
+
+
+def test_the_next_periodic_scan_is_due_an_interval_later(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescanner, "_OVERDUE_SCAN_DELAY", 0.0)
+    plan = RescanPlan(scan_interval=1000.0, last_scan=replace(clock.now(), wall=0.0))
+    with Watched(source, plan) as watched:
+        watched.next_poll_changes()
+        due_at = watched.rescanner.due_at
+        assert due_at is not None
+        assert due_at > time.monotonic() + 900.0
 
 
 def test_a_periodic_scan_finds_changes_and_notices_a_lost_source(source: Path) -> None:

@@ -282,8 +282,8 @@ class EventProcessor:
         else:
             self._watch_subtree(parent, name)
 
-    def _watch_subtree(self, parent: int, name: bytes, *, has_new_content: bool = True) -> bool:
-        """Watch what is at a name now and add the change; return True if it is watched.
+    def _watch_subtree(self, parent: int, name: bytes, *, has_new_content: bool = True) -> None:
+        """Watch what is at a name now and add the change.
 
         A directory that is known, under another name, has its old content. But at this name the
         destination may have the files of another directory, with the same names, sizes and times.
@@ -291,22 +291,20 @@ class EventProcessor:
         result = self._watches.watch_subtree(parent, name)
         if result is WatchResult.PARENT_MOVED:
             self._waiting_for_parent.add((parent, name))
-            return False
+            return
         path = child_path(self._tree, parent, name)
         if path is not None and result is not WatchResult.EXCLUDED:
             scope = Scope.ENTRY if result is WatchResult.ABSENT else Scope.TREE
             self._changes.add(path, scope)
             if has_new_content and scope is Scope.TREE:
                 self._changes.new_content.add(path, scope)
-        return result is WatchResult.WATCHED
 
     def _retry_waiting(self) -> None:
-        """Watch the directories that were ahead of their events, until no retry succeeds."""
-        has_progress = True
-        while has_progress and self._waiting_for_parent:
-            waiting, self._waiting_for_parent = self._waiting_for_parent, set()
-            results = [self._watch_subtree(wd, name) for wd, name in waiting if wd in self._tree]
-            has_progress = any(results)
+        """Watch the directories that were ahead of their events; what still is waits for these."""
+        waiting, self._waiting_for_parent = self._waiting_for_parent, set()
+        for wd, name in waiting:
+            if wd in self._tree:
+                self._watch_subtree(wd, name)
 
     def _report(self, chunk: bytes) -> None:
         """Count the events of a chunk, and log them, if that is wanted."""

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -349,6 +349,42 @@ def test_what_events_have_reported_is_not_found_and_what_is_found_is_reported(
     ctime = (source.top / "busy/by-look").stat().st_ctime_ns
     assert reported.has_reported(wd, b"by-look", ctime)
     assert not reported.has_reported(wd, b"by-look", time.time_ns())
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        pytest.param(lambda _: None, {}, id="nothing has changed"),
+        pytest.param(lambda top: (top / "busy/sub").chmod(0o700), {b"busy": {b"sub"}}, id="mode"),
+    ],
+)
+def test_the_first_look_has_a_directory_compared_whose_subdirectory_has_changed(
+    source: BusySource, operation: Callable[[Path], None], expected: dict[bytes, set[bytes]]
+) -> None:
+    wait_until(lambda: _is_past(source.top / "busy"))
+    source.make_busy()
+    operation(source.top)
+    assert source.look() == expected
+
+
+def test_a_file_that_is_gone_while_a_directory_is_looked_at_is_not_found(
+    source: BusySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.make_busy()
+    for name in ("stays", "goes"):
+        write(source.top / "busy" / name)
+    real = os.scandir
+
+    @contextmanager
+    def scan_late(directory: int) -> Iterator[list["os.DirEntry[str]"]]:
+        with real(directory) as entries:
+            found = list(entries)
+        (source.top / "busy/goes").unlink(missing_ok=True)
+        yield found
+
+    monkeypatch.setattr(os, "scandir", scan_late)
+    source.look()
+    assert source.held_back() == {b"busy/stays"}
 
 
 def test_modifications_are_complete_until_the_oldest_look(source: BusySource) -> None:

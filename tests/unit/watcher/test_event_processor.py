@@ -1,5 +1,6 @@
 """Events of real directories: the watch tree equals the disk, and no change is lost."""
 
+import logging
 import os
 import random
 import resource
@@ -450,7 +451,7 @@ def test_a_directory_is_found_that_appears_below_one_that_was_waited_for(
     os.rename(source + b"/a", source + b"/z")
     watched.process_events()
     watched.processor.take_changes()
-    # No other event is needed, although the first attempts fail for most of them.
+    # No other event is needed.
     assert watched.paths == directories(source)
 
 
@@ -466,6 +467,26 @@ def test_a_directory_that_stays_where_it_was_is_watched_again_only_if_it_was_rep
     os.mkdir(source + b"/d")
     watched.processor.rewatch(b"d", only_if_replaced=True)
     assert set(watched.processor.take_changes()) == {Change(b"d", Scope.TREE)}
+
+
+def test_events_are_logged_with_their_paths_for_debugging(
+    source: bytes, notify: Inotify, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkdir(source + b"/d")
+    watched = WatchedSource(source, notify)
+    for level, expected in ((logging.INFO, []), (logging.DEBUG, ["event CREATE d/f"])):
+        caplog.set_level(level)
+        Path(os.fsdecode(source + b"/d/f")).touch()
+        os.rename(source + b"/d/f", source + b"/d/g")
+        process_all(watched)
+        assert [line for line in caplog.messages if "CREATE d/f" in line] == expected
+        os.unlink(source + b"/d/g")
+        process_all(watched)
+    os.rename(source + b"/d", source + b"/../outside")
+    for _ in range(2):
+        process_all(watched)
+    # The kernel tells that its watch was removed.
+    assert "event IGNORED ?" in caplog.messages
 
 
 # -- random operations ----------------------------------------------------------------------------

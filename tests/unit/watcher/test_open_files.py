@@ -167,5 +167,8 @@ def test_the_oldest_modification_is_that_of_a_file_that_is_held_back() -> None:
     # A look at a directory finds modifications that are older than others.
     files.record(3, [b"found"], 4.6, moment(2))
     assert files.oldest_modification(4.6) == moment(2)
+    # It is held back with its first modification.
+    files.record(3, [b"found"], 4.7, moment(0))
+    assert files.oldest_modification(4.7) == moment(2)
     files.take_all()
     assert files.oldest_modification(4.6) is None

@@ -333,8 +333,9 @@ def test_a_restart_finds_changes_stamped_by_a_server_clock_that_lags(
 ) -> None:
     with Watched(source, RescanPlan(eventless_directories=[b""], poll_interval=OFTEN)) as watched:
         watched.next_poll_changes()
-        behind = clock.now().wall - watched.rescanner.complete_until.wall
-        assert 60 <= behind < 70
+        now, until = clock.now(), watched.rescanner.complete_until
+        assert 60 <= now.wall - until.wall < 70
+        assert until.running <= max(0.0, now.running - 60)
 
 
 def test_a_poll_finds_changes_after_the_clock_was_set_back(
@@ -437,6 +438,49 @@ def test_a_scan_after_dropped_events_finds_what_the_next_poll_would_find(source:
         assert is_covered(b"far/f", scan_after_overflow(watched))
 
 
+def test_a_scan_after_dropped_events_is_logged_and_completes_them(
+    source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with Watched(source, RescanPlan()) as watched:
+        before = clock.now()
+        (source / "f").touch()
+        watched.drop_events()
+        assert scan_after_overflow(watched) == {Change(b"", Scope.LISTING)}
+        assert "Scanned the source for missed changes: found 1 change." in caplog.messages
+        assert watched.rescanner.complete_until.running >= before.running
+        caplog.clear()
+        source.rename(source.with_name("was"))
+        watched.drop_events()
+        assert scan_after_overflow(watched) == set()
+        assert watched.rescanner.is_source_lost
+        assert not any("Scanned" in line for line in caplog.messages)
+        source.with_name("was").rename(source)
+
+
+def test_dropped_events_before_the_clock_was_set_back_are_a_full_sync(
+    source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = clock.now
+    with Watched(source, RescanPlan()) as watched:
+        monkeypatch.setattr(clock, "now", lambda: replace(real(), wall=real().wall - 3600.0))
+        assert scan_after_overflow(watched) == {Change(b"", Scope.TREE)}
+    assert "Falling back to a full sync: the clock went backwards" in caplog.text
+
+
+def test_the_next_poll_is_due_an_interval_later_although_a_directory_is_missing(
+    source: Path,
+) -> None:
+    plan = RescanPlan(eventless_directories=[b"gone"], poll_interval=OFTEN)
+    with Watched(source, plan) as watched:
+        before = time.monotonic()
+        assert watched.next_poll_changes() == set()
+        due_at = watched.rescanner.due_at
+        assert due_at is not None
+        assert due_at > before + OFTEN
+        assert watched.rescanner.has_polled_since(before)
+
+
 def test_a_scan_is_pending_from_an_overflow_to_its_end(
     source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -485,7 +529,7 @@ def test_the_next_periodic_scan_is_due_an_interval_later(
 
 def test_a_periodic_scan_finds_changes_and_notices_a_lost_source(source: Path) -> None:
     (source / "card").mkdir()
-    long_ago = replace(clock.now(), wall=0.0)
+    long_ago = replace(clock.now(), wall=0.0, boot="another boot")
     plan = RescanPlan(directories_without_ctimes=[b"card"], scan_interval=OFTEN, last_scan=long_ago)
     with Watched(source, plan) as watched:
         before = clock.now()

@@ -204,6 +204,15 @@ def test_a_walk_reports_progress_and_empties_the_event_queue(
     assert watches.next_events() == b""
 
 
+def test_progress_is_reported_after_so_many_directories(
+    source: Path, inotify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 2)
+    counts: list[int] = []
+    WatchManager(os.fsencode(source), inotify, Rules(), counts.append).scan()
+    assert counts == [3]
+
+
 def test_the_queue_is_emptied_while_events_are_processed(
     source: Path, inotify: Inotify, monkeypatch: pytest.MonkeyPatch
 ) -> None:

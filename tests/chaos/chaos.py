@@ -55,11 +55,14 @@ def run_round(
     seconds: float,
     equality_timeout: float = EQUALITY_TIMEOUT,
     program: Program = PROGRAM,
+    *,
+    least: RoundCounts = RoundCounts(0, 0),  # noqa: B008 - immutable
 ) -> RoundCounts:
     """Run writers and inject faults for so many seconds, heal all faults, and compare the trees.
 
     The trees may differ for ``equality_timeout`` seconds after the daemon has no pending changes.
-    ``program`` are Python's arguments to start the daemon.
+    ``program`` are Python's arguments to start the daemon. On a busy machine the round is longer,
+    until there were as many operations and faults as ``least`` says.
 
     Raises:
         ChaosFailure: if a destination differs at the end, or the daemon has exited.
@@ -69,7 +72,7 @@ def run_round(
     with RoundSetup(directory, kind, program) as setup:
         try:
             tracked = TrackedFiles(setup.source / "tracked", random.Random(seed))
-            count = _write_and_inject(setup, tracked, logs, seed, seconds)
+            count = _write_and_inject(setup, tracked, logs, seed, seconds, least)
             setup.wait_until_confirmed()
             _expect_equal(setup, logs, equality_timeout)
             _change_without_faults(setup, tracked)
@@ -82,17 +85,19 @@ def run_round(
 
 
 def _write_and_inject(
-    setup: RoundSetup, tracked: TrackedFiles, logs: Sequence[Path], seed: int, seconds: float
-) -> RoundCounts:
+    setup: RoundSetup, tracked: TrackedFiles, logs: Sequence[Path], seed: int, seconds: float,
+    least: RoundCounts,
+) -> RoundCounts:  # fmt: skip
     area, injector = work_area(setup.tree, setup.outside), Injector(setup, seed)
     options = ["--mixed"]
     # In its user namespace, the daemon cannot change owners.
     options += ["--keep-owners"] if setup.kind == "few watches" else []
     with Writers(area, logs, seed - 1, EARLY_WRITE_SECONDS, options) as early:
         early.wait()
+    options += [f"--least-operations={least.operations // WRITERS}"]
     with Writers(area, logs, seed, seconds, options) as writers:
         setup.start(initial_sync=True)
-        while writers.are_writing:
+        while writers.are_writing or injector.count < least.faults:
             injector.inject_one()
             tracked.change_some()
         writers.wait()

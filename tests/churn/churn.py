@@ -58,9 +58,12 @@ class RoundCounts(NamedTuple):
 
 
 def run_round(
-    directory: Path, destinations: Sequence[Destination], seed: int, seconds: float, waits: int = 1
-) -> RoundCounts:
+    directory: Path, destinations: Sequence[Destination], seed: int, seconds: float, waits: int = 1,
+    *, least_operations: int = 0,
+) -> RoundCounts:  # fmt: skip
     """Run writers on a source for so many seconds, and stop them for so many waits.
+
+    On a busy machine they write longer, until they have done the least number of operations.
 
     They start before the daemon, so that there are changes during its start and initial sync.
 
@@ -70,10 +73,11 @@ def run_round(
     """
     replication = Replication(directory)
     logs = numbered_logs(directory, WRITERS)
+    options = [f"--least-operations={least_operations // (WRITERS * waits)}"]
     with ExitStack() as stack:
         # The first content of the source.
         stack.enter_context(Writers(replication.area, logs, seed - 1, 1.0)).wait()
-        writers = stack.enter_context(BurstWriters(replication.area, logs, seed))
+        writers = stack.enter_context(BurstWriters(replication.area, logs, seed, options))
         writers.begin_burst(seconds / waits)
         replication.start(*destinations, options=("-v", "-i", "-w", WINDOW))
         stack.enter_context(replication)

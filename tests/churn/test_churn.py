@@ -13,13 +13,16 @@ from support.servers import RsyncDaemon, SshServer
 
 SECONDS = 8.0
 WAITS = 8
+LEAST_OPERATIONS = 1200
 
 
 def _churn(kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> None:
     seed = random.SystemRandom().randrange(10**9)
     destinations = make_destinations(kind, directory, ssh, rsyncd)
-    done = run_round(directory, destinations, seed, SECONDS, WAITS).operations
-    assert done > 1000, f"only {done} operations with seed {seed}: too few to prove anything"
+    count = run_round(
+        directory, destinations, seed, SECONDS, WAITS, least_operations=LEAST_OPERATIONS
+    )
+    assert count.operations >= LEAST_OPERATIONS
 
 
 def test_after_churn_a_local_copy_is_equal(tmp_path: Path) -> None:

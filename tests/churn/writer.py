@@ -36,10 +36,10 @@ class Writer:
         self.log = log
         self.operation_count = 0
 
-    def run(self, seconds: float) -> None:
-        """Do random operations for so many seconds."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+    def run(self, seconds: float, least_operations: int = 0) -> None:
+        """Do random operations for so many seconds, and longer until so many are done."""
+        end, least_count = time.monotonic() + seconds, self.operation_count + least_operations
+        while time.monotonic() < end or self.operation_count < least_count:
             for operation in self.operations.draw():
                 self.do(operation)
             if self.random.random() < 1 / BURST_LENGTH:
@@ -74,6 +74,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--keep-owners", action="store_true", help="do not change owners")
     parser.add_argument("--pace", type=float, default=1.0, help="factor of the pauses")
+    parser.add_argument(
+        "--least-operations", type=int, default=0, help="of each burst, if its time is too short"
+    )
     parser.add_argument("inside", type=os.fsencode)
     parser.add_argument("outside", type=os.fsencode)
     options = parser.parse_args(arguments)
@@ -90,10 +93,10 @@ def main(arguments: Sequence[str]) -> None:
         stack.callback(operations.close)
         writer = Writer(options.seed, operations, log, pace=options.pace)
         if options.seconds is not None:
-            writer.run(options.seconds)
+            writer.run(options.seconds, options.least_operations)
             return
         for line in sys.stdin:
-            writer.run(float(line))
+            writer.run(float(line), options.least_operations)
             print("done", flush=True)  # noqa: T201
 
 

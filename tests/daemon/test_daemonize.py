@@ -1,6 +1,6 @@
 """pylsyncd as a Unix daemon: in the background, found by its pid file, and as another user."""
 
-import contextlib
+import itertools
 import os
 import pwd
 import re
@@ -179,32 +179,32 @@ def test_a_missing_source_is_reported_in_the_terminal(daemon: Background) -> Non
 
 def test_log_rotation_loses_no_line_and_no_change(daemon: Background) -> None:
     daemon.start(words=("-i", "-d", "-w", WINDOW))
-    is_done = threading.Event()
+    may_end, written = threading.Event(), itertools.count()
 
     def write() -> None:
-        for number in range(200):
-            (daemon.source / f"f{number}").write_text("x")
-            time.sleep(0.005)
-        is_done.set()
+        while not may_end.wait(0.005):
+            (daemon.source / f"f{next(written)}").write_text("x")
 
     writer = threading.Thread(target=write)
     writer.start()
-    rotated = 0
-    while not is_done.is_set():
-        with contextlib.suppress(FileNotFoundError):
-            daemon.log.rename(daemon.log.with_suffix(f".{rotated}"))
-            rotated += 1
-        is_done.wait(0.05)
-    writer.join()
-    wait_until(lambda: len(list(daemon.destination.iterdir())) == 200)
+    try:
+        for number in range(10):
+            wait_until(daemon.log.exists)
+            daemon.log.rename(daemon.log.with_suffix(f".{number}"))
+            time.sleep(0.05)  # the pace
+    finally:
+        may_end.set()
+        writer.join()
+    count = next(written)
+    wait_until(lambda: len(list(daemon.destination.iterdir())) == count)
     daemon.stop()
     logs = [path.read_text() for path in daemon.log.parent.glob("pylsyncd.*") if path.is_file()]
-    assert rotated > 3
+    assert len(logs) == 11
     assert all(log.endswith("\n") for log in logs if log)
     counted = sum(
         int(number) for log in logs for number in re.findall(r"\] synced (\d+) files?", log)
     )
-    assert counted >= 200, "a line about a run is missing"
+    assert counted >= count, "a line about a run is missing"
     assert not any("missing here" in log for log in logs)
     assert sum("initial sync complete" in log for log in logs) == 1
 

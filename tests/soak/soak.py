@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from support.destinations import Destination, local, on_rsync_daemon
 from support.processes import ResourceUsage
 from support.servers import RsyncDaemon, Unavailable
 from support.trees import equal_within
+from support.waiting import wait_until
 from support.writers import Writers, numbered_logs, operations_done, work_area
 
 SAMPLE_INTERVAL = 1.0  # seconds
@@ -29,6 +30,7 @@ WINDOW = "1"  # seconds
 WRITERS = 2
 # The factor of the churn's pauses, for some 50 operations a second.
 PACE = "5"
+LEAST_OPERATIONS = 120
 EQUALITY_TIMEOUT = 60.0  # seconds
 # The permitted growth from the second third of the time to the last.
 MAX_MEMORY_GROWTH_RATIO, MAX_MEMORY_GROWTH_BYTES = 0.02, 2_000_000
@@ -66,10 +68,13 @@ def soak(directory: Path, seconds: float, seed: int) -> SoakResult:
         )
         stack.enter_context(daemon)
         daemon.wait_ready()
-        writers = Writers(work_area(source, outside), logs, seed, seconds, ("--pace", PACE))
+        options = ("--pace", PACE, f"--least-operations={LEAST_OPERATIONS // WRITERS}")
+        writers = Writers(work_area(source, outside), logs, seed, seconds, options)
         samples = _sample(daemon, stack.enter_context(writers))
         writers.wait()
-        problems = [*_growth(samples), *_differences(source, destinations, daemon)]
+        problems = _differences(source, destinations, daemon)
+        samples.append(_idle_sample(daemon, samples[-1].second))
+        problems += _growth(samples)
     return SoakResult(samples, problems, operations_done(logs))
 
 
@@ -89,6 +94,16 @@ def _sample(daemon: Pylsyncd, writers: Writers) -> list[Sample]:
         samples.append(Sample(time.monotonic() - begin, processes.resource_usage(daemon.pid)))
         time.sleep(SAMPLE_INTERVAL)  # between two samples
     return samples
+
+
+def _idle_sample(daemon: Pylsyncd, second: float) -> Sample:
+    """Return the resource usage without a running rsync, of which a busy machine may never see one.
+
+    The children that are still there after a while are leaks.
+    """
+    with suppress(AssertionError):
+        wait_until(lambda: not processes.resource_usage(daemon.pid).children)
+    return Sample(second, processes.resource_usage(daemon.pid))
 
 
 def _differences(source: Path, destinations: Sequence[Destination], daemon: Pylsyncd) -> list[str]:

@@ -55,8 +55,10 @@ class Writers:
 class BurstWriters:
     """Writer processes that write in bursts, and keep files open from one to the next."""
 
-    def __init__(self, area: WorkArea, logs: Sequence[Path], seed: int) -> None:
-        self._commands = _commands(area, logs, seed)
+    def __init__(
+        self, area: WorkArea, logs: Sequence[Path], seed: int, options: Sequence[str] = ()
+    ) -> None:
+        self._commands = _commands(area, logs, seed, options)
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "BurstWriters":  # noqa: PYI034 - typing.Self is younger than Python 3.10

@@ -273,9 +273,7 @@ class LargeFileQueue:
             self.retry_queue.backlog.add(batch)
         self._batch_size = 1
         self._aborted_batches += 1
-        if self._aborted_batches <= MAX_QUICK_RETRIES:
-            self.retry_queue.make_due()
-        elif self.retry_queue.backlog:
+        if self._aborted_batches > MAX_QUICK_RETRIES and self.retry_queue.backlog:
             self.retry_queue.schedule_retry(result.verdict)
 
 
@@ -289,10 +287,11 @@ def _files_gone(source: bytes, changeset: Changeset, in_flight: AbstractSet[byte
         for path in in_flight
         if path in changed or path in above_changed or not changed.isdisjoint(paths.ancestors(path))
     }
+    found: AbstractSet[bytes] = touched
     # The source guard reports a source that cannot be opened.
     with contextlib.suppress(OSError), walk.opened_root(source) as root:
-        return touched - regular_files(root, touched)
-    return set()
+        found = regular_files(root, touched)
+    return touched - found
 
 
 def _without_names(changeset: Changeset, directory: bytes, names: AbstractSet[bytes]) -> Changeset:

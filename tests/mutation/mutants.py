@@ -18,7 +18,7 @@ FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 # Conditions that no other mutant changes.
 NEGATED = (ast.Name, ast.Attribute, ast.Call, ast.NamedExpr)
 # A message is no decision.
-REPORTING = {"log", "logging", "traceback"}
+REPORTING = {"log", "logging", "traceback", "run_log"}
 
 
 class Mutant(NamedTuple):
@@ -145,6 +145,8 @@ def _is_report(node: ast.AST) -> bool:
         return False
     called = node.value.func
     while isinstance(called, ast.Attribute):
+        if called.attr in REPORTING and called is not node.value.func:
+            return True
         called = called.value
     return isinstance(called, ast.Name) and called.id in REPORTING
 

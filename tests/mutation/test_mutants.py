@@ -25,6 +25,7 @@ def changes(body: str) -> list[tuple[str, str]]:
         ("super().b(1)", [("super().b(1)", "super"), ("1", "(2)")]),
         ("return ''", [("return ''", "return '?'")]),
         ("log.info('%d', 1)", []),
+        ("a.run_log.log_exit(1)", []),
         ("c: int = a", []),
         ("pass", []),
     ],

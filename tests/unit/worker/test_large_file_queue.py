@@ -1,417 +1,499 @@
-"""Large files beside other changes: whatever happens to them in flight, the trees become equal.
+"""What becomes of large files, and of what conflicts with them. A test stands in for the thread."""
 
-A small worker stands in for the real one. The rsyncs that run side by side and the disk are real.
-"""
-
-import os
-import random
-import shutil
+import contextlib
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import descendants
-from support.rsync_features import CAPABILITIES
-from support.trees import differences
+from support.faults import hang
+from support.waiting import wait_until
+from support.worker_setup import LONG, WorkerSetup, entries
 
-from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset
-from pylsyncd.model.destination_notation import Transport
-from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.scoped_paths import Scope
-from pylsyncd.pipeline.backlog import Backlog
-from pylsyncd.rsync import file_list
-from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncOptions
-from pylsyncd.rsync.outcomes import Verdict
+from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, union
+from pylsyncd.model.scoped_paths import Change, Scope
+from pylsyncd.rsync.outcomes import Outcome, Verdict
+from pylsyncd.rsync.output import RsyncMessages
 from pylsyncd.rsync.retry_policy import RetryPolicy
-from pylsyncd.rsync.runner import Runner, RunResult
+from pylsyncd.rsync.runner import RunResult
 from pylsyncd.rsync.size_limit import SizeLimit
-from pylsyncd.rules.excludes import Rules
-from pylsyncd.watcher.source_guard import SourceGuard
-from pylsyncd.worker.destination_guard import DestinationGuard
-from pylsyncd.worker.large_file_queue import LargeFileQueue
-from pylsyncd.worker.large_file_worker import LargeFileWorker
-from pylsyncd.worker.session import RsyncSession
+from pylsyncd.system.threads import Crash
+from pylsyncd.worker.large_file_queue import MAX_BATCH_FILES, LargeFileQueue
+from pylsyncd.worker.retry_queue import MAX_QUICK_RETRIES
+from pylsyncd.worker.session import SessionRun
 from pylsyncd.worker.transfer_result import TransferResult
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
-SECONDS = 45.0
-LARGE = 100_000
+GROWING = RetryPolicy(first_pause=600.0, max_pause=60_000.0, max_retry_now_pause=600.0)
 
 
-def changes(*those: tuple[bytes, Scope]) -> MutableChangeset:
-    collection = MutableChangeset()
-    for path, scope in those:
-        collection.add(path, scope)
-    return collection
+def changes(*some: tuple[bytes, Scope], hints: Changeset = NOTHING) -> MutableChangeset:
+    found = MutableChangeset()
+    for path, scope in some:
+        found.add(path, scope)
+    found.new_content.add_all(hints)
+    return found
 
 
-class QueueSetup:
-    """A source, a replica, a queue for large files, and what a worker does beside it."""
+class Batches:
+    """A queue, and what its thread answers."""
 
-    def __init__(self, directory: Path, rate: str) -> None:
-        self.source, self.replica = directory / "source", directory / "replica"
-        (self.source / "d").mkdir(parents=True)
-        self.replica.mkdir()
-        self.guard = SourceGuard(os.fsencode(self.source), Rules())
-        self.guard.accept()
-        self.to = Destination("r", "", Transport.LOCAL, None, os.fsencode(self.replica) + b"/")
-        self.rsync = RsyncOptions("rsync", (3, 2, 7))
-        self.woken = threading.Event()
-        self.failures: list[str] = []
-        self._session = RsyncSession(self.to, self.rsync)
-        self.set_rate(rate)
-        self._held: list[int] = []
-        self.thread = LargeFileWorker(
-            self._session,
-            self.guard,
-            DestinationGuard(None),
-            on_batch_done=self.woken.set,
-            on_failed=self.failures.append,
-        )
-        self.thread.start()
-        self.large_files = LargeFileQueue(self.thread, RetryPolicy(first_pause=0.05, max_pause=0.1))
-        self.backlog = Backlog()
-        self.results: list[TransferResult] = []
+    def __init__(self, place: WorkerSetup) -> None:
+        self.place = place
+        self.queue = place.parts(GROWING).work.large_files
+        worker = self.queue.worker
+        assert worker is not None
+        self.worker = worker
 
-    def set_rate(self, rate: str) -> None:
-        """Limit the bandwidth of the following batches, in KiB/s."""
-        self._session.options = replace(self.rsync, bandwidth_limit=rate)
+    def start(self, *names: bytes) -> list[bytes]:
+        """Add files, and start a batch; return those in flight."""
+        self.queue.add(entries(*names))
+        self.queue.start_due_batch()
+        return sorted(self.queue.in_flight)
 
-    def hold_batch(self) -> None:
-        """Suspend the rsyncs of the batch in flight until ``finish``."""
-        self._held = [each.pid for each in descendants(os.getpid()) if each.name == "rsync"]
-        for pid in self._held:
-            os.kill(pid, signal.SIGSTOP)
+    def end(
+        self,
+        verdict: Verdict = Verdict.DONE,
+        *,
+        pending: Changeset = NOTHING,
+        failed: Changeset = NOTHING,
+        status: int = 0,
+    ) -> set[Change]:
+        """End a batch; return what the worker has to carry."""
+        outcome = Outcome(verdict)
+        run = SessionRun(outcome, RunResult(status, messages=RsyncMessages()))
+        result = TransferResult(outcome, pending=pending, failed=failed, run=run)
+        self.worker._results.put(result)  # noqa: SLF001
+        assert self.queue.take_result() is result
+        assert self.queue.take_result() is None
+        assert not self.queue.in_flight
+        return set(self.queue.take_returned()[0])
 
-    def release_batch(self) -> None:
-        while self._held:
-            os.kill(self._held.pop(), signal.SIGCONT)
+    def abort(self) -> set[Change]:
+        """End a batch at a file that does not fit."""
+        return self.end(Verdict.RETRY_LATER, status=11)
 
-    def write(self, name: str, size: int = 2 * LARGE) -> None:
-        (self.source / name).write_bytes(os.urandom(size))
-
-    def carry(self, *some: tuple[bytes, Scope]) -> None:
-        """Do what a worker does with new changes."""
-        self.backlog.add(changes(*some))
-        self._attempt()
-
-    def work(self) -> None:
-        """Take a finished batch, carry the returned changes, start a due batch."""
-        result = self.large_files.take_result()
-        if result is not None:
-            self.results.append(result)
-        returned, _ = self.large_files.take_returned()
-        self.backlog.add(returned)
-        self._attempt()
-
-    def finish(self) -> None:
-        self.release_batch()
-        deadline = time.monotonic() + SECONDS
-        while self.large_files or self.backlog:
-            assert time.monotonic() < deadline, list(self.large_files.pending)
-            self.work()
-            self.woken.wait(0.01)
-            self.woken.clear()
-
-    def wait_until_in_flight(self, pattern: str = ".big.*") -> None:
-        deadline = time.monotonic() + SECONDS
-        while not list(self.replica.glob(f"**/{pattern}")):
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-
-    def _attempt(self) -> None:
-        if self.backlog:
-            self._run(self.large_files.defer_conflicts(self.backlog.take()))
-        self.large_files.start_due_batch()
-
-    def _run(self, changeset: Changeset) -> None:
-        rsync = replace(self.rsync, in_flight=self.large_files.in_flight)
-        content = b""
-        root = os.open(self.source, os.O_RDONLY)
-        try:
-            if changeset.is_everything:
-                command = rsync.full_sync_command(CURRENT_DIRECTORY, self.to, CAPABILITIES)
-            else:
-                files = file_list.build_file_list(
-                    root, changeset, Rules(),
-                    delete_missing_args=CAPABILITIES.has_delete_missing_args,
-                    excluded=self.large_files.in_flight,
-                    size_limit=SizeLimit(LARGE,
-                    preserves_hard_links=False) if self.large_files.accepts_files else None,
-                )  # fmt: skip
-                self.large_files.add(files.large_files)
-                command = rsync.file_list_command(
-                    CURRENT_DIRECTORY,
-                    self.to,
-                    CAPABILITIES,
-                    create_parents=False,
-                    excluded=sorted(files.files_to_exclude),
-                )
-                content = files.encode()
-            is_needed = changeset.is_everything or bool(content)
-            run = Runner().run(command, content, directory=root) if is_needed else RunResult()
-        finally:
-            os.close(root)
-        if run.exit_status:
-            assert run.exit_status in {23, 24}, list(run.messages)
-            self.backlog.add(changeset)
-        else:
-            self.large_files.accepts_files = True
-
-    def close(self) -> None:
-        self.release_batch()
-        self.thread.abort(signal.SIGTERM)
-        self.thread.join(SECONDS)
-        assert not self.thread.is_alive()
-        self.guard.close()
-        assert not self.failures
-
-    @property
-    def differences(self) -> list[str]:
-        return differences(os.fsencode(self.source), os.fsencode(self.replica))
+    def grow(self) -> None:
+        """Let batches succeed until they are as large as they get."""
+        for number in range(8):
+            self.start(b"grow/%d" % number)
+            self.end()
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[str], QueueSetup]]:
-    stages: list[QueueSetup] = []
-
-    def made(rate: str) -> QueueSetup:
-        stages.append(QueueSetup(tmp_path, rate))
-        return stages[-1]
-
-    yield made
-    for stage in stages:
-        stage.close()
+def batches(tmp_path: Path) -> Iterator[Batches]:
+    limit = SizeLimit(0, preserves_hard_links=False)
+    with contextlib.closing(WorkerSetup(tmp_path, size_limit=limit)) as place:
+        yield Batches(place)
 
 
-def start_sending(stage: QueueSetup) -> None:
-    """Have a large file in flight, and a small one synced."""
-    stage.write("d/big", 500_000)
-    stage.write("d/small", 10)
-    stage.carry((b"d", TREE), (b"", ENTRY))
-    stage.wait_until_in_flight()
-    assert stage.large_files.in_flight == {b"d/big"}
+def paths_of(some: Changeset) -> list[bytes]:
+    return sorted(change.path for change in some)
 
 
-@pytest.fixture
-def sending(make: Callable[[str], QueueSetup]) -> QueueSetup:
-    """Return a stage with a large file in flight until ``finish``, and a small one synced."""
-    stage = make("200")
-    start_sending(stage)
-    stage.hold_batch()
-    stage.set_rate("0")
-    return stage
+def test_without_a_thread_nothing_is_in_flight() -> None:
+    queue = LargeFileQueue(None, LONG)
+    queue.start()
+    queue.abort(signal.SIGTERM)
+    queue.stop_now()
+    queue.stop()
+    assert not queue
+    assert not queue.has_failed
+    assert queue.take_result() is None
+    assert not queue.take_returned()[0]
+    some = entries(b"f")
+    assert queue.defer_conflicts(some) is some
+    queue.add(some)
+    queue.start_due_batch()
+    assert (queue.in_flight, queue.pending_count) == (frozenset(), 1)
 
 
-def test_small_files_do_not_wait_for_large_ones(sending: QueueSetup) -> None:
-    sending.write("d/later", 10)
-    sending.carry((b"d/later", ENTRY))
-    assert sorted(path.name for path in sending.replica.glob("d/[a-z]*")) == ["later", "small"]
-    sending.finish()
-    assert not sending.differences
+def test_the_thread_is_started_and_stopped(batches: Batches) -> None:
+    queue, worker = batches.queue, batches.worker
+    queue.start()
+    assert worker.is_alive()
+    queue.stop()
+    assert not worker.is_alive()
+    assert not queue.has_failed
+    worker.crash = Crash("an error")
+    assert queue.has_failed
 
 
-@pytest.mark.parametrize("change", [(b"d", LISTING), (b"d", TREE), (b"", TREE)], ids=str)
-def test_runs_that_delete_leave_files_in_flight_alone(
-    sending: QueueSetup, change: tuple[bytes, Scope]
+def test_an_abort_ends_the_thread(batches: Batches) -> None:
+    batches.queue.start()
+    batches.queue.abort(signal.SIGTERM)
+    batches.worker.join(45.0)
+    assert not batches.worker.is_alive()
+
+
+def test_what_a_thread_was_sending_when_it_is_stopped_at_once_stays_pending(
+    batches: Batches,
 ) -> None:
-    sending.write("d/small", 20)
-    (sending.replica / "d/stale").touch()
-    sending.carry(change)
-    sending.wait_until_in_flight()
-    assert not (sending.replica / "d/stale").exists()
-    # The full file would have taken longer than that run.
-    assert not (sending.replica / "d/big").exists()
-    sending.finish()
-    assert sending.results[0].verdict is Verdict.DONE
-    assert not sending.differences
+    batches.place.write("large")
+    batches.place.faulty.add_fault(hang())
+    batches.queue.start()
+    batches.start(b"large")
+    wait_until(lambda: not batches.place.faulty.pending_faults)
+    batches.queue.stop_now()
+    assert not batches.worker.is_alive()
+    assert not batches.queue.in_flight
+    assert b"large" in paths_of(batches.queue.pending)
 
 
-def test_directories_get_their_present_times_and_modes_after_the_file(sending: QueueSetup) -> None:
-    sending.write("d/later", 10)
-    sending.carry((b"d/later", ENTRY))
-    sending.wait_until_in_flight()
-    os.chmod(sending.source / "d", 0o700)
-    sending.carry((b"d", ENTRY))
-    sending.finish()
-    assert not sending.differences
-
-
-def test_a_file_that_changes_in_flight_is_sent_again(sending: QueueSetup) -> None:
-    # Replaced and not rewritten: rsync, which has it open, would notice a change of its content.
-    sending.write("../big", 2 * LARGE)
-    (sending.source / "../big").rename(sending.source / "d/big")
-    sending.carry((b"d/big", ENTRY), (b"d", ENTRY))
-    sending.wait_until_in_flight()
-    sending.finish()
-    assert [result.verdict for result in sending.results] == [Verdict.DONE, Verdict.DONE]
-    assert not sending.differences
-
-
-@pytest.mark.parametrize("how", ["file", "directory", "above", "below", "link"])
-def test_the_batch_of_a_file_that_is_gone_is_cancelled(
-    make: Callable[[str], QueueSetup], how: str
+@pytest.mark.parametrize("is_in_flight", [True, False])
+def test_a_result_that_was_not_taken_counts_when_the_thread_is_stopped_at_once(
+    batches: Batches, *, is_in_flight: bool
 ) -> None:
-    stage = make("5")  # the large file takes 100 s
-    start_sending(stage)
-    stage.set_rate("200")
-    source = stage.source
-    if how == "above":
-        (source / "d").rename(source / "elsewhere")
-        what = [(b"d", ENTRY), (b"elsewhere", TREE)]
-    elif how == "file":
-        (source / "d/big").unlink()
-        what = [(b"d/big", ENTRY)]
-    elif how == "link":
-        (source / "d/big").rename(source / "d/other")
-        (source / "d/big").symlink_to("other")
-        what = [(b"d/big", ENTRY), (b"d/other", ENTRY)]
-    else:
-        (source / "d/big").unlink()
-        (source / "d/big").mkdir()
-        (source / "d/big/in").touch()
-        what = [(b"d/big", TREE)] if how == "directory" else [(b"d/big/in", ENTRY)]
-    began = time.monotonic()
-    stage.carry(*what, (b"d", ENTRY) if how != "above" else (b"", ENTRY))
-    assert time.monotonic() - began < SECONDS, "it was sent to the end"
-    assert stage.large_files.in_flight == ({b"elsewhere/big"} if how == "above" else set()) or (
-        how == "link" and stage.large_files.in_flight == {b"d/other"}
-    )
-    stage.finish()
-    assert not stage.differences
+    batches.queue.start()
+    if is_in_flight:
+        batches.start(b"large")
+        wait_until(lambda: not batches.worker._results.empty())  # noqa: SLF001
+    batches.queue.stop_now()
+    # All that is left is to send the times of the directories above.
+    assert paths_of(batches.queue.pending) == ([b""] if is_in_flight else [])
 
 
-def test_a_name_that_may_be_the_temporary_file_is_deferred(sending: QueueSetup) -> None:
-    name = ".big.abcdef"
-    for directory in (sending.source, sending.replica):
-        (directory / "d" / name).touch()
-    (sending.source / "d" / name).unlink()
-    sending.carry((b"d/" + name.encode(), ENTRY), (b"d", ENTRY))
-    assert (sending.replica / "d" / name).exists()
-    assert (b"d/" + name.encode(), ENTRY) in list(sending.large_files.pending)
-    sending.finish()
-    assert not sending.differences
+def test_the_queue_is_due_when_its_files_are(batches: Batches) -> None:
+    queue = batches.queue
+    assert queue.due_at is None
+    queue.retry_queue.due_at = 10.0
+    queue.aborting_files.due_at = 5.0
+    assert queue.due_at is None
+    queue.add(entries(b"a"))
+    assert queue.due_at == 10.0
+    queue.aborting_files.backlog.add(entries(b"b"))
+    assert queue.due_at == 5.0
+    batches.start()
+    assert queue.due_at is None
 
 
-def test_everything_that_is_not_confirmed_is_pending(sending: QueueSetup) -> None:
-    sending.write("d/other")
-    sending.carry((b"d/other", ENTRY), (b"d/big", ENTRY))
-    assert {change.path for change in sending.large_files.pending} == {b"d/big", b"d/other"}
-    sending.finish()
-    assert not sending.large_files.pending
+def test_what_waits_is_in_flight_is_deferred_or_comes_back_is_pending(batches: Batches) -> None:
+    queue = batches.queue
+    batches.place.write("d/a")
+    batches.start(b"d/a", b"d/b", b"d/c")
+    assert (queue.pending_count, paths_of(queue.pending)) == (3, [b"d/a", b"d/b", b"d/c"])
+    queue.defer_conflicts(entries(b"d/a"))
+    assert (queue.pending_count, paths_of(queue.pending)) == (4, [b"d/a", b"d/b", b"d/c"])
+    result = TransferResult(Outcome(Verdict.DONE))
+    batches.worker._results.put(result)  # noqa: SLF001
+    queue.take_result()
+    # The directories above, the deferred file, and those that wait.
+    assert (queue.pending_count, paths_of(queue.pending)) == (
+        5, [b"", b"d", b"d/a", b"d/b", b"d/c"],
+    )  # fmt: skip
+    assert bool(queue)
 
 
-def test_batches_start_with_one_file_and_grow_as_they_succeed(
-    make: Callable[[str], QueueSetup],
+def test_each_kind_of_pending_change_keeps_the_queue_busy(batches: Batches) -> None:
+    queue = batches.queue
+    batches.start(b"d/a")
+    assert queue
+    batches.worker._results.put(TransferResult(Outcome(Verdict.DONE)))  # noqa: SLF001
+    queue.take_result()
+    assert queue
+    queue.take_returned()
+    assert not queue
+    queue.add(entries(b"d/a"))
+    assert queue
+
+
+def test_the_age_of_a_batch_is_that_of_its_first_file(batches: Batches) -> None:
+    batches.queue.add(entries(b"a"), 7.0)
+    batches.queue.add(NOTHING, 3.0)
+    batches.queue.add(entries(b"b"), 5.0)
+    batches.start()
+    batches.worker._results.put(TransferResult(Outcome(Verdict.DONE)))  # noqa: SLF001
+    batches.queue.take_result()
+    assert batches.queue.take_returned()[1] == 5.0
+    batches.start()
+    batches.end()
+    # The queue is empty.
+    assert batches.queue.retry_queue.since is None
+    batches.start(b"c")
+    batches.end()
+    assert batches.queue.take_returned()[1] is None
+
+
+def test_changes_of_a_file_in_flight_wait_for_it_and_all_others_do_not(batches: Batches) -> None:
+    batches.place.write("d/large", "d/other")
+    batches.start(b"d/large")
+    temporary = b"d/.large.abc123"
+    hints = changes((b"d/large", ENTRY), (b"d/other", ENTRY), (temporary, ENTRY), (b"x", ENTRY))
+    some = changes(
+        (b"d/large", ENTRY), (b"d/other", ENTRY), (temporary, ENTRY),
+        (b"d/.other.abc123", ENTRY), (b"e/.large.abc123", ENTRY), hints=hints,
+    )  # fmt: skip
+    carried = batches.queue.defer_conflicts(some)
+    assert paths_of(carried) == [b"d/.other.abc123", b"d/other", b"e/.large.abc123"]
+    returned = batches.end()
+    deferred = returned - {Change(b"", ENTRY), Change(b"d", ENTRY)}
+    assert deferred == set(entries(b"d/large", temporary))
+    batches.start(b"d/large")
+    batches.queue.defer_conflicts(some)
+    batches.worker._results.put(TransferResult(Outcome(Verdict.DONE)))  # noqa: SLF001
+    batches.queue.take_result()
+    hinted = batches.queue.take_returned()[0].new_content
+    assert set(hinted) == set(entries(b"d/large", temporary))
+
+
+def test_a_temporary_name_alone_in_its_directory_leaves_nothing_of_it(batches: Batches) -> None:
+    batches.place.write("d/large")
+    batches.start(b"d/large")
+    carried = batches.queue.defer_conflicts(entries(b"d/.large.abc123", b"f"))
+    assert dict(carried.entries) == {b"": {b"f"}}
+
+
+def test_the_hint_of_a_listing_for_a_file_in_flight_waits_for_it(batches: Batches) -> None:
+    batches.place.write("d/large")
+    batches.start(b"d/large")
+    some = changes((b"d", LISTING), hints=changes((b"d", LISTING)))
+    batches.queue.defer_conflicts(some)
+    batches.worker._results.put(TransferResult(Outcome(Verdict.DONE)))  # noqa: SLF001
+    batches.queue.take_result()
+    returned, _ = batches.queue.take_returned()
+    assert set(returned.new_content) == set(entries(b"d/large"))
+
+
+@pytest.mark.parametrize(
+    ("change", "is_listed"),
+    [
+        ((b"d", LISTING), True),
+        ((b"d", TREE), True),
+        ((b"", TREE), True),
+        ((b"", LISTING), False),
+        ((b"d/other", ENTRY), False),
+        ((b"e", TREE), False),
+    ],
+)
+def test_a_directory_that_is_listed_beside_a_batch_is_listed_again_after_it(
+    batches: Batches, change: tuple[bytes, Scope], *, is_listed: bool
 ) -> None:
-    stage = make("0")
-    for number in range(12):
-        stage.write(f"d/{number}")
-    stage.carry((b"d", TREE), (b"", ENTRY))
-    flights: list[int] = []
-    while stage.large_files:
-        flight = len(stage.large_files.in_flight)
-        while stage.large_files.in_flight:
-            assert stage.woken.wait(SECONDS)
-            stage.woken.clear()
-            stage.work()
-            if len(stage.large_files.in_flight) != flight:
-                break
-        flights.append(flight)
-        stage.work()
-    assert [flight for flight in flights if flight] == [1, 2, 4, 5]
-    assert not stage.differences
+    batches.place.write("d/large", "d/other")
+    batches.start(b"d/large")
+    some = changes(change)
+    assert set(batches.queue.defer_conflicts(some)) == set(some)
+    assert (Change(b"d", LISTING) in batches.end()) is is_listed
 
 
-def test_a_partial_failure_is_returned_to_the_worker(make: Callable[[str], QueueSetup]) -> None:
-    stage = make("0")
-    stage.write("d/big")
-    (stage.replica / "d/big").mkdir(parents=True)
-    (stage.replica / "d/big/stale").touch()
-    stage.carry((b"d/big", ENTRY), (b"d", ENTRY), (b"", ENTRY))
-    assert stage.woken.wait(SECONDS)
-    result = stage.large_files.take_result()
-    assert result is not None
-    assert result.verdict is Verdict.PARTIAL
-    assert not stage.large_files.accepts_files
-    stage.finish()
-    assert stage.large_files.accepts_files
-    assert not stage.differences
-
-
-def test_an_unreachable_destination_is_retried_later(make: Callable[[str], QueueSetup]) -> None:
-    stage = make("0")
-    stage.write("d/big")
-    stage.carry((b"d", LISTING), (b"", LISTING))
-    # As if the destination had been unreachable.
-    stage.large_files.retry_queue.schedule_retry(Verdict.RETRY_LATER)
-    stage.finish()
-    assert not stage.differences
-
-
-def test_a_directory_that_stands_in_for_files_is_returned_to_the_worker(
-    make: Callable[[str], QueueSetup],
+@pytest.mark.parametrize(
+    ("change", "is_noticed"),
+    [
+        ((b"d/e/large", ENTRY), True),
+        ((b"d/e/large/below", ENTRY), True),
+        ((b"d/e", TREE), True),
+        ((b"d", ENTRY), True),
+        ((b"", TREE), True),
+        ((b"d/e/other", ENTRY), False),
+        ((b"d/e/larger", ENTRY), False),
+    ],
+)
+def test_a_batch_is_cancelled_if_a_change_touches_one_of_its_files_that_is_gone(
+    batches: Batches, change: tuple[bytes, Scope], *, is_noticed: bool
 ) -> None:
-    stage = make("0")
-    stage.write("d/big")
-    stage.large_files.add(changes((b"d", TREE)))
-    stage.large_files.start_due_batch()
-    assert not stage.large_files.in_flight
-    returned, _ = stage.large_files.take_returned()
-    assert list(returned) == list(changes((b"d", TREE)))
+    batches.place.write("d/e/large", "kept")
+    batches.grow()
+    batches.queue.retry_queue.schedule_retry(Verdict.RETRY_LATER)
+    batches.queue.retry_queue.make_due()
+    assert batches.start(b"d/e/large", b"kept") == [b"d/e/large", b"kept"]
+    (batches.place.source / "d/e/large").unlink()
+    carried = batches.queue.defer_conflicts(changes(change))
+    if not is_noticed:
+        assert batches.queue.in_flight
+        assert set(carried) == {Change(*change)}
+        return
+    assert not batches.queue.in_flight
+    # rsync may have left its temporary file there.
+    expected = {Change(*change), Change(b"d/e/large", ENTRY), Change(b"d/e", LISTING)}
+    assert expected <= set(carried)
+    assert b"kept" not in paths_of(carried)
+    assert paths_of(batches.queue.retry_queue.backlog.changes) == [b"kept"]
+    assert batches.queue.retry_queue.failure_count == 0
+    assert batches.start(b"another") == [b"another"]
 
 
-def _move(stage: QueueSetup, random_: random.Random) -> list[tuple[bytes, Scope]]:
-    """Change the source at random, and return the changes that a watcher would report."""
-    directories = [path for path in stage.source.rglob("*") if path.is_dir()] + [stage.source]
-    directory = random_.choice(directories)
-    target = directory / random_.choice(["a", "b", ".a.xyzxyz"])
-    above = os.fsencode(directory.relative_to(stage.source)) if directory != stage.source else b""
-    path = os.path.join(above, os.fsencode(target.name))
-    told = [(path, ENTRY), (above, ENTRY)]
-    kind = random_.choice(["large", "large", "small", "remove", "directory", "rename", "listing"])
-    if kind == "listing":
-        return [(above, random_.choice([LISTING, TREE]))]
-    if kind == "rename" and target.exists():
-        other = random_.choice(directories) / random_.choice(["a", "b", "c"])
-        if not other.exists() and target not in (other, *other.parents):
-            target.rename(other)
-            to = os.fsencode(other.relative_to(stage.source))
-            return [*told, (to, TREE), (os.path.dirname(to), ENTRY)]
-        return []
-    if target.is_dir():
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
-    if kind in {"large", "small"}:
-        target.write_bytes(random_.randbytes(2 * LARGE if kind == "large" else 100))
-    elif kind == "directory":
-        target.mkdir()
-        (target / "a").write_bytes(random_.randbytes(2 * LARGE))
-        told = [(path, TREE), (above, ENTRY)]
-    return told
+def test_a_source_that_cannot_be_opened_cancels_no_batch(batches: Batches) -> None:
+    batches.place.write("large")
+    batches.start(b"large")
+    away = batches.place.source.rename(batches.place.source.with_name("away"))
+    assert not batches.queue.defer_conflicts(entries(b"large"))
+    assert batches.queue.in_flight
+    away.rename(batches.place.source)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_after_any_changes_at_any_time_the_trees_are_equal(
-    make: Callable[[str], QueueSetup], seed: int
+def test_batches_grow_while_they_succeed(batches: Batches) -> None:
+    names = [b"%03d" % number for number in range(400)]
+    sizes = [len(batches.start(*names))]
+    while batches.queue.in_flight:
+        batches.end()
+        sizes.append(len(batches.start()))
+    assert sizes == [1, 2, 4, 8, 16, 32, 64, MAX_BATCH_FILES, MAX_BATCH_FILES, 73, 0]
+
+
+def test_a_batch_is_bounded_by_the_bytes_of_its_paths(batches: Batches) -> None:
+    batches.grow()
+    names = [b"%04d" % number + b"x" * 3_996 for number in range(30)]
+    assert len(batches.start(*names)) == 25
+    batches.end()
+    assert len(batches.start()) == 5
+
+
+def test_a_directory_or_a_path_that_is_too_long_is_left_to_the_worker(batches: Batches) -> None:
+    longest, too_long = b"x" * 4_000, b"x" * 4_001
+    some = changes((b"d", TREE), (b"e", LISTING), hints=changes((b"d", TREE)))
+    batches.queue.add(union(some, entries(longest, too_long)))
+    assert batches.queue.accepts_files
+    assert batches.start() == [longest]
+    assert not batches.queue.accepts_files
+    returned, _ = batches.queue.take_returned()
+    assert set(returned) == {Change(b"d", TREE), Change(b"e", LISTING), Change(too_long, ENTRY)}
+    assert set(returned.new_content) == {Change(b"d", TREE)}
+
+
+def test_the_hints_of_files_go_with_them(batches: Batches) -> None:
+    batches.queue.add(changes((b"a", ENTRY), (b"b", ENTRY), hints=entries(b"a", b"b")))
+    batches.start()
+    assert set(batches.queue._in_flight.new_content) == set(entries(b"a"))  # noqa: SLF001
+    assert set(batches.queue.retry_queue.backlog.changes.new_content) == set(entries(b"b"))
+    # What needs no comparison after all has no hint any more.
+    batches.end(Verdict.RETRY_LATER, pending=entries(b"a"))
+    assert set(batches.queue.retry_queue.backlog.changes.new_content) == set(entries(b"b"))
+    batches.queue.retry_queue.make_due()
+    batches.queue.add(changes((b"a", ENTRY), hints=entries(b"a")))
+    batches.start()
+    batches.end(Verdict.RETRY_LATER)
+    assert set(batches.queue.retry_queue.backlog.changes.new_content) == set(entries(b"a", b"b"))
+
+
+def test_after_a_batch_the_directories_above_get_their_times(batches: Batches) -> None:
+    batches.start(b"d/e/large")
+    assert batches.end() == {Change(b"d/e", ENTRY), Change(b"d", ENTRY), Change(b"", ENTRY)}
+    assert not batches.queue
+
+
+def test_what_a_batch_may_not_touch_is_left_to_the_worker(batches: Batches) -> None:
+    batches.start(b"f")
+    assert batches.end(failed=entries(b"mount/f")) == {
+        Change(b"", ENTRY), Change(b"mount/f", ENTRY),
+    }  # fmt: skip
+
+
+def test_a_result_that_comes_too_late_counts_for_no_batch(batches: Batches) -> None:
+    batches.worker._results.put(TransferResult(Outcome(Verdict.PARTIAL)))  # noqa: SLF001
+    assert batches.queue.take_result() is None
+    assert batches.queue.accepts_files
+
+
+def test_after_a_success_the_next_batch_starts_at_once(batches: Batches) -> None:
+    batches.start(b"a", b"b")
+    batches.end(Verdict.RETRY_LATER)
+    batches.queue.retry_queue.make_due()
+    batches.start()
+    batches.queue.retry_queue.schedule_retry(Verdict.RETRY_LATER)
+    batches.end()
+    assert batches.queue.retry_queue.is_due()
+    assert batches.queue.retry_queue.failure_count == 0
+
+
+def test_what_fails_in_part_is_left_to_the_worker(batches: Batches) -> None:
+    batches.start(b"d/f")
+    # A temporary file may be left there.
+    assert batches.end(Verdict.PARTIAL, status=23) == {
+        Change(b"d/f", ENTRY), Change(b"d", ENTRY), Change(b"d", LISTING), Change(b"", ENTRY),
+    }  # fmt: skip
+    assert not batches.queue.accepts_files
+    assert not batches.queue
+
+
+@pytest.mark.parametrize("verdict", [Verdict.RETRY_LATER, Verdict.RETRY_NOW, Verdict.HELD])
+def test_a_batch_that_fails_is_sent_again_later(batches: Batches, verdict: Verdict) -> None:
+    for count in (1, 2):
+        batches.start(b"d/f")
+        assert Change(b"d", LISTING) in batches.end(verdict, status=12)
+        queue = batches.queue.retry_queue
+        assert paths_of(queue.backlog.changes) == [b"d/f"]
+        assert (queue.verdict, queue.failure_count) == (verdict, count)
+        queue.make_due()
+    batches.start()
+    batches.end()
+    assert (queue.verdict, queue.failure_count) == (Verdict.DONE, 0)
+
+
+def test_a_batch_without_a_run_that_fails_is_sent_again_later(batches: Batches) -> None:
+    batches.start(b"f")
+    batches.worker._results.put(TransferResult(Outcome(Verdict.RETRY_LATER)))  # noqa: SLF001
+    batches.queue.take_result()
+    assert paths_of(batches.queue.retry_queue.backlog.changes) == [b"f"]
+
+
+def test_of_a_batch_that_breaks_off_each_file_is_tried_alone(batches: Batches) -> None:
+    batches.grow()
+    batches.queue.add(entries(b"d/a", b"d/b"), 5.0)
+    assert batches.start() == [b"d/a", b"d/b"]
+    # rsync has removed its temporary file.
+    assert batches.abort() == {Change(b"", ENTRY), Change(b"d", ENTRY)}
+    assert batches.start() == [b"d/a"]
+    batches.abort()
+    aborting = batches.queue.aborting_files
+    assert paths_of(aborting.backlog.changes) == [b"d/a"]
+    assert (aborting.since, aborting.failure_count, aborting.is_due()) == (5.0, 1, False)
+    assert aborting.verdict is Verdict.PARTIAL
+    # As long as others wait, a success does not make batches grow.
+    assert batches.start(b"d/c") == [b"d/b"]
+    batches.end()
+    assert batches.start(b"d/d") == [b"d/c"]
+    batches.end()
+    assert batches.start() == [b"d/d"]
+    batches.end()
+    assert batches.start(b"x", b"y") == [b"x"]
+    batches.end()
+    assert batches.start(b"z") == [b"y", b"z"]
+
+
+def test_the_smallest_of_the_files_that_do_not_fit_is_tried_again_first(batches: Batches) -> None:
+    for name, size in (("a", 300), ("b", 100), ("c", 200)):
+        (batches.place.source / name).write_bytes(bytes(size))
+    aborting = batches.queue.aborting_files
+    aborting.backlog.add(entries(b"a", b"b", b"c"))
+    assert batches.start() == [b"b"]
+    assert paths_of(aborting.backlog.changes) == [b"a", b"c"]
+    batches.end()
+    aborting.schedule_retry(Verdict.PARTIAL)
+    assert batches.start() == []
+    # Other files are sent before them.
+    aborting.make_due()
+    assert batches.start(b"new") == [b"new"]
+    batches.end()
+    for name in (b"c", b"a"):
+        assert batches.start() == [name]
+        aborting.schedule_retry(Verdict.PARTIAL)
+        batches.end()
+        aborting.make_due()
+    assert (aborting.verdict, aborting.failure_count) == (Verdict.DONE, 0)
+
+
+def test_batches_that_break_off_are_repeated_at_once_until_there_were_too_many(
+    batches: Batches,
 ) -> None:
-    random_ = random.Random(seed)
-    stage = make("4000")
-    stage.carry(*((change.path, change.scope) for change in EVERYTHING))
-    for _ in range(60):
-        told = _move(stage, random_)
-        if random_.random() < 0.5:
-            stage.backlog.add(changes(*told))
-        else:
-            stage.carry(*told)
-        if random_.random() < 0.3:
-            stage.woken.wait(random_.random() / 10)
-            stage.work()
-    stage.finish()
-    assert stage.differences == []
-    assert stage.results
+    for _ in range(2):
+        names = [b"%02d" % number for number in range(MAX_QUICK_RETRIES + 2)]
+        batches.queue.add(entries(*names))
+        for name in names[: MAX_QUICK_RETRIES + 1]:
+            assert batches.start() == [name]
+            batches.abort()
+        queue = batches.queue.retry_queue
+        assert queue.due_at > time.monotonic() + 300.0
+        queue.make_due()
+        assert batches.start() == [names[-1]]
+        batches.abort()
+        # The queue is empty: nothing is left to wait for.
+        assert queue.failure_count == 0
+        assert len(batches.queue.aborting_files.backlog) == len(names)
+        batches.queue.aborting_files.backlog.take()
+
+
+def test_one_batch_is_started_at_a_time(batches: Batches) -> None:
+    assert batches.start(b"a") == [b"a"]
+    assert batches.start(b"b") == [b"a"]
+    batches.end()
+    assert batches.start() == [b"b"]

@@ -163,24 +163,18 @@ def _wait(options: argparse.Namespace) -> int:
     request = ControlRequest("wait", (), timeout=options.timeout)
     answers, errors = _send_to_daemons(options, request, options.timeout + ANSWER_TIMEOUT)
     lacking: list[str] = []
-    remarks: list[str] = []
     for path, answer in answers.items():
         late = answer.get("late")
         if isinstance(late, list) and late:
             errors += _late_errors(path, [str(name) for name in late], options.timeout)
-        set_aside, unverified = _lacking(path, answer)
-        lacking += set_aside
-        remarks += unverified
-    for line in lacking + remarks:
+        lacking += _lacking(path, answer)
+    for line in lacking:
         print(f"pylsyncctl: {printable(line)}", file=sys.stderr)  # noqa: T201
     return _print_errors(errors) or (command_line.EXIT_SET_ASIDE if lacking else 0)
 
 
-def _lacking(path: str, answer: discovery.Answer) -> tuple[list[str], list[str]]:
-    """Return what destinations lack by the answer of a daemon, and which are unverified.
-
-    Older daemons do not tell.
-    """
+def _lacking(path: str, answer: discovery.Answer) -> list[str]:
+    """Return what destinations lack by the answer of a daemon; older ones do not tell."""
     try:
         set_aside = decode_set_aside(answer.get("set_aside", {}))
         unverified = decode_unverified(answer.get("unverified", {}))
@@ -188,7 +182,7 @@ def _lacking(path: str, answer: discovery.Answer) -> tuple[list[str], list[str]]
         shown = printable(path)
         raise PylsyncdError(f"The pylsyncd at {shown} sent an invalid answer: {error}.") from None
     lines = [line for name, each in set_aside.items() for line in describe_set_aside(name, each)]
-    return lines, [describe_unverified(name, reason) for name, reason in unverified.items()]
+    return lines + [describe_unverified(name, reason) for name, reason in unverified.items()]
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {"status": _status, "wait": _wait}

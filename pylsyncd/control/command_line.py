@@ -23,7 +23,7 @@ in /run/pylsyncd, $XDG_RUNTIME_DIR/pylsyncd and the user's state directory, and 
 A command with DEST goes to the daemons that have destinations of these names, without DEST to all.
 
 exit status: 0 done; {EXIT_FAILED} failed, or not confirmed in time; {EXIT_USAGE} wrong usage;
-{EXIT_SET_ASIDE} confirmed except for some paths (wait);
+{EXIT_SET_ASIDE} confirmed except for some paths, or unverified (wait);
 {EXIT_NO_DAEMON} no daemon runs
 
 exit status of status --check:

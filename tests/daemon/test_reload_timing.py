@@ -156,7 +156,7 @@ def test_pending_changes_survive_a_move_of_the_state_directory(setup: ReloadTimi
         # Nothing is pending, but nothing was ever compared either.
         assert setup.run("status", "--check").returncode == 1
         answer = setup.run("wait", "--timeout", "45")
-        assert answer.returncode == 0
+        assert answer.returncode == 3
         assert "run pylsyncctl sync web/one" in answer.stderr
         setup.faulty.add_fault(exit_with(12))
         (setup.source_path("web") / "pending").write_text("pending")

@@ -275,12 +275,12 @@ def test_a_wait_for_all_but_some_paths_has_a_status_of_its_own_and_names_them(
     assert daemons.run("wait", "--timeout", "1").returncode == FAILED
 
 
-def test_a_wait_for_an_unverified_destination_says_what_to_run(
+def test_a_wait_for_an_unverified_destination_has_that_status_and_says_what_to_run(
     daemons: RuntimeDirectory, commands: RecordingCommands
 ) -> None:
     commands.unverified = {"srv2": "never compared: run pylsyncctl sync srv2"}
     code, output, errors = daemons.run("wait")
-    assert (code, output) == (0, "")
+    assert (code, output) == (SET_ASIDE, "")
     assert errors == ("pylsyncctl: srv2 is unverified: never compared: run pylsyncctl sync srv2\n")
 
 

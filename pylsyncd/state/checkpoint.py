@@ -207,12 +207,6 @@ class Checkpoint:
         if time.monotonic() >= self._saved_at + _SAVE_INTERVAL:
             self.save()
 
-    def record_verified(self) -> None:
-        """Record that the destination was carried or compared as a whole."""
-        if self._state is not None and not self._state.is_verified:
-            self._state = replace(self._state, is_verified=True)
-            self._is_saved = False
-
     def save_clean_stop(self) -> None:
         """Save that pylsyncd has shut down."""
         if self._state is not None:

@@ -316,10 +316,9 @@ class PendingWork:
     def update_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Pass what is confirmed to the checkpoint, unless the next run has changes.
 
-        That the destination is verified does not depend on these.
+        These may have failed in the full sync that has verified the destination: that it is
+        verified is saved together with what is pending.
         """
-        if self.verification.is_verified:
-            checkpoint.record_verified()
         until, last_scan = self._confirmed_times
         if until is not None and not self.next_run.backlog:
             aside = (part.backlog.changes for part in self._failed_parts)

@@ -259,12 +259,11 @@ class WorkerPool:
         location = settings.destination.location
         entry = self._registry.reload(self._sync, settings, self._entries.pop(location))
         self._entries[location] = entry
-        before = self._contexts.pop(location)
         # It contains everything that was queued for the worker before.
-        item = entry.continued_item(unconfirmed, is_verified=before.verification.is_verified)
-        self._create_worker(entry, item)
-        if before.reporter.has_crashed:
-            self._contexts[location].reporter.continue_after(before.reporter)
+        item = entry.continued_item(unconfirmed)
+        context = self._factory.continue_context(entry, self._contexts[location], item)
+        self._contexts[location] = context
+        self._create_worker(entry, item, context)
 
     def _add(self, entry: DestinationEntry, start: Moment, serial: int) -> None:
         """Create the worker of a destination that is new."""

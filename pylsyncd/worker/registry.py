@@ -47,18 +47,19 @@ class DestinationEntry:
             requested_title=requested_title, is_source_empty=is_source_empty,
         )  # fmt: skip
 
-    def verification(self) -> Verification:
-        """Return what is known of the copy, once its first work item was created."""
+    def verification(self, *, was_verified: bool = False) -> Verification:
+        """Return what is known of the copy, once its first work item was created.
+
+        ``was_verified`` tells that a worker before has verified it, which the saved state may not
+        know yet.
+        """
+        is_saved = self.checkpoint is not None and self.checkpoint.is_verified
         return Verification(
-            is_verified=self.checkpoint is not None and self.checkpoint.is_verified,
-            is_dry_run=self.settings.rsync.dry_run,
+            is_verified=is_saved or was_verified, is_dry_run=self.settings.rsync.dry_run
         )
 
-    def continued_item(self, item: WorkItem, *, is_verified: bool) -> WorkItem:
-        """Return the first work item under new settings, given what is not confirmed.
-
-        Without a full sync the destination stays verified if it was: the saved state may be older.
-        """
+    def continued_item(self, item: WorkItem) -> WorkItem:
+        """Return the first work item under new settings, given what is not confirmed."""
         state = self.loaded.state
         if self.checkpoint is None or state is None:
             return item
@@ -71,8 +72,6 @@ class DestinationEntry:
             )
             return replace(item, changeset=everything, titles=item.titles or ("full sync",))
         self.checkpoint.resume_from(state)
-        if is_verified:
-            self.checkpoint.record_verified()
         return item
 
 

@@ -50,15 +50,28 @@ class WorkerFactory:
         self._resources = resources
         self._count_directories = count_directories
 
-    def create_context(self, entry: DestinationEntry) -> WorkerContext:
+    def create_context(
+        self, entry: DestinationEntry, *, was_verified: bool = False
+    ) -> WorkerContext:
         """Return the context of the first worker of a destination."""
         settings, destination = entry.settings, entry.settings.destination
         return WorkerContext(
             # During dry runs another program may create the directory: no replacement.
             DestinationGuard(None if settings.rsync.dry_run else destination),
             FailureReporter(destination, self._guard.source, self._resources.on_notice),
-            entry.verification(),
+            entry.verification(was_verified=was_verified),
         )
+
+    def continue_context(
+        self, entry: DestinationEntry, before: WorkerContext, item: WorkItem
+    ) -> WorkerContext:
+        """Return the context of the first worker under new settings, which begins with an item."""
+        # After a change of the copy, the new full sync has to verify it.
+        was_verified = before.verification.is_verified and not item.changeset.is_everything
+        context = self.create_context(entry, was_verified=was_verified)
+        if before.reporter.has_crashed:
+            context.reporter.continue_after(before.reporter)
+        return context
 
     def create(  # noqa: PLR0913  # all but three are passed by name
         self,

@@ -601,17 +601,18 @@ def test_while_a_full_sync_fails_without_a_name_nothing_is_settled() -> None:
         assert work.set_aside.failed.count == 1
 
 
-def test_that_a_destination_is_verified_is_saved_although_newer_changes_wait(
-    place: WorkerSetup,
-) -> None:
+def test_that_a_destination_is_verified_is_saved_with_what_has_failed(place: WorkerSetup) -> None:
     checkpoint, work = place.checkpoint(), pending_work()
-    checkpoint.confirm(clock.now(), EVERYTHING)
+    checkpoint.confirm(clock.now(), NOTHING)
+    work.confirm(CompleteTimes(clock.now()))
+    work.verification.record_complete()
+    # It has failed in the full sync, and is carried again at once.
     work.next_run.backlog.add(entries(b"f"))
     for is_verified in (False, True):
-        if is_verified:
-            work.verification.record_complete()
         work.update_checkpoint(checkpoint)
         checkpoint.save_clean_stop()
         state = place.state()
         assert state is not None
-        assert (state.is_verified, state.pending.is_everything) == (is_verified, True)
+        assert state.is_verified is is_verified
+        work.failed_paths.backlog.add(work.next_run.backlog.take())
+    assert paths_of(state.pending) == [b"f"]

@@ -350,12 +350,12 @@ def create_tar(area: WorkArea, archive: Name, directory: Name) -> None:
     shutil.rmtree(top)
 
 
-# Trees made anew
+# Trees that are made again
 
 
 @_operation
 def remake_tree(area: WorkArea, name: Name, seed: int) -> None:
-    """Delete a tree and make it anew: the same names, sizes, modes and times, other content."""
+    """Delete a tree and make it again: the same names, sizes, modes and times, other content."""
     tree = _read_tree(area.path(name))
     _delete_tree(area.path(name))
     _make_tree(area.path(name), tree, random.Random(seed))
@@ -363,7 +363,7 @@ def remake_tree(area: WorkArea, name: Name, seed: int) -> None:
 
 @_operation
 def remake_tree_outside(area: WorkArea, name: Name, seed: int, outside_name: Name) -> None:
-    """Make a tree anew outside of the source, and rename it to the place of the old one."""
+    """Make the same tree again outside of the source, and rename it to the place of the old one."""
     new = area.outside_path(outside_name)
     _make_tree(new, _read_tree(area.path(name)), random.Random(seed))
     os.rename(area.path(name), new + b"-old")

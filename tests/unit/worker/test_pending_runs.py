@@ -298,7 +298,7 @@ def test_retries_of_a_run_that_fails_without_a_reason_widen_and_then_get_rarer(
         assert "vanished" in worker.status().error
 
 
-def test_a_widened_retry_that_would_delete_too_much_asks_nobody(tmp_path: Path) -> None:
+def test_a_widened_retry_that_would_delete_too_much_is_not_held(tmp_path: Path) -> None:
     with contextlib.closing(WorkerSetup(tmp_path, max_delete=1)) as place:
         place.write("d/odd")
         (place.copy / "d").mkdir()

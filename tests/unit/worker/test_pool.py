@@ -607,7 +607,7 @@ def test_a_destination_that_is_added_without_an_initial_sync_is_unverified(
     pool.reconfigure(replace(more, initial_sync=False), clock.now(), 1)
     site.wait_until_in_sync(pool)
     assert unverified(pool).keys() == {"two"}
-    # New settings change nothing about that, and those that change the copy have it carried anew.
+    # New settings change nothing about that, and those that change the copy start a full sync.
     settings = replace(
         more.destinations[1], rsync=replace(more.destinations[1].rsync, delete=False)
     )

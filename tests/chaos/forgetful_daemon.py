@@ -16,13 +16,18 @@ _numbers = itertools.count(1)
 
 
 def _add_most(buffer: Buffer, changes: MutableChangeset) -> None:
-    kept = MutableChangeset()
+    kept, lost = MutableChangeset(), set[bytes]()
     for change in changes:
         if next(_numbers) % ONE_IN:
             kept.add(change.path, change.scope)
         else:
+            lost.add(change.path)
             with open(FILE, "a", encoding="ascii") as file:
                 file.write(f"{change.path!r}\n")
+    # Without its hint, a kept change would be lost too where only the content is new.
+    for hint in changes.new_content:
+        if hint.path not in lost:
+            kept.new_content.add(hint.path, hint.scope)
     _add(buffer, kept)
 
 

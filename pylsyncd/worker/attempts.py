@@ -158,8 +158,7 @@ class Attempts:
             if since is not None and not result.pending:
                 self._session.statistics.count_confirmed(time.monotonic() - since)
             attempts.reset()
-        if self._checkpoint is not None:
-            self._work.update_checkpoint(self._checkpoint)
+        self.save()
         failing = [part for part in (attempts, *self._work.retried_apart) if part.backlog]
         if failing:
             self.report_failure(result, failing[0])
@@ -168,6 +167,11 @@ class Attempts:
             self._reporter.report_recovery()
         if not self._work.next_run.backlog:
             self._report_completed_syncs()
+
+    def save(self) -> None:
+        """Save what is confirmed."""
+        if self._checkpoint is not None:
+            self._work.update_checkpoint(self._checkpoint)
 
     def report_failure(self, result: TransferResult, attempts: RetryQueue) -> None:
         """Report the failure of an attempt, if it has failed."""

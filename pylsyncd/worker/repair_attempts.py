@@ -50,8 +50,13 @@ class RepairAttempts:
 
     def carry_next(self) -> None:
         """Carry the next slice."""
-        if self._repairs is not None:
-            self._carry(self._repairs.next_slice())
+        if self._repairs is None:
+            return
+        if listings := self._repairs.next_slice():
+            self._carry(listings)
+        else:
+            self._confirm_round()
+            self._attempts.save()
 
     def carry_held(self) -> None:
         """Carry the slice that was held."""
@@ -60,7 +65,7 @@ class RepairAttempts:
     def _carry(self, listings: Changeset) -> None:
         """Offer directories to the destination, to undo what others changed there."""
         repairs, work = self._repairs, self._work
-        if repairs is None or not listings:
+        if repairs is None:
             return
         options = repairs.options(self._session.options)
         excluded = work.excluded_from(listings)
@@ -92,6 +97,7 @@ class RepairAttempts:
     def _finish(self, repairs: Repairs, result: TransferResult, rest: MutableChangeset) -> None:
         """Go on with the round, and report what was repaired; ``rest`` failed."""
         done = RunResult() if result.run is None else result.run.result
+        was_verified = self._work.verification.is_verified
         repairs.confirm_slice(done.deleted, is_released=self._attempts.is_released)
         self._attempts.is_released = False
         if result.run is not None and result.run.item_lines:
@@ -104,4 +110,14 @@ class RepairAttempts:
         if rest:
             self._work.add_changes(rest, None)
             self._work.next_run.make_due()
+        if self._work.verification.is_verified and not was_verified:
+            self._confirm_round()
         self._attempts.finish(self._work.held_repair, result, None)
+
+    def _confirm_round(self) -> None:
+        """Let the state know what a round has verified, although no change may have been carried.
+
+        What has failed in it is pending; if that is carried next, the state has to wait for it.
+        """
+        if not self._work.next_run.backlog:
+            self._work.confirm(self._work.received_times)

@@ -19,6 +19,7 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.state.repair_state import RepairFile, RepairState
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
 from pylsyncd.worker.repair_walk import WalkLimits, WalkPart, next_part
+from pylsyncd.worker.verification import Verification
 
 # Seconds between two slices at least, and as a share of the interval.
 _LEAST_PAUSE = 60.0
@@ -46,7 +47,8 @@ class RepairPlan:
 class Repairs:
     """The rounds of one destination. Used by its worker's thread; any thread may read the status.
 
-    Without a file nothing is kept from one run of the daemon to the next.
+    Without a file nothing is kept from one run of the daemon to the next. A complete round verifies
+    the destination. One that began before the start does not: it may have been about another copy.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Repairs:
         rules: Rules,
         plan: RepairPlan,
         file: RepairFile | None = None,
+        verification: Verification | None = None,
     ) -> None:
         self._guard = guard
         self._rules = rules
@@ -62,7 +65,9 @@ class Repairs:
         self._file = file
         self._count_directories = plan.count_directories
         self._window = plan.window
+        self._verification = verification or Verification()
         self._state = RepairState() if file is None else file.load()
+        self._has_begun_round = False
         self._part: WalkPart | None = None
         self.due_at: float | None = None
         """When the next slice is due, by the monotonic clock; None for never."""
@@ -123,6 +128,8 @@ class Repairs:
             # A clock that was set back must not make a round endless.
             start = min(state.round_start, now)
             self._state = RepairState(compared_since=start)
+            if self._has_begun_round:
+                self._verification.record_complete()
             self._save()
             self.due_at = time.monotonic() + max(self._pause(), start + self._interval - now)
             return
@@ -156,6 +163,7 @@ class Repairs:
 
     def record_full_sync(self, start: float) -> None:
         """Record that a full sync has compared everything since a time: the next round can wait."""
+        self._part = None
         self._state = RepairState(compared_since=start)
         self._save()
         if self._interval:
@@ -174,6 +182,7 @@ class Repairs:
         now = time.time()
         if not self._state.round_start:
             self._state = replace(self._state, round_start=now)
+            self._has_begun_round = True
         left = max(0, self._count_directories() - self._state.directories)
         pause = self._pause()
         seconds_left = self._state.round_start + self._interval - now

@@ -109,7 +109,11 @@ class WorkerFactory:
             delayed_start=delayed_start,
             was_held=was_held,
             repairs=Repairs(
-                self._guard, options.rules, self._repair_plan(settings), entry.repair_file
+                self._guard,
+                options.rules,
+                self._repair_plan(settings),
+                entry.repair_file,
+                context.verification,
             ),
         )
 

@@ -36,6 +36,7 @@ from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer import Transfer
 from pylsyncd.worker.transfer_result import TransferResult
+from pylsyncd.worker.verification import Verification
 from pylsyncd.worker.worker import Worker
 from support.faults import FaultyRsync
 from support.waiting import wait_until
@@ -148,11 +149,12 @@ class WorkerSetup:
             session, self.guard, self._destination_guard, self._size_limit, self._capabilities
         )
 
-    def repairs(self, interval: float) -> Repairs:
+    def repairs(self, interval: float, verification: Verification | None = None) -> Repairs:
         plan = RepairPlan(
             interval, self.repair_window, lambda: sum(1 for _ in os.walk(self.source))
         )
-        return Repairs(self.guard, Rules(), plan, RepairFile(self.directory, "copy"))
+        file = RepairFile(self.directory, "copy")
+        return Repairs(self.guard, Rules(), plan, file, verification)
 
     def write(self, *names: str) -> None:
         for name in names:
@@ -195,7 +197,7 @@ class WorkerSetup:
         work = PendingWork(self._large_file_queue(session, policy, wake), policy)
         reporter = FailureReporter(self._destination, self.guard.source, self.notices.append)
         attempts = Attempts(session, transfer, work, reporter, checkpoint, was_held=was_held)
-        repairs = self.repairs(repair_interval)
+        repairs = self.repairs(repair_interval, work.verification)
         return WorkerParts(
             session, transfer, work, reporter, checkpoint, repairs, attempts,
             PendingAttempts(attempts, session, transfer, work, checkpoint, repairs),
@@ -241,16 +243,17 @@ class WorkerSetup:
         if queued is not None:
             queue.put(queued)
         large_files = self._large_file_queue(session, policy, queue.wake, failures.append)
+        work = PendingWork(large_files, policy)
         worker = Worker(
             session,
             self.transfer(session),
-            PendingWork(large_files, policy),
+            work,
             queue,
             reporter=FailureReporter(self._destination, self.guard.source, self.notices.append),
             checkpoint=checkpoint,
             on_failed=failures.append,
             extra_window=extra_window,
-            repairs=repairs or self.repairs(repair_interval),
+            repairs=repairs or self.repairs(repair_interval, work.verification),
         )
         worker.start()
         try:

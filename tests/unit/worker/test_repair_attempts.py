@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from support.worker_setup import LONG, WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING
 from pylsyncd.model.notices import NoticeKind
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.system import clock
@@ -149,3 +151,42 @@ def test_deletions_of_all_slices_together_count_against_the_limit(limited: Worke
         wait_until(lambda: is_equal(limited))
         wait_until(lambda: worker.status().condition is Condition.IN_SYNC)
         wait_until(lambda: worker.confirmed_serial == 3)
+
+
+@pytest.mark.parametrize("ends_before", [False, True])
+def test_a_round_verifies_the_destination_for_later_starts_with_what_has_failed(
+    place: WorkerSetup, ends_before: bool
+) -> None:
+    parts = place.parts(repair_interval=DAY)
+    until = clock.now()
+    parts.attempts.add(WorkItem(NOTHING, until, serial=1), 0.0)
+    for name in ("a/b", "c"):
+        (place.copy / name).mkdir(parents=True)
+    for name in ("", "a", "a/b", "c"):
+        assert place.state() is None
+        if name == "a":
+            place.make_fail("a/f")
+        if name == "c" and ends_before:
+            # The walk finds out that the slice before was the last one.
+            shutil.rmtree(place.source / name)
+        parts.repair_attempts.carry_next()
+    parts.checkpoint.save()
+    state = place.state()
+    assert state is not None
+    assert (state.is_verified, state.confirmed) == (True, until)
+    assert {Change(b"a/f", Scope.TREE)} == set(state.pending)
+
+
+def test_a_round_is_not_saved_while_its_last_changes_are_carried_again(place: WorkerSetup) -> None:
+    parts = place.parts(repair_interval=DAY)
+    parts.attempts.add(WorkItem(NOTHING, clock.now(), serial=1), 0.0)
+    for fault in ("", "", "", exit_with(24)):
+        place.faulty.add_fault(fault)
+        parts.repair_attempts.carry_next()
+    assert parts.work.verification.is_verified
+    assert place.state() is None
+    while parts.work.next_run.backlog:
+        parts.pending_attempts.carry_next_run()
+    state = place.state()
+    assert state is not None
+    assert state.is_verified

@@ -12,6 +12,7 @@ from support.worker_setup import WorkerSetup
 from pylsyncd.model.changes import EVERYTHING
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.system import clock
+from pylsyncd.worker.verification import Verification
 
 DAY = 86_400.0
 
@@ -87,6 +88,35 @@ def test_a_restart_goes_on_with_the_round(place: WorkerSetup) -> None:
         repairs.next_slice()
         repairs.confirm_slice()
     assert place.repairs(DAY).next_slice().listings == {b"a/b"}
+
+
+def test_a_round_that_began_after_the_start_verifies_the_destination(place: WorkerSetup) -> None:
+    begun = place.repairs(DAY)
+    begun.next_slice()
+    begun.confirm_slice()
+    verification = Verification()
+    repairs = place.repairs(DAY, verification)
+    for count in (3, 4):
+        assert not verification.is_verified
+        for _ in range(count):
+            repairs.next_slice()
+            assert not verification.is_verified
+            repairs.confirm_slice()
+    assert verification.is_verified
+
+
+def test_a_slice_that_a_full_sync_has_overtaken_ends_no_round(place: WorkerSetup) -> None:
+    verification = Verification()
+    repairs = place.repairs(DAY, verification)
+    for _ in range(3):
+        repairs.next_slice()
+        repairs.confirm_slice()
+    # The last one is held.
+    repairs.next_slice()
+    repairs.record_full_sync(1_000.0)
+    repairs.confirm_slice()
+    assert repairs.compared_since == 1_000.0
+    assert not verification.is_verified
 
 
 def test_without_an_interval_nothing_is_due(place: WorkerSetup) -> None:

@@ -4,6 +4,7 @@ pyinotify's engine is not used: its Notifier decodes names as UTF-8 and fails on
 walks before it watches. This is the only module that imports pyinotify.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -158,12 +159,14 @@ def watch_limit_message(directories: int) -> str:
 
 
 def _init_error(code: int) -> WatchError:
-    if code == errno.EMFILE:
-        limit = read_limit("max_user_instances")
-        return WatchError(
-            f"This user has no inotify instances left (fs.inotify.max_user_instances is {limit}). "
-            f"Raise the limit: sysctl -w fs.inotify.max_user_instances={2 * limit}"
-        )
+    # If there is no descriptor for the file either, it is not the limit of instances.
+    with contextlib.suppress(OSError):
+        if code == errno.EMFILE:
+            limit = read_limit("max_user_instances")
+            return WatchError(
+                "This user has no inotify instances left (fs.inotify.max_user_instances is "
+                f"{limit}). Raise the limit: sysctl -w fs.inotify.max_user_instances={2 * limit}"
+            )
     return WatchError(f"Cannot create an inotify instance: {os.strerror(code)}.")
 
 

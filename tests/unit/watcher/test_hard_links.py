@@ -273,6 +273,40 @@ def test_the_number_of_kept_names_is_limited(source: Path, monkeypatch: pytest.M
     assert some.search_count == 11
 
 
+@pytest.mark.parametrize(("limit", "searches"), [(3, 1), (2, 2)])
+def test_names_are_kept_up_to_the_limit(
+    source: Path, monkeypatch: pytest.MonkeyPatch, limit: int, searches: int
+) -> None:
+    # Two names and the file itself.
+    monkeypatch.setattr(hard_links, "_MAX_KEPT_NAMES", limit)
+    place(source, "one", "two")
+    some = links_of(source)
+    for _ in range(2):
+        assert added(some, "one") == {"two"}
+    assert some.search_count == searches
+
+
+def test_the_names_of_other_files_in_the_directory_stay_known(source: Path) -> None:
+    place(source, "d/one", "d/two", "d/three")
+    place(source, "d/other", "another")
+    some = links_of(source)
+    for name in ("d/one", "d/other", "d/one"):
+        added(some, name)
+    # The names of the first file are forgotten, and kept anew without this one.
+    (source / "d/three").unlink()
+    assert added(some, "d/one") == {"d/two"}
+    (source / "d/other").unlink()
+    assert added(some, "d/other") == {"another"}
+
+
+def test_the_attributes_of_the_source_are_no_change_of_its_files(source: Path) -> None:
+    place(source, "one", "two")
+    place(source, "d/three", "d/four")
+    some = links_of(source)
+    added(some, "one", "d/three")
+    assert added(some, "") == set()
+
+
 def test_without_hard_links_a_change_costs_microseconds(source: Path) -> None:
     for number in range(2000):
         place(source, f"{number % 500}/f{number}")

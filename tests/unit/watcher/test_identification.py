@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from support.trees import directory_id_of
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.directory_id import DirectoryId
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.watcher.identification import local_directory_id, read_uuid
+from pylsyncd.watcher.identification import local_directory_id, read_directory_id, read_uuid
+from pylsyncd.watcher.mounts import Mount
 
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
 
@@ -66,6 +68,35 @@ def test_a_disk_is_the_same_under_another_device_number(
     assert second.is_same(first)
     assert second.uuid
     assert second.device != first.device or fs_type == "btrfs"
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "option"),
+    [pytest.param("ext4", "-U", marks=requires("ext4")),
+     pytest.param("btrfs", "-U", marks=requires("btrfs"))],
+)  # fmt: skip
+def test_the_uuid_of_a_disk_is_that_of_its_file_system(
+    place: Path, mounted: Mounts, fs_type: str, option: str
+) -> None:
+    uuid = "93ef70e4-21d6-4fb1-9a5c-0c2b6d1f7e35"
+    with Disk(place.with_name("image"), fs_type, option, uuid) as disk:
+        mounted.mount_device(disk.attach(), place)
+        found = directory_id_of(place)
+        mounted.unmount(place)
+    assert found.uuid == uuid.replace("-", "")
+
+
+def test_the_mounts_are_read_only_for_a_file_system_without_an_identity(tmp_path: Path) -> None:
+    def refuse() -> list[Mount]:
+        raise AssertionError("the mounts are read")
+
+    for path, is_known in ((tmp_path, True), (Path("/proc"), False)):
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            with nullcontext() if is_known else pytest.raises(AssertionError, match="are read"):
+                read_directory_id(opened, refuse)
+        finally:
+            os.close(opened)
 
 
 @requires("btrfs")

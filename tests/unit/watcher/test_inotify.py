@@ -1,12 +1,16 @@
 """The events of real directories, and their number by type."""
 
 import os
+import resource
 import sys
 from collections import Counter
 from pathlib import Path
 
+import pyinotify
+import pytest
 from support import processes
 
+from pylsyncd.model.errors import WatchError
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.inotify import Inotify
 
@@ -86,3 +90,31 @@ def test_all_event_types_are_listed_with_zero() -> None:
     assert set(found.values()) == {0}
     assert {"CREATE", "MODIFY", "CLOSE_WRITE", "UNMOUNT", "Q_OVERFLOW"} < found.keys()
     assert not [name for name in found if "|" in name]
+
+
+def test_without_inotify_or_a_descriptor_the_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        # The kernel has the same error for the limit of instances.
+        with pytest.raises(WatchError, match="instance: Too many open files"):
+            Inotify()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    monkeypatch.setattr(pyinotify.INotifyWrapper, "create", lambda: None)
+    with pytest.raises(WatchError, match="is not available"):
+        Inotify()
+
+
+def test_a_chunk_is_full_if_no_other_event_may_fit() -> None:
+    assert not Inotify.is_full(b"\0" * (65536 - 16 - 256))
+    assert Inotify.is_full(b"\0" * (65536 - 16 - 256 + 1))
+
+
+def test_the_message_about_the_limit_names_a_larger_one() -> None:
+    limit = inotify.read_limit("max_user_watches")
+    assert f"max_user_watches={2 * limit}" in inotify.watch_limit_message(0)
+    assert f"max_user_watches={4 * limit}" in inotify.watch_limit_message(2 * limit)
+    assert f" {2 * limit} directories are watched here" in inotify.watch_limit_message(2 * limit)

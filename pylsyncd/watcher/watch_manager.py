@@ -319,10 +319,9 @@ class WatchManager:
                     del self.unwatched[parent, name]
                 continue
             try:
-                scan.scan_unwatched(directory, path)
-            except OSError:
-                # It can be opened but not listed: the next scan tries again.
-                continue
+                # If it can be opened but not listed, the next scan tries again.
+                with contextlib.suppress(OSError):
+                    scan.scan_unwatched(directory, path)
             finally:
                 os.close(directory)
 
@@ -357,8 +356,6 @@ class WatchManager:
             if wd is not None:
                 self._walk(directory, wd)
         except OSError as error:
-            # It is watched, but could not be listed: the next attempt has to start again.
-            self.remove_subtree(self._inotify.add_watch(directory))
             self._record_unwatched(parent, name, error)
         finally:
             os.close(directory)

@@ -134,8 +134,18 @@ def test_more_files_than_can_be_held_back_are_due_at_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(open_files, "_MAX_HELD_BACK", 3)
     files = OpenFiles(WINDOW, INTERVAL)
     names = {b"%d" % number for number in range(4)}
+    files.record(1, names - {b"0"}, 0.0, moment(0))
+    assert files.take_due(0.0) == {}
     files.record(1, names, 0.0, moment(0))
     assert files.take_due(0.0) == {1: names}
+
+
+def test_of_discarded_files_nothing_is_left() -> None:
+    files = OpenFiles(WINDOW, INTERVAL)
+    assert files.discard(1, [b"f"]) == set()
+    files.record(1, [b"f"], 0.0, moment(0))
+    assert files.discard(1, [b"f", b"g"]) == {b"f"}
+    assert files.take_all() == {}
 
 
 def test_files_that_come_and_go_leave_no_memory_behind() -> None:
@@ -150,6 +160,11 @@ def test_other_times_apply_to_the_files_that_are_held_back() -> None:
     files = opened(0.0)
     files.set_times(2.0, INTERVAL)
     assert files.due_at == 2.0
+    later_first = OpenFiles(WINDOW, INTERVAL)
+    for name, time in ((b"later", 10.0), (b"earlier", 5.0)):
+        later_first.record(1, [name], time, moment(time))
+    later_first.set_times(2.0, INTERVAL)
+    assert later_first.due_at == 7.0
     files.set_times(WINDOW, 0.0)
     assert files.take_due(0.0)
 
@@ -163,7 +178,8 @@ def test_the_oldest_modification_is_that_of_a_file_that_is_held_back() -> None:
     assert files.oldest_modification(3.0) == moment(1)
     files.discard(1, [b"old"])
     # It is looked for once a second.
-    assert files.oldest_modification(4.5) == moment(3)
+    assert files.oldest_modification(3.9) == moment(1)
+    assert files.oldest_modification(4.0) == moment(3)
     # A look at a directory finds modifications that are older than others.
     files.record(3, [b"found"], 4.6, moment(2))
     assert files.oldest_modification(4.6) == moment(2)

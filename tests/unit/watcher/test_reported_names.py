@@ -1,9 +1,13 @@
 """What events have reported, and no later change, is not reported again."""
 
+import pytest
+
+from pylsyncd.watcher import reported_names
 from pylsyncd.watcher.reported_names import ReportedNames
 
 SECOND = 1_000_000_000
 EVENT = 1_000 * SECOND
+TICK = SECOND // 100
 
 
 def test_a_change_before_the_last_event_of_its_name_was_reported() -> None:
@@ -85,6 +89,46 @@ def test_the_number_of_names_is_bounded() -> None:
     reported.start_period()
     reported.add(40_000, [b"a"], EVENT)
     assert reported.has_reported(40_000, b"a", 0)
+
+
+def test_as_many_names_as_there_is_room_for_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A directory takes as much as a name.
+    monkeypatch.setattr(reported_names, "_MAX_NAMES_PER_PERIOD", 3)
+    reported = ReportedNames()
+    reported.add(1, [b"a"], EVENT)
+    assert not reported.is_incomplete
+    reported.add(1, [b"b"], EVENT)
+    assert reported.is_incomplete
+    reported.add(1, [b"c"], EVENT)
+    reported.add(2, [], EVENT)
+    assert [reported.has_reported(1, name, 0) for name in (b"a", b"b", b"c")] == [
+        True, True, False,
+    ]  # fmt: skip
+    assert not reported.has_reported_directory(2, 0)
+    reported.start_period()
+    assert reported.is_incomplete
+
+
+def test_the_last_room_is_used_for_a_directory_and_leaves_names_complete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reported_names, "_MAX_NAMES_PER_PERIOD", 3)
+    reported = ReportedNames()
+    reported.add(1, [b"a"], EVENT)
+    reported.start_period()
+    assert not reported.is_incomplete
+    reported.add(1, [b"a"], EVENT)
+    reported.add(2, [], EVENT)
+    assert reported.has_reported_directory(2, 0)
+
+
+def test_a_content_was_reported_in_any_period_up_to_a_tick_before_the_event() -> None:
+    reported = ReportedNames()
+    reported.add(1, [b"f"], EVENT)
+    reported.start_period()
+    reported.add(1, [b"g"], EVENT)
+    assert reported.has_reported_content(1, b"f", EVENT - TICK - 1)
+    assert not reported.has_reported_content(1, b"f", EVENT - TICK)
 
 
 def test_the_names_are_incomplete_while_there_were_too_many() -> None:

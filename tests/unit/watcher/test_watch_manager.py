@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -98,15 +99,17 @@ def test_a_directory_that_cannot_be_watched_is_recorded_once_and_retried(
 
     with monkeypatch.context() as patch:
         add_watch = inotify.add_watch
-        root = os.stat(source).st_ino
+        new = (source / "new").stat().st_ino
 
-        def refuse_all_but_the_source(directory: int) -> int:
-            is_source = os.fstat(directory).st_ino == root
-            return add_watch(directory) if is_source else refuse(directory)
+        def refuse_the_new_one(directory: int) -> int:
+            is_new = os.fstat(directory).st_ino == new
+            return refuse(directory) if is_new else add_watch(directory)
 
-        patch.setattr(inotify, "add_watch", refuse_all_but_the_source)
+        patch.setattr(inotify, "add_watch", refuse_the_new_one)
         for _ in range(2):
             assert watches.watch_subtree(*key) is WatchResult.UNWATCHABLE
+        for changes in (watches.scan([LONG_AGO])[LONG_AGO], watches.retry_unwatched(LONG_AGO)):
+            assert any(change.covers(Change(b"new/file", Scope.ENTRY)) for change in changes)
     assert watches.unwatched == {key: errno.ENOSPC}
     assert watches.take_newly_unwatched() == [key]
     assert watches.take_newly_unwatched() == []
@@ -143,6 +146,123 @@ def test_a_directory_that_cannot_be_listed_is_not_watched_until_it_can(
     assert watches.unwatched == {}
 
 
+def test_without_a_watch_left_only_one_directory_is_retried(
+    source: Path, inotify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watches = manager(source, inotify)
+    attempts: list[bytes] = []
+    codes = {b"one": errno.ENOSPC, b"two": errno.ENOSPC}
+    for name in codes:
+        (source / os.fsdecode(name)).mkdir()
+    add_watch = inotify.add_watch
+
+    def refuse(directory: int) -> int:
+        name = os.path.basename(os.readlink(b"/proc/self/fd/%d" % directory))
+        if name in codes:
+            attempts.append(name)
+            raise OSError(codes[name], os.strerror(codes[name]))
+        return add_watch(directory)
+
+    monkeypatch.setattr(inotify, "add_watch", refuse)
+    for code, expected in ((errno.ENOSPC, 1), (errno.EACCES, 2)):
+        codes.update(dict.fromkeys(codes, code))
+        for name in codes:
+            watches.watch_subtree(watches.tree.root_wd, name)
+        attempts.clear()
+        watches.retry_unwatched(LONG_AGO)
+        assert len(attempts) == expected
+
+
+def test_unwatched_directories_are_forgotten_when_they_or_their_parents_are_gone(
+    source: Path, inotify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watches = manager(source, inotify)
+    upper, lower = watches.tree.find(b"a"), watches.tree.find(b"a/b")
+    assert upper is not None
+    assert lower is not None
+    (source / "a/new").mkdir()
+    (source / "a/b/new").mkdir()
+    add_watch = inotify.add_watch
+
+    def refuse(directory: int) -> int:
+        if os.readlink(b"/proc/self/fd/%d" % directory).endswith(b"/new"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return add_watch(directory)
+
+    monkeypatch.setattr(inotify, "add_watch", refuse)
+    keys = [(upper, b"new"), (lower, b"new")]
+    for key in keys:
+        watches.watch_subtree(*key)
+    assert set(watches.unwatched) == set(keys)
+    assert watches.directories_in_source() == [b"a"]
+    assert set(watches.unwatched_paths()) == {b"a/new", b"a/b/new"}
+    # It was moved away, and may appear again: there is no path to look at.
+    watches.tree.detach(upper, b"b")
+    assert watches.unwatched_paths() == [b"a/new"]
+    watches.retry_unwatched(LONG_AGO)
+    assert set(watches.unwatched) == set(keys)
+    # One is not there any more, and the parent of the other is watched no longer.
+    (source / "a/new").rmdir()
+    watches.remove_subtree(lower)
+    watches.retry_unwatched(LONG_AGO)
+    assert watches.unwatched == {}
+
+
+def test_a_removed_subtree_is_not_watched_by_the_kernel(source: Path, inotify: Inotify) -> None:
+    watches = manager(source, inotify)
+    wd = watches.tree.find(b"a")
+    assert wd is not None
+    before = _kernel_watches(inotify)
+    watches.remove_subtree(wd)
+    assert before - _kernel_watches(inotify) == 2
+
+
+def _kernel_watches(inotify: Inotify) -> int:
+    """Return the number of watches, from proc_pid_fdinfo(5)."""
+    lines = Path(f"/proc/self/fdinfo/{inotify.descriptor}").read_text().splitlines()
+    return sum(line.startswith("inotify ") for line in lines)
+
+
+def test_a_rule_for_directories_excludes_no_file(source: Path, inotify: Inotify) -> None:
+    watches = manager(source, inotify, build_rules([parse_exclude(b"f/"), parse_exclude(b"*.o")]))
+    assert watches.included_files(b"a", {b"f", b"x.o", b"g"}) == {b"f", b"g"}
+    assert manager(source, inotify).included_files(b"a", {b"f"}) == {b"f"}
+
+
+def test_a_directory_is_opened_only_where_the_tree_has_it(source: Path, inotify: Inotify) -> None:
+    watches = manager(source, inotify)
+    wd = watches.tree.find(b"a")
+    assert wd is not None
+    with watches.opened_watched(wd) as directory:
+        assert directory is not None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))
+    try:
+        assert not watches.set_reports_modify(wd, is_on=True)
+        with pytest.raises(OSError, match="Too many open files"), watches.opened_watched(wd):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    (source / "a").rename(source / "moved")
+    for _ in range(2):
+        with watches.opened_watched(wd) as directory:
+            assert directory is None
+        assert not watches.set_reports_modify(wd, is_on=True)
+        (source / "a").mkdir(exist_ok=True)
+
+
+def test_a_known_directory_that_was_moved_after_a_scan_is_not_walked(
+    source: Path, inotify: Inotify
+) -> None:
+    watches = manager(source, inotify)
+    (source / "a").rename(source / "moved")
+    watches.tree.detach(watches.tree.root_wd, b"a")
+    (source / "moved/b/unknown").mkdir()
+    assert watches.watch_subtree(watches.tree.root_wd, b"moved") is WatchResult.WATCHED
+    # The event of the unknown one is in the queue.
+    assert watches.watched_paths() == {b"", b"moved", b"moved/b"}
+
+
 def test_what_is_watched_is_in_place_until_it_is_replaced(source: Path, inotify: Inotify) -> None:
     watches = manager(source, inotify)
     root = watches.tree.root_wd
@@ -174,6 +294,7 @@ def test_a_scan_without_a_ctime_looks_at_no_file(source: Path, inotify: Inotify)
     changes = watches.scan([LONG_AGO])[LONG_AGO]
     assert any(change.covers(Change(b"file", Scope.ENTRY)) for change in changes)
     assert watches.has_scanned_files
+    assert watches.scan() == {}
     ((names,),) = [found.values() for found in watches.take_found_hard_links()]
     assert names == {b"file", b"link"}
     assert watches.take_found_hard_links() == []

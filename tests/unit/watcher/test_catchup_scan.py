@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -23,12 +23,15 @@ from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
+from pylsyncd.watcher import catchup_scan
 from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager
 
 NO_RULES = Rules()
+LONG_AGO = 0
+NEVER = 1 << 62
 # A tmpfs and, on most machines, a disk file system.
 PLACES = [place for place in ("/dev/shm", "/var/tmp") if os.access(place, os.W_OK)]  # noqa: S108
 
@@ -476,6 +479,123 @@ def test_a_snapshot_with_old_ctimes_is_a_whole_tree(tmp_path: Path) -> None:
         assert Change(b"new/snapshot", Scope.TREE) not in set(watches.scan([moment])[moment])
         scanned.close_only()
         mounts.unmount(place)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "mtime", "expected"),
+    [
+        (ScanPurpose.REPLACE_EVENTS, 100, True),
+        (ScanPurpose.COMPLETE_EVENTS, 99, True),
+        (ScanPurpose.COMPLETE_EVENTS, 100, False),
+        (ScanPurpose.COMPLETE_EVENTS, 101, False),
+    ],
+)
+def test_a_file_has_a_new_content_by_its_time(
+    tmp_path: Path, purpose: ScanPurpose, mtime: int, *, expected: bool
+) -> None:
+    (tmp_path / "f").touch()
+    os.utime(tmp_path / "f", ns=(mtime, mtime))
+    assert purpose.has_new_content((tmp_path / "f").stat(), 100) is expected
+
+
+@contextmanager
+def scanning(top: Path, since: int, rules: Rules = NO_RULES) -> Iterator[tuple[CatchupScan, int]]:
+    """Yield a scan and the open directory to scan."""
+    directory = os.open(top, os.O_RDONLY)
+    try:
+        yield CatchupScan([since, NEVER], rules), directory
+    finally:
+        os.close(directory)
+
+
+def test_a_symlink_is_looked_at_and_not_its_target(place: ScannedSource) -> None:
+    source = Path(os.fsdecode(place.source))
+    (source / "target").touch()
+    (source / "link").symlink_to("target")
+    since = place.next_ctime()
+    os.utime(source / "link", ns=(0, 0), follow_symlinks=False)
+    assert set(place.found(since)) == {Change(b"link", Scope.ENTRY)}
+
+
+class Broken:
+    """An entry of which nothing but the name can be read."""
+
+    def __init__(self, name: str, error: type[OSError]) -> None:
+        self.name = name
+        self._error = error
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        assert not follow_symlinks
+        return False
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        raise self._error(self.name, follow_symlinks)
+
+
+def test_a_file_whose_status_cannot_be_read_is_a_change_unless_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [
+        Broken("gone", FileNotFoundError), Broken("shut", PermissionError),
+        Broken("shut.tmp", PermissionError), Broken("gone too", FileNotFoundError),
+    ]  # fmt: skip
+    with scanning(tmp_path, 1, build_rules([parse_exclude(b"*.tmp")])) as (scan, directory):
+        monkeypatch.setattr(os, "scandir", lambda _: nullcontext(entries))
+        assert scan.visit_files(directory, b"d") == []
+        for since in (1, NEVER):
+            assert set(scan.changes[since]) == {Change(b"d/shut", Scope.ENTRY)}
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir], ids=["files", "directories"])
+@pytest.mark.parametrize(("count", "expected"), [(2, 0), (3, 1), (5, 1), (6, 2)])
+def test_progress_is_reported_after_so_many_files_and_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], count: int,
+    expected: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(catchup_scan, "_FILES_BETWEEN_PROGRESS_CALLS", 3)
+    monkeypatch.setattr(catchup_scan, "_DIRECTORIES_BETWEEN_PROGRESS_CALLS", 3)
+    for number in range(count):
+        make(tmp_path / str(number))
+    calls: list[None] = []
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        scan = CatchupScan([LONG_AGO], NO_RULES, lambda: calls.append(None))
+        scan.scan_unwatched(directory, b"d")
+    finally:
+        os.close(directory)
+    assert len(calls) == expected
+
+
+def test_in_an_unwatched_directory_what_may_have_been_moved_there_is_a_tree(
+    place: ScannedSource,
+) -> None:
+    source, outside = (Path(os.fsdecode(each)) for each in (place.source, place.area.outside))
+    (outside / "moved/deep").mkdir(parents=True)
+    (outside / "moved/deep/f").touch()
+    (source / "unwatched/old").mkdir(parents=True)
+    (source / "unwatched/f").touch()
+    # A rule for directories.
+    rules = build_rules([parse_exclude(b"f/")])
+    since = place.next_ctime()
+    (outside / "moved").rename(source / "unwatched/moved")
+    (source / "unwatched/f").chmod(0o600)
+    with scanning(source / "unwatched", since, rules) as (scan, directory):
+        scan.scan_unwatched(directory, b"unwatched")
+        found = scan.changes[since]
+        assert set(optimize(found)) == {
+            Change(b"unwatched", Scope.LISTING), Change(b"unwatched/moved", Scope.TREE),
+        }  # fmt: skip
+        assert Change(b"unwatched/f", Scope.ENTRY) in set(found.new_content)
+        assert not scan.changes[NEVER]
+    # Now it may have been moved there itself.
+    (source / "new").touch()
+    with (
+        scanning(source, since) as (scan, directory),
+        scanning(source / "unwatched", since) as (_, unwatched),
+    ):
+        scan.visit_directory(directory, b"", was_there=True)
+        scan.scan_unwatched(unwatched, b"unwatched")
+        assert Change(b"unwatched", Scope.TREE) in set(scan.changes[since])
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")

@@ -471,7 +471,10 @@ def test_new_busy_directories_are_looked_at_by_the_next_scan(source: BusySource)
             write(source.top / directory / "late")
         source.events()
         assert processor.scan_if_due()
-        assert b"late" in source.open_files.take_all()[source.wd("busy")]
+        found = source.open_files.take_all()
+        assert b"late" in found[source.wd("busy")]
+        # It was looked at when it became busy.
+        assert source.wd("quiet") not in found
         assert processor.due_at > 0.0
 
 

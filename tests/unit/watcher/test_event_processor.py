@@ -260,6 +260,17 @@ def test_a_directory_moved_out_loses_its_watches(
     assert process_all(watched) == set()
 
 
+def test_a_removed_directory_is_a_change_of_its_entry(source: bytes, notify: Inotify) -> None:
+    os.makedirs(source + b"/a/b")
+    watched = WatchedSource(source, notify, build_rules([parse_exclude(b"cache/")]))
+    os.rmdir(source + b"/a/b")
+    assert process_all(watched) == {Change(b"a/b", Scope.ENTRY)}
+    assert watched.paths == {b"", b"a"}
+    os.mkdir(source + b"/cache")
+    os.rmdir(source + b"/cache")
+    assert process_all(watched) == set()
+
+
 def test_a_directory_moved_in_is_watched_with_all_below_it(
     source: bytes, notify: Inotify, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from support.servers import Unavailable
 from support.waiting import wait_until
 from support.watching import WatchedSource
 
+from pylsyncd.model.moments import Moment
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
@@ -427,15 +428,22 @@ def scan_after_overflow(watched: Watched) -> set[Change]:
     return set(found)
 
 
-def test_a_scan_after_dropped_events_finds_what_the_next_poll_would_find(source: Path) -> None:
+def test_a_scan_after_dropped_events_finds_what_the_next_poll_would_find(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (source / "far").mkdir()
+    real = clock.now
     with Watched(source, RescanPlan(eventless_directories=[b"far"])) as watched:
         (source / "far/f").touch()
         watched.drop_events()
-        changed = clock.now().wall
-        wait_until(lambda: clock.now().wall > changed + 0.1)
+        # All of this is longer ago than ctimes may be off.
+        monkeypatch.setattr(clock, "now", lambda: _later(real(), 100.0))
         watched.rescanner.record_empty_queue(clock.now())
         assert is_covered(b"far/f", scan_after_overflow(watched))
+
+
+def _later(moment: Moment, seconds: float) -> Moment:
+    return replace(moment, wall=moment.wall + seconds, running=moment.running + seconds)
 
 
 def test_a_scan_after_dropped_events_is_logged_and_completes_them(
@@ -456,6 +464,19 @@ def test_a_scan_after_dropped_events_is_logged_and_completes_them(
         assert watched.rescanner.is_source_lost
         assert not any("Scanned" in line for line in caplog.messages)
         source.with_name("was").rename(source)
+
+
+def test_a_scan_after_dropped_events_is_followed_by_a_pause(source: Path) -> None:
+    with Watched(source, RescanPlan()) as watched:
+        watched.rescanner.record_overflow()
+        wait_until(lambda: (watched.rescanner.due_at or 0.0) <= time.monotonic())
+        started = time.monotonic()
+        assert watched.rescanner.scan_if_due() is not None
+        watched.rescanner.record_overflow()
+        due_at = watched.rescanner.due_at
+        assert due_at is not None
+        # The end of a storm alone is half a second away.
+        assert due_at >= started + 1.0
 
 
 def test_dropped_events_before_the_clock_was_set_back_are_a_full_sync(
@@ -529,8 +550,12 @@ def test_the_next_periodic_scan_is_due_an_interval_later(
 
 def test_a_periodic_scan_finds_changes_and_notices_a_lost_source(source: Path) -> None:
     (source / "card").mkdir()
-    long_ago = replace(clock.now(), wall=0.0, boot="another boot")
-    plan = RescanPlan(directories_without_ctimes=[b"card"], scan_interval=OFTEN, last_scan=long_ago)
+    made = clock.now().wall
+    wait_until(lambda: clock.now().wall > made + 0.1)
+    last_scan = replace(clock.now(), boot="another boot")
+    plan = RescanPlan(
+        directories_without_ctimes=[b"card"], scan_interval=OFTEN, last_scan=last_scan
+    )
     with Watched(source, plan) as watched:
         before = clock.now()
         (source / "f").touch()

@@ -239,6 +239,7 @@ def test_a_directory_is_opened_only_where_the_tree_has_it(source: Path, inotify:
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))
     try:
         assert not watches.set_reports_modify(wd, is_on=True)
+        assert watches.watch_subtree(wd, b"b") is WatchResult.UNWATCHABLE
         with pytest.raises(OSError, match="Too many open files"), watches.opened_watched(wd):
             pass
     finally:

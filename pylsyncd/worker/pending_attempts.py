@@ -138,6 +138,9 @@ class PendingAttempts:
         unexplained = self._work.unexplained
         since = unexplained.since
         changeset, wider = unexplained.take_widened()
+        if self._attempts.is_released:
+            # A release is for the changes themselves: a wider run would be held again.
+            wider = changeset
         excluded = self._work.excluded_from(wider)
         is_wider = wider is not changeset
         result = self._attempts.carry(wider, TransferConditions(excluded), is_wider=is_wider)

@@ -676,3 +676,27 @@ def test_only_the_changes_themselves_are_held(tmp_path: Path, steps: int) -> Non
         if steps:
             # From now on, nothing else is looked at.
             assert queue.take_widened()[1].entries
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3])
+def test_a_release_applies_to_changes_whose_retries_would_be_wider(
+    place: WorkerSetup, attempts: int
+) -> None:
+    place.write("f", "d/a")
+    parts = place.parts()
+    add(parts, WorkItem(entries(b"f"), clock.now()))
+    parts.pending_attempts.carry_next_run()
+    for _ in range(attempts):
+        place.faulty.add_fault(print_error_and_exit("unexpected", 23))
+    add(parts, WorkItem(entries(b"d/a"), clock.now()))
+    parts.pending_attempts.carry_next_run()
+    for _ in range(attempts - 1):
+        parts.pending_attempts.retry_unexplained()
+    place.copy.rename(place.copy.with_name("away"))
+    place.copy.mkdir()
+    parts.pending_attempts.retry_unexplained()
+    assert parts.work.unexplained.verdict is Verdict.SOURCE_UNSAFE
+    add(parts, WorkItem(NOTHING, is_urgent=True, is_release=True))
+    parts.pending_attempts.retry_unexplained()
+    assert (place.copy / "d/a").exists()
+    assert not parts.work.pending_count

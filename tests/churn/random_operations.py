@@ -104,7 +104,7 @@ class RandomOperations:
         found = []
         with contextlib.suppress(OSError), os.scandir(self.area.path(directory)) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):
                     if is_wanted(entry.stat(follow_symlinks=False).st_mode):
                         found.append(entry.name)
         return found
@@ -127,7 +127,7 @@ class RandomOperations:
         found: dict[tuple[int, int], list[bytes]] = {}
         for name in self._entries(directory, stat.S_ISREG):
             path = os.path.join(directory, name)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 status = os.lstat(self.area.path(path))
                 if not self._is_reserved(path, LINKED_NAMES):
                     found.setdefault((status.st_size, status.st_mtime_ns), []).append(path)
@@ -137,7 +137,7 @@ class RandomOperations:
     def _size(self, path: bytes) -> int:
         try:
             return os.lstat(self.area.path(path)).st_size
-        except FileNotFoundError:
+        except OSError:
             return 0
 
     def _outside_name(self) -> bytes:

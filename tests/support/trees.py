@@ -47,8 +47,11 @@ class Entry(NamedTuple):
 
 Snapshot = dict[bytes, Entry]
 
-# The errors of a path that has just been removed or replaced.
-_VANISHED = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
+# The errors of a path that has just been removed or replaced: by readlink(2) of what is no link any
+# more, by read(2) of a directory, and by open(2) of a socket.
+_VANISHED = frozenset(
+    [errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO]
+)
 
 
 def snapshot(root: bytes, *, content: bool = True) -> Snapshot:

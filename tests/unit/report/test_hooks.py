@@ -150,7 +150,7 @@ def test_notices_during_a_run_are_merged_and_reported_without_waiting(
             path = b"%d" % (number % 2)
             runners.report(notice(changeset=changes((path, Scope.ENTRY)), files=1, bytes_sent=10))
         runners.report(notice(changeset=changes((b"0", Scope.TREE)), reason="last"))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 45
         gate.touch()
     assert log.read_text().splitlines() == ["1 1 0", "./first", "201 200 2000 last", "./0/", "./1"]
 
@@ -205,7 +205,7 @@ def test_of_a_flood_of_output_the_first_and_the_last_lines_are_logged(
     [
         (shell("exit 3"), "sh ended with exit status 3"),
         (shell("kill -9 $$"), "sh was ended by SIGKILL"),
-        (shell("sleep 600"), "sh exceeded hook_timeout (1 s) and was terminated"),
+        (shell("sleep 600"), "sh exceeded hook_timeout (3 s) and was terminated"),
         (("/no/such/program", "x"), "cannot run /no/such/program: No such file or directory"),
         (("/etc/passwd",), "cannot run /etc/passwd: Permission denied"),
     ],
@@ -214,7 +214,7 @@ def test_of_a_flood_of_output_the_first_and_the_last_lines_are_logged(
 def test_a_failure_is_logged_with_its_reason(
     command: tuple[str, ...], sentence: str, messages: Callable[[], list[str]]
 ) -> None:
-    with running_hooks(HookSettings(error=command, timeout=1.0)) as runners:
+    with running_hooks(HookSettings(error=command, timeout=3.0)) as runners:
         runners.report(notice(NoticeKind.ERROR))
     assert messages() == [f"[web1] hook error failed: {sentence}."]
 
@@ -263,7 +263,7 @@ def test_a_stop_terminates_slow_hooks_and_logs_which_did_not_finish(
         wait_until(begun.exists)
         runners.report(notice(NoticeKind.ERROR))
         started = time.monotonic()
-    assert 0.5 <= time.monotonic() - started < 10
+    assert 0.5 <= time.monotonic() - started < 45
     assert messages() == ["[web1] stopped before 2 hooks finished: batch, error."]
 
 
@@ -398,6 +398,6 @@ def test_the_pause_after_an_unexpected_error_does_not_delay_the_stop(
     wait_until(messages)
     runners.report(notice(NoticeKind.RECOVERY))
     started = time.monotonic()
-    runners.stop(20)
-    assert time.monotonic() - started < 10
+    runners.stop(90)
+    assert time.monotonic() - started < 45
     assert out.read_text() == "back\n"

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from itertools import islice
 
 from pylsyncd.model import paths
+from pylsyncd.model.moves import NO_MOVES, Moves
 from pylsyncd.model.scoped_paths import NO_PATHS, MutableScopedPaths, Scope, ScopedPaths
 
 
@@ -20,11 +21,13 @@ class Changeset(ScopedPaths):
     meaning: it may stand for changes in bounded memory.
     """
 
-    __slots__ = ("new_content",)
+    __slots__ = ("moves", "new_content")
 
     new_content: ScopedPaths
     """The hint that a content was written or moved here: what is regular there may differ from its
     copy although size and time agree. All other changes can be told by size and time."""
+    moves: Moves | None
+    """The hint that some of the new contents were elsewhere before; None if that is unknown."""
 
     def __init__(
         self,
@@ -32,13 +35,36 @@ class Changeset(ScopedPaths):
         listings: AbstractSet[bytes],
         trees: AbstractSet[bytes],
         new_content: ScopedPaths = NO_PATHS,
+        moves: Moves | None = None,
     ) -> None:
         super().__init__(entries, listings, trees)
         self.new_content = new_content
+        self.moves = moves
 
     def with_new_content(self, new_content: ScopedPaths) -> "Changeset":
-        """Return the same changes with another hint."""
+        """Return the same changes with another hint of new contents, and unknown moves."""
         return Changeset(self.entries, self.listings, self.trees, new_content)
+
+    def with_moves(self, moves: Moves | None) -> "Changeset":
+        """Return the same changes, with the same hint of new contents and other moves."""
+        return Changeset(self.entries, self.listings, self.trees, self.new_content, moves)
+
+    def after_moves(self, carried: AbstractSet[bytes]) -> "Changeset":
+        """Return the same changes, with unknown moves and the new contents that are left.
+
+        The moves to the paths ``carried`` are believed: what is at such a path has no new content
+        for them, apart from what was written there, or moved there by another move.
+        """
+        if not self.moves or carried.isdisjoint(self.moves.by_new_path):
+            return self.with_moves(None)
+        believed = self.moves.by_new_path.keys() & carried
+        left = MutableScopedPaths()
+        self.new_content.split_below(believed, MutableScopedPaths(), left)
+        self.moves.written.split_below(believed, left, MutableScopedPaths())
+        for path, move in self.moves.by_new_path.items():
+            if path not in believed:
+                left.add(path, move.scope)
+        return self.with_new_content(left)
 
 
 NOTHING = Changeset({}, frozenset(), frozenset())
@@ -70,6 +96,7 @@ class MutableChangeset(MutableScopedPaths, Changeset):
     def __init__(self) -> None:
         super().__init__()
         self.new_content = MutableScopedPaths()
+        self.moves = None
 
     def add_new_content(self, path: bytes, scope: Scope) -> None:
         """Add one change with the hint that its content is new."""
@@ -77,9 +104,21 @@ class MutableChangeset(MutableScopedPaths, Changeset):
         self.new_content.add(path, scope)
 
     def merge(self, other: Changeset) -> None:
-        """Add all changes of another set, with their hints."""
+        """Add all changes of another set, which are later ones, with their hints."""
+        self.moves = _merged_moves(self, other)
         self.add_all(other)
         self.new_content.add_all(other.new_content)
+
+
+def _merged_moves(earlier: Changeset, later: Changeset) -> Moves | None:
+    """Return the moves of two sets as one set; None if they are unknown."""
+    if not (earlier or earlier.new_content):
+        return later.moves
+    if not (later or later.new_content):
+        return earlier.moves
+    if earlier.moves is None or later.moves is None or earlier.moves or later.moves:
+        return None
+    return NO_MOVES
 
 
 def union(*changesets: Changeset) -> MutableChangeset:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from pylsyncd.model.scoped_paths import NO_PATHS, ScopedPaths
+from pylsyncd.model.scoped_paths import NO_PATHS, Scope, ScopedPaths
 
 
 class Move(NamedTuple):
@@ -15,6 +15,11 @@ class Move(NamedTuple):
     """Whether nothing was at the new path before."""
     is_written: bool = False
     """Whether the content of the file itself may be new, too."""
+
+    @property
+    def scope(self) -> Scope:
+        """How far below the new path the move reaches."""
+        return Scope.TREE if self.is_directory else Scope.ENTRY
 
 
 class Moves:

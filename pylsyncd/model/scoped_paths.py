@@ -38,6 +38,11 @@ class Change(NamedTuple):
         )
 
 
+def is_at_or_below(path: bytes, tops: AbstractSet[bytes]) -> bool:
+    """Return True if a path is at or below one of ``tops``."""
+    return path in tops or any(above in tops for above in paths.ancestors(path))
+
+
 class ScopedPaths:
     """A read-only set of paths, each with a scope.
 
@@ -101,6 +106,25 @@ class ScopedPaths:
             or path in self.listings
             or self.includes_tree(path)
         )
+
+    def split_below(
+        self, tops: AbstractSet[bytes], inside: "MutableScopedPaths", outside: "MutableScopedPaths"
+    ) -> None:
+        """Add all paths to one of two sets: those at or below one of ``tops``, and the others."""
+        if self.is_everything:
+            outside.trees.add(paths.ROOT)
+            return
+        for directory, names in self.entries.items():
+            if is_at_or_below(directory, tops):
+                inside.add_entries(directory, names)
+            else:
+                below = {name for name in names if paths.join(directory, name) in tops}
+                inside.add_entries(directory, below)
+                outside.add_entries(directory, names - below)
+        for path in self.listings:
+            (inside if is_at_or_below(path, tops) else outside).listings.add(path)
+        for path in self.trees:
+            (inside if is_at_or_below(path, tops) else outside).trees.add(path)
 
 
 NO_PATHS = ScopedPaths({}, frozenset(), frozenset())

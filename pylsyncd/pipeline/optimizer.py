@@ -72,31 +72,9 @@ def split_below(changes: Changeset, tops: AbstractSet[bytes]) -> tuple[Changeset
     if not tops or (changes.is_everything and not changes.new_content):
         return NOTHING, changes
     inside, outside = MutableChangeset(), MutableChangeset()
-    _split_below(changes, tops, inside, outside)
-    _split_below(changes.new_content, tops, inside.new_content, outside.new_content)
+    changes.split_below(tops, inside, outside)
+    changes.new_content.split_below(tops, inside.new_content, outside.new_content)
     return inside, outside
-
-
-def _split_below(
-    some: ScopedPaths,
-    tops: AbstractSet[bytes],
-    inside: MutableScopedPaths,
-    outside: MutableScopedPaths,
-) -> None:
-    if some.is_everything:
-        outside.trees.add(paths.ROOT)
-        return
-    for directory, names in some.entries.items():
-        if _is_below(directory, tops):
-            inside.add_entries(directory, names)
-        else:
-            below = {name for name in names if paths.join(directory, name) in tops}
-            inside.add_entries(directory, below)
-            outside.add_entries(directory, names - below)
-    for path in some.listings:
-        (inside if _is_below(path, tops) else outside).listings.add(path)
-    for path in some.trees:
-        (inside if _is_below(path, tops) else outside).trees.add(path)
 
 
 def with_hints_of(changes: Changeset, hinted: ScopedPaths) -> Changeset:
@@ -138,11 +116,6 @@ def without_covered(changes: Changeset, others: Changeset) -> Changeset:
         if not rest.entries[directory]:
             del rest.entries[directory]
     return with_hints_of(rest, rest.new_content)
-
-
-def _is_below(path: bytes, tops: AbstractSet[bytes]) -> bool:
-    """Return True if a path is at or below one of ``tops``."""
-    return path in tops or any(above in tops for above in paths.ancestors(path))
 
 
 def _topmost(trees: Iterable[bytes]) -> set[bytes]:

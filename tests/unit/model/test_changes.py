@@ -3,12 +3,14 @@
 from pylsyncd.model.changes import (
     EVERYTHING,
     NOTHING,
+    Changeset,
     MutableChangeset,
     everything_with,
     format_changes,
     union,
 )
-from pylsyncd.model.scoped_paths import Change, Scope
+from pylsyncd.model.moves import NO_MOVES, Move, Moves
+from pylsyncd.model.scoped_paths import NO_PATHS, Change, MutableScopedPaths, Scope
 
 ENTRY, LISTING, TREE = Scope
 
@@ -87,3 +89,66 @@ def test_changes_are_formatted_with_their_scope_and_a_long_set_is_cut() -> None:
     text = format_changes(changes)
     assert text.endswith(" ...")
     assert len(text.split()) == 101
+
+
+def moved(path: bytes, old: bytes, *written: Change) -> Changeset:
+    """Return the changes of one moved directory, with new contents below it."""
+    changes, contents = MutableChangeset(), MutableScopedPaths()
+    changes.add(old, ENTRY)
+    changes.add_new_content(path, TREE)
+    for change in written:
+        changes.add_new_content(*change)
+        contents.add(*change)
+    move = Move(old, is_directory=True, is_new_name=True)
+    return changes.with_moves(Moves({path: move}, contents))
+
+
+def test_moves_are_unknown_until_they_are_set() -> None:
+    assert NOTHING.moves is None
+    assert MutableChangeset().moves is None
+    assert EVERYTHING.moves is None
+    changes = hinted(b"d/a", ENTRY)
+    with_moves = changes.with_moves(NO_MOVES)
+    assert with_moves.moves is NO_MOVES
+    assert list(with_moves) == list(changes)
+    assert list(with_moves.new_content) == list(changes.new_content)
+
+
+def test_another_hint_of_new_contents_drops_the_moves() -> None:
+    assert moved(b"n", b"o").with_new_content(NO_PATHS).moves is None
+
+
+def test_a_carried_move_leaves_only_what_was_written_there_as_new_content() -> None:
+    changes = moved(b"n", b"o", Change(b"n/w", ENTRY), Change(b"n/d", TREE))
+    left = changes.after_moves({b"n"})
+    assert left.moves is None
+    assert set(left) == set(changes)
+    assert set(left.new_content) == {Change(b"n/w", ENTRY), Change(b"n/d", TREE)}
+    assert set(changes.after_moves(set()).new_content) == set(changes.new_content)
+    assert changes.after_moves(set()).moves is None
+
+
+def test_a_move_below_a_carried_one_that_is_not_carried_itself_stays_new_content() -> None:
+    changes = union(moved(b"n", b"o"), moved(b"n/d", b"p")).with_moves(
+        Moves(
+            {
+                b"n": Move(b"o", is_directory=True, is_new_name=True),
+                b"n/d": Move(b"p", is_directory=True, is_new_name=True),
+            }
+        )
+    )
+    assert set(changes.after_moves({b"n"}).new_content) == {Change(b"n/d", TREE)}
+    assert set(changes.after_moves({b"n/d"}).new_content) == {Change(b"n", TREE)}
+    assert not changes.after_moves({b"n", b"n/d"}).new_content
+
+
+def test_a_set_whose_moves_are_unknown_makes_those_of_the_union_unknown() -> None:
+    known = hinted(b"d/a", ENTRY).with_moves(NO_MOVES)
+    assert union(known, known).moves is NO_MOVES
+    assert union(known, hinted(b"d/b", ENTRY)).moves is None
+    assert union(hinted(b"d/b", ENTRY), known).moves is None
+
+
+def test_an_empty_set_leaves_the_moves_as_they_are() -> None:
+    changes = moved(b"n", b"o")
+    assert union(NOTHING, changes, NOTHING).moves is changes.moves

@@ -41,5 +41,8 @@ class Notice:
     deleted: int = 0
     bytes_sent: int = 0
     seconds: float = 0.0
+    moved_files: int = 0
+    """Files that were moved there, and so not sent."""
+    moved_bytes: int = 0
     changeset: Changeset = NOTHING
     """The changes of the transfer."""

@@ -76,6 +76,9 @@ class DestinationCounts:
     lag_sum: float = 0.0
     repaired: int = 0
     """Paths that others had changed at the destination, found by ``--repair-interval``."""
+    moved_files: int = 0
+    """Files that were moved at the destination, and so not sent."""
+    moved_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

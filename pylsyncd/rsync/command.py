@@ -1,16 +1,21 @@
 """Builds the rsync commands. Pure; the facts about options were measured."""
 
 import math
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.rsync import quoting, temporary_names
-from pylsyncd.rsync.option_check import compares_contents, may_delete, preserves_hard_links
+from pylsyncd.rsync import arguments, quoting
+from pylsyncd.rsync.arguments import encode
+from pylsyncd.rsync.option_check import (
+    compares_contents,
+    may_delete,
+    preserves_hard_links,
+    writes_in_place,
+)
 from pylsyncd.rsync.quoting import Version
 from pylsyncd.rules.excludes import Rules
 
@@ -22,15 +27,12 @@ CURRENT_DIRECTORY: Final = b"./"
 DEFAULT_TIMEOUT = 600.0
 """Seconds without a byte from the peer after which rsync gives up."""
 
-# Seconds for connecting, after which rsync gives up (exit 35, or 255 from ssh).
-_CONNECT_TIMEOUT = 30
-
 SSH_KEEP_ALIVE_OPTIONS: Final = "-o ServerAliveInterval=15 -o ServerAliveCountMax=4"
 """With these, ssh notices within a minute that its peer is gone."""
 
 # BatchMode: a daemon cannot answer ssh's questions.
 DEFAULT_REMOTE_SHELL = (
-    f"ssh -o BatchMode=yes -o ConnectTimeout={_CONNECT_TIMEOUT} {SSH_KEEP_ALIVE_OPTIONS}"
+    f"ssh -o BatchMode=yes -o ConnectTimeout={arguments.CONNECT_TIMEOUT} {SSH_KEEP_ALIVE_OPTIONS}"
 )
 
 # rsync refuses these (exit 1) unless the destination is an rsync daemon.
@@ -41,6 +43,9 @@ _ITEMIZE_OPTION = b"--out-format=%i %n%L"
 
 # Not -r, which would recurse into every listed directory.
 _READ_LIST: Final = (b"--dirs", b"--from0", b"--files-from=-")
+
+# Neither links nor devices: they are skipped, although a list has them.
+_FILES_AND_DIRECTORIES: Final = b"-ptgo"
 
 PROGRESS_OPTION: Final = b"--info=progress2"
 """Makes rsync print its progress; see `output`.
@@ -88,6 +93,8 @@ class RsyncOptions:
     rsh: str = DEFAULT_REMOTE_SHELL
     share_ssh: bool = True
     """Runs may use one ssh connection, which stays open between them."""
+    detects_renames: bool = True
+    """What was moved in the source is moved at the destination, where that is possible."""
     nice: int = 0
     """The niceness of the local rsync, as for nice(1)."""
     ionice: str = ""
@@ -200,10 +207,27 @@ class RsyncOptions:
 
         It deletes nothing, and replaces no directory by a file.
         """
-        mode = [*_READ_LIST, b"--ignore-missing-args"]
-        deleting = {_encode(option) for option in self.extra_options if may_delete(option)}
-        command = self._command(b"-lptgoD", mode, source, destination)
-        return [argument for argument in command if argument not in deleting]
+        return self._sending_command(b"-lptgoD", [], source, destination)
+
+    def directories_command(self, source: bytes, destination: Destination) -> list[bytes]:
+        """Return the command that creates the directories of a list, and all above them.
+
+        At the destination, each of these is a directory afterwards: a symbolic link or a file that
+        is in its place goes. It deletes nothing else.
+        """
+        return self._sending_command(_FILES_AND_DIRECTORIES, [], source, destination)
+
+    def linked_files_command(
+        self, source: bytes, destination: Destination, old: bytes
+    ) -> list[bytes]:
+        """Return the command that sends the files of a list, if ``old`` has no equal ones.
+
+        ``old`` is a directory at the destination, relative to that of this command. A file there
+        that equals one of the list, by its name, size, time and attributes, becomes a hard link; a
+        copy if files are written in place, which would change all links.
+        """
+        way = b"--copy-dest=" if writes_in_place(self.extra_options) else b"--link-dest="
+        return self._sending_command(_FILES_AND_DIRECTORIES, [way + old], source, destination)
 
     def probe_command(
         self, source: bytes, destination: Destination, capabilities: RsyncCapabilities
@@ -244,10 +268,19 @@ class RsyncOptions:
         options = replace(self.as_dry_run(), itemize=True, comparison=comparison)
         return options.full_sync_command(source, destination, capabilities)
 
+    def _sending_command(
+        self, archive: bytes, mode: Sequence[bytes], source: bytes, destination: Destination
+    ) -> list[bytes]:
+        """Return a command for a list that deletes nothing."""
+        deleting = {encode(option) for option in self.extra_options if may_delete(option)}
+        mode = [*_READ_LIST, b"--ignore-missing-args", *mode]
+        command = self._command(archive, mode, source, destination)
+        return [argument for argument in command if argument not in deleting]
+
     def _command(
         self,
         archive: bytes,
-        mode: list[bytes],
+        mode: Sequence[bytes],
         source: bytes,
         destination: Destination,
         excluded: Iterable[bytes] = (),
@@ -259,34 +292,26 @@ class RsyncOptions:
             if transport is Transport.DAEMON or not option.startswith(_DAEMON_ONLY_OPTIONS)
         ]
         return [
-            *self._priority_arguments(),
-            _encode(self.program),
+            *arguments.priority_arguments(self.nice, self.ionice),
+            encode(self.program),
             archive,
-            _counters_option(transport),
+            arguments.counters_option(transport),
             b"--no-h",
             *([_ITEMIZE_OPTION] if self.itemize else []),
-            _modify_window_option(transport, self.modify_window),
+            arguments.modify_window_option(transport, self.modify_window),
             b"--timeout=%d" % math.ceil(self.timeout),
             *([b"--dry-run"] if self.dry_run else []),
             *mode,
-            *self._filter_options(excluded),
+            *arguments.exclude_arguments(excluded, self.in_flight),
+            *self.rules.arguments(),
             *self._transport_options(destination),
-            *([_encode(f"--bwlimit={self.bandwidth_limit}")] if self.bandwidth_limit else []),
-            *map(_encode, extra_options),
+            *([encode(f"--bwlimit={self.bandwidth_limit}")] if self.bandwidth_limit else []),
+            *map(encode, extra_options),
             *([self.comparison.value] if self.comparison.value else []),
             b"--",
             source.rstrip(b"/") + b"/",
             quoting.target_argument(destination, self.version),
         ]
-
-    def _priority_arguments(self) -> list[bytes]:
-        """Return the nice and ionice that start rsync; each execs the next, so the pid stays."""
-        words = [b"nice", b"-n", b"%d" % self.nice] if self.nice else []
-        if self.ionice:
-            name, _, level = self.ionice.partition(":")
-            words += [b"ionice", b"-c", b"3" if name == "idle" else b"2"]
-            words += [b"-n", level.encode()] if level else []
-        return words
 
     def _deletion_options(self) -> list[bytes]:
         if not self.delete:
@@ -297,62 +322,10 @@ class RsyncOptions:
         when = [b"--delete-after"] if self.deletes_last and not is_chosen else []
         return [b"--delete", *when, *limit]
 
-    def _filter_options(self, excluded: Iterable[bytes]) -> list[bytes]:
-        """Return the options that exclude paths; the first match decides, so the rules are last."""
-        in_flight = sorted(self.in_flight)
-        protected = [temporary_names.temporary_pattern(path) for path in in_flight]
-        patterns = [each for path in (*excluded, *in_flight) for each in _exact_patterns(path)]
-        return [
-            *(b"--filter=P " + pattern for pattern in protected),
-            *(b"--exclude=" + pattern for pattern in patterns),
-            *self.rules.arguments(),
-        ]
-
     def _transport_options(self, destination: Destination) -> list[bytes]:
         if destination.transport is Transport.DAEMON:
-            # Without TCP_NODELAY, the small packets of a list wait 40 ms for each other.
-            options = [b"--sockopts=TCP_NODELAY", b"--contimeout=%d" % _CONNECT_TIMEOUT]
-            # The greeting of the daemon would be on the same output as rsync's own lines.
-            options.append(b"--no-motd")
-            if self.password_file:
-                options.append(_encode(f"--password-file={self.password_file}"))
-            return options
+            return arguments.daemon_options(self.password_file)
         if destination.transport is Transport.LOCAL:
             return []
         is_secluded = quoting.needs_secluded_args(destination, self.version)
-        return [_encode(f"--rsh={self.rsh}"), *([b"-s"] if is_secluded else [])]
-
-
-def _encode(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
-
-
-def _exact_patterns(path: bytes) -> tuple[bytes, bytes]:
-    """Return the patterns that match exactly one path, and everything below it.
-
-    Listed paths need the second: rsync compares the rules with the whole listed path only, not
-    with the directories above it.
-    """
-    escaped = temporary_names.escape_wildcards(path)
-    # rsync takes a backslash for an escape only in patterns that have a wildcard.
-    itself = escaped if re.search(rb"[*?[]", path) else path
-    return b"/" + itself, b"/" + escaped + b"/**"
-
-
-def _counters_option(transport: Transport) -> bytes:
-    """Return the option that makes rsync print how much it has done.
-
-    A daemon of 3.2.3, 3.2.7 or 3.4.1 counts no deletions (3.5.0 does), but names them if asked to.
-    """
-    return b"--info=stats2,del" if transport is Transport.DAEMON else b"--info=stats2"
-
-
-def _modify_window_option(transport: Transport, window: int | None) -> bytes:
-    """Return the option that says which times count as equal.
-
-    Without -1, rsync misses a second change within one second. It is sent verbatim to a remote
-    side, because older ones reject the short form that rsync makes of it; but not locally, where
-    any -M breaks the protocol from a list of 1,000 entries on.
-    """
-    option = b"--modify-window=%d" % (-1 if window is None else window)
-    return option if transport is Transport.LOCAL else b"-M" + option
+        return [encode(f"--rsh={self.rsh}"), *([b"-s"] if is_secluded else [])]

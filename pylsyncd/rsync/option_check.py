@@ -127,6 +127,14 @@ _MOVED_FILES = re.compile(
     r"--(?:temp-dir|backup|backup-dir|partial-dir|delay-updates)(?:=|$)|-[^-B]*[Tb]"
 )
 
+# With these, a name or a place at the destination may have another meaning than in the source.
+_OWN_PLACES = re.compile(
+    r"--(?:hard-links|backup|backup-dir|suffix|link-dest|copy-dest|compare-dest|existing"
+    r"|ignore-existing|ignore-non-existing|iconv|copy-as)(?:=|$)|-[^-BT]*[bH]"
+)
+
+_IN_PLACE = re.compile(r"--(?:inplace|append|append-verify)$")
+
 # Options whose file is on this side; "-" as the file of a password is standard input.
 _LOCAL_FILES = frozenset(["--password-file", "--log-file", "--early-input"])
 
@@ -166,6 +174,16 @@ def moves_files(options: Sequence[str]) -> bool:
     Its messages may then name those files instead of the listed ones.
     """
     return any(_MOVED_FILES.match(option) for option in options)
+
+
+def permits_moves(options: Sequence[str]) -> bool:
+    """Return True if a copy that is moved at the destination is what rsync would make there."""
+    return not any(_OWN_PLACES.match(option) for option in options)
+
+
+def writes_in_place(options: Sequence[str]) -> bool:
+    """Return True if rsync writes into the copies, and so into all hard links to them."""
+    return any(_IN_PLACE.match(option) for option in options)
 
 
 def may_delete(option: str) -> bool:

@@ -73,11 +73,15 @@ class RunLog:
         )  # fmt: skip
 
     def log_result(self, result: RunResult) -> None:
-        """Log what a run has carried."""
+        """Log what a run has carried, and what was moved before it."""
         would = "would have " if self._is_dry else ""
+        moved = ""
+        if count := result.moved_files:
+            files = "file" if count == 1 else "files"
+            moved = f"moved {count:,} {files} ({format_size(result.moved_bytes)} not sent), "
         log.log(
             NOTICE if self._is_dry else logging.INFO,
-            "[%s] %ssynced %s, deleted %d, %s sent, %.2f s",
-            self._name, would, format_count(result.files, "file"), result.deleted,
+            "[%s] %ssynced %s, deleted %d, %s%s sent, %.2f s",
+            self._name, would, format_count(result.files, "file"), result.deleted, moved,
             format_size(result.bytes_sent), result.seconds,
         )  # fmt: skip

@@ -83,6 +83,12 @@ class Attempts:
             item = replace(item, changeset=_ROOT_ENTRY)
         self._work.add(item, is_reachable=self.is_reachable, extra_window=extra_window)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether what is pending is held, or was until a person released it."""
+        is_next_held = self._work.next_run.verdict in HELD_VERDICTS
+        return self.was_held or self.is_released or is_next_held
+
     def _has_unchecked(self) -> bool:
         """Return True if there is something to check, although nothing has changed.
 

@@ -159,7 +159,8 @@ class FailureReporter:
         to = self._destination
         notice = Notice(
             kind, to.name, to.notation, self._source, outcome.reason, outcome.message,
-            done.exit_status, done.files, done.deleted, done.bytes_sent, done.seconds, changeset,
+            done.exit_status, done.files, done.deleted, done.bytes_sent, done.seconds,
+            done.moved_files, done.moved_bytes, changeset,
         )  # fmt: skip
         self._on_notice(notice)
 

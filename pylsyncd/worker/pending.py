@@ -26,6 +26,9 @@ from pylsyncd.worker.verification import Verification
 # each path is in two of them, perhaps with an escape before each byte.
 _MAX_EXCLUDED_BYTES = 400_000
 
+# With more of them, nothing is moved at the destination: something is wrong there.
+_MAX_UNSETTLED_PATHS = 10_000
+
 # rsync ignores longer patterns, with a warning only.
 _MAX_EXCLUDED_PATH_BYTES = 4_000
 
@@ -240,6 +243,17 @@ class PendingWork:
             if sum(map(len, excluded)) <= _MAX_EXCLUDED_BYTES:
                 return excluded
         return _excludable(aborting, changeset)
+
+    def unsettled_paths(self) -> frozenset[bytes] | None:
+        """Return the paths whose copies may differ, apart from those of the next run.
+
+        None stands for all: too many, or the destination was never compared as a whole.
+        """
+        parts = [part.backlog.changes for part in self.retried_apart]
+        parts += [self.large_files.pending, self.held.changes]
+        if not self.verification.is_verified or sum(map(len, parts)) > _MAX_UNSETTLED_PATHS:
+            return None
+        return frozenset(change.path for part in parts for change in part)
 
     def finish_next_run(self, excluded: frozenset[bytes], result: TransferResult) -> None:
         """Take over what a run of the next run's changes has left, and what has failed in it."""

@@ -56,6 +56,7 @@ class PendingAttempts:
             excluded,
             exclude_large=large_files.accepts_files,
             awaits_failed_paths=self._work.has_failed_paths and self._attempts.holds_last_back(),
+            unsettled=None if self._attempts.is_held else self._work.unsettled_paths(),
         )
         result = self._attempts.carry(changeset, conditions)
         self._attempts.was_held = False

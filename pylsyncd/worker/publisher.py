@@ -64,6 +64,9 @@ class TransferConditions:
     """Failed paths of earlier windows are still to be copied, and may hold up the last files."""
     options: RsyncOptions | None = None
     """The options of the runs; None for those of the destination."""
+    unsettled: frozenset[bytes] | None = None
+    """Paths whose copies may differ for other reasons than the changeset; None if nothing may be
+    moved at the destination."""
     is_strict: bool = True
     """The last files wait for what fails before them in the same changeset."""
 
@@ -252,7 +255,7 @@ class Publisher:
             is_released=conditions.is_released, in_flight=conditions.in_flight,
             exclude_large=conditions.exclude_large, options=options or conditions.options,
             checks_only=checks_only, source=source,
-            deletes_by_listing=conditions.deletes_by_listing,
+            deletes_by_listing=conditions.deletes_by_listing, unsettled=conditions.unsettled,
         )  # fmt: skip
 
 

@@ -98,18 +98,20 @@ class RsyncSession:
         """Close the ssh connection."""
         self._connection.close()
 
-    def run(
+    def run(  # noqa: PLR0913  # the optional ones are passed by name
         self,
         root: int,
         command: Sequence[bytes],
         standard_input: bytes,
         *,
         is_dry_run: bool = False,
+        is_optional: bool = False,
         on_message: MessageCallback | None = None,
     ) -> SessionRun:
         """Run a command in the open directory ``root`` and return what it did.
 
-        ``on_message`` is called with each message that rsync prints.
+        A failure of an optional run is not counted. ``on_message`` is called with each message that
+        rsync prints.
         """
         slots = self._resources.run_slots
         with self.activity.waiting(), slots.acquire(self._should_stop) as is_granted:
@@ -130,7 +132,7 @@ class RsyncSession:
         self._connection.record_exit(result.exit_status)
         outcome = interpret(result.exit_status, result.messages, result.stall_reason)
         has_failed = outcome.verdict in _FAILED and outcome.missing_capability is None
-        is_counted = not is_dry_run or has_failed
+        is_counted = not has_failed if is_optional else has_failed or not is_dry_run
         if is_counted:
             self.statistics.count_run(outcome, result)
         self.run_log.log_exit(result.exit_status, outcome.reason)

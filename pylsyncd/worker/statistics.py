@@ -24,6 +24,7 @@ class Statistics:
         self._lags = [0] * (len(LAG_BOUNDS) + 1)
         self._lag_sum = 0.0
         self._repaired = 0
+        self._moved_files = self._moved_bytes = 0
 
     def count_run(self, outcome: Outcome, run: RunResult) -> None:
         """Count a run of rsync."""
@@ -62,11 +63,16 @@ class Statistics:
         """Count paths that others had changed at the destination."""
         self._repaired += paths
 
+    def count_moved(self, files: int, size: int) -> None:
+        """Count files that were moved at the destination."""
+        self._moved_files += files
+        self._moved_bytes += size
+
     def counts(self) -> DestinationCounts:
         """Return the counters; any thread may call this."""
         with self._lock:
             return DestinationCounts(
                 dict(self._outcomes), dict(self._exit_statuses), self._files, self._deleted,
                 self._bytes_sent, dict(self._full_syncs), tuple(self._lags), self._lag_sum,
-                self._repaired,
+                self._repaired, self._moved_files, self._moved_bytes,
             )  # fmt: skip

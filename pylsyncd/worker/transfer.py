@@ -22,6 +22,7 @@ from pylsyncd.worker.deletion_check import DeletionCheck
 from pylsyncd.worker.destination_guard import DestinationGuard, DestinationHeldError
 from pylsyncd.worker.destination_times import CarriedFiles, DestinationTimes
 from pylsyncd.worker.failure_analysis import FailureAnalysis
+from pylsyncd.worker.moves import MoveRuns
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer_commands import TransferCommands
 from pylsyncd.worker.transfer_result import (
@@ -32,6 +33,7 @@ from pylsyncd.worker.transfer_result import (
     held_changes,
     nothing_confirmed,
     with_hints,
+    with_moves,
 )
 
 _CHECKED = Outcome(Verdict.DONE)
@@ -61,6 +63,7 @@ class Transfer:
         self._size_limit = size_limit
         self._commands = TransferCommands(session, capabilities)
         self._deletions = DeletionCheck(session, source_guard, self._commands)
+        self._moves = MoveRuns(session, self._commands, self._deletions)
         self._failures = FailureAnalysis(session.destination, session.options)
         self._times = DestinationTimes(session)
 
@@ -86,6 +89,7 @@ class Transfer:
         checks_only: bool = False,
         source: int | None = None,
         deletes_by_listing: bool = False,
+        unsettled: AbstractSet[bytes] | None = None,
     ) -> TransferResult:
         """Run rsync for a changeset, once more for each capability that turns out to be missing.
 
@@ -96,7 +100,8 @@ class Transfer:
         run only counts what would be deleted, and the verdict is HELD if that is too much.
         ``source`` is an open directory with copies of what the changes are about.
         With ``deletes_by_listing`` rsync deletes a path where it lists the directory, not by name:
-        only so does it delete a directory that its user may not write to.
+        only so does it delete a directory that its user may not write to. ``unsettled`` are the
+        paths whose copies may differ for other reasons; without it, nothing is moved there.
         """
         result = TransferResult(Outcome(Verdict.DONE))
         started_ns = time.time_ns()
@@ -112,6 +117,7 @@ class Transfer:
                     root if source is None else source, carried, options or self.options,
                     excluded | held, is_released,
                     in_flight, size_limit, checks_only, deletes_by_listing,
+                    unsettled=unsettled,
                 )  # fmt: skip
                 result = self._carry(request)
                 self._source_guard.verify_unchanged(root)
@@ -191,10 +197,12 @@ class Transfer:
             probe = self._commands.probe(request.root, self.options)
             if probe.outcome.verdict is not Verdict.DONE:
                 return nothing_confirmed(request, probe)
+        rest = request.after_moves(self._moves.carry(request))
         while True:
-            result = self._carry_once(request)
+            result = self._carry_once(rest)
             if not self._commands.disable_missing_capability(result.outcome):
-                return result
+                break
+        return result if rest.moved.new_paths else with_moves(result, request)
 
     def _carry_once(self, request: TransferRequest) -> TransferResult:
         is_everything = request.changeset.is_everything
@@ -248,6 +256,8 @@ class Transfer:
         command = self._commands.command(options, request, files)
         failed = self._failures.new_failed_paths(request, files)
         run = self._session.run(request.root, command, files.encode(), on_message=failed.add)
+        if not (request.is_part or request.only_deletes):
+            run.result.moved_files, run.result.moved_bytes = request.moved.files, request.moved.size
         if run.outcome.verdict in {Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL}:
             self._commands.creates_parents = False
             self._session.run_log.log_result(run.result)

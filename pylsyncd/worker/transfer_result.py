@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from pylsyncd.model.changes import NOTHING, Changeset, union
 from pylsyncd.model.scoped_paths import Scope, ScopedPaths
-from pylsyncd.pipeline.optimizer import with_hints_of
+from pylsyncd.pipeline.optimizer import with_hints_of, without_covered
 from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.rsync.command import ContentComparison, RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict, may_leave_temporary_files
@@ -14,6 +14,16 @@ from pylsyncd.worker.session import SessionRun
 
 MAX_EXCLUDED_PATHS = 1_000
 """How many paths a run excludes: each costs two arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedMoves:
+    """What was moved at a destination before a run."""
+
+    new_paths: frozenset[bytes] = frozenset()
+    files: int = 0
+    size: int = 0
+    """The size of the files, which were not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,11 @@ class TransferRequest:
     """Delete what the source lacks, and send nothing."""
     is_part: bool = False
     """Carry a list of some of the files alone."""
+    unsettled: AbstractSet[bytes] | None = None
+    """Paths whose copies may differ for other reasons than the changeset; None if nothing may be
+    moved at the destination."""
+    moved: CarriedMoves = CarriedMoves()
+    """What was moved there before the run."""
 
     @property
     def is_full_sync(self) -> bool:
@@ -44,6 +59,11 @@ class TransferRequest:
     def left_out(self) -> AbstractSet[bytes]:
         """The paths that the run excludes, with all below them."""
         return self.excluded | self.in_flight
+
+    def after_moves(self, moved: CarriedMoves) -> "TransferRequest":
+        """Return the request for the run that follows the moves."""
+        changeset = self.changeset.after_moves(moved.new_paths)
+        return replace(self, changeset=changeset, moved=moved)
 
     def with_hints(self, new_content: ScopedPaths) -> "TransferRequest":
         """Return the request with another hint of a new content."""
@@ -109,6 +129,8 @@ def combined_parts(first: TransferResult, second: TransferResult) -> TransferRes
         result = replace(
             other, files=one.files + other.files, deleted=one.deleted + other.deleted,
             bytes_sent=one.bytes_sent + other.bytes_sent, seconds=one.seconds + other.seconds,
+            moved_files=one.moved_files + other.moved_files,
+            moved_bytes=one.moved_bytes + other.moved_bytes,
         )  # fmt: skip
         run = replace(run, result=result)
     return replace(
@@ -136,6 +158,14 @@ def with_hints(result: TransferResult, request: TransferRequest) -> TransferResu
         result, pending=with_hints_of(result.pending, hints),
         failed=with_hints_of(result.failed, hints), aborting=with_hints_of(result.aborting, hints),
     )  # fmt: skip
+
+
+def with_moves(result: TransferResult, request: TransferRequest) -> TransferResult:
+    """Return a result with the moves of the request, if all of its changes are pending."""
+    changeset, pending = request.changeset, result.pending
+    if not changeset.moves or without_covered(changeset, pending):
+        return result
+    return replace(result, pending=pending.with_moves(changeset.moves))
 
 
 def held_changes(held: AbstractSet[bytes], kept: Changeset, new_content: ScopedPaths) -> Changeset:

@@ -62,6 +62,7 @@ PURE = {
     "control.nagios",
     "control.protocol",
     "report.hook_events",
+    "rsync.arguments",
     "rsync.command",
     "rsync.carried_paths",
     "rsync.failed_paths",

@@ -152,6 +152,12 @@ SHARE_SSH = Option(
          "them.",
     flag_help="Open a new ssh connection for each run.",
 )
+DETECT_RENAMES = Option(
+    "detect_renames", OptionScope.DESTINATION, parse_switch, default="yes", flag_value="no",
+    help="Move files and directories at the destination when they were moved in the source, so "
+         "that their contents are not sent again.",
+    flag_help="Send again what was moved in the source.",
+)
 TIMEOUT = Option(
     "timeout", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS",
     default=format_number(DEFAULT_TIMEOUT),
@@ -195,8 +201,8 @@ RSYNC_OPTION = Option(
          "interfere with the way pylsyncd runs rsync are refused, with the reason.",
 )
 RSYNC_OPTIONS = (
-    RSYNC, RSH, SHARE_SSH, TIMEOUT, BANDWIDTH_LIMIT, PASSWORD_FILE, BATCH_SIZE_LIMIT,
-    MODIFY_WINDOW, NICE, IONICE, RSYNC_OPTION,
+    RSYNC, RSH, SHARE_SSH, DETECT_RENAMES, TIMEOUT, BANDWIDTH_LIMIT, PASSWORD_FILE,
+    BATCH_SIZE_LIMIT, MODIFY_WINDOW, NICE, IONICE, RSYNC_OPTION,
 )
 
 RETRY_FIRST = Option(

@@ -31,6 +31,8 @@ class HookEvent:
             deleted=earlier.deleted + later.deleted,
             bytes_sent=earlier.bytes_sent + later.bytes_sent,
             seconds=earlier.seconds + later.seconds,
+            moved_files=earlier.moved_files + later.moved_files,
+            moved_bytes=earlier.moved_bytes + later.moved_bytes,
         )
 
     def changeset(self) -> Changeset:
@@ -47,6 +49,7 @@ class HookEvent:
             "TARGET": notice.target, "REASON": notice.reason, "MESSAGE": notice.message,
             "EXIT": notice.code, "FILES": notice.files, "DELETED": notice.deleted,
             "BYTES": notice.bytes_sent, "SECONDS": f"{notice.seconds:.3f}", "RUNS": self._runs,
+            "MOVED": notice.moved_files, "UNSENT": notice.moved_bytes,
             "PATHS": path_count,
         }  # fmt: skip
         variables = {

@@ -84,6 +84,10 @@ _COUNTERS: tuple[tuple[str, str, Callable[[DestinationCounts], int]], ...] = (
     ("deletions", "Files deleted.", lambda counts: counts.deleted),
     ("repaired_paths", "Paths that did not equal the source when they were compared again.",
      lambda counts: counts.repaired),
+    ("moved_files", "Files moved at the destination instead of sent.",
+     lambda counts: counts.moved_files),
+    ("moved_bytes", "Size of the files moved at the destination.",
+     lambda counts: counts.moved_bytes),
 )  # fmt: skip
 
 _LABELLED_COUNTERS: tuple[tuple[str, str, str, _LabelledCounts], ...] = (

@@ -29,7 +29,7 @@ METRIC_NAMES = {
     "watch_limit", "unwatched_directories", "full_syncs", "build_info", "start_time_seconds",
     "watching", "source_held", "oldest_look_seconds", "held_subtrees", "failed_paths", "held_paths",
     "unset_attribute_paths", "unverified",
-    "repaired_paths", "compared_since_seconds",
+    "moved_files", "moved_bytes", "repaired_paths", "compared_since_seconds",
 }  # fmt: skip
 
 COUNTS = DestinationCounts(
@@ -42,6 +42,8 @@ COUNTS = DestinationCounts(
     lags=(1, 2, *(0 for _ in LAG_BOUNDS[2:]), 4),
     lag_sum=99.5,
     repaired=11,
+    moved_files=1204,
+    moved_bytes=2100,
 )
 WEB1 = DestinationStatus(
     "web1", "web1:/srv", Condition.IN_SYNC,

@@ -34,8 +34,8 @@ DAEMON, CONTROL, FILE, LSYNCD = (
 
 # What the pages say of rsync's options, with two dashes before each.
 OF_RSYNC = (
-    "acls bwlimit chmod compress fake-super hard-links iconv ignore-errors no-group no-owner "
-    "no-perms numeric-ids relative version xattrs"
+    "acls backup bwlimit chmod compress copy-dest fake-super hard-links iconv ignore-errors "
+    "inplace link-dest no-group no-owner no-perms numeric-ids relative version xattrs"
 )
 
 _ESCAPES = {

@@ -34,6 +34,7 @@ VALUES = {
     "rsync": ("./my-rsync",),
     "rsh": ("ssh -p 2222",),
     "share_ssh": ("no",),
+    "detect_renames": ("no",),
     "timeout": ("30",),
     "bandwidth_limit": ("1.5m",),
     "password_file": ("secret",),

@@ -24,11 +24,19 @@ def test_paths_are_sorted_and_none_looks_like_an_option() -> None:
 
 
 def test_merged_notices_add_up_and_keep_the_fields_of_the_last_one() -> None:
-    event = HookEvent(notice(changeset=changes((b"a", Scope.ENTRY)), files=1, reason="old"))
-    event.merge(notice(changeset=changes((b"b", Scope.ENTRY)), files=2, seconds=0.5, reason="new"))
+    first = changes((b"a", Scope.ENTRY))
+    event = HookEvent(notice(changeset=first, files=1, moved_files=3, reason="old"))
+    event.merge(
+        notice(
+            changeset=changes((b"b", Scope.ENTRY)), files=2, seconds=0.5, reason="new",
+            moved_files=1, moved_bytes=9,
+        )
+    )  # fmt: skip
     variables = event.variables("www", 2)
     assert variables[b"PYLSYNCD_RUNS"] == b"2"
     assert variables[b"PYLSYNCD_FILES"] == b"3"
+    assert variables[b"PYLSYNCD_MOVED"] == b"4"
+    assert variables[b"PYLSYNCD_UNSENT"] == b"9"
     assert variables[b"PYLSYNCD_SECONDS"] == b"0.500"
     assert variables[b"PYLSYNCD_REASON"] == b"new"
     assert variables[b"PYLSYNCD_PATHS"] == b"2"

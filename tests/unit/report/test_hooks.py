@@ -67,6 +67,7 @@ def test_a_command_gets_all_variables(tmp_path: Path) -> None:
                 NoticeKind.HELD, changes((b"a", Scope.ENTRY), (b"b", Scope.ENTRY)),
                 reason="ssh is not let in", message=r"denied $(touch x) \x1b ä", code=255,
                 files=1, deleted=2, bytes_sent=3, seconds=4.5678,
+                moved_files=5, moved_bytes=6,
             )
         )  # fmt: skip
     variables = dict(
@@ -86,6 +87,8 @@ def test_a_command_gets_all_variables(tmp_path: Path) -> None:
         b"PYLSYNCD_FILES": b"1",
         b"PYLSYNCD_DELETED": b"2",
         b"PYLSYNCD_BYTES": b"3",
+        b"PYLSYNCD_MOVED": b"5",
+        b"PYLSYNCD_UNSENT": b"6",
         b"PYLSYNCD_SECONDS": b"4.568",
         b"PYLSYNCD_RUNS": b"1",
         b"PYLSYNCD_PATHS": b"2",

@@ -61,6 +61,8 @@ def test_every_series_occurs_once() -> None:
         ("files_total", {"destination": "web1"}, 100),
         ("deletions_total", {"destination": "web1"}, 7),
         ("repaired_paths_total", {"destination": "web1"}, 11),
+        ("moved_files_total", {"destination": "web1"}, 1204),
+        ("moved_bytes_total", {"destination": "web1"}, 2100),
         ("compared_since_seconds", {"destination": "web1"}, 4321),
         ("full_syncs_total", {"destination": "web1", "reason": "initial sync"}, 1),
         ("events_total", {"type": "CREATE"}, 10),

@@ -71,6 +71,7 @@ PURE = {
     "rsync.outcomes",
     "rsync.output",
     "rsync.quoting",
+    "rsync.rename_order",
     "rsync.retry_policy",
     "rsync.temporary_names",
     "state.destination_state",

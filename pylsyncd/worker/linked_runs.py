@@ -132,7 +132,9 @@ class LinkedRuns:
         )
         with walk.opened_below(root, group.new) as directory:
             run = self._session.run(directory, command, found.encode(), is_optional=True)
-        self._is_permitted &= run.result.exit_status != _NOT_SUPPORTED
+        if run.result.exit_status == _NOT_SUPPORTED:
+            self._is_permitted = False
+            self._session.run_log.log_missing_capability("--link-dest is refused")
         if run.outcome.verdict not in _CARRIED:
             return None
         is_whole = found.is_whole and run.outcome.verdict is Verdict.DONE

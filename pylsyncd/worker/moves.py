@@ -68,9 +68,12 @@ class MoveRuns:
             groups = self._linkable(request, [each for each in candidates if each not in renamed])
             is_left_out = _left_out_test(request, pairs)
             for run in self._linked_runs.carry(request.root, request.options, groups, is_left_out):
-                carried |= run.linked.new_paths
                 files += run.moved_files
                 size += run.moved_bytes
+                if any(_exists(request.root, pairs[new].old) for new in run.linked.new_paths):
+                    # Compared by content, the new copies are written again, and share nothing.
+                    continue
+                carried |= run.linked.new_paths
                 self._delete_old(request, run, pairs)
         if files:
             self._session.statistics.count_moved(files, size)

@@ -431,6 +431,25 @@ def test_a_run_for_large_files_deletes_nothing_with_any_options() -> None:
         assert b"-z" in command
 
 
+@pytest.mark.parametrize(
+    ("option", "expected"), [("-z", b"--link-dest=../o"), ("--inplace", b"--copy-dest=../o")]
+)
+def test_a_run_that_moves_files_deletes_nothing_and_makes_neither_links_nor_devices(
+    option: str, expected: bytes
+) -> None:
+    rsync = RsyncOptions(
+        "rsync", (3, 2, 7), max_delete=5, extra_options=("--delete-after", "--force", option)
+    )
+    for to in EVERY:
+        command = rsync.linked_files_command(CURRENT_DIRECTORY, to, b"../o")
+        directories = rsync.directories_command(CURRENT_DIRECTORY, to)
+        assert expected in command
+        assert expected not in directories
+        for each in (command, directories):
+            assert b"-ptgo" in each
+            assert not any(word.startswith((b"--delete", b"--force", b"--max")) for word in each)
+
+
 ODD = [
     b"plain", b"d/deep", b"a*b", b"a?c", b"a[x]d", b"back\\slash", b"both\\*", b"tr\\", b"tr*\\",
     b"new\nline", b"cr\rx", b"*", b"[", b"[[:alpha:]]", b"\\[q", b"#h", b";s", b"- x", b"+ y",

@@ -10,7 +10,12 @@ import pytest
 from support.rsync_features import DELETE_OPTIONS, can_delete_by_name, has_option
 
 from pylsyncd.model.errors import UsageError
-from pylsyncd.rsync.option_check import check_option, moves_files
+from pylsyncd.rsync.option_check import (
+    check_option,
+    moves_files,
+    permits_moves,
+    writes_in_place,
+)
 
 RSYNC = shutil.which("rsync") or "rsync"
 TIMEOUT_SECONDS = 60
@@ -269,3 +274,28 @@ def test_permitted_options_leave_the_list_protocol_intact(
 )
 def test_options_that_move_files_are_known(option: str, expected: bool) -> None:
     assert moves_files(["-z", option]) is expected
+
+
+@pytest.mark.parametrize(
+    ("options", "is_permitted"),
+    [
+        ((), True), (("-z", "--numeric-ids"), True), (("-Tb",), True), (("-BH",), True),
+        (("-b",), False), (("-zb",), False), (("--backup",), False), (("--suffix=~",), False),
+        (("-H",), False), (("--hard-links",), False), (("--link-dest=/x",), False),
+        (("--copy-dest=x",), False), (("--iconv=a,b",), False), (("--copy-as=u",), False),
+        (("--inplace",), True),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_copies_are_moved_unless_names_mean_something_else(
+    options: tuple[str, ...], *, is_permitted: bool
+) -> None:
+    assert permits_moves(options) is is_permitted
+
+
+@pytest.mark.parametrize(
+    ("option", "is_in_place"),
+    [("--inplace", True), ("--append-verify", True), ("--append", True), ("--in", False)],
+)
+def test_files_may_be_written_in_place(option: str, *, is_in_place: bool) -> None:
+    assert writes_in_place(["-z", option]) is is_in_place

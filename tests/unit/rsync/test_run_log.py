@@ -1,6 +1,7 @@
 """The runs to a destination are logged under its name; a dry run logs what it would do."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -82,3 +83,19 @@ def test_exits_and_missing_capabilities_are_logged(logged: pytest.LogCaptureFixt
         (logging.DEBUG, "[srv2] exit 23: some paths failed"),
         (logging.INFO, "[srv2] the remote rsync does not support --mkpath: continuing without it."),
     ]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (1, "moved 1 file (999 B not sent), "), (2, "moved 2 files (999 B not sent), "),
+        (1204, "moved 1,204 files (999 B not sent), "), (0, ""),
+    ],
+)  # fmt: skip
+def test_what_was_moved_is_logged_with_the_result(
+    logged: pytest.LogCaptureFixture, files: int, expected: str
+) -> None:
+    result = replace(RESULT, moved_files=files, moved_bytes=999)
+    RunLog("srv2", dry_run=False).log_result(result)
+    said = f"[srv2] synced 3 files, deleted 2, {expected}12.3 kB sent, 0.50 s"
+    assert lines(logged) == [(logging.INFO, said)]

@@ -8,9 +8,12 @@ from support.moving import SIZE, MovingSetup, moving, start_server
 
 from pylsyncd.rsync.moved_files import IsLeftOut
 from pylsyncd.worker.linked_runs import (
+    MAX_LINKED_RUNS,
+    MIN_LINKED_BYTES,
     LinkedFiles,
     LinkedRun,
     LinkedRuns,
+    largest_first,
 )
 
 
@@ -64,3 +67,66 @@ def test_a_moved_directory_is_not_sent(
         assert (place.copy / new / "f").stat().st_ino == inode
         # The run of the window deletes it.
         assert (place.copy / old / "f").exists()
+
+
+def test_files_of_one_directory_are_moved_to_another(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+) -> None:
+    with moving(tmp_path, kind, request) as place:
+        place.write("f", "g", "a/stays")
+        place.make_equal()
+        for name in "fg":
+            place.move(name, f"b/c/{name}")
+        group = LinkedFiles(b"", b"b/c", (b"f", b"g"), frozenset([b"b/c/f"]), 2 * SIZE)
+        (run,) = link(place, group)
+        assert (run.moved_files, run.result.transferred) == (2, 0)
+        for name in "fg":
+            place.move(f"b/c/{name}", f"a/{name}")
+        (place.copy / "f").unlink()
+        group = LinkedFiles(b"b/c", b"a", (b"f", b"g"), frozenset([b"a/f"]), 2 * SIZE)
+        (run,) = link(place, group)
+        assert (run.moved_files, run.result.transferred) == (2, 0)
+        for name in "fg":
+            place.move(f"a/{name}", name)
+        (run,) = link(place, LinkedFiles(b"a", b"", (b"f", b"g"), frozenset(), 2 * SIZE))
+        assert run.moved_files >= 1
+        assert (place.copy / "f").stat().st_ino == (place.copy / "a/f").stat().st_ino
+
+
+def test_no_link_at_the_destination_is_followed(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+) -> None:
+    with moving(tmp_path, kind, request) as place:
+        place.write("old/f", "old/g", "d/x")
+        place.make_equal()
+        place.move("old", "d/new")
+        elsewhere = place.copy.with_name(f"{place.copy.name}-elsewhere")
+        elsewhere.mkdir()
+        (place.copy / "d/x").unlink()
+        (place.copy / "d").rmdir()
+        (place.copy / "d").symlink_to(elsewhere)
+        link(place, directory("old", "d/new"))
+        assert os.listdir(elsewhere) == []
+        assert (place.copy / "d/new/f").stat().st_size == SIZE
+
+
+def test_a_changed_file_is_sent_and_counted_apart(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+) -> None:
+    with moving(tmp_path, kind, request) as place:
+        place.write("old/f", "old/g", "old/h")
+        place.make_equal()
+        place.move("old", "new")
+        place.write("new/g", size=SIZE + 1)
+        (run,) = link(place, directory("old", "new"))
+        assert (run.moved_files, run.moved_bytes) == (2, 2 * SIZE)
+        assert (place.copy / "new/g").read_bytes() == (place.source / "new/g").read_bytes()
+        assert (place.copy / "old/g").stat().st_size == SIZE
+
+
+def test_the_largest_groups_come_first_and_small_ones_not_at_all() -> None:
+    sizes = [MIN_LINKED_BYTES + number for number in range(-5, MAX_LINKED_RUNS + 3)]
+    groups = [LinkedFiles(b"o", b"n", None, frozenset(), size) for size in sizes]
+    expected = sorted(sizes, reverse=True)[:MAX_LINKED_RUNS]
+    assert [group.size for group in largest_first(groups)] == expected
+    assert largest_first(groups[:5]) == []

@@ -4,15 +4,22 @@ With a real rsync daemon, where nothing but a run to link files can do it.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.faults import exit_with, kill_itself
 from support.moving import SIZE, MovingSetup, start_server
 
-from pylsyncd.model.changes import Changeset, MutableChangeset
+from pylsyncd.model.changes import Changeset, MutableChangeset, union
+from pylsyncd.model.moves import Move
 from pylsyncd.model.scoped_paths import MutableScopedPaths, Scope
 from pylsyncd.rsync.outcomes import Verdict
+from pylsyncd.rules.excludes import build_rules
+from pylsyncd.rules.filters import parse_exclude
+from pylsyncd.worker.moves import settled_pairs
 from pylsyncd.worker.transfer_result import TransferResult
 
 SETTLED: frozenset[bytes] = frozenset()
@@ -125,17 +132,15 @@ def test_what_was_written_after_the_move_is_sent_although_size_and_time_are_equa
     assert place.differences() == []
 
 
-@pytest.mark.parametrize("options", [("--inplace",), ("--inplace", "--whole-file")])
 def test_files_that_are_written_in_place_are_copied_instead_of_linked(
-    make: Callable[..., MovingSetup], options: tuple[str, ...]
+    make: Callable[..., MovingSetup],
 ) -> None:
-    place = make(extra_options=options)
+    place = make(extra_options=("--inplace",))
     moved = make_moved(place)
     sent_before = place.bytes_sent
-    # A new file comes to the old place while rsync links.
+    # A new file comes to the old place while rsync copies.
     place.faulty.add_rule("d/g", f"mkdir {place.source}/old; echo x >{place.source}/old/f")
-    result = carry(place, moved)
-    assert result.verdict is Verdict.DONE
+    assert carry(place, moved).verdict is Verdict.DONE
     assert place.bytes_sent - sent_before < SIZE
     assert (place.copy / "new/f").read_bytes() == (place.source / "new/f").read_bytes()
     assert (place.copy / "new/f").stat().st_nlink == 1
@@ -162,3 +167,222 @@ def test_nothing_is_moved_with_options_that_give_names_another_meaning(
     carry(place, place.moved({"new": "old"}))
     assert not any("f" in run for run in place.faulty.runs[before:])
     assert place.moved_counts == (0, 0)
+
+
+def test_nothing_is_moved_with_no_delete_or_where_renames_are_not_detected(
+    place: MovingSetup,
+) -> None:
+    moved = make_moved(place)
+    for options in (
+        replace(place.options, delete=False),
+        replace(place.options, detects_renames=False),
+        replace(place.options, dry_run=True),
+        replace(place.options, last=build_rules([parse_exclude(b"other")])),
+    ):
+        place.transfer.carry(moved, options=options, unsettled=SETTLED)
+    assert place.moved_counts == (0, 0)
+
+
+@pytest.mark.parametrize("is_released", [True, False])
+def test_nothing_is_moved_for_what_was_released_or_while_it_is_not_known_what_waits(
+    place: MovingSetup, *, is_released: bool
+) -> None:
+    moved = make_moved(place)
+    unsettled = SETTLED if is_released else None
+    place.transfer.carry(moved, is_released=is_released, unsettled=unsettled)
+    assert place.moved_counts == (0, 0)
+    assert place.differences() == []
+
+
+@pytest.mark.parametrize("excluded", [b"old", b"old/d", b"new/f", b"new"])
+def test_no_move_touches_what_another_run_carries(place: MovingSetup, excluded: bytes) -> None:
+    moved = make_moved(place)
+    place.transfer.carry(moved, in_flight=frozenset([excluded]), unsettled=SETTLED)
+    assert place.moved_counts == (0, 0)
+    place.transfer.carry(moved, unsettled=SETTLED)
+    assert place.differences() == []
+
+
+@pytest.mark.parametrize(
+    ("unsettled", "left"),
+    [
+        (b"x", [b"a/n", b"b"]), (b"", []), (b"a", [b"b"]), (b"a/n", [b"b"]), (b"a/n/f", [b"b"]),
+        (b"a/no", [b"a/n", b"b"]), (b"o/1", [b"b"]), (b"o/1/f", [b"b"]), (b"o", []),
+        (b"o/2", [b"a/n"]), (b"b/c/d", [b"a/n"]),
+    ],
+)  # fmt: skip
+def test_pairs_at_above_or_below_an_unsettled_path_are_dropped(
+    unsettled: bytes, left: list[bytes]
+) -> None:
+    pairs = {
+        b"a/n": Move(b"o/1", is_directory=True, is_new_name=True),
+        b"b": Move(b"o/2", is_directory=True, is_new_name=True),
+    }
+    assert sorted(settled_pairs(pairs, frozenset([unsettled]))) == left
+
+
+def test_a_name_that_was_there_before_is_not_linked_to(place: MovingSetup) -> None:
+    place.write("old/f", "old/g", "new/f")
+    place.make_equal()
+    shutil.rmtree(place.source / "new")
+    place.move("old", "new")
+    carry(place, place.moved({"new": "old"}, is_new_name=False))
+    assert place.moved_counts == (0, 0)
+    assert place.differences() == []
+
+
+def test_nothing_is_linked_to_an_old_place_that_was_filled_again(place: MovingSetup) -> None:
+    moved = make_moved(place)
+    place.write("old/f", "old/h")
+    more = MutableChangeset()
+    more.add_new_content(b"old", Scope.TREE)
+    carry(place, place.moved({"new": "old"}, more=more))
+    assert place.moved_counts == (0, 0)
+    assert place.differences() == []
+    assert moved
+
+
+def test_copies_share_nothing_with_an_old_place_that_is_filled_again_meanwhile(
+    place: MovingSetup,
+) -> None:
+    moved = make_moved(place)
+    place.faulty.add_rule("d/g", f"cp -a {place.source}/new {place.source}/old")
+    carry(place, moved)
+    place.faulty.discard_rules()
+    later = MutableChangeset()
+    later.add_new_content(b"old", Scope.TREE)
+    carry(place, later)
+    assert place.differences() == []
+    for name in ("old", "new"):
+        assert (place.copy / name / "f").stat().st_nlink == 1
+
+
+def test_only_what_the_rules_include_is_moved(make: Callable[..., MovingSetup]) -> None:
+    place = make(rules=build_rules([parse_exclude(b"*.tmp"), parse_exclude(b"/new/d/")]))
+    place.write("old/f", "old/g", "old/x.tmp", "old/d/h")
+    place.make_equal_except({"old/x.tmp"})
+    place.move("old", "new")
+    assert carry(place, place.moved({"new": "old"})).verdict is Verdict.DONE
+    assert place.moved_counts == (2, 2 * SIZE)
+    assert sorted(os.listdir(place.copy / "new")) == ["f", "g"]
+    assert not (place.copy / "old/f").exists()
+
+
+@pytest.mark.parametrize("name", ["new*", "n?", "n[1]", "n\\", "n`x`", "n\nx", "n\rx"])
+def test_names_that_a_remote_side_may_expand_are_sent(place: MovingSetup, name: str) -> None:
+    carry(place, make_moved(place, new=name))
+    assert place.moved_counts == (0, 0)
+    assert place.differences() == []
+
+
+FAILURES = [exit_with(12), exit_with(23), exit_with(4), kill_itself()]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=["12", "23", "4", "killed"])
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("is_before", [True, False])
+def test_trees_are_equal_whichever_run_fails(
+    make: Callable[..., MovingSetup], failure: str, number: int, *, is_before: bool
+) -> None:
+    place = make(max_delete=1)
+    moved = make_moved(place)
+    for _ in range(number):
+        place.faulty.add_fault(":")
+    place.faulty.add_fault(failure if is_before else f'rsync "$@"; {failure}')
+    result = carry(place, moved)
+    if result.pending or result.failed:
+        result = carry(place, union(result.pending, result.failed))
+    if result.verdict is Verdict.HELD:
+        # Not all of it was there under its new name.
+        result = place.transfer.carry(moved, is_released=True)
+    assert result.verdict is Verdict.DONE
+    assert place.differences() == []
+    assert (place.copy / "new/f").stat().st_nlink == 1
+
+
+def test_moves_survive_a_destination_that_cannot_be_reached(place: MovingSetup) -> None:
+    moved = make_moved(place)
+    sent_before = place.bytes_sent
+    for _ in range(2):
+        place.faulty.add_fault(exit_with(10))
+    result = carry(place, moved)
+    assert result.verdict is Verdict.RETRY_LATER
+    assert result.pending.moves is not None
+    assert carry(place, result.pending).verdict is Verdict.DONE
+    assert place.moved_counts == (2, 2 * SIZE)
+    assert place.bytes_sent - sent_before < SIZE
+    assert place.differences() == []
+
+
+def test_a_daemon_that_refuses_links_is_asked_once(
+    place: MovingSetup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    moved = make_moved(place)
+    place.faulty.add_fault(":")
+    place.faulty.add_fault(exit_with(4))
+    carry(place, moved)
+    assert place.differences() == []
+    place.move("new", "newer")
+    before = len(place.faulty.runs)
+    carry(place, place.moved({"newer": "new"}))
+    assert len(place.faulty.runs) == before + 1
+    assert place.differences() == []
+    assert caplog.text.count("--link-dest") == 1
+
+
+# With --max-delete.
+
+
+def test_the_old_place_of_a_moved_directory_does_not_count_as_deleted(
+    make: Callable[..., MovingSetup],
+) -> None:
+    place = make(max_delete=0)
+    assert carry(place, make_moved(place)).verdict is Verdict.DONE
+    assert place.moved_counts == (2, 2 * SIZE)
+    assert place.differences() == []
+
+
+def test_moved_files_do_not_count_as_deleted(make: Callable[..., MovingSetup]) -> None:
+    place = make(max_delete=0)
+    place.write("a/1", "a/2", "b/x")
+    place.make_equal()
+    for name in "12":
+        place.move(f"a/{name}", f"b/{name}")
+    moved = place.moved({f"b/{name}": f"a/{name}" for name in "12"})
+    assert carry(place, moved).verdict is Verdict.DONE
+    assert place.differences() == []
+
+
+def test_the_old_place_counts_if_less_is_there_under_the_new_name(
+    make: Callable[..., MovingSetup],
+) -> None:
+    place = make(max_delete=0)
+    place.write("old/f", "old/g", "old/lost")
+    place.make_equal()
+    place.move("old", "new")
+    (place.source / "new/lost").unlink()
+    result = carry(place, place.moved({"new": "old"}))
+    assert result.verdict is Verdict.HELD
+    assert (place.copy / "old/lost").exists()
+
+
+def test_the_old_place_counts_if_the_move_failed(make: Callable[..., MovingSetup]) -> None:
+    place = make(max_delete=0)
+    moved = make_moved(place)
+    place.faulty.add_fault(":")
+    place.faulty.add_fault(exit_with(12))
+    assert carry(place, moved).verdict is Verdict.HELD
+    assert (place.copy / "old/f").exists()
+
+
+def test_other_deletions_count_beside_a_move(make: Callable[..., MovingSetup]) -> None:
+    place = make(max_delete=0)
+    make_moved(place)
+    (place.source / "other").unlink()
+    more = MutableChangeset()
+    more.add(b"other", Scope.ENTRY)
+    result = carry(place, place.moved({"new": "old"}, more=more))
+    assert result.verdict is Verdict.HELD
+    assert (place.copy / "other").exists()
+    assert "1 would be deleted" in result.outcome.reason

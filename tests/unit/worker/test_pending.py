@@ -616,3 +616,29 @@ def test_that_a_destination_is_verified_is_saved_with_what_has_failed(place: Wor
         assert state.is_verified is is_verified
         work.failed_paths.backlog.add(work.next_run.backlog.take())
     assert paths_of(state.pending) == [b"f"]
+
+
+def test_the_unsettled_paths_are_those_of_all_other_changes() -> None:
+    verification = Verification(is_verified=True)
+    work = PendingWork(LargeFileQueue(None, RetryPolicy()), RetryPolicy(), verification)
+    work.next_run.backlog.add(entries(b"next"))
+    assert work.unsettled_paths() == frozenset()
+    work.failed_paths.backlog.add(entries(b"failed"))
+    work.aborting_files.backlog.add(entries(b"aborting"))
+    work.unexplained.backlog.add(entries(b"d/unexplained"))
+    work.held_repair.backlog.add(entries(b"repair"))
+    work.held.add(entries(b"held"))
+    work.large_files.retry_queue.backlog.add(entries(b"large"))
+    work.large_files.aborting_files.backlog.add(entries(b"large-aborting"))
+    assert work.unsettled_paths() == {
+        b"failed", b"aborting", b"d/unexplained", b"repair", b"held", b"large", b"large-aborting"
+    }  # fmt: skip
+    many = MutableChangeset()
+    many.entries[b"d"] = {b"%d" % number for number in range(20_000)}
+    work.failed_paths.backlog.add(many)
+    assert work.unsettled_paths() is None
+
+
+def test_nothing_is_settled_at_an_unverified_destination() -> None:
+    work = PendingWork(LargeFileQueue(None, RetryPolicy()), RetryPolicy())
+    assert work.unsettled_paths() is None

@@ -4,10 +4,11 @@ However a destination answers, a good answer heals everything.
 """
 
 import contextlib
+import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.faults import FaultyRsync, exit_with, print_error_and_exit
 from support.mounts import Mounts, can_mount
+from support.moving import SIZE, moved_changes
 from support.trees import equal_within
 from support.waiting import wait_until
 from support.worker_setup import LONG, WorkerParts, WorkerSetup, copied, entries
@@ -700,3 +702,38 @@ def test_a_release_applies_to_changes_whose_retries_would_be_wider(
     parts.pending_attempts.retry_unexplained()
     assert (place.copy / "d/a").exists()
     assert not parts.work.pending_count
+
+
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_what_was_moved_is_moved_at_a_destination_that_was_compared_as_a_whole(
+    place: WorkerSetup, *, is_verified: bool
+) -> None:
+    for name in ("old/f", "old/g"):
+        (place.source / name).parent.mkdir(exist_ok=True)
+        (place.source / name).write_bytes(os.urandom(SIZE))
+    with place.worker() as worker:
+        changes = EVERYTHING if is_verified else entries(b"old", b"old/f", b"old/g")
+        worker.put(WorkItem(changes, clock.now()))
+        wait_until(lambda: place.saved_changes() == set())
+        (place.source / "old").rename(place.source / "new")
+        worker.put(WorkItem(moved_changes(place.source, {"new": "old"}), clock.now()))
+        wait_until(lambda: copied(place) == ["new"] and not worker.pending_count)
+        assert worker.status().counts.moved_files == (2 if is_verified else 0)
+
+
+def test_nothing_is_moved_while_changes_are_held(make: Callable[..., WorkerSetup]) -> None:
+    place = make(max_delete=0)
+    for name in ("old/f", "old/g", "gone"):
+        (place.source / name).parent.mkdir(exist_ok=True)
+        (place.source / name).write_bytes(os.urandom(SIZE))
+    with place.worker(LONG) as worker:
+        worker.put(WorkItem(EVERYTHING, clock.now()))
+        wait_until(lambda: place.saved_changes() == set())
+        (place.source / "gone").unlink()
+        worker.put(WorkItem(entries(b"gone"), clock.now()))
+        wait_until(lambda: worker.status().condition is Condition.HELD)
+        (place.source / "old").rename(place.source / "new")
+        moved = moved_changes(place.source, {"new": "old"})
+        worker.put(WorkItem(moved, clock.now(), is_urgent=True, is_release=True))
+        wait_until(lambda: copied(place) == ["new"] and not worker.pending_count)
+        assert worker.status().counts.moved_files == 0

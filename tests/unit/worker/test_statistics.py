@@ -49,3 +49,11 @@ def test_full_syncs_are_counted_by_title() -> None:
     for title in ("initial sync", "full sync", "full sync"):
         statistics.count_full_sync(title)
     assert statistics.counts().full_syncs == {"initial sync": 1, "full sync": 2}
+
+
+def test_moved_files_are_counted_apart() -> None:
+    statistics = Statistics()
+    statistics.count_moved(3, 100)
+    statistics.count_moved(2, 50)
+    counts = statistics.counts()
+    assert (counts.moved_files, counts.moved_bytes, counts.files) == (5, 150, 0)

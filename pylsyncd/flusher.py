@@ -166,6 +166,8 @@ class Flusher:
         try:
             self._hard_links.add_other_names(changes)
         except BaseException:
+            # The buffer may have later changes by now, and takes these for the latest.
+            changes.moves = None
             self._buffer.add(changes)
             raise
         changeset = optimize(changes, self._entry_counter())

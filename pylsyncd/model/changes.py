@@ -9,8 +9,16 @@ from collections.abc import Set as AbstractSet
 from itertools import islice
 
 from pylsyncd.model import paths
+from pylsyncd.model.move_composition import MovedPaths, composed
 from pylsyncd.model.moves import NO_MOVES, Moves
-from pylsyncd.model.scoped_paths import NO_PATHS, MutableScopedPaths, Scope, ScopedPaths
+from pylsyncd.model.scoped_paths import (
+    NO_PATHS,
+    MutableScopedPaths,
+    Scope,
+    ScopedPaths,
+    is_at_or_below,
+    paths_with_exceptions,
+)
 
 
 class Changeset(ScopedPaths):
@@ -55,16 +63,18 @@ class Changeset(ScopedPaths):
         The moves to the paths ``carried`` are believed: what is at such a path has no new content
         for them, apart from what was written there, or moved there by another move.
         """
-        if not self.moves or carried.isdisjoint(self.moves.by_new_path):
+        if not self.moves:
             return self.with_moves(None)
         believed = self.moves.by_new_path.keys() & carried
-        left = MutableScopedPaths()
+        if not believed:
+            return self.with_moves(None)
+        left, inside = MutableScopedPaths(), MutableScopedPaths()
         self.new_content.split_below(believed, MutableScopedPaths(), left)
-        self.moves.written.split_below(believed, left, MutableScopedPaths())
+        self.moves.written.split_below(believed, inside, MutableScopedPaths())
         for path, move in self.moves.by_new_path.items():
             if path not in believed:
-                left.add(path, move.scope)
-        return self.with_new_content(left)
+                (inside if is_at_or_below(path, believed) else left).add(path, move.scope)
+        return self.with_new_content(paths_with_exceptions(left, believed, inside))
 
 
 NOTHING = Changeset({}, frozenset(), frozenset())
@@ -116,9 +126,14 @@ def _merged_moves(earlier: Changeset, later: Changeset) -> Moves | None:
         return later.moves
     if not (later or later.new_content):
         return earlier.moves
-    if earlier.moves is None or later.moves is None or earlier.moves or later.moves:
+    if earlier.moves is None or later.moves is None:
         return None
-    return NO_MOVES
+    if not (earlier.moves or later.moves):
+        return NO_MOVES
+    return composed(
+        MovedPaths(earlier, earlier.new_content, earlier.moves),
+        MovedPaths(later, later.new_content, later.moves),
+    )
 
 
 def union(*changesets: Changeset) -> MutableChangeset:

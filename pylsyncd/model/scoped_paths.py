@@ -168,3 +168,57 @@ class MutableScopedPaths(ScopedPaths):
             self.add_entries(directory, names)
         self.listings |= other.listings
         self.trees |= other.trees
+
+
+class PathsWithExceptions(ScopedPaths):
+    """A read-only set of paths whose larger scopes do not reach what is at or below some paths.
+
+    Whoever copies it, path by path, forgets the exceptions: the copy includes more.
+    """
+
+    __slots__ = ("_exceptions", "_inside", "_outside")
+
+    def __init__(
+        self, outside: MutableScopedPaths, exceptions: AbstractSet[bytes], inside: ScopedPaths
+    ) -> None:
+        """Create it from the set with the exceptions, and what is included at or below them."""
+        both = MutableScopedPaths()
+        both.add_all(outside)
+        both.add_all(inside)
+        super().__init__(both.entries, both.listings, both.trees)
+        self._outside = outside
+        self._exceptions = exceptions
+        self._inside = inside
+
+    @property
+    def is_everything(self) -> bool:
+        """False: something is excepted."""
+        return False
+
+    def includes_listing(self, directory: bytes) -> bool:
+        """Return True if all entries of a directory are included, or all but the exceptions."""
+        return self._part(directory).includes_listing(directory)
+
+    def includes_tree(self, path: bytes) -> bool:
+        """Return True if everything at and below a path is included, or all but the exceptions."""
+        return self._part(path).includes_tree(path)
+
+    def includes_entry(self, path: bytes) -> bool:
+        """Return True if the entry at a path is included."""
+        return self._part(path).includes_entry(path)
+
+    def _part(self, path: bytes) -> ScopedPaths:
+        return self._inside if is_at_or_below(path, self._exceptions) else self._outside
+
+
+def paths_with_exceptions(
+    outside: MutableScopedPaths, exceptions: AbstractSet[bytes], inside: ScopedPaths
+) -> ScopedPaths:
+    """Return ``outside`` without what is at or below the exceptions, and ``inside``, which is.
+
+    ``outside`` names nothing at or below them, but it may reach them from above.
+    """
+    if any(outside.includes_entry(path) for path in exceptions):
+        return PathsWithExceptions(outside, exceptions, inside)
+    outside.add_all(inside)
+    return outside

@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
+from pylsyncd.model.move_composition import moves_apart_from
 from pylsyncd.model.scoped_paths import NO_PATHS, MutableScopedPaths, Scope, ScopedPaths
 
 # Microseconds that rsync 3.5.0 takes for a name of its list, for each byte of that name, and for an
@@ -32,14 +33,17 @@ EntryCounter = Callable[[bytes, int], int]
 def optimize(changes: Changeset, count_entries: EntryCounter | None = None) -> Changeset:
     """Return the minimal changeset that covers ``changes``, which are not modified.
 
-    Its hints are reduced like the changes, but apart from them. Without ``count_entries``, no
-    listing replaces names.
+    Its hints are reduced like the changes, but apart from them. The moves of everything are
+    unknown. Without ``count_entries``, no listing replaces names.
     """
     if changes.is_everything and not changes.new_content:
         return EVERYTHING
     minimal = MutableChangeset()
     _reduce(changes, minimal, count_entries)
     _reduce(changes.new_content, minimal.new_content)
+    if not minimal.is_everything:
+        # What was written is not reduced: a move may lose one that is above it.
+        minimal.moves = changes.moves
     return minimal
 
 
@@ -68,12 +72,16 @@ def split_below(changes: Changeset, tops: AbstractSet[bytes]) -> tuple[Changeset
     """Return the changes at or below one of the paths ``tops``, and the others, with their hints.
 
     What is known of a path below a change of the other part may be among the hints of the first.
+    A part keeps the moves that have nothing to do with the other one.
     """
     if not tops or (changes.is_everything and not changes.new_content):
         return NOTHING, changes
     inside, outside = MutableChangeset(), MutableChangeset()
     changes.split_below(tops, inside, outside)
     changes.new_content.split_below(tops, inside.new_content, outside.new_content)
+    if changes.moves is not None:
+        inside.moves = moves_apart_from(changes.moves, outside, outside.new_content)
+        outside.moves = moves_apart_from(changes.moves, inside, inside.new_content)
     return inside, outside
 
 

@@ -18,6 +18,8 @@ from pylsyncd.model.changes import Changeset
 from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
+from pylsyncd.model.move_composition import MAX_MOVES
+from pylsyncd.model.moves import Move, Moves
 from pylsyncd.model.paths import MAX_PATH_BYTES, PathError, RelativePath
 from pylsyncd.model.scoped_paths import NO_PATHS, ScopedPaths
 
@@ -29,6 +31,10 @@ _ADDED_IN_VERSION = {
     "new_content": 2, "source_ctimes": 2, "destination_ctimes": 2, "unset_attributes": 2,
     "is_verified": 2,
 }  # fmt: skip
+
+# A member that is there only if something pending was moved, so that earlier releases, which refuse
+# members that they do not know, read all other files. A file without it does not tell moves.
+_MOVES = "moves"
 
 Value = TypeVar("Value")
 
@@ -91,6 +97,8 @@ def encode(state: DestinationState) -> bytes:
         "unset_attributes": _encode_paths(state.unset_attributes),
         "is_verified": state.is_verified,
     }
+    if state.pending.moves:
+        document[_MOVES] = _encode_moves(state.pending.moves)
     body = json.dumps(document).encode("ascii") + b"\n"
     return _checksum(body) + b"\n" + body
 
@@ -157,6 +165,20 @@ def _encode_paths(some: ScopedPaths) -> dict[str, object]:
     }
 
 
+def _encode_moves(moves: Moves) -> dict[str, object]:
+    return {
+        "moved": [
+            [
+                encode_name(path), encode_name(move.old), move.is_directory, move.is_new_name,
+                move.is_written,
+            ]
+            for path, move in sorted(moves.by_new_path.items())
+            if max(len(path), len(move.old)) <= MAX_PATH_BYTES
+        ],
+        "written": _encode_paths(moves.written),
+    }  # fmt: skip
+
+
 def _sorted(names: Iterable[bytes]) -> list[str]:
     # No program can use a longer path, so it is never copied.
     return [encode_name(name) for name in sorted(names) if len(name) <= MAX_PATH_BYTES]
@@ -177,6 +199,7 @@ def _decode_state(document: object) -> DestinationState:
         document, "version", "confirmed", "scanned", "source", "mount", "mounts", "destination",
         "shape", "debt", "is_stopped",
         *(name for name, added in _ADDED_IN_VERSION.items() if added <= version),
+        *([_MOVES] if version > 1 and isinstance(document, dict) and _MOVES in document else []),
     )  # fmt: skip
     new_content = _paths(members["new_content"]) if "new_content" in members else NO_PATHS
     return DestinationState(
@@ -187,7 +210,7 @@ def _decode_state(document: object) -> DestinationState:
         nested_mounts=_path_mapping(members["mounts"], _mount_id),
         destination=_optional(members["destination"], _directory_id),
         options_digest=_string(members["shape"]),
-        pending=_as_changeset(_paths(members["debt"]), new_content),
+        pending=_changeset(_paths(members["debt"]), new_content, members),
         source_ctimes=_ctimes(members.get("source_ctimes", [])),
         destination_ctimes=_ctimes(members.get("destination_ctimes", [])),
         is_clean_stop=_boolean(members["is_stopped"]),
@@ -203,8 +226,36 @@ def _moment(value: object) -> Moment:
     return Moment(_seconds(members["wall"]), _seconds(members["running"]), _string(members["boot"]))
 
 
-def _as_changeset(some: ScopedPaths, new_content: ScopedPaths) -> Changeset:
-    return Changeset(some.entries, some.listings, some.trees, new_content)
+def _changeset(
+    some: ScopedPaths, new_content: ScopedPaths, members: Mapping[str, object]
+) -> Changeset:
+    changes = Changeset(some.entries, some.listings, some.trees, new_content)
+    return changes.with_moves(_moves(members[_MOVES], changes)) if _MOVES in members else changes
+
+
+def _moves(value: object, changes: Changeset) -> Moves:
+    """Return the moves of changes, which must cover both paths: these are compared afterwards."""
+    members = _object(value, "moved", "written")
+    moved = _list(members["moved"], _path_and_move)
+    by_new_path, old_paths = dict(moved), {move.old for _, move in moved}
+    if not 0 < len(by_new_path) == len(old_paths) == len(moved) <= MAX_MOVES:
+        _refuse(members["moved"], f"1 to {MAX_MOVES} moves of different paths")
+    for path, move in moved:
+        is_included = changes.includes_tree if move.is_directory else changes.includes_entry
+        # A directory that is gone is an entry.
+        left = move.old, *paths.ancestors(move.old)
+        if not (is_included(path) and any(map(changes.includes_entry, left))):
+            _refuse(path, "a move that is a change")
+    return Moves(by_new_path, _paths(members["written"]))
+
+
+def _path_and_move(value: object) -> tuple[bytes, Move]:
+    if not isinstance(value, list) or len(value) != len(("path", *Move._fields)):
+        _refuse(value, "a move")
+    path, old = _path(value[0]), _path(value[1])
+    if not path or not old or path == old:
+        _refuse(value, "a move from one path to another")
+    return path, Move(old, *map(_boolean, value[2:]))
 
 
 def _paths(value: object) -> ScopedPaths:

@@ -142,8 +142,8 @@ class Attempts:
         try:
             result = self._publisher.carry(changeset, conditions)
         except BaseException:
-            # Nothing but this changeset was taken from what is pending.
-            self.interrupted = changeset
+            # Nothing but this changeset was taken from what is pending. A part may have arrived.
+            self.interrupted = changeset.with_moves(None)
             raise
         self.carrying = NOTHING
         if result.confirms_everything:

@@ -147,7 +147,8 @@ class LargeFileQueue:
             returned, _ = self.take_returned()
             return union(changeset, returned)
         inside, outside = split_below(changeset, in_flight)
-        self._deferred.merge(inside)
+        # Later changes may be carried before these.
+        self._deferred.merge(inside.with_moves(None))
         for path in in_flight:
             directory, _ = paths.split(path)
             if changeset.new_content.includes_entry(path):
@@ -298,6 +299,7 @@ def _without_names(changeset: Changeset, directory: bytes, names: AbstractSet[by
     if not names:
         return changeset
     remaining = union(changeset)
+    remaining.moves = None
     remaining.entries[directory] -= names
     if not remaining.entries[directory]:
         del remaining.entries[directory]

@@ -88,8 +88,11 @@ class WideningQueue(RetryQueue):
         return changes, widened(changes, self._step)
 
     def add_failed(self, changes: Changeset, verdict: Verdict) -> None:
-        """Add changes whose run has failed, and schedule the next attempt."""
-        self.backlog.add(changes)
+        """Add changes whose run has failed, and schedule the next attempt.
+
+        Later changes are carried before them, so their moves do not tell any more where a copy is.
+        """
+        self.backlog.add(changes.with_moves(None))
         if verdict is Verdict.RETRY_NOW and self._immediate_retries > 0 == self._step:
             # The source changed under rsync: that may not happen again.
             self._immediate_retries -= 1

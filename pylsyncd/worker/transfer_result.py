@@ -171,6 +171,8 @@ def with_moves(result: TransferResult, request: TransferRequest) -> TransferResu
 def held_changes(held: AbstractSet[bytes], kept: Changeset, new_content: ScopedPaths) -> Changeset:
     """Return the changes of subtrees that a run leaves out."""
     changes = union(kept)
+    # Later changes are carried before them.
+    changes.moves = None
     for path in held:
         # Changes below a mount point that was mounted over are not seen.
         changes.add(path, Scope.TREE)

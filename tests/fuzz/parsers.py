@@ -17,6 +17,7 @@ from pylsyncd.control.protocol import ProtocolError
 from pylsyncd.model import destination_notation, paths, status_json
 from pylsyncd.model.changes import Changeset, union
 from pylsyncd.model.errors import StateError, UsageError
+from pylsyncd.model.moves import NO_MOVES
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.model.status import Status
 from pylsyncd.report.hook_output import HookOutput
@@ -172,6 +173,11 @@ def check_state_file(text: bytes) -> None:
         _assert_paths_below_source(state.pending)
         for path in state.nested_mounts:
             _assert_below_source(path)
+        for path, move in (state.pending.moves or NO_MOVES).by_new_path.items():
+            _assert_below_source(path)
+            _assert_below_source(move.old)
+            assert path
+            assert move.old
         encoded = destination_state.encode(state)
         assert destination_state.encode(destination_state.decode(encoded)) == encoded
 
@@ -318,7 +324,9 @@ PARSERS = {
     "state-file": Parser(
         check_state_file,
         (*_JSON, b'{"version": 1', b'"debt": {', b'"entries": {', b'"listings": [', b'"trees": [',
-         b'"mounts": {', b'"wall": ', b'"source": ['),
+         b'"mounts": {', b'"wall": ', b'"source": [', b'"moves": {', b'"moved": [',
+         b'["n", "o", true, true, false], ',
+         b'"written": {'),
     ),
     "lock-file": Parser(
         check_lock_file,

@@ -14,7 +14,9 @@ from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChange
 from pylsyncd.model.directory_id import DirectoryId, MountId
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.moments import Moment
-from pylsyncd.model.scoped_paths import Scope
+from pylsyncd.model.move_composition import MAX_MOVES
+from pylsyncd.model.moves import NO_MOVES, Move, Moves
+from pylsyncd.model.scoped_paths import MutableScopedPaths, Scope
 from pylsyncd.state.destination_state import DestinationState, decode, encode
 
 names = st.binary(min_size=1, max_size=12).filter(
@@ -33,7 +35,26 @@ def changesets(draw: st.DrawFn) -> MutableChangeset:
         changes.add(path, scope)
     for path, scope in draw(st.lists(st.tuples(some_paths, st.sampled_from(list(Scope))))):
         changes.new_content.add(path, scope)
+    if draw(st.booleans()):
+        changes.moves = Moves(*draw(moves_of(changes)))
     return changes
+
+
+@st.composite
+def moves_of(
+    draw: st.DrawFn, changes: MutableChangeset
+) -> tuple[dict[bytes, Move], MutableScopedPaths]:
+    """Return some moves, which become changes, and what was written."""
+    moves = {}
+    for old, new in draw(st.dictionaries(some_paths, some_paths, max_size=3)).items():
+        if old and new and old != new and new not in moves:
+            moves[new] = Move(old, *draw(st.tuples(*[st.booleans()] * 3)))
+            changes.add(old, Scope.ENTRY)
+            changes.add_new_content(new, moves[new].scope)
+    written = MutableScopedPaths()
+    for path in draw(st.lists(some_paths, max_size=3)):
+        written.add(path, Scope.TREE)
+    return moves, written
 
 
 states = st.builds(
@@ -75,9 +96,14 @@ def members(state: DestinationState) -> dict[str, Any]:
     """Return the fields of a state, with its pending changes as a set that can be compared."""
     found = {name: getattr(state, name) for name in DestinationState.__slots__}
     return found | {
-        "pending": (set(state.pending), set(state.pending.new_content)),
+        "pending": (set(state.pending), set(state.pending.new_content), moves_in(state.pending)),
         "unset_attributes": set(state.unset_attributes),
     }
+
+
+def moves_in(changes: Changeset) -> object:
+    moves = changes.moves
+    return (dict(moves.by_new_path), set(moves.written)) if moves else None
 
 
 def with_pending_decoded(pending: Changeset) -> DestinationState:
@@ -311,3 +337,66 @@ def test_a_path_that_no_program_can_use_is_not_saved() -> None:
     found = decode(encode(state))
     assert {change.path for change in found.pending} == {longest, longest + b"/entry"}
     assert found.source_ctimes == found.destination_ctimes == {longest: 1}
+
+
+def moved(*pairs: list[object]) -> dict[str, Any]:
+    """Return members of a document with moves from ``o`` and ``p``."""
+    return {
+        "debt": {"entries": {"": ["o", "p"]}, "listings": [], "trees": ["n", "m"]},
+        "moves": {
+            "moved": pairs,
+            "written": {"entries": {}, "listings": ["n/written"], "trees": []},
+        },
+    }
+
+
+PAIR = ["n", "o", True, True, False]
+
+
+def test_moves_are_kept_with_what_was_written_below_them() -> None:
+    pending = decode(changed_state(**moved(PAIR, ["m", "p", True, False, False]))).pending
+    assert pending.moves is not None
+    assert pending.moves.by_new_path == {
+        b"n": Move(b"o", is_directory=True, is_new_name=True),
+        b"m": Move(b"p", is_directory=True, is_new_name=False),
+    }
+    assert pending.moves.written.listings == {b"n/written"}
+
+
+def test_only_pending_moves_are_a_member_that_earlier_releases_do_not_know() -> None:
+    pending = MutableChangeset()
+    pending.add(b"a", Scope.ENTRY)
+    for moves in (None, NO_MOVES):
+        pending.moves = moves
+        assert b'"moves"' not in encode(replace(STATE, pending=pending))
+        assert with_pending_decoded(pending).pending.moves is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(moved(["n", "../o", True, True, False]), id="an old path outside"),
+        pytest.param(moved(["/n", "o", True, True, False]), id="an absolute new path"),
+        pytest.param(moved(["n", "", True, True, False]), id="the root moved"),
+        pytest.param(moved(["n", "n", True, True, False]), id="moved to itself"),
+        pytest.param(moved(["n", "o", True, True]), id="a flag is missing"),
+        pytest.param(moved(["n", "o", 1, True, False]), id="a number for a truth"),
+        pytest.param(moved(), id="no move"),
+        pytest.param(moved(PAIR, PAIR), id="moved twice"),
+        pytest.param(moved(PAIR, ["m", "o", True, True, False]), id="moved to two paths"),
+        pytest.param(moved(["x", "o", True, True, False]), id="a new path without a change"),
+        pytest.param(moved(["n", "x", True, True, False]), id="an old path without a change"),
+        pytest.param(moved(["p", "o", True, True, False]), id="a directory that is an entry"),
+        pytest.param({"moves": None}, id="nothing"),
+        pytest.param({"moves": {"moved": []}}, id="no contents"),
+        pytest.param(
+            moved(*([f"n/{i}", f"n/old{i}", False, True, False] for i in range(MAX_MOVES + 1))),
+            id="too many",
+        ),
+        pytest.param({"version": 1, **moved(PAIR)}, id="version 1"),
+    ],
+)
+def test_invalid_moves_are_refused(changes: dict[str, Any]) -> None:
+    decode(changed_state(**moved(PAIR)))
+    with pytest.raises(StateError, match="is invalid"):
+        decode(changed_state(**changes))

@@ -1,10 +1,4 @@
-"""Turns events into changes, and keeps the watch tree up to date.
-
-Events describe the past and the disk the present; the watch tree is in between. So no cookie is
-needed to follow a rename: a directory that appears is recognized by its watch descriptor, and one
-that has left stays detached until it appears. What cannot be placed yet, because the disk is ahead
-of the events, waits for the event that explains it, which is queued already.
-"""
+"""Turns events into changes."""
 
 import logging
 import time
@@ -14,14 +8,15 @@ from collections.abc import Collection, Iterator, Mapping
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.moments import Moment, earliest
-from pylsyncd.model.scoped_paths import Scope
+from pylsyncd.model.scoped_paths import MutableScopedPaths, Scope
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.busy_directories import BusyDirectories
+from pylsyncd.watcher.directory_events import DirectoryEvents
+from pylsyncd.watcher.move_recorder import MoveRecorder, NamesByDirectory
 from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner
-from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
-from pylsyncd.watcher.watch_tree import child_path
+from pylsyncd.watcher.watch_manager import WatchManager
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +25,8 @@ _STRUCTURAL = (
     inotify.IS_DIRECTORY | inotify.OVERFLOW | inotify.IGNORED | inotify.DELETE_SELF
     | inotify.MOVE_SELF | inotify.UNMOUNT
 )  # fmt: skip
+# Those and the moves of files: all events with a function of their own.
+_SPECIAL = _STRUCTURAL | inotify.MOVED_FROM | inotify.MOVED_TO
 _DISAPPEARED = inotify.DELETE | inotify.MOVED_FROM
 # The kernel calls it a modification of a directory if only its mtime is set, as tar does.
 _ATTRIBUTES = inotify.ATTRIB | inotify.MODIFY
@@ -65,6 +62,8 @@ class EventProcessor:
         self._mask_counts = mask_counts
         # Padded names by watch descriptor: paths are built when they are taken, not for each event.
         self._written_names: defaultdict[int, set[bytes]] = defaultdict(set)
+        # Those that were taken last.
+        self._written_before: NamesByDirectory = {}
         # Those that may only have other attributes, or be gone.
         self._other_names: defaultdict[int, set[bytes]] = defaultdict(set)
         # Those that were modified and had no other event since, with the number of modifications.
@@ -72,8 +71,8 @@ class EventProcessor:
         self._unrecorded_bytes = 0
         # Every change before this moment was taken, or its file is among the open ones.
         self._taken_until = rescanner.complete_until
-        self._changes = MutableChangeset()
-        self._waiting_for_parent: set[tuple[int, bytes]] = set()
+        self._moves = MoveRecorder(watches, rules, rescanner.is_near_eventless)
+        self._directories = DirectoryEvents(watches, rules, self._moves)
         self._is_source_lost = False
 
     @property
@@ -85,7 +84,7 @@ class EventProcessor:
     def has_changes(self) -> bool:
         """Whether :meth:`take_changes` may return something."""
         has_names = bool(self._written_names or self._other_names or self._modified_names)
-        return has_names or bool(self._changes) or self._watches.has_prefetched_events
+        return has_names or bool(self._directories.changes) or self._watches.has_prefetched_events
 
     def process_next(self) -> bool:
         """Process the next chunk of events; return False if there are none."""
@@ -106,11 +105,14 @@ class EventProcessor:
         unpack, header = inotify.EVENT_HEADER.unpack_from, inotify.EVENT_HEADER.size
         position, end = 0, len(chunk)
         while position < end:
-            wd, mask, _, length = unpack(chunk, position)
+            wd, mask, cookie, length = unpack(chunk, position)
             position += header
             name = chunk[position : position + length]
             position += length
-            if mask & _STRUCTURAL:
+            if mask & _SPECIAL:
+                if not mask & _STRUCTURAL:
+                    self._process_moved_file(wd, mask, cookie, name)
+                    continue
                 name = name.rstrip(b"\0")
                 if self._reported is not None:
                     self._reported.add(wd, (name,) if name else (), time.time_ns())
@@ -133,25 +135,31 @@ class EventProcessor:
         """
         if includes_open_files:
             self._look_at_busy_directories(is_early=True)
-        self._retry_waiting()
+        changes = self._directories.take_changes()
         self.rescanner.log_unwatched()
-        changes, self._changes = self._changes, MutableChangeset()
         written_names, self._written_names = self._written_names, defaultdict(set)
         other_names, self._other_names = self._other_names, defaultdict(set)
+        new_content = MutableScopedPaths()
         for wd, directory, names in self._included(written_names):
             changes.add_entries(directory, names)
-            changes.new_content.add_entries(directory, names)
+            new_content.add_entries(directory, names)
             self.open_files.discard(wd, names)
         for wd, directory, names in self._included(other_names, has_content=False):
             changes.add_entries(directory, names)
             modified = self.open_files.discard(wd, names)
             # In a busy directory, what was closed may have been modified.
-            changes.new_content.add_entries(directory, names if wd in self._busy else modified)
+            new_content.add_entries(directory, names if wd in self._busy else modified)
         for wd, names in self._take_open_files(is_all=includes_open_files).items():
             path = self._tree.path(wd)
             if path is not None:
                 changes.add_entries(path, names)
-                changes.new_content.add_entries(path, names)
+                new_content.add_entries(path, names)
+        self._moves.is_unknown |= self.rescanner.is_scan_pending
+        changes.moves = self._moves.take(new_content, written_names, other_names)
+        if written_names:
+            self._written_before = written_names
+        new_content.add_all(changes.new_content)
+        changes.new_content = new_content
         return changes
 
     def update_complete_until(self) -> Moment:
@@ -168,8 +176,9 @@ class EventProcessor:
         if is_look_due:
             self._look_at_busy_directories(is_early=False)
         found = None if self.is_source_lost else self.rescanner.scan_if_due()
-        if found is not None:
-            self._changes.merge(found)
+        if found:
+            self._directories.changes.merge(found)
+            self._moves.is_unknown = True
         return found is not None or is_look_due
 
     @property
@@ -188,7 +197,8 @@ class EventProcessor:
         parent = self._tree.find(directory)
         if parent is None or (only_if_replaced and self._watches.is_in_place(parent, name)):
             return
-        self._watch_subtree(parent, name, has_new_content=False)
+        self._directories.watch_subtree(parent, name, has_new_content=False)
+        self._moves.is_unknown = True
 
     def _take_open_files(self, *, is_all: bool) -> Mapping[int, set[bytes]]:
         self._record_modified()
@@ -207,15 +217,8 @@ class EventProcessor:
         now = time.monotonic()
         compared = self._busy.look(self._taken_until, now, is_early=is_early)
         for wd, subdirectories in compared.items():
-            path = self._tree.path(wd)
-            if path is None:
-                continue
-            self._changes.add(path, Scope.LISTING)
-            for name in subdirectories:
-                if self._tree.child(wd, name) is None:
-                    self._watch_subtree(wd, name)
-            for name in set(self._tree.child_names(wd)) - subdirectories:
-                self._directory_disappeared(wd, name)
+            self._directories.compare(wd, subdirectories)
+            self._moves.is_unknown = True
 
     def _included(
         self, padded_by_wd: Mapping[int, Collection[bytes]], *, has_content: bool = True
@@ -229,6 +232,7 @@ class EventProcessor:
             directory = self._tree.path(wd)
             if directory is None:
                 # It has left the source, or will be a change as a whole tree.
+                self._moves.is_unknown |= wd in self._tree
                 continue
             names = {name.rstrip(b"\0") for name in padded}
             if self._rules:
@@ -238,15 +242,31 @@ class EventProcessor:
                 self._reported.add(wd, names, now_ns, has_content=is_written)
             yield wd, directory, names
 
+    def _process_moved_file(self, wd: int, mask: int, cookie: int, name: bytes) -> None:
+        """Process the event that a file has left a padded name, or has got one."""
+        written = self._written_names[wd]
+        is_modified = wd in self._modified_names and self._modified_names[wd].pop(name, 0)
+        if mask & inotify.MOVED_TO:
+            self._moves.record_arrived(cookie, (wd, name))
+            written.add(name)
+            return
+        self._moves.record_left(cookie, (wd, name), is_new=name in written)
+        # When two files are exchanged, one gets its new name before the other leaves it.
+        if is_modified or name in self._written_before.get(wd, ()):
+            written.add(name)
+        elif name not in written:
+            self._other_names[wd].add(name)
+
     def _process_structural(self, wd: int, mask: int, name: bytes) -> None:
         if mask & inotify.OVERFLOW:
+            self._moves.is_unknown = True
             self.rescanner.record_overflow()
         elif wd not in self._tree:
             return
         elif name and mask & _DISAPPEARED:
-            self._directory_disappeared(wd, name)
+            self._directories.process_disappeared(wd, name)
         elif name:
-            self._directory_appeared(wd, mask, name)
+            self._directories.process_appeared(wd, mask, name)
         elif wd == self._tree.root_wd:
             self._process_root_event(mask)
         elif mask & inotify.IGNORED:
@@ -258,53 +278,9 @@ class EventProcessor:
 
     def _process_root_event(self, mask: int) -> None:
         if mask & _ATTRIBUTES:
-            self._changes.add(paths.ROOT, Scope.ENTRY)
+            self._directories.changes.add(paths.ROOT, Scope.ENTRY)
         else:
             self._is_source_lost = True
-
-    def _directory_disappeared(self, parent: int, name: bytes) -> None:
-        known = self._tree.child(parent, name)
-        self._tree.detach(parent, name)
-        path = child_path(self._tree, parent, name)
-        if path is not None and not self._rules.matches(path, is_directory=True):
-            self._changes.add(path, Scope.ENTRY)
-        # Another directory may have the name now: when two are exchanged, one appears before the
-        # other disappears. (A deleted one is unknown by now: the kernel sends IN_IGNORED first.)
-        if known is not None:
-            self._watch_subtree(parent, name)
-
-    def _directory_appeared(self, parent: int, mask: int, name: bytes) -> None:
-        if not mask & inotify.MOVED_TO and self._tree.child(parent, name) is not None:
-            # Only its attributes have changed, or a walk found it before its event.
-            path = child_path(self._tree, parent, name)
-            if path is not None:
-                self._changes.add(path, Scope.ENTRY)
-        else:
-            self._watch_subtree(parent, name)
-
-    def _watch_subtree(self, parent: int, name: bytes, *, has_new_content: bool = True) -> None:
-        """Watch what is at a name now and add the change.
-
-        A directory that is known, under another name, has its old content. But at this name the
-        destination may have the files of another directory, with the same names, sizes and times.
-        """
-        result = self._watches.watch_subtree(parent, name)
-        if result is WatchResult.PARENT_MOVED:
-            self._waiting_for_parent.add((parent, name))
-            return
-        path = child_path(self._tree, parent, name)
-        if path is not None and result is not WatchResult.EXCLUDED:
-            scope = Scope.ENTRY if result is WatchResult.ABSENT else Scope.TREE
-            self._changes.add(path, scope)
-            if has_new_content and scope is Scope.TREE:
-                self._changes.new_content.add(path, scope)
-
-    def _retry_waiting(self) -> None:
-        """Watch the directories that were ahead of their events; what still is waits for these."""
-        waiting, self._waiting_for_parent = self._waiting_for_parent, set()
-        for wd, name in waiting:
-            if wd in self._tree:
-                self._watch_subtree(wd, name)
 
     def _report(self, chunk: bytes) -> None:
         """Count the events of a chunk, and log them, if that is wanted."""

@@ -187,6 +187,12 @@ _NAMES = {
 }
 
 
+def padded(name: bytes) -> bytes:
+    """Return a name as events have it: with NULs up to a multiple of the size of a header."""
+    size = EVENT_HEADER.size
+    return name.ljust((len(name) // size + 1) * size, b"\0")
+
+
 def mask_names(mask: int) -> str:
     """Return the names of the bits in a mask, as ``CREATE|ISDIR``."""
     return "|".join(name for bit, name in _NAMES.items() if mask & bit)

@@ -113,6 +113,7 @@ class Rescanner:
             waited = min(waited, self._plan.scan_interval)
             self._next_scan -= max(0.0, waited - _OVERDUE_SCAN_DELAY)
         self.log_unwatched()
+        self._watches.tree.set_base()
         return changes
 
     def stop(self) -> None:
@@ -209,6 +210,13 @@ class Rescanner:
         if self._slices is not None and now >= self._slices.due_at:
             return self._slices.run_slice(self._is_eventless)
         return None
+
+    def is_near_eventless(self, path: bytes) -> bool:
+        """Return True if changes at or below a path may have no events."""
+        return any(
+            paths.covers(top, path) or paths.covers(path, top)
+            for top in self._eventless_directories
+        )
 
     def _is_eventless(self, path: bytes) -> bool:
         return any(paths.covers(top, path) for top in self._eventless_directories)

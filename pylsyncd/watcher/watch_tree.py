@@ -6,9 +6,11 @@ paths are derived. So renaming a directory moves one node, and the paths below i
 The descriptor identifies the directory: the kernel returns the same one for as long as the
 directory is watched, under any name. A node that has left its place and has not appeared in another
 one yet is *detached*: it keeps its descriptor and the nodes below it, but has no path.
+
+The tree knows where each directory was at the *base*, the moment of the last :meth:`set_base`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pylsyncd.model import paths
 
@@ -69,6 +71,10 @@ class WatchTree:
     def __init__(self, root_wd: int) -> None:
         self._root = _Node(root_wd)
         self._nodes = {root_wd: self._root}
+        # The paths at the base of those that have left their places since; None if there was none.
+        self._base_paths: dict[int, bytes | None] = {}
+        # The kernel counts descriptors up: those above this one are newer than the base.
+        self._newest_at_base = self._newest = root_wd
 
     @property
     def root_wd(self) -> int:
@@ -97,6 +103,11 @@ class WatchTree:
                 return None
         names.reverse()
         return b"/".join(names)
+
+    def place(self, wd: int) -> tuple[int, bytes] | None:
+        """Return the parent of a directory and its name there; None if it has no parent."""
+        node = self._nodes[wd]
+        return None if node.parent is None else (node.parent.wd, node.name)
 
     def child(self, wd: int, name: bytes) -> int | None:
         """Return the descriptor of the directory ``name`` in the directory ``wd``, if watched."""
@@ -130,14 +141,14 @@ class WatchTree:
         new_parent = self._nodes[parent]
         node = self._nodes.get(wd)
         if node is None:
-            node = self._nodes[wd] = _Node(wd)
+            node = self._add(wd)
         elif node.parent is new_parent and node.name == name:
             return True
         else:
-            node.detach()
-            _break_cycle(node, new_parent)
+            self._detach(node)
+            self._break_cycle(node, new_parent)
         if (other := new_parent.child(name)) is not None:
-            other.detach()
+            self._detach(other)
         new_parent.attach_child(node, name)
         return False
 
@@ -145,7 +156,7 @@ class WatchTree:
         """Detach the directory ``name`` from the directory ``parent``, if it is there."""
         node = self._nodes[parent].child(name)
         if node is not None:
-            node.detach()
+            self._detach(node)
 
     def is_detached(self, wd: int) -> bool:
         """Return True if a directory has left its place and was not found in another one."""
@@ -169,25 +180,77 @@ class WatchTree:
 
     def remove(self, wd: int) -> None:
         """Remove a directory that the kernel no longer watches; its children are detached."""
-        node = self._nodes.pop(wd)
-        node.detach()
+        node = self._nodes[wd]
         for child in node.children():
-            child.detach()
+            self._detach(child)
+        node.detach()
+        del self._nodes[wd]
 
+    @property
+    def left_since_base(self) -> Mapping[int, bytes | None]:
+        """The directories that have left their places since the base, with their paths then.
 
-def _break_cycle(node: _Node, parent: _Node | None) -> None:
-    """Detach the branch of ``node`` that contains ``parent``, if any.
+        None stands for a directory that had none. Some may be in their places again.
+        """
+        return self._base_paths
 
-    There is one when both directories were moved and only the later move is known yet: the lower
-    one is now the upper one. The event of the earlier move is still queued and attaches the branch.
-    """
-    branch = None
-    while parent is not None:
-        if parent is node:
-            if branch is not None:
-                branch.detach()
-            return
-        branch, parent = parent, parent.parent
+    def base_path(self, wd: int) -> bytes | None:
+        """Return the path that a directory had at the base; None if it had none."""
+        node = self._nodes.get(wd)
+        return None if node is None else self._base_path(node)
+
+    def set_base(self) -> None:
+        """Make this moment the base."""
+        self._newest_at_base = self._newest
+        if self._base_paths:
+            known = (wd for wd in self._base_paths if wd in self._nodes)
+            self._base_paths = {wd: None for wd in known if self.is_detached(wd)}
+
+    def _base_path(self, node: _Node) -> bytes | None:
+        above: _Node | None = node
+        names = []
+        while above is not None and above.wd not in self._base_paths:
+            if above.wd > self._newest_at_base:
+                return None
+            if above is self._root:
+                break
+            names.append(above.name)
+            above = above.parent
+        top = None if above is None else self._base_paths.get(above.wd, paths.ROOT)
+        if top is None:
+            return None
+        names.reverse()
+        return paths.join(top, b"/".join(names))
+
+    def _add(self, wd: int) -> _Node:
+        node = self._nodes[wd] = _Node(wd)
+        if wd > self._newest:
+            self._newest = wd
+        else:
+            # The kernel starts again from 1 after 2**31 watches.
+            self._base_paths[wd] = None
+        return node
+
+    def _detach(self, node: _Node) -> None:
+        """Detach a node that stays in the tree."""
+        if node.parent is not None and node.wd not in self._base_paths:
+            self._base_paths[node.wd] = self._base_path(node)
+        node.detach()
+
+    def _break_cycle(self, node: _Node, parent: _Node | None) -> None:
+        """Detach the branch of ``node`` that contains ``parent``, if any.
+
+        There is one when both directories were moved and only the later move is known yet: the
+        lower one is now the upper one. The event of the earlier move is still queued and attaches
+        the branch.
+        """
+        branch = None
+        while parent is not None:
+            if parent is node:
+                if branch is not None:
+                    self._detach(branch)
+                return
+            branch, parent = parent, parent.parent
 
 
 def child_path(tree: WatchTree, wd: int, name: bytes) -> bytes | None:

@@ -1,0 +1,97 @@
+"""Keeps the watch tree up to date, and turns the events of directories into changes.
+
+Events describe the past and the disk the present; the watch tree is in between. So no cookie is
+needed to follow a directory: one that appears is recognized by its watch descriptor, and one that
+has left stays detached until it appears. What cannot be placed yet, because the disk is ahead of
+the events, waits for the event that explains it, which is queued already.
+"""
+
+from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.scoped_paths import Scope
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.watcher import inotify
+from pylsyncd.watcher.move_recorder import MoveRecorder
+from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
+from pylsyncd.watcher.watch_tree import child_path
+
+
+class DirectoryEvents:
+    """The changes of the directories of one source. Used by the thread of the watch manager."""
+
+    def __init__(self, watches: WatchManager, rules: Rules, moves: MoveRecorder) -> None:
+        self._watches = watches
+        self._tree = watches.tree
+        self._rules = rules
+        self._moves = moves
+        self._waiting_for_parent: set[tuple[int, bytes]] = set()
+        self.changes = MutableChangeset()
+        """The changes that were not taken yet."""
+
+    def take_changes(self) -> MutableChangeset:
+        """Return the changes since the last call."""
+        self._retry_waiting()
+        changes, self.changes = self.changes, MutableChangeset()
+        return changes
+
+    def process_disappeared(self, parent: int, name: bytes) -> None:
+        """Process the event that a directory was deleted, or moved away from its name."""
+        known = self._tree.child(parent, name)
+        self._moves.record_directory_left(parent, name)
+        self._tree.detach(parent, name)
+        path = child_path(self._tree, parent, name)
+        if path is not None and not self._rules.matches(path, is_directory=True):
+            self.changes.add(path, Scope.ENTRY)
+        # Another directory may have the name now: when two are exchanged, one appears before the
+        # other disappears. (A deleted one is unknown by now: the kernel sends IN_IGNORED first.)
+        if known is not None:
+            self.watch_subtree(parent, name)
+
+    def process_appeared(self, parent: int, mask: int, name: bytes) -> None:
+        """Process the event that a directory is new at its name, or has other attributes."""
+        if not mask & inotify.MOVED_TO and self._tree.child(parent, name) is not None:
+            # Only its attributes have changed, or a walk found it before its event.
+            path = child_path(self._tree, parent, name)
+            if path is not None:
+                self.changes.add(path, Scope.ENTRY)
+        else:
+            self.watch_subtree(parent, name)
+
+    def compare(self, wd: int, subdirectories: set[bytes]) -> None:
+        """Process the events that a directory may have lost; it has these subdirectories now."""
+        path = self._tree.path(wd)
+        if path is None:
+            return
+        self.changes.add(path, Scope.LISTING)
+        for name in subdirectories:
+            if self._tree.child(wd, name) is None:
+                self.watch_subtree(wd, name)
+        for name in set(self._tree.child_names(wd)) - subdirectories:
+            self.process_disappeared(wd, name)
+
+    def watch_subtree(self, parent: int, name: bytes, *, has_new_content: bool = True) -> None:
+        """Watch what is at a name now and add the change.
+
+        A directory that is known, under another name, has its old content. But at this name the
+        destination may have the files of another directory, with the same names, sizes and times.
+        """
+        is_free = (parent, name) not in self._watches.unwatched
+        is_free = is_free and self._tree.child(parent, name) is None
+        result = self._watches.watch_subtree(parent, name)
+        if result is WatchResult.PARENT_MOVED:
+            self._waiting_for_parent.add((parent, name))
+            return
+        path = child_path(self._tree, parent, name)
+        if path is not None and result is not WatchResult.EXCLUDED:
+            scope = Scope.ENTRY if result is WatchResult.ABSENT else Scope.TREE
+            self.changes.add(path, scope)
+            if has_new_content and scope is Scope.TREE:
+                self.changes.new_content.add(path, scope)
+        if result in {WatchResult.WATCHED, WatchResult.UNWATCHABLE}:
+            self._moves.record_directory_arrived(parent, name, is_free=is_free)
+
+    def _retry_waiting(self) -> None:
+        """Watch the directories that were ahead of their events; what still is waits for these."""
+        waiting, self._waiting_for_parent = self._waiting_for_parent, set()
+        for wd, name in waiting:
+            if wd in self._tree:
+                self.watch_subtree(wd, name)

@@ -1,8 +1,7 @@
 """Orders the renames of copies, so that each finds its old name, and its new name free. Pure.
 
-The old paths of a changeset's moves are those before all of them, the new ones those after. So a new
-name may be taken until another copy is renamed, and an old one may be below a directory whose copy
-has been renamed.
+Old paths are those before all moves, new paths those after all. So a new path may be taken until
+another copy is renamed, and an old one may be below a directory whose copy has been renamed.
 """
 
 import contextlib

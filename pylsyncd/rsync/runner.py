@@ -1,4 +1,4 @@
-"""Runs rsync, and parses its output."""
+"""Runs rsync, and parses its output; runs other programs of a remote shell."""
 
 import re
 import signal
@@ -18,6 +18,7 @@ from pylsyncd.rsync.output import (
     RsyncMessages,
     RsyncProgress,
 )
+from pylsyncd.rsync.output_capture import CapturedOutput, OutputCapture
 from pylsyncd.rsync.stall_detector import StallDetector
 from pylsyncd.rsync.version import rsync_environment
 from pylsyncd.system import processes
@@ -125,7 +126,8 @@ class Runner:
         try:
             progress = (on_progress or _ignore_progress) if has_progress else None
             parser = _OutputParser(result, on_item, progress)
-            self._wait(process, result, parser, stall_timeout)
+            monitor = _RunMonitor(process, result, parser, stall_timeout, self.send_signal)
+            result.exit_status = self._wait(process, monitor.wait)
         except OSError as error:
             # Too few descriptors to read the output; rsync has been stopped.
             _record_failure(error, command, directory, result)
@@ -134,13 +136,36 @@ class Runner:
         result.seconds = time.monotonic() - started
         return result
 
-    def _wait(
-        self, process: Process, result: RunResult, parser: "_OutputParser", stall_timeout: float
-    ) -> None:
-        """Read the output of rsync until it and all its children have ended."""
+    def capture(
+        self,
+        command: Sequence[bytes],
+        standard_input: bytes,
+        *,
+        directory: int,
+        max_bytes: int,
+        timeout: float,
+    ) -> CapturedOutput:
+        """Run a program that is not rsync, and return what it prints.
+
+        It is stopped after ``timeout`` seconds, or when it prints more than ``max_bytes``, of which
+        one byte more is returned. Raises OSError.
+        """
+        with self._lock:
+            process = self._process = processes.start_process(
+                command, standard_input, {**rsync_environment(), **self._marks}, directory
+            )
+        capture = OutputCapture(process, self.send_signal, max_bytes=max_bytes, timeout=timeout)
+        try:
+            exit_status = self._wait(process, capture.wait)
+        finally:
+            self._process = None
+        return CapturedOutput(exit_status, bytes(capture.output), bytes(capture.messages))
+
+    def _wait(self, process: Process, read_output: Callable[[], None]) -> int:
+        """Read the output of a program until it and all its children have ended."""
         with process:
             try:
-                _RunMonitor(process, result, parser, stall_timeout, self.send_signal).wait()
+                read_output()
                 if not processes.has_succeeded(process.pid):
                     # The receiving process removes its temporary file.
                     processes.wait_for_group(process.pid, _CLEANUP_TIMEOUT)
@@ -153,7 +178,8 @@ class Runner:
                 with self._lock:
                     # Kill what rsync left behind, for example a remote shell that hangs.
                     processes.send_signal_to_group(process, signal.SIGKILL)
-                    result.exit_status = process.wait()
+                    exit_status = process.wait()
+        return exit_status
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the running rsync and all its children."""

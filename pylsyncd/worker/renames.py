@@ -1,14 +1,33 @@
 """Renames the copies of what was moved in the source, where the destination permits it."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
+from pylsyncd.model import paths
+from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.moves import Move
+from pylsyncd.rsync import remote_rename
+from pylsyncd.rsync.output_capture import CapturedOutput
+from pylsyncd.rsync.remote_shell import remote_path
+from pylsyncd.rsync.rename_order import RenameStep, order_renames
+from pylsyncd.system import walk
+from pylsyncd.system.renames import RenameUnsupportedError, rename_below
 from pylsyncd.worker.session import RsyncSession
+
+log = logging.getLogger(__name__)
 
 MIN_BYTES_OVER_SSH: Final = 65536
 """The size from which on a rename over ssh takes less time than sending the content again."""
+
+# Seconds for all renames of a window over ssh. What is not renamed by then is sent.
+_TIMEOUT_OVER_SSH = 60.0
+
+# The exit status of ssh when it has failed itself.
+_SSH_FAILED = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +47,88 @@ class Renames:
 
     def __init__(self, session: RsyncSession) -> None:
         self._session = session
+        self._transport = session.destination.transport
+        self._is_available = self._transport is Transport.LOCAL or remote_rename.is_possible(
+            session.destination, session.options
+        )
 
     def carry(self, pairs: Mapping[bytes, Move], root: int) -> RenameResult:
         """Rename the copies of moved paths; return those that were renamed.
 
-        The keys are the new paths; ``root`` is the open source. The first pairs are taken if there
-        are too many. Whatever the destination does, this raises nothing.
+        The keys are the new paths, at which the open source ``root`` has what the moves say. Over
+        ssh only the first pairs are taken if there are too many. Whatever the destination does,
+        this raises nothing.
         """
-        del pairs, root
-        return RenameResult(is_available=False)
+        if not self._is_available or self._session.is_stopping:
+            return RenameResult(is_available=self._is_available)
+        done: AbstractSet[int] = frozenset()
+        is_unreachable = False
+        if self._transport is Transport.LOCAL:
+            steps = order_renames(pairs)
+            done = self._rename_locally(steps)
+        elif steps := order_renames(dict(islice(pairs.items(), remote_rename.MAX_STEPS))):
+            done, is_unreachable = self._rename_remotely(steps, root)
+        carried = frozenset(steps[index].new for index in done)
+        return RenameResult(carried, self._is_available, is_unreachable)
+
+    def _rename_locally(self, steps: Sequence[RenameStep]) -> set[int]:
+        """Make the steps; return the indexes of those that succeeded."""
+        done: set[int] = set()
+        try:
+            with walk.opened_root(self._session.destination.target) as top:
+                for index, step in enumerate(steps):
+                    if self._session.is_stopping:
+                        break
+                    if (step.after is None or step.after in done) and self._rename(top, step):
+                        done.add(index)
+        except RenameUnsupportedError as error:
+            self._is_available = False
+            self._log(f"the destination permits no renames: {error.strerror}")
+        except OSError as error:
+            self._log(f"the destination cannot be opened: {error.strerror}")
+        return done
+
+    def _rename(self, top: int, step: RenameStep) -> bool:
+        try:
+            rename_below(top, step.old, step.new, is_directory=step.is_directory)
+        except RenameUnsupportedError:
+            raise
+        except OSError as error:
+            old, new = paths.printable(step.old), paths.printable(step.new)
+            self._log(f"{old} is not renamed to {new}: {error.strerror}")
+            return False
+        return True
+
+    def _rename_remotely(
+        self, steps: Sequence[RenameStep], root: int
+    ) -> tuple[frozenset[int], bool]:
+        """Make the steps; return the indexes of those that succeeded, and if ssh has failed."""
+        directory = remote_path(self._session.destination)
+        captured = self._session.run_remotely(
+            root,
+            remote_rename.remote_program(),
+            remote_rename.encode_steps(directory, steps),
+            max_bytes=remote_rename.max_answer_bytes(len(steps)),
+            timeout=_TIMEOUT_OVER_SSH,
+        )
+        if captured is None:
+            return frozenset(), True
+        done = remote_rename.parse_answer(captured.output, len(steps))
+        is_unreachable = captured.exit_status == _SSH_FAILED
+        if done is None and not (is_unreachable or self._session.is_stopping):
+            self._is_available = False
+            self._log_refused(captured)
+        self._log(f"renamed {len(done or ())} of {len(steps)} paths over ssh")
+        return done or frozenset(), is_unreachable
+
+    def _log_refused(self, captured: CapturedOutput) -> None:
+        lines = (captured.messages or captured.output).splitlines()
+        log.info(
+            "[%s] The destination permits no renames (%s): moved files are linked by rsync where "
+            "possible, and sent again otherwise.",
+            self._session.destination.name, paths.printable(lines[0][:200]) if lines else
+            f"exit status {captured.exit_status}",
+        )  # fmt: skip
+
+    def _log(self, text: str) -> None:
+        log.debug("[%s] %s", self._session.destination.name, text)

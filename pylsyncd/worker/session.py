@@ -12,6 +12,8 @@ from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncOptions
 from pylsyncd.rsync.items import ItemCollector
 from pylsyncd.rsync.outcomes import Outcome, Verdict, interpret
 from pylsyncd.rsync.output import MessageCallback, RsyncProgress
+from pylsyncd.rsync.output_capture import CapturedOutput
+from pylsyncd.rsync.remote_shell import remote_shell_command
 from pylsyncd.rsync.run_log import RunLog
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system.threads import ActivityTimer
@@ -137,6 +139,37 @@ class RsyncSession:
             self.statistics.count_run(outcome, result)
         self.run_log.log_exit(result.exit_status, outcome.reason)
         return SessionRun(outcome, result, is_counted, items.lines, items.count)
+
+    def run_remotely(
+        self, root: int, remote: bytes, standard_input: bytes, *, max_bytes: int, timeout: float
+    ) -> CapturedOutput | None:
+        """Run a text in the login shell of the destination, and return what it prints.
+
+        The remote shell is started in the open directory ``root``. For the bounds see
+        `Runner.capture`. Returns None if nothing can be run.
+        """
+        rsh = self.with_shared_ssh(self.options).rsh
+        try:
+            command = remote_shell_command(rsh, self.destination, remote)
+        except ValueError:
+            return None
+        slots = self._resources.run_slots
+        with self.activity.waiting(), slots.acquire(self._should_stop) as is_granted:
+            if not is_granted:
+                return None
+            try:
+                captured = self._runner.capture(
+                    command, standard_input, directory=root, max_bytes=max_bytes, timeout=timeout
+                )
+            except OSError:
+                return None
+        self._connection.record_exit(captured.exit_status)
+        return captured
+
+    @property
+    def is_stopping(self) -> bool:
+        """True while no run may start."""
+        return self._should_stop()
 
     def _should_stop(self) -> bool:
         return self.is_aborted or self._is_cancelled

@@ -71,6 +71,8 @@ PURE = {
     "rsync.outcomes",
     "rsync.output",
     "rsync.quoting",
+    "rsync.remote_rename",
+    "rsync.remote_shell",
     "rsync.rename_order",
     "rsync.retry_policy",
     "rsync.temporary_names",

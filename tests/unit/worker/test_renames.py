@@ -1,0 +1,463 @@
+"""Renames at a local destination and over ssh: what is carried, and what a destination may do."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from support.operations import exchange_paths
+from support.servers import SshServer, free_port
+from support.waiting import wait_until
+
+from pylsyncd.model.destination_notation import Transport
+from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.moves import Move
+from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.rsync.remote_rename import MAX_STEPS, encode_steps, parse_answer, remote_program
+from pylsyncd.rsync.rename_order import RenameStep
+from pylsyncd.system import renames as system_renames
+from pylsyncd.worker import renames
+from pylsyncd.worker.renames import RenameResult, Renames
+from pylsyncd.worker.resources import SharedResources
+from pylsyncd.worker.session import RsyncSession
+
+HEADER = "pylsyncd-renames"
+ODD_NAMES = [
+    b"-n",
+    b"a\nb",
+    b" ",
+    b"'\"$(id)`id`*",
+    b"\\0101",
+    b"\xff\x81\xc3",
+    b"~",
+    b"x\n",
+    b"%=",
+]
+
+# Renames that an exchange makes fail, and those that succeed beside exchanges.
+MIN_SWAPS = 20
+
+
+class Copy:
+    """A destination, and the session that renames there; files have their names as content."""
+
+    def __init__(self, top: Path, rsh: str = "", path: str = "", **options: object) -> None:
+        self.top, self.outside = top / "copy", top / "outside"
+        self.top.mkdir()
+        self.outside.mkdir()
+        target, transport = os.fsencode(path or f"{self.top}/"), Transport.LOCAL
+        if rsh:
+            target, transport = b"localhost:" + target, Transport.SHELL
+        destination = Destination("copy", "copy", transport, "localhost", target)
+        options = {"share_ssh": False, **options}
+        self._resources = SharedResources()
+        self.session = RsyncSession(
+            destination, RsyncOptions("rsync", (3, 2, 7), rsh=rsh, **options),  # type: ignore[arg-type]
+            resources=self._resources,
+        )  # fmt: skip
+        self.renames = Renames(self.session)
+        self.root = os.open(top, os.O_RDONLY)
+
+    def write(self, *names: str | bytes) -> None:
+        for name in names:
+            path = os.path.join(os.fsencode(self.top), os.fsencode(name))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(os.fsencode(name))
+
+    def carry(self, pairs: Mapping[str | bytes, str | bytes]) -> RenameResult:
+        """Carry moves; an old path that ends with a slash is a directory."""
+        moves = {}
+        for new, old in pairs.items():
+            path = os.fsencode(old)
+            moves[os.fsencode(new)] = Move(path.rstrip(b"/"), path.endswith(b"/"), True)  # noqa: FBT003
+        return self.renames.carry(moves, self.root)
+
+    def carried(self, pairs: Mapping[str | bytes, str | bytes]) -> list[str]:
+        result = self.carry(pairs)
+        assert result.is_available
+        assert not result.is_unreachable
+        return sorted(os.fsdecode(path) for path in result.carried)
+
+    def contents(self) -> dict[str, str]:
+        """Return what each file contains: the name that it had at first."""
+        return {
+            str(path.relative_to(self.top)): os.fsdecode(path.read_bytes())
+            for path in sorted(self.top.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        }
+
+    def close(self) -> None:
+        self.session.close()
+        self._resources.ssh_sharing.close()
+        os.close(self.root)
+
+
+Make = Callable[..., Copy]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Return a function that makes a destination behind a remote shell, or a local one."""
+    made: list[Copy] = []
+
+    def make(rsh: str = "", **options: object) -> Copy:
+        made.append(Copy(tmp_path, rsh, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[[str], str]:
+    """Return a function that makes a remote shell of a script, in which ``$2`` is the command."""
+
+    def shell(script: str) -> str:
+        path = tmp_path / "shell"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return shell
+
+
+HERE = 'cd; exec sh -c "$2"'
+"""A remote shell on this machine."""
+
+
+@pytest.fixture(scope="module", params=["local", "ssh"])
+def rsh(request: pytest.FixtureRequest) -> str:
+    """Return the remote shell, which is empty for a local destination."""
+    if request.param == "local":
+        return ""
+    server: SshServer = request.getfixturevalue("ssh_server")
+    return server.rsh
+
+
+@pytest.fixture
+def copy(rsh: str, make: Make) -> Copy:
+    return make(rsh)
+
+
+# What is carried, on both transports
+
+
+def test_files_and_directories_are_renamed(copy: Copy) -> None:
+    copy.write("f", "d/g", "d/e/h")
+    assert copy.carried({"f.1": "f", "new/place/d": "d/"}) == ["f.1", "new/place/d"]
+    assert copy.contents() == {
+        "f.1": "f", "new/place/d/g": "d/g", "new/place/d/e/h": "d/e/h",
+    }  # fmt: skip
+    assert (copy.top / "new").stat().st_mode & 0o777 == 0o700
+    assert not (copy.top / "d").exists()
+
+
+def test_a_chain_is_renamed_from_its_end(copy: Copy) -> None:
+    copy.write("log", "log.1", "log.2")
+    pairs: dict[str | bytes, str | bytes] = {
+        "log.1": "log", "log.2": "log.1", "old/log.3": "log.2",
+    }  # fmt: skip
+    assert copy.carried(pairs) == ["log.1", "log.2", "old/log.3"]
+    assert copy.contents() == {"log.1": "log", "log.2": "log.1", "old/log.3": "log.2"}
+
+
+def test_a_file_of_a_renamed_directory_is_found_at_its_new_place(copy: Copy) -> None:
+    copy.write("d/f", "d/g")
+    assert copy.carried({"e": "d/", "e/h": "d/f"}) == ["e", "e/h"]
+    assert copy.contents() == {"e/h": "d/f", "e/g": "d/g"}
+
+
+def test_what_a_failed_rename_has_not_brought_is_not_taken(copy: Copy) -> None:
+    """The file is another one: at its place stands what was not renamed."""
+    copy.write("d/f", "e/f", "x")
+    assert copy.carried({"e": "d/", "g": "d/f", "y": "x"}) == ["y"]
+    assert copy.contents() == {"d/f": "d/f", "e/f": "e/f", "y": "x"}
+
+
+def test_exchanged_names_are_left_to_rsync(copy: Copy) -> None:
+    copy.write("a", "b", "c")
+    assert copy.carried({"a": "b", "b": "a", "d": "c"}) == ["d"]
+    assert copy.contents() == {"a": "a", "b": "b", "d": "c"}
+
+
+def test_nothing_is_replaced_or_invented(copy: Copy) -> None:
+    copy.write("f", "g", "d/h", "e/i")
+    (copy.top / "link").symlink_to("missing")
+    pairs: dict[str | bytes, str | bytes] = {
+        "g": "f", "e": "d/", "n1": "missing", "n2": "missing/", "n3/x": "f/x", "f/y": "g",
+        "link": "g", "n4": "link", "n5": "link/", "n6": "d", "n7": "f/",
+    }  # fmt: skip
+    before = copy.contents()
+    assert copy.carried(pairs) == []
+    assert copy.contents() == before
+    assert not [name for name in os.listdir(copy.top) if name.startswith("n")]
+
+
+@pytest.mark.parametrize("target", ["{outside}", "real"])
+def test_no_symlink_is_followed(copy: Copy, target: str) -> None:
+    copy.write("f", "real/f", "real/d/g")
+    (copy.outside / "f").write_text("outside")
+    (copy.outside / "d").mkdir()
+    (copy.top / "link").symlink_to(target.format(outside=copy.outside))
+    (copy.top / "real/link").symlink_to("..")
+    pairs: dict[str | bytes, str | bytes] = {
+        "new1": "link/f", "new2": "link/d/", "link/new3": "f", "link/d/new4": "f",
+        "real/link/new5": "f",
+    }  # fmt: skip
+    assert copy.carried(pairs) == []
+    assert copy.contents() == {"f": "f", "real/f": "real/f", "real/d/g": "real/d/g"}
+    assert sorted(os.listdir(copy.outside)) == ["d", "f"]
+    assert os.listdir(copy.outside / "d") == []
+
+
+def test_all_names_are_taken_as_they_are(copy: Copy) -> None:
+    copy.write(*ODD_NAMES)
+    bytes_of_names = bytes(sorted(set(range(1, 256)) - set(b"/")))
+    names = [*ODD_NAMES, bytes_of_names[:128], bytes_of_names[128:]]
+    copy.write(*names[-2:])
+    pairs = {b"%d/%b/%b" % (number, name, name): name for number, name in enumerate(names)}
+    assert copy.carried(pairs) == sorted(map(os.fsdecode, pairs))
+    found = {
+        os.path.relpath(os.path.join(directory, name), os.fsencode(copy.top))
+        for directory, _, names in os.walk(os.fsencode(copy.top)) for name in names
+    }  # fmt: skip
+    assert found == pairs.keys()
+
+
+def test_a_missing_destination_has_nothing_to_rename(copy: Copy) -> None:
+    shutil.rmtree(copy.top)
+    assert copy.carried({"g": "f"}) == []
+    assert not copy.top.exists()
+
+
+def test_nothing_is_renamed_by_a_session_that_is_stopped(copy: Copy) -> None:
+    copy.write("f")
+    copy.session.is_aborted = True
+    assert copy.carry({"g": "f"}).carried == frozenset()
+    assert copy.contents() == {"f": "f"}
+
+
+# Locally
+
+
+def test_a_file_system_that_cannot_is_tried_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_renames, "_find_renameat2", lambda: None)
+    copy = make()
+    copy.write("f", "h")
+    assert copy.carry({"g": "f", "i": "h"}) == RenameResult(is_available=False)
+    monkeypatch.undo()
+    assert copy.carry({"g": "f"}) == RenameResult(is_available=False)
+    assert copy.contents() == {"f": "f", "h": "h"}
+
+
+# Over a remote shell
+
+
+def path_with(directory: Path, programs: Mapping[str, str]) -> str:
+    """Return a directory for PATH with links to programs."""
+    directory.mkdir()
+    for name, program in programs.items():
+        (directory / name).symlink_to(program)
+    return str(directory)
+
+
+@pytest.mark.parametrize("program", ["dash", "bash", "busybox"])
+def test_each_shell_and_its_tools_will_do(
+    make: Make, shell: Callable[[str], str], tmp_path: Path, program: str
+) -> None:
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    tools = ("mv", "stat", "mkdir", "printf")
+    programs = {"sh": found}
+    for name in tools:
+        tool = found if program == "busybox" else shutil.which(name)
+        assert tool is not None
+        programs[name] = tool
+    directory = path_with(tmp_path / "programs", programs)
+    copy = make(shell(f'PATH={directory}; exec sh -c "$2"'))
+    test_files_and_directories_are_renamed(copy)
+    shutil.rmtree(copy.top)
+    test_all_names_are_taken_as_they_are(copy)
+
+
+def test_a_path_is_relative_to_the_home_directory(
+    make: Make, shell: Callable[[str], str], tmp_path: Path
+) -> None:
+    copy = make(shell(f'CDPATH=/; export CDPATH; cd {tmp_path}; exec sh -c "$2"'), path="copy/")
+    copy.write("f")
+    assert copy.carried({"g": "f"}) == ["g"]
+
+
+def test_at_most_so_many_renames_are_made_at_once(make: Make, shell: Callable[[str], str]) -> None:
+    copy = make(shell(HERE))
+    pairs: dict[str | bytes, str | bytes] = {
+        f"n{number}": f"o{number}" for number in range(MAX_STEPS)
+    }
+    copy.write("f", "o999")
+    assert copy.carried({**pairs, "last": "f"}) == ["n999"]
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        pytest.param('SSH_ORIGINAL_COMMAND="$2" exec rrsync /', "does not run rsync", id="rrsync"),
+        pytest.param("exec rsync --server --daemon . <&0", "exit status", id="an rsync daemon"),
+        pytest.param("echo Only sftp is allowed. >&2; exit 1", "Only sftp", id="a forced command"),
+        pytest.param("exec cat", "exit status", id="an echo"),
+        pytest.param("exec cat /dev/urandom", "permits no renames", id="endless garbage"),
+        pytest.param(f"echo {HEADER}; exec yes 1", HEADER, id="an endless answer"),
+        pytest.param(f"echo {HEADER}; echo 11", HEADER, id="more than was asked"),
+        pytest.param(f"echo {HEADER}; echo 7", HEADER, id="another digit"),
+        pytest.param(f"echo Welcome; echo {HEADER}; echo 1", "Welcome", id="another first line"),
+        pytest.param(
+            'PATH={programs}:$PATH; exec /bin/sh -c "$2"', "exit status 1", id="an old mv"
+        ),
+        pytest.param("exit 127", "exit status 127", id="no shell"),
+    ],
+)
+def test_a_destination_that_permits_no_renames_is_asked_once(
+    make: Make, shell: Callable[[str], str], tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    script: str, message: str,
+) -> None:  # fmt: skip
+    if "rrsync" in script and shutil.which("rrsync") is None:
+        pytest.skip("rrsync is not installed")
+    mv = tmp_path / "mv"
+    mv.write_text("#!/bin/sh\necho 'BusyBox v1.30 (UTC)\nUsage: mv [-fi] SOURCE DEST' >&2")
+    mv.chmod(0o755)
+    programs = path_with(tmp_path / "programs", {"mv": str(mv)})
+    copy = make(shell(f"echo >>{tmp_path}/asked; " + script.replace("{programs}", programs)))
+    copy.write("f")
+    caplog.set_level("INFO", logger=renames.__name__)
+    for _ in range(2):
+        assert copy.carry({"g": "f"}) == RenameResult(is_available=False)
+    assert (tmp_path / "asked").read_text() == "\n"
+    assert copy.contents() == {"f": "f"}
+    (record,) = caplog.records
+    assert "permits no renames" in record.message
+    assert message in record.message or message == "exit status"
+
+
+def test_a_destination_that_never_answers_is_asked_once(
+    make: Make, shell: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renames, "_TIMEOUT_OVER_SSH", 0.1)
+    copy = make(shell("exec sleep 600"))
+    assert copy.carry({"g": "f"}) == RenameResult(is_available=False)
+
+
+def test_what_was_renamed_before_the_stop_is_carried(
+    make: Make, shell: Callable[[str], str], tmp_path: Path
+) -> None:
+    printed = tmp_path / "printed"
+    copy = make(shell(f"echo {HEADER}; printf 1; : >{printed}; exec sleep 600"))
+
+    def stop() -> None:
+        wait_until(printed.exists)
+        copy.session.abort(signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    assert copy.carry({"g": "f", "i": "h"}) == RenameResult(frozenset([b"g"]))
+    stopper.join()
+
+
+def test_what_was_renamed_before_the_connection_broke_is_carried(
+    make: Make, shell: Callable[[str], str]
+) -> None:
+    copy = make(shell(f"echo {HEADER}; printf 1; exit 255"))
+    expected = RenameResult(frozenset([b"g"]), is_unreachable=True)
+    assert copy.carry({"g": "f", "i": "h"}) == expected
+
+
+def test_a_refused_connection_says_nothing_of_the_destination(make: Make) -> None:
+    copy = make(f"ssh -F /dev/null -o BatchMode=yes -o ConnectTimeout=9 -p {free_port()}")
+    for _ in range(2):
+        assert copy.carry({"g": "f"}) == RenameResult(is_unreachable=True)
+
+
+@pytest.mark.parametrize("rsh", ["/no/such/program", "ssh 'without an end"])
+def test_a_remote_shell_that_cannot_be_run_is_left_to_the_run_of_rsync(
+    make: Make, rsh: str
+) -> None:
+    assert make(rsh).carry({"g": "f"}) == RenameResult(is_unreachable=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "extra_options"),
+    [("~/copy/", ()), ("", ("--rsync-path=sudo rsync",)), ("/x`*/", ())],
+)
+def test_a_place_that_only_rsync_finds_is_not_looked_for(
+    make: Make, shell: Callable[[str], str], tmp_path: Path, path: str,
+    extra_options: tuple[str, ...],
+) -> None:  # fmt: skip
+    copy = make(shell(f"echo >>{tmp_path}/asked"), path=path, extra_options=extra_options)
+    assert copy.carry({"g": "f"}) == RenameResult(is_available=False)
+    assert not (tmp_path / "asked").exists()
+
+
+def test_the_connection_is_that_of_the_runs(make: Make, ssh_server: SshServer) -> None:
+    copy = make(ssh_server.rsh, share_ssh=True)
+    copy.write("f", "h")
+    assert copy.carried({"g": "f"}) == ["g"]
+    rsh = copy.session.with_shared_ssh(copy.session.options).rsh
+    (socket_path,) = re.findall(r"ControlPath=(\S+)", rsh)
+    assert Path(socket_path).is_socket()
+    assert copy.carried({"i": "h"}) == ["i"]
+
+
+def test_directories_exchanged_for_links_lead_no_remote_rename_out(tmp_path: Path) -> None:
+    """Both parents are exchanged for links to a directory outside, at many moments."""
+    top, outside = tmp_path / "copy", tmp_path / "outside"
+    (outside / "d").mkdir(parents=True)
+    for name in ("old", "new"):
+        (top / name / "d").mkdir(parents=True)
+        (top / f"{name}-link").symlink_to(outside)
+    old = os.open(top / "old", os.O_RDONLY)
+    stopped = threading.Event()
+
+    def exchange() -> None:
+        while not stopped.wait(random.choice([0.0, 0.0, 0.001, 0.01])):
+            for name in ("old", "new"):
+                path = os.fsencode(top / name)
+                exchange_paths(path, path + b"-link")
+
+    swapper = threading.Thread(target=exchange)
+    swapper.start()
+    done = failed = 0
+    try:
+        while done < MIN_SWAPS or failed < MIN_SWAPS:
+            steps = []
+            for number in range(done + failed, done + failed + 50):
+                step = RenameStep(b"old/%d" % number, b"new/d/%d" % number, is_directory=False)
+                steps.append(step)
+                os.close(os.open(f"{number}", os.O_CREAT | os.O_WRONLY, dir_fd=old))
+                # This one must stay there.
+                (outside / f"{number}").touch()
+            found = rename_here(top, steps)
+            done += len(found)
+            failed += len(steps) - len(found)
+    finally:
+        stopped.set()
+        swapper.join()
+        os.close(old)
+    assert len(os.listdir(outside)) == done + failed + 1
+    assert os.listdir(outside / "d") == []
+
+
+def rename_here(top: Path, steps: Sequence[RenameStep]) -> frozenset[int]:
+    command, data = (b"sh", b"-c", remote_program()), encode_steps(os.fsencode(top), steps)
+    run = subprocess.run(command, input=data, capture_output=True, check=True)
+    found = parse_answer(run.stdout, len(steps))
+    assert found is not None
+    return found

@@ -22,6 +22,7 @@ from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer import Transfer
 from support.faults import FaultyRsync
+from support.servers import RsyncDaemon
 from support.trees import differences
 
 SIZE = 700_000
@@ -72,7 +73,9 @@ class MovingSetup:
         *,
         rules: Rules | None = None,
         max_delete: int | None = None,
+        server: RsyncDaemon | None = None,
     ) -> None:
+        """Create the directories; ``server`` takes the place of the one that all tests share."""
         self.source, self.copy = top / "source", top / "copy"
         self.source.mkdir()
         target, rsh, self.ignore = os.fsencode(self.copy) + b"/", "", frozenset[str]()
@@ -80,7 +83,8 @@ class MovingSetup:
             rsh = request.getfixturevalue("ssh_server").rsh
             target = b"localhost:" + target
         elif kind == "rsyncd":
-            server = request.getfixturevalue("rsync_daemon")
+            server = server or request.getfixturevalue("rsync_daemon")
+            assert server is not None
             self.copy = server.modules["rsyncd"] / top.name
             target, self.ignore = server.url("rsyncd", f"{top.name}/").encode(), server.ignore
         self.copy.mkdir()

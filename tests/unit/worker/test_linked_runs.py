@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from support.moving import SIZE, MovingSetup, moving, start_server
+from support.rsync_features import installed_version
+from support.servers import RsyncDaemon, Unavailable
 
 from pylsyncd.rsync.moved_files import IsLeftOut
 from pylsyncd.worker.linked_runs import (
@@ -130,3 +132,23 @@ def test_the_largest_groups_come_first_and_small_ones_not_at_all() -> None:
     expected = sorted(sizes, reverse=True)[:MAX_LINKED_RUNS]
     assert [group.size for group in largest_first(groups)] == expected
     assert largest_first(groups[:5]) == []
+
+
+def test_a_daemon_without_chroot_links_copies(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if installed_version() == (3, 4, 3):
+        pytest.skip("rsync 3.4.3 cannot do that (rsync issue 915)")
+    for name in ("module", "server", "place"):
+        (tmp_path / name).mkdir()
+    options = {"rsyncd": {"use chroot": "no"}}
+    try:
+        server = RsyncDaemon(tmp_path / "server", {"rsyncd": tmp_path / "module"}, options)
+        with server, moving(tmp_path / "place", "rsyncd", request, server=server) as place:
+            place.write("a/old/f", "a/old/d/g")
+            place.make_equal()
+            place.move("a/old", "b/c/new")
+            (run,) = link(place, directory("a/old", "b/c/new"))
+            assert (run.moved_files, run.result.transferred) == (2, 0)
+    except Unavailable as reason:
+        pytest.skip(str(reason))

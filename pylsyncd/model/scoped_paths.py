@@ -173,7 +173,7 @@ class MutableScopedPaths(ScopedPaths):
 class PathsWithExceptions(ScopedPaths):
     """A read-only set of paths whose larger scopes do not reach what is at or below some paths.
 
-    Whoever copies it, path by path, forgets the exceptions: the copy includes more.
+    A copy of it, path by path, has no exceptions: it includes more.
     """
 
     __slots__ = ("_exceptions", "_inside", "_outside")

@@ -183,7 +183,7 @@ class MoveRecorder:
             path = _path(self._tree, place)
             if path is None or path == old or path in moves or self._is_left_out(path, old):
                 continue
-            # Events do not tell whether a file was replaced; but in a new directory was none.
+            # No event says that a file was replaced; but a new directory had none.
             directory = place[0]
             is_new = self._tree.base_path(directory) != self._tree.path(directory)
             is_new = is_new and self._is_new_name(directory, used)

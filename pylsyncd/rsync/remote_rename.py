@@ -41,10 +41,10 @@ cd -P /proc/self/fd/9 || return;
 IFS=/;
 for c in $1; do
 exec 3<.;
-:;
 [ -d "./$c" ] || { [ "$2" ] && mkdir -m 700 "./$c"; } || return;
 cd -P "./$c" || return;
-:;
+if [ -L "/proc/self/fd/3/$c" ]; then return 1; fi;
+[ .. -ef /proc/self/fd/3/. ] || return;
 done
 """
 # Arguments: f or d; the old parent and name; the new parent and name. A rename to another file

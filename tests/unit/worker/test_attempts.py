@@ -15,6 +15,7 @@ from support.waiting import wait_until
 from support.worker_setup import LONG, WorkerParts, WorkerSetup, carry, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
+from pylsyncd.model.moves import NO_MOVES
 from pylsyncd.model.notices import NoticeKind
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.model.status import Condition
@@ -257,13 +258,17 @@ def test_what_is_carried_is_known_during_the_run_and_after_one_that_raises(
     seen: list[Changeset] = []
     parts = place.parts(resources=interrupting(lambda: seen.append(parts.attempts.carrying)))
     assert parts.attempts.carrying == NOTHING
-    changes = entries(b"f")
+    changes = entries(b"f").with_moves(NO_MOVES)
     options = parts.session.options if is_repair else None
     with pytest.raises(InterruptedRunError):
         parts.attempts.carry(changes, TransferConditions(options=options))
     # A repair carries no change that waits.
     assert seen == [NOTHING if is_repair else changes]
-    assert parts.attempts.interrupted is changes
+    interrupted = parts.attempts.interrupted
+    assert interrupted is not None
+    assert list(interrupted) == list(changes)
+    # They may have been carried.
+    assert interrupted.moves is None
 
 
 @pytest.mark.parametrize("is_repair", [True, False])

@@ -78,6 +78,17 @@ class Rules:
         rules = self if self._deletion is None else self._deletion
         return rules.matches(path, is_directory=is_directory)
 
+    def may_exclude_below(self, directory: bytes) -> bool:
+        """Return False if rsync certainly sends and deletes everything below a directory.
+
+        This is about the entries below it alone, whether they exist or not.
+        """
+        return any(
+            (rule.affects_sending or rule.affects_deletion) and rule.may_match_below(directory)
+            for rule in self.ordered
+            if not rule.is_include
+        )
+
     def arguments(self) -> list[bytes]:
         """Return the arguments that give rsync these rules in this order."""
         return [rule.argument() for rule in self.ordered]

@@ -64,6 +64,21 @@ class FilterRule:
         """True if the rule decides what rsync deletes once it is gone from the source."""
         return not (b"s" in self.modifiers or b"x" in self.modifiers)
 
+    def may_match_below(self, directory: bytes) -> bool:
+        """Return False if certainly nothing below a directory matches, whatever it is called."""
+        body = self.body
+        is_simple = not self.is_negated and not (b"[" in body or b"\\" in body)
+        if not (is_simple and body.startswith(b"/")):
+            return True
+        names = directory.split(b"/")
+        patterns = body[1:].split(b"/")
+        for pattern, name in zip(patterns, names, strict=False):
+            if b"**" in pattern:
+                return True
+            if not re.fullmatch(_assemble(tokenize(pattern), count(1)), name, re.DOTALL):
+                return False
+        return len(patterns) > len(names)
+
     @property
     def as_filter(self) -> bytes:
         """The rule as an argument of rsync's ``--filter``."""

@@ -6,7 +6,7 @@ by the run that follows, like everything else.
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -60,38 +60,41 @@ class MoveRuns:
             return _NOTHING_MOVED
         pairs = settled_pairs(moves.by_new_path, request.left_out | (request.unsettled or set()))
         candidates = _find_candidates(request, pairs)
-        renamed, may_link = self._rename(request, candidates)
+        renamed, rest = self._rename(request, candidates)
         carried = {each.new for each in renamed}
         files = sum(each.found.count for each in renamed)
         size = sum(each.found.size for each in renamed)
-        if may_link:
-            groups = self._linkable(request, [each for each in candidates if each not in renamed])
-            is_left_out = _left_out_test(request, pairs)
-            for run in self._linked_runs.carry(request.root, request.options, groups, is_left_out):
-                files += run.moved_files
-                size += run.moved_bytes
-                if any(_exists(request.root, pairs[new].old) for new in run.linked.new_paths):
-                    # Compared by content, the new copies are written again, and share nothing.
-                    continue
-                carried |= run.linked.new_paths
-                self._delete_old(request, run, pairs)
+        is_left_out = _left_out_test(request, pairs)
+        groups = self._linkable(request, rest)
+        for run in self._linked_runs.carry(request.root, request.options, groups, is_left_out):
+            files += run.moved_files
+            size += run.moved_bytes
+            if any(_exists(request.root, pairs[new].old) for new in run.linked.new_paths):
+                # Compared by content, the new copies are written again, and share nothing.
+                continue
+            carried |= run.linked.new_paths
+            self._delete_old(request, run, pairs)
         if files:
             self._session.statistics.count_moved(files, size)
         return CarriedMoves(frozenset(carried), files, size)
 
     def _rename(
-        self, request: TransferRequest, candidates: Collection[_Candidate]
-    ) -> tuple[list[_Candidate], bool]:
-        """Rename copies; return those that were renamed, and whether others may be linked."""
-        transport = self._session.destination.transport
+        self, request: TransferRequest, candidates: Sequence[_Candidate]
+    ) -> tuple[list[_Candidate], list[_Candidate]]:
+        """Rename copies; return those that were renamed, and the others, if they may be linked."""
+        transport, rules = self._session.destination.transport, request.options.rules
+        whole = [each for each in candidates if _is_moved_whole(rules, each.new, each.move)]
         least = MIN_BYTES_OVER_SSH if transport is Transport.SHELL else 0
-        if not candidates or sum(each.found.size for each in candidates) < least:
-            return [], False
-        result = self._renames.carry({each.new: each.move for each in candidates}, request.root)
-        renamed = [each for each in candidates if each.new in result.carried]
+        if not whole or sum(each.found.size for each in whole) < least:
+            whole = []
+        result = self._renames.carry({each.new: each.move for each in whole}, request.root)
+        renamed = [each for each in whole if each.new in result.carried]
+        if result.is_unreachable:
+            return renamed, []
         # Where renames work locally, a link would not save anything either.
         is_enough = transport is Transport.LOCAL and result.is_available
-        return renamed, not (is_enough or result.is_unreachable)
+        tried = {each.new for each in (whole if is_enough else renamed)}
+        return renamed, [each for each in candidates if each.new not in tried]
 
     def _linkable(
         self, request: TransferRequest, candidates: Iterable[_Candidate]
@@ -202,19 +205,44 @@ def _left_out_test(request: TransferRequest, pairs: Mapping[bytes, Move]) -> IsL
     has_rules = bool(rules)
 
     def is_left_out(path: bytes, is_directory: bool) -> bool:  # noqa: FBT001  # see IsLeftOut
-        return path in left_out or (has_rules and rules.matches(path, is_directory=is_directory))
+        if path in left_out:
+            return True
+        if not has_rules:
+            return False
+        top = next(above for above in paths.ancestors(path) if above in pairs)
+        old = pairs[top].old + path[len(top) :]
+        return rules.matches(path, is_directory=is_directory) or _is_kept(rules, old, is_directory)
 
     return is_left_out
 
 
 def _are_included(rules: Rules, new: bytes, move: Move) -> bool:
-    """Return True if the rules exclude neither name of a move, nor anything above them."""
+    """Return True if both names of a move are sent, and its old copy is deleted afterwards."""
     if not rules:
         return True
-    return not any(
-        rules.matches(path, is_directory=move.is_directory)
-        or any(rules.matches(above, is_directory=True) for above in paths.ancestors(path) if above)
-        for path in (new, move.old)
+    if rules.excludes(new, is_directory=move.is_directory):
+        return False
+    above = [path for path in paths.ancestors(move.old) if path]
+    return not (
+        _is_kept(rules, move.old, is_directory=move.is_directory)
+        or any(_is_kept(rules, path, is_directory=True) for path in above)
+    )
+
+
+def _is_kept(rules: Rules, old: bytes, is_directory: bool) -> bool:  # noqa: FBT001  # see IsLeftOut
+    """Return True if the copy at an old path was not sent, or is not deleted afterwards."""
+    return rules.matches(old, is_directory=is_directory) or rules.protects(
+        old, is_directory=is_directory
+    )
+
+
+def _is_moved_whole(rules: Rules, new: bytes, move: Move) -> bool:
+    """Return True if a rename of the copy takes nothing along that rules exclude or protect.
+
+    These would be lost at the new place, or stay there for good, or be something else there.
+    """
+    return not (
+        move.is_directory and (rules.may_exclude_below(move.old) or rules.may_exclude_below(new))
     )
 
 

@@ -22,6 +22,7 @@ from support.rsync_features import (
     needs_deletion_by_name,
 )
 
+from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import (
@@ -29,6 +30,7 @@ from pylsyncd.rules.filters import (
     ClearRules,
     parse_exclude,
     parse_exclude_lines,
+    parse_filter,
     parse_include_lines,
 )
 from pylsyncd.rules.patterns import FilterRule
@@ -210,6 +212,48 @@ def test_rules_independent_of_the_directory_decide_by_name_and_kind(
     verdict = some.matches(name, is_directory=is_directory)
     assert some.matches(path, is_directory=is_directory) == verdict
     assert some.matches(b"else/where/" + name, is_directory=is_directory) == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "may_match"),
+    [
+        (b"*.tmp", True), (b"x", True), (b"a/x", True), (b"**/x", True), (b"/**", True),
+        (b"/a/b/c", True), (b"/a/*/c", True), (b"/a/b/", False), (b"/a/b", False),
+        (b"/x/b/c", False),
+        (b"/a/x/c", False), (b"/a/b/**", True), (b"/a/b/***", True), (b"/a/x/**", False),
+        (b"/a/b**", True), (b"/[xy]/b/c", True), (b"+ *", False), (b"+ /a/b/c", False),
+        (b"/a", False),
+        (b"/?/b*/c", True), (b"/?/c*/c", False), (b"/a.b/b/c", False),
+    ],
+)  # fmt: skip
+def test_a_rule_may_match_below_a_directory(text: bytes, *, may_match: bool) -> None:
+    assert rules(b"+ q", text).may_exclude_below(b"a/b") == may_match
+
+
+@pytest.mark.parametrize(
+    ("text", "may_match"),
+    [
+        (b"P /a/b/c", True), (b"H /a/b/c", True), (b"P /x", False), (b"-! /x", True),
+        (b"-x user.*", False), (b"R /a/b/c", False),
+    ],
+)  # fmt: skip
+def test_a_rule_of_either_side_may_match_below_a_directory(text: bytes, *, may_match: bool) -> None:
+    assert build_rules([parse_filter(text)]).may_exclude_below(b"a/b") == may_match
+
+
+@given(
+    texts=st.lists(prefixed_patterns(), max_size=3),
+    path=st.sampled_from(sorted(TREE)),
+    is_directory=st.booleans(),
+)
+def test_rules_that_match_nothing_below_a_directory_exclude_nothing_there(
+    texts: list[bytes], path: bytes, *, is_directory: bool
+) -> None:
+    some = rules(*texts)
+    path = path.removesuffix(b"/")
+    is_excluded = some.matches(path, is_directory=is_directory)
+    for directory in paths.ancestors(path):
+        assert not directory or some.may_exclude_below(directory) or not is_excluded
 
 
 # The behaviour of rsync that makes pylsyncd filter as well.

@@ -18,7 +18,7 @@ from pylsyncd.model.moves import Move
 from pylsyncd.model.scoped_paths import MutableScopedPaths, Scope
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rules.excludes import build_rules
-from pylsyncd.rules.filters import parse_exclude
+from pylsyncd.rules.filters import parse_exclude, parse_filter
 from pylsyncd.worker.moves import settled_pairs
 from pylsyncd.worker.transfer_result import TransferResult
 
@@ -266,6 +266,92 @@ def test_only_what_the_rules_include_is_moved(make: Callable[..., MovingSetup]) 
     assert place.moved_counts == (2, 2 * SIZE)
     assert sorted(os.listdir(place.copy / "new")) == ["f", "g"]
     assert not (place.copy / "old/f").exists()
+
+
+# Where copies can be renamed.
+
+
+@pytest.fixture(scope="module", params=["local", "ssh"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Return the kind of a destination, and have its server run before a test does."""
+    kind: str = request.param
+    start_server(kind, request)
+    return kind
+
+
+@pytest.fixture
+def make_renaming(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+) -> Iterator[Callable[..., MovingSetup]]:
+    """Return a function that makes a source and its copy, which can be renamed."""
+    made = []
+
+    def make(**options: object) -> MovingSetup:
+        made.append(MovingSetup(tmp_path, kind, request, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for place in made:
+        place.close()
+
+
+RULES_BELOW = [b"- *.tmp", b"- /old/x.tmp", b"- /new/x.tmp", b"P /old/x.tmp", b"P *.tmp"]
+
+
+@pytest.mark.parametrize("rule", RULES_BELOW, ids=bytes.decode)
+def test_what_rules_keep_at_the_copy_of_a_directory_stays_when_that_is_moved(
+    make_renaming: Callable[..., MovingSetup], rule: bytes
+) -> None:
+    place = make_renaming(rules=build_rules([parse_filter(rule)]))
+    place.write("old/f", "old/d/g")
+    place.make_equal()
+    (place.copy / "old/x.tmp").write_text("of the copy alone")
+    inode = (place.copy / "old/f").stat().st_ino
+    place.move("old", "new")
+    carry(place, place.moved({"new": "old"}))
+    assert sorted(os.listdir(place.copy / "new")) == ["d", "f"]
+    assert (place.copy / "old/x.tmp").exists() == (b"new" not in rule)
+    assert not (place.copy / "old/f").exists()
+    # It was not sent, but linked.
+    assert (place.copy / "new/f").stat().st_ino == inode
+    assert place.moved_counts == (2, 2 * SIZE)
+
+
+def test_a_directory_below_which_no_rule_matches_is_renamed(
+    make_renaming: Callable[..., MovingSetup],
+) -> None:
+    place = make_renaming(rules=build_rules([parse_exclude(b"/other/*.tmp")]))
+    place.write("old/f", "old/d/g")
+    place.make_equal()
+    inode = (place.copy / "old").stat().st_ino
+    place.move("old", "new")
+    carry(place, place.moved({"new": "old"}))
+    assert (place.copy / "new").stat().st_ino == inode
+    assert place.differences() == []
+
+
+@pytest.mark.parametrize("rule", [b"P /a", b"P /a/f", b"P f"], ids=bytes.decode)
+def test_a_copy_that_rules_may_protect_is_not_moved_away(
+    make_renaming: Callable[..., MovingSetup], rule: bytes
+) -> None:
+    place = make_renaming(rules=build_rules([parse_filter(rule)]))
+    place.write("a/f", "a/stays")
+    place.make_equal()
+    place.move("a/f", "new/f")
+    carry(place, place.moved({"new/f": "a/f"}))
+    assert place.moved_counts == (0, 0)
+    assert (place.copy / "a/f").exists() == (b"f" in rule)
+    assert (place.copy / "new/f").read_bytes() == (place.source / "new/f").read_bytes()
+
+
+def test_no_copy_shares_its_inode_with_one_that_rules_protect(
+    make: Callable[..., MovingSetup],
+) -> None:
+    place = make(rules=build_rules([parse_filter(b"P /old/f")]))
+    carry(place, make_moved(place))
+    assert place.moved_counts == (0, 0)
+    place.write("old/d/h")
+    place.make_equal_except({"old/f"})
 
 
 @pytest.mark.parametrize("name", ["new*", "n?", "n[1]", "n\\", "n`x`", "n\nx", "n\rx"])

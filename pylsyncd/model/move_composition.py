@@ -84,11 +84,12 @@ class _Composition:
 
     def _was_written(self, path: bytes) -> bool:
         """Return True if a file was created or written before the middle, and not only moved."""
-        new_content = self._earlier.new_content
+        moves = self._earlier.moves
         directory, name = paths.split(path)
-        return directory in new_content.listings or (
-            name in new_content.entries.get(directory, ())
-            and path not in self._earlier.moves.by_new_path
+        return any(
+            directory in some.listings
+            or (name in some.entries.get(directory, ()) and path not in moves.by_new_path)
+            for some in (self._earlier.new_content, moves.written)
         )
 
     def add_earlier_moves(self) -> None:

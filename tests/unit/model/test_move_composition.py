@@ -228,6 +228,7 @@ def assert_moves_are_true(window: Window) -> None:
         return
     for path, move in moves.by_new_path.items():
         assert path != move.old
+        assert move.old in window.before, (path, move)
         assert window.changes.includes_entry(path)
         assert not (move.is_new_name and path in window.before), path
         assert not move.is_written or moves.written.includes_entry(path)
@@ -328,6 +329,10 @@ def old_paths(window: Window) -> dict[str, str] | None:
     ("steps", "expected"),
     [
         pytest.param(["rename d x"], {"x": "d"}, id="a directory"),
+        pytest.param(
+            ["create d/x", "rename d y", "rename y/x z"], {"y": "d"},
+            id="a new file out of a moved directory",
+        ),
         pytest.param(["rename d x", "rename x y", "rename y z"], {"z": "d"}, id="a chain"),
         pytest.param(
             ["rename d/b d/z", "rename d/a d/b", "create d/a"],

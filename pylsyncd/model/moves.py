@@ -12,7 +12,11 @@ class Move(NamedTuple):
     old: bytes
     is_directory: bool
     is_new_name: bool
-    """Whether nothing was at the new path before."""
+    """Whether nothing was at the new path before.
+
+    If a directory and a file were exchanged, the file may have been there: its events can come with
+    the next set.
+    """
     is_written: bool = False
     """Whether the content of the file itself may be new, too."""
 

@@ -10,7 +10,7 @@ from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher import inotify
-from pylsyncd.watcher.move_recorder import MoveRecorder
+from pylsyncd.watcher.move_recorder import MAX_MOVES, MoveRecorder, Place
 from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
 from pylsyncd.watcher.watch_tree import child_path
 
@@ -23,7 +23,13 @@ class DirectoryEvents:
         self._tree = watches.tree
         self._rules = rules
         self._moves = moves
-        self._waiting_for_parent: set[tuple[int, bytes]] = set()
+        self._waiting_for_parent: set[Place] = set()
+        # The directories that events have moved within the source to where they are no longer, so
+        # that they stay detached until their next event: by the cookie that they have left with,
+        # by the place that they have got, and those that have left no place since.
+        self._leaving: dict[int, int] = {}
+        self._passing: dict[Place, int] = {}
+        self._expected: set[int] = set()
         self.changes = MutableChangeset()
         """The changes that were not taken yet."""
 
@@ -33,10 +39,14 @@ class DirectoryEvents:
         changes, self.changes = self.changes, MutableChangeset()
         return changes
 
-    def process_disappeared(self, parent: int, name: bytes) -> None:
+    def process_disappeared(self, parent: int, name: bytes, cookie: int = 0) -> None:
         """Process the event that a directory was deleted, or moved away from its name."""
         known = self._tree.child(parent, name)
         self._moves.record_directory_left(parent, name)
+        left = self._passing.pop((parent, name), known)
+        if left is not None and cookie and len(self._leaving) < MAX_MOVES:
+            self._leaving[cookie] = left
+            self._expected.discard(left)
         self._tree.detach(parent, name)
         path = child_path(self._tree, parent, name)
         if path is not None and not self._rules.matches(path, is_directory=True):
@@ -46,15 +56,43 @@ class DirectoryEvents:
         if known is not None:
             self.watch_subtree(parent, name)
 
-    def process_appeared(self, parent: int, mask: int, name: bytes) -> None:
+    def process_appeared(self, parent: int, mask: int, name: bytes, cookie: int = 0) -> None:
         """Process the event that a directory is new at its name, or has other attributes."""
         if not mask & inotify.MOVED_TO and self._tree.child(parent, name) is not None:
             # Only its attributes have changed, or a walk found it before its event.
             path = child_path(self._tree, parent, name)
             if path is not None:
                 self.changes.add(path, Scope.ENTRY)
-        else:
-            self.watch_subtree(parent, name)
+            return
+        moved = self._leaving.pop(cookie, None) if cookie else None
+        result = self.watch_subtree(parent, name)
+        if moved is None or result is WatchResult.EXCLUDED:
+            return
+        if moved in self._tree and self._tree.is_detached(moved):
+            self._passing[parent, name] = moved
+            self._expected.add(moved)
+
+    def process_moved_self(self, wd: int) -> None:
+        """Process the last event of a move, which a directory itself has.
+
+        One that has come to a watched directory has its new place by now, or a later event tells
+        where it is. Any other one has left the source, with all below it.
+        """
+        if self._tree.is_detached(wd) and wd not in self._expected:
+            self._watches.remove_subtree(wd)
+
+    def process_end_of_events(self) -> None:
+        """Stop watching the directories of which an event was expected that has not come."""
+        self._tree.left_ahead.clear()
+        if not (self._leaving or self._expected):
+            return
+        self._retry_waiting()
+        for wd in self._expected:
+            if wd in self._tree and self._tree.is_detached(wd):
+                self._watches.remove_subtree(wd)
+        self._leaving.clear()
+        self._passing.clear()
+        self._expected.clear()
 
     def compare(self, wd: int, subdirectories: set[bytes]) -> None:
         """Process the events that a directory may have lost; it has these subdirectories now."""
@@ -68,7 +106,9 @@ class DirectoryEvents:
         for name in set(self._tree.child_names(wd)) - subdirectories:
             self.process_disappeared(wd, name)
 
-    def watch_subtree(self, parent: int, name: bytes, *, has_new_content: bool = True) -> None:
+    def watch_subtree(
+        self, parent: int, name: bytes, *, has_new_content: bool = True
+    ) -> WatchResult:
         """Watch what is at a name now and add the change.
 
         A directory that is known, under another name, has its old content. But at this name the
@@ -76,10 +116,11 @@ class DirectoryEvents:
         """
         is_free = (parent, name) not in self._watches.unwatched
         is_free = is_free and self._tree.child(parent, name) is None
+        is_free = is_free and (parent, name) not in self._tree.left_ahead
         result = self._watches.watch_subtree(parent, name)
         if result is WatchResult.PARENT_MOVED:
             self._waiting_for_parent.add((parent, name))
-            return
+            return result
         path = child_path(self._tree, parent, name)
         if path is not None and result is not WatchResult.EXCLUDED:
             scope = Scope.ENTRY if result is WatchResult.ABSENT else Scope.TREE
@@ -88,6 +129,7 @@ class DirectoryEvents:
                 self.changes.new_content.add(path, scope)
         if result in {WatchResult.WATCHED, WatchResult.UNWATCHABLE}:
             self._moves.record_directory_arrived(parent, name, is_free=is_free)
+        return result
 
     def _retry_waiting(self) -> None:
         """Watch the directories that were ahead of their events; what still is waits for these."""

@@ -90,6 +90,7 @@ class EventProcessor:
         """Process the next chunk of events; return False if there are none."""
         chunk = self._watches.next_events()
         if not chunk:
+            self._directories.process_end_of_events()
             return False
         self._report(chunk)
         self._process_events(chunk)
@@ -116,7 +117,7 @@ class EventProcessor:
                 name = name.rstrip(b"\0")
                 if self._reported is not None:
                     self._reported.add(wd, (name,) if name else (), time.time_ns())
-                self._process_structural(wd, mask, name)
+                self._process_structural(wd, mask, cookie, name)
                 continue
             if mask == modify:
                 counts = modified_names[wd]
@@ -257,24 +258,22 @@ class EventProcessor:
         elif name not in written:
             self._other_names[wd].add(name)
 
-    def _process_structural(self, wd: int, mask: int, name: bytes) -> None:
+    def _process_structural(self, wd: int, mask: int, cookie: int, name: bytes) -> None:
         if mask & inotify.OVERFLOW:
             self._moves.is_unknown = True
             self.rescanner.record_overflow()
         elif wd not in self._tree:
             return
         elif name and mask & _DISAPPEARED:
-            self._directories.process_disappeared(wd, name)
+            self._directories.process_disappeared(wd, name, cookie)
         elif name:
-            self._directories.process_appeared(wd, mask, name)
+            self._directories.process_appeared(wd, mask, name, cookie)
         elif wd == self._tree.root_wd:
             self._process_root_event(mask)
         elif mask & inotify.IGNORED:
             self._tree.remove(wd)
-        elif mask & inotify.MOVE_SELF and self._tree.is_detached(wd):
-            # The kernel sends this event last: a directory moved to a watched one would have its
-            # new place by now. So it has left the source, with all below it.
-            self._watches.remove_subtree(wd)
+        elif mask & inotify.MOVE_SELF:
+            self._directories.process_moved_self(wd)
 
     def _process_root_event(self, mask: int) -> None:
         if mask & _ATTRIBUTES:

@@ -75,6 +75,11 @@ class WatchTree:
         self._base_paths: dict[int, bytes | None] = {}
         # The kernel counts descriptors up: those above this one are newer than the base.
         self._newest_at_base = self._newest = root_wd
+        self.left_ahead: set[tuple[int, bytes]] = set()
+        """The places, by parent descriptor and name, that directories were found to have left.
+
+        The events of that are still queued.
+        """
 
     @property
     def root_wd(self) -> int:
@@ -145,7 +150,7 @@ class WatchTree:
         elif node.parent is new_parent and node.name == name:
             return True
         else:
-            self._detach(node)
+            self._detach_ahead(node)
             self._break_cycle(node, new_parent)
         if (other := new_parent.child(name)) is not None:
             self._detach(other)
@@ -153,7 +158,11 @@ class WatchTree:
         return False
 
     def detach(self, parent: int, name: bytes) -> None:
-        """Detach the directory ``name`` from the directory ``parent``, if it is there."""
+        """Detach the directory ``name`` from the directory ``parent``, if it is there.
+
+        There is an event of it.
+        """
+        self.left_ahead.discard((parent, name))
         node = self._nodes[parent].child(name)
         if node is not None:
             self._detach(node)
@@ -237,6 +246,12 @@ class WatchTree:
             self._base_paths[node.wd] = self._base_path(node)
         node.detach()
 
+    def _detach_ahead(self, node: _Node) -> None:
+        """Detach a node of which no event says yet that it has left its place."""
+        if node.parent is not None:
+            self.left_ahead.add((node.parent.wd, node.name))
+        self._detach(node)
+
     def _break_cycle(self, node: _Node, parent: _Node | None) -> None:
         """Detach the branch of ``node`` that contains ``parent``, if any.
 
@@ -248,7 +263,7 @@ class WatchTree:
         while parent is not None:
             if parent is node:
                 if branch is not None:
-                    self._detach(branch)
+                    self._detach_ahead(branch)
                 return
             branch, parent = parent, parent.parent
 

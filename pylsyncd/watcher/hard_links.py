@@ -24,6 +24,7 @@ from itertools import chain
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.moves import NO_MOVES
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES
 from pylsyncd.pipeline.optimizer import optimize
@@ -123,6 +124,9 @@ class HardLinks:
                 # Its content may have changed through a name that is gone. A file with one name
                 # may have had others, too; but most have had an event that tells what it was.
                 changes.new_content.add(path, Scope.ENTRY)
+        if not changes.new_content:
+            # Attributes at most. With a new content, a move since the last event would be unknown.
+            changes.moves = NO_MOVES
         return changes
 
     def remember(self, paths_by_file: Mapping[FileId, set[bytes]]) -> None:

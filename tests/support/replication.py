@@ -1,7 +1,9 @@
 """A source, its destinations and a daemon, whose rsync runs are counted."""
 
+import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -103,6 +105,16 @@ class Replication:
     def wait_confirmed(self, seconds: float) -> CtlResult:
         """Run ``pylsyncctl wait``, for so many seconds at most."""
         return self._ctl.run("wait", "--timeout", str(seconds))
+
+    def counts(self) -> Counter[str]:
+        """Return the counters of the status that are numbers, of all destinations together."""
+        answer = self._ctl.run("status", "--json")
+        assert answer.returncode == 0, f"{answer.stderr}{self.daemon.log_tail}"
+        syncs = json.loads(answer.stdout)["syncs"]
+        total = Counter[str]()
+        for each in (each for sync in syncs for each in sync["destinations"]):
+            total.update({k: n for k, n in each["counts"].items() if isinstance(n, int | float)})
+        return total
 
     def find_differences(self, seconds: float, name: bytes = b"") -> Mapping[str, list[str]]:
         """Wait until all destinations equal the source; return the differences that remain.

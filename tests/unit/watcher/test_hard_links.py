@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pylsyncd.model.changes import EVERYTHING, MutableChangeset
+from pylsyncd.model.moves import NO_MOVES
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
@@ -345,6 +346,19 @@ def test_a_change_that_covers_a_removed_name_adds_the_other_names(
     shutil.rmtree(source / "a")
     assert added(some, changed, scope=scope) == {"other/two"}
     assert added(some, "a/b", "a/b/neighbour", scope=LISTING) == set()
+
+
+def test_a_scan_knows_that_nothing_was_moved_unless_it_has_found_new_contents(
+    source: Path,
+) -> None:
+    before = time.time_ns() - 10**9
+    (source / "plain").touch()
+    changes = links_of(source).scan_source(before)
+    assert {change.path for change in changes} == {b"plain"}
+    assert changes.moves == NO_MOVES
+    (source / "one").touch()
+    (source / "two").hardlink_to(source / "one")
+    assert links_of(source).scan_source(before).moves is None
 
 
 def test_a_scan_includes_files_with_exactly_the_ctime(source: Path) -> None:

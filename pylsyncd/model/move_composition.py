@@ -215,14 +215,43 @@ def moves_apart_from(moves: Moves, changes: ScopedPaths, new_content: ScopedPath
     if not moves or not (changes or new_content):
         return moves
     above = _at_or_above(changes) | _at_or_above(new_content)
-    kept: dict[bytes, Move] = {}
+    return _without(
+        moves,
+        {
+            path
+            for path, move in moves.by_new_path.items()
+            if any(
+                each in above or changes.includes_entry(each) or new_content.includes_entry(each)
+                for each in (path, move.old)
+            )
+        },
+    )
+
+
+def moves_after_failure(moves: Moves, new_content: ScopedPaths) -> Moves:
+    """Return the moves that are true still if some of the changes were carried, and no move was.
+
+    That are those from old paths at, above and below which the changes bring nothing new. All else
+    that a run may have done there is to delete.
+    """
+    above = _at_or_above(new_content)
+    return _without(
+        moves,
+        {
+            path
+            for path, move in moves.by_new_path.items()
+            if move.old in above or new_content.includes_entry(move.old)
+        },
+    )
+
+
+def _without(moves: Moves, dropped: AbstractSet[bytes]) -> Moves:
+    """Return moves without some of them, at whose new paths is a new content then."""
     contents = MutableScopedPaths()
     contents.add_all(moves.written)
+    kept: dict[bytes, Move] = {}
     for path, move in moves.by_new_path.items():
-        if any(
-            each in above or changes.includes_entry(each) or new_content.includes_entry(each)
-            for each in (path, move.old)
-        ):
+        if path in dropped:
             contents.add(path, move.scope)
         else:
             kept[path] = move

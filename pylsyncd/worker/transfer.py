@@ -104,13 +104,13 @@ class Transfer:
         paths whose copies may differ for other reasons; without it, nothing is moved there.
         """
         result = TransferResult(Outcome(Verdict.DONE))
-        started_ns = time.time_ns()
+        pending, started_ns = changeset, time.time_ns()
         try:
             with self._source_guard.open_checked() as root:
                 # Read once: the paths left out of the run must be the ones kept for later.
                 held = frozenset(self._source_guard.held_subtrees)
                 if self._destination_guard.accept_replaced(is_released=is_released):
-                    changeset = everything_with(changeset)
+                    pending = changeset = everything_with(changeset)
                 kept, carried = split_below(changeset, held)
                 size_limit = self._size_limit if exclude_large else None
                 request = TransferRequest(
@@ -119,6 +119,8 @@ class Transfer:
                     in_flight, size_limit, checks_only, deletes_by_listing,
                     unsettled=unsettled,
                 )  # fmt: skip
+                # From here on, the copies may have been moved.
+                pending = changeset.with_moves(None)
                 result = self._carry(request)
                 self._source_guard.verify_unchanged(root)
                 self._destination_guard.verify_unchanged()
@@ -131,7 +133,7 @@ class Transfer:
             if held:
                 result = replace(result, held=held_changes(held, kept, changeset.new_content))
             return result if checks_only else replace(result, carried=changeset)
-        return TransferResult(outcome, pending=changeset, run=result.run)
+        return TransferResult(outcome, pending=pending, run=result.run)
 
     @property
     def is_destination_replaced(self) -> bool:

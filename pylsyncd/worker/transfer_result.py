@@ -4,6 +4,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from pylsyncd.model.changes import NOTHING, Changeset, union
+from pylsyncd.model.move_composition import moves_after_failure
 from pylsyncd.model.scoped_paths import Scope, ScopedPaths
 from pylsyncd.pipeline.optimizer import with_hints_of, without_covered
 from pylsyncd.pipeline.widening import with_parent_listings
@@ -161,11 +162,15 @@ def with_hints(result: TransferResult, request: TransferRequest) -> TransferResu
 
 
 def with_moves(result: TransferResult, request: TransferRequest) -> TransferResult:
-    """Return a result with the moves of the request, if all of its changes are pending."""
+    """Return a result with the moves of the request, if all of its changes are pending.
+
+    None of them was carried, but the run may have come to some of the changes.
+    """
     changeset, pending = request.changeset, result.pending
     if not changeset.moves or without_covered(changeset, pending):
         return result
-    return replace(result, pending=pending.with_moves(changeset.moves))
+    moves = moves_after_failure(changeset.moves, changeset.new_content)
+    return replace(result, pending=pending.with_moves(moves))
 
 
 def held_changes(held: AbstractSet[bytes], kept: Changeset, new_content: ScopedPaths) -> Changeset:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset, MutableChangeset, union
-from pylsyncd.model.move_composition import MAX_MOVES, MAX_WRITTEN_PATHS
+from pylsyncd.model.move_composition import MAX_MOVES, MAX_WRITTEN_PATHS, moves_after_failure
 from pylsyncd.model.moves import NO_MOVES, Move, Moves
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.optimizer import optimize, split_below
@@ -528,3 +528,29 @@ def test_moves_are_true_however_the_changes_are_merged(
         if tops := data.draw(st.sets(st.sampled_from(ALL_PATHS), max_size=2)):
             windows[index] = split_and_merged(windows[index], tops)
             assert_is_true(windows[index], data)
+
+
+@pytest.mark.parametrize(
+    ("mark", "scope", "kept"),
+    [
+        (b"n", TREE, [b"n", b"n/x"]), (b"q", ENTRY, [b"n", b"n/x"]), (b"o", TREE, [b"n/x"]),
+        (b"o/f", ENTRY, [b"n/x"]), (b"", LISTING, [b"n/x"]), (b"", TREE, []), (b"p", LISTING, [b"n"]),
+        (b"p/y", ENTRY, [b"n"]), (b"p/z", ENTRY, [b"n", b"n/x"]), (b"n/g", ENTRY, [b"n", b"n/x"]),
+    ],
+)  # fmt: skip
+def test_after_a_failure_moves_from_old_paths_with_a_new_content_are_dropped(
+    mark: bytes, scope: Scope, kept: list[bytes]
+) -> None:
+    moves = Moves(
+        {
+            b"n": Move(b"o", is_directory=True, is_new_name=True),
+            b"n/x": Move(b"p/y", is_directory=False, is_new_name=True),
+        }
+    )
+    changes = MutableChangeset()
+    changes.add_new_content(mark, scope)
+    left = moves_after_failure(moves, changes.new_content)
+    assert sorted(left.by_new_path) == kept
+    # Below another move, it is believed otherwise.
+    is_below = kept == [b"n"]
+    assert list(left.written) == ([(b"n/x", ENTRY)] if is_below else [])

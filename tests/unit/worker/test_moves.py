@@ -472,3 +472,72 @@ def test_other_deletions_count_beside_a_move(make: Callable[..., MovingSetup]) -
     assert result.verdict is Verdict.HELD
     assert (place.copy / "other").exists()
     assert "1 would be deleted" in result.outcome.reason
+
+
+# After a failure.
+
+TOO_LARGE_TO_COMPARE = 5_000_000
+"""Files of that size are compared by content only where that is necessary."""
+
+
+def write_anew(place: MovingSetup, name: str, like: str) -> Changeset:
+    """Write other bytes to a file, of the same size and time as another one."""
+    status = (place.source / like).stat()
+    place.write(name, size=status.st_size)
+    os.utime(place.source / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+    changes = MutableChangeset()
+    changes.add_new_content(os.fsencode(name), Scope.ENTRY)
+    return changes
+
+
+def test_an_old_name_made_anew_is_not_moved_after_a_run_that_broke_off(
+    make_renaming: Callable[..., MovingSetup],
+) -> None:
+    place = make_renaming()
+    place.write("a", size=TOO_LARGE_TO_COMPARE)
+    place.make_equal()
+    place.move("a", "b")
+    changes = place.moved({"b": "a"}, more=write_anew(place, "a", like="b"))
+    # It has sent one of the two.
+    place.faulty.add_fault(f'rsync "$@"; rm {place.copy}/b; exit 12')
+    result = carry(place, changes, unsettled=None)
+    assert result.pending
+    assert carry(place, result.pending).verdict is Verdict.DONE
+    assert place.differences() == []
+
+
+def test_a_chain_is_not_moved_after_a_run_that_broke_off(
+    make_renaming: Callable[..., MovingSetup],
+) -> None:
+    place = make_renaming()
+    place.write("a", size=TOO_LARGE_TO_COMPARE)
+    write_anew(place, "b", like="a")
+    place.make_equal()
+    place.move("b", "c")
+    place.move("a", "b")
+    place.faulty.add_fault(f'rsync "$@"; rm {place.copy}/c; exit 12')
+    result = carry(place, place.moved({"c": "b", "b": "a"}), unsettled=None)
+    assert carry(place, result.pending).verdict is Verdict.DONE
+    assert place.differences() == []
+
+
+def test_moves_are_still_known_after_a_run_that_broke_off(
+    make_renaming: Callable[..., MovingSetup],
+) -> None:
+    place = make_renaming()
+    moved = make_moved(place)
+    place.faulty.add_fault(exit_with(12))
+    result = carry(place, moved, unsettled=None)
+    assert carry(place, result.pending).verdict is Verdict.DONE
+    assert place.moved_counts == (2, 2 * SIZE)
+    assert place.differences() == []
+
+
+def test_a_source_that_is_replaced_during_a_run_leaves_no_moves(place: MovingSetup) -> None:
+    moved = make_moved(place)
+    other = place.source.with_name("other-source")
+    place.faulty.add_rule("new", f"mv {place.source} {other}; mkdir {place.source}")
+    result = carry(place, moved)
+    assert result.verdict is Verdict.SOURCE_UNSAFE
+    assert place.moved_counts[0] == 2
+    assert result.pending.moves is None

@@ -534,8 +534,9 @@ def test_moves_are_true_however_the_changes_are_merged(
     ("mark", "scope", "kept"),
     [
         (b"n", TREE, [b"n", b"n/x"]), (b"q", ENTRY, [b"n", b"n/x"]), (b"o", TREE, [b"n/x"]),
-        (b"o/f", ENTRY, [b"n/x"]), (b"", LISTING, [b"n/x"]), (b"", TREE, []), (b"p", LISTING, [b"n"]),
-        (b"p/y", ENTRY, [b"n"]), (b"p/z", ENTRY, [b"n", b"n/x"]), (b"n/g", ENTRY, [b"n", b"n/x"]),
+        (b"o/f", ENTRY, [b"n/x"]), (b"", LISTING, [b"n/x"]), (b"", TREE, []),
+        (b"p", LISTING, [b"n"]), (b"p/y", ENTRY, [b"n"]), (b"p/z", ENTRY, [b"n", b"n/x"]),
+        (b"n/g", ENTRY, [b"n", b"n/x"]),
     ],
 )  # fmt: skip
 def test_after_a_failure_moves_from_old_paths_with_a_new_content_are_dropped(

@@ -62,9 +62,17 @@ class _Composition:
         for path, move in self._later.moves.by_new_path.items():
             before = known.get(move.old)
             old = self._first_path(move)
-            is_new = move.is_new_name and not self._earlier.changes.includes_entry(path)
+            is_new = move.is_new_name and not self._was_touched(path)
             is_written = move.is_written or (before is not None and before.is_written)
             self._add(path, move._replace(is_new_name=is_new, is_written=is_written), old)
+
+    def _was_touched(self, path: bytes) -> bool:
+        """Return True if the earlier changes include a path, or a directory above it alone.
+
+        Where such a directory is now, there may have been another one with more in it.
+        """
+        changes = self._earlier.changes
+        return any(changes.includes_entry(each) for each in _upwards(path) if each)
 
     def _first_path(self, move: Move) -> bytes | None:
         """Return where what a later move has moved was at first; None if that is not certain."""

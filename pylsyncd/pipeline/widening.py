@@ -24,6 +24,8 @@ def widened(changes: Changeset, step: int) -> Changeset:
         for path in wider.listings:
             trees.add(path, Scope.TREE)
         wider.merge(trees)
+    # What a failed run has left at the old paths is unknown.
+    wider.moves = None
     return optimize(wider)
 
 

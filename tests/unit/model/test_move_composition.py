@@ -76,7 +76,7 @@ operations = st.builds(
     Operation,
     st.sampled_from([
         "create", "write", "touch", "make-directory", "move-in", "delete", "exchange", "scan",
-        *["rename"] * 8,
+        *["rename"] * 6, *["rename-into-new"] * 2,
     ]),
     st.integers(0, 20),
     st.integers(0, 20),
@@ -171,6 +171,18 @@ def rename(tree: Tree, path: bytes, target: bytes, changes: MutableChangeset) ->
     return True
 
 
+def rename_into_new(tree: Tree, path: bytes, target: bytes, changes: MutableChangeset) -> bool:
+    """Create a directory, and move something into it before the changes are taken."""
+    if paths.covers(path, target) or not make_directory(tree, target, changes):
+        return False
+    some = MutableChangeset()
+    rename(tree, path, paths.join(target, NAMES[0]), some)
+    changes.add_all(some)
+    changes.new_content.add_all(some.new_content)
+    changes.moves = some.moves
+    return True
+
+
 def exchange(tree: Tree, path: bytes, target: bytes, changes: MutableChangeset) -> bool:
     if target not in tree.nodes or paths.covers(path, target) or paths.covers(target, path):
         return False
@@ -196,6 +208,7 @@ _CHANGING: dict[str, Callable[[Tree, bytes, bytes, MutableChangeset], bool]] = {
     "delete": delete,
     "scan": scan,
     "rename": rename,
+    "rename-into-new": rename_into_new,
     "exchange": exchange,
 }
 
@@ -445,6 +458,8 @@ def test_a_dropped_move_below_another_one_is_new() -> None:
         (["delete e", "rename d e"], b"e", False),
         (["rename d e/x", "rename e y"], b"y/x", False),
         (["touch d/a", "rename d x"], b"x", True),
+        (["rename d x", "rename-into-new e d"], b"d/a", False),
+        (["rename-into-new d x", "delete e"], b"x/a", True),
     ],
 )
 def test_a_name_is_new_only_if_nothing_was_there_at_first(

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylsyncd.model.changes import EVERYTHING, MutableChangeset
+from pylsyncd.model.moves import NO_MOVES
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.widening import LAST_STEP, widened, with_parent_listings
 
@@ -34,6 +35,11 @@ def test_a_listing_and_a_tree_widen_to_the_directory_above() -> None:
         (b"a", LISTING), (b"a/b", LISTING), (b"c", LISTING), (b"c/d", TREE),
     }  # fmt: skip
     assert set(widened(changes, 2)) == {(b"a", TREE), (b"c", TREE)}
+
+
+def test_moves_are_unknown_to_wider_changes() -> None:
+    entry = collected((b"a/f", ENTRY)).with_moves(NO_MOVES)
+    assert [widened(entry, step).moves for step in range(LAST_STEP)] == [NO_MOVES, None, None]
 
 
 def test_everything_stays_everything() -> None:

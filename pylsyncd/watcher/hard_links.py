@@ -24,8 +24,8 @@ from itertools import chain
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
-from pylsyncd.model.moves import NO_MOVES
-from pylsyncd.model.scoped_paths import Scope
+from pylsyncd.model.moves import NO_MOVES, Moves
+from pylsyncd.model.scoped_paths import NO_PATHS, MutableScopedPaths, Scope, is_at_or_below
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rules.excludes import Rules
@@ -75,8 +75,10 @@ class HardLinks:
         """
         if changes.is_everything:
             return
+        other_names = _OtherNames(changes)
         try:
             with walk.opened_root(self._source) as root:
+                self._add_kept_names(root, changes, other_names)
                 found, named = self._find_all_names(root, changes)
         except OSError:
             # Nothing can be synced now, and what follows is a full sync.
@@ -89,14 +91,13 @@ class HardLinks:
             return
         for file, linked in found.items():
             self._keep(file, linked)
-            _add_names(changes, linked.known_paths, named[file])
+            other_names.add(linked.known_paths, named[file])
 
     def _find_all_names(
         self, root: int, changes: MutableChangeset
     ) -> tuple[LinkedFiles, dict[FileId, set[bytes]]]:
         """Return the hard-linked files in the changes, and the names that the changes contain."""
         area = SearchArea(root, self._rules, self._on_progress)
-        self._add_kept_names(root, changes)
         # Optimized, so that no tree is walked as a part of another one again.
         found = LinkedFileFinder(area).find(optimize(changes))
         named = {file: set(linked.known_paths) for file, linked in found.items()}
@@ -136,7 +137,9 @@ class HardLinks:
                 # The scan does not know how many names there are outside the source.
                 self._keep(file, LinkedFile(0, set(known_paths)))
 
-    def _add_kept_names(self, root: int, changes: MutableChangeset) -> None:
+    def _add_kept_names(
+        self, root: int, changes: MutableChangeset, other_names: "_OtherNames"
+    ) -> None:
         """Add the other names of files that a changed path was known to belong to."""
         changed: dict[FileId, set[bytes]] = {}
         for directory, name in self._changed_names(changes):
@@ -144,7 +147,7 @@ class HardLinks:
             changed.setdefault(file, set()).add(paths.join(directory, name))
         for file, named in changed.items():
             others = _paths_of(root, file, self._kept[file].known_paths - named)
-            _add_names(changes, others, named)
+            other_names.add(others, named)
 
     def _changed_names(self, changes: MutableChangeset) -> Iterator[tuple[bytes, bytes]]:
         """Yield the kept names, as directory and name, at or below a change."""
@@ -205,16 +208,35 @@ class HardLinks:
                     del self._files_by_name[directory]
 
 
-def _add_names(changes: MutableChangeset, names: AbstractSet[bytes], named: set[bytes]) -> None:
-    """Add all names of a file to changes that contain those ``named``.
+class _OtherNames:
+    """What adds the other names of files to changes."""
 
-    If one of these has a new content, all have it.
-    """
-    for path in names - named:
-        changes.add(path, Scope.ENTRY)
-    if any(changes.new_content.includes_entry(path) for path in named):
-        for path in names:
-            changes.new_content.add(path, Scope.ENTRY)
+    def __init__(self, changes: MutableChangeset) -> None:
+        self._changes = changes
+        moves = changes.moves or NO_MOVES
+        self._new_paths = moves.by_new_path.keys()
+        # The contents that are new for another reason than a move, at first and with other names.
+        self._written = changes.after_moves(self._new_paths).new_content if moves else NO_PATHS
+        self._written_below = MutableScopedPaths()
+        if moves:
+            self._written_below.add_all(moves.written)
+            changes.moves = Moves(moves.by_new_path, self._written_below)
+
+    def add(self, names: AbstractSet[bytes], named: set[bytes]) -> None:
+        """Add all names of a file to the changes, which contain those ``named``.
+
+        If one of these has a new content, all have it.
+        """
+        changes = self._changes
+        for path in names - named:
+            changes.add(path, Scope.ENTRY)
+        if any(changes.new_content.includes_entry(path) for path in named):
+            for path in names:
+                changes.new_content.add(path, Scope.ENTRY)
+        if self._new_paths and any(self._written.includes_entry(path) for path in named):
+            for path in names | named:
+                if is_at_or_below(path, self._new_paths):
+                    self._written_below.add(path, Scope.ENTRY)
 
 
 def _paths_of(root: int, file: FileId, some: set[bytes]) -> set[bytes]:

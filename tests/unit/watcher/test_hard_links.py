@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from pylsyncd.model.changes import EVERYTHING, MutableChangeset
-from pylsyncd.model.moves import NO_MOVES
+from pylsyncd.model.moves import NO_MOVES, Move, Moves
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher import hard_link_search, hard_links
+from pylsyncd.watcher.hard_link_search import file_id
 from pylsyncd.watcher.hard_links import HardLinks
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
@@ -70,6 +71,48 @@ def test_all_names_of_a_file_have_the_new_content_that_one_of_them_has(source: P
     assert Change(b"another", ENTRY) in set(changes)
     hinted = {b"a/one", b"two", b"three"}
     assert set(changes.new_content) == {Change(b"a", TREE), *(Change(p, ENTRY) for p in hinted)}
+
+
+def moved_directory(source: Path) -> MutableChangeset:
+    """Return the changes of a directory with two hard links that was moved from old to new."""
+    place(source, "new/one", "other")
+    place(source, "new/alone", "outside")
+    changes = MutableChangeset()
+    changes.add(b"old", ENTRY)
+    changes.add_new_content(b"new", TREE)
+    changes.moves = Moves({b"new": Move(b"old", is_directory=True, is_new_name=True)})
+    return changes
+
+
+def test_a_moved_file_that_was_written_through_another_name_has_a_new_content(
+    source: Path,
+) -> None:
+    changes = moved_directory(source)
+    changes.add_new_content(b"other", ENTRY)
+    links_of(source).add_other_names(changes)
+    assert changes.moves is not None
+    assert set(changes.moves.written) == {Change(b"new/one", ENTRY)}
+    believed = changes.after_moves({b"new"}).new_content
+    assert believed.includes_entry(b"new/one")
+    assert not believed.includes_entry(b"new/alone")
+
+
+def test_a_moved_file_that_was_written_through_a_removed_name_has_a_new_content(
+    source: Path,
+) -> None:
+    changes, some = moved_directory(source), links_of(source)
+    some.remember({file_id(os.stat(source / "new/one")): {b"new/one", b"gone"}})
+    changes.add_new_content(b"gone", ENTRY)
+    some.add_other_names(changes)
+    assert changes.moves is not None
+    assert set(changes.moves.written) == {Change(b"new/one", ENTRY)}
+
+
+def test_a_move_alone_is_no_new_content_of_the_names_below_it(source: Path) -> None:
+    changes = moved_directory(source)
+    links_of(source).add_other_names(changes)
+    assert changes.moves is not None
+    assert not changes.moves.written
 
 
 def test_a_new_content_through_a_removed_name_is_that_of_the_other_names(source: Path) -> None:

@@ -334,8 +334,8 @@ def assert_moves_are_true(
         return 0
     moves = changes.moves.by_new_path
     for new, move in moves.items():
-        # A directory and a file that are exchanged can be in different sets: then what was below the
-        # directory is below the file at first, where nothing was.
+        # The halves of an exchange of a directory and a file can be in different sets: then what
+        # was below the directory is below the file at first, where nothing was.
         is_directory = before.get(move.old, b"") is None
         assert move.old not in before or is_directory == move.is_directory, shown(changes)
         # It may have been a file, for which the directory was exchanged.

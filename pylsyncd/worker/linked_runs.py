@@ -7,7 +7,7 @@ from typing import Final
 
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncOptions
+from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.moved_files import IsLeftOut, MovedFiles, find_moved_files
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.runner import RunResult
@@ -106,6 +106,31 @@ class LinkedRuns:
             if run is None:
                 return
             yield run
+
+    def is_all_there(self, root: int, options: RsyncOptions, group: LinkedFiles) -> bool:
+        """Return True if the source has the name of each copy at an old place at the new one.
+
+        Then no deletion of the old place loses anything.
+        """
+        rules = options.rules
+        are_apart = not (rules.may_exclude_below(group.old) or rules.may_exclude_below(group.new))
+        if group.names is not None:
+            return True
+        if are_apart:
+            rules = Rules()
+        elif any(rule.matches_full_path for rule in rules.ordered):
+            # They would match other paths, relative to the two directories.
+            return False
+        options = self._session.with_shared_ssh(replace(options, rules=rules).as_dry_run())
+        command = options.full_sync_command(
+            CURRENT_DIRECTORY, self._destination_of(group.old), RsyncCapabilities(has_mkpath=False)
+        )
+        try:
+            with walk.opened_below(root, group.new) as directory:
+                run = self._session.run(directory, command, b"", is_dry_run=True, is_optional=True)
+        except OSError:
+            return False
+        return run.outcome.verdict is Verdict.DONE and not run.result.deleted
 
     def _create_directories(
         self, root: int, options: RsyncOptions, directories: Iterable[bytes]

@@ -137,6 +137,8 @@ class MoveRuns:
         limit = run.found.entries
         if request.options.max_delete is None or not run.is_whole:
             return
+        if not self._linked_runs.is_all_there(request.root, request.options, run.linked):
+            return
         old = MutableChangeset()
         for path in run.linked.new_paths:
             old.add(pairs[path].old, Scope.ENTRY)

@@ -134,7 +134,9 @@ class RsyncSession:
         self._connection.record_exit(result.exit_status)
         outcome = interpret(result.exit_status, result.messages, result.stall_reason)
         has_failed = outcome.verdict in _FAILED and outcome.missing_capability is None
-        is_counted = not has_failed if is_optional else has_failed or not is_dry_run
+        is_counted = not is_dry_run
+        if has_failed:
+            is_counted = not is_optional
         if is_counted:
             self.statistics.count_run(outcome, result)
         self.run_log.log_exit(result.exit_status, outcome.reason)

@@ -453,6 +453,50 @@ def test_the_old_place_counts_if_less_is_there_under_the_new_name(
     assert (place.copy / "old/lost").exists()
 
 
+def test_the_old_place_counts_if_something_is_lost_and_something_new_is_there(
+    make: Callable[..., MovingSetup],
+) -> None:
+    place = make(max_delete=0)
+    place.write("old/f", "old/g", "old/lost")
+    place.make_equal()
+    place.move("old", "new")
+    (place.source / "new/lost").unlink()
+    place.write("new/1", "new/d/2", size=1)
+    result = carry(place, place.moved({"new": "old"}))
+    assert result.verdict is Verdict.HELD
+    assert (place.copy / "old/lost").exists()
+
+
+def test_links_and_empty_directories_do_not_count_if_they_are_there_under_the_new_name(
+    make: Callable[..., MovingSetup],
+) -> None:
+    place = make(max_delete=0)
+    place.write("old/f", "old/g")
+    (place.source / "old/empty").mkdir()
+    (place.source / "old/link").symlink_to("f")
+    place.make_equal()
+    place.move("old", "new")
+    assert carry(place, place.moved({"new": "old"})).verdict is Verdict.DONE
+    assert place.differences() == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "is_held"),
+    [(b"- *.tmp", "f", False), (b"- /new/x.tmp", "x.tmp", True), (b"- /a/x", "f", False)],
+)
+def test_what_rules_exclude_at_the_new_place_is_not_there(
+    make: Callable[..., MovingSetup], rule: bytes, name: str, *, is_held: bool
+) -> None:
+    place = make(max_delete=0, rules=build_rules([parse_filter(rule)]))
+    place.write("old/f", "old/g", f"old/{name}")
+    place.make_equal()
+    place.write("old/y.tmp")
+    place.move("old", "new")
+    result = carry(place, place.moved({"new": "old"}))
+    assert result.verdict is (Verdict.HELD if is_held else Verdict.DONE)
+    assert (place.copy / "old" / name).exists() == is_held
+
+
 def test_the_old_place_counts_if_the_move_failed(make: Callable[..., MovingSetup]) -> None:
     place = make(max_delete=0)
     moved = make_moved(place)

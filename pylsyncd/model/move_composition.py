@@ -42,7 +42,7 @@ def composed(earlier: MovedPaths, later: MovedPaths) -> Moves | None:
     written = composition.written()
     if len(moves) > MAX_MOVES or len(written) > MAX_WRITTEN_PATHS:
         return None
-    return Moves(moves, written)
+    return without_returned(Moves(moves, written), composition.returned)
 
 
 class _Composition:
@@ -55,6 +55,8 @@ class _Composition:
         self._later = later
         # What is at the new paths of dropped moves.
         self._dropped = MutableScopedPaths()
+        self.returned: set[bytes] = set()
+        """The paths of what was moved, and is where it was."""
 
     def add_later_moves(self) -> None:
         """Add the later moves whose old paths were there, under this or another name, at first."""
@@ -155,6 +157,8 @@ class _Composition:
         """Add a move from ``old``; drop it if that is None, or where it leads to."""
         if old is None or old == path:
             self._dropped.add(path, move.scope)
+            if old is not None:
+                self.returned.add(path)
         else:
             self.moves[path] = move._replace(old=old)
 
@@ -251,6 +255,16 @@ def moves_after_failure(moves: Moves, new_content: ScopedPaths) -> Moves:
             if move.old in above or new_content.includes_entry(move.old)
         },
     )
+
+
+def without_returned(moves: Moves, returned: AbstractSet[bytes]) -> Moves:
+    """Return the moves of directories below which nothing is where it was.
+
+    A move of another directory would take a copy along that is at its place already.
+    """
+    above = {each for path in returned for each in paths.ancestors(path)}
+    dropped = {path for path, move in moves.by_new_path.items() if move.old in above}
+    return _without(moves, dropped) if dropped else moves
 
 
 def _without(moves: Moves, dropped: AbstractSet[bytes]) -> Moves:

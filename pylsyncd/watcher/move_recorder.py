@@ -12,6 +12,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from pylsyncd.model import paths
+from pylsyncd.model.move_composition import without_returned
 from pylsyncd.model.moves import NO_MOVES, Move, Moves
 from pylsyncd.model.scoped_paths import MutableScopedPaths, ScopedPaths
 from pylsyncd.rules.excludes import Rules
@@ -136,7 +137,15 @@ class MoveRecorder:
         written = MutableScopedPaths()
         marks.split_below(moves.keys(), written, MutableScopedPaths())
         written.trees |= unknown
-        return Moves(moves, written)
+        return without_returned(Moves(moves, written), self._returned())
+
+    def _returned(self) -> set[bytes]:
+        """Return the paths of what has left its place, and is there again."""
+        directories = self._tree.left_since_base.items()
+        found = {old for wd, old in directories if old is not None and old == self._tree.path(wd)}
+        return found | {
+            old for place, old in self._arrived.items() if old == _path(self._tree, place)
+        }
 
     def _moved_directories(self, unknown: set[bytes], used: _UsedNames) -> dict[bytes, Move]:
         """Return the moves of directories; add those below that came otherwise to ``unknown``."""

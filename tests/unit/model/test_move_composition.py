@@ -394,6 +394,10 @@ def old_paths(window: Window) -> dict[str, str] | None:
             id="the same directory moved five times",
         ),
         pytest.param(["rename d x", "rename x d"], {}, id="moved and moved back"),
+        pytest.param(
+            ["rename d x", "make-directory d", "rename x/a d/a"], {},
+            id="moved, and a part of it back to its old place",
+        ),
         pytest.param(["delete d", "move-in d"], {}, id="out of the source and back"),
         pytest.param(
             ["rename d x", "delete x", "move-in x"], {}, id="moved, out of the source and back"

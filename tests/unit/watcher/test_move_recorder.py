@@ -193,8 +193,12 @@ CASES = {
         rename("e", "x"),
         rename("d", "e"),
         rename("n", "e/s"),
-        moves={b"e": (b"d", False), b"x": (b"e", True)},
+        # The copy of e/s is at its place: a move of the copy of e would take it away.
+        moves={b"e": (b"d", False)},
         written=[b"e/s"],
+    ),
+    "a child back to its place below a new parent": MoveCase(
+        rename("e", "x"), mkdir("e"), rename("x/s", "e/s"), moves={}
     ),
     "a parent below its child": MoveCase(
         rename("e/s", "s"), rename("e", "s/e"), moves={b"s": (b"e/s", True), b"s/e": (b"e", True)}

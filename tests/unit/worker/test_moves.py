@@ -14,7 +14,7 @@ from support.faults import exit_with, kill_itself
 from support.moving import SIZE, MovingSetup, start_server
 
 from pylsyncd.model.changes import Changeset, MutableChangeset, union
-from pylsyncd.model.moves import Move
+from pylsyncd.model.moves import NO_MOVES, Move
 from pylsyncd.model.scoped_paths import MutableScopedPaths, Scope
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rules.excludes import build_rules
@@ -585,3 +585,67 @@ def test_a_source_that_is_replaced_during_a_run_leaves_no_moves(place: MovingSet
     assert result.verdict is Verdict.SOURCE_UNSAFE
     assert place.moved_counts[0] == 2
     assert result.pending.moves is None
+
+
+def test_what_was_moved_counts_once_although_the_run_that_follows_is_repeated(
+    place: MovingSetup,
+) -> None:
+    moved = make_moved(place)
+    for fault in (":", ":", exit_with(12)):
+        place.faulty.add_fault(fault)
+    result = carry(place, moved)
+    assert result.verdict is Verdict.RETRY_LATER
+    assert result.pending.moves is None
+    again = carry(place, result.pending)
+    assert again.verdict is Verdict.DONE
+    assert place.moved_counts == (2, 2 * SIZE)
+    assert again.run is not None
+    assert again.run.result.moved_files == 0
+    assert place.differences() == []
+
+
+@pytest.mark.parametrize("inplace", [(), ("--inplace",)], ids=["linked", "copied"])
+def test_a_run_that_is_stopped_while_it_links_leaves_all_to_the_next_one(
+    make: Callable[..., MovingSetup], inplace: tuple[str, ...]
+) -> None:
+    place = make(extra_options=inplace)
+    moved = make_moved(place)
+    # The first one makes the directory, the second one links.
+    place.faulty.add_fault(":")
+    place.faulty.add_fault('rsync "$@" --bwlimit=1M & sleep 0.1; kill $!; kill $$')
+    place.faulty.add_fault(exit_with(20))
+    result = carry(place, moved)
+    assert carry(place, result.pending).verdict is Verdict.DONE
+    assert place.differences() == []
+    assert (place.copy / "new/f").stat().st_nlink == 1
+
+
+def test_changes_of_days_without_the_destination_are_carried_with_the_moves(
+    make_renaming: Callable[..., MovingSetup],
+) -> None:
+    place = make_renaming()
+    pending = make_moved(place)
+    place.faulty.add_fault(exit_with(255))
+    pending = carry(place, pending, unsettled=None).pending
+    place.move("new", "newer")
+    pending = union(pending, place.moved({"newer": "new"}))
+    later = write_anew(place, "old/f", like="newer/f")
+    later.add_new_content(b"old", Scope.TREE)
+    pending = union(pending, later.with_moves(NO_MOVES))
+    more = write_anew(place, "newer/d/g", like="newer/f").with_moves(NO_MOVES)
+    pending = union(pending, more)
+    assert carry(place, pending).verdict is Verdict.DONE
+    assert place.moved_counts == (2, 2 * SIZE)
+    assert place.differences() == []
+
+
+def test_a_newer_copy_at_the_new_name_is_not_replaced_by_a_move(
+    make_renaming: Callable[..., MovingSetup],
+) -> None:
+    place = make_renaming()
+    moved = make_moved(place)
+    (place.copy / "new").mkdir()
+    (place.copy / "new/f").write_bytes(b"newer")
+    (place.copy / "new/g").write_bytes(b"newer")
+    assert carry(place, moved).verdict is Verdict.DONE
+    assert place.differences() == []

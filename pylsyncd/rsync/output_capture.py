@@ -22,6 +22,8 @@ class CapturedOutput:
     output: bytes = b""
     messages: bytes = b""
     """The beginning of its standard error."""
+    has_timed_out: bool = False
+    """Whether it was stopped because it took too long."""
 
 
 class OutputCapture:
@@ -41,6 +43,11 @@ class OutputCapture:
         self._max_bytes = max_bytes
         self._deadline = time.monotonic() + timeout
         self._stop = GracefulStop(send_signal)
+
+    @property
+    def has_timed_out(self) -> bool:
+        """Whether the program was stopped because it took too long."""
+        return self._stop.is_requested and len(self.output) <= self._max_bytes
 
     def wait(self) -> None:
         """Return when the program has ended."""

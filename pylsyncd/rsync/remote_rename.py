@@ -24,6 +24,9 @@ from pylsyncd.rsync.rename_order import RenameStep
 MAX_STEPS: Final = 1_000
 """How many renames one command makes."""
 
+MAX_SECONDS: Final = 50
+"""The seconds after which the program begins no other rename: its user may have given up."""
+
 _HEADER: Final = b"pylsyncd-renames"
 
 # The functions of the program. The working directory goes down name by name, and each directory
@@ -47,8 +50,9 @@ if [ -L "/proc/self/fd/3/$c" ]; then return 1; fi;
 [ .. -ef /proc/self/fd/3/. ] || return;
 done
 """
-# Arguments: f or d; the old parent and name; the new parent and name. A rename to another file
-# system would be a copy: in the same directory there is none, and an mv with --no-copy refuses it.
+# Arguments: f or d; the old parent and name; the new parent and name. mv would copy what cannot be
+# renamed, such as to another file system: no file can be written, and signal 25 (SIGXFSZ), which
+# the attempt sends, is ignored.
 _RENAME = """
 decode "$2"; enter "$v" "" || return;
 decode "$3"; o=/proc/self/fd/4/$v;
@@ -59,13 +63,15 @@ decode "$4"; enter "$v" create || return;
 decode "$5"; n=./$v;
 if [ -e "$n" ] || [ -L "$n" ]; then return 1; fi;
 if [ "$2" = "$4" ]; then :; else
-d=$(stat -c %d= . /proc/self/fd/4/.); d=${d%%=*}=;
-case $(stat -c %d= . /proc/self/fd/4/.) in "$d"?"$d") ;; *) return 1 ;; esac;
+d=$(stat -c %d= . /proc/self/fd/4/. 4<&4); d=${d%%=*}=;
+case $(stat -c %d= . /proc/self/fd/4/. 4<&4) in "$d"?"$d") ;; *) return 1 ;; esac;
 fi;
+trap "" 25; ulimit -f 0 || return;
 mv -nT $no_copy "$o" "$n" </dev/null 4<&4 || return;
 if [ -e "$o" ] || [ -L "$o" ]; then return 1; fi
 """
-# A 1 or a 0 for each rename, at once: what was printed before a connection breaks is true.
+# A dot before each rename, and a 1 or a 0 after it, at once: what was printed before a connection
+# breaks is true, and no rename begins after it.
 _MAIN = f"""
 LC_ALL=C; export LC_ALL; unset CDPATH; umask 077; set -f;
 decode() {{ {_DECODE} }};
@@ -80,10 +86,13 @@ case $(mv --help 2>&1) in
 *) exit 1 ;;
 esac;
 echo {_HEADER.decode()};
+end=$(($(date +%s)+{MAX_SECONDS}));
 read -r directory; decode "$directory";
 cd -P -- "$v" && exec 9<. || exit 0;
 failed=,; i=0;
 while read -r kind after op on np nn; do
+[ "$(date +%s)" -lt $end ] || break;
+printf . || break;
 r=0;
 case $failed in
 *,$after,*) ;;
@@ -100,6 +109,9 @@ PROGRAM: Final = " ".join(_MAIN.split())
 
 # Names of other bytes are decoded there.
 _PLAIN = re.compile(rb"[A-Za-z0-9._/+,:@=-]*\Z")
+
+# The last one may have been interrupted.
+_RESULTS = re.compile(rb"(?:\.[01])*(?:\.?|\n)")
 
 
 def is_possible(destination: Destination, options: RsyncOptions) -> bool:
@@ -122,7 +134,9 @@ def remote_program() -> bytes:
 
 def encode_steps(directory: bytes, steps: Sequence[RenameStep]) -> bytes:
     """Return the standard input of the program, for renames in a directory."""
-    lines = [_field(directory), *map(_line, steps)]
+    # A name of its own for cd is "-".
+    path = directory if directory.startswith(b"/") else b"./" + directory
+    lines = [_field(path), *map(_line, steps)]
     return b"".join([line + b"\n" for line in lines])
 
 
@@ -141,7 +155,7 @@ def _field(name: bytes) -> bytes:
 
 def max_answer_bytes(count: int) -> int:
     """Return the length of the answer to a number of renames."""
-    return len(_HEADER) + count + 2
+    return len(_HEADER) + 2 * count + 2
 
 
 def parse_answer(answer: bytes, count: int) -> frozenset[int] | None:
@@ -150,7 +164,9 @@ def parse_answer(answer: bytes, count: int) -> frozenset[int] | None:
     It may break off.
     """
     header, newline, results = answer.partition(b"\n")
-    results = results.removesuffix(b"\n")
-    if header != _HEADER or not newline or len(results) > count or results.strip(b"01"):
+    if header != _HEADER or not newline or not _RESULTS.fullmatch(results):
+        return None
+    results = results.replace(b".", b"").rstrip(b"\n")
+    if len(results) > count:
         return None
     return frozenset(index for index, result in enumerate(results) if result == ord("1"))

@@ -159,7 +159,8 @@ class Runner:
             exit_status = self._wait(process, capture.wait)
         finally:
             self._process = None
-        return CapturedOutput(exit_status, bytes(capture.output), bytes(capture.messages))
+        output, messages = bytes(capture.output), bytes(capture.messages)
+        return CapturedOutput(exit_status, output, messages, capture.has_timed_out)
 
     def _wait(self, process: Process, read_output: Callable[[], None]) -> int:
         """Read the output of a program until it and all its children have ended."""

@@ -23,11 +23,15 @@ log = logging.getLogger(__name__)
 MIN_BYTES_OVER_SSH: Final = 65536
 """The size from which on a rename over ssh takes less time than sending the content again."""
 
-# Seconds for all renames of a window over ssh. What is not renamed by then is sent.
-_TIMEOUT_OVER_SSH = 60.0
+# Seconds for all renames of a window over ssh, and to connect. What is not renamed by then is sent.
+_TIMEOUT_OVER_SSH = remote_rename.MAX_SECONDS + 10.0
 
 # The exit status of ssh when it has failed itself.
 _SSH_FAILED = 255
+
+# Commands in a row that ssh has failed to run, each after rsync has run by it: then the destination
+# refuses them so. A program in Perl that dies, such as an old rrsync, has the exit status of ssh.
+_MAX_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Renames:
         self._is_available = self._transport is Transport.LOCAL or remote_rename.is_possible(
             session.destination, session.options
         )
+        self._failures = 0
+        self._runs_at_failure = -1
 
     def carry(self, pairs: Mapping[bytes, Move], root: int) -> RenameResult:
         """Rename the copies of moved paths; return those that were renamed.
@@ -102,7 +108,10 @@ class Renames:
     def _rename_remotely(
         self, steps: Sequence[RenameStep], root: int
     ) -> tuple[frozenset[int], bool]:
-        """Make the steps; return the indexes of those that succeeded, and if ssh has failed."""
+        """Make the steps; return the indexes of those that succeeded, and if ssh has failed.
+
+        What is neither the answer of the program nor a failure of ssh is a refusal.
+        """
         directory = remote_path(self._session.destination)
         captured = self._session.run_remotely(
             root,
@@ -114,14 +123,32 @@ class Renames:
         if captured is None:
             return frozenset(), True
         done = remote_rename.parse_answer(captured.output, len(steps))
-        is_unreachable = captured.exit_status == _SSH_FAILED
-        if done is None and not (is_unreachable or self._session.is_stopping):
-            self._is_available = False
-            self._log_refused(captured)
+        is_unreachable = captured.exit_status == _SSH_FAILED or captured.has_timed_out
+        if self._session.is_stopping:
+            pass
+        elif is_unreachable and (done is not None or not captured.output):
+            self._count_failure(captured, has_succeeded=bool(done))
+        elif done is None:
+            self._refuse(captured)
+        else:
+            self._failures = 0
         self._log(f"renamed {len(done or ())} of {len(steps)} paths over ssh")
-        return done or frozenset(), is_unreachable
+        return done or frozenset(), is_unreachable and self._is_available
 
-    def _log_refused(self, captured: CapturedOutput) -> None:
+    def _count_failure(self, captured: CapturedOutput, *, has_succeeded: bool) -> None:
+        """Count a command that ssh has failed to run or to end."""
+        runs = self._session.successful_runs
+        if has_succeeded:
+            self._failures = 0
+        elif runs > self._runs_at_failure:
+            self._failures += 1
+            self._runs_at_failure = runs
+            if self._failures == _MAX_FAILURES:
+                self._refuse(captured)
+
+    def _refuse(self, captured: CapturedOutput) -> None:
+        """Try no other rename, and say why."""
+        self._is_available = False
         lines = (captured.messages or captured.output).splitlines()
         log.info(
             "[%s] The destination permits no renames (%s): moved files are linked by rsync where "

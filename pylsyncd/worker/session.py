@@ -61,6 +61,8 @@ class RsyncSession:
         self.activity = ActivityTimer()
         """The timer of the thread that uses the session."""
         self.is_aborted = False
+        self.successful_runs = 0
+        """How many runs have reached the destination and done all that they should."""
         self._is_cancelled = False
         self._environment = environment or {}
         self._resources = resources or SharedResources()
@@ -133,6 +135,7 @@ class RsyncSession:
                     self.statistics.record_carried(time.time_ns())
         self._connection.record_exit(result.exit_status)
         outcome = interpret(result.exit_status, result.messages, result.stall_reason)
+        self.successful_runs += outcome.verdict is Verdict.DONE
         has_failed = outcome.verdict in _FAILED and outcome.missing_capability is None
         is_counted = not is_dry_run
         if has_failed:

@@ -47,7 +47,7 @@ def test_endless_messages_are_cut(directory: int) -> None:
 
 def test_a_program_that_takes_too_long_is_stopped_with_what_it_has_started(directory: int) -> None:
     found = capture(directory, "sleep 600 & exec sleep 600", timeout=0.1)
-    assert found == CapturedOutput(-signal.SIGTERM)
+    assert found == CapturedOutput(-signal.SIGTERM, has_timed_out=True)
 
 
 def test_a_missing_program_raises(directory: int) -> None:

@@ -36,6 +36,11 @@ def test_a_name_is_a_field_of_a_line() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("directory", [b"", b"-", b"srv/copy/"])
+def test_a_relative_directory_has_no_name_that_means_something_else(directory: bytes) -> None:
+    assert encode_steps(directory, []) == b"=./%b\n" % directory
+
+
 def test_no_name_adds_a_field_or_a_line() -> None:
     name = bytes(range(1, 256)).replace(b"/", b"")
     lines = encode_steps(name, [RenameStep(name, name, is_directory=False)]).split(b"\n")
@@ -46,17 +51,21 @@ def test_no_name_adds_a_field_or_a_line() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (HEADER + b"101\n", {0, 2}),
-        (HEADER + b"01", {1}),
+        (HEADER + b".1.0.1\n", {0, 2}),
+        (HEADER + b".0.1", {1}),
+        (HEADER + b".0.1.", {1}),
         (HEADER, set()),
         (HEADER[:-1], None),
         (b"", None),
-        (HEADER + b"1011\n", None),
-        (HEADER + b"12\n", None),
-        (HEADER + b"1\n1\n", None),
-        (HEADER + b"1 1", None),
-        (b"\n" + HEADER + b"1\n", None),
-        (b"x" + HEADER + b"1\n", None),
+        (HEADER + b".1.0.1.1\n", None),
+        (HEADER + b".1.2\n", None),
+        (HEADER + b".1\n.1\n", None),
+        (HEADER + b".1.\n", None),
+        (HEADER + b"11", None),
+        (HEADER + b"..", None),
+        (HEADER + b".1 .1", None),
+        (b"\n" + HEADER + b".1\n", None),
+        (b"x" + HEADER + b".1\n", None),
     ],
 )
 def test_only_an_answer_of_the_program_is_believed(
@@ -66,7 +75,7 @@ def test_only_an_answer_of_the_program_is_believed(
 
 
 def test_the_longest_answer_is_as_long_as_is_said() -> None:
-    assert max_answer_bytes(3) == len(HEADER + b"101\n")
+    assert max_answer_bytes(3) == len(HEADER + b".1.0.1\n")
 
 
 @pytest.mark.parametrize(

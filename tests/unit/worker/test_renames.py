@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,9 @@ ODD_NAMES = [
 
 # Renames that an exchange makes fail, and those that succeed beside exchanges.
 MIN_SWAPS = 20
+
+# After these the exchanges have shown what they can, on a machine that is busy.
+SECONDS_OF_SWAPS = 60.0
 
 
 class Copy:
@@ -278,7 +282,7 @@ def test_each_shell_and_its_tools_will_do(
     found = shutil.which(program)
     if found is None:
         pytest.skip(f"{program} is not installed")
-    tools = ("mv", "stat", "mkdir", "printf")
+    tools = ("mv", "stat", "mkdir", "printf", "date")
     programs = {"sh": found}
     for name in tools:
         tool = found if program == "busybox" else shutil.which(name)
@@ -317,9 +321,9 @@ def test_at_most_so_many_renames_are_made_at_once(make: Make, shell: Callable[[s
         pytest.param("exec cat", "exit status", id="an echo"),
         pytest.param("exec cat /dev/urandom", "permits no renames", id="endless garbage"),
         pytest.param(f"echo {HEADER}; exec yes 1", HEADER, id="an endless answer"),
-        pytest.param(f"echo {HEADER}; echo 11", HEADER, id="more than was asked"),
-        pytest.param(f"echo {HEADER}; echo 7", HEADER, id="another digit"),
-        pytest.param(f"echo Welcome; echo {HEADER}; echo 1", "Welcome", id="another first line"),
+        pytest.param(f"echo {HEADER}; echo .1.1", HEADER, id="more than was asked"),
+        pytest.param(f"echo {HEADER}; echo .7", HEADER, id="another digit"),
+        pytest.param(f"echo Welcome; echo {HEADER}; echo .1", "Welcome", id="another first line"),
         pytest.param(
             'PATH={programs}:$PATH; exec /bin/sh -c "$2"', "exit status 1", id="an old mv"
         ),
@@ -348,19 +352,118 @@ def test_a_destination_that_permits_no_renames_is_asked_once(
     assert message in record.message or message == "exit status"
 
 
-def test_a_destination_that_never_answers_is_asked_once(
-    make: Make, shell: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("exit 255", id="a Perl script that dies"),
+        pytest.param("exec sleep 600", id="no answer"),
+        pytest.param(f"echo {HEADER}; exec sleep 600", id="no end"),
+        pytest.param("trap : TERM; sleep 600; exit 255", id="an ssh that is stopped"),
+    ],
+)
+def test_a_destination_where_only_rsync_can_be_run_is_known_after_three_times(
+    make: Make, shell: Callable[[str], str], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, script: str,
+) -> None:  # fmt: skip
+    """A lost connection looks like that once, or several times before rsync runs again."""
     monkeypatch.setattr(renames, "_TIMEOUT_OVER_SSH", 0.1)
-    copy = make(shell("exec sleep 600"))
+    caplog.set_level("INFO", logger=renames.__name__)
+    copy = make(shell(script))
+    lost = RenameResult(is_unreachable=True)
+    assert [copy.carry({"g": "f"}) for _ in range(4)] == [lost] * 4
+    copy.session.successful_runs += 1
+    assert [copy.carry({"g": "f"}) for _ in range(2)] == [lost] * 2
+    assert not caplog.records
+    copy.session.successful_runs += 1
     assert copy.carry({"g": "f"}) == RenameResult(is_available=False)
+    assert len(caplog.records) == 1
+
+
+def test_an_answer_ends_a_row_of_failures(
+    make: Make, shell: Callable[[str], str], tmp_path: Path
+) -> None:
+    fault = tmp_path / "fault"
+    copy = make(shell(f"[ ! -e {fault} ] || exit 255; {HERE}"))
+    copy.write("f")
+    for _ in range(2):
+        fault.touch()
+        for _ in range(2):
+            assert copy.carry({"g": "f"}).is_unreachable
+            copy.session.successful_runs += 1
+        fault.unlink()
+        assert copy.carried({"g": "missing"}) == []
+    assert copy.carried({"g": "f"}) == ["g"]
+
+
+def test_no_rename_begins_after_the_end_of_the_connection(copies: Path) -> None:
+    """The run that comes next compares what it finds: later nothing may change."""
+    steps = [RenameStep(b"%d" % n, b"new%d" % n, is_directory=False) for n in range(5)]
+    lines = encode_steps(os.fsencode(copies), steps).splitlines(keepends=True)
+    command = (b"sh", b"-c", remote_program())
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"".join(lines[:2]))
+        answer = b""
+        while not answer.endswith(b"1"):
+            answer += process.stdout.read(1)
+        process.stdout.close()
+        process.stdin.write(b"".join(lines[2:]))
+    assert sorted(os.listdir(copies)) == ["1", "2", "3", "4", "new0"]
+
+
+def test_no_rename_begins_when_the_time_is_up(
+    copies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock goes on by 25 seconds whenever it is read."""
+    now = tmp_path / "now"
+    now.write_text("100")
+    clock = tmp_path / "bin" / "date"
+    clock.parent.mkdir()
+    clock.write_text(f"#!/bin/sh\nread n <{now}\necho $n\necho $((n+25)) >{now}\n")
+    clock.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{clock.parent}:{os.environ['PATH']}")
+    steps = [RenameStep(b"%d" % n, b"new%d" % n, is_directory=False) for n in range(5)]
+    assert rename_here(copies, steps) == {0}
+    assert sorted(os.listdir(copies)) == ["1", "2", "3", "4", "new0"]
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> Path:
+    """Return a directory with five files."""
+    top = tmp_path / "copy"
+    top.mkdir()
+    for number in range(5):
+        (top / str(number)).touch()
+    return top
+
+
+@pytest.mark.parametrize("is_directory", [False, True])
+def test_what_cannot_be_renamed_is_not_copied(
+    make: Make, shell: Callable[[str], str], tmp_path: Path, *, is_directory: bool
+) -> None:
+    """An old mv copies what it cannot rename, such as the lower part of an overlay."""
+    old, new = ("d/", "n/d") if is_directory else ("d/f", "n/f")
+    mv = tmp_path / "bin" / "mv"
+    mv.parent.mkdir()
+    mv.write_text(
+        '#!/bin/sh\n[ "$1" = --help ] && { echo " -T, "; exit; }\n'
+        'cp -r "$2" "$3" || exit 1\nrm -r "$2"\n'
+    )
+    mv.chmod(0o755)
+    copy = make(shell(f'PATH={mv.parent}:$PATH; exec sh -c "$2"'))
+    copy.write("d/f")
+    assert copy.carried({new: old}) == []
+    assert copy.contents()["d/f"] == "d/f"
 
 
 def test_what_was_renamed_before_the_stop_is_carried(
     make: Make, shell: Callable[[str], str], tmp_path: Path
 ) -> None:
     printed = tmp_path / "printed"
-    copy = make(shell(f"echo {HEADER}; printf 1; : >{printed}; exec sleep 600"))
+    copy = make(shell(f"echo {HEADER}; printf .1; : >{printed}; exec sleep 600"))
 
     def stop() -> None:
         wait_until(printed.exists)
@@ -375,7 +478,7 @@ def test_what_was_renamed_before_the_stop_is_carried(
 def test_what_was_renamed_before_the_connection_broke_is_carried(
     make: Make, shell: Callable[[str], str]
 ) -> None:
-    copy = make(shell(f"echo {HEADER}; printf 1; exit 255"))
+    copy = make(shell(f"echo {HEADER}; printf .1; exit 255"))
     expected = RenameResult(frozenset([b"g"]), is_unreachable=True)
     assert copy.carry({"g": "f", "i": "h"}) == expected
 
@@ -435,8 +538,9 @@ def test_directories_exchanged_for_links_lead_no_remote_rename_out(tmp_path: Pat
     swapper = threading.Thread(target=exchange)
     swapper.start()
     done = failed = 0
+    deadline = time.monotonic() + SECONDS_OF_SWAPS
     try:
-        while done < MIN_SWAPS or failed < MIN_SWAPS:
+        while (done < MIN_SWAPS or failed < MIN_SWAPS) and time.monotonic() < deadline:
             steps = []
             for number in range(done + failed, done + failed + 50):
                 step = RenameStep(b"old/%d" % number, b"new/d/%d" % number, is_directory=False)
@@ -447,11 +551,11 @@ def test_directories_exchanged_for_links_lead_no_remote_rename_out(tmp_path: Pat
             found = rename_here(top, steps)
             done += len(found)
             failed += len(steps) - len(found)
+            assert len(os.listdir(outside)) == done + failed + 1
     finally:
         stopped.set()
         swapper.join()
         os.close(old)
-    assert len(os.listdir(outside)) == done + failed + 1
     assert os.listdir(outside / "d") == []
 
 

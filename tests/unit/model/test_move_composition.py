@@ -3,6 +3,7 @@
 In the model all files have the same size and time: only the hints tell that a content is another.
 """
 
+import random
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -154,6 +155,25 @@ def scan(tree: Tree, path: bytes, _: bytes, changes: MutableChangeset) -> bool:
     return True
 
 
+def replace_directory(tree: Tree, path: bytes, _: bytes, changes: MutableChangeset) -> bool:
+    """Delete a directory, and move another one to its name."""
+    if tree.nodes[path] != DIRECTORY:
+        return False
+    delete(tree, path, path, changes)
+    return move_in(tree, path, changes)
+
+
+def write_all(tree: Tree, path: bytes, _: bytes, changes: MutableChangeset) -> bool:
+    """Write all files of a directory, of which only its listing is told."""
+    if tree.nodes[path] != DIRECTORY:
+        return False
+    for each in tree.below(path):
+        if paths.split(each)[0] == path and tree.nodes[each] != DIRECTORY:
+            tree.put(each)
+    changes.add_new_content(path, LISTING)
+    return True
+
+
 def rename(tree: Tree, path: bytes, target: bytes, changes: MutableChangeset) -> bool:
     is_directory = tree.nodes[path] == DIRECTORY
     is_new_name = target not in tree.nodes
@@ -207,6 +227,8 @@ _CHANGING: dict[str, Callable[[Tree, bytes, bytes, MutableChangeset], bool]] = {
     "touch": touch,
     "delete": delete,
     "scan": scan,
+    "replace-directory": replace_directory,
+    "write-all": write_all,
     "rename": rename,
     "rename-into-new": rename_into_new,
     "exchange": exchange,
@@ -574,3 +596,42 @@ def test_after_a_failure_moves_from_old_paths_with_a_new_content_are_dropped(
     # Below another move, it is believed otherwise.
     is_below = kept == [b"n"]
     assert list(left.written) == ([(b"n/x", ENTRY)] if is_below else [])
+
+
+KINDS = [
+    "create", "write", "touch", "make-directory", "move-in", "delete", "exchange",
+    "replace-directory", "write-all", *["rename"] * 6, *["rename-into-new"] * 2,
+]  # fmt: skip
+
+
+def check_random_merges(chance: random.Random) -> None:
+    """Merge the windows of random operations in a random order; most of these are moves."""
+    some = [
+        Operation(
+            chance.choice(KINDS), chance.randrange(20), chance.randrange(20), chance.choice(NAMES),
+            is_known=chance.random() < 0.95,
+        )
+        for _ in range(chance.randrange(2, 9))
+    ]  # fmt: skip
+    windows = windows_of(some, STARTS)
+    while len(windows) > 1:
+        index = chance.randrange(len(windows) - 1)
+        later = windows.pop(index + 1)
+        window = merged(windows[index], later, is_flushed=chance.random() < 0.2)
+        assert_moves_are_true(window)
+        new_paths = sorted(window.changes.moves.by_new_path) if window.changes.moves else []
+        chosen = {path for path in new_paths if chance.random() < 0.5}
+        for carried in (set(new_paths), chosen) if new_paths else ():
+            assert_new_contents_are_told(window, carried)
+        if new_paths and chance.random() < 0.1:
+            window = split_and_merged(window, set(chance.choices(ALL_PATHS, k=2)))
+        windows[index] = window
+
+
+@pytest.mark.parametrize("first_seed", range(0, 8000, 2000))
+def test_moves_are_true_after_many_random_merges(first_seed: int) -> None:
+    for seed in range(first_seed, first_seed + 2000):
+        try:
+            check_random_merges(random.Random(seed))
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error

@@ -9,9 +9,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from support.mounts import Mounts, can_mount, can_mount_sshfs
+from support.moving import SIZE, MovingSetup
 from support.operations import exchange_paths
 from support.servers import SshServer, free_port
 from support.waiting import wait_until
@@ -20,6 +24,7 @@ from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.moves import Move
 from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.remote_rename import MAX_STEPS, encode_steps, parse_answer, remote_program
 from pylsyncd.rsync.rename_order import RenameStep
 from pylsyncd.system import renames as system_renames
@@ -262,6 +267,38 @@ def test_a_file_system_that_cannot_is_tried_once(
     monkeypatch.undo()
     assert copy.carry({"g": "f"}) == RenameResult(is_available=False)
     assert copy.contents() == {"f": "f", "h": "h"}
+
+
+@pytest.mark.skipif(not can_mount_sshfs(), reason="sshfs cannot be mounted here")
+def test_a_file_system_in_user_space_that_cannot_is_told_apart(make: Make) -> None:
+    copy = make()
+    copy.write("f")
+    with Mounts() as mounts:
+        mounted = copy.top.parent / "mounted"
+        mounted.mkdir()
+        mounts.mount_sshfs(copy.top, mounted)
+        target = os.fsencode(mounted)
+        copy.session.destination = replace(copy.session.destination, target=target)
+        assert copy.carry({"g": "f"}) == RenameResult(is_available=False)
+    assert copy.contents() == {"f": "f"}
+
+
+@pytest.mark.skipif(not can_mount(), reason="this process may not mount")
+def test_what_a_mount_does_not_permit_is_left_to_rsync(copy: Copy) -> None:
+    """Another file system below the destination, a mount point, and one that is read-only."""
+    (copy.top / "m").mkdir()
+    with Mounts() as mounts:
+        mounts.mount_tmpfs(copy.top / "m")
+        copy.write("f", "d/e", "m/g", "h")
+        pairs: dict[str | bytes, str | bytes] = {
+            "m/f": "f", "m/x/d": "d/", "g": "m/g", "i": "h",
+        }  # fmt: skip
+        assert copy.carried(pairs) == ["i"]
+        assert copy.carried({"n": "m/"}) == []
+        assert copy.contents() == {"f": "f", "d/e": "d/e", "m/g": "m/g", "i": "h"}
+        mounts.remount(copy.top / "m", "ro")
+        assert copy.carried({"m/j": "m/g", "m/y/k": "i"}) == []
+        assert copy.contents()["m/g"] == "m/g"
 
 
 # Over a remote shell
@@ -507,6 +544,31 @@ def test_a_place_that_only_rsync_finds_is_not_looked_for(
     copy = make(shell(f"echo >>{tmp_path}/asked"), path=path, extra_options=extra_options)
     assert copy.carry({"g": "f"}) == RenameResult(is_available=False)
     assert not (tmp_path / "asked").exists()
+
+
+@pytest.mark.parametrize("content", [b"", bytes(SIZE)], ids=["nothing", "another"])
+def test_a_rename_that_is_only_claimed_is_found_by_the_run(
+    tmp_path: Path, shell: Callable[[str], str], content: bytes
+) -> None:
+    rsh = shell(
+        f'case $2 in *{HEADER}*) echo {HEADER}; echo .1 ;; *) shift; cd; exec sh -c "$*" ;; esac'
+    )
+    servers = {"ssh_server": SimpleNamespace(rsh=rsh)}
+    request = SimpleNamespace(getfixturevalue=servers.get)
+    place = MovingSetup(tmp_path, "ssh", request)  # type: ignore[arg-type]
+    try:
+        place.write("old/f", "old/d/g")
+        place.make_equal()
+        place.move("old", "new")
+        if content:
+            (place.copy / "new").mkdir()
+            (place.copy / "new/f").write_bytes(content)
+        result = place.transfer.carry(place.moved({"new": "old"}), unsettled=frozenset())
+        assert result.verdict is Verdict.DONE
+        assert place.moved_counts == (2, 2 * SIZE)
+        assert place.differences() == []
+    finally:
+        place.close()
 
 
 def test_the_connection_is_that_of_the_runs(make: Make, ssh_server: SshServer) -> None:

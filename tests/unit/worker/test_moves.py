@@ -612,7 +612,7 @@ def test_a_run_that_is_stopped_while_it_links_leaves_all_to_the_next_one(
     moved = make_moved(place)
     # The first one makes the directory, the second one links.
     place.faulty.add_fault(":")
-    place.faulty.add_fault('rsync "$@" --bwlimit=1M & sleep 0.1; kill $!; kill $$')
+    place.faulty.add_fault('exec 3<&0; rsync "$@" <&3 & sleep 0.1; kill $!; kill $$')
     place.faulty.add_fault(exit_with(20))
     result = carry(place, moved)
     assert carry(place, result.pending).verdict is Verdict.DONE

@@ -365,7 +365,7 @@ FAILURES = [exit_with(12), exit_with(23), exit_with(4), kill_itself()]
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=["12", "23", "4", "killed"])
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(7))
 @pytest.mark.parametrize("is_before", [True, False])
 def test_trees_are_equal_whichever_run_fails(
     make: Callable[..., MovingSetup], failure: str, number: int, *, is_before: bool

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from chaos.injection import Injector
 from chaos.round_setup import KINDS, Program, RoundSetup
 from chaos.tracked_files import TrackedFiles
-from support.daemon import PROGRAM
+from churn.churn import EAGER_DAEMON
 from support.servers import Unavailable
 from support.writers import (
     Writers,
@@ -46,6 +46,8 @@ class RoundCounts(NamedTuple):
 
     operations: int
     faults: int
+    moved: int = 0
+    """The files that were moved at the destinations."""
 
 
 def run_round(
@@ -54,7 +56,7 @@ def run_round(
     seed: int,
     seconds: float,
     equality_timeout: float = EQUALITY_TIMEOUT,
-    program: Program = PROGRAM,
+    program: Program = EAGER_DAEMON,
     *,
     least: RoundCounts = RoundCounts(0, 0),  # noqa: B008 - immutable
 ) -> RoundCounts:
@@ -78,6 +80,7 @@ def run_round(
             _change_without_faults(setup, tracked)
             _expect_equal(setup, logs, equality_timeout)
             setup.stop()
+            count = count._replace(moved=setup.moved_files())
         except Exception as error:
             title = f"chaos ({kind}) with seed {seed}: {error}"
             raise ChaosFailure("\n".join([title, *_report(setup)])) from error
@@ -163,7 +166,8 @@ def _rounds(base: Path, seeds: random.Random, options: argparse.Namespace) -> in
             print(f"round {number}: {failure}", flush=True)  # noqa: T201
             return 1
         else:
-            done = f"{count.operations} operations, {count.faults} faults, equal"
+            done = f"{count.operations} operations, {count.faults} faults"
+            done += f", {count.moved} files moved, equal"
             print(f"round {number}, {kind}, seed {seed}: {done}", flush=True)  # noqa: T201
         shutil.rmtree(directory)
         number += 1

@@ -1,13 +1,16 @@
 """The setup of a chaos round: a source, destinations with their servers, and the daemon."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 from chaos.configuration import RoundConfiguration
+from churn.churn import EAGER_DAEMON
 from support.ctl import Pylsyncctl
 from support.daemon import PROGRAM, START_LINE, Pylsyncd
 from support.destinations import Destination, local, on_rsync_daemon, over_ssh
@@ -44,7 +47,7 @@ class RoundSetup:
 
     def __init__(self, directory: Path, kind: str, program: Program = PROGRAM) -> None:
         self._program = program
-        self._is_forgetful = program != PROGRAM
+        self._is_forgetful = program not in {PROGRAM, EAGER_DAEMON}
         self.directory = directory
         self.kind = kind
         self.source, self.outside = directory / "source", directory / "outside"
@@ -210,6 +213,11 @@ class RoundSetup:
     def log_tails(self) -> list[str]:
         """Return the ends of the last daemons' logs."""
         return [daemon.log_tail for daemon in self._daemons[-MAX_SHOWN_LOGS:]]
+
+    def moved_files(self) -> int:
+        """Return how many files were moved at the destinations, by the logs of all daemons."""
+        found = [re.findall(r" moved ([0-9,]+) files? ", daemon.log) for daemon in self._daemons]
+        return sum(int(count.replace(",", "")) for count in chain.from_iterable(found))
 
     # The destinations
 

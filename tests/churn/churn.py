@@ -37,6 +37,8 @@ LATE_EQUALITY_TIMEOUT = 10.0  # seconds more, to tell a delayed change from a lo
 ROUND_SECONDS = 20.0  # seconds of operations in a round of the program
 SEED_STEP = 10_000  # more than there are writers' seeds in a round
 KINDS = ("local", "ssh", "rsyncd", "four")
+EAGER_DAEMON = (Path(__file__).with_name("eager_daemon.py"),)
+Program = Sequence[str | os.PathLike[str]]
 
 
 class TreesDiffer(Exception):  # noqa: N818 - the text is the report
@@ -55,17 +57,20 @@ class RoundCounts(NamedTuple):
 
     operations: int
     waits: int
+    moved: int
+    """The files that were moved at the destinations."""
 
 
 def run_round(
     directory: Path, destinations: Sequence[Destination], seed: int, seconds: float, waits: int = 1,
-    *, least_operations: int = 0,
+    *, least_operations: int = 0, program: Program = EAGER_DAEMON,
 ) -> RoundCounts:  # fmt: skip
     """Run writers on a source for so many seconds, and stop them for so many waits.
 
     On a busy machine they write longer, until they have done the least number of operations.
 
-    They start before the daemon, so that there are changes during its start and initial sync.
+    ``program`` are Python's arguments to start the daemon. The writers start before it, so that
+    there are changes during its start and initial sync.
 
     Raises:
         TreesDiffer: if a destination does not equal the source after a wait.
@@ -79,7 +84,7 @@ def run_round(
         stack.enter_context(Writers(replication.area, logs, seed - 1, 1.0)).wait()
         writers = stack.enter_context(BurstWriters(replication.area, logs, seed, options))
         writers.begin_burst(seconds / waits)
-        replication.start(*destinations, options=("-v", "-i", "-w", WINDOW))
+        replication.start(*destinations, options=("-v", "-i", "-w", WINDOW), program=program)
         stack.enter_context(replication)
         for number in range(waits):
             if number:
@@ -89,7 +94,8 @@ def run_round(
             if problem:
                 title = f"churn with seed {seed}, wait {number + 1} of {waits}: {problem}"
                 raise TreesDiffer(f"{title}\n{replication.daemon.log_tail}")
-    return RoundCounts(operations_done(logs), waits)
+        moved = replication.counts()["moved_files"]
+    return RoundCounts(operations_done(logs), waits, moved)
 
 
 def _wait_and_compare(replication: Replication, logs: Sequence[Path]) -> str:
@@ -143,7 +149,7 @@ def make_destinations(
     return found
 
 
-class Program:
+class RoundRunner:
     """Runs rounds side by side, and prints a line for each."""
 
     def __init__(self, base: Path, servers: Servers, options: argparse.Namespace) -> None:
@@ -196,7 +202,8 @@ class Program:
             print(f"{kind}: {failure}", flush=True)  # noqa: T201
         else:
             self.wait_count += counts.waits
-            done = f"{counts.operations} operations, equal after {counts.waits} waits"
+            done = f"{counts.operations} operations, {counts.moved} files moved"
+            done += f", equal after {counts.waits} waits"
             print(f"{kind}, seed {seed}: {done}", flush=True)  # noqa: T201
             shutil.rmtree(directory)
 
@@ -207,7 +214,7 @@ def main(arguments: Sequence[str]) -> int:
     length = f"{options.seeds} seeds" if options.seeds else f"{options.seconds:.0f} s"
     print(f"churn, {length}, seed {options.seed}", flush=True)  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="churn-") as base, ExitStack() as stack:
-        program = Program(Path(base), _servers(Path(base), stack), options)
+        program = RoundRunner(Path(base), _servers(Path(base), stack), options)
         program.run()
     print(f"equal after {program.wait_count} waits, {len(program.failures)} rounds failed")  # noqa: T201
     for failure in program.failures:

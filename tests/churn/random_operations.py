@@ -63,6 +63,8 @@ class RandomOperations:
             self._write_alike: 8,
             self._rename_over_alike: 8,
             self._exchange: 3,
+            self._move_tree: 12,
+            self._rotate: 5,
             self._move_out_and_in: 6,
             self._symlink: 6,
             self._hard_link: 4,
@@ -152,6 +154,13 @@ class RandomOperations:
             if leaf in names and not self.is_mixed:
                 return os.path.join(self._directory(), self.random.choice(names))
         return os.path.join(self._directory(), self.random.choice(NAMES))
+
+    def _new_name(self) -> bytes:
+        """Return a random path for a directory, at which there is probably nothing."""
+        name = self.random.choice(
+            (b"moved-%d" % self.random.randrange(1000), self.random.choice(NAMES))
+        )
+        return os.path.join(self._directory(), name)
 
     # Choosing operations
 
@@ -272,6 +281,42 @@ class RandomOperations:
             return
         if not any(self._is_reserved(path, RESERVED_NAMES) for path in (one, other)):
             yield do.exchange(one, other)
+
+    def _move_tree(self) -> Iterator[Operation]:
+        """Rename a directory, and change what is in it, its old name and its new one."""
+        path, new = self._existing(stat.S_ISDIR), self._new_name()
+        if path is None:
+            return
+        yield do.rename(path, new)
+        for _ in range(self.random.randrange(4)):
+            inside = os.path.join(new, self.random.choice(NAMES))
+            other = self._new_name()
+            operations: Sequence[Operation] = self.random.choice(
+                (
+                    [do.rename(new, other)],
+                    [do.rename(new, path)],
+                    [do.exchange(path, new)],
+                    [do.mkdir(path), do.write(os.path.join(path, b"a"), self._content())],
+                    [do.write_at(inside, self._content(), CLAMPED_TIME)],
+                    [do.write_keeping_time(inside, self.random.randbytes(4))],
+                    [do.rename(inside, other)],
+                    [do.rename(inside, os.path.join(new, self.random.choice(NAMES)))],
+                    [do.rename(other, inside)],
+                )
+            )
+            yield from operations
+            if operations[0].verb is do.rename and operations[0].arguments[0] == new:
+                new = operations[0].arguments[1]
+
+    def _rotate(self) -> Iterator[Operation]:
+        """Rename the files of a directory in a row, and write a new first one."""
+        directory = self._directory()
+        present = self._entries(directory, stat.S_ISREG)
+        names = [name for name in PLAIN_NAMES if name in present] or [PLAIN_NAMES[0]]
+        paths = [os.path.join(directory, name) for name in (*names, b"rotated")]
+        for old, new in reversed([*itertools.pairwise(paths)]):
+            yield do.rename(old, new)
+        yield do.write(paths[0], self._content())
 
     def _move_out_and_in(self) -> Iterator[Operation]:
         path = self._existing()

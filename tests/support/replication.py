@@ -10,7 +10,7 @@ from types import TracebackType
 
 from support.counting import CountingRsync
 from support.ctl import CtlResult, Pylsyncctl
-from support.daemon import Pylsyncd
+from support.daemon import PROGRAM, Pylsyncd
 from support.destinations import Destination
 from support.operations import WorkArea
 from support.trees import equal_within
@@ -39,10 +39,12 @@ class Replication:
         options: Sequence[str] = ("-d", "-i", "-w", LONG_WINDOW),
         source: str = "",
         wait: bool = True,
+        program: Sequence[str | os.PathLike[str]] = PROGRAM,
     ) -> "Replication":
         """Configure the daemon for these destinations; entering the context starts it.
 
-        Entering waits until the daemon is ready, unless ``wait`` is False.
+        Entering waits until the daemon is ready, unless ``wait`` is False. ``program`` are Python's
+        arguments to start it.
         """
         self.destinations = destinations
         self._waits = wait
@@ -58,6 +60,7 @@ class Replication:
             *(destination.argument for destination in destinations),
             names=[destination.name for destination in destinations],
             extra_environment={"RUNTIME_DIRECTORY": str(self._ctl.directory)},
+            program=program,
         )
         return self
 

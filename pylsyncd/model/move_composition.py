@@ -172,8 +172,9 @@ class _Composition:
             self._add_moved_along(earlier.moves.written, found)
             found.add_all(later.moves.written)
             found.add_all(_outside(later.new_content, later.moves.by_new_path.keys()))
-            left = _outside(earlier.moves.written, self.new_path_of.keys())
-            found.add_all(_outside(left, later.moves.by_new_path.keys()))
+            # Also at the paths that later moves lead from: a file that was exchanged for a
+            # directory has its event before that of the directory.
+            found.add_all(_outside(earlier.moves.written, later.moves.by_new_path.keys()))
         else:
             found.add_all(earlier.moves.written)
             found.add_all(later.new_content)

@@ -18,7 +18,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset, MutableChangeset, union
 from pylsyncd.model.move_composition import MAX_MOVES, MAX_WRITTEN_PATHS, moves_after_failure
 from pylsyncd.model.moves import NO_MOVES, Move, Moves
-from pylsyncd.model.scoped_paths import Scope
+from pylsyncd.model.scoped_paths import MutableScopedPaths, Scope
 from pylsyncd.pipeline.optimizer import optimize, split_below
 
 ENTRY, LISTING, TREE = Scope
@@ -502,6 +502,22 @@ def test_a_listing_without_new_contents_leaves_the_moves() -> None:
     for changes in (union(window.changes, listing), union(listing, window.changes)):
         assert changes.moves is not None
         assert changes.moves.by_new_path.keys() == {b"e/x"}
+
+
+def test_a_file_exchanged_for_a_moved_directory_is_new_if_its_event_comes_first() -> None:
+    earlier = window_of("rename d x", "rename e x/e").changes
+    assert earlier.moves is not None
+    file = MutableScopedPaths()
+    file.add(b"x/e", ENTRY)
+    earlier = earlier.with_moves(Moves(earlier.moves.by_new_path, file))
+    later = MutableChangeset()
+    later.add(b"x/e", ENTRY)
+    later.add_new_content(b"y", TREE)
+    later.moves = Moves({b"y": Move(b"x/e", is_directory=True, is_new_name=True)})
+    moves = union(earlier, later).moves
+    assert moves is not None
+    assert {path: move.old for path, move in moves.by_new_path.items()} == {b"x": b"d", b"y": b"e"}
+    assert moves.written.includes_entry(b"x/e")
 
 
 def many_moves(count: int) -> MutableChangeset:

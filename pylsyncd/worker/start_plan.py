@@ -78,6 +78,8 @@ class StartPlan:
         if not state.is_clean_stop:
             # The runs at that moment were killed as well: their temporary files may be there.
             changes = with_parent_listings(changes)
+            # Some of what was moved may have been carried, so what is at the old paths is unknown.
+            changes.moves = None
         for path in self.checkpoint.changed_mounts(state) if self.checkpoint is not None else []:
             changes.add(path, Scope.TREE)
         log.log(

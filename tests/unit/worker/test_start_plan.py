@@ -13,6 +13,7 @@ from support.worker_setup import WorkerSetup, entries
 
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
 from pylsyncd.model.directory_id import DirectoryId
+from pylsyncd.model.moves import Move, Moves
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.state.checkpoint import LoadedState
 from pylsyncd.state.destination_state import encode
@@ -70,6 +71,22 @@ def test_after_a_crash_directories_are_listed_in_which_temporary_files_may_be_le
     }  # fmt: skip
     nothing = plan_for(place).first_item({plan.since_ns: MutableChangeset()}, clock.now())
     assert (b"d", Scope.LISTING) in set(nothing.changeset)
+
+
+@pytest.mark.parametrize("is_clean_stop", [False, True])
+def test_after_a_crash_no_move_is_believed(place: WorkerSetup, *, is_clean_stop: bool) -> None:
+    """Some of them may have been carried before."""
+    pending = entries(b"new", b"old")
+    pending.add_new_content(b"new", Scope.ENTRY)
+    pending.moves = Moves({b"new": Move(b"old", False, True)})  # noqa: FBT003
+    checkpoint = place.checkpoint()
+    checkpoint.confirm(clock.now(), pending)
+    if is_clean_stop:
+        checkpoint.save_clean_stop()
+    plan = plan_for(place)
+    assert plan.since_ns is not None
+    item = plan.first_item({plan.since_ns: MutableChangeset()}, clock.now())
+    assert bool(item.changeset.moves) == is_clean_stop
 
 
 def test_until_the_first_work_item_is_carried_the_saved_state_stays(place: WorkerSetup) -> None:

@@ -25,6 +25,7 @@ import case_links
 import case_open_files
 import case_outage
 import case_overflow
+import case_renames
 import case_restart
 import case_scan
 import case_single
@@ -43,6 +44,7 @@ _MODULES = (
     case_single,
     case_ssh,
     case_totals,
+    case_renames,
     case_restart,
     case_overflow,
     case_outage,

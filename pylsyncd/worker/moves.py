@@ -114,14 +114,18 @@ class MoveRuns:
             if not self._linked_runs.permits(new, old):
                 continue
             if each.move.is_directory:
-                groups.append(LinkedFiles(old, new, None, frozenset([new]), each.found.size))
+                found = each.found
+                groups.append(
+                    LinkedFiles(old, new, None, frozenset([new]), found.count, found.size)
+                )
             elif paths.split(new)[1] == paths.split(old)[1]:
                 files[paths.split(old)[0], paths.split(new)[0]].append(each)
         for (old, new), some in files.items():
             groups.append(
                 LinkedFiles(
                     old, new, tuple(paths.split(each.new)[1] for each in some),
-                    frozenset(each.new for each in some), sum(each.found.size for each in some),
+                    frozenset(each.new for each in some), len(some),
+                    sum(each.found.size for each in some),
                 )
             )  # fmt: skip
         return largest_first(groups)

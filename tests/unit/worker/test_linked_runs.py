@@ -12,6 +12,7 @@ from pylsyncd.rsync.moved_files import IsLeftOut
 from pylsyncd.worker.linked_runs import (
     MAX_LINKED_RUNS,
     MIN_LINKED_BYTES,
+    MIN_LINKED_BYTES_PER_FILE,
     LinkedFiles,
     LinkedRun,
     LinkedRuns,
@@ -39,7 +40,7 @@ def link(
 
 
 def directory(old: str, new: str) -> LinkedFiles:
-    return LinkedFiles(os.fsencode(old), os.fsencode(new), None, frozenset(), SIZE)
+    return LinkedFiles(os.fsencode(old), os.fsencode(new), None, frozenset(), 1, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -79,18 +80,18 @@ def test_files_of_one_directory_are_moved_to_another(
         place.make_equal()
         for name in "fg":
             place.move(name, f"b/c/{name}")
-        group = LinkedFiles(b"", b"b/c", (b"f", b"g"), frozenset([b"b/c/f"]), 2 * SIZE)
+        group = LinkedFiles(b"", b"b/c", (b"f", b"g"), frozenset([b"b/c/f"]), 2, 2 * SIZE)
         (run,) = link(place, group)
         assert (run.moved_files, run.result.transferred) == (2, 0)
         for name in "fg":
             place.move(f"b/c/{name}", f"a/{name}")
         (place.copy / "f").unlink()
-        group = LinkedFiles(b"b/c", b"a", (b"f", b"g"), frozenset([b"a/f"]), 2 * SIZE)
+        group = LinkedFiles(b"b/c", b"a", (b"f", b"g"), frozenset([b"a/f"]), 2, 2 * SIZE)
         (run,) = link(place, group)
         assert (run.moved_files, run.result.transferred) == (2, 0)
         for name in "fg":
             place.move(f"a/{name}", name)
-        (run,) = link(place, LinkedFiles(b"a", b"", (b"f", b"g"), frozenset(), 2 * SIZE))
+        (run,) = link(place, LinkedFiles(b"a", b"", (b"f", b"g"), frozenset(), 2, 2 * SIZE))
         assert run.moved_files >= 1
         assert (place.copy / "f").stat().st_ino == (place.copy / "a/f").stat().st_ino
 
@@ -128,10 +129,16 @@ def test_a_changed_file_is_sent_and_counted_apart(
 
 def test_the_largest_groups_come_first_and_small_ones_not_at_all() -> None:
     sizes = [MIN_LINKED_BYTES + number for number in range(-5, MAX_LINKED_RUNS + 3)]
-    groups = [LinkedFiles(b"o", b"n", None, frozenset(), size) for size in sizes]
+    groups = [LinkedFiles(b"o", b"n", None, frozenset(), 1, size) for size in sizes]
     expected = sorted(sizes, reverse=True)[:MAX_LINKED_RUNS]
     assert [group.size for group in largest_first(groups)] == expected
     assert largest_first(groups[:5]) == []
+
+
+def test_a_run_to_link_many_small_files_is_not_worth_it() -> None:
+    size = 1000 * MIN_LINKED_BYTES_PER_FILE
+    groups = [LinkedFiles(b"o", b"n", None, frozenset(), count, size) for count in (1000, 1001)]
+    assert largest_first(groups) == groups[:1]
 
 
 def test_a_daemon_without_chroot_links_copies(

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ SIZE, COUNT = 100_000, 40
 FIRST_TIME = 1_000_000_007
 # More than rsync sends for the lists of the files, and less than one of them.
 LIST_BYTES = 40_000
+KILLS = 5
 OPTIONS = ("-v", "-i", "-w", LONG_WINDOW)
 
 
@@ -220,3 +222,45 @@ def test_a_move_that_comes_while_the_server_is_down_is_carried_later(
         with replication.start(to, options=(*OPTIONS, "--no-share-ssh")):
             server.stop()
             move_while_away(replication, server.start)
+
+
+def test_after_a_kill_at_any_moment_of_a_move_the_trees_become_equal(
+    replication: Replication, to: Destination, tmp_path: Path
+) -> None:
+    seed = random.SystemRandom().randrange(10**9)
+    chance = random.Random(seed)
+    names = ["photos", "a", "b", "c/a", "c/photos"]
+    (replication.source / "c").mkdir()
+    for name in names[1:3]:
+        # Of the same sizes and times as in the other directories: only the moves tell them apart.
+        for number in range(COUNT):
+            path = replication.source / name / f"{number}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(random.randbytes(SIZE))
+            os.utime(path, ns=(0, FIRST_TIME * (number + 1)))
+    options = ("-i", "-v", "-w", "0.1", "--state-dir", str(tmp_path / "state"))
+    for _ in range(KILLS):
+        # A context that is left by an error kills the daemon.
+        with contextlib.suppress(_KilledError), replication.start(to, options=options) as running:
+            running.expect_confirmed(SECONDS)
+            _move_at_random(replication, chance, names)
+            time.sleep(chance.uniform(0.05, 0.4))  # the moment of the kill
+            raise _KilledError
+        _move_at_random(replication, chance, names)
+        options = options[1:] if options[0] == "-i" else options
+    with replication.start(to, options=options) as running:
+        running.expect_confirmed(SECONDS)
+        assert not running.find_differences(0), f"seed {seed}"
+
+
+class _KilledError(Exception):
+    """The daemon is to be killed."""
+
+
+def _move_at_random(replication: Replication, chance: random.Random, names: list[str]) -> None:
+    for _ in range(3):
+        old, new = (replication.source / name for name in chance.sample(names, 2))
+        if old.exists() and new.exists():
+            do.exchange_paths(os.fsencode(old), os.fsencode(new))
+        elif old.exists():
+            old.rename(new)

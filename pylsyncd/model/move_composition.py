@@ -6,7 +6,6 @@ first state to paths of the last one. A move that is not certain is dropped: the
 path is a new content. The time is linear in the number of paths.
 """
 
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -74,14 +73,14 @@ class _Composition:
         Where such a directory is now, there may have been another one with more in it.
         """
         changes = self._earlier.changes
-        return any(changes.includes_entry(each) for each in _upwards(path) if each)
+        return any(changes.includes_entry(each) for each in paths.at_and_above(path) if each)
 
     def _first_path(self, move: Move) -> bytes | None:
         """Return where what a later move has moved was at first; None if that is not certain."""
         if not move.is_directory and self._was_written(move.old):
             return None
         changes, new_content, moves = self._earlier
-        for path in _upwards(move.old):
+        for path in paths.at_and_above(move.old):
             if path in moves.written.trees:
                 return None
             before = moves.by_new_path.get(path)
@@ -115,7 +114,7 @@ class _Composition:
         """Return the deepest path at or above one of the middle from which a later move leads."""
         if not self.new_path_of:
             return None
-        return next((each for each in _upwards(path) if each in self.new_path_of), None)
+        return next((each for each in paths.at_and_above(path) if each in self.new_path_of), None)
 
     def _keep(self, path: bytes, move: Move) -> None:
         """Add an earlier move whose new path has not changed since, unless it was replaced."""
@@ -124,7 +123,7 @@ class _Composition:
         is_written = name in new_content.entries.get(directory, ())
         is_replaced = directory in new_content.listings or (is_written and move.is_directory)
         if moves or changes.trees or new_content.trees:
-            for each in _upwards(path):
+            for each in paths.at_and_above(path):
                 if each in moves.by_new_path:
                     return
                 is_replaced |= each in changes.trees or each in new_content.trees
@@ -139,7 +138,7 @@ class _Composition:
             # A file is there instead of the directory.
             return
         is_replaced = False
-        for each in _upwards(new_path):
+        for each in paths.at_and_above(new_path):
             if each in moves.written.trees:
                 return
             if each == top:
@@ -202,12 +201,6 @@ class _Composition:
 
     def _last_path(self, path: bytes, above: bytes) -> bytes:
         return self.new_path_of[above] + path[len(above) :]
-
-
-def _upwards(path: bytes) -> Iterator[bytes]:
-    """Yield a path and the directories above it, to the root."""
-    yield path
-    yield from paths.ancestors(path)
 
 
 def _outside(some: ScopedPaths, tops: AbstractSet[bytes]) -> ScopedPaths:
@@ -291,7 +284,7 @@ def _at_or_above(some: ScopedPaths) -> set[bytes]:
         paths.join(directory, name) for directory, names in some.entries.items() for name in names
     }
     for start in (*some.entries, *some.listings, *some.trees):
-        for path in _upwards(start):
+        for path in paths.at_and_above(start):
             if path in found:
                 # What is above it was added, or will be with its directory.
                 break

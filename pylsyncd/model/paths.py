@@ -90,6 +90,12 @@ def ancestors(path: bytes) -> Iterator[bytes]:
         yield path
 
 
+def at_and_above(path: bytes) -> Iterator[bytes]:
+    """Yield a path and the directories above it, to the root."""
+    yield path
+    yield from ancestors(path)
+
+
 def tree_sort_key(path: bytes) -> bytes:
     """Return a sort key that puts a directory directly before everything below it.
 

@@ -39,11 +39,6 @@ def order_renames(pairs: Mapping[bytes, Move]) -> Sequence[RenameStep]:
     return plan.steps
 
 
-def _at_and_above(path: bytes) -> Iterator[bytes]:
-    yield path
-    yield from paths.ancestors(path)
-
-
 class _Places:
     """The places that the moves leave and take."""
 
@@ -63,7 +58,9 @@ class _Places:
         predecessors: dict[bytes, set[bytes]] = {new: set() for new in self._pairs}
         for new, move in self._pairs.items():
             before = predecessors[new]
-            before.update(each for path in _at_and_above(new) for each in self._left.get(path, ()))
+            before.update(
+                each for path in paths.at_and_above(new) for each in self._left.get(path, ())
+            )
             before.update(path for path in paths.ancestors(new) if path in self._pairs)
             for other in self._landing_above(move.old, self._moved[new]):
                 predecessors[other].add(new)
@@ -81,9 +78,9 @@ class _Places:
 
     def _landing_above(self, old: bytes, moved: tuple[bytes, bytes]) -> Iterator[bytes]:
         """Yield the new paths that would cover what a move takes."""
-        yield from (path for path in _at_and_above(old) if path in self._pairs)
+        yield from (path for path in paths.at_and_above(old) if path in self._pairs)
         place, taken_to = moved
-        for path in _at_and_above(place):
+        for path in paths.at_and_above(place):
             if path == taken_to:
                 break
             if path in self._pairs:
@@ -129,7 +126,7 @@ class _Plan:
 
     def _locate(self, old: bytes) -> tuple[bytes, int | None]:
         """Return where a copy is after the steps so far, and the step that has brought it there."""
-        for above in _at_and_above(old):
+        for above in paths.at_and_above(old):
             index = self._index_by_old.get(above)
             if index is not None:
                 return self.steps[index].new + old[len(above) :], index
@@ -138,7 +135,7 @@ class _Plan:
 
 def _below(directory: bytes | None, path: bytes) -> Iterator[bytes]:
     """Yield a path and those above it, up to a directory, which is not among them."""
-    for above in _at_and_above(path):
+    for above in paths.at_and_above(path):
         if above == directory:
             break
         yield above

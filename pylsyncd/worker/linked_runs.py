@@ -125,11 +125,10 @@ class LinkedRuns:
 
         Then no deletion of the old place loses anything.
         """
-        rules = options.rules
-        are_apart = not (rules.may_exclude_below(group.old) or rules.may_exclude_below(group.new))
         if group.names is not None:
             return True
-        if are_apart:
+        rules = options.rules
+        if not (rules.may_exclude_below(group.old) or rules.may_exclude_below(group.new)):
             rules = Rules()
         elif any(rule.matches_full_path for rule in rules.ordered):
             # They would match other paths, relative to the two directories.

@@ -166,7 +166,7 @@ def test_what_is_newer_at_the_destination_does_not_survive_a_move_onto_it(
         Window(replication, do.rename("photos/4.jpg", "file"), do.rename("photos", "pictures"))
 
 
-def test_an_old_name_that_is_made_anew_at_once_is_no_move_of_what_is_new(
+def test_an_old_name_that_is_used_again_at_once_is_no_move_of_what_is_new(
     replication: Replication, to: Destination
 ) -> None:
     with replication.start(to, options=OPTIONS):

@@ -137,7 +137,7 @@ def steps(pairs: Pairs) -> list[tuple[bytes, bytes]]:
         ),
         pytest.param(
             {b"e": b"d", b"d/f": b"g"}, [(b"d", b"e"), (b"g", b"d/f")],
-            id="into a directory made anew at the old name",
+            id="into a new directory at the old name",
         ),
         pytest.param(
             {b"p": b"q", b"z": b"q/x", b"p/x": b"r"},

@@ -336,7 +336,7 @@ def test_the_names_of_other_files_in_the_directory_stay_known(source: Path) -> N
     some = links_of(source)
     for name in ("d/one", "d/other", "d/one"):
         added(some, name)
-    # The names of the first file are forgotten, and kept anew without this one.
+    # The names of the first file are forgotten, and the others are kept again.
     (source / "d/three").unlink()
     assert added(some, "d/one") == {"d/two"}
     (source / "d/other").unlink()

@@ -524,7 +524,7 @@ TOO_LARGE_TO_COMPARE = 5_000_000
 """Files of that size are compared by content only where that is necessary."""
 
 
-def write_anew(place: MovingSetup, name: str, like: str) -> Changeset:
+def write_again(place: MovingSetup, name: str, like: str) -> Changeset:
     """Write other bytes to a file, of the same size and time as another one."""
     status = (place.source / like).stat()
     place.write(name, size=status.st_size)
@@ -534,14 +534,14 @@ def write_anew(place: MovingSetup, name: str, like: str) -> Changeset:
     return changes
 
 
-def test_an_old_name_made_anew_is_not_moved_after_a_run_that_broke_off(
+def test_an_old_name_used_again_is_not_moved_after_a_run_that_broke_off(
     make_renaming: Callable[..., MovingSetup],
 ) -> None:
     place = make_renaming()
     place.write("a", size=TOO_LARGE_TO_COMPARE)
     place.make_equal()
     place.move("a", "b")
-    changes = place.moved({"b": "a"}, more=write_anew(place, "a", like="b"))
+    changes = place.moved({"b": "a"}, more=write_again(place, "a", like="b"))
     # It has sent one of the two.
     place.faulty.add_fault(f'rsync "$@"; rm {place.copy}/b; exit 12')
     result = carry(place, changes, unsettled=None)
@@ -555,7 +555,7 @@ def test_a_chain_is_not_moved_after_a_run_that_broke_off(
 ) -> None:
     place = make_renaming()
     place.write("a", size=TOO_LARGE_TO_COMPARE)
-    write_anew(place, "b", like="a")
+    write_again(place, "b", like="a")
     place.make_equal()
     place.move("b", "c")
     place.move("a", "b")
@@ -629,10 +629,10 @@ def test_changes_of_days_without_the_destination_are_carried_with_the_moves(
     pending = carry(place, pending, unsettled=None).pending
     place.move("new", "newer")
     pending = union(pending, place.moved({"newer": "new"}))
-    later = write_anew(place, "old/f", like="newer/f")
+    later = write_again(place, "old/f", like="newer/f")
     later.add_new_content(b"old", Scope.TREE)
     pending = union(pending, later.with_moves(NO_MOVES))
-    more = write_anew(place, "newer/d/g", like="newer/f").with_moves(NO_MOVES)
+    more = write_again(place, "newer/d/g", like="newer/f").with_moves(NO_MOVES)
     pending = union(pending, more)
     assert carry(place, pending).verdict is Verdict.DONE
     assert place.moved_counts == (2, 2 * SIZE)

@@ -27,6 +27,7 @@ from pylsyncd.model.status import (
 from pylsyncd.replication import Replication, ReplicationState
 from pylsyncd.supervisor import Supervisor
 from pylsyncd.system import logs
+from pylsyncd.system.atomic_file import AtomicFile
 from pylsyncd.watcher import inotify
 from pylsyncd.worker.worker import Worker
 
@@ -39,6 +40,9 @@ _REQUEST_TIMEOUT = 30.0
 # that does not respond.
 _LOOK_TIMEOUT = 1.0
 
+# Characters: a file may have thousands of errors, which the log names all.
+_MAX_RELOAD_ERROR = 1_000
+
 # Seconds between two checks of what is confirmed.
 _CONFIRMED_POLL_INTERVAL = 0.02
 
@@ -50,6 +54,10 @@ class Operations:
         self._supervisor = supervisor
         self._reload = reload
         self._started_at = time.time()
+        self._last_reload: float | None = None
+        self._reload_error = ""
+        self.status_file: AtomicFile | None = None
+        """The status file, whose age the status tells."""
         self._watch_limit = inotify.read_limit("max_user_watches")
 
     def status(self) -> Status:
@@ -70,9 +78,12 @@ class Operations:
         # A lack of file descriptors must not make the status unavailable.
         with suppress(OSError):
             self._watch_limit = inotify.read_limit("max_user_watches")
+        file = self.status_file
         return Status(
             __version__, os.getpid(), time.time(), self._started_at,
             self._watch_limit, tuple(map(_sync_status, self._supervisor)),
+            self._last_reload, self._reload_error,
+            status_file_written=None if file is None else file.written_at or 0.0,
         )  # fmt: skip
 
     def flush(self, names: Sequence[str] = ()) -> None:
@@ -143,6 +154,11 @@ class Operations:
     def reload(self) -> None:
         """Read the configuration again. Raises UsageError if it has errors."""
         self._reload()
+
+    def record_reload(self, error: str = "") -> None:
+        """Record for the status that the configuration was read again, and why that failed."""
+        line = error[:_MAX_RELOAD_ERROR].replace(":\n", ": ").replace("\n", "; ")
+        self._last_reload, self._reload_error = time.time(), line
 
     def _set_paused(self, names: Sequence[str], *, is_paused: bool) -> None:
         selected = self._select(names)

@@ -60,9 +60,8 @@ class StatusReporters:
             self._threads.append(MetricsExporter(status, on_failed, file=file, port=port))
         if settings.status_file is not None:
             path, mode = os.fsencode(settings.status_file), settings.status_file_mode
-            self._threads.append(
-                StatusFileWriter(AtomicFile(path, "status file", mode), status, on_failed)
-            )
+            operations.status_file = AtomicFile(path, "status file", mode)
+            self._threads.append(StatusFileWriter(operations.status_file, status, on_failed))
 
     def start(self, control_path: str | None) -> Sequence[SupervisedThread]:
         """Start the threads, after a fork; without a path there is no control socket.
@@ -242,10 +241,18 @@ class Service:
         """Read the settings again, and apply what has changed. Raises UsageError."""
         if self._read_settings is None:
             raise UsageError("There is no configuration file to reload: use -c FILE.")
+        try:
+            self._apply(self._read_settings)
+        except UsageError as error:
+            self._operations.record_reload(str(error))
+            raise
+        self._operations.record_reload()
+
+    def _apply(self, read_settings: Callable[[], Settings]) -> None:
         self._systemd.reloading()
         try:
             try:
-                settings = self._read_settings()
+                settings = read_settings()
             except UsageError as error:
                 raise UsageError(
                     f"The configuration has errors and was not applied:\n{error}"

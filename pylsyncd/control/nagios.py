@@ -70,6 +70,8 @@ def _destinations(statuses: Sequence[Status]) -> list[tuple[SyncStatus, Destinat
 
 
 def _findings(status: Status, limits: Thresholds) -> Iterator[_Finding]:
+    if status.reload_error:
+        yield ServiceState.WARNING, f"the last reload has failed: {status.reload_error}"
     for sync in status.syncs:
         if sync.held:
             yield ServiceState.CRITICAL, f"source {sync.source} held: {sync.held}"

@@ -61,7 +61,8 @@ def format_table(status: Status, *, age: float = 0.0, is_coloured: bool = False)
     for row in rows:
         lines.append(_format_row(row.cells, widths, row.colour if is_coloured else ""))
         lines += [f"{_GAP}{_GAP}{remark}" for remark in row.remarks]
-    return [*lines, *_source_remarks(status), *_comparison_remarks(status)]
+    remarks = *_source_remarks(status), *_comparison_remarks(status), *_reload_remarks(status)
+    return [*lines, *remarks]
 
 
 def describe_set_aside(name: str, set_aside: SetAside) -> list[str]:
@@ -147,6 +148,12 @@ def _comparison_remarks(status: Status) -> Iterator[str]:
                 count = each.counts.repaired
                 repaired = f", {format_count(count, 'path')} repaired" if count else ""
                 yield f"All of {printable(each.name)} was compared within the last {age}{repaired}."
+
+
+def _reload_remarks(status: Status) -> Iterator[str]:
+    if status.reload_error:
+        age = format_duration(status.time - (status.last_reload or status.time))
+        yield f"The last reload, {age} ago, has failed: {printable(status.reload_error)}"
 
 
 def _source_remarks(status: Status) -> Iterator[str]:

@@ -158,12 +158,16 @@ class DestinationStatus:
     owes_everything: bool = False
     """True if one of them is the whole tree."""
     last_run: RunStatus | None = None
+    last_success: float | None = None
+    """When the last successful rsync ended; None if there was none since the start."""
     next_attempt: float | None = None
     """Seconds until the retry of a failed transfer; None if none has failed."""
     compared_since: float | None = None
     """The time since which all of it was compared with the source; None if unknown."""
     error: str = ""
     """The failure that keeps it from being in sync, as a sentence; empty if there is none."""
+    failing_since: float | None = None
+    """When the first of the attempts failed since which it has not worked; None if it works."""
     set_aside: SetAside = SetAside()
     """What it lacks apart from the changes that wait for the next run."""
     counts: DestinationCounts = field(default_factory=DestinationCounts)
@@ -214,3 +218,9 @@ class Status:
     watch_limit: int
     """fs.inotify.max_user_watches."""
     syncs: tuple[SyncStatus, ...] = ()
+    last_reload: float | None = None
+    """When the configuration was last read again; None if it was not since the start."""
+    reload_error: str = ""
+    """Why that failed; empty if it did not."""
+    status_file_written: float | None = None
+    """When the status file was last written, 0.0 if never; None if none is configured."""

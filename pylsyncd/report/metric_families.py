@@ -4,6 +4,7 @@ Every series has the label ``sync``: its name, or its source if it has none. So 
 of one machine do not clash in one collector, and series of a sync can be divided by each other.
 """
 
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
 from itertools import accumulate
@@ -38,6 +39,19 @@ _RUN_VERDICTS = (
     Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL, Verdict.RETRY_LATER, Verdict.HELD,
 )  # fmt: skip
 _NO_RUNS = {verdict.value: 0 for verdict in _RUN_VERDICTS}
+
+_PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Status], float | None]], ...] = (
+    ("start_time_seconds", "Start time in seconds since the epoch.", lambda status: status.started),
+    ("watch_limit", "fs.inotify.max_user_watches, which is per user.",
+     lambda status: status.watch_limit),
+    ("last_reload_successful", "Whether the last reload has succeeded; 1 before the first one.",
+     lambda status: not status.reload_error),
+    ("last_reload_seconds", "When the configuration was last read, in seconds since the epoch.",
+     lambda status: status.last_reload or status.started),
+    ("status_file_written_seconds",
+     "When the status file was last written, in seconds since the epoch; 0 if never.",
+     lambda status: status.status_file_written),
+)  # fmt: skip
 
 _SYNC_GAUGES: tuple[tuple[str, str, _SyncValue], ...] = (
     ("watching", "Whether the source is watched.", lambda sync: sync.is_watching),
@@ -76,6 +90,11 @@ _OPTIONAL_GAUGES: tuple[tuple[str, str, Callable[[DestinationStatus], float | No
     ("compared_since_seconds",
      "The time since which all of the destination was compared, in seconds since the epoch.",
      lambda to: to.compared_since),
+    ("last_success_seconds", "When the last successful rsync ended, in seconds since the epoch.",
+     lambda to: to.last_success),
+    ("failing_since_seconds",
+     "When the first of the failed attempts was, in seconds since the epoch.",
+     lambda to: to.failing_since),
 )  # fmt: skip
 
 _COUNTERS: tuple[tuple[str, str, Callable[[DestinationCounts], int]], ...] = (
@@ -132,14 +151,17 @@ def make_handler(read: Callable[[], Status]) -> type[BaseHTTPRequestHandler]:
 
 
 def _process_metrics(status: Status) -> Iterator[Metric]:
-    build = _gauge("build_info", "The running version.", ["sync", "version"])
-    start = _gauge("start_time_seconds", "Start time in seconds since the epoch.", ["sync"])
-    limit = _gauge("watch_limit", "fs.inotify.max_user_watches, which is per user.", ["sync"])
+    build = _gauge("build_info", "The running version.", ["sync", "version", "python"])
     for sync in status.syncs:
-        build.add_metric([_name(sync), _label(status.version)], 1.0)
-        start.add_metric([_name(sync)], status.started)
-        limit.add_metric([_name(sync)], status.watch_limit)
-    yield from (build, start, limit)
+        values = [_name(sync), _label(status.version), platform.python_version()]
+        build.add_metric(values, 1.0)
+    yield build
+    for name, description, value in _PROCESS_GAUGES:
+        gauge = _gauge(name, description, ["sync"])
+        for sync in status.syncs:
+            if (number := value(status)) is not None:
+                gauge.add_metric([_name(sync)], number)
+        yield gauge
 
 
 def _sync_metrics(status: Status) -> Iterator[Metric]:

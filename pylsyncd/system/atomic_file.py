@@ -29,6 +29,8 @@ class AtomicFile:
         self._mode = mode
         self._shown = f"{noun} {paths.printable(path)}"
         self._failure = ""
+        self.written_at: float | None = None
+        """When it was last written, in seconds since the epoch; None if never."""
 
     def write(self, content: bytes) -> None:
         """Replace the file, or a symbolic link, by a file with this content."""
@@ -37,6 +39,8 @@ class AtomicFile:
             _replace(self._path, content, self._mode)
         except OSError as error:
             failure = error.strerror or str(error)
+        else:
+            self.written_at = time.time()
         if failure and failure != self._failure:
             log.error("The %s cannot be written: %s. Retrying.", self._shown, failure)
         elif self._failure and not failure:

@@ -50,6 +50,8 @@ class FailureReporter:
         """True if the worker was ended by an unforeseen error since the last recovery."""
         self.last_error = ""
         """The last failure as a sentence; empty after a recovery."""
+        self.failing_since: float | None = None
+        """When the first failure since the last recovery was, in seconds since the epoch."""
 
     def report_failure(
         self, result: TransferResult, attempts: RetryQueue, *, is_stopping: bool
@@ -59,7 +61,7 @@ class FailureReporter:
             return
         outcome = result.outcome
         pause = max(0.0, attempts.due_at - time.monotonic())
-        self.last_error = describe_failure(outcome)
+        self._record_error(describe_failure(outcome))
         # Without rsync's message, which may contain a random name.
         failure = outcome.reason, hash(frozenset(change.path for change in result.failed))
         is_new = pause > 0.0 and failure not in self.reported
@@ -105,7 +107,7 @@ class FailureReporter:
         failure = f"{_CRASHED} at {crash.place}", 0
         is_news = failure not in self.reported
         self.has_crashed = True
-        self.last_error = f"{_CRASHED} ({crash.error}). Please report this."
+        self._record_error(f"{_CRASHED} ({crash.error}). Please report this.")
         attempt = "" if pause is None else f" Next attempt in {pause:.0f} s."
         self._crash_log.report(
             crash, f"[{self._destination.name}] {self.last_error}{attempt}", is_news=is_news
@@ -121,6 +123,7 @@ class FailureReporter:
         self.reported |= other.reported
         self.has_crashed = other.has_crashed
         self.last_error = other.last_error
+        self.failing_since = other.failing_since
 
     def report_recovery(self) -> None:
         """Report that the destination works again, if a failure was reported before."""
@@ -130,6 +133,7 @@ class FailureReporter:
             self._report(NoticeKind.RECOVERY, None)
         self.has_crashed = False
         self.last_error = ""
+        self.failing_since = None
 
     def report_run(self, changeset: Changeset, run: SessionRun | None) -> None:
         """Report a run that has carried a changeset."""
@@ -143,6 +147,11 @@ class FailureReporter:
             self._destination.name, format_count(len(repaired), "path"), format_changes(repaired),
         )  # fmt: skip
         self._report(NoticeKind.REPAIR, run, repaired)
+
+    def _record_error(self, error: str) -> None:
+        self.last_error = error
+        if self.failing_since is None:
+            self.failing_since = time.time()
 
     def _remember(self, failure: tuple[str, int]) -> None:
         if len(self.reported) < _MAX_REPORTED_FAILURES:

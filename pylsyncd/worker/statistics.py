@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 
 from pylsyncd.model.status import LAG_BOUNDS, DestinationCounts, RunStatus
-from pylsyncd.rsync.outcomes import Outcome
+from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.runner import RunResult
 
 
@@ -16,6 +16,8 @@ class Statistics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.last_run: RunStatus | None = None
+        self.last_success: float | None = None
+        """When the last successful run ended, in seconds since the epoch; None if none has."""
         self._latest_carried_ns = time.time_ns()
         self._outcomes: Counter[str] = Counter()
         self._exit_statuses: Counter[int] = Counter()
@@ -38,6 +40,8 @@ class Statistics:
                 time.time(), run.seconds, outcome.label, run.exit_status, run.files, run.deleted,
                 run.bytes_sent,
             )  # fmt: skip
+            if outcome.verdict is Verdict.DONE:
+                self.last_success = self.last_run.ended
 
     @property
     def latest_carried_ns(self) -> int:

@@ -30,6 +30,8 @@ METRIC_NAMES = {
     "watching", "source_held", "oldest_look_seconds", "held_subtrees", "failed_paths", "held_paths",
     "unset_attribute_paths", "unverified",
     "moved_files", "moved_bytes", "repaired_paths", "compared_since_seconds",
+    "last_success_seconds", "failing_since_seconds", "last_reload_successful",
+    "last_reload_seconds", "status_file_written_seconds",
 }  # fmt: skip
 
 COUNTS = DestinationCounts(
@@ -48,6 +50,7 @@ COUNTS = DestinationCounts(
 WEB1 = DestinationStatus(
     "web1", "web1:/srv", Condition.IN_SYNC,
     last_run=RunStatus(1000.0, 1.0, "done", 0), compared_since=4321.0, counts=COUNTS,
+    last_success=1000.0,
 )  # fmt: skip
 WEB2 = DestinationStatus(
     "web2",
@@ -58,13 +61,17 @@ WEB2 = DestinationStatus(
     owes_everything=True,
     set_aside=SetAside(PathSummary(3), PathSummary(2), PathSummary(1)),
     unverified="its full sync is not complete",
+    failing_since=4990.0,
 )
 WWW = SyncStatus(
     "www", "/srv", is_watching=True, directories=1000, unwatched=2, destinations=(WEB1, WEB2),
     held_subtrees={"nested": "why"}, overflows=1, events={"CREATE": 10, "DELETE": 0},
     oldest_look=300.0,
 )  # fmt: skip
-STATUS = Status("2.0", 1, 5000.0, 4000.0, 8192, (WWW,))
+STATUS = Status(
+    "2.0", 1, 5000.0, 4000.0, 8192, (WWW,), last_reload=4500.0, reload_error="no such file",
+    status_file_written=4999.0,
+)  # fmt: skip
 
 
 def format_text(status: Status) -> str:

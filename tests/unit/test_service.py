@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from support.commands import destination, status
 from support.services import ServiceDirectory
+from support.waiting import wait_until
 
 from pylsyncd.config.settings import Settings
+from pylsyncd.control.status_file import read_status_file
 from pylsyncd.model.errors import UsageError, WatchError
 from pylsyncd.model.status import Condition
 from pylsyncd.service import Service, status_line
@@ -104,6 +106,34 @@ def test_a_file_with_errors_changes_nothing(
     assert errors == [
         "The configuration has errors and was not applied:", "line 1: no", "line 2: no"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ["", "line 1: no"], ids=["good", "faulty"])
+def test_the_status_tells_when_the_configuration_was_read_again_and_why_that_failed(
+    directory: ServiceDirectory, error: str
+) -> None:
+    file = directory.top / "status"
+    settings = directory.settings({"web": ("one",)}, f"status_file = {file}")
+
+    def reload() -> Settings:
+        signal.raise_signal(signal.SIGTERM)
+        if error:
+            raise UsageError(f"{error}\nline 2: no")
+        return settings
+
+    def hang_up() -> None:
+        wait_until(file.exists)
+        assert read_status_file(str(file)).last_reload is None
+        signal.raise_signal(signal.SIGHUP)
+
+    assert run(settings, hang_up, reload) == 0
+    found = read_status_file(str(file))
+    assert found.last_reload is not None
+    assert found.started <= found.last_reload <= found.time
+    expected = f"The configuration has errors and was not applied: {error}; line 2: no"
+    assert found.reload_error == (expected if error else "")
+    assert found.status_file_written is not None
+    assert found.started <= found.status_file_written <= found.time
 
 
 def test_settings_that_need_a_restart_are_named(

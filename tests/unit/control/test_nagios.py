@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from support.commands import IN_SYNC_STATUS, MIXED_STATUS, destination, status
@@ -83,6 +84,12 @@ def test_an_unverified_destination_is_a_warning(condition: Condition, text: str)
     level, line = evaluate([status(each)], LIMITS)
     assert level is ServiceState.WARNING
     assert line.startswith(f"PYLSYNCD WARNING - {text} |")
+
+
+def test_a_reload_that_failed_is_a_warning() -> None:
+    level, line = evaluate([replace(IN_SYNC_STATUS, reload_error="line 1: no")], LIMITS)
+    assert level is ServiceState.WARNING
+    assert line.startswith("PYLSYNCD WARNING - the last reload has failed: line 1: no |")
 
 
 def test_an_old_status_is_critical() -> None:

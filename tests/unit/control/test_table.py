@@ -93,6 +93,15 @@ def test_a_remark_tells_since_when_a_destination_was_compared() -> None:
     )
 
 
+def test_the_last_remark_tells_of_a_reload_that_failed() -> None:
+    failed = replace(IN_SYNC_STATUS, last_reload=NOW - 125.0, reload_error="line 1: no\x1b")
+    assert format_table(failed)[-1] == (
+        "The last reload, 2 min 5 s ago, has failed: line 1: no\\x1b"
+    )
+    read = replace(failed, reload_error="")
+    assert format_table(read) == format_table(IN_SYNC_STATUS)
+
+
 def test_the_table_shows_the_age_of_an_old_status() -> None:
     assert format_table(IN_SYNC_STATUS, age=0.5)[1].startswith("SYNC")
     assert format_table(IN_SYNC_STATUS, age=12.0)[1] == "As of 12 s ago"

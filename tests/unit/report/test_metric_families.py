@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import platform
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -82,7 +83,12 @@ def test_every_series_occurs_once() -> None:
         ("unverified", {"destination": "web1"}, 0),
         ("unverified", {"destination": "web2"}, 1),
         ("start_time_seconds", {"sync": "www"}, 4000),
-        ("build_info", {"version": "2.0"}, 1),
+        ("build_info", {"version": "2.0", "python": platform.python_version()}, 1),
+        ("last_success_seconds", {"destination": "web1"}, 1000),
+        ("failing_since_seconds", {"destination": "web2"}, 4990),
+        ("last_reload_successful", {"sync": "www"}, 0),
+        ("last_reload_seconds", {"sync": "www"}, 4500),
+        ("status_file_written_seconds", {"sync": "www"}, 4999),
         ("lag_seconds_bucket", {"destination": "web1", "le": "0.1"}, 1),
         ("lag_seconds_bucket", {"destination": "web1", "le": "0.5"}, 3),
         ("lag_seconds_bucket", {"destination": "web1", "le": "86400.0"}, 3),
@@ -111,6 +117,17 @@ def test_a_destination_is_in_exactly_one_state() -> None:
 def test_a_sync_without_a_name_is_labelled_with_its_source() -> None:
     text = format_text(dataclasses.replace(STATUS, syncs=(dataclasses.replace(WWW, name=""),)))
     assert value(text, "watches", sync="/srv") == 1000
+
+
+def test_what_has_never_happened_has_no_time_and_the_start_counts_as_a_reload() -> None:
+    never = dataclasses.replace(STATUS, last_reload=None, reload_error="", status_file_written=None)
+    text = format_text(never)
+    assert value(text, "last_reload_seconds") == never.started
+    assert value(text, "last_reload_successful") == 1
+    found = samples(text)
+    assert "status_file_written_seconds" not in found
+    assert [each.labels["destination"] for each in found["last_success_seconds"]] == ["web1"]
+    assert [each.labels["destination"] for each in found["failing_since_seconds"]] == ["web2"]
 
 
 def test_a_status_without_syncs_has_no_samples() -> None:

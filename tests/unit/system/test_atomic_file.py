@@ -34,6 +34,20 @@ def test_a_file_has_its_mode_whatever_the_umask(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_the_time_of_the_last_write_is_kept_beside_a_later_failure(path: Path) -> None:
+    file = atomic_file(path)
+    assert file.written_at is None
+    before = time.time()
+    file.write(b"new")
+    written_at = file.written_at
+    assert written_at is not None
+    assert before <= written_at <= time.time()
+    path.unlink()
+    path.mkdir()
+    file.write(b"newer")
+    assert file.written_at == written_at
+
+
 def test_a_reader_never_gets_a_part(path: Path) -> None:
     file = atomic_file(path)
     contents = {bytes([letter]) * 100_000 for letter in b"ab"}

@@ -1,6 +1,7 @@
 """Each failure is reported loudly once, until the destination works again."""
 
 import logging
+import time
 
 import pytest
 
@@ -135,6 +136,23 @@ def test_a_recovery_is_reported_once_and_makes_failures_news_again(
     report.fail(UNREACHABLE)
     assert report.kinds == [NoticeKind.ERROR, NoticeKind.RECOVERY, NoticeKind.ERROR]
     assert caplog.text.count("[copy] works again.") == 1
+
+
+def test_the_time_of_the_first_failure_is_kept_until_the_recovery(report: Report) -> None:
+    reporter = report.reporter
+    assert reporter.failing_since is None
+    before = time.time()
+    report.fail(UNREACHABLE)
+    first = reporter.failing_since
+    assert first is not None
+    assert before <= first <= time.time()
+    report.fail(HELD)
+    assert reporter.failing_since == first
+    successor = Report().reporter
+    successor.continue_after(reporter)
+    assert successor.failing_since == first
+    reporter.report_recovery()
+    assert reporter.failing_since is None
 
 
 def test_no_failure_is_not_reported(report: Report, caplog: pytest.LogCaptureFixture) -> None:

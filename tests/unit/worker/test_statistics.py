@@ -27,6 +27,17 @@ def test_the_last_run_is_kept() -> None:
     assert (last.outcome, last.code, last.seconds) == ("later", 30, 1.5)
 
 
+def test_the_last_success_is_kept_beside_a_later_failure() -> None:
+    statistics = Statistics()
+    statistics.count_run(Outcome(Verdict.PARTIAL), RunResult(23))
+    assert statistics.last_success is None
+    statistics.count_run(Outcome(Verdict.DONE), RunResult(0))
+    success = statistics.last_run
+    assert success is not None
+    statistics.count_run(Outcome(Verdict.RETRY_LATER), RunResult(30))
+    assert statistics.last_success == success.ended
+
+
 def test_a_run_that_finds_a_missing_capability_has_a_label_of_its_own() -> None:
     statistics = Statistics()
     outcome = Outcome(Verdict.RETRY_LATER, missing_capability=MissingCapability.MKPATH)

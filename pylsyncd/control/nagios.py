@@ -41,14 +41,21 @@ def evaluate(
 
     ``age`` is the age of the oldest status in seconds.
     """
+    state, text = judge(statuses, limits, age)
+    return state, format_line(state, text, " ".join(_performance_data(statuses, limits)))
+
+
+def judge(
+    statuses: Sequence[Status], limits: Thresholds, age: float = 0.0
+) -> tuple[ServiceState, str]:
+    """Return the state of all daemons together, and its reasons, the worst ones first."""
     findings = [finding for status in statuses for finding in _findings(status, limits)]
     if age > max(limits.max_lag, 60.0):
         silence = f"no status from pylsyncd for {format_duration(age)}"
         findings.append((ServiceState.CRITICAL, silence))
     worst = max((state for state, _ in findings), default=ServiceState.OK)
     findings.sort(key=lambda finding: -finding[0])
-    text = "; ".join(text for _, text in findings) or _ok_text(statuses)
-    return worst, format_line(worst, text, " ".join(_performance_data(statuses, limits)))
+    return worst, "; ".join(text for _, text in findings) or _ok_text(statuses)
 
 
 def format_line(state: ServiceState, text: str, performance_data: str = "") -> str:

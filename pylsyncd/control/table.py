@@ -24,45 +24,58 @@ from pylsyncd.model.status import (
 STALE_AFTER_SECONDS = 60.0
 """A status file that is older was written by a daemon that has ended or hangs."""
 
-_HEADINGS = ("SYNC", "DESTINATION", "STATE", "BEHIND", "WAITING", "LAST RUN", "NEXT ATTEMPT")
+HEADINGS = ("SYNC", "DESTINATION", "STATE", "BEHIND", "WAITING", "LAST RUN", "NEXT ATTEMPT")
 _RIGHT_ALIGNED = frozenset({"WAITING"})
 _GAP = "  "
 
-# Parameters of the ECMA-48 sequence Select Graphic Rendition.
+# Parameters of the ECMA-48 sequence Select Graphic Rendition, by the word of the state.
 _COLOURS = {
-    Condition.STARTING: "36",
-    Condition.IN_SYNC: "32",
-    Condition.WAITING: "36",
-    Condition.SYNCING: "36",
-    Condition.RETRYING: "33",
-    Condition.HELD: "1;31",
-    Condition.PAUSED: "35",
-    Condition.FAILED: "1;31",
+    Condition.STARTING.value: "36",
+    Condition.IN_SYNC.value: "32",
+    Condition.WAITING.value: "36",
+    Condition.SYNCING.value: "36",
+    Condition.RETRYING.value: "33",
+    Condition.HELD.value: "1;31",
+    Condition.PAUSED.value: "35",
+    Condition.FAILED.value: "1;31",
+    UNVERIFIED: "33",
 }
-_COLOUR_OF_UNVERIFIED = "33"
 
 
-class _TableRow(NamedTuple):
+class TableRow(NamedTuple):
+    """What is said of one destination."""
+
+    state: str
     cells: Sequence[str]
-    colour: str
+    """The texts below ``HEADINGS``."""
     remarks: Sequence[str]
+    """Lines that explain the state."""
 
 
 def format_table(status: Status, *, age: float = 0.0, is_coloured: bool = False) -> list[str]:
     """Return the lines that show a status which is ``age`` seconds old."""
-    rows = [
-        _TableRow(_cells(status, sync, each), _colour(each), _remarks(each))
+    rows = table_rows(status)
+    columns = zip(HEADINGS, *(row.cells for row in rows), strict=True)
+    widths = [max(map(display_width, column)) for column in columns]
+    lines = [*_header_lines(status, age), _format_row(HEADINGS, widths)]
+    for row in rows:
+        lines.append(_format_row(row.cells, widths, _COLOURS[row.state] if is_coloured else ""))
+        lines += [f"{_GAP}{_GAP}{remark}" for remark in row.remarks]
+    return [*lines, *status_remarks(status)]
+
+
+def table_rows(status: Status) -> list[TableRow]:
+    """Return the rows of all destinations, printable."""
+    return [
+        TableRow(each.state_word, _cells(status, sync, each), _remarks(each))
         for sync in status.syncs
         for each in sync.destinations
     ]
-    columns = zip(_HEADINGS, *(row.cells for row in rows), strict=True)
-    widths = [max(map(display_width, column)) for column in columns]
-    lines = [*_header_lines(status, age), _format_row(_HEADINGS, widths)]
-    for row in rows:
-        lines.append(_format_row(row.cells, widths, row.colour if is_coloured else ""))
-        lines += [f"{_GAP}{_GAP}{remark}" for remark in row.remarks]
-    remarks = *_source_remarks(status), *_comparison_remarks(status), *_reload_remarks(status)
-    return [*lines, *remarks]
+
+
+def status_remarks(status: Status) -> list[str]:
+    """Return the lines below the table, printable: about the sources and the daemon."""
+    return [*_source_remarks(status), *_comparison_remarks(status), *_reload_remarks(status)]
 
 
 def describe_set_aside(name: str, set_aside: SetAside) -> list[str]:
@@ -73,11 +86,6 @@ def describe_set_aside(name: str, set_aside: SetAside) -> list[str]:
 def describe_unverified(name: str, reason: str) -> str:
     """Return the line that tells why a destination is unverified, and what to do."""
     return f"{name} is {UNVERIFIED}: {reason}"
-
-
-def _colour(each: DestinationStatus) -> str:
-    is_unverified = each.state_word == UNVERIFIED
-    return _COLOUR_OF_UNVERIFIED if is_unverified else _COLOURS[each.condition]
 
 
 def _remarks(each: DestinationStatus) -> list[str]:
@@ -98,10 +106,14 @@ def summary(status: Status) -> str:
     return f"{destinations}: {', '.join(parts)}"
 
 
-def _header_lines(status: Status, age: float) -> Iterator[str]:
+def describe_daemon(status: Status) -> str:
+    """Return version, pid and uptime of the daemon."""
     uptime = format_duration(status.time - status.started)
-    version = printable(status.version)
-    yield f"pylsyncd {version}, pid {status.pid}, up {uptime}; {summary(status)}"
+    return f"pylsyncd {printable(status.version)}, pid {status.pid}, up {uptime}"
+
+
+def _header_lines(status: Status, age: float) -> Iterator[str]:
+    yield f"{describe_daemon(status)}; {summary(status)}"
     if age >= 1.0:
         stale = ": pylsyncd has ended or hangs" if age >= STALE_AFTER_SECONDS else ""
         yield f"As of {format_duration(age)} ago{stale}"
@@ -133,7 +145,7 @@ def _format_run(run: RunStatus, now: float) -> str:
 
 def _format_row(cells: Sequence[str], widths: Sequence[int], colour: str = "") -> str:
     found = []
-    for heading, cell, width in zip(_HEADINGS, cells, widths, strict=True):
+    for heading, cell, width in zip(HEADINGS, cells, widths, strict=True):
         padding = " " * (width - display_width(cell))
         text = f"\x1b[{colour}m{cell}\x1b[0m" if colour and heading == "STATE" else cell
         found.append(padding + text if heading in _RIGHT_ALIGNED else text + padding)

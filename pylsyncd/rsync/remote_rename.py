@@ -52,7 +52,7 @@ done
 """
 # Arguments: f or d; the old parent and name; the new parent and name. mv would copy what cannot be
 # renamed, such as to another file system: no file can be written, and signal 25 (SIGXFSZ), which
-# the attempt sends, is ignored.
+# the attempt sends, is ignored. A file replaces a file, and a directory an empty directory.
 _RENAME = """
 decode "$2"; enter "$v" "" || return;
 decode "$3"; o=/proc/self/fd/4/$v;
@@ -61,13 +61,14 @@ if [ -L "$o" ]; then return 1; fi;
 [ "-$1" "$o" ] || return;
 decode "$4"; enter "$v" create || return;
 decode "$5"; n=./$v;
-if [ -e "$n" ] || [ -L "$n" ]; then return 1; fi;
+if [ -L "$n" ]; then return 1; fi;
+if [ -e "$n" ]; then [ "-$1" "$n" ] || return; fi;
 if [ "$2" = "$4" ]; then :; else
 d=$(stat -c %d= . /proc/self/fd/4/. 4<&4); d=${d%%=*}=;
 case $(stat -c %d= . /proc/self/fd/4/. 4<&4) in "$d"?"$d") ;; *) return 1 ;; esac;
 fi;
 trap "" 25; ulimit -f 0 || return;
-mv -nT $no_copy "$o" "$n" </dev/null 4<&4 || return;
+mv -fT $no_copy "$o" "$n" </dev/null 4<&4 || return;
 if [ -e "$o" ] || [ -L "$o" ]; then return 1; fi
 """
 # A dot before each rename, and a 1 or a 0 after it, at once: what was printed before a connection

@@ -4,10 +4,11 @@ Old paths are those before all moves, new paths those after all. So a new path m
 another copy is renamed, and an old one may be below a directory whose copy has been renamed.
 """
 
-import contextlib
-import graphlib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pylsyncd.model import paths
@@ -30,112 +31,107 @@ def order_renames(pairs: Mapping[bytes, Move]) -> Sequence[RenameStep]:
     """Return the renames that carry the moves to the new paths ``pairs``.
 
     A step renames what was at the old path of its move before the first step, whichever other steps
-    fail, if only no step replaces anything at its new path. Moves that wait for each other, such as
-    exchanged names, have no step.
+    fail, if only nothing is replaced but a file by a file, or an empty directory by a directory.
+    Moves that wait for each other, such as exchanged names, or for what is not moved have no step.
+    All others have one: as each takes a copy to the place where it stays, none blocks another.
     """
-    plan = _Plan(pairs)
-    for new in _sort(_Places(pairs).find_predecessors()):
-        plan.add(new)
-    return plan.steps
+    copies = _Copies(pairs)
+    steps: list[RenameStep] = []
+    waiting: dict[bytes, list[bytes]] = defaultdict(list)
+    ready = deque(copies.moved)
+    while ready:
+        new = ready.popleft()
+        blocking = copies.find_blocking(new)
+        if blocking is not None:
+            waiting[blocking].append(new)
+            continue
+        old, after = copies.locate(new)
+        copies.rename(new, len(steps))
+        steps.append(RenameStep(old, new, pairs[new].is_directory, after))
+        ready.extend(waiting.pop(new, ()))
+    return steps
 
 
-class _Places:
-    """The places that the moves leave and take."""
+@dataclass(slots=True, eq=False)
+class _Copy:
+    """A copy that is known to be there."""
+
+    parent: _Copy | None = None
+    name: bytes = b""
+    children: dict[bytes, _Copy] = field(default_factory=dict)
+    new: bytes | None = None
+    """The new path, as long as it is not renamed."""
+    step: int | None = None
+    """The index of the step that has renamed it."""
+
+    def child(self, name: bytes) -> _Copy:
+        """Return the child of a name; it is made if it is missing."""
+        if name not in self.children:
+            self.children[name] = _Copy(self, name)
+        return self.children[name]
+
+
+class _Copies:
+    """What is known of the copies: those that are moved, and the directories above them."""
 
     def __init__(self, pairs: Mapping[bytes, Move]) -> None:
-        self._pairs = pairs
-        self._left: dict[bytes, list[bytes]] = defaultdict(list)
+        self._root = _Copy()
+        self.moved: dict[bytes, _Copy] = {}
+        """What is to be renamed, by new path. What went to two paths goes to the first."""
         for new, move in pairs.items():
-            self._left[move.old].append(new)
-        # Where an old path is after the directory above it was renamed.
-        self._moved = {new: self._moved_with_parent(move.old) for new, move in pairs.items()}
-        for new, (place, _) in self._moved.items():
-            if place:
-                self._left[place].append(new)
+            copy = self._make(move.old)
+            if copy.new is None and new and move.old:
+                copy.new = new
+                self.moved[new] = copy
 
-    def find_predecessors(self) -> Mapping[bytes, set[bytes]]:
-        """Return, for each new path, those that are renamed before it."""
-        predecessors: dict[bytes, set[bytes]] = {new: set() for new in self._pairs}
-        for new, move in self._pairs.items():
-            before = predecessors[new]
-            before.update(
-                each for path in paths.at_and_above(new) for each in self._left.get(path, ())
-            )
-            before.update(path for path in paths.ancestors(new) if path in self._pairs)
-            for other in self._landing_above(move.old, self._moved[new]):
-                predecessors[other].add(new)
-        for new, before in predecessors.items():
-            before.discard(new)
-        return predecessors
+    def find_blocking(self, new: bytes) -> bytes | None:
+        """Return the new path of a move that a copy waits for before it takes its new path, if any.
 
-    def _moved_with_parent(self, old: bytes) -> tuple[bytes, bytes]:
-        """Return where the next renamed directory above a path takes it, and its new path."""
-        for above in paths.ancestors(old):
-            if above in self._left:
-                taken_to = self._left[above][0]
-                return taken_to + old[len(above) :], taken_to
-        return b"", b""
+        Another copy leaves the new path, a path above it, or a directory that is there; or brings a
+        directory above it. The path itself stands for what never leaves.
+        """
+        copy: _Copy | None = self._root
+        names = new.split(b"/")
+        for depth, name in enumerate(names, 1):
+            copy = copy.children.get(name) if copy is not None else None
+            if copy is not None and copy.new is not None:
+                return copy.new
+            above = b"/".join(names[:depth])
+            if above in self.moved and self.moved[above].new is not None and above != new:
+                return above
+        # An empty directory can be replaced: everything below must leave.
+        while copy is not None and copy.children:
+            copy = next(iter(copy.children.values()))
+            if copy.new is not None:
+                return copy.new
+            if not copy.children:
+                return new
+        return None
 
-    def _landing_above(self, old: bytes, moved: tuple[bytes, bytes]) -> Iterator[bytes]:
-        """Yield the new paths that would cover what a move takes."""
-        yield from (path for path in paths.at_and_above(old) if path in self._pairs)
-        place, taken_to = moved
-        for path in paths.at_and_above(place):
-            if path == taken_to:
-                break
-            if path in self._pairs:
-                yield path
+    def locate(self, new: bytes) -> tuple[bytes, int | None]:
+        """Return where a copy is now, and the step that has brought it there."""
+        names = []
+        step = None
+        copy = self.moved[new]
+        while copy.parent is not None:
+            if step is None:
+                step = copy.step
+            names.append(copy.name)
+            copy = copy.parent
+        return b"/".join(reversed(names)), step
 
+    def rename(self, new: bytes, step: int) -> None:
+        """Take a copy to its new path."""
+        copy = self.moved[new]
+        if copy.parent is not None:
+            del copy.parent.children[copy.name]
+        parent, copy.name = paths.split(new)
+        copy.parent = self._make(parent)
+        copy.parent.children[copy.name] = copy
+        copy.new, copy.step = None, step
 
-def _sort(predecessors: Mapping[bytes, set[bytes]]) -> Iterator[bytes]:
-    """Yield new paths after their predecessors; none that is in a circle or waits for one."""
-    sorter = graphlib.TopologicalSorter(predecessors)
-    # It still returns what does not wait for a circle.
-    with contextlib.suppress(graphlib.CycleError):
-        sorter.prepare()
-    while ready := sorter.get_ready():
-        yield from ready
-        sorter.done(*ready)
-
-
-class _Plan:
-    """The steps so far."""
-
-    def __init__(self, pairs: Mapping[bytes, Move]) -> None:
-        self._pairs = pairs
-        self.steps: list[RenameStep] = []
-        self._index_by_old: dict[bytes, int] = {}
-        # The new paths of the steps, and all directories above them.
-        self._taken: set[bytes] = set()
-        self._above_taken: set[bytes] = set()
-
-    def add(self, new: bytes) -> None:
-        """Add the step of a move, unless it is unsure what would be renamed."""
-        move = self._pairs[new]
-        old, after = self._locate(move.old)
-        bound = self.steps[after].new if after is not None else None
-        covers_old = any(path in self._taken for path in _below(bound, old))
-        carries_others = old in self._above_taken or old in self._taken
-        is_possible = not (paths.covers(old, new) or paths.covers(new, old))
-        if not is_possible or covers_old or carries_others:
-            return
-        self._index_by_old.setdefault(move.old, len(self.steps))
-        self.steps.append(RenameStep(old, new, move.is_directory, after))
-        self._taken.add(new)
-        self._above_taken.update(paths.ancestors(new))
-
-    def _locate(self, old: bytes) -> tuple[bytes, int | None]:
-        """Return where a copy is after the steps so far, and the step that has brought it there."""
-        for above in paths.at_and_above(old):
-            index = self._index_by_old.get(above)
-            if index is not None:
-                return self.steps[index].new + old[len(above) :], index
-        return old, None
-
-
-def _below(directory: bytes | None, path: bytes) -> Iterator[bytes]:
-    """Yield a path and those above it, up to a directory, which is not among them."""
-    for above in paths.at_and_above(path):
-        if above == directory:
-            break
-        yield above
+    def _make(self, path: bytes) -> _Copy:
+        copy = self._root
+        for name in filter(None, path.split(b"/")):
+            copy = copy.child(name)
+        return copy

@@ -1,4 +1,7 @@
-"""Renames below open directories: through no symbolic link, and over nothing that is there."""
+"""Renames below open directories, through no symbolic link.
+
+Nothing is replaced but a regular file by another, and an empty directory by another.
+"""
 
 import contextlib
 import ctypes
@@ -32,19 +35,35 @@ def rename_below(root: int, old: bytes, new: bytes, *, is_directory: bool) -> No
     """Rename a directory or a regular file; both paths are relative to an open directory.
 
     Missing directories above the new path are created. Raises RenameUnsupportedError where every
-    rename would fail, or another OSError, also if something of another type is at the old path.
+    rename would fail, or another OSError, also if something of another type is at either path, or a
+    directory with something in it at the new one.
     """
     if paths.covers(old, new):
         raise OSError(errno.ELOOP, "it cannot be moved into itself")
     old_parent, old_name = paths.split(old)
     new_parent, new_name = paths.split(new)
     with walk.opened_below(root, old_parent) as old_directory:
-        status = os.stat(old_name, dir_fd=old_directory, follow_symlinks=False)
-        is_expected = stat.S_ISDIR if is_directory else stat.S_ISREG
-        if not is_expected(status.st_mode):
-            raise OSError(errno.EEXIST, "something of another type is there")
+        status = _expect(old_directory, old_name, is_directory=is_directory)
         with _opened_or_created(root, new_parent) as new_directory:
-            _rename(old_directory, old_name, new_directory, new_name)
+            try:
+                _rename(old_directory, old_name, new_directory, new_name)
+            except FileExistsError:
+                replaced = _expect(new_directory, new_name, is_directory=is_directory)
+                if os.path.samestat(status, replaced):
+                    # rename(2) does nothing then, and succeeds.
+                    raise
+                os.rename(
+                    old_name, new_name, src_dir_fd=old_directory, dst_dir_fd=new_directory
+                )  # fmt: skip
+
+
+def _expect(directory: int, name: bytes, *, is_directory: bool) -> os.stat_result:
+    """Return the status of a name if it is a directory, or a regular file, as expected."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    is_expected = stat.S_ISDIR if is_directory else stat.S_ISREG
+    if not is_expected(status.st_mode):
+        raise OSError(errno.EEXIST, "something of another type is there")
+    return status
 
 
 @contextlib.contextmanager

@@ -140,6 +140,15 @@ def test_rotated_logs_are_moved_and_only_the_new_one_is_sent(
             do.write("log", b"new"),
         )
         window.expect_moved(3, 3 * SIZE)
+        window = Window(
+            replication,
+            do.rename("log.2", "log.3"),
+            do.rename("log.1", "log.2"),
+            do.rename("log", "log.1"),
+            do.remove("log.3"),
+            do.write("log", b"newer"),
+        )
+        window.expect_moved(2, SIZE + len(b"new"))
 
 
 def test_without_detect_renames_what_was_moved_is_sent_again(

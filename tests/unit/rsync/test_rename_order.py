@@ -20,8 +20,12 @@ Pairs = dict[bytes, bytes]
 
 
 def rename(tree: Tree, old: bytes, new: bytes) -> bool:
-    """Rename in a tree, after missing directories were created; return False if it fails."""
-    if old not in tree or new in tree or paths.covers(old, new):
+    """Rename in a tree, after missing directories were created; return False if it fails.
+
+    What is at the new path is replaced if it is empty.
+    """
+    is_free = not any(paths.covers(new, path) for path in tree if path != new)
+    if old not in tree or not is_free or paths.covers(old, new) or paths.covers(new, old):
         return False
     for above in paths.ancestors(new):
         tree.setdefault(above, -1)
@@ -81,8 +85,10 @@ def moved_trees(draw: st.DrawFn) -> tuple[Tree, Pairs]:
     """Return a tree, and the moves that some renames without a loss amount to."""
     before = tree_of(draw(st.sets(PATHS, min_size=1, max_size=8)))
     after = dict(before)
-    for _ in range(draw(st.integers(1, 4))):
-        rename(after, draw(st.sampled_from(sorted(after))) or b"a", draw(PATHS))
+    for _ in range(draw(st.integers(1, 5))):
+        new = draw(PATHS)
+        if new not in after:
+            rename(after, draw(st.sampled_from(sorted(after))) or b"a", new)
     places = {number: path for path, number in after.items() if number != -1}
     moves = {}
     for path, number in before.items():
@@ -134,6 +140,12 @@ def steps(pairs: Pairs) -> list[tuple[bytes, bytes]]:
         pytest.param(
             {b"e": b"d", b"g": b"e/f"}, [(b"e/f", b"g"), (b"d", b"e")],
             id="out of the place that another directory takes",
+        ),
+        pytest.param({b"e": b"d", b"g": b"e/f/h"}, [(b"e/f/h", b"g")], id="e/f stays"),
+        pytest.param(
+            {b"c/a/a/a": b"a", b"a": b"a/a", b"a/a": b"a/b", b"b/b/a/a": b"c"},
+            [(b"c", b"b/b/a/a"), (b"a", b"c/a/a/a"), (b"c/a/a/a/a", b"a"), (b"c/a/a/a/b", b"a/a")],
+            id="the children of a moved directory take its place",
         ),
         pytest.param(
             {b"e": b"d", b"d/f": b"g"}, [(b"d", b"e"), (b"g", b"d/f")],

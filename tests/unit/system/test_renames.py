@@ -68,8 +68,9 @@ def test_missing_directories_above_the_new_name_are_created_for_the_owner_alone(
     ("old", "new", "number"),
     [
         ("f", "d", errno.EEXIST),
-        ("f", "d/g", errno.EEXIST),
         ("f", "link", errno.EEXIST),
+        ("f", "fifo", errno.EEXIST),
+        ("f", "hard-link", errno.EEXIST),
         ("missing", "new", errno.ENOENT),
         ("missing/f", "new/f", errno.ENOENT),
         ("link", "new", errno.EEXIST),
@@ -84,6 +85,8 @@ def test_missing_directories_above_the_new_name_are_created_for_the_owner_alone(
 def test_nothing_is_renamed(place: Place, old: str, new: str, number: int) -> None:
     (place.top / "link").symlink_to("f")
     (place.top / "link-to-d").symlink_to("d")
+    (place.top / "hard-link").hardlink_to(place.top / "f")
+    os.mkfifo(place.top / "fifo")
     (place.top / "link-to-outside").symlink_to(place.outside)
     before = place.listing()
     with pytest.raises(OSError, match=r"^.Errno") as caught:
@@ -92,6 +95,27 @@ def test_nothing_is_renamed(place: Place, old: str, new: str, number: int) -> No
     assert not isinstance(caught.value, RenameUnsupportedError)
     assert place.listing() == before
     assert sorted(os.listdir(place.outside)) == ["d", "f"]
+
+
+def test_a_file_replaces_a_file_and_a_directory_an_empty_one(place: Place) -> None:
+    content = (place.top / "f").read_text()
+    (place.top / "e").mkdir()
+    place.rename("f", "d/g")
+    place.rename("d", "e", is_directory=True)
+    assert place.listing() == ["e", "e/g"]
+    assert (place.top / "e/g").read_text() == content
+
+
+@pytest.mark.parametrize("new", ["full", "file", "link-to-e"])
+def test_a_directory_replaces_nothing_else(place: Place, new: str) -> None:
+    (place.top / "full/x").mkdir(parents=True)
+    (place.top / "file").touch()
+    (place.top / "e").mkdir()
+    (place.top / "link-to-e").symlink_to("e")
+    before = place.listing()
+    with pytest.raises(OSError, match=r"^.Errno"):
+        place.rename("d", new, is_directory=True)
+    assert place.listing() == before
 
 
 def test_a_file_is_no_directory(place: Place) -> None:

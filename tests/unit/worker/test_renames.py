@@ -197,12 +197,29 @@ def test_exchanged_names_are_left_to_rsync(copy: Copy) -> None:
     assert copy.contents() == {"a": "a", "b": "b", "d": "c"}
 
 
-def test_nothing_is_replaced_or_invented(copy: Copy) -> None:
+def test_rotated_logs_take_the_name_of_the_oldest(copy: Copy) -> None:
+    """Which has no other name in the source any more."""
+    copy.write("log", "log.1", "log.2", "log.3")
+    pairs: dict[str | bytes, str | bytes] = {
+        "log.1": "log", "log.2": "log.1", "log.3": "log.2",
+    }  # fmt: skip
+    assert copy.carried(pairs) == ["log.1", "log.2", "log.3"]
+    assert copy.contents() == {"log.1": "log", "log.2": "log.1", "log.3": "log.2"}
+
+
+def test_a_directory_takes_the_place_of_an_empty_one(copy: Copy) -> None:
+    copy.write("d/f", "e/g")
+    assert copy.carried({"e": "d/", "h": "e/g"}) == ["e", "h"]
+    assert copy.contents() == {"e/f": "d/f", "h": "e/g"}
+
+
+def test_nothing_but_a_file_is_replaced_and_nothing_is_invented(copy: Copy) -> None:
     copy.write("f", "g", "d/h", "e/i")
     (copy.top / "link").symlink_to("missing")
+    os.mkfifo(copy.top / "fifo")
     pairs: dict[str | bytes, str | bytes] = {
-        "g": "f", "e": "d/", "n1": "missing", "n2": "missing/", "n3/x": "f/x", "f/y": "g",
-        "link": "g", "n4": "link", "n5": "link/", "n6": "d", "n7": "f/",
+        "fifo": "f", "d": "f", "f": "d/", "e": "d/", "n1": "missing", "n2": "missing/",
+        "n3/x": "f/x", "f/y": "g", "link": "g", "n4": "link", "n5": "link/", "n6": "d", "n7": "f/",
     }  # fmt: skip
     before = copy.contents()
     assert copy.carried(pairs) == []

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,14 @@ settings.load_profile("pylsyncd")
 
 
 def pytest_configure() -> None:
+    """Give the processes of the tests an environment like that of a service."""
+    # Without cached bytecode, each of hundreds of daemons compiles all modules when it starts.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    _react_to_signals()
+
+
+def _react_to_signals() -> None:
     """Let the processes of the tests react to signals that a background job ignores."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -11,9 +11,9 @@ from pylsyncd.system.import_interrupts import silent_interrupts
 
 with silent_interrupts():
     from pylsyncd.control import command_line, discovery
-    from pylsyncd.control.client import ANSWER_TIMEOUT
+    from pylsyncd.control.client import ANSWER_TIMEOUT, CHECK_TIMEOUT, AnswerTimeoutError
     from pylsyncd.control.discovery import DaemonStatus, find_sockets
-    from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
+    from pylsyncd.control.nagios import Finding, ServiceState, Thresholds, evaluate, format_line
     from pylsyncd.control.protocol import ControlRequest, NoDaemonError
     from pylsyncd.control.table import describe_set_aside, describe_unverified, format_table
     from pylsyncd.model.errors import PylsyncdError, StateError, UsageError
@@ -58,17 +58,23 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _report_failure(error: PylsyncdError, *, is_check: bool) -> int:
-    is_no_daemon = isinstance(error, NoDaemonError)
     if is_check:
-        state = ServiceState.CRITICAL if is_no_daemon else ServiceState.UNKNOWN
-        print(format_line(state, str(error)))  # noqa: T201
+        state, text = _finding(error)
+        print(format_line(state, text))  # noqa: T201
         return state
     _print_errors([error])
     if isinstance(error, command_line.CommandLineError):
         print("Try pylsyncctl --help.", file=sys.stderr)  # noqa: T201
     if isinstance(error, UsageError):
         return command_line.EXIT_USAGE
+    is_no_daemon = isinstance(error, NoDaemonError)
     return command_line.EXIT_NO_DAEMON if is_no_daemon else command_line.EXIT_FAILED
+
+
+def _finding(error: PylsyncdError) -> Finding:
+    """Return what an error means for monitoring: a daemon that hangs is as bad as none."""
+    is_down = isinstance(error, NoDaemonError | AnswerTimeoutError)
+    return ServiceState.CRITICAL if is_down else ServiceState.UNKNOWN, str(error)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -82,20 +88,19 @@ def _status(options: argparse.Namespace) -> int:
         _watch(lambda: _lines_or_errors(options), max(options.watch, _MIN_WATCH_INTERVAL))
         return 0
     daemons, errors = _fetch_statuses(options)
+    if not daemons:
+        raise errors[0]
     _print(_status_lines(options, daemons))
     return _print_errors(errors)
 
 
 def _fetch_statuses(
-    options: argparse.Namespace,
+    options: argparse.Namespace, timeout: float = ANSWER_TIMEOUT
 ) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
-    """Return the statuses, and the errors of some daemons; raises an error if all have failed."""
+    """Return the statuses, and the errors of the daemons that have sent none."""
     if options.file is not None:
         return [discovery.load_status_file(options.file)], []
-    daemons, errors = discovery.fetch_statuses(find_sockets(options.socket))
-    if not daemons:
-        raise errors[0]
-    return daemons, errors
+    return discovery.fetch_statuses(find_sockets(options.socket), timeout)
 
 
 def _status_lines(options: argparse.Namespace, daemons: Iterable[DaemonStatus]) -> list[str]:
@@ -118,12 +123,12 @@ def _lines_or_errors(options: argparse.Namespace) -> list[str]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    daemons, errors = _fetch_statuses(options)
-    if errors:
-        raise errors[0]
-    age = max(daemon.age for daemon in daemons)
+    daemons, errors = _fetch_statuses(options, CHECK_TIMEOUT)
+    # Only the status in a file has an age, and there is only one file.
+    age = sum(daemon.age for daemon in daemons)
     limits = Thresholds(options.max_lag, options.warn_lag)
-    state, line = evaluate([daemon.status for daemon in daemons], limits, age)
+    statuses = [daemon.status for daemon in daemons]
+    state, line = evaluate(statuses, limits, age, map(_finding, errors))
     _print([line])
     return state
 

@@ -79,6 +79,12 @@ class StatusReporters:
         for thread in self._threads:
             thread.stop()
 
+    def report_stopped(self) -> None:
+        """Tell the readers of the status file that the daemon has stopped."""
+        for thread in self._threads:
+            if isinstance(thread, StatusFileWriter):
+                thread.report_stopped()
+
 
 class Service:
     """The running daemon. Created and run by the main thread, which receives the signals.
@@ -215,6 +221,7 @@ class Service:
         self._thread_monitor.stop()
         self._supervisor.stop(self._handle_messages_while_stopping)
         self._hooks.stop()
+        self._reporters.report_stopped()
         log.log(NOTICE, "stopped")
 
     def _handle_messages_while_stopping(self) -> None:

@@ -11,6 +11,7 @@ from pylsyncd.control.protocol import (
     MAX_ANSWER_BYTES,
     ControlRequest,
     NoDaemonError,
+    NotPermittedError,
     ProtocolError,
 )
 from pylsyncd.model import paths
@@ -21,6 +22,14 @@ from pylsyncd.system.unix_sockets import connect
 ANSWER_TIMEOUT = 20.0
 """Seconds that a daemon has to answer."""
 
+CHECK_TIMEOUT = 5.0
+"""The same for a monitoring plugin, which its system ends after ten."""
+
+HOW_TO_BE_PERMITTED = (
+    "run this as the user of that pylsyncd or as root, with sudo, or read its status file with "
+    "status --file"
+)
+
 _READ_SIZE = 1 << 16
 
 
@@ -28,27 +37,38 @@ class NoAnswerError(PylsyncdError):
     """A daemon may be running, but it does not answer."""
 
 
+class AnswerTimeoutError(NoAnswerError):
+    """A daemon is running, and does not answer in time."""
+
+
 class PendingRequest:
     """A request that was sent and is not answered yet, so that several daemons work at a time.
 
-    Raises NoDaemonError if no process listens at the socket, NoAnswerError if it cannot be reached.
+    Raises NoDaemonError if no process listens at the socket, NotPermittedError if the user may not
+    use it, and NoAnswerError if it cannot be reached.
     """
 
-    def __init__(self, path: str, request: ControlRequest, timeout: float = ANSWER_TIMEOUT) -> None:
+    def __init__(
+        self,
+        path: str,
+        request: ControlRequest,
+        timeout: float = ANSWER_TIMEOUT,
+        connect_timeout: float = ANSWER_TIMEOUT,
+    ) -> None:
         self.path = path
         self._shown_path = paths.printable(os.fsencode(path))
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         line = protocol.encode_request(request)
         try:
-            self._connection = connect(path, ANSWER_TIMEOUT)
+            self._connection = connect(path, min(timeout, connect_timeout))
         except (FileNotFoundError, ConnectionRefusedError):
             raise NoDaemonError(
                 f"No pylsyncd listens at {self._shown_path}: start it, or name its socket with "
                 "--socket."
             ) from None
         except OSError as error:
-            raise NoAnswerError(self._unreachable_message(error)) from error
+            raise self._unreachable_error(error) from error
         # A daemon that refuses the connection may send its reason and close before it reads.
         with contextlib.suppress(OSError):
             self._connection.sendall(line)
@@ -73,7 +93,7 @@ class PendingRequest:
             message = "\n".join(map(printable, str(error).splitlines()))
             raise ProtocolError(f"{message} (pylsyncd at {self._shown_path})") from None
         except TimeoutError:
-            raise NoAnswerError(
+            raise AnswerTimeoutError(
                 f"The pylsyncd at {self._shown_path} has not answered for {self._timeout:.0f} "
                 "seconds: see its log."
             ) from None
@@ -96,15 +116,19 @@ class PendingRequest:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _unreachable_message(self, error: OSError) -> str:
+    def _unreachable_error(self, error: OSError) -> PylsyncdError:
         if isinstance(error, PermissionError):
-            return (
-                f"User id {os.geteuid()} may not use the socket {self._shown_path}: run this as "
-                "the user of that pylsyncd, or as root."
+            return NotPermittedError(
+                f"User id {os.geteuid()} may not use the socket {self._shown_path}: "
+                f"{HOW_TO_BE_PERMITTED}."
             )
         if isinstance(error, TimeoutError | BlockingIOError):
-            return f"The pylsyncd at {self._shown_path} accepts no connections: see its log."
-        return f"Cannot connect to the socket {self._shown_path}: {error.strerror or error}."
+            return AnswerTimeoutError(
+                f"The pylsyncd at {self._shown_path} accepts no connections: see its log."
+            )
+        return NoAnswerError(
+            f"Cannot connect to the socket {self._shown_path}: {error.strerror or error}."
+        )
 
     def _incomplete_message(self, reason: str) -> str:
         return (

@@ -6,8 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from pylsyncd.control.client import ANSWER_TIMEOUT, NoAnswerError, PendingRequest
-from pylsyncd.control.protocol import ControlRequest, NoDaemonError
+from pylsyncd.control.client import (
+    ANSWER_TIMEOUT,
+    HOW_TO_BE_PERMITTED,
+    NoAnswerError,
+    PendingRequest,
+)
+from pylsyncd.control.protocol import ControlRequest, NoDaemonError, NotPermittedError
 from pylsyncd.control.status_file import read_status_file
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, StateError
@@ -28,7 +33,7 @@ class DaemonStatus:
     raw_status: object
     """The status as JSON objects, with fields that only later versions know."""
     age: float = 0.0
-    """Seconds since the status was made."""
+    """Seconds since the status was made; negative if the clock was set back meanwhile."""
 
     @property
     def destinations(self) -> list[DestinationStatus]:
@@ -49,14 +54,17 @@ class DaemonStatus:
 
 
 def find_sockets(socket: str | None) -> list[str]:
-    """Return ``socket`` if given, else all sockets found; raises NoDaemonError if there is none."""
+    """Return ``socket`` if given, else all sockets found.
+
+    Raises NoDaemonError if there is none, NotPermittedError if the user may not see all.
+    """
     if socket is not None:
         return [socket]
     searched = directories.socket_directories(os.environ, os.geteuid())
     found, unreadable = unix_sockets.find_sockets(searched)
     if found:
         return found
-    raise NoDaemonError(_no_socket_message(searched, unreadable))
+    raise _no_socket_error(searched, unreadable)
 
 
 def send_requests(
@@ -68,11 +76,15 @@ def send_requests(
     """
     answers: dict[str, Answer] = {}
     errors: list[PylsyncdError] = []
+    deadline = time.monotonic() + min(timeout, ANSWER_TIMEOUT)
     with ExitStack() as stack:
         pending = []
         for path, request in requests.items():
             with _collect(errors):
-                pending.append(stack.enter_context(PendingRequest(path, request, timeout)))
+                # Several daemons that accept no connection take no longer than one.
+                left = max(0.1, deadline - time.monotonic())
+                made = PendingRequest(path, request, timeout, left)
+                pending.append(stack.enter_context(made))
         for each in pending:
             with _collect(errors):
                 answers[each.path] = each.wait_for_answer()
@@ -88,9 +100,11 @@ def _collect(errors: list[PylsyncdError]) -> Iterator[None]:
         errors.append(error)
 
 
-def fetch_statuses(sockets: Sequence[str]) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
+def fetch_statuses(
+    sockets: Sequence[str], timeout: float = ANSWER_TIMEOUT
+) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
     """Return the statuses of the daemons, and the errors of those that did not answer."""
-    answers, errors = send_requests({path: ControlRequest("status") for path in sockets})
+    answers, errors = send_requests({path: ControlRequest("status") for path in sockets}, timeout)
     daemons = []
     for path, answer in answers.items():
         raw_status = answer.get("status")
@@ -105,17 +119,24 @@ def fetch_statuses(sockets: Sequence[str]) -> tuple[list[DaemonStatus], list[Pyl
 
 
 def load_status_file(path: str) -> DaemonStatus:
-    """Return the status in a daemon's status file; raises NoDaemonError or StateError."""
+    """Return the status in a daemon's status file.
+
+    Raises NoDaemonError, NotPermittedError or StateError.
+    """
     status = read_status_file(path)
-    return DaemonStatus(path, status, encode_status(status), max(0.0, time.time() - status.time))
+    return DaemonStatus(path, status, encode_status(status), time.time() - status.time)
 
 
-def _no_socket_message(searched: Sequence[str], unreadable: Sequence[str]) -> str:
+def _no_socket_error(searched: Sequence[str], unreadable: Sequence[str]) -> PylsyncdError:
     places = ", ".join(paths.printable(os.fsencode(each)) for each in searched)
     denied = ", ".join(paths.printable(os.fsencode(each)) for each in unreadable)
-    hint = f" User id {os.geteuid()} may not read {denied}." if denied else ""
+    if denied:
+        return NotPermittedError(
+            f"User id {os.geteuid()} may not see whether a pylsyncd runs, because {denied} cannot "
+            f"be read: {HOW_TO_BE_PERMITTED}."
+        )
     user = "its user or as root" if os.geteuid() else "its user"
-    return (
-        f"No pylsyncd was found: there is no socket in {places}.{hint} Start pylsyncd, run this as "
+    return NoDaemonError(
+        f"No pylsyncd was found: there is no socket in {places}. Start pylsyncd, run this as "
         f"{user}, or name its socket with --socket."
     )

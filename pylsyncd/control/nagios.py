@@ -6,12 +6,19 @@ UNKNOWN means that the plugin could not find out.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from pylsyncd.model.formatting import format_count, format_duration, printable
-from pylsyncd.model.status import UNVERIFIED, Condition, DestinationStatus, Status, SyncStatus
+from pylsyncd.model.status import (
+    STALE_STATUS_AGE,
+    UNVERIFIED,
+    Condition,
+    DestinationStatus,
+    Status,
+    SyncStatus,
+)
 
 
 class ServiceState(IntEnum):
@@ -31,31 +38,43 @@ class Thresholds:
     warn_lag: float | None = None
 
 
-_Finding = tuple[ServiceState, str]
+Finding = tuple[ServiceState, str]
+"""What is wrong, and how much that matters."""
+
+# The Monitoring Plugins Development Guidelines leave open which of them wins: what is known to be
+# wrong, here, before what is not known.
+_BY_URGENCY = (
+    ServiceState.CRITICAL, ServiceState.UNKNOWN, ServiceState.WARNING, ServiceState.OK,
+)  # fmt: skip
 
 
 def evaluate(
-    statuses: Sequence[Status], limits: Thresholds, age: float = 0.0
+    statuses: Sequence[Status],
+    limits: Thresholds,
+    age: float = 0.0,
+    findings: Iterable[Finding] = (),
 ) -> tuple[ServiceState, str]:
     """Return the state of all daemons together, and the line of the plugin.
 
-    ``age`` is the age of the oldest status in seconds.
+    ``age`` is the age of the oldest status in seconds, and ``findings`` tells what is wrong with
+    daemons that have sent no status.
     """
-    state, text = judge(statuses, limits, age)
+    state, text = judge(statuses, limits, age, findings)
     return state, format_line(state, text, " ".join(_performance_data(statuses, limits)))
 
 
 def judge(
-    statuses: Sequence[Status], limits: Thresholds, age: float = 0.0
+    statuses: Sequence[Status],
+    limits: Thresholds,
+    age: float = 0.0,
+    findings: Iterable[Finding] = (),
 ) -> tuple[ServiceState, str]:
     """Return the state of all daemons together, and its reasons, the worst ones first."""
-    findings = [finding for status in statuses for finding in _findings(status, limits)]
-    if age > max(limits.max_lag, 60.0):
-        silence = f"no status from pylsyncd for {format_duration(age)}"
-        findings.append((ServiceState.CRITICAL, silence))
-    worst = max((state for state, _ in findings), default=ServiceState.OK)
-    findings.sort(key=lambda finding: -finding[0])
-    return worst, "; ".join(text for _, text in findings) or _ok_text(statuses)
+    found = [*findings, *_findings_about_daemons(statuses, age)]
+    found += (finding for status in statuses for finding in _findings(status, limits))
+    found.sort(key=lambda finding: _BY_URGENCY.index(finding[0]))
+    worst = found[0][0] if found else ServiceState.OK
+    return worst, "; ".join(text for _, text in found) or _ok_text(statuses)
 
 
 def format_line(state: ServiceState, text: str, performance_data: str = "") -> str:
@@ -76,7 +95,21 @@ def _destinations(statuses: Sequence[Status]) -> list[tuple[SyncStatus, Destinat
     ]
 
 
-def _findings(status: Status, limits: Thresholds) -> Iterator[_Finding]:
+def _findings_about_daemons(statuses: Sequence[Status], age: float) -> Iterator[Finding]:
+    """Yield a finding for each daemon that does not run any more."""
+    for status in statuses:
+        if status.stopped is not None:
+            ago = format_duration(max(0.0, age))
+            yield ServiceState.CRITICAL, f"pylsyncd was stopped {ago} ago"
+        elif age > STALE_STATUS_AGE:
+            silence = f"no status from pylsyncd for {format_duration(age)}: it has ended or hangs"
+            yield ServiceState.CRITICAL, silence
+        elif age < -STALE_STATUS_AGE:
+            ahead = f"the status is {format_duration(-age)} ahead of the clock of this machine"
+            yield ServiceState.CRITICAL, f"{ahead}: pylsyncd has ended, or a clock is wrong"
+
+
+def _findings(status: Status, limits: Thresholds) -> Iterator[Finding]:
     if status.reload_error:
         yield ServiceState.WARNING, f"the last reload has failed: {status.reload_error}"
     for sync in status.syncs:

@@ -29,6 +29,10 @@ class NoDaemonError(PylsyncdError):
     """No daemon is running that could answer."""
 
 
+class NotPermittedError(PylsyncdError):
+    """The user may not see whether a daemon runs, or may not control it."""
+
+
 class ProtocolError(PylsyncdError):
     """A message is malformed, or an answer carries an error."""
 

@@ -5,18 +5,16 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from pylsyncd.control.protocol import NoDaemonError
+from pylsyncd.control.protocol import NoDaemonError, NotPermittedError
 from pylsyncd.model import paths
 from pylsyncd.model.errors import StateError
-from pylsyncd.model.status import Status
+from pylsyncd.model.status import STATUS_FILE_INTERVAL, Status
 from pylsyncd.model.status_json import format_status, parse_status
 from pylsyncd.system import private_files
 from pylsyncd.system.atomic_file import AtomicFile
 from pylsyncd.system.threads import SupervisedThread
-
-MAX_STATUS_FILE_AGE = 10.0
-"""Seconds after which an unchanged status is written again, so that its age shows a dead daemon."""
 
 # Seconds.
 _CHECK_INTERVAL = 1.0
@@ -33,7 +31,7 @@ class StatusFileWriter(SupervisedThread):
         file: AtomicFile,
         status: Callable[[], Status],
         on_failed: Callable[[str], None],
-        max_age: float = MAX_STATUS_FILE_AGE,
+        max_age: float = STATUS_FILE_INTERVAL,
         check_interval: float = _CHECK_INTERVAL,
     ) -> None:
         super().__init__("status file", on_failed)
@@ -55,11 +53,16 @@ class StatusFileWriter(SupervisedThread):
                 self._stop_requested.wait(self._check_interval)
 
     def stop(self) -> None:
-        """Stop the thread, and write the final status."""
+        """Stop the thread, and write the present status."""
         self._stop_requested.set()
         if self.is_alive():
             self.join()
         self._write(self._status())
+
+    def report_stopped(self) -> None:
+        """Write the final status: the daemon has stopped."""
+        status = self._status()
+        self._write(replace(status, stopped=status.time))
 
     def _write_if_due(self, status: Status) -> None:
         now, relevant = time.monotonic(), _relevant_fields(status)
@@ -74,7 +77,8 @@ class StatusFileWriter(SupervisedThread):
 def read_status_file(path: str) -> Status:
     """Return the status that a file holds.
 
-    Raises NoDaemonError if there is no file, StateError if it cannot be read or holds no status.
+    Raises NoDaemonError if there is no file, NotPermittedError, or StateError if it cannot be read
+    or holds no status.
     """
     shown = paths.printable(os.fsencode(path))
     try:
@@ -82,6 +86,12 @@ def read_status_file(path: str) -> Status:
     except FileNotFoundError:
         raise NoDaemonError(
             f"There is no status file {shown}: check that pylsyncd runs with --status-file={shown}."
+        ) from None
+    except PermissionError:
+        raise NotPermittedError(
+            f"User id {os.geteuid()} may not read the status file {shown}: run this as root, with "
+            "sudo, or let pylsyncd write a file that all users may read with "
+            "--status-file-mode=0644."
         ) from None
     except OSError as error:
         raise StateError(f"Cannot read the status file {shown}: {error.strerror}.") from error

@@ -12,6 +12,7 @@ from pylsyncd.model.formatting import (
     printable,
 )
 from pylsyncd.model.status import (
+    STALE_STATUS_AGE,
     UNVERIFIED,
     Condition,
     DestinationStatus,
@@ -20,9 +21,6 @@ from pylsyncd.model.status import (
     Status,
     SyncStatus,
 )
-
-STALE_AFTER_SECONDS = 60.0
-"""A status file that is older was written by a daemon that has ended or hangs."""
 
 HEADINGS = ("SYNC", "DESTINATION", "STATE", "BEHIND", "WAITING", "LAST RUN", "NEXT ATTEMPT")
 _RIGHT_ALIGNED = frozenset({"WAITING"})
@@ -114,9 +112,14 @@ def describe_daemon(status: Status) -> str:
 
 def _header_lines(status: Status, age: float) -> Iterator[str]:
     yield f"{describe_daemon(status)}; {summary(status)}"
-    if age >= 1.0:
-        stale = ": pylsyncd has ended or hangs" if age >= STALE_AFTER_SECONDS else ""
+    if status.stopped is not None:
+        yield f"As of {format_duration(max(0.0, age))} ago: pylsyncd was stopped"
+    elif age >= 1.0:
+        stale = ": pylsyncd has ended or hangs" if age > STALE_STATUS_AGE else ""
         yield f"As of {format_duration(age)} ago{stale}"
+    elif age < -STALE_STATUS_AGE:
+        ahead = f"As of {format_duration(-age)} ahead of the clock of this machine"
+        yield f"{ahead}: pylsyncd has ended, or a clock is wrong"
 
 
 def _cells(status: Status, sync: SyncStatus, each: DestinationStatus) -> tuple[str, ...]:

@@ -17,6 +17,12 @@ MAX_NAMED_PATHS: Final = 10
 """How many of the paths that a destination lacks a status names."""
 
 
+STATUS_FILE_INTERVAL: Final = 10.0
+"""Seconds after which an unchanged status is written again, so that its age shows a dead daemon."""
+
+STALE_STATUS_AGE: Final = 3 * STATUS_FILE_INTERVAL
+"""Seconds: the daemon of an older status file has ended or hangs."""
+
 UNVERIFIED: Final = "unverified"
 """The word for a destination that was never compared with the source as a whole."""
 
@@ -224,3 +230,5 @@ class Status:
     """Why that failed; empty if it did not."""
     status_file_written: float | None = None
     """When the status file was last written, 0.0 if never; None if none is configured."""
+    stopped: float | None = None
+    """The time at which the daemon stopped as it was told to; None while it runs."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -286,6 +287,11 @@ def test_the_status_file_shows_the_same(place: ControlledDaemon) -> None:
         assert place.run("flush").returncode == OK
         wait_until(lambda: "in sync" in place.run("status", "--file", path).stdout)
         assert f"pid {daemon.pid}," in place.run("status", "--file", path).stdout
+        daemon.stop()
+    assert "ago: pylsyncd was stopped\n" in place.run("status", "--file", path).stdout
+    code, output, _ = place.run("status", "--check", "--file", path)
+    assert code == CRITICAL
+    assert re.match(r"PYLSYNCD CRITICAL - pylsyncd was stopped \S+ \S+ ago \|", output), output
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pylsyncd.control import client
-from pylsyncd.control.client import NoAnswerError, PendingRequest, send_request
+from pylsyncd.control.client import AnswerTimeoutError, NoAnswerError, PendingRequest, send_request
 from pylsyncd.control.protocol import ControlRequest, NoDaemonError, ProtocolError
 
 STATUS = ControlRequest("status")
@@ -81,9 +81,19 @@ def test_a_daemon_that_does_not_answer_in_time_is_an_error(tmp_path: Path) -> No
         has_ended.wait(45.0)
 
     with listening(tmp_path / "sock", serve) as path:
-        with pytest.raises(NoAnswerError, match="has not answered for 0 seconds: see its log"):
+        with pytest.raises(AnswerTimeoutError, match="has not answered for 0 seconds: see its log"):
             send_request(path, STATUS, timeout=0.05)
         has_ended.set()
+
+
+def test_a_daemon_that_accepts_no_connection_in_time_is_an_error(tmp_path: Path) -> None:
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)
+        with pytest.raises(AnswerTimeoutError, match="accepts no connections: see its log"):
+            PendingRequest(path, STATUS, connect_timeout=0.05)
 
 
 def test_an_answer_that_stops_short_is_an_error(tmp_path: Path) -> None:

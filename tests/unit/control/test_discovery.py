@@ -1,6 +1,8 @@
 """The sockets of all daemons are found, and all daemons are asked at a time."""
 
 import os
+import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 from support.commands import IN_SYNC_STATUS, RecordingCommands, destination, status
 
+from pylsyncd.control import client
+from pylsyncd.control.client import AnswerTimeoutError
 from pylsyncd.control.discovery import (
     DaemonStatus,
     fetch_statuses,
@@ -16,10 +20,17 @@ from pylsyncd.control.discovery import (
     load_status_file,
     send_requests,
 )
-from pylsyncd.control.protocol import ControlRequest, NoDaemonError, ProtocolError
+from pylsyncd.control.protocol import (
+    ControlRequest,
+    NoDaemonError,
+    NotPermittedError,
+    ProtocolError,
+)
 from pylsyncd.control.server import ControlServer
 from pylsyncd.model.status import Status
 from pylsyncd.model.status_json import encode_status, format_status
+
+NOBODY = 65534
 
 
 class Daemons:
@@ -62,6 +73,41 @@ def test_no_socket_is_an_error_that_names_the_searched_directories(daemons: Daem
     assert f"No pylsyncd was found: there is no socket in {daemons.directory}." in str(caught.value)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+def test_a_user_who_may_not_read_a_directory_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="pylsyncd-sockets-") as directory:
+        monkeypatch.setenv("RUNTIME_DIRECTORY", directory)
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(
+                NotPermittedError, match=rf"may not see .*{directory} .*with sudo, or .*--file"
+            ):
+                find_sockets(None)
+        finally:
+            os.seteuid(0)
+
+
+def test_several_daemons_that_accept_no_connection_take_no_longer_than_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def connect(_: str, timeout: float) -> socket.socket:
+        limits.append(timeout)
+        time.sleep(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(client, "connect", connect)
+    requests = {f"{tmp_path}/{number}": ControlRequest("status") for number in range(3)}
+    answers, errors = send_requests(requests, 0.5)
+    assert answers == {}
+    assert [type(error) for error in errors] == [AnswerTimeoutError] * 3
+    assert limits[0] <= 0.5
+    assert limits[1:] == [0.1, 0.1]
+
+
 def test_the_answers_of_all_daemons_are_returned_by_socket(daemons: Daemons) -> None:
     paths = [daemons.start(f"{name}.sock", status(destination(name))) for name in ("a", "b")]
     found, errors = fetch_statuses(paths)
@@ -95,9 +141,9 @@ def test_a_daemon_knows_destinations_with_and_without_their_sync_and_syncs() -> 
     assert unnamed.known_names == {"srv2"}
 
 
-def test_a_status_file_has_an_age_that_is_never_negative(tmp_path: Path) -> None:
+def test_a_status_file_has_an_age_by_this_clock(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    for offset, expected in ((-100.0, 100.0), (100.0, 0.0)):
+    for offset, expected in ((-100.0, 100.0), (100.0, -100.0)):
         path.write_text(format_status(status(destination("srv2"), at=time.time() + offset)))
         found = load_status_file(os.fspath(path))
         assert expected <= found.age < expected + 20.0

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from support.commands import IN_SYNC_STATUS, MIXED_STATUS, destination, status
+from support.commands import IN_SYNC_STATUS, MIXED_STATUS, NOW, destination, status
 
 from pylsyncd.control.nagios import ServiceState, Thresholds, evaluate, format_line
 from pylsyncd.model.status import Condition, DestinationStatus, PathSummary, SetAside
@@ -92,13 +92,43 @@ def test_a_reload_that_failed_is_a_warning() -> None:
     assert line.startswith("PYLSYNCD WARNING - the last reload has failed: line 1: no |")
 
 
-def test_an_old_status_is_critical() -> None:
-    assert evaluate([IN_SYNC_STATUS], LIMITS, age=59.0)[0] is ServiceState.OK
-    level, line = evaluate([IN_SYNC_STATUS], LIMITS, age=61.0)
+@pytest.mark.parametrize("limits", [Thresholds(1.0), Thresholds(86400.0)])
+def test_a_status_that_is_older_than_three_of_its_intervals_is_critical(limits: Thresholds) -> None:
+    for age in (0.0, 30.0, -30.0):
+        assert evaluate([IN_SYNC_STATUS], limits, age=age)[0] is ServiceState.OK
+    for age, text in (
+        (31.0, "no status from pylsyncd for 31 s: it has ended or hangs"),
+        (-31.0, "31 s ahead of the clock of this machine: pylsyncd has ended, or a clock is wrong"),
+    ):
+        level, line = evaluate([IN_SYNC_STATUS], limits, age=age)
+        assert level is ServiceState.CRITICAL
+        assert text in line
+
+
+@pytest.mark.parametrize("age", [0.0, 100.0])
+def test_a_daemon_that_was_stopped_is_critical_at_once(age: float) -> None:
+    level, line = evaluate([replace(IN_SYNC_STATUS, stopped=NOW)], LIMITS, age=age)
     assert level is ServiceState.CRITICAL
-    assert "no status from pylsyncd for 1 min 1 s" in line
-    # A status file is up to 10 seconds old.
-    assert evaluate([IN_SYNC_STATUS], Thresholds(1.0), age=15.0)[0] is ServiceState.OK
+    assert re.search(r"CRITICAL - pylsyncd was stopped .* ago \|", line)
+
+
+@pytest.mark.parametrize(
+    ("condition", "state"),
+    [
+        (Condition.IN_SYNC, ServiceState.UNKNOWN),
+        (Condition.PAUSED, ServiceState.UNKNOWN),
+        (Condition.HELD, ServiceState.CRITICAL),
+    ],
+)
+def test_a_daemon_without_a_status_hides_nothing_of_another(
+    condition: Condition, state: ServiceState
+) -> None:
+    findings = [(ServiceState.UNKNOWN, "no answer")]
+    found, line = evaluate([status(destination("a", condition))], LIMITS, findings=findings)
+    assert found is state
+    assert "no answer" in line
+    assert (f"a {condition.value}" in line) is (condition is not Condition.IN_SYNC)
+    assert "'a lag'=0s" in line
 
 
 def test_performance_data_has_a_unique_label_for_each_destination() -> None:

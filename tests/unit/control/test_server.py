@@ -19,7 +19,12 @@ from support.waiting import wait_until
 
 from pylsyncd.control import client, protocol
 from pylsyncd.control.client import NoAnswerError
-from pylsyncd.control.protocol import ControlRequest, NoDaemonError, ProtocolError
+from pylsyncd.control.protocol import (
+    ControlRequest,
+    NoDaemonError,
+    NotPermittedError,
+    ProtocolError,
+)
 from pylsyncd.control.server import ClientLimits, ControlServer
 from pylsyncd.model.status_json import decode_status, encode_status
 from pylsyncd.system import unix_sockets
@@ -388,7 +393,7 @@ def test_other_users_are_refused_even_if_the_file_modes_admit_them(
         os.chmod(control.path, 0o600)
         os.seteuid(NOBODY)
         try:
-            with pytest.raises(NoAnswerError, match=r"User id 65534 may not use .*: run this as"):
+            with pytest.raises(NotPermittedError, match=r"65534 may not use .*: run this .*sudo"):
                 client.send_request(control.path, ControlRequest("flush"))
         finally:
             os.seteuid(0)

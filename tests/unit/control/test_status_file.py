@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 from support.commands import IN_SYNC_STATUS, MIXED_STATUS, NOW, destination, status
 from support.waiting import wait_until
 
-from pylsyncd.control.protocol import NoDaemonError
+from pylsyncd.control.protocol import NoDaemonError, NotPermittedError
 from pylsyncd.control.status_file import StatusFileWriter, read_status_file
 from pylsyncd.model.errors import StateError
 from pylsyncd.model.status import Status
@@ -103,6 +104,31 @@ def test_a_relevant_change_is_written_at_once_and_counters_only_at_the_end(
     assert path.stat().st_ino != before
     assert {each.behind for each in read_status_file(str(path)).syncs[0].destinations} == {9.0}
     assert os.listdir(tmp_path) == ["status.json"]
+
+
+def test_the_end_of_the_daemon_is_written(path: Path, writer: StatusFileWriter) -> None:
+    writer.start()
+    wait_until(path.exists)
+    assert read_status_file(str(path)).stopped is None
+    writer.stop()
+    assert read_status_file(str(path)).stopped is None
+    before = time.time()
+    writer.report_stopped()
+    found = read_status_file(str(path))
+    assert found.stopped == found.time >= before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+def test_a_user_who_may_not_read_the_file_is_told_what_to_do() -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        os.seteuid(65534)
+        try:
+            with pytest.raises(
+                NotPermittedError, match=r"65534 may not read .* sudo, .*--status-file-mode=0644"
+            ):
+                read_status_file(file.name)
+        finally:
+            os.seteuid(0)
 
 
 def test_a_reader_sees_a_complete_status_at_any_time(path: Path, changing: ChangingStatus) -> None:

@@ -104,10 +104,14 @@ def test_the_last_remark_tells_of_a_reload_that_failed() -> None:
 
 def test_the_table_shows_the_age_of_an_old_status() -> None:
     assert format_table(IN_SYNC_STATUS, age=0.5)[1].startswith("SYNC")
-    assert format_table(IN_SYNC_STATUS, age=12.0)[1] == "As of 12 s ago"
+    assert format_table(IN_SYNC_STATUS, age=30.0)[1] == "As of 30 s ago"
     assert (
-        format_table(IN_SYNC_STATUS, age=300.0)[1] == "As of 5 min ago: pylsyncd has ended or hangs"
+        format_table(IN_SYNC_STATUS, age=31.0)[1] == "As of 31 s ago: pylsyncd has ended or hangs"
     )
+    assert format_table(IN_SYNC_STATUS, age=-30.0)[1].startswith("SYNC")
+    assert "5 min ahead of the clock" in format_table(IN_SYNC_STATUS, age=-300.0)[1]
+    stopped = replace(IN_SYNC_STATUS, stopped=NOW)
+    assert format_table(stopped, age=300.0)[1] == "As of 5 min ago: pylsyncd was stopped"
 
 
 def test_only_the_state_is_coloured_and_only_on_request() -> None:

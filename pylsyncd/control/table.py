@@ -178,7 +178,7 @@ def _source_remarks(status: Status) -> Iterator[str]:
             yield f"The source {source} is held: {printable(sync.held)}"
         for path, reason in sync.held_subtrees.items():
             yield f"{printable(path)} in {source} is held: {printable(reason)}"
-        if not (sync.held or sync.is_watching):
+        if not (sync.held or sync.is_watching or status.stopped is not None):
             yield f"The source {source} is not watched yet."
         if sync.oldest_look is not None:
             age = format_duration(sync.oldest_look)

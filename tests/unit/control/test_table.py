@@ -112,6 +112,8 @@ def test_the_table_shows_the_age_of_an_old_status() -> None:
     assert "5 min ahead of the clock" in format_table(IN_SYNC_STATUS, age=-300.0)[1]
     stopped = replace(IN_SYNC_STATUS, stopped=NOW)
     assert format_table(stopped, age=300.0)[1] == "As of 5 min ago: pylsyncd was stopped"
+    unwatched = replace(status(destination("a"), is_watching=False), stopped=NOW)
+    assert format_table(unwatched)[-1].startswith("web")
 
 
 def test_only_the_state_is_coloured_and_only_on_request() -> None:

@@ -4,6 +4,7 @@ This only saves work: the files of a move that is not carried are sent. What is 
 by the run that follows, like everything else.
 """
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,8 @@ from pylsyncd.worker.renames import MIN_BYTES_OVER_SSH, Renames
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer_commands import TransferCommands
 from pylsyncd.worker.transfer_result import CarriedMoves, TransferRequest
+
+log = logging.getLogger(__name__)
 
 _NOTHING_MOVED = CarriedMoves()
 
@@ -76,6 +79,11 @@ class MoveRuns:
             self._delete_old(request, run, pairs)
         if files:
             self._session.statistics.count_moved(files, size)
+        for new in sorted(carried):
+            old = paths.printable(pairs[new].old)
+            log.debug(
+                "[%s] moved %s to %s", self._session.destination.name, old, paths.printable(new)
+            )
         return CarriedMoves(frozenset(carried), files, size)
 
     def _rename(

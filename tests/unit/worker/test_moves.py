@@ -70,7 +70,7 @@ def make_moved(place: MovingSetup, *, old: str = "old", new: str = "new") -> Cha
 def test_a_moved_directory_is_not_sent_and_its_old_copy_is_deleted(
     place: MovingSetup, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG")
     result = carry(place, make_moved(place))
     assert result.verdict is Verdict.DONE
     assert result.run is not None
@@ -80,6 +80,7 @@ def test_a_moved_directory_is_not_sent_and_its_old_copy_is_deleted(
     assert place.differences() == []
     assert (place.copy / "new/f").stat().st_nlink == 1
     assert "moved 2 files (1.4 MB not sent), " in caplog.text
+    assert "moved old to new" in caplog.text
 
 
 def test_files_that_keep_their_last_names_are_moved_together(place: MovingSetup) -> None:

@@ -94,6 +94,8 @@ def _otherwise(codes: Iterable[int], verdict: Verdict, reason: str) -> _OutcomeR
 
 _SIGNALS = range(-64, 0)
 
+CANNOT_DELETE_BY_NAME: Final = "the remote rsync cannot delete by name (rsync issue 910)"
+
 STALLED_IN_FIFO = "it opened a named pipe that had replaced a file"
 """The reason for stopping an rsync that waits for the other end of a FIFO."""
 
@@ -124,7 +126,7 @@ _TABLE = (
          _DELETION_LIMIT),
     # Capabilities that its rsync lacks, and that pylsyncd can do without.
     _row([2], _RSYNC, "invalid file mode 00", MissingCapability.DELETE_MISSING_ARGS,
-         "the remote rsync cannot delete by name (rsync issue 910)"),
+         CANNOT_DELETE_BY_NAME),
     _row([4], _RSYNC, "(?:rsync: )?The server is configured to refuse --delete-missing-args",
          MissingCapability.DELETE_MISSING_ARGS, "the rsync daemon refuses to delete by name"),
     # The only sign that a daemon of 3.2.3 refuses it; exit status 0.

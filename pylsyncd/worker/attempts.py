@@ -122,7 +122,11 @@ class Attempts:
             outcome = self._transfer.probe()
             self.interrupted = None
             if outcome.verdict is not Verdict.DONE and not self._session.is_aborted:
-                log.warning("[%s] %s", self._name, describe_failure(outcome))
+                # No change waits yet. If the cause lasts, the next run warns.
+                log.log(
+                    NOTICE, "[%s] Not ready for the first run yet: %s",
+                    self._name, describe_failure(outcome),
+                )  # fmt: skip
 
     def carry(
         self, changeset: Changeset, conditions: TransferConditions, *, is_wider: bool = False

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pylsyncd.model.destination_notation import Transport
@@ -19,6 +19,9 @@ from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system.threads import ActivityTimer
 from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.statistics import Statistics
+
+Interpretation = Callable[[int, Iterable[str], str], Outcome]
+"""Returns what an exit status and rsync's messages mean; see `interpret`."""
 
 STOPPED = Outcome(Verdict.RETRY_LATER, "the run was stopped")
 
@@ -111,11 +114,12 @@ class RsyncSession:
         is_dry_run: bool = False,
         is_optional: bool = False,
         on_message: MessageCallback | None = None,
+        interpretation: Interpretation = interpret,
     ) -> SessionRun:
         """Run a command in the open directory ``root`` and return what it did.
 
         A failure of an optional run is not counted. ``on_message`` is called with each message that
-        rsync prints.
+        rsync prints. ``interpretation`` returns what the exit means.
         """
         slots = self._resources.run_slots
         with self.activity.waiting(), slots.acquire(self._should_stop) as is_granted:
@@ -134,7 +138,7 @@ class RsyncSession:
                 if not is_dry_run:
                     self.statistics.record_carried(time.time_ns())
         self._connection.record_exit(result.exit_status)
-        outcome = interpret(result.exit_status, result.messages, result.stall_reason)
+        outcome = interpretation(result.exit_status, result.messages, result.stall_reason)
         self.successful_runs += outcome.verdict is Verdict.DONE
         has_failed = outcome.verdict in _FAILED and outcome.missing_capability is None
         is_counted = not is_dry_run

@@ -205,12 +205,15 @@ def test_a_request_looks_at_a_replaced_destination_if_nothing_else_does(
 def test_a_destination_is_probed_once_while_idle(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(NOTICE)
     with contextlib.closing(WorkerSetup(tmp_path, is_probed=False)) as place:
         parts = place.parts()
         place.faulty.add_fault(exit_with(30))
         parts.attempts.probe_while_idle()
         assert not place.faulty.pending_faults
-        assert "[copy] " in caplog.text
+        assert caplog.text.count("[copy] ") == caplog.text.count("for the first run yet: ") == 1
+        # Nothing waits for it.
+        assert [record.levelno for record in caplog.records] == [NOTICE]
         assert parts.attempts.interrupted is None
         place.faulty.add_fault(exit_with(30))
         parts.attempts.probe_while_idle()

@@ -23,7 +23,8 @@ define need
 	fi
 endef
 
-.PHONY: run test unit test-all churn honest-wait chaos soak fuzz mutation bench lint format clean
+.PHONY: run test unit test-all churn honest-wait chaos soak fuzz mutation bench lint format \
+	deb clean
 
 run: $(VENV)/.run
 	$(call need,rsync rsync)
@@ -105,6 +106,24 @@ lint: $(VENV)/.lint
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# In a copy, since the build leaves files in debian/ and beside the directory.
+DEB_BUILD = build/deb
+
+deb:
+	$(call need,dpkg-buildpackage dpkg-dev)
+	@dpkg-checkbuilddeps || if [ "$$(id -u)" = 0 ]; then \
+		echo "Installing what the build needs" && apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qqy build-dep ./ >/dev/null; \
+	else \
+		echo "Run as root: apt-get build-dep ./" >&2; exit 1; \
+	fi
+	rm -rf $(DEB_BUILD) && mkdir -p $(DEB_BUILD)/pylsyncd dist
+	tar -c --exclude='./.[!.]*' --exclude=./build --exclude=./dist --exclude='*.egg-info' \
+		--exclude=__pycache__ . | tar -x -C $(DEB_BUILD)/pylsyncd
+	cd $(DEB_BUILD)/pylsyncd && dpkg-buildpackage -us -uc -b
+	cd $(DEB_BUILD) && rm -f ../../dist/pylsyncd_* && mv pylsyncd_*.* ../../dist/
+	@echo "Install it as root: apt install ./$$(echo dist/pylsyncd_*_all.deb)"
 
 $(VENV)/.run: setup.py pyproject.toml
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

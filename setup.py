@@ -73,7 +73,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "pyinotify>=0.9.6,<1",
-        "python-daemon>=3,<4",
+        "python-daemon>=2.3,<4",
         # pyinotify imports asyncore, which Python 3.12 no longer has.
         "pyasyncore>=1.0.2; python_version >= '3.12'",
     ],

@@ -24,6 +24,7 @@ CONTRIB = REPOSITORY / "contrib"
 UNITS = [CONTRIB / "systemd/pylsyncd.service", CONTRIB / "systemd/pylsyncd@.service"]
 DROP_IN = CONTRIB / "systemd/pylsyncd-no-devices.conf"
 INIT = CONTRIB / "init/pylsyncd.init"
+DEFAULTS = CONTRIB / "init/pylsyncd.default"
 WINDOW = "0.1"
 
 
@@ -54,7 +55,7 @@ def test_systemd_analyze_accepts_each_unit(unit: Path, tmp_path: Path) -> None:
     program.chmod(0o755)
     copy = tmp_path / unit.name
     # systemd-analyze checks that the program exists.
-    copy.write_text(unit.read_text().replace("/usr/bin/pylsyncd", str(program)))
+    copy.write_text(re.sub("=pylsyncd (?=--)", f"={program} ", unit.read_text()))
     verified = run("systemd-analyze", "verify", "--man=no", copy)
     ours = [line for line in verified.stderr.splitlines() if "pylsyncd" in line]
     assert ours == []
@@ -68,7 +69,7 @@ def test_the_drop_in_takes_two_capabilities_from_a_unit(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     unit, drop_in = tmp_path / UNITS[0].name, tmp_path / f"{UNITS[0].name}.d" / DROP_IN.name
-    unit.write_text(UNITS[0].read_text().replace("/usr/bin/pylsyncd", str(program)))
+    unit.write_text(re.sub("=pylsyncd (?=--)", f"={program} ", UNITS[0].read_text()))
     drop_in.parent.mkdir()
     drop_in.write_text(DROP_IN.read_text())
     verified = run("systemd-analyze", "verify", "--man=no", unit)
@@ -112,13 +113,32 @@ def test_the_command_of_a_unit_is_valid(unit: Path, tmp_path: Path) -> None:
         f"[sync one]\nsource = {tmp_path}/src/./\ndestinations = {tmp_path}/dst/\n"
     )
     text = unit.read_text()
-    started = re.findall(r"^Exec(?:Start|Reload)=/usr/bin/pylsyncd (.*)$", text, re.MULTILINE)
+    # Without a directory, so that systemd finds it in /usr/local/bin as well as in /usr/bin.
+    started = re.findall(r"^Exec(?:Start|Reload)=pylsyncd (.*)$", text, re.MULTILINE)
     assert len(started) == 2
     for command in started:
         known = re.sub(r"/etc/pylsyncd\S*\.conf", str(configuration), command).split()
+        known = [word for word in known if word != "$OPTIONS"]
         words = {"--check-config": None, **dict.fromkeys(known)}
         checked = run(sys.executable, "-m", "pylsyncd", *words)
         assert checked.returncode == 0, checked.stderr
+
+
+def test_no_unit_has_the_runtime_directory_of_another_one() -> None:
+    """Systemd removes the directory of a unit when the unit stops, with all that is in it."""
+    lines = [unit.read_text().splitlines() for unit in UNITS]
+    # %n is the name of the unit, with that of the instance.
+    assert all("RuntimeDirectory=pylsyncd/%n" in each for each in lines)
+    assert all("StateDirectory=pylsyncd" in each for each in lines)
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_takes_more_options_from_the_file_of_the_init_script(unit: Path) -> None:
+    lines = unit.read_text().splitlines()
+    defaults = lines.index("EnvironmentFile=-/etc/default/pylsyncd")
+    assert lines[defaults - 1] == "Environment=OPTIONS="
+    assigned = [line for line in DEFAULTS.read_text().splitlines() if line[:1] not in {"", " "}]
+    assert all(re.fullmatch(r"# .*|#[A-Z_]+=\S*", line) for line in assigned)
 
 
 # -- the init script ------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ def test_examples_and_contrib_are_installed_with_the_documents(published: Publis
 def test_the_sdist_has_everything_that_its_tests_need(published: Published) -> None:
     with tarfile.open(published.sdist) as sdist:
         names = {member.name.partition("/")[2] for member in sdist.getmembers() if member.isfile()}
-    wanted = published.sources("pylsyncd", "tests", "bench", "docs", "contrib") | {
+    wanted = published.sources("pylsyncd", "tests", "bench", "docs", "contrib", "debian") | {
         "CHANGES", "LICENSE", "MANIFEST.in", "Makefile", "README", "pylsyncd.conf.example",
         "pyproject.toml", "setup.py",
     }  # fmt: skip

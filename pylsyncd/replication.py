@@ -26,12 +26,13 @@ from pylsyncd.model.errors import PylsyncdError, UsageError, WatchError
 from pylsyncd.model.formatting import format_count
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.work_queue import WorkItem
-from pylsyncd.system import clock
+from pylsyncd.system import clock, walk
 from pylsyncd.system.inbox import Call, MessageQueue
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import StoppedError, SupervisedThread, ThreadMonitor
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
 from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor
+from pylsyncd.watcher.source_wait import SourceWait
 from pylsyncd.worker.pool import STOP_GRACE_PERIOD, WorkerPool
 from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.start_plan import catchup_times
@@ -55,7 +56,7 @@ class ReplicationState(Enum):
     STARTING = auto()
     """Its watches are not complete."""
     WAITING = auto()
-    """The file system of its source is not mounted."""
+    """Its source is missing, or the file system of its source is not mounted."""
     RUNNING = auto()
     """It watches its source, and each worker has its first work item."""
     START_FAILED = auto()
@@ -105,6 +106,10 @@ class ReplicationContext:
     """Called with the title when all watches are in place."""
     should_count_events: bool = False
     once: bool = False
+    waits_for_source: bool = False
+    """Whether a source that is missing at the start is waited for."""
+    find_conflict: Callable[[SyncSettings], str] = lambda _: ""
+    """Returns why a sync must not read the directory that its source leads to now."""
 
 
 class Replication(SupervisedThread):
@@ -166,6 +171,11 @@ class Replication(SupervisedThread):
         except BaseException:
             self._guard.close()
             raise
+        self._source_wait = SourceWait(
+            self._guard, self._pool.saved_mount_points,
+            waits_if_missing=context.waits_for_source and not context.once,
+            find_conflict=lambda: context.find_conflict(sync),
+        )  # fmt: skip
         if predecessor is not None and predecessor.sync.source.path == sync.source.path:
             self._pool.take_over(predecessor.locations, predecessor.paused_locations)
 
@@ -204,6 +214,12 @@ class Replication(SupervisedThread):
             return ""
         state, reason = self._guard.check_state()
         return reason if state is SourceState.HELD else ""
+
+    @property
+    def missing_source(self) -> str:
+        """Why the source that it waits for cannot be used, as the end of a sentence."""
+        waits = self._shared.waits_for_source
+        return walk.why_not_readable(self.sync.source.path) if waits else ""
 
     @property
     def locations(self) -> Collection[bytes]:
@@ -266,9 +282,8 @@ class Replication(SupervisedThread):
     def _run(self) -> bool:
         """Watch and sync until told to stop; return True if something failed."""
         self._shared.thread_monitor.add_thread(self)
-        if not self._wait_for_source():
+        if not self._begin_with_source():
             return False
-        self._begin()
         if self._shared.once:
             self._pool.stop_workers(self._is_stop_requested, math.inf)
             return self._has_failed or any(each.pending_count for each in self._pool.workers)
@@ -283,39 +298,41 @@ class Replication(SupervisedThread):
 
     # Start
 
+    def _begin_with_source(self) -> bool:
+        """Wait for the source, and begin; return False if told to stop."""
+        while self._wait_for_source():
+            if self._has_begun():
+                return True
+        return False
+
+    def _has_begun(self) -> bool:
+        """Begin; return False if the source is gone again. Raises WatchError."""
+        try:
+            self._begin()
+        except WatchError:
+            if self._source_wait.find_reason() is None:
+                raise
+            return False
+        return True
+
     def _wait_for_source(self) -> bool:
-        """Wait until the source is mounted and safe to open; return False if told to stop."""
-        is_released = False
-        while reason := self._reason_to_wait(is_released=is_released):
+        """Wait until the source is there and safe to open; return False if told to stop."""
+        while reason := self._source_wait.find_reason():
             if self._shared.once:
-                raise WatchError(f"The source {self._shown} is not used: {reason}.")
-            if reason != self.source_monitor.hold_reason:
-                self.source_monitor.report_held(reason)
+                raise WatchError(f"The source {self._shown} is not used: {reason.text}.")
+            if reason.text != self.source_monitor.hold_reason:
+                self.source_monitor.report_held(reason.text, can_be_released=reason.can_be_released)
             if self.state is not ReplicationState.WAITING:
                 self._set_state(ReplicationState.WAITING)
             with self.activity.waiting():
                 message = self._inbox.get(_SOURCE_CHECK_INTERVAL)
             if message in STOP_SIGNALS:
                 return False
-            is_released |= message is signal.SIGUSR2
+            if message is signal.SIGUSR2 and not self._source_wait.release():
+                log.warning("The source %s cannot be released: %s.", self._shown, reason.text)
             if isinstance(message, Call):
                 message.future.cancel()
         return True
-
-    def _reason_to_wait(self, *, is_released: bool) -> str:
-        """Return why the source must not be used yet; empty if it may be.
-
-        A person can release a source whose file system is not mounted, but not an unsafe link. A
-        source that is missing is an error, unless it is about to take the place of such a link.
-        """
-        is_waiting = self.state is ReplicationState.WAITING
-        if reason := self._guard.why_not_opened(only_links=not is_waiting):
-            return reason
-        point = self._guard.find_missing_mount(self._pool.saved_mount_points)
-        if point and not is_released:
-            shown = paths.printable(point)
-            return f"no file system is mounted at {shown}, unlike in the last run"
-        return ""
 
     def _begin(self) -> None:
         """Watch the source, and start the workers with their first work items."""
@@ -323,6 +340,8 @@ class Replication(SupervisedThread):
         try:
             self._guard.accept(self._pool.saved_mounts)
             is_source_empty = self._guard.is_empty()
+            since = self._source_wait.missing_since
+            is_source_new = since is not None and self._guard.has_changed_since(since)
         except OSError as error:
             raise WatchError(f"Cannot watch the source {self._shown}: {error.strerror}.") from None
         plans = self._pool.plan_starts(
@@ -330,6 +349,8 @@ class Replication(SupervisedThread):
             is_new=self.needs_initial_sync,
             is_source_empty=is_source_empty,
         )
+        if since is not None:
+            plans = [each.after_wait(since, is_source_new=is_source_new) for each in plans]
         start = clock.now()
         catchup_changes: Mapping[int, MutableChangeset] = {}
         if once:

@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import fields, replace
 
+from pylsyncd.config.conflicts import find_source_conflict
 from pylsyncd.config.settings import ProcessSettings, Settings, SyncSettings
 from pylsyncd.control.server import ControlServer
 from pylsyncd.control.status_file import StatusFileWriter
@@ -171,8 +172,16 @@ class Service:
             should_count_events=process.metrics_file is not None
             or process.metrics_port is not None,
             once=process.once,
+            waits_for_source=self._read_settings is not None,
+            find_conflict=self._find_conflict,
         )
         return Replication(sync, context, predecessor)
+
+    def _find_conflict(self, sync: SyncSettings) -> str:
+        """Return why a sync must not read the directory that its source leads to now."""
+        syncs = [each.sync for each in self._supervisor]
+        sources = [os.path.realpath(each.source.path) for each in syncs]
+        return find_source_conflict(sync, syncs, sources)
 
     # The main loop
 

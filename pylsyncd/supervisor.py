@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from functools import partial
 
 from pylsyncd.config.settings import SyncSettings
+from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.replication import Replication, ReplicationState
 from pylsyncd.system.logs import NOTICE
@@ -115,7 +116,7 @@ class Supervisor:
                 self._successors[name] = sync
             elif sync is not None and _can_continue(each, sync):
                 updated.append((each, sync))
-            elif sync is not None and (reason := each.find_hold_reason()):
+            elif _has_same_source(each, sync) and (reason := each.find_hold_reason()):
                 # A new replication would accept whatever is in the source's place.
                 errors.append(
                     f"The sync {name} is unchanged because its source is held: {reason}. Reload "
@@ -129,9 +130,18 @@ class Supervisor:
         predecessors = {each.sync.name: each for each in ended}
         for name, sync in wanted.items():
             if name in predecessors or name not in self._running:
-                errors += self._start(sync, predecessors.get(name))
+                errors += self._start(sync, predecessors.get(name)) or self._why_held(name)
         self._sort(list(wanted))
         return errors
+
+    def _why_held(self, name: str) -> list[str]:
+        """Return an error message if a sync that was started waits for its source."""
+        replication = self.find(name)
+        if replication is None or not (reason := replication.missing_source):
+            return []
+        shown = paths.printable(replication.sync.source.path)
+        held = f"The sync {name} is held: the source {shown} {reason}."
+        return [f"{held} The sync starts by itself when the source is there."]
 
     def _is_changed(self, replication: Replication, wanted: SyncSettings | None) -> bool:
         name = replication.sync.name
@@ -241,6 +251,10 @@ def _log_late_error(name: str, future: "Future[None]") -> None:
 
 def _locations(sync: SyncSettings) -> set[bytes]:
     return {each.destination.location for each in sync.destinations}
+
+
+def _has_same_source(replication: Replication, sync: SyncSettings | None) -> bool:
+    return sync is not None and sync.source == replication.sync.source
 
 
 def _can_continue(replication: Replication, after: SyncSettings) -> bool:

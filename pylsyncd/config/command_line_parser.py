@@ -74,6 +74,15 @@ class CommandLine:
         return levels[-1:] in (["info"], ["debug"])
 
     @property
+    def waits_for_sources(self) -> bool:
+        """Whether a sync whose source is missing waits for it, and does not end the process.
+
+        The source of a command line is checked while its user can correct it.
+        """
+        ends = (*_EXCLUSIVE, process_options.ONCE)
+        return self.config_path is not None and not any(self.has_option(each) for each in ends)
+
+    @property
     def should_keep_state(self) -> bool:
         """Whether the run changes destinations, whose state is then kept on disk."""
         read_only = (process_options.DRY_RUN, process_options.CHECK, process_options.EXPLAIN)

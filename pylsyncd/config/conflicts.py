@@ -30,6 +30,24 @@ def find_conflicts(
     yield from _find_loops(syncs, [path.rstrip(b"/") for path in real_sources])
 
 
+def find_source_conflict(
+    own: SyncSettings, syncs: Sequence[SyncSettings], real_sources: Sequence[bytes]
+) -> str:
+    """Return why one of the syncs must not read the directory that its source leads to now.
+
+    Without a full stop; empty if it may.
+    """
+    sources = [path.rstrip(b"/") for path in real_sources]
+    for sync, source in zip(syncs, sources, strict=True):
+        overlapping = (each for each in own.destinations if _changes_source(each, source))
+        if sync is own and (found := next(overlapping, None)) is not None:
+            return f"it leads into its own destination {found.destination.notation}, or above it"
+    for position, message in _find_loops(syncs, sources):
+        if syncs[position] is own:
+            return message.rstrip(".")
+    return ""
+
+
 def _same_destination_message(settings: DestinationSettings, other: SyncSettings) -> str:
     return (
         f"The destination {settings.destination.notation} is also a destination of the sync "

@@ -14,36 +14,19 @@ from pylsyncd.model.endpoints import Source
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rules import filters
 from pylsyncd.rules.filters import RuleStep
-from pylsyncd.system import logs
+from pylsyncd.system import logs, walk
 from pylsyncd.system.unix_sockets import MAX_ADDRESS_LENGTH
 
 
-def check_source(directory: str, text: str) -> Source:
-    """Check that a source is a readable directory and return it."""
-    source = endpoints.parse_source(os.fsencode(text), cwd=os.fsencode(directory))
-    shown = paths.printable(source.path)
-    try:
-        status = os.stat(source.path)
-    except OSError as error:
-        raise UsageError(f"The source {shown} {_reason_for(source.path, error)}.") from None
-    if not stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"The source {shown} is not a directory.")
-    if not os.access(source.path, os.R_OK | os.X_OK):
-        raise UsageError(
-            f"The source {shown} is not readable for this user: grant read and search permission."
-        )
-    return source
+def parse_source(directory: str, text: str) -> Source:
+    """Return the source that a notation describes; it need not exist."""
+    return endpoints.parse_source(os.fsencode(text), cwd=os.fsencode(directory))
 
 
-def _reason_for(path: bytes, error: OSError) -> str:
-    """Return why a path cannot be examined, as the end of a sentence."""
-    if isinstance(error, PermissionError):
-        return "is not accessible to this user: a directory above it denies search permission"
-    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return f"cannot be used: {error.strerror}"
-    if os.path.islink(path):
-        return f"is a symbolic link to {paths.printable(os.readlink(path))}, which does not exist"
-    return "does not exist"
+def check_source(source: Source) -> None:
+    """Check that a source is a readable directory."""
+    if reason := walk.why_not_readable(source.path):
+        raise UsageError(f"The source {paths.printable(source.path)} {reason}.")
 
 
 def read_exclude_file(directory: str, name: str) -> tuple[RuleStep, ...]:

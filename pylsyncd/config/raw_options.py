@@ -39,15 +39,20 @@ class ErrorCollector:
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, str], None] = {}
+        self._is_fatal = False
 
-    def add(self, message: str, origin: Origin | None = None) -> None:
-        """Add an error; a repeated one is ignored."""
+    def add(self, message: str, origin: Origin | None = None, *, is_fatal: bool = True) -> None:
+        """Add an error; a repeated one is ignored.
+
+        One that is not fatal is only reported together with others.
+        """
         line, text = (origin.line, origin.text) if origin else (0, "")
         self._found[line, f"{text}: {message}" if text else message] = None
+        self._is_fatal |= is_fatal
 
     def raise_if_any(self) -> None:
-        """Raise ConfigurationError if there are errors, sorted by line."""
-        if self._found:
+        """Raise ConfigurationError if there are fatal errors, with all errors sorted by line."""
+        if self._is_fatal:
             raise ConfigurationError(
                 message for _, message in sorted(self._found, key=lambda found: found[0])
             )

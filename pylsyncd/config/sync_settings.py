@@ -62,6 +62,8 @@ class SyncReader:
         self._environ = environ
         self._base_rsync = rsync
         self._uid = uid
+        self.missing_sources: list[tuple[str, Origin]] = []
+        """For each source that cannot be used now, the reason and its place in the file."""
         self._versions: dict[str, Version] = {}
 
     def read(self, section: Section) -> PartialSync:
@@ -71,7 +73,7 @@ class SyncReader:
         rsync = replace(rsync, version=self._find_version(reader, rsync.program))
         # Options that every destination overrides may contain errors, too.
         self._read_destination(reader, rsync, _NO_DESTINATION)
-        source = reader.checked(options.SOURCE, machine_checks.check_source)
+        source = self._read_source(reader)
         if not any("".join(raw.texts) for raw in reader.raw_options(options.SOURCE)):
             # On a command line, a variable may have been empty.
             empty = "The source is empty: use . for the current directory."
@@ -92,6 +94,16 @@ class SyncReader:
         names = None if parsed is None else tuple(each.name for each in parsed)
         is_complete = source is not None and bool(destinations)
         return PartialSync(section, sync if is_complete else None, names)
+
+    def _read_source(self, reader: OptionReader) -> Source | None:
+        source = reader.checked(options.SOURCE, machine_checks.parse_source)
+        if source is not None:
+            try:
+                machine_checks.check_source(source)
+            except UsageError as error:
+                origin = reader.raw_options(options.SOURCE)[-1].origin
+                self.missing_sources.append((str(error), origin))
+        return source
 
     def check_unused(self, reader: OptionReader) -> None:
         """Collect the errors in options that possibly no sync uses."""

@@ -5,10 +5,12 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from pylsyncd.model import paths
 from pylsyncd.model.paths import InodeId
 from pylsyncd.system import path_resolution
 
@@ -36,6 +38,29 @@ def opened_root(path: bytes) -> Iterator[int]:
         yield directory
     finally:
         os.close(directory)
+
+
+def why_not_readable(path: bytes) -> str:
+    """Return why a path is no readable directory, as the end of a sentence; empty if it is one."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return _why_not_examined(path, error)
+    if not stat.S_ISDIR(status.st_mode):
+        return "is not a directory"
+    if not os.access(path, os.R_OK | os.X_OK):
+        return "is not readable for this user: grant read and search permission"
+    return ""
+
+
+def _why_not_examined(path: bytes, error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "is not accessible to this user: a directory above it denies search permission"
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return f"cannot be used: {error.strerror}"
+    if os.path.islink(path):
+        return f"is a symbolic link to {paths.printable(os.readlink(path))}, which does not exist"
+    return "does not exist"
 
 
 def inode_id(directory: int) -> InodeId:

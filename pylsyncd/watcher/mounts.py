@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from pylsyncd.model import paths
 
+FSTAB = "/etc/fstab"
+
 
 class Mount(NamedTuple):
     """A mounted file system, or a mounted part of one."""
@@ -57,6 +59,26 @@ def _parse_lines(lines: Iterable[bytes]) -> Iterator[Mount]:
 def _unescape(field: bytes) -> bytes:
     """Decode the octal escapes in which the kernel writes blanks, line ends and backslashes."""
     return _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), field)
+
+
+def parse_fstab(text: bytes) -> list[bytes]:
+    """Return the mount points at which a boot mounts file systems, from the text of fstab(5)."""
+    found = []
+    for line in text.splitlines():
+        _, point, _, options, *_ = [*line.split(), *[b""] * 4]
+        is_comment = line.lstrip().startswith(b"#")
+        if point.startswith(b"/") and not is_comment and b"noauto" not in options.split(b","):
+            found.append(_unescape(point))
+    return found
+
+
+def read_fstab_mount_points(path: str = FSTAB) -> list[bytes]:
+    """Return the mount points at which a boot mounts file systems; none if that is unknown."""
+    try:
+        with open(path, "rb") as file:
+            return parse_fstab(file.read())
+    except OSError:
+        return []
 
 
 class MountTable:

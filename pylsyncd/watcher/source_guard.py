@@ -15,6 +15,7 @@ from enum import Enum, auto
 
 from pylsyncd.model import paths
 from pylsyncd.model.directory_id import DirectoryId, MountId
+from pylsyncd.model.moments import Moment
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import path_resolution, walk
 from pylsyncd.system.path_resolution import UnsafeLinkError
@@ -151,6 +152,14 @@ class SourceGuard:
             return _cannot_be_opened(error)
         except OSError as error:
             return "" if only_links else _cannot_be_opened(error)
+
+    def has_changed_since(self, moment: Moment) -> bool:
+        """Return True if the directory itself was made, moved or changed since a moment.
+
+        Raises OSError if it cannot be opened.
+        """
+        with walk.opened_root(self.source) as root:
+            return os.fstat(root).st_ctime_ns >= moment.since_ns
 
     def is_empty(self) -> bool:
         """Return True if the source has no entries. Raises OSError if it cannot be opened."""

@@ -306,9 +306,15 @@ class SourceMonitor:
             return False
         return True
 
-    def report_held(self, reason: str) -> None:
+    def report_held(self, reason: str, *, can_be_released: bool = True) -> None:
         """Hold the source, and log why."""
         self.hold_reason = reason
+        if not can_be_released:
+            log.error(
+                "The source %s is held: %s. Nothing is sent and nothing is deleted until it is "
+                "there. Its sync starts by itself then.", self._shown, reason,
+            )  # fmt: skip
+            return
         log.error(
             "The source %s is held: %s. Nothing is sent and nothing is deleted until it is back. "
             "If the source is right as it is now, run `pylsyncctl release` or send the signal "

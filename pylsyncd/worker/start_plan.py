@@ -41,6 +41,8 @@ class StartPlan:
     """Of a full sync: since when a scan can find the contents that size and time do not tell."""
     is_verified: bool = False
     """Whether the copy was carried as a whole, and nothing speaks against it now."""
+    missing_since: Moment | None = None
+    """The start of the wait for a source that was not there; None if there was no wait."""
 
     @property
     def since_ns(self) -> int | None:
@@ -49,13 +51,26 @@ class StartPlan:
             known = self.contents_known_until
             return None if known is None or self.is_all_new else known.since_ns
         state = self.loaded.state
-        return None if state is None else state.confirmed.since_ns
+        known = self.missing_since if state is None else state.confirmed
+        return None if known is None else known.since_ns
 
     @property
     def last_scan(self) -> Moment | None:
         """The start of the last scan whose findings are synced; None if that is unimportant."""
         state = self.loaded.state
         return None if self.title or state is None else state.scanned
+
+    def after_wait(self, since: Moment, *, is_source_new: bool) -> "StartPlan":
+        """Return the plan for a source that was not there at a moment, and then came.
+
+        All in a new source was made since. An older one may have come with its file system: then
+        what was changed since is known by its ctime, as it is after a restart.
+        """
+        if self.title or self.loaded.state is not None:
+            return self
+        if is_source_new:
+            return replace(self, title="full sync", reason="the source was created after the start")
+        return replace(self, missing_since=since)
 
     def first_item(self, caught_up: Mapping[int, MutableChangeset], start: Moment) -> WorkItem:
         """Return the first work item; save it, so that a restart does not lose it.
@@ -69,11 +84,12 @@ class StartPlan:
                 log.log(NOTICE, "[%s] Starting a full sync: %s.", self.name, reason)
             return self._confirm_and_create(self._everything(caught_up), start, (self.title,))
         if state is None or self.since_ns is None:
+            changes = NOTHING if self.since_ns is None else caught_up[self.since_ns]
             log.log(
                 NOTICE, "[%s] No initial sync (-i) and no saved state: differences that already "
                 "exist are not synced.", self.name,
             )  # fmt: skip
-            return self._confirm_and_create(NOTHING, start, ())
+            return self._confirm_and_create(changes, start, ("catch-up",) if changes else ())
         changes = union(caught_up[self.since_ns], state.pending)
         if not state.is_clean_stop:
             # The runs at that moment were killed as well: their temporary files may be there.

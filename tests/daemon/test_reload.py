@@ -1,6 +1,7 @@
 """A reload affects only what changed in the configuration, and loses no change."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +192,26 @@ def test_reloads_under_load_lose_no_change(setup: ReloadSetup, what: str) -> Non
         assert writer.returncode == 0
         setup.wait_until_confirmed()
         setup.expect_equal("web", "one", "two", seconds=5)
+
+
+def test_a_missing_source_holds_only_its_own_sync_and_is_taken_up_when_it_comes(
+    setup: ReloadSetup,
+) -> None:
+    for name in ("web", "data"):
+        setup.set_sync(name, [f"{name}-copy"])
+    setup.write_file()
+    missing = setup.source_path("data")
+    missing.rmdir()
+    with setup.make_daemon() as daemon:
+        daemon.wait_for("web/web-copy. initial sync complete")
+        daemon.wait_for(f"{missing} is held: it cannot be opened .No such file or directory")
+        status = setup.run("status").stdout
+        assert re.search(r"data +data-copy +held", status), status
+        assert re.search(r"web +web-copy +in sync", status), status
+        (setup.copy_path("data-copy") / "below").mkdir(parents=True)
+        missing.symlink_to(setup.copy_path("data-copy") / "below")
+        daemon.wait_for("is held: it leads into its own destination")
+        missing.unlink()
+        (setup.source_path("data") / "f").write_text("f")
+        setup.wait_until_confirmed()
+        setup.expect_equal("data", "data-copy")

@@ -1,9 +1,10 @@
 """The upper half of the daemon in this process: replications with local destinations."""
 
 import contextlib
+import functools
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pylsyncd.config.command_line_parser import parse_command_line
@@ -63,10 +64,13 @@ class ServiceDirectory:
         predecessor: Replication | None = None,
         *,
         once: bool = False,
+        waits_for_source: bool = False,
+        find_conflict: Callable[[SyncSettings], str] = lambda _: "",
     ) -> Replication:
         context = ReplicationContext(
-            ThreadMonitor(self.changed.append), SharedResources(), self.changed.append, once=once
-        )
+            ThreadMonitor(self.changed.append), SharedResources(), self.changed.append, once=once,
+            waits_for_source=waits_for_source, find_conflict=find_conflict,
+        )  # fmt: skip
         return Replication(sync, context, predecessor)
 
     @contextlib.contextmanager
@@ -86,10 +90,12 @@ class ServiceDirectory:
         *lines: str,
         window: float = 0.1,
         initial_sync: bool = True,
+        waits_for_source: bool = False,
     ) -> Iterator[Supervisor]:
         """Run the replications of syncs, once they are ready."""
         settings = self.settings(syncs, *lines, window=window, initial_sync=initial_sync)
-        supervisor = Supervisor(settings.syncs, self.make)
+        make = functools.partial(self.make, waits_for_source=waits_for_source)
+        supervisor = Supervisor(settings.syncs, make)
         supervisor.start()
         try:
             wait_until(lambda: all(each.state.is_ready for each in supervisor))

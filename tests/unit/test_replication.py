@@ -9,6 +9,7 @@ import pytest
 from support.services import ServiceDirectory, stop
 from support.waiting import wait_until
 
+from pylsyncd.config.settings import SyncSettings
 from pylsyncd.model.errors import UsageError, WatchError
 from pylsyncd.replication import ReplicationState
 
@@ -87,6 +88,36 @@ def test_a_source_that_cannot_be_watched_fails_the_start(directory: ServiceDirec
     assert (replication.state, replication.exit_status) == (ReplicationState.START_FAILED, 1)
     assert isinstance(replication.error, WatchError)
     assert not replication.state.is_ready
+
+
+def test_a_source_that_comes_and_goes_again_before_it_is_watched_is_waited_for(
+    directory: ServiceDirectory,
+) -> None:
+    source = directory.source("web")
+    visits: list[str] = []
+
+    def find_conflict(_: SyncSettings) -> str:
+        visits.append("")
+        if len(visits) == 1:
+            source.rmdir()
+        return ""
+
+    settings = directory.settings({"web": ("one",)}, initial_sync=False)
+    source.rmdir()
+    replication = directory.make(
+        settings.syncs[0], waits_for_source=True, find_conflict=find_conflict
+    )
+    replication.start()
+    try:
+        wait_until(lambda: replication.state is ReplicationState.WAITING)
+        source.mkdir()
+        wait_until(lambda: visits)
+        directory.write("web", "f")
+        # All in it was made after the start, so it is copied without an initial sync.
+        directory.wait_copied("one", "f")
+        assert replication.source_monitor.hold_reason == ""
+    finally:
+        stop(replication)
 
 
 def test_with_once_it_ends_by_itself(directory: ServiceDirectory) -> None:

@@ -1,6 +1,7 @@
 """Replications are started, changed and stopped as the configuration asks."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,37 @@ def test_a_start_that_failed_is_removed_with_its_error_logged(
         supervisor.remove_failed_starts()
         assert [each.sync.name for each in supervisor] == ["web"]
     assert "Cannot watch the source" in caplog.text
+
+
+def test_a_sync_that_comes_without_its_source_is_an_error_and_starts_with_its_source(
+    directory: ServiceDirectory,
+) -> None:
+    with directory.supervisor({"web": ("one",)}, waits_for_source=True) as supervisor:
+        settings = directory.settings({"web": ("one",), "data": ("two",)})
+        directory.source("data").rmdir()
+        (error,) = supervisor.apply(settings.syncs)
+        missing = directory.top / "source-data"
+        assert error.startswith(f"The sync data is held: the source {missing} does not exist.")
+        data = supervisor.find("data")
+        assert data is not None
+        wait_until(lambda: data.state is ReplicationState.WAITING)
+        # It was not changed since.
+        assert supervisor.apply(settings.syncs) == []
+        directory.write("data", "f")
+        directory.wait_copied("two", "f")
+
+
+def test_a_held_source_that_is_exchanged_for_another_one_is_not_waited_for(
+    directory: ServiceDirectory,
+) -> None:
+    directory.write("other", "f")
+    with directory.supervisor({"web": ("one",)}, waits_for_source=True) as supervisor:
+        (web,) = supervisor
+        directory.source("web").rmdir()
+        wait_until(web.find_hold_reason)
+        sync = directory.settings({"web": ("one",)}).syncs[0]
+        other = directory.settings({"other": ("one",)}).syncs[0]
+        (error,) = supervisor.apply([replace(sync, max_changes=9)])
+        assert "unchanged because its source is held" in error
+        assert supervisor.apply([replace(sync, source=other.source)]) == []
+        directory.wait_copied("one", "f")

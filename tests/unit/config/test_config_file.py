@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from support.configuration import errors_of, settings_of
+from support.configuration import errors_of, load_file, settings_of, sync_section
 
 from pylsyncd.config import command_line_parser, loader
+from pylsyncd.config.raw_options import ConfigurationError
 from pylsyncd.model.errors import UsageError
 
 SYNC = "[sync www]\nsource = src/./\ndestinations = dst/\n"
@@ -289,3 +290,21 @@ def test_relative_paths_start_from_the_directory_of_the_file(
     assert settings.process.pidfile == f"{place}/my.pid"
     assert settings.syncs[0].source.path == os.fsencode(place / "src")
     assert settings.syncs[0].destinations[0].rsync.password_file == f"{place}/secret"
+
+
+MISSING = sync_section("one", "none/./", "srv:") + sync_section("two", "a/./", "srv2:")
+
+
+def test_a_missing_source_is_left_to_the_start_of_its_sync(place: Path) -> None:
+    one, two = settings_of(MISSING).syncs
+    assert one.source.path == os.fsencode(place / "none")
+    assert (one.name, two.name) == ("one", "two")
+
+
+@pytest.mark.parametrize("words", [["--check-config"], ["--once"], ["--check"], ["--explain=/"]])
+def test_a_missing_source_is_an_error_of_what_ends_by_itself(place: Path, words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_file(MISSING, *words)
+    assert caught.value.messages == (
+        f"p.conf:2: [sync one] source: The source {place}/none does not exist.",
+    )

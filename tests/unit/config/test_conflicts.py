@@ -1,10 +1,13 @@
 """Syncs of one process must not undo each other's work."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 from support.configuration import errors_of, settings_of, sync_section
+
+from pylsyncd.config.conflicts import find_source_conflict
 
 CONFLICTS = {
     "the same destination": (
@@ -75,3 +78,26 @@ COMPATIBLE = {
 @pytest.mark.parametrize("content", COMPATIBLE.values(), ids=COMPATIBLE)
 def test_syncs_that_are_compatible_are_accepted(content: str) -> None:
     assert len(settings_of(content).syncs) == 2
+
+
+SYNCS = sync_section("one", "a/./", "d/") + sync_section("two", "b/./", "c/")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("d", "it leads into its own destination d/, or above it"),
+        ("d/below", "it leads into its own destination d/, or above it"),
+        ("", "it leads into its own destination d/, or above it"),
+        ("c", "Files that the sync one copies come back to its source by two, one, and would be"),
+        ("elsewhere", ""),
+    ],
+)
+def test_a_source_that_comes_later_must_not_lead_to_what_undoes_a_sync(
+    place: Path, target: str, reason: str
+) -> None:
+    syncs = settings_of(SYNCS).syncs
+    real_sources = [os.fsencode(place / target), os.fsencode(place / "d/relayed")]
+    found = find_source_conflict(syncs[0], syncs, real_sources)
+    assert found.startswith(reason)
+    assert bool(found) == bool(reason)

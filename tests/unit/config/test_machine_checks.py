@@ -12,13 +12,14 @@ from pylsyncd.system.unix_sockets import MAX_ADDRESS_LENGTH
 
 def test_a_source_is_relative_to_the_directory_of_its_option(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
-    source = machine_checks.check_source(str(tmp_path), "src/./")
+    source = machine_checks.parse_source(str(tmp_path), "src/./")
     assert source.path == os.fsencode(tmp_path / "src")
+    machine_checks.check_source(source)
 
 
 def test_a_missing_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"The source .*/none does not exist\.$"):
-        machine_checks.check_source(str(tmp_path), "none")
+        machine_checks.check_source(machine_checks.parse_source(str(tmp_path), "none"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may search every directory")
@@ -27,7 +28,7 @@ def test_a_source_below_a_closed_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "closed").chmod(0)
     try:
         with pytest.raises(UsageError, match="denies search permission"):
-            machine_checks.check_source(str(tmp_path), "closed/src")
+            machine_checks.check_source(machine_checks.parse_source(str(tmp_path), "closed/src"))
     finally:
         (tmp_path / "closed").chmod(0o700)
 

@@ -16,7 +16,9 @@ from pylsyncd.watcher.mounts import (
     mount_of,
     mount_origin,
     mounts_below,
+    parse_fstab,
     parse_mountinfo,
+    read_fstab_mount_points,
     sends_no_events,
 )
 
@@ -50,6 +52,23 @@ def test_octal_escapes_in_a_line_are_decoded() -> None:
     expected = (b"/srv/with blank/in\nner", os.makedev(8, 17), "ext4", 26, 25, rb"/part\x")
     assert MOUNTS[5][:-1] == expected
     assert MOUNTS[5].source == b"/dev/sdb1"
+
+
+def test_fstab_tells_where_a_boot_mounts(tmp_path: Path) -> None:
+    lines = [
+        b"# /srv/comment /srv/comment",
+        b"LABEL=a\t/srv/a ext4 defaults 0 2",
+        b"srv:/b  /srv/b\\040c nfs rw,nofail",
+        b"LABEL=d /srv/d ext4 ro,noauto,user 0 0",
+        b"/swap   none   swap sw 0 0",
+        b"LABEL=e /srv/e",
+        b"LABEL=f",
+        b"",
+    ]
+    assert parse_fstab(b"\n".join(lines)) == [b"/srv/a", b"/srv/b c", b"/srv/e"]
+    (tmp_path / "fstab").write_bytes(b"tmpfs /tmp tmpfs")
+    assert read_fstab_mount_points(str(tmp_path / "fstab")) == [b"/tmp"]
+    assert read_fstab_mount_points(str(tmp_path / "none")) == []
 
 
 def test_the_mount_of_a_path_is_the_nearest_above_it() -> None:

@@ -324,3 +324,32 @@ def test_without_a_state_or_with_a_doubt_the_destination_is_unverified(place: Wo
     state = place.state()
     assert state is not None
     assert not state.is_verified
+
+
+def test_without_a_state_what_was_changed_during_a_wait_for_the_source_is_the_first_work_item(
+    place: WorkerSetup,
+) -> None:
+    since = clock.now()
+    plan = plan_for(place).after_wait(since, is_source_new=False)
+    assert plan.since_ns == since.since_ns
+    item = plan.first_item({since.since_ns: entries(b"changed")}, clock.now())
+    assert (set(item.changeset), item.titles) == (set(entries(b"changed")), ("catch-up",))
+    # What was there before was not compared.
+    assert not plan.is_verified
+
+
+def test_without_a_state_a_source_that_is_new_after_a_wait_is_synced_as_a_whole(
+    place: WorkerSetup,
+) -> None:
+    plan = plan_for(place).after_wait(clock.now(), is_source_new=True)
+    assert plan.first_item({}, clock.now()).changeset.is_everything
+
+
+def test_a_wait_for_the_source_changes_nothing_if_there_is_a_state_or_an_initial_sync(
+    place: WorkerSetup,
+) -> None:
+    wanted = plan_for(place, requested_title="initial sync")
+    assert wanted.after_wait(clock.now(), is_source_new=True) is wanted
+    save_state(place)
+    known = plan_for(place)
+    assert known.after_wait(clock.now(), is_source_new=True) is known

@@ -17,7 +17,8 @@ from typing import Protocol
 
 from pylsyncd.control import protocol
 from pylsyncd.control.protocol import MAX_REQUEST_BYTES, ControlRequest, ProtocolError
-from pylsyncd.model.errors import PylsyncdError
+from pylsyncd.model import paths
+from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.model.status import Status, WaitResult
 from pylsyncd.model.status_json import encode_status
 from pylsyncd.system.threads import SupervisedThread, join_all
@@ -86,6 +87,8 @@ class ClientLimits:
     """How many of the connections may wait, so that some are left for the status."""
     line_timeout: float = 10.0
     """Seconds to receive a request, from its first to its last byte, or to send an answer."""
+    socket_check_interval: float = 5.0
+    """Seconds between two looks whether the socket is still at its path."""
 
 
 class ControlServer(SupervisedThread):
@@ -110,8 +113,11 @@ class ControlServer(SupervisedThread):
         self._clients: dict[threading.Thread, socket.socket] = {}
         self._stop_requested = threading.Event()
         self._has_logged_error = False
+        self._has_logged_loss = False
         self._listener = ControlSocket(path)
+        self._listener.socket.settimeout(self._limits.socket_check_interval)
         self.path = self._listener.path
+        self._shown_path = paths.printable(os.fsencode(self.path))
 
     def work(self) -> None:
         """Accept connections until stopped."""
@@ -119,6 +125,9 @@ class ControlServer(SupervisedThread):
             try:
                 with self.activity.waiting():
                     connection = self._listener.socket.accept()[0]
+            except TimeoutError:
+                self._restore_socket()
+                continue
             except OSError as error:
                 self._wait_after(error)
                 continue
@@ -138,6 +147,29 @@ class ControlServer(SupervisedThread):
                 connection.shutdown(socket.SHUT_RDWR)
         # A daemon thread that is still busy after this ends with the process.
         join_all(self._clients, _CLIENTS_STOP_TIMEOUT)
+
+    def _restore_socket(self) -> None:
+        """Create the socket again if it, or its directory, was removed."""
+        if self._listener.is_in_place:
+            return
+        lost = self._listener
+        try:
+            created = ControlSocket(self.path)
+        except (UsageError, OSError) as error:
+            if not self._has_logged_loss:
+                self._has_logged_loss = True
+                log.warning(
+                    "The control socket %s was removed, so that pylsyncctl does not find this "
+                    "pylsyncd: %s Retrying.",
+                    self._shown_path, str(error).rstrip(".") + ".",
+                )  # fmt: skip
+            return
+        created.socket.settimeout(self._limits.socket_check_interval)
+        # In this order, because stop() requests the stop before it looks for the listener.
+        self._listener = created
+        lost.close()
+        self._has_logged_loss = False
+        log.warning("The control socket %s was removed, and is created again.", self._shown_path)
 
     def _wait_after(self, error: OSError) -> None:
         """Pause after a failed accept, which mostly means that descriptors ran out."""

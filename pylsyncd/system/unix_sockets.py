@@ -49,10 +49,12 @@ class ControlSocket:
         shown = paths.printable(os.fsencode(self.path))
         if len(os.fsencode(self._name)) > _MAX_NAME_LENGTH:
             raise UsageError(f"The name of the control socket {shown} is too long: shorten it.")
-        self._directory = private_files.open_directory(os.fsencode(directory), SOCKET_DIRECTORY)
+        self._directory = -1
         self._inode_id: InodeId | None = None
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            opened = private_files.open_directory(os.fsencode(directory), SOCKET_DIRECTORY)
+            self._directory = opened
             with _locked(self._directory, shown):
                 self._remove_stale_sockets()
                 self._bind(shown)
@@ -65,6 +67,15 @@ class ControlSocket:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether clients find this socket at its path: others may remove it, or its directory."""
+        try:
+            status = os.lstat(self.path)
+        except OSError:
+            return False
+        return self._inode_id == (status.st_dev, status.st_ino)
 
     def close(self) -> None:
         """Close the socket, and remove its file unless another one has replaced it."""

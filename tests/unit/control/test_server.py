@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -436,6 +437,48 @@ def test_a_server_that_was_never_started_can_be_stopped(
     with client.PendingRequest(control.path, ControlRequest("status")):
         control.stop()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_socket_that_was_removed_is_created_again(
+    tmp_path: Path, commands: RecordingCommands, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "run/pylsyncd"
+    limits = ClientLimits(socket_check_interval=0.01)
+    commands.wait_may_end.clear()
+    with serving(directory, commands, limits) as control, connected(control) as waiting:
+        waiting.sendall(protocol.encode_request(ControlRequest("wait")))
+        wait_until(lambda: ("wait",) in commands.calls)
+        for removed in (Path(control.path), directory, directory.parent):
+            removed.rename(tmp_path / f"removed {removed.name}")
+            wait_until(Path(control.path).exists)
+            assert_answers(control)
+            assert stat.S_IMODE(os.stat(control.path).st_mode) == 0o600
+        # A client that is connected notices nothing.
+        commands.wait_may_end.set()
+        assert read_answer(waiting)["late"] == []
+        wait_until(lambda: caplog.text.count("was removed, and is created again.") == 3)
+    assert os.listdir(directory) == []
+
+
+def test_a_socket_that_cannot_be_created_again_is_logged_once_and_tried_again(
+    tmp_path: Path, commands: RecordingCommands, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = ClientLimits(socket_check_interval=0.01)
+    with serving(tmp_path / "run", commands, limits) as control:
+        path = Path(control.path)
+        other = tmp_path / "other"
+        other.touch()
+        other.rename(path)
+        wait_until(lambda: "was removed, so that pylsyncctl does not find this" in caplog.text)
+        assert path.is_file()
+        path.unlink()
+        wait_until(path.is_socket)
+        assert_answers(control)
+        wait_until(lambda: "is created again" in caplog.text)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "there is a file that is not a socket. Remove it, or" in first
+    assert first.endswith("--control. Retrying.")
+    assert "is created again" in second
 
 
 def test_a_lack_of_descriptors_is_logged_once_and_survived(

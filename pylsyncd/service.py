@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -19,6 +20,7 @@ from pylsyncd.model.status import Condition, Status
 from pylsyncd.operations import Operations
 from pylsyncd.replication import STOP_SIGNALS, Replication, ReplicationContext
 from pylsyncd.report.hooks import HookRunners
+from pylsyncd.report.http_response import Pages
 from pylsyncd.report.metrics import MetricsExporter
 from pylsyncd.rsync.ssh_sharing import SshSharing
 from pylsyncd.supervisor import Supervisor
@@ -58,7 +60,10 @@ class StatusReporters:
         self._threads: list[MetricsExporter | StatusFileWriter | ControlServer] = []
         status, file, port = operations.known_status, settings.metrics_file, settings.metrics_port
         if file is not None or port is not None:
-            self._threads.append(MetricsExporter(status, on_failed, file=file, port=port))
+            pages = {} if port is None else _make_pages(status)
+            self._threads.append(
+                MetricsExporter(status, on_failed, file=file, port=port, pages=pages)
+            )
         if settings.status_file is not None:
             path, mode = os.fsencode(settings.status_file), settings.status_file_mode
             operations.status_file = AtomicFile(path, "status file", mode)
@@ -317,6 +322,13 @@ def status_line(status: Status) -> str:
     destinations = [each for sync in status.syncs for each in sync.destinations]
     lagging = [each.name for each in destinations if each.condition is not Condition.IN_SYNC]
     return f"{summary(status)} ({', '.join(lagging)})" if lagging else summary(status)
+
+
+def _make_pages(read: Callable[[], Status]) -> Pages:
+    # As with http.server, imported only if it is needed.
+    from pylsyncd.control import web_pages  # noqa: PLC0415
+
+    return web_pages.make_pages(read, socket.gethostname())
 
 
 def _local_directories(syncs: Iterable[SyncSettings]) -> Iterator[bytes]:

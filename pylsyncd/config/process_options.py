@@ -151,6 +151,7 @@ METRICS_FILE = Option(
 )
 METRICS_PORT = Option(
     "metrics_port", OptionScope.PROCESS, parse_port, metavar="PORT",
-    help="Serve the same metrics over HTTP on this port of the loopback interface.",
+    help="Serve the same metrics over HTTP on this port of the loopback interface, at /metrics. A "
+         "browser shows the status at /, and /healthz is for programs that poll the health.",
 )
 CONTROL_OPTIONS = (CONTROL, STATUS_FILE, STATUS_FILE_MODE, METRICS_FILE, METRICS_PORT)

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from pylsyncd import __version__
 from pylsyncd.config.converters import LOG_LEVELS
+from pylsyncd.control.nagios import DEFAULT_MAX_LAG
 from pylsyncd.control.protocol import MAX_WAIT_SECONDS
 from pylsyncd.model.errors import UsageError
 
@@ -14,7 +15,6 @@ EXIT_USAGE = 2
 EXIT_SET_ASIDE = 3
 EXIT_NO_DAEMON = 4
 
-_DEFAULT_MAX_LAG = 600.0
 _DEFAULT_WATCH_INTERVAL = 2.0
 
 _EPILOG = f"""\
@@ -114,7 +114,7 @@ def _add_status(commands: "_CommandParsers[_CtlArgumentParser]") -> None:
         "--max-lag",
         metavar="SECONDS",
         type=_seconds,
-        default=_DEFAULT_MAX_LAG,
+        default=DEFAULT_MAX_LAG,
         help="with --check: further behind is critical (default: %(default)g)",
     )
     add(

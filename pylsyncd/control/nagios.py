@@ -20,6 +20,9 @@ from pylsyncd.model.status import (
     SyncStatus,
 )
 
+DEFAULT_MAX_LAG = 600.0
+"""Seconds above which a destination is critical, if no other limit is given."""
+
 
 class ServiceState(IntEnum):
     """The exit status of the plugin."""

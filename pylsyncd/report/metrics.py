@@ -4,12 +4,13 @@ import os
 import select
 import time
 from collections.abc import Callable
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING
 
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Status
+from pylsyncd.report.http_response import Pages
 from pylsyncd.system.atomic_file import AtomicFile
 from pylsyncd.system.threads import SupervisedThread
 
@@ -29,16 +30,18 @@ _FILE_MODE = 0o644
 class MetricsExporter(SupervisedThread):
     """The thread that exports the status that ``read()`` returns.
 
-    Listens on the port from its creation on, so before the fork. Raises UsageError.
+    Listens on the port from its creation on, so before the fork, and serves ``pages`` there as
+    well. Raises UsageError.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what is exported, and where
         self,
         read: Callable[[], Status],
         on_failed: Callable[[str], None],
         *,
         file: str | None = None,
         port: int | None = None,
+        pages: Pages = MappingProxyType({}),
         interval: float = WRITE_INTERVAL,
     ) -> None:
         super().__init__("metrics", on_failed)
@@ -58,7 +61,7 @@ class MetricsExporter(SupervisedThread):
             from pylsyncd.report import metrics_server  # noqa: PLC0415
 
             self._server = metrics_server.MetricsServer(
-                port, "--metrics-port", families.make_handler(read)
+                port, "--metrics-port", families.make_handler(read), pages
             )
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 

@@ -1,4 +1,4 @@
-"""A small HTTP server for metrics on the loopback, with bounds on what a client can take.
+"""A small HTTP server for metrics and the status on the loopback, with bounds for its clients.
 
 Measured with prometheus_client 0.26, whose ``start_http_server`` has no such bounds: 200 silent
 connections became 200 threads and 5 MB, none of which had ended after 15 s or after its stop; with
@@ -14,9 +14,11 @@ import threading
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
+from types import MappingProxyType
 from typing import TypeAlias
 
 from pylsyncd.model.errors import UsageError
+from pylsyncd.report.http_response import HttpResponse, Pages
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,16 @@ _SILENCE_TIMEOUT = 10.0
 # A web page in a local browser must not reach the metrics under the name of its own site.
 _LOCAL_HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 
+METRICS_PATH = "/metrics"
+
+# No other site may read or guess the content, and no browser keeps it.
+_COMMON_HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
 _Request: TypeAlias = "socket.socket | tuple[bytes, socket.socket]"
 
 
@@ -42,16 +54,28 @@ class MetricsServer(socketserver.TCPServer):
     request_queue_size = 32
     timeout = 0
 
-    def __init__(self, port: int, option: str, handler: type[BaseHTTPRequestHandler]) -> None:
-        """Listen on a port, 0 for any; raises UsageError, which names ``option`` as the remedy."""
+    def __init__(
+        self,
+        port: int,
+        option: str,
+        metrics_handler: type[BaseHTTPRequestHandler],
+        pages: Pages = MappingProxyType({}),
+    ) -> None:
+        """Listen on a port, 0 for any; raises UsageError, which names ``option`` as the remedy.
+
+        ``metrics_handler`` serves the metrics, ``pages`` are what is served at other paths.
+        """
+        handler = type(
+            "LocalHandler",
+            (_LocalRequestHandler, metrics_handler),
+            {"pages": MappingProxyType(pages)},
+        )
         self._connections: dict[socket.socket, None] = {}
         self._threads: list[threading.Thread] = []
         # Held while a connection is closed or shut down: its descriptor is reused after that.
         self._lock = threading.Lock()
         try:
-            super().__init__(
-                (LOOPBACK_ADDRESS, port), type("LocalHandler", (_LocalRequestHandler, handler), {})
-            )
+            super().__init__((LOOPBACK_ADDRESS, port), handler)
         except OSError as error:
             raise UsageError(
                 f"Cannot listen on port {port} of {LOOPBACK_ADDRESS}: {error.strerror}. "
@@ -111,7 +135,9 @@ class MetricsServer(socketserver.TCPServer):
 
 
 class _LocalRequestHandler(BaseHTTPRequestHandler):
-    """Refuses requests whose Host is not this machine."""
+    """Answers requests for this machine: those for metrics by the class that follows it."""
+
+    pages: Pages = MappingProxyType({})
 
     def parse_request(self) -> bool:
         """Return True if the request is to be answered."""
@@ -121,6 +147,35 @@ class _LocalRequestHandler(BaseHTTPRequestHandler):
             return True
         self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
         return False
+
+    def do_GET(self) -> None:
+        """Send a page, or the metrics."""
+        if self.path.partition("?")[0] == METRICS_PATH:
+            super().do_GET()  # type: ignore[misc]  # of the handler for metrics
+        else:
+            self.do_HEAD()
+
+    def do_HEAD(self) -> None:
+        """Send a page, for a HEAD request without its content."""
+        path, _, query = self.path.partition("?")
+        if (make_page := self.pages.get(path)) is not None:
+            self._send(make_page(query))
+        else:
+            self.send_error(HTTPStatus.NOT_FOUND)
+
+    def _send(self, response: HttpResponse) -> None:
+        self.send_response(response.status)
+        headers = {
+            "Content-Type": response.content_type,
+            "Content-Length": str(len(response.content)),
+            **_COMMON_HEADERS,
+            **response.headers,
+        }
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.content)
 
 
 def _connection(request: _Request) -> socket.socket:

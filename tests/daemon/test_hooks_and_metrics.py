@@ -213,10 +213,14 @@ def values(text: str) -> dict[str, float]:
     return found
 
 
-def fetch(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+def read_page(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         content: bytes = answer.read()
-    return values(content.decode())
+    return content.decode()
+
+
+def fetch(port: int) -> dict[str, float]:
+    return values(read_page(port, "/metrics"))
 
 
 def test_the_metrics_follow_the_syncs(setup: HookSetup) -> None:
@@ -225,6 +229,8 @@ def test_the_metrics_follow_the_syncs(setup: HookSetup) -> None:
         daemon.wait_ready()
         wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.log_tail)
         found = fetch(port)
+        assert '<p class="summary">1 destination, in sync</p>' in read_page(port, "/")
+        assert read_page(port, "/healthz").startswith("OK: 1 destination, at most ")
         assert found["state[in_sync]"] == 1
         assert found["full_syncs_total[initial sync]"] == 1
         assert found["watches"] == 1

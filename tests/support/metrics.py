@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.samples import Sample
@@ -21,6 +22,7 @@ from pylsyncd.model.status import (
     SyncStatus,
 )
 from pylsyncd.report import metric_families
+from pylsyncd.report.http_response import Pages
 from pylsyncd.report.metrics import MetricsExporter
 
 METRIC_NAMES = {
@@ -111,11 +113,12 @@ def exporting(
     *,
     file: Path | None = None,
     port: int | None = None,
+    pages: Pages = MappingProxyType({}),
     interval: float = 0.02,
 ) -> Iterator[MetricsExporter]:
     """Yield a running exporter, and stop it at the end."""
     name = None if file is None else os.fspath(file)
-    metrics = MetricsExporter(read, fail, file=name, port=port, interval=interval)
+    metrics = MetricsExporter(read, fail, file=name, port=port, pages=pages, interval=interval)
     metrics.start()
     try:
         yield metrics

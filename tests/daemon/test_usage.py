@@ -8,17 +8,14 @@ from pathlib import Path
 
 import pytest
 from support.daemon import environment
+from support.in_process import run_pylsyncd
 
 import pylsyncd
 
 
-def refused(arguments: Sequence[str], directory: Path, **extra: str) -> str:
+def refused(arguments: Sequence[str], directory: Path) -> str:
     """Run pylsyncd, which must refuse these arguments; return its message."""
-    run = subprocess.run(
-        [sys.executable, "-m", "pylsyncd", *arguments],
-        cwd=directory, env=environment(extra), capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
+    run = run_pylsyncd(*arguments, directory=directory)
     assert run.returncode == 2, run.stderr
     assert "Traceback" not in run.stderr
     return run.stderr
@@ -152,10 +149,7 @@ destinations = two/
 
 def output_lines(arguments: Sequence[str], directory: Path) -> list[str]:
     """Run pylsyncd, which must only print something; return its lines."""
-    run = subprocess.run(
-        [sys.executable, "-m", "pylsyncd", *arguments],
-        cwd=directory, env=environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    run = run_pylsyncd(*arguments, directory=directory)
     assert (run.returncode, run.stderr) == (0, "")
     return run.stdout.splitlines()
 

@@ -1,7 +1,6 @@
 """The command pylsyncctl as a process: its output and its exit status."""
 
 import contextlib
-import io
 import json
 import os
 import pty
@@ -20,6 +19,7 @@ import pytest
 from support import processes
 from support.commands import IN_SYNC_STATUS, MIXED_STATUS, RecordingCommands, destination, status
 from support.ctl import CTL_TIMEOUT, CtlResult, Pylsyncctl
+from support.in_process import run_main
 from support.waiting import wait_until
 
 from pylsyncd import ctl
@@ -42,13 +42,7 @@ class RuntimeDirectory(Pylsyncctl):
         """Run the command in this process, which is fast, or with more variables in its own."""
         if more:
             return super().run(*words, more=more)
-        output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            try:
-                status = ctl.main([str(word) for word in words])
-            except SystemExit as end:
-                status = int(end.code or 0)
-        return CtlResult(status, *(_text(stream) for stream in (output, errors)))
+        return CtlResult(*run_main(ctl.main, *words))
 
     def serve(self, name: str, commands: RecordingCommands) -> ControlServer:
         """Start a control server at a socket of this name."""
@@ -57,11 +51,6 @@ class RuntimeDirectory(Pylsyncctl):
         control.start()
         self.stack.callback(control.stop)
         return control
-
-
-def _text(stream: io.TextIOWrapper) -> str:
-    stream.seek(0)
-    return stream.read()
 
 
 @pytest.fixture

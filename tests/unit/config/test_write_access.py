@@ -1,7 +1,5 @@
 """Files that other users can write are refused, or lead to a warning."""
 
-import contextlib
-import io
 import os
 import pwd
 import subprocess
@@ -10,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.daemon import environment
+from support.in_process import run_pylsyncd
 
-from pylsyncd.cli import main
 from pylsyncd.config.command_line_parser import parse_command_line
 from pylsyncd.config.loader import StartEnvironment, load_configuration
 from pylsyncd.model.errors import UsageError
@@ -39,11 +37,8 @@ def configure(configuration: Path, text: str) -> None:
 
 def check(configuration: Path, *options: str) -> tuple[int, str]:
     """Check a configuration by the command; return the exit status and the output."""
-    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        status = main(["--check-config", "-c", str(configuration), *options])
-    output.seek(0)
-    return status, output.read()
+    done = run_pylsyncd("--check-config", "-c", configuration, *options)
+    return done.returncode, done.stdout + done.stderr
 
 
 def assert_accepted(configuration: Path, *options: str) -> str:

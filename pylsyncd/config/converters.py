@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 
+from pylsyncd.config import quantities
 from pylsyncd.model.errors import UsageError
 
 LOG_LEVELS = ("error", "warning", "notice", "info", "debug")
@@ -21,10 +22,7 @@ _MAX_PERCENT = 100.0
 
 _PLAIN_NUMBER = re.compile(r"[-+.0-9A-Za-z]+")
 
-_INTERVAL_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_SIZE = re.compile(r"(\d{1,15})([KMG]?)", re.IGNORECASE | re.ASCII)
+_MAX_MODIFY_WINDOW = 7200
 
 # What rsync 3.5.0 accepts for --bwlimit: a size, in KiB if it has no unit.
 _RATE = re.compile(
@@ -58,26 +56,35 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_interval(text: str) -> float:
-    """Convert a time of up to a year, perhaps with a unit, or 0, which has a meaning of its own."""
-    if text == "0":
-        return 0.0
-    unit = _INTERVAL_UNITS.get(text[-1:], 0.0)
-    if not unit:
-        return _parse_seconds(text, _MAX_INTERVAL)
-    return unit * _parse_seconds(text[:-1], _MAX_INTERVAL / unit)
+    """Convert a time of up to a year, or 0, which has a meaning of its own."""
+    return 0.0 if _parse_time(text) == 0.0 else _parse_seconds(text, _MAX_INTERVAL)
 
 
 def _parse_seconds(text: str, maximum: float) -> float:
+    seconds = _parse_time(text)
+    if not 0.0 < seconds <= maximum:
+        raise UsageError(
+            f"Expected more than 0 and at most {maximum:.0f} seconds "
+            f"({maximum / 86400:.0f} days), not {text}."
+        )
+    return seconds
+
+
+def parse_wait(text: str) -> float:
+    """Convert a time from 0 on."""
+    seconds = _parse_time(text)
+    if not math.isfinite(seconds):
+        raise UsageError(f"Expected a shorter time, not {text}.")
+    return seconds
+
+
+def _parse_time(text: str) -> float:
     try:
-        # Python would also accept underscores, blanks and the digits of other scripts.
-        seconds = float(text if _PLAIN_NUMBER.fullmatch(text) else "")
+        return quantities.parse_time(text)
     except ValueError:
         raise UsageError(
-            f"Expected a number of seconds, such as 60 or 0.5, not {text!r}."
+            f"Expected a time, such as 60, 0.5, 90s, 5min, 1h or 1d, not {text!r}."
         ) from None
-    if not 0.0 < seconds <= maximum:
-        raise UsageError(f"Expected more than 0 and at most {maximum:.0f} seconds, not {text}.")
-    return seconds
 
 
 def parse_share(text: str) -> float:
@@ -112,7 +119,17 @@ def parse_niceness(text: str) -> int:
 def parse_modify_window(text: str) -> int:
     """Convert the seconds that equal times may differ, from -1 to two hours."""
     # The hour of daylight saving time by which FAT may be off, with some seconds.
-    return -1 if text == "-1" else _parse_number(text, 0, 7200)
+    if text == "-1":
+        return -1
+    try:
+        seconds = quantities.parse_time(text)
+    except ValueError:
+        seconds = math.inf
+    if not (seconds <= _MAX_MODIFY_WINDOW and seconds.is_integer()):
+        raise UsageError(
+            f"Expected -1, or whole seconds from 0 to {_MAX_MODIFY_WINDOW}, not {text}."
+        )
+    return int(seconds)
 
 
 def parse_port(text: str) -> int:
@@ -132,10 +149,12 @@ def _parse_number(text: str, minimum: int, maximum: int = 10**15) -> int:
 
 def parse_size(text: str) -> int:
     """Convert a size to bytes."""
-    match = _SIZE.fullmatch(text)
-    size = int(match[1]) * _UNITS[match[2].upper()] if match else 0
-    if not size:
-        raise UsageError(f"Expected a size, such as 500000, 100M or 2G, not {text!r}.")
+    try:
+        size = quantities.parse_size(text)
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise UsageError(f"Expected a size, such as 500000, 100M, 1.5G or 2GB, not {text!r}.")
     return size
 
 

@@ -32,9 +32,9 @@ specific section sets.
 
 SYNTAX. Options with several values take one per line, indented. A line whose first character \
 after any blanks is # or ; is a comment; write [#]* for a pattern that begins with #. Switches are \
-yes, true, on or 1, and no, false, off or 0. Times are in seconds. Relative paths start from the \
-directory of this file. Commands are split into words with a shell's quoting, but run without a \
-shell.
+yes, true, on or 1, and no, false, off or 0. Times are in seconds, or have units: 90s, \
+5min, 1h30min, 1d. Relative paths start from the directory of this file. Commands are split into \
+words with a shell's quoting, but run without a shell.
 
 Check the file with: pylsyncd --check-config -c FILE. A running daemon reloads it on the signal \
 HUP or with pylsyncctl reload; a file with errors changes nothing.

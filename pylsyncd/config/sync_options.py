@@ -89,10 +89,9 @@ INITIAL_SYNC = Option(
          "last run is synced.",
 )
 WINDOW = Option(
-    "window", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS", short_flag="-w",
+    "window", OptionScope.DESTINATION, parse_seconds, metavar="TIME", short_flag="-w",
     default=format_number(DEFAULT_WINDOW),
-    help="Collect changes for this many seconds, counted from the first change, before sending "
-         "them.",
+    help="Collect changes for this long, counted from the first change, before sending them.",
 )
 MAX_CHANGES = Option(
     "max_changes", OptionScope.SYNC, parse_positive_count, metavar="N",
@@ -100,22 +99,22 @@ MAX_CHANGES = Option(
     help="End a window early when this many paths have changed.",
 )
 FULL_SYNC_INTERVAL = Option(
-    "full_sync_interval", OptionScope.SYNC, parse_interval, metavar="SECONDS", default="0",
+    "full_sync_interval", OptionScope.SYNC, parse_interval, metavar="TIME", default="0",
     help="Sync everything at this interval, give or take a tenth, to undo changes that others "
          "made at the destinations. 0 disables it.",
 )
 OPEN_FILE_INTERVAL = Option(
-    "open_file_interval", OptionScope.SYNC, parse_interval, metavar="SECONDS",
+    "open_file_interval", OptionScope.SYNC, parse_interval, metavar="TIME",
     help="While a file is written to and not closed, sync it at this interval, or once it was not "
          "written to for a window. 0 syncs it with each window. The default is ten windows.",
 )
 REPAIR_INTERVAL = Option(
-    "repair_interval", OptionScope.DESTINATION, parse_interval, metavar="SECONDS", default="0",
+    "repair_interval", OptionScope.DESTINATION, parse_interval, metavar="TIME", default="0",
     help="Compare every directory with its copy once in this time, in small parts spread over it, "
-         "to undo changes that others made at the destination. 1d is a day. 0 disables it.",
+         "to undo changes that others made at the destination. 0 disables it.",
 )
 POLL_INTERVAL = Option(
-    "poll_interval", OptionScope.SYNC, parse_seconds, metavar="SECONDS",
+    "poll_interval", OptionScope.SYNC, parse_seconds, metavar="TIME",
     default=format_number(DEFAULT_POLL_INTERVAL),
     help="Scan directories that cannot be watched at this interval.",
 )
@@ -127,7 +126,7 @@ SCAN_BUDGET = Option(
          "0 disables it.",
 )
 SCAN_INTERVAL = Option(
-    "scan_interval", OptionScope.SYNC, parse_interval, metavar="SECONDS",
+    "scan_interval", OptionScope.SYNC, parse_interval, metavar="TIME",
     help="Scan the whole source at once, at this interval, instead of in slices. 0 disables "
          "both. If scan_budget is set, too, both are done.",
 )
@@ -159,9 +158,9 @@ DETECT_RENAMES = Option(
     flag_help="Send again what was moved in the source.",
 )
 TIMEOUT = Option(
-    "timeout", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS",
+    "timeout", OptionScope.DESTINATION, parse_seconds, metavar="TIME",
     default=format_number(DEFAULT_TIMEOUT),
-    help="Abort a run when the other side has sent nothing for this many seconds.",
+    help="Abort a run when the other side has sent nothing for this long.",
 )
 BANDWIDTH_LIMIT = Option(
     "bandwidth_limit", OptionScope.DESTINATION, check_rate, metavar="RATE",
@@ -176,10 +175,11 @@ PASSWORD_FILE = Option(
 BATCH_SIZE_LIMIT = Option(
     "batch_size_limit", OptionScope.DESTINATION, parse_size, metavar="SIZE",
     help="Send each file that is larger than this in a run of its own, so that small files do not "
-         "wait for it. In bytes, or with the suffix K, M or G.",
+         "wait for it. In bytes, or with a suffix as in rsync's --max-size: K, M, G, T and P count "
+         "in steps of 1024, KB, MB and so on in steps of 1000.",
 )
 MODIFY_WINDOW = Option(
-    "modify_window", OptionScope.DESTINATION, parse_modify_window, metavar="SECONDS",
+    "modify_window", OptionScope.DESTINATION, parse_modify_window, metavar="TIME",
     allows_leading_dash=True,
     help="Take times that differ by up to this many whole seconds for equal, as rsync's "
          "--modify-window does: 0 for a file system with times of one second, 1 for FAT, -1 to "
@@ -206,18 +206,18 @@ RSYNC_OPTIONS = (
 )
 
 RETRY_FIRST = Option(
-    "retry_first", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS",
+    "retry_first", OptionScope.DESTINATION, parse_seconds, metavar="TIME",
     default=format_number(RetryPolicy().first_pause),
     help="Wait this long after a failure before the next attempt, and twice as long after each "
          "further failure.",
 )
 RETRY_LONGEST = Option(
-    "retry_longest", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS",
+    "retry_longest", OptionScope.DESTINATION, parse_seconds, metavar="TIME",
     default=format_number(RetryPolicy().max_pause),
     help="Never wait longer than this between two attempts.",
 )
 RETRY_HELD = Option(
-    "retry_held", OptionScope.DESTINATION, parse_seconds, metavar="SECONDS",
+    "retry_held", OptionScope.DESTINATION, parse_seconds, metavar="TIME",
     default=format_number(RetryPolicy().held_pause),
     help="Wait this long between attempts when only an administrator can correct the failure.",
 )
@@ -246,9 +246,9 @@ HOOK_REPAIR = Option(
          "destination.",
 )
 HOOK_TIMEOUT = Option(
-    "hook_timeout", OptionScope.SYNC, parse_seconds, metavar="SECONDS",
+    "hook_timeout", OptionScope.SYNC, parse_seconds, metavar="TIME",
     default=format_number(DEFAULT_HOOK_TIMEOUT),
-    help="Stop a hook that runs longer than this many seconds.",
+    help="Stop a hook that runs longer than this.",
 )
 HOOK_OPTIONS = (
     HOOK_BATCH, HOOK_ERROR, HOOK_RECOVERY, HOOK_HELD, HOOK_REPAIR, HOOK_TIMEOUT,

@@ -1,11 +1,10 @@
 """The command line of pylsyncctl, and its exit statuses."""
 
 import argparse
-import math
 from typing import NoReturn
 
 from pylsyncd import __version__
-from pylsyncd.config.converters import LOG_LEVELS
+from pylsyncd.config.converters import LOG_LEVELS, parse_wait
 from pylsyncd.control.nagios import DEFAULT_MAX_LAG
 from pylsyncd.control.protocol import MAX_WAIT_SECONDS
 from pylsyncd.model.errors import UsageError
@@ -102,9 +101,9 @@ def _add_status(commands: "_CommandParsers[_CtlArgumentParser]") -> None:
     add("--json", action="store_true", help="print a line of JSON for each daemon")
     add(
         "--watch",
-        metavar="SECONDS",
+        metavar="TIME",
         nargs="?",
-        type=_seconds,
+        type=_time,
         const=_DEFAULT_WATCH_INTERVAL,
         help="show it repeatedly until interrupted (default: every %(const)g seconds)",
     )
@@ -112,15 +111,15 @@ def _add_status(commands: "_CommandParsers[_CtlArgumentParser]") -> None:
     add("--check", action="store_true", help="be a Nagios plugin: one line, and its exit statuses")
     add(
         "--max-lag",
-        metavar="SECONDS",
-        type=_seconds,
+        metavar="TIME",
+        type=_time,
         default=DEFAULT_MAX_LAG,
-        help="with --check: further behind is critical (default: %(default)g)",
+        help="with --check: further behind is critical (default: %(default)g seconds)",
     )
     add(
         "--warn-lag",
-        metavar="SECONDS",
-        type=_seconds,
+        metavar="TIME",
+        type=_time,
         help="with --check: further behind is a warning",
     )
 
@@ -130,19 +129,16 @@ def _add_wait(commands: "_CommandParsers[_CtlArgumentParser]") -> None:
     parser = _add_command(commands, "wait", description)
     parser.add_argument(
         "--timeout",
-        metavar="SECONDS",
-        type=_seconds,
+        metavar="TIME",
+        type=_time,
         default=MAX_WAIT_SECONDS,
-        help="wait no longer (default: %(default)g)",
+        help="wait no longer (default: %(default)g seconds)",
     )
     parser.add_argument("names", metavar="DEST", nargs="*", help="the name of a destination")
 
 
-def _seconds(text: str) -> float:
+def _time(text: str) -> float:
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if 0.0 <= seconds < math.inf:
-        return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+        return parse_wait(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error).removesuffix(".")) from None

@@ -56,6 +56,7 @@ PURE = {
     "config.option",
     "config.options",
     "config.process_options",
+    "config.quantities",
     "config.raw_options",
     "config.settings",
     "config.sync_options",

@@ -35,7 +35,7 @@ DAEMON, CONTROL, FILE, LSYNCD = (
 # What the pages say of rsync's options, with two dashes before each.
 OF_RSYNC = (
     "acls backup bwlimit chmod compress copy-dest fake-super hard-links iconv ignore-errors "
-    "inplace link-dest no-group no-owner no-perms numeric-ids relative version xattrs"
+    "inplace link-dest max-size no-group no-owner no-perms numeric-ids relative version xattrs"
 )
 
 _ESCAPES = {

@@ -194,14 +194,14 @@ ERRORS = {
     "defaults that no sync uses": (
         "[pylsyncd]\nwindow = soon\nnice = much\n" + SYNC + "window = 3\nnice = 3\n",
         [
-            "p.conf:2: [pylsyncd] window: Expected a number of seconds, such as 60 or 0.5, not",
+            "p.conf:2: [pylsyncd] window: Expected a time, such as 60, 0.5, 90s, 5min, ",
             "p.conf:3: [pylsyncd] nice: Expected a whole number from 0 to 19, not 'much'.",
         ],
     ),
     "a wrong default of two syncs, reported once": (
         "[pylsyncd]\nwindow = soon\n" + SYNC + SYNC.replace("www", "b").replace("dst", "dst2"),
         [
-            "p.conf:2: [pylsyncd] window: Expected a number of seconds, such as 60 or 0.5, not",
+            "p.conf:2: [pylsyncd] window: Expected a time, such as 60, 0.5, 90s, 5min, ",
         ],
     ),
 }

@@ -52,7 +52,7 @@ def test_an_error_is_collected_and_the_default_takes_the_place_of_the_value() ->
     errors = ErrorCollector()
     reader = OptionReader([window("soon", origin="--window")], errors)
     assert reader.value(sync_options.WINDOW) == 60.0
-    with pytest.raises(ConfigurationError, match=r"^--window: Expected a number of seconds"):
+    with pytest.raises(ConfigurationError, match=r"^--window: Expected a time"):
         errors.raise_if_any()
 
 

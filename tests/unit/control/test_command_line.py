@@ -28,9 +28,16 @@ def test_defaults_are_those_of_the_manual() -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf", ""])
-def test_what_is_not_a_number_of_seconds_is_an_error(text: str) -> None:
-    with pytest.raises(CommandLineError, match="is not a number of seconds"):
+def test_what_is_not_a_time_is_an_error(text: str) -> None:
+    with pytest.raises(CommandLineError, match=r"--timeout: Expected a time, .* not '.*'\.\Z"):
         make_parser().parse_args(["wait", f"--timeout={text}"])
+
+
+def test_every_time_may_have_units() -> None:
+    words = ["status", "--watch", "1min", "--max-lag", "1h", "--warn-lag=5min"]
+    status = make_parser().parse_args(words)
+    assert (status.watch, status.max_lag, status.warn_lag) == (60.0, 3600.0, 300.0)
+    assert make_parser().parse_args(["wait", "--timeout", "1.5h"]).timeout == 5400.0
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def _run_command(command_line: CommandLine) -> int:
     configuration = load_configuration(command_line, environment)
     settings = configuration.settings
     if command_line.has_option(process_options.CHECK_CONFIG):
+        daemonize.check(settings.process, settings.syncs)
         return _print(_describe(configuration, show_commands=command_line.is_verbose))
     if (path := command_line.option_value(process_options.EXPLAIN)) is not None:
         return _print(_explain_path(settings.syncs, path))

@@ -23,7 +23,8 @@ from daemon import DaemonContext
 from pylsyncd.config.settings import DEFAULT_DIRECTORY, DEFAULT_UMASK, ProcessSettings, SyncSettings
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
-from pylsyncd.system import descriptors, directories, logs, private_files, unix_sockets, users
+from pylsyncd.state.user_change import UserState
+from pylsyncd.system import descriptors, directories, logs, unix_sockets, users
 from pylsyncd.system.pid_file import PidFile
 from pylsyncd.system.users import ProcessUser
 
@@ -68,6 +69,13 @@ def prepare(
             pid_file.close()
         raise
     return DaemonProcess(settings, pid_file, control_path)
+
+
+def check(settings: ProcessSettings, syncs: Iterable[SyncSettings]) -> None:
+    """Raise UsageError if :func:`prepare` would refuse the user's directories; change nothing."""
+    if user := users.find_user(settings.user, settings.group):
+        for state in _user_states(syncs, user):
+            state.check()
 
 
 class DaemonProcess:
@@ -213,10 +221,17 @@ def _create_directories(
     control_path: str | None, syncs: Iterable[SyncSettings], user: ProcessUser
 ) -> None:
     """Create, as root, the directories that the user has no permission to create."""
-    for path in {sync.state_dir for sync in syncs if sync.state_dir is not None}:
-        private_files.create_directory_for_user(path, user.uid, user.gid)
+    syncs = list(syncs)
+    for state in _user_states(syncs, user):
+        state.give(syncs)
     if control_path:
         unix_sockets.create_directory_for_user(control_path, user.uid, user.gid)
+
+
+def _user_states(syncs: Iterable[SyncSettings], user: ProcessUser) -> list[UserState]:
+    default = os.path.realpath(directories.state_directory(os.environ, os.geteuid()))
+    used = {sync.state_dir for sync in syncs if sync.state_dir is not None}
+    return [UserState(path, user, os.fsencode(default)) for path in used]
 
 
 def _change_user(user: ProcessUser) -> None:

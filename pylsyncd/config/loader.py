@@ -21,7 +21,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rsync.command import MIN_RSYNC_VERSION, RsyncOptions
-from pylsyncd.system import directories
+from pylsyncd.system import directories, users
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _build_settings(
     syncs = [partial.sync for partial in partial_syncs if partial.sync is not None]
     _check_output_files(reader, process, syncs)
     if command_line.should_keep_state:
-        path = _find_state_directory(reader, syncs, start_environment)
+        path = _find_state_directory(reader, process.user, syncs, start_environment)
         syncs = [replace(sync, state_dir=path) for sync in syncs]
     return Settings(process, tuple(syncs))
 
@@ -157,7 +157,10 @@ def _check_output_files(
 
 
 def _find_state_directory(
-    reader: OptionReader, syncs: Sequence[SyncSettings], start_environment: StartEnvironment
+    reader: OptionReader,
+    user: str | None,
+    syncs: Sequence[SyncSettings],
+    start_environment: StartEnvironment,
 ) -> bytes | None:
     """Return the configured or default state directory; None if it cannot be used.
 
@@ -165,10 +168,7 @@ def _find_state_directory(
     """
     configured = reader.checked(process_options.STATE_DIR, machine_checks.absolute_path)
     try:
-        # systemd, but nothing else, may provide a symbolic link as the default.
-        path = configured or os.path.realpath(
-            directories.state_directory(start_environment.environ, start_environment.uid)
-        )
+        path = configured or _default_state_directory(user, start_environment)
     except UsageError as error:
         reader.add_error(process_options.STATE_DIR, str(error))
         return None
@@ -180,6 +180,19 @@ def _find_state_directory(
             "(--state-dir), or exclude it.",
         )
     return os.fsencode(path)
+
+
+def _default_state_directory(user: str | None, start_environment: StartEnvironment) -> str:
+    # systemd, but nothing else, may provide a symbolic link as the default.
+    top = os.path.realpath(
+        directories.state_directory(start_environment.environ, start_environment.uid)
+    )
+    if user is None or start_environment.uid != 0:
+        return top
+    try:
+        return directories.state_directory_below(top, *users.resolve(user))
+    except UsageError:
+        return top  # The user is an error of its own.
 
 
 def _reasons_against(path: bytes, syncs: Sequence[SyncSettings]) -> Iterator[str]:

@@ -83,8 +83,9 @@ UMASK = Option(
 STATE_DIR = Option(
     "state_dir", OptionScope.PROCESS, str, metavar="DIRECTORY",
     help="Keep the state of each destination in this directory from one run to the next. The "
-         "default is /var/lib/pylsyncd for root, and pylsyncd in $XDG_STATE_HOME or "
-         "~/.local/state for other users. No other user may have write permission there.",
+         "default is /var/lib/pylsyncd for root, a directory below it for the user that root "
+         "switches to, and pylsyncd in $XDG_STATE_HOME or ~/.local/state for other users. No "
+         "other user may have write permission there.",
 )
 MAX_RUNS = Option(
     "max_runs", OptionScope.PROCESS, parse_positive_count, metavar="N",

@@ -9,6 +9,18 @@ from pylsyncd.model.errors import UsageError
 SYSTEM_RUNTIME_DIRECTORY = "/run/pylsyncd"
 
 
+def state_directory_below(top: str, uid: int, name: str) -> str:
+    """Return the state directory of a user that root switches to, below that of root.
+
+    It is ``top`` itself where that belongs to the user, as earlier releases have created it.
+    """
+    try:
+        is_own = uid == 0 or os.stat(top).st_uid == uid
+    except OSError:
+        is_own = False
+    return top if is_own else os.path.join(top, name)
+
+
 def state_directory(environ: Mapping[str, str], uid: int) -> str:
     """Return the state directory of a user: systemd's, root's, or by the XDG specification.
 

@@ -23,6 +23,8 @@ SOCKET_DIRECTORY = DirectoryPurpose(
     "directory of the control socket", "--control", "who could impersonate the daemon"
 )
 SOCKET_SUFFIX = ".sock"
+# Of the runtime directory that contrib/systemd gives each unit.
+_UNIT_SUFFIX = ".service"
 
 MAX_ADDRESS_LENGTH = 107
 """Bytes of a path that a socket can be bound at or connected to directly (unix(7))."""
@@ -168,11 +170,14 @@ def connect(path: str, timeout: float) -> socket.socket:
 
 
 def find_sockets(directories: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the sockets in directories and one level below, and the unreadable directories."""
+    """Return the sockets in directories and one level below, and the unreadable directories.
+
+    In the runtime directory of a unit there may be one more level, for the user of the daemon.
+    """
     found: list[str] = []
     unreadable: list[str] = []
     for directory in directories:
-        for each in (directory, *_subdirectories(directory)):
+        for each in (directory, *_directories_with_sockets(directory)):
             try:
                 found += _sockets_in(each)
             except PermissionError:  # noqa: PERF203  # the other directories may be readable
@@ -187,6 +192,13 @@ def peer_uid(connection: socket.socket) -> int:
     size = struct.calcsize("3i")
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     return int(struct.unpack("3i", packed)[1])
+
+
+def _directories_with_sockets(directory: str) -> Iterator[str]:
+    for each in _subdirectories(directory):
+        yield each
+        if each.endswith(_UNIT_SUFFIX):
+            yield from _subdirectories(each)
 
 
 def _subdirectories(directory: str) -> list[str]:

@@ -44,6 +44,12 @@ def find_user(user: str | None, group: str | None) -> ProcessUser | None:
     return ProcessUser(uid, gid, entry.pw_name if entry else "", entry.pw_dir if entry else "")
 
 
+def resolve(user: str) -> tuple[int, str]:
+    """Return the id and the name of a user, from either; raises UsageError if there is none."""
+    entry = _user_entry(user)
+    return (entry.pw_uid, entry.pw_name) if entry else (int(user), str(int(user)))
+
+
 def drop_privileges(user: ProcessUser) -> None:
     """Run as ``user`` from now on, with its supplementary groups. Only root can."""
     if user.name:

@@ -24,7 +24,9 @@ PAUSE = 0.002  # seconds between two lines of the log
 
 
 class Sync:
-    """The state directory of a sync, as far as daemonize uses it."""
+    """A sync without destinations, as far as daemonize uses it."""
+
+    destinations = ()
 
     def __init__(self, state: str) -> None:
         self.state_dir = os.fsencode(state)

@@ -275,6 +275,8 @@ def test_a_crashed_daemon_is_reported_and_can_be_started_and_stopped(service: Se
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
     assert service("status") == 1
     assert service("stop") == 0
+    assert service("status") == 3, "what was stopped has not died"
+    assert not service.pidfile.exists() or not shutil.which("flock")
     assert service("reload") == 7
     assert service("start") == 0
     assert service.pid != pid
@@ -308,6 +310,7 @@ def test_a_daemon_that_does_not_stop_is_killed(service: Service) -> None:
         wait_until(lambda: b"pylsyncd" in Path(f"/proc/{stubborn.pid}/cmdline").read_bytes())
         assert service("stop") == 0
         assert "killed" in service.ran.stdout
+        assert service("status") == 3
         assert stubborn.wait(45) == -signal.SIGKILL
 
 

@@ -263,6 +263,28 @@ def test_a_daemon_gives_up_root_and_still_syncs(shared_daemon: Background) -> No
 
 
 @only_root
+def test_a_user_goes_on_with_the_state_that_root_has_left(shared_daemon: Background) -> None:
+    daemon, nobody = shared_daemon, pwd.getpwnam(UNPRIVILEGED_USER)
+    # The owner of the source, which root gives to the copy.
+    os.chown(daemon.source, nobody.pw_uid, nobody.pw_gid)
+    daemon.start()
+    wait_until(lambda: daemon.destination.stat().st_uid == nobody.pw_uid)
+    refused = daemon.refused(f"--user={UNPRIVILEGED_USER}", "--pidfile=/run/pylsyncd-other.pid")
+    assert f"another pylsyncd (pid {daemon.pid})" in refused
+    daemon.stop()
+    (daemon.source / "meanwhile").write_text("x")
+    daemon.start(f"--user={UNPRIVILEGED_USER}", words=("-v", "-w", WINDOW))
+    # Without -i: found by its state alone.
+    wait_until((daemon.destination / "meanwhile").exists)
+    assert "Gave the state of 1 destination" in daemon.text
+    daemon.stop()
+    (daemon.state / "foreign").touch()
+    os.chown(daemon.state, 0, 0)
+    refused = daemon.refused(f"--user={UNPRIVILEGED_USER}", "--check-config")
+    assert "something else in it (foreign)" in refused
+
+
+@only_root
 def test_an_unprivileged_user_can_run_a_daemon(shared_daemon: Background) -> None:
     daemon = shared_daemon
     top = daemon.source.parent

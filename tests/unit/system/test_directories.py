@@ -1,5 +1,8 @@
 """The default directories depend on the service manager, the user and the login."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from pylsyncd.model.errors import UsageError
@@ -62,3 +65,15 @@ def test_a_client_searches_each_directory_that_a_daemon_of_its_user_may_use() ->
     assert directories.socket_directories({}, 7) == ["/run/pylsyncd"]
     assert directories.socket_directories(environ, 0) == ["/run/pylsyncd"]
     assert directories.socket_directories({"RUNTIME_DIRECTORY": "/a:/b"}, 0) == ["/a", "/b"]
+
+
+def test_a_user_that_root_switches_to_has_a_state_directory_below_that_of_root(
+    tmp_path: Path,
+) -> None:
+    top = str(tmp_path)
+    other = os.geteuid() + 1
+    assert directories.state_directory_below(top, other, "www") == f"{top}/www"
+    assert directories.state_directory_below(f"{top}/none", other, "www") == f"{top}/none/www"
+    assert directories.state_directory_below(top, 0, "root") == top
+    # As earlier releases have created it.
+    assert directories.state_directory_below(top, tmp_path.stat().st_uid, "www") == top

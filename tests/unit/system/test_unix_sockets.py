@@ -214,6 +214,15 @@ def test_sockets_are_found_one_level_below_and_symlinks_are_not_followed(sockets
     assert (found, unreadable) == ([str(path) for path in paths], [])
 
 
+def test_sockets_of_a_user_are_found_in_the_directory_of_a_unit(sockets: Path) -> None:
+    names = ("a.service/1.sock", "b.service/www/2.sock")
+    paths = []
+    for name in names:
+        (sockets / name).parent.mkdir(parents=True)
+        paths.append(str(leave_stale_socket(sockets / name)))
+    assert unix_sockets.find_sockets([str(sockets)]) == (paths, [])
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_root_creates_the_directory_of_the_user_that_it_switches_to() -> None:
     with tempfile.TemporaryDirectory(prefix="pylsyncd-sockets-") as top:

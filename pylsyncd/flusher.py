@@ -9,16 +9,19 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from pylsyncd.config.settings import SyncSettings
-from pylsyncd.model.changes import EVERYTHING, format_changes
+from pylsyncd.model.changes import EVERYTHING, MutableChangeset, format_changes
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
+from pylsyncd.model.scoped_paths import MutableScopedPaths
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.optimizer import EntryCounter, optimize
 from pylsyncd.pipeline.work_queue import WorkItem
+from pylsyncd.rsync.command import DeletionTime
 from pylsyncd.rsync.file_list import entry_counter
 from pylsyncd.system import clock
 from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.source_monitor import SourceMonitor, SourceRestart
+from pylsyncd.worker.hinted_deletions import missing_entries
 from pylsyncd.worker.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -170,6 +173,7 @@ class Flusher:
             changes.moves = None
             self._buffer.add(changes)
             raise
+        self._note_deletions(changes)
         changeset = optimize(changes, self._entry_counter())
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s", format_count(len(changes), "change"), format_changes(changes))
@@ -179,6 +183,13 @@ class Flusher:
             changeset, self.complete_until, last_scan, titles, since, is_urgent=is_urgent
         )
         return Flush(self.enqueue(item), is_complete)
+
+    def _note_deletions(self, changes: MutableChangeset) -> None:
+        """Add the hint of what was deleted, if only that is deleted at the destinations."""
+        if self._sync.delete_only is not DeletionTime.RUNNING:
+            changes.deletable = MutableScopedPaths()
+            return
+        changes.deletable.add_all(missing_entries(self._sync.source.path, changes.entries))
 
     def _entry_counter(self) -> EntryCounter | None:
         """Return what decides whether a listing replaces names; None if none may.

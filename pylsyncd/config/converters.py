@@ -9,6 +9,7 @@ import shlex
 
 from pylsyncd.config import quantities
 from pylsyncd.model.errors import UsageError
+from pylsyncd.rsync.command import DeletionTime
 
 LOG_LEVELS = ("error", "warning", "notice", "info", "debug")
 """How much may be logged, from little to much."""
@@ -48,6 +49,16 @@ def parse_switch(text: str) -> bool:
     if (value := _SWITCHES.get(text.lower())) is None:
         raise UsageError(f"Expected yes or no, not {text!r}.")
     return value
+
+
+def parse_deletion(text: str) -> bool | DeletionTime:
+    """Convert yes or no, or the only time at which something is deleted."""
+    if text.lower() in _SWITCHES:
+        return _SWITCHES[text.lower()]
+    try:
+        return DeletionTime(text.lower())
+    except ValueError:
+        raise UsageError(f"Expected yes, no, startup or running, not {text!r}.") from None
 
 
 def parse_seconds(text: str) -> float:

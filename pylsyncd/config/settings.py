@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from pylsyncd.model.endpoints import Destination, Source
-from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.rsync.command import DeletionTime, RsyncOptions
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rules.excludes import Rules
 
@@ -89,6 +89,8 @@ class SyncSettings:
     name: str = ""
     """The name of its section; empty for a command line."""
     delete: bool = True
+    delete_only: DeletionTime | None = None
+    """When something is deleted; None for always, if at all."""
     window: float = DEFAULT_WINDOW
     max_changes: int = DEFAULT_MAX_CHANGES
     initial_sync: bool = False

@@ -4,6 +4,7 @@ from pylsyncd.config.converters import (
     check_io_class,
     check_rate,
     parse_count,
+    parse_deletion,
     parse_interval,
     parse_modify_window,
     parse_niceness,
@@ -58,9 +59,16 @@ FILTER = Option(
     help="Add a filter rule in rsync's notation, such as '- *.tmp' or '+ /keep/'.",
 )
 DELETE = Option(
-    "delete", OptionScope.SYNC, parse_switch, default="yes", flag_value="no",
-    help="Delete at the destinations what was deleted in the source. With no, it is kept there.",
-    flag_help="Keep at the destinations what was deleted in the source.",
+    "delete", OptionScope.SYNC, parse_deletion, metavar="WHEN", default="yes",
+    choices=("yes", "no", "startup", "running"),
+    help="Delete at the destinations what was deleted in the source. With no, it is kept there. "
+         "With startup, each start syncs everything and deletes what the source lacks, and nothing "
+         "is deleted later. With running, only what is deleted while pylsyncd watches the source "
+         "is deleted, and nothing at a start.",
+)
+NO_DELETE = Option(
+    "no_delete", OptionScope.COMMAND_LINE, parse_switch, flag_value="no", sets_key="delete",
+    help="Keep at the destinations what was deleted in the source.",
 )
 MAX_DELETE = Option(
     "max_delete", OptionScope.SYNC, parse_count, metavar="N",
@@ -80,7 +88,8 @@ MODIFY = Option(
          "interval of 0, unless one is set.",
 )
 SELECTION_OPTIONS = (
-    SOURCE, DESTINATIONS, EXCLUDE, EXCLUDE_FROM, INCLUDE, FILTER, DELETE, MAX_DELETE, LAST, MODIFY,
+    SOURCE, DESTINATIONS, EXCLUDE, EXCLUDE_FROM, INCLUDE, FILTER, DELETE, NO_DELETE, MAX_DELETE,
+    LAST, MODIFY,
 )
 
 INITIAL_SYNC = Option(

@@ -23,7 +23,7 @@ from pylsyncd.model.destination_notation import ParsedDestination, Transport
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rsync import version
-from pylsyncd.rsync.command import MIN_RSYNC_VERSION, RsyncOptions
+from pylsyncd.rsync.command import MIN_RSYNC_VERSION, DeletionTime, RsyncOptions
 from pylsyncd.rsync.option_check import check_combination, check_option, with_absolute_path
 from pylsyncd.rsync.quoting import Version
 from pylsyncd.rsync.retry_policy import RetryPolicy
@@ -121,15 +121,18 @@ class SyncReader:
         destinations: tuple[DestinationSettings, ...],
         rules: Rules,
     ) -> SyncSettings:
+        deletion = reader.value(options.DELETE)
+        is_initial = deletion is DeletionTime.STARTUP or reader.value(options.INITIAL_SYNC)
         return SyncSettings(
             source=source or _NO_SOURCE,
             destinations=destinations,
             rules=rules,
             name=section.name,
-            delete=reader.value(options.DELETE),
+            delete=deletion is not False,
+            delete_only=_deletion_time(deletion),
             window=min((each.window for each in destinations), default=0.0),
             max_changes=reader.value(options.MAX_CHANGES),
-            initial_sync=reader.value(options.INITIAL_SYNC),
+            initial_sync=is_initial,
             open_file_interval=_read_open_file_interval(reader),
             poll_interval=reader.value(options.POLL_INTERVAL),
             scan_budget=_read_scan_budget(reader),
@@ -164,12 +167,14 @@ class SyncReader:
 
     def _read_rsync(self, reader: OptionReader) -> RsyncOptions:
         """Return the rsync options that all destinations of a sync share."""
+        deletion = reader.value(options.DELETE)
         return replace(
             self._base_rsync,
             program=reader.checked(options.RSYNC, machine_checks.resolve_program)
             or options.RSYNC.default,
             rules=excludes.build_rules(reader.values(*RULE_OPTIONS, convert=_parse_rule)),
-            delete=reader.value(options.DELETE),
+            delete=deletion is not False,
+            delete_only=_deletion_time(deletion),
             max_delete=reader.optional(options.MAX_DELETE),
         )
 
@@ -202,7 +207,9 @@ class SyncReader:
                 )
                 or "",
                 modify_window=reader.optional(options.MODIFY_WINDOW),
-                extra_options=_read_rsync_options(reader, is_delete_enabled=rsync.delete),
+                extra_options=_read_rsync_options(
+                    reader, is_delete_enabled=rsync.delete and rsync.delete_only is None
+                ),
                 timeout=reader.value(options.TIMEOUT),
                 last=excludes.build_rules(reader.values(options.LAST, convert=_parse_last)),
             ),
@@ -271,6 +278,10 @@ def _read_remote_shell(reader: OptionReader, destination: Destination, default: 
             unset = Origin("RSYNC_RSH") if is_from_environment else None
             reader.add_error(options.RSH, str(error), unset)
     return text
+
+
+def _deletion_time(deletion: object) -> DeletionTime | None:
+    return deletion if isinstance(deletion, DeletionTime) else None
 
 
 def _read_scan_budget(reader: OptionReader) -> float:

@@ -29,33 +29,46 @@ class Changeset(ScopedPaths):
     meaning: it may stand for changes in bounded memory.
     """
 
-    __slots__ = ("moves", "new_content")
+    __slots__ = ("deletable", "moves", "new_content")
 
     new_content: ScopedPaths
     """The hint that a content was written or moved here: what is regular there may differ from its
     copy although size and time agree. All other changes can be told by size and time."""
     moves: Moves | None
     """The hint that some of the new contents were elsewhere before; None if that is unknown."""
+    deletable: ScopedPaths
+    """The hint that what the source lacks of these paths was deleted there, at a time whose
+    deletions are carried. With ``delete = startup`` or ``running``, nothing else is deleted."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # the changes, and a hint each
         self,
         entries: Mapping[bytes, AbstractSet[bytes]],
         listings: AbstractSet[bytes],
         trees: AbstractSet[bytes],
         new_content: ScopedPaths = NO_PATHS,
         moves: Moves | None = None,
+        deletable: ScopedPaths = NO_PATHS,
     ) -> None:
         super().__init__(entries, listings, trees)
         self.new_content = new_content
         self.moves = moves
+        self.deletable = deletable
 
     def with_new_content(self, new_content: ScopedPaths) -> "Changeset":
         """Return the same changes with another hint of new contents, and unknown moves."""
-        return Changeset(self.entries, self.listings, self.trees, new_content)
+        return Changeset(self.entries, self.listings, self.trees, new_content, None, self.deletable)
 
     def with_moves(self, moves: Moves | None) -> "Changeset":
         """Return the same changes, with the same hint of new contents and other moves."""
-        return Changeset(self.entries, self.listings, self.trees, self.new_content, moves)
+        return Changeset(
+            self.entries, self.listings, self.trees, self.new_content, moves, self.deletable
+        )
+
+    def with_deletable(self, deletable: ScopedPaths) -> "Changeset":
+        """Return the same changes, with the same other hints and another one of deletions."""
+        return Changeset(
+            self.entries, self.listings, self.trees, self.new_content, self.moves, deletable
+        )
 
     def after_moves(self, carried: AbstractSet[bytes]) -> "Changeset":
         """Return the same changes, with unknown moves and the new contents that are left.
@@ -101,12 +114,14 @@ class MutableChangeset(MutableScopedPaths, Changeset):
 
     __slots__ = ()
 
+    deletable: MutableScopedPaths
     new_content: MutableScopedPaths
 
     def __init__(self) -> None:
         super().__init__()
         self.new_content = MutableScopedPaths()
         self.moves = None
+        self.deletable = MutableScopedPaths()
 
     def add_new_content(self, path: bytes, scope: Scope) -> None:
         """Add one change with the hint that its content is new."""
@@ -118,6 +133,7 @@ class MutableChangeset(MutableScopedPaths, Changeset):
         self.moves = _merged_moves(self, other)
         self.add_all(other)
         self.new_content.add_all(other.new_content)
+        self.deletable.add_all(other.deletable)
 
 
 def _merged_moves(earlier: Changeset, later: Changeset) -> Moves | None:
@@ -146,7 +162,10 @@ def union(*changesets: Changeset) -> MutableChangeset:
 
 def everything_with(*hinted: Changeset) -> Changeset:
     """Return the change of everything, with the hints of other changes."""
-    new_content = MutableScopedPaths()
+    new_content, deletable = MutableScopedPaths(), MutableScopedPaths()
     for changeset in hinted:
         new_content.add_all(changeset.new_content)
-    return EVERYTHING.with_new_content(new_content) if new_content else EVERYTHING
+        deletable.add_all(changeset.deletable)
+    if not (new_content or deletable):
+        return EVERYTHING
+    return EVERYTHING.with_new_content(new_content).with_deletable(deletable)

@@ -16,7 +16,7 @@ from itertools import islice
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset, everything_with
-from pylsyncd.model.scoped_paths import ScopedPaths
+from pylsyncd.model.scoped_paths import MutableScopedPaths, ScopedPaths
 from pylsyncd.pipeline.optimizer import optimize
 
 MAX_PENDING_CHANGES = 100_000
@@ -38,19 +38,29 @@ def collapse(changes: Changeset, limit: int = MAX_PENDING_CHANGES) -> Changeset:
     target = max(1, limit // 2)
     smaller = optimize(changes)
     some: ScopedPaths = smaller
-    new_content = smaller.new_content
+    new_content, deletable = smaller.new_content, smaller.deletable
     if len(changes) > limit:
         some = _collapsed(some, target)
     if len(changes.new_content) > limit:
         new_content = _collapsed(new_content, target)
-    if some.is_everything and not new_content:
+    if len(deletable) > limit:
+        deletable = _first(deletable, target)
+    if some.is_everything and not (new_content or deletable):
         return EVERYTHING
-    return Changeset(some.entries, some.listings, some.trees, new_content)
+    return Changeset(some.entries, some.listings, some.trees, new_content, None, deletable)
 
 
 def _size(changes: Changeset) -> int:
     """Return the number of changes or of hints, whichever are more."""
-    return max(len(changes), len(changes.new_content))
+    return max(len(changes), len(changes.new_content), len(changes.deletable))
+
+
+def _first(some: ScopedPaths, target: int) -> ScopedPaths:
+    """Return ``target`` of the paths: what stood in for the others would delete more than they."""
+    first = MutableScopedPaths()
+    for path, scope in islice(sorted(some, key=lambda change: -change.scope), target):
+        first.add(path, scope)
+    return first
 
 
 def _collapsed(some: ScopedPaths, target: int) -> ScopedPaths:
@@ -203,12 +213,15 @@ def _split(changeset: Changeset, limit: int) -> Iterator[Changeset]:
         yield changeset
         return
     changes, hints = iter(changeset), iter(changeset.new_content)
+    deletable = iter(changeset.deletable)
     while True:
         part = MutableChangeset()
         for path, scope in islice(changes, limit):
             part.add(path, scope)
         for path, scope in islice(hints, limit):
             part.new_content.add(path, scope)
-        if not (part or part.new_content):
+        for path, scope in islice(deletable, limit):
+            part.deletable.add(path, scope)
+        if not (part or part.new_content or part.deletable):
             return
         yield part

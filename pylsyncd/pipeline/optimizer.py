@@ -36,11 +36,12 @@ def optimize(changes: Changeset, count_entries: EntryCounter | None = None) -> C
     Its hints are reduced like the changes, but apart from them. The moves of everything are
     unknown. Without ``count_entries``, no listing replaces names.
     """
-    if changes.is_everything and not changes.new_content:
+    if changes.is_everything and not (changes.new_content or changes.deletable):
         return EVERYTHING
     minimal = MutableChangeset()
     _reduce(changes, minimal, count_entries)
     _reduce(changes.new_content, minimal.new_content)
+    _reduce(changes.deletable, minimal.deletable)
     if not minimal.is_everything:
         # What was written is not reduced: a move may lose one that is above it.
         minimal.moves = changes.moves
@@ -74,11 +75,12 @@ def split_below(changes: Changeset, tops: AbstractSet[bytes]) -> tuple[Changeset
     What is known of a path below a change of the other part may be among the hints of the first.
     A part keeps the moves that have nothing to do with the other one.
     """
-    if not tops or (changes.is_everything and not changes.new_content):
+    if not tops or (changes.is_everything and not (changes.new_content or changes.deletable)):
         return NOTHING, changes
     inside, outside = MutableChangeset(), MutableChangeset()
     changes.split_below(tops, inside, outside)
     changes.new_content.split_below(tops, inside.new_content, outside.new_content)
+    changes.deletable.split_below(tops, inside.deletable, outside.deletable)
     if changes.moves is not None:
         inside.moves = moves_apart_from(changes.moves, outside, outside.new_content)
         outside.moves = moves_apart_from(changes.moves, inside, inside.new_content)
@@ -98,6 +100,20 @@ def with_hints_of(changes: Changeset, hinted: ScopedPaths) -> Changeset:
         if is_included(path, scope, within):
             new_content.add(path, scope)
     return changes.with_new_content(new_content)
+
+
+def common_paths(some: ScopedPaths, others: ScopedPaths) -> ScopedPaths:
+    """Return what two sets have in common: of each path the largest scope that both include."""
+    if not some or not others:
+        return NO_PATHS
+    common = MutableScopedPaths()
+    for paths_of_one, other in ((some, others), (others, some)):
+        for path, scope in paths_of_one:
+            for smaller in reversed(Scope):
+                if smaller <= scope and is_included(path, smaller, other):
+                    common.add(path, smaller)
+                    break
+    return common
 
 
 def is_included(path: bytes, scope: Scope, some: ScopedPaths) -> bool:

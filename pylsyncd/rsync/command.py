@@ -74,6 +74,15 @@ class ContentComparison(Enum):
     """They are sent, by ssh and to a daemon as differences. Each copy is replaced."""
 
 
+class DeletionTime(Enum):
+    """When something is deleted at a destination, if not at any time. The value is the option's."""
+
+    STARTUP = "startup"
+    """In the full sync of a start alone."""
+    RUNNING = "running"
+    """What is deleted while the source is watched, and nothing that only a comparison finds."""
+
+
 @dataclass(frozen=True, slots=True)
 class RsyncCapabilities:
     """What a destination's rsync is able to do, as far as earlier runs have shown."""
@@ -114,6 +123,10 @@ class RsyncOptions:
     last: Rules = field(default_factory=Rules)
     """Rules that exclude the files that are sent last from the runs before; see `Publisher`."""
     delete: bool = True
+    delete_only: DeletionTime | None = None
+    """When something is deleted; then only what the hint of a changeset names. None for always."""
+    deletes_named: bool = False
+    """Delete the missing paths of a list, but nothing that a listing finds."""
     deletes_last: bool = False
     """Delete what a listed directory or a full sync finds only after everything was sent."""
     dry_run: bool = False
@@ -193,7 +206,10 @@ class RsyncOptions:
         mode = [b"--mkpath"] if create_parents and capabilities.has_mkpath else []
         mode += _READ_LIST
         mode += [b"--existing", b"--ignore-existing"] if only_deletes else []
-        if not self.delete:
+        if self.deletes_named and capabilities.has_delete_missing_args:
+            # With --force, it deletes missing directories, too.
+            mode += [b"--force", b"--delete-missing-args", *self._limit_options()]
+        elif not self.delete:
             mode += [b"--force", b"--ignore-missing-args"]
         elif capabilities.has_delete_missing_args:
             # Either option alone silently keeps a missing directory.
@@ -265,7 +281,8 @@ class RsyncOptions:
         destination has are among the lines if a run would delete them.
         """
         comparison = ContentComparison.CHECKSUMS if checksum else ContentComparison.TIMES
-        options = replace(self.as_dry_run(), itemize=True, comparison=comparison)
+        is_shown = self.delete and self.delete_only is not DeletionTime.RUNNING
+        options = replace(self.as_dry_run(), itemize=True, comparison=comparison, delete=is_shown)
         return options.full_sync_command(source, destination, capabilities)
 
     def _sending_command(
@@ -316,11 +333,13 @@ class RsyncOptions:
     def _deletion_options(self) -> list[bytes]:
         if not self.delete:
             return []
-        limit = [] if self.max_delete is None else [b"--max-delete=%d" % self.max_delete]
         # rsync refuses two options that say when.
         is_chosen = any(may_delete(option) for option in self.extra_options if option != "--force")
         when = [b"--delete-after"] if self.deletes_last and not is_chosen else []
-        return [b"--delete", *when, *limit]
+        return [b"--delete", *when, *self._limit_options()]
+
+    def _limit_options(self) -> list[bytes]:
+        return [] if self.max_delete is None else [b"--max-delete=%d" % self.max_delete]
 
     def _transport_options(self, destination: Destination) -> list[bytes]:
         if destination.transport is Transport.DAEMON:

@@ -72,19 +72,22 @@ def build_file_list(  # noqa: PLR0913  # all but three are passed by name
     rules: Rules,
     *,
     delete_missing_args: bool,
+    deletable: AbstractSet[bytes] | None = None,
     excluded: AbstractSet[bytes] = frozenset(),
     size_limit: SizeLimit | None = None,
 ) -> FileList:
     """Return the list for a changeset of the source, whose open directory is ``root``.
 
     With ``delete_missing_args`` a missing path is listed, and rsync deletes it by name
-    (--delete-missing-args). Without, the directory that it is missing from is listed. The list
-    does not enter trees at ``excluded``; the changeset has nothing at or below these paths. Files
-    above ``size_limit`` are left out.
+    (--delete-missing-args). Without, the directory that it is missing from is listed. If
+    ``deletable`` paths are given, no other missing path is listed, and no directory for a missing
+    path. The list does not enter trees at ``excluded``; the changeset has nothing at or below these
+    paths. Files above ``size_limit`` are left out.
     """
     builder = _FileListBuilder(
-        root, rules, excluded, delete_missing_args=delete_missing_args, size_limit=size_limit
-    )
+        root, rules, excluded,
+        delete_missing_args=delete_missing_args, size_limit=size_limit, deletable=deletable,
+    )  # fmt: skip
     changeset = _without_unsafe_paths(changeset)
     for directory, names in changeset.entries.items():
         builder.add_entries(directory, names)
@@ -159,7 +162,7 @@ def _is_safe(changeset: Changeset) -> bool:
 class _FileListBuilder:
     """The entries of an unfinished list, and the state of the directories above them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all but three are passed by name
         self,
         root: int,
         rules: Rules,
@@ -167,6 +170,7 @@ class _FileListBuilder:
         *,
         delete_missing_args: bool,
         size_limit: SizeLimit | None,
+        deletable: AbstractSet[bytes] | None = None,
     ) -> None:
         self.entries: set[bytes] = set()
         self.large: set[bytes] = set()
@@ -176,6 +180,7 @@ class _FileListBuilder:
         self._has_rules = bool(rules)
         self._excluded = excluded
         self._delete_missing_args = delete_missing_args
+        self._deletable = deletable
         # For each directory, the topmost path at or above it that is excluded or no directory.
         self._obstacles: dict[bytes, bytes | None] = {paths.ROOT: None}
         self._excluded_directories: set[bytes] = set()
@@ -186,7 +191,8 @@ class _FileListBuilder:
         if not directory and b"" in names:
             self.entries.add(_ROOT_ATTRIBUTES_ONLY)
         entries = [paths.join(directory, name) for name in names if name]
-        if self._delete_missing_args and not self._rules and self._size_limit is None:
+        is_free = self._deletable is None and self._size_limit is None
+        if self._delete_missing_args and not self._rules and is_free:
             # rsync itself finds out what they are now.
             self.entries.update(entries)
             return
@@ -325,9 +331,11 @@ class _FileListBuilder:
         else:
             # Its copy may be of the other kind, which the rules do not exclude. rsync deletes that
             # copy only when it lists the parent.
-            self.entries.add(_as_listing(directory))
+            self._add_parent_listing(directory)
 
     def _add_missing(self, path: bytes) -> None:
+        if self._deletable is not None and path not in self._deletable:
+            return
         as_file = self._rules.protects(path, is_directory=False)
         as_directory = self._rules.protects(path, is_directory=True)
         if as_file and as_directory:
@@ -337,7 +345,11 @@ class _FileListBuilder:
         if self._delete_missing_args and as_file == as_directory:
             self.entries.add(path)
         else:
-            self.entries.add(_as_listing(paths.split(path)[0]))
+            self._add_parent_listing(paths.split(path)[0])
+
+    def _add_parent_listing(self, directory: bytes) -> None:
+        if self._deletable is None:
+            self.entries.add(_as_listing(directory))
 
     def _mode(self, path: bytes) -> int:
         """Return the mode of the entry at a path, 0 if there is none."""

@@ -142,8 +142,8 @@ _LOCAL_FILES = frozenset(["--password-file", "--log-file", "--early-input"])
 def check_option(text: str, *, is_delete_enabled: bool = True) -> None:
     """Refuse text that is not exactly one rsync option, or one that pylsyncd cannot use.
 
-    ``is_delete_enabled`` is False with --no-delete. Raises UsageError with the option, the reason,
-    and what to do instead.
+    ``is_delete_enabled`` is False unless everything may be deleted at any time. Raises UsageError
+    with the option, the reason, and what to do instead.
     """
     if not text.startswith("-") or text in {"-", "--"}:
         raise UsageError(
@@ -214,7 +214,7 @@ def _check_long(text: str, *, is_delete_enabled: bool) -> None:
     if name in _DELETION_TIMES and not is_delete_enabled:
         raise UsageError(
             f"The rsync option {name} is refused because it switches deletion on, but --no-delete "
-            "is given: remove one of them."
+            "is given, or delete is startup or running: remove one of them."
         )
     if separator.isspace():
         raise UsageError(

@@ -253,6 +253,7 @@ def _options_digest(destination: Destination, rsync: RsyncOptions) -> str:
         *rsync.rules.arguments(),
         *(os.fsencode(option) for option in rsync.extra_options),
         b"delete" if rsync.delete else b"keep",
+        *([rsync.delete_only.value.encode()] if rsync.delete_only is not None else []),
     ]
     digest = hashlib.sha256()
     for part in parts:

@@ -36,6 +36,10 @@ _ADDED_IN_VERSION = {
 # members that they do not know, read all other files. A file without it does not tell moves.
 _MOVES = "moves"
 
+# The same of what may be deleted, with delete = running. Of a full sync that may delete everything
+# nothing is kept: each start makes another one.
+_DELETABLE = "deletable"
+
 Value = TypeVar("Value")
 
 # More than any clock shows, yet small enough to compute with.
@@ -99,6 +103,9 @@ def encode(state: DestinationState) -> bytes:
     }
     if state.pending.moves:
         document[_MOVES] = _encode_moves(state.pending.moves)
+    deletable = state.pending.deletable
+    if deletable and not deletable.is_everything:
+        document[_DELETABLE] = _encode_paths(deletable)
     body = json.dumps(document).encode("ascii") + b"\n"
     return _checksum(body) + b"\n" + body
 
@@ -199,7 +206,10 @@ def _decode_state(document: object) -> DestinationState:
         document, "version", "confirmed", "scanned", "source", "mount", "mounts", "destination",
         "shape", "debt", "is_stopped",
         *(name for name, added in _ADDED_IN_VERSION.items() if added <= version),
-        *([_MOVES] if version > 1 and isinstance(document, dict) and _MOVES in document else []),
+        *(
+            name for name in (_MOVES, _DELETABLE)
+            if version > 1 and isinstance(document, dict) and name in document
+        ),
     )  # fmt: skip
     new_content = _paths(members["new_content"]) if "new_content" in members else NO_PATHS
     return DestinationState(
@@ -229,7 +239,8 @@ def _moment(value: object) -> Moment:
 def _changeset(
     some: ScopedPaths, new_content: ScopedPaths, members: Mapping[str, object]
 ) -> Changeset:
-    changes = Changeset(some.entries, some.listings, some.trees, new_content)
+    deletable = _paths(members[_DELETABLE]) if _DELETABLE in members else NO_PATHS
+    changes = Changeset(some.entries, some.listings, some.trees, new_content, None, deletable)
     return changes.with_moves(_moves(members[_MOVES], changes)) if _MOVES in members else changes
 
 

@@ -51,6 +51,8 @@ class DirectoryEvents:
         path = child_path(self._tree, parent, name)
         if path is not None and not self._rules.matches(path, is_directory=True):
             self.changes.add(path, Scope.ENTRY)
+            # What else is at its copy than in a directory that has the name now goes with it.
+            self.changes.deletable.add(path, Scope.TREE)
         # Another directory may have the name now: when two are exchanged, one appears before the
         # other disappears. (A deleted one is unknown by now: the kernel sends IN_IGNORED first.)
         if known is not None:

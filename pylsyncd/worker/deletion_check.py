@@ -24,7 +24,8 @@ class DeletionCheck:
         """Return a result if a dry run failed, or would delete more than is allowed."""
         options = request.options
         is_limited = options.max_delete is not None or self._is_emptying(request)
-        if request.is_released or not options.delete or not is_limited:
+        may_delete = options.delete or options.deletes_named
+        if request.is_released or not may_delete or not is_limited:
             return None
         return self.judge(request, self.dry_run(request, files))
 

@@ -182,6 +182,7 @@ def _permits(request: TransferRequest) -> bool:
         request.unsettled is not None
         and options.detects_renames
         and options.delete
+        and options.delete_only is None
         and not (options.dry_run or options.last or request.is_released or request.checks_only)
         and permits_moves(options.extra_options)
     )

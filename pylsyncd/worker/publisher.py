@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 
 from pylsyncd.model.changes import NOTHING, Changeset, union
-from pylsyncd.model.scoped_paths import Scope
-from pylsyncd.pipeline.optimizer import split_below
+from pylsyncd.model.scoped_paths import Scope, ScopedPaths
+from pylsyncd.pipeline.optimizer import common_paths, split_below
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.publishing_order import OrderedChanges, split_last
@@ -101,6 +101,8 @@ class Publisher:
             with walk.opened_root(self._transfer.source) as root:
                 excluded = conditions.excluded
                 ordered = split_last(root, changeset, options.last, options.rules, excluded)
+                if options.delete_only is not None:
+                    ordered = _with_hinted_deletions(ordered, changeset.deletable)
         except OSError:
             # The source guard reports that.
             return self._run(changeset, conditions)
@@ -271,7 +273,17 @@ def _was_known(known_until: float | None, status: os.stat_result) -> bool:
 
 def _without_last(options: RsyncOptions) -> RsyncOptions:
     """Return options with which a run neither sends the last files nor deletes anything."""
-    return replace(options, rules=Rules(options.last.ordered + options.rules.ordered), delete=False)
+    rules = Rules(options.last.ordered + options.rules.ordered)
+    return replace(options, rules=rules, delete=False, delete_only=None)
+
+
+def _with_hinted_deletions(ordered: OrderedChanges, deletable: ScopedPaths) -> OrderedChanges:
+    """Return the parts with those deletions alone that a hint names."""
+    some = common_paths(ordered.deletions, deletable)
+    return ordered._replace(
+        last=ordered.last.with_deletable(common_paths(ordered.last, deletable)),
+        deletions=Changeset(some.entries, some.listings, some.trees, deletable=some),
+    )
 
 
 def _keep_back(result: TransferResult, rest: Changeset) -> TransferResult:

@@ -9,6 +9,7 @@ from pylsyncd.config.settings import DestinationSettings, SyncSettings
 from pylsyncd.model.changes import everything_with
 from pylsyncd.model.formatting import format_count
 from pylsyncd.pipeline.work_queue import WorkItem
+from pylsyncd.rsync.command import DeletionTime
 from pylsyncd.state import lock_file, orphans
 from pylsyncd.state.checkpoint import Checkpoint, LoadedState
 from pylsyncd.state.lock_file import LockRecord
@@ -45,6 +46,7 @@ class DestinationEntry:
         return plan_start(
             self.settings.name, self.checkpoint, self.loaded,
             requested_title=requested_title, is_source_empty=is_source_empty,
+            deletes_only_now=self.settings.rsync.delete_only is DeletionTime.STARTUP,
         )  # fmt: skip
 
     def verification(self, *, was_verified: bool = False) -> Verification:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from pylsyncd.model.changes import (
     ALL_NEW,
+    EVERYTHING,
     NOTHING,
     Changeset,
     MutableChangeset,
@@ -39,6 +40,8 @@ class StartPlan:
     size and time can be those of other contents."""
     contents_known_until: Moment | None = None
     """Of a full sync: since when a scan can find the contents that size and time do not tell."""
+    deletes_only_now: bool = False
+    """Whether a full sync at the start is the only run that deletes something."""
     is_verified: bool = False
     """Whether the copy was carried as a whole, and nothing speaks against it now."""
     missing_since: Moment | None = None
@@ -110,10 +113,12 @@ class StartPlan:
     def _everything(self, caught_up: Mapping[int, MutableChangeset]) -> Changeset:
         """Return the change of everything, with what is known of the contents."""
         if self.is_all_new:
-            return ALL_NEW
-        pending = NOTHING if self.loaded.state is None else self.loaded.state.pending
-        found = NOTHING if self.since_ns is None else caught_up.get(self.since_ns, NOTHING)
-        return everything_with(pending, found)
+            everything = ALL_NEW
+        else:
+            pending = NOTHING if self.loaded.state is None else self.loaded.state.pending
+            found = NOTHING if self.since_ns is None else caught_up.get(self.since_ns, NOTHING)
+            everything = everything_with(pending, found)
+        return everything.with_deletable(EVERYTHING) if self.deletes_only_now else everything
 
     def first_item_while_running(self, start: Moment) -> WorkItem:
         """Return the first work item of a destination that is added to a watched source."""
@@ -131,13 +136,14 @@ class StartPlan:
         return WorkItem(changeset, start, start, titles)
 
 
-def plan_start(
+def plan_start(  # noqa: PLR0913  # all but three are passed by name
     name: str,
     checkpoint: Checkpoint | None,
     loaded: LoadedState,
     *,
     requested_title: str,
     is_source_empty: bool,
+    deletes_only_now: bool = False,
 ) -> StartPlan:
     """Return how a destination starts. The source guard must have accepted the source.
 
@@ -162,6 +168,7 @@ def plan_start(
     return StartPlan(
         name, checkpoint, loaded, title, "" if requested_title else reason,
         is_all_new=bool(older_copy) or is_other, contents_known_until=known,
+        deletes_only_now=deletes_only_now,
         is_verified=state is not None and state.is_verified and not reason,
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from pylsyncd.worker.deletion_check import DeletionCheck
 from pylsyncd.worker.destination_guard import DestinationGuard, DestinationHeldError
 from pylsyncd.worker.destination_times import CarriedFiles, DestinationTimes
 from pylsyncd.worker.failure_analysis import FailureAnalysis
+from pylsyncd.worker.hinted_deletions import split_deletions
 from pylsyncd.worker.moves import MoveRuns
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer_commands import TransferCommands
@@ -157,7 +158,7 @@ class Transfer:
         """
         listing = MutableChangeset()
         listing.add(path, Scope.LISTING)
-        options = replace(self.options, delete=True, max_delete=0)
+        options = replace(self.options, delete=True, delete_only=None, max_delete=0)
         try:
             with empty_tree(path) as root:
                 request = TransferRequest(
@@ -201,10 +202,21 @@ class Transfer:
                 return nothing_confirmed(request, probe)
         rest = request.after_moves(self._moves.carry(request))
         while True:
-            result = self._carry_once(rest)
+            result = self._carry_all(rest)
             if not self._commands.disable_missing_capability(result.outcome):
                 break
         return result if rest.moved.new_paths else with_moves(result, request)
+
+    def _carry_all(self, request: TransferRequest) -> TransferResult:
+        """Carry a request, and then what it may delete apart from its run."""
+        if request.options.delete_only is None:
+            return self._carry_once(request)
+        request, deletions = split_deletions(request)
+        result = self._carry_once(request)
+        if deletions is None or has_stopped(result):
+            return result
+        combined = combined_parts(result, self._carry_once(deletions))
+        return replace(combined, large_files=result.large_files)
 
     def _carry_once(self, request: TransferRequest) -> TransferResult:
         is_everything = request.changeset.is_everything

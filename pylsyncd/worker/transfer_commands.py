@@ -1,8 +1,10 @@
 """Builds the lists and commands of transfers, for what the destination's rsync is capable of."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
+from pylsyncd.model.changes import union
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.file_list import FileList, build_file_list
 from pylsyncd.rsync.outcomes import (
@@ -14,6 +16,8 @@ from pylsyncd.rsync.outcomes import (
 )
 from pylsyncd.worker.session import RsyncSession, SessionRun
 from pylsyncd.worker.transfer_result import TransferRequest
+
+log = logging.getLogger(__name__)
 
 # A list of one path that exists on neither side: a probe with it changes nothing.
 _PROBE_LIST = b"./.pylsyncd-probe\0"
@@ -30,6 +34,7 @@ class TransferCommands:
         """Without ``capabilities``, a probe finds out whether rsync there can delete by name."""
         self._session = session
         self._capabilities = capabilities or RsyncCapabilities()
+        self._has_reported_kept_copies = False
         self.creates_parents = True
         """Whether the directories above the destination may still be missing."""
         self.is_probed = capabilities is not None or not session.options.delete
@@ -57,9 +62,16 @@ class TransferCommands:
         """Return the list of the files that a request is about."""
         options = request.options
         capabilities = self._capabilities_for(request)
+        changeset, deletable = request.changeset, None
+        if request.named is not None:
+            deletable = {path for path, _ in request.named}
+            changeset = union(changeset)
+            for directory, names in request.named.entries.items():
+                changeset.add_entries(directory, names)
         files = build_file_list(
-            request.root, request.changeset, options.rules,
+            request.root, changeset, options.rules,
             delete_missing_args=capabilities.has_delete_missing_args or not options.delete,
+            deletable=deletable,
             excluded=request.left_out, size_limit=request.size_limit,
         )  # fmt: skip
         self._session.run_log.log_file_list(files)
@@ -71,6 +83,7 @@ class TransferCommands:
         """Return the command of a run for a request, with other options than the request's."""
         excluded = sorted(request.excluded | files.files_to_exclude)
         options = replace(self._session.with_shared_ssh(options), in_flight=request.in_flight)
+        self._report_kept_copies(options)
         destination = self._session.destination
         if request.is_full_sync:
             return options.full_sync_command(
@@ -82,8 +95,19 @@ class TransferCommands:
             only_deletes=request.only_deletes,
         )  # fmt: skip
 
+    def _report_kept_copies(self, options: RsyncOptions) -> None:
+        """Say once that the destination keeps what is deleted, because rsync there has to."""
+        if options.deletes_named and not self._capabilities.has_delete_missing_args:
+            if not self._has_reported_kept_copies:
+                log.warning(
+                    "[%s] rsync there cannot delete by name: with delete = running it keeps what "
+                    "is deleted. Use another version of rsync there, or delete = yes.",
+                    self._session.destination.name,
+                )
+            self._has_reported_kept_copies = True
+
     def _capabilities_for(self, request: TransferRequest) -> RsyncCapabilities:
-        if request.deletes_by_listing:
+        if request.deletes_by_listing and request.options.delete_only is None:
             return replace(self._capabilities, has_delete_missing_args=False)
         return self._capabilities
 

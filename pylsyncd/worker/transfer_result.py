@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pylsyncd.model.changes import NOTHING, Changeset, union
 from pylsyncd.model.move_composition import moves_after_failure
 from pylsyncd.model.scoped_paths import Scope, ScopedPaths
-from pylsyncd.pipeline.optimizer import with_hints_of, without_covered
+from pylsyncd.pipeline.optimizer import common_paths, with_hints_of, without_covered
 from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.rsync.command import ContentComparison, RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict, may_leave_temporary_files
@@ -43,6 +43,9 @@ class TransferRequest:
     deletes_by_listing: bool = False
     only_deletes: bool = False
     """Delete what the source lacks, and send nothing."""
+    named: ScopedPaths | None = None
+    """What alone may be deleted by name; None for whatever the source lacks. Its entries are listed
+    as well."""
     is_part: bool = False
     """Carry a list of some of the files alone."""
     unsettled: AbstractSet[bytes] | None = None
@@ -154,10 +157,15 @@ def with_hints(result: TransferResult, request: TransferRequest) -> TransferResu
     The time of a file that rsync has not come to can be set back before the next run, and no event
     tells that its content is new.
     """
-    hints = request.changeset.new_content
+    hinted = request.changeset
+
+    def hints_kept(changes: Changeset) -> Changeset:
+        kept = with_hints_of(changes, hinted.new_content)
+        return kept.with_deletable(common_paths(changes, hinted.deletable))
+
     return replace(
-        result, pending=with_hints_of(result.pending, hints),
-        failed=with_hints_of(result.failed, hints), aborting=with_hints_of(result.aborting, hints),
+        result, pending=hints_kept(result.pending), failed=hints_kept(result.failed),
+        aborting=hints_kept(result.aborting),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from pylsyncd.model.notices import Notice
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
 from pylsyncd.rsync import version
-from pylsyncd.rsync.command import RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.command import DeletionTime, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.rules.excludes import Rules
@@ -101,6 +102,7 @@ class WorkerSetup:
         is_probed: bool = True,
         last: Rules | None = None,
         delete: bool = True,
+        delete_only: DeletionTime | None = None,
         prelude: str = "",
         extra_options: tuple[str, ...] = (),
         dry_run: bool = False,
@@ -124,7 +126,7 @@ class WorkerSetup:
         )
         self._options = RsyncOptions(
             str(self.faulty.program), version.rsync_version("rsync"), max_delete=max_delete,
-            last=last or Rules(), delete=delete,
+            last=last or Rules(), delete=delete, delete_only=delete_only,
             extra_options=extra_options, dry_run=dry_run,
         )  # fmt: skip
         self._destination_guard = DestinationGuard(self._destination)
@@ -133,6 +135,10 @@ class WorkerSetup:
         self.notices: list[Notice] = []
         # No change of the source is on its way.
         self.repair_window = -1_000.0
+
+    def set_rules(self, rules: Rules) -> None:
+        """Exclude paths from all runs of sessions that follow."""
+        self._options = replace(self._options, rules=rules)
 
     def close(self) -> None:
         self.guard.close()

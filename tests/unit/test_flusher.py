@@ -19,7 +19,7 @@ from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.work_queue import WorkItem, WorkQueue
-from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.rsync.command import DeletionTime, RsyncOptions
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.rules.patterns import FilterRule
 from pylsyncd.system import clock
@@ -273,6 +273,27 @@ def test_no_listing_replaces_names_where_some_files_go_last(pipeline: Pipeline) 
     pipeline.flusher.apply_settings(replace(pipeline.sync, destinations=(settings,)))
     pipeline.write(*"abcde")
     assert pipeline.flushed_paths() == {b"a", b"b", b"c", b"d", b"e"}
+
+
+@pytest.mark.parametrize("when", [None, *DeletionTime])
+def test_what_was_deleted_is_known_where_only_that_is_deleted(
+    pipeline: Pipeline, when: DeletionTime | None
+) -> None:
+    (pipeline.source / "d").mkdir()
+    pipeline.write("a", "b", "d/c")
+    pipeline.monitor.start_watching()
+    pipeline.flusher.apply_settings(replace(pipeline.sync, delete_only=when))
+    pipeline.write("a", "new")
+    (pipeline.source / "b").unlink()
+    (pipeline.source / "d/c").unlink()
+    (pipeline.source / "d").rmdir()
+    (pipeline.source / "d").mkdir()
+    pipeline.flusher.flush()
+    item = pipeline.queued()
+    assert item is not None
+    # What else was in the directory that is gone was not in the source.
+    expected = {Change(b"b", Scope.ENTRY), Change(b"d", Scope.TREE)}
+    assert set(item.changeset.deletable) == (expected if when is DeletionTime.RUNNING else set())
 
 
 def test_a_changeset_of_the_whole_tree_is_titled_a_full_sync(pipeline: Pipeline) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pylsyncd.config import converters
 from pylsyncd.model.errors import UsageError
+from pylsyncd.rsync.command import DeletionTime
 
 Converter = Callable[[str], object]
 
@@ -16,6 +17,10 @@ ACCEPTED: list[tuple[Converter, str, object]] = [
     (converters.parse_switch, "yes", True),
     (converters.parse_switch, "ON", True),
     (converters.parse_switch, "0", False),
+    (converters.parse_deletion, "yes", True),
+    (converters.parse_deletion, "False", False),
+    (converters.parse_deletion, "Startup", DeletionTime.STARTUP),
+    (converters.parse_deletion, "running", DeletionTime.RUNNING),
     (converters.parse_seconds, "0.5", 0.5),
     (converters.parse_seconds, "604800", 604800.0),
     (converters.parse_interval, "0", 0.0),
@@ -62,6 +67,7 @@ ACCEPTED: list[tuple[Converter, str, object]] = [
 
 REFUSED: list[tuple[Converter, str, str]] = [
     (converters.parse_switch, "perhaps", "Expected yes or no"),
+    (converters.parse_deletion, "never", "Expected yes, no, startup or running"),
     (converters.parse_seconds, "soon", "Expected a time, such as 60, 0.5, 90s, 5min, 1h or 1d"),
     (converters.parse_seconds, "1_0", "Expected a time, such as 60, 0.5, 90s, 5min, 1h or 1d"),
     (converters.parse_seconds, " 5", "Expected a time, such as 60, 0.5, 90s, 5min, 1h or 1d"),

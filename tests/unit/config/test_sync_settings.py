@@ -12,6 +12,7 @@ from support.configuration import (
 )
 
 from pylsyncd.config.raw_options import ConfigurationError
+from pylsyncd.rsync.command import DeletionTime
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -52,6 +53,29 @@ def test_an_interval_for_scans_takes_the_place_of_the_default_budget(
 ) -> None:
     (only,) = settings_of(sync_section("one", "a/./", "srv:", more=lines)).syncs
     assert (only.scan_budget, only.scan_interval) == (budget, interval)
+
+
+@pytest.mark.parametrize(
+    ("line", "delete", "only", "is_initial"),
+    [
+        ("", True, None, False),
+        ("delete = no", False, None, False),
+        ("delete = startup", True, DeletionTime.STARTUP, True),
+        ("delete = running", True, DeletionTime.RUNNING, False),
+    ],
+)
+def test_what_only_a_start_deletes_needs_a_full_sync_at_each_start(
+    line: str, only: DeletionTime | None, *, delete: bool, is_initial: bool
+) -> None:
+    (sync,) = settings_of(sync_section("one", "a/./", "srv:", more=line)).syncs
+    (rsync,) = (each.rsync for each in sync.destinations)
+    assert (sync.delete, sync.delete_only, sync.initial_sync) == (delete, only, is_initial)
+    assert (rsync.delete, rsync.delete_only) == (delete, only)
+
+
+def test_with_deletions_at_a_time_no_option_may_switch_them_on() -> None:
+    more = "delete = running\nrsync_option = --delete-after"
+    assert "switches deletion on" in str(errors_of(sync_section("one", "a/./", "srv:", more=more)))
 
 
 def test_an_empty_value_unsets_an_option_of_a_less_specific_section() -> None:

@@ -59,6 +59,31 @@ def test_collapsed_hints_cover_all_hints_and_fit_the_limit(
     assert covered([*changes, *hints], by=smaller)
 
 
+def test_too_many_deletions_are_forgotten_and_no_other_takes_their_place() -> None:
+    many = collected(Change(b"d/%d" % number, ENTRY) for number in range(10))
+    many.deletable.add_all(many)
+    many.deletable.add(b"e", TREE)
+    smaller = collapse(many, 8)
+    assert len(smaller.deletable) == 4
+    assert set(smaller.deletable) <= {*many, Change(b"e", TREE)}
+    assert smaller.deletable.includes_tree(b"e")
+
+
+def test_a_full_sync_keeps_what_may_be_deleted() -> None:
+    backlog, gone = Backlog(), collected([Change(b"gone", ENTRY)])
+    gone.deletable.add(b"gone", ENTRY)
+    for each in (
+        collected([Change(b"a", ENTRY)]),
+        gone,
+        EVERYTHING,
+        collected([Change(b"b", TREE)]),
+    ):
+        backlog.add(each)
+    taken = backlog.take()
+    assert taken.is_everything
+    assert set(taken.deletable) == {Change(b"gone", ENTRY)}
+
+
 def test_hints_stay_what_they_are_while_other_changes_are_collapsed() -> None:
     hints = collected(names(b"many", 12)).with_new_content(collected(names(b"many", 12)))
     changes = union(collected(names(b"many", 20)), hints)

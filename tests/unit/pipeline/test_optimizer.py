@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, MutableChangeset
 from pylsyncd.model.scoped_paths import Change, Scope
-from pylsyncd.pipeline.optimizer import optimize, split_below, with_hints_of, without_covered
+from pylsyncd.pipeline.optimizer import (
+    common_paths,
+    optimize,
+    split_below,
+    with_hints_of,
+    without_covered,
+)
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 
@@ -174,6 +180,14 @@ def test_a_million_changes_take_seconds() -> None:
     started = time.process_time()
     optimize(changes)
     assert time.process_time() - started < 10.0
+
+
+@given(some_changes, some_changes)
+def test_two_sets_have_in_common_what_both_cover(some: list[Change], others: list[Change]) -> None:
+    common = common_paths(collected(some), collected(others))
+    for each in {Change(path, scope) for path, _ in (*some, *others) for scope in Scope}:
+        in_both = all(any(one.covers(each) for one in part) for part in (some, others))
+        assert in_both == any(one.covers(each) for one in common)
 
 
 @given(some_changes, some_changes)

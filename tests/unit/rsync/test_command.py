@@ -10,7 +10,7 @@ from support.rsync_features import CAPABILITIES
 
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.command import CURRENT_DIRECTORY, DeletionTime, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import Verdict, interpret
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.rules.excludes import build_rules
@@ -69,6 +69,27 @@ def test_deletion_by_name_needs_both_options(
     options = {b"--delete", b"--delete-missing-args", b"--ignore-missing-args", b"--force"}
     command = listed(RsyncOptions("rsync", (3, 2, 7), delete=delete), LOCAL, capabilities)
     assert options & set(command) == expected
+
+
+def test_deletion_of_named_paths_alone_deletes_nothing_that_a_listing_finds() -> None:
+    named = RsyncOptions("rsync", (3, 2, 7), delete=False, deletes_named=True, max_delete=7)
+    command = listed(named, LOCAL, RsyncCapabilities())
+    assert {b"--force", b"--delete-missing-args", b"--max-delete=7"} <= set(command)
+    assert b"--delete" not in command
+    command = listed(named, LOCAL, RsyncCapabilities(has_delete_missing_args=False))
+    assert {b"--force", b"--ignore-missing-args"} <= set(command)
+
+
+@pytest.mark.parametrize(
+    ("when", "is_shown"),
+    [(None, True), (DeletionTime.STARTUP, True), (DeletionTime.RUNNING, False)],
+)
+def test_a_comparison_shows_what_only_the_copy_has_if_a_start_deletes_it(
+    when: DeletionTime | None, *, is_shown: bool
+) -> None:
+    rsync = RsyncOptions("rsync", (3, 2, 7), delete_only=when)
+    command = rsync.compare_command(b"/s", LOCAL, RsyncCapabilities(), checksum=False)
+    assert (b"--delete" in command) is is_shown
 
 
 @pytest.mark.parametrize("may", [True, False])

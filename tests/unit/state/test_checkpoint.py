@@ -19,7 +19,7 @@ from pylsyncd.model.directory_id import DirectoryId
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.moments import Moment
 from pylsyncd.model.scoped_paths import Scope
-from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.rsync.command import DeletionTime, RsyncOptions
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.state.checkpoint import Checkpoint
@@ -244,6 +244,7 @@ def test_a_full_disk_is_logged_once_and_keeps_the_old_state(
         pytest.param(replace(RSYNC, extra_options=("-H",)), id="an option"),
         pytest.param(replace(RSYNC, rules=build_rules([parse_exclude(b"*.tmp")])), id="an exclude"),
         pytest.param(replace(RSYNC, delete=False), id="deletion"),
+        pytest.param(replace(RSYNC, delete_only=DeletionTime.RUNNING), id="running"),
     ],
 )
 def test_options_that_change_the_copy_need_a_full_sync(setup: Setup, rsync: RsyncOptions) -> None:

@@ -35,6 +35,8 @@ def changesets(draw: st.DrawFn) -> MutableChangeset:
         changes.add(path, scope)
     for path, scope in draw(st.lists(st.tuples(some_paths, st.sampled_from(list(Scope))))):
         changes.new_content.add(path, scope)
+    for path, scope in draw(st.lists(st.tuples(some_paths, st.sampled_from(list(Scope))))):
+        changes.deletable.add(path, scope)
     if draw(st.booleans()):
         changes.moves = Moves(*draw(moves_of(changes)))
     return changes

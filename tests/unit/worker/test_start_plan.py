@@ -46,6 +46,17 @@ def place(tmp_path: Path) -> Iterator[WorkerSetup]:
         yield made
 
 
+def test_a_start_that_alone_deletes_may_delete_everything(place: WorkerSetup) -> None:
+    plan = plan_for(place, requested_title="initial sync")
+    assert not plan.first_item({}, clock.now()).changeset.deletable
+    item = replace(plan, deletes_only_now=True).first_item({}, clock.now())
+    assert item.changeset.deletable.is_everything
+    # The next start makes a full sync of its own.
+    state = place.state()
+    assert state is not None
+    assert not state.pending.deletable
+
+
 def test_with_a_state_changed_and_pending_paths_are_the_first_work_item(
     place: WorkerSetup, caplog: pytest.LogCaptureFixture
 ) -> None:

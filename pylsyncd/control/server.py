@@ -115,7 +115,7 @@ class ControlServer(SupervisedThread):
         self._has_logged_error = False
         self._has_logged_loss = False
         self._listener = ControlSocket(path)
-        self._listener.socket.settimeout(self._limits.socket_check_interval)
+        self._listener.socket.settimeout(0.0)
         self.path = self._listener.path
         self._shown_path = paths.printable(os.fsencode(self.path))
 
@@ -124,15 +124,33 @@ class ControlServer(SupervisedThread):
         while not self._stop_requested.is_set():
             try:
                 with self.activity.waiting():
-                    connection = self._listener.socket.accept()[0]
-            except TimeoutError:
-                self._restore_socket()
-                continue
+                    connection = self._accept()
             except OSError as error:
                 self._wait_after(error)
                 continue
+            if connection is None:
+                self._restore_socket()
+                continue
             self._has_logged_error = False
             self._serve(connection)
+
+    def _accept(self) -> socket.socket | None:
+        """Return the next connection; None if there was none until the socket is to be checked.
+
+        accept(2) has no timeout, and Python's would not end at the stop: it polls and accepts in a
+        loop, while a listening socket that was shut down is always ready and never accepts.
+        """
+        poll = select.poll()
+        poll.register(self._listener.socket, select.POLLIN)
+        if (
+            not poll.poll(self._limits.socket_check_interval * 1000)
+            or self._stop_requested.is_set()
+        ):
+            return None
+        # The client may have left meanwhile.
+        with suppress(BlockingIOError):
+            return self._listener.socket.accept()[0]
+        return None
 
     def stop(self) -> None:
         """Accept no more connections, close those that are open, and remove the socket."""
@@ -150,7 +168,7 @@ class ControlServer(SupervisedThread):
 
     def _restore_socket(self) -> None:
         """Create the socket again if it, or its directory, was removed."""
-        if self._listener.is_in_place:
+        if self._stop_requested.is_set() or self._listener.is_in_place:
             return
         lost = self._listener
         try:
@@ -164,7 +182,7 @@ class ControlServer(SupervisedThread):
                     self._shown_path, str(error).rstrip(".") + ".",
                 )  # fmt: skip
             return
-        created.socket.settimeout(self._limits.socket_check_interval)
+        created.socket.settimeout(0.0)
         # In this order, because stop() requests the stop before it looks for the listener.
         self._listener = created
         lost.close()

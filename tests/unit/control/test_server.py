@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from support.commands import IN_SYNC_STATUS, RecordingCommands, destination, status
-from support.waiting import wait_until
+from support.waiting import DEADLINE, wait_until
 
 from pylsyncd.control import client, protocol
 from pylsyncd.control.client import NoAnswerError
@@ -437,6 +437,15 @@ def test_a_server_that_was_never_started_can_be_stopped(
     with client.PendingRequest(control.path, ControlRequest("status")):
         control.stop()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_stop_does_not_wait_until_the_socket_is_checked(
+    tmp_path: Path, commands: RecordingCommands
+) -> None:
+    limits = ClientLimits(socket_check_interval=4 * DEADLINE)
+    with serving(tmp_path, commands, limits):
+        started = time.monotonic()
+    assert time.monotonic() - started < DEADLINE
 
 
 def test_a_socket_that_was_removed_is_created_again(

@@ -165,6 +165,7 @@ class Service:
             self._run_slots,
             self._ssh_sharing,
             on_notice=self._hooks.report,
+            find_before_hook=self._hooks.find_before,
             on_progress=display.update_transfer,
             on_progress_end=display.finish_transfer,
         )

@@ -47,6 +47,7 @@ DEFAULT_HOOK_TIMEOUT = 60.0
 class HookSettings:
     """The hook commands of a sync, as words; an empty command is not run."""
 
+    before: tuple[str, ...] = ()
     batch: tuple[str, ...] = ()
     error: tuple[str, ...] = ()
     recovery: tuple[str, ...] = ()
@@ -56,7 +57,7 @@ class HookSettings:
 
     def __bool__(self) -> bool:
         """Return True if there is at least one command."""
-        return bool(self.batch or self.error or self.recovery or self.held or self.repair)
+        return any((self.before, self.batch, self.error, self.recovery, self.held, self.repair))
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,6 +232,11 @@ RETRY_HELD = Option(
 )
 RETRY_OPTIONS = (RETRY_FIRST, RETRY_LONGEST, RETRY_HELD)
 
+HOOK_BEFORE = Option(
+    "hook_before", OptionScope.SYNC, split_command, metavar="COMMAND",
+    help="Run this command, without a shell, before each run of rsync to a destination, and wait "
+         "for it. If it fails, the run is put off like one that has failed.",
+)
 HOOK_BATCH = Option(
     "hook_batch", OptionScope.SYNC, split_command, metavar="COMMAND",
     help="Run this command, without a shell, after each batch that a destination has received.",
@@ -260,5 +265,5 @@ HOOK_TIMEOUT = Option(
     help="Stop a hook that runs longer than this.",
 )
 HOOK_OPTIONS = (
-    HOOK_BATCH, HOOK_ERROR, HOOK_RECOVERY, HOOK_HELD, HOOK_REPAIR, HOOK_TIMEOUT,
+    HOOK_BEFORE, HOOK_BATCH, HOOK_ERROR, HOOK_RECOVERY, HOOK_HELD, HOOK_REPAIR, HOOK_TIMEOUT,
 )

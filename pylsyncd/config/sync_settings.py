@@ -302,6 +302,7 @@ def _read_open_file_interval(reader: OptionReader) -> float | None:
 
 def _read_hooks(reader: OptionReader) -> HookSettings:
     return HookSettings(
+        before=reader.checked(options.HOOK_BEFORE, machine_checks.check_command) or (),
         batch=reader.checked(options.HOOK_BATCH, machine_checks.check_command) or (),
         error=reader.checked(options.HOOK_ERROR, machine_checks.check_command) or (),
         recovery=reader.checked(options.HOOK_RECOVERY, machine_checks.check_command) or (),

@@ -97,7 +97,9 @@ def _programs(syncs: Iterable[SyncSettings]) -> Iterator[str]:
     """Yield the paths of the hooks and the rsyncs."""
     for sync in syncs:
         hooks = sync.hooks
-        commands = (hooks.batch, hooks.error, hooks.recovery, hooks.held)
+        commands = (
+            hooks.before, hooks.batch, hooks.error, hooks.recovery, hooks.held, hooks.repair,
+        )  # fmt: skip
         names = [command[0] for command in commands if command]
         for name in (*names, *(each.rsync.program for each in sync.destinations)):
             if path := shutil.which(name):

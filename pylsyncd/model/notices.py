@@ -9,6 +9,8 @@ from pylsyncd.model.changes import NOTHING, Changeset
 class NoticeKind(Enum):
     """The kind of event; the value is its name for hooks."""
 
+    BEFORE = "before"
+    """A transfer is about to start."""
     BATCH = "batch"
     """A transfer has completed."""
     ERROR = "error"

@@ -1,24 +1,15 @@
-"""Runs the hooks: commands that an administrator has configured for events of a destination.
-
-HOOKS in pylsyncd.conf(5) documents their environment and standard input (see hook_events).
-"""
+"""Runs the hooks: commands that an administrator has configured for events of a destination."""
 
 import logging
-import os
-import shlex
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterable
 
 from pylsyncd.config.settings import HookSettings, SyncSettings
-from pylsyncd.model import paths
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.notices import Notice, NoticeKind
-from pylsyncd.report.hook_events import HookEvent, encode_paths, encode_text
-from pylsyncd.report.hook_output import HookOutput
+from pylsyncd.report.hook_events import HookEvent
+from pylsyncd.report.hook_process import HookCommand, HookProcess
 from pylsyncd.system.logs import NOTICE
-from pylsyncd.system.processes import ExitResult, TimeLimitedCommand
 from pylsyncd.system.restarts import RestartSchedule
 from pylsyncd.system.threads import Crash, CrashLog, SupervisedThread, join_all
 
@@ -29,9 +20,6 @@ HOOKS_STOP_TIMEOUT = 5.0
 
 # Seconds from SIGTERM to SIGKILL after that.
 _TERMINATE_TIMEOUT = 1.0
-
-# systemd's variables are for the daemon alone.
-_REMOVED_VARIABLES = frozenset([b"NOTIFY_SOCKET", b"WATCHDOG_PID", b"WATCHDOG_USEC"])
 
 
 class HookRunner(SupervisedThread):
@@ -49,7 +37,7 @@ class HookRunner(SupervisedThread):
         self._pending: dict[NoticeKind, HookEvent] = {}
         self._changed = threading.Condition()
         self._stop_requested = False
-        self._process = TimeLimitedCommand()
+        self._process = HookProcess(name, self.activity)
         # The last failure of each kind of hook.
         self._failures: dict[NoticeKind, str] = {}
         self._restarts = RestartSchedule()
@@ -132,43 +120,16 @@ class HookRunner(SupervisedThread):
     def _run_hook(self, event: HookEvent) -> bool:
         """Run the command for an event; return False if it was terminated."""
         kind = event.notice.kind
-        command = [encode_text(word) for word in self._commands[kind]]
+        command = self._commands[kind]
         if not command:
             # The configuration has changed since the event was added.
             return True
-        content = encode_paths(event.changeset())
-        output = HookOutput(f"[{self._destination}] hook {kind.value}")
-        environment = {
-            **{name: text for name, text in os.environb.items() if name not in _REMOVED_VARIABLES},
-            **event.variables(self._sync, content.count(b"\0")),
-        }
-        log.debug("[%s] hook %s: running %s", self._destination, kind.value, _shown(command))
-        started_at = time.monotonic()
-        try:
-            with self.activity.waiting():
-                result = self._process.run(
-                    command, content, environment, output.add, self._time_limit
-                )
-        except OSError as error:
-            self._record_result(kind, f"cannot run {_shown(command[:1])}: {error.strerror}")
-            return True
-        output.log_remaining()
-        if result is None:
+        hook = HookCommand(command, self._sync, self._time_limit)
+        failure = self._process.run(hook, event)
+        if failure is None:
             return False
-        log.debug(
-            "[%s] hook %s: exit %d, %.2f s",
-            self._destination, kind.value, result.returncode, time.monotonic() - started_at,
-        )  # fmt: skip
-        self._record_result(kind, self._failure(_shown(command[:1]), result))
+        self._record_result(kind, failure)
         return True
-
-    def _failure(self, program: str, result: ExitResult) -> str:
-        """Return how a command failed; empty if it did not."""
-        if result.has_timed_out:
-            return f"{program} exceeded hook_timeout ({self._time_limit:g} s) and was terminated"
-        if result.returncode < 0:
-            return f"{program} was ended by {_signal_name(-result.returncode)}"
-        return f"{program} ended with exit status {result.returncode}" if result.returncode else ""
 
     def _record_result(self, kind: NoticeKind, failure: str) -> None:
         """Log a failure, repetitions at a lower level, and the first success after one."""
@@ -235,6 +196,14 @@ class HookRunners:
         if runner is not None:
             runner.add(notice)
 
+    def find_before(self, name: str) -> HookCommand | None:
+        """Return the command that the runs for a destination wait for, if there is one."""
+        with self._lock:
+            sync = self._syncs.get(name)
+        if sync is None or not sync.hooks.before:
+            return None
+        return HookCommand(sync.hooks.before, sync.name, sync.hooks.timeout)
+
     def stop(self, timeout: float = HOOKS_STOP_TIMEOUT) -> None:
         """Run the pending hooks, and terminate those that have not ended after ``timeout``."""
         with self._lock:
@@ -257,14 +226,3 @@ class HookRunners:
         self._runners[name] = runner
         self._on_started(runner)
         return runner
-
-
-def _shown(command: list[bytes]) -> str:
-    return shlex.join(paths.printable(word) for word in command)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

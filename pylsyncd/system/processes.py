@@ -250,6 +250,7 @@ class TimeLimitedCommand:
 
     def __init__(self) -> None:
         self._stop: GracefulStop | None = None
+        self._process: Process | None = None
         self._is_stop_requested = False
         # Held to send a signal or to reap the process, whose pid may be used again afterwards.
         self._lock = threading.Lock()
@@ -271,6 +272,7 @@ class TimeLimitedCommand:
             if self._is_stop_requested:
                 return None
             process = start_process(command, standard_input, environment, merge_stderr=True)
+            self._process = process
             stop = self._stop = GracefulStop(partial(send_signal_to_group, process))
         assert process.stdout is not None  # noqa: S101  # start_process has made the pipe
         check = partial(self._check, stop, time.monotonic() + timeout)
@@ -281,8 +283,14 @@ class TimeLimitedCommand:
                 with self._lock:
                     send_signal_to_group(process, signal.SIGKILL)
                     returncode = process.wait()
-                    self._stop = None
+                    self._stop = self._process = None
         return None if self._is_stop_requested else ExitResult(returncode, stop.is_requested)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program that runs, and to all that it has started."""
+        with self._lock:
+            if self._process is not None:
+                send_signal_to_group(self._process, number)
 
     def request_stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """Stop the program that runs, by SIGKILL after ``timeout`` seconds, and run no other."""

@@ -116,7 +116,8 @@ class Attempts:
 
     def probe_while_idle(self) -> None:
         """Find out what the destination's rsync can do before a run needs it."""
-        if not self._transfer.was_probe_tried:
+        # With a hook before each run, the destination may not be there until the hook has run.
+        if not (self._transfer.was_probe_tried or self._session.before_hook.is_configured):
             # If that raises, nothing was taken from what is pending.
             self.interrupted = NOTHING
             outcome = self._transfer.probe()
@@ -144,7 +145,11 @@ class Attempts:
             is_strict=self.holds_last_back(),
         )
         try:
-            result = self._publisher.carry(changeset, conditions)
+            outcome = self._transfer.prepare(changeset)
+            if outcome.verdict is Verdict.DONE:
+                result = self._publisher.carry(changeset, conditions)
+            else:
+                result = TransferResult(outcome, pending=changeset)
         except BaseException:
             # Nothing but this changeset was taken from what is pending. A part may have arrived.
             self.interrupted = changeset.with_moves(None)

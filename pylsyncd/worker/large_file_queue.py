@@ -107,6 +107,12 @@ class LargeFileQueue:
         return frozenset(change.path for change in self._in_flight)
 
     @property
+    def is_sending(self) -> bool:
+        """Whether a batch is being sent; any thread may ask."""
+        worker = self.worker
+        return bool(self._in_flight) and worker is not None and not worker.is_preparing
+
+    @property
     def due_at(self) -> float | None:
         """When a batch can start, by the monotonic clock; None if there is none to start."""
         if self._in_flight:

@@ -106,6 +106,11 @@ class LargeFileWorker(SupervisedThread):
 
     # For other threads:
 
+    @property
+    def is_preparing(self) -> bool:
+        """Whether the run of a batch has not begun."""
+        return self._session.is_preparing
+
     def abort(self, number: signal.Signals) -> None:
         """Send a signal to the running rsync and start no other one."""
         self._session.abort(number)
@@ -130,6 +135,9 @@ class LargeFileWorker(SupervisedThread):
         """Leave the report to the destination's worker, which fails, too."""
 
     def _carry(self, files: Changeset) -> TransferResult:
+        outcome = self._session.prepare(self._source_guard, files)
+        if outcome.verdict is not Verdict.DONE:
+            return TransferResult(outcome, pending=files)
         try:
             with self._source_guard.open_checked() as root:
                 held = frozenset(self._source_guard.held_subtrees)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pylsyncd.model.changes import NOTHING, union
 from pylsyncd.pipeline.optimizer import optimize, split_below
 from pylsyncd.rsync.file_list import smallest_file
-from pylsyncd.rsync.outcomes import Verdict
+from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.state.checkpoint import Checkpoint
 from pylsyncd.worker.attempts import Attempts
 from pylsyncd.worker.pending import PendingWork
@@ -86,7 +86,11 @@ class PendingAttempts:
         """
         # If a check raises, nothing was taken from what is pending.
         self._attempts.interrupted = NOTHING
-        check = self._attempts.mount_checks.update()
+        check = Outcome(Verdict.DONE)
+        if self._attempts.mount_checks.has_unchecked:
+            check = self._transfer.prepare(NOTHING)
+        if check.verdict is Verdict.DONE:
+            check = self._attempts.mount_checks.update()
         self._attempts.interrupted = None
         if check.verdict is Verdict.DONE:
             return True

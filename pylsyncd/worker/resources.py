@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pylsyncd.model.notices import Notice
+from pylsyncd.report.hook_process import HookCommand
 from pylsyncd.rsync.output import RsyncProgress
 from pylsyncd.rsync.ssh_sharing import SshSharing
 
@@ -79,6 +80,8 @@ class SharedResources:
     ssh_sharing: SshSharing = field(default_factory=SshSharing)
     on_notice: Callable[[Notice], None] = lambda _: None
     """Called with each event that hooks are run for."""
+    find_before_hook: Callable[[str], HookCommand | None] = lambda _: None
+    """Returns the command to run before the runs for the destination of a name, if there is one."""
     on_progress: Callable[[str, RsyncProgress], None] = lambda *_: None
     """Called with the destination's name during a full sync."""
     on_progress_end: Callable[[str], None] = lambda _: None

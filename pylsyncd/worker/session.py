@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pylsyncd.model.changes import Changeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncOptions
@@ -17,11 +18,15 @@ from pylsyncd.rsync.remote_shell import remote_shell_command
 from pylsyncd.rsync.run_log import RunLog
 from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system.threads import ActivityTimer
+from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
+from pylsyncd.worker.before_hook import BeforeHook
 from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.statistics import Statistics
 
 Interpretation = Callable[[int, Iterable[str], str], Outcome]
 """Returns what an exit status and rsync's messages mean; see `interpret`."""
+
+PREPARED = Outcome(Verdict.DONE)
 
 STOPPED = Outcome(Verdict.RETRY_LATER, "the run was stopped")
 
@@ -70,6 +75,9 @@ class RsyncSession:
         self._environment = environment or {}
         self._resources = resources or SharedResources()
         self._runner = Runner(self._environment)
+        self.before_hook = BeforeHook(destination, self.activity, self._resources.find_before_hook)
+        self.is_preparing = False
+        """Whether an attempt has begun, but none of its runs; any thread may ask."""
         self._connection = self._resources.ssh_sharing.new_connection()
 
     def for_large_files(self) -> "RsyncSession":
@@ -84,12 +92,16 @@ class RsyncSession:
     def abort(self, number: signal.Signals) -> None:
         """Send a signal to the running rsync and start no other one; any thread may call this."""
         self.is_aborted = True
-        self._runner.send_signal(number)
+        self._send_signal(number)
 
     def cancel(self, number: signal.Signals) -> None:
         """Send a signal to the running rsync and start none until `allow_runs`; any thread may."""
         self._is_cancelled = True
+        self._send_signal(number)
+
+    def _send_signal(self, number: signal.Signals) -> None:
         self._runner.send_signal(number)
+        self.before_hook.send_signal(number)
 
     def allow_runs(self) -> None:
         """Undo `cancel`."""
@@ -104,6 +116,26 @@ class RsyncSession:
     def close(self) -> None:
         """Close the ssh connection."""
         self._connection.close()
+
+    def prepare(self, guard: SourceGuard, changeset: Changeset) -> Outcome:
+        """Do what precedes the runs of an attempt: run the hook, unless the source is held."""
+        if self.options.dry_run or not self.before_hook.is_configured:
+            return PREPARED
+        try:
+            with guard.open_checked():
+                pass
+        except SourceHeldError:
+            # The attempt reports that.
+            return PREPARED
+        if self._should_stop():
+            return STOPPED
+        self.is_preparing = True
+        try:
+            outcome = self.before_hook.run(guard.source, changeset)
+        finally:
+            self.is_preparing = False
+        has_failed = outcome.verdict is not Verdict.DONE
+        return STOPPED if has_failed and self._should_stop() else outcome
 
     def run(  # noqa: PLR0913  # the optional ones are passed by name
         self,

@@ -169,6 +169,10 @@ class Transfer:
         except OSError:
             return Outcome(Verdict.HELD, "no empty directory can be created")
 
+    def prepare(self, changeset: Changeset) -> Outcome:
+        """Do what precedes the runs that carry a changeset."""
+        return self._session.prepare(self._source_guard, changeset)
+
     def probe(self) -> Outcome:
         """Find out, with a list that changes nothing, what the destination's rsync can do."""
         self._commands.was_probe_tried = True

@@ -231,7 +231,8 @@ class Worker(SupervisedThread):
         verdicts = {part.verdict for part in self._work.retry_queues if part.failure_count}
         if self._is_paused:
             return Condition.PAUSED
-        if self._attempts.carrying or self._work.large_files.in_flight:
+        is_sending = self._attempts.carrying and not self._session.is_preparing
+        if is_sending or self._work.large_files.is_sending:
             return Condition.SYNCING
         if verdicts & HELD_VERDICTS:
             return Condition.HELD

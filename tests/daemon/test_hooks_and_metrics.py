@@ -122,6 +122,18 @@ def test_a_hook_receives_the_paths_of_each_run(setup: HookSetup) -> None:
         assert int(each.variables["PYLSYNCD_PATHS"]) == len(each.paths)
 
 
+def test_a_run_waits_until_the_hook_before_it_succeeds(setup: HookSetup) -> None:
+    is_ready = setup.top / "is-ready"
+    hook = f"--hook-before=/usr/bin/test -e {is_ready}"
+    with setup.daemon(hook, "--retry-first=0.1", f"--hook-error={setup.command}") as daemon:
+        call = setup.wait_called("error", daemon)
+        reason = "the hook before the run failed: /usr/bin/test ended with exit status 1"
+        assert call.variables["PYLSYNCD_REASON"] == reason
+        assert not setup.copy.exists()
+        is_ready.touch()
+        setup.expect_equal(daemon=daemon)
+
+
 def test_hooks_run_for_an_error_and_for_the_recovery(setup: HookSetup) -> None:
     hooks = (f"--hook-error={setup.command}", f"--hook-recovery={setup.command}")
     with setup.daemon(*hooks, "--retry-first=0.1") as daemon:

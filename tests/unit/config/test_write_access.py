@@ -154,11 +154,12 @@ def test_an_exclude_file_may_belong_to_the_user_of_the_daemon(
     assert "exclude file" not in assert_accepted(configuration, "--user", str(USER), "--group", "0")
 
 
-def test_a_hook_that_others_can_write_is_a_warning(configuration: Path) -> None:
+@pytest.mark.parametrize("kind", ["before", "batch", "repair"])
+def test_a_hook_that_others_can_write_is_a_warning(configuration: Path, kind: str) -> None:
     hook = configuration.with_name("hook")
     hook.write_text("#!/bin/sh\n")
     hook.chmod(0o755)
-    configure(configuration, "hook_batch = ./hook\n")
+    configure(configuration, f"hook_{kind} = ./hook\n")
     assert "warning" not in assert_accepted(configuration)
     hook.chmod(0o757)
     assert f"warning: The program {hook} is writable" in assert_accepted(configuration)

@@ -17,6 +17,7 @@ from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.model.notices import NoticeKind
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.report.hook_output import MAX_FIRST_LINES, MAX_LAST_LINES
+from pylsyncd.report.hook_process import HookCommand
 from pylsyncd.report.hooks import HookRunners
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.system.logs import NOTICE
@@ -319,6 +320,15 @@ def test_a_new_configuration_applies_to_later_notices_and_ends_the_threads_of_re
     runners.stop(20)
     assert out.read_text() == "1\n1\n2\n"
     assert not started[0].is_alive()
+
+
+def test_the_hook_before_a_run_is_that_of_the_present_configuration() -> None:
+    with running_hooks(HookSettings(batch=shell("true"))) as runners:
+        assert runners.find_before("web1") is None
+        hooks = HookSettings(before=shell("exit 1"), timeout=5.0)
+        runners.configure([sync_with_hooks(hooks, "web2")])
+        assert runners.find_before("web1") is None
+        assert runners.find_before("web2") == HookCommand(shell("exit 1"), "www", 5.0)
 
 
 def test_a_removed_hook_is_not_run_for_pending_notices(tmp_path: Path) -> None:

@@ -306,7 +306,8 @@ def test_a_client_that_sends_a_byte_now_and_then_is_disconnected(
                 slow.sendall(bytes([byte]))
                 sent += 1
                 time.sleep(0.1)
-        assert sent < 40
+        # All of them take minutes.
+        assert sent < 400
     assert commands.calls == []
 
 

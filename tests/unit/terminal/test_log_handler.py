@@ -11,8 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 from support.terminals import PseudoTerminal
+from support.waiting import DEADLINE, wait_until
 
 from pylsyncd.system.logs import NOTICE
+from pylsyncd.terminal import log_handler
 from pylsyncd.terminal.colours import Palette
 from pylsyncd.terminal.log_handler import TerminalHandler, make_log_handler
 
@@ -150,10 +152,11 @@ def draw(terminal: PseudoTerminal, lines: list[str], handler: TerminalHandler) -
         terminal.wait_for(re.escape(lines[-1]), after=before)
 
 
-def test_log_lines_appear_above_the_footer() -> None:
+def test_log_lines_appear_above_the_footer(monkeypatch: pytest.MonkeyPatch) -> None:
     with PseudoTerminal() as terminal:
         handler = TerminalHandler(terminal.stream, Palette())
         with logger(handler) as log:
+            monkeypatch.setattr(log_handler, "_FOOTER_REDRAW_INTERVAL", 0.0)
             draw(terminal, ["one", "two"], handler)
             log.info("first")
             terminal.wait_for("first.*\n.*one.*\n.*two")
@@ -161,6 +164,8 @@ def test_log_lines_appear_above_the_footer() -> None:
             log.info("second")
             draw(terminal, ["three", "four"], handler)
             draw(terminal, ["five"], handler)
+            # Too soon after the second line to draw the footer again.
+            monkeypatch.setattr(log_handler, "_FOOTER_REDRAW_INTERVAL", 3600.0)
             log.info("third")
             terminal.wait_for("third")
             assert [line[11:] for line in terminal.screen] == ["first", "second", "third"]
@@ -206,14 +211,14 @@ def test_the_cursor_is_never_hidden() -> None:
         assert "\x1b[?" not in terminal.output
 
 
-def test_a_footer_from_before_the_process_was_stopped_is_not_erased() -> None:
+def test_a_footer_from_before_the_process_was_stopped_is_not_erased(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with PseudoTerminal() as terminal:
         handler = TerminalHandler(terminal.stream, Palette())
         draw(terminal, ["one"], handler)
-        # As long as nothing is draw: what is there by then may be the shell's.
-        stopped = time.monotonic()
-        while time.monotonic() < stopped + 1.1:
-            time.sleep(0.1)
+        # Nothing was drawn for longer than that: what is there by now may be the shell's.
+        monkeypatch.setattr(log_handler, "_FOOTER_LIFETIME", 0.0)
         draw(terminal, ["two"], handler)
         assert terminal.screen == ["one", "two"]
 
@@ -237,15 +242,12 @@ def test_drawing_does_not_wait_for_a_terminal_that_accepts_no_output() -> None:
         handler = TerminalHandler(terminal.stream, Palette())
         draw(terminal, ["one"], handler)
         terminal.press(b"\x13")
-        deadline = time.monotonic() + 20
         os.set_blocking(terminal.stream.fileno(), False)
-        while _accepts_output(terminal):
-            assert time.monotonic() < deadline, "Ctrl-S has no effect"
-            time.sleep(0.01)
+        wait_until(lambda: not _accepts_output(terminal), message="Ctrl-S has no effect")
         os.set_blocking(terminal.stream.fileno(), True)
         drawing = threading.Thread(target=handler.draw_footer, args=(["two"], 20))
         drawing.start()
-        drawing.join(5)
+        drawing.join(DEADLINE)
         is_waiting = drawing.is_alive()
         terminal.press(b"\x11")
         drawing.join()

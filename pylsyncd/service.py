@@ -321,7 +321,8 @@ class Service:
 def status_line(status: Status) -> str:
     """Return the status in a line for systemctl."""
     destinations = [each for sync in status.syncs for each in sync.destinations]
-    lagging = [each.name for each in destinations if each.condition is not Condition.IN_SYNC]
+    in_sync = Condition.IN_SYNC.value
+    lagging = [each.name for each in destinations if each.state_word != in_sync]
     return f"{summary(status)} ({', '.join(lagging)})" if lagging else summary(status)
 
 

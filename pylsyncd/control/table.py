@@ -13,6 +13,7 @@ from pylsyncd.model.formatting import (
 )
 from pylsyncd.model.status import (
     STALE_STATUS_AGE,
+    STATE_WORDS,
     UNVERIFIED,
     Condition,
     DestinationStatus,
@@ -99,8 +100,7 @@ def summary(status: Status) -> str:
     destinations = format_count(total, "destination")
     if counts[Condition.IN_SYNC.value] == total:
         return f"{destinations}, in sync" if total == 1 else f"{destinations}, all in sync"
-    words = (*(each.value for each in Condition), UNVERIFIED)
-    parts = (f"{counts[word]} {word}" for word in words if counts[word])
+    parts = (f"{counts[word]} {word}" for word in STATE_WORDS if counts[word])
     return f"{destinations}: {', '.join(parts)}"
 
 

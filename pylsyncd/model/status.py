@@ -45,6 +45,10 @@ class Condition(Enum):
     """An unexpected error has ended its worker; a new one starts after a pause."""
 
 
+STATE_WORDS: Final = (*(each.value for each in Condition), UNVERIFIED)
+"""All words for the state of a destination."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunStatus:
     """The result of a destination's last rsync."""

@@ -11,11 +11,11 @@ from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import UnionType
-from typing import Final, TypeGuard, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeGuard, get_args, get_origin, get_type_hints
 
 from pylsyncd.model.bounded_json import MAX_DIGITS, parse_json
 from pylsyncd.model.errors import StateError
-from pylsyncd.model.status import SetAside, Status
+from pylsyncd.model.status import DestinationStatus, SetAside, Status
 
 _MAX_NUMBER: Final = 10**MAX_DIGITS
 _NUMBER: Final = re.compile(r"-?[0-9]{1,300}")
@@ -28,8 +28,10 @@ def format_status(status: Status) -> str:
 
 def encode_status(value: object) -> object:
     """Return a status, or a part of one, as the objects that ``json`` can write."""
+    if isinstance(value, DestinationStatus):
+        return {**_encode_fields(value), "state": value.state_word}
     if is_dataclass(value):
-        return {field.name: encode_status(getattr(value, field.name)) for field in fields(value)}
+        return _encode_fields(value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -38,6 +40,10 @@ def encode_status(value: object) -> object:
         return [encode_status(each) for each in value]
     # JSON has no infinity.
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _encode_fields(value: Any) -> dict[str, object]:
+    return {field.name: encode_status(getattr(value, field.name)) for field in fields(value)}
 
 
 def decode_set_aside(value: object) -> Mapping[str, SetAside]:

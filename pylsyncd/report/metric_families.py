@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from pylsyncd.model.status import (
     LAG_BOUNDS,
+    STATE_WORDS,
     Condition,
     DestinationCounts,
     DestinationStatus,
@@ -70,8 +71,8 @@ _OPTIONAL_SYNC_GAUGES: tuple[tuple[str, str, Callable[[SyncStatus], float | None
 )  # fmt: skip
 
 _GAUGES: tuple[tuple[str, str, _DestinationValue], ...] = (
-    ("in_sync", "Whether the destination has all changes.",
-     lambda to: to.condition is Condition.IN_SYNC),
+    ("in_sync", "Whether the destination has all changes, and was compared as a whole.",
+     lambda to: to.state_word == Condition.IN_SYNC.value),
     ("behind_seconds", "Age of the oldest change that the destination has not confirmed.",
      lambda to: to.behind),
     ("waiting_paths", "Changes that the destination has not confirmed.", lambda to: to.waiting),
@@ -208,9 +209,9 @@ def _destination_metrics(status: Status) -> Iterator[Metric]:
         "pylsyncd_lag_seconds", "Time from the first event to the confirmation.", labels=labels
     )
     for values, each in destinations:
-        for condition in Condition:
-            is_current = float(each.condition is condition)
-            state.add_metric([*values, condition.name.lower()], is_current)
+        for word in STATE_WORDS:
+            is_current = float(each.state_word == word)
+            state.add_metric([*values, word.replace(" ", "_")], is_current)
         lag.add_metric(values, _buckets(each.counts.lags), each.counts.lag_sum)
     yield from (state, lag)
     yield from _counters(destinations, labels)

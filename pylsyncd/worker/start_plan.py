@@ -1,6 +1,7 @@
 """How a destination starts: with a full sync, with what changed since the last run, or as it is."""
 
 import logging
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -90,7 +91,8 @@ class StartPlan:
             changes = NOTHING if self.since_ns is None else caught_up[self.since_ns]
             log.log(
                 NOTICE, "[%s] No initial sync (-i) and no saved state: differences that already "
-                "exist are not synced.", self.name,
+                "exist are not synced. To sync them, run pylsyncctl sync %s.",
+                self.name, shlex.quote(self.name),
             )  # fmt: skip
             return self._confirm_and_create(changes, start, ("catch-up",) if changes else ())
         changes = union(caught_up[self.since_ns], state.pending)

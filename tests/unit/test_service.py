@@ -180,3 +180,8 @@ def test_the_status_line_counts_the_destinations_and_names_those_not_in_sync(
 ) -> None:
     destinations = [destination(f"srv{n}", each) for n, each in enumerate(conditions)]
     assert status_line(status(*destinations)) == line
+
+
+def test_the_status_line_names_an_unverified_destination() -> None:
+    found = status(destination("srv0"), destination("srv1", unverified="it was never compared"))
+    assert status_line(found) == "2 destinations: 1 in sync, 1 unverified (srv1)"

@@ -41,6 +41,12 @@ def test_the_json_has_the_documented_names_and_values() -> None:
     assert (first["name"], first["condition"], first["waiting"]) == ("srv2", "in sync", 0)
     assert first["last_run"]["outcome"] == "done"
     assert first["next_attempt"] is None
+    assert first["state"] == "in sync"
+
+
+def test_the_state_of_a_destination_that_was_never_compared_is_unverified() -> None:
+    each: Any = encode_status(destination("srv2", unverified="why"))
+    assert (each["condition"], each["state"]) == ("in sync", "unverified")
 
 
 def test_infinity_is_encoded_as_null() -> None:

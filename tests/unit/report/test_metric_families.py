@@ -110,7 +110,8 @@ def test_a_destination_is_in_exactly_one_state() -> None:
             dataclasses.replace(STATUS, syncs=(dataclasses.replace(WWW, destinations=(to,)),))
         )
         states = {s.labels["state"]: s.value for s in samples(text)["state"]}
-        assert states == {each.name.lower(): float(each is condition) for each in Condition}
+        conditions = {each.name.lower(): float(each is condition) for each in Condition}
+        assert states == {**conditions, "unverified": 0.0}
         assert value(text, "in_sync") == float(condition is Condition.IN_SYNC)
 
 
@@ -157,3 +158,12 @@ def test_the_outcomes_of_runs_are_exported_as_zero_from_the_start() -> None:
         if each.labels["destination"] == "web2"
     }
     assert found == dict.fromkeys(["done", "again", "partial", "later", "held"], 0.0)
+
+
+def test_a_destination_that_is_unverified_is_not_in_sync() -> None:
+    web = dataclasses.replace(WEB1, unverified="it was never compared")
+    sync = dataclasses.replace(WWW, destinations=(web,))
+    found = samples(format_text(dataclasses.replace(STATUS, syncs=(sync,))))
+    states = {each.labels["state"]: each.value for each in found["state"]}
+    assert [name for name, value in states.items() if value] == ["unverified"]
+    assert [each.value for each in found["in_sync"]] == [0]

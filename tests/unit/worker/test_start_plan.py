@@ -267,6 +267,7 @@ def test_without_a_state_nothing_is_compared_and_a_state_is_saved(
     item = plan_for(place).first_item({}, start)
     assert not item.changeset
     assert "No initial sync (-i) and no saved state" in caplog.text
+    assert "run pylsyncctl sync copy." in caplog.text
     state = place.state()
     assert state is not None
     assert state.confirmed == start

@@ -13,18 +13,26 @@ BIN = $(VENV)/bin
 PYTHONS = 3.10 3.11 3.12 3.13
 
 # $(call need,PROGRAM PACKAGE): have a program, installed where that is permitted. Needs a shell.
-define need
-	@PATH="$$PATH:/usr/sbin:/sbin"; set -- $(1); command -v $$1 >/dev/null || \
+need = $(call install_unless,command -v $(word 1,$(1)),$(word 1,$(1)),$(word 2,$(1)))
+
+# $(call install_unless,CONDITION,WHAT,PACKAGE)
+define install_unless
+	@PATH="$$PATH:/usr/sbin:/sbin"; $(1) >/dev/null 2>&1 || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "Installing the package $$2"; \
-		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy install $$2; } >/dev/null; \
+		echo "Installing the package $(3)"; \
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy install $(3); } >/dev/null; \
 	else \
-		echo "$$1 is missing: install the package $$2 and run make again." >&2; exit 1; \
+		echo "$(2) is missing: install the package $(3) and run make again." >&2; exit 1; \
 	fi
 endef
 
+# Debian has what makes an environment in a package of its own. One that is not whole, after an
+# attempt without that package or an upgrade of Python, is made anew.
+VENV_MODULES = $(PYTHON) -c 'import ensurepip, venv'
+BROKEN := $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || echo broken)
+
 .PHONY: run test unit test-all churn honest-wait chaos soak fuzz mutation bench lint format \
-	deb clean
+	deb clean broken
 
 run: $(VENV)/.run
 	$(call need,rsync rsync)
@@ -125,8 +133,11 @@ deb:
 	cd $(DEB_BUILD) && rm -f ../../dist/pylsyncd_* && mv pylsyncd_*.* ../../dist/
 	@echo "Install it as root: apt install ./$$(echo dist/pylsyncd_*_all.deb)"
 
-$(VENV)/.run: setup.py pyproject.toml
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+broken:
+
+$(VENV)/.run: setup.py pyproject.toml $(BROKEN)
+	$(if $(BROKEN),$(call install_unless,$(VENV_MODULES),venv,$(notdir $(PYTHON))-venv))
+	$(if $(BROKEN),$(PYTHON) -m venv --clear $(VENV))
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 

@@ -50,9 +50,15 @@ _CONFIRMED_POLL_INTERVAL = 0.02
 class Operations:
     """The implementation of :class:`pylsyncd.control.server.ControlCommands`, for any thread."""
 
-    def __init__(self, supervisor: Supervisor, reload: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        reload: Callable[[], None],
+        stuck_threads: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
         self._supervisor = supervisor
         self._reload = reload
+        self._stuck_threads = stuck_threads
         self._started_at = time.time()
         self._last_reload: float | None = None
         self._reload_error = ""
@@ -84,6 +90,7 @@ class Operations:
             self._watch_limit, tuple(map(_sync_status, self._supervisor)),
             self._last_reload, self._reload_error,
             status_file_written=None if file is None else file.written_at or 0.0,
+            stuck_threads=self._stuck_threads(),
         )  # fmt: skip
 
     def flush(self, names: Sequence[str] = ()) -> None:

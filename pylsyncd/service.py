@@ -124,7 +124,9 @@ class Service:
         self._ssh_sharing = SshSharing()
         self._ssh_sharing.avoid(_local_directories(settings.syncs))
         self._supervisor = Supervisor(settings.syncs, self._make_replication)
-        self._operations = Operations(self._supervisor, self._request_reload)
+        self._operations = Operations(
+            self._supervisor, self._request_reload, lambda: self._thread_monitor.stuck_names
+        )
         self._reporters = StatusReporters(process, self._operations, self._inbox.put)
         self._watch_limit = inotify.read_limit("max_user_watches")
 

@@ -113,6 +113,8 @@ def _findings_about_daemons(statuses: Sequence[Status], age: float) -> Iterator[
 
 
 def _findings(status: Status, limits: Thresholds) -> Iterator[Finding]:
+    if status.stuck_threads:
+        yield ServiceState.CRITICAL, f"no progress of {', '.join(status.stuck_threads)}"
     if status.reload_error:
         yield ServiceState.WARNING, f"the last reload has failed: {status.reload_error}"
     for sync in status.syncs:

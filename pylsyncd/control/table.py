@@ -74,7 +74,7 @@ def table_rows(status: Status) -> list[TableRow]:
 
 def status_remarks(status: Status) -> list[str]:
     """Return the lines below the table, printable: about the sources and the daemon."""
-    return [*_source_remarks(status), *_comparison_remarks(status), *_reload_remarks(status)]
+    return [*_source_remarks(status), *_comparison_remarks(status), *_daemon_remarks(status)]
 
 
 def describe_set_aside(name: str, set_aside: SetAside) -> list[str]:
@@ -165,7 +165,13 @@ def _comparison_remarks(status: Status) -> Iterator[str]:
                 yield f"All of {printable(each.name)} was compared within the last {age}{repaired}."
 
 
-def _reload_remarks(status: Status) -> Iterator[str]:
+def _daemon_remarks(status: Status) -> Iterator[str]:
+    if status.stuck_threads:
+        names = ", ".join(map(printable, status.stuck_threads))
+        yield (
+            f"These threads make no progress: {names}. What is said above of their work is old. "
+            "Check that the file systems of the source and of local destinations respond."
+        )
     if status.reload_error:
         age = format_duration(status.time - (status.last_reload or status.time))
         yield f"The last reload, {age} ago, has failed: {printable(status.reload_error)}"

@@ -236,3 +236,5 @@ class Status:
     """When the status file was last written, 0.0 if never; None if none is configured."""
     stopped: float | None = None
     """The time at which the daemon stopped as it was told to; None while it runs."""
+    stuck_threads: tuple[str, ...] = ()
+    """The names of threads that make no progress: what the status says of their work is old."""

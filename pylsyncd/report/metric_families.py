@@ -49,6 +49,7 @@ _PROCESS_GAUGES: tuple[tuple[str, str, Callable[[Status], float | None]], ...] =
      lambda status: not status.reload_error),
     ("last_reload_seconds", "When the configuration was last read, in seconds since the epoch.",
      lambda status: status.last_reload or status.started),
+    ("stuck_threads", "Threads that make no progress.", lambda status: len(status.stuck_threads)),
     ("status_file_written_seconds",
      "When the status file was last written, in seconds since the epoch; 0 if never.",
      lambda status: status.status_file_written),

@@ -206,6 +206,11 @@ class ThreadMonitor(SupervisedThread):
         with self._lock:
             self._monitored[None] = _MonitoredThread("main", activity, None)
 
+    @property
+    def stuck_names(self) -> tuple[str, ...]:
+        """The names of the threads that were stuck at the last check; any thread may ask."""
+        return tuple(thread.name for thread in self._living_threads() if thread.is_stuck)
+
     def work(self) -> None:
         """Check all threads at each interval, until stopped."""
         while not self._stop_requested.wait(self._interval):

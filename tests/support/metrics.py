@@ -33,7 +33,7 @@ METRIC_NAMES = {
     "unset_attribute_paths", "unverified",
     "moved_files", "moved_bytes", "repaired_paths", "compared_since_seconds",
     "last_success_seconds", "failing_since_seconds", "last_reload_successful",
-    "last_reload_seconds", "status_file_written_seconds",
+    "last_reload_seconds", "status_file_written_seconds", "stuck_threads",
 }  # fmt: skip
 
 COUNTS = DestinationCounts(
@@ -72,7 +72,7 @@ WWW = SyncStatus(
 )  # fmt: skip
 STATUS = Status(
     "2.0", 1, 5000.0, 4000.0, 8192, (WWW,), last_reload=4500.0, reload_error="no such file",
-    status_file_written=4999.0,
+    status_file_written=4999.0, stuck_threads=("watcher",),
 )  # fmt: skip
 
 

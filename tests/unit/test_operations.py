@@ -131,6 +131,11 @@ def test_a_wait_right_after_the_source_link_was_retargeted_covers_the_new_target
             assert (directory.copy("one") / "f").read_text() == release.name
 
 
+def test_the_status_names_the_threads_that_are_stuck(supervisor: Supervisor) -> None:
+    operations = Operations(supervisor, lambda: None, lambda: ("watcher",))
+    assert operations.known_status().stuck_threads == ("watcher",)
+
+
 def test_while_the_source_is_away_nothing_is_confirmed(
     directory: ServiceDirectory, operations: Operations
 ) -> None:

@@ -86,6 +86,12 @@ def test_an_unverified_destination_is_a_warning(condition: Condition, text: str)
     assert line.startswith(f"PYLSYNCD WARNING - {text} |")
 
 
+def test_a_thread_that_makes_no_progress_is_critical() -> None:
+    level, line = evaluate([replace(IN_SYNC_STATUS, stuck_threads=("a", "b"))], LIMITS)
+    assert level is ServiceState.CRITICAL
+    assert line.startswith("PYLSYNCD CRITICAL - no progress of a, b |")
+
+
 def test_a_reload_that_failed_is_a_warning() -> None:
     level, line = evaluate([replace(IN_SYNC_STATUS, reload_error="line 1: no")], LIMITS)
     assert level is ServiceState.WARNING

@@ -93,6 +93,11 @@ def test_a_remark_tells_since_when_a_destination_was_compared() -> None:
     )
 
 
+def test_a_remark_names_the_threads_that_make_no_progress() -> None:
+    stuck = format_table(replace(IN_SYNC_STATUS, stuck_threads=("watcher", "srv\x1b")))[-1]
+    assert stuck.startswith(r"These threads make no progress: watcher, srv\x1b. What ")
+
+
 def test_the_last_remark_tells_of_a_reload_that_failed() -> None:
     failed = replace(IN_SYNC_STATUS, last_reload=NOW - 125.0, reload_error="line 1: no\x1b")
     assert format_table(failed)[-1] == (

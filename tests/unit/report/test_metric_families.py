@@ -89,6 +89,7 @@ def test_every_series_occurs_once() -> None:
         ("last_reload_successful", {"sync": "www"}, 0),
         ("last_reload_seconds", {"sync": "www"}, 4500),
         ("status_file_written_seconds", {"sync": "www"}, 4999),
+        ("stuck_threads", {"sync": "www"}, 1),
         ("lag_seconds_bucket", {"destination": "web1", "le": "0.1"}, 1),
         ("lag_seconds_bucket", {"destination": "web1", "le": "0.5"}, 3),
         ("lag_seconds_bucket", {"destination": "web1", "le": "86400.0"}, 3),

@@ -172,8 +172,10 @@ def test_a_stuck_thread_is_logged_once_and_once_when_it_makes_progress_again(
     caplog.set_level(logging.WARNING)
     monitor.add_thread(sleeper)
     wait_until(lambda: "[sleeper] no progress for" in caplog.text)
+    assert monitor.stuck_names == ("sleeper",)
     sleeper.may_continue.set()
     wait_until(lambda: "[sleeper] makes progress again" in caplog.text)
+    assert monitor.stuck_names == ()
     assert caplog.text.count("no progress for") == 1
     assert failed == []
 

@@ -163,7 +163,7 @@ def running_prometheus(directory: Path, port: int | None) -> Iterator[Prometheus
         pytest.skip("Prometheus is not installed (Debian: apt install prometheus)")
     own_port, configuration = free_port(), directory / "prometheus.yml"
     configuration.write_text(
-        "global: {scrape_interval: 500ms, evaluation_interval: 500ms}\n"
+        "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
         f"rule_files: [{json.dumps(str(RULES))}]\n"
         "scrape_configs:\n"
         "  - job_name: pylsyncd\n"
@@ -188,8 +188,12 @@ def test_prometheus_evaluates_the_alerts_and_all_that_the_dashboard_shows(tmp_pa
         wait_until(lambda: prometheus.has_values("rate(pylsyncd_files_total[30s])"), interval=0.1)
         shown = list(expressions())
         assert len(shown) > 20
-        empty = {each for each in shown if not prometheus.values(each)}
-        assert {each for each in empty if not each.endswith("> 0")} == set()
+        for each in shown:
+            if each.endswith("> 0"):
+                prometheus.values(each)
+            else:
+                # On a busy machine a scrape may time out, and all series are gone until the next.
+                wait_until(lambda: prometheus.values(each), message=each, interval=0.1)  # noqa: B023  # called at once
 
         def healths() -> set[str]:
             (group,) = prometheus.get("rules")["groups"]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chaos.injection import Injector
+from chaos.moving import MoveCounts, MovePhase
 from chaos.round_setup import KINDS, Program, RoundSetup
 from chaos.tracked_files import TrackedFiles
 from churn.churn import EAGER_DAEMON
@@ -33,6 +34,7 @@ from support.writers import (
 WRITERS = 2
 EQUALITY_TIMEOUT = 90.0  # seconds, once the daemon has no pending changes
 ROUND_SECONDS = 20.0  # seconds of operations and faults in a round of the program
+MOVE_WINDOWS = 8  # in a round of the program
 EARLY_WRITE_SECONDS = 1.0  # seconds of operations before the first daemon
 TRACKED_CHANGE_INTERVAL = 0.5  # seconds: more than a window
 
@@ -46,8 +48,7 @@ class RoundCounts(NamedTuple):
 
     operations: int
     faults: int
-    moved: int = 0
-    """The files that were moved at the destinations."""
+    moves: MoveCounts = MoveCounts()
 
 
 def run_round(
@@ -59,12 +60,14 @@ def run_round(
     program: Program = EAGER_DAEMON,
     *,
     least: RoundCounts = RoundCounts(0, 0),  # noqa: B008 - immutable
+    move_windows: int = 0,
 ) -> RoundCounts:
     """Run writers and inject faults for so many seconds, heal all faults, and compare the trees.
 
     The trees may differ for ``equality_timeout`` seconds after the daemon has no pending changes.
     ``program`` are Python's arguments to start the daemon. On a busy machine the round is longer,
-    until there were as many operations and faults as ``least`` says.
+    until there were as many operations and faults as ``least`` says. After that, there are
+    windows of moves, and the trees must be equal after each of them.
 
     Raises:
         ChaosFailure: if a destination differs at the end, or the daemon has exited.
@@ -79,8 +82,9 @@ def run_round(
             _expect_equal(setup, logs, equality_timeout)
             _change_without_faults(setup, tracked)
             _expect_equal(setup, logs, equality_timeout)
+            if move_windows:
+                count = count._replace(moves=move(setup, directory / "moves", seed, move_windows))
             setup.stop()
-            count = count._replace(moved=setup.moved_files())
         except Exception as error:
             title = f"chaos ({kind}) with seed {seed}: {error}"
             raise ChaosFailure("\n".join([title, *_report(setup)])) from error
@@ -117,6 +121,18 @@ def _change_without_faults(setup: RoundSetup, tracked: TrackedFiles) -> None:
         setup.wait_until_confirmed()
 
 
+def move(setup: RoundSetup, log_path: Path, seed: int, windows: int) -> MoveCounts:
+    """Run windows of random moves, with one fault each at most, and compare the trees after each.
+
+    Raises:
+        ChaosFailure: if a destination differs.
+
+    """
+    with log_path.open("w", encoding="ascii") as log:
+        phase = MovePhase(setup, seed, log)
+        return phase.run(windows, lambda: _expect_equal(setup, [log_path], 0.0))
+
+
 def _expect_equal(setup: RoundSetup, logs: Sequence[Path], equality_timeout: float) -> None:
     different = setup.find_differences(equality_timeout)
     if different:
@@ -140,6 +156,9 @@ def main(arguments: Sequence[str]) -> int:
         "--round", type=float, default=ROUND_SECONDS, help="seconds of faults in a round"
     )
     parser.add_argument(
+        "--move-windows", type=int, default=MOVE_WINDOWS, help="windows of moves in a round"
+    )
+    parser.add_argument(
         "--kind", choices=KINDS, action="append", help="only this kind of destinations"
     )
     options = parser.parse_args(arguments)
@@ -159,7 +178,8 @@ def _rounds(base: Path, seeds: random.Random, options: argparse.Namespace) -> in
         directory = base / f"round-{number}"
         directory.mkdir()
         try:
-            count = run_round(directory, kind, seed, options.round)
+            windows = 0 if kind == "few watches" else options.move_windows
+            count = run_round(directory, kind, seed, options.round, move_windows=windows)
         except Unavailable as reason:
             print(f"round {number}, {kind}: skipped, {reason}", flush=True)  # noqa: T201
         except ChaosFailure as failure:
@@ -167,7 +187,9 @@ def _rounds(base: Path, seeds: random.Random, options: argparse.Namespace) -> in
             return 1
         else:
             done = f"{count.operations} operations, {count.faults} faults"
-            done += f", {count.moved} files moved, equal"
+            done += (
+                f"; {count.moves.moved} files moved, {count.moves.faults} faults meanwhile; equal"
+            )
             print(f"round {number}, {kind}, seed {seed}: {done}", flush=True)  # noqa: T201
         shutil.rmtree(directory)
         number += 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 NAME = "chaos"
 WINDOW, LONGER_WINDOW = 0.3, 0.5  # seconds
+_NO_SCANS: Mapping[str, object] = {"scan_interval": 0, "scan_budget": 0}
 
 
 class RoundConfiguration:
@@ -21,6 +22,8 @@ class RoundConfiguration:
         """A change of this keeps the watcher running."""
         self.modify = False
         """A change of this restarts the watcher."""
+        self.is_calm = False
+        """Whether no scan disturbs the windows."""
         self.omitted_destinations: set[str] = set()
         """Destinations that are not in the file."""
 
@@ -28,6 +31,7 @@ class RoundConfiguration:
         """Write the file for these destinations without the omitted ones."""
         options = {
             **self._always,
+            **(_NO_SCANS if self.is_calm else {}),
             "initial_sync": _word(self.initial_sync),
             "window": self.window,
             "modify": _word(self.modify),

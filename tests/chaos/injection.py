@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from chaos.configuration import LONGER_WINDOW, WINDOW
-from chaos.round_setup import RoundSetup
+from chaos.round_setup import Carrier, RoundSetup
+from churn.eager_daemon import RENAME
 from support import faults, processes
+from support.destinations import Destination
 from support.limits import max_queued_events
 from support.mounts import MountBusy
 from support.operations import exchange_paths
@@ -76,16 +78,21 @@ def misbehave(setup: RoundSetup, rng: random.Random) -> AppliedFault:
 
 def fill_disk(setup: RoundSetup, _rng: random.Random) -> AppliedFault:
     """Fill the first destination's file system."""
-    if setup.small_disk is None:
+    return fill(setup.carriers[RENAME])
+
+
+def fill(carrier: Carrier) -> AppliedFault:
+    """Fill the file system of a destination."""
+    if carrier.disk is None:
         return AppliedFault()
-    filler = setup.small_disk / "filler"
+    filler = carrier.disk / "filler"
     try:
         with filler.open("xb", buffering=0) as file:
             for block in (FREE_BLOCK, SMALL_BLOCK):
                 _fill(file.fileno(), block)
     except OSError:  # read-only, or full already
         return AppliedFault()
-    return AppliedFault("the first destination is full", lambda: filler.unlink(missing_ok=True))
+    return AppliedFault(f"{carrier.name} is full", lambda: filler.unlink(missing_ok=True))
 
 
 def _fill(descriptor: int, block: int) -> None:
@@ -97,21 +104,29 @@ def _fill(descriptor: int, block: int) -> None:
 
 def remount_read_only(setup: RoundSetup, _rng: random.Random) -> AppliedFault:
     """Remount the first destination's file system read-only."""
-    small = setup.small_disk
-    if small is None:
+    return make_read_only(setup, setup.carriers[RENAME])
+
+
+def make_read_only(setup: RoundSetup, carrier: Carrier) -> AppliedFault:
+    """Remount the file system of a destination read-only."""
+    disk = carrier.disk
+    if disk is None:
         return AppliedFault()
     try:
-        setup.mounts.remount(small, "ro")
+        setup.mounts.remount(disk, "ro")
     except MountBusy:
         return AppliedFault()
-    return AppliedFault(
-        "the first destination is read-only", lambda: setup.mounts.remount(small, "rw")
-    )
+    return AppliedFault(f"{carrier.name} is read-only", lambda: setup.mounts.remount(disk, "rw"))
 
 
 def rename_destination(setup: RoundSetup, rng: random.Random) -> AppliedFault:
     """Rename a destination; a file in its place prevents that it is created again."""
-    path = os.fsencode(rng.choice(setup.destinations).path)
+    return hide(rng.choice(setup.destinations))
+
+
+def hide(destination: Destination) -> AppliedFault:
+    """Put a file into the place of a destination."""
+    path = destination.path
     away = path + b".away"
     try:
         with open(away, "xb"):

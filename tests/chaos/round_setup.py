@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from chaos.configuration import RoundConfiguration
 from churn.churn import EAGER_DAEMON
+from churn.eager_daemon import PAUSE_VARIABLE, RENAME
 from support.ctl import Pylsyncctl
 from support.daemon import PROGRAM, START_LINE, Pylsyncd
 from support.destinations import Destination, local, on_rsync_daemon, over_ssh
 from support.faults import FaultyRsync
 from support.limits import watch_limit_prefix
 from support.mounts import Mounts, can_mount
+from support.pausing import PausePoint
 from support.servers import RsyncDaemon, Server, SshServer
 from support.trees import equal_within
 
@@ -31,6 +34,9 @@ SMALL_DISK_SIZE = "192m"
 FEW_WATCHES = 40
 KINDS = ("local", "ssh", "rsyncd", "four", "few watches")
 MAX_SHOWN_LOGS = 2
+# The steps that move copies: on a local destination, over ssh and on an rsync daemon.
+REMOTE_RENAME, LINK = "mv", "link"
+STEPS = (RENAME, REMOTE_RENAME, LINK)
 Program = Sequence[str | os.PathLike[str]]
 
 
@@ -40,6 +46,20 @@ class DaemonDied(Exception):  # noqa: N818 - the text is the report
 
 class NeverConfirmed(Exception):  # noqa: N818 - likewise
     """The daemon still has pending changes, although all faults are healed."""
+
+
+class Carrier(NamedTuple):
+    """A destination to which a step moves copies."""
+
+    destination: Destination
+    disk: Path | None
+    """Its mount, where mounting is permitted."""
+    server: Server | None
+
+    @property
+    def name(self) -> str:
+        """Its directory."""
+        return os.fsdecode(self.destination.path)
 
 
 class RoundSetup:
@@ -62,8 +82,13 @@ class RoundSetup:
         self._stack = ExitStack()
         self._daemons: list[Pylsyncd] = []
         self.servers: list[Server] = []
-        self.small_disk: Path | None = None
-        """A small mount for the first destination, where mounting is permitted."""
+        self.pause_point = PausePoint(self._folder("pause"))
+        """Where the steps that move copies may be stopped."""
+        self.carriers: dict[str, Carrier] = {}
+        """The first destination of each step."""
+        self._rsync = self.pause_point.wrap(
+            "rsync", LINK, "*-dest=*", program=str(self.faulty_rsync.program)
+        )
 
     def __enter__(self) -> "RoundSetup":  # noqa: PYI034 - typing.Self is younger than Python 3.10
         try:
@@ -102,7 +127,10 @@ class RoundSetup:
             *("-v", "-c", self.configuration.path),
             names=[destination.name for destination in self.destinations],
             state=self.directory / "state",
-            extra_environment={"RUNTIME_DIRECTORY": str(self._ctl.directory)},
+            extra_environment={
+                "RUNTIME_DIRECTORY": str(self._ctl.directory),
+                PAUSE_VARIABLE: str(self.pause_point.program),
+            },
             prefix=self._prefix,
             program=self._program,
         )
@@ -157,7 +185,7 @@ class RoundSetup:
         rsh = [word for each in self.destinations for word in each.options[1:]]
         return {
             **({"rsh": rsh[0]} if rsh else {}),
-            "rsync": self.faulty_rsync.program,
+            "rsync": self._rsync,
             "timeout": RSYNC_TIMEOUT,
             "poll_interval": POLL_INTERVAL,
             "scan_interval": 0 if self._is_forgetful else SCAN_INTERVAL,
@@ -202,6 +230,10 @@ class RoundSetup:
             if time.monotonic() > deadline:
                 raise NeverConfirmed(f"pylsyncctl wait: {answer.stderr or answer.stdout}")
 
+    def is_confirmed(self) -> bool:
+        """Return True if the daemon has no pending changes."""
+        return self._ctl.run("wait", "--timeout", "0.1").returncode == 0
+
     def _found(self, destination: Destination) -> list[str]:
         return equal_within(
             os.fsencode(self.source),
@@ -222,26 +254,36 @@ class RoundSetup:
     # The destinations
 
     def _prepare(self) -> Sequence[Destination]:
-        first = self.directory / "first"
-        first.mkdir()
-        if can_mount():
-            self.mounts.mount_tmpfs(first, SMALL_DISK_SIZE)
-            self.small_disk = first
-        found = [local(first / "copy")]
+        first = self._disk("first")
+        found = [self._add_carrier(RENAME, local(first / "copy"), first)]
         if self.kind in {"local", "four"}:
-            (self.directory / "second").mkdir()
-            found.append(local(self.directory / "second" / "plain"))
+            found.append(local(self._folder("second") / "plain"))
         if self.kind in {"ssh", "four"}:
-            server = SshServer(self._folder("sshd"))
-            self.servers.append(self._stack.enter_context(server))
-            self._folder("third")
-            found.append(over_ssh(server, self.directory / "third" / "by-ssh"))
+            programs = self.pause_point.wrap("mv", REMOTE_RENAME, '*" -fT "*').parent
+            ssh = SshServer(self._folder("sshd"), programs)
+            self.servers.append(self._stack.enter_context(ssh))
+            third = self._disk("third")
+            found.append(self._add_carrier(REMOTE_RENAME, over_ssh(ssh, third / "by-ssh"), third))
         if self.kind in {"rsyncd", "four"}:
-            modules = {"module": self._folder("fourth")}
+            modules = {"module": self._disk("fourth")}
             daemon = self._stack.enter_context(RsyncDaemon(self._folder("rsyncd"), modules))
             self.servers.append(daemon)
-            found.append(on_rsync_daemon(daemon, "module", "in-module"))
+            destination = on_rsync_daemon(daemon, "module", "in-module")
+            found.append(self._add_carrier(LINK, destination, modules["module"]))
         return found
+
+    def _add_carrier(self, step: str, destination: Destination, disk: Path) -> Destination:
+        server = self.servers[-1] if step != RENAME else None
+        mount = disk if can_mount() else None
+        self.carriers[step] = Carrier(destination, mount, server)
+        return destination
+
+    def _disk(self, name: str) -> Path:
+        """Return a new directory, a small mount where that is permitted."""
+        path = self._folder(name)
+        if can_mount():
+            self.mounts.mount_tmpfs(path, SMALL_DISK_SIZE)
+        return path
 
     def _folder(self, name: str) -> Path:
         path = self.directory / name

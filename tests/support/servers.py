@@ -173,8 +173,10 @@ class RsyncDaemon(Server):
 class SshServer(Server):
     """``sshd`` with a new key for the user that runs the tests."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, programs: Path | None = None) -> None:
+        """Create the keys; remote commands find the programs of a directory before others."""
         super().__init__(directory)
+        self._programs = programs
         self._program = _program("sshd", "/usr/sbin", "/usr/local/sbin")
         self._client = directory / "ssh_config"
         self._server = directory / "sshd_config"
@@ -227,6 +229,10 @@ class SshServer(Server):
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             "MaxStartups 200\nMaxSessions 200\nPrintMotd no\nPermitUserRC no\n"
         )
+        if self._programs is not None:
+            common += (
+                f"SetEnv PATH={self._programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}\n"
+            )
         # OpenSSH 9.8 and later locks out an address whose connections fail, as some tests do.
         self._server.write_text(common + "PerSourcePenalties no\n")
         check = (self._program, "-t", "-f", str(self._server))

@@ -69,6 +69,7 @@ setup(
     packages=find_packages(include=["pylsyncd", "pylsyncd.*"]),
     package_data={"pylsyncd": ["py.typed"]},
     data_files=shared_files(),
+    scripts=["contrib/pylsyncd-from-lsyncd"],
     cmdclass={"build": Build, "build_manual": BuildManual},
     python_requires=">=3.10",
     install_requires=[

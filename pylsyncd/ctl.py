@@ -79,15 +79,18 @@ def _finding(error: PylsyncdError) -> Finding:
 
 def _status(options: argparse.Namespace) -> int:
     if options.check:
-        if options.json or options.watch is not None:
+        if options.json or options.list_names or options.watch is not None:
             raise command_line.CommandLineError(
-                "--check cannot be combined with --json or --watch."
+                "--check cannot be combined with --json, --names or --watch."
             )
         return _check(options)
     if options.watch is not None:
         _watch(lambda: _lines_or_errors(options), max(options.watch, _MIN_WATCH_INTERVAL))
         return 0
-    daemons, errors = _fetch_statuses(options)
+    # The names are for the shell, which does not wait long for a completion.
+    daemons, errors = _fetch_statuses(
+        options, CHECK_TIMEOUT if options.list_names else ANSWER_TIMEOUT
+    )
     if not daemons:
         raise errors[0]
     _print(_status_lines(options, daemons))
@@ -97,13 +100,26 @@ def _status(options: argparse.Namespace) -> int:
 def _fetch_statuses(
     options: argparse.Namespace, timeout: float = ANSWER_TIMEOUT
 ) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
-    """Return the statuses, and the errors of the daemons that have sent none."""
+    """Return the statuses, and the errors of the daemons that have sent none.
+
+    With names, the statuses have only the destinations that these stand for.
+    """
+    errors: list[PylsyncdError] = []
     if options.file is not None:
-        return [discovery.load_status_file(options.file)], []
-    return discovery.fetch_statuses(find_sockets(options.socket), timeout)
+        daemons = [discovery.load_status_file(options.file)]
+    else:
+        daemons, errors = discovery.fetch_statuses(find_sockets(options.socket), timeout)
+    if not options.names:
+        return daemons, errors
+    if daemons:
+        errors += _unknown_names(daemons, options.names)
+    selected = (daemon.select(options.names) for daemon in daemons)
+    return [daemon for daemon in selected if daemon is not None], errors
 
 
 def _status_lines(options: argparse.Namespace, daemons: Iterable[DaemonStatus]) -> list[str]:
+    if options.list_names:
+        return _names(daemons)
     if options.json:
         return [json.dumps(daemon.raw_status) for daemon in daemons]
     lines: list[str] = []
@@ -111,6 +127,15 @@ def _status_lines(options: argparse.Namespace, daemons: Iterable[DaemonStatus]) 
         lines += [""] if lines else []
         lines += format_table(daemon.status, age=daemon.age, is_coloured=_should_colour())
     return lines
+
+
+def _names(daemons: Iterable[DaemonStatus]) -> list[str]:
+    """Return the names of all syncs and destinations."""
+    syncs = [sync for daemon in daemons for sync in daemon.status.syncs]
+    names = [
+        name for sync in syncs for name in (sync.name, *(each.name for each in sync.destinations))
+    ]
+    return [printable(name) for name in dict.fromkeys(names) if name]
 
 
 def _lines_or_errors(options: argparse.Namespace) -> list[str]:
@@ -219,16 +244,21 @@ def _send_to_daemons(
 
 def _names_by_daemon(daemons: Sequence[DaemonStatus], names: Sequence[str]) -> dict[str, list[str]]:
     """Return which names each daemon knows, by its socket; raises if a name is unknown to all."""
-    for name in names:
-        if not any(name in daemon.known_names for daemon in daemons):
-            known = ", ".join(each.name for daemon in daemons for each in daemon.destinations)
-            raise PylsyncdError(
-                f"No running pylsyncd has a destination {name}. Known destinations: {known}."
-            )
+    if unknown := _unknown_names(daemons, names):
+        raise unknown[0]
     found = {
         daemon.path: [name for name in names if name in daemon.known_names] for daemon in daemons
     }
     return {path: own_names for path, own_names in found.items() if own_names}
+
+
+def _unknown_names(daemons: Sequence[DaemonStatus], names: Iterable[str]) -> list[PylsyncdError]:
+    known = ", ".join(each.name for daemon in daemons for each in daemon.destinations)
+    return [
+        PylsyncdError(f"No running pylsyncd has a destination {name}. Known destinations: {known}.")
+        for name in names
+        if not any(name in daemon.known_names for daemon in daemons)
+    ]
 
 
 def _late_errors(path: str, names: Iterable[str], timeout: float) -> list[PylsyncdError]:

@@ -23,6 +23,7 @@ from pylsyncd.model.status import (
     Status,
     SyncStatus,
     WaitResult,
+    selecting_names,
 )
 from pylsyncd.replication import Replication, ReplicationState
 from pylsyncd.supervisor import Supervisor
@@ -177,8 +178,7 @@ class Operations:
     def _select(self, names: Sequence[str]) -> list[tuple[Replication, list[str]]]:
         """Return the replications and destinations that names stand for; all for no names.
 
-        A name is that of a sync, or of a destination, with or without its sync's name before it.
-        Raises UsageError for an unknown name.
+        Raises UsageError for an unknown name; see ``selecting_names``.
         """
         selected = []
         unknown = set(names)
@@ -187,11 +187,11 @@ class Operations:
             sync, destinations = replication.sync, []
             for destination in sync.destinations:
                 known.append(destination.name)
-                prefix = f"{sync.name}/" if sync.name else ""
-                aliases = {destination.name, destination.name.removeprefix(prefix), sync.name}
-                if not names or aliases & set(names):
+                notation = destination.destination.notation
+                selecting = selecting_names(sync.name, destination.name, notation)
+                if not names or selecting & set(names):
                     destinations.append(destination.name)
-                    unknown -= aliases
+                    unknown -= selecting
             if destinations:
                 selected.append((replication, destinations))
         if unknown:

@@ -20,6 +20,14 @@ _pylsyncd_offer() { # OPTIONS OF COMPGEN...
     esac
 }
 
+_pylsyncctl_offer_names() { # OPTIONS OF PYLSYNCCTL...
+    local name
+    COMPREPLY=()
+    while IFS= read -r name; do
+        [[ $name == "$cur"* ]] && COMPREPLY+=("$(printf %q "$name")")
+    done < <("${COMP_WORDS[0]}" "$@" status --names 2>/dev/null)
+}
+
 _pylsyncd() {
     local cur prev
     _pylsyncd_words
@@ -84,11 +92,15 @@ _pylsyncd() {
 }
 
 _pylsyncctl() {
-    local cur prev word command=
+    local cur prev index command= options=()
     _pylsyncd_words
-    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        case $word in
-        status | flush | sync | pause | resume | release | wait | log-level | reload) command=$word && break ;;
+    for ((index = 1; index < COMP_CWORD; index++)); do
+        case ${COMP_WORDS[index]} in
+        -S | --socket)
+            [[ ${COMP_WORDS[++index]} == = ]] && ((index++))
+            options=(-S "${COMP_WORDS[index]}")
+            ;;
+        status | flush | sync | pause | resume | release | wait | log-level | reload) command=${command:-${COMP_WORDS[index]}} ;;
         esac
     done
     case $prev in
@@ -101,7 +113,7 @@ _pylsyncctl() {
     case $command:$cur in
     :-*) _pylsyncd_offer -W "-h --help -S --socket --version" ;;
     :*) _pylsyncd_offer -W "status flush sync pause resume release wait log-level reload" ;;
-    status:-*) _pylsyncd_offer -W "-h --help -S --socket --json --watch --file --check --max-lag --warn-lag" ;;
+    status:-*) _pylsyncd_offer -W "-h --help -S --socket --json --names --watch --file --check --max-lag --warn-lag" ;;
     flush:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
     sync:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
     pause:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
@@ -111,6 +123,7 @@ _pylsyncctl() {
     log-level:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
     reload:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
     log-level:*) _pylsyncd_offer -W "error warning notice info debug" ;;
+    status:* | flush:* | sync:* | pause:* | resume:* | release:* | wait:*) _pylsyncctl_offer_names "${options[@]}" ;;
     esac
 }
 

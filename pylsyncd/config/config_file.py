@@ -27,6 +27,7 @@ from pylsyncd.config.raw_options import (
 )
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
+from pylsyncd.model.formatting import printable
 
 _PROCESS_SECTION = "pylsyncd"
 
@@ -72,6 +73,29 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """Return a question that suggests the most similar known word, or nothing."""
     found = difflib.get_close_matches(word, known, n=1, cutoff=_MIN_SIMILARITY)
     return f" Did you mean {found[0]}?" if found else ""
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """Return the name that is given to a destination, empty for none, and the destination.
+
+    ``NAME = DESTINATION`` gives a name. Without blanks around the equals sign it does only if a
+    host or an absolute path follows, since a=b/c is a directory. Raises UsageError for a name that
+    is not usable.
+    """
+    before, equals, after = text.partition("=")
+    name, destination = before.strip(), after.strip()
+    is_spaced = before != name or after != destination
+    is_clear = destination.startswith("/") or ":" in destination.partition("/")[0]
+    if not equals or re.search("[/:]", before) or not (is_spaced or is_clear):
+        return "", text
+    if not re.fullmatch(r"[^\s\[\]\"'@]+", name) or not name.isprintable():
+        raise UsageError(
+            f"'{printable(name)}' cannot be the name of a destination: use one "
+            "without blanks, quotes, brackets and @, or write ./ before a directory."
+        )
+    if not destination:
+        raise UsageError(f"The name {name} has no destination: write {name} = DESTINATION.")
+    return name, destination
 
 
 @dataclass(slots=True)

@@ -82,7 +82,7 @@ def _describe_sync(
         target = paths.printable(destination.target)
         yield f"    [{settings.name}] {destination.notation} -> {target}"
         name = settings.name.removeprefix(f"{sync.name}/" if sync.name else "")
-        layers = raw.destination_layers(section, name)
+        layers = raw.destination_layers(section, name, *destination.aliases)
         yield from _differing_options(layers, sync_layers, {OptionScope.DESTINATION}, "        ")
         if commands:
             yield from _rsync_commands(settings)

@@ -21,8 +21,9 @@ a value is unset by default.
 
 SECTIONS. [pylsyncd] holds the options of the process. Each [sync NAME] holds one source with its \
 destinations; choose any name. A [destination NAME] overrides options for one destination. Its \
-NAME is the host or the last directory of the destination, as shown in the log; it applies to the \
-destinations of that name in all syncs. SYNC/NAME selects the one of a single sync.
+NAME is the one before the equals sign in the list of destinations, or else the host or the last \
+directory of the destination, as shown in the log; it applies to the destinations of that name in \
+all syncs. SYNC/NAME selects the one of a single sync.
 
 DEFAULTS. Options of a destination may also be set in [sync NAME], for all its destinations. \
 Options of syncs and destinations, except source and destinations, may also be set in [pylsyncd], \
@@ -46,7 +47,7 @@ source = /var/www/./
 destinations =
     www-data@srv2:/var/www/
     www-data@srv3:/var/www/
-    rsync://backup/www/
+    backup = rsync://nas.example.com/www/
 """
 
 _SECTIONS = {

@@ -118,7 +118,12 @@ def _check_destination_sections(
         for name in partial.destination_names or ()
     ]
     labels = [destination_label(sync, name) for sync, name in known]
-    for section in raw.unknown_destinations(known):
+    aliases = [
+        (partial.section.name, alias)
+        for partial in partial_syncs
+        for alias in partial.destination_aliases
+    ]
+    for section in raw.unknown_destinations([*known, *aliases]):
         suggestion = config_file.suggest(section.name, [name for _, name in known])
         existing = f" The destinations are {', '.join(labels)}." if labels else ""
         hint = suggestion or config_file.suggest(section.name, labels) or existing

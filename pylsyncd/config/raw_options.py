@@ -103,11 +103,15 @@ class RawConfiguration:
         """Return the layers that apply to a sync, the most specific first."""
         return sync.options, self.defaults
 
-    def destination_layers(self, sync: Section, name: str) -> tuple[Layer, ...]:
-        """Return the layers that apply to a destination of a sync, the most specific first."""
+    def destination_layers(self, sync: Section, *names: str) -> tuple[Layer, ...]:
+        """Return the layers that apply to a destination of a sync, the most specific first.
+
+        ``names`` has its name, and others that stand for it.
+        """
+        titles = [destination_label(sync.name, name) for name in names]
         sections = [
             section.options
-            for title in (destination_label(sync.name, name), name)
+            for title in (*titles, *names)
             for section in self.destinations
             if section.name == title
         ]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pylsyncd.config import machine_checks
+from pylsyncd.config import config_file, machine_checks
 from pylsyncd.config import sync_options as options
 from pylsyncd.config.options import RULE_OPTIONS
 from pylsyncd.config.raw_options import (
@@ -42,6 +42,8 @@ class PartialSync:
     """None if the source or the destinations are missing or wrong."""
     destination_names: tuple[str, ...] | None
     """Without the name of the sync; None if the destinations could not be read."""
+    destination_aliases: tuple[str, ...] = ()
+    """Longer names that stand for one of them each."""
 
 
 class SyncReader:
@@ -84,7 +86,10 @@ class SyncReader:
         parsed = self._read_destinations(section, reader, source)
         destinations = tuple(
             self._read_destination(
-                OptionReader(self._raw.destination_layers(section, destination.name), self._errors),
+                OptionReader(
+                    self._raw.destination_layers(section, destination.name, *destination.aliases),
+                    self._errors,
+                ),
                 rsync,
                 replace(destination, name=destination_label(section.name, destination.name)),
             )
@@ -92,8 +97,9 @@ class SyncReader:
         )
         sync = self._read_sync(section, reader, source, destinations, rsync.rules)
         names = None if parsed is None else tuple(each.name for each in parsed)
+        aliases = tuple(alias for each in parsed or () for alias in each.aliases)
         is_complete = source is not None and bool(destinations)
-        return PartialSync(section, sync if is_complete else None, names)
+        return PartialSync(section, sync if is_complete else None, names, aliases)
 
     def _read_source(self, reader: OptionReader) -> Source | None:
         source = reader.checked(options.SOURCE, machine_checks.parse_source)
@@ -145,21 +151,23 @@ class SyncReader:
         self, section: Section, reader: OptionReader, source: Source | None
     ) -> tuple[Destination, ...] | None:
         raw_options = reader.raw_options(options.DESTINATIONS)
-        texts = [os.fsencode(text) for raw in raw_options for text in raw.texts]
-        if not texts:
+        written = [(raw, text) for raw in raw_options for text in raw.texts]
+        if not written:
             message = "The sync has no destinations: add destinations = DESTINATION."
             self._errors.add(message, section.origin)
             return None
         parsed = reader.values(options.DESTINATIONS, convert=_parse_destination)
-        if source is None or len(parsed) < len(texts):
+        if source is None or len(parsed) < len(written):
             return None
+        names, texts = zip(*(_split_name(raw, text) for raw, text in written), strict=True)
         try:
             return endpoints.parse_destinations(
-                texts,
+                [os.fsencode(text) for text in texts],
                 source,
                 cwd=os.fsencode(raw_options[0].directory),
                 is_directory=os.path.isdir,
                 resolve=os.path.realpath,
+                names=names,
             )
         except UsageError as error:
             self._errors.add(str(error), raw_options[0].origin)
@@ -229,9 +237,15 @@ _NO_DESTINATION = Destination("", "", Transport.LOCAL, None, b"/")
 
 
 def _parse_destination(raw: RawOption, text: str) -> ParsedDestination:
+    destination = os.fsencode(_split_name(raw, text)[1])
     return destination_notation.parse_destination(
-        os.fsencode(text), os.fsencode(raw.directory), os.path.isdir
+        destination, os.fsencode(raw.directory), os.path.isdir
     )
+
+
+def _split_name(raw: RawOption, text: str) -> tuple[str, str]:
+    """Return the name that the file gives to a destination, empty for none, and the destination."""
+    return config_file.split_name(text) if raw.origin.line else ("", text)
 
 
 def _parse_rule(raw: RawOption, text: str) -> Iterable[RuleStep]:

@@ -31,6 +31,7 @@ exit status of status --check:
 """
 
 _SOCKET_HELP = "the control socket of the daemon"
+_NAMES_HELP = "the name of a destination, as status shows it, or of a sync"
 
 _COMMANDS = {
     "flush": "send collected changes now, before the window ends",
@@ -72,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
             "names",
             metavar="DEST",
             nargs="+" if name == "release" else "*",
-            help="the name of a destination, as status shows it",
+            help=_NAMES_HELP,
         )
     _add_wait(commands)
     command = _add_command(commands, "log-level", "set the log level until the daemon ends")
@@ -98,7 +99,9 @@ def _add_command(
 def _add_status(commands: "_CommandParsers[_CtlArgumentParser]") -> None:
     parser = _add_command(commands, "status", "show the status of all destinations")
     add = parser.add_argument
+    add("names", metavar="DEST", nargs="*", help=f"{_NAMES_HELP}; all by default")
     add("--json", action="store_true", help="print a line of JSON for each daemon")
+    add("--names", action="store_true", dest="list_names", help="print only the names, one a line")
     add(
         "--watch",
         metavar="TIME",
@@ -134,7 +137,7 @@ def _add_wait(commands: "_CommandParsers[_CtlArgumentParser]") -> None:
         default=MAX_WAIT_SECONDS,
         help="wait no longer (default: %(default)g seconds)",
     )
-    parser.add_argument("names", metavar="DEST", nargs="*", help="the name of a destination")
+    parser.add_argument("names", metavar="DEST", nargs="*", help=_NAMES_HELP)
 
 
 def _time(text: str) -> float:

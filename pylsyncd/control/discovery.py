@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pylsyncd.control.client import (
     ANSWER_TIMEOUT,
@@ -16,7 +17,7 @@ from pylsyncd.control.protocol import ControlRequest, NoDaemonError, NotPermitte
 from pylsyncd.control.status_file import read_status_file
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, StateError
-from pylsyncd.model.status import DestinationStatus, Status
+from pylsyncd.model.status import DestinationStatus, Status, selecting_names
 from pylsyncd.model.status_json import decode_status, encode_status
 from pylsyncd.system import directories, unix_sockets
 
@@ -42,15 +43,39 @@ class DaemonStatus:
 
     @property
     def known_names(self) -> set[str]:
-        """The names that a command may use.
+        """The names that a command may use."""
+        return {
+            name
+            for sync in self.status.syncs
+            for each in sync.destinations
+            for name in selecting_names(sync.name, each.name, each.target)
+        }
 
-        Those of destinations, with or without their sync's name, and those of syncs.
-        """
-        names = {each.name for each in self.destinations}
-        for sync in self.status.syncs:
-            prefix = f"{sync.name}/" if sync.name else ""
-            names |= {each.name.removeprefix(prefix) for each in sync.destinations}
-        return names | {sync.name for sync in self.status.syncs if sync.name}
+    def select(self, names: Collection[str]) -> "DaemonStatus | None":
+        """Return the same with the destinations that names stand for; None if there are none."""
+        selected = {
+            position: [
+                index
+                for index, each in enumerate(sync.destinations)
+                if not selecting_names(sync.name, each.name, each.target).isdisjoint(names)
+            ]
+            for position, sync in enumerate(self.status.syncs)
+        }
+        selected = {position: indices for position, indices in selected.items() if indices}
+        if not selected:
+            return None
+        syncs = tuple(
+            replace(sync, destinations=tuple(sync.destinations[index] for index in indices))
+            for sync, indices in ((self.status.syncs[at], found) for at, found in selected.items())
+        )
+        raw: Any = self.raw_status
+        raw_syncs = [
+            {**sync, "destinations": [sync["destinations"][index] for index in indices]}
+            for sync, indices in ((raw["syncs"][at], found) for at, found in selected.items())
+        ]
+        return replace(
+            self, status=replace(self.status, syncs=syncs), raw_status={**raw, "syncs": raw_syncs}
+        )
 
 
 def find_sockets(socket: str | None) -> list[str]:

@@ -6,7 +6,7 @@ Pure: the file system is consulted through arguments.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 
 from pylsyncd.model import paths
@@ -45,9 +45,10 @@ class Source:
 class Destination:
     """An rsync destination.
 
-    ``name`` is unique and printable; ``notation`` is the destination as it is configured; ``host``
-    has neither user nor brackets, and is None for a local destination. ``target`` is rsync's
-    argument for the source's root: it ends with a slash and cannot be mistaken for an option.
+    ``name`` is unique in its sync and printable; ``notation`` is the destination as it is
+    configured; ``host`` has neither user nor brackets, and is None for a local destination.
+    ``target`` is rsync's argument for the source's root: it ends with a slash and cannot be
+    mistaken for an option.
     """
 
     name: str
@@ -57,6 +58,8 @@ class Destination:
     target: bytes
     location: bytes = b""
     """A real path, or a host and a path: the same for every notation of the same directory."""
+    aliases: tuple[str, ...] = field(default=(), compare=False)
+    """Longer names that stand for this destination of its sync alone."""
 
 
 def parse_source(text: bytes, *, cwd: bytes) -> Source:
@@ -77,18 +80,20 @@ def parse_source(text: bytes, *, cwd: bytes) -> Source:
     return Source(absolute_path(text, cwd), b"/".join(parts), is_full_path)
 
 
-def parse_destinations(
+def parse_destinations(  # noqa: PLR0913  # all but two are passed by name
     texts: Sequence[bytes],
     source: Source,
     *,
     cwd: bytes,
     is_directory: Callable[[bytes], bool],
     resolve: Resolve,
+    names: Sequence[str] = (),
 ) -> tuple[Destination, ...]:
     """Return the destinations of a source that the notations describe, in their order.
 
     ``is_directory`` and ``resolve`` take absolute paths that need not exist, as
-    ``os.path.isdir`` and ``os.path.realpath`` do.
+    ``os.path.isdir`` and ``os.path.realpath`` do. ``names`` has the name that each was given, empty
+    for one that is named after its host or directory.
     """
     parsed = [parse_destination(text, cwd, is_directory) for text in texts]
     targets = [_target(each, source, resolve) for each in parsed]
@@ -102,15 +107,16 @@ def parse_destinations(
     _refuse_overlaps_among(located)
     return tuple(
         Destination(
-            name,
+            known[0],
             paths.printable(each.text),
             each.transport,
             each.host.decode("utf-8", "surrogateescape") or None,
             target,
             location,
+            known[1:],
         )
-        for (each, location), target, name in zip(
-            located, targets, _unique_names(parsed), strict=True
+        for (each, location), target, known in zip(
+            located, targets, _unique_names(parsed, names or [""] * len(parsed)), strict=True
         )
     )
 
@@ -208,21 +214,29 @@ def _refuse_overlaps_among(located: Iterable[tuple[ParsedDestination, bytes]]) -
             )
 
 
-def _unique_names(destinations: Sequence[ParsedDestination]) -> list[str]:
-    """Return a name for each destination: the shortest, and a longer one where names collide."""
-    lengths = [0] * len(destinations)
-    notations = [paths.printable(each.text) for each in destinations]
-    while True:
-        names = [
-            each.candidate_names[length] for each, length in zip(destinations, lengths, strict=True)
-        ]
-        count = Counter(names)
-        ambiguous = [
-            index
-            for index, name in enumerate(names)
-            if count[name] > 1 and name != notations[index]
-        ]
-        if not ambiguous:
-            return names
-        for index in ambiguous:
-            lengths[index] += 1
+def _unique_names(
+    destinations: Sequence[ParsedDestination], given: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Return the name of each destination, and longer ones that stand for it alone.
+
+    Without a given name, that is the shortest name that no earlier destination could have: one that
+    is added at the end changes no other's name.
+    """
+    possible = [
+        (name, *each.candidate_names[1:]) if name else each.candidate_names
+        for each, name in zip(destinations, given, strict=True)
+    ]
+    count = Counter(name for each in possible for name in dict.fromkeys(each))
+    taken: set[str] = set()
+    found = []
+    for candidates, given_name in zip(possible, given, strict=True):
+        free = [each for each in candidates if each not in taken]
+        if given_name and given_name not in free:
+            raise UsageError(
+                f"Another destination already has the name {given_name}: choose another name."
+            )
+        name = free[0] if free else candidates[-1]
+        taken |= set(candidates)
+        unshared = (each for each in candidates if count[each] == 1 and each != name)
+        found.append((name, *dict.fromkeys(unshared)))
+    return found

@@ -27,6 +27,16 @@ UNVERIFIED: Final = "unverified"
 """The word for a destination that was never compared with the source as a whole."""
 
 
+def selecting_names(sync: str, name: str, notation: str) -> frozenset[str]:
+    """Return the names that select a destination in a command.
+
+    Its name with or without that of its sync, its notation, and the name of its sync for all of
+    its destinations.
+    """
+    short = name.removeprefix(f"{sync}/") if sync else name
+    return frozenset({name, short, notation, sync} - {""})
+
+
 class Condition(Enum):
     """The state of a destination; the value is the word that is shown."""
 

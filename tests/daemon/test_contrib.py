@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,11 @@ from types import ModuleType
 
 import pytest
 from support import processes
+from support.commands import RecordingCommands, destination, status
 from support.daemon import ENVIRONMENT_MARK, REPOSITORY, environment
 from support.waiting import wait_until
+
+from pylsyncd.control.server import ControlServer
 
 CONTRIB = REPOSITORY / "contrib"
 UNITS = [CONTRIB / "systemd/pylsyncd.service", CONTRIB / "systemd/pylsyncd@.service"]
@@ -398,13 +402,13 @@ def test_the_completion_is_up_to_date_with_the_options(name: str) -> None:
     assert (COMPLETION / name).read_text() == made
 
 
-def in_bash(*words: str) -> list[str]:
+def in_bash(*words: str, **variables: str) -> list[str]:
     """Return the completions of bash for the last word."""
     script = (
         f'source {COMPLETION}/pylsyncd.bash; COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); '
         "_$1; printf '%s\\n' \"${COMPREPLY[@]}\""
     )
-    completed = run("bash", "-c", script, "bash", *words)
+    completed = run("bash", "-c", script, "bash", *words, **variables)
     assert completed.stderr == ""
     return completed.stdout.splitlines()
 
@@ -440,15 +444,48 @@ def test_bash_completes_names_with_blanks(tmp_path: Path) -> None:
     assert in_bash("pylsyncd", f"{tmp_path}/a") == [f"{tmp_path}/a directory"]
 
 
+@pytest.fixture
+def names() -> Iterator[dict[str, str]]:
+    """Return the environment in which a pylsyncctl finds destinations."""
+    with tempfile.TemporaryDirectory(prefix="pylsyncd-names-") as directory:
+        found = status(destination("web/srv2"), destination("web/a b"))
+        control = ControlServer(f"{directory}/", RecordingCommands(found), print)
+        control.start()
+        program = Path(directory, "pylsyncctl")
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pylsyncd.ctl "$@"\n')
+        program.chmod(0o700)
+        path = f"{directory}:{os.environ['PATH']}"
+        yield {"PATH": path, "RUNTIME_DIRECTORY": directory}
+        control.stop()
+
+
+@needs("bash")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("status", ""), ["web", "web/srv2", r"web/a\ b"]),
+        (("release", "web/s"), ["web/srv2"]),
+        (("wait", "web/srv2", "x"), [""]),
+        (("-S", "/none", "flush", ""), [""]),
+        (("flush", "--socket", "=", "/none", ""), [""]),
+        (("reload", "w"), [""]),
+    ],
+)
+def test_bash_completes_destinations(
+    names: dict[str, str], words: tuple[str, ...], offered: list[str]
+) -> None:
+    assert sorted(in_bash("pylsyncctl", *words, **names)) == sorted(offered)
+
+
 class Zsh:
     """An interactive zsh in a pseudo-terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, **variables: str) -> None:
         self._terminal, slave = pty.openpty()
         self._process = subprocess.Popen(
             ("zsh", "-f", "-i"),  # noqa: S607  # the one that is installed
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            env=environment({"TERM": "xterm"}),
+            env=environment({"TERM": "xterm", **variables}),
         )  # fmt: skip
         os.close(slave)
         os.set_blocking(self._terminal, False)  # its name
@@ -475,8 +512,8 @@ class Zsh:
 
 
 @pytest.fixture
-def zsh() -> Iterator[Zsh]:
-    made = Zsh()
+def zsh(names: dict[str, str]) -> Iterator[Zsh]:
+    made = Zsh(**names)
     yield made
     made.close()
 
@@ -491,3 +528,5 @@ def test_zsh_completes(zsh: Zsh) -> None:
     zsh.type("\x15pylsyncctl log-l\t", "log-level")
     zsh.type("\x15pylsyncctl log-level warn\t", "warning")
     zsh.type("\x15pylsyncctl status --max\t", "--max-lag=")
+    zsh.type("\x15pylsyncctl status web/s\t", "web/srv2 ")
+    zsh.type("\x15pylsyncctl wait web/a\t", "web/a\\ b ")

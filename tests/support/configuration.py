@@ -50,17 +50,13 @@ def destinations_by_name(settings: Settings) -> dict[str, DestinationSettings]:
 
 
 def settings_without_names(words: list[str]) -> Settings:
-    """Return the settings of a command line without the name of a sync, which only a file sets."""
+    """Return the settings of a command line without the names that only a file sets."""
     settings = load(*words).settings
     return replace(settings, syncs=tuple(map(_without_name, settings.syncs)))
 
 
 def _without_name(sync: SyncSettings) -> SyncSettings:
     destinations = tuple(
-        replace(
-            each,
-            destination=replace(each.destination, name=each.name.removeprefix(f"{sync.name}/")),
-        )
-        for each in sync.destinations
+        replace(each, destination=replace(each.destination, name="")) for each in sync.destinations
     )
     return replace(sync, name="", destinations=destinations)

@@ -164,6 +164,42 @@ def test_a_closed_pipe_causes_no_traceback(
     assert "Exception" not in ended.stderr
 
 
+def test_status_shows_the_named_destinations(daemons: RuntimeDirectory, tmp_path: Path) -> None:
+    both = status(destination("web/a"), destination("web/b", Condition.PAUSED))
+    daemons.serve("one.sock", RecordingCommands(both))
+    daemons.serve("two.sock", RecordingCommands(status(destination("c"), name="")))
+    code, output, errors = daemons.run("status", "a")
+    assert (code, errors) == (OK, "")
+    assert output.startswith("pylsyncd 0.1, pid 4242, up 2 h 5 min; 1 destination, in sync\n")
+    assert [line.split()[:2] for line in output.splitlines()[2:]] == [["web", "a"]]
+    (line,) = daemons.run("status", "--json", "web/b").stdout.splitlines()
+    assert [each["name"] for each in json.loads(line)["syncs"][0]["destinations"]] == ["web/b"]
+    code, output, _ = daemons.run("status", "--check", "a", "c")
+    assert (code, output.split("|")[0]) == (OK, "PYLSYNCD OK - 2 destinations, at most 0 s behind ")
+    code, output, _ = daemons.run("status", "--check", "web")
+    assert (code, output.split("|")[0]) == (WARNING, "PYLSYNCD WARNING - web/b paused ")
+    path = tmp_path / "status.json"
+    path.write_text(format_status(both))
+    assert "web   b " in daemons.run("status", "--file", path, "b").stdout
+
+
+@pytest.mark.usefixtures("commands")
+def test_the_status_of_an_unknown_name_is_an_error(daemons: RuntimeDirectory) -> None:
+    text = "No running pylsyncd has a destination x. Known destinations: srv2."
+    assert daemons.run("status", "x") == (FAILED, "", f"pylsyncctl: {text}\n")
+    code, output, errors = daemons.run("status", "srv2", "x")
+    assert (code, errors) == (FAILED, f"pylsyncctl: {text}\n")
+    assert "srv2 " in output
+    code, output, _ = daemons.run("status", "--check", "x")
+    assert (code, output) == (UNKNOWN, f"PYLSYNCD UNKNOWN - {text}\n")
+
+
+def test_the_names_of_syncs_and_destinations_are_a_line_each(daemons: RuntimeDirectory) -> None:
+    daemons.serve("one.sock", RecordingCommands(status(destination("web/a"), destination("web/b"))))
+    daemons.serve("two.sock", RecordingCommands(status(destination("c d"), name="")))
+    assert daemons.run("status", "--names") == (OK, "web\nweb/a\nweb/b\nc d\n", "")
+
+
 # -- commands -------------------------------------------------------------------------------------
 
 

@@ -218,6 +218,14 @@ def test_an_unknown_name_is_refused_with_the_known_ones(
         getattr(operations, operation)(["x", "one"])
 
 
+def test_a_destination_is_selected_by_the_way_it_is_written(
+    operations: Operations, directory: ServiceDirectory
+) -> None:
+    operations.pause([f"{directory.copy('two')}/"])
+    found = conditions(operations)
+    assert [name for name in found if found[name] is Condition.PAUSED] == ["web/two"]
+
+
 def test_a_pause_of_one_destination_does_not_stop_the_others(
     operations: Operations, directory: ServiceDirectory
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from support.configuration import errors_of, load_file, settings_of, sync_section
 
 from pylsyncd.config import command_line_parser, loader
+from pylsyncd.config.config_file import split_name
 from pylsyncd.config.raw_options import ConfigurationError
 from pylsyncd.model.errors import UsageError
 
@@ -266,6 +267,57 @@ def test_a_comment_has_a_line_of_its_own_and_otherwise_belongs_to_the_value() ->
         "# first\n; second\n" + SYNC + "exclude =\n   a b # c\n   # no\n\n   d ; e\n  ;no\n"
     ).syncs
     assert [pattern.pattern for pattern in sync.rules.ordered] == [b"a b # c", b"d ; e"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("srv2 = srv2:/a/", ("srv2", "srv2:/a/")),
+        ("srv2=srv2:/a/", ("srv2", "srv2:/a/")),
+        ("b.2-x_y = rsync://h/m", ("b.2-x_y", "rsync://h/m")),
+        ("b=rsync://h/m", ("b", "rsync://h/m")),
+        ("büro = host", ("büro", "host")),
+        ("copy = copy", ("copy", "copy")),
+        ("copy =copy", ("copy", "copy")),
+        ("disk=/mnt/disk", ("disk", "/mnt/disk")),
+        ("a = h:/x = y", ("a", "h:/x = y")),
+        ("srv2:/a/", ("", "srv2:/a/")),
+        ("a=b/c", ("", "a=b/c")),
+        ("year=2024", ("", "year=2024")),
+        ("./a = b", ("", "./a = b")),
+        ("/a = b", ("", "/a = b")),
+        ("h:a = b", ("", "h:a = b")),
+    ],
+)
+def test_a_name_may_stand_before_a_destination(text: str, expected: tuple[str, str]) -> None:
+    assert split_name(text) == expected
+
+
+@pytest.mark.usefixtures("place")
+def test_named_destinations_are_known_by_their_names_alone() -> None:
+    settings = settings_of(
+        "[sync web]\nsource = src/./\ndestinations =\n  one = h:/a\n  h:/b\n  two = ./dst/\n"
+        "[destination one]\nwindow = 3\n[destination web/h]\nwindow = 4\n"
+        "[destination ./dst/]\nwindow = 5\n"
+    )
+    destinations = settings.syncs[0].destinations
+    assert [(each.name, each.window) for each in destinations] == [
+        ("web/one", 3.0), ("web/h", 4.0), ("web/two", 5.0)
+    ]  # fmt: skip
+    assert [each.destination.notation for each in destinations] == ["h:/a", "h:/b", "./dst/"]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_name_that_is_not_usable_is_refused_with_its_line() -> None:
+    place = "[sync web] destinations"
+    reason = "use one without blanks, quotes, brackets and @, or write ./ before a directory."
+    assert errors_of(
+        "[sync web]\nsource = src/./\ndestinations =\n  my srv = h:/a\n  = h:/b\n  c =\n"
+    ) == [
+        f"p.conf:4: {place}: 'my srv' cannot be the name of a destination: {reason}",
+        f"p.conf:5: {place}: '' cannot be the name of a destination: {reason}",
+        f"p.conf:6: {place}: The name c has no destination: write c = DESTINATION.",
+    ]
 
 
 @pytest.mark.usefixtures("place")

@@ -43,7 +43,11 @@ def test_the_example_sets_nothing_but_defaults(place: Path) -> None:
     (place / "as-it-is.conf").write_text(text)
     as_it_is = settings_without_names(["-c", "as-it-is.conf"])
     assert settings_without_names(["-c", "set.conf"]) == as_it_is
-    destinations = ["www-data@srv2:/var/www/", "www-data@srv3:/var/www/", "rsync://backup/www/"]
+    destinations = [
+        "www-data@srv2:/var/www/",
+        "www-data@srv3:/var/www/",
+        "rsync://nas.example.com/www/",
+    ]
     assert settings_without_names([f"{place}/src/./", *destinations]) == as_it_is
 
 

@@ -126,7 +126,7 @@ def test_a_destination_of_a_file_is_named_after_its_sync_and_its_name() -> None:
     settings = settings_of(
         sync_section("one", "a/./", "srv:/x", "srv:/y") + sync_section("two", "b/./", "srv:/z")
     )
-    assert list(destinations_by_name(settings)) == ["one/srv:/x", "one/srv:/y", "two/srv"]
+    assert list(destinations_by_name(settings)) == ["one/srv", "one/srv:/y", "two/srv"]
     assert list(destinations_by_name(load("a/./", "srv:/x").settings)) == ["srv"]
 
 

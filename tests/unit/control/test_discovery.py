@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,9 +137,34 @@ def test_the_error_of_one_daemon_does_not_hide_the_answers_of_others(daemons: Da
 def test_a_daemon_knows_destinations_with_and_without_their_sync_and_syncs() -> None:
     each = status(destination("web/srv2"), destination("srv3"), name="web")
     daemon = DaemonStatus("/run/x.sock", each, None)
-    assert daemon.known_names == {"web", "web/srv2", "srv2", "srv3"}
+    names = {"web", "web/srv2", "srv2", "srv3", "web/srv2:/backup", "srv3:/backup"}
+    assert daemon.known_names == names
     unnamed = DaemonStatus("/run/x.sock", status(destination("srv2"), name=""), None)
-    assert unnamed.known_names == {"srv2"}
+    assert unnamed.known_names == {"srv2", "srv2:/backup"}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a"], ["a", "mail/a"]),
+        (["web"], ["a", "b"]),
+        (["b", "mail/a"], ["b", "mail/a"]),
+        (["b:/backup"], ["b"]),
+        (["x"], None),
+        (["b", "x"], ["b"]),
+    ],
+)
+def test_a_status_is_limited_to_the_destinations_of_some_names(
+    names: list[str], expected: list[str] | None
+) -> None:
+    web = status(destination("a"), destination("b"), name="web")
+    mail = status(destination("mail/a"), name="mail")
+    both = replace(web, syncs=(*web.syncs, *mail.syncs))
+    found = DaemonStatus("/run/x.sock", both, encode_status(both)).select(names)
+    assert (found and [each.name for each in found.destinations]) == expected
+    if found:
+        assert found.raw_status == encode_status(found.status)
+        assert found.status.pid == both.pid
 
 
 def test_a_status_file_has_an_age_by_this_clock(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ def no_directory(_path: bytes) -> bool:
     return False
 
 
-def parse(source: bytes, *texts: bytes) -> tuple[Destination, ...]:
+def parse(source: bytes, *texts: bytes, names: Sequence[str] = ()) -> tuple[Destination, ...]:
     """Parse without a disk: no directory of any name, no symbolic links."""
     return parse_destinations(
         texts,
@@ -38,6 +38,7 @@ def parse(source: bytes, *texts: bytes) -> tuple[Destination, ...]:
         cwd=CWD,
         is_directory=no_directory,
         resolve=os.path.normpath,
+        names=names,
     )
 
 
@@ -320,20 +321,53 @@ def test_a_destination_inside_another_is_refused(outer: bytes, inner: bytes) -> 
         ((b"/tmp/dst/", b"srv2", b"me@srv3:/x"), ["dst", "srv2", "srv3"]),
         ((b".", b"[::1]:/x"), ["me", "::1"]),
         ((b"host::module", b"rsync://u@other:8730/m/p"), ["host", "other"]),
-        ((b"/a/dst", b"/b/dst", b"/c"), ["/a/dst", "/b/dst", "c"]),
-        ((b"host:/a", b"host:/b"), ["host:/a", "host:/b"]),
+        ((b"/a/dst", b"/b/dst", b"/c"), ["dst", "/b/dst", "c"]),
+        ((b"host:/a", b"host:/b"), ["host", "host:/b"]),
         ((b"host", b"host:/b"), ["host", "host:/b"]),
-        ((b"host::a", b"rsync://host/b/c"), ["host::a", "host::b/c"]),
-        ((b"[::1]:/a", b"[::1]::a"), ["[::1]:/a", "[::1]::a"]),
-        ((b"a@host", b"b@host"), ["a@host", "b@host"]),
-        ((b"a@host:/x", b"b@host:/x", b"host:/y"), ["a@host:/x", "b@host:/x", "host:/y"]),
-        ((b"rsync://h:1/m", b"rsync://h:2/m"), ["rsync://h:1/m", "rsync://h:2/m"]),
+        ((b"host::a", b"rsync://host/b/c"), ["host", "host::b/c"]),
+        ((b"[::1]:/a", b"[::1]::a"), ["::1", "[::1]::a"]),
+        ((b"a@host", b"b@host"), ["host", "b@host"]),
+        ((b"a@host:/x", b"b@host:/x", b"host:/y"), ["host", "b@host:/x", "host:/y"]),
+        ((b"rsync://h:1/m", b"rsync://h:2/m"), ["h", "rsync://h:2/m"]),
         ((b"host", b"/dst/host"), ["host", "/dst/host"]),
         ((b"/a\x1b/\xff\n", b"h\xe9"), ["\\xff\\n", "h\\xe9"]),
     ],
 )
 def test_names_are_short_and_unique(texts: tuple[bytes, ...], expected: list[str]) -> None:
     assert names(*texts) == expected
+
+
+@pytest.mark.parametrize("given", [("", ""), ("one", ""), ("", "one"), ("one", "two")])
+@pytest.mark.parametrize("added", [b"host", b"host:/c", b"host::host", b"/host", b"/b"])
+@pytest.mark.parametrize("name", ["", "three"])
+def test_a_destination_that_is_added_changes_no_name(
+    given: tuple[str, ...], added: bytes, name: str
+) -> None:
+    texts = (b"host:/a", b"/d/host")
+    before = [each.name for each in parse(b"/src/./", *texts, names=given)]
+    after = [each.name for each in parse(b"/src/./", *texts, added, names=(*given, name))]
+    assert after[:2] == before
+    assert len(set(after)) == 3
+    assert [known for known in given if known] == [known for known in before if known in given]
+
+
+def test_a_given_name_is_the_only_one_and_leaves_the_short_name_to_others() -> None:
+    one, two = parse(b"/src/./", b"host:/a", b"host:/b", names=("one", ""))
+    assert (one.name, one.aliases) == ("one", ("host:/a",))
+    assert (two.name, two.aliases) == ("host", ("host:/b",))
+
+
+def test_an_alias_stands_for_one_destination_alone() -> None:
+    a, b, other = parse(b"/src/./", b"a@host:/x", b"b@host:/x", b"/c/other/")
+    assert (a.name, a.aliases) == ("host", ("a@host:/x",))
+    assert (b.name, b.aliases) == ("b@host:/x", ())
+    assert (other.name, other.aliases) == ("other", ("/c/other", "/c/other/"))
+
+
+@pytest.mark.parametrize("given", [("one", "one"), ("", "host")])
+def test_a_given_name_that_another_has_is_refused(given: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=f"already has the name {given[1]}: choose another name"):
+        parse(b"/src/./", b"host:/a", b"/b", names=given)
 
 
 def test_the_root_directory_has_a_name() -> None:

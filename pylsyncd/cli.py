@@ -131,7 +131,7 @@ def _verify(syncs: Iterable[SyncSettings], *, checksum: bool) -> Generator[str, 
 
 def _describe(configuration: Configuration, *, show_commands: bool) -> Iterator[str]:
     yield from describe_settings(configuration.settings, configuration.raw, commands=show_commands)
-    for warning in _warnings(configuration):
+    for warning in (*configuration.tolerated, *_warnings(configuration)):
         yield f"warning: {warning}"
 
 

@@ -30,6 +30,8 @@ class Configuration:
 
     raw: RawConfiguration
     settings: Settings
+    tolerated: tuple[str, ...] = ()
+    """The errors in spite of which a start goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def load_configuration(
     raw = _read_raw_options(command_line, errors)
     settings = _build_settings(raw, command_line, start_environment, errors)
     errors.raise_if_any()
-    return Configuration(raw, settings)
+    return Configuration(raw, settings, errors.messages)
 
 
 def _read_raw_options(command_line: CommandLine, errors: ErrorCollector) -> RawConfiguration:
@@ -102,6 +104,11 @@ def _build_settings(
     if command_line.should_keep_state:
         path = _find_state_directory(reader, process.user, syncs, start_environment)
         syncs = [replace(sync, state_dir=path) for sync in syncs]
+    if command_line.has_option(process_options.CHECK_CONFIG):
+        # It needs more memory than a daemon should keep.
+        from pylsyncd.config.start_checks import StartChecks  # noqa: PLC0415
+
+        StartChecks(raw, errors).check(process, syncs)
     return Settings(process, tuple(syncs))
 
 

@@ -17,6 +17,12 @@ from pylsyncd.rules.filters import RuleStep
 from pylsyncd.system import logs, walk
 from pylsyncd.system.unix_sockets import MAX_ADDRESS_LENGTH
 
+METRICS_NEED_LIBRARY = (
+    "Metrics need the Prometheus client library, which is not installed: run apt install "
+    "python3-prometheus-client or pip install 'pylsyncd[metrics]', or remove --metrics-file and "
+    "--metrics-port."
+)
+
 
 def parse_source(directory: str, text: str) -> Source:
     """Return the source that a notation describes; it need not exist."""

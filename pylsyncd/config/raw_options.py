@@ -38,8 +38,8 @@ class ErrorCollector:
     """Errors found so far, so that all of them are reported together."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, str], None] = {}
-        self._is_fatal = False
+        # Whether each is fatal.
+        self._found: dict[tuple[int, str], bool] = {}
 
     def add(self, message: str, origin: Origin | None = None, *, is_fatal: bool = True) -> None:
         """Add an error; a repeated one is ignored.
@@ -47,15 +47,17 @@ class ErrorCollector:
         One that is not fatal is only reported together with others.
         """
         line, text = (origin.line, origin.text) if origin else (0, "")
-        self._found[line, f"{text}: {message}" if text else message] = None
-        self._is_fatal |= is_fatal
+        self._found[line, f"{text}: {message}" if text else message] = is_fatal
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """All errors, sorted by line."""
+        return tuple(message for _, message in sorted(self._found, key=lambda found: found[0]))
 
     def raise_if_any(self) -> None:
-        """Raise ConfigurationError if there are fatal errors, with all errors sorted by line."""
-        if self._is_fatal:
-            raise ConfigurationError(
-                message for _, message in sorted(self._found, key=lambda found: found[0])
-            )
+        """Raise ConfigurationError with all errors if any of them is fatal."""
+        if any(self._found.values()):
+            raise ConfigurationError(self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +185,17 @@ class OptionReader:
         ]
         return [value for value in values if value is not None]
 
-    def add_error(self, option: Option[Any], message: str, unset: Origin | None = None) -> None:
+    def add_error(
+        self,
+        option: Option[Any],
+        message: str,
+        unset: Origin | None = None,
+        *,
+        is_fatal: bool = True,
+    ) -> None:
         """Add an error about an option, which may come from the default of an unset one."""
         origins = [raw.origin for raw in self.raw_options(option)]
-        self.errors.add(message, origins[-1] if origins else unset)
+        self.errors.add(message, origins[-1] if origins else unset, is_fatal=is_fatal)
 
     def _convert(
         self, raw: RawOption, convert: Callable[[str], _Value], text: str

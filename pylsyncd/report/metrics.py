@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING
 
+from pylsyncd.config.machine_checks import METRICS_NEED_LIBRARY
 from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Status
@@ -112,10 +113,7 @@ def _import_families() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "prometheus_client":
             raise
-        raise UsageError(
-            "Metrics need the Prometheus client library, which is not installed: install it with "
-            "pip install 'pylsyncd[metrics]', or remove --metrics-file and --metrics-port."
-        ) from error
+        raise UsageError(METRICS_NEED_LIBRARY) from error
     return metric_families
 
 

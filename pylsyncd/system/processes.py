@@ -72,21 +72,40 @@ def descriptor_path(descriptor: int) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def capture_output(
+class EndedProcess(NamedTuple):
+    """A program that has ended, and what it has written."""
+
+    status: int
+    output: bytes
+    errors: bytes
+
+
+def run_briefly(
     command: Sequence[str] | Sequence[bytes], environment: Environment, timeout: float | None = None
-) -> bytes:
-    """Return the standard output of a program, whatever its exit status is.
+) -> EndedProcess:
+    """Run a program that needs no input to its end.
 
     Raises OSError when it cannot be run; TimeoutError when it takes longer than ``timeout``
     seconds.
     """
     try:
-        return subprocess.run(
+        ended = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, env=environment,
             timeout=timeout, check=False,
-        ).stdout  # fmt: skip
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"it takes longer than {timeout:.0f} s") from None
+    return EndedProcess(ended.returncode, ended.stdout, ended.stderr)
+
+
+def capture_output(
+    command: Sequence[str] | Sequence[bytes], environment: Environment, timeout: float | None = None
+) -> bytes:
+    """Return the standard output of a program, whatever its exit status is.
+
+    Raises OSError as :func:`run_briefly` does.
+    """
+    return run_briefly(command, environment, timeout).output
 
 
 # Stopping

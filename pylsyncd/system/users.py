@@ -3,6 +3,8 @@
 import grp
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pylsyncd.model.errors import UsageError
@@ -50,6 +52,12 @@ def resolve(user: str) -> tuple[int, str]:
     return (entry.pw_uid, entry.pw_name) if entry else (int(user), str(int(user)))
 
 
+def name_of(uid: int) -> str:
+    """Return the name of a user, or the number if there is none."""
+    entry = _entry_of_uid(uid)
+    return entry.pw_name if entry else str(uid)
+
+
 def drop_privileges(user: ProcessUser) -> None:
     """Run as ``user`` from now on, with its supplementary groups. Only root can."""
     if user.name:
@@ -59,6 +67,30 @@ def drop_privileges(user: ProcessUser) -> None:
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
     _set_environment(user)
+
+
+@contextmanager
+def acting_as(user: ProcessUser | None) -> Iterator[None]:
+    """Have the kernel check accesses to files as for another user, until the context ends.
+
+    For a process with one thread. Only root can; None stands for the present user.
+    """
+    if user is None:
+        yield
+        return
+    uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
+    try:
+        if user.name:
+            os.initgroups(user.name, user.gid)
+        else:
+            os.setgroups([user.gid])
+        os.setegid(user.gid)
+        os.seteuid(user.uid)
+        yield
+    finally:
+        os.seteuid(uid)
+        os.setegid(gid)
+        os.setgroups(groups)
 
 
 def is_private_group(gid: int, uid: int) -> bool:

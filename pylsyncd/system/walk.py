@@ -48,7 +48,7 @@ def why_not_readable(path: bytes) -> str:
         return _why_not_examined(path, error)
     if not stat.S_ISDIR(status.st_mode):
         return "is not a directory"
-    if not os.access(path, os.R_OK | os.X_OK):
+    if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
         return "is not readable for this user: grant read and search permission"
     return ""
 

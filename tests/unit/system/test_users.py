@@ -5,6 +5,7 @@ import os
 import pwd
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.daemon import environment
@@ -103,3 +104,24 @@ def test_a_private_group_has_the_name_of_its_user_and_no_other_member() -> None:
     assert not users.is_private_group(0, 0)
     assert not users.is_private_group(0, 1)
     assert not users.is_private_group(1, 4_000_000_000)
+
+
+@only_root
+def test_the_kernel_checks_accesses_as_for_another_user_until_the_end(tmp_path: Path) -> None:
+    user = users.find_user("nobody", "7")
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    with users.acting_as(user):
+        assert (os.geteuid(), os.getegid()) == (NOBODY.pw_uid, 7)
+        assert not os.access(tmp_path, os.W_OK, effective_ids=True)
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+
+
+def test_acting_as_no_other_user_changes_nothing() -> None:
+    before = os.geteuid(), os.getgroups()
+    with users.acting_as(None):
+        assert (os.geteuid(), os.getgroups()) == before
+
+
+def test_a_user_id_has_a_name_or_is_shown_as_a_number() -> None:
+    assert users.name_of(NOBODY.pw_uid) == "nobody"
+    assert users.name_of(int(UNKNOWN_ID)) == UNKNOWN_ID

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from large_tree import bytes_sent, size_text
-from measure import MeasurementFailed, median, seconds_text
+from large_tree import bytes_sent, bytes_sent_by_lsyncd, size_text
+from measure import MeasurementFailed, median, seconds_text, wait_until
 from peers import REPOSITORY, Peers, Program, copy, remove
 from report import TableRow, is_within, ratio
 from rsyncd import RsyncDaemon
@@ -22,6 +22,7 @@ WINDOW_SECONDS = 0.5
 FILES_IN_DIRECTORY = 100
 LOG_FILES = 5
 POLL_SECONDS = 0.002
+LSYNCD_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class _Transport:
     name: str
     destination: str
     options: tuple[str, ...] = ()
+    rsh: str = ""
+    """The remote shell, if any."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Renames:
     transports: tuple[str, ...]
     turns: int
     what: str
+    has_lsyncd: bool = True
+    """Whether lsyncd's rsyncssh is measured, too."""
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
         """Measure the daemon with and without the detection, and a bare rsync."""
@@ -86,6 +91,59 @@ class Renames:
             f"median of {self.turns}; --no-detect-renames:"
             f" {seconds_text(median([each[1] for each in sent]))}",
         )  # fmt: skip
+        if transport.rsh and self.has_lsyncd:
+            yield from self._beside_lsyncd(peers, transport, source, top, moved)
+
+    def _beside_lsyncd(
+        self,
+        peers: Peers,
+        transport: _Transport,
+        source: str,
+        top: str,
+        ours: list[tuple[float, float]],
+    ) -> Iterator[TableRow]:
+        """Compare our bytes and seconds with those of lsyncd's rsyncssh."""
+        sent, seconds = (median([turn[index] for turn in ours]) for index in range(2))
+        texts = (size_text(sent), seconds_text(seconds))
+        try:
+            theirs = self._lsyncd_turns(peers, transport, source, top)
+        except MeasurementFailed as failure:
+            found = (str(failure), "-"), (str(failure), "-")
+        else:
+            their_sent, their_seconds = (median([each[i] for each in theirs]) for i in range(2))
+            found = (
+                (size_text(their_sent), ratio(sent, their_sent)),
+                (seconds_text(their_seconds), ratio(seconds, their_seconds)),
+            )
+        measures = (f"sent, {transport.name}", f"renamed to copied, less window, {transport.name}")
+        for measure, text, (their_text, compared) in zip(measures, texts, found, strict=True):
+            yield TableRow(
+                self.name, measure, text, "lsyncd, rsyncssh", their_text, compared,
+                note=f"median of {self.turns}",
+            )  # fmt: skip
+
+    def _lsyncd_turns(
+        self, peers: Peers, transport: _Transport, source: str, top: str
+    ) -> list[tuple[float, float]]:
+        """Return the bytes sent and the seconds of each turn of lsyncd."""
+        copy(source, top)
+        ssh = Path(peers.scratch, "lsyncd-ssh")
+        ssh.write_text(f'#!/bin/sh\nexec {transport.rsh} "$@"\n')
+        ssh.chmod(0o755)
+        program = peers.lsyncd_over_ssh_program(source, top, str(ssh), WINDOW_SECONDS, "--stats")
+        with peers.watching(program, "Startup of"):
+            return [self._lsyncd_turn(program, source, top) for _ in range(self.turns)]
+
+    def _lsyncd_turn(self, program: Program, source: str, top: str) -> tuple[float, float]:
+        before = program.logged()
+        began = time.monotonic()
+        self.change(source, self.size)
+        if not wait_until(lambda: _is_copied(source, top), LSYNCD_SECONDS, POLL_SECONDS):
+            raise MeasurementFailed(f"the copy differs after {LSYNCD_SECONDS:.0f} s")
+        seconds = time.monotonic() - began - WINDOW_SECONDS
+        # It may go on with what it has copied.
+        program.wait_idle()
+        return bytes_sent_by_lsyncd(program.logged()[len(before) :]), seconds
 
     def _turns(
         self, peers: Peers, transport: _Transport, source: str, *options: str
@@ -124,7 +182,7 @@ def _start(stack: contextlib.ExitStack, peers: Peers, name: str, top: str) -> _T
         remove(str(directory))
         directory.mkdir()
         server = stack.enter_context(SshServer(directory))
-        return _Transport(name, f"localhost:{top}", ("-e", server.rsh))
+        return _Transport(name, f"localhost:{top}", ("-e", server.rsh), server.rsh)
     if name == "rsyncd":
         return _Transport(name, stack.enter_context(RsyncDaemon(peers.scratch, top)).url)
     return _Transport(name, top)
@@ -137,7 +195,28 @@ def _fill(source: str, files: int, size: int) -> None:
         os.makedirs(directory, exist_ok=True)
         Path(directory, str(number)).write_bytes(os.urandom(size))
     for number in range(LOG_FILES):
-        Path(source, f"log.{number}").write_bytes(os.urandom(size))
+        path = Path(source, f"log.{number}")
+        path.write_bytes(os.urandom(size))
+        # rsync's quick check compares seconds by default: lsyncd would take one log for another.
+        os.utime(path, ns=(0, time.time_ns() - (number + 1) * 3_600_000_000_000))
+
+
+def _is_copied(source: str, top: str) -> bool:
+    """Return True if the copy has the same names, sizes and times."""
+    try:
+        return _statuses(source) == _statuses(top)
+    except OSError:  # it is just being moved
+        return False
+
+
+def _statuses(top: str) -> dict[str, tuple[int, int]]:
+    found = {}
+    for directory, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(directory, name)
+            status = os.lstat(path)
+            found[os.path.relpath(path, top)] = status.st_size, status.st_mtime_ns
+    return found
 
 
 def _rename_directory(source: str, _size: int) -> None:
@@ -162,6 +241,7 @@ CASES = (
         "rename-small", 100_000, 100, _rename_directory, 100_000_000,
         ("local", "ssh", "rsyncd"), 1,
         "a directory of 100,000 files of 100 B gets another name, window 0.5 s",
+        has_lsyncd=False,
     ),
     Renames(
         "rename-logs", LOG_FILES, 20_000_000, _rotate, None, ("local", "ssh"), 3,

@@ -172,18 +172,39 @@ class Peers:
         self, source: str, destinations: Sequence[str], window_seconds: float, *options: str
     ) -> Program:
         """Start lsyncd without waiting; the options are for its rsyncs."""
+        syncs = [f'default.rsync, target = "{path}/"' for path in destinations]
+        return self._lsyncd(source, syncs, window_seconds, options)
+
+    def lsyncd_over_ssh_program(
+        self, source: str, directory: str, ssh: str, window_seconds: float, *options: str
+    ) -> Program:
+        """Start lsyncd with ``rsyncssh``, which moves by ssh what was moved.
+
+        ``ssh`` is the path of a program that reaches the directory at any host name.
+        """
+        sync = f'default.rsyncssh, host = "localhost", targetdir = "{directory}/"'
+        sync += f', ssh = {{ binary = "{ssh}" }}'
+        return self._lsyncd(source, [sync], window_seconds, options, f', rsh = "{ssh}"')
+
+    def _lsyncd(
+        self,
+        source: str,
+        syncs: Sequence[str],
+        window_seconds: float,
+        options: Sequence[str],
+        more: str = "",
+    ) -> Program:
         if self.lsyncd is None:
             raise MeasurementFailed("-")
         configuration = f"{self.scratch}/lsyncd.conf"
         settings = "settings { nodaemon = true, insist = true }"
         extra = ", ".join(f'"{option}"' for option in options)
-        syncs = (
-            f'sync {{ default.rsync, source = "{source}/", target = "{path}/",'
-            f" delay = {window_seconds:g}, rsync = {{ archive = true, _extra = {{ {extra} }} }} }}"
-            for path in destinations
-        )
+        common = f'source = "{source}/", delay = {window_seconds:g}'
+        common += f", rsync = {{ archive = true, _extra = {{ {extra} }}{more} }}"
         with open(configuration, "w", encoding="utf-8") as file:
-            print(settings, *syncs, sep="\n", file=file)
+            print(
+                settings, *(f"sync {{ {each}, {common} }}" for each in syncs), sep="\n", file=file
+            )
         return Program([self.lsyncd, "-nodaemon", configuration], f"{self.scratch}/lsyncd.log")
 
     def bare_rsync(self, source: str, destination: str, names: Sequence[bytes]) -> Run:

@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
 import pytest
+from support.waiting import DEADLINE
 
 from pylsyncd.model.errors import UsageError
 from pylsyncd.system.inbox import Call, Inbox, MessageQueue
@@ -140,13 +141,17 @@ def test_calls_that_are_not_run_any_more_are_cancelled() -> None:
     assert messages.get(0.0) is None
 
 
+# Python 3.10's SimpleQueue waited for ever after some hundred.
+GETS = 2_000
+
+
 def test_a_get_with_a_timeout_returns_even_if_the_thread_was_suspended() -> None:
     is_done = threading.Event()
     busy = [threading.Thread(target=lambda: _compute_until(is_done)) for _ in range(2)]
     counts: list[int] = []
 
     def get_often() -> None:
-        counts.extend(1 for _ in range(6_000) if MessageQueue[str]().get(1e-6) is None)
+        counts.extend(1 for _ in range(GETS) if MessageQueue[str]().get(1e-6) is None)
         is_done.set()
 
     getter = threading.Thread(target=get_often, daemon=True)
@@ -155,14 +160,14 @@ def test_a_get_with_a_timeout_returns_even_if_the_thread_was_suspended() -> None
     try:
         for thread in (*busy, getter):
             thread.start()
-        assert is_done.wait(45.0), "a get with a timeout of a microsecond did not return"
+        assert is_done.wait(4 * DEADLINE), "a get with a timeout of a microsecond did not return"
     finally:
         sys.setswitchinterval(interval)
         is_done.set()
         for thread in busy:
             thread.join()
     getter.join()
-    assert len(counts) == 6_000
+    assert len(counts) == GETS
 
 
 def _compute_until(is_done: threading.Event) -> None:

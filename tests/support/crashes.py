@@ -49,7 +49,7 @@ def patch(owner, name, place, is_after=False):
         return result
     setattr(owner, name, patched)
 
-patch(session, "interpret", "interpret")
+patch(session.RsyncSession, "run", "interpret", is_after=True)
 patch(attempts.Attempts, "finish", "confirm")
 patch(pending.PendingWork, "add_changes", "add", is_after=True)
 patch(large_file_worker.LargeFileWorker, "_carry", "large")

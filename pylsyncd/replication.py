@@ -23,7 +23,6 @@ from pylsyncd.flusher import Flush, Flusher
 from pylsyncd.model import paths
 from pylsyncd.model.changes import NOTHING, MutableChangeset
 from pylsyncd.model.errors import PylsyncdError, UsageError, WatchError
-from pylsyncd.model.formatting import format_count
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.system import clock, walk
@@ -249,7 +248,7 @@ class Replication(SupervisedThread):
         """
         # In the order of the stages, so that no change is overlooked on its way.
         session = self.source_monitor.session
-        open_files = 0 if session is None else len(session.event_processor.open_files)
+        open_files = 0 if session is None else len(session.events.open_files)
         buffered, since = len(self._buffer), self._buffer.since
         return open_files + buffered + self.flusher.taken_count, since
 
@@ -361,8 +360,8 @@ class Replication(SupervisedThread):
             with self.activity.waiting():
                 catchup_changes = self.source_monitor.start_watching(catchup_times(plans), earliest)
             self._shared.on_watching(self.title)
-            count = format_count(self.source_monitor.directory_count, "directory")
-            self._announce("watching", f"window {sync.window:g} s", f" ({count})")
+            watched = self.source_monitor.describe_watch()
+            self._announce("watching", f"window {sync.window:g} s", f" ({watched})")
         self.source_monitor.report_held_subtrees()
         self._pool.start_workers(plans, catchup_changes, start, is_final=once)
         self.flusher.start(start)

@@ -8,6 +8,7 @@ import re
 import shlex
 
 from pylsyncd.config import quantities
+from pylsyncd.config.settings import WatchMethod
 from pylsyncd.model.errors import UsageError
 from pylsyncd.rsync.command import DeletionTime
 
@@ -59,6 +60,15 @@ def parse_deletion(text: str) -> bool | DeletionTime:
         return DeletionTime(text.lower())
     except ValueError:
         raise UsageError(f"Expected yes, no, startup or running, not {text!r}.") from None
+
+
+def parse_watch_method(text: str) -> WatchMethod:
+    """Convert the name of a method to watch a source."""
+    try:
+        return WatchMethod(text.lower())
+    except ValueError:
+        names = ", ".join(method.value for method in WatchMethod)
+        raise UsageError(f"Expected one of {names}, not {text!r}.") from None
 
 
 def parse_seconds(text: str) -> float:

@@ -1,6 +1,7 @@
 """The validated settings of the daemon."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from pylsyncd.model.endpoints import Destination, Source
 from pylsyncd.rsync.command import DeletionTime, RsyncOptions
@@ -80,6 +81,17 @@ class DestinationSettings:
         return self.destination.name
 
 
+class WatchMethod(Enum):
+    """What reports the changes of a source."""
+
+    INOTIFY = "inotify"
+    """A watch on each directory."""
+    FANOTIFY = "fanotify"
+    """A mark on each file system, where that is possible."""
+    AUTO = "auto"
+    """fanotify for a tree that needs more than half of the permitted watches."""
+
+
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
     """A source and its destinations, with the keys of a [sync] section."""
@@ -99,6 +111,7 @@ class SyncSettings:
     """Seconds; None for the default, a number of windows."""
     state_dir: bytes | None = None
     """None if no state is kept: for runs that change no destination."""
+    watch: WatchMethod = WatchMethod.INOTIFY
     poll_interval: float = DEFAULT_POLL_INTERVAL
     scan_budget: float = DEFAULT_SCAN_BUDGET
     """The share of one processor, up to 1.0; 0.0 for no scan in slices."""

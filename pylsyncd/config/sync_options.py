@@ -13,6 +13,7 @@ from pylsyncd.config.converters import (
     parse_share,
     parse_size,
     parse_switch,
+    parse_watch_method,
     split_command,
 )
 from pylsyncd.config.option import Option, OptionScope, format_number
@@ -22,6 +23,7 @@ from pylsyncd.config.settings import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_SCAN_BUDGET,
     DEFAULT_WINDOW,
+    WatchMethod,
 )
 from pylsyncd.rsync.command import DEFAULT_REMOTE_SHELL, DEFAULT_TIMEOUT
 from pylsyncd.rsync.retry_policy import RetryPolicy
@@ -122,6 +124,13 @@ REPAIR_INTERVAL = Option(
     help="Compare every directory with its copy once in this time, in small parts spread over it, "
          "to undo changes that others made at the destination. 0 disables it.",
 )
+WATCH = Option(
+    "watch", OptionScope.SYNC, parse_watch_method, metavar="METHOD",
+    default=WatchMethod.INOTIFY.value,
+    help="What reports changes: inotify, with a watch on each directory; fanotify, with one mark "
+         "on the whole file system, for which pylsyncd must run as root; or auto: fanotify if the "
+         "source needs more than half of the permitted watches.",
+)
 POLL_INTERVAL = Option(
     "poll_interval", OptionScope.SYNC, parse_seconds, metavar="TIME",
     default=format_number(DEFAULT_POLL_INTERVAL),
@@ -141,7 +150,7 @@ SCAN_INTERVAL = Option(
 )
 TIMING_OPTIONS = (
     INITIAL_SYNC, WINDOW, MAX_CHANGES, OPEN_FILE_INTERVAL, FULL_SYNC_INTERVAL, REPAIR_INTERVAL,
-    POLL_INTERVAL, SCAN_BUDGET, SCAN_INTERVAL,
+    WATCH, POLL_INTERVAL, SCAN_BUDGET, SCAN_INTERVAL,
 )
 
 RSYNC = Option(

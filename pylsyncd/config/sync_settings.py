@@ -140,6 +140,7 @@ class SyncReader:
             max_changes=reader.value(options.MAX_CHANGES),
             initial_sync=is_initial,
             open_file_interval=_read_open_file_interval(reader),
+            watch=reader.value(options.WATCH),
             poll_interval=reader.value(options.POLL_INTERVAL),
             scan_budget=_read_scan_budget(reader),
             scan_interval=reader.optional(options.SCAN_INTERVAL) or 0.0,

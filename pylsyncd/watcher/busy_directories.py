@@ -72,7 +72,7 @@ class BusyDirectories:
     """The busy directories of one source. Used by the thread of the watch manager."""
 
     def __init__(
-        self, watches: WatchManager, open_files: OpenFiles, reported: ReportedNames | None
+        self, watches: WatchManager, open_files: OpenFiles[int], reported: ReportedNames[int] | None
     ) -> None:
         self._watches = watches
         self._open_files = open_files

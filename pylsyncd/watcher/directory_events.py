@@ -11,8 +11,9 @@ from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.move_recorder import MAX_MOVES, MoveRecorder, Place
-from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
+from pylsyncd.watcher.watch_manager import WatchManager
 from pylsyncd.watcher.watch_tree import child_path
+from pylsyncd.watcher.watches import WatchResult
 
 
 class DirectoryEvents:

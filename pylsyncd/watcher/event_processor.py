@@ -46,9 +46,9 @@ class EventProcessor:
     def __init__(
         self,
         watches: WatchManager,
-        rescanner: Rescanner,
+        rescanner: Rescanner[int],
         rules: Rules,
-        open_files: OpenFiles,
+        open_files: OpenFiles[int],
         mask_counts: Counter[int] | None = None,
     ) -> None:
         """Create it. Events are counted by their masks in ``mask_counts``, if given."""

@@ -6,8 +6,10 @@ written to without a pause, often enough that its copy is never older than the i
 
 import heapq
 from collections.abc import Iterable, Mapping
+from typing import Generic
 
 from pylsyncd.model.moments import Moment
+from pylsyncd.watcher.watches import D
 
 # More files are not held back: they become changes at once, so the memory is bounded.
 _MAX_HELD_BACK = 50_000
@@ -32,7 +34,7 @@ class _OpenFile:
         self.complete_until = complete_until
 
 
-class OpenFiles:
+class OpenFiles(Generic[D]):
     """The files that were modified and not closed since, by watch descriptor and name.
 
     Times are in seconds of the monotonic clock.
@@ -41,12 +43,12 @@ class OpenFiles:
     def __init__(self, window: float, interval: float) -> None:
         self.window = window
         self._interval = interval
-        self._files: dict[int, dict[bytes, _OpenFile]] = {}
+        self._files: dict[D, dict[bytes, _OpenFile]] = {}
         self._count = 0
         # A heap. The time of an entry is no later than the one at which its file is due.
-        self._queue: list[tuple[float, int, bytes]] = []
+        self._queue: list[tuple[float, D, bytes]] = []
         # When the directories were looked at last that do not report modifications.
-        self._looked_at: dict[int, float] = {}
+        self._looked_at: dict[D, float] = {}
         self.next_look = 0.0
         """When they are looked at again."""
         self._oldest: Moment | None = None
@@ -55,7 +57,7 @@ class OpenFiles:
     def __len__(self) -> int:
         return self._count
 
-    def holds_back(self, wd: int, name: bytes) -> bool:
+    def holds_back(self, wd: D, name: bytes) -> bool:
         """Return True if a file is held back: it becomes a change later."""
         return name in self._files.get(wd, ())
 
@@ -69,7 +71,7 @@ class OpenFiles:
         self.window, self._interval = window, interval
         self._rebuild_queue()
 
-    def set_looked_at(self, wd: int, now: float | None) -> None:
+    def set_looked_at(self, wd: D, now: float | None) -> None:
         """Record when a directory was looked at that does not report modifications.
 
         What happens in it after a look is unknown until the next one. None stands for a directory
@@ -81,7 +83,7 @@ class OpenFiles:
             self._looked_at[wd] = now
 
     def record(
-        self, wd: int, names: Iterable[bytes], modified_at: float, complete_until: Moment
+        self, wd: D, names: Iterable[bytes], modified_at: float, complete_until: Moment
     ) -> None:
         """Record that files were modified.
 
@@ -103,7 +105,7 @@ class OpenFiles:
         if added and (self._oldest is None or complete_until.running < self._oldest.running):
             self._oldest = complete_until
 
-    def discard(self, wd: int, names: Iterable[bytes]) -> set[bytes]:
+    def discard(self, wd: D, names: Iterable[bytes]) -> set[bytes]:
         """Hold back files no longer, because something else makes them changes; return these."""
         files = self._files.get(wd)
         if files is None:
@@ -118,11 +120,11 @@ class OpenFiles:
             self._rebuild_queue()
         return discarded
 
-    def take_due(self, now: float) -> Mapping[int, set[bytes]]:
+    def take_due(self, now: float) -> Mapping[D, set[bytes]]:
         """Remove and return the files that are due, by watch descriptor."""
         if self._count > _MAX_HELD_BACK:
             return self.take_all()
-        due: dict[int, set[bytes]] = {}
+        due: dict[D, set[bytes]] = {}
         while self._queue and self._queue[0][0] <= now:
             _, wd, name = heapq.heappop(self._queue)
             file = self._files.get(wd, {}).get(name)
@@ -135,7 +137,7 @@ class OpenFiles:
             self.discard(wd, [name])
         return due
 
-    def take_all(self) -> Mapping[int, set[bytes]]:
+    def take_all(self) -> Mapping[D, set[bytes]]:
         """Remove and return all files, by watch descriptor."""
         files, self._files = self._files, {}
         self._count = 0
@@ -164,7 +166,7 @@ class OpenFiles:
         # What is due waits for the end of a window.
         return file.first + max(0.0, self._interval - self.window)
 
-    def _known_due_at(self, wd: int, file: _OpenFile, now: float) -> float:
+    def _known_due_at(self, wd: D, file: _OpenFile, now: float) -> float:
         """Return when a file is due, as far as its last modification is known."""
         quiet_at = file.last + self.window
         looked_at = self._looked_at.get(wd)

@@ -2,7 +2,9 @@
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import Generic, NamedTuple
+
+from pylsyncd.watcher.watches import D
 
 # Nanoseconds that a ctime may lie before its change: the kernel takes it from the clock's last
 # tick, 10 ms at most.
@@ -24,7 +26,7 @@ class _Events(NamedTuple):
     others: dict[bytes, int]
 
 
-class ReportedNames:
+class ReportedNames(Generic[D]):
     """Names by the watch descriptor of their directory, with the time of the last event.
 
     A directory's own name stands for itself: with the time of the last event in it. The names of
@@ -32,12 +34,12 @@ class ReportedNames:
     """
 
     def __init__(self) -> None:
-        self._periods: deque[dict[int, _Events]] = deque([{}], maxlen=_PERIODS)
+        self._periods: deque[dict[D, _Events]] = deque([{}], maxlen=_PERIODS)
         self._room = _MAX_NAMES_PER_PERIOD
         self._incomplete_periods = 0
 
     def add(
-        self, wd: int, names: Collection[bytes], now_ns: int, *, has_content: bool = True
+        self, wd: D, names: Collection[bytes], now_ns: int, *, has_content: bool = True
     ) -> None:
         """Add names for which changes are taken now, before any destination looks at them.
 
@@ -73,14 +75,14 @@ class ReportedNames:
         self._periods.clear()
         self.start_period()
 
-    def has_reported(self, wd: int, name: bytes, ctime_ns: int) -> bool:
+    def has_reported(self, wd: D, name: bytes, ctime_ns: int) -> bool:
         """Return True if each change of a file up to this ctime came before its last event."""
         return any(
             max(events.of_contents.get(name, 0), events.others.get(name, 0)) - _TICK_NS > ctime_ns
             for events in self._events(wd)
         )
 
-    def has_reported_content(self, wd: int, name: bytes, mtime_ns: int) -> bool:
+    def has_reported_content(self, wd: D, name: bytes, mtime_ns: int) -> bool:
         """Return True if a content with this time was there before the last event about contents.
 
         A close, or an event of attributes alone, does not tell what was written through mmap.
@@ -89,9 +91,9 @@ class ReportedNames:
             events.of_contents.get(name, 0) - _TICK_NS > mtime_ns for events in self._events(wd)
         )
 
-    def has_reported_directory(self, wd: int, ctime_ns: int) -> bool:
+    def has_reported_directory(self, wd: D, ctime_ns: int) -> bool:
         """Return True if each change of a directory up to this ctime came before its last event."""
         return self.has_reported(wd, _ITSELF, ctime_ns)
 
-    def _events(self, wd: int) -> Iterator[_Events]:
+    def _events(self, wd: D) -> Iterator[_Events]:
         return (events for period in self._periods if (events := period.get(wd)) is not None)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Generic
 
 from pylsyncd.config.settings import DEFAULT_POLL_INTERVAL
 from pylsyncd.model import paths
@@ -20,8 +21,7 @@ from pylsyncd.watcher.catchup_scan import ScanPurpose
 from pylsyncd.watcher.overflow_backoff import OverflowBackoff
 from pylsyncd.watcher.reported_names import ReportedNames
 from pylsyncd.watcher.sliced_scan import LEAST_ROUND_SECONDS, SlicedScan
-from pylsyncd.watcher.watch_manager import WatchManager
-from pylsyncd.watcher.watch_tree import child_path
+from pylsyncd.watcher.watches import D, Watches
 
 log = logging.getLogger(__name__)
 
@@ -52,18 +52,20 @@ class RescanPlan:
     """The share of a processor that the sliced scan may take; 0.0 for no such scan."""
     least_scan_round: float = LEAST_ROUND_SECONDS
     """The least number of seconds in which the sliced scan visits the whole source."""
+    find_mounts: Callable[[], Collection[bytes]] = tuple
+    """Returns the mount points below the source that the rules do not exclude."""
     last_scan: Moment | None = None
     """The start of the last periodic scan, in an earlier run; None for the present moment."""
 
 
-class Rescanner:
+class Rescanner(Generic[D]):
     """The scans of one source and their schedule. Used by the thread of the watch manager."""
 
     def __init__(
         self,
-        watches: WatchManager,
+        watches: Watches[D],
         plan: RescanPlan,
-        is_held_back: Callable[[int, bytes], bool] = lambda *_: False,
+        is_held_back: Callable[[D, bytes], bool] = lambda *_: False,
     ) -> None:
         """Create it.
 
@@ -126,6 +128,10 @@ class Rescanner:
         self._eventless_directories = tuple(eventless)
         self._directories_without_ctimes = tuple(without_ctimes)
 
+    def add_eventless(self, directories: Collection[bytes]) -> None:
+        """Poll more directories."""
+        self._eventless_directories = tuple({*self._eventless_directories, *directories})
+
     def request_poll(self, since: float) -> None:
         """Make a poll due, if there was none since a monotonic time. Thread-safe."""
         self._poll_requested_since = max(self._poll_requested_since, since)
@@ -153,7 +159,7 @@ class Rescanner:
         return max(scans, key=lambda moment: moment.wall)
 
     @property
-    def reported(self) -> ReportedNames | None:
+    def reported(self) -> ReportedNames[D] | None:
         """Where names that events report are kept for the periodic scan; None if unused."""
         return None if self._slices is None else self._slices.reported
 
@@ -333,7 +339,7 @@ class Rescanner:
         self._add_trees(offered, [path])
         return offered
 
-    def _scan(self, since_ns: int, top: int, purpose: ScanPurpose) -> MutableChangeset | None:
+    def _scan(self, since_ns: int, top: D, purpose: ScanPurpose) -> MutableChangeset | None:
         """Return the changes in a directory and below; None if it is not there."""
         try:
             return self._watches.scan([since_ns], top, purpose)[since_ns]
@@ -356,7 +362,8 @@ class Rescanner:
             )  # fmt: skip
         refused = [key for key in new if unwatched.get(key, errno.ENOSPC) != errno.ENOSPC]
         for parent, name in refused[:_MAX_LOGGED_UNWATCHED]:
-            path = child_path(self._watches.tree, parent, name)
+            above = self._watches.tree.path(parent)
+            path = None if above is None else paths.join(above, name)
             if path is not None:
                 log.warning(
                     "%s cannot be watched (%s): it is scanned every %g s instead.",

@@ -16,6 +16,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
+from typing import Generic
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset, MutableChangeset
@@ -23,7 +24,7 @@ from pylsyncd.model.moments import Moment
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.system import clock
 from pylsyncd.watcher.reported_names import ReportedNames
-from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
+from pylsyncd.watcher.watches import D, Watches, WatchResult
 
 LEAST_ROUND_SECONDS = 60.0
 """A small tree is not looked at more often."""
@@ -52,16 +53,16 @@ _OUT_OF_RESOURCES = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 _OVER = object()
 
 
-class SlicedScan:
+class SlicedScan(Generic[D]):
     """The rounds over one source. Used by the thread of the watch manager."""
 
     def __init__(  # noqa: PLR0913  # the last ones have defaults
         self,
-        watches: WatchManager,
+        watches: Watches[D],
         share: float,
         last_round: Moment,
         least_round: float = LEAST_ROUND_SECONDS,
-        is_held_back: Callable[[int, bytes], bool] = lambda *_: False,
+        is_held_back: Callable[[D, bytes], bool] = lambda *_: False,
         *,
         is_continued: bool = True,
     ) -> None:
@@ -76,7 +77,7 @@ class SlicedScan:
         self._watches = watches
         self._share = share
         self._least_round = least_round
-        self.reported = ReportedNames()
+        self.reported: ReportedNames[D] = ReportedNames()
         """The names that events report, which a slice need not report again."""
         self.last_round = last_round
         """The start of the last complete round: every directory was looked at since."""
@@ -167,7 +168,7 @@ class SlicedScan:
         """Look at all directories, and yield often."""
         tree = self._watches.tree
         missed = []
-        for wd in list(tree):
+        for wd in tree.walk():
             if not (yield from self._look_at(wd, is_polled)):
                 missed.append(wd)
             yield
@@ -177,7 +178,7 @@ class SlicedScan:
                 self._is_incomplete |= wd in tree and tree.path(wd) is not None
             yield
 
-    def _look_at(self, wd: int, is_polled: Callable[[bytes], bool]) -> Generator[None, None, bool]:
+    def _look_at(self, wd: D, is_polled: Callable[[bytes], bool]) -> Generator[None, None, bool]:
         """Look at one directory, and yield often; return False if it is not where it should be."""
         path = self._watches.tree.path(wd) if wd in self._watches.tree else None
         if path is None or is_polled(path):
@@ -196,7 +197,7 @@ class SlicedScan:
             self._is_in_directory = False
         return True
 
-    def _check_directory(self, directory: int, wd: int, path: bytes) -> None:
+    def _check_directory(self, directory: int, wd: D, path: bytes) -> None:
         """Report a directory whose names have changed without any event."""
         ctime = os.fstat(directory).st_ctime_ns
         if ctime < self._since_ns or self.reported.has_reported_directory(wd, ctime):
@@ -207,7 +208,7 @@ class SlicedScan:
             self._found.add(path, Scope.LISTING)
 
     def _check_entries(
-        self, entries: "Iterator[os.DirEntry[str]]", wd: int
+        self, entries: "Iterator[os.DirEntry[str]]", wd: D
     ) -> Generator[None, None, None]:
         names: set[bytes] = set()
         missing: set[bytes] = set()
@@ -224,13 +225,13 @@ class SlicedScan:
         for name in missing:
             self._watch(wd, name)
 
-    def _check_subdirectory(self, wd: int, name: bytes, missing: set[bytes]) -> None:
+    def _check_subdirectory(self, wd: D, name: bytes, missing: set[bytes]) -> None:
         tree = self._watches.tree
         is_known = wd not in tree or tree.child(wd, name) is not None
         if not is_known and (wd, name) not in self._watches.unwatched:
             missing.add(name)
 
-    def _is_changed(self, wd: int, entry: "os.DirEntry[str]") -> bool:
+    def _is_changed(self, wd: D, entry: "os.DirEntry[str]") -> bool:
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
@@ -244,13 +245,13 @@ class SlicedScan:
         name = os.fsencode(entry.name)
         return not (self._is_reported(wd, name, status) or self._is_held_back(wd, name))
 
-    def _is_reported(self, wd: int, name: bytes, status: os.stat_result) -> bool:
+    def _is_reported(self, wd: D, name: bytes, status: os.stat_result) -> bool:
         if not self.reported.has_reported(wd, name, status.st_ctime_ns):
             return False
         has_old_content = status.st_mtime_ns < self._since_ns
         return has_old_content or self.reported.has_reported_content(wd, name, status.st_mtime_ns)
 
-    def _report(self, wd: int, names: set[bytes]) -> None:
+    def _report(self, wd: D, names: set[bytes]) -> None:
         """Report changed files, under the present name of their directory."""
         path = self._watches.tree.path(wd) if names else None
         if path is not None:
@@ -260,7 +261,7 @@ class SlicedScan:
                 self._found.new_content.add_entries(path, included)
         names.clear()
 
-    def _watch(self, wd: int, name: bytes) -> None:
+    def _watch(self, wd: D, name: bytes) -> None:
         """Watch a subdirectory that has no watch, although no event about it is known."""
         if wd not in self._watches.tree:
             return

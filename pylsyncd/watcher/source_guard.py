@@ -263,6 +263,13 @@ class SourceGuard:
         """
         return self._find_directories(mounts.sends_no_events)
 
+    def find_mounts(self) -> list[bytes]:
+        """Return the mount points below the source, relative, that the rules do not exclude.
+
+        Raises OSError if the source cannot be opened.
+        """
+        return [path for path in self._find_directories(lambda _: True) if path]
+
     def find_directories_without_ctimes(self) -> list[bytes]:
         """Return the directories, relative, on file systems on which a ctime tells nothing.
 

@@ -20,13 +20,10 @@ from pylsyncd.system import clock
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import ThreadMonitor
 from pylsyncd.watcher import inotify
-from pylsyncd.watcher.event_processor import EventProcessor
+from pylsyncd.watcher.event_source import ManyDirectoriesError, open_events
 from pylsyncd.watcher.hard_links import HardLinks
-from pylsyncd.watcher.inotify import Inotify
-from pylsyncd.watcher.open_files import OpenFiles
-from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
+from pylsyncd.watcher.rescanner import RescanPlan
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
-from pylsyncd.watcher.watch_manager import WatchManager
 from pylsyncd.watcher.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -56,25 +53,29 @@ class WatchSession:
     def __init__(
         self, sync: SyncSettings, plan: RescanPlan, buffer: Buffer, context: MonitorContext
     ) -> None:
+        self._sync = sync
+        self._plan = plan
         self._source = sync.source.path
         self._buffer = buffer
         self._context = context
-        self._inotify = Inotify()
         self.hard_links_unknown_since: Moment | None = clock.now()
         """The start of the period without a scan for hard links; None after the first scan."""
+        self._open()
+
+    def _open(self, *, has_many_directories: bool = False) -> None:
+        context = self._context
         try:
-            self.watches = WatchManager(self._source, self._inotify, sync.rules, self._on_progress)
-            open_files = OpenFiles(sync.window, sync.open_file_delay)
-            self.rescanner = Rescanner(self.watches, plan, open_files.holds_back)
+            self.events = open_events(
+                self._sync, self._plan, self._on_progress, context.mask_counts,
+                has_many_directories=has_many_directories,
+            )  # fmt: skip
         except OSError as error:
-            self._inotify.close()
             raise _watch_error(self._source, error) from None
-        self.event_processor = EventProcessor(
-            self.watches, self.rescanner, sync.rules, open_files, context.mask_counts
-        )
+        self.watches, self.rescanner = self.events.watches, self.events.rescanner
+        self.event_processor = self.events.processor
         self.watcher = Watcher(
-            self._inotify, self.event_processor, buffer, context.on_source_lost, context.on_failed
-        )
+            self.events, self._buffer, context.on_source_lost, context.on_failed
+        )  # fmt: skip
 
     def start(self) -> Mapping[int, MutableChangeset]:
         """Watch the whole source and start the thread; return the changes for each planned ctime.
@@ -82,7 +83,7 @@ class WatchSession:
         Raises WatchError if the source is gone.
         """
         try:
-            changes = self.rescanner.initial_scan()
+            changes = self._scan()
         except OSError as error:
             self.stop()
             raise _watch_error(self._source, error) from None
@@ -90,11 +91,19 @@ class WatchSession:
         self._context.thread_monitor.add_thread(self.watcher, self._context.on_failed)
         return changes
 
+    def _scan(self) -> Mapping[int, MutableChangeset]:
+        try:
+            return self.rescanner.initial_scan()
+        except ManyDirectoriesError:
+            self.stop()
+            self._open(has_many_directories=True)
+            return self.rescanner.initial_scan()
+
     def stop(self) -> None:
         """Stop the thread and remove all watches; processed events are in the buffer."""
         self.watcher.stop()
         self.rescanner.stop()
-        self._inotify.close()
+        self.events.close()
 
     def update_hard_links(self, hard_links: HardLinks) -> None:
         """Add the hard links that scans have found; scan for them if no scan has done so.
@@ -174,7 +183,7 @@ class SourceMonitor:
             raise _watch_error(sync.source.path, error) from None
         plan = RescanPlan(
             since_ns, eventless, without_ctimes, sync.poll_interval, sync.scan_interval,
-            sync.scan_budget, last_scan=last_scan,
+            sync.scan_budget, find_mounts=self._guard.find_mounts, last_scan=last_scan,
         )  # fmt: skip
         self._report_eventless(plan.eventless_directories)
         session = WatchSession(sync, plan, self._buffer, self._context)
@@ -201,13 +210,19 @@ class SourceMonitor:
     def directory_count(self) -> int:
         """The number of watched directories."""
         session = self.session
-        return len(session.watches.tree) if session is not None else 0
+        return session.watches.directory_count if session is not None else 0
+
+    def describe_watch(self) -> str:
+        """Return how the source is watched, for a message."""
+        if self.session is not None and self.session.events.is_marked:
+            return "by fanotify"
+        return format_count(self.directory_count, "directory")
 
     @property
     def unwatched_count(self) -> int:
         """The number of directories that cannot be watched, without those below them."""
         session = self.session
-        return len(session.watches.unwatched) if session is not None else 0
+        return session.watches.unwatched_count if session is not None else 0
 
     @property
     def oldest_look(self) -> float | None:
@@ -396,7 +411,7 @@ class SourceMonitor:
         log.log(
             NOTICE, "The source %s %s (%s). Starting a full sync.",
             self._shown, "is back" if is_same else "was replaced by another directory",
-            format_count(self.directory_count, "directory"),
+            self.describe_watch(),
         )  # fmt: skip
         return SourceRestart(started, everything_with(*changes) if is_same else ALL_NEW)
 

@@ -14,7 +14,6 @@ import os
 import queue
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from enum import Enum, auto
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
@@ -24,6 +23,7 @@ from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
 from pylsyncd.watcher.hard_link_search import FileId
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.watch_tree import WatchTree, child_path
+from pylsyncd.watcher.watches import WatchResult
 
 # The errors of opening a directory that is gone, or is no directory any more.
 _NOT_THERE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
@@ -32,21 +32,6 @@ _DIRECTORIES_BETWEEN_READS = 256
 
 # 8 MB, 260,000 events. Beyond that, events stay in the kernel's queue.
 _MAX_UNPROCESSED_CHUNKS = 128
-
-
-class WatchResult(Enum):
-    """The result of watching what is at a name."""
-
-    WATCHED = auto()
-    """The directory and all below it are watched."""
-    EXCLUDED = auto()
-    """The rules exclude it."""
-    ABSENT = auto()
-    """There is no directory of that name."""
-    UNWATCHABLE = auto()
-    """It cannot be watched: see :attr:`WatchManager.unwatched`."""
-    PARENT_MOVED = auto()
-    """Its parent is not where the tree has it: an event in the queue tells where it is."""
 
 
 class WatchManager:
@@ -88,6 +73,16 @@ class WatchManager:
             self.tree = WatchTree(inotify_instance.add_watch(root))
             # Only the root's device, whose number cannot be reused while the root is watched.
             self._devices = walk.devices_with_link_counts() & {os.fstat(root).st_dev}
+
+    @property
+    def directory_count(self) -> int:
+        """The number of watched directories."""
+        return len(self.tree)
+
+    @property
+    def unwatched_count(self) -> int:
+        """The number of directories that cannot be watched, without those below them."""
+        return len(self.unwatched)
 
     def watched_paths(self) -> set[bytes]:
         """Return the paths of the watched directories."""

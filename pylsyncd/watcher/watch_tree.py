@@ -92,6 +92,10 @@ class WatchTree:
     def __len__(self) -> int:
         return len(self._nodes)
 
+    def walk(self) -> list[int]:
+        """Return all of them."""
+        return list(self._nodes)
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._nodes)
 

@@ -16,8 +16,7 @@ from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.system import clock
 from pylsyncd.system.threads import StoppedError, SupervisedThread
 from pylsyncd.watcher import inotify
-from pylsyncd.watcher.event_processor import EventProcessor
-from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.event_source import EventSource
 
 # Events per second, more than any machine produces: writers on two cores create and close files on
 # a tmpfs at about 500,000.
@@ -47,16 +46,16 @@ class Watcher(SupervisedThread):
 
     def __init__(
         self,
-        inotify_instance: Inotify,
-        event_processor: EventProcessor,
+        source: EventSource,
         buffer: Buffer,
         on_source_lost: Callable[[], None],
         on_failed: Callable[[str], None],
     ) -> None:
         super().__init__("watcher", on_failed)
-        self._inotify = inotify_instance
-        self._event_processor = event_processor
-        self._rescanner = event_processor.rescanner
+        self._descriptor = source.descriptor
+        self._processor = source.processor
+        self._rescanner = source.rescanner
+        self._open_files = source.open_files
         self._buffer = buffer
         self._on_source_lost = on_source_lost
         self._sleep_ms = inotify.read_limit("max_queued_events") / _MAX_EVENTS_PER_SECOND * 1000.0
@@ -73,7 +72,7 @@ class Watcher(SupervisedThread):
     def work(self) -> None:
         """Sleep, read, process, until stopped."""
         events, wakeup = select.poll(), select.poll()
-        events.register(self._inotify.descriptor, select.POLLIN)
+        events.register(self._descriptor, select.POLLIN)
         events.register(self._wakeup, select.POLLIN)
         wakeup.register(self._wakeup, select.POLLIN)
         with contextlib.suppress(StoppedError):
@@ -118,14 +117,12 @@ class Watcher(SupervisedThread):
 
         With ``only_if_replaced``, do so only if what is watched is not there any more.
         """
-        self._calls.put(
-            partial(self._event_processor.rewatch, path, only_if_replaced=only_if_replaced)
-        )
+        self._calls.put(partial(self._processor.rewatch, path, only_if_replaced=only_if_replaced))
         self._wake()
 
     def set_open_file_times(self, window: float, interval: float) -> None:
         """Use another window and interval for files that are not closed. Thread-safe."""
-        self._calls.put(partial(self._event_processor.open_files.set_times, window, interval))
+        self._calls.put(partial(self._open_files.set_times, window, interval))
         self._wake()
 
     def stop(self) -> None:
@@ -147,9 +144,9 @@ class Watcher(SupervisedThread):
 
     def _poll_timeout_ms(self) -> float | None:
         """Return the milliseconds until a scan or a transfer to the buffer is due."""
-        has_changes = self._event_processor.has_changes
+        has_changes = self._processor.has_changes
         due_at = earliest(
-            self._event_processor.due_at,
+            self._processor.due_at,
             self._last_collect + _COLLECT_INTERVAL if has_changes else None,
         )
         return None if due_at is None else max(0.0, due_at - time.monotonic()) * 1000.0
@@ -159,18 +156,18 @@ class Watcher(SupervisedThread):
 
     def _empty_queue(self) -> None:
         drain_requests = self._take_drain_requests()
-        was_lost = self._event_processor.is_source_lost
+        was_lost = self._processor.is_source_lost
         while not self._calls.empty():
             self._calls.get()()
         self._process_all(
             is_drain=bool(drain_requests),
             includes_open_files=any(each.includes_open_files for each in drain_requests),
         )
-        self.complete_until = self._event_processor.update_complete_until()
-        if not self._event_processor.has_changes:
+        self.complete_until = self._processor.update_complete_until()
+        if not self._processor.has_changes:
             self.last_scan = self._rescanner.last_scan
         # Only now, when the earlier changes are in the buffer.
-        if self._event_processor.is_source_lost and not was_lost:
+        if self._processor.is_source_lost and not was_lost:
             self._on_source_lost()
         for request in drain_requests:
             request.done.set_result(None)
@@ -190,7 +187,7 @@ class Watcher(SupervisedThread):
             self.activity.mark_active()
             moment = clock.now()
             is_empty = self._process_some()
-            is_drain |= not is_empty or self._event_processor.is_source_lost
+            is_drain |= not is_empty or self._processor.is_source_lost
             is_due = time.monotonic() >= self._last_collect + _COLLECT_INTERVAL
             # The first change has to open the window at once.
             if is_drain or is_due or not self._buffer:
@@ -198,13 +195,13 @@ class Watcher(SupervisedThread):
             if is_empty:
                 self._rescanner.record_empty_queue(moment)
                 # Events come in during a scan.
-                is_empty = not self._event_processor.scan_if_due()
+                is_empty = not self._processor.scan_if_due()
 
     def _collect(self, *, includes_open_files: bool) -> None:
-        changes = self._event_processor.take_changes(includes_open_files=includes_open_files)
+        changes = self._processor.take_changes(includes_open_files=includes_open_files)
         self._buffer.add(changes)
         self._last_collect = time.monotonic()
 
     def _process_some(self) -> bool:
         """Process a limited number of events; return True if the queue was empty at the end."""
-        return not all(self._event_processor.process_next() for _ in range(_MAX_CHUNKS_PER_READ))
+        return not all(self._processor.process_next() for _ in range(_MAX_CHUNKS_PER_READ))

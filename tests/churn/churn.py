@@ -63,7 +63,7 @@ class RoundCounts(NamedTuple):
 
 def run_round(
     directory: Path, destinations: Sequence[Destination], seed: int, seconds: float, waits: int = 1,
-    *, least_operations: int = 0, program: Program = EAGER_DAEMON,
+    *, least_operations: int = 0, program: Program = EAGER_DAEMON, options: Sequence[str] = (),
 ) -> RoundCounts:  # fmt: skip
     """Run writers on a source for so many seconds, and stop them for so many waits.
 
@@ -78,13 +78,15 @@ def run_round(
     """
     replication = Replication(directory)
     logs = numbered_logs(directory, WRITERS)
-    options = [f"--least-operations={least_operations // (WRITERS * waits)}"]
+    burst_options = [f"--least-operations={least_operations // (WRITERS * waits)}"]
     with ExitStack() as stack:
         # The first content of the source.
         stack.enter_context(Writers(replication.area, logs, seed - 1, 1.0)).wait()
-        writers = stack.enter_context(BurstWriters(replication.area, logs, seed, options))
+        writers = stack.enter_context(BurstWriters(replication.area, logs, seed, burst_options))
         writers.begin_burst(seconds / waits)
-        replication.start(*destinations, options=("-v", "-i", "-w", WINDOW), program=program)
+        replication.start(
+            *destinations, options=("-v", "-i", "-w", WINDOW, *options), program=program
+        )  # fmt: skip
         stack.enter_context(replication)
         for number in range(waits):
             if number:

@@ -6,9 +6,12 @@ repeats the operations, not their timing.
 
 import random
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from churn.churn import make_destinations, run_round
+from support.fanotify import OPTIONS as FANOTIFY
+from support.fanotify import skip_without_fanotify
 from support.servers import RsyncDaemon, SshServer
 
 SECONDS = 8.0
@@ -16,17 +19,31 @@ WAITS = 8
 LEAST_OPERATIONS = 1200
 
 
-def _churn(kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> None:
+def _churn(
+    kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None,
+    *, options: Sequence[str] = (),
+) -> None:  # fmt: skip
     seed = random.SystemRandom().randrange(10**9)
     destinations = make_destinations(kind, directory, ssh, rsyncd)
     count = run_round(
-        directory, destinations, seed, SECONDS, WAITS, least_operations=LEAST_OPERATIONS
+        directory,
+        destinations,
+        seed,
+        SECONDS,
+        WAITS,
+        least_operations=LEAST_OPERATIONS,
+        options=options,
     )
     assert count.operations >= LEAST_OPERATIONS
 
 
 def test_after_churn_a_local_copy_is_equal(tmp_path: Path) -> None:
     _churn("local", tmp_path, None, None)
+
+
+def test_after_churn_of_a_marked_source_a_local_copy_is_equal(tmp_path: Path) -> None:
+    skip_without_fanotify(tmp_path)
+    _churn("local", tmp_path, None, None, options=FANOTIFY)
 
 
 def test_after_churn_on_a_disk_a_local_copy_is_equal() -> None:

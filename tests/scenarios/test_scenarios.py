@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from scenarios.table import TABLE
 from support.destinations import make_destination
+from support.fanotify import OPTIONS as FANOTIFY
+from support.fanotify import skip_without_fanotify
 from support.operations import WorkArea
-from support.replication import Replication
+from support.replication import LONG_WINDOW, Replication
 from support.scenario import Scenario, can_make_devices, unexpected_entries
 from support.trees import snapshot
 
-KINDS = ("local", "ssh", "rsyncd", "refusing")
+KINDS = ("local", "ssh", "rsyncd", "refusing", "fanotify")
 SLOW_KINDS: tuple[str, ...] = ()
 EQUALITY_TIMEOUT = 45.0  # seconds
 
@@ -64,6 +66,8 @@ def runner(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ScenarioRunner]:
     directory = tmp_path_factory.mktemp(request.param)
+    if request.param == "fanotify":
+        skip_without_fanotify(directory)
     replication = Replication(directory)
     skip_reasons = {
         scenario.name: _skip_reason(scenario, request.param, directory) for scenario in TABLE
@@ -72,7 +76,10 @@ def runner(
         if not skip_reasons[scenario.name]:
             scenario.prepare(_work_area(replication, scenario))
     copy = directory / f"copy-{directory.name}"
-    with replication.start(make_destination(request.param, copy, request)):
+    kind, options = request.param, ("-d", "-i", "-w", LONG_WINDOW)
+    if kind == "fanotify":
+        kind, options = "local", (*options, *FANOTIFY)
+    with replication.start(make_destination(kind, copy, request), options=options):
         yield ScenarioRunner(replication, skip_reasons)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher.event_processor import EventProcessor
+from pylsyncd.watcher.event_source import EventSource
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
@@ -29,6 +30,10 @@ class WatchedSource:
             open_files = OpenFiles(0.0, 0.0)
         self.rescanner = Rescanner(self.watches, plan or RescanPlan(), open_files.holds_back)
         self.processor = EventProcessor(self.watches, self.rescanner, rules, open_files)
+        self.events = EventSource(
+            inotify.descriptor, inotify.close, self.watches, self.rescanner, open_files,
+            self.processor,
+        )  # fmt: skip
         self.initial_changes = self.rescanner.initial_scan()
 
     def process_events(self) -> None:

@@ -30,6 +30,7 @@ VALUES = {
     "poll_interval": ("7",),
     "scan_budget": ("5",),
     "scan_interval": ("0",),
+    "watch": ("fanotify",),
     "open_file_interval": ("0",),
     "rsync": ("./my-rsync",),
     "rsh": ("ssh -p 2222",),

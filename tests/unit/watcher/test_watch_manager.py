@@ -14,7 +14,8 @@ from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher import watch_manager
 from pylsyncd.watcher.inotify import Inotify, decode_events
-from pylsyncd.watcher.watch_manager import WatchManager, WatchResult
+from pylsyncd.watcher.watch_manager import WatchManager
+from pylsyncd.watcher.watches import WatchResult
 
 LONG_AGO = 0
 NEVER = 1 << 62

@@ -47,9 +47,7 @@ class Watched:
             os.fsencode(source), self.inotify, rules, None, self._on_progress, open_files
         )
         self.rescanner = watched.rescanner
-        self.watcher = Watcher(
-            self.inotify, watched.processor, self.buffer, self.lost.set, self.failures.append
-        )
+        self.watcher = Watcher(watched.events, self.buffer, self.lost.set, self.failures.append)
         self._is_started = True
         self.watcher.start()
 

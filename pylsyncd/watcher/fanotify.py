@@ -1,0 +1,199 @@
+"""The kernel's fanotify: one mark for a whole file system, and events with handles of directories.
+
+fanotify(7), fanotify_init(2), fanotify_mark(2) and open_by_handle_at(2), which Python has no
+functions for. It needs the capabilities CAP_SYS_ADMIN, for a mark on a file system and a queue
+without a limit, and CAP_DAC_READ_SEARCH, for a handle.
+"""
+
+import ctypes
+import errno
+import functools
+import os
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+# Of linux/fanotify.h.
+MODIFY: Final = 0x2
+ATTRIB: Final = 0x4
+CLOSE_WRITE: Final = 0x8
+MOVED_FROM: Final = 0x40
+MOVED_TO: Final = 0x80
+CREATE: Final = 0x100
+DELETE: Final = 0x200
+OVERFLOW: Final = 0x4000
+RENAME: Final = 0x10000000
+IS_DIRECTORY: Final = 0x40000000
+
+_NAMES = {
+    MODIFY: "MODIFY", ATTRIB: "ATTRIB", CLOSE_WRITE: "CLOSE_WRITE", MOVED_FROM: "MOVED_FROM",
+    MOVED_TO: "MOVED_TO", CREATE: "CREATE", DELETE: "DELETE", OVERFLOW: "Q_OVERFLOW",
+    RENAME: "RENAME", IS_DIRECTORY: "ISDIR",
+}  # fmt: skip
+
+# FAN_CLOEXEC, FAN_NONBLOCK, FAN_UNLIMITED_QUEUE, FAN_REPORT_DIR_FID, FAN_REPORT_NAME
+_INIT_FLAGS = 0x1 | 0x2 | 0x10 | 0x400 | 0x800
+
+# FAN_MARK_ADD, FAN_MARK_FILESYSTEM
+_MARK_FLAGS = 0x1 | 0x100
+
+_MASK = MODIFY | ATTRIB | CLOSE_WRITE | CREATE | DELETE | IS_DIRECTORY
+
+# struct fanotify_event_metadata: length, version, reserved, its own length, mask, fd, pid.
+_METADATA = struct.Struct("=IBBHQii")
+# struct fanotify_event_info_fid: type, padding, length; the fsid; the handle, and the name.
+_INFO_HEAD = struct.Struct("=BxH")
+_KEY_OFFSET, _HANDLE_OFFSET = 4, 12
+
+# struct file_handle: its size and its type, then its bytes: MAX_HANDLE_SZ at most.
+_HANDLE_HEAD = struct.Struct("=Ii")
+_MAX_HANDLE = 128
+_AT_EMPTY_PATH = 0x1000
+
+EVENT: Final = struct.Struct("=I4xQ8xB1xH8xI4x")
+"""The head of an event, with that of its first name: length, mask; type, length, handle bytes."""
+
+# FAN_EVENT_INFO_TYPE_DFID_NAME, _OLD_DFID_NAME, _NEW_DFID_NAME
+_NAMED = frozenset([2, 10, 12])
+
+_READ_SIZE = 65536
+
+# With two of the longest names, and of the longest handles.
+_MAX_EVENT_SIZE = 1024
+
+FSID_SIZE: Final = 8
+
+
+class Event(NamedTuple):
+    """One event. Several that are queued for the same name at a time are one."""
+
+    mask: int
+    directory: bytes
+    """The *key* of the directory: its file system's id, and its handle there."""
+    name: bytes
+    """``.`` for the directory itself."""
+    new_directory: bytes = b""
+    new_name: bytes = b""
+    """The other end of a rename; else empty."""
+
+
+class Fanotify:
+    """One fanotify group. Its creator closes it. Raises OSError where it is not available."""
+
+    def __init__(self) -> None:
+        function = _find("fanotify_init", ctypes.c_uint, ctypes.c_uint)
+        self.descriptor: int = _checked(function(_INIT_FLAGS, os.O_RDONLY | os.O_CLOEXEC))
+        self._mark = _find(
+            "fanotify_mark",
+            ctypes.c_int, ctypes.c_uint, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p,
+        )  # fmt: skip
+
+    def add_mark(self, directory: int) -> None:
+        """Have all changes on the file system of an open directory reported.
+
+        Raises OSError if the file system has no handles or no mark is permitted.
+        """
+        try:
+            self._add_mark(directory, RENAME)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # Before Linux 5.17.
+            self._add_mark(directory, MOVED_FROM | MOVED_TO)
+
+    def _add_mark(self, directory: int, moves: int) -> None:
+        _checked(self._mark(self.descriptor, _MARK_FLAGS, _MASK | moves, directory, b"."))
+
+    def count_marks(self) -> int:
+        """Return the number of marks: the kernel removes that of an unmounted file system."""
+        with open(f"/proc/self/fdinfo/{self.descriptor}", "rb") as lines:
+            return sum(line.startswith(b"fanotify sdev:") for line in lines)
+
+    def read(self) -> bytes:
+        """Return a chunk of whole events, or b"" if the queue is empty."""
+        try:
+            return os.read(self.descriptor, _READ_SIZE)
+        except BlockingIOError:
+            return b""
+
+    @staticmethod
+    def is_full(chunk: bytes) -> bool:
+        """Return True if more events may have been in the queue when a chunk was read."""
+        return len(chunk) > _READ_SIZE - _MAX_EVENT_SIZE
+
+    def close(self) -> None:
+        """Close the group, which removes all marks."""
+        os.close(self.descriptor)
+
+
+def open_handle(mount: int, handle: bytes) -> int:
+    """Open the directory of a handle, as a path only; ``mount`` is open on the same file system.
+
+    Raises OSError, with ESTALE if the directory is gone.
+    """
+    function = _find("open_by_handle_at", ctypes.c_int, ctypes.c_char_p, ctypes.c_int)
+    return _checked(function(mount, handle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
+def handle_of(directory: int) -> bytes:
+    """Return the handle of an open directory: its size and its type, four bytes each, its bytes.
+
+    Raises OSError if its file system has none.
+    """
+    function = _find(
+        "name_to_handle_at",
+        ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_int), ctypes.c_int,
+    )  # fmt: skip
+    handle = ctypes.create_string_buffer(_HANDLE_HEAD.pack(_MAX_HANDLE, 0), 8 + _MAX_HANDLE)
+    _checked(function(directory, b"", handle, ctypes.byref(ctypes.c_int()), _AT_EMPTY_PATH))
+    size, _ = _HANDLE_HEAD.unpack_from(handle.raw)
+    return handle.raw[: _HANDLE_HEAD.size + size]
+
+
+def decode_events(chunk: bytes) -> Iterator[Event]:
+    """Yield the events of a chunk; those without a name, such as an overflow, with empty ones."""
+    position, end = 0, len(chunk)
+    while position < end:
+        length, _, _, at, mask, _, _ = _METADATA.unpack_from(chunk, position)
+        position, at = position + length, position + at
+        found: list[bytes] = []
+        while at < position:
+            kind, info_length = _INFO_HEAD.unpack_from(chunk, at)
+            if kind in _NAMED:
+                handle_bytes, _ = _HANDLE_HEAD.unpack_from(chunk, at + _HANDLE_OFFSET)
+                start = at + _HANDLE_OFFSET + _HANDLE_HEAD.size + handle_bytes
+                name = chunk[start : at + info_length]
+                found += chunk[at + _KEY_OFFSET : start], name[: name.index(b"\0")]
+            at += info_length
+        yield Event(mask, *found) if found else Event(mask, b"", b"")
+
+
+def mask_names(mask: int) -> str:
+    """Return the names of the bits in a mask, as ``CREATE|ISDIR``."""
+    return "|".join(name for bit, name in _NAMES.items() if mask & bit)
+
+
+def count_events(chunk: bytes, mask_counts: Counter[int]) -> None:
+    """Add the events of a chunk to the number of events for each mask."""
+    position, end = 0, len(chunk)
+    while position < end:
+        length, _, _, _, mask, _, _ = _METADATA.unpack_from(chunk, position)
+        mask_counts[mask] += 1
+        position += length
+
+
+@functools.cache
+def _find(name: str, *types: type) -> "ctypes._NamedFuncPointer":
+    """Return a function of the C library."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    function.argtypes = types
+    return function  # type: ignore[no-any-return]
+
+
+def _checked(result: int) -> int:
+    """Return the result of a system call; raise OSError if it has failed."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,0 +1,231 @@
+"""A source that is watched by marks on its file systems: there is a walk only for a scan.
+
+It stands in the place of :class:`~pylsyncd.watcher.watch_manager.WatchManager` for the scans, with
+the paths of directories as their descriptors.
+"""
+
+import contextlib
+import errno
+import os
+import queue
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Final
+
+from pylsyncd.model import paths
+from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.system import walk
+from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
+from pylsyncd.watcher.fanotify import Fanotify, handle_of, open_handle
+from pylsyncd.watcher.handle_paths import HandlePaths
+from pylsyncd.watcher.hard_link_search import FileId
+from pylsyncd.watcher.watches import WatchResult
+
+_NOT_THERE: Final = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
+
+
+class DirectoriesOnDisk:
+    """The directories of a source, as the disk has them. Each is its own descriptor: its path."""
+
+    root_wd = paths.ROOT
+
+    def __init__(self, source: bytes, rules: Rules) -> None:
+        self._source = source
+        self._rules = rules
+
+    def __contains__(self, path: bytes) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return 0
+
+    def walk(self) -> Iterator[bytes]:
+        """Yield all directories, parents first, as they are by then."""
+        waiting = [paths.ROOT]
+        while waiting:
+            path = waiting.pop()
+            yield path
+            try:
+                with walk.opened_root(self._source) as root, walk.opened_below(root, path) as found:
+                    names = walk.subdirectories(found)
+            except OSError:
+                # The slices and rsync report what cannot be read.
+                continue
+            children = [paths.join(path, os.fsencode(name)) for name in names]
+            waiting += [
+                child for child in children if not self._rules.matches(child, is_directory=True)
+            ]
+
+    def path(self, path: bytes) -> bytes:
+        """Return the path of a directory."""
+        return path
+
+    def find(self, path: bytes) -> bytes:
+        """Return the directory at a path."""
+        return path
+
+    def child(self, path: bytes, name: bytes) -> bytes:
+        """Return the directory of that name."""
+        return paths.join(path, name)
+
+    def set_base(self) -> None:
+        """Do nothing: no directory is known that could be moved."""
+
+
+class MarkedSource:
+    """The marks of one source, and its scans. Used by one thread at a time.
+
+    Raises OSError if the source cannot be opened or marked.
+    """
+
+    def __init__(
+        self,
+        source: bytes,
+        group: Fanotify,
+        rules: Rules,
+        find_mounts: Callable[[], Collection[bytes]] = tuple,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Create it; ``on_progress(0)`` is called during walks.
+
+        ``find_mounts()`` returns the mount points below the source, relative paths.
+        """
+        self._source = source
+        self._group = group
+        self._rules = rules
+        self._find_mounts = find_mounts
+        self._on_progress = on_progress
+        self.has_scanned_files = False
+        """Whether a scan of the whole source has looked at files and found all hard links."""
+        self._found_hard_links: queue.SimpleQueue[Mapping[FileId, set[bytes]]] = queue.SimpleQueue()
+        self.unwatched: Mapping[tuple[bytes, bytes], int] = {}
+        """Empty: what is not marked is scanned like a file system without events."""
+        self.tree = DirectoriesOnDisk(source, rules)
+        self.handles = HandlePaths(source)
+        with walk.opened_root(source) as root:
+            self._group.add_mark(root)
+            # Needs a capability more than the mark.
+            os.close(open_handle(root, handle_of(root)))
+            self.root_id = walk.inode_id(root)
+        self._mark_count = self._group.count_marks()
+
+    @property
+    def directory_count(self) -> int:
+        """0: nothing is known of the directories."""
+        return 0
+
+    @property
+    def unwatched_count(self) -> int:
+        """0: each directory is on a marked file system, or scanned."""
+        return 0
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether all marks are there: an unmounted file system has lost its own."""
+        return self._group.count_marks() >= self._mark_count
+
+    def mark_mounts(self) -> list[bytes]:
+        """Mark the file systems that are mounted below the source; return those that cannot be."""
+        mounts = self._find_mounts()
+        with walk.opened_root(self._source) as root:
+            unmarked = [path for path in mounts if not self._mark(root, path)]
+        self.handles.set_mounts([path for path in mounts if path not in unmarked])
+        self._mark_count = self._group.count_marks()
+        return unmarked
+
+    def _mark(self, root: int, path: bytes) -> bool:
+        try:
+            with walk.opened_below(root, path) as directory:
+                self._group.add_mark(directory)
+                os.close(open_handle(directory, handle_of(directory)))
+        except OSError:
+            return False
+        return True
+
+    def is_in_place(self) -> bool:
+        """Return True if the marked source is still at its path."""
+        try:
+            with walk.opened_root(self._source) as root:
+                return walk.inode_id(root) == self.root_id
+        except OSError:
+            return False
+
+    def scan(
+        self,
+        since_ns: Collection[int] = (),
+        top: bytes = paths.ROOT,
+        purpose: ScanPurpose = ScanPurpose.REPLACE_EVENTS,
+    ) -> Mapping[int, MutableChangeset]:
+        """Return the changes at and below a directory since each of the ctimes, in nanoseconds.
+
+        Without a ctime there is nothing to do. Raises OSError if the directory is gone.
+        """
+        with walk.opened_root(self._source) as root:
+            if walk.inode_id(root) != self.root_id:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self._source)
+            if not since_ns:
+                return {}
+            scan = CatchupScan(since_ns, self._rules, self._report_progress, purpose)
+            with walk.opened_below(root, top) as directory:
+                scan.scan_unwatched(directory, top)
+            if top == paths.ROOT:
+                scan.recheck_hard_links(root)
+                self.has_scanned_files = True
+        if scan.hard_links.paths_by_file:
+            self._found_hard_links.put(scan.hard_links.paths_by_file)
+        return scan.changes
+
+    @contextlib.contextmanager
+    def opened_watched(self, path: bytes) -> Iterator[int | None]:
+        """Open a directory; None if it is gone. Raises another OSError if it cannot be opened."""
+        with contextlib.ExitStack() as stack:
+            try:
+                root = stack.enter_context(walk.opened_root(self._source))
+                directory = stack.enter_context(walk.opened_below(root, path))
+            except OSError as error:
+                if error.errno not in _NOT_THERE:
+                    raise
+                directory = None
+            yield directory
+
+    def watch_subtree(self, parent: bytes, name: bytes) -> WatchResult:  # noqa: ARG002  # see Watches
+        """Return that a directory is watched, as all are."""
+        return WatchResult.WATCHED
+
+    def retry_unwatched(self, since_ns: int) -> MutableChangeset:  # noqa: ARG002  # see Watches
+        """Return no changes: nothing is unwatched."""
+        return MutableChangeset()
+
+    def unwatched_paths(self) -> list[bytes]:
+        """Return no paths: nothing is unwatched."""
+        return []
+
+    def take_newly_unwatched(self) -> list[tuple[bytes, bytes]]:
+        """Return no keys: nothing is unwatched."""
+        return []
+
+    def directories_in_source(self) -> list[bytes]:
+        """Return the names of the directories in the source itself."""
+        with contextlib.suppress(OSError), walk.opened_root(self._source) as root:
+            return [os.fsencode(name) for name in walk.subdirectories(root)]
+        return []
+
+    def included_files(self, directory: bytes, names: Collection[bytes]) -> set[bytes]:
+        """Return the names of files in a directory that the rules do not exclude."""
+        if not self._rules:
+            return set(names)
+        return {
+            name
+            for name in names
+            if not self._rules.matches(paths.join(directory, name), is_directory=False)
+        }
+
+    def take_found_hard_links(self) -> list[Mapping[FileId, set[bytes]]]:
+        """Return the names of hard-linked files found by scans since the last call. Thread-safe."""
+        found = []
+        while not self._found_hard_links.empty():
+            found.append(self._found_hard_links.get())
+        return found
+
+    def _report_progress(self) -> None:
+        self._on_progress(0)

@@ -47,6 +47,7 @@ VALUES = {
     "retry_first": ("2",),
     "retry_longest": ("20",),
     "retry_held": ("200",),
+    "hook_before": ("true",),
     "hook_batch": ("true 'a b' c",),
     "hook_error": ("./hook",),
     "hook_recovery": ("true",),

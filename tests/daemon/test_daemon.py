@@ -489,7 +489,8 @@ exec sleep 600""",
         child = int((tmp_path / "pid").read_text())
         os.kill(daemon.pid, signal.SIGTERM)
         daemon.wait_for("stopping")
-        daemon.stop(seconds=5)
+        # The first stop waits for 10 s.
+        daemon.stop(seconds=9)
         assert "Pending: everything" in daemon.log
         assert not Path(f"/proc/{child}").exists()
 

@@ -350,22 +350,21 @@ def test_an_rsync_left_by_a_killed_daemon_restores_no_deleted_file(
     faulty = FaultyRsync(tmp_path / "programs")
     daemon = setup.start_to_be_killed("-i", rsync=faulty.program)
     wait_until(lambda: list(setup.state.glob("*.state")) and not setup.saved_state().pending)
+    go, begun = tmp_path / "go", tmp_path / "begun"
     faulty.add_fault(
-        f"cp -a {setup.source} {tmp_path}/kept; touch {tmp_path}/begun; "
-        f"sleep 2; cp -a {tmp_path}/kept/. {setup.copy}/; touch {tmp_path}/ended; exit 0"
+        f"cp -a {setup.source} {tmp_path}/kept; echo $$ >{begun}.new; mv {begun}.new {begun}; "
+        f"until [ -e {go} ]; do sleep 0.1; done; cp -a {tmp_path}/kept/. {setup.copy}/; exit 0"
     )
     setup.write("f", "this must not come back")
-    wait_until((tmp_path / "begun").exists)
+    wait_until(begun.exists)
     daemon.crash()
     (setup.source / "gone").unlink()
     setup.write("f", "new")
     with setup.daemon(rsync=faulty.program) as following:
         following.wait_for("Terminated .* left by a killed pylsyncd")
         following.wait_for("catch-up complete")
-        setup.expect_equal()
-        # As long as the old rsync would have taken.
-        time.sleep(2.0)
-        assert not (tmp_path / "ended").exists()
+        go.touch()
+        wait_until(lambda: not Path(f"/proc/{begun.read_text().strip()}").exists())
         setup.expect_equal()
 
 

@@ -44,18 +44,16 @@ run: $(VENV)/.run
 # file system runs on a disk as well.
 TEMPORARY = $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 
-# Those that mostly wait run side by side, those that load the machine two at a time; those that
-# measure what they take run alone.
-SIDE_BY_SIDE = tests/unit tests/scenarios tests/daemon tests/guard tests/hostile tests/fuzz \
-	tests/mutation
-IN_PAIRS = tests/churn tests/chaos
-ALONE = tests/isolation tests/soak
+# Most of them wait most of the time, so that there are more than a small machine has processors;
+# those that take minutes are first. One that compares times runs alone.
+ALONE = tests/isolation/test_isolation.py
+SIDE_BY_SIDE = tests/churn tests/chaos tests/unit tests/scenarios tests/daemon tests/guard \
+	tests/hostile tests/isolation tests/soak tests/fuzz tests/mutation
 
 test: $(VENV)/.test
 	$(call need,rsync rsync)
 	$(call need,sshd openssh-server)
-	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest -n 4 --dist worksteal $(SIDE_BY_SIDE) $(ARGS)
-	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest -n 2 --dist worksteal $(IN_PAIRS) $(ARGS)
+	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest -n 6 --dist worksteal $(SIDE_BY_SIDE) --ignore $(ALONE) $(ARGS)
 	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest $(ALONE) $(ARGS)
 
 unit: $(VENV)/.test

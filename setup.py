@@ -49,7 +49,7 @@ class Build(build):
 def shared_files() -> list[tuple[str, list[str]]]:
     """Return what is installed beside the packages: the directory, and what goes there."""
     shared = [(f"share/man/man{page[-1]}", [f"{MANUAL}/{page}"]) for page in PAGES]
-    shared.append((DOCUMENTS, ["README", "CHANGES"]))
+    shared.append((DOCUMENTS, ["README", "CHANGES", "docs/recipes.rst"]))
     shared.append((f"{DOCUMENTS}/examples", ["pylsyncd.conf.example"]))
     for path in sorted((HERE / "contrib").rglob("*")):
         if path.is_file() and path.suffix not in {".py", ".pyc"}:

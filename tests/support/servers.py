@@ -43,6 +43,13 @@ def free_port(address: str = LOOPBACK) -> int:
                 return port
 
 
+def answers_at(port: int) -> bool:
+    """Return True if a port of this machine accepts connections."""
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), 1):
+        return True
+    return False
+
+
 class Server:
     """A server as a child process, which can be stopped and restarted on the same port."""
 
@@ -89,7 +96,7 @@ class Server:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
+        while not answers_at(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise Unavailable(f"{self.command()[0]} did not start: {self.log.read_text()}")
@@ -106,11 +113,6 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.port), 1):
-            return True
-        return False
 
 
 class RsyncDaemon(Server):

@@ -69,6 +69,7 @@ _READ_SIZE = 65536
 _MAX_EVENT_SIZE = EVENT_HEADER.size + 256
 
 _LIMITS = "/proc/sys/fs/inotify/"
+_SYSCTL_FILE = "/etc/sysctl.d/60-pylsyncd.conf"
 
 
 class Inotify:
@@ -147,14 +148,21 @@ def read_limit(name: str) -> int:
         return int(file.read())
 
 
-def watch_limit_message(directories: int) -> str:
-    """Return the message for an administrator whose user has no watches left."""
+def watch_limit_message(directories: int, lacking: int = 0) -> str:
+    """Return the message for an administrator whose user has no watches left.
+
+    ``lacking`` is the number of directories that need a watch and have none; 0 if it is unknown.
+    """
     limit = read_limit("max_user_watches")
-    wanted = max(2 * directories, 2 * limit)
+    # As many again for other sources and programs, and for directories to come.
+    wanted = 2 * max(directories, limit + lacking)
+    more = f"{lacking} more" if lacking else "all others"
+    setting = f"fs.inotify.max_user_watches={wanted}"
     return (
-        f"The limit of inotify watches is reached: {directories} directories are watched here, and "
-        f"fs.inotify.max_user_watches is {limit} for all programs of this user. "
-        f"Raise it: sysctl -w fs.inotify.max_user_watches={wanted}"
+        f"The limit of inotify watches is reached: {directories} directories are watched here, "
+        f"{more} need a watch, and fs.inotify.max_user_watches is {limit} for all programs "
+        f"of this user. To raise it now, run `sysctl -w {setting}`; pylsyncd then watches the "
+        f"rest. To keep it after a reboot, run `echo {setting} >> {_SYSCTL_FILE}`."
     )
 
 

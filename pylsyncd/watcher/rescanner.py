@@ -358,7 +358,9 @@ class Rescanner(Generic[D]):
             log.error(
                 "Not watched, but scanned every %g s with all subdirectories: %s. %s",
                 interval, format_count(lacking, "directory"),
-                inotify.watch_limit_message(len(self._watches.tree)),
+                inotify.watch_limit_message(
+                    len(self._watches.tree), self._watches.count_lacking_watches()
+                ),
             )  # fmt: skip
         refused = [key for key in new if unwatched.get(key, errno.ENOSPC) != errno.ENOSPC]
         for parent, name in refused[:_MAX_LOGGED_UNWATCHED]:

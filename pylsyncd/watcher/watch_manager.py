@@ -118,6 +118,28 @@ class WatchManager:
         found = (child_path(self.tree, *key) for key in self.unwatched)
         return [path for path in found if path is not None]
 
+    def count_lacking_watches(self) -> int:
+        """Return how many directories are not watched for lack of watches, by walking them."""
+        count = 0
+
+        def enter(_directory: int, parent: bytes, name: bytes) -> bytes | None:
+            nonlocal count
+            path = paths.join(parent, name)
+            if self._rules.matches(path, is_directory=True):
+                return None
+            count += 1
+            self._count_directory()
+            return path
+
+        for parent, name in [key for key, code in self.unwatched.items() if code == errno.ENOSPC]:
+            # One that is gone or unreadable needs no watch.
+            with contextlib.suppress(OSError), walk.opened_root(self._source) as root:
+                if (path := child_path(self.tree, parent, name)) is not None:
+                    with walk.opened_below(root, path) as directory:
+                        count += 1
+                        walk.descend(directory, path, enter, lambda *_: None)
+        return count
+
     def is_in_place(self, parent: int, name: bytes) -> bool:
         """Return True if what is at ``name`` now is what is watched, or known as unwatchable."""
         wd = self.tree.child(parent, name)

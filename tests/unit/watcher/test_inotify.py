@@ -113,6 +113,15 @@ def test_a_chunk_is_full_if_no_other_event_may_fit() -> None:
     assert Inotify.is_full(b"\0" * (65536 - 16 - 256 + 1))
 
 
+def test_the_message_about_the_limit_names_how_many_are_needed_and_what_to_run() -> None:
+    limit = inotify.read_limit("max_user_watches")
+    message = inotify.watch_limit_message(99, limit)
+    assert f" 99 directories are watched here, {limit} more need a watch" in message
+    setting = f"fs.inotify.max_user_watches={4 * limit}"
+    assert f"`sysctl -w {setting}`" in message
+    assert f"`echo {setting} >> /etc/sysctl.d/60-pylsyncd.conf`" in message
+
+
 def test_the_message_about_the_limit_names_a_larger_one() -> None:
     limit = inotify.read_limit("max_user_watches")
     assert f"max_user_watches={2 * limit}" in inotify.watch_limit_message(0)

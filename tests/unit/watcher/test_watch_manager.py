@@ -114,6 +114,8 @@ def test_a_directory_that_cannot_be_watched_is_recorded_once_and_retried(
     assert watches.unwatched == {key: errno.ENOSPC}
     assert watches.take_newly_unwatched() == [key]
     assert watches.take_newly_unwatched() == []
+    (source / "new/below/deep").mkdir(parents=True)
+    assert watches.count_lacking_watches() == 3
     watches.retry_unwatched(LONG_AGO)
     assert watches.unwatched == {}
     assert b"new" in watches.watched_paths()

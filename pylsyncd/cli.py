@@ -93,10 +93,14 @@ def _run_command(command_line: CommandLine) -> int:
     def reload() -> Settings:
         return load_configuration(command_line, environment).settings
 
-    return _run_service(configuration, reload if command_line.config_path else None)
+    if command_line.config_path is None:
+        return _run_service(configuration, None)
+    return _run_service(configuration, reload, command_line.config_path)
 
 
-def _run_service(configuration: Configuration, reload: Callable[[], Settings] | None) -> int:
+def _run_service(
+    configuration: Configuration, reload: Callable[[], Settings] | None, config_path: str = ""
+) -> int:
     settings = configuration.settings
     handler = make_log_handler(sys.stderr, os.environ)
     with daemonize.prepare(settings.process, settings.syncs, handler) as process:
@@ -106,7 +110,7 @@ def _run_service(configuration: Configuration, reload: Callable[[], Settings] | 
         display = ProgressDisplay(handler) if is_shown else NoProgress()
         # Before the service: it creates threads, and the parent reports its errors.
         process.detach()
-        service = Service(settings, reload, display)
+        service = Service(settings, reload, display, config_path)
         return service.run(process.control_path, process.report_ready)
 
 

@@ -108,13 +108,30 @@ def _fetch_statuses(
     if options.file is not None:
         daemons = [discovery.load_status_file(options.file)]
     else:
-        daemons, errors = discovery.fetch_statuses(find_sockets(options.socket), timeout)
+        daemons, errors = _fetch_daemons(options, timeout)
     if not options.names:
         return daemons, errors
     if daemons:
         errors += _unknown_names(daemons, options.names)
     selected = (daemon.select(options.names) for daemon in daemons)
     return [daemon for daemon in selected if daemon is not None], errors
+
+
+def _fetch_daemons(
+    options: argparse.Namespace, timeout: float
+) -> tuple[list[DaemonStatus], list[PylsyncdError]]:
+    """Return the status of each daemon, or of those with the given configuration file."""
+    sockets = find_sockets(options.socket, options.config)
+    daemons, errors = discovery.fetch_statuses(sockets, timeout)
+    if options.config is None:
+        return daemons, errors
+    found = [daemon for daemon in daemons if daemon.uses_configuration(options.config)]
+    if not found and not errors:
+        shown = printable(options.config)
+        raise NoDaemonError(
+            f"No running pylsyncd uses the file {shown}: start one with pylsyncd -c {shown}."
+        )
+    return found, errors
 
 
 def _status_lines(options: argparse.Namespace, daemons: Iterable[DaemonStatus]) -> list[str]:
@@ -148,6 +165,11 @@ def _lines_or_errors(options: argparse.Namespace) -> list[str]:
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.warn_lag is not None and options.warn_lag > options.max_lag:
+        raise command_line.CommandLineError(
+            f"No warning would ever come: --warn-lag {options.warn_lag:g} is longer than --max-lag "
+            f"{options.max_lag:g}. Choose a shorter --warn-lag, or a longer --max-lag."
+        )
     daemons, errors = _fetch_statuses(options, CHECK_TIMEOUT)
     # Only the status in a file has an age, and there is only one file.
     age = sum(daemon.age for daemon in daemons)
@@ -185,8 +207,18 @@ def _redraw(lines: Sequence[str]) -> str:
 
 
 def _send_command(options: argparse.Namespace) -> int:
-    request = ControlRequest(options.command, (), level=options.level)
+    request = ControlRequest(options.command, (), level=options.level or "")
     return _print_errors(_send_to_daemons(options, request, ANSWER_TIMEOUT)[1])
+
+
+def _log_level(options: argparse.Namespace) -> int:
+    if options.level:
+        return _send_command(options)
+    answers, errors = _send_to_daemons(options, ControlRequest("log-level"), ANSWER_TIMEOUT)
+    for path, answer in answers.items():
+        of_daemon = f" (pylsyncd at {path})" if len(answers) > 1 else ""
+        _print([printable(f"{answer.get('level')}{of_daemon}")])
+    return _print_errors(errors)
 
 
 def _wait(options: argparse.Namespace) -> int:
@@ -215,7 +247,9 @@ def _lacking(path: str, answer: discovery.Answer) -> list[str]:
     return lines + [describe_unverified(name, reason) for name, reason in unverified.items()]
 
 
-_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {"status": _status, "wait": _wait}
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "status": _status, "wait": _wait, "log-level": _log_level,
+}  # fmt: skip
 
 
 def _send_to_daemons(
@@ -226,12 +260,16 @@ def _send_to_daemons(
     Raises an error, NoDaemonError for example, if all of them have failed.
     """
     errors: list[PylsyncdError] = []
-    names: dict[str, list[str]] = {path: [] for path in find_sockets(options.socket)}
-    if options.names:
-        daemons, errors = discovery.fetch_statuses(list(names))
+    names: dict[str, list[str]]
+    if options.names or options.config is not None:
+        daemons, errors = _fetch_daemons(options, ANSWER_TIMEOUT)
         if not daemons:
             raise errors[0]
-        names = _names_by_daemon(daemons, options.names)
+        names = {daemon.path: [] for daemon in daemons}
+        if options.names:
+            names = _names_by_daemon(daemons, options.names)
+    else:
+        names = {path: [] for path in find_sockets(options.socket)}
     requests = {
         path: ControlRequest(request.command, own_names, request.timeout, request.level)
         for path, own_names in names.items()

@@ -63,6 +63,8 @@ class Operations:
         self._started_at = time.time()
         self._last_reload: float | None = None
         self._reload_error = ""
+        self.configuration = ""
+        """The absolute path of the configuration file; empty without one."""
         self.status_file: AtomicFile | None = None
         """The status file, whose age the status tells."""
         self._watch_limit = inotify.read_limit("max_user_watches")
@@ -91,7 +93,7 @@ class Operations:
             self._watch_limit, tuple(map(_sync_status, self._supervisor)),
             self._last_reload, self._reload_error,
             status_file_written=None if file is None else file.written_at or 0.0,
-            stuck_threads=self._stuck_threads(),
+            stuck_threads=self._stuck_threads(), configuration=self.configuration,
         )  # fmt: skip
 
     def flush(self, names: Sequence[str] = ()) -> None:
@@ -158,6 +160,12 @@ class Operations:
     def set_level(self, level: str) -> None:
         """Set the log level. Raises UsageError for an unknown level."""
         logs.set_level(process_settings.LOGGING_LEVELS[converters.check_log_level(level)])
+
+    def level(self) -> str:
+        """Return the log level."""
+        present = logs.level()
+        names = process_settings.LOGGING_LEVELS.items()
+        return next((name for name, level in names if level <= present), "debug")
 
     def reload(self) -> None:
         """Read the configuration again. Raises UsageError if it has errors."""

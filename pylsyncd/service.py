@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import fields, replace
 
 from pylsyncd.config.conflicts import find_source_conflict
@@ -14,6 +15,7 @@ from pylsyncd.config.settings import ProcessSettings, Settings, SyncSettings
 from pylsyncd.control.server import ControlServer
 from pylsyncd.control.status_file import StatusFileWriter
 from pylsyncd.control.table import summary
+from pylsyncd.model import paths
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Condition, Status
@@ -95,8 +97,8 @@ class StatusReporters:
 class Service:
     """The running daemon. Created and run by the main thread, which receives the signals.
 
-    ``reload()`` reads the settings again; None if there is no configuration file. Raises UsageError
-    if a state directory is unusable, or another pylsyncd serves a destination.
+    ``reload()`` reads the settings again from the file at ``config_path``; None if there is none.
+    Raises UsageError if a state directory is unusable, or another pylsyncd serves a destination.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Service:
         settings: Settings,
         reload: Callable[[], Settings] | None = None,
         display: NoProgress | None = None,
+        config_path: str = "",
     ) -> None:
         process = settings.process
         self._settings = settings
@@ -127,6 +130,7 @@ class Service:
         self._operations = Operations(
             self._supervisor, self._request_reload, lambda: self._thread_monitor.stuck_names
         )
+        self._operations.configuration = paths.printable(os.fsencode(config_path))
         self._reporters = StatusReporters(process, self._operations, self._inbox.put)
         self._watch_limit = inotify.read_limit("max_user_watches")
 
@@ -255,20 +259,23 @@ class Service:
         if self._read_settings is None:
             self._supervisor.forward_signal(signal.SIGHUP)
             return
-        try:
+        # The errors are in the log.
+        with suppress(UsageError):
             self._reload()
-        except UsageError as error:
-            for line in str(error).splitlines():
-                log.error("%s", line)  # noqa: TRY400  # an error of the file, not of the program
 
     def _reload(self) -> None:
         """Read the settings again, and apply what has changed. Raises UsageError."""
         if self._read_settings is None:
-            raise UsageError("There is no configuration file to reload: use -c FILE.")
+            raise UsageError(
+                "This pylsyncd was started without a configuration file, so there is nothing to "
+                "reload: start it with -c FILE."
+            )
         try:
             self._apply(self._read_settings)
         except UsageError as error:
             self._operations.record_reload(str(error))
+            for line in str(error).splitlines():
+                log.error("%s", line)  # noqa: TRY400  # an error of the file, not of the program
             raise
         self._operations.record_reload()
 

@@ -170,6 +170,10 @@ _pylsyncctl() {
             [[ ${COMP_WORDS[++index]} == = ]] && ((index++))
             options=(-S "${COMP_WORDS[index]}")
             ;;
+        -c | --config)
+            [[ ${COMP_WORDS[++index]} == = ]] && ((index++))
+            options=(-c "${COMP_WORDS[index]}")
+            ;;
         @COMMAND_PATTERN@) command=${command:-${COMP_WORDS[index]}} ;;
         esac
     done

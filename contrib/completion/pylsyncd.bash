@@ -101,28 +101,33 @@ _pylsyncctl() {
             [[ ${COMP_WORDS[++index]} == = ]] && ((index++))
             options=(-S "${COMP_WORDS[index]}")
             ;;
+        -c | --config)
+            [[ ${COMP_WORDS[++index]} == = ]] && ((index++))
+            options=(-c "${COMP_WORDS[index]}")
+            ;;
         status | flush | sync | pause | resume | release | wait | log-level | reload) command=${command:-${COMP_WORDS[index]}} ;;
         esac
     done
     case $prev in
     -S | --socket) _pylsyncd_offer -f; return ;;
+    -c | --config) _pylsyncd_offer -f; return ;;
     --file) _pylsyncd_offer -f; return ;;
     --max-lag) return ;;
     --warn-lag) return ;;
     --timeout) return ;;
     esac
     case $command:$cur in
-    :-*) _pylsyncd_offer -W "-h --help -S --socket --version" ;;
+    :-*) _pylsyncd_offer -W "-h --help -S --socket -c --config --version" ;;
     :*) _pylsyncd_offer -W "status flush sync pause resume release wait log-level reload" ;;
-    status:-*) _pylsyncd_offer -W "-h --help -S --socket --json --names --watch --file --check --max-lag --warn-lag" ;;
-    flush:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
-    sync:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
-    pause:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
-    resume:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
-    release:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
-    wait:-*) _pylsyncd_offer -W "-h --help -S --socket --timeout" ;;
-    log-level:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
-    reload:-*) _pylsyncd_offer -W "-h --help -S --socket" ;;
+    status:-*) _pylsyncd_offer -W "-h --help -S --socket -c --config --json --names --watch --file --check --max-lag --warn-lag" ;;
+    flush:-*) _pylsyncd_offer -W "-h --help -S --socket -c --config" ;;
+    sync:-*) _pylsyncd_offer -W "-h --help -S --socket -c --config" ;;
+    pause:-*) _pylsyncd_offer -W "-h --help -S --socket -c --config" ;;
+    resume:-*) _pylsyncd_offer -W "-h --help -S --socket -c --config" ;;
+    release:-*) _pylsyncd_offer -W "-h --help -S --socket -c --config" ;;
+    wait:-*) _pylsyncd_offer -W "-h --help -S --socket -c --config --timeout" ;;
+    log-level:-*) _pylsyncd_offer -W "-h --help -S --socket -c --config" ;;
+    reload:-*) _pylsyncd_offer -W "-h --help -S --socket -c --config" ;;
     log-level:*) _pylsyncd_offer -W "error warning notice info debug" ;;
     status:* | flush:* | sync:* | pause:* | resume:* | release:* | wait:*) _pylsyncctl_offer_names "${options[@]}" ;;
     esac

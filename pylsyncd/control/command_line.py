@@ -31,6 +31,7 @@ exit status of status --check:
 """
 
 _SOCKET_HELP = "the control socket of the daemon"
+_CONFIG_HELP = "the configuration file of the daemon, instead of its socket"
 _NAMES_HELP = "the name of a destination, as status shows it, or of a sync"
 
 _COMMANDS = {
@@ -64,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("-S", "--socket", metavar="PATH", help=_SOCKET_HELP)
+    parser.add_argument("-c", "--config", metavar="FILE", help=_CONFIG_HELP)
     parser.add_argument("--version", action="version", version=f"pylsyncctl {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_status(commands)
@@ -76,8 +78,12 @@ def make_parser() -> argparse.ArgumentParser:
             help=_NAMES_HELP,
         )
     _add_wait(commands)
-    command = _add_command(commands, "log-level", "set the log level until the daemon ends")
-    command.add_argument("level", metavar="LEVEL", choices=LOG_LEVELS, help=", ".join(LOG_LEVELS))
+    description = "show the log level, or set it until the daemon ends"
+    command = _add_command(commands, "log-level", description)
+    command.add_argument(
+        "level", metavar="LEVEL", nargs="?", choices=LOG_LEVELS, help=", ".join(LOG_LEVELS)
+    )
+    command.set_defaults(level=None)
     _add_command(commands, "reload", "reload the configuration file")
     return parser
 
@@ -88,10 +94,12 @@ def _add_command(
     parser = commands.add_parser(
         name, help=description, description=f"{description}.", allow_abbrev=False
     )
-    # The option may stand before the command or after it.
-    parser.add_argument(
-        "-S", "--socket", metavar="PATH", default=argparse.SUPPRESS, help=_SOCKET_HELP
-    )
+    # The options may stand before the command or after it.
+    for flag, option, metavar, about in (
+        ("-S", "--socket", "PATH", _SOCKET_HELP),
+        ("-c", "--config", "FILE", _CONFIG_HELP),
+    ):
+        parser.add_argument(flag, option, metavar=metavar, default=argparse.SUPPRESS, help=about)
     parser.set_defaults(command=name, names=[], level="")
     return parser
 

@@ -5,8 +5,10 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from pylsyncd.config.ini_parser import normalize_key, parse_ini
 from pylsyncd.control.client import (
     ANSWER_TIMEOUT,
     HOW_TO_BE_PERMITTED,
@@ -16,7 +18,7 @@ from pylsyncd.control.client import (
 from pylsyncd.control.protocol import ControlRequest, NoDaemonError, NotPermittedError
 from pylsyncd.control.status_file import read_status_file
 from pylsyncd.model import paths
-from pylsyncd.model.errors import PylsyncdError, StateError
+from pylsyncd.model.errors import PylsyncdError, StateError, UsageError
 from pylsyncd.model.status import DestinationStatus, Status, selecting_names
 from pylsyncd.model.status_json import decode_status, encode_status
 from pylsyncd.system import directories, unix_sockets
@@ -51,6 +53,16 @@ class DaemonStatus:
             for name in selecting_names(sync.name, each.name, each.target)
         }
 
+    def uses_configuration(self, path: str) -> bool:
+        """Return True if the daemon was started with this configuration file."""
+        configured = self.status.configuration
+        if not configured or configured == paths.printable(os.fsencode(os.path.abspath(path))):
+            return bool(configured)
+        try:
+            return os.path.samefile(configured, path)
+        except OSError:
+            return False
+
     def select(self, names: Collection[str]) -> "DaemonStatus | None":
         """Return the same with the destinations that names stand for; None if there are none."""
         selected = {
@@ -78,13 +90,15 @@ class DaemonStatus:
         )
 
 
-def find_sockets(socket: str | None) -> list[str]:
-    """Return ``socket`` if given, else all sockets found.
+def find_sockets(socket: str | None, config: str | None = None) -> list[str]:
+    """Return ``socket`` if given, else the one that a configuration file names, else all found.
 
     Raises NoDaemonError if there is none, NotPermittedError if the user may not see all.
     """
     if socket is not None:
         return [socket]
+    if config is not None and (configured := _configured_socket(config)):
+        return [configured]
     searched = directories.socket_directories(os.environ, os.geteuid())
     found, unreadable = unix_sockets.find_sockets(searched)
     if found:
@@ -150,6 +164,34 @@ def load_status_file(path: str) -> DaemonStatus:
     """
     status = read_status_file(path)
     return DaemonStatus(path, status, encode_status(status), time.time() - status.time)
+
+
+def _configured_socket(config: str) -> str:
+    """Return the absolute path of the socket that a configuration file names; empty for none."""
+    shown = paths.printable(os.fsencode(config))
+    try:
+        text = Path(config).read_bytes()
+    except PermissionError:
+        raise NotPermittedError(
+            f"User id {os.geteuid()} may not read {shown}: {HOW_TO_BE_PERMITTED}."
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read the configuration file {shown}: {error.strerror}."
+        ) from error
+    values = [
+        entry.lines[0][1]
+        for section in parse_ini(os.fsdecode(text))[0]
+        if section.title.strip() == "pylsyncd"
+        for entry in section.entries
+        if normalize_key(entry.key) == "control" and entry.lines
+    ]
+    if values and values[-1] == "no":
+        raise NoDaemonError(
+            f"A pylsyncd of {shown} has no control socket: remove control = no from the file, and "
+            "restart it."
+        )
+    return os.path.join(os.path.dirname(os.path.abspath(config)), values[-1]) if values else ""
 
 
 def _no_socket_error(searched: Sequence[str], unreadable: Sequence[str]) -> PylsyncdError:

@@ -74,6 +74,9 @@ class ControlCommands(Protocol):
     def set_level(self, level: str) -> None:
         """Set the log level; raises UsageError for an unknown one."""
 
+    def level(self) -> str:
+        """Return the log level."""
+
     def reload(self) -> None:
         """Reload the configuration file; raises UsageError if it has errors."""
 
@@ -280,6 +283,8 @@ class _RequestHandler:
                 return {"status": encode_status(self._commands.status())}
             if request.command == "wait":
                 return self._wait(request, is_cancelled)
+            if request.command == "log-level" and not request.level:
+                return {"level": self._commands.level()}
             self._handlers[request.command](request)
         except PylsyncdError as error:
             return {"error": str(error)}

@@ -244,6 +244,8 @@ class Status:
     """Why that failed; empty if it did not."""
     status_file_written: float | None = None
     """When the status file was last written, 0.0 if never; None if none is configured."""
+    configuration: str = ""
+    """The absolute path of the configuration file; empty without one."""
     stopped: float | None = None
     """The time at which the daemon stopped as it was told to; None while it runs."""
     stuck_threads: tuple[str, ...] = ()

@@ -102,11 +102,14 @@ STALLED_IN_FIFO = "it opened a named pipe that had replaced a file"
 _LOGIN_REFUSED = "ssh cannot log in: check the key here and authorized_keys there"
 _SSH_CONFIGURATION = "ssh refuses its options or configuration: check -e and ssh_config"
 _NOT_EXECUTABLE = "the remote rsync is not executable: check its permissions"
+RELEASE_COMMAND: Final = "pylsyncctl release DEST"
+"""In a reason or message; the report puts the name of the destination into the place of DEST."""
+
 _DELETION_LIMIT = (
     "more would be deleted than --max-delete allows: check whether that is intended, then run "
-    "pylsyncctl release"
+    + RELEASE_COMMAND
 )
-_UNRESOLVED = "the destination's name cannot be resolved: check its spelling, and DNS"
+UNRESOLVED: Final = "the destination's name cannot be resolved: check its spelling, and DNS"
 _UNREACHABLE = "the connection failed: check that the destination is up and reachable"
 _FULL = "the destination is full: free space there"
 _DAEMON_LOGIN_REFUSED = "the rsync daemon refuses the login: check user and password on both sides"
@@ -175,7 +178,7 @@ _TABLE = (
          ".*Too many authentication failures", Verdict.HELD, _LOGIN_REFUSED),
     _row([255], _SHELL, r"(?:\S+: )?Permission denied", Verdict.HELD, _LOGIN_REFUSED),
     _row([12, 255], _SHELL, "(?i)ssh: .*(?:could not resolve|name or service not known)",
-         Verdict.RETRY_LATER, _UNRESOLVED),
+         Verdict.RETRY_LATER, UNRESOLVED),
     _row([12, 255], _SHELL, "(?i).*bad configuration option|command-line:? line |"
          "no such identity|can't open user config|bad owner or permissions", Verdict.HELD,
          _SSH_CONFIGURATION),
@@ -210,7 +213,7 @@ _TABLE = (
          "the directory of the rsync daemon's module is missing: mount or create it"),
     _otherwise([5], Verdict.HELD, "the rsync daemon refuses the connection: check its log"),
     _row([10], _RSYNC, "(?i)rsync: .*(?:name or service not known|name lookup|"
-         "temporary failure in name)", Verdict.RETRY_LATER, _UNRESOLVED),
+         "temporary failure in name)", Verdict.RETRY_LATER, UNRESOLVED),
     _row([10], _RSYNC, f"{_WHY}Connection refused", Verdict.RETRY_LATER,
          "no rsync daemon listens on the port: check that it is running there"),
     _otherwise([10, 35], Verdict.RETRY_LATER, _UNREACHABLE),

@@ -64,6 +64,11 @@ def set_level(level: int) -> None:
     logging.getLogger().setLevel(level)
 
 
+def level() -> int:
+    """Return the level below which records are not logged."""
+    return logging.getLogger().level
+
+
 def remove_terminal_handler() -> None:
     """Stop logging to the terminal: the process goes to the background."""
     for handler in [*_handlers]:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -155,6 +156,10 @@ class SourceMonitor:
         self._buffer = buffer
         self._context = context
         self._shown = paths.printable(sync.source.path)
+        # Each destination stands for the source of a sync without a name.
+        self._release_name = shlex.quote(
+            sync.name or next((each.name for each in sync.destinations), "DEST")
+        )
         self.hold_reason = ""
         """Why the source is held; empty if it is not."""
         self._reported_held: dict[bytes, str] = {}
@@ -332,8 +337,8 @@ class SourceMonitor:
             return
         log.error(
             "The source %s is held: %s. Nothing is sent and nothing is deleted until it is back. "
-            "If the source is right as it is now, run `pylsyncctl release` or send the signal "
-            "USR2.", self._shown, reason,
+            "If the source is right as it is now, run `pylsyncctl release %s` or send the signal "
+            "USR2.", self._shown, reason, self._release_name,
         )  # fmt: skip
 
     def report_held_subtrees(self) -> list[bytes]:
@@ -343,8 +348,8 @@ class SourceMonitor:
             if self._reported_held.get(path) != reason:
                 log.error(
                     "%s in the source is held: %s. Its copies stay unchanged until the mount is as "
-                    "before. If it is right as it is now, run `pylsyncctl release` or send the "
-                    "signal USR2.", paths.printable(path), reason,
+                    "before. If it is right as it is now, run `pylsyncctl release %s` or send the "
+                    "signal USR2.", paths.printable(path), reason, self._release_name,
                 )  # fmt: skip
         released = [path for path in self._reported_held if path not in held]
         for path in released:

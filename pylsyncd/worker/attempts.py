@@ -126,7 +126,7 @@ class Attempts:
                 # No change waits yet. If the cause lasts, the next run warns.
                 log.log(
                     NOTICE, "[%s] Not ready for the first run yet: %s",
-                    self._name, describe_failure(outcome),
+                    self._name, describe_failure(outcome, self._session.destination),
                 )  # fmt: skip
 
     def carry(

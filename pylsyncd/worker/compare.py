@@ -16,6 +16,7 @@ from pylsyncd.rsync.runner import Runner, RunResult
 from pylsyncd.system import walk
 from pylsyncd.system.processes import terminate
 from pylsyncd.system.threads import SupervisedThread, join_all
+from pylsyncd.worker.failure_reporter import addressed
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +172,7 @@ class _Comparison(SupervisedThread):
         )
         self.runner = Runner()
         self._source = sync.source.path
+        self._destination = settings.destination
         self._options = settings.rsync
         self._is_exact = checksum or settings.rsync.compares_contents
         self._command = settings.rsync.compare_command(
@@ -196,6 +198,7 @@ class _Comparison(SupervisedThread):
             return
         outcome = interpret(run.exit_status, run.messages, run.stall_reason)
         if outcome.verdict is not Verdict.DONE:
+            outcome = addressed(outcome, self._destination)
             self._report(f"comparison incomplete: {outcome.reason} ({outcome.message})")
         elif not self._count:
             log.info("[%s] equal%s", self.name, "" if self._is_exact else _TRUSTED)

@@ -3,11 +3,12 @@
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.directory_id import DirectoryId
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.rsync.outcomes import RELEASE_COMMAND
 from pylsyncd.system import walk
 from pylsyncd.system.path_resolution import UnsafeLinkError
 from pylsyncd.watcher.identification import local_directory_id
 
-RELEASE_HINT = "if this is intended, run pylsyncctl release or send SIGUSR2"
+RELEASE_HINT = f"if this is intended, run {RELEASE_COMMAND}, or send SIGUSR2 to release everything"
 """What to do about changes that are held."""
 
 _LINK_HINT = "remove the link, or name its target as the destination"

@@ -1,15 +1,17 @@
 """Reports failures and recoveries of one destination to the log and to hooks."""
 
 import logging
+import shlex
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from pylsyncd.model.changes import NOTHING, Changeset, format_changes
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.notices import Notice, NoticeKind
 from pylsyncd.pipeline.backlog import Backlog
-from pylsyncd.rsync.outcomes import Outcome, Verdict
+from pylsyncd.rsync.outcomes import RELEASE_COMMAND, UNRESOLVED, Outcome, Verdict
 from pylsyncd.rsync.runner import RunResult
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import Crash, CrashLog
@@ -59,9 +61,9 @@ class FailureReporter:
         """Report a failure: as a warning if it is new, else only for verbose logs."""
         if result.verdict is Verdict.DONE:
             return
-        outcome = result.outcome
+        outcome = addressed(result.outcome, self._destination)
         pause = max(0.0, attempts.due_at - time.monotonic())
-        self._record_error(describe_failure(outcome))
+        self._record_error(describe_failure(outcome, self._destination))
         # Without rsync's message, which may contain a random name.
         failure = outcome.reason, hash(frozenset(change.path for change in result.failed))
         is_new = pause > 0.0 and failure not in self.reported
@@ -85,7 +87,7 @@ class FailureReporter:
             log.log(
                 logging.WARNING if is_new else logging.INFO,
                 "[%s] %s Concerned: %s.",
-                self._destination.name, describe_failure(result.outcome),
+                self._destination.name, describe_failure(result.outcome, self._destination),
                 format_count(len(result.unset_attributes), "path"),
             )  # fmt: skip
 
@@ -174,8 +176,20 @@ class FailureReporter:
         self._on_notice(notice)
 
 
-def describe_failure(outcome: Outcome) -> str:
+def addressed(outcome: Outcome, destination: Destination) -> Outcome:
+    """Return an outcome whose texts name a destination in what they tell a person to do."""
+    reason, message = (
+        text.replace(RELEASE_COMMAND, f"pylsyncctl release {shlex.quote(destination.name)}")
+        for text in (outcome.reason, outcome.message)
+    )
+    if reason == UNRESOLVED and not set("/:@") & set(destination.notation):
+        reason += f". If {destination.notation} is a directory, write ./{destination.notation}"
+    return replace(outcome, reason=reason, message=message)
+
+
+def describe_failure(outcome: Outcome, destination: Destination) -> str:
     """Return the reason and rsync's message as a sentence."""
+    outcome = addressed(outcome, destination)
     message = f" ({outcome.message})" if outcome.message else ""
     return f"{outcome.reason}{message}."
 

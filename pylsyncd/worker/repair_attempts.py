@@ -82,8 +82,9 @@ class RepairAttempts:
             return
         work.held_repair.reset()
         if result.verdict not in REACHING:
-            name = self._session.destination.name
-            log.info("[%s] A repair waits: %s", name, describe_failure(result.outcome))
+            to = self._session.destination
+            failure = describe_failure(result.outcome, to)
+            log.info("[%s] A repair waits: %s", to.name, failure)
             repairs.postpone_after_failure()
             return
         rest = union(result.pending, result.aborting)

@@ -109,9 +109,11 @@ def test_a_file_with_errors_changes_nothing_and_each_error_is_logged(setup: Relo
         said = reload(daemon, "windw")
         assert "Did you mean destinations?" in daemon.log
         assert "was not applied" in said
+        logged = daemon.log_length()
         answer = setup.run("reload")
         assert answer.returncode == 1
         assert "Did you mean window?" in answer.stderr
+        daemon.wait_for(r"Did you mean window\?", after=logged)
         (setup.source_path("web") / "new").write_text("new")
         setup.wait_until_confirmed()
         setup.expect_equal("web", "one")

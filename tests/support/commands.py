@@ -102,6 +102,9 @@ class RecordingCommands:
                 break
         return WaitResult(tuple(self.late), self.set_aside, self.unverified)
 
+    def level(self) -> str:
+        return "notice"
+
     def set_level(self, level: str) -> None:
         self.calls.append(("level", level))
 

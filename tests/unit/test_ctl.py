@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,58 @@ def test_status_shows_the_named_destinations(daemons: RuntimeDirectory, tmp_path
     assert "web   b " in daemons.run("status", "--file", path, "b").stdout
 
 
+def test_a_configuration_file_stands_for_its_daemon(
+    daemons: RuntimeDirectory, tmp_path: Path
+) -> None:
+    named = {}
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.conf").touch()
+        answer = replace(status(destination(name)), configuration=f"{tmp_path}/{name}.conf")
+        named[name] = RecordingCommands(answer)
+        daemons.serve(f"{name}.sock", named[name])
+    (tmp_path / "link").symlink_to("two.conf")
+    for path in (tmp_path / "two.conf", tmp_path / "link"):
+        output = daemons.run("-c", path, "status").stdout
+        assert "two " in output
+        assert "one " not in output
+        assert daemons.run("flush", f"--config={path}").returncode == OK
+    assert (named["one"].calls, named["two"].calls) == ([], [("flush",), ("flush",)])
+    answer = daemons.run("-c", tmp_path / "two.conf", "flush", "one")
+    assert answer.returncode == FAILED
+    assert "has a destination one. Known destinations: two." in answer.stderr
+    (tmp_path / "three.conf").touch()
+    answer = daemons.run("-c", tmp_path / "three.conf", "status")
+    assert answer.returncode == ABSENT
+    assert f"uses the file {tmp_path}/three.conf: start one with pylsyncd -c" in answer.stderr
+    assert daemons.run("-c", tmp_path / "three.conf", "status", "--check").returncode == CRITICAL
+    assert daemons.run("-c", tmp_path / "none", "status").returncode == WRONG_USAGE
+
+
+def test_the_socket_that_a_configuration_file_names_is_used(
+    daemons: RuntimeDirectory, tmp_path: Path
+) -> None:
+    path = tmp_path / "my.conf"
+    answer = replace(status(destination("a")), configuration=str(path))
+    elsewhere = ControlServer(f"{tmp_path}/my.sock", RecordingCommands(answer), print)
+    elsewhere.start()
+    daemons.stack.callback(elsewhere.stop)
+    path.write_text("# control = /x\n[pylsyncd]\nControl = my.sock\n[sync a]\ncontrol = x\n")
+    assert " a " in daemons.run("-c", path, "status").stdout
+    path.write_text("[pylsyncd]\ncontrol = no\n")
+    code, _, errors = daemons.run("-c", path, "status")
+    assert code == ABSENT
+    assert "has no control socket: remove control = no" in errors
+
+
+@pytest.mark.usefixtures("commands")
+def test_a_warning_that_can_never_come_is_wrong_usage(daemons: RuntimeDirectory) -> None:
+    for words in (("--max-lag", "5", "--warn-lag", "600"), ("--warn-lag", "601")):
+        code, output, _ = daemons.run("status", "--check", *words)
+        assert code == UNKNOWN
+        assert "No warning would ever come: --warn-lag 60" in output
+    assert daemons.run("status", "--check", "--max-lag", "5", "--warn-lag", "5").returncode == OK
+
+
 @pytest.mark.usefixtures("commands")
 def test_the_status_of_an_unknown_name_is_an_error(daemons: RuntimeDirectory) -> None:
     text = "No running pylsyncd has a destination x. Known destinations: srv2."
@@ -264,6 +317,7 @@ def test_log_level_and_reload_reach_the_daemon(
     assert daemons.run("log-level", "debug") == (OK, "", "")
     assert daemons.run("reload") == (OK, "", "")
     assert daemons.run("log-level", "loud").returncode == WRONG_USAGE
+    assert daemons.run("log-level") == (OK, "notice\n", "")
     assert commands.calls == [("level", "debug"), ("reload",)]
 
 

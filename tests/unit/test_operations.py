@@ -295,3 +295,13 @@ def test_a_reload_is_that_of_the_service(supervisor: Supervisor) -> None:
     calls: list[None] = []
     Operations(supervisor, lambda: calls.append(None)).reload()
     assert calls == [None]
+
+
+@pytest.mark.parametrize("level", ["error", "warning", "notice", "info", "debug"])
+def test_the_log_level_is_the_one_that_was_set(operations: Operations, level: str) -> None:
+    before = operations.level()
+    operations.set_level(level)
+    try:
+        assert operations.level() == level
+    finally:
+        operations.set_level(before)

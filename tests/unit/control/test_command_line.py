@@ -41,7 +41,7 @@ def test_every_time_may_have_units() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["dance"], ["release"], ["log-level"], ["log-level", "loud"], ["status", "--js"]]
+    "words", [[], ["dance"], ["release"], ["log-level", "loud"], ["status", "--js"]]
 )
 def test_a_wrong_command_line_is_raised_and_does_not_end_the_process(words: list[str]) -> None:
     with pytest.raises(UsageError):

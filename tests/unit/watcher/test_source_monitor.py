@@ -168,7 +168,7 @@ def test_a_source_that_disappears_is_held_and_watched_again_when_it_is_back(
         assert monitored.monitor.check_source() is None
     assert monitored.monitor.session is None
     assert monitored.monitor.hold_reason == "it cannot be opened (No such file or directory)"
-    assert caplog.text.count("run `pylsyncctl release`") == 1
+    assert caplog.text.count("run `pylsyncctl release ") == 1
     (away / "d/elsewhere").touch()
     away.rename(monitored.source)
     restart = monitored.monitor.check_source()

@@ -10,10 +10,11 @@ from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.notices import Notice, NoticeKind
 from pylsyncd.model.scoped_paths import Scope
-from pylsyncd.rsync.outcomes import Outcome, Verdict
+from pylsyncd.rsync.outcomes import RELEASE_COMMAND, UNRESOLVED, Outcome, Verdict
 from pylsyncd.rsync.retry_policy import RetryPolicy
 from pylsyncd.rsync.runner import RunResult
-from pylsyncd.worker.failure_reporter import FailureReporter, describe_failure
+from pylsyncd.worker.destination_guard import RELEASE_HINT
+from pylsyncd.worker.failure_reporter import FailureReporter, addressed, describe_failure
 from pylsyncd.worker.retry_queue import RetryQueue
 from pylsyncd.worker.session import SessionRun
 from pylsyncd.worker.transfer_result import TransferResult
@@ -48,6 +49,31 @@ class Report:
     @property
     def kinds(self) -> list[NoticeKind]:
         return [notice.kind for notice in self.notices]
+
+
+@pytest.mark.parametrize(
+    ("notation", "expected"),
+    [
+        ("dst", "check its spelling, and DNS. If dst is a directory, write ./dst"),
+        ("dst:", "check its spelling, and DNS"),
+        ("me@dst", "check its spelling, and DNS"),
+    ],
+)
+def test_a_directory_that_was_taken_for_a_host_is_suspected(notation: str, expected: str) -> None:
+    host = Destination("dst", notation, Transport.SHELL, "dst", b"dst:/copy")
+    outcome = addressed(Outcome(Verdict.RETRY_LATER, UNRESOLVED), host)
+    assert outcome.reason.endswith(expected)
+
+
+def test_a_command_to_type_names_the_destination(
+    report: Report, caplog: pytest.LogCaptureFixture
+) -> None:
+    report.fail(Outcome(Verdict.HELD, f"first run {RELEASE_COMMAND}", f"or {RELEASE_COMMAND}"))
+    assert "first run pylsyncctl release copy (or pylsyncctl release copy)." in caplog.text
+    assert report.notices[0].reason == "first run pylsyncctl release copy"
+    blank = Destination("a b", "./a b", Transport.LOCAL, None, b"/a b/")
+    outcome = addressed(Outcome(Verdict.HELD, "held", RELEASE_HINT), blank)
+    assert "run pylsyncctl release 'a b', or" in outcome.message
 
 
 @pytest.fixture
@@ -182,4 +208,5 @@ def test_only_a_run_that_succeeded_is_reported_as_a_batch(report: Report) -> Non
 def test_a_failure_is_described_by_its_reason_and_the_message(
     outcome: Outcome, expected: str
 ) -> None:
-    assert describe_failure(outcome) == expected
+    to = Destination("dst", "dst:", Transport.SHELL, "dst", b"dst:/copy")
+    assert describe_failure(outcome, to) == expected

@@ -147,7 +147,7 @@ def test_nothing_is_sent_to_a_replaced_destination_until_released(place: WorkerS
     place.copy.mkdir()
     result = carry(place, entries(b"b"))
     assert (result.verdict, changed_paths(result.pending)) == (Verdict.SOURCE_UNSAFE, [b"b"])
-    assert "pylsyncctl release" in result.outcome.message
+    assert "pylsyncctl release DEST, or send SIGUSR2" in result.outcome.message
     assert result.run is None
     assert copied(place) == []
     assert not result.confirms_everything

@@ -200,6 +200,10 @@ class MarkedSource:
         """Return no paths: nothing is unwatched."""
         return []
 
+    def count_lacking_watches(self) -> int:
+        """Return 0: nothing is unwatched."""
+        return 0
+
     def take_newly_unwatched(self) -> list[tuple[bytes, bytes]]:
         """Return no keys: nothing is unwatched."""
         return []

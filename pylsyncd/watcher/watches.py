@@ -89,6 +89,9 @@ class Watches(Protocol[D]):
     def unwatched_paths(self) -> list[bytes]:
         """Return the paths of the directories that cannot be watched."""
 
+    def count_lacking_watches(self) -> int:
+        """Return how many directories are not watched for lack of watches, by walking them."""
+
     def take_newly_unwatched(self) -> list[tuple[D, bytes]]:
         """Return the keys of ``unwatched`` that are new since the last call."""
 

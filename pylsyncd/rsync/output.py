@@ -29,6 +29,7 @@ _PROGRESS = re.compile(
     rb"\r *(\d{1,19}) +(\d{1,3})% +(\d{1,9}\.\d\d)([kMG])B/s +(?:\d{1,9}:\d\d:\d\d|\?\?:\?\?:\?\?)"
     rb"(?:  | \(xfr#(\d{1,19}), (to|ir)-chk=(\d{1,19})/(\d{1,19})\) *)"
 )
+_PROGRESS_BYTES: Final = b"\r 0123456789%.kMGB/s:()xfr#,toichk-=?"
 _MAX_PROGRESS_LINE: Final = 200
 _UNITS: Final = {b"k": 1 << 10, b"M": 1 << 20, b"G": 1 << 30}
 
@@ -163,6 +164,10 @@ class ProgressSplitter(LineSplitter):
         if len(last) < _MAX_PROGRESS_LINE and b"\n" not in last and not _PROGRESS.match(last):
             text, self._unfinished_progress = text[: -len(last)], last
         self._parse_progress(text)
+        if not text.translate(None, _PROGRESS_BYTES):
+            # As nearly always: to look for the end of each progress takes much longer.
+            super().feed(b"\n")
+            return
         # Text right after the progress, such as an error message, is a line of its own.
         super().feed(_PROGRESS.sub(b"\n", text))
 

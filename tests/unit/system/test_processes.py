@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -124,6 +125,21 @@ def test_a_flood_of_output_neither_prevents_the_timeout_nor_fills_the_memory() -
     assert result == ExitResult(-signal.SIGTERM, has_timed_out=True)
     assert length > 1_000_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_many_short_outputs_are_read_together() -> None:
+    """To wake up for each costs more than the output."""
+    code = "for number in range(3000): print(number, flush=True)"
+    chunks: list[bytes] = []
+    started = time.monotonic()
+    result = TimeLimitedCommand().run(
+        [sys.executable, "-c", code], b"", dict(os.environ), chunks.append, LONG
+    )
+    elapsed = time.monotonic() - started
+    assert result == ExitResult(0, has_timed_out=False)
+    assert b"".join(chunks).split() == [b"%d" % number for number in range(3000)]
+    # The pipe of a user who has many of them is smaller, and is read more often.
+    assert len(chunks) <= 2 + elapsed / 0.012
 
 
 def test_a_run_ends_with_its_process_even_if_another_one_holds_its_output_open(pids: Path) -> None:

@@ -342,10 +342,13 @@ def summary(messages: Iterable[str]) -> str:
     """
     lines = [line.strip() for line in messages if not _CLOSING.match(line)]
     understood = [line for line in lines if parse_message(line).origin is not MessageOrigin.NOISE]
-    candidates = understood or lines
+    # A closed connection is the consequence of what another line says.
+    causes = [line for line in understood if not _CLOSED.match(line)]
+    candidates = causes or understood or lines
     first_error = next((line for line in candidates if _ERROR.search(shortened(line))), None)
     return printable(first_error or (candidates[0] if candidates else ""))
 
 
+_CLOSED = re.compile(rf"(?:{_WHO})?connection unexpectedly closed \(")
 _CLOSING = re.compile(r"rsync error: |rsync warning: ")
 _ERROR = re.compile(r"(?i)^rsync: |@ERROR|denied|refused|failed|cannot|can't|vanished|resolve")

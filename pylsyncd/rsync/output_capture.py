@@ -9,8 +9,8 @@ from functools import partial
 from pylsyncd.system import processes
 from pylsyncd.system.processes import GracefulStop, Process
 
-# Bytes of its messages: for a line of the log.
-_MAX_MESSAGES = 1_000
+# Bytes of its messages: for a line of the log, and with the banner that ssh shows before them.
+_MAX_MESSAGES = 16_000
 
 
 @dataclass(frozen=True, slots=True)

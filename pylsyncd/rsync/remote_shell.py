@@ -1,6 +1,7 @@
 """The command of a remote shell, as rsync builds it. Pure."""
 
 import re
+from collections.abc import Iterable
 
 from pylsyncd.model.destination_notation import path_offset
 from pylsyncd.model.endpoints import Destination
@@ -16,11 +17,19 @@ def remote_shell_command(rsh: str, destination: Destination, remote: bytes) -> l
 
     Raises ValueError if the option --rsh has a quote without an end.
     """
+    return [*ssh_login_command(rsh, destination, ()), remote]
+
+
+def ssh_login_command(rsh: str, destination: Destination, options: Iterable[bytes]) -> list[bytes]:
+    """Return the remote shell with further options, and without a command.
+
+    Raises ValueError if the option --rsh has a quote without an end.
+    """
     words = [word.encode(errors="surrogateescape") for word in split_words(rsh)]
     authority = destination.target[: path_offset(destination.target) - 1]
     login, _, host = authority.rpartition(b"@")
     user = [b"-l", login] if login else []
-    return [*words, *user, host.removeprefix(b"[").removesuffix(b"]"), remote]
+    return [*words, *options, *user, host.removeprefix(b"[").removesuffix(b"]")]
 
 
 def remote_path(destination: Destination) -> bytes:

@@ -35,6 +35,12 @@ class RunLog:
             shown = shlex.join(paths.printable(argument) for argument in command)
             log.log(level, "[%s] %s: %s", self._name, verb, shown)
 
+    def log_connecting(self, command: Sequence[bytes]) -> None:
+        """Log a command that connects to the destination."""
+        if log.isEnabledFor(logging.DEBUG):
+            shown = shlex.join(paths.printable(argument) for argument in command)
+            log.debug("[%s] connecting: %s", self._name, shown)
+
     def log_file_list(self, file_list: FileList) -> None:
         """Log a list, and an error for each path that is too long for it."""
         for path in file_list.too_long:

@@ -136,7 +136,7 @@ class Runner:
         result.seconds = time.monotonic() - started
         return result
 
-    def capture(
+    def capture(  # noqa: PLR0913  # the optional ones are passed by name
         self,
         command: Sequence[bytes],
         standard_input: bytes,
@@ -144,11 +144,13 @@ class Runner:
         directory: int,
         max_bytes: int,
         timeout: float,
+        detaches: bool = False,
     ) -> CapturedOutput:
         """Run a program that is not rsync, and return what it prints.
 
         It is stopped after ``timeout`` seconds, or when it prints more than ``max_bytes``, of which
-        one byte more is returned. Raises OSError.
+        one byte more is returned. One that ``detaches`` may leave a process in a session of its
+        own when it succeeds. Raises OSError.
         """
         with self._lock:
             process = self._process = processes.start_process(
@@ -156,19 +158,22 @@ class Runner:
             )
         capture = OutputCapture(process, self.send_signal, max_bytes=max_bytes, timeout=timeout)
         try:
-            exit_status = self._wait(process, capture.wait)
+            exit_status = self._wait(process, capture.wait, detaches=detaches)
         finally:
             self._process = None
         output, messages = bytes(capture.output), bytes(capture.messages)
         return CapturedOutput(exit_status, output, messages, capture.has_timed_out)
 
-    def _wait(self, process: Process, read_output: Callable[[], None]) -> int:
+    def _wait(
+        self, process: Process, read_output: Callable[[], None], *, detaches: bool = False
+    ) -> int:
         """Read the output of a program until it and all its children have ended."""
         with process:
             try:
                 read_output()
-                if not processes.has_succeeded(process.pid):
-                    # The receiving process removes its temporary file.
+                if detaches or not processes.has_succeeded(process.pid):
+                    # The receiving process removes its temporary file, and a process that is about
+                    # to detach still belongs to the group.
                     processes.wait_for_group(process.pid, _CLEANUP_TIMEOUT)
             except BaseException:
                 self.send_signal(signal.SIGTERM)

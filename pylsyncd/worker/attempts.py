@@ -22,7 +22,7 @@ from pylsyncd.worker.publisher import (
 from pylsyncd.worker.retry_queue import RetryQueue
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer import Transfer
-from pylsyncd.worker.transfer_result import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult, put_off
 
 log = logging.getLogger(__name__)
 
@@ -145,11 +145,11 @@ class Attempts:
             is_strict=self.holds_last_back(),
         )
         try:
-            outcome = self._transfer.prepare(changeset)
-            if outcome.verdict is Verdict.DONE:
+            preparation = self._transfer.prepare(changeset)
+            if preparation.outcome.verdict is Verdict.DONE:
                 result = self._publisher.carry(changeset, conditions)
             else:
-                result = TransferResult(outcome, pending=changeset)
+                result = put_off(changeset, preparation)
         except BaseException:
             # Nothing but this changeset was taken from what is pending. A part may have arrived.
             self.interrupted = changeset.with_moves(None)

@@ -20,7 +20,7 @@ from pylsyncd.system.threads import Crash, SupervisedThread
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
 from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.session import STOPPED, RsyncSession
-from pylsyncd.worker.transfer_result import TransferResult
+from pylsyncd.worker.transfer_result import TransferResult, put_off
 
 # Seconds between two signals to a run that has to stop, or may be about to start.
 _SIGNAL_INTERVAL = 0.5
@@ -135,9 +135,9 @@ class LargeFileWorker(SupervisedThread):
         """Leave the report to the destination's worker, which fails, too."""
 
     def _carry(self, files: Changeset) -> TransferResult:
-        outcome = self._session.prepare(self._source_guard, files)
-        if outcome.verdict is not Verdict.DONE:
-            return TransferResult(outcome, pending=files)
+        preparation = self._session.prepare(self._source_guard, files)
+        if preparation.outcome.verdict is not Verdict.DONE:
+            return put_off(files, preparation)
         try:
             with self._source_guard.open_checked() as root:
                 held = frozenset(self._source_guard.held_subtrees)

@@ -88,7 +88,7 @@ class PendingAttempts:
         self._attempts.interrupted = NOTHING
         check = Outcome(Verdict.DONE)
         if self._attempts.mount_checks.has_unchecked:
-            check = self._transfer.prepare(NOTHING)
+            check = self._transfer.prepare(NOTHING).outcome
         if check.verdict is Verdict.DONE:
             check = self._attempts.mount_checks.update()
         self._attempts.interrupted = None

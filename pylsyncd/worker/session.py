@@ -1,6 +1,7 @@
 """The rsync runs to one destination, one at a time: run slot, ssh connection, log, statistics."""
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,12 @@ from pylsyncd.model.changes import Changeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncOptions
+from pylsyncd.rsync.connecting import (
+    MAX_CONNECT_SECONDS,
+    connection_failure,
+    daemon_command,
+    ssh_command,
+)
 from pylsyncd.rsync.items import ItemCollector
 from pylsyncd.rsync.outcomes import Outcome, Verdict, interpret
 from pylsyncd.rsync.output import MessageCallback, RsyncProgress
@@ -17,6 +24,7 @@ from pylsyncd.rsync.output_capture import CapturedOutput
 from pylsyncd.rsync.remote_shell import remote_shell_command
 from pylsyncd.rsync.run_log import RunLog
 from pylsyncd.rsync.runner import Runner, RunResult
+from pylsyncd.rsync.ssh_sharing import can_share
 from pylsyncd.system.threads import ActivityTimer
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
 from pylsyncd.worker.before_hook import BeforeHook
@@ -25,8 +33,6 @@ from pylsyncd.worker.statistics import Statistics
 
 Interpretation = Callable[[int, Iterable[str], str], Outcome]
 """Returns what an exit status and rsync's messages mean; see `interpret`."""
-
-PREPARED = Outcome(Verdict.DONE)
 
 STOPPED = Outcome(Verdict.RETRY_LATER, "the run was stopped")
 
@@ -46,6 +52,13 @@ class SessionRun:
     """The first lines that say what rsync did to a path, if the command asks for them."""
     item_count: int = 0
     """The number of all such lines."""
+
+
+_PREPARED = SessionRun(Outcome(Verdict.DONE), RunResult())
+_NOT_PREPARED = SessionRun(STOPPED, RunResult())
+
+# After these the destination has answered.
+_REACHED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL])
 
 
 class RsyncSession:
@@ -72,6 +85,7 @@ class RsyncSession:
         self.successful_runs = 0
         """How many runs have reached the destination and done all that they should."""
         self._is_cancelled = False
+        self._was_reached = False
         self._environment = environment or {}
         self._resources = resources or SharedResources()
         self._runner = Runner(self._environment)
@@ -117,25 +131,73 @@ class RsyncSession:
         """Close the ssh connection."""
         self._connection.close()
 
-    def prepare(self, guard: SourceGuard, changeset: Changeset) -> Outcome:
-        """Do what precedes the runs of an attempt: run the hook, unless the source is held."""
-        if self.options.dry_run or not self.before_hook.is_configured:
-            return PREPARED
+    def prepare(self, guard: SourceGuard, changeset: Changeset) -> SessionRun:
+        """Do what precedes the runs of an attempt, unless the source is held.
+
+        That is to run the hook, and to connect to the destination if the last run has not reached
+        it. Meanwhile nothing of this process is in the source.
+        """
+        has_hook = self.before_hook.is_configured and not self.options.dry_run
+        if not (has_hook or self._should_connect):
+            return _PREPARED
         try:
             with guard.open_checked():
                 pass
         except SourceHeldError:
             # The attempt reports that.
-            return PREPARED
+            return _PREPARED
         if self._should_stop():
-            return STOPPED
+            return _NOT_PREPARED
         self.is_preparing = True
         try:
-            outcome = self.before_hook.run(guard.source, changeset)
+            run = SessionRun(self.before_hook.run(guard.source, changeset), RunResult())
+            if run.outcome.verdict is Verdict.DONE and self._should_connect:
+                run = self._connect()
         finally:
             self.is_preparing = False
-        has_failed = outcome.verdict is not Verdict.DONE
-        return STOPPED if has_failed and self._should_stop() else outcome
+        return _NOT_PREPARED if self._should_stop() else run
+
+    @property
+    def _should_connect(self) -> bool:
+        return not (self._was_reached or self.destination.transport is Transport.LOCAL)
+
+    def _connect(self) -> SessionRun:
+        """Connect to the destination; a shared connection stays open for the runs that follow."""
+        command = self._connect_command()
+        if command is None:
+            return _PREPARED
+        self.run_log.log_connecting(command)
+        directory = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        started_at = time.monotonic()
+        try:
+            with self.activity.waiting():
+                ended = self._runner.capture(
+                    command, b"", directory=directory, max_bytes=0, timeout=MAX_CONNECT_SECONDS,
+                    detaches=True,
+                )  # fmt: skip
+        except OSError:
+            # A run tells what is missing.
+            return _PREPARED
+        finally:
+            os.close(directory)
+        outcome = connection_failure(self.destination.transport, ended)
+        if outcome is None:
+            return _PREPARED
+        self._connection.record_exit(ended.exit_status)
+        result = RunResult(ended.exit_status, seconds=time.monotonic() - started_at)
+        if not self._should_stop():
+            self.statistics.count_run(outcome, result)
+        self.run_log.log_exit(result.exit_status, outcome.reason)
+        return SessionRun(outcome, result, is_counted=True)
+
+    def _connect_command(self) -> list[bytes] | None:
+        """Return the command to connect with; None if rsync alone knows how to connect."""
+        if self.destination.transport is Transport.DAEMON:
+            return daemon_command(self.options, self.destination)
+        options = self.with_shared_ssh(self.options)
+        if not can_share(self.options.rsh):
+            return None
+        return ssh_command(options.rsh, self.destination, is_shared=options is not self.options)
 
     def run(  # noqa: PLR0913  # the optional ones are passed by name
         self,
@@ -172,6 +234,7 @@ class RsyncSession:
         self._connection.record_exit(result.exit_status)
         outcome = interpretation(result.exit_status, result.messages, result.stall_reason)
         self.successful_runs += outcome.verdict is Verdict.DONE
+        self._was_reached = outcome.verdict in _REACHED or outcome.missing_capability is not None
         has_failed = outcome.verdict in _FAILED and outcome.missing_capability is None
         is_counted = not is_dry_run
         if has_failed:

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import Changeset, MutableChangeset, everything_with, union
+from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, everything_with, union
 from pylsyncd.model.directory_id import MountId
 from pylsyncd.model.scoped_paths import NO_PATHS, Scope
 from pylsyncd.pipeline.optimizer import split_below, with_hints_of
@@ -24,7 +24,7 @@ from pylsyncd.worker.destination_times import CarriedFiles, DestinationTimes
 from pylsyncd.worker.failure_analysis import FailureAnalysis
 from pylsyncd.worker.hinted_deletions import split_deletions
 from pylsyncd.worker.moves import MoveRuns
-from pylsyncd.worker.session import RsyncSession
+from pylsyncd.worker.session import RsyncSession, SessionRun
 from pylsyncd.worker.transfer_commands import TransferCommands
 from pylsyncd.worker.transfer_result import (
     TransferRequest,
@@ -169,13 +169,16 @@ class Transfer:
         except OSError:
             return Outcome(Verdict.HELD, "no empty directory can be created")
 
-    def prepare(self, changeset: Changeset) -> Outcome:
+    def prepare(self, changeset: Changeset) -> SessionRun:
         """Do what precedes the runs that carry a changeset."""
         return self._session.prepare(self._source_guard, changeset)
 
     def probe(self) -> Outcome:
         """Find out, with a list that changes nothing, what the destination's rsync can do."""
         self._commands.was_probe_tried = True
+        preparation = self.prepare(NOTHING)
+        if preparation.outcome.verdict is not Verdict.DONE:
+            return preparation.outcome
         try:
             with self._source_guard.open_checked() as root:
                 return self._commands.probe(root, self.options).outcome

@@ -125,6 +125,12 @@ def nothing_confirmed(request: TransferRequest, run: SessionRun) -> TransferResu
     return TransferResult(run.outcome, pending=pending, run=run if run.is_counted else None)
 
 
+def put_off(changeset: Changeset, preparation: SessionRun) -> TransferResult:
+    """Return the result of an attempt whose preparation has failed: rsync was not started."""
+    run = preparation if preparation.is_counted else None
+    return TransferResult(preparation.outcome, pending=changeset, run=run)
+
+
 def combined_parts(first: TransferResult, second: TransferResult) -> TransferResult:
     """Return the result of two runs, of which the first has left nothing pending."""
     run = second.run

@@ -1,9 +1,11 @@
 """How rsync is run: shared ssh logins, priorities, and the number of processes."""
 
 import contextlib
+import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -14,10 +16,12 @@ from pathlib import Path
 import pytest
 from support import processes
 from support.counting import CountingRsync
+from support.ctl import Pylsyncctl
 from support.daemon import Pylsyncd
 from support.destinations import Destination, local, on_rsync_daemon, over_ssh
 from support.faults import FaultyRsync, wait_for_file
-from support.servers import RsyncDaemon, SshServer
+from support.mounts import Mounts, can_mount
+from support.servers import LOOPBACK, RsyncDaemon, SshServer
 from support.trees import equal_within
 from support.waiting import wait_until
 
@@ -63,7 +67,9 @@ def masters(sockets: Path) -> list[int]:
     for process in processes.list_processes():
         with contextlib.suppress(OSError):
             title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-            if title.startswith(b"ssh: " + os.fsencode(sockets)):
+            path = os.fsencode(sockets)
+            # A master that a run has started has a title; one without a run keeps its arguments.
+            if title.startswith(b"ssh: " + path) or b"ControlPath=" + path in title:
                 found.append(process.pid)
     return found
 
@@ -221,3 +227,40 @@ def test_small_files_do_not_wait_for_a_large_one(
             wait_until((replica / f"small{number}").exists, message="a small file is there")
             assert not (replica / "large").exists()
         assert not equal_within(os.fsencode(source), to.path, SECONDS), running.log_tail
+
+
+@pytest.mark.parametrize(
+    "is_mounted", [False, pytest.param(True, marks=pytest.mark.skipif(
+        not can_mount(), reason="mounting is not permitted"))]
+)  # fmt: skip
+def test_the_source_is_free_while_a_host_does_not_answer(
+    tmp_path: Path, sockets: Path, *, is_mounted: bool
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with socket.create_server((LOOPBACK, 0)) as listener, Mounts() as mounts:
+        if is_mounted:
+            mounts.mount_tmpfs(source)
+        (source / "file").write_text("first")
+        port = listener.getsockname()[1]
+        rsh = f"ssh -F /dev/null -o BatchMode=yes -o HostName={LOOPBACK} -o Port={port}"
+        with Pylsyncd(
+            "-i", f"--rsh={rsh}", "--retry-first=600", f"{source}/./", "srv2:/nowhere",
+            extra_environment={"RUNTIME_DIRECTORY": str(sockets), "TMPDIR": str(sockets)},
+        ) as running:  # fmt: skip
+            connection, _ = listener.accept()
+            with connection:
+                assert state_of_first_destination(sockets) == "waiting"
+                if is_mounted:
+                    # That is possible although ssh is connecting.
+                    mounts.unmount(source)
+            if is_mounted:
+                return
+            running.wait_for(r"the connection failed.* \((kex_exchange|Connection closed).*\)")
+            assert state_of_first_destination(sockets) == "retrying"
+            assert "syncing" not in running.log
+
+
+def state_of_first_destination(sockets: Path) -> object:
+    found = json.loads(Pylsyncctl(sockets).run("status", "--json").stdout)
+    return found["syncs"][0]["destinations"][0]["condition"]

@@ -30,12 +30,12 @@ class CountingRsync:
         return [[next(words) for _ in range(int(count))] for count in words]
 
     def changing_runs(self) -> list[list[bytes]]:
-        """Return the arguments of all invocations but ``--version``, ``--help`` and dry runs."""
+        """Return the arguments of all invocations that may change something."""
         return [arguments for arguments in self.invocations() if not _changes_nothing(arguments)]
 
 
 def _changes_nothing(arguments: list[bytes]) -> bool:
-    if {b"--version", b"--dry-run", b"--help"} & set(arguments):
+    if {b"--version", b"--dry-run", b"--help", b"--list-only"} & set(arguments):
         return True
     return any(_short_options(argument) & set(b"nV") for argument in arguments)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 # mv is atomic: of two runs at the same time only one takes a fault.
 SCRIPT = """#!/bin/sh
-case " $* " in *" --version "*) exec {rsync} "$@";; esac
+case " $* " in *" --version "*|*" --list-only "*) exec {rsync} "$@";; esac
 for fault in {faults}/*; do
     mv "$fault" {taken}/$$ 2>/dev/null || continue
     . {taken}/$$

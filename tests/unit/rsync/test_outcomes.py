@@ -391,6 +391,22 @@ def test_the_summary_is_the_first_error() -> None:
 
 
 @pytest.mark.parametrize(
+    "cause",
+    [
+        "ssh: connect to host srv2 port 22: Connection timed out",
+        "ssh: connect to host srv2 port 22: No route to host",
+        "Timeout, server srv2 not responding.",
+        "kex_exchange_identification: Connection closed by remote host",
+    ],
+)
+def test_the_summary_is_the_cause_of_a_closed_connection(cause: str) -> None:
+    closed = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]"
+    ended = "rsync error: unexplained error (code 255) at io.c(232) [sender=3.2.7]"
+    assert summary(["Welcome to srv2", cause, closed, ended]) == cause
+    assert summary(["Welcome to srv2", closed, ended]) == closed
+
+
+@pytest.mark.parametrize(
     ("text", "shown"),
     [
         pytest.param(

@@ -14,6 +14,7 @@ with silent_interrupts():
     from pylsyncd.config import process_options, process_settings
     from pylsyncd.config.command_line_parser import CommandLine, parse_command_line, print_error
     from pylsyncd.config.describe import describe_settings, suspicious_values
+    from pylsyncd.config.literal_values import find_literal_values
     from pylsyncd.config.loader import Configuration, StartEnvironment, load_configuration
     from pylsyncd.config.raw_options import ConfigurationError
     from pylsyncd.config.settings import Settings, SyncSettings
@@ -142,6 +143,7 @@ def _describe(configuration: Configuration, *, show_commands: bool) -> Iterator[
 def _warnings(configuration: Configuration) -> Iterator[str]:
     """Yield a sentence for each suspicious value, useless rule, or weakness against users."""
     settings = configuration.settings
+    yield from find_literal_values(configuration.raw)
     for sync in settings.syncs:
         for sentence in suspicious_values(sync):
             yield f"{_prefix(sync)}{sentence}"

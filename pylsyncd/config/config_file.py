@@ -4,6 +4,7 @@ import difflib
 import itertools
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -45,6 +46,9 @@ _SCOPE_LOCATIONS = {
 # Options that [pylsyncd] cannot preset, since each sync needs its own.
 _SYNC_ONLY = frozenset(["source", "destinations"])
 
+_ANY_SECTION = re.compile(rb"^\[(?:pylsyncd|sync|destination)\b", re.MULTILINE)
+# The calls settings{...} and sync{...}, and the assignment settings = {...} of old versions.
+_LUA = re.compile(rb"^\s*(?:settings\s*=?|sync)\s*\(?\s*\{", re.MULTILINE)
 _HEADING = re.compile(rf"\[({'|'.join(_SECTION_KINDS)})(\s.*)?\]")
 _ASSIGNMENT = re.compile(r"(?P<key>[A-Za-z][\w-]*)\s*=")
 
@@ -65,8 +69,20 @@ def read_config_file(
             content = file.read()
     except OSError as error:
         raise UsageError(f"Cannot read the configuration file {name}: {error.strerror}.") from None
+    if _is_of_lsyncd(path, content):
+        raise UsageError(
+            f"{name}: this is an lsyncd configuration: run pylsyncd-from-lsyncd "
+            f"{shlex.quote(name)} > pylsyncd.conf, and read the comments in the new file."
+        )
     reader = ConfigFileReader(name, os.path.dirname(path), errors)
     return reader.read(os.fsdecode(content), overrides)
+
+
+def _is_of_lsyncd(path: str, content: bytes) -> bool:
+    """Return True if a file is not in the syntax of this configuration, but in that of lsyncd."""
+    if _ANY_SECTION.search(content):
+        return False
+    return path.endswith(".lua") or _LUA.search(content) is not None
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

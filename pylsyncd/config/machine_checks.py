@@ -9,6 +9,7 @@ import shutil
 import stat
 
 from pylsyncd.config import converters
+from pylsyncd.config.literal_values import check_path
 from pylsyncd.model import endpoints, paths
 from pylsyncd.model.endpoints import Source
 from pylsyncd.model.errors import UsageError
@@ -26,6 +27,7 @@ METRICS_NEED_LIBRARY = (
 
 def parse_source(directory: str, text: str) -> Source:
     """Return the source that a notation describes; it need not exist."""
+    check_path(text)
     return endpoints.parse_source(os.fsencode(text), cwd=os.fsencode(directory))
 
 
@@ -37,6 +39,7 @@ def check_source(source: Source) -> None:
 
 def read_exclude_file(directory: str, name: str) -> tuple[RuleStep, ...]:
     """Return the rules in a file of patterns, as rsync's ``--exclude-from`` reads it."""
+    check_path(name)
     shown = _printable(name)
     try:
         with open(os.path.join(directory, name), "rb") as file:
@@ -145,6 +148,7 @@ def check_syslog_facility(_directory: str, name: str) -> str:
 
 def absolute_path(directory: str, name: str) -> str:
     """Return an absolute path."""
+    check_path(name)
     return os.path.abspath(os.path.join(directory, name))
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from pylsyncd.config import config_file, machine_checks
 from pylsyncd.config import sync_options as options
+from pylsyncd.config.literal_values import check_path
 from pylsyncd.config.options import RULE_OPTIONS
 from pylsyncd.config.raw_options import (
     ErrorCollector,
@@ -238,9 +239,10 @@ _NO_DESTINATION = Destination("", "", Transport.LOCAL, None, b"/")
 
 
 def _parse_destination(raw: RawOption, text: str) -> ParsedDestination:
-    destination = os.fsencode(_split_name(raw, text)[1])
+    destination = _split_name(raw, text)[1]
+    check_path(destination)
     return destination_notation.parse_destination(
-        destination, os.fsencode(raw.directory), os.path.isdir
+        os.fsencode(destination), os.fsencode(raw.directory), os.path.isdir
     )
 
 

@@ -15,7 +15,12 @@ with silent_interrupts():
     from pylsyncd.control.discovery import DaemonStatus, find_sockets
     from pylsyncd.control.nagios import Finding, ServiceState, Thresholds, evaluate, format_line
     from pylsyncd.control.protocol import ControlRequest, NoDaemonError
-    from pylsyncd.control.table import describe_set_aside, describe_unverified, format_table
+    from pylsyncd.control.table import (
+        describe_set_aside,
+        describe_unverified,
+        format_table,
+        wrap_lines,
+    )
     from pylsyncd.model.errors import PylsyncdError, StateError, UsageError
     from pylsyncd.model.formatting import format_duration, printable
     from pylsyncd.model.status_json import decode_set_aside, decode_unverified
@@ -134,7 +139,9 @@ def _fetch_daemons(
     return found, errors
 
 
-def _status_lines(options: argparse.Namespace, daemons: Iterable[DaemonStatus]) -> list[str]:
+def _status_lines(
+    options: argparse.Namespace, daemons: Iterable[DaemonStatus], width: int | None = None
+) -> list[str]:
     if options.list_names:
         return _names(daemons)
     if options.json:
@@ -142,7 +149,9 @@ def _status_lines(options: argparse.Namespace, daemons: Iterable[DaemonStatus]) 
     lines: list[str] = []
     for daemon in daemons:
         lines += [""] if lines else []
-        lines += format_table(daemon.status, age=daemon.age, is_coloured=_should_colour())
+        lines += format_table(
+            daemon.status, age=daemon.age, is_coloured=_should_colour(), width=width
+        )
     return lines
 
 
@@ -161,7 +170,11 @@ def _lines_or_errors(options: argparse.Namespace) -> list[str]:
         daemons, errors = _fetch_statuses(options)
     except PylsyncdError as error:
         daemons, errors = [], [error]
-    return _status_lines(options, daemons) + [printable(str(error)) for error in errors]
+    width = None
+    if sys.stdout.isatty():
+        width = os.get_terminal_size(sys.stdout.fileno()).columns or None
+    shown = wrap_lines((printable(str(error)) for error in errors), width)
+    return _status_lines(options, daemons, width) + shown
 
 
 def _check(options: argparse.Namespace) -> int:

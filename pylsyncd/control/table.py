@@ -1,7 +1,8 @@
 """The status as a table for people. Pure; control characters are escaped here."""
 
+import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pylsyncd.model.formatting import (
@@ -10,6 +11,7 @@ from pylsyncd.model.formatting import (
     format_duration,
     format_size,
     printable,
+    shorten,
 )
 from pylsyncd.model.status import (
     STALE_STATUS_AGE,
@@ -26,6 +28,7 @@ from pylsyncd.model.status import (
 HEADINGS = ("SYNC", "DESTINATION", "STATE", "BEHIND", "WAITING", "LAST RUN", "NEXT ATTEMPT")
 _RIGHT_ALIGNED = frozenset({"WAITING"})
 _GAP = "  "
+_MIN_NAME_WIDTH = 14
 
 # Parameters of the ECMA-48 sequence Select Graphic Rendition, by the word of the state.
 _COLOURS = {
@@ -51,16 +54,62 @@ class TableRow(NamedTuple):
     """Lines that explain the state."""
 
 
-def format_table(status: Status, *, age: float = 0.0, is_coloured: bool = False) -> list[str]:
-    """Return the lines that show a status which is ``age`` seconds old."""
+def format_table(
+    status: Status, *, age: float = 0.0, is_coloured: bool = False, width: int | None = None
+) -> list[str]:
+    """Return the lines that show a status which is ``age`` seconds old.
+
+    For a window of ``width`` columns names are cut, columns left out, and sentences wrapped.
+    """
     rows = table_rows(status)
     columns = zip(HEADINGS, *(row.cells for row in rows), strict=True)
     widths = [max(map(display_width, column)) for column in columns]
-    lines = [*_header_lines(status, age), _format_row(HEADINGS, widths)]
+    if width is not None:
+        widths = _fit_widths(widths, width)
+    lines = wrap_lines(_header_lines(status, age), width)
+    lines.append(_format_row(HEADINGS, widths))
     for row in rows:
         lines.append(_format_row(row.cells, widths, _COLOURS[row.state] if is_coloured else ""))
-        lines += [f"{_GAP}{_GAP}{remark}" for remark in row.remarks]
-    return [*lines, *status_remarks(status)]
+        lines += wrap_lines((f"{_GAP}{_GAP}{remark}" for remark in row.remarks), width)
+    return [*lines, *wrap_lines(status_remarks(status), width)]
+
+
+def wrap_lines(lines: Iterable[str], width: int | None) -> list[str]:
+    """Return lines that fit into a window of ``width`` columns; what is continued is indented."""
+    if width is None:
+        return list(lines)
+    found = []
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip(" ")) + len(_GAP))
+        limit = max(width, len(indent) + 1)
+        found += textwrap.wrap(
+            line, limit, subsequent_indent=indent, break_on_hyphens=False
+        ) or [""]  # fmt: skip
+    return found
+
+
+def _fit_widths(widths: Sequence[int], width: int) -> list[int]:
+    """Return the widths of the columns in a window, 0 for one that is left out.
+
+    STATE stays whole whatever the window. Names are cut to what the other columns leave them.
+    """
+    fitted = list(widths)
+
+    def excess() -> int:
+        shown = [each for each in fitted if each]
+        return sum(shown) + len(_GAP) * (len(shown) - 1) - width
+
+    sync, destination = 0, 1
+    for heading in ("LAST RUN", "NEXT ATTEMPT", "WAITING", "BEHIND"):
+        cut = sum(max(0, fitted[each] - _MIN_NAME_WIDTH) for each in (sync, destination))
+        if excess() > cut:
+            fitted[HEADINGS.index(heading)] = 0
+    while excess() > 0 and max(fitted[sync], fitted[destination]) > 1:
+        longer = sync if fitted[sync] > fitted[destination] else destination
+        fitted[longer] -= 1
+    if excess() > 0:
+        fitted[sync] = fitted[destination] = 0
+    return fitted
 
 
 def table_rows(status: Status) -> list[TableRow]:
@@ -148,7 +197,10 @@ def _format_run(run: RunStatus, now: float) -> str:
 
 def _format_row(cells: Sequence[str], widths: Sequence[int], colour: str = "") -> str:
     found = []
-    for heading, cell, width in zip(HEADINGS, cells, widths, strict=True):
+    for heading, whole, width in zip(HEADINGS, cells, widths, strict=True):
+        if not width:
+            continue
+        cell = shorten(whole, width)
         padding = " " * (width - display_width(cell))
         text = f"\x1b[{colour}m{cell}\x1b[0m" if colour and heading == "STATE" else cell
         found.append(padding + text if heading in _RIGHT_ALIGNED else text + padding)

@@ -73,9 +73,16 @@ def truncate(text: str, width: int) -> str:
     return text
 
 
-def fit(text: str, width: int) -> str:
+def shorten(text: str, width: int, mark: str = "…") -> str:
+    """Return a printable text that fits into so many columns; one that was cut ends with a mark."""
+    if display_width(text) <= width:
+        return text
+    return truncate(text, width - len(mark)) + mark if width > len(mark) else truncate(text, width)
+
+
+def fit(text: str, width: int, mark: str = "…") -> str:
     """Return a printable text cut or padded with blanks to exactly so many columns."""
-    kept = truncate(text, width)
+    kept = shorten(text, width, mark)
     return kept + " " * (width - display_width(kept))
 
 

@@ -3,12 +3,13 @@
 import contextlib
 import logging
 import os
+import re
 import select
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
-from pylsyncd.model.formatting import printable
+from pylsyncd.model.formatting import display_width, printable
 from pylsyncd.system.logs import plain_handler
 from pylsyncd.terminal.colours import Palette, choose_palette
 from pylsyncd.terminal.log_columns import LogLayout
@@ -20,6 +21,15 @@ _FOOTER_LIFETIME = 1.0
 # Seconds between two redraws of the footer below new log lines.
 _FOOTER_REDRAW_INTERVAL = 0.05
 
+# Terminals that rewrap their lines when they become narrower, by the variables that they set.
+_WRAPPING_TERMINALS = frozenset({
+    "ALACRITTY_WINDOW_ID", "ITERM_SESSION_ID", "KITTY_WINDOW_ID", "KONSOLE_VERSION", "TMUX",
+    "VTE_VERSION", "WEZTERM_PANE", "WT_SESSION",
+})  # fmt: skip
+_WRAPPING_PROGRAMS = frozenset({"Apple_Terminal", "ghostty", "iTerm.app", "vscode", "WezTerm"})
+
+_SEQUENCE = re.compile("\x1b\\[[0-9;]*m")
+
 # For a terminal that does not report its size.
 _DEFAULT_COLUMNS, _DEFAULT_LINES = 80, 24
 
@@ -27,13 +37,26 @@ _DEFAULT_COLUMNS, _DEFAULT_LINES = 80, 24
 def make_log_handler(stream: TextIO, environ: Mapping[str, str]) -> logging.Handler:
     """Return the log handler for a stream: columns on a terminal, else plain lines."""
     if is_ansi_terminal(stream, environ):
-        return TerminalHandler(stream, choose_palette(environ))
+        return TerminalHandler(
+            stream, choose_palette(environ), rewraps_lines=rewraps_lines(environ)
+        )
     return plain_handler(stream)
 
 
 def is_ansi_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Return True if a stream is a terminal that understands escape sequences."""
     return stream.isatty() and environ.get("TERM", "dumb") not in {"", "dumb"}
+
+
+def rewraps_lines(environ: Mapping[str, str]) -> bool:
+    """Return True if a terminal is known to rewrap its lines when it becomes narrower.
+
+    GNU screen, xterm and the Linux console cut them off instead, wherever they were started.
+    """
+    if "STY" in environ or ("XTERM_VERSION" in environ and "TMUX" not in environ):
+        return False
+    is_marked = not _WRAPPING_TERMINALS.isdisjoint(environ)
+    return is_marked or environ.get("TERM_PROGRAM") in _WRAPPING_PROGRAMS
 
 
 class TerminalHandler(logging.Handler):
@@ -46,8 +69,9 @@ class TerminalHandler(logging.Handler):
     rich.logging.RichHandler (rich 15.0, Python 3.11), and -d logs a line for each event.
     """
 
-    def __init__(self, stream: TextIO, palette: Palette) -> None:
+    def __init__(self, stream: TextIO, palette: Palette, *, rewraps_lines: bool = False) -> None:
         super().__init__()
+        self._rewraps_lines = rewraps_lines
         self.stream = stream
         self.palette = palette
         self._layout = LogLayout(palette)
@@ -113,7 +137,8 @@ class TerminalHandler(logging.Handler):
         now = time.monotonic()
         up = self._to_footer_start(now)
         footer = ""
-        if up and now - self._redrawn_at >= _FOOTER_REDRAW_INTERVAL:
+        is_too_wide = self._footer_width > self.terminal_size().columns
+        if up and not is_too_wide and now - self._redrawn_at >= _FOOTER_REDRAW_INTERVAL:
             self._redrawn_at = self._drawn_at = now
             footer = "".join(f"{line}\n" for line in self._footer)
         else:
@@ -123,14 +148,17 @@ class TerminalHandler(logging.Handler):
     def _to_footer_start(self, now: float) -> str:
         """Return the sequence that moves the cursor to the start of the footer, if it is there.
 
-        A terminal that became narrower may have wrapped the footer's lines. Leaving an old line
-        behind is better than erasing a line of the log.
+        A terminal that became narrower may have wrapped the footer's lines. If that is not known,
+        parts of old lines stay, which is better than erasing a line of the log.
         """
-        is_intact = (
-            now - self._drawn_at <= _FOOTER_LIFETIME
-            and self._footer_width <= self.terminal_size().columns
-        )
-        return f"\r\x1b[{len(self._footer)}A" if self._footer and is_intact else ""
+        if not self._footer or now - self._drawn_at > _FOOTER_LIFETIME:
+            return ""
+        rows = len(self._footer)
+        if self._rewraps_lines:
+            columns = self.terminal_size().columns
+            widths = (display_width(_SEQUENCE.sub("", line)) for line in self._footer)
+            rows = sum(max(1, -(-width // columns)) for width in widths)
+        return f"\r\x1b[{rows}A"
 
     def _is_in_foreground(self) -> bool:
         try:

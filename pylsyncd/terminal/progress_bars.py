@@ -36,6 +36,7 @@ class ProgressBars:
         self._palette = handler.palette
         is_unicode = (handler.stream.encoding or "").lower().startswith("utf")
         self._cells = _UNICODE_CELLS if is_unicode else _ASCII_CELLS
+        self._cut_mark = "…" if is_unicode else "~"
         self._name_width = 0
 
     def show(self, tasks: Sequence[Task], now: float) -> None:
@@ -61,7 +62,9 @@ class ProgressBars:
         bar_width = min(_BAR_WIDTH, width - name_width - _OTHER_COLUMNS_WIDTH)
         lines = []
         for task in tasks:
-            segments = [(fit(_label(task), name_width), self._palette.for_name(task.name))]
+            segments = [
+                (fit(_label(task), name_width, self._cut_mark), self._palette.for_name(task.name))
+            ]
             segments += self._bar(task, bar_width) if has_bars else ()
             segments.append((f"  {format_details(task, now)}  ", ""))
             segments.append((format_elapsed(now - task.since), self._palette.faint))

@@ -1,6 +1,7 @@
 """The command pylsyncctl as a process: its output and its exit status."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -8,8 +9,10 @@ import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -710,6 +713,10 @@ class Terminal:
         self.process.wait()
         os.close(self._screen)
 
+    def resize(self, columns: int) -> None:
+        """Set the number of columns of the window."""
+        fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
     def read_until(self, condition: Callable[[bytes], bool]) -> bytes:
         """Return the output up to the moment at which a condition holds for it."""
         deadline = time.monotonic() + CTL_TIMEOUT
@@ -740,6 +747,17 @@ def test_watch_redraws_the_terminal_in_place_until_interrupted(
         terminal.read_until(lambda shown: b"\x1b[1;31mheld" in shown and b"too much." in shown)
         terminal.process.send_signal(signal.SIGINT)
         terminal.read_rest()
+        assert terminal.process.wait(CTL_TIMEOUT) == OK
+
+
+def test_watch_keeps_the_state_in_a_narrow_window(daemons: RuntimeDirectory) -> None:
+    name = "a-rather-long-name.of.some.server.example.com"
+    daemons.serve("one.sock", RecordingCommands(status(destination(name, Condition.HELD))))
+    with Terminal(daemons, "status", "--watch", "0.1", more={"NO_COLOR": "1"}) as terminal:
+        terminal.resize(50)
+        shown = terminal.read_until(lambda shown: b"\xe2\x80\xa6  held" in shown)
+        assert b"web   a-rather-long-name" in shown
+        terminal.process.send_signal(signal.SIGINT)
         assert terminal.process.wait(CTL_TIMEOUT) == OK
 
 

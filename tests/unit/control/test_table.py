@@ -1,7 +1,9 @@
 """The table shows each destination of a status, aligned and safe for a terminal."""
 
+import re
 from dataclasses import replace
 
+import pytest
 from support.commands import IN_SYNC_STATUS, MIXED_STATUS, NOW, destination, status
 
 from pylsyncd.control.table import describe_set_aside, format_table
@@ -129,6 +131,35 @@ def test_only_the_state_is_coloured_and_only_on_request() -> None:
     for code in ("32", "33", "35", "36", "1;31"):
         plain = [line.replace(f"\x1b[{code}m", "") for line in plain]
     assert plain == format_table(MIXED_STATUS)
+
+
+@pytest.mark.parametrize("width", [20, 30, 50, 60, 80, 100, 200])
+def test_the_table_fits_into_a_window_and_keeps_the_state(width: int) -> None:
+    error = "the connection failed: check that the destination is up and reachable."
+    names = ("one", "a-rather-long-name.of.some.server.example.com:/srv/www/htdocs")
+    each = [destination(name, Condition.RETRYING, behind=99.0, error=error) for name in names]
+    lines = format_table(status(*each, name="a-long-name-of-a-sync"), age=40.0, width=width)
+    assert all(display_width(line) <= width for line in lines)
+    rows = [line for line in lines if re.fullmatch(r"(\S.*  )?retrying(  .*)?", line)]
+    assert len(rows) == 2
+    assert ("…" in rows[1]) is (width < 200)
+    # Each word of a sentence is there.
+    assert " ".join(lines).split().count("reachable.") == 2
+
+
+def test_the_longest_columns_make_room_first() -> None:
+    shown = [
+        next(line for line in format_table(MIXED_STATUS, width=width) if "STATE" in line)
+        for width in (200, 80, 64, 50, 30, 10)
+    ]
+    assert [re.split("  +", line)[-1] for line in shown] == [
+        "NEXT ATTEMPT", "NEXT ATTEMPT", "NEXT ATTEMPT", "WAITING", "STATE", "STATE"
+    ]  # fmt: skip
+    assert ["LAST RUN" in line for line in shown] == [True] + [False] * 5
+
+
+def test_without_a_width_nothing_is_cut() -> None:
+    assert format_table(MIXED_STATUS) == format_table(MIXED_STATUS, width=1000)
 
 
 def test_control_characters_are_escaped() -> None:

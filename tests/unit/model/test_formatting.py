@@ -63,8 +63,8 @@ def test_the_display_width_counts_wide_and_combining_characters(text: str, width
     ("text", "width", "cut", "fitted"),
     [
         ("web1", 6, "web1", "web1  "),
-        ("web1", 2, "we", "we"),
-        ("日本", 3, "日", "日 "),
+        ("web1", 2, "we", "w…"),
+        ("日本", 3, "日", "日…"),
         ("e\u0301x", 1, "e\u0301", "e\u0301"),
         ("web1", 0, "", ""),
     ],

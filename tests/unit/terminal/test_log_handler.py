@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -16,7 +16,7 @@ from support.waiting import DEADLINE, wait_until
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.terminal import log_handler
 from pylsyncd.terminal.colours import Palette
-from pylsyncd.terminal.log_handler import TerminalHandler, make_log_handler
+from pylsyncd.terminal.log_handler import TerminalHandler, make_log_handler, rewraps_lines
 
 COLOURFUL = {"TERM": "xterm-256color"}
 LEVELS = (logging.DEBUG, logging.INFO, NOTICE, logging.WARNING, logging.ERROR)
@@ -223,18 +223,51 @@ def test_a_footer_from_before_the_process_was_stopped_is_not_erased(
         assert terminal.screen == ["one", "two"]
 
 
-def test_in_a_window_that_became_narrower_no_log_line_is_erased() -> None:
+def without_times(lines: Sequence[str]) -> list[str]:
+    return [line[11:] if ":" in line else line for line in lines]
+
+
+def test_in_a_window_that_became_narrower_old_lines_are_erased_and_the_log_is_not() -> None:
     with PseudoTerminal(100, 30) as terminal:
         handler = TerminalHandler(terminal.stream, Palette())
         with logger(handler) as log:
             log.info("before")
-            draw(terminal, ["one"], handler)
+            draw(terminal, ["one", "two"], handler)
             terminal.resize(10, 30)
             log.info("after")
             terminal.wait_for("after")
-            # Leaving an old line behind is better than erasing one of the log.
-            lines = [line[11:] if ":" in line else line for line in terminal.screen]
-            assert lines == ["before", "one", "after"]
+            # The terminal would wrap lines that are drawn for another width.
+            assert without_times(terminal.screen) == ["before", "after"]
+            draw(terminal, ["three"], handler)
+            assert without_times(terminal.screen) == ["before", "after", "three"]
+
+
+@pytest.mark.parametrize(("wraps", "rows"), [(False, 2), (True, 5)])
+def test_lines_that_a_terminal_has_rewrapped_are_all_erased(rows: int, *, wraps: bool) -> None:
+    with PseudoTerminal(100, 30) as terminal:
+        handler = TerminalHandler(terminal.stream, Palette(), rewraps_lines=wraps)
+        draw(terminal, ["x" * 31, "\x1b[1myyy\x1b[0m"], handler)
+        terminal.resize(10, 30)
+        draw(terminal, ["three"], handler)
+        terminal.wait_for(rf"\x1b\[{rows}Athree")
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, False),
+        ({"VTE_VERSION": "7600"}, True),
+        ({"TERM_PROGRAM": "vscode"}, True),
+        ({"TERM_PROGRAM": "other"}, False),
+        ({"TMUX": "t", "XTERM_VERSION": "1"}, True),
+        ({"VTE_VERSION": "7600", "XTERM_VERSION": "1"}, False),
+        ({"TMUX": "t", "STY": "1"}, False),
+    ],
+)
+def test_terminals_that_rewrap_lines_are_known_by_their_variables(
+    environ: dict[str, str], *, expected: bool
+) -> None:
+    assert rewraps_lines(environ) is expected
 
 
 def test_drawing_does_not_wait_for_a_terminal_that_accepts_no_output() -> None:

@@ -50,7 +50,7 @@ def test_in_80_columns_a_long_name_is_cut_so_that_all_columns_fit() -> None:
     with displayed(80) as (terminal, display, _):
         display.update_transfer("a-rather-long-name.of.some.server.example.com:/srv/www", HALF)
         terminal.wait_for(
-            r"a-rather-long-  ━{4}╸ +45%    1,204 files    4\.7 GB  12\.3 MB/s   0:00"
+            r"a-rather-long…  ━{4}╸ +45%    1,204 files    4\.7 GB  12\.3 MB/s   0:00"
         )
 
 

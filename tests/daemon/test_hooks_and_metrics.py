@@ -271,15 +271,21 @@ def test_the_metrics_show_a_held_destination_and_its_lag(
         setup.rsync.add_fault(print_error_and_exit(UNKNOWN_MODULE, 5))
         setup.move_in(b"second")
         wait_until(lambda: fetch(port)["state[held]"] == 1, message=lambda: daemon.log_tail)
+        # The failure is reported once it is scheduled when to try again.
+        wait_until(lambda: "failing_since_seconds" in fetch(port))
         first = fetch(port)
         assert (first["in_sync"], first["waiting_paths"]) == (0, 1)
+        assert first["last_success_seconds"] <= first["failing_since_seconds"] <= time.time()
         wait_until(
             lambda: fetch(port)["behind_seconds"] > first["behind_seconds"] > 0,
             message=lambda: daemon.log_tail,
         )
         daemon.flush()
         wait_until(lambda: fetch(port)["in_sync"] == 1, message=lambda: daemon.log_tail)
-        assert fetch(port)["behind_seconds"] == 0
+        last = fetch(port)
+        assert last["behind_seconds"] == 0
+        assert last["last_success_seconds"] > first["failing_since_seconds"]
+        assert "failing_since_seconds" not in last
 
 
 def test_the_metrics_file_exists_while_the_daemon_runs(setup: HookSetup) -> None:

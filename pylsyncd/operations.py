@@ -105,14 +105,21 @@ class Operations:
         futures.wait(flushes, _REQUEST_TIMEOUT)
 
     def sync(self, names: Sequence[str] = ()) -> None:
-        """Start a full sync."""
-        futures.wait(
-            [
-                replication.submit(partial(replication.flusher.start_full_sync, destinations))
-                for replication, destinations in self._select(names)
-            ],
-            _REQUEST_TIMEOUT,
-        )
+        """Start a full sync. Raises UsageError if a sync waits for its source."""
+        requests = {
+            replication.submit(partial(replication.flusher.start_full_sync, destinations)): (
+                replication
+            )
+            for replication, destinations in self._select(names)
+        }
+        done, _ = futures.wait(requests, _REQUEST_TIMEOUT)
+        waiting = [requests[each] for each in done if each.cancelled()]
+        if found := [each for each in waiting if each.source_monitor.hold_reason]:
+            titles = ", ".join(sorted(each.title for each in found))
+            raise UsageError(
+                f"No full sync of {titles}: the source is held, as pylsyncctl status tells. Run "
+                "this again when the source is there."
+            )
 
     def pause(self, names: Sequence[str] = ()) -> None:
         """Run no rsync until resumed; changes are still collected."""

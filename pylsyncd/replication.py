@@ -330,7 +330,7 @@ class Replication(SupervisedThread):
             if message is signal.SIGUSR2 and not self._source_wait.release():
                 log.warning("The source %s cannot be released: %s.", self._shown, reason.text)
             if isinstance(message, Call):
-                message.future.cancel()
+                message.cancel()
         return True
 
     def _begin(self) -> None:
@@ -530,6 +530,6 @@ class Replication(SupervisedThread):
             if message in STOP_SIGNALS:
                 return True
             if isinstance(message, Call):
-                message.future.cancel()
+                message.cancel()
             self._has_failed |= message is Wakeup.THREAD_FAILED
         return False

@@ -251,7 +251,7 @@ class Service:
             if message in STOP_SIGNALS:
                 self._supervisor.forward_signal(signal.Signals(message))
             elif isinstance(message, Call):
-                message.future.cancel()
+                message.cancel()
 
     # Reload
 

@@ -29,7 +29,7 @@ class Call(Generic[Result]):
 
     def run(self) -> None:
         """Run the function. Raises what it raises, unless that is a PylsyncdError."""
-        if not self.future.set_running_or_notify_cancel():
+        if self.future.cancelled() or not self.future.set_running_or_notify_cancel():
             return
         try:
             self.future.set_result(self.function())
@@ -37,6 +37,12 @@ class Call(Generic[Result]):
             self.future.set_exception(error)
             if not isinstance(error, PylsyncdError):
                 raise
+
+    def cancel(self) -> None:
+        """Do not run the function, and end the wait of other threads for its result."""
+        # A future that is only cancelled is not done for ``concurrent.futures.wait``.
+        if self.future.cancel():
+            self.future.set_running_or_notify_cancel()
 
 
 class MessageQueue(Generic[Message]):
@@ -65,7 +71,7 @@ class MessageQueue(Generic[Message]):
         """Take all messages, and cancel the calls among them."""
         while (message := self.get(0.0)) is not None:
             if isinstance(message, Call):
-                message.future.cancel()
+                message.cancel()
 
 
 class Inbox(MessageQueue[Message | signal.Signals], Generic[Message]):

@@ -305,3 +305,22 @@ def test_the_log_level_is_the_one_that_was_set(operations: Operations, level: st
         assert operations.level() == level
     finally:
         operations.set_level(before)
+
+
+def test_a_full_sync_of_a_sync_that_waits_for_its_source_is_refused_at_once(
+    directory: ServiceDirectory,
+) -> None:
+    directory.write("web", "f")
+    missing = directory.source("data")
+    with directory.supervisor({"web": ("one",)}, waits_for_source=True) as supervisor:
+        settings = directory.settings({"web": ("one",), "data": ("two",)})
+        missing.rmdir()
+        assert supervisor.apply(settings.syncs) != []
+        operations = Operations(supervisor, lambda: None)
+        wait_until(lambda: conditions(operations)["data/two"] is Condition.HELD)
+        with pytest.raises(UsageError, match="No full sync of data: the source is held"):
+            operations.sync()
+        # It must not wait until the source comes.
+        operations.flush()
+        operations.sync(["web"])
+        assert not missing.exists()

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from contextlib import contextmanager
 
 import pytest
@@ -173,3 +173,10 @@ def test_a_get_with_a_timeout_returns_even_if_the_thread_was_suspended() -> None
 def _compute_until(is_done: threading.Event) -> None:
     while not is_done.is_set():
         sum(range(100))
+
+
+def test_a_cancelled_call_is_done_for_all_that_wait_for_it() -> None:
+    call: Call[int] = Call(lambda: pytest.fail("it is cancelled"))
+    call.cancel()
+    assert wait([call.future], 0.0).done == {call.future}
+    assert call.future.cancelled()

@@ -512,7 +512,7 @@ wait; sleep 600""",
         children = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
         os.kill(daemon.pid, signal.SIGTERM)
         daemon.wait_for("stopping")
-        daemon.stop(seconds=10)
+        daemon.stop()
         for child in children:
             wait_until(lambda child=child: not Path(f"/proc/{child}").exists())
 

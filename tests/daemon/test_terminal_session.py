@@ -57,9 +57,11 @@ def session(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
-                process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(45)
+            # The second time it does not wait for rsync.
+            for seconds in (1, 45):
+                with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    process.terminate()
+                    process.wait(seconds)
             process.kill()
             process.wait()
 

@@ -81,7 +81,7 @@ class SourceWait:
     def _reason_against_path(self) -> WaitReason | None:
         only_links = not (self._waits_if_missing or self._has_waited)
         if text := self._guard.why_not_opened(only_links=only_links):
-            if point := self._missing_mount_above():
+            if point := self._missing_mount():
                 text += f", and no file system is mounted at {paths.printable(point)}"
             return WaitReason(text, can_be_released=False)
         text = self._find_conflict() if self._has_waited else ""
@@ -94,16 +94,22 @@ class SourceWait:
             return WaitReason(text, can_be_released=True)
         # At the first start nothing is known of the last run.
         with suppress(OSError):
-            if self._guard.is_empty() and (point := self._missing_mount_above()):
+            if self._guard.is_empty() and (point := self._missing_mount(is_source=True)):
                 shown = paths.printable(point)
                 text = f"it is empty; nothing is mounted at {shown}, unlike in {self._fstab}"
                 return WaitReason(text, can_be_released=True)
         return None
 
-    def _missing_mount_above(self) -> bytes | None:
-        """Return a mount point at or above the source that a boot mounts, and is not mounted."""
-        real_path = os.path.realpath(self._guard.source).strip(b"/")
+    def _missing_mount(self, *, is_source: bool = False) -> bytes | None:
+        """Return a mount point of a boot, above or at the source, at which nothing is mounted now.
+
+        If it ``is_source``, it is the source itself.
+        """
+        source = os.path.realpath(self._guard.source)
         in_fstab = map(os.path.realpath, mounts.read_fstab_mount_points(self._fstab))
-        points = (*self._saved_mount_points, *in_fstab)
-        above = [point for point in points if paths.covers(point.strip(b"/"), real_path)]
-        return self._guard.find_missing_mount(above)
+        return self._guard.find_missing_mount(
+            point
+            for point in (*self._saved_mount_points, *in_fstab)
+            if point == source
+            or (not is_source and paths.covers(point.strip(b"/"), source.strip(b"/")))
+        )

@@ -19,6 +19,7 @@ WINDOW_SECONDS = 2.0
 MAX_BYTES_PER_DIRECTORY = 350
 
 COLLECTING = ("-w", "3600", "--max-changes", "100000000")
+MARKED = (*COLLECTING, "--watch", "fanotify")
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class WatchSetup:
     name: str
     make: Callable[[str, float], int]
     what: str
+    options: tuple[str, ...] = COLLECTING
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
         """Measure both programs in turn, and yield the rows of the table."""
@@ -126,11 +128,11 @@ class WatchSetup:
         ours, theirs, note = [], [], ""
         for _ in range(REPEATS):
             try:
-                ours.append(_growth(peers, source, destination, directories))
+                ours.append(_growth(peers, source, destination, directories, self.options))
             except MeasurementFailed as failure:
                 note = f"pylsyncd: {failure}"
             if peers.inotifywait:
-                theirs.append(_growth(peers, source, None, directories))
+                theirs.append(_growth(peers, source, None, directories, ()))
         cpu_pair = [median([used for used, _ in pairs]) for pairs in (ours, theirs)]
         size_pair = [median([size / directories for _, size in pairs]) for pairs in (ours, theirs)]
         yield TableRow(
@@ -158,19 +160,25 @@ class WatchSetup:
 
 
 def _growth(
-    peers: Peers, source: str, destination: str | None, directories: int
+    peers: Peers,
+    source: str,
+    destination: str | None,
+    directories: int,
+    options: tuple[str, ...],
 ) -> tuple[float, float]:
     used, size = [], []
     for top in (f"{peers.scratch}/empty", source):
         started = (
-            peers.start_pylsyncd(top, [destination], *COLLECTING)
+            peers.start_pylsyncd(top, [destination], *options)
             if destination
             else peers.start_inotifywait(top)
         )
         with started as program:
             used.append(cpu(program.pid).total)
             size.append(resident_bytes(program.pid))
-            if top == source and watches(program.pid) <= directories:
+            if options == MARKED and watches(program.pid):
+                raise MeasurementFailed("fanotify is not possible here")
+            if top == source and options != MARKED and watches(program.pid) <= directories:
                 raise MeasurementFailed(
                     f"{watches(program.pid):,} watches for {directories + 1:,} directories"
                 )
@@ -196,6 +204,13 @@ CASES = (
         flushes=False,
     ),
     Events(
+        "events-marked",
+        MARKED,
+        REPEATS,
+        "events-collect with fanotify",
+        flushes=False,
+    ),
+    Events(
         "events-flush",
         ("-w", f"{WINDOW_SECONDS:g}"),
         1,
@@ -206,6 +221,12 @@ CASES = (
         "arm-wide",
         lambda root, scale: workloads.make_wide(root, int(1000 * scale), 99),
         "1,000 directories with 99 in each; whole start less a start on an empty directory",
+    ),
+    WatchSetup(
+        "arm-marked",
+        lambda root, scale: workloads.make_wide(root, int(1000 * scale), 99),
+        "arm-wide with fanotify",
+        MARKED,
     ),
     WatchSetup(
         "arm-deep",

@@ -33,6 +33,7 @@ from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.systemd import SystemdNotifier
 from pylsyncd.system.threads import ActivityTimer, SupervisedThread, ThreadMonitor
 from pylsyncd.terminal.progress import NoProgress
+from pylsyncd.terminal.source_size import CountedSource
 from pylsyncd.watcher import inotify
 from pylsyncd.worker.resources import RunSlots, SharedResources
 
@@ -167,12 +168,13 @@ class Service:
 
     def _make_replication(self, sync: SyncSettings, predecessor: Replication | None) -> Replication:
         display, process = self._display, self._settings.process
+        source = CountedSource(sync.source.path, sync.rules)
         resources = SharedResources(
             self._run_slots,
             self._ssh_sharing,
             on_notice=self._hooks.report,
             find_before_hook=self._hooks.find_before,
-            on_progress=display.update_transfer,
+            on_progress=lambda name, progress: display.update_transfer(name, progress, source),
             on_progress_end=display.finish_transfer,
         )
         context = ReplicationContext(

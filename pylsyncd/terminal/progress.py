@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pylsyncd.rsync.output import RsyncProgress
 from pylsyncd.system.logs import NOTICE
@@ -11,6 +12,7 @@ from pylsyncd.system.threads import SupervisedThread
 from pylsyncd.terminal.log_handler import TerminalHandler
 from pylsyncd.terminal.progress_bars import ProgressBars
 from pylsyncd.terminal.progress_tasks import Task, WatchProgress, format_log_text
+from pylsyncd.terminal.source_size import CountedSource, SourceCounter
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,9 @@ _UPDATE_INTERVAL = 0.2
 
 # Seconds between two log lines about a task, and before its first.
 _LOG_INTERVAL = 10.0
+
+# Seconds. The source of a task that ends earlier is not counted.
+_MIN_COUNTED_DURATION = 2.0
 
 # Seconds to wait at the end for a terminal that accepts no output.
 _STOP_TIMEOUT = 2.0
@@ -33,7 +38,9 @@ class NoProgress:
     def finish_watch_setup(self, sync_name: str) -> None:
         """Remove the task: all directories of the sync are watched."""
 
-    def update_transfer(self, name: str, progress: RsyncProgress) -> None:
+    def update_transfer(
+        self, name: str, progress: RsyncProgress, source: CountedSource | None = None
+    ) -> None:
         """Set the progress of a destination's rsync; ``RsyncProgress()`` at its start."""
 
     def finish_transfer(self, name: str) -> None:
@@ -57,6 +64,8 @@ class ProgressDisplay(NoProgress):
         self._is_stopping = threading.Event()
         output = ProgressBars(handler) if isinstance(handler, TerminalHandler) else ProgressLog()
         self._thread = _DisplayThread(self._wait_for_tasks, output)
+        # Only a terminal shows how much is left.
+        self._counter = SourceCounter() if isinstance(handler, TerminalHandler) else None
 
     def update_watch_setup(self, sync_name: str, directories: int, limit: int) -> None:
         """Set the number of watched directories of a sync, and the kernel's limit."""
@@ -66,9 +75,11 @@ class ProgressDisplay(NoProgress):
         """Remove the task: all directories of the sync are watched."""
         self._remove(WatchProgress, sync_name)
 
-    def update_transfer(self, name: str, progress: RsyncProgress) -> None:
+    def update_transfer(
+        self, name: str, progress: RsyncProgress, source: CountedSource | None = None
+    ) -> None:
         """Set the progress of a destination's rsync; ``RsyncProgress()`` at its start."""
-        self._update(name, progress)
+        self._update(name, progress, source)
 
     def finish_transfer(self, name: str) -> None:
         """Remove the task: the destination's rsync has ended."""
@@ -82,8 +93,15 @@ class ProgressDisplay(NoProgress):
             is_started = self._thread.ident is not None
         if is_started:
             self._thread.join(_STOP_TIMEOUT)
+        if self._counter is not None:
+            self._counter.stop(_STOP_TIMEOUT)
 
-    def _update(self, name: str, progress: WatchProgress | RsyncProgress) -> None:
+    def _update(
+        self,
+        name: str,
+        progress: WatchProgress | RsyncProgress,
+        source: CountedSource | None = None,
+    ) -> None:
         now = time.monotonic()
         key = type(progress), name
         with self._lock:
@@ -91,9 +109,9 @@ class ProgressDisplay(NoProgress):
                 return
             task = self._tasks.get(key)
             if task is None:
-                self._tasks[key] = Task(name, progress, now, now)
+                self._tasks[key] = Task(name, progress, now, now, source)
             elif progress != task.progress:
-                self._tasks[key] = Task(name, progress, task.since, now)
+                self._tasks[key] = Task(name, progress, task.since, now, source)
             self._has_tasks.set()
             if self._thread.ident is None:
                 self._thread.start()
@@ -111,7 +129,20 @@ class ProgressDisplay(NoProgress):
             if not self._tasks and not self._is_stopping.is_set():
                 # The caller clears the display once more before the next wait.
                 self._has_tasks.clear()
-            return list(self._tasks.values())
+            tasks = list(self._tasks.values())
+        return tasks if self._counter is None else _with_sizes(tasks, self._counter)
+
+
+def _with_sizes(tasks: Sequence[Task], counter: SourceCounter) -> list[Task]:
+    """Return tasks with the sizes of their sources; those of short ones are not counted."""
+    now = time.monotonic()
+    counter.keep({task.source.path for task in tasks if task.source is not None})
+    return [
+        replace(task, size=counter.find(task.source))
+        if task.source is not None and now - task.since >= _MIN_COUNTED_DURATION
+        else task
+        for task in tasks
+    ]
 
 
 class ProgressLog:

@@ -4,7 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from pylsyncd.model.formatting import display_width, fit, printable, truncate
 from pylsyncd.terminal.log_handler import TerminalHandler
-from pylsyncd.terminal.progress_tasks import Task, format_details, format_elapsed
+from pylsyncd.terminal.progress_tasks import (
+    Task,
+    format_details,
+    format_elapsed,
+    format_estimate,
+)
 
 # Seconds. A task that ends earlier is never shown.
 _MIN_SHOWN_DURATION = 0.5
@@ -19,6 +24,7 @@ _BAR_WIDTH = 20
 _MIN_BAR_WIDTH = 6
 # The rest of a line: percentage, details, elapsed time and the blanks between them.
 _OTHER_COLUMNS_WIDTH = 55
+_OTHER_COLUMNS_WIDTH_WITH_TOTALS = 78
 
 # A bar's whole cell and its left and right half; ASCII has no halves.
 _UNICODE_CELLS = "━", "╺", "╸"
@@ -59,15 +65,19 @@ class ProgressBars:
         max_width = _MAX_NAME_WIDTH if width >= _NARROW_WINDOW else _MAX_NAME_WIDTH_IF_NARROW
         name_width = min(self._name_width, max_width)
         has_bars = any(task.fraction is not None for task in tasks)
-        bar_width = min(_BAR_WIDTH, width - name_width - _OTHER_COLUMNS_WIDTH)
+        room = width - name_width
+        bar_width = min(_BAR_WIDTH, room - _OTHER_COLUMNS_WIDTH)
+        has_totals = any(task.size is not None for task in tasks)
+        if has_totals and room >= _MIN_BAR_WIDTH + _OTHER_COLUMNS_WIDTH_WITH_TOTALS:
+            bar_width = min(bar_width, room - _OTHER_COLUMNS_WIDTH_WITH_TOTALS)
         lines = []
         for task in tasks:
             segments = [
                 (fit(_label(task), name_width, self._cut_mark), self._palette.for_name(task.name))
             ]
             segments += self._bar(task, bar_width) if has_bars else ()
-            segments.append((f"  {format_details(task, now)}  ", ""))
-            segments.append((format_elapsed(now - task.since), self._palette.faint))
+            used = sum(display_width(text) for text, _ in segments)
+            segments += _numbers(task, now, width - used, self._palette.faint)
             lines.append(self._join(segments, width))
         return lines
 
@@ -101,6 +111,13 @@ class ProgressBars:
             width -= display_width(part)
             line += self._palette.apply(sequence, part)
         return line
+
+
+def _numbers(task: Task, now: float, width: int, faint: str) -> list[_Segment]:
+    """Return what follows the bar: with a total what is left, else what has passed."""
+    if task.size is not None:
+        return [("  ", ""), (format_estimate(task, now, width - 2), "")]
+    return [(f"  {format_details(task, now)}  ", ""), (format_elapsed(now - task.since), faint)]
 
 
 def _label(task: Task) -> str:

@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 
-from pylsyncd.model.formatting import format_count, format_size, printable
+from pylsyncd.model.formatting import display_width, format_count, format_size, printable
 from pylsyncd.rsync.output import RsyncProgress
+from pylsyncd.terminal.source_size import CountedSource, SourceSize
 
 # Seconds without progress after which a speed is out of date, and after which that is shown.
 _SPEED_LIFETIME = 3.0
 _MIN_SHOWN_SILENCE = 15.0
+
+# How long, and how far, a run must be for an estimate of its end.
+_MIN_ESTIMATED_SECONDS = 2.0
+_MIN_ESTIMATED_FRACTION = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,39 @@ class Task:
     """The start, as monotonic time."""
     unchanged_since: float
     """The last change of the progress, as monotonic time."""
+    source: CountedSource | None = None
+    """What rsync looks at; None if that is not known."""
+    size: SourceSize | None = None
+    """How much that is; None if it is not known, or not yet."""
 
     @property
     def fraction(self) -> float | None:
         """How much is done, from 0.0 to 1.0; None if it is not known."""
-        return self.progress.fraction_done if isinstance(self.progress, RsyncProgress) else None
+        if not isinstance(self.progress, RsyncProgress):
+            return None
+        if self.size is None:
+            return self.progress.fraction_done
+        return _fraction_of(self.progress, self.size)
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return how long it takes to the end at this speed; None if it is not known."""
+        elapsed, fraction = now - self.since, self.fraction
+        if self.size is None or fraction is None or fraction < _MIN_ESTIMATED_FRACTION:
+            return None
+        return None if elapsed < _MIN_ESTIMATED_SECONDS else elapsed * (1.0 - fraction) / fraction
+
+
+def _fraction_of(progress: RsyncProgress, size: SourceSize) -> float:
+    """Return how much of a source a run has done.
+
+    While most files are sent, their sizes tell it; while most are there already, their number.
+    """
+    looked_at = progress.entries_total - progress.entries_left
+    by_number = looked_at / max(size.entries, progress.entries_total)
+    by_bytes = progress.bytes_done / size.total_bytes if size.total_bytes else 0.0
+    is_mostly_sent = 2 * progress.files_sent * size.entries >= looked_at * size.files
+    has_sizes = is_mostly_sent and progress.bytes_done and size.total_bytes
+    return min(1.0, by_bytes if has_sizes else max(by_number, by_bytes))
 
 
 def format_log_text(task: Task, now: float) -> str:
@@ -55,6 +88,27 @@ def format_log_text(task: Task, now: float) -> str:
     if silence := format_silence(task, now):
         parts.append(silence)
     return printable(f"{name}syncing: {', '.join(parts)}")
+
+
+def format_estimate(task: Task, now: float, width: int) -> str:
+    """Return the numbers of a task with a total, and what is left, in so many columns at most."""
+    assert isinstance(task.progress, RsyncProgress)  # noqa: S101  # for mypy
+    assert task.size is not None  # noqa: S101  # likewise
+    progress, size = task.progress, task.size
+    looked_at = progress.entries_total - progress.entries_left
+    files = f"{progress.files_sent:>7,} of {size.files:,} files"
+    if not progress.bytes_done:
+        files = f"compared {looked_at:,} of {size.entries:,}"
+    sizes = f"{format_size(progress.bytes_done):>8} of {format_size(size.total_bytes)}"
+    speed = f"{_format_speed(task, progress, now) or format_silence(task, now):<10}"
+    seconds = task.seconds_left(now)
+    left = "" if seconds is None else f"{format_elapsed(seconds)} left"
+    variants = (files, sizes, speed, left), (sizes, speed, left), (sizes, left)
+    for parts in variants:
+        text = "  ".join(filter(None, parts)).rstrip()
+        if display_width(text) <= width:
+            return text
+    return left
 
 
 def format_details(task: Task, now: float) -> str:

@@ -4,12 +4,15 @@ import contextlib
 import io
 import os
 import re
+from pathlib import Path
 
 import pytest
 from support.terminals import HALF, PseudoTerminal, displayed
 from support.waiting import wait_until
 
 from pylsyncd.rsync.output import RsyncProgress
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.terminal import progress as progress_module
 from pylsyncd.terminal.colours import Palette, choose_palette
 from pylsyncd.terminal.log_handler import TerminalHandler
 from pylsyncd.terminal.progress import ProgressDisplay
@@ -17,6 +20,7 @@ from pylsyncd.terminal.progress_bars import ProgressBars
 from pylsyncd.terminal.progress_tasks import (
     Task,
 )
+from pylsyncd.terminal.source_size import CountedSource, SourceSize
 
 
 def test_a_destination_is_shown_with_a_bar_and_numbers() -> None:
@@ -25,6 +29,29 @@ def test_a_destination_is_shown_with_a_bar_and_numbers() -> None:
         terminal.wait_for("web1.*\n")
         expected = r"web1  ━━━━━━━━━              45%    1,204 files    4\.7 GB  12\.3 MB/s   0:00"
         assert re.fullmatch(expected, terminal.screen[-1])
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(100, "500 of 2,000 files"), (50, "")])
+def test_the_total_and_what_is_left_are_shown(columns: int, shown: str) -> None:
+    with PseudoTerminal(columns) as terminal:
+        bars = ProgressBars(TerminalHandler(terminal.stream, Palette()))
+        progress = RsyncProgress(25_000_000, 50, 1e6, 500, 20, 520)
+        size = SourceSize(entries=2050, files=2000, total_bytes=100_000_000)
+        bars.show([Task("web1", progress, 0.0, 100.0, size=size)], 100.0)
+        terminal.wait_for(f"web1.* 25%.*{shown}.*5:00 left")
+        (line,) = terminal.screen
+        assert len(line) < columns
+
+
+def test_a_source_is_counted_for_a_task_that_takes_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "_MIN_COUNTED_DURATION", 0.0)
+    (tmp_path / "f").write_bytes(b"x" * 100)
+    source = CountedSource(os.fsencode(tmp_path), Rules())
+    with displayed() as (terminal, display, _):
+        display.update_transfer("web1", RsyncProgress(50, 50, 1.0, 1, 0, 1), source)
+        terminal.wait_for(r"web1.*50%.* 1 of 1 files +50 B of 100 B")
 
 
 def test_a_task_is_shown_after_half_a_second() -> None:

@@ -1,5 +1,7 @@
 """The progress of a task as a log message and as the numbers beside its bar."""
 
+from dataclasses import replace
+
 import pytest
 from support.terminals import HALF
 
@@ -9,8 +11,10 @@ from pylsyncd.terminal.progress_tasks import (
     WatchProgress,
     format_details,
     format_elapsed,
+    format_estimate,
     format_log_text,
 )
+from pylsyncd.terminal.source_size import SourceSize
 
 
 def task(state: WatchProgress | RsyncProgress, *, silent: float = 0.0) -> Task:
@@ -42,6 +46,55 @@ def task(state: WatchProgress | RsyncProgress, *, silent: float = 0.0) -> Task:
 )
 def test_a_task_is_formatted_as_a_log_message(given: Task, expected: str) -> None:
     assert format_log_text(given, 100.0) == expected
+
+
+NEW = RsyncProgress(25_000_000, 50, 1e6, 500, 20, 520)
+SIZE = SourceSize(entries=2050, files=2000, total_bytes=100_000_000)
+
+
+@pytest.mark.parametrize(
+    ("progress", "fraction"),
+    [
+        # rsync has only begun to list what it copies: half of what it knows is no measure.
+        (NEW, 0.25),
+        # Most files are there already: their number tells how far it is.
+        (RsyncProgress(1_000_000, 1, 1e6, 10, 20, 1045), 0.5),
+        (RsyncProgress(), 0.0),
+        (RsyncProgress(200_000_000, 99, 1e6, 2000, 0, 2050), 1.0),
+        (RsyncProgress(0, 0, 0.0, 0, 0, 4100), 1.0),
+    ],
+)
+def test_a_total_tells_how_much_is_done(progress: RsyncProgress, fraction: float) -> None:
+    assert replace(task(progress), size=SIZE).fraction == pytest.approx(fraction)
+
+
+def test_an_empty_source_is_done_when_it_was_looked_at() -> None:
+    empty = SourceSize(entries=1, files=0, total_bytes=0)
+    progress = RsyncProgress(0, 0, 0.0, 0, 0, 1)
+    assert replace(task(progress), size=empty).fraction == 1.0
+    assert replace(task(RsyncProgress()), size=empty).fraction == 0.0
+
+
+def test_what_is_left_is_estimated_once_there_is_something_to_go_by() -> None:
+    new = replace(task(NEW), size=SIZE)
+    assert new.seconds_left(100.0) == pytest.approx(300.0)
+    assert new.seconds_left(1.0) is None
+    assert replace(new, progress=RsyncProgress()).seconds_left(100.0) is None
+    assert task(NEW).seconds_left(100.0) is None
+    assert task(HALF).seconds_left(100.0) is None
+
+
+def test_the_estimate_stays_when_a_line_has_no_room_for_all() -> None:
+    new = replace(task(NEW), size=SIZE)
+    lines = [format_estimate(new, 100.0, width) for width in (70, 50, 35, 10)]
+    assert lines == [
+        "    500 of 2,000 files   25.0 MB of 100.0 MB  1.0 MB/s    5:00 left",
+        " 25.0 MB of 100.0 MB  1.0 MB/s    5:00 left",
+        " 25.0 MB of 100.0 MB  5:00 left",
+        "5:00 left",
+    ]
+    compared = replace(new, progress=RsyncProgress(0, 0, 0.0, 0, 25, 1050))
+    assert format_estimate(compared, 100.0, 70).startswith("compared 1,025 of 2,050  ")
 
 
 def test_control_characters_in_names_are_escaped() -> None:

@@ -16,6 +16,7 @@ from support import processes
 from support.ctl import CTL_TIMEOUT, Pylsyncctl
 from support.daemon import Pylsyncd, environment
 from support.faults import FaultyRsync, print_error_and_exit, wait_for_file
+from support.in_process import run_pylsyncctl
 from support.trees import equal_within
 from support.waiting import wait_until
 
@@ -53,7 +54,7 @@ class ControlledDaemon(Pylsyncctl):
 
     def destination_status(self) -> Any:
         """Return the status of the only destination of the only daemon."""
-        code, output, errors = self.run("status", "--json")
+        code, output, errors = run_pylsyncctl(self.directory, "status", "--json")
         assert (code, errors) == (OK, "")
         return json.loads(output)["syncs"][0]["destinations"][0]
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 from support.crashes import CRASHING, CrashingDaemon, CrashSetup
+from support.in_process import run_pylsyncctl
 from support.servers import free_port
 from support.trees import equal_within
 from support.waiting import DEADLINE, wait_until
@@ -31,7 +32,7 @@ def setup(tmp_path: Path) -> CrashSetup:
 
 def destinations(setup: CrashSetup) -> dict[str, dict[str, Any]]:
     """Return the destinations in the status, by name."""
-    answer = setup.run("status", "--json")
+    answer = run_pylsyncctl(setup.directory, "status", "--json")
     assert answer.returncode == 0, answer
     (sync,) = json.loads(answer.stdout)["syncs"]
     return {each["name"]: each for each in sync["destinations"]}

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
-from pylsyncd import cli
+from pylsyncd import cli, ctl
 
 
 class CommandResult(NamedTuple):
@@ -37,6 +38,12 @@ def run_pylsyncd(*words: str | Path, directory: Path | None = None) -> CommandRe
         return run_main(cli.main, *words)
     finally:
         os.chdir(before)
+
+
+def run_pylsyncctl(runtime_directory: Path, *words: str | Path) -> CommandResult:
+    """Run the command ``pylsyncctl`` for the daemons whose sockets are in a directory."""
+    with patch.dict(os.environ, RUNTIME_DIRECTORY=str(runtime_directory)):
+        return run_main(ctl.main, *words)
 
 
 def _text(stream: io.TextIOWrapper) -> str:

@@ -8,11 +8,12 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from pylsyncd.config.config_file import ConfigFileReader
 from pylsyncd.config.ini_parser import parse_ini
 from pylsyncd.config.raw_options import ErrorCollector
-from pylsyncd.control import nagios, protocol, table
+from pylsyncd.control import nagios, protocol, table, web_pages
 from pylsyncd.control.protocol import ProtocolError
 from pylsyncd.model import destination_notation, paths, status_json
 from pylsyncd.model.changes import Changeset, union
@@ -257,6 +258,16 @@ def check_hook_output(text: bytes) -> None:
     output.log_remaining()
 
 
+def check_health_query(text: bytes) -> None:
+    """Ask for the health with a query."""
+    # As http.server decodes it.
+    response = _PAGES["/healthz"](text.decode("iso-8859-1"))
+    assert response.status in {HTTPStatus.OK, HTTPStatus.BAD_REQUEST}
+    _assert_one_line(response.content.decode().removesuffix("\n"))
+
+
+_PAGES = web_pages.make_pages(lambda: Status("1", 1, 1.0, 1.0, 1), "host")
+
 _JSON = (
     b"{", b"}", b"[", b"]", b":", b",", b'"', b"null", b"true", b"1e400", b"-1", b"9" * 400,
     b"9" * 5000, b"NaN", b"Infinity", b"\\ud800", b"\\u0000", b"..", b"/", b"0.5", b"\xff",
@@ -361,4 +372,9 @@ PARSERS = {
         max_bytes=20_000,
     ),
     "hook-output": Parser(check_hook_output, _ODD),
+    "health-query": Parser(
+        check_health_query,
+        (*_ODD, b"max_lag=", b"60", b"&", b"=", b";", b"%6d", b"%", b"+", b"1e400", b"nan", b"inf",
+         b"9" * 5000, b"1_0", b"-1"),
+    ),
 }  # fmt: skip

@@ -5,7 +5,7 @@ from pylsyncd.model.notices import Notice, NoticeKind
 
 def test_the_kinds_have_the_names_that_hooks_are_given() -> None:
     assert [kind.value for kind in NoticeKind] == [
-        "batch", "error", "held", "recovery", "repair",
+        "before", "batch", "error", "held", "recovery", "repair",
     ]  # fmt: skip
 
 

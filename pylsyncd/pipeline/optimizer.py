@@ -102,18 +102,24 @@ def with_hints_of(changes: Changeset, hinted: ScopedPaths) -> Changeset:
     return changes.with_new_content(new_content)
 
 
-def common_paths(some: ScopedPaths, others: ScopedPaths) -> ScopedPaths:
-    """Return what two sets have in common: of each path the largest scope that both include."""
-    if not some or not others:
+def hints_about(changes: ScopedPaths, hinted: ScopedPaths) -> ScopedPaths:
+    """Return what hints say of some changes.
+
+    A hint about a change reaches as far as it says, however small the change is; of a hint about
+    something above a change, what the change includes is returned.
+    """
+    if not changes or not hinted:
         return NO_PATHS
-    common = MutableScopedPaths()
-    for paths_of_one, other in ((some, others), (others, some)):
-        for path, scope in paths_of_one:
-            for smaller in reversed(Scope):
-                if smaller <= scope and is_included(path, smaller, other):
-                    common.add(path, smaller)
-                    break
-    return common
+    about = MutableScopedPaths()
+    for path, scope in hinted:
+        if is_included(path, Scope.ENTRY, changes):
+            about.add(path, scope)
+    for path, scope in changes:
+        for smaller in reversed(Scope):
+            if smaller <= scope and is_included(path, smaller, hinted):
+                about.add(path, smaller)
+                break
+    return about
 
 
 def is_included(path: bytes, scope: Scope, some: ScopedPaths) -> bool:

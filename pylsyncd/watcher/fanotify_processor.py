@@ -31,6 +31,7 @@ _SPECIAL: Final = (
     fanotify.IS_DIRECTORY | fanotify.RENAME | fanotify.OVERFLOW
 )  # fmt: skip
 _MOVED: Final = MOVED_FROM | MOVED_TO
+_LEFT: Final = MOVED_FROM | fanotify.DELETE
 # After these a file may have another content, although its size and its time are as before.
 _NEW_CONTENT: Final = MODIFY | CREATE | MOVED_TO
 
@@ -235,6 +236,9 @@ class FanotifyProcessor:
                     changes.new_content.add(path, Scope.TREE)
                 else:
                     changes.add(path, Scope.ENTRY)
+                if mask & _LEFT:
+                    # What else is at its copy than in a directory that has the name now goes.
+                    changes.deletable.add(path, Scope.TREE)
                 if self._reported is not None:
                     self._reported.add(above, (paths.split(path)[1],), time.time_ns())
 

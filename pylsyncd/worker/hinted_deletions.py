@@ -14,7 +14,7 @@ from dataclasses import replace
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset
 from pylsyncd.model.scoped_paths import NO_PATHS, MutableScopedPaths, Scope, ScopedPaths
-from pylsyncd.pipeline.optimizer import common_paths, is_included
+from pylsyncd.pipeline.optimizer import hints_about, is_included
 from pylsyncd.rsync.command import DeletionTime
 from pylsyncd.system import walk
 from pylsyncd.worker.transfer_result import CarriedMoves, TransferRequest
@@ -34,36 +34,51 @@ def missing_entries(source: bytes, entries: Mapping[bytes, AbstractSet[bytes]]) 
     return missing
 
 
-def split_deletions(request: TransferRequest) -> tuple[TransferRequest, TransferRequest | None]:
-    """Return the request, and one for the deletions that its own run cannot make, if any.
+def may_delete_everything(changeset: Changeset) -> bool:
+    """Return True if the hint of a changeset includes all of its changes."""
+    return all(is_included(path, scope, changeset.deletable) for path, scope in changeset)
 
-    That is so for directories whose names had other directories before: what only their copies have
-    is deleted, but not what only the copies of other directories have.
+
+def without_listed_deletions(request: TransferRequest) -> TransferRequest:
+    """Return the request for a run that deletes nothing but what it names."""
+    changeset, options = request.changeset, request.options
+    is_running = options.delete_only is DeletionTime.RUNNING
+    deletes_named = is_running and not request.is_full_sync
+    named = MutableScopedPaths()
+    if deletes_named:
+        for path, _ in hints_about(changeset, changeset.deletable):
+            if not _mode(request.root, path):
+                named.add(path, Scope.ENTRY)
+    options = replace(options, delete=False, deletes_named=deletes_named)
+    return replace(request, options=options, named=named if is_running else None)
+
+
+def listed_deletions(request: TransferRequest) -> TransferRequest | None:
+    """Return a request for the deletions that are left after such a run, if there are any.
+
+    A directory may have taken the place of another one, perhaps while the run was under way: what
+    only the copy of the other one has is deleted, but not what other directories' copies have.
+    After a full sync, all that a hint names is left.
     """
     changeset, options = request.changeset, request.options
     is_running = options.delete_only is DeletionTime.RUNNING
-    deleting = replace(options, delete=True)
-    if all(is_included(path, scope, changeset.deletable) for path, scope in changeset):
-        named = changeset.deletable if is_running else None
-        return replace(request, options=deleting, named=named), None
-    deletes_named = is_running and not request.is_full_sync
-    names, apart = MutableScopedPaths(), MutableScopedPaths()
-    for path, scope in common_paths(changeset, changeset.deletable):
+    hints = hints_about(changeset, changeset.deletable)
+    left = MutableScopedPaths()
+    for path, scope in hints:
         mode = _mode(request.root, path)
-        if deletes_named and not mode:
-            names.add(path, Scope.ENTRY)
-        elif not mode or stat.S_ISDIR(mode):
-            apart.add(path, scope)
-    kept = replace(options, delete=False, deletes_named=deletes_named)
-    own = replace(request, options=kept, named=names if is_running else None)
-    if not (apart.listings or apart.trees or (apart.entries and request.is_full_sync)):
-        return own, None
-    changes = Changeset(apart.entries, apart.listings, apart.trees, deletable=apart)
-    deletions = replace(
-        request, changeset=changes, options=deleting, only_deletes=True, size_limit=None,
-        moved=CarriedMoves(), named=apart if is_running else None,
-    )  # fmt: skip
-    return own, deletions
+        is_listed = scope > Scope.ENTRY and stat.S_ISDIR(mode)
+        if is_listed or request.is_full_sync or not (mode or is_running):
+            left.add(path, scope)
+    if not left:
+        return None
+    changes = Changeset(left.entries, left.listings, left.trees, deletable=left)
+    left_request = replace(
+        request, changeset=changes, only_deletes=True, size_limit=None, moved=CarriedMoves()
+    )
+    if request.is_full_sync and is_running:
+        return left_request
+    options = replace(options, delete=True, delete_only=None)
+    return replace(left_request, options=options, named=left if is_running else None)
 
 
 def _mode(root: int, path: bytes) -> int:

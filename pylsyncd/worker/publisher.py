@@ -15,7 +15,7 @@ from functools import partial
 
 from pylsyncd.model.changes import NOTHING, Changeset, union
 from pylsyncd.model.scoped_paths import Scope, ScopedPaths
-from pylsyncd.pipeline.optimizer import common_paths, split_below
+from pylsyncd.pipeline.optimizer import hints_about, split_below
 from pylsyncd.rsync.command import RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.publishing_order import OrderedChanges, split_last
@@ -279,9 +279,9 @@ def _without_last(options: RsyncOptions) -> RsyncOptions:
 
 def _with_hinted_deletions(ordered: OrderedChanges, deletable: ScopedPaths) -> OrderedChanges:
     """Return the parts with those deletions alone that a hint names."""
-    some = common_paths(ordered.deletions, deletable)
+    some = hints_about(ordered.deletions, deletable)
     return ordered._replace(
-        last=ordered.last.with_deletable(common_paths(ordered.last, deletable)),
+        last=ordered.last.with_deletable(hints_about(ordered.last, deletable)),
         deletions=Changeset(some.entries, some.listings, some.trees, deletable=some),
     )
 

@@ -10,7 +10,12 @@ from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, everyth
 from pylsyncd.model.directory_id import MountId
 from pylsyncd.model.scoped_paths import NO_PATHS, Scope
 from pylsyncd.pipeline.optimizer import split_below, with_hints_of
-from pylsyncd.rsync.command import ContentComparison, RsyncCapabilities, RsyncOptions
+from pylsyncd.rsync.command import (
+    ContentComparison,
+    DeletionTime,
+    RsyncCapabilities,
+    RsyncOptions,
+)
 from pylsyncd.rsync.content_check import ContentCheck
 from pylsyncd.rsync.file_list import FileList
 from pylsyncd.rsync.outcomes import Outcome, Verdict
@@ -22,7 +27,11 @@ from pylsyncd.worker.deletion_check import DeletionCheck
 from pylsyncd.worker.destination_guard import DestinationGuard, DestinationHeldError
 from pylsyncd.worker.destination_times import CarriedFiles, DestinationTimes
 from pylsyncd.worker.failure_analysis import FailureAnalysis
-from pylsyncd.worker.hinted_deletions import split_deletions
+from pylsyncd.worker.hinted_deletions import (
+    listed_deletions,
+    may_delete_everything,
+    without_listed_deletions,
+)
 from pylsyncd.worker.moves import MoveRuns
 from pylsyncd.worker.session import RsyncSession, SessionRun
 from pylsyncd.worker.transfer_commands import TransferCommands
@@ -216,13 +225,17 @@ class Transfer:
 
     def _carry_all(self, request: TransferRequest) -> TransferResult:
         """Carry a request, and then what it may delete apart from its run."""
-        if request.options.delete_only is None:
+        options = request.options
+        if options.delete_only is None:
             return self._carry_once(request)
-        request, deletions = split_deletions(request)
-        result = self._carry_once(request)
+        if options.delete_only is DeletionTime.STARTUP and may_delete_everything(request.changeset):
+            options = replace(options, delete=True, delete_only=None)
+            return self._carry_once(replace(request, options=options))
+        result = self._carry_once(without_listed_deletions(request))
+        deletions = listed_deletions(request)
         if deletions is None or has_stopped(result):
             return result
-        combined = combined_parts(result, self._carry_once(deletions))
+        combined = combined_parts(result, self._carry_all(deletions))
         return replace(combined, large_files=result.large_files)
 
     def _carry_once(self, request: TransferRequest) -> TransferResult:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pylsyncd.model.changes import NOTHING, Changeset, union
 from pylsyncd.model.move_composition import moves_after_failure
 from pylsyncd.model.scoped_paths import Scope, ScopedPaths
-from pylsyncd.pipeline.optimizer import common_paths, with_hints_of, without_covered
+from pylsyncd.pipeline.optimizer import hints_about, with_hints_of, without_covered
 from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.rsync.command import ContentComparison, RsyncOptions
 from pylsyncd.rsync.outcomes import Outcome, Verdict, may_leave_temporary_files
@@ -167,7 +167,7 @@ def with_hints(result: TransferResult, request: TransferRequest) -> TransferResu
 
     def hints_kept(changes: Changeset) -> Changeset:
         kept = with_hints_of(changes, hinted.new_content)
-        return kept.with_deletable(common_paths(changes, hinted.deletable))
+        return kept.with_deletable(hints_about(changes, hinted.deletable))
 
     return replace(
         result, pending=hints_kept(result.pending), failed=hints_kept(result.failed),

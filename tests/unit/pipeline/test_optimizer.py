@@ -10,7 +10,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import EVERYTHING, MutableChangeset
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.optimizer import (
-    common_paths,
+    hints_about,
     optimize,
     split_below,
     with_hints_of,
@@ -183,11 +183,17 @@ def test_a_million_changes_take_seconds() -> None:
 
 
 @given(some_changes, some_changes)
-def test_two_sets_have_in_common_what_both_cover(some: list[Change], others: list[Change]) -> None:
-    common = common_paths(collected(some), collected(others))
-    for each in {Change(path, scope) for path, _ in (*some, *others) for scope in Scope}:
-        in_both = all(any(one.covers(each) for one in part) for part in (some, others))
-        assert in_both == any(one.covers(each) for one in common)
+def test_hints_about_changes_are_theirs_and_what_changes_have_of_others(
+    changes: list[Change], hints: list[Change]
+) -> None:
+    about = set(hints_about(collected(changes), collected(hints)))
+    reached = {each for each in hints if any(c.covers(Change(each.path, ENTRY)) for c in changes)}
+    assert reached <= about
+    assert all(any(hint.covers(each) for hint in hints) for each in about)
+    # What a change and a hint include is about the change.
+    for each in {Change(path, scope) for path, _ in changes for scope in Scope}:
+        in_both = all(any(one.covers(each) for one in part) for part in (changes, hints))
+        assert not in_both or any(one.covers(each) for one in about)
 
 
 @given(some_changes, some_changes)

@@ -1,6 +1,7 @@
 """What the changes are that real events of marked file systems become."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -133,6 +134,18 @@ def test_exchanged_directories_are_both_changes(started: Marked) -> None:
     started.take()
     exchange_paths(os.fsencode(started.top / "x"), os.fsencode(started.top / "d"))
     assert started.take() == {tree(b"x"), tree(b"d")}
+
+
+@pytest.mark.parametrize("leave", ["delete", "move"])
+def test_what_was_in_a_directory_that_has_left_may_be_deleted(started: Marked, leave: str) -> None:
+    if leave == "move":
+        (started.top / "d").rename(started.outside / "d")
+    else:
+        shutil.rmtree(started.top / "d")
+    (started.top / "d").mkdir()
+    (started.top / "new").mkdir()
+    assert tree(b"d") in started.take()
+    assert set(started.changes.deletable) == {tree(b"d")}
 
 
 @pytest.mark.parametrize("act", [os.unlink, lambda path: os.rename(path, path + "2")])

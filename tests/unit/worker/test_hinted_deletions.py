@@ -106,6 +106,21 @@ def test_a_directory_that_is_gone_is_deleted_with_all_that_only_its_copy_has(mak
     assert len(place.faulty.runs) == 1
 
 
+def test_a_directory_that_comes_while_rsync_runs_loses_what_the_one_before_it_had(
+    make: Make,
+) -> None:
+    place = make()
+    d = place.source / "d"
+    (d / "kept").unlink()
+    d.rmdir()
+    place.faulty.add_fault(f"mkdir {d}; touch {d}/new")
+    assert carry(place, changes(entry(b"d"), deletable=(TREE,))).verdict is Verdict.DONE
+    assert not any(path.startswith("d/") for path in copied(place))
+    # The list has the change of the directory, but nothing of the new one.
+    assert carry(place, changes(TREE)).verdict is Verdict.DONE
+    assert copied(place) == {"d/new", "gone", "own"}
+
+
 def test_a_full_sync_at_the_start_deletes_everything_that_the_source_lacks(make: Make) -> None:
     place = make(DeletionTime.STARTUP)
     assert carry(place, EVERYTHING.with_deletable(EVERYTHING)).verdict is Verdict.DONE

@@ -1,6 +1,6 @@
 """Points in time, and whether the ctimes on a disk can be compared with them. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 CTIME_SLACK = 2.0
 """Seconds that the ctime of a change may lie before the time of the change by the clock.
@@ -22,12 +22,15 @@ class Moment:
 
     ``wall`` is in seconds since the epoch; ``running`` is in seconds since the machine booted,
     suspension included (CLOCK_BOOTTIME); ``boot`` identifies the boot, and is empty if the system
-    does not provide an identifier.
+    does not provide an identifier. ``boot_began`` is the value of ``running`` at which that boot
+    began: 0.0 on a machine of its own. A container has identifiers of its own, and the clock of the
+    machine that it runs on.
     """
 
     wall: float
     running: float
     boot: str
+    boot_began: float = field(default=0.0, compare=False)
 
     @property
     def since_ns(self) -> int:
@@ -55,12 +58,15 @@ def reason_to_distrust(then: Moment, now: Moment) -> str:
 
     NTP adjusts the speed of both clocks alike, so within one boot they differ only if the wall
     clock was set. Another boot must have begun after ``then``; if the wall clock contradicts that,
-    it was wrong at one of the two moments.
+    it was wrong at one of the two moments. The machine of a container may have gone on meanwhile:
+    then both clocks have, by the same time.
     """
     if not then.boot or not now.boot:
         return "the system does not report whether the machine was rebooted"
     if then.boot != now.boot:
-        behind = then.wall - (now.wall - now.running)
+        behind = then.wall - (now.wall - (now.running - now.boot_began))
+        if behind <= _SET_BACK_TOLERANCE and not _has_steady_clock(then, now):
+            return "the clock went backwards, or this container is on another machine than before"
     elif now.running < then.running:
         return "the machine was reset to an earlier state"
     else:
@@ -68,6 +74,14 @@ def reason_to_distrust(then: Moment, now: Moment) -> str:
     if behind > _SET_BACK_TOLERANCE:
         return f"the clock went backwards by {behind:.0f} seconds"
     return ""
+
+
+def _has_steady_clock(then: Moment, now: Moment) -> bool:
+    """Return True if the machine has booted since ``then``, or its clock was not set back since."""
+    machine_booted = now.wall - now.running
+    if now.boot_began == 0.0 or machine_booted >= then.wall - _SET_BACK_TOLERANCE:
+        return True
+    return now.running >= then.running and _set_back(then, now) <= _SET_BACK_TOLERANCE
 
 
 def earliest(*times: float | None) -> float | None:

@@ -389,4 +389,5 @@ def _by_clock_of(present: Moment, then: Moment) -> Moment:
 
 def _earlier(moment: Moment, seconds: float) -> Moment:
     """Return the moment that many seconds before, by both clocks."""
-    return Moment(moment.wall - seconds, max(0.0, moment.running - seconds), moment.boot)
+    running = max(0.0, moment.running - seconds)
+    return replace(moment, wall=moment.wall - seconds, running=running)

@@ -41,6 +41,45 @@ def test_a_clock_that_went_backwards_is_not_trusted(present: Moment, seconds: in
     assert reason_to_distrust(THEN, present) == f"the clock went backwards by {seconds} seconds"
 
 
+def container(wall: float, running: float, *, age: float) -> Moment:
+    """Return a moment in a container that has booted since ``THEN``, ``age`` seconds ago."""
+    return Moment(wall, running, "two", running - age)
+
+
+@pytest.mark.parametrize(
+    "present",
+    [
+        pytest.param(container(1_000_100.0, 5100.0, age=40.0), id="the machine has gone on"),
+        pytest.param(container(1_009_000.0, 14_000.0, age=8000.0), id="booted long ago"),
+        pytest.param(container(1_003_700.0, 5100.0, age=40.0), id="clock set forward"),
+        pytest.param(container(1_000_100.0, 90.0, age=40.0), id="the machine was rebooted, too"),
+    ],
+)
+def test_a_container_that_was_rebooted_has_not_set_the_clock_back(present: Moment) -> None:
+    assert reason_to_distrust(THEN, present) == ""
+
+
+@pytest.mark.parametrize(
+    ("present", "reason"),
+    [
+        pytest.param(container(1_000_100.0, 5200.0, age=40.0), "or this container is on another",
+                     id="set back by 100 seconds"),
+        pytest.param(container(1_000_100.0, 9000.0, age=40.0), "or this container is on another",
+                     id="a machine that runs for longer"),
+        pytest.param(container(1_000_100.0, 4000.0, age=40.0), "or this container is on another",
+                     id="a machine that does not run for as long"),
+        pytest.param(container(1_000_020.0, 5100.0, age=40.0), "went backwards by 20 seconds",
+                     id="booted before"),
+        pytest.param(container(100.0, 60.0, age=40.0), "went backwards by 999940 seconds",
+                     id="no clock after the start"),
+    ],
+)  # fmt: skip
+def test_a_container_with_clocks_that_contradict_each_other_is_not_trusted(
+    present: Moment, reason: str
+) -> None:
+    assert reason in reason_to_distrust(THEN, present)
+
+
 def test_a_machine_reset_to_a_snapshot_is_not_trusted() -> None:
     assert "earlier state" in reason_to_distrust(THEN, Moment(2_000_000.0, 4000.0, "one"))
 

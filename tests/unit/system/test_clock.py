@@ -1,5 +1,6 @@
 """The present moment."""
 
+import os
 import time
 from pathlib import Path
 
@@ -17,3 +18,11 @@ def test_now_is_the_wall_clock_the_time_since_boot_and_the_boot_id() -> None:
 
 def test_two_moments_of_one_boot_have_the_same_boot_id() -> None:
     assert clock.now().boot == clock.now().boot
+
+
+def test_a_boot_began_with_the_first_process() -> None:
+    moment = clock.now()
+    # Of a machine, or of the container that the tests run in.
+    assert 0.0 <= moment.boot_began <= moment.running
+    ticks = int(Path("/proc/1/stat").read_bytes().rpartition(b")")[2].split()[19])
+    assert moment.boot_began == ticks / os.sysconf("SC_CLK_TCK")

@@ -5,6 +5,7 @@ from functools import partial
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
+from pylsyncd.config.quantities import parse_time
 from pylsyncd.control.nagios import DEFAULT_MAX_LAG, ServiceState, Thresholds, judge
 from pylsyncd.control.page import CONTENT_SECURITY_POLICY, format_page
 from pylsyncd.model.formatting import printable
@@ -30,7 +31,7 @@ def _health_page(read: Callable[[], Status], query: str) -> HttpResponse:
     try:
         max_lag = _parse_max_lag(query)
     except ValueError:
-        text = "max_lag must be a number of seconds"
+        text = "max_lag must be a time, such as 90 (seconds) or 10min"
         return _text_response(HTTPStatus.BAD_REQUEST, text)
     state, text = judge([read()], Thresholds(max_lag))
     is_failing = state >= ServiceState.CRITICAL
@@ -43,11 +44,9 @@ def _parse_max_lag(query: str) -> float:
     if not query:
         return DEFAULT_MAX_LAG
     ((key, (value,)),) = parse_qs(query, strict_parsing=True, max_num_fields=1).items()
-    max_lag = float(value)
-    # NaN fails the comparison.
-    if key != "max_lag" or not max_lag >= 0.0:
+    if key != "max_lag":
         raise ValueError(query)
-    return max_lag
+    return parse_time(value)
 
 
 def _text_response(status: HTTPStatus, line: str) -> HttpResponse:

@@ -98,6 +98,8 @@ def test_nothing_can_be_changed(method: str) -> None:
         (destination("a", behind=601.0), "", 503, "CRITICAL: a in sync, 10 min 1 s behind\n"),
         (destination("a", behind=601.0), "?max_lag=3600", 200,
          "OK: 1 destination, at most 10 min 1 s behind\n"),
+        (destination("a", behind=601.0), "?max_lag=1h", 200,
+         "OK: 1 destination, at most 10 min 1 s behind\n"),
         (destination("a", behind=2.5), "?max_lag=2", 503, "CRITICAL: a in sync, 2 s behind\n"),
         (destination("a", Condition.RETRYING, error="no\nhost"), "", 200,
          "WARNING: a retrying (no\\nhost)\n"),
@@ -107,7 +109,8 @@ def test_nothing_can_be_changed(method: str) -> None:
          "CRITICAL: a held (too much)\n"),
         (destination("a", Condition.FAILED), "", 503, "CRITICAL: a failed\n"),
         *(
-            (destination("a"), query, 400, "max_lag must be a number of seconds\n")
+            (destination("a"), query, 400,
+             "max_lag must be a time, such as 90 (seconds) or 10min\n")
             for query in ("?max_lag=", "?max_lag=x", "?max_lag=nan", "?max_lag=-1", "?lag=1",
                           "?max_lag=1&max_lag=2", "?max_lag=1;x", "?" + "a=1&" * 5000)
         ),

@@ -239,6 +239,7 @@ def test_the_source_is_free_while_a_host_does_not_answer(
     source = tmp_path / "source"
     source.mkdir()
     with socket.create_server((LOOPBACK, 0)) as listener, Mounts() as mounts:
+        listener.settimeout(SECONDS)
         if is_mounted:
             mounts.mount_tmpfs(source)
         (source / "file").write_text("first")

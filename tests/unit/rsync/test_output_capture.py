@@ -3,8 +3,10 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from pylsyncd.rsync.output_capture import CapturedOutput
 from pylsyncd.rsync.runner import Runner
@@ -18,12 +20,18 @@ def directory() -> Iterator[int]:
 
 
 def capture(
-    directory: int, script: str, *, standard_input: bytes = b"", timeout: float = 600.0
+    directory: int,
+    script: str,
+    *,
+    standard_input: bytes = b"",
+    timeout: float = 600.0,
+    detaches: bool = False,
 ) -> CapturedOutput:
     command = (b"sh", b"-c", script.encode())
     return Runner().capture(
-        command, standard_input, directory=directory, max_bytes=10, timeout=timeout
-    )
+        command, standard_input, directory=directory, max_bytes=10, timeout=timeout,
+        detaches=detaches,
+    )  # fmt: skip
 
 
 def test_output_and_messages_are_kept_apart(directory: int) -> None:
@@ -42,12 +50,27 @@ def test_an_endless_output_is_cut_and_its_program_stopped(directory: int) -> Non
 
 def test_endless_messages_are_cut(directory: int) -> None:
     found = capture(directory, "head -c 100000 /dev/zero >&2; echo end")
-    assert (found.output, len(found.messages)) == (b"end\n", 1_000)
+    assert (found.output, len(found.messages)) == (b"end\n", 16_000)
 
 
 def test_a_program_that_takes_too_long_is_stopped_with_what_it_has_started(directory: int) -> None:
     found = capture(directory, "sleep 600 & exec sleep 600", timeout=0.1)
     assert found == CapturedOutput(-signal.SIGTERM, has_timed_out=True)
+
+
+@pytest.mark.parametrize("detaches", [True, False])
+def test_what_a_program_leaves_goes_unless_it_detaches(
+    directory: int, tmp_path: Path, *, detaches: bool
+) -> None:
+    left = tmp_path / "left"
+    # It ends before the other process is in a session of its own.
+    script = f"(sleep 0.2; exec setsid touch {left}) & exit 0"
+    assert capture(directory, script, detaches=detaches) == CapturedOutput(0)
+    if detaches:
+        wait_until(left.exists)
+    else:
+        # The process was killed while it slept, and is gone by now.
+        assert not left.exists()
 
 
 def test_a_missing_program_raises(directory: int) -> None:

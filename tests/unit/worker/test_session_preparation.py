@@ -24,6 +24,8 @@ from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.session import STOPPED, RsyncSession, SessionRun
 
+SECONDS = 45.0
+
 
 class RemoteSetup:
     """A source, its copy, and sessions to that through servers on the loopback."""
@@ -77,6 +79,7 @@ def place(tmp_path: Path) -> Iterator[RemoteSetup]:
 def silent() -> Iterator[socket.socket]:
     """Yield a socket that listens and never answers."""
     with socket.create_server((LOOPBACK, 0)) as listener:
+        listener.settimeout(SECONDS)
         yield listener
 
 

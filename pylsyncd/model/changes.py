@@ -70,11 +70,14 @@ class Changeset(ScopedPaths):
             self.entries, self.listings, self.trees, self.new_content, self.moves, deletable
         )
 
-    def after_moves(self, carried: AbstractSet[bytes]) -> "Changeset":
+    def after_moves(
+        self, carried: AbstractSet[bytes], displaced: AbstractSet[bytes] = frozenset()
+    ) -> "Changeset":
         """Return the same changes, with unknown moves and the new contents that are left.
 
         The moves to the paths ``carried`` are believed: what is at such a path has no new content
-        for them, apart from what was written there, or moved there by another move.
+        for them, apart from what was written there, or moved there by another move. At the paths
+        ``displaced``, everything may differ.
         """
         if not self.moves:
             return self.with_moves(None)
@@ -87,7 +90,11 @@ class Changeset(ScopedPaths):
         for path, move in self.moves.by_new_path.items():
             if path not in believed:
                 (inside if is_at_or_below(path, believed) else left).add(path, move.scope)
-        return self.with_new_content(paths_with_exceptions(left, believed, inside))
+        for path in displaced:
+            (inside if is_at_or_below(path, believed) else left).add(path, Scope.TREE)
+        new_content = paths_with_exceptions(left, believed, inside)
+        trees = self.trees | displaced
+        return Changeset(self.entries, self.listings, trees, new_content, None, self.deletable)
 
 
 NOTHING = Changeset({}, frozenset(), frozenset())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,7 +32,8 @@ def order_renames(pairs: Mapping[bytes, Move]) -> Sequence[RenameStep]:
     """Return the renames that carry the moves to the new paths ``pairs``.
 
     A step renames what was at the old path of its move before the first step, whichever other steps
-    fail, if only nothing is replaced but a file by a file, or an empty directory by a directory.
+    fail, if only nothing is replaced but a file by a file, or an empty directory by a directory. A
+    directory may be exchanged for another one with something in it (see `find_displaced`).
     Moves that wait for each other, such as exchanged names, or for what is not moved have no step.
     All others have one: as each takes a copy to the place where it stays, none blocks another.
     """
@@ -50,6 +52,27 @@ def order_renames(pairs: Mapping[bytes, Move]) -> Sequence[RenameStep]:
         steps.append(RenameStep(old, new, pairs[new].is_directory, after))
         ready.extend(waiting.pop(new, ()))
     return steps
+
+
+def find_displaced(
+    steps: Sequence[RenameStep], done: AbstractSet[int], exchanged: AbstractSet[int]
+) -> frozenset[bytes]:
+    """Return the paths at which something else is than before, apart from the moves.
+
+    ``done`` are the indexes of the steps that were made, ``exchanged`` those of them by which a
+    directory with something in it got the name that was left. If several are renamed in a row, it
+    goes from one to the next.
+    """
+    displaced: set[bytes] = set()
+    for index in sorted(done):
+        old, new = steps[index].old, steps[index].new
+        displaced.discard(new)
+        inside = [path for path in displaced if paths.covers(old, path)]
+        displaced.difference_update(inside)
+        displaced.update(new + path[len(old) :] for path in inside)
+        if index in exchanged:
+            displaced.add(old)
+    return frozenset(displaced)
 
 
 @dataclass(slots=True, eq=False)

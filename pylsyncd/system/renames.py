@@ -1,6 +1,7 @@
 """Renames below open directories, through no symbolic link.
 
-Nothing is replaced but a regular file by another, and an empty directory by another.
+Nothing is replaced but a regular file by another, and an empty directory by another. A directory
+with something in it is exchanged.
 """
 
 import contextlib
@@ -16,9 +17,13 @@ from pylsyncd.system import walk
 
 # linux/fs.h: fail with EEXIST if the new name is there.
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
 
 # Of a kernel or a file system without the flag, such as NFS (renameat2(2)).
 _NOT_SUPPORTED = frozenset([errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP])
+
+# Of rename(2) onto a directory that is not empty; EEXIST is POSIX's other choice.
+_NOT_EMPTY = frozenset([errno.ENOTEMPTY, errno.EEXIST])
 
 # A directory is no more accessible than that until rsync sets its attributes.
 _MODE_OF_PARENTS = 0o700
@@ -31,12 +36,13 @@ class RenameUnsupportedError(OSError):
     """Neither the kernel nor the file system renames without replacing."""
 
 
-def rename_below(root: int, old: bytes, new: bytes, *, is_directory: bool) -> None:
+def rename_below(root: int, old: bytes, new: bytes, *, is_directory: bool) -> bool:
     """Rename a directory or a regular file; both paths are relative to an open directory.
 
+    Return True if what was at the new path is at the old one now: a directory that is not empty.
     Missing directories above the new path are created. Raises RenameUnsupportedError where every
-    rename would fail, or another OSError, also if something of another type is at either path, or a
-    directory with something in it at the new one.
+    rename would fail, or another OSError, also if something of another type is at either path, or
+    if directories have to be exchanged where the file system cannot do it.
     """
     if paths.covers(old, new):
         raise OSError(errno.ELOOP, "it cannot be moved into itself")
@@ -52,9 +58,23 @@ def rename_below(root: int, old: bytes, new: bytes, *, is_directory: bool) -> No
                 if os.path.samestat(status, replaced):
                     # rename(2) does nothing then, and succeeds.
                     raise
-                os.rename(
-                    old_name, new_name, src_dir_fd=old_directory, dst_dir_fd=new_directory
-                )  # fmt: skip
+                return _replace_or_exchange(old_directory, old_name, new_directory, new_name)
+    return False
+
+
+def _replace_or_exchange(old_directory: int, old: bytes, new_directory: int, new: bytes) -> bool:
+    """Rename something over something of its type; return True if they were exchanged instead."""
+    try:
+        os.rename(old, new, src_dir_fd=old_directory, dst_dir_fd=new_directory)
+    except OSError as error:
+        if error.errno not in _NOT_EMPTY:
+            raise
+    else:
+        return False
+    number = _call_renameat2(old_directory, old, new_directory, new, _RENAME_EXCHANGE)
+    if number:
+        raise OSError(number, os.strerror(number))
+    return True
 
 
 def _expect(directory: int, name: bytes, *, is_directory: bool) -> os.stat_result:
@@ -86,23 +106,26 @@ def _opened_or_created(root: int, path: bytes) -> Iterator[int]:
 
 
 def _rename(old_directory: int, old: bytes, new_directory: int, new: bytes) -> None:
-    number = _call_renameat2(old_directory, old, new_directory, new)
+    number = _call_renameat2(old_directory, old, new_directory, new, _RENAME_NOREPLACE)
     if not number:
         return
     is_unsupported = number in _NOT_SUPPORTED or (
         # A seccomp filter that does not know the call forbids it.
         number == errno.EPERM
-        and _call_renameat2(_NO_DIRECTORY, _NO_NAME, _NO_DIRECTORY, _NO_NAME) == errno.EPERM
+        and _call_renameat2(_NO_DIRECTORY, _NO_NAME, _NO_DIRECTORY, _NO_NAME, _RENAME_NOREPLACE)
+        == errno.EPERM
     )
     raise (RenameUnsupportedError if is_unsupported else OSError)(number, os.strerror(number))
 
 
-def _call_renameat2(old_directory: int, old: bytes, new_directory: int, new: bytes) -> int:
+def _call_renameat2(
+    old_directory: int, old: bytes, new_directory: int, new: bytes, flag: int
+) -> int:
     """Call renameat2(2), which Python has no function for; return its error number, or 0."""
     function = _find_renameat2()
     if function is None:
         return errno.ENOSYS
-    if not function(old_directory, old, new_directory, new, _RENAME_NOREPLACE):
+    if not function(old_directory, old, new_directory, new, flag):
         return 0
     return ctypes.get_errno()
 

@@ -63,7 +63,7 @@ class MoveRuns:
             return _NOTHING_MOVED
         pairs = settled_pairs(moves.by_new_path, request.left_out | (request.unsettled or set()))
         candidates = _find_candidates(request, pairs)
-        renamed, rest = self._rename(request, candidates)
+        renamed, rest, displaced = self._rename(request, candidates)
         carried = {each.new for each in renamed}
         files = sum(each.found.count for each in renamed)
         size = sum(each.found.size for each in renamed)
@@ -84,12 +84,15 @@ class MoveRuns:
             log.debug(
                 "[%s] moved %s to %s", self._session.destination.name, old, paths.printable(new)
             )
-        return CarriedMoves(frozenset(carried), files, size)
+        return CarriedMoves(frozenset(carried), files, size, displaced)
 
     def _rename(
         self, request: TransferRequest, candidates: Sequence[_Candidate]
-    ) -> tuple[list[_Candidate], list[_Candidate]]:
-        """Rename copies; return those that were renamed, and the others, if they may be linked."""
+    ) -> tuple[list[_Candidate], list[_Candidate], frozenset[bytes]]:
+        """Rename copies; return those that were renamed, and the others, if they may be linked.
+
+        The third are the paths at which something is now that was at other ones.
+        """
         transport, rules = self._session.destination.transport, request.options.rules
         whole = [each for each in candidates if _is_moved_whole(rules, each.new, each.move)]
         least = MIN_BYTES_OVER_SSH if transport is Transport.SHELL else 0
@@ -98,11 +101,12 @@ class MoveRuns:
         result = self._renames.carry({each.new: each.move for each in whole}, request.root)
         renamed = [each for each in whole if each.new in result.carried]
         if result.is_unreachable:
-            return renamed, []
+            return renamed, [], result.displaced
         # Where renames work locally, a link would not save anything either.
         is_enough = transport is Transport.LOCAL and result.is_available
         tried = {each.new for each in (whole if is_enough else renamed)}
-        return renamed, [each for each in candidates if each.new not in tried]
+        rest = [each for each in candidates if each.new not in tried]
+        return renamed, rest, result.displaced
 
     def _linkable(
         self, request: TransferRequest, candidates: Iterable[_Candidate]

@@ -13,7 +13,7 @@ from pylsyncd.model.moves import Move
 from pylsyncd.rsync import remote_rename
 from pylsyncd.rsync.output_capture import CapturedOutput
 from pylsyncd.rsync.remote_shell import remote_path
-from pylsyncd.rsync.rename_order import RenameStep, order_renames
+from pylsyncd.rsync.rename_order import RenameStep, find_displaced, order_renames
 from pylsyncd.system import walk
 from pylsyncd.system.renames import RenameUnsupportedError, rename_below
 from pylsyncd.worker.session import RsyncSession
@@ -44,6 +44,8 @@ class RenameResult:
     """False once it is known that nothing can be renamed at this destination."""
     is_unreachable: bool = False
     """The connection has failed: the moves that are not carried may be tried again later."""
+    displaced: frozenset[bytes] = frozenset()
+    """The paths at which something is now that was at other ones."""
 
 
 class Renames:
@@ -68,42 +70,47 @@ class Renames:
         if not self._is_available or self._session.is_stopping:
             return RenameResult(is_available=self._is_available)
         done: AbstractSet[int] = frozenset()
+        displaced = frozenset[bytes]()
         is_unreachable = False
         if self._transport is Transport.LOCAL:
             steps = order_renames(pairs)
-            done = self._rename_locally(steps)
+            done, displaced = self._rename_locally(steps)
         elif steps := order_renames(dict(islice(pairs.items(), remote_rename.MAX_STEPS))):
             done, is_unreachable = self._rename_remotely(steps, root)
         carried = frozenset(steps[index].new for index in done)
-        return RenameResult(carried, self._is_available, is_unreachable)
+        return RenameResult(carried, self._is_available, is_unreachable, displaced)
 
-    def _rename_locally(self, steps: Sequence[RenameStep]) -> set[int]:
-        """Make the steps; return the indexes of those that succeeded."""
+    def _rename_locally(self, steps: Sequence[RenameStep]) -> tuple[set[int], frozenset[bytes]]:
+        """Make the steps; return the indexes of those that succeeded, and what is displaced."""
         done: set[int] = set()
+        exchanged: set[int] = set()
         try:
             with walk.opened_root(self._session.destination.target) as top:
                 for index, step in enumerate(steps):
                     if self._session.is_stopping:
                         break
-                    if (step.after is None or step.after in done) and self._rename(top, step):
-                        done.add(index)
+                    if step.after is None or step.after in done:
+                        self._rename(top, index, step, done, exchanged)
         except RenameUnsupportedError as error:
             self._is_available = False
             self._log(f"the destination permits no renames: {error.strerror}")
         except OSError as error:
             self._log(f"the destination cannot be opened: {error.strerror}")
-        return done
+        return done, find_displaced(steps, done, exchanged)
 
-    def _rename(self, top: int, step: RenameStep) -> bool:
+    def _rename(
+        self, top: int, index: int, step: RenameStep, done: set[int], exchanged: set[int]
+    ) -> None:
+        """Make a step; add its index to those that were made, and to those that exchanged."""
         try:
-            rename_below(top, step.old, step.new, is_directory=step.is_directory)
+            if rename_below(top, step.old, step.new, is_directory=step.is_directory):
+                exchanged.add(index)
+            done.add(index)
         except RenameUnsupportedError:
             raise
         except OSError as error:
             old, new = paths.printable(step.old), paths.printable(step.new)
             self._log(f"{old} is not renamed to {new}: {error.strerror}")
-            return False
-        return True
 
     def _rename_remotely(
         self, steps: Sequence[RenameStep], root: int

@@ -25,6 +25,8 @@ class CarriedMoves:
     files: int = 0
     size: int = 0
     """The size of the files, which were not sent."""
+    displaced: frozenset[bytes] = frozenset()
+    """The paths at which something is now that was at other ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class TransferRequest:
 
     def after_moves(self, moved: CarriedMoves) -> "TransferRequest":
         """Return the request for the run that follows the moves."""
-        changeset = self.changeset.after_moves(moved.new_paths)
+        changeset = self.changeset.after_moves(moved.new_paths, moved.displaced)
         return replace(self, changeset=changeset, moved=moved)
 
     def with_hints(self, new_content: ScopedPaths) -> "TransferRequest":

@@ -142,6 +142,13 @@ def test_a_move_below_a_carried_one_that_is_not_carried_itself_stays_new_content
     assert not changes.after_moves({b"n", b"n/d"}).new_content
 
 
+def test_what_a_move_has_displaced_is_compared_like_a_new_tree() -> None:
+    left = moved(b"n", b"o").after_moves({b"n"}, {b"o", b"n/p"})
+    assert set(left.new_content) == {Change(b"o", TREE), Change(b"n/p", TREE)}
+    assert left.includes_tree(b"o")
+    assert left.includes_tree(b"n")
+
+
 def test_a_set_whose_moves_are_unknown_makes_those_of_the_union_unknown() -> None:
     known = hinted(b"d/a", ENTRY).with_moves(NO_MOVES)
     assert union(known, known).moves is NO_MOVES

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from pylsyncd.model import paths
 from pylsyncd.model.moves import Move
-from pylsyncd.rsync.rename_order import RenameStep, order_renames
+from pylsyncd.rsync.rename_order import RenameStep, find_displaced, order_renames
 
 Tree = dict[bytes, int]
 """A number for each path: where it goes with a rename, what was there goes."""
@@ -19,29 +20,45 @@ Pairs = dict[bytes, bytes]
 """The old path of each new path."""
 
 
-def rename(tree: Tree, old: bytes, new: bytes) -> bool:
+def rename(tree: Tree, old: bytes, new: bytes, *, exchanges: bool = False) -> bool:
     """Rename in a tree, after missing directories were created; return False if it fails.
 
-    What is at the new path is replaced if it is empty.
+    What is at the new path is replaced if it is empty; else it may be exchanged.
     """
     is_free = not any(paths.covers(new, path) for path in tree if path != new)
-    if old not in tree or not is_free or paths.covers(old, new) or paths.covers(new, old):
+    if old not in tree or paths.covers(old, new) or paths.covers(new, old):
+        return False
+    if not (is_free or (exchanges and new in tree)):
         return False
     for above in paths.ancestors(new):
         tree.setdefault(above, -1)
+    displaced = {path: tree.pop(path) for path in [*tree] if paths.covers(new, path)}
     for path in [path for path in tree if paths.covers(old, path)]:
         tree[new + path[len(old) :]] = tree.pop(path)
+    if not is_free:
+        tree.update({old + path[len(new) :]: number for path, number in displaced.items()})
     return True
 
 
-def execute(tree: Tree, steps: Sequence[RenameStep], failing: Iterable[int] = ()) -> list[bytes]:
-    """Make the steps, except those that fail; return the new paths that were carried."""
-    done = []
+def execute(
+    tree: Tree, steps: Sequence[RenameStep], failing: Iterable[int] = (), *, exchanges: bool = False
+) -> tuple[list[bytes], frozenset[bytes]]:
+    """Make the steps, except those that fail; return what was carried, and what is displaced."""
+    done, exchanged = set[int](), set[int]()
     for index, step in enumerate(steps):
-        is_in_place = step.after is None or steps[step.after].new in done
-        if is_in_place and index not in failing and rename(tree, step.old, step.new):
-            done.append(step.new)
-    return done
+        is_in_place = step.after is None or step.after in done
+        count = len(tree)
+        is_full = any(paths.covers(step.new, path) for path in tree if path != step.new)
+        if (
+            is_in_place
+            and index not in failing
+            and rename(tree, step.old, step.new, exchanges=exchanges)
+        ):
+            done.add(index)
+            if is_full:
+                exchanged.add(index)
+                assert len(tree) == count
+    return [steps[index].new for index in done], find_displaced(steps, done, exchanged)
 
 
 def ordered(pairs: Pairs) -> Sequence[RenameStep]:
@@ -68,13 +85,41 @@ def test_a_rename_takes_what_was_at_the_old_path_before_all_others(
 ) -> None:
     before = tree_of(some)
     after = dict(before)
-    done = execute(after, ordered(pairs), failing)
+    done, displaced = execute(after, ordered(pairs), failing)
+    assert not displaced
+    expect_carried(before, after, pairs, done)
+
+
+@given(
+    st.sets(PATHS, max_size=12),
+    st.dictionaries(PATHS, PATHS, max_size=7),
+    st.sets(st.integers(0, 6), max_size=2),
+)
+def test_where_directories_are_exchanged_all_that_is_displaced_is_known(
+    some: set[bytes], pairs: Pairs, failing: set[int]
+) -> None:
+    before = tree_of(some)
+    after = dict(before)
+    done, displaced = execute(after, ordered(pairs), failing, exchanges=True)
+    expect_carried(before, after, pairs, done, displaced)
+    for path, number in after.items():
+        if number not in {-1, before.get(path)}:
+            assert any(paths.covers(top, path) for top in (*done, *displaced))
+
+
+def expect_carried(
+    before: Tree, after: Tree, pairs: Pairs, done: Sequence[bytes],
+    displaced: AbstractSet[bytes] = frozenset(),
+) -> None:  # fmt: skip
+    """Check that the copy of each move is at its new path, apart from what is moved there."""
     for new in done:
         old = pairs[new]
         assert after[new] == before[old]
         for path, number in after.items():
             is_of_another = any(
-                paths.covers(new, each) and paths.covers(each, path) for each in done if each != new
+                paths.covers(new, each) and paths.covers(each, path)
+                for each in (*done, *displaced)
+                if each != new
             )
             if paths.covers(new, path) and not is_of_another and number != -1:
                 assert before[old + path[len(new) :]] == number
@@ -114,7 +159,7 @@ def carries_all(tree: Tree, pairs: Pairs, order: Sequence[bytes]) -> bool:
 def test_all_is_carried_if_any_order_carries_all(moved: tuple[Tree, Pairs]) -> None:
     tree, pairs = moved
     if any(carries_all(tree, pairs, order) for order in itertools.permutations(pairs)):
-        assert set(execute(dict(tree), ordered(pairs))) == pairs.keys()
+        assert set(execute(dict(tree), ordered(pairs))[0]) == pairs.keys()
 
 
 def steps(pairs: Pairs) -> list[tuple[bytes, bytes]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.operations import exchange_paths
+from support.operations import LIBC, RENAME_EXCHANGE, exchange_paths
 
 from pylsyncd.system import renames, walk
 from pylsyncd.system.renames import RenameUnsupportedError, rename_below
@@ -29,8 +29,10 @@ class Place:
         (self.outside / "f").write_text("outside")
         self.root = walk.open_root(os.fsencode(self.top))
 
-    def rename(self, old: str, new: str, *, is_directory: bool = False) -> None:
-        rename_below(self.root, os.fsencode(old), os.fsencode(new), is_directory=is_directory)
+    def rename(self, old: str, new: str, *, is_directory: bool = False) -> bool:
+        return rename_below(
+            self.root, os.fsencode(old), os.fsencode(new), is_directory=is_directory
+        )
 
     def listing(self) -> list[str]:
         return sorted(str(path.relative_to(self.top)) for path in self.top.rglob("*"))
@@ -106,9 +108,45 @@ def test_a_file_replaces_a_file_and_a_directory_an_empty_one(place: Place) -> No
     assert (place.top / "e/g").read_text() == content
 
 
-@pytest.mark.parametrize("new", ["full", "file", "link-to-e"])
+def test_a_directory_with_something_in_it_gets_the_name_that_is_left(place: Place) -> None:
+    (place.top / "e").mkdir()
+    (place.top / "e/x").touch()
+    assert place.rename("d", "e", is_directory=True)
+    assert place.listing() == ["d", "d/x", "e", "e/g", "f"]
+    assert not place.rename("d", "h", is_directory=True)
+
+
+def test_no_directory_is_exchanged_for_one_below_it(place: Place) -> None:
+    (place.top / "d/e/f").mkdir(parents=True)
+    before = place.listing()
+    for old, new in (("d/e", "d"), ("d", "d/e")):
+        with pytest.raises(OSError, match=r"^.Errno") as caught:
+            place.rename(old, new, is_directory=True)
+        assert not isinstance(caught.value, RenameUnsupportedError)
+    assert place.listing() == before
+
+
+def test_where_nothing_can_be_exchanged_other_renames_work(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(old_parent: int, old: bytes, new_parent: int, new: bytes, flag: int) -> int:
+        if flag != RENAME_EXCHANGE:
+            return int(LIBC.renameat2(old_parent, old, new_parent, new, flag))
+        ctypes.set_errno(errno.EINVAL)
+        return -1
+
+    monkeypatch.setattr(renames, "_find_renameat2", lambda: refuse)
+    (place.top / "e").mkdir()
+    (place.top / "e/x").touch()
+    with pytest.raises(OSError, match="Invalid") as caught:
+        place.rename("d", "e", is_directory=True)
+    assert not isinstance(caught.value, RenameUnsupportedError)
+    assert not place.rename("f", "e/f")
+    assert place.listing() == ["d", "d/g", "e", "e/f", "e/x"]
+
+
+@pytest.mark.parametrize("new", ["file", "link-to-e"])
 def test_a_directory_replaces_nothing_else(place: Place, new: str) -> None:
-    (place.top / "full/x").mkdir(parents=True)
     (place.top / "file").touch()
     (place.top / "e").mkdir()
     (place.top / "link-to-e").symlink_to("e")

@@ -3,15 +3,17 @@
 With a real rsync daemon, where nothing but a run to link files can do it.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.faults import exit_with, kill_itself
-from support.moving import SIZE, MovingSetup, start_server
+from support.moving import SIZE, MovingSetup, moving, start_server
 
 from pylsyncd.model.changes import Changeset, MutableChangeset, union
 from pylsyncd.model.moves import NO_MOVES, Move
@@ -19,6 +21,7 @@ from pylsyncd.model.scoped_paths import MutableScopedPaths, Scope
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rules.excludes import build_rules
 from pylsyncd.rules.filters import parse_exclude, parse_filter
+from pylsyncd.worker import renames
 from pylsyncd.worker.moves import settled_pairs
 from pylsyncd.worker.transfer_result import TransferResult
 
@@ -650,3 +653,101 @@ def test_a_newer_copy_at_the_new_name_is_not_replaced_by_a_move(
     (place.copy / "new/g").write_bytes(b"newer")
     assert carry(place, moved).verdict is Verdict.DONE
     assert place.differences() == []
+
+
+# Directories that are rotated, at a local destination: what was deleted gets the name that is left.
+
+TIME = 946_684_800_000_000_000
+"""Of all files in directories that are rotated, in nanoseconds: only the moves tell them apart."""
+
+
+class Rotation:
+    """Four directories that are rotated: the last one is deleted, and the first one made again."""
+
+    def __init__(self, place: MovingSetup, *, has_new_first: bool = True) -> None:
+        self.place = place
+        for number in range(4):
+            self._write(f"d.{number}/f", f"d.{number}/e/g")
+        self._write("d.3/only")
+        place.make_equal()
+        self.bytes_before = place.bytes_sent
+        shutil.rmtree(place.source / "d.3")
+        for number in (2, 1, 0):
+            place.move(f"d.{number}", f"d.{number + 1}")
+        events = MutableChangeset()
+        if has_new_first:
+            self._write("d.0/f", "d.0/e/g")
+            events.add_new_content(b"d.0", Scope.TREE)
+        pairs = {f"d.{number + 1}": f"d.{number}" for number in range(3)}
+        self.changes = place.moved(pairs, is_new_name=False, more=events)
+
+    def _write(self, *names: str) -> None:
+        self.place.write(*names)
+        for name in names:
+            os.utime(self.place.source / name, ns=(TIME, TIME))
+
+
+@pytest.fixture
+def local(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., MovingSetup]]:
+    """Return a function that makes a source and its local copy."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(moving(tmp_path, "local", request, **options))
+
+
+@pytest.mark.parametrize("has_new_first", [True, False])
+def test_of_rotated_directories_only_the_new_one_is_sent(
+    local: Callable[..., MovingSetup], has_new_first: bool
+) -> None:
+    place = local()
+    rotation = Rotation(place, has_new_first=has_new_first)
+    assert carry(place, rotation.changes).verdict is Verdict.DONE
+    assert place.differences() == []
+    assert place.moved_counts == (6, 6 * SIZE)
+    sent = place.bytes_sent - rotation.bytes_before
+    assert sent // SIZE == (2 if has_new_first else 0)
+
+
+def test_of_rotated_directories_what_was_deleted_counts(local: Callable[..., MovingSetup]) -> None:
+    place = local(max_delete=0)
+    result = carry(place, Rotation(place).changes)
+    assert result.verdict is Verdict.HELD
+    assert (place.copy / "d.0/only").exists()
+    released = place.transfer.carry(result.pending, is_released=True, unsettled=SETTLED)
+    assert released.verdict is Verdict.DONE
+    assert place.differences() == []
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_after_a_crash_between_two_renames_rotated_directories_become_equal(
+    local: Callable[..., MovingSetup], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    place, rename, calls = local(), renames.rename_below, []
+
+    def rename_or_crash(*arguments: Any, **named: Any) -> bool:
+        calls.append(arguments)
+        if len(calls) == number:
+            raise _CrashError
+        return rename(*arguments, **named)
+
+    rotation = Rotation(place)
+    monkeypatch.setattr(renames, "rename_below", rename_or_crash)
+    with pytest.raises(_CrashError):
+        carry(place, rotation.changes)
+    assert carry(place, rotation.changes.with_moves(None)).verdict is Verdict.DONE
+    assert place.differences() == []
+
+
+def test_after_a_failed_run_rotated_directories_become_equal(
+    local: Callable[..., MovingSetup],
+) -> None:
+    place = local()
+    rotation = Rotation(place)
+    place.faulty.add_fault(exit_with(12))
+    result = carry(place, rotation.changes)
+    assert result.verdict is not Verdict.DONE
+    assert carry(place, result.pending).verdict is Verdict.DONE
+    assert place.differences() == []
+
+
+class _CrashError(Exception):
+    """The daemon is killed."""

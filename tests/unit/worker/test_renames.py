@@ -1,5 +1,6 @@
 """Renames at a local destination and over ssh: what is carried, and what a destination may do."""
 
+import errno
 import os
 import random
 import re
@@ -45,6 +46,9 @@ ODD_NAMES = [
     b"x\n",
     b"%=",
 ]
+
+# A flag of renameat2(2) that no kernel has.
+UNKNOWN_FLAG = 1 << 30
 
 # Renames that an exchange makes fail, and those that succeed beside exchanges.
 MIN_SWAPS = 20
@@ -184,8 +188,11 @@ def test_a_file_of_a_renamed_directory_is_found_at_its_new_place(copy: Copy) -> 
     assert copy.contents() == {"e/h": "d/f", "e/g": "d/g"}
 
 
-def test_what_a_failed_rename_has_not_brought_is_not_taken(copy: Copy) -> None:
+def test_what_a_failed_rename_has_not_brought_is_not_taken(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The file is another one: at its place stands what was not renamed."""
+    monkeypatch.setattr(system_renames, "_RENAME_EXCHANGE", UNKNOWN_FLAG)
     copy.write("d/f", "e/f", "x")
     assert copy.carried({"e": "d/", "g": "d/f", "y": "x"}) == ["y"]
     assert copy.contents() == {"d/f": "d/f", "e/f": "e/f", "y": "x"}
@@ -211,6 +218,48 @@ def test_a_directory_takes_the_place_of_an_empty_one(copy: Copy) -> None:
     copy.write("d/f", "e/g")
     assert copy.carried({"e": "d/", "h": "e/g"}) == ["e", "h"]
     assert copy.contents() == {"e/f": "d/f", "h": "e/g"}
+
+
+def test_rotated_directories_leave_the_oldest_at_the_last_name(make: Make) -> None:
+    copy = make()
+    copy.write("d.0/f", "d.1/f", "d.2/f", "d.3/f", "d.3/old")
+    pairs: dict[str | bytes, str | bytes] = {"d.1": "d.0/", "d.2": "d.1/", "d.3": "d.2/"}
+    result = copy.carry(pairs)
+    assert result.carried == {b"d.1", b"d.2", b"d.3"}
+    assert result.displaced == {b"d.0"}
+    assert copy.contents() == {
+        "d.0/f": "d.3/f", "d.0/old": "d.3/old",
+        "d.1/f": "d.0/f", "d.2/f": "d.1/f", "d.3/f": "d.2/f",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_what_an_interrupted_rotation_has_displaced_is_known(
+    make: Make, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The steps after the failure go on from there."""
+    copy, rename, calls = make(), renames.rename_below, []
+
+    def fail_once(root: int, old: bytes, new: bytes, *, is_directory: bool) -> bool:
+        calls.append(new)
+        if len(calls) == number:
+            raise OSError(errno.EIO, "an error")
+        return rename(root, old, new, is_directory=is_directory)
+
+    monkeypatch.setattr(renames, "rename_below", fail_once)
+    before = ["d.0/f", "d.1/f", "d.2/f", "d.3/f"]
+    copy.write(*before)
+    pairs: dict[str | bytes, str | bytes] = {"d.1": "d.0/", "d.2": "d.1/", "d.3": "d.2/"}
+    result = copy.carry(pairs)
+    assert len(result.carried) == 2
+    contents = copy.contents()
+    assert sorted(contents.values()) == before
+    for path, content in contents.items():
+        new = path[: -len("/f")]
+        if new.encode() in result.carried:
+            assert content == f"{pairs[new]!s}f"
+        else:
+            assert content == path or new.encode() in result.displaced
 
 
 def test_nothing_but_a_file_is_replaced_and_nothing_is_invented(copy: Copy) -> None:

@@ -32,7 +32,7 @@ VENV_MODULES = $(PYTHON) -c 'import ensurepip, venv'
 BROKEN := $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || echo broken)
 
 .PHONY: run test unit test-all churn honest-wait chaos soak fuzz mutation bench lint format \
-	deb clean broken
+	deb system-test clean broken
 
 run: $(VENV)/.run
 	$(call need,rsync rsync)
@@ -112,6 +112,16 @@ lint: $(VENV)/.lint
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The package on a Debian 12 that boots in a container; its tree is kept for the next time.
+MIRROR ?= http://deb.debian.org/debian
+
+system-test: deb $(VENV)/.test
+	$(call need,debootstrap debootstrap)
+	$(call need,systemd-nspawn systemd-container)
+	SYSTEM_TEST_MIRROR=$(MIRROR) SYSTEM_TEST_PACKAGE=$$(echo $(CURDIR)/dist/pylsyncd_*_all.deb) \
+		$(BIN)/python -m pytest -v --durations=0 \
+		-o faulthandler_timeout=1800 tests/system $(ARGS)
 
 # In a copy, since the build leaves files in debian/ and beside the directory.
 DEB_BUILD = build/deb

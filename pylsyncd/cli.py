@@ -149,6 +149,7 @@ def _warnings(configuration: Configuration) -> Iterator[str]:
             yield f"{_prefix(sync)}{sentence}"
         for sentence in find_never_matching_rules(sync.rules, sync.source.path, os.path.lexists):
             yield f"{_prefix(sync)}{sentence}"
+    yield from process_settings.find_foreign_log(settings.process)
     yield from find_weaknesses(
         configuration.raw, settings, process_settings.daemon_uid(settings.process)
     )

@@ -2,11 +2,13 @@
 
 import logging
 import os
+from collections.abc import Iterator
 
 from pylsyncd.config import machine_checks
 from pylsyncd.config import process_options as options
 from pylsyncd.config.raw_options import OptionReader
 from pylsyncd.config.settings import LogSettings, ProcessSettings
+from pylsyncd.model import paths
 from pylsyncd.model.errors import UsageError
 from pylsyncd.system import logs, users
 
@@ -52,6 +54,26 @@ def daemon_uid(settings: ProcessSettings) -> int:
     except UsageError:
         user = None
     return user.uid if user else os.geteuid()
+
+
+def find_foreign_log(settings: ProcessSettings) -> Iterator[str]:
+    """Yield a sentence if the log file is another user's: logrotate(8) gives its owner the new one.
+
+    Root's pylsyncd has created it, and opens it for the user that it switches to.
+    """
+    path, uid = settings.log.file, daemon_uid(settings)
+    if path is None or uid == 0:
+        return
+    try:
+        owner = os.stat(path).st_uid
+    except OSError:
+        return
+    if owner != uid:
+        shown, name = paths.printable(os.fsencode(path)), settings.user or uid
+        yield (
+            f"The log file {shown} belongs to the user id {owner}, so that {name} cannot write to "
+            f"its successor after a rotation: run chown {name} {shown}."
+        )
 
 
 def _check_user(reader: OptionReader, settings: ProcessSettings) -> None:

@@ -2,12 +2,17 @@
 
 import logging
 import os
+from pathlib import Path
 
 import pytest
 from support.configuration import errors_of, load, settings_of, sync_section
 
 from pylsyncd.config.converters import LOG_LEVELS
-from pylsyncd.config.process_settings import LOGGING_LEVELS, should_show_progress
+from pylsyncd.config.process_settings import (
+    LOGGING_LEVELS,
+    find_foreign_log,
+    should_show_progress,
+)
 from pylsyncd.config.settings import LogSettings, ProcessSettings
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -56,3 +61,20 @@ def test_progress_is_shown_in_the_foreground_unless_the_log_is_a_file_or_quiet()
 def test_only_once_comes_from_the_command_line_alone() -> None:
     assert load("--once", "a/./", "srv:").settings.process.once
     assert not load("a/./", "srv:").settings.process.once
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_log_of_root_is_reported_where_root_becomes_another_user(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    settings = ProcessSettings(
+        log=LogSettings(logging.INFO, file=str(path)), user="54321", group="54321"
+    )
+    assert list(find_foreign_log(settings)) == []
+    path.touch()
+    (sentence,) = find_foreign_log(settings)
+    assert sentence.endswith(f"after a rotation: run chown 54321 {path}.")
+    os.chown(path, 54321, -1)
+    assert list(find_foreign_log(settings)) == []
+    assert (
+        list(find_foreign_log(ProcessSettings(log=LogSettings(logging.INFO, file=str(path))))) == []
+    )

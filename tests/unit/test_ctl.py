@@ -610,22 +610,28 @@ def test_check_is_critical_if_no_daemon_runs(daemons: RuntimeDirectory) -> None:
 
 
 def test_check_is_critical_if_a_daemon_hangs(
-    daemons: RuntimeDirectory,
-    commands: RecordingCommands,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    daemons: RuntimeDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The command itself takes a second or two on a busy machine.
     assert ctl.CHECK_TIMEOUT <= 5.0
     monkeypatch.setattr(ctl, "CHECK_TIMEOUT", 0.2)
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(daemons.directory))
-    commands.answer = status(destination("srv2", Condition.PAUSED))
     with socket.socket(socket.AF_UNIX) as hung:
         hung.bind(str(daemons.directory / "hung.sock"))
         hung.listen()
         assert ctl.main(["status", "--check"]) == CRITICAL
     output = capsys.readouterr().out
     assert re.match(r"PYLSYNCD CRITICAL - The pylsyncd at .*hung\.sock has not answered", output)
+
+
+def test_check_reports_what_others_tell_beside_the_daemon_that_does_not(
+    daemons: RuntimeDirectory,
+) -> None:
+    daemons.serve("one.sock", RecordingCommands(status(destination("srv2", Condition.PAUSED))))
+    with serving_answer(daemons.directory / "two.sock", b"[]\n"):
+        code, output, _ = daemons.run("status", "--check")
+    assert code == UNKNOWN
+    assert "The answer must be an object" in output
     assert "; srv2 paused | 'srv2 lag'" in output
 
 

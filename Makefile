@@ -32,7 +32,7 @@ VENV_MODULES = $(PYTHON) -c 'import ensurepip, venv'
 BROKEN := $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || echo broken)
 
 .PHONY: run test unit test-all churn honest-wait chaos soak fuzz mutation bench lint format \
-	deb system-test clean broken
+	deb rpm system-test clean broken
 
 run: $(VENV)/.run
 	$(call need,rsync rsync)
@@ -142,6 +142,19 @@ deb:
 	@echo "Install it as root: apt install ./$$(echo dist/pylsyncd_*_all.deb)"
 
 broken:
+
+# On Debian, what the build needs is not known to rpm: python3-docutils, -pip, -setuptools, -wheel.
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' pylsyncd/__init__.py)
+RPM_BUILD = build/rpm
+
+rpm: $(VENV)/.test
+	$(call need,rpmbuild rpm)
+	rm -rf $(RPM_BUILD) && mkdir -p dist
+	$(BIN)/python -m build --sdist --outdir $(RPM_BUILD)/SOURCES
+	rpmbuild -bb $(if $(wildcard /etc/debian_version),--nodeps) \
+		--define "_topdir $(CURDIR)/$(RPM_BUILD)" --define "version_of_pylsyncd $(VERSION)" \
+		contrib/rpm/pylsyncd.spec
+	cp $(RPM_BUILD)/RPMS/noarch/pylsyncd-$(VERSION)-*.rpm dist/
 
 $(VENV)/.run: setup.py pyproject.toml $(BROKEN)
 	$(if $(BROKEN),$(call install_unless,$(VENV_MODULES),venv,$(notdir $(PYTHON))-venv))

@@ -77,6 +77,15 @@ def test_make_run_works_with_what_the_readme_names(tree: Path) -> None:
     assert "watching" in shown
 
 
+def test_make_deb_installs_what_it_needs_and_names_the_package(tree: Path) -> None:
+    first, second = readme_block(readme_section("Installation"), "make deb").splitlines()
+    shown = run_in(tree, f"export DEBIAN_FRONTEND=noninteractive; {first}")
+    assert re.search(r"Install it as root: apt install \./dist/pylsyncd_.*_all\.deb", shown)
+    run_in(
+        tree, f"export DEBIAN_FRONTEND=noninteractive; {second} -qqy; apt-get -qqy purge pylsyncd"
+    )
+
+
 def test_the_second_way_of_the_readme_gives_a_service(tree: Path, tmp_path: Path) -> None:
     *commands, last = readme_block(readme_section("Installation"), "python3 -m venv").splitlines()
     assert last == "systemctl daemon-reload", "only this needs a booted system"

@@ -32,6 +32,14 @@ def test_the_files_that_are_installed_are_there() -> None:
     assert [name for name in names if not (REPOSITORY / "contrib" / name).exists()] == []
 
 
+def test_the_spec_for_rpm_has_the_version_of_the_program_and_names_files_that_are_there() -> None:
+    spec = (REPOSITORY / "contrib/rpm/pylsyncd.spec").read_text()
+    assert f"%global version_of_pylsyncd {pylsyncd.__version__}}}" in spec
+    named = re.findall(r"(?<=[ ])contrib/[\w./@-]*\w", spec.partition("%install")[2])
+    assert "contrib/pylsyncd.conf" in named
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
 def _load(path: Path) -> None:
     command_line = command_line_parser.parse_command_line(["-c", str(path)])
     loader.load_configuration(command_line, loader.StartEnvironment.current())

@@ -4,6 +4,7 @@ import logging
 import logging.handlers
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import TextIO
 
@@ -20,6 +21,12 @@ logging.addLevelName(NOTICE, "NOTICE")
 FACILITIES = tuple(sorted(logging.handlers.SysLogHandler.facility_names))
 
 _SYSLOG_SOCKET = "/dev/log"
+
+# The priorities of sd-daemon(3) from each level on.
+_PRIORITIES = (
+    (logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (NOTICE, 5), (logging.INFO, 6),
+    (logging.NOTSET, 7),
+)  # fmt: skip
 
 # The handlers in use, that of the terminal first if there is one.
 _handlers: list[logging.Handler] = []
@@ -115,6 +122,30 @@ def plain_handler(stream: TextIO) -> logging.Handler:
     """Return a handler that writes plain lines to a stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(with_level=False))
+    return handler
+
+
+class _JournalFormatter(logging.Formatter):
+    """A formatter for the journal, which adds the date: each line begins with its priority."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
+        return "\n".join(f"<{priority}>{line}" for line in message_lines(record, self))
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Return True if systemd has connected a stream to its journal; see systemd.exec(5)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def journal_handler(stream: TextIO) -> logging.Handler:
+    """Return a handler that writes lines for the journal to a stream."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_JournalFormatter())
     return handler
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 from pylsyncd.model.formatting import display_width, printable
-from pylsyncd.system.logs import plain_handler
+from pylsyncd.system.logs import is_journal, journal_handler, plain_handler
 from pylsyncd.terminal.colours import Palette, choose_palette
 from pylsyncd.terminal.log_columns import LogLayout
 
@@ -35,12 +35,15 @@ _DEFAULT_COLUMNS, _DEFAULT_LINES = 80, 24
 
 
 def make_log_handler(stream: TextIO, environ: Mapping[str, str]) -> logging.Handler:
-    """Return the log handler for a stream: columns on a terminal, else plain lines."""
+    """Return the log handler for a stream: columns on a terminal, else plain lines.
+
+    The lines for systemd's journal have no date, which it adds, but a priority.
+    """
     if is_ansi_terminal(stream, environ):
         return TerminalHandler(
             stream, choose_palette(environ), rewraps_lines=rewraps_lines(environ)
         )
-    return plain_handler(stream)
+    return journal_handler(stream) if is_journal(stream, environ) else plain_handler(stream)
 
 
 def is_ansi_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:

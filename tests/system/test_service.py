@@ -248,6 +248,7 @@ def test_an_unreachable_host_delays_no_other_and_fills_no_journal(machine: Machi
     machine("touch /srv/one/new")
     wait_until_equal(machine)
     machine.wait("pylsyncctl status | grep -i 'timed out'", 90)
+    assert UNREACHABLE in machine("journalctl -u pylsyncd -b -p warning -o cat --no-pager")
     lines = [line for line in journal(machine).splitlines() if UNREACHABLE in line]
     assert len(lines) < 8, "\n".join(lines)
     assert machine.run("pylsyncctl status --check").returncode == 1

@@ -178,3 +178,34 @@ def test_trouble_with_the_file_goes_to_standard_error(
         log.info("lost %d", number)
     complaint = capfd.readouterr().err
     assert complaint.count("cannot be written: No space left on device") == 1
+
+
+# The journal of systemd
+
+
+def test_a_stream_is_the_journal_only_if_it_is_the_one_that_systemd_has_connected(
+    path: Path,
+) -> None:
+    with path.open("w") as stream, path.with_name("other").open("w") as other:
+        status = os.fstat(stream.fileno())
+        environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        assert logs.is_journal(stream, environ)
+        assert not logs.is_journal(other, environ)
+        assert not logs.is_journal(stream, {})
+    assert not logs.is_journal(stream, environ), "it is closed"
+
+
+def test_each_line_for_the_journal_has_its_priority_and_no_date(path: Path) -> None:
+    with path.open("w") as stream:
+        logs.configure(logging.DEBUG, terminal=logs.journal_handler(stream))
+        for level in (logging.DEBUG, logging.INFO, logs.NOTICE, logging.WARNING, logging.CRITICAL):
+            log.log(level, "said\n<0>forged")
+        try:
+            int("cause")
+        except ValueError:
+            log.exception("failed")
+    lines = path.read_text().splitlines()
+    *said, failed, first, _where, _what, last = [each for each in lines if "^^" not in each]
+    assert said == [rf"<{number}>said\n<0>forged" for number in (7, 6, 5, 4, 2)]
+    assert (failed, first) == ("<3>failed", "<3>Traceback (most recent call last):")
+    assert last == "<3>ValueError: invalid literal for int() with base 10: 'cause'"

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from support.terminals import PseudoTerminal
@@ -62,6 +63,15 @@ def all_levels(log: logging.Logger) -> None:
 def test_a_stream_that_is_not_a_terminal_gets_plain_lines() -> None:
     text = plain_output(lambda log: log.log(NOTICE, "[%s] synced %d files", "web1", 3))
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[web1\] synced 3 files\n", text)
+
+
+def test_the_journal_gets_lines_with_a_priority(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        with logger(make_log_handler(stream, environ)) as log:
+            log.warning("said")
+        assert (tmp_path / "journal").read_text() == "<4>said\n"
 
 
 def test_plain_lines_are_not_wrapped() -> None:

@@ -164,7 +164,8 @@ def test_the_done_fraction_is_known_once_the_file_list_is_complete(
 def test_a_run_reports_its_progress(trees: tuple[Path, Path]) -> None:
     done, reported = run(*trees, extra_options=SLOW)
     assert (done.exit_status, done.files, list(done.messages)) == (0, 42, [])
-    assert len(reported) > 3
+    # Also before the end; how often depends on the speed of the machine.
+    assert len(reported) > 1
     assert [step.bytes_done for step in reported] == sorted(step.bytes_done for step in reported)
     last = reported[-1]
     assert (last.bytes_done, last.percent, last.files_sent, last.entries_left) == (

@@ -4,11 +4,13 @@ A failure prints the seed; ``python -m churn.churn --round 8 --waits 8 --seeds 1
 repeats the operations, not their timing.
 """
 
+import os
 import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from churn.churn import make_destinations, run_round
 from support.fanotify import OPTIONS as FANOTIFY
 from support.fanotify import skip_without_fanotify
@@ -41,6 +43,9 @@ def test_after_churn_a_local_copy_is_equal(tmp_path: Path) -> None:
     _churn("local", tmp_path, None, None)
 
 
+@pytest.mark.skipif(
+    not os.environ.get("PYLSYNCD_LONG_TESTS"), reason="PYLSYNCD_LONG_TESTS is not set"
+)
 def test_after_churn_of_a_marked_source_a_local_copy_is_equal(tmp_path: Path) -> None:
     skip_without_fanotify(tmp_path)
     _churn("local", tmp_path, None, None, options=FANOTIFY)

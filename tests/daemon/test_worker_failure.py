@@ -261,8 +261,11 @@ def test_a_hook_thread_that_fails_goes_on_with_later_hooks(tmp_path: Path) -> No
         assert condition(setup) == "in sync"
         setup.fix_bug("hook")
         setup.write("second")
-        wait_until(lambda: "bad" in calls.read_text(), message=lambda: daemon.log_tail)
-        wait_until(lambda: "good" in calls.read_text(), message=lambda: daemon.log_tail)
+        for name in ("bad", "good"):
+            wait_until(
+                lambda name=name: calls.exists() and name in calls.read_text(),
+                message=lambda: daemon.log_tail,
+            )
 
 
 def test_a_flush_ends_the_pause_and_a_pause_stays_in_force(setup: CrashSetup) -> None:

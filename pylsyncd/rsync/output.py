@@ -49,16 +49,9 @@ class RsyncMessages:
     """
 
     def __init__(
-        self,
-        lines: Iterable[str] = (),
-        on_message: "MessageCallback | None" = None,
-        replacement: tuple[bytes, bytes] = (b"", b""),
+        self, lines: Iterable[str] = (), on_message: "MessageCallback | None" = None
     ) -> None:
-        """Create the collection; ``on_message`` is called with each line that is added.
-
-        In these, ``replacement`` replaces a text by another.
-        """
-        self._replaced, self._replacing = replacement
+        """Create the collection; ``on_message`` is called with each line that is added."""
         # Dicts keep the order, and find duplicates without a search.
         self._first: dict[str, None] = {}
         self._last: dict[str, None] = {}
@@ -68,8 +61,6 @@ class RsyncMessages:
 
     def add(self, line: bytes) -> None:
         """Add a line."""
-        if self._replaced:
-            line = line.replace(self._replaced, self._replacing)
         text = line[:_MAX_LINE].decode("utf-8", "backslashreplace")
         if text in self._first or text in self._last or not text.strip():
             return

@@ -1,6 +1,5 @@
 """Runs rsync, and parses its output; runs other programs of a remote shell."""
 
-import os
 import re
 import signal
 import threading
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pylsyncd.model.formatting import printable
-from pylsyncd.rsync.command import CURRENT_DIRECTORY, PROGRESS_OPTION
+from pylsyncd.rsync.command import PROGRESS_OPTION
 from pylsyncd.rsync.output import (
     LineSplitter,
     MessageCallback,
@@ -112,17 +111,14 @@ class Runner:
         rsync's own --timeout, whose message says more. ``on_progress`` is called with each progress
         that rsync prints, if the command asks for it, and ``on_message`` with each of its messages.
         """
-        entered, replacement = _enter(command, directory)
-        messages = RsyncMessages(on_message=on_message, replacement=replacement)
-        result = RunResult(messages=messages)
+        result = RunResult(messages=RsyncMessages(on_message=on_message))
         started = time.monotonic()
         try:
             # A signal waits until there is a process to send it to.
             with self._lock:
                 process = self._process = processes.start_process(
-                    entered, standard_input, {**rsync_environment(), **self._marks}, directory,
-                    keeps_directory=entered != command,
-                )  # fmt: skip
+                    command, standard_input, {**rsync_environment(), **self._marks}, directory
+                )
         except OSError as error:
             _record_failure(error, command, directory, result)
             return result
@@ -197,27 +193,6 @@ class Runner:
             process = self._process
             if process is not None and process.returncode is None:
                 processes.send_signal_to_group(process, number)
-
-
-def _enter(
-    command: Sequence[bytes], directory: int | None
-) -> tuple[Sequence[bytes], tuple[bytes, bytes]]:
-    """Return a command that names its source by the descriptor, and how messages then differ.
-
-    rsync asks for the path of its working directory, and goes there again by that path (measured
-    with 3.2.7 and 3.5.0): another directory, or a link to one, may be there by then.
-    """
-    if directory is None or CURRENT_DIRECTORY not in command:
-        return command, (b"", b"")
-    path = os.fsencode(processes.descriptor_path(directory))
-    entered = [path + b"/" if part == CURRENT_DIRECTORY else part for part in command]
-    try:
-        real = os.readlink(path)
-    except OSError:
-        # Too long: rsync does not know it either.
-        return entered, (b"", b"")
-    # At the beginning of a quoted path, where no name of a file can be.
-    return entered, (b'"' + path, b'"' + real.rstrip(b"/"))
 
 
 def _record_failure(

@@ -43,20 +43,18 @@ _EXIT_POLL_INTERVAL = 0.02
 _GROUP_POLL_INTERVAL = 0.01
 
 
-def start_process(  # noqa: PLR0913  # all but four are passed by name
+def start_process(
     command: Sequence[str] | Sequence[bytes],
     standard_input: bytes,
     environment: Environment,
     directory: int | None = None,
     *,
     merge_stderr: bool = False,
-    keeps_directory: bool = False,
 ) -> Process:
     """Start a program with the given standard input, and pipes for its output and errors.
 
     ``directory`` is the open working directory of the program. With ``merge_stderr`` both outputs
-    go to one pipe. With ``keeps_directory`` the directory stays open in the program, with the same
-    number. Raises OSError; if the directory cannot be entered, its file name is that of
+    go to one pipe. Raises OSError; if the directory cannot be entered, its file name is that of
     :func:`descriptor_path`.
     """
     # A file in memory instead of a pipe, which would have to be fed while the output is read.
@@ -73,7 +71,6 @@ def start_process(  # noqa: PLR0913  # all but four are passed by name
             env=environment,
             # The child enters it before it closes the inherited descriptors.
             cwd=None if directory is None else descriptor_path(directory),
-            pass_fds=(directory,) if keeps_directory and directory is not None else (),
             start_new_session=True,
         )  # fmt: skip
 

@@ -22,7 +22,10 @@ from pylsyncd.rules.excludes import Rules
 MIN_RSYNC_VERSION: Version = (3, 2, 3)
 
 CURRENT_DIRECTORY: Final = b"./"
-"""The source as rsync's argument: rsync runs in it, so a rename of the source does no harm."""
+"""The source as rsync's argument: rsync starts in it, wherever it was renamed to before.
+
+It asks for the path of that directory, though, and goes there again by the path (measured with
+3.5.0): what is at the path by then is what it reads."""
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds without a byte from the peer after which rsync gives up."""

@@ -59,9 +59,6 @@ _NAMED = frozenset([2, 10, 12])
 
 _READ_SIZE = 65536
 
-# With two of the longest names, and of the longest handles.
-_MAX_EVENT_SIZE = 1024
-
 FSID_SIZE: Final = 8
 
 
@@ -116,11 +113,6 @@ class Fanotify:
             return os.read(self.descriptor, _READ_SIZE)
         except BlockingIOError:
             return b""
-
-    @staticmethod
-    def is_full(chunk: bytes) -> bool:
-        """Return True if more events may have been in the queue when a chunk was read."""
-        return len(chunk) > _READ_SIZE - _MAX_EVENT_SIZE
 
     def close(self) -> None:
         """Close the group, which removes all marks."""

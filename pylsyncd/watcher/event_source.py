@@ -132,7 +132,7 @@ def open_fanotify(
         )  # fmt: skip
         open_files: OpenFiles[bytes] = OpenFiles(sync.window, sync.open_file_delay)
         rescanner = Rescanner(source, plan)
-        rescanner.add_eventless(source.mark_mounts())
+        rescanner.add_eventless(source.mark_mounts().unmarked)
     except OSError:
         group.close()
         raise

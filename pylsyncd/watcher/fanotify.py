@@ -40,8 +40,18 @@ _MARK_FLAGS = 0x1 | 0x100
 
 _MASK = MODIFY | ATTRIB | CLOSE_WRITE | CREATE | DELETE | IS_DIRECTORY
 
+# FAN_MARK_ADD, FAN_MARK_IGNORED_SURV_MODIFY, FAN_MARK_IGNORE
+_IGNORE_FLAGS = 0x1 | 0x40 | 0x400
+_FLUSH_INODE_MARKS = 0x80
+
+# Of the files in a directory (FAN_EVENT_ON_CHILD). Not of moves, which tell what comes to the
+# source, nor of directories: one below an ignored one may be in the source.
+_IGNORED_MASK = MODIFY | ATTRIB | CLOSE_WRITE | CREATE | DELETE | 0x08000000
+
 # struct fanotify_event_metadata: length, version, reserved, its own length, mask, fd, pid.
 _METADATA = struct.Struct("=IBBHQii")
+# Only what count_events needs of it.
+_LENGTH_AND_MASK = struct.Struct("=I4xQ")
 # struct fanotify_event_info_fid: type, padding, length; the fsid; the handle, and the name.
 _INFO_HEAD = struct.Struct("=BxH")
 _KEY_OFFSET, _HANDLE_OFFSET = 4, 12
@@ -60,6 +70,10 @@ _NAMED = frozenset([2, 10, 12])
 _READ_SIZE = 65536
 
 FSID_SIZE: Final = 8
+
+# The handle of the top directory of a btrfs: the id of its inode (BTRFS_FIRST_FREE_OBJECTID) and of
+# its tree (BTRFS_FS_TREE_OBJECTID), any generation; FILEID_BTRFS_WITHOUT_PARENT.
+_BTRFS_TOP = _HANDLE_HEAD.pack(20, 0x4D) + struct.pack("=QQI", 256, 5, 0)
 
 
 class Event(NamedTuple):
@@ -86,26 +100,54 @@ class Fanotify:
             ctypes.c_int, ctypes.c_uint, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p,
         )  # fmt: skip
 
-    def add_mark(self, directory: int) -> None:
+    def add_mark(self, directory: int) -> bytes:
         """Have all changes on the file system of an open directory reported.
 
-        Raises OSError if the file system has no handles or no mark is permitted.
+        Return the id of that file system in the events. Raises OSError if the file system has no
+        handles or no mark is permitted.
         """
         try:
-            self._add_mark(directory, RENAME)
+            self._add_mark(directory)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return _fsid_of(directory)
+        # A subvolume of btrfs has an id of its own, and the mark is on the whole file system.
+        top = open_handle(directory, _BTRFS_TOP)
+        try:
+            self._add_mark(top)
+            return _fsid_of(top)
+        finally:
+            os.close(top)
+
+    def _add_mark(self, directory: int) -> None:
+        try:
+            self._set_mark(directory, _MARK_FLAGS, _MASK | RENAME)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             # Before Linux 5.17.
-            self._add_mark(directory, MOVED_FROM | MOVED_TO)
+            self._set_mark(directory, _MARK_FLAGS, _MASK | MOVED_FROM | MOVED_TO)
 
-    def _add_mark(self, directory: int, moves: int) -> None:
-        _checked(self._mark(self.descriptor, _MARK_FLAGS, _MASK | moves, directory, b"."))
+    def ignore_files_in(self, directory: int) -> None:
+        """Have the events of the files in a directory dropped, except for their moves.
 
-    def count_marks(self) -> int:
-        """Return the number of marks: the kernel removes that of an unmounted file system."""
+        Raises OSError if that is not possible: before Linux 6.0.
+        """
+        self._set_mark(directory, _IGNORE_FLAGS, _IGNORED_MASK)
+
+    def ignore_nothing(self) -> None:
+        """Have all events reported again."""
+        _checked(self._mark(self.descriptor, _FLUSH_INODE_MARKS, 0, -1, b"/"))
+
+    def _set_mark(self, directory: int, flags: int, mask: int) -> None:
+        _checked(self._mark(self.descriptor, flags, mask, directory, b"."))
+
+    def marked_devices(self) -> set[bytes]:
+        """Return the marked file systems: the kernel removes the mark of an unmounted one."""
         with open(f"/proc/self/fdinfo/{self.descriptor}", "rb") as lines:
-            return sum(line.startswith(b"fanotify sdev:") for line in lines)
+            return {line.split()[1] for line in lines if line.startswith(b"fanotify sdev:")}
 
     def read(self) -> bytes:
         """Return a chunk of whole events, or b"" if the queue is empty."""
@@ -167,12 +209,29 @@ def mask_names(mask: int) -> str:
 
 
 def count_events(chunk: bytes, mask_counts: Counter[int]) -> None:
-    """Add the events of a chunk to the number of events for each mask."""
-    position, end = 0, len(chunk)
+    """Add the events of a chunk to the number of events for each mask, as inotify has them.
+
+    What was several events and was merged counts once for each of its bits.
+    """
+    masks = []
+    unpack, position, end = _LENGTH_AND_MASK.unpack_from, 0, len(chunk)
     while position < end:
-        length, _, _, _, mask, _, _ = _METADATA.unpack_from(chunk, position)
-        mask_counts[mask] += 1
+        length, mask = unpack(chunk, position)
+        masks.append(mask)
         position += length
+    for mask, count in Counter(masks).items():
+        for bit in _NAMES.keys() - {IS_DIRECTORY, RENAME}:
+            if mask & bit:
+                mask_counts[bit | mask & IS_DIRECTORY] += count
+        if mask & RENAME:
+            for bit in (MOVED_FROM, MOVED_TO):
+                mask_counts[bit | mask & IS_DIRECTORY] += count
+
+
+def _fsid_of(directory: int) -> bytes:
+    """Return the id of the file system of an open directory, as events have it."""
+    fsid = os.fstatvfs(directory).f_fsid
+    return struct.pack("=II", fsid & 0xFFFFFFFF, fsid >> 32)
 
 
 @functools.cache

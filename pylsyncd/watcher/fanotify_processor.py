@@ -12,7 +12,7 @@ import stat
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
@@ -20,16 +20,14 @@ from pylsyncd.model.moments import Moment, earliest
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher import fanotify
-from pylsyncd.watcher.fanotify import CREATE, EVENT, MODIFY, MOVED_FROM, MOVED_TO, Event, Fanotify
+from pylsyncd.watcher.fanotify import CREATE, EVENT, MODIFY, MOVED_FROM, MOVED_TO, Fanotify
 from pylsyncd.watcher.marked_source import MarkedSource
 from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner
 
 log = logging.getLogger(__name__)
 
-_SPECIAL: Final = (
-    fanotify.IS_DIRECTORY | fanotify.RENAME | fanotify.OVERFLOW
-)  # fmt: skip
+_SPECIAL: Final = fanotify.RENAME | fanotify.OVERFLOW
 _MOVED: Final = MOVED_FROM | MOVED_TO
 _LEFT: Final = MOVED_FROM | fanotify.DELETE
 # After these a file may have another content, although its size and its time are as before.
@@ -42,6 +40,9 @@ _KEY_START, _NAME_START = 28, 44
 _INFO_START = 24
 
 _NOT_THERE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE])
+
+# Masks by the key of a directory and a name in it.
+_Masks: TypeAlias = Mapping[bytes, Mapping[bytes, int]]
 
 
 class FanotifyProcessor:
@@ -68,7 +69,9 @@ class FanotifyProcessor:
         # The masks of all events of a name, by the key of its directory.
         self._files: defaultdict[bytes, dict[bytes, int]] = defaultdict(dict)
         # The same of directories.
-        self._directories: dict[tuple[bytes, bytes], int] = {}
+        self._directories: defaultdict[bytes, dict[bytes, int]] = defaultdict(dict)
+        # The paths that were mounted, and whether each is a change only if it was replaced.
+        self._remounted: dict[bytes, bool] = {}
         # What scans have found, and what was watched again.
         self._found = MutableChangeset()
         self._taken_until = rescanner.complete_until
@@ -83,58 +86,53 @@ class FanotifyProcessor:
     @property
     def has_changes(self) -> bool:
         """Whether :meth:`take_changes` may return something."""
-        return bool(self._files or self._directories or self._found)
+        return bool(self._files or self._directories or self._found or self._remounted)
 
     def process_next(self) -> bool:
         """Process the next chunk of events; return False if there are none."""
+        if self._remounted:
+            self._mark_remounted()
         chunk = self._group.read()
         if not chunk:
             return False
         if self._mask_counts is not None:
             fanotify.count_events(chunk, self._mask_counts)
-        files, foreign = self._files, self._handles.foreign
-        unpack = EVENT.unpack_from
+        files, foreign, dropped = self._files, self._handles.foreign.keys, []
+        unpack, is_directory = EVENT.unpack_from, fanotify.IS_DIRECTORY
         position, end = 0, len(chunk)
         chunk += _END
         while position < end:
             length, mask, _, info_length, handle_bytes = unpack(chunk, position)
+            name_start = position + _NAME_START + handle_bytes
+            key = chunk[position + _KEY_START : name_start]
             if mask & _SPECIAL:
-                for event in fanotify.decode_events(chunk[position : position + length]):
-                    self._process_special(event)
+                self._process_special(chunk[position : position + length])
+            elif key in foreign:
+                dropped.append(key)
             else:
-                name_start = position + _NAME_START + handle_bytes
-                key = chunk[position + _KEY_START : name_start]
-                if key not in foreign:
-                    name = chunk[name_start : position + _INFO_START + info_length].rstrip(b"\0")
-                    names = files[key]
-                    names[name] = names.get(name, 0) | mask
+                name = chunk[name_start : position + _INFO_START + info_length].rstrip(b"\0")
+                names = self._directories[key] if mask & is_directory else files[key]
+                names[name] = names.get(name, 0) | mask
             position += length
+        if dropped:
+            self._handles.foreign.count_dropped(dropped)
         return True
 
-    def _process_special(self, event: Event) -> None:
+    def _process_special(self, chunk: bytes) -> None:
+        """Process the event of a rename, or of an overflow."""
+        (event,) = fanotify.decode_events(chunk)
         if event.mask & fanotify.OVERFLOW:
             self.rescanner.record_overflow()
-        elif not event.mask & fanotify.IS_DIRECTORY:
-            self._add_file(event.directory, event.name, MOVED_FROM)
-            self._add_file(event.new_directory, event.new_name, MOVED_TO)
-        elif event.mask & fanotify.RENAME:
-            self._handles.forget()
-            self._add_directory(event.directory, event.name, MOVED_FROM)
-            self._add_directory(event.new_directory, event.new_name, MOVED_TO)
-        else:
-            if event.mask & _MOVED:
-                self._handles.forget()
-            self._add_directory(event.directory, event.name, event.mask)
-
-    def _add_file(self, key: bytes, name: bytes, mask: int) -> None:
-        if key not in self._handles.foreign:
-            names = self._files[key]
-            names[name] = names.get(name, 0) | mask
-
-    def _add_directory(self, key: bytes, name: bytes, mask: int) -> None:
-        if key not in self._handles.foreign:
-            known = self._directories.get((key, name), 0)
-            self._directories[key, name] = known | mask
+            return
+        names = self._directories if event.mask & fanotify.IS_DIRECTORY else self._files
+        foreign = self._handles.foreign.keys
+        for key, name, mask in (
+            (event.directory, event.name, MOVED_FROM),
+            (event.new_directory, event.new_name, MOVED_TO),
+        ):
+            # What moves from one foreign directory to another one stays outside.
+            if key not in foreign:
+                names[key][name] = names[key].get(name, 0) | mask
 
     def take_changes(self, *, includes_open_files: bool = False) -> MutableChangeset:
         """Return the changes since the last call.
@@ -142,20 +140,26 @@ class FanotifyProcessor:
         Files that were modified and not closed are included when they are due, or if asked for.
         """
         changes, self._found = self._found, MutableChangeset()
+        changes.moves = None
+        if not (
+            self._files or self._directories or self._handles.foreign.may_be_loud
+            or self._has_due_files(is_all=includes_open_files)
+        ):  # fmt: skip
+            return changes
+        since = self.update_complete_until()
         files, self._files = self._files, defaultdict(dict)
-        directories, self._directories = self._directories, {}
+        directories, self._directories = self._directories, defaultdict(dict)
         try:
+            if self._has_moved_directories(directories):
+                self._forget_paths()
             with self._handles.opened() as root:
                 self._add_files(changes, files)
                 self._add_open_files(changes, is_all=includes_open_files)
                 self._add_directories(changes, directories, root)
+                self._handles.ignore_loud()
         except OSError as error:
             # What has happened is unknown.
-            self._is_source_lost |= error.errno in _NOT_THERE
-            self.rescanner.record_overflow()
-        if directories and not self._source.is_in_place():
-            self._is_source_lost = True
-        changes.moves = None
+            self._record_loss(error, since)
         return changes
 
     def update_complete_until(self) -> Moment:
@@ -179,14 +183,57 @@ class FanotifyProcessor:
         return earliest(self.rescanner.due_at, self.open_files.due_at)
 
     def rewatch(self, path: bytes, *, only_if_replaced: bool = False) -> None:
-        """Mark what is mounted now; the whole tree at a path is a change."""
-        self.rescanner.add_eventless(self._source.mark_mounts())
-        if not only_if_replaced:
+        """Mark what is mounted now, soon; the whole tree at a path is a change.
+
+        With ``only_if_replaced``, only if its events may have been lost.
+        """
+        self._remounted[path] = only_if_replaced and self._remounted.get(path, True)
+
+    def _mark_remounted(self) -> None:
+        try:
+            marks = self._source.mark_mounts()
+        except OSError as error:
+            self._record_loss(error, self.update_complete_until())
+            return
+        self.rescanner.add_eventless(marks.unmarked)
+        remounted, self._remounted = self._remounted, {}
+        away = self._handles.take_away()
+        replaced = {path for path, is_if in remounted.items() if not is_if or path in away}
+        for path in replaced.union(marks.new):
             self._found.add(path, Scope.TREE)
 
-    def _add_files(
-        self, changes: MutableChangeset, files: Mapping[bytes, Mapping[bytes, int]]
-    ) -> None:
+    def _record_loss(self, error: OSError, since: Moment) -> None:
+        """Record that it is unknown what has changed since a moment."""
+        if error.errno in _NOT_THERE:
+            self._is_source_lost = True
+            self._remounted.clear()
+        self.rescanner.record_loss(since, error.strerror or str(error))
+
+    def _has_moved_directories(self, directories: _Masks) -> bool:
+        """Return True if a directory was moved in, into or out of the source."""
+        moved = [
+            key
+            for key, masks in directories.items()
+            if any(mask & _MOVED for mask in masks.values())
+        ]
+        if not moved:
+            return False
+        with self._handles.opened():
+            return any(map(self._handles.find, moved))
+
+    def _forget_paths(self) -> None:
+        """Forget the paths of directories and mounts, since directories were moved."""
+        if self._source.has_mounts:
+            self._source.mark_mounts()
+        else:
+            self._handles.forget()
+
+    def _has_due_files(self, *, is_all: bool) -> bool:
+        """Return True if files that were modified and not closed are changes now."""
+        due_at = self.open_files.due_at
+        return due_at is not None and (is_all or time.monotonic() >= due_at)
+
+    def _add_files(self, changes: MutableChangeset, files: _Masks) -> None:
         now_ns, now = time.time_ns(), time.monotonic()
         for key, masks in files.items():
             open_names = [name for name, mask in masks.items() if mask == MODIFY]
@@ -215,32 +262,30 @@ class FanotifyProcessor:
                 changes.add_entries(path, names)
                 changes.new_content.add_entries(path, names)
 
-    def _add_directories(
-        self,
-        changes: MutableChangeset,
-        directories: Mapping[tuple[bytes, bytes], int],
-        root: int,
-    ) -> None:
-        for (key, name), mask in directories.items():
-            if mask & _MOVED and self._handles.leads_to_source(key, name):
-                # What has changed while it was elsewhere was not reported.
-                self._is_source_lost = True
+    def _add_directories(self, changes: MutableChangeset, directories: _Masks, root: int) -> None:
+        for key, masks in directories.items():
             for above in self._directory_paths(changes, key):
-                path = above if name == b"." else paths.join(above, name)
-                if self._rules.matches(path, is_directory=True):
-                    continue
-                _log_event(mask, path)
-                is_new = mask & (CREATE | _MOVED | fanotify.DELETE)
-                if is_new and _is_directory(root, path):
-                    changes.add(path, Scope.TREE)
-                    changes.new_content.add(path, Scope.TREE)
-                else:
-                    changes.add(path, Scope.ENTRY)
-                if mask & _LEFT:
-                    # What else is at its copy than in a directory that has the name now goes.
-                    changes.deletable.add(path, Scope.TREE)
-                if self._reported is not None:
-                    self._reported.add(above, (paths.split(path)[1],), time.time_ns())
+                for name, mask in masks.items():
+                    self._add_directory(changes, root, above, name, mask)
+
+    def _add_directory(
+        self, changes: MutableChangeset, root: int, above: bytes, name: bytes, mask: int
+    ) -> None:
+        path = above if name == b"." else paths.join(above, name)
+        if self._rules.matches(path, is_directory=True):
+            return
+        _log_event(mask, path)
+        is_new = mask & (CREATE | _MOVED | fanotify.DELETE)
+        if is_new and _is_directory(root, path):
+            changes.add(path, Scope.TREE)
+            changes.new_content.add(path, Scope.TREE)
+        else:
+            changes.add(path, Scope.ENTRY)
+        if mask & _LEFT:
+            # What else is at its copy than in a directory that has the name now goes.
+            changes.deletable.add(path, Scope.TREE)
+        if self._reported is not None:
+            self._reported.add(above, (paths.split(path)[1],), time.time_ns())
 
     def _directory_paths(self, changes: MutableChangeset, key: bytes) -> Iterator[bytes]:
         """Yield the paths of a directory that the rules do not exclude."""

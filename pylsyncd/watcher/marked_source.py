@@ -8,8 +8,9 @@ import contextlib
 import errno
 import os
 import queue
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
@@ -17,11 +18,23 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
 from pylsyncd.watcher.fanotify import Fanotify, handle_of, open_handle
-from pylsyncd.watcher.handle_paths import HandlePaths
+from pylsyncd.watcher.handle_paths import HandlePaths, MarkedMount
 from pylsyncd.watcher.hard_link_search import FileId
 from pylsyncd.watcher.watches import WatchResult
 
 _NOT_THERE: Final = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
+
+# Seconds between two readings of the list of marks, which the kernel writes each time.
+_MARK_CHECK_INTERVAL: Final = 0.1
+
+
+class MountMarks(NamedTuple):
+    """The result of marking the file systems below a source, by the paths of the mounts."""
+
+    unmarked: list[bytes]
+    """Those that cannot be marked."""
+    new: list[bytes]
+    """Those that had no mark before: their changes so far were not reported."""
 
 
 class DirectoriesOnDisk:
@@ -95,19 +108,20 @@ class MarkedSource:
         self._rules = rules
         self._find_mounts = find_mounts
         self._on_progress = on_progress
+        self.has_mounts = False
+        """Whether other file systems below the source are marked."""
         self.has_scanned_files = False
         """Whether a scan of the whole source has looked at files and found all hard links."""
         self._found_hard_links: queue.SimpleQueue[Mapping[FileId, set[bytes]]] = queue.SimpleQueue()
         self.unwatched: Mapping[tuple[bytes, bytes], int] = {}
         """Empty: what is not marked is scanned like a file system without events."""
         self.tree = DirectoriesOnDisk(source, rules)
-        self.handles = HandlePaths(source)
         with walk.opened_root(source) as root:
-            self._group.add_mark(root)
-            # Needs a capability more than the mark.
-            os.close(open_handle(root, handle_of(root)))
-            self.root_id = walk.inode_id(root)
-        self._mark_count = self._group.count_marks()
+            self._root = self._mark(root, paths.ROOT)
+        self._root_device = group.marked_devices()
+        self._marks_checked_at = time.monotonic()
+        self._is_marked = True
+        self.handles = HandlePaths(source, group, self._root)
 
     @property
     def directory_count(self) -> int:
@@ -121,34 +135,44 @@ class MarkedSource:
 
     @property
     def is_marked(self) -> bool:
-        """Whether all marks are there: an unmounted file system has lost its own."""
-        return self._group.count_marks() >= self._mark_count
+        """Whether the mark of the source is there: an unmounted file system has lost its own.
 
-    def mark_mounts(self) -> list[bytes]:
-        """Mark the file systems that are mounted below the source; return those that cannot be."""
-        mounts = self._find_mounts()
+        The answer can be a tenth of a second old.
+        """
+        now = time.monotonic()
+        if now >= self._marks_checked_at + _MARK_CHECK_INTERVAL:
+            self._marks_checked_at = now
+            self._is_marked = self._root_device <= self._group.marked_devices()
+        return self._is_marked
+
+    def mark_mounts(self) -> MountMarks:
+        """Mark the file systems that are mounted below the source, and forget all paths.
+
+        Raises OSError if the source cannot be opened.
+        """
+        marked, unmarked, new = [], [], []
+        before = self._group.marked_devices()
         with walk.opened_root(self._source) as root:
-            unmarked = [path for path in mounts if not self._mark(root, path)]
-        self.handles.set_mounts([path for path in mounts if path not in unmarked])
-        self._mark_count = self._group.count_marks()
-        return unmarked
+            for path in self._find_mounts():
+                try:
+                    with walk.opened_below(root, path) as directory:
+                        marked.append(self._mark(directory, path))
+                except OSError as error:
+                    # What is no directory is not listed by a scan either.
+                    if error.errno not in _NOT_THERE:
+                        unmarked.append(path)
+                if before != (before := self._group.marked_devices()):
+                    new.append(path)
+        self.has_mounts = bool(marked)
+        self.handles.set_mounts(marked, unmarked)
+        return MountMarks(unmarked, new)
 
-    def _mark(self, root: int, path: bytes) -> bool:
-        try:
-            with walk.opened_below(root, path) as directory:
-                self._group.add_mark(directory)
-                os.close(open_handle(directory, handle_of(directory)))
-        except OSError:
-            return False
-        return True
-
-    def is_in_place(self) -> bool:
-        """Return True if the marked source is still at its path."""
-        try:
-            with walk.opened_root(self._source) as root:
-                return walk.inode_id(root) == self.root_id
-        except OSError:
-            return False
+    def _mark(self, directory: int, path: bytes) -> MarkedMount:
+        """Mark the file system of an open directory, which is at a path below the source."""
+        fsid = self._group.add_mark(directory)
+        # Needs a capability more than the mark.
+        os.close(open_handle(directory, handle_of(directory)))
+        return MarkedMount(path, walk.inode_id(directory), fsid)
 
     def scan(
         self,
@@ -161,7 +185,7 @@ class MarkedSource:
         Without a ctime there is nothing to do. Raises OSError if the directory is gone.
         """
         with walk.opened_root(self._source) as root:
-            if walk.inode_id(root) != self.root_id:
+            if walk.inode_id(root) != self._root.inode:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self._source)
             if not since_ns:
                 return {}

@@ -197,6 +197,17 @@ class Rescanner(Generic[D]):
                 self._queue_limit,
             )
 
+    def record_loss(self, since: Moment, reason: str) -> None:
+        """Record that the changes since a moment could not be taken."""
+        if self._overflows.record_overflow(time.monotonic()):
+            log.warning(
+                "Events could not be processed (%s). The source is scanned for their changes.",
+                reason,
+            )
+        self._complete_until = min(
+            self._complete_until, since, key=lambda moment: moment.running
+        )  # fmt: skip
+
     def record_empty_queue(self, moment: Moment) -> None:
         """Record that all events up to a moment were processed."""
         if self._overflows.due_at is None:

@@ -25,3 +25,11 @@ def skip_without_fanotify(directory: Path) -> None:
         pytest.skip(f"fanotify does not work on this file system: {error.strerror}")
     finally:
         group.close()
+
+
+def skip_without_ignore_marks(group: Fanotify, directory: int) -> None:
+    """Have the events of an open directory ignored; skip the test if the kernel is too old."""
+    try:
+        group.ignore_files_in(directory)
+    except OSError as error:
+        pytest.skip(f"the kernel ignores no directories: {error.strerror}")

@@ -64,6 +64,11 @@ class Mounts:
         _run("mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "pylsyncd-test", str(where))
         self._mounted.append(where)
 
+    def mount_proc(self, where: Path) -> None:
+        """Mount a file system without handles."""
+        _run("mount", "-t", "proc", "pylsyncd-test", str(where))
+        self._mounted.append(where)
+
     def mount_bind(self, what: Path, where: Path) -> None:
         """Bind-mount a directory."""
         _run("mount", "--bind", str(what), str(where))

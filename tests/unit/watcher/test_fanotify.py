@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.fanotify import skip_without_fanotify
+from support.fanotify import skip_without_fanotify, skip_without_ignore_marks
 
 from pylsyncd.watcher import fanotify
 from pylsyncd.watcher.fanotify import Event, Fanotify
@@ -50,10 +50,12 @@ def test_an_overflow_and_records_of_other_kinds_have_no_name() -> None:
     assert list(fanotify.decode_events(chunk)) == [Event(mask, b"", b"") for mask in masks]
 
 
-def test_events_are_counted_by_their_masks() -> None:
+def test_events_are_counted_by_the_bits_of_their_masks_as_inotify_has_them() -> None:
     counts: Counter[int] = Counter()
-    fanotify.count_events(event(4) + event(4) + event(8, info(2, KEY, b"x")), counts)
-    assert counts == {4: 2, 8: 1}
+    rename = event(fanotify.RENAME | fanotify.IS_DIRECTORY, info(10, KEY, b"a"), info(12, KEY, b""))
+    fanotify.count_events(event(4) + event(4) + event(10, info(2, KEY, b"x")) + rename, counts)
+    moved = {bit | fanotify.IS_DIRECTORY: 1 for bit in (fanotify.MOVED_FROM, fanotify.MOVED_TO)}
+    assert counts == {4: 2, 8: 1, 2: 1, **moved}
 
 
 def test_a_mask_has_names() -> None:
@@ -68,7 +70,7 @@ def test_one_mark_reports_what_happens_anywhere_on_the_file_system(tmp_path: Pat
     try:
         directory = os.open(tmp_path, os.O_RDONLY)
         group.add_mark(directory)
-        assert group.count_marks() == 1
+        assert len(group.marked_devices()) == 1
         (deep / "file").write_text("x")
         found = {
             name: key
@@ -92,3 +94,36 @@ def test_a_bad_handle_is_an_error_that_says_why(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Stale"):
         fanotify.open_handle(directory, bytes(handle))
     os.close(directory)
+
+
+def test_files_in_an_ignored_directory_have_no_events_but_moves(tmp_path: Path) -> None:
+    skip_without_fanotify(tmp_path)
+    (tmp_path / "loud").mkdir()
+    group = Fanotify()
+    top, loud = (os.open(path, os.O_RDONLY) for path in (tmp_path, tmp_path / "loud"))
+    try:
+        group.add_mark(top)
+        skip_without_ignore_marks(group, loud)
+        handle = fanotify.handle_of(loud)
+        (tmp_path / "loud/file").write_text("x")
+        (tmp_path / "loud/directory").mkdir()
+        (tmp_path / "loud/file").rename(tmp_path / "moved")
+        found = {(event.name, event.new_name) for event in _events(group, handle)}
+        assert found == {(b"directory", b""), (b"file", b"moved")}
+        group.ignore_nothing()
+        (tmp_path / "loud/file").write_text("x")
+        assert {event.name for event in _events(group, handle)} == {b"file"}
+    finally:
+        for descriptor in (top, loud):
+            os.close(descriptor)
+        group.close()
+
+
+def _events(group: Fanotify, handle: bytes) -> list[Event]:
+    """Return the events of one directory: others may use the same file system."""
+    return [
+        event
+        for chunk in iter(group.read, b"")
+        for event in fanotify.decode_events(chunk)
+        if event.directory[fanotify.FSID_SIZE :] == handle
+    ]

@@ -1,18 +1,24 @@
 """What the changes are that real events of marked file systems become."""
 
+import contextlib
 import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.fanotify import skip_without_fanotify
+from support.disks import Disk, make_subvolume, requires
+from support.fanotify import skip_without_fanotify, skip_without_ignore_marks
 from support.mounts import Mounts, can_mount
 from support.operations import exchange_paths
+from support.waiting import wait_until
 
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
+from pylsyncd.system import clock
+from pylsyncd.watcher import fanotify, foreign_directories
 from pylsyncd.watcher.fanotify import Fanotify
 from pylsyncd.watcher.fanotify_processor import FanotifyProcessor
 from pylsyncd.watcher.marked_source import MarkedSource
@@ -53,6 +59,31 @@ class Marked:
         """What has a new content, of the changes taken last."""
         return set(self.changes.new_content)
 
+    def key(self, path: Path) -> bytes:
+        """Return the key of a directory."""
+        directory = os.open(path, os.O_RDONLY)
+        try:
+            return self.group.add_mark(directory) + fanotify.handle_of(directory)
+        finally:
+            os.close(directory)
+
+    def make_noise(self, name: str = "o") -> None:
+        """Have so many events in a directory outside the source that it is ignored."""
+        for _ in range(2):
+            for number in range(1000):
+                (self.outside / name / str(number)).touch()
+            assert self.take() == set()
+
+    def read_names(self, directory: Path) -> set[bytes]:
+        """Return the names of the events of a directory since the last changes were taken."""
+        key = self.key(directory)
+        return {
+            event.name
+            for chunk in iter(self.group.read, b"")
+            for event in fanotify.decode_events(chunk)
+            if event.directory == key
+        }
+
     def write(self, *names: str) -> None:
         for name in names:
             (self.top / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +105,26 @@ def marked(tmp_path: Path) -> Iterator[Marked]:
 def started(marked: Marked) -> Marked:
     marked.start()
     return marked
+
+
+def skip_if_nothing_is_ignored(marked: Marked) -> None:
+    directory = os.open(marked.outside, os.O_RDONLY)
+    try:
+        skip_without_ignore_marks(marked.group, directory)
+    finally:
+        os.close(directory)
+    marked.group.ignore_nothing()
+
+
+@contextlib.contextmanager
+def without_descriptors() -> Iterator[None]:
+    """Have each attempt to open something fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def entry(path: bytes) -> Change:
@@ -252,7 +303,99 @@ def test_a_mounted_file_system_has_a_mark_and_hides_what_is_below(marked: Marked
         assert marked.take() == {entry(b"d/e/x")}
         os.close(hidden)
         assert not marked.processor.is_source_lost
-    assert marked.processor.is_source_lost, "the mark has gone with the mount"
+
+
+@needs_mounts
+def test_a_file_system_that_is_mounted_again_has_a_mark_again(marked: Marked) -> None:
+    marked.mounts = [b"d/e"]
+    with Mounts() as mounts:
+        mounts.mount_tmpfs(marked.top / "d/e")
+        marked.start()
+        mounts.unmount(marked.top / "d/e")
+        mounts.mount_tmpfs(marked.top / "d/e")
+        marked.write("d/e/unknown")
+        marked.processor.rewatch(b"d/e", only_if_replaced=True)
+        assert marked.take() == {tree(b"d/e")}
+        marked.write("d/e/x")
+        assert marked.take() == {entry(b"d/e/x")}
+        assert not marked.processor.is_source_lost
+        marked.processor.rewatch(b"d/e", only_if_replaced=True)
+        assert marked.take() == set()
+
+
+@needs_mounts
+def test_what_changes_in_a_mount_while_it_is_away_is_a_change_when_it_is_back(
+    marked: Marked,
+) -> None:
+    (marked.top / "m").mkdir()
+    marked.mounts = [b"m"]
+    with Mounts() as mounts:
+        mounts.mount_bind(marked.outside, marked.top / "m")
+        marked.start()
+        mounts.unmount(marked.top / "m")
+        (marked.outside / "x").touch()
+        assert marked.take() == set()
+        mounts.mount_bind(marked.outside, marked.top / "m")
+        marked.processor.rewatch(b"m", only_if_replaced=True)
+        assert marked.take() == {tree(b"m")}
+        (marked.outside / "y").touch()
+        assert marked.take() == {entry(b"m/y")}
+
+
+@needs_mounts
+def test_a_mount_moves_with_the_directory_that_it_is_in(marked: Marked) -> None:
+    with Mounts() as mounts:
+        mounts.mount_tmpfs(marked.top / "d/e")
+        marked.mounts = [b"d/e"]
+        marked.start()
+        (marked.top / "d").rename(marked.top / "g")
+        marked.mounts = [b"g/e"]
+        assert tree(b"g") in marked.take()
+        marked.write("g/e/x")
+        assert marked.take() == {entry(b"g/e/x")}
+        (marked.top / "g").rename(marked.top / "d")
+
+
+@needs_mounts
+def test_what_was_hidden_for_a_moment_is_a_change_all_the_same(started: Marked) -> None:
+    hidden = os.open(started.top / "d/e", os.O_RDONLY)
+    with Mounts() as mounts:
+        mounts.mount_tmpfs(started.top / "d/e")
+        os.close(os.open("hidden", os.O_CREAT | os.O_WRONLY, dir_fd=hidden))
+        os.close(hidden)
+        assert started.take() == {entry(b"d/e/hidden")}
+    started.write("d/e/x")
+    assert started.take() == {entry(b"d/e/x")}
+
+
+@needs_mounts
+def test_a_file_that_is_mounted_is_not_polled(marked: Marked) -> None:
+    with Mounts() as mounts:
+        mounts.mount_bind(marked.top / "d/f", marked.top / "d/f")
+        marked.mounts = [b"d/f", b"gone"]
+        marked.start()
+        assert marked.source.mark_mounts().unmarked == []
+
+
+@requires("btrfs")
+def test_a_subvolume_is_watched_with_those_below_it(tmp_path: Path) -> None:
+    with Disk(tmp_path / "image", "btrfs") as disk, Mounts() as mounts:
+        top = tmp_path / "disk"
+        top.mkdir()
+        mounts.mount_device(disk.attach(), top)
+        make_subvolume(top / "source")
+        make_subvolume(top / "source/below")
+        (top / "outside").mkdir()
+        marked = Marked(top)
+        try:
+            marked.start()
+        except OSError:
+            marked.group.close()
+            pytest.skip("the kernel marks no subvolumes")
+        marked.write("x", "below/y")
+        (top / "outside/z").touch()
+        assert marked.take() == {entry(b"x"), entry(b"below/y")}
+        marked.group.close()
 
 
 @needs_mounts
@@ -266,11 +409,91 @@ def test_the_source_can_be_unmounted(tmp_path: Path) -> None:
         marked.write("d/x")
         assert marked.take()
         mounts.unmount(marked.top)
-        assert marked.processor.is_source_lost
+        wait_until(lambda: marked.processor.is_source_lost)
     marked.group.close()
 
 
+@needs_mounts
 def test_a_mount_that_cannot_be_marked_is_polled(marked: Marked) -> None:
-    marked.mounts = [b"missing"]
+    with Mounts() as mounts:
+        mounts.mount_proc(marked.top / "d")
+        marked.mounts = [b"d"]
+        marked.start()
+        assert marked.source.mark_mounts().unmarked == [b"d"]
+
+
+def test_moves_of_foreign_directories_do_not_bring_foreign_events_back(started: Marked) -> None:
+    key, other = (started.key(started.outside / name) for name in ("o", "."))
+    (started.outside / "o/1").touch()
+    (started.outside / "1").touch()
+    started.take()
+    assert {key, other} <= started.source.handles.foreign.keys
+    (started.outside / "o").rename(started.outside / "p")
+    assert started.take() == set()
+    assert {key, other} <= started.source.handles.foreign.keys
+    (started.outside / "p").rename(started.top / "p")
+    assert started.take() == {tree(b"p")}
+    assert key not in started.source.handles.foreign.keys
+
+
+def test_a_loud_foreign_directory_is_ignored_until_it_comes_to_the_source(started: Marked) -> None:
+    skip_if_nothing_is_ignored(started)
+    started.make_noise()
+    (started.outside / "o/ignored").touch()
+    assert started.read_names(started.outside / "o") == set()
+    (started.outside / "o").rename(started.top / "o")
+    started.write("o/1")
+    assert started.take() >= {tree(b"o")}
+    started.write("o/2")
+    assert started.take() == {entry(b"o/2")}
+
+
+def test_a_file_that_leaves_an_ignored_directory_for_the_source_is_a_change(
+    started: Marked,
+) -> None:
+    skip_if_nothing_is_ignored(started)
+    started.make_noise()
+    (started.outside / "o/0").rename(started.top / "0")
+    assert started.take() == started.hints == {entry(b"0")}
+
+
+def test_only_so_many_foreign_directories_are_ignored(
+    started: Marked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_if_nothing_is_ignored(started)
+    monkeypatch.setattr(foreign_directories, "_MAX_IGNORED", 1)
+    (started.outside / "second").mkdir()
+    started.make_noise()
+    started.make_noise("second")
+    (started.outside / "o/reported").touch()
+    (started.outside / "second/ignored").touch()
+    assert started.read_names(started.outside / "o") == {b"reported"}
+
+
+def test_changes_of_a_source_that_another_directory_has_replaced_for_a_while_are_not_lost(
+    started: Marked,
+) -> None:
+    before = started.processor.update_complete_until()
+    exchange_paths(os.fsencode(started.top), os.fsencode(started.outside))
+    (started.outside / "d/x").touch()
+    assert started.take() == set()
+    exchange_paths(os.fsencode(started.top), os.fsencode(started.outside))
+    started.rescanner.record_empty_queue(clock.now())
+    started.take()
+    assert started.processor.is_source_lost
+    assert started.processor.update_complete_until() == before
+
+
+def test_changes_that_cannot_be_looked_up_are_scanned_for(marked: Marked) -> None:
+    marked.open_files = OpenFiles(1e6, 1e7)
     marked.start()
-    assert marked.source.mark_mounts() == [b"missing"]
+    before = marked.processor.update_complete_until()
+    with open(marked.top / "d/f", "r+b", buffering=0) as file:
+        file.write(b"x")
+        assert marked.take() == set()
+        marked.rescanner.record_empty_queue(clock.now())
+        with without_descriptors():
+            marked.processor.take_changes(includes_open_files=True)
+    assert not marked.processor.is_source_lost
+    assert marked.rescanner.has_missed_events
+    assert marked.rescanner.complete_until == before

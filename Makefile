@@ -7,6 +7,7 @@ WINDOW ?= 2
 SECONDS ?= 600
 SAMPLE ?= 0
 SEEDS ?= 0
+WATCH ?= inotify
 ARGS ?=
 
 BIN = $(VENV)/bin
@@ -31,7 +32,7 @@ endef
 VENV_MODULES = $(PYTHON) -c 'import ensurepip, venv'
 BROKEN := $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || echo broken)
 
-.PHONY: run test unit test-all churn honest-wait chaos soak fuzz mutation bench lint format \
+.PHONY: run test unit test-all test-fanotify churn honest-wait chaos soak fuzz mutation bench lint format \
 	deb rpm system-test clean broken
 
 run: $(VENV)/.run
@@ -50,6 +51,8 @@ TEMPORARY = $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 ALONE = tests/isolation/test_isolation.py tests/hostile/test_swaps.py
 SIDE_BY_SIDE = tests/churn tests/chaos tests/unit tests/scenarios tests/daemon tests/guard \
 	tests/hostile tests/isolation tests/soak tests/fuzz tests/mutation
+
+BY_BOTH_METHODS = tests/churn tests/chaos tests/scenarios tests/guard tests/daemon/test_restart.py
 
 test: $(VENV)/.test
 	$(call need,rsync rsync)
@@ -70,23 +73,31 @@ test-all:
 		$(MAKE) --no-print-directory unit PYTHON=$$python VENV=.venv-$$version || exit 1; \
 	done
 
+# Those that run by both methods of watching, by fanotify; `make test` runs a part of them.
+test-fanotify: $(VENV)/.test
+	$(call need,rsync rsync)
+	$(call need,sshd openssh-server)
+	PYLSYNCD_LONG_TESTS=1 PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest -n 6 \
+		--dist worksteal -k fanotify $(BY_BOTH_METHODS) $(ARGS)
+
 churn: $(VENV)/.test
 	$(call need,rsync rsync)
 	$(call need,sshd openssh-server)
-	TMPDIR=$(TEMPORARY) PYTHONPATH=tests $(BIN)/python -m churn.churn \
+	TMPDIR=$(TEMPORARY) PYTHONPATH=tests $(BIN)/python -m churn.churn --watch $(WATCH) \
 		$(if $(filter-out 0,$(SEEDS)),--seeds $(SEEDS) --round $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 # A thousand times: the writers stop, `pylsyncctl wait` returns 0, and four copies are equal.
 honest-wait: $(VENV)/.test
 	$(call need,rsync rsync)
 	$(call need,sshd openssh-server)
-	TMPDIR=$(TEMPORARY) PYTHONPATH=tests $(BIN)/python -m churn.churn \
+	TMPDIR=$(TEMPORARY) PYTHONPATH=tests $(BIN)/python -m churn.churn --watch $(WATCH) \
 		--kinds four --seeds 10 --round 50 --waits 100 $(ARGS)
 
 chaos: $(VENV)/.test
 	$(call need,rsync rsync)
 	$(call need,sshd openssh-server)
-	TMPDIR=$(TEMPORARY) PYTHONPATH=tests $(BIN)/python -m chaos.chaos --seconds $(SECONDS) $(ARGS)
+	TMPDIR=$(TEMPORARY) PYTHONPATH=tests $(BIN)/python -m chaos.chaos --watch $(WATCH) \
+		--seconds $(SECONDS) $(ARGS)
 
 soak: SECONDS = 1800
 soak: $(VENV)/.test

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a check for leaks, servers for the session; and settings."""
+"""Fixtures of all tests: a check for leaks, servers, the method of watching; and settings."""
 
 import contextlib
 import os
@@ -13,12 +13,16 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
+from support.fanotify import skip_without_fanotify
 from support.installation import Installation, install_for_all_users
 from support.servers import RsyncDaemon, SshServer, Unavailable
+from support.watch_method import FANOTIFY, INOTIFY, METHODS, watch_method
 
 # A failure prints the code that repeats it. No deadline, since the machine may be busy.
 settings.register_profile("pylsyncd", print_blob=True, deadline=None)
 settings.load_profile("pylsyncd")
+
+LONG_TESTS = "PYLSYNCD_LONG_TESTS"
 
 
 def pytest_configure() -> None:
@@ -104,6 +108,33 @@ def _check_for_leaks() -> Iterator[None]:
     }
     if leaks:
         pytest.fail(f"the test leaks {leaks}")
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def watched_by(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Run the tests of a module with daemons that watch by inotify, and by fanotify.
+
+    What takes long by fanotify runs with PYLSYNCD_LONG_TESTS alone: see ``both_methods``.
+    """
+    if request.param == FANOTIFY:
+        skip_without_fanotify(tmp_path_factory.getbasetemp())
+    with watch_method.using(request.param):
+        yield request.param
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs the other method of watching, or takes long."""
+    for item in items:
+        calls = getattr(item, "callspec", None)
+        if calls is None or calls.params.get("watched_by", INOTIFY) == INOTIFY:
+            continue
+        needs_inotify = item.get_closest_marker("needs_inotify")
+        if needs_inotify:
+            item.add_marker(pytest.mark.skip(reason=needs_inotify.kwargs["reason"]))
+        elif not (item.get_closest_marker("both_methods") or os.environ.get(LONG_TESTS)):
+            item.add_marker(pytest.mark.skip(reason=f"{LONG_TESTS} is not set"))
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 from chaos.injection import Injector
 from chaos.moving import MoveCounts, MovePhase
-from chaos.round_setup import KINDS, Program, RoundSetup
+from chaos.round_setup import FEW, KINDS, Program, RoundSetup
 from chaos.tracked_files import TrackedFiles
 from churn.churn import EAGER_DAEMON
 from support.servers import Unavailable
+from support.watch_method import INOTIFY, METHODS, watch_method
 from support.writers import (
     Writers,
     numbered_logs,
@@ -98,7 +99,7 @@ def _write_and_inject(
     area, injector = work_area(setup.tree, setup.outside), Injector(setup, seed)
     options = ["--mixed"]
     # In its user namespace, the daemon cannot change owners.
-    options += ["--keep-owners"] if setup.kind == "few watches" else []
+    options += ["--keep-owners"] if setup.kind == FEW else []
     with Writers(area, logs, seed - 1, EARLY_WRITE_SECONDS, options) as early:
         early.wait()
     options += [f"--least-operations={least.operations // WRITERS}"]
@@ -161,16 +162,22 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--kind", choices=KINDS, action="append", help="only this kind of destinations"
     )
+    parser.add_argument(
+        "--watch", choices=METHODS, default=INOTIFY, help="how the daemon watches the source"
+    )
     options = parser.parse_args(arguments)
     master = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
-    print(f"chaos for {options.seconds:.0f} s, seed {master}", flush=True)  # noqa: T201
+    print(f"chaos by {options.watch} for {options.seconds:.0f} s, seed {master}", flush=True)  # noqa: T201
     with ExitStack() as stack:
+        stack.enter_context(watch_method.using(options.watch))
         base = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
         return _rounds(Path(base), random.Random(master), options)
 
 
 def _rounds(base: Path, seeds: random.Random, options: argparse.Namespace) -> int:
-    kinds = options.kind or list(KINDS)
+    # Without privileges there is no fanotify.
+    possible = [kind for kind in KINDS if kind != FEW or options.watch == INOTIFY]
+    kinds = options.kind or possible
     end = time.monotonic() + options.seconds
     number = 0
     while time.monotonic() < end:
@@ -178,7 +185,7 @@ def _rounds(base: Path, seeds: random.Random, options: argparse.Namespace) -> in
         directory = base / f"round-{number}"
         directory.mkdir()
         try:
-            windows = 0 if kind == "few watches" else options.move_windows
+            windows = 0 if kind == FEW else options.move_windows
             count = run_round(directory, kind, seed, options.round, move_windows=windows)
         except Unavailable as reason:
             print(f"round {number}, {kind}: skipped, {reason}", flush=True)  # noqa: T201

@@ -22,6 +22,7 @@ from support.mounts import Mounts, can_mount
 from support.pausing import PausePoint
 from support.servers import RsyncDaemon, Server, SshServer
 from support.trees import equal_within
+from support.watch_method import watch_method
 
 # Seconds: the rsync timeout, and the poll interval of unwatched directories.
 RSYNC_TIMEOUT, POLL_INTERVAL = 4, 1
@@ -32,7 +33,8 @@ CONFIRM_TIMEOUT = 90.0
 START_TIMEOUT = 60.0
 SMALL_DISK_SIZE = "192m"
 FEW_WATCHES = 40
-KINDS = ("local", "ssh", "rsyncd", "four", "few watches")
+FEW = "few watches"
+KINDS = ("local", "ssh", "rsyncd", "four", FEW)
 MAX_SHOWN_LOGS = 2
 # The steps that move copies: on a local destination, over ssh and on an rsync daemon.
 REMOTE_RENAME, LINK = "mv", "link"
@@ -97,7 +99,7 @@ class RoundSetup:
             self.configuration = RoundConfiguration(
                 self.directory / "chaos.conf", self.source, self._options()
             )
-            self._prefix = watch_limit_prefix(FEW_WATCHES) if self.kind == "few watches" else ()
+            self._prefix = watch_limit_prefix(FEW_WATCHES) if self.kind == FEW else ()
         except BaseException:
             self._stack.close()
             raise
@@ -186,6 +188,7 @@ class RoundSetup:
         return {
             **({"rsh": rsh[0]} if rsh else {}),
             "rsync": self._rsync,
+            "watch": watch_method.name,
             "timeout": RSYNC_TIMEOUT,
             "poll_interval": POLL_INTERVAL,
             "scan_interval": 0 if self._is_forgetful else SCAN_INTERVAL,

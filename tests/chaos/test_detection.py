@@ -12,6 +12,8 @@ from chaos.round_setup import RoundSetup
 
 from pylsyncd.model.paths import ancestors
 
+pytestmark = pytest.mark.usefixtures("watched_by")
+
 FORGETFUL_DAEMON = Path(__file__).with_name("forgetful_daemon.py")
 LYING_DAEMON = Path(__file__).with_name("lying_daemon.py")
 SECONDS, PATIENCE = 4.0, 10.0
@@ -39,6 +41,7 @@ def test_chaos_finds_a_difference_if_one_change_in_a_thousand_is_lost(
     pytest.fail(f"equal: {equal}")
 
 
+@pytest.mark.needs_inotify(reason="by fanotify no moves are reported")
 def test_chaos_finds_a_difference_if_wrong_moves_are_believed(tmp_path: Path) -> None:
     wrong, seed = tmp_path / "wrong", random.SystemRandom().randrange(10**9)
     with RoundSetup(tmp_path, "local", (LYING_DAEMON, wrong)) as setup:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from support.destinations import Destination, local, on_rsync_daemon, over_ssh
 from support.replication import Replication
 from support.servers import RsyncDaemon, SshServer, Unavailable
+from support.watch_method import INOTIFY, METHODS, watch_method
 from support.writers import (
     BurstWriters,
     Writers,
@@ -63,7 +64,7 @@ class RoundCounts(NamedTuple):
 
 def run_round(
     directory: Path, destinations: Sequence[Destination], seed: int, seconds: float, waits: int = 1,
-    *, least_operations: int = 0, program: Program = EAGER_DAEMON, options: Sequence[str] = (),
+    *, least_operations: int = 0, program: Program = EAGER_DAEMON,
 ) -> RoundCounts:  # fmt: skip
     """Run writers on a source for so many seconds, and stop them for so many waits.
 
@@ -84,9 +85,7 @@ def run_round(
         stack.enter_context(Writers(replication.area, logs, seed - 1, 1.0)).wait()
         writers = stack.enter_context(BurstWriters(replication.area, logs, seed, burst_options))
         writers.begin_burst(seconds / waits)
-        replication.start(
-            *destinations, options=("-v", "-i", "-w", WINDOW, *options), program=program
-        )  # fmt: skip
+        replication.start(*destinations, options=("-v", "-i", "-w", WINDOW), program=program)
         stack.enter_context(replication)
         for number in range(waits):
             if number:
@@ -214,8 +213,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run rounds; return the exit status, which is 1 after a difference."""
     options = _parse(arguments)
     length = f"{options.seeds} seeds" if options.seeds else f"{options.seconds:.0f} s"
-    print(f"churn, {length}, seed {options.seed}", flush=True)  # noqa: T201
+    print(f"churn by {options.watch}, {length}, seed {options.seed}", flush=True)  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="churn-") as base, ExitStack() as stack:
+        stack.enter_context(watch_method.using(options.watch))
         program = RoundRunner(Path(base), _servers(Path(base), stack), options)
         program.run()
     print(f"equal after {program.wait_count} waits, {len(program.failures)} rounds failed")  # noqa: T201
@@ -239,6 +239,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=1, help="rounds side by side")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument(
+        "--watch", choices=METHODS, default=INOTIFY, help="how the daemon watches the source"
+    )
     return parser.parse_args(arguments)
 
 

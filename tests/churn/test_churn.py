@@ -4,27 +4,24 @@ A failure prints the seed; ``python -m churn.churn --round 8 --waits 8 --seeds 1
 repeats the operations, not their timing.
 """
 
-import os
 import random
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from churn.churn import make_destinations, run_round
-from support.fanotify import OPTIONS as FANOTIFY
 from support.fanotify import skip_without_fanotify
 from support.servers import RsyncDaemon, SshServer
+from support.watch_method import FANOTIFY
+
+pytestmark = pytest.mark.usefixtures("watched_by")
 
 SECONDS = 8.0
 WAITS = 8
 LEAST_OPERATIONS = 1200
 
 
-def _churn(
-    kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None,
-    *, options: Sequence[str] = (),
-) -> None:  # fmt: skip
+def _churn(kind: str, directory: Path, ssh: SshServer | None, rsyncd: RsyncDaemon | None) -> None:
     seed = random.SystemRandom().randrange(10**9)
     destinations = make_destinations(kind, directory, ssh, rsyncd)
     count = run_round(
@@ -34,25 +31,19 @@ def _churn(
         SECONDS,
         WAITS,
         least_operations=LEAST_OPERATIONS,
-        options=options,
     )
     assert count.operations >= LEAST_OPERATIONS
 
 
+@pytest.mark.both_methods
 def test_after_churn_a_local_copy_is_equal(tmp_path: Path) -> None:
     _churn("local", tmp_path, None, None)
 
 
-@pytest.mark.skipif(
-    not os.environ.get("PYLSYNCD_LONG_TESTS"), reason="PYLSYNCD_LONG_TESTS is not set"
-)
-def test_after_churn_of_a_marked_source_a_local_copy_is_equal(tmp_path: Path) -> None:
-    skip_without_fanotify(tmp_path)
-    _churn("local", tmp_path, None, None, options=FANOTIFY)
-
-
-def test_after_churn_on_a_disk_a_local_copy_is_equal() -> None:
+def test_after_churn_on_a_disk_a_local_copy_is_equal(watched_by: str) -> None:
     with tempfile.TemporaryDirectory(prefix="pylsyncd-churn-", dir="/var/tmp") as directory:
+        if watched_by == FANOTIFY:
+            skip_without_fanotify(Path(directory))
         _churn("local", Path(directory), None, None)
 
 

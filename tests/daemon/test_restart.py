@@ -16,13 +16,17 @@ import pytest
 from support.counting import CountingRsync
 from support.daemon import Pylsyncd, environment
 from support.disks import Disk, requires
+from support.fanotify import skip_without_fanotify
 from support.faults import FaultyRsync, wait_for_file
 from support.mounts import Mounts
 from support.setups import SyncSetup
 from support.trees import equal_within
 from support.waiting import wait_until
+from support.watch_method import FANOTIFY, INOTIFY, watch_method
 
 from pylsyncd.state.destination_state import DestinationState, decode
+
+pytestmark = pytest.mark.usefixtures("watched_by")
 
 NEVER = "3600"
 """Seconds: a window longer than any test."""
@@ -85,6 +89,7 @@ def settle() -> None:
 # -- which changes are sent -----------------------------------------------------------------------
 
 
+@pytest.mark.both_methods
 def test_a_start_sends_exactly_the_changes_since_the_stop(setup: RestartSetup) -> None:
     for number in range(3000):
         setup.write(f"{number % 30}/{number % 7}/{number}")
@@ -128,6 +133,22 @@ def test_a_start_without_changes_runs_no_rsync(setup: RestartSetup) -> None:
         setup.write("d/g")
         setup.expect_equal()
         assert len(setup.counting.changing_runs()) == before + 1
+
+
+@pytest.mark.both_methods
+def test_the_state_of_one_method_of_watching_is_that_of_the_other(
+    setup: RestartSetup, watched_by: str
+) -> None:
+    skip_without_fanotify(setup.source)
+    setup.write("d/f")
+    with watch_method.using(INOTIFY if watched_by == FANOTIFY else FANOTIFY):
+        setup.sync_once()
+    setup.write("d/while it was down")
+    (setup.source / "d/f").unlink()
+    with setup.daemon() as daemon:
+        daemon.wait_for("catch-up complete")
+        setup.expect_equal()
+        assert "Starting a full sync" not in daemon.log
 
 
 @requires("ext4")
@@ -186,6 +207,7 @@ def test_copies_with_different_states_each_get_their_missing_changes(
         assert "Starting a full sync" not in daemon.log
 
 
+@pytest.mark.both_methods
 @pytest.mark.parametrize("options", [(), ("--rsync-option=-H",)], ids=["without -H", "with -H"])
 def test_a_change_through_one_hard_link_is_synced_under_all_names(
     setup: RestartSetup, options: tuple[str, ...]
@@ -235,6 +257,7 @@ def test_a_file_closed_while_no_daemon_ran_is_found_by_the_next_scan(
         setup.expect_equal()
 
 
+@pytest.mark.both_methods
 def test_repeated_kills_lose_no_change(setup: RestartSetup) -> None:
     seed = random.randrange(10**6)
     chance = random.Random(seed)
@@ -305,6 +328,7 @@ def test_a_completed_initial_sync_is_not_repeated_after_a_kill(
         assert "Starting a full sync" not in daemon.log
 
 
+@pytest.mark.both_methods
 def test_changes_pending_at_a_stop_are_synced_after_the_next_start(setup: RestartSetup) -> None:
     setup.write("keep")
     setup.write("gone")
@@ -404,6 +428,7 @@ def test_changed_options_cause_a_full_sync(
         daemon.wait_for("full sync complete")
 
 
+@pytest.mark.both_methods
 def test_a_replaced_source_causes_a_full_sync(
     setup: RestartSetup,
 ) -> None:

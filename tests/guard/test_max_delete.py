@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+import pytest
 from guard.guarded import HELD, Guarded
 from support.daemon import Pylsyncd
 from support.destinations import on_rsync_daemon
 from support.servers import RsyncDaemon
+
+pytestmark = pytest.mark.usefixtures("watched_by")
 
 # Like a daemon of rsync 3.4.1 or older.
 UNCOUNTED = """#!/bin/bash

@@ -10,7 +10,10 @@ from support.daemon import Pylsyncd
 from support.mounts import Mounts, can_mount
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+pytestmark = [
+    pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here"),
+    pytest.mark.usefixtures("watched_by"),
+]
 
 
 class Nested(Guarded):
@@ -57,6 +60,7 @@ def test_while_a_nested_mount_is_gone_only_its_copy_stays_unchanged(place: Neste
         place.expect_no_loss(daemon, below="nested")
 
 
+@pytest.mark.both_methods
 def test_when_a_nested_mount_is_back_its_changes_are_synced(place: Nested) -> None:
     place.mount()
     place.fill()
@@ -72,6 +76,7 @@ def test_when_a_nested_mount_is_back_its_changes_are_synced(place: Nested) -> No
         place.expect_equal(daemon)
 
 
+@pytest.mark.both_methods
 def test_a_nested_mount_that_is_remounted_is_watched_again(place: Nested) -> None:
     # A tmpfs of its own: its unmount removes the watches, which a bind mount keeps.
     place.mount()
@@ -150,6 +155,7 @@ def test_a_nested_mount_missing_after_a_restart_deletes_nothing_of_its_copy(
         place.expect_equal(daemon)
 
 
+@pytest.mark.both_methods
 def test_a_new_mount_over_a_directory_deletes_nothing_of_its_copy(place: Nested) -> None:
     place.fill()
     with place.daemon("-i") as daemon:
@@ -178,6 +184,7 @@ def test_a_subtree_whose_mount_is_gone_can_be_released(place: Nested) -> None:
         assert list((place.copy / "nested").iterdir()) == []
 
 
+@pytest.mark.both_methods
 def test_the_copy_of_a_nested_mount_is_complete(place: Nested) -> None:
     place.mount()
     place.fill()

@@ -18,6 +18,8 @@ from support.mounts import Mounts, can_mount
 from support.operations import exchange_paths
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("watched_by")
+
 mounting = pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
 
 
@@ -123,6 +125,7 @@ def test_a_disk_that_is_another_device_after_a_restart_needs_no_full_sync(place:
             place.unmount(path)
 
 
+@pytest.mark.both_methods
 @mounting
 def test_changes_of_an_unmounted_source_are_synced_when_it_is_back(
     place: Guarded,
@@ -221,6 +224,7 @@ def test_an_empty_source_is_synced_to_an_empty_copy(place: Guarded) -> None:
         place.expect_equal(daemon)
 
 
+@pytest.mark.both_methods
 def test_emptying_the_source_on_purpose_empties_the_copy(place: Guarded) -> None:
     # There was an event for each deletion, and the directory is the same.
     place.fill()
@@ -234,6 +238,7 @@ def test_emptying_the_source_on_purpose_empties_the_copy(place: Guarded) -> None
 # -- removed, moved away, replaced -----------------------------------------------------------------
 
 
+@pytest.mark.both_methods
 def test_a_source_that_is_moved_away_deletes_nothing(place: Guarded) -> None:
     place.fill()
     with place.daemon("-i") as daemon:
@@ -249,6 +254,7 @@ def test_a_source_that_is_moved_away_deletes_nothing(place: Guarded) -> None:
         assert place.lost() == ["b"]
 
 
+@pytest.mark.both_methods
 def test_a_source_deleted_as_a_whole_within_a_window_deletes_nothing(
     place: Guarded,
 ) -> None:
@@ -289,6 +295,7 @@ def test_a_source_on_another_device_is_held(place: Guarded) -> None:
         guarded.remove(other)
 
 
+@pytest.mark.both_methods
 def test_a_symlink_switched_to_a_new_release_is_followed(place: Guarded) -> None:
     old, new = place.directory / "release-1", place.directory / "release-2"
     place.source.rmdir()
@@ -323,6 +330,7 @@ def test_a_symlink_switched_between_two_runs_is_followed(place: Guarded) -> None
         daemon.stop()
 
 
+@pytest.mark.both_methods
 @pytest.mark.parametrize("how", ["rename", "exchange"])
 def test_a_tree_renamed_into_the_sources_place_is_followed(place: Guarded, how: str) -> None:
     new = place.directory / "new"

@@ -26,6 +26,8 @@ from support.replication import LONG_WINDOW, Replication
 from support.servers import RsyncDaemon, SshServer
 from support.trees import snapshot
 
+pytestmark = pytest.mark.usefixtures("watched_by")
+
 EQUALITY_TIMEOUT = 45.0  # seconds
 LONG_AGO = 946_684_800_123_456_789
 
@@ -52,6 +54,7 @@ def test_without_initial_sync_only_what_changes_is_copied(
     assert set(snapshot(copy.path)) == {b"", b"new", b"d", b"d/e", b"d/e/f"}
 
 
+@pytest.mark.both_methods
 def test_changes_right_after_the_start_message_are_synced_with_the_first_window(
     replication: Replication, copy: Destination
 ) -> None:
@@ -71,6 +74,7 @@ def test_changes_right_after_the_start_message_are_synced_with_the_first_window(
         running.expect_equal(EQUALITY_TIMEOUT)
 
 
+@pytest.mark.both_methods
 def test_changes_during_the_initial_sync_are_not_lost(
     replication: Replication, copy: Destination
 ) -> None:
@@ -158,6 +162,7 @@ def test_a_full_sync_repairs_changes_at_the_destination(
         running.expect_equal(EQUALITY_TIMEOUT)
 
 
+@pytest.mark.both_methods
 def test_buffered_changes_are_synced_at_sigterm(
     replication: Replication, copy: Destination
 ) -> None:
@@ -204,6 +209,7 @@ def test_the_directories_above_the_source_are_not_modified(tmp_path: Path) -> No
     assert (status.st_mode & 0o7777, status.st_mtime_ns) == (0o700, LONG_AGO)
 
 
+@pytest.mark.both_methods
 def test_with_modify_a_file_that_is_never_closed_is_synced(
     replication: Replication, copy: Destination
 ) -> None:
@@ -218,6 +224,7 @@ def test_with_modify_a_file_that_is_never_closed_is_synced(
         running.expect_equal(EQUALITY_TIMEOUT)
 
 
+@pytest.mark.both_methods
 def test_a_directory_that_was_moved_out_causes_no_runs(
     replication: Replication, copy: Destination
 ) -> None:

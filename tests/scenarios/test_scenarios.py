@@ -12,14 +12,12 @@ from pathlib import Path
 import pytest
 from scenarios.table import TABLE
 from support.destinations import make_destination
-from support.fanotify import OPTIONS as FANOTIFY
-from support.fanotify import skip_without_fanotify
 from support.operations import WorkArea
-from support.replication import LONG_WINDOW, Replication
+from support.replication import Replication
 from support.scenario import Scenario, can_make_devices, unexpected_entries
 from support.trees import snapshot
 
-KINDS = ("local", "ssh", "rsyncd", "refusing", "fanotify")
+KINDS = ("ssh", "rsyncd", "refusing")
 SLOW_KINDS: tuple[str, ...] = ()
 EQUALITY_TIMEOUT = 45.0  # seconds
 
@@ -61,13 +59,14 @@ def _skip_reason(scenario: Scenario, kind: str, directory: Path) -> str:
     return ""
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("local", marks=pytest.mark.both_methods), *KINDS],
+)
 def runner(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, watched_by: str
 ) -> Iterator[ScenarioRunner]:
-    directory = tmp_path_factory.mktemp(request.param)
-    if request.param == "fanotify":
-        skip_without_fanotify(directory)
+    directory = tmp_path_factory.mktemp(f"{request.param}-{watched_by}")
     replication = Replication(directory)
     skip_reasons = {
         scenario.name: _skip_reason(scenario, request.param, directory) for scenario in TABLE
@@ -76,10 +75,7 @@ def runner(
         if not skip_reasons[scenario.name]:
             scenario.prepare(_work_area(replication, scenario))
     copy = directory / f"copy-{directory.name}"
-    kind, options = request.param, ("-d", "-i", "-w", LONG_WINDOW)
-    if kind == "fanotify":
-        kind, options = "local", (*options, *FANOTIFY)
-    with replication.start(make_destination(kind, copy, request), options=options):
+    with replication.start(make_destination(request.param, copy, request)):
         yield ScenarioRunner(replication, skip_reasons)
 
 

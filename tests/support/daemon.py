@@ -16,9 +16,11 @@ from pathlib import Path
 from types import TracebackType
 
 from support import processes
+from support.watch_method import FANOTIFY, watch_method
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_LINE = r"\bwatching\b"
+FALLBACK = "fanotify is not possible"
 LOG_TAIL_LINES = 120  # in the message of a failure
 PROGRAM = ("-m", "pylsyncd")
 STATE_OPTION = "--state-dir"
@@ -69,6 +71,8 @@ class Pylsyncd:
     ) -> None:
         self._program = [*prefix, sys.executable, *program]
         self._arguments = [os.fsencode(argument) for argument in arguments]
+        self._arguments[:0] = watch_method.arguments(self._arguments)
+        self._is_marked = watch_method.name == FANOTIFY
         self._state = state
         self._names = names
         self._mark = f"{ENVIRONMENT_MARK}={uuid.uuid4()}"
@@ -205,6 +209,8 @@ class Pylsyncd:
         assert not self._reader.is_alive(), f"a child of pylsyncd outlived it\n{self.log_tail}"
         assert status == 0, f"pylsyncd exited with status {status}\n{self.log_tail}"
         assert "Traceback (most recent call last)" not in self.log, self.log_tail
+        # Otherwise a suite would not test what it is about.
+        assert not self._is_marked or FALLBACK not in self.log, self.log_tail
 
     def kill(self) -> None:
         """Kill the daemon and all its children."""

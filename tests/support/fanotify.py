@@ -9,9 +9,6 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher.fanotify import Fanotify
 from pylsyncd.watcher.marked_source import MarkedSource
 
-OPTIONS = ("--watch", "fanotify")
-"""The arguments of a daemon that watches by it."""
-
 
 def skip_without_fanotify(directory: Path) -> None:
     """Skip the test if fanotify does not work here, or not on a directory's file system."""

@@ -54,6 +54,7 @@ _pylsyncd() {
     -e | --rsh) _pylsyncd_offer -c; return ;;
     --timeout) return ;;
     --bandwidth-limit) return ;;
+    --parallel) return ;;
     --password-file) _pylsyncd_offer -f; return ;;
     --batch-size-limit) return ;;
     --modify-window) return ;;
@@ -87,7 +88,7 @@ _pylsyncd() {
     --metrics-port) return ;;
     esac
     case $cur in
-    -*) _pylsyncd_offer -W "-c --config --check-config --explain --check --checksum --once -n --dry-run -x --exclude --exclude-from --include --filter --delete --no-delete --max-delete --last --modify -i --initial-sync -w --window --max-changes --open-file-interval --full-sync-interval --repair-interval --watch --poll-interval --scan-budget --scan-interval --rsync -e --rsh --no-share-ssh --no-detect-renames --timeout --bandwidth-limit --password-file --batch-size-limit --modify-window --nice --ionice --rsync-option --retry-first --retry-longest --retry-held --hook-before --hook-batch --hook-error --hook-recovery --hook-held --hook-repair --hook-timeout --daemon --foreground --pidfile --user --group --chdir --umask --state-dir --max-runs --log-level -d --debug -v --verbose -q --quiet --logfile -s --syslog --syslog-facility --control --status-file --status-file-mode --metrics-file --metrics-port -h --help --version" ;;
+    -*) _pylsyncd_offer -W "-c --config --check-config --explain --check --checksum --once -n --dry-run -x --exclude --exclude-from --include --filter --delete --no-delete --max-delete --last --modify -i --initial-sync -w --window --max-changes --open-file-interval --full-sync-interval --repair-interval --watch --poll-interval --scan-budget --scan-interval --rsync -e --rsh --no-share-ssh --no-detect-renames --timeout --bandwidth-limit --parallel --password-file --batch-size-limit --modify-window --nice --ionice --rsync-option --retry-first --retry-longest --retry-held --hook-before --hook-batch --hook-error --hook-recovery --hook-held --hook-repair --hook-timeout --daemon --foreground --pidfile --user --group --chdir --umask --state-dir --max-runs --log-level -d --debug -v --verbose -q --quiet --logfile -s --syslog --syslog-facility --control --status-file --status-file-mode --metrics-file --metrics-port -h --help --version" ;;
     *) _pylsyncd_offer -d ;;
     esac
 }

@@ -41,6 +41,7 @@ _SWITCHES = {
 
 _MAX_NICENESS = 19
 _MAX_PORT = 65535
+_MAX_PARALLEL = 16
 _ALL_PERMISSIONS = 0o777
 _FILE_PERMISSIONS = 0o664
 
@@ -156,6 +157,11 @@ def parse_modify_window(text: str) -> int:
 def parse_port(text: str) -> int:
     """Convert a TCP port."""
     return _parse_number(text, 1, _MAX_PORT)
+
+
+def parse_parallel(text: str) -> int:
+    """Convert a number of runs at the same time."""
+    return _parse_number(text, 1, _MAX_PARALLEL)
 
 
 def _parse_number(text: str, minimum: int, maximum: int = 10**15) -> int:

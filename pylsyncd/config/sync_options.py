@@ -8,6 +8,7 @@ from pylsyncd.config.converters import (
     parse_interval,
     parse_modify_window,
     parse_niceness,
+    parse_parallel,
     parse_positive_count,
     parse_seconds,
     parse_share,
@@ -185,6 +186,12 @@ BANDWIDTH_LIMIT = Option(
     help="Limit the transfer rate, as rsync's --bwlimit does: 500 or 500k for 500 KiB per second, "
          "1.5m for 1.5 MiB per second.",
 )
+PARALLEL = Option(
+    "parallel", OptionScope.DESTINATION, parse_parallel, metavar="N", default="1",
+    help="Divide each full sync by directories, and let up to this many runs of rsync carry the "
+         "parts at the same time; up to 16. A run over everything follows, which deletes. It helps "
+         "where one connection or one processor is too slow.",
+)
 PASSWORD_FILE = Option(
     "password_file", OptionScope.DESTINATION, str, metavar="FILE",
     help="Read the password for rsync daemons from this file. It must not be accessible to "
@@ -219,7 +226,7 @@ RSYNC_OPTION = Option(
          "interfere with the way pylsyncd runs rsync are refused, with the reason.",
 )
 RSYNC_OPTIONS = (
-    RSYNC, RSH, SHARE_SSH, DETECT_RENAMES, TIMEOUT, BANDWIDTH_LIMIT, PASSWORD_FILE,
+    RSYNC, RSH, SHARE_SSH, DETECT_RENAMES, TIMEOUT, BANDWIDTH_LIMIT, PARALLEL, PASSWORD_FILE,
     BATCH_SIZE_LIMIT, MODIFY_WINDOW, NICE, IONICE, RSYNC_OPTION,
 )
 

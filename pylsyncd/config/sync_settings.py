@@ -208,6 +208,7 @@ class SyncReader:
                 rsh=_read_remote_shell(reader, destination, default_shell),
                 share_ssh=reader.value(options.SHARE_SSH),
                 detects_renames=reader.value(options.DETECT_RENAMES),
+                parallel=reader.value(options.PARALLEL),
                 nice=reader.value(options.NICE),
                 ionice=reader.optional(options.IONICE) or "",
                 bandwidth_limit=reader.optional(options.BANDWIDTH_LIMIT) or "",

@@ -11,6 +11,11 @@ from pylsyncd.rsync import temporary_names
 CONNECT_TIMEOUT: Final = 30
 """Seconds for connecting, after which rsync gives up (exit 35, or 255 from ssh)."""
 
+# A rate as rsync's --bwlimit takes it. The second letter decides if 1000 or 1024 is meant.
+_RATE = re.compile(r"(\d{1,9}(?:\.\d*)?|\.\d+)(?:([bkmgtp])(ib|b)?)?(?:[-+]1)?", re.IGNORECASE)
+_UNITS: Final = "bkmgtp"
+_LOWEST_RATE: Final = 512
+
 
 def encode(text: str) -> bytes:
     """Return an argument as the system takes it."""
@@ -25,6 +30,23 @@ def priority_arguments(nice: int, ionice: str) -> list[bytes]:
         words += [b"ionice", b"-c", b"3" if name == "idle" else b"2"]
         words += [b"-n", level.encode()] if level else []
     return words
+
+
+def divided_rate(rate: str, count: int) -> str:
+    """Return one of ``count`` equal parts of a rate for ``--bwlimit``; empty or 0 for no limit."""
+    if not (found := _RATE.fullmatch(rate)) or count == 1:
+        return rate
+    number, unit, suffix = found.groups()
+    base = 1000 if (suffix or "").lower() == "b" else 1024
+    # Without a unit, it is KiB.
+    total = float(number) * base ** _UNITS.index((unit or "k").lower())
+    return f"{max(_LOWEST_RATE, int(total / count))}b" if total else rate
+
+
+def divided_rate_option(option: str, count: int) -> str:
+    """Return an option of rsync; if it is a limit of the rate, one for one of ``count`` runs."""
+    name, separator, rate = option.partition("=")
+    return f"{name}{separator}{divided_rate(rate, count)}" if name == "--bwlimit" else option
 
 
 def daemon_options(password_file: str) -> list[bytes]:

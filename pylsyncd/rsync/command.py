@@ -113,6 +113,8 @@ class RsyncOptions:
     """Its I/O scheduling class: ``idle``, or ``best-effort:0`` to ``best-effort:7``."""
     bandwidth_limit: str = ""
     """The rate of a run, as ``--bwlimit`` takes it."""
+    parallel: int = 1
+    """How many runs at a time carry the parts of a full sync."""
     password_file: str = ""
     """For rsync daemons: an absolute path, since rsync runs in the source."""
     in_flight: frozenset[bytes] = frozenset()
@@ -221,6 +223,34 @@ class RsyncOptions:
             mode += [*self._deletion_options(), b"--ignore-missing-args"]
         return self._command(b"-lptgoD", mode, source, destination, excluded)
 
+    def for_part(self) -> "RsyncOptions":
+        """Return the options of a run that is under way together with the others of `parallel`."""
+        return replace(
+            self,
+            bandwidth_limit=arguments.divided_rate(self.bandwidth_limit, self.parallel),
+            extra_options=tuple(
+                arguments.divided_rate_option(option, self.parallel)
+                for option in self.extra_options
+            ),
+        )
+
+    def part_command(
+        self,
+        source: bytes,
+        destination: Destination,
+        capabilities: RsyncCapabilities,
+        *,
+        create_parents: bool,
+        excluded: Iterable[bytes] = (),
+    ) -> list[bytes]:
+        """Return the command that sends the paths of a list, a part of a full sync.
+
+        It deletes nothing, and replaces no directory by a file.
+        """
+        mode = [b"--mkpath"] if create_parents and capabilities.has_mkpath else []
+        mode += [PROGRESS_OPTION] if self.show_progress else []
+        return self._sending_command(b"-lptgoD", mode, source, destination, excluded)
+
     def large_files_command(self, source: bytes, destination: Destination) -> list[bytes]:
         """Return the command that sends the files of a list, read from standard input.
 
@@ -289,12 +319,17 @@ class RsyncOptions:
         return options.full_sync_command(source, destination, capabilities)
 
     def _sending_command(
-        self, archive: bytes, mode: Sequence[bytes], source: bytes, destination: Destination
+        self,
+        archive: bytes,
+        mode: Sequence[bytes],
+        source: bytes,
+        destination: Destination,
+        excluded: Iterable[bytes] = (),
     ) -> list[bytes]:
         """Return a command for a list that deletes nothing."""
         deleting = {encode(option) for option in self.extra_options if may_delete(option)}
         mode = [*_READ_LIST, b"--ignore-missing-args", *mode]
-        command = self._command(archive, mode, source, destination)
+        command = self._command(archive, mode, source, destination, excluded)
         return [argument for argument in command if argument not in deleting]
 
     def _command(

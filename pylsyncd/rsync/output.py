@@ -138,6 +138,33 @@ class RsyncProgress:
         return min(1.0, max(0.0, looked_at, self.percent / 100))
 
 
+def summed_progress(runs: Iterable[RsyncProgress]) -> RsyncProgress:
+    """Return the progress of runs that carry parts of one tree."""
+    some = list(runs)
+    return RsyncProgress(
+        bytes_done=sum(each.bytes_done for each in some),
+        bytes_per_second=sum(each.bytes_per_second for each in some),
+        files_sent=sum(each.files_sent for each in some),
+        entries_left=sum(each.entries_left for each in some),
+        entries_total=sum(each.entries_total for each in some),
+    )
+
+
+def continued_progress(before: RsyncProgress, progress: RsyncProgress) -> RsyncProgress:
+    """Return the progress of a run that looks again at a tree whose parts were carried."""
+    looked_at = max(
+        each.entries_total - each.entries_left for each in (before, progress)
+    )  # fmt: skip
+    total = max(before.entries_total, progress.entries_total)
+    return replace(
+        progress,
+        bytes_done=before.bytes_done + progress.bytes_done,
+        files_sent=before.files_sent + progress.files_sent,
+        entries_left=total - looked_at,
+        entries_total=total,
+    )
+
+
 class ProgressSplitter(LineSplitter):
     """A stream cut into lines; rsync's progress is reported separately."""
 

@@ -81,6 +81,16 @@ class RunResult:
     messages: RsyncMessages = field(default_factory=RsyncMessages)
     """The output of rsync without its counters."""
 
+    def add(self, other: "RunResult") -> None:
+        """Add what another run of the same sync has done, and its time."""
+        self.files += other.files
+        self.transferred += other.transferred
+        self.deleted += other.deleted
+        self.bytes_sent += other.bytes_sent
+        self.literal_bytes += other.literal_bytes
+        self.matched_bytes += other.matched_bytes
+        self.seconds += other.seconds
+
 
 class Runner:
     """The rsync that one thread runs at a time, and that other threads may send a signal."""

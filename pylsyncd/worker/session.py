@@ -5,7 +5,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 from pylsyncd.model.changes import Changeset
 from pylsyncd.model.destination_notation import Transport
@@ -19,7 +21,7 @@ from pylsyncd.rsync.connecting import (
 )
 from pylsyncd.rsync.items import ItemCollector
 from pylsyncd.rsync.outcomes import Outcome, Verdict, interpret
-from pylsyncd.rsync.output import MessageCallback, RsyncProgress
+from pylsyncd.rsync.output import MessageCallback, RsyncProgress, continued_progress
 from pylsyncd.rsync.output_capture import CapturedOutput
 from pylsyncd.rsync.remote_shell import remote_shell_command
 from pylsyncd.rsync.run_log import RunLog
@@ -52,6 +54,13 @@ class SessionRun:
     """The first lines that say what rsync did to a path, if the command asks for them."""
     item_count: int = 0
     """The number of all such lines."""
+
+
+class CarriedParts(NamedTuple):
+    """What the runs that carried the parts of a tree have done together."""
+
+    result: RunResult
+    progress: RsyncProgress
 
 
 _PREPARED = SessionRun(Outcome(Verdict.DONE), RunResult())
@@ -93,6 +102,7 @@ class RsyncSession:
         self.is_preparing = False
         """Whether an attempt has begun, but none of its runs; any thread may ask."""
         self._connection = self._resources.ssh_sharing.new_connection()
+        self._parts: list[RsyncSession] = []
 
     def for_large_files(self) -> "RsyncSession":
         """Return a session to the same destination for a second thread, with the same statistics.
@@ -103,9 +113,38 @@ class RsyncSession:
             self.destination, self.options, self._environment, self._resources, self.statistics
         )
 
+    def open_part(self, on_progress: Callable[[RsyncProgress], None]) -> "RsyncSession":
+        """Return a session for runs that carry parts of a sync, beside other runs.
+
+        It ends with this one, has an ssh connection of its own, and counts nothing.
+        """
+        resources = replace(
+            self._resources,
+            on_progress=lambda _, progress: on_progress(progress),
+            on_progress_end=lambda _: None,
+        )
+        part = RsyncSession(self.destination, self.options, self._environment, resources)
+        self._parts.append(part)
+        # Unless `abort` finds it among the parts.
+        part.is_aborted |= self.is_aborted
+        return part
+
+    def cancel_parts(self, number: signal.Signals) -> None:
+        """Send a signal to the runs of `open_part`, and start no other one in these sessions."""
+        for part in self._parts:
+            part.cancel(number)
+
+    def close_parts(self) -> None:
+        """Close the sessions of `open_part`, whose runs must have ended."""
+        parts, self._parts = self._parts, []
+        for part in parts:
+            part.close()
+
     def abort(self, number: signal.Signals) -> None:
         """Send a signal to the running rsync and start no other one; any thread may call this."""
         self.is_aborted = True
+        for part in tuple(self._parts):
+            part.abort(number)
         self._send_signal(number)
 
     def cancel(self, number: signal.Signals) -> None:
@@ -209,12 +248,17 @@ class RsyncSession:
         is_optional: bool = False,
         on_message: MessageCallback | None = None,
         interpretation: Interpretation = interpret,
+        before: CarriedParts | None = None,
     ) -> SessionRun:
         """Run a command in the open directory ``root`` and return what it did.
 
         A failure of an optional run is not counted. ``on_message`` is called with each message that
-        rsync prints. ``interpretation`` returns what the exit means.
+        rsync prints. ``interpretation`` returns what the exit means. ``before`` is what other runs
+        have done of the same sync: it is added.
         """
+        on_progress: Callable[[RsyncProgress], None] = self.report_progress
+        if before is not None:
+            on_progress = partial(self._continue_progress, before.progress)
         slots = self._resources.run_slots
         with self.activity.waiting(), slots.acquire(self._should_stop) as is_granted:
             if not is_granted:
@@ -222,15 +266,17 @@ class RsyncSession:
             self.run_log.log_command(command, is_dry_run=is_dry_run)
             items = ItemCollector(self.run_log.log_item)
             try:
-                with self._progress_shown(command):
+                with self._progress_shown(command, on_progress):
                     result = self._runner.run(
                         command, standard_input, None if is_dry_run else items.add,
                         directory=root, stall_timeout=self.options.stall_timeout,
-                        on_progress=self._on_progress, on_message=on_message,
+                        on_progress=on_progress, on_message=on_message,
                     )  # fmt: skip
             finally:
                 if not is_dry_run:
                     self.statistics.record_carried(time.time_ns())
+        if before is not None:
+            result.add(before.result)
         self._connection.record_exit(result.exit_status)
         outcome = interpretation(result.exit_status, result.messages, result.stall_reason)
         self.successful_runs += outcome.verdict is Verdict.DONE
@@ -279,13 +325,19 @@ class RsyncSession:
         return self.is_aborted or self._is_cancelled
 
     @contextlib.contextmanager
-    def _progress_shown(self, command: Sequence[bytes]) -> Iterator[None]:
+    def _progress_shown(
+        self, command: Sequence[bytes], on_progress: Callable[[RsyncProgress], None]
+    ) -> Iterator[None]:
         if PROGRESS_OPTION in command:
-            self._on_progress(RsyncProgress())
+            on_progress(RsyncProgress())
         try:
             yield
         finally:
             self._resources.on_progress_end(self.destination.name)
 
-    def _on_progress(self, progress: RsyncProgress) -> None:
+    def report_progress(self, progress: RsyncProgress) -> None:
+        """Report the progress of a run, or of several together."""
         self._resources.on_progress(self.destination.name, progress)
+
+    def _continue_progress(self, before: RsyncProgress, progress: RsyncProgress) -> None:
+        self.report_progress(continued_progress(before, progress))

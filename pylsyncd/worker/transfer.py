@@ -33,6 +33,7 @@ from pylsyncd.worker.hinted_deletions import (
     without_listed_deletions,
 )
 from pylsyncd.worker.moves import MoveRuns
+from pylsyncd.worker.parallel_runs import ParallelRuns
 from pylsyncd.worker.session import RsyncSession, SessionRun
 from pylsyncd.worker.transfer_commands import TransferCommands
 from pylsyncd.worker.transfer_result import (
@@ -74,6 +75,7 @@ class Transfer:
         self._commands = TransferCommands(session, capabilities)
         self._deletions = DeletionCheck(session, source_guard, self._commands)
         self._moves = MoveRuns(session, self._commands, self._deletions)
+        self._parallel = ParallelRuns(session, self._commands)
         self._failures = FailureAnalysis(session.destination, session.options)
         self._times = DestinationTimes(session)
 
@@ -289,7 +291,12 @@ class Transfer:
             options = replace(options, max_delete=None)
         command = self._commands.command(options, request, files)
         failed = self._failures.new_failed_paths(request, files)
-        run = self._session.run(request.root, command, files.encode(), on_message=failed.add)
+        before = self._parallel.carry(request)
+        run = self._session.run(
+            request.root, command, files.encode(), on_message=failed.add, before=before
+        )
+        if request.is_full_sync:
+            self._parallel.record_end(run.outcome)
         if not (request.is_part or request.only_deletes):
             run.result.moved_files, run.result.moved_bytes = request.moved.files, request.moved.size
         if run.outcome.verdict in {Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL}:

@@ -95,6 +95,21 @@ class TransferCommands:
             only_deletes=request.only_deletes,
         )  # fmt: skip
 
+    def part_command(
+        self,
+        session: RsyncSession,
+        options: RsyncOptions,
+        request: TransferRequest,
+        files: FileList,
+    ) -> list[bytes]:
+        """Return the command of a run in another session, for a part of a full sync."""
+        options = replace(session.with_shared_ssh(options), in_flight=request.in_flight)
+        return options.part_command(
+            CURRENT_DIRECTORY, session.destination, self._capabilities_for(request),
+            create_parents=self.creates_parents,
+            excluded=sorted(request.excluded | files.files_to_exclude),
+        )  # fmt: skip
+
     def _report_kept_copies(self, options: RsyncOptions) -> None:
         """Say once that the destination keeps what is deleted, because rsync there has to."""
         if options.deletes_named and not self._capabilities.has_delete_missing_args:

@@ -28,7 +28,7 @@ _FULL_SYNC = WorkItem(EVERYTHING, titles=("full sync",))
 
 
 class Worker(SupervisedThread):
-    """The thread of one destination. It runs one rsync at a time.
+    """The thread of one destination. It runs one rsync at a time, for a full sync maybe several.
 
     Changes that arrive while rsync runs, or while the destination is unreachable, are merged: one
     run carries them. Paths that fail while all others succeed are retried separately, so that one

@@ -106,6 +106,7 @@ class WorkerSetup:
         prelude: str = "",
         extra_options: tuple[str, ...] = (),
         dry_run: bool = False,
+        parallel: int = 1,
     ) -> None:
         self.source, self.copy = top / "source", top / "copy"
         for path in (self.source, self.copy):
@@ -127,7 +128,7 @@ class WorkerSetup:
         self._options = RsyncOptions(
             str(self.faulty.program), version.rsync_version("rsync"), max_delete=max_delete,
             last=last or Rules(), delete=delete, delete_only=delete_only,
-            extra_options=extra_options, dry_run=dry_run,
+            extra_options=extra_options, dry_run=dry_run, parallel=parallel,
         )  # fmt: skip
         self._destination_guard = DestinationGuard(self._destination)
         self._size_limit = size_limit

@@ -48,6 +48,7 @@ PURE = {
     "rules",
     "pipeline.backlog",
     "pipeline.optimizer",
+    "pipeline.tree_parts",
     "config.conflicts",
     "config.converters",
     "config.describe",

@@ -38,6 +38,7 @@ VALUES = {
     "detect_renames": ("no",),
     "timeout": ("30",),
     "bandwidth_limit": ("1.5m",),
+    "parallel": ("4",),
     "password_file": ("secret",),
     "batch_size_limit": ("100M",),
     "modify_window": ("-1",),

@@ -10,6 +10,7 @@ from support.rsync_features import CAPABILITIES
 
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.rsync import arguments
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, DeletionTime, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import Verdict, interpret
 from pylsyncd.rsync.runner import Runner, RunResult
@@ -201,6 +202,40 @@ def test_an_rsync_option_of_the_user_overrides_the_bandwidth_limit() -> None:
     rsync = RsyncOptions("rsync", (3, 2, 7), bandwidth_limit="1m", extra_options=("--bwlimit=2m",))
     command = listed(rsync, LOCAL)
     assert command.index(b"--bwlimit=1m") < command.index(b"--bwlimit=2m")
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        ("", ""),
+        ("0", "0"),
+        ("1000", "256000b"),
+        ("1.5m", "393216b"),
+        ("4MB", "1000000b"),
+        ("4MiB", "1048576b"),
+        ("8k+1", "2048b"),
+        ("600b", "512b"),
+    ],
+)
+def test_the_runs_of_parts_share_the_bandwidth(rate: str, expected: str) -> None:
+    assert arguments.divided_rate(rate, 4) == expected
+    assert arguments.divided_rate(rate, 1) == rate
+    extra = ("-z", f"--bwlimit={rate}")
+    rsync = RsyncOptions("rsync", (3, 2, 7), bandwidth_limit=rate, parallel=4, extra_options=extra)
+    assert rsync.for_part().bandwidth_limit == expected
+    assert rsync.for_part().extra_options == ("-z", f"--bwlimit={expected}")
+
+
+@pytest.mark.parametrize("to", EVERY, ids=lambda to: to.transport.name)
+def test_the_run_of_a_part_deletes_nothing(to: Destination) -> None:
+    extra = ("--delete-after", "--force", "--delete-delay", "-z")
+    rsync = RsyncOptions("rsync", (3, 2, 7), max_delete=7, extra_options=extra)
+    command = rsync.part_command(
+        CURRENT_DIRECTORY, to, RsyncCapabilities(), create_parents=True, excluded=[b"a"]
+    )
+    assert not [word for word in command if b"delete" in word or b"force" in word]
+    for word in (b"-z", b"--mkpath", b"--files-from=-", b"--exclude=/a"):
+        assert word in command
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from pylsyncd.rsync.output import (
     ProgressSplitter,
     RsyncMessages,
     RsyncProgress,
+    continued_progress,
+    summed_progress,
 )
 from pylsyncd.rsync.runner import Runner, RunResult
 
@@ -159,6 +162,25 @@ def test_the_done_fraction_is_known_once_the_file_list_is_complete(
 
 
 # Progress of a real rsync
+
+
+def test_the_progress_of_several_runs_is_summed() -> None:
+    one = RsyncProgress(1000, 50, 10.0, 3, 7, 10, is_list_complete=True)
+    other = RsyncProgress(500, 20, 5.0, 1, 2, 4)
+    total = summed_progress([one, other, RsyncProgress()])
+    assert total == RsyncProgress(1500, 0, 15.0, 4, 9, 14)
+    assert total.fraction_done is None
+
+
+def test_a_run_after_others_continues_their_progress() -> None:
+    before = RsyncProgress(1000, 0, 0.0, 8, 0, 10)
+    looks_at = partial(RsyncProgress, 20, 1, 5.0, 1)
+    assert continued_progress(before, RsyncProgress()) == before
+    early = continued_progress(before, looks_at(4, 5))
+    assert (early.bytes_done, early.files_sent, early.entries_left) == (1020, 9, 0)
+    late = continued_progress(before, looks_at(3, 14, is_list_complete=True))
+    assert (late.entries_left, late.entries_total) == (3, 14)
+    assert late.fraction_done == pytest.approx(11 / 14)
 
 
 def test_a_run_reports_its_progress(trees: tuple[Path, Path]) -> None:

@@ -1,0 +1,357 @@
+"""A full sync in parts equals one that is not divided, whatever becomes of the parts."""
+
+import os
+import shlex
+import signal
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.faults import exit_with, hang, print_error_and_exit, wait_for_file
+from support.trees import differences
+from support.waiting import wait_until
+from support.worker_setup import WorkerSetup, changed_paths, entries
+
+from pylsyncd.model.changes import ALL_NEW, EVERYTHING
+from pylsyncd.pipeline import tree_parts
+from pylsyncd.pipeline.tree_parts import ENTRY_WEIGHT
+from pylsyncd.rsync.outcomes import Verdict
+from pylsyncd.rsync.output import RsyncProgress
+from pylsyncd.rules.excludes import build_rules
+from pylsyncd.rules.filters import parse_exclude
+from pylsyncd.worker.resources import RunSlots, SharedResources
+from pylsyncd.worker.session import RsyncSession
+from pylsyncd.worker.transfer_result import TransferResult
+
+MakeSetup = Callable[..., WorkerSetup]
+ANYTHING = "true"
+FILES = 40
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree_parts, "MIN_PART_WEIGHT", 10 * ENTRY_WEIGHT)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[MakeSetup]:
+    """Return a function that makes a source with a tree, and keeps the commands of all runs."""
+    made: list[WorkerSetup] = []
+
+    def make(parallel: int = 3, **options: object) -> WorkerSetup:
+        prelude = f'echo "$*" >>{shlex.quote(str(tmp_path / "commands"))}; exec'
+        setup = WorkerSetup(tmp_path, parallel=parallel, prelude=prelude, **options)  # type: ignore[arg-type]
+        setup.write(*(f"{number % 7}/{number % 3}/{number}" for number in range(FILES)))
+        made.append(setup)
+        return setup
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def full_sync(
+    setup: WorkerSetup, session: RsyncSession | None = None, **options: object
+) -> TransferResult:
+    transfer = setup.transfer(session or setup.session())
+    return transfer.carry(EVERYTHING, **options)  # type: ignore[arg-type]
+
+
+def commands(setup: WorkerSetup) -> list[str]:
+    return (setup.source.parent / "commands").read_text().splitlines()
+
+
+def are_parts(setup: WorkerSetup) -> list[bool]:
+    """Return for each run whether it has carried a part, or made the root."""
+    return ["--ignore-missing-args" in command for command in commands(setup)]
+
+
+def assert_equal(setup: WorkerSetup) -> None:
+    assert differences(os.fsencode(setup.source), os.fsencode(setup.copy)) == []
+
+
+def test_the_parts_are_carried_by_several_runs_and_the_last_run_is_the_usual_one(
+    make: MakeSetup,
+) -> None:
+    setup = make()
+    session = setup.session()
+    result = full_sync(setup, session)
+    assert (result.verdict, bool(result.pending)) == (Verdict.DONE, False)
+    assert_equal(setup)
+    parts = are_parts(setup)
+    assert len(parts) > 4
+    assert parts == [True] * (len(parts) - 1) + [False]
+    assert not [command for command in commands(setup)[:-1] if "--delete" in command]
+    assert " --delete " in commands(setup)[-1]
+    # They count as one.
+    counts = session.statistics.counts()
+    assert (counts.outcomes, counts.codes) == ({"done": 1}, {0: 1})
+    directories = sum(path.is_dir() for path in setup.source.rglob("*"))
+    assert result.run is not None
+    assert counts.files == result.run.result.files >= FILES + directories
+    assert result.run.result.transferred == FILES
+
+
+def test_everything_that_a_full_sync_mends_is_mended(make: MakeSetup) -> None:
+    setup = make()
+    full_sync(setup)
+    source, copy = setup.source, setup.copy
+    (source / "0/0/0").write_text("changed content")
+    (source / "empty").mkdir()
+    (source / "link").symlink_to("0")
+    os.mkfifo(source / "1/fifo")
+    (source / "2").chmod(0o700)
+    (copy / "extra/deep").mkdir(parents=True)
+    (copy / "extra/deep/file").touch()
+    (copy / "3/extra").touch()
+    # Each is something else there.
+    (copy / "4/1/4").unlink()
+    (copy / "4/1/4").mkdir()
+    (copy / "4/1/4/inside").touch()
+    os.rename(copy / "5", copy / "five")
+    (copy / "5").symlink_to(source.parent / "elsewhere")
+    (source.parent / "elsewhere").mkdir()
+    os.utime(source / "6", (1, 1))
+    os.utime(source, (2, 2))
+    result = full_sync(setup)
+    assert (result.verdict, bool(result.failed)) == (Verdict.DONE, False)
+    assert_equal(setup)
+    assert os.listdir(source.parent / "elsewhere") == []
+    assert (copy / "6").stat().st_mtime == 1
+    assert stat.S_ISFIFO((copy / "1/fifo").stat().st_mode)
+
+
+def test_hard_links_are_made_across_parts_and_their_content_is_sent_once(
+    make: MakeSetup,
+) -> None:
+    setup = make(extra_options=("-H",))
+    (setup.source / "0/0/big").write_bytes(os.urandom(300_000))
+    for number in range(1, 7):
+        os.link(setup.source / "0/0/big", setup.source / f"{number}/link")
+    result = full_sync(setup)
+    assert result.verdict is Verdict.DONE
+    assert_equal(setup)
+    assert (setup.copy / "6/link").stat().st_nlink == 7
+    assert result.run is not None
+    assert 300_000 < result.run.result.bytes_sent < 400_000
+
+
+def test_what_is_excluded_stays_as_it_is(make: MakeSetup) -> None:
+    setup = make()
+    setup.set_rules(build_rules([parse_exclude(b"/3/"), parse_exclude(b"*.o")]))
+    setup.write("4/a.o", "5/1/b", "6/0/6")
+    (setup.copy / "3").mkdir()
+    (setup.copy / "3/own").touch()
+    (setup.copy / "own.o").touch()
+    result = full_sync(setup, excluded={b"5/1"}, in_flight=frozenset([b"6/0/6"]))
+    assert result.verdict is Verdict.DONE
+    assert sorted(os.listdir(setup.copy)) == ["0", "1", "2", "3", "4", "5", "6", "own.o"]
+    assert os.listdir(setup.copy / "3") == ["own"]
+    missing = ("4/a.o", "5/1", "6/0/6")
+    assert [name for name in missing if (setup.copy / name).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "everything"),
+    [({"parallel": 1}, EVERYTHING), ({"dry_run": True}, EVERYTHING), ({}, ALL_NEW),
+     ({"extra_options": ("--checksum",)}, EVERYTHING), ({}, entries(b"0/0/0"))],
+    ids=["one run", "dry run", "all contents are compared", "with --checksum", "not everything"],
+)  # fmt: skip
+def test_some_syncs_are_not_divided(
+    make: MakeSetup, options: dict[str, object], everything: object
+) -> None:
+    setup = make(**options)
+    setup.transfer(setup.session()).carry(everything)  # type: ignore[arg-type]
+    assert are_parts(setup) == [False]
+
+
+def test_a_small_tree_is_not_divided(make: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree_parts, "MIN_PART_WEIGHT", 1 << 30)
+    setup = make()
+    assert full_sync(setup).verdict is Verdict.DONE
+    assert are_parts(setup) == [False]
+    assert_equal(setup)
+
+
+def test_too_many_deletions_hold_the_sync_before_its_parts(make: MakeSetup) -> None:
+    setup = make(max_delete=1)
+    (setup.copy / "extra").mkdir()
+    (setup.copy / "extra/file").touch()
+    assert full_sync(setup).verdict is Verdict.HELD
+    assert are_parts(setup) == [False]
+    assert os.listdir(setup.copy) == ["extra"]
+
+
+def test_a_part_that_fails_is_carried_by_another_run(
+    make: MakeSetup, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup = make()
+    caplog.set_level("INFO")
+    setup.faulty.add_fault(ANYTHING)  # the root
+    setup.faulty.add_fault(print_error_and_exit("@ERROR: max connections (2) reached", 5))
+    result = full_sync(setup)
+    assert result.verdict is Verdict.DONE
+    assert result.run is not None
+    # The last run has found everything there.
+    assert result.run.result.transferred == FILES
+    assert "continuing with 2" in caplog.text
+    assert_equal(setup)
+
+
+@pytest.mark.parametrize("first_fault", [0, 1], ids=["the root", "all parts"])
+def test_if_no_part_succeeds_the_last_run_carries_everything(
+    make: MakeSetup, first_fault: int
+) -> None:
+    setup = make()
+    setup.faulty.add_fault(ANYTHING if first_fault else exit_with(12))
+    for _ in range(3 * first_fault):
+        setup.faulty.add_fault(exit_with(12))
+    result = full_sync(setup)
+    assert (result.verdict, bool(result.pending)) == (Verdict.DONE, False)
+    assert setup.faulty.pending_faults == 0
+    assert_equal(setup)
+
+
+def test_a_path_that_fails_in_its_part_and_in_the_last_run_fails_once(make: MakeSetup) -> None:
+    setup = make()
+    # A directory that is not empty; in a part nothing may be deleted.
+    (setup.copy / "0/0/0/inside").mkdir(parents=True)
+    setup.faulty.add_fault(ANYTHING)
+    assert full_sync(setup).verdict is Verdict.DONE
+    assert_equal(setup)
+
+
+def test_after_a_failed_last_run_the_parts_are_not_repeated(make: MakeSetup) -> None:
+    setup = make()
+    session = setup.session()
+    transfer = setup.transfer(session)
+    # Every run but the last one has it among its options.
+    fault = 'case "$*" in *--ignore-missing-args*) rsync "$@"; exit;; esac; exit 12'
+    for _ in range(30):
+        setup.faulty.add_fault(fault)
+    result = transfer.carry(EVERYTHING)
+    assert (result.verdict, result.pending.is_everything) == (Verdict.RETRY_LATER, True)
+    setup.faulty.discard_faults()
+    before = setup.source.parent / "commands"
+    before.unlink(missing_ok=True)
+    assert transfer.carry(EVERYTHING).verdict is Verdict.DONE
+    assert are_parts(setup) == [False]
+    # Once it has succeeded, they are.
+    setup.write("new/file")
+    assert transfer.carry(EVERYTHING).verdict is Verdict.DONE
+    assert are_parts(setup).count(True) > 2
+    assert_equal(setup)
+
+
+@pytest.mark.parametrize("ignores_sigterm", [False, True], ids=["TERM", "KILL"])
+def test_a_stop_ends_all_runs(make: MakeSetup, *, ignores_sigterm: bool) -> None:
+    setup = make()
+    session = setup.session()
+    started = setup.source.parent / "started"
+    started.mkdir()
+    setup.faulty.add_fault(ANYTHING)
+    for _ in range(3):
+        begin = f"touch {shlex.quote(str(started))}/$$"
+        setup.faulty.add_fault(f"{begin}; {hang(ignore_sigterm=ignores_sigterm)}")
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(full_sync, setup, session)
+        wait_until(lambda: len(os.listdir(started)) == 3)
+        session.abort(signal.SIGTERM)
+        if ignores_sigterm:
+            session.abort(signal.SIGKILL)
+        result = future.result(45)
+    assert (result.verdict, result.pending.is_everything) == (Verdict.RETRY_LATER, True)
+    assert not any("--delete" in command for command in commands(setup))
+    assert not [each for each in threading.enumerate() if "part of a sync" in each.name]
+
+
+def test_an_error_of_the_program_ends_all_runs(
+    make: MakeSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = make()
+    session = setup.session()
+    setup.faulty.add_fault(ANYTHING)
+    for _ in range(2):
+        setup.faulty.add_fault(hang())
+    setup.faulty.add_fault(ANYTHING)
+    run = RsyncSession.run
+    calls = iter(range(100))
+
+    def fail_fourth(self: RsyncSession, *arguments: object, **options: object) -> object:
+        if next(calls) == 3:
+            raise MemoryError
+        return run(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RsyncSession, "run", fail_fourth)
+    with pytest.raises(MemoryError):
+        full_sync(setup, session)
+    assert not [each for each in threading.enumerate() if "part of a sync" in each.name]
+
+
+def test_the_slots_limit_the_runs_of_parts(make: MakeSetup) -> None:
+    setup = make()
+    session = setup.session(SharedResources(RunSlots(1)))
+    lock = setup.source.parent / "lock"
+    for _ in range(30):
+        # Fails if another run is under way.
+        setup.faulty.add_fault(f'mkdir {lock} || exit 12; rsync "$@"; rmdir {lock}; exit 0')
+    result = full_sync(setup, session)
+    setup.faulty.discard_faults()
+    assert result.verdict is Verdict.DONE
+    assert_equal(setup)
+
+
+def test_several_runs_are_under_way_at_the_same_time_and_share_the_bandwidth(
+    make: MakeSetup,
+) -> None:
+    setup = make(extra_options=("--bwlimit=30m",))
+    started, may_go = setup.source.parent / "started", setup.source.parent / "may-go"
+    started.mkdir()
+    setup.faulty.add_fault(ANYTHING)
+    for _ in range(3):
+        setup.faulty.add_fault(f"touch {shlex.quote(str(started))}/$$; {wait_for_file(may_go)}")
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(full_sync, setup)
+        wait_until(lambda: len(os.listdir(started)) == 3)
+        may_go.touch()
+        assert future.result(45).verdict is Verdict.DONE
+    *parts, last = commands(setup)
+    assert all(f"--bwlimit={10 << 20}b" in command for command in parts)
+    assert "--bwlimit=30m" in last
+
+
+def test_the_progress_of_all_runs_is_reported_as_one(make: MakeSetup) -> None:
+    setup = make()
+    found: list[RsyncProgress] = []
+    resources = SharedResources(on_progress=lambda _, progress: found.append(progress))
+    session = setup.session(resources)
+    session.options = replace(session.options, show_progress=True)
+    transfer = setup.transfer(session)
+    assert transfer.carry(EVERYTHING).verdict is Verdict.DONE
+    sent = [progress.files_sent for progress in found]
+    assert sent == sorted(sent)
+    assert sent[-1] == FILES
+    assert found[-1].bytes_done == sum(
+        path.stat().st_size for path in setup.source.rglob("*") if path.is_file()
+    )
+    looked_at = [progress.entries_total - progress.entries_left for progress in found]
+    assert looked_at == sorted(looked_at)
+    assert found[-1].fraction_done == 1.0
+
+
+def test_a_failed_walk_leaves_everything_to_the_last_run(
+    make: MakeSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = make()
+
+    def fail(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("pylsyncd.system.walk.descend", fail)
+    assert full_sync(setup).verdict is Verdict.DONE
+    assert changed_paths(full_sync(setup).pending) == []
+    assert_equal(setup)

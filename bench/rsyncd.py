@@ -21,12 +21,12 @@ class RsyncDaemon:
     def __init__(self, scratch: str, directory: str) -> None:
         with socket.socket() as listener:
             listener.bind((LOOPBACK, 0))
-            self._port = int(listener.getsockname()[1])
+            self.port = int(listener.getsockname()[1])
         self._configuration = f"{scratch}/rsyncd.conf"
-        self.url = f"rsync://{LOOPBACK}:{self._port}/{MODULE}"
+        self.url = f"rsync://{LOOPBACK}:{self.port}/{MODULE}"
         self.name = LOOPBACK
         settings = [
-            f"port = {self._port}",
+            f"port = {self.port}",
             f"address = {LOOPBACK}",
             f"log file = {scratch}/rsyncd.log",
             "use chroot = no",
@@ -68,7 +68,7 @@ class RsyncDaemon:
     def _answers(self) -> bool:
         with (
             contextlib.suppress(OSError),
-            socket.create_connection((LOOPBACK, self._port), 1) as connection,
+            socket.create_connection((LOOPBACK, self.port), 1) as connection,
         ):
             return connection.recv(8) == b"@RSYNCD:"
         return False

@@ -25,6 +25,7 @@ import case_links
 import case_open_files
 import case_outage
 import case_overflow
+import case_parallel
 import case_renames
 import case_restart
 import case_scan
@@ -48,6 +49,7 @@ _MODULES = (
     case_restart,
     case_overflow,
     case_outage,
+    case_parallel,
     case_links,
 )
 CASES = {case.name: case for module in _MODULES for case in module.CASES}

@@ -19,6 +19,7 @@ WINDOW_SECONDS = 2.0
 MAX_BYTES_PER_DIRECTORY = 350
 
 COLLECTING = ("-w", "3600", "--max-changes", "100000000")
+_OTHER = "pylsyncd, inotify"
 MARKED = (*COLLECTING, "--watch", "fanotify")
 
 
@@ -31,13 +32,18 @@ class Events:
     repeats: int
     what: str
     flushes: bool
+    other_options: tuple[str, ...] | None = None
+    """Those of another pylsyncd to compare with."""
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
-        """Measure both programs in turn, and yield the rows of the table."""
+        """Measure the programs in turn, and yield the rows of the table."""
         ours, theirs = _EventFigures("pylsyncd"), _EventFigures("inotifywait")
+        others = _EventFigures(_OTHER)
         for _ in range(self.repeats):
-            self._pylsyncd(peers, scale, ours)
+            self._pylsyncd(peers, scale, ours, self.options)
             self._inotifywait(peers, scale, theirs)
+            if self.other_options is not None:
+                self._pylsyncd(peers, scale, others, self.other_options)
         mine, yours = median(ours.own), median(theirs.own)
         yield TableRow(
             self.name,
@@ -50,11 +56,15 @@ class Events:
             is_within(mine, yours) if theirs.own else "-",
             f"{ours.note()}; {theirs.note()}",
         )
+        if self.other_options is not None:
+            yield _beside_other(self.name, "CPU per event", mine, median(others.own))
         if self.flushes:
             rsync = seconds_text(median(ours.children)) if ours.own else "-"
             yield TableRow(self.name, "CPU of rsync per event", rsync, "-", "-", "-")
 
-    def _pylsyncd(self, peers: Peers, scale: float, figures: "_EventFigures") -> None:
+    def _pylsyncd(
+        self, peers: Peers, scale: float, figures: "_EventFigures", options: tuple[str, ...]
+    ) -> None:
         source, destination = _fresh(peers)
         workloads.make_tree(source, DIRECTORIES, 0)
         workloads.make_tree(destination, DIRECTORIES, 0)
@@ -62,7 +72,7 @@ class Events:
         # A program that flushes is also idle between two windows.
         quiet = QUIET_SECONDS + (WINDOW_SECONDS if self.flushes else 0)
         try:
-            with peers.start_pylsyncd(source, [destination], *self.options, kill=kill) as program:
+            with peers.start_pylsyncd(source, [destination], *options, kill=kill) as program:
                 figures.measure(program, source, int(FILES * scale), quiet)
         except MeasurementFailed as failure:
             figures.failure = str(failure)
@@ -119,16 +129,22 @@ class WatchSetup:
     make: Callable[[str, float], int]
     what: str
     options: tuple[str, ...] = COLLECTING
+    other_options: tuple[str, ...] | None = None
+    """Those of another pylsyncd to compare with."""
 
     def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
-        """Measure both programs in turn, and yield the rows of the table."""
+        """Measure the programs in turn, and yield the rows of the table."""
         source, destination = _fresh(peers)
         os.mkdir(f"{peers.scratch}/empty")
         directories = self.make(source, scale)
-        ours, theirs, note = [], [], ""
+        ours, theirs, others, note = [], [], [], ""
         for _ in range(REPEATS):
             try:
                 ours.append(_growth(peers, source, destination, directories, self.options))
+                if self.other_options is not None:
+                    others.append(
+                        _growth(peers, source, destination, directories, self.other_options)
+                    )
             except MeasurementFailed as failure:
                 note = f"pylsyncd: {failure}"
             if peers.inotifywait:
@@ -157,6 +173,24 @@ class WatchSetup:
             is_within(size_pair[0], MAX_BYTES_PER_DIRECTORY),
             note,
         )
+        if others:
+            used = median([used for used, _ in others])
+            yield _beside_other(self.name, f"CPU, {directories:,} directories", cpu_pair[0], used)
+            size = median([size / directories for _, size in others])
+            yield TableRow(
+                self.name,
+                "memory per directory",
+                f"{size_pair[0]:.0f} B",
+                _OTHER,
+                f"{size:.0f} B",
+                ratio(size_pair[0], size),
+            )
+
+
+def _beside_other(name: str, measure: str, mine: float, others: float) -> TableRow:
+    return TableRow(
+        name, measure, seconds_text(mine), _OTHER, seconds_text(others), ratio(mine, others)
+    )
 
 
 def _growth(
@@ -182,7 +216,7 @@ def _growth(
                 raise MeasurementFailed(
                     f"{watches(program.pid):,} watches for {directories + 1:,} directories"
                 )
-    return used[1] - used[0], size[1] - size[0]
+    return round(used[1] - used[0], 6), size[1] - size[0]
 
 
 def _fresh(peers: Peers) -> tuple[str, str]:
@@ -207,8 +241,9 @@ CASES = (
         "events-marked",
         MARKED,
         REPEATS,
-        "events-collect with fanotify",
+        "events-collect with fanotify, beside both inotifywait and pylsyncd with inotify",
         flushes=False,
+        other_options=COLLECTING,
     ),
     Events(
         "events-flush",
@@ -225,8 +260,9 @@ CASES = (
     WatchSetup(
         "arm-marked",
         lambda root, scale: workloads.make_wide(root, int(1000 * scale), 99),
-        "arm-wide with fanotify",
+        "arm-wide with fanotify, beside both inotifywait and pylsyncd with inotify",
         MARKED,
+        COLLECTING,
     ),
     WatchSetup(
         "arm-deep",

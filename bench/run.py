@@ -1,6 +1,6 @@
 """Measures pylsyncd beside inotifywait, lsyncd and bare rsync, and prints one table.
 
-    python bench/run.py [--quick] [--dir DIRECTORY] [--pylsyncd COMMAND] [NAME ...]
+    python bench/run.py [--quick | --size SHARE] [--dir DIRECTORY] [--pylsyncd COMMAND] [NAME ...]
 
 Each row prepares its trees, starts the program, waits until it is idle, takes its CPU, does the
 work, waits until it is idle again, and takes its CPU again. A program that is not installed is
@@ -31,6 +31,7 @@ import case_restart
 import case_scan
 import case_single
 import case_ssh
+import case_storm
 import case_totals
 import case_watching
 from measure import QUIET_SECONDS, stopwatch
@@ -48,6 +49,7 @@ _MODULES = (
     case_renames,
     case_restart,
     case_overflow,
+    case_storm,
     case_outage,
     case_parallel,
     case_links,
@@ -79,7 +81,7 @@ def main() -> int:
         with stopwatch() as elapsed:
             peers = Peers(scratch, bytecode, command)
             for name in arguments.names or CASES:
-                lines += _run(name, peers, 0.1 if arguments.quick else 1.0)
+                lines += _run(name, peers, arguments.size)
                 print(f"{elapsed():4.0f} s: {name} done", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted; what was measured:")
@@ -95,7 +97,15 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="rows: " + ", ".join(CASES))
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything: a smoke test")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--size", type=float, default=1.0, metavar="SHARE", help="0.5: half of all")
+    size.add_argument(
+        "--quick",
+        dest="size",
+        action="store_const",
+        const=0.1,
+        help="a tenth of everything: a smoke test",
+    )
     parser.add_argument("--dir", default="/dev/shm", help="where the trees are (%(default)s)")  # noqa: S108
     parser.add_argument("--pylsyncd", metavar="COMMAND", help="how to run pylsyncd")
     arguments = parser.parse_args()
@@ -123,7 +133,7 @@ def _print(arguments: argparse.Namespace, lines: list[TableRow]) -> None:
         f" {os.getloadavg()[0]:.1f}, Python {platform.python_version()},"
         f" {_first_line('rsync', '--version')}; {_first_line('lsyncd', '-version')};"
         f" {_first_line('inotifywait', '--help')}; trees in {arguments.dir}"
-        + ("; QUICK: a tenth of the numbers below" if arguments.quick else "")
+        + (f"; SIZE {arguments.size:g} of the numbers below" if arguments.size != 1.0 else "")
         + "\n"
     )
     print(table(lines))

@@ -60,6 +60,8 @@ class CarriedFiles(NamedTuple):
     started_ns: int
     """When the run began, by the wall clock."""
     run: SessionRun | None
+    is_newly_sent: bool = False
+    """Whether most of them were not there before."""
 
 
 class DestinationTimes:
@@ -76,10 +78,11 @@ class DestinationTimes:
         """Return how many seconds equal times differ there; None if they do not, or if unknown.
 
         The answer is given once. A local copy is looked at; a remote one is compared by dry runs of
-        rsync, if the run has sent files that were equal.
+        rsync, if the run has sent files that were equal, or if they were just sent.
         """
         is_local = self._session.destination.transport is Transport.LOCAL
-        if not self._attempts or not (is_local or _has_sent_equal_files(carried.run)):
+        is_asked = carried.is_newly_sent or _has_sent_equal_files(carried.run)
+        if not self._attempts or not (is_local or is_asked):
             return None
         samples = list(islice(_samples(carried), _MAX_SAMPLES))
         if not samples:

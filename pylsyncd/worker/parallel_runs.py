@@ -23,6 +23,7 @@ from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.output import RsyncProgress, summed_progress
 from pylsyncd.rsync.runner import RunResult
 from pylsyncd.system.processes import STOP_TIMEOUT, terminate
+from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.failure_analysis import PARTIAL_EXITS
 from pylsyncd.worker.piece_walk import PieceWalk
 from pylsyncd.worker.session import CarriedParts, RsyncSession, SessionRun
@@ -42,16 +43,23 @@ _GIVE_UP_AFTER = 7.0
 class ParallelRuns:
     """The runs that carry parts of full syncs to one destination."""
 
-    def __init__(self, session: RsyncSession, commands: TransferCommands) -> None:
+    def __init__(
+        self, session: RsyncSession, guard: SourceGuard, commands: TransferCommands
+    ) -> None:
         self._session = session
+        self._guard = guard
         self._commands = commands
         self._are_parts_there = False
 
     def carry(self, request: TransferRequest) -> CarriedParts | None:
-        """Carry the parts of a full sync; return None if it is not divided."""
+        """Carry the parts of a full sync; return None if it is not divided.
+
+        That may take hours: what was checked before has to be checked again. Raises SourceHeldError
+        if the source is not there any more.
+        """
         if not _is_divisible(request) or self._are_parts_there:
             return None
-        parts = _PartRuns(self._session, self._commands, request)
+        parts = _PartRuns(self._session, self._guard, self._commands, request)
         started_at = time.monotonic()
         try:
             parts.carry()
@@ -83,9 +91,14 @@ class _PartRuns:
     """The runs that carry the parts of one full sync. Used by the thread of the session."""
 
     def __init__(
-        self, session: RsyncSession, commands: TransferCommands, request: TransferRequest
+        self,
+        session: RsyncSession,
+        guard: SourceGuard,
+        commands: TransferCommands,
+        request: TransferRequest,
     ) -> None:
         self._session = session
+        self._guard = guard
         self._commands = commands
         self._request = replace(request, is_part=True, size_limit=None)
         self._options = request.options.for_part()
@@ -196,6 +209,10 @@ class _PartRuns:
 
     def _start_run(self, session: RsyncSession, part: TreePart) -> None:
         request = replace(self._request, changeset=part.changes())
+        self._guard.verify_unchanged(request.root)
+        if not is_all_excluded(self._guard, request):
+            self._limit = 0
+            return
         files = self._commands.build_list(request)
         if not files:
             self._free.append(session)
@@ -241,6 +258,11 @@ class _PartRuns:
                 "[%s] One of the parallel runs has failed%s: continuing with %d.",
                 self._session.destination.name, f" ({reason})" if reason else "", self._limit,
             )  # fmt: skip
+
+
+def is_all_excluded(guard: SourceGuard, request: TransferRequest) -> bool:
+    """Return True if a request leaves out all subtrees whose mounts have changed by now."""
+    return guard.held_subtrees.keys() <= request.excluded
 
 
 class _NoRunLeftError(Exception):

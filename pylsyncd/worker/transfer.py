@@ -33,8 +33,8 @@ from pylsyncd.worker.hinted_deletions import (
     without_listed_deletions,
 )
 from pylsyncd.worker.moves import MoveRuns
-from pylsyncd.worker.parallel_runs import ParallelRuns
-from pylsyncd.worker.session import RsyncSession, SessionRun
+from pylsyncd.worker.parallel_runs import ParallelRuns, is_all_excluded
+from pylsyncd.worker.session import CarriedParts, RsyncSession, SessionRun
 from pylsyncd.worker.transfer_commands import TransferCommands
 from pylsyncd.worker.transfer_result import (
     TransferRequest,
@@ -48,6 +48,9 @@ from pylsyncd.worker.transfer_result import (
 )
 
 _CHECKED = Outcome(Verdict.DONE)
+_MOUNTS_CHANGED = Outcome(
+    Verdict.RETRY_NOW, "a file system below the source was mounted or unmounted meanwhile"
+)
 
 
 class Transfer:
@@ -75,7 +78,7 @@ class Transfer:
         self._commands = TransferCommands(session, capabilities)
         self._deletions = DeletionCheck(session, source_guard, self._commands)
         self._moves = MoveRuns(session, self._commands, self._deletions)
-        self._parallel = ParallelRuns(session, self._commands)
+        self._parallel = ParallelRuns(session, source_guard, self._commands)
         self._failures = FailureAnalysis(session.destination, session.options)
         self._times = DestinationTimes(session)
 
@@ -197,7 +200,12 @@ class Transfer:
             return Outcome(Verdict.SOURCE_UNSAFE, str(error))
 
     def _adapt_to_times(
-        self, request: TransferRequest, result: TransferResult, started_ns: int
+        self,
+        request: TransferRequest,
+        result: TransferResult,
+        started_ns: int,
+        *,
+        is_newly_sent: bool = False,
     ) -> None:
         """Compare times less exactly from now on if the destination keeps them so."""
         if result.verdict is not Verdict.DONE or request.checks_only:
@@ -205,7 +213,7 @@ class Transfer:
         window = self._times.find_window(
             CarriedFiles(
                 request.root, request.changeset, request.options.rules,
-                request.left_out, started_ns, result.run,
+                request.left_out, started_ns, result.run, is_newly_sent,
             )
         )  # fmt: skip
         if window is not None:
@@ -286,12 +294,22 @@ class Transfer:
         return self._run_rsync(compared, check.compared)
 
     def _run_rsync(self, request: TransferRequest, files: FileList) -> TransferResult:
+        """Run rsync for a list or for everything, in the latter case maybe after its parts."""
+        started_ns = time.time_ns()
+        before = self._parallel.carry(request)
+        if before is None:
+            return self._run_once(request, files)
+        request = self._adapt_to_parts(request, before, started_ns)
+        return self._check_after_parts(request, files) or self._run_once(request, files, before)
+
+    def _run_once(
+        self, request: TransferRequest, files: FileList, before: CarriedParts | None = None
+    ) -> TransferResult:
         options = request.options
         if request.is_released:
             options = replace(options, max_delete=None)
         command = self._commands.command(options, request, files)
         failed = self._failures.new_failed_paths(request, files)
-        before = self._parallel.carry(request)
         run = self._session.run(
             request.root, command, files.encode(), on_message=failed.add, before=before
         )
@@ -308,6 +326,30 @@ class Transfer:
         if result.failed and failed.has_skipped_deletions:
             return self._delete_skipped(request, result)
         return result
+
+    def _adapt_to_parts(
+        self, request: TransferRequest, parts: CarriedParts, started_ns: int
+    ) -> TransferRequest:
+        """Return the request for the run after the parts, which must not send all of them again."""
+        run = SessionRun(_CHECKED, parts.result)
+        self._adapt_to_times(
+            request, TransferResult(_CHECKED, run=run), started_ns, is_newly_sent=True
+        )
+        window = self.options.modify_window
+        return replace(request, options=replace(request.options, modify_window=window))
+
+    def _check_after_parts(
+        self, request: TransferRequest, files: FileList
+    ) -> TransferResult | None:
+        """Check once more what has to be true before anything is deleted: hours may have passed.
+
+        Raises SourceHeldError or DestinationHeldError.
+        """
+        self._source_guard.verify_unchanged(request.root)
+        self._destination_guard.verify_unchanged()
+        if not is_all_excluded(self._source_guard, request):
+            return TransferResult(_MOUNTS_CHANGED, pending=request.changeset)
+        return self._deletions.check(request, files)
 
     def _delete_skipped(self, request: TransferRequest, result: TransferResult) -> TransferResult:
         """Make the deletions that rsync skipped because of failed paths, and send nothing.

@@ -5,6 +5,7 @@ import shlex
 import signal
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.faults import exit_with, hang, print_error_and_exit, wait_for_file
-from support.trees import differences
+from support.trees import compare, differences, snapshot
 from support.waiting import wait_until
 from support.worker_setup import WorkerSetup, changed_paths, entries
 
@@ -355,3 +356,61 @@ def test_a_failed_walk_leaves_everything_to_the_last_run(
     assert full_sync(setup).verdict is Verdict.DONE
     assert changed_paths(full_sync(setup).pending) == []
     assert_equal(setup)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ("mv {source} {source}.old; mkdir {source}", Verdict.SOURCE_UNSAFE),
+        ("mv {source} {source}.old", Verdict.SOURCE_UNSAFE),
+        ("cp -a {source} {source}.new; mv {source} {source}.old; mv {source}.new {source}",
+         Verdict.SOURCE_UNSAFE),
+        ("rm -rf {source}/*", Verdict.SOURCE_UNSAFE),
+        ("rm -rf {source}/[3-6]", Verdict.HELD),
+        ("mv {copy} {copy}.old; mkdir {copy}", Verdict.SOURCE_UNSAFE),
+    ],
+    ids=["replaced", "gone", "another directory", "emptied", "many deletions", "other destination"],
+)  # fmt: skip
+def test_what_becomes_of_the_source_while_the_parts_are_carried_deletes_nothing(
+    make: MakeSetup, change: str, verdict: Verdict
+) -> None:
+    setup = make(max_delete=5 if verdict is Verdict.HELD else None)
+    session = setup.session()
+    transfer = setup.transfer(session)
+    assert transfer.carry(EVERYTHING).verdict is Verdict.DONE
+    wanted = snapshot(os.fsencode(setup.copy))
+    (setup.source.parent / "commands").unlink()
+    if verdict is Verdict.HELD:
+        setup.faulty.add_fault(ANYTHING)  # the dry run
+    setup.faulty.add_fault(ANYTHING)  # the root
+    setup.faulty.add_fault(f"cd /; {change.format(source=setup.source, copy=setup.copy)}; exit 12")
+    result = transfer.carry(EVERYTHING)
+    assert (result.verdict, result.pending.is_everything) == (verdict, True)
+    deleting = [each for each in commands(setup) if "--delete" in each and "--dry-run" not in each]
+    assert deleting == []
+    moved = Path(f"{setup.copy}.old")
+    kept = moved if moved.exists() else setup.copy
+    assert compare(wanted, snapshot(os.fsencode(kept)), ignore=["mtime_ns"]) == []
+
+
+def test_a_destination_without_nanoseconds_receives_each_file_once(make: MakeSetup) -> None:
+    setup = make()
+    # What is sent has the time of a whole second.
+    coarse = f'rsync "$@"; find {setup.copy} -exec touch -hd @1000000000 {{}} +; exit 0'
+    for path in setup.source.rglob("*"):
+        os.utime(path, ns=(10**18, 10**18 + 123_456_789))
+    for _ in range(30):
+        setup.faulty.add_fault(
+            f'case "$*" in *--ignore-missing-args*) {coarse};; esac; exec rsync "$@"'
+        )
+    # A file that has just changed tells nothing.
+    written_ns = time.time_ns()
+    wait_until(lambda: time.time_ns() > written_ns + 30_000_000)
+    session = setup.session()
+    transfer = setup.transfer(session)
+    result = transfer.carry(EVERYTHING)
+    setup.faulty.discard_faults()
+    assert result.verdict is Verdict.DONE
+    assert transfer.options.modify_window == 0
+    assert result.run is not None
+    assert result.run.result.transferred == FILES

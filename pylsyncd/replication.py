@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from pylsyncd.system import clock, walk
 from pylsyncd.system.inbox import Call, MessageQueue
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import StoppedError, SupervisedThread, ThreadMonitor
+from pylsyncd.watcher.inotify_pool import InotifyPool
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
 from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor
 from pylsyncd.watcher.source_wait import SourceWait
@@ -109,6 +110,8 @@ class ReplicationContext:
     """Whether a source that is missing at the start is waited for."""
     find_conflict: Callable[[SyncSettings], str] = lambda _: ""
     """Returns why a sync must not read the directory that its source leads to now."""
+    inotify_pool: InotifyPool = field(default_factory=InotifyPool)
+    """The inotify instances of the process."""
 
 
 class Replication(SupervisedThread):
@@ -154,6 +157,7 @@ class Replication(SupervisedThread):
                 on_failed=lambda _: wake(Wakeup.THREAD_FAILED),
                 on_progress=lambda count: context.on_watch_progress(self.title, count),
                 mask_counts=Counter() if context.should_count_events else None,
+                inotify_pool=context.inotify_pool,
             ),
         )  # fmt: skip
         # Stage 3: the flusher empties the buffer at the end of a window, optimizes the changes, and

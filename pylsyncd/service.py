@@ -18,6 +18,7 @@ from pylsyncd.control.table import summary
 from pylsyncd.model import paths
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.errors import UsageError
+from pylsyncd.model.formatting import format_count
 from pylsyncd.model.status import Condition, Status
 from pylsyncd.operations import Operations
 from pylsyncd.replication import STOP_SIGNALS, Replication, ReplicationContext
@@ -26,7 +27,7 @@ from pylsyncd.report.http_response import Pages
 from pylsyncd.report.metrics import MetricsExporter
 from pylsyncd.rsync.ssh_sharing import SshSharing
 from pylsyncd.supervisor import Supervisor
-from pylsyncd.system import logs
+from pylsyncd.system import descriptors, logs
 from pylsyncd.system.atomic_file import AtomicFile
 from pylsyncd.system.inbox import Call, Inbox
 from pylsyncd.system.logs import NOTICE
@@ -35,6 +36,7 @@ from pylsyncd.system.threads import ActivityTimer, SupervisedThread, ThreadMonit
 from pylsyncd.terminal.progress import NoProgress
 from pylsyncd.terminal.source_size import CountedSource
 from pylsyncd.watcher import inotify
+from pylsyncd.watcher.inotify_pool import InotifyPool
 from pylsyncd.worker.resources import RunSlots, SharedResources
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,11 @@ _RELOAD_TIMEOUT = 120.0
 
 # The configuration keys of the settings that have another name there.
 _KEYS = {"background": "daemon", "directory": "chdir", "log": "log destination"}
+
+# Open files: of the process, of each sync, and of each destination with a transfer that runs.
+_FILES_OF_PROCESS = 100
+_FILES_OF_SYNC = 8
+_FILES_OF_DESTINATION = 16
 
 _FORWARDED_SIGNALS = frozenset([signal.SIGUSR1, signal.SIGUSR2])
 
@@ -123,8 +130,10 @@ class Service:
             on_all_active=self._systemd.watchdog,
         )
         self._is_ready = False
+        _permit_open_files(settings.syncs)
         self._hooks = HookRunners(settings.syncs, self._thread_monitor.add_thread)
         self._run_slots = RunSlots(process.max_runs)
+        self._inotify_pool = InotifyPool(self._thread_monitor.add_thread)
         self._ssh_sharing = SshSharing()
         self._ssh_sharing.avoid(_local_directories(settings.syncs))
         self._supervisor = Supervisor(settings.syncs, self._make_replication)
@@ -188,6 +197,7 @@ class Service:
             once=process.once,
             waits_for_source=self._read_settings is not None,
             find_conflict=self._find_conflict,
+            inotify_pool=self._inotify_pool,
         )
         return Replication(sync, context, predecessor)
 
@@ -290,6 +300,7 @@ class Service:
                 raise UsageError(
                     f"The configuration has errors and was not applied:\n{error}"
                 ) from error
+            _permit_open_files(settings.syncs)
             self._hooks.configure(settings.syncs)
             self._ssh_sharing.avoid(_local_directories(settings.syncs))
             errors = self._supervisor.apply(settings.syncs)
@@ -342,6 +353,20 @@ def _make_pages(read: Callable[[], Status]) -> Pages:
     from pylsyncd.control import web_pages  # noqa: PLC0415
 
     return web_pages.make_pages(read, socket.gethostname())
+
+
+def _permit_open_files(syncs: Sequence[SyncSettings]) -> None:
+    """Raise the limit of open files to what the syncs may need; log if that is not possible."""
+    destination_count = sum(len(sync.destinations) for sync in syncs)
+    needed = _FILES_OF_PROCESS
+    needed += _FILES_OF_SYNC * len(syncs) + _FILES_OF_DESTINATION * destination_count
+    if (limit := descriptors.raise_limit(needed)) < needed:
+        log.warning(
+            "%s to %s may need %d open files, and the limit of pylsyncd is %d. Raise the limit: "
+            "LimitNOFILE=%d in the systemd unit, or ulimit -Hn %d before pylsyncd starts.",
+            format_count(len(syncs), "sync"), format_count(destination_count, "destination"),
+            needed, limit, needed, needed,
+        )  # fmt: skip
 
 
 def _local_directories(syncs: Iterable[SyncSettings]) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import resource
 import sys
 from contextlib import suppress
 
@@ -40,6 +41,22 @@ def close_inherited() -> None:
         with suppress(OSError):
             if number not in passed and not _is_close_on_exec(number):
                 os.close(number)
+
+
+def raise_limit(count: int) -> int:
+    """Permit this process to open so many files, if it may; return how many it may open now.
+
+    No more than needed: programs that it starts inherit the limit, and some close each descriptor
+    that there could be.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return count if soft == resource.RLIM_INFINITY else soft
+    limit = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        return limit
+    return soft
 
 
 def discard_output() -> None:

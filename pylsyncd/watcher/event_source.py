@@ -19,7 +19,7 @@ from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.fanotify import Fanotify
 from pylsyncd.watcher.fanotify_processor import FanotifyProcessor
 from pylsyncd.watcher.hard_link_search import FileId
-from pylsyncd.watcher.inotify import Inotify, read_limit
+from pylsyncd.watcher.inotify import Inotify, WatchingInstance, read_limit
 from pylsyncd.watcher.marked_source import MarkedSource
 from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
@@ -98,9 +98,10 @@ def open_inotify(
     plan: RescanPlan,
     on_progress: Callable[[int], None],
     mask_counts: Counter[int] | None,
+    open_instance: Callable[[], WatchingInstance] = Inotify,
 ) -> EventSource:
     """Watch a source by inotify. Raises OSError, or WatchError if there is no instance left."""
-    instance = Inotify()
+    instance = open_instance()
     try:
         watches = WatchManager(sync.source.path, instance, sync.rules, on_progress)
         open_files: OpenFiles[int] = OpenFiles(sync.window, sync.open_file_delay)
@@ -146,13 +147,14 @@ class ManyDirectoriesError(Exception):
     """A walk has found more directories than inotify should watch."""
 
 
-def open_events(
+def open_events(  # noqa: PLR0913  # the last ones are passed by name
     sync: SyncSettings,
     plan: RescanPlan,
     on_progress: Callable[[int], None],
     mask_counts: Counter[int] | None,
     *,
     has_many_directories: bool = False,
+    open_instance: Callable[[], WatchingInstance] = Inotify,
 ) -> EventSource:
     """Watch a source by the method of its settings, or by inotify where that is not possible.
 
@@ -162,7 +164,7 @@ def open_events(
     """
     is_automatic = sync.watch is WatchMethod.AUTO
     if sync.watch is WatchMethod.INOTIFY:
-        return open_inotify(sync, plan, on_progress, mask_counts)
+        return open_inotify(sync, plan, on_progress, mask_counts, open_instance)
     try:
         events = open_fanotify(sync, plan, on_progress, mask_counts)
     except OSError as error:
@@ -171,7 +173,7 @@ def open_events(
             "The source %s is watched by inotify: fanotify is not possible (%s).",
             paths.printable(sync.source.path), _explain(error),
         )  # fmt: skip
-        return open_inotify(sync, plan, on_progress, mask_counts)
+        return open_inotify(sync, plan, on_progress, mask_counts, open_instance)
     if not is_automatic or has_many_directories:
         return events
     events.close()
@@ -182,7 +184,7 @@ def open_events(
             raise ManyDirectoriesError
         on_progress(directories)
 
-    return open_inotify(sync, plan, count, mask_counts)
+    return open_inotify(sync, plan, count, mask_counts, open_instance)
 
 
 def _explain(error: OSError) -> str:

@@ -12,6 +12,7 @@ import struct
 import termios
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import pyinotify
 
@@ -68,8 +69,50 @@ _READ_SIZE = 65536
 # With the longest name, padded.
 _MAX_EVENT_SIZE = EVENT_HEADER.size + 256
 
+# More than any machine produces: writers on two cores create and close files on a tmpfs at about
+# 500,000.
+_MAX_EVENTS_PER_SECOND = 1_600_000
+
 _LIMITS = "/proc/sys/fs/inotify/"
 _SYSCTL_FILE = "/etc/sysctl.d/60-pylsyncd.conf"
+
+
+class WatchingInstance(Protocol):
+    """An inotify instance, or the part that one source has of it. Its creator closes it."""
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when there are events."""
+
+    def add_watch(self, directory: int) -> int:
+        """Watch an open directory and return its watch descriptor, the same each time.
+
+        Raises OSError, with ENOSPC at the limit of watches.
+        """
+
+    def remove_modify(self, directory: int) -> None:
+        """Have a watched directory, given by descriptor, report modifications no longer.
+
+        Raises OSError, with EBUSY if another source needs them.
+        """
+
+    def identify(self, directory: int) -> int:
+        """Return the watch descriptor of an open directory, with a new watch if it had none."""
+
+    def remove_watch(self, wd: int) -> None:
+        """Stop watching; no error if the kernel has removed the watch already."""
+
+    def read(self) -> bytes:
+        """Return a chunk of whole events, or b"" if the queue is empty."""
+
+    def is_full(self, chunk: bytes) -> bool:
+        """Return True if more events may have been in the queue when a chunk was read."""
+
+    def pending_bytes(self) -> int:
+        """Return the number of bytes in the event queue."""
+
+    def close(self) -> None:
+        """Remove all watches."""
 
 
 class Inotify:
@@ -146,6 +189,11 @@ def read_limit(name: str) -> int:
     """Return one of the kernel's limits: ``max_user_watches``, ``max_queued_events``, ..."""
     with open(_LIMITS + name, encoding="ascii") as file:
         return int(file.read())
+
+
+def queue_seconds() -> float:
+    """Return the time in which the events of an empty queue cannot overflow it."""
+    return read_limit("max_queued_events") / _MAX_EVENTS_PER_SECOND
 
 
 def watch_limit_message(directories: int, lacking: int = 0) -> str:

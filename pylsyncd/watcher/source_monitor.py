@@ -6,7 +6,8 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from pylsyncd.config.settings import SyncSettings
@@ -23,6 +24,7 @@ from pylsyncd.system.threads import ThreadMonitor
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.event_source import ManyDirectoriesError, open_events
 from pylsyncd.watcher.hard_links import HardLinks
+from pylsyncd.watcher.inotify_pool import InotifyPool
 from pylsyncd.watcher.rescanner import RescanPlan
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
 from pylsyncd.watcher.watcher import Watcher
@@ -43,6 +45,8 @@ class MonitorContext:
     """The initial scan goes on; the argument is the number of directories watched so far."""
     mask_counts: Counter[int] | None = None
     """Where events are counted by their masks; None for not at all."""
+    inotify_pool: InotifyPool = field(default_factory=InotifyPool)
+    """The inotify instances of the process."""
 
 
 class WatchSession:
@@ -69,6 +73,7 @@ class WatchSession:
             self.events = open_events(
                 self._sync, self._plan, self._on_progress, context.mask_counts,
                 has_many_directories=has_many_directories,
+                open_instance=partial(context.inotify_pool.open_instance, context.on_failed),
             )  # fmt: skip
         except OSError as error:
             raise _watch_error(self._source, error) from None

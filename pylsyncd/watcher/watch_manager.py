@@ -21,7 +21,7 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
 from pylsyncd.watcher.hard_link_search import FileId
-from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.inotify import WatchingInstance
 from pylsyncd.watcher.watch_tree import WatchTree, child_path
 from pylsyncd.watcher.watches import WatchResult
 
@@ -44,7 +44,7 @@ class WatchManager:
     def __init__(
         self,
         source: bytes,
-        inotify_instance: Inotify,
+        inotify_instance: WatchingInstance,
         rules: Rules,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:

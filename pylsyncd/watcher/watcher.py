@@ -18,10 +18,6 @@ from pylsyncd.system.threads import StoppedError, SupervisedThread
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.event_source import EventSource
 
-# Events per second, more than any machine produces: writers on two cores create and close files on
-# a tmpfs at about 500,000.
-_MAX_EVENTS_PER_SECOND = 1_600_000
-
 # Seconds between two transfers to the buffer, unless a flush waits for one. Paths are built then,
 # once for many events of a name.
 _COLLECT_INTERVAL = 0.25
@@ -58,7 +54,7 @@ class Watcher(SupervisedThread):
         self._open_files = source.open_files
         self._buffer = buffer
         self._on_source_lost = on_source_lost
-        self._sleep_ms = inotify.read_limit("max_queued_events") / _MAX_EVENTS_PER_SECOND * 1000.0
+        self._sleep_ms = inotify.queue_seconds() * 1000.0
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._drain_requests: queue.SimpleQueue[_DrainRequest] = queue.SimpleQueue()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()

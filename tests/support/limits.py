@@ -7,13 +7,22 @@ from pathlib import Path
 from support.servers import Unavailable
 
 
-@functools.cache
 def watch_limit_prefix(count: int) -> tuple[str, ...]:
     """Return the command prefix that limits a command to so many inotify watches.
 
     Such a command can only create files of root. Raises Unavailable without user namespaces.
     """
-    limit = f'echo {count} >/proc/sys/user/max_inotify_watches && exec "$@"'
+    return _limit_prefix("watches", count)
+
+
+def instance_limit_prefix(count: int) -> tuple[str, ...]:
+    """Return the command prefix that limits a command to so many inotify instances."""
+    return _limit_prefix("instances", count)
+
+
+@functools.cache
+def _limit_prefix(what: str, count: int) -> tuple[str, ...]:
+    limit = f'echo {count} >/proc/sys/user/max_inotify_{what} && exec "$@"'
     command = ("unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
     try:
         answer = subprocess.run((*command, "true"), capture_output=True, text=True, check=False)

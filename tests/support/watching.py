@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.event_source import EventSource
-from pylsyncd.watcher.inotify import Inotify
+from pylsyncd.watcher.inotify import WatchingInstance
 from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager
@@ -17,7 +17,7 @@ class WatchedSource:
     def __init__(
         self,
         source: bytes,
-        inotify: Inotify,
+        inotify: WatchingInstance,
         rules: Rules | None = None,
         plan: RescanPlan | None = None,
         on_progress: Callable[[int], None] = lambda _: None,

@@ -1,6 +1,7 @@
 """The service in this process: what it runs to its end, and its reload and status."""
 
 import gc
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from pylsyncd.control.status_file import read_status_file
 from pylsyncd.model.errors import UsageError, WatchError
 from pylsyncd.model.status import Condition
 from pylsyncd.service import Service, status_line
+from pylsyncd.system import descriptors
 
 HANDLED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
@@ -190,3 +192,22 @@ def test_the_status_line_counts_the_destinations_and_names_those_not_in_sync(
 def test_the_status_line_names_an_unverified_destination() -> None:
     found = status(destination("srv0"), destination("srv1", unverified="it was never compared"))
     assert status_line(found) == "2 destinations: 1 in sync, 1 unverified (srv1)"
+
+
+def test_the_limit_of_open_files_is_raised_for_many_syncs(
+    directory: ServiceDirectory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    settings = directory.settings({"one": ("a",), "two": ("b", "c")}, once=True)
+    try:
+        assert run(settings) == 0
+        raised = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert raised == (164, before[1])
+    assert "open files" not in caplog.text
+    monkeypatch.setattr(descriptors, "raise_limit", lambda _: 150)
+    assert run(settings) == 0
+    assert "2 syncs to 3 destinations may need 164 open files" in caplog.text
+    assert "LimitNOFILE=164" in caplog.text

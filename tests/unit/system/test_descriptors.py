@@ -77,3 +77,15 @@ def test_the_standard_descriptors_are_not_among_the_nonstandard_ones(tmp_path: P
         os.close(descriptor)
     assert descriptor in found
     assert min(found) > 2
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_needed_and_permitted() -> None:
+    program = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 200))\n"
+        "for count in (32, 100, 50, 300):\n"
+        "    print(descriptors.raise_limit(count), resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    )
+    assert run(program).splitlines() == [
+        "64 (64, 200)", "100 (100, 200)", "100 (100, 200)", "200 (200, 200)",
+    ]  # fmt: skip

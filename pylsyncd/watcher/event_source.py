@@ -6,6 +6,7 @@
 
 import errno
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pylsyncd.config.settings import SyncSettings, WatchMethod
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.moments import Moment
+from pylsyncd.system import capabilities
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.fanotify import Fanotify
 from pylsyncd.watcher.fanotify_processor import FanotifyProcessor
@@ -190,12 +192,25 @@ def open_events(  # noqa: PLR0913  # the last ones are passed by name
 def _explain(error: OSError) -> str:
     """Return why there is no fanotify, and what to do."""
     if error.errno == errno.EPERM:
-        return (
-            "it needs the capabilities CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH: run pylsyncd as "
-            "root, without --user, and outside a container that takes them away"
-        )
+        return _explain_refusal()
     if error.errno in {errno.EINVAL, errno.ENOSYS}:
         return "it needs Linux 5.9"
     if error.errno in {errno.EOPNOTSUPP, errno.ENODEV, errno.EXDEV, errno.EOVERFLOW}:
         return "the file system of the source has no handles for it"
     return error.strerror or str(error)
+
+
+def _explain_refusal() -> str:
+    """Return why fanotify is not permitted, and what to do."""
+    missing = capabilities.find_missing((capabilities.SYS_ADMIN, capabilities.DAC_READ_SEARCH))
+    if missing and os.geteuid():
+        return f"it needs {' and '.join(missing)}: run pylsyncd as root, without --user"
+    if missing:
+        return (
+            f"it needs {' and '.join(missing)}, which the container or the systemd unit takes away "
+            "from root: permit it, in the unit with the drop-in pylsyncd-fanotify.conf"
+        )
+    return (
+        "a user namespace, or a filter of system calls in the container or the systemd unit, "
+        "forbids it: permit it, in the unit with the drop-in pylsyncd-fanotify.conf"
+    )

@@ -23,10 +23,12 @@ from support.daemon import ENVIRONMENT_MARK, REPOSITORY, environment
 from support.waiting import wait_until
 
 from pylsyncd.control.server import ControlServer
+from pylsyncd.system.capabilities import DAC_READ_SEARCH, SYS_ADMIN
 
 CONTRIB = REPOSITORY / "contrib"
 UNITS = [CONTRIB / "systemd/pylsyncd.service", CONTRIB / "systemd/pylsyncd@.service"]
-DROP_IN = CONTRIB / "systemd/pylsyncd-no-devices.conf"
+NO_DEVICES = CONTRIB / "systemd/pylsyncd-no-devices.conf"
+FANOTIFY = CONTRIB / "systemd/pylsyncd-fanotify.conf"
 INIT = CONTRIB / "init/pylsyncd.init"
 DEFAULTS = CONTRIB / "init/pylsyncd.default"
 WINDOW = "0.1"
@@ -67,21 +69,39 @@ def test_systemd_analyze_accepts_each_unit(unit: Path, tmp_path: Path) -> None:
 
 
 @needs("systemd-analyze")
-def test_the_drop_in_takes_two_capabilities_from_a_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("drop_in", [NO_DEVICES, FANOTIFY], ids=lambda path: path.name)
+def test_systemd_analyze_accepts_a_unit_with_each_drop_in(tmp_path: Path, drop_in: Path) -> None:
     program = tmp_path / "bin/pylsyncd"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit, drop_in = tmp_path / UNITS[0].name, tmp_path / f"{UNITS[0].name}.d" / DROP_IN.name
+    unit, copy = tmp_path / UNITS[0].name, tmp_path / f"{UNITS[0].name}.d" / drop_in.name
     unit.write_text(re.sub("=pylsyncd (?=--)", f"={program} ", UNITS[0].read_text()))
-    drop_in.parent.mkdir()
-    drop_in.write_text(DROP_IN.read_text())
+    copy.parent.mkdir()
+    copy.write_text(drop_in.read_text())
     verified = run("systemd-analyze", "verify", "--man=no", unit)
     assert [line for line in verified.stderr.splitlines() if "pylsyncd" in line] == []
-    removed = re.findall(r"^CapabilityBoundingSet=~(.*)$", drop_in.read_text(), re.MULTILINE)
-    granted = re.findall(r"^CapabilityBoundingSet=(.*)$", unit.read_text(), re.MULTILINE)
-    assert removed == ["CAP_MKNOD CAP_SETFCAP"]
-    assert set(removed[0].split()) <= set(" ".join(granted).split())
+
+
+def words_of(file: Path, option: str) -> list[str]:
+    """Return the words of an option in all lines of a unit or drop-in."""
+    return " ".join(re.findall(rf"^{option}=(.*)$", file.read_text(), re.MULTILINE)).split()
+
+
+def test_a_drop_in_takes_two_capabilities_from_a_unit() -> None:
+    removed = words_of(NO_DEVICES, "CapabilityBoundingSet")
+    assert removed == ["~CAP_MKNOD", "CAP_SETFCAP"]
+    assert {each.strip("~") for each in removed} <= set(words_of(UNITS[0], "CapabilityBoundingSet"))
+
+
+def test_a_drop_in_gives_a_unit_what_fanotify_needs() -> None:
+    granted, more = (words_of(file, "CapabilityBoundingSet") for file in (UNITS[0], FANOTIFY))
+    assert more == [SYS_ADMIN]
+    assert DAC_READ_SEARCH in granted
+    assert SYS_ADMIN not in granted
+    # What @system-service does not have.
+    calls = words_of(FANOTIFY, "SystemCallFilter")
+    assert {"fanotify_init", "fanotify_mark", "open_by_handle_at"} <= set(calls)
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

@@ -263,6 +263,22 @@ def test_a_daemon_gives_up_root_and_still_syncs(shared_daemon: Background) -> No
 
 
 @only_root
+def test_a_daemon_that_gives_up_root_says_so_where_fanotify_needs_it(
+    shared_daemon: Background,
+) -> None:
+    daemon, nobody = shared_daemon, pwd.getpwnam(UNPRIVILEGED_USER)
+    os.chown(daemon.destination, nobody.pw_uid, nobody.pw_gid)
+    daemon.start(f"--user={UNPRIVILEGED_USER}", "--watch=fanotify")
+    (daemon.source / "f").write_text("x")
+    wait_until((daemon.destination / "f").exists)
+    daemon.stop()
+    assert (
+        "is watched by inotify: fanotify is not possible (it needs CAP_SYS_ADMIN and "
+        "CAP_DAC_READ_SEARCH: run pylsyncd as root, without --user)"
+    ) in daemon.text
+
+
+@only_root
 def test_a_user_goes_on_with_the_state_that_root_has_left(shared_daemon: Background) -> None:
     daemon, nobody = shared_daemon, pwd.getpwnam(UNPRIVILEGED_USER)
     # The owner of the source, which root gives to the copy.

@@ -79,6 +79,15 @@ class Mounts:
         _run("mount", "-o", option, device, str(where))
         self._mounted.append(where)
 
+    def mount_overlay(self, layers: Path, where: Path, options: str = "") -> None:
+        """Mount an overlayfs of two layers, which are made in a directory."""
+        lower, upper, work = (layers / name for name in ("lower", "upper", "work"))
+        for layer in (lower, upper, work):
+            layer.mkdir(exist_ok=True)
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}{options}"
+        _run("mount", "-t", "overlay", "-o", options, "pylsyncd-test", str(where))
+        self._mounted.append(where)
+
     def mount_sshfs(self, what: Path, where: Path) -> None:
         """Mount a directory by sshfs, without an ssh."""
         connect = where.with_name("connect")

@@ -1,13 +1,17 @@
 """By which method a source is watched."""
 
+import contextlib
 import errno
 import logging
 import os
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.fanotify import skip_without_fanotify
+from support.mounts import Mounts, can_mount, can_mount_sshfs
 
 from pylsyncd.config.settings import SyncSettings, WatchMethod
 from pylsyncd.model.endpoints import Source
@@ -97,4 +101,92 @@ def test_what_is_not_possible_is_said_and_falls_back_to_inotify(
     assert not events.is_marked
     events.close()
     assert caplog.records[0].levelname == level
-    assert "run pylsyncd as root" in caplog.text
+    assert "fanotify is not possible" in caplog.text
+
+
+# -- file systems ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["overlayfs", "sshfs", "NFS"])
+def without_handles(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Return a directory on a file system without handles that fanotify can report."""
+    top = tmp_path / "mounted"
+    top.mkdir()
+    with Mounts() as mounts, contextlib.ExitStack() as stack:
+        if request.param == "NFS":
+            top = stack.enter_context(directory_on_nfs())
+        elif request.param == "sshfs":
+            if not can_mount_sshfs():
+                pytest.skip("sshfs cannot be mounted here")
+            (tmp_path / "remote").mkdir()
+            mounts.mount_sshfs(tmp_path / "remote", top)
+        else:
+            mount_overlay(mounts, tmp_path, top)
+        yield top
+
+
+def mount_overlay(mounts: Mounts, layers: Path, where: Path, options: str = "") -> None:
+    if not can_mount():
+        pytest.skip("only root may mount")
+    try:
+        mounts.mount_overlay(layers, where, options)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"overlayfs cannot be mounted here: {error.stderr.strip()}")
+
+
+@contextlib.contextmanager
+def directory_on_nfs() -> Iterator[Path]:
+    """Yield a new directory on the first NFS that is mounted here; skip without one."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    for _, path, fs_type, *_ in mounts:
+        if fs_type in {"nfs", "nfs4"} and os.access(path, os.W_OK):
+            with tempfile.TemporaryDirectory(prefix="pylsyncd-test-", dir=path) as directory:
+                yield Path(directory)
+            return
+    pytest.skip("no NFS is mounted here")
+
+
+@pytest.mark.parametrize(
+    ("method", "level"), [(WatchMethod.FANOTIFY, "WARNING"), (WatchMethod.AUTO, "INFO")]
+)
+def test_a_file_system_without_handles_is_watched_by_inotify(
+    without_handles: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    method: WatchMethod, level: str,
+) -> None:  # fmt: skip
+    # Otherwise the reason is another one.
+    skip_without_fanotify(tmp_path)
+    caplog.set_level(logging.INFO)
+    (without_handles / "d").mkdir()
+    events = open_by(method, without_handles, has_many_directories=True)
+    events.rescanner.initial_scan()
+    (without_handles / "d/new").write_text("x")
+    assert changed_paths(events) == {b"d/new"}
+    assert not events.is_marked
+    events.close()
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert f"The source {without_handles} is watched by inotify" in record.getMessage()
+    assert "the file system of the source has no handles for it" in record.getMessage()
+
+
+def test_an_overlay_that_can_be_exported_by_nfs_has_handles(tmp_path: Path) -> None:
+    skip_without_fanotify(tmp_path)
+    top = tmp_path / "mounted"
+    top.mkdir()
+    with Mounts() as mounts:
+        (tmp_path / "lower/d").mkdir(parents=True)
+        (tmp_path / "lower/d/of the lower layer").write_text("x")
+        mount_overlay(mounts, tmp_path, top, ",index=on,nfs_export=on")
+        events = open_by(WatchMethod.FANOTIFY, top)
+        events.rescanner.initial_scan()
+        for name in ("of the lower layer", "new"):
+            (top / "d" / name).write_text("y")
+        assert events.is_marked
+        assert changed_paths(events) == {b"d/of the lower layer", b"d/new"}
+        events.close()
+
+
+def changed_paths(events: EventSource) -> set[bytes]:
+    while events.processor.process_next():
+        pass
+    return {change.path for change in events.processor.take_changes()}

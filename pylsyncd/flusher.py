@@ -20,7 +20,7 @@ from pylsyncd.rsync.command import DeletionTime
 from pylsyncd.rsync.file_list import entry_counter
 from pylsyncd.system import clock
 from pylsyncd.watcher.hard_links import HardLinks
-from pylsyncd.watcher.source_monitor import SourceMonitor, SourceRestart
+from pylsyncd.watcher.source_monitor import SourceMonitor, SourceRestart, WatchSession
 from pylsyncd.worker.hinted_deletions import missing_entries
 from pylsyncd.worker.worker import Worker
 
@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 
 # Seconds that a flush waits for the watcher to put its changes into the buffer.
 _DRAIN_TIMEOUT = 5.0
+
+# Seconds that an urgent flush waits for the look for hard links, which is sooner in most sources.
+_LOOK_TIMEOUT = 0.5
+
+# Seconds between two reports of progress while a stop waits for names of hard links.
+_PROGRESS_INTERVAL = 0.1
 
 # How much earlier or later a periodic full sync may start, as a share of its interval.
 _JITTER = 0.1
@@ -44,6 +50,33 @@ class Flush(NamedTuple):
     """True if the work items cover everything that changed before the flush."""
     held: frozenset[bytes] = frozenset()
     """The subtrees that were held; the release of one is a change after the flush."""
+
+
+class _Drained(NamedTuple):
+    """What is in the buffer after the watcher was drained."""
+
+    complete_until: Moment
+    """Every change before this moment."""
+    is_complete: bool = False
+    """Whether that is everything that had changed by then."""
+    last_scan: Moment | None = None
+    """The start of the last periodic scan whose changes are there."""
+
+
+def _drain(
+    session: WatchSession, polled_since: float | None, *, includes_open_files: bool
+) -> _Drained:
+    watcher = session.watcher
+    if polled_since is not None:
+        watcher.request_poll(polled_since)
+    is_drained = watcher.drain(_DRAIN_TIMEOUT, includes_open_files=includes_open_files)
+    # Read at once: what a scan finds from now on belongs to the next flush.
+    is_complete = is_drained and not watcher.has_missed_events
+    is_complete &= polled_since is None or watcher.has_polled_since(polled_since)
+    if not is_drained:
+        log.info("The watcher is busy: its latest changes are left for the next flush.")
+    # Read before the changes are taken, which may be newer.
+    return _Drained(watcher.complete_until, is_complete, watcher.last_scan)
 
 
 class Flusher:
@@ -65,6 +98,7 @@ class Flusher:
         self._buffer = buffer
         self._source_monitor = source_monitor
         self._get_workers = get_workers
+        self._on_progress = on_progress
         self._hard_links = HardLinks(sync.source.path, sync.rules, on_progress)
         self.last_serial = 0
         """The serial number of the last work item."""
@@ -116,9 +150,34 @@ class Flusher:
             self.flush()
 
     def update_hard_links(self) -> None:
-        """Update the known hard links from the scans of the source."""
+        """Take what is known by now of the hard links, and look for them after the first change."""
         if (session := self._source_monitor.session) is not None:
-            session.update_hard_links(self._hard_links)
+            self._update_hard_links(session)
+
+    def _update_hard_links(self, session: WatchSession, *, waits: bool = False) -> None:
+        session.take_hard_links(self._hard_links)
+        if self._buffer or session.awaits_hard_links or self._hard_links.defers_searches:
+            session.look_for_hard_links(self._hard_links)
+        if waits and (look := session.hurry_hard_links()) is not None:
+            look.join(_LOOK_TIMEOUT)
+            session.take_hard_links(self._hard_links)
+
+    @property
+    def deferred_count(self) -> int:
+        """The number of queued changes that may concern other names, too. Thread-safe."""
+        return self._hard_links.deferred_count
+
+    def flush_for_stop(self) -> None:
+        """End the window with all changes, and a further one with names that are found later."""
+        self.flush(includes_open_files=True)
+        session = self._source_monitor.session
+        if session is None or not self.deferred_count:
+            return
+        while (look := session.hurry_hard_links()) is not None:
+            self._on_progress()
+            look.join(_PROGRESS_INTERVAL)
+            session.take_hard_links(self._hard_links)
+        self.flush(includes_open_files=True)
 
     def flush(
         self,
@@ -147,25 +206,22 @@ class Flusher:
         self, *, is_urgent: bool, includes_open_files: bool, polled_since: float | None
     ) -> Flush:
         self._window_closes_at = math.inf
-        last_scan, is_complete = None, False
-        if (session := self._source_monitor.session) is not None:
-            watcher = session.watcher
-            if polled_since is not None:
-                watcher.request_poll(polled_since)
-            is_drained = watcher.drain(_DRAIN_TIMEOUT, includes_open_files=includes_open_files)
-            # Read at once: what a scan finds from now on belongs to the next flush.
-            is_complete = is_drained and not watcher.has_missed_events
-            is_complete &= polled_since is None or watcher.has_polled_since(polled_since)
-            if not is_drained:
-                log.info("The watcher is busy: its latest changes are left for the next flush.")
-            # Read before the changes are taken, which may be newer.
-            self.complete_until, last_scan = watcher.complete_until, watcher.last_scan
-            self.update_hard_links()
+        session = self._source_monitor.session
+        drained = _Drained(self.complete_until)
+        if session is not None:
+            drained = _drain(session, polled_since, includes_open_files=includes_open_files)
+            self._update_hard_links(session, waits=is_urgent)
         since = self._buffer.since
         self.taken_count = len(self._buffer)
         changes = self._buffer.take()
+        if session is not None and changes:
+            session.look_for_hard_links(self._hard_links)
+        if session is not None and session.awaits_hard_links:
+            # The next start, too, has to find what has changed under names not known yet.
+            drained = drained._replace(complete_until=self.complete_until, is_complete=False)
+        self.complete_until = drained.complete_until
         if not changes and not is_urgent:
-            return Flush(self.last_serial, is_complete)
+            return Flush(self.last_serial, drained.is_complete)
         try:
             self._hard_links.add_other_names(changes)
         except BaseException:
@@ -180,9 +236,10 @@ class Flusher:
             log.debug("reduced to %d: %s", len(changeset), format_changes(changeset))
         titles = _FULL_SYNC if changeset.is_everything else ()
         item = WorkItem(
-            changeset, self.complete_until, last_scan, titles, since, is_urgent=is_urgent
-        )
-        return Flush(self.enqueue(item), is_complete)
+            changeset, drained.complete_until, drained.last_scan, titles, since,
+            is_urgent=is_urgent,
+        )  # fmt: skip
+        return Flush(self.enqueue(item), drained.is_complete)
 
     def _note_deletions(self, changes: MutableChangeset) -> None:
         """Add the hint of what was deleted, if only that is deleted at the destinations."""

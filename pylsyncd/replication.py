@@ -88,6 +88,7 @@ class Wakeup(Enum):
     FIRST_CHANGE = auto()
     BUFFER_FULL = auto()
     SOURCE_LOST = auto()
+    HARD_LINKS_FOUND = auto()
     WORKER_FAILED = auto()
     THREAD_FAILED = auto()
 
@@ -156,6 +157,7 @@ class Replication(SupervisedThread):
                 on_source_lost=lambda: wake(Wakeup.SOURCE_LOST),
                 on_failed=lambda _: wake(Wakeup.THREAD_FAILED),
                 on_progress=lambda count: context.on_watch_progress(self.title, count),
+                on_links_found=lambda: wake(Wakeup.HARD_LINKS_FOUND),
                 mask_counts=Counter() if context.should_count_events else None,
                 inotify_pool=context.inotify_pool,
             ),
@@ -254,7 +256,8 @@ class Replication(SupervisedThread):
         session = self.source_monitor.session
         open_files = 0 if session is None else len(session.events.open_files)
         buffered, since = len(self._buffer), self._buffer.since
-        return open_files + buffered + self.flusher.taken_count, since
+        flusher = self.flusher
+        return open_files + buffered + flusher.taken_count + flusher.deferred_count, since
 
     # For its own thread:
 
@@ -413,6 +416,7 @@ class Replication(SupervisedThread):
         handlers: dict[Wakeup | signal.Signals, Callable[[], object]] = {
             Wakeup.FIRST_CHANGE: self.flusher.open_window,
             Wakeup.BUFFER_FULL: self.flusher.flush_if_full,
+            Wakeup.HARD_LINKS_FOUND: self.flusher.update_hard_links,
             Wakeup.SOURCE_LOST: self._check_source_soon,
             Wakeup.WORKER_FAILED: lambda: self._pool.replace_failed(self.flusher.last_serial),
             signal.SIGUSR1: lambda: self.flush(time.monotonic()),
@@ -510,7 +514,7 @@ class Replication(SupervisedThread):
         session = self.source_monitor.session
         if session is None or session.watcher.is_alive():
             try:
-                self.flusher.flush(includes_open_files=True)
+                self.flusher.flush_for_stop()
             except StoppedError:
                 log.warning(
                     "Stopped during the search for hard links in %s: the next start finds and "

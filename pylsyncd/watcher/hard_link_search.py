@@ -23,6 +23,9 @@ MAX_HARD_LINK_NAMES = 50_000
 _NAMES_PER_BATCH = 256
 _MIN_NAMES_FOR_LISTING = 16
 
+# How many files of a directory, or names to check, are looked at between two reports of progress.
+_FILES_BETWEEN_PROGRESS_CALLS = 1024
+
 # A missing name costs 3 microseconds, an entry of a listing less than half of one.
 _MAX_LISTED_PER_NAME = 4
 
@@ -84,7 +87,7 @@ class SearchArea:
     root: int
     rules: Rules
     on_progress: Callable[[], None] = lambda: None
-    """Called for each directory of a walk."""
+    """Called for each directory of a walk, and again and again in a large one."""
 
     def walk(self, directory: int, top: bytes, list_directory: walk.ListNames[bytes]) -> None:
         """Call ``list_directory`` for an open directory and all below it that are not excluded."""
@@ -187,7 +190,7 @@ class LinkedFileFinder:
                 self._add_if_linked(path, status)
 
     def _list(self, directory: int, path: bytes) -> list[str]:
-        return _list_linked(directory, path, self._add_if_linked)
+        return _list_linked(self._area, directory, path, self._add_if_linked)
 
 
 def search_source(area: SearchArea, files: LinkedFiles) -> None:
@@ -231,8 +234,8 @@ class HardLinkScanResult:
     """What a scan for hard-linked files has found."""
 
     paths_by_file: dict[FileId, set[bytes]]
-    changed_paths: set[bytes]
-    """The names of files that have changed since the scan's ctime.
+    changed_paths: dict[bytes, int]
+    """The names of files that have changed since the scan's ctime, with their own ctimes.
 
     Files with one name are included: they may have had others when they changed.
     """
@@ -249,11 +252,11 @@ def scan_hard_links(area: SearchArea, since_ns: int) -> HardLinkScanResult:
     Raises OSError if the source itself cannot be listed.
     """
     collector = HardLinkCollector()
-    result = HardLinkScanResult(collector.paths_by_file, set())
+    result = HardLinkScanResult(collector.paths_by_file, {})
 
     def add_if_changed(path: bytes, status: os.stat_result) -> None:
         if status.st_ctime_ns >= since_ns and not result.is_over_limit:
-            result.changed_paths.add(path)
+            result.changed_paths[path] = status.st_ctime_ns
 
     def check(path: bytes, status: os.stat_result) -> None:
         is_excluded = area.rules.matches(path, is_directory=False)
@@ -261,12 +264,15 @@ def scan_hard_links(area: SearchArea, since_ns: int) -> HardLinkScanResult:
             add_if_changed(path, status)
 
     def list_directory(directory: int, path: bytes) -> list[str]:
-        return _list_linked(directory, path, check, since_ns)
+        return _list_linked(area, directory, path, check, since_ns)
 
     area.walk(area.root, paths.ROOT, list_directory)
     # Not during the walk: a file that it has passed may change through a name that is gone before
     # the walk reaches that name.
-    for path, status in stat_existing(area.root, chain(*collector.paths_by_file.values())):
+    again = stat_existing(area.root, chain(*collector.paths_by_file.values()))
+    for number, (path, status) in enumerate(again, start=1):
+        if not number % _FILES_BETWEEN_PROGRESS_CALLS:
+            area.on_progress()
         add_if_changed(path, status)
     return result
 
@@ -283,6 +289,7 @@ def _count_name(count: int) -> int:
 
 
 def _list_linked(
+    area: SearchArea,
     directory: int,
     path: bytes,
     on_file: Callable[[bytes, os.stat_result], None],
@@ -294,7 +301,9 @@ def _list_linked(
     """
     subdirectories = []
     with os.scandir(directory) as entries:
-        for entry in entries:
+        for number, entry in enumerate(entries, start=1):
+            if not number % _FILES_BETWEEN_PROGRESS_CALLS:
+                area.on_progress()
             if entry.is_dir(follow_symlinks=False):
                 subdirectories.append(entry.name)
                 continue

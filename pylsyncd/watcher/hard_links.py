@@ -5,41 +5,46 @@ copies of the others unchanged, also with --hard-links, which considers listed n
 with rsync 3.5.0). So the other names are added to the changes, whatever rsync's options are.
 
 By then the changed name may be gone, or belong to another file. So the names of all hard-linked
-files are kept: from a scan in the first window, which finds by their ctimes those that changed
-before it (and may have lost all names but one), from later scans, and from earlier changes. A
-change also brings in the other names that its path was known with. Beyond that the other names come
-from, in this order:
+files are kept: from a look at all files that begins with the first change, and finds by their
+ctimes those that have changed before it ends (and may have lost all names but one), from scans, and
+from earlier changes. A change also brings in the other names that its path was known with. Beyond
+that the other names come from, in this order:
 
 * the changes themselves, if they contain as many names as the file has links;
 * the names known from before, each checked again: sufficient if they are as many as the links, or
   if a search found no more while the file had as many links (the others are outside the source);
 * one search of the whole source for all files in question.
+
+No window waits for the look: until it ends, a changed file whose other names are not all known is
+carried under the known ones, and is *deferred*, that is, it becomes a change again afterwards.
 """
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from itertools import chain
 
 from pylsyncd.model import paths
-from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.changes import Changeset, MutableChangeset
+from pylsyncd.model.moments import Moment, earliest_ctime_ns
 from pylsyncd.model.moves import NO_MOVES, Moves
 from pylsyncd.model.scoped_paths import NO_PATHS, MutableScopedPaths, Scope, is_at_or_below
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES
 from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.system import walk
+from pylsyncd.system import clock, walk
 from pylsyncd.watcher.hard_link_search import (
     MAX_HARD_LINK_NAMES,
     FileId,
+    HardLinkScanResult,
     LinkedFile,
     LinkedFileFinder,
     LinkedFiles,
     SearchArea,
     TooManyNamesError,
     file_id,
-    scan_hard_links,
     search_source,
     stat_existing,
 )
@@ -64,6 +69,15 @@ class HardLinks:
         self._kept_weight = 0
         # Directory and name of each known path, with its file.
         self._files_by_name: dict[bytes, dict[bytes, FileId]] = {}
+        # Those whose other names are not all known, and their names with what is known of them.
+        self._deferred_files: dict[FileId, set[bytes]] = {}
+        self._deferred = MutableChangeset()
+        self.deferred_count = 0
+        """The number of names of deferred files."""
+        # The changes since the look began, with the moments before rsync reads the files.
+        self._taken: list[tuple[Moment, Changeset]] = []
+        self.defers_searches = False
+        """Whether files become changes again after the look, instead of a search in the window."""
         self.search_count = 0
         """How many times the whole source was searched."""
 
@@ -73,6 +87,10 @@ class HardLinks:
         A path that does not exist is skipped: its deletion is another event. Costs one system call
         for a changed path, unless there are hard links.
         """
+        if self.defers_searches:
+            self._taken.append((clock.now(), changes))
+            if sum(len(taken) for _, taken in self._taken) > MAX_PENDING_CHANGES:
+                self._taken.clear()
         if changes.is_everything:
             return
         other_names = _OtherNames(changes)
@@ -92,6 +110,19 @@ class HardLinks:
         for file, linked in found.items():
             self._keep(file, linked)
             other_names.add(linked.known_paths, named[file])
+        if self._deferred_files:
+            self._defer(changes, found)
+
+    def _defer(self, changes: MutableChangeset, found: LinkedFiles) -> None:
+        """Have changed files become changes again, with what is known of their contents."""
+        if len(self._deferred) > MAX_PENDING_CHANGES:
+            self._deferred.add(paths.ROOT, Scope.TREE)
+        for file in found.keys() & self._deferred_files.keys():
+            for path in found[file].known_paths:
+                self._deferred.add(path, Scope.ENTRY)
+                if changes.new_content.includes_entry(path):
+                    self._deferred.new_content.add(path, Scope.ENTRY)
+        self.deferred_count = len(self._deferred)
 
     def _find_all_names(
         self, root: int, changes: MutableChangeset
@@ -104,31 +135,50 @@ class HardLinks:
         self._search_other_names(area, found)
         return found, named
 
-    def scan_source(self, since_ns: int) -> MutableChangeset:
-        """Keep the names of all hard-linked files; return the names of those that have changed.
+    def complete(self, found: HardLinkScanResult | None = None) -> MutableChangeset:
+        """Keep what the look has found; return what has changed under names that are new by it.
 
-        ``since_ns`` is a ctime in nanoseconds; a file may have changed through a name that is gone.
-        Raises OSError if the source cannot be opened or listed.
+        These are the files that have changed since the ctime of the look, perhaps through names
+        that are gone, and the deferred ones. Without a result another scan has found all links.
         """
-        changes = MutableChangeset()
-        with walk.opened_root(self._source) as root:
-            area = SearchArea(root, self._rules, self._on_progress)
-            found = scan_hard_links(area, since_ns)
-        self.remember(found.paths_by_file)
-        if found.is_over_limit:
-            changes.add(paths.ROOT, Scope.TREE)
-            return changes
-        linked = set(chain.from_iterable(found.paths_by_file.values()))
-        for path in found.changed_paths:
-            changes.add(path, Scope.ENTRY)
-            if path in linked:
-                # Its content may have changed through a name that is gone. A file with one name
-                # may have had others, too; but most have had an event that tells what it was.
-                changes.new_content.add(path, Scope.ENTRY)
+        changes, self._deferred = self._deferred, MutableChangeset()
+        deferred_files, self._deferred_files = self._deferred_files, {}
+        taken, self._taken = self._taken, []
+        self.deferred_count, self.defers_searches = 0, False
+        if found is not None:
+            for file, known_paths in found.paths_by_file.items():
+                # What was moved during the look has another name since.
+                known_paths.update(self._known_paths(file))
+            self.remember(found.paths_by_file)
+            _add_found(changes, found, taken)
+        self._add_lost_names(changes, deferred_files)
         if not changes.new_content:
             # Attributes at most. With a new content, a move since the last event would be unknown.
             changes.moves = NO_MOVES
         return changes
+
+    def _add_lost_names(
+        self, changes: MutableChangeset, deferred: Mapping[FileId, set[bytes]]
+    ) -> None:
+        """Add the names of files that were changed through names of which none is left."""
+        with suppress(OSError), walk.opened_root(self._source) as root:
+            lost = {
+                file: LinkedFile(0)
+                for file, names in deferred.items()
+                if not _paths_of(root, file, names | self._known_paths(file))
+            }
+            try:
+                if lost:
+                    self.search_count += 1
+                    search_source(SearchArea(root, self._rules, self._on_progress), lost)
+            except TooManyNamesError:
+                changes.add(paths.ROOT, Scope.TREE)
+            for path in chain.from_iterable(linked.known_paths for linked in lost.values()):
+                changes.add_new_content(path, Scope.ENTRY)
+
+    def _known_paths(self, file: FileId) -> set[bytes]:
+        kept = self._kept.get(file)
+        return kept.known_paths if kept else set()
 
     def remember(self, paths_by_file: Mapping[FileId, set[bytes]]) -> None:
         """Keep the names that a scan has found."""
@@ -170,9 +220,16 @@ class HardLinks:
             for file, linked in found.items()
             if not (linked.has_all_names or self._complete_from_kept(area.root, file, linked))
         }
-        if incomplete:
-            self.search_count += 1
-            search_source(area, incomplete)
+        if not incomplete:
+            return
+        if self.defers_searches:
+            for file, linked in incomplete.items():
+                # Unknown: not all of its names are known.
+                linked.link_count = 0
+                self._deferred_files.setdefault(file, set()).update(linked.known_paths)
+            return
+        self.search_count += 1
+        search_source(area, incomplete)
 
     def _complete_from_kept(self, root: int, file: FileId, linked: LinkedFile) -> bool:
         """Add the kept names that are still valid; return True if these are all."""
@@ -237,6 +294,27 @@ class _OtherNames:
             for path in names | named:
                 if is_at_or_below(path, self._new_paths):
                     self._written_below.add(path, Scope.ENTRY)
+
+
+def _add_found(
+    changes: MutableChangeset,
+    found: HardLinkScanResult,
+    taken: Sequence[tuple[Moment, Changeset]],
+) -> None:
+    """Add the files that a look has found to be changed, without what was taken since."""
+    if found.is_over_limit:
+        changes.add(paths.ROOT, Scope.TREE)
+        return
+    present = clock.now()
+    covered = [(earliest_ctime_ns(moment, present), each) for moment, each in taken]
+    linked = set(chain.from_iterable(found.paths_by_file.values()))
+    for path, ctime in found.changed_paths.items():
+        if path in linked:
+            # Its content may have changed through a name that is gone. A file with one name may
+            # have had others, too; but most have had an event that tells what it was.
+            changes.add_new_content(path, Scope.ENTRY)
+        elif not any(ctime < until and each.includes_entry(path) for until, each in covered):
+            changes.add(path, Scope.ENTRY)
 
 
 def _paths_of(root: int, file: FileId, some: set[bytes]) -> set[bytes]:

@@ -5,7 +5,6 @@ import logging
 import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import ALL_NEW, Changeset, MutableChangeset, everything_with
 from pylsyncd.model.errors import WatchError
 from pylsyncd.model.formatting import format_count
-from pylsyncd.model.moments import Moment, earliest_ctime_ns, reason_to_distrust
+from pylsyncd.model.moments import Moment, reason_to_distrust
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.system import clock
@@ -23,6 +22,7 @@ from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import ThreadMonitor
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.event_source import ManyDirectoriesError, open_events
+from pylsyncd.watcher.hard_link_look import HardLinkLook
 from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.inotify_pool import InotifyPool
 from pylsyncd.watcher.rescanner import RescanPlan
@@ -47,10 +47,12 @@ class MonitorContext:
     """Where events are counted by their masks; None for not at all."""
     inotify_pool: InotifyPool = field(default_factory=InotifyPool)
     """The inotify instances of the process."""
+    on_links_found: Callable[[], None] = lambda: None
+    """All hard links of the source are known: :meth:`WatchSession.take_hard_links`."""
 
 
 class WatchSession:
-    """An inotify instance with its watches, and the thread that processes its events.
+    """A source of events, the thread that processes them, and the look for hard links.
 
     Raises WatchError if the source cannot be watched.
     """
@@ -64,7 +66,9 @@ class WatchSession:
         self._buffer = buffer
         self._context = context
         self.hard_links_unknown_since: Moment | None = clock.now()
-        """The start of the period without a scan for hard links; None after the first scan."""
+        """The start of the session; None once all hard links are known that it has had since."""
+        self._look: HardLinkLook | None = None
+        self._has_changed = False
         self._open()
 
     def _open(self, *, has_many_directories: bool = False) -> None:
@@ -106,29 +110,58 @@ class WatchSession:
             return self.rescanner.initial_scan()
 
     def stop(self) -> None:
-        """Stop the thread and remove all watches; processed events are in the buffer."""
+        """Stop the threads and remove all watches; processed events are in the buffer."""
+        if self._look is not None:
+            self._look.stop()
         self.watcher.stop()
         self.rescanner.stop()
         self.events.close()
 
-    def update_hard_links(self, hard_links: HardLinks) -> None:
-        """Add the hard links that scans have found; scan for them if no scan has done so.
+    @property
+    def awaits_hard_links(self) -> bool:
+        """Whether changes may have other names that will be known later."""
+        return self._has_changed and self.hard_links_unknown_since is not None
 
-        Only if something has changed: the scan takes as long as an initial scan, which a start
-        should not.
-        """
-        if self.watches.has_scanned_files:
+    def take_hard_links(self, hard_links: HardLinks) -> None:
+        """Add what scans have found about hard links, and put what follows into the buffer."""
+        if self._plan.since_ns and self.watches.has_scanned_files:
+            # The initial scan, or one that had to find the same changes.
             self.hard_links_unknown_since = None
         for paths_by_file in self.watches.take_found_hard_links():
             hard_links.remember(paths_by_file)
-        since = self.hard_links_unknown_since
-        if since is None or not self._buffer or self.rescanner.is_scan_pending:
-            return
-        # If the source cannot be opened now, the next call tries again.
-        with suppress(OSError):
-            changes = hard_links.scan_source(earliest_ctime_ns(since, clock.now()))
-            self._buffer.add(changes)
+        look, found = self._look, None
+        if look is not None and look.has_ended:
+            self._look, found = None, look.found
+        if found is not None:
             self.hard_links_unknown_since = None
+        if self.hard_links_unknown_since is None and (found or hard_links.defers_searches):
+            self._buffer.add(hard_links.complete(found))
+
+    def look_for_hard_links(self, hard_links: HardLinks) -> None:
+        """Begin a look at all files if no scan has found the hard links, after a change.
+
+        A start should not take the time. If the source cannot be read now, or a scan is due that
+        has to come first, a later call begins it.
+        """
+        self._has_changed = True
+        if self.hard_links_unknown_since is None:
+            return
+        hard_links.defers_searches = True
+        if self._look is not None or self.rescanner.is_scan_pending:
+            return
+        context = self._context
+        self._look = HardLinkLook(
+            self._source, self._sync.rules, self.hard_links_unknown_since,
+            context.on_links_found, context.on_failed,
+        )  # fmt: skip
+        self._look.start()
+        context.thread_monitor.add_thread(self._look)
+
+    def hurry_hard_links(self) -> HardLinkLook | None:
+        """Have the look make no pauses; return its thread, None if there is no look now."""
+        if self._look is not None:
+            self._look.hurry()
+        return self._look
 
     def _on_progress(self, directory_count: int) -> None:
         """Report the progress of a walk: of the initial scan, or in the watcher thread."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.held_up import held_up
 from support.waiting import wait_until
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
@@ -114,9 +115,17 @@ class Pipeline:
         return first
 
     def flushed_paths(self) -> set[bytes]:
-        self.flusher.flush()
-        item = self.queued()
-        return set() if item is None else {change.path for change in item.changeset}
+        """Return what is queued until all names of hard-linked files are known."""
+        found: set[bytes] = set()
+
+        def flush() -> bool:
+            flush = self.flusher.flush()
+            item = self.queued()
+            found.update(change.path for change in (item.changeset if item else ()))
+            return flush.is_complete
+
+        wait_until(flush)
+        return found
 
 
 @pytest.fixture
@@ -131,7 +140,7 @@ def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
 
 
 def test_a_flush_queues_all_changes_made_before_it(pipeline: Pipeline) -> None:
-    pipeline.monitor.start_watching()
+    pipeline.monitor.start_watching([1 << 62])
     for serial in range(1, 20):
         began = time.monotonic()
         pipeline.write(str(serial))
@@ -187,7 +196,7 @@ def test_an_item_covers_no_later_changes_than_a_file_that_stays_open(pipeline: P
 
 
 def test_an_item_does_not_cover_changes_made_after_the_buffer_was_taken(pipeline: Pipeline) -> None:
-    pipeline.monitor.start_watching()
+    pipeline.monitor.start_watching([1 << 62])
     pipeline.write("before")
     moments = []
 
@@ -336,20 +345,22 @@ def test_a_file_with_one_name_left_is_queued_under_that_name(pipeline: Pipeline,
     assert {b"one", os.fsencode(gone)} <= pipeline.flushed_paths()
 
 
-def test_hard_links_are_searched_when_the_first_window_opens(pipeline: Pipeline) -> None:
+def test_a_look_for_hard_links_begins_when_the_first_window_opens(pipeline: Pipeline) -> None:
     pipeline.link("one", "two")
-    pipeline.monitor.start_watching()
+    session = pipeline.start_session()
     pipeline.flusher.update_hard_links()
-    assert pipeline.monitor.session is not None
-    assert pipeline.monitor.session.hard_links_unknown_since is not None, (
-        "a start does not wait for that"
-    )
+    assert not session.awaits_hard_links, "a start does not wait for that"
     pipeline.write("f")
     pipeline.open_window()
+    assert session.awaits_hard_links
+    wait_until(lambda: pipeline.flusher.update_hard_links() or not session.awaits_hard_links)
     pipeline.write("one")
     (pipeline.source / "one").unlink()
     # There is nothing left that would tell of the other name.
-    assert {b"f", b"one", b"two"} == pipeline.flushed_paths()
+    pipeline.flusher.flush()
+    item = pipeline.queued()
+    assert item is not None
+    assert {change.path for change in item.changeset} == {b"f", b"one", b"two"}
 
 
 def test_a_clock_set_back_does_not_hide_changed_hard_links(pipeline: Pipeline) -> None:
@@ -374,17 +385,70 @@ def test_files_from_before_the_start_are_not_queued(pipeline: Pipeline) -> None:
     assert pipeline.flushed_paths() == {b"f"}
 
 
-def test_no_search_for_hard_links_runs_while_a_scan_is_pending(pipeline: Pipeline) -> None:
+def test_no_look_for_hard_links_begins_while_a_scan_is_pending(pipeline: Pipeline) -> None:
     (pipeline.source / "d").mkdir()
     pipeline.link("one", "two")
     session = pipeline.start_session()
     session.rescanner.record_overflow()
     pipeline.write("f")
     pipeline.open_window()
+    assert session.hurry_hard_links() is None or not session.rescanner.is_scan_pending
+    assert session.awaits_hard_links
     wait_until(lambda: session.watches.has_scanned_files)
     assert pipeline.flushed_paths()
-    assert not pipeline.progress_calls
-    assert session.hard_links_unknown_since is None
+    assert not session.awaits_hard_links
+
+
+def test_no_window_waits_for_the_look_for_hard_links(pipeline: Pipeline) -> None:
+    (pipeline.source / "slow").mkdir()
+    pipeline.link("one", "slow/two")
+    pipeline.monitor.start_watching()
+    until = pipeline.flusher.complete_until
+    with held_up(pipeline.source / "slow") as is_held_up:
+        pipeline.write("one", "f")
+        pipeline.open_window()
+        assert not pipeline.flusher.flush().is_complete
+        item = pipeline.queued()
+        assert item is not None
+        assert {change.path for change in item.changeset} == {b"one", b"f"}
+        assert item.complete_until == until
+        assert pipeline.flusher.deferred_count == 1
+        assert is_held_up()
+    assert {b"one", b"slow/two"} <= pipeline.flushed_paths()
+    assert pipeline.flusher.complete_until != until
+    assert pipeline.flusher.deferred_count == 0
+
+
+def test_a_stop_waits_for_other_names_until_its_deadline(pipeline: Pipeline) -> None:
+    (pipeline.source / "slow").mkdir()
+    pipeline.link("one", "slow/two")
+    pipeline.monitor.start_watching()
+    with held_up(pipeline.source / "slow") as is_held_up:
+        pipeline.write("one")
+        pipeline.must_stop = True
+        with pytest.raises(StoppedError):
+            pipeline.flusher.flush_for_stop()
+        assert pipeline.queued() is not None
+        assert is_held_up()
+    pipeline.must_stop = False
+    pipeline.flusher.flush_for_stop()
+    item = pipeline.queued()
+    assert item is not None
+    assert {change.path for change in item.changeset} == {b"one", b"slow/two"}
+
+
+def test_a_session_can_be_stopped_while_its_look_is_held_up(pipeline: Pipeline) -> None:
+    (pipeline.source / "slow").mkdir()
+    session = pipeline.start_session()
+    with held_up(pipeline.source / "slow") as is_held_up:
+        pipeline.write("f")
+        pipeline.open_window()
+        look = session.hurry_hard_links()
+        assert look is not None
+        pipeline.monitor.stop_watching()
+        assert is_held_up()
+    look.join()
+    assert look.found is None
 
 
 def test_hard_links_are_learned_from_scans(pipeline: Pipeline) -> None:
@@ -393,23 +457,6 @@ def test_hard_links_are_learned_from_scans(pipeline: Pipeline) -> None:
     pipeline.write("one")
     (pipeline.source / "one").unlink()
     assert pipeline.flushed_paths() == {b"one", b"two"}
-
-
-def test_an_interrupted_scan_for_hard_links_queues_nothing_and_loses_nothing(
-    pipeline: Pipeline,
-) -> None:
-    (pipeline.source / "d").mkdir()
-    pipeline.link("one", "two")
-    pipeline.monitor.start_watching()
-    until = pipeline.flusher.complete_until
-    pipeline.must_stop = True
-    pipeline.write("one")
-    with pytest.raises(StoppedError):
-        pipeline.flusher.flush()
-    assert pipeline.queued() is None
-    pipeline.must_stop = False
-    assert pipeline.flushed_paths() == {b"one", b"two"}
-    assert pipeline.flusher.complete_until != until
 
 
 def test_an_interrupted_search_for_other_names_queues_nothing_and_loses_nothing(

@@ -4,17 +4,25 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from pylsyncd.model.changes import EVERYTHING, MutableChangeset
 from pylsyncd.model.moves import NO_MOVES, Move, Moves
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
+from pylsyncd.system import walk
 from pylsyncd.watcher import hard_link_search, hard_links
-from pylsyncd.watcher.hard_link_search import file_id
+from pylsyncd.watcher.hard_link_search import (
+    HardLinkScanResult,
+    SearchArea,
+    file_id,
+    scan_hard_links,
+)
 from pylsyncd.watcher.hard_links import HardLinks
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
@@ -39,6 +47,28 @@ def place(source: Path, *names: str) -> None:
 def links_of(source: Path, *patterns: bytes) -> HardLinks:
     rules = build_rules(parse_exclude(pattern) for pattern in patterns) if patterns else Rules()
     return HardLinks(os.fsencode(source), rules)
+
+
+def looked(
+    source: Path,
+    some: HardLinks,
+    since_ns: int,
+    *patterns: bytes,
+    on_progress: Callable[[], None] = lambda: None,
+) -> MutableChangeset:
+    """Return the changes since a ctime that ``some`` takes from a look at the source."""
+    return some.complete(found_in(source, since_ns, *patterns, on_progress=on_progress))
+
+
+def found_in(
+    source: Path,
+    since_ns: int = 1 << 62,
+    *patterns: bytes,
+    on_progress: Callable[[], None] = lambda: None,
+) -> HardLinkScanResult:
+    rules = build_rules(parse_exclude(pattern) for pattern in patterns) if patterns else Rules()
+    with walk.opened_root(os.fsencode(source)) as root:
+        return scan_hard_links(SearchArea(root, rules, on_progress), since_ns)
 
 
 def added(some: HardLinks, *named: str, scope: Scope = ENTRY) -> set[str]:
@@ -118,7 +148,7 @@ def test_a_move_alone_is_no_new_content_of_the_names_below_it(source: Path) -> N
 def test_a_new_content_through_a_removed_name_is_that_of_the_other_names(source: Path) -> None:
     place(source, "one", "two")
     some = links_of(source)
-    some.scan_source(time.time_ns() + 10**9)
+    looked(source, some, time.time_ns() + 10**9)
     (source / "one").unlink()
     changes = MutableChangeset()
     changes.add_new_content(b"one", ENTRY)
@@ -369,7 +399,7 @@ def test_a_scan_keeps_names_that_are_removed_later(source: Path) -> None:
     place(source, "a/one", "b/two")
     place(source, "a/alone")
     some = links_of(source)
-    assert not some.scan_source(time.time_ns() + 10**9)
+    assert not looked(source, some, time.time_ns() + 10**9)
     (source / "a/one").write_text("through a removed name")
     (source / "a/one").unlink()
     assert added(some, "a/one") == {"b/two"}
@@ -385,7 +415,7 @@ def test_a_change_that_covers_a_removed_name_adds_the_other_names(
 ) -> None:
     place(source, "a/b/c/one", "other/two")
     some = links_of(source)
-    some.scan_source(time.time_ns() + 10**9)
+    looked(source, some, time.time_ns() + 10**9)
     shutil.rmtree(source / "a")
     assert added(some, changed, scope=scope) == {"other/two"}
     assert added(some, "a/b", "a/b/neighbour", scope=LISTING) == set()
@@ -396,19 +426,19 @@ def test_a_scan_knows_that_nothing_was_moved_unless_it_has_found_new_contents(
 ) -> None:
     before = time.time_ns() - 10**9
     (source / "plain").touch()
-    changes = links_of(source).scan_source(before)
+    changes = looked(source, links_of(source), before)
     assert {change.path for change in changes} == {b"plain"}
     assert changes.moves == NO_MOVES
     (source / "one").touch()
     (source / "two").hardlink_to(source / "one")
-    assert links_of(source).scan_source(before).moves is None
+    assert looked(source, links_of(source), before).moves is None
 
 
 def test_a_scan_includes_files_with_exactly_the_ctime(source: Path) -> None:
     place(source, "one", "two")
     moment = os.stat(source / "one").st_ctime_ns
-    assert {change.path for change in links_of(source).scan_source(moment)} == {b"one", b"two"}
-    assert not links_of(source).scan_source(moment + 1)
+    assert {change.path for change in looked(source, links_of(source), moment)} == {b"one", b"two"}
+    assert not looked(source, links_of(source), moment + 1)
 
 
 def test_a_scan_finds_files_that_changed_through_a_removed_name(source: Path) -> None:
@@ -422,7 +452,7 @@ def test_a_scan_finds_files_that_changed_through_a_removed_name(source: Path) ->
     (source / "a/one").unlink()
     (source / "a/gone").write_text("likewise")
     (source / "a/gone").unlink()
-    found = links_of(source, b"ex").scan_source(since - 10_000_000)
+    found = looked(source, links_of(source, b"ex"), since - 10_000_000, b"ex")
     assert {change.path for change in found} == {b"b/two", b"c/three", b"last"}
     assert {change.scope for change in found} == {ENTRY}
     # The last name may as well be that of a file whose mode has changed.
@@ -436,7 +466,7 @@ def test_a_scan_keeps_a_limited_number_of_names_but_finds_all_changes(
     for number in range(10):
         place(source, f"a/{number}", f"b/{number}")
     some = links_of(source)
-    assert len(some.scan_source(0)) == 20
+    assert len(looked(source, some, 0)) == 20
 
 
 def test_more_names_than_can_be_pending_are_a_full_sync(
@@ -456,8 +486,8 @@ def test_more_names_than_can_be_pending_are_a_full_sync(
     some = links_of(source)
     some.add_other_names(changes)
     assert changes.is_everything
-    assert some.scan_source(0).is_everything
-    assert len(links_of(source).scan_source(time.time_ns() + 10**9)) == 0
+    assert looked(source, some, 0).is_everything
+    assert len(looked(source, links_of(source), time.time_ns() + 10**9)) == 0
 
 
 def test_every_walk_through_the_source_reports_progress(source: Path) -> None:
@@ -465,7 +495,7 @@ def test_every_walk_through_the_source_reports_progress(source: Path) -> None:
         place(source, f"a{number}/one", f"b{number}/two")
     progress: list[None] = []
     some = HardLinks(os.fsencode(source), Rules(), lambda: progress.append(None))
-    some.scan_source(0)
+    looked(source, some, 0, on_progress=lambda: progress.append(None))
     assert len(progress) == 40
     assert added(some, "a3/one") == {"b3/two"}
     place(source, "c/one", "d/two")
@@ -473,11 +503,100 @@ def test_every_walk_through_the_source_reports_progress(source: Path) -> None:
     assert len(progress) == 82
 
 
+def deferring(source: Path) -> HardLinks:
+    """Return what is known while a look goes on that has found nothing yet."""
+    some = links_of(source)
+    some.defers_searches = True
+    return some
+
+
+def paths_in(changes: MutableChangeset) -> set[str]:
+    return {os.fsdecode(change.path) for change in changes}
+
+
+def test_during_a_look_a_file_is_deferred_until_the_look_ends(source: Path) -> None:
+    place(source, "a/one", "b/two")
+    place(source, "x", "y")
+    some = deferring(source)
+    changes = MutableChangeset()
+    changes.add_new_content(b"a/one", ENTRY)
+    changes.add(b"x", ENTRY)
+    changes.add(b"y", ENTRY)
+    some.add_other_names(changes)
+    assert paths_in(changes) == {"a/one", "x", "y"}
+    assert some.deferred_count == 1, "all names of the other file are there"
+    again = looked(source, some, time.time_ns() + 10**9)
+    assert set(again) == set(again.new_content) == {Change(b"a/one", ENTRY)}
+    some.add_other_names(again)
+    assert set(again.new_content) == {Change(b"a/one", ENTRY), Change(b"b/two", ENTRY)}
+    assert (some.deferred_count, some.search_count) == (0, 0)
+
+
+def test_after_a_look_a_changed_file_has_the_names_that_it_has_got_meanwhile(source: Path) -> None:
+    place(source, "one", "two", "three")
+    some = deferring(source)
+    found = found_in(source)
+    (source / "two").rename(source / "moved")
+    assert added(some, "two", "moved") == set()
+    some.complete(found)
+    (source / "one").unlink()
+    assert added(some, "one") == {"moved", "three"}
+    assert some.search_count == 0
+
+
+def test_a_file_is_found_whose_changed_name_is_new_and_gone_when_the_look_ends(
+    source: Path,
+) -> None:
+    place(source, "one")
+    place(source, "x", "y")
+    some = deferring(source)
+    found = found_in(source)
+    os.link(source / "one", source / "new")
+    assert added(some, "new") == set()
+    (source / "new").unlink()
+    changes = some.complete(found)
+    assert {Change(b"one", ENTRY), Change(b"new", ENTRY)} == set(changes)
+    assert changes.new_content.includes_entry(b"one")
+
+
+def test_a_look_finds_only_what_was_not_taken_since_it_has_changed(source: Path) -> None:
+    place(source, "taken")
+    place(source, "late")
+    place(source, "one", "two")
+    some = deferring(source)
+    newest = max(os.stat(source / name).st_ctime_ns for name in ("taken", "late", "two"))
+    wait_until(lambda: time.time_ns() > newest + 50_000_000)
+    assert added(some, "taken", "late", "one", "two") == set()
+    (source / "late").touch()
+    # A linked file may have another content than when it was taken.
+    assert paths_in(looked(source, some, 0)) == {"late", "one", "two"}
+
+
+def test_too_many_deferred_names_are_a_full_sync(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hard_links, "MAX_PENDING_CHANGES", 3)
+    some = deferring(source)
+    for number in range(5):
+        place(source, f"a/{number}", f"b/{number}")
+        added(some, f"a/{number}")
+    assert looked(source, some, time.time_ns() + 10**9).is_everything
+
+
+def test_what_was_deferred_is_there_when_another_scan_has_found_all_names(source: Path) -> None:
+    place(source, "one", "two")
+    some = deferring(source)
+    added(some, "one")
+    some.remember({file_id(os.stat(source / "one")): {b"one", b"two"}})
+    assert paths_in(some.complete()) == {"one"}
+    assert added(some, "one") == {"two"}
+
+
 def test_a_scan_of_a_missing_source_raises(source: Path) -> None:
     some = links_of(source)
     source.rmdir()
     with pytest.raises(FileNotFoundError):
-        some.scan_source(0)
+        looked(source, some, 0)
 
 
 @pytest.mark.parametrize("seed", range(20))

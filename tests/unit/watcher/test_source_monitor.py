@@ -524,16 +524,18 @@ def test_a_missing_source_cannot_be_accepted(
     assert "Cannot use the source" in caplog.text
 
 
-def test_a_session_scans_for_hard_links_once_and_only_after_a_change(monitored: Monitored) -> None:
-    scanned: list[None] = []
-    hard_links = HardLinks(os.fsencode(monitored.source), Rules(), lambda: scanned.append(None))
+def test_a_session_looks_for_hard_links_once_and_only_after_a_change(monitored: Monitored) -> None:
+    hard_links = HardLinks(os.fsencode(monitored.source), Rules())
     monitored.monitor.start_watching()
     session = monitored.monitor.session
     assert session is not None
-    session.update_hard_links(hard_links)
-    assert not scanned
-    (monitored.source / "f").touch()
-    wait_until(lambda: monitored.buffer)
-    for _ in range(2):
-        session.update_hard_links(hard_links)
-    assert len(scanned) == 1, "one directory below the source"
+    session.take_hard_links(hard_links)
+    assert session.hurry_hard_links() is None
+    session.look_for_hard_links(hard_links)
+    look = session.hurry_hard_links()
+    assert look is not None
+    look.join()
+    session.take_hard_links(hard_links)
+    assert not session.awaits_hard_links
+    session.look_for_hard_links(hard_links)
+    assert session.hurry_hard_links() is None

@@ -17,6 +17,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.moments import Moment
 from pylsyncd.system import capabilities
+from pylsyncd.watcher import fanotify
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.fanotify import Fanotify
 from pylsyncd.watcher.fanotify_processor import FanotifyProcessor
@@ -193,6 +194,13 @@ def _explain(error: OSError) -> str:
     """Return why there is no fanotify, and what to do."""
     if error.errno == errno.EPERM:
         return _explain_refusal()
+    if error.errno == errno.EMFILE:
+        limit = fanotify.read_group_limit()
+        return (
+            "this user has no groups left, of which each sync takes one "
+            f"(fs.fanotify.max_user_groups is {limit}): run "
+            f"`sysctl -w fs.fanotify.max_user_groups={2 * limit}`"
+        )
     if error.errno in {errno.EINVAL, errno.ENOSYS}:
         return "it needs Linux 5.9"
     if error.errno in {errno.EOPNOTSUPP, errno.ENODEV, errno.EXDEV, errno.EOVERFLOW}:

@@ -61,6 +61,8 @@ _HANDLE_HEAD = struct.Struct("=Ii")
 _MAX_HANDLE = 128
 _AT_EMPTY_PATH = 0x1000
 
+_OLD_GROUP_LIMIT: Final = 128
+
 EVENT: Final = struct.Struct("=I4xQ8xB1xH8xI4x")
 """The head of an event, with that of its first name: length, mask; type, length, handle bytes."""
 
@@ -159,6 +161,16 @@ class Fanotify:
     def close(self) -> None:
         """Close the group, which removes all marks."""
         os.close(self.descriptor)
+
+
+def read_group_limit() -> int:
+    """Return how many groups a user may have."""
+    try:
+        with open("/proc/sys/fs/fanotify/max_user_groups", encoding="ascii") as file:
+            return int(file.read())
+    except OSError:
+        # Before Linux 5.13 it cannot be read, and is 128.
+        return _OLD_GROUP_LIMIT
 
 
 def open_handle(mount: int, handle: bytes) -> int:

@@ -83,25 +83,34 @@ def test_a_large_source_has_a_mark_with_auto(source: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "level"), [(WatchMethod.FANOTIFY, "WARNING"), (WatchMethod.AUTO, "INFO")]
+    ("method", "number", "level", "remedy"),
+    [
+        (WatchMethod.FANOTIFY, errno.EPERM, "WARNING", "pylsyncd-fanotify.conf"),
+        (WatchMethod.AUTO, errno.EPERM, "INFO", "pylsyncd-fanotify.conf"),
+        (WatchMethod.FANOTIFY, errno.EMFILE, "WARNING", "`sysctl -w fs.fanotify.max_user_groups="),
+        (WatchMethod.FANOTIFY, errno.ENOSYS, "WARNING", "it needs Linux 5.9"),
+    ],
 )
 def test_what_is_not_possible_is_said_and_falls_back_to_inotify(
     source: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
-    method: WatchMethod, level: str,
+    method: WatchMethod, number: int, level: str, remedy: str,
 ) -> None:  # fmt: skip
     caplog.set_level(logging.INFO)
 
     class Refusing:
         def __init__(self) -> None:
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            raise OSError(number, os.strerror(number))
 
-    # As for a user without the capabilities.
+    # As in a process that may not use it.
+    monkeypatch.setattr(os, "geteuid", int)
+    monkeypatch.setattr(event_source, "Fanotify", Refusing)
     monkeypatch.setattr(event_source, "Fanotify", Refusing)
     events = open_by(method, source, has_many_directories=True)
     assert not events.is_marked
     events.close()
     assert caplog.records[0].levelname == level
     assert "fanotify is not possible" in caplog.text
+    assert remedy in caplog.text
 
 
 # -- file systems ---------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ FILES = 200_000
 EVENTS_PER_FILE = 2  # IN_CREATE and IN_CLOSE_WRITE
 DIRECTORIES = 1000
 FILES_PER_SECOND = 40_000.0
+TRANSACTIONS = 20_000
+TRANSACTIONS_PER_SECOND = 10_000.0
+EVENTS_PER_TRANSACTION = 5
 REPEATS = 3
 WINDOW_SECONDS = 2.0
 MAX_BYTES_PER_DIRECTORY = 350
@@ -90,6 +93,58 @@ class Events:
                 figures.measure(program, source, int(FILES * scale))
         except MeasurementFailed as failure:
             figures.failure = str(failure)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """CPU of a running program per event outside the source, on the same file system."""
+
+    name: str = "noise-marked"
+    what: str = (
+        f"{TRANSACTIONS:,} transactions of a database beside the source at"
+        f" {TRANSACTIONS_PER_SECOND:,.0f} a second, watched by fanotify; inotifywait watches the"
+        " database"
+    )
+
+    def run(self, peers: Peers, scale: float) -> Iterator[TableRow]:
+        """Measure both programs in turn, and yield the rows of the table."""
+        source, destination = _fresh(peers)
+        noise = f"{peers.scratch}/noise"
+        remove(noise)
+        os.mkdir(noise)
+        transactions = int(TRANSACTIONS * scale)
+        ours, theirs, whole, note = [], [], [], ""
+        for _ in range(REPEATS):
+            with peers.start_pylsyncd(source, [destination], *MARKED, kill=True) as program:
+                if watches(program.pid):
+                    note = "fanotify is not possible here"
+                used = _noise(program, noise, transactions)
+                ours.append(used / transactions / EVENTS_PER_TRANSACTION)
+                whole.append(used)
+            if peers.inotifywait:
+                with peers.start_inotifywait(noise) as program:
+                    used = _noise(program, noise, transactions)
+                    theirs.append(used / transactions / EVENTS_PER_TRANSACTION)
+        mine, yours = median(ours), median(theirs)
+        yield TableRow(
+            self.name,
+            "CPU per foreign event",
+            seconds_text(mine),
+            "inotifywait -m",
+            seconds_text(yours) if theirs else "-",
+            ratio(mine, yours) if theirs else "-",
+            "<= 1 x",
+            is_within(mine, yours) if theirs else "-",
+            note or f"pylsyncd: {seconds_text(median(whole))} for all of them",
+        )
+
+
+def _noise(program: Program, directory: str, transactions: int) -> float:
+    """Return the seconds of CPU that a program takes while a database is written."""
+    before = cpu(program.pid)
+    workloads.write_transactions(directory, transactions, TRANSACTIONS_PER_SECOND)
+    program.wait_idle()
+    return (cpu(program.pid) - before).own
 
 
 class _EventFigures:
@@ -245,6 +300,7 @@ CASES = (
         flushes=False,
         other_options=COLLECTING,
     ),
+    Noise(),
     Events(
         "events-flush",
         ("-w", f"{WINDOW_SECONDS:g}"),

@@ -68,6 +68,22 @@ def create_and_close(root: str, directories: int, files: int, files_a_second: fl
             time.sleep(max(0.0, start + number / files_a_second - time.monotonic()))
 
 
+def write_transactions(directory: str, transactions: int, transactions_a_second: float) -> None:
+    """Write pages of a file that stays open, each with a journal that is created and removed.
+
+    So a database with a rollback journal does; five events each.
+    """
+    database = os.open(f"{directory}/database", os.O_CREAT | os.O_WRONLY)
+    start = time.monotonic()
+    for number in range(transactions):
+        write(f"{directory}/journal", b"x" * CONTENT)
+        os.pwrite(database, b"x" * CONTENT, number % 1000 * CONTENT)
+        os.unlink(f"{directory}/journal")
+        if number % BURST == 0:
+            time.sleep(max(0.0, start + number / transactions_a_second - time.monotonic()))
+    os.close(database)
+
+
 def change_one_each(root: str, directories: int, turn: int) -> None:
     """Overwrite one file in each directory with the number of the turn."""
     for number in range(directories):

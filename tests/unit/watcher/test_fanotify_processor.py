@@ -350,10 +350,13 @@ def test_a_mount_moves_with_the_directory_that_it_is_in(marked: Marked) -> None:
         marked.start()
         (marked.top / "d").rename(marked.top / "g")
         marked.mounts = [b"g/e"]
-        assert tree(b"g") in marked.take()
-        marked.write("g/e/x")
-        assert marked.take() == {entry(b"g/e/x")}
-        (marked.top / "g").rename(marked.top / "d")
+        try:
+            assert tree(b"g") in marked.take()
+            marked.write("g/e/x")
+            assert marked.take() == {entry(b"g/e/x")}
+        finally:
+            # To where it is unmounted.
+            (marked.top / "g").rename(marked.top / "d")
 
 
 @needs_mounts
@@ -429,6 +432,12 @@ def test_moves_of_foreign_directories_do_not_bring_foreign_events_back(started: 
     started.take()
     assert {key, other} <= started.source.handles.foreign.keys
     (started.outside / "o").rename(started.outside / "p")
+    assert started.take() == set()
+    assert {key, other} <= started.source.handles.foreign.keys
+    (started.outside / "p/unknown").mkdir()
+    (started.outside / "p/unknown/1").mkdir()
+    started.take()
+    (started.outside / "p/unknown/1").rename(started.outside / "p/unknown/2")
     assert started.take() == set()
     assert {key, other} <= started.source.handles.foreign.keys
     (started.outside / "p").rename(started.top / "p")

@@ -143,9 +143,10 @@ class TreeParts:
         self._weight -= weight
         return TreePart(tuple(taken))
 
-    def put_back(self, part: TreePart) -> bool:
+    def put_back(self, part: TreePart, *, was_tried: bool) -> bool:
         """Let another run carry a part; return False if two have tried."""
-        if part.is_second_attempt:
+        if part.is_second_attempt and was_tried:
             return False
-        self._returned.append(TreePart(part.pieces, is_second_attempt=True))
+        is_second_attempt = part.is_second_attempt or was_tried
+        self._returned.append(TreePart(part.pieces, is_second_attempt))
         return True

@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 # Makes rsync create the destination, and nothing below it.
 _ROOT_ALONE = Changeset({paths.ROOT: frozenset([b""])}, frozenset(), frozenset())
 
+# The exit statuses of an rsync that the other side has refused; 255 is that of ssh.
+_NOT_CONNECTED = frozenset([5, 35, 255])
+
 # Seconds between two signals to runs that have to stop, and until they are left alone.
 _SIGNAL_INTERVAL = 0.5
 _GIVE_UP_AFTER = 7.0
@@ -247,12 +250,14 @@ class _PartRuns:
         if run.outcome.verdict is Verdict.HELD:
             # All others fail likewise.
             self._limit = 0
-        self._end_session(part, run.outcome.reason)
+        self._end_session(
+            part, run.outcome.reason, was_tried=run.result.exit_status not in _NOT_CONNECTED
+        )
 
-    def _end_session(self, part: TreePart, reason: str = "") -> None:
+    def _end_session(self, part: TreePart, reason: str = "", *, was_tried: bool = False) -> None:
         """Go on with one run less: the other side may not permit so many."""
         self._limit = max(0, self._limit - 1)
-        self._has_lost_part |= not self._parts.put_back(part)
+        self._has_lost_part |= not self._parts.put_back(part, was_tried=was_tried)
         if not self._session.is_stopping:
             log.info(
                 "[%s] One of the parallel runs has failed%s: continuing with %d.",

@@ -22,7 +22,7 @@ from support.destinations import Destination, local, on_rsync_daemon, over_ssh
 from support.faults import FaultyRsync, wait_for_file
 from support.mounts import Mounts, can_mount
 from support.servers import LOOPBACK, RsyncDaemon, SshServer
-from support.trees import equal_within
+from support.trees import differences, equal_within
 from support.waiting import wait_until
 
 SECONDS = 45.0
@@ -156,6 +156,26 @@ def test_rsync_runs_with_the_configured_priorities(
         running.wait_ready()
     assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 7)
     assert asked.stdout == "best-effort: prio 6\n"
+
+
+def test_a_full_sync_of_a_large_tree_is_divided_and_is_one_run_in_the_log(
+    source: Path, sockets: Path, tmp_path: Path, rsync_daemon: RsyncDaemon
+) -> None:
+    to = on_rsync_daemon(rsync_daemon, "rsyncd", tmp_path.name)
+    for number in range(30):
+        directory = source / f"{number % 9}/{number}"
+        directory.mkdir(parents=True)
+        with (directory / "hole").open("wb") as file:
+            file.truncate(8_000_000)
+        os.utime(directory, (number, number))
+    counting = CountingRsync(tmp_path)
+    options = ["-v", "--parallel", "3", "--rsync", str(counting.program), "--rsync-option=-S"]
+    with daemon(source, sockets, *options, to=[to]) as running:
+        running.wait_ready()
+        assert running.log.count("] synced ") == 1, running.log_tail
+        assert not differences(os.fsencode(source), to.path, ignore=to.ignore), running.log_tail
+    runs = [b"--ignore-missing-args" in arguments for arguments in counting.changing_runs()]
+    assert runs.count(True) >= 3
 
 
 SLOW = """#!/bin/sh

@@ -141,6 +141,12 @@ class WorkerSetup:
         """Exclude paths from all runs of sessions that follow."""
         self._options = replace(self._options, rules=rules)
 
+    def set_destination(self, destination: Destination, rsh: str = "") -> None:
+        """Reach the copy in another way."""
+        self._destination = destination
+        self._options = replace(self._options, rsh=rsh)
+        self._destination_guard = DestinationGuard(destination)
+
     def close(self) -> None:
         self.guard.close()
         self.directory.close()

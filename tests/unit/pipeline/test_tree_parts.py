@@ -134,10 +134,12 @@ def test_each_piece_is_in_one_part_and_no_part_is_too_large(
 def test_a_part_that_failed_is_given_out_once_more() -> None:
     parts = complete(2, *(listing(number, MIN_PART_WEIGHT) for number in range(2)))
     first = parts.take()
-    assert parts.put_back(first)
-    again = parts.take()
-    assert again.pieces == first.pieces
-    assert not parts.put_back(again)
+    for was_tried in (False, True, False):
+        assert parts.put_back(first, was_tried=was_tried)
+        assert parts.take().pieces == first.pieces
+        assert parts.put_back(first, was_tried=was_tried)
+        first = parts.take()
+    assert not parts.put_back(first, was_tried=True)
     assert len(take_all(parts)) == 1
 
 

@@ -13,15 +13,19 @@ from pathlib import Path
 
 import pytest
 from support.faults import exit_with, hang, print_error_and_exit, wait_for_file
+from support.servers import LOOPBACK, RsyncDaemon, SshServer
 from support.trees import compare, differences, snapshot
 from support.waiting import wait_until
 from support.worker_setup import WorkerSetup, changed_paths, entries
 
 from pylsyncd.model.changes import ALL_NEW, EVERYTHING
+from pylsyncd.model.destination_notation import Transport
+from pylsyncd.model.endpoints import Destination
 from pylsyncd.pipeline import tree_parts
 from pylsyncd.pipeline.tree_parts import ENTRY_WEIGHT
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.output import RsyncProgress
+from pylsyncd.rsync.ssh_sharing import SshSharing
 from pylsyncd.rules.excludes import build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.worker.resources import RunSlots, SharedResources
@@ -185,6 +189,44 @@ def test_too_many_deletions_hold_the_sync_before_its_parts(make: MakeSetup) -> N
     assert full_sync(setup).verdict is Verdict.HELD
     assert are_parts(setup) == [False]
     assert os.listdir(setup.copy) == ["extra"]
+
+
+def test_each_run_over_ssh_has_a_connection_which_is_closed_with_it(
+    make: MakeSetup, ssh_server: SshServer, open_directory: Path
+) -> None:
+    setup = make()
+    target = os.fsencode(f"localhost:{setup.copy}/")
+    setup.set_destination(
+        Destination("h", "", Transport.SHELL, "localhost", target), ssh_server.rsh
+    )
+    before = ssh_server.log.read_bytes().count(b"Accepted publickey")
+    sharing = SshSharing(str(open_directory))
+    session = setup.session(SharedResources(ssh_sharing=sharing))
+    try:
+        assert full_sync(setup, session).verdict is Verdict.DONE
+        (directory,) = open_directory.iterdir()
+        wait_until(lambda: len(os.listdir(directory)) == 1)
+    finally:
+        session.close()
+        sharing.close()
+    logins = ssh_server.log.read_bytes().count(b"Accepted publickey") - before
+    # One of the session, and up to three of the runs before its own.
+    assert 2 <= logins <= 4
+    assert_equal(setup)
+
+
+def test_an_rsync_daemon_that_permits_few_connections_gets_everything(
+    make: MakeSetup, tmp_path: Path
+) -> None:
+    setup = make(parallel=6)
+    limits = {"max connections": "2", "lock file": str(tmp_path / "lock")}
+    with RsyncDaemon(tmp_path, {"m": setup.copy}, {"m": limits}) as server:
+        target = os.fsencode(server.url("m"))
+        setup.set_destination(Destination("d", "", Transport.DAEMON, LOOPBACK, target))
+        transfer = setup.transfer(setup.session())
+        # The connection of a run may end after it.
+        wait_until(lambda: transfer.carry(EVERYTHING).verdict is Verdict.DONE)
+    assert_equal(setup)
 
 
 def test_a_part_that_fails_is_carried_by_another_run(

@@ -139,6 +139,15 @@ class Peers:
         command += [f"{path}/" for path in destinations]
         return Program(command, f"{self.scratch}/pylsyncd.log", self._environment())
 
+    def pylsyncd_with_file(self, file: str) -> Program:
+        """Start pylsyncd with a configuration file, and an empty state directory."""
+        if self.pylsyncd is None:
+            raise MeasurementFailed("-")
+        state = f"{self.scratch}/state"
+        remove(state)
+        command = [*self.pylsyncd, "--state-dir", state, "-c", file]
+        return Program(command, f"{self.scratch}/pylsyncd.log", self._environment())
+
     def _environment(self) -> dict[str, str]:
         """Return the environment for this repository's pylsyncd, with its byte code cached."""
         environment = {**os.environ, "PYTHONPATH": REPOSITORY}
@@ -175,6 +184,16 @@ class Peers:
         syncs = [f'default.rsync, target = "{path}/"' for path in destinations]
         return self._lsyncd(source, syncs, window_seconds, options)
 
+    def lsyncd_program_of_many(
+        self, sources: Sequence[str], destinations: Sequence[str], window_seconds: float
+    ) -> Program:
+        """Start lsyncd with a sync for each source, without waiting."""
+        syncs = [
+            f'default.rsync, target = "{destination}/", source = "{source}/"'
+            for source, destination in zip(sources, destinations, strict=True)
+        ]
+        return self._lsyncd("", syncs, window_seconds, ())
+
     def lsyncd_over_ssh_program(
         self, source: str, directory: str, ssh: str, window_seconds: float, *options: str
     ) -> Program:
@@ -199,7 +218,9 @@ class Peers:
         configuration = f"{self.scratch}/lsyncd.conf"
         settings = "settings { nodaemon = true, insist = true }"
         extra = ", ".join(f'"{option}"' for option in options)
-        common = f'source = "{source}/", delay = {window_seconds:g}'
+        common = f"delay = {window_seconds:g}"
+        if source:
+            common += f', source = "{source}/"'
         common += f", rsync = {{ archive = true, _extra = {{ {extra} }}{more} }}"
         with open(configuration, "w", encoding="utf-8") as file:
             print(

@@ -22,6 +22,7 @@ from types import FrameType
 
 import case_database
 import case_links
+import case_many
 import case_open_files
 import case_outage
 import case_overflow
@@ -53,6 +54,7 @@ _MODULES = (
     case_outage,
     case_parallel,
     case_links,
+    case_many,
 )
 CASES = {case.name: case for module in _MODULES for case in module.CASES}
 

@@ -1,10 +1,11 @@
 """The mount table of /proc/self/mountinfo (proc_pid_mountinfo(5)) and its changes."""
 
 import contextlib
+import functools
 import os
 import re
 import select
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from pylsyncd.model import paths
@@ -40,6 +41,12 @@ _ESCAPED = re.compile(rb"\\([0-7]{3})")
 def parse_mountinfo(text: bytes) -> list[Mount]:
     """Parse the content of a mountinfo file, skipping malformed lines."""
     return list(_parse_lines(text.splitlines()))
+
+
+# The syncs of a process read the same table, all of them after each mount.
+@functools.lru_cache(maxsize=2)
+def _parse_once(text: bytes) -> tuple[Mount, ...]:
+    return tuple(parse_mountinfo(text))
 
 
 def _parse_lines(lines: Iterable[bytes]) -> Iterator[Mount]:
@@ -99,7 +106,7 @@ class MountTable:
         """Return all mounts. A change in between may be missing; ``has_changed`` reports it."""
         os.lseek(self._file, 0, os.SEEK_SET)
         chunks = iter(lambda: os.read(self._file, 65536), b"")
-        return parse_mountinfo(b"".join(chunks))
+        return list(_parse_once(b"".join(chunks)))
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -117,9 +124,11 @@ def mount_of(path: bytes, mounts: Iterable[Mount]) -> Mount:
 
     The ``fs_type`` is ``unlisted`` if the table does not contain that mount (in a chroot).
     """
-    visible = {_relative(mount.mount_point): mount for mount in _visible(mounts)}
     place = _relative(path)
     above = (place, *paths.ancestors(place))
+    visible = {
+        _relative(mount.mount_point): mount for mount in _visible(mounts, above.__contains__)
+    }
     return next((visible[point] for point in above if point in visible), _UNLISTED)
 
 
@@ -127,15 +136,16 @@ def mounts_below(path: bytes, mounts: Iterable[Mount]) -> dict[bytes, Mount]:
     """Return the visible mounts below an absolute path without symlinks, by relative path."""
     place = _relative(path)
     skipped = len(place) + 1 if place else 0
-    return {
-        point[skipped:]: mount
-        for mount in _visible(mounts)
-        if (point := _relative(mount.mount_point)) != place and paths.covers(place, point)
-    }
+
+    def is_below(point: bytes) -> bool:
+        return point != place and paths.covers(place, point)
+
+    visible = _visible(mounts, is_below)
+    return {_relative(mount.mount_point)[skipped:]: mount for mount in visible}
 
 
-def _visible(mounts: Iterable[Mount]) -> Iterator[Mount]:
-    """Yield the mounts that a path can lead to.
+def _visible(mounts: Iterable[Mount], is_wanted: Callable[[bytes], bool]) -> Iterator[Mount]:
+    """Yield the mounts that a path can lead to, at the points that are wanted, relative to ``/``.
 
     A mount hides its mount point in the parent mount, and the parent's other mounts below that
     point. The parents decide, not the order of the table: a moved mount keeps its line.
@@ -145,7 +155,9 @@ def _visible(mounts: Iterable[Mount]) -> Iterator[Mount]:
     # Of two mounts at the same place in the same parent, the later one is on top.
     topmost = {_parent_and_point(mount): mount for mount in table}
     for mount in table:
-        is_covered = (mount.mount_id, _relative(mount.mount_point)) in topmost
+        if not is_wanted(point := _relative(mount.mount_point)):
+            continue
+        is_covered = (mount.mount_id, point) in topmost
         if not (is_covered or _is_hidden(mount, by_id, topmost)):
             yield mount
 

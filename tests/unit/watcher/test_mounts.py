@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -323,3 +324,9 @@ def test_each_change_of_the_table_is_reported_once(
     mounts.unmount(tmp_path)
     assert table.has_changed()
     wait_until(lambda: not table.has_changed())
+
+
+def test_the_same_table_is_parsed_once_for_all_readers() -> None:
+    with closing(MountTable()) as one, closing(MountTable()) as other:
+        # Other programs may mount file systems meanwhile.
+        wait_until(lambda: one.read()[0] is other.read()[0])

@@ -25,6 +25,7 @@ with silent_interrupts():
     from pylsyncd.rules.mistakes import find_never_matching_rules
     from pylsyncd.service import Service
     from pylsyncd.system import descriptors, logs
+    from pylsyncd.system.threads import ThreadLimitError
     from pylsyncd.terminal.log_handler import make_log_handler
     from pylsyncd.terminal.progress import NoProgress, ProgressDisplay
     from pylsyncd.worker.compare import compare_destinations
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         _print_usage_error(error, command_line)
         return 2
-    except PylsyncdError as error:
+    except (PylsyncdError, ThreadLimitError) as error:
         print_error(f"pylsyncd: {error}")
         return 1
     except KeyboardInterrupt:

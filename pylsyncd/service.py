@@ -32,7 +32,12 @@ from pylsyncd.system.atomic_file import AtomicFile
 from pylsyncd.system.inbox import Call, Inbox
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.systemd import SystemdNotifier
-from pylsyncd.system.threads import ActivityTimer, SupervisedThread, ThreadMonitor
+from pylsyncd.system.threads import (
+    ActivityTimer,
+    SupervisedThread,
+    ThreadLimitError,
+    ThreadMonitor,
+)
 from pylsyncd.terminal.progress import NoProgress
 from pylsyncd.terminal.source_size import CountedSource
 from pylsyncd.watcher import inotify
@@ -48,10 +53,10 @@ _RELOAD_TIMEOUT = 120.0
 # The configuration keys of the settings that have another name there.
 _KEYS = {"background": "daemon", "directory": "chdir", "log": "log destination"}
 
-# Open files: of the process, of each sync, and of each destination with a transfer that runs.
+# Open files: of the process, of each sync, and of each rsync that may run.
 _FILES_OF_PROCESS = 100
 _FILES_OF_SYNC = 8
-_FILES_OF_DESTINATION = 16
+_FILES_OF_RUN = 16
 
 _FORWARDED_SIGNALS = frozenset([signal.SIGUSR1, signal.SIGUSR2])
 
@@ -151,7 +156,7 @@ class Service:
 
         Without a path there is no control socket. ``on_ready()`` is called once all sources are
         watched. Raises WatchError if a source cannot be watched at the start, and UsageError if the
-        control socket cannot be created.
+        control socket cannot be created, or ThreadLimitError.
         """
         self._inbox.catch_signals([signal.SIGHUP, *_FORWARDED_SIGNALS, *STOP_SIGNALS])
         try:
@@ -159,7 +164,7 @@ class Service:
                 self._thread_monitor.add_thread(thread)
             self._thread_monitor.add_main_thread(self._activity)
             self._thread_monitor.start()
-            self._supervisor.start()
+            self._start_syncs()
             self._serve(on_ready)
             self._stop()
         finally:
@@ -206,6 +211,14 @@ class Service:
         syncs = [each.sync for each in self._supervisor]
         sources = [os.path.realpath(each.source.path) for each in syncs]
         return find_source_conflict(sync, syncs, sources)
+
+    def _start_syncs(self) -> None:
+        """Start all syncs, or none. Raises ThreadLimitError."""
+        try:
+            self._supervisor.start()
+        except ThreadLimitError:
+            self._stop()
+            raise
 
     # The main loop
 
@@ -357,14 +370,14 @@ def _make_pages(read: Callable[[], Status]) -> Pages:
 
 def _permit_open_files(syncs: Sequence[SyncSettings]) -> None:
     """Raise the limit of open files to what the syncs may need; log if that is not possible."""
-    destination_count = sum(len(sync.destinations) for sync in syncs)
-    needed = _FILES_OF_PROCESS
-    needed += _FILES_OF_SYNC * len(syncs) + _FILES_OF_DESTINATION * destination_count
+    destinations = [each for sync in syncs for each in sync.destinations]
+    needed = _FILES_OF_PROCESS + _FILES_OF_SYNC * len(syncs)
+    needed += _FILES_OF_RUN * sum(max(1, each.rsync.parallel) for each in destinations)
     if (limit := descriptors.raise_limit(needed)) < needed:
         log.warning(
             "%s to %s may need %d open files, and the limit of pylsyncd is %d. Raise the limit: "
             "LimitNOFILE=%d in the systemd unit, or ulimit -Hn %d before pylsyncd starts.",
-            format_count(len(syncs), "sync"), format_count(destination_count, "destination"),
+            format_count(len(syncs), "sync"), format_count(len(destinations), "destination"),
             needed, limit, needed, needed,
         )  # fmt: skip
 

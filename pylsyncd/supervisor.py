@@ -14,6 +14,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.replication import Replication, ReplicationState
 from pylsyncd.system.logs import NOTICE
+from pylsyncd.system.threads import ThreadLimitError
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,15 @@ class Supervisor:
             return iter(list(self._running.values()))
 
     def start(self) -> None:
-        """Start all replications, once."""
-        for replication in self:
-            replication.start()
+        """Start all replications, once. Raises ThreadLimitError; then some are running."""
+        try:
+            for replication in self:
+                replication.start()
+        except ThreadLimitError:
+            for replication in self:
+                if replication.ident is None:
+                    replication.close()
+            raise
 
     def stop(self, on_poll: Callable[[], None]) -> None:
         """Let all replications sync their last changes, and stop them."""
@@ -173,13 +180,13 @@ class Supervisor:
                 continue
             try:
                 replication = self._make(each, predecessor)
-            except (UsageError, OSError) as error:
+                with self._lock:
+                    self._running[each.name] = replication
+                _start_thread(replication)
+            except (UsageError, ThreadLimitError, OSError) as error:
                 reason = f"{error.strerror}." if isinstance(error, OSError) else error
                 errors.append(f"Cannot start the sync {each.name}: {reason}")
                 continue
-            with self._lock:
-                self._running[each.name] = replication
-            replication.start()
             return errors
         self._remove(sync.name)
         return errors
@@ -242,6 +249,14 @@ class Supervisor:
         self._delayed.add(sync.name)
         future.add_done_callback(partial(_log_late_error, sync.name))
         return [f"The sync {sync.name} is busy: its destinations change later."]
+
+
+def _start_thread(replication: Replication) -> None:
+    try:
+        replication.start()
+    except ThreadLimitError:
+        replication.close()
+        raise
 
 
 def _log_late_error(name: str, future: "Future[None]") -> None:

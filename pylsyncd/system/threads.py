@@ -31,6 +31,10 @@ class StoppedError(Exception):
     """The work was abandoned because its thread has to stop."""
 
 
+class ThreadLimitError(RuntimeError):
+    """The system permits no more threads; the text tells what to do."""
+
+
 class ActivityTimer:
     """The time since a thread was last active. One thread sets it, any thread reads it."""
 
@@ -119,6 +123,19 @@ class SupervisedThread(threading.Thread):
         self.crash: Crash | None = None
         """What :meth:`work` has raised."""
 
+    def start(self) -> None:
+        """Start the thread. Raises ThreadLimitError."""
+        try:
+            super().start()
+        except RuntimeError as error:
+            if self.ident is not None:
+                raise
+            raise ThreadLimitError(
+                f"Cannot start the thread {self.name}: the limit of threads is reached. Raise it "
+                "(TasksMax= in the systemd unit, or ulimit -u before pylsyncd starts), or divide "
+                "the syncs among several pylsyncd."
+            ) from error
+
     def run(self) -> None:
         """Run :meth:`work` until it returns or raises."""
         try:
@@ -126,7 +143,10 @@ class SupervisedThread(threading.Thread):
         except BaseException as error:  # noqa: BLE001  # it is logged
             self.crash = Crash.from_exception(error)
             try:
-                self.report_crash(self.crash)
+                if isinstance(error, ThreadLimitError):
+                    log.error("%s", error)  # noqa: TRY400  # it is not about the program
+                else:
+                    self.report_crash(self.crash)
             finally:
                 self.on_failed(self.name)
 

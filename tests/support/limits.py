@@ -1,7 +1,10 @@
 """Limits of the kernel that can be lowered for a single process."""
 
+import contextlib
 import functools
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from support.servers import Unavailable
@@ -49,6 +52,16 @@ def user_prefix(*, is_root: bool) -> tuple[str, ...]:
     if answer.returncode:
         raise Unavailable(f"user namespaces are not permitted: {answer.stderr.strip()}")
     return command
+
+
+@contextlib.contextmanager
+def no_more_threads() -> Iterator[None]:
+    """Have the system refuse each new thread of this process: none has so much memory."""
+    before = threading.stack_size(1 << 46)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
 
 
 def max_queued_events() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import destination, status
+from support.limits import no_more_threads
 from support.services import ServiceDirectory
 from support.waiting import DEADLINE, wait_until
 
@@ -18,6 +19,7 @@ from pylsyncd.model.errors import UsageError, WatchError
 from pylsyncd.model.status import Condition
 from pylsyncd.service import Service, status_line
 from pylsyncd.system import descriptors
+from pylsyncd.system.threads import ThreadLimitError
 
 HANDLED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
@@ -211,3 +213,10 @@ def test_the_limit_of_open_files_is_raised_for_many_syncs(
     assert run(settings) == 0
     assert "2 syncs to 3 destinations may need 164 open files" in caplog.text
     assert "LimitNOFILE=164" in caplog.text
+
+
+def test_without_threads_it_ends_with_the_reason(directory: ServiceDirectory) -> None:
+    settings = directory.settings({"web": ("one",), "data": ("two",)})
+    service = Service(settings)
+    with no_more_threads(), pytest.raises(ThreadLimitError, match="divide the syncs"):
+        service._start_syncs()  # noqa: SLF001  # after threads of other kinds were started

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.limits import no_more_threads
 from support.services import ServiceDirectory
 from support.waiting import wait_until
 
@@ -58,6 +59,19 @@ def test_a_sync_that_is_added_is_started_and_one_that_is_removed_is_stopped(
         assert supervisor.apply(directory.settings({"data": ("two",)}).syncs) == []
         assert [each.sync.name for each in supervisor] == ["data"]
         assert web.state is ReplicationState.STOPPED
+        directory.write("data", "f")
+        directory.wait_copied("two", "f")
+
+
+def test_a_sync_that_lacks_a_thread_does_not_affect_the_others(directory: ServiceDirectory) -> None:
+    with directory.supervisor({"web": ("one",)}) as supervisor:
+        both: dict[str, tuple[str, ...]] = {"web": ("one",), "data": ("two",)}
+        with no_more_threads():
+            errors = supervisor.apply(directory.settings(both).syncs)
+        assert [each.split(": ")[0] for each in errors] == ["Cannot start the sync data"]
+        assert "Cannot start the thread data: the limit of threads is reached." in errors[0]
+        assert [each.sync.name for each in supervisor] == ["web"]
+        assert supervisor.apply(directory.settings(both).syncs) == []
         directory.write("data", "f")
         directory.wait_copied("two", "f")
 

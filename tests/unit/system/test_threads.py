@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
+from support.limits import no_more_threads
 from support.waiting import wait_until
 
 from pylsyncd.system.threads import (
@@ -89,6 +90,30 @@ def test_no_exception_ends_a_thread_unnoticed(
     assert thread.crash is not None
     assert thread.crash.error == kind.__name__
     assert "unnoticed failed." in caplog.text
+
+
+def test_a_thread_that_lacks_another_one_names_the_limit_and_no_bug(
+    failed: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Sleeper("other")
+
+    class Starter(SupervisedThread):
+        def work(self) -> None:
+            with no_more_threads():
+                other.start()
+
+    thread = Starter("starter", failed.append)
+    thread.start()
+    thread.join()
+    assert failed == ["starter"]
+    assert [record.exc_text for record in caplog.records] == [None]
+    assert "Cannot start the thread other: the limit of threads is reached." in caplog.text
+    other.may_continue.set()
+    other.may_end.set()
+    other.start()
+    with pytest.raises(RuntimeError, match="once"):
+        other.start()
+    other.join()
 
 
 def test_a_failure_is_reported_even_if_it_cannot_be_logged(failed: list[str]) -> None:

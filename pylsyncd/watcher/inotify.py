@@ -17,6 +17,7 @@ from typing import Protocol
 import pyinotify
 
 from pylsyncd.model.errors import WatchError
+from pylsyncd.system import working_directory
 
 CREATE: int = pyinotify.IN_CREATE
 DELETE: int = pyinotify.IN_DELETE
@@ -153,7 +154,10 @@ class Inotify:
         return self._set_watch(directory, _IDENTIFYING_MASK)
 
     def _set_watch(self, directory: int, mask: int) -> int:
-        wd: int = self._add_watch(self.descriptor, b"/proc/self/fd/%d/." % directory, mask)
+        # The kernel finds the working directory in half the time.
+        is_there = working_directory.go_to(directory)
+        path = b"." if is_there else b"/proc/self/fd/%d/." % directory
+        wd: int = self._add_watch(self.descriptor, path, mask)
         if wd < 0:
             code = self._get_errno()
             raise OSError(code, os.strerror(code))

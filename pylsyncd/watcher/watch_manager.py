@@ -9,7 +9,6 @@
 
 import contextlib
 import errno
-import gc
 import os
 import queue
 from collections import deque
@@ -19,6 +18,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
+from pylsyncd.system.working_directory import own_working_directory
 from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
 from pylsyncd.watcher.hard_link_search import FileId
 from pylsyncd.watcher.inotify import WatchingInstance
@@ -55,8 +55,9 @@ class WatchManager:
         self._on_progress = on_progress
         self._unprocessed: deque[bytes] = deque()
         self._visited_count = 0
-        # During a scan: the directories that it has found, and the search for changes.
-        self._found: set[int] | None = None
+        # During a scan: whether each directory is listed, also a known one, and the search for
+        # changes.
+        self._lists_all = False
         self._scan: CatchupScan | None = None
         self.has_scanned_files = False
         """Whether a scan of the whole source has looked at files and found all hard links."""
@@ -165,7 +166,8 @@ class WatchManager:
         """
         top = self.tree.root_wd if top is None else top
         path = self.tree.path(top)
-        self._found = {top}
+        self._lists_all = True
+        self.tree.start_marking(top)
         with self._catchup_scan(since_ns, purpose) as scan:
             try:
                 with self._opened(path or paths.ROOT) as directory:
@@ -173,12 +175,14 @@ class WatchManager:
                         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self._source)
                     if scan:
                         scan.visit_directory(directory, path, was_there=True)
-                    self._walk_without_gc(directory, top)
+                    with own_working_directory():
+                        self._walk(directory, top)
                     if scan and top == self.tree.root_wd:
                         scan.recheck_hard_links(directory)
-                self._remove_missing(top, self._found)
+                self._remove_missing(top)
             finally:
-                self._found = None
+                self._lists_all = False
+                self.tree.stop_marking()
             if scan:
                 self._scan_unwatched(scan)
         self.has_scanned_files |= scan is not None and top == self.tree.root_wd
@@ -311,11 +315,11 @@ class WatchManager:
                 self._found_hard_links.put(self._scan.hard_links.paths_by_file)
             self._scan = None
 
-    def _remove_missing(self, top: int, found: set[int]) -> None:
+    def _remove_missing(self, top: int) -> None:
         """Remove the directories below ``top`` that a scan has not found."""
         # Detached directories are below the source.
         known = self.tree if top == self.tree.root_wd else self.tree.descendants(top)
-        for wd in [wd for wd in known if wd not in found]:
+        for wd in [wd for wd in known if not self.tree.is_marked(wd)]:
             if wd in self.tree:
                 self.remove_subtree(wd)
 
@@ -382,16 +386,6 @@ class WatchManager:
     def _walk(self, directory: int, wd: int) -> None:
         walk.descend(directory, wd, self._visit, self._record_unwatched, self._list)
 
-    def _walk_without_gc(self, directory: int, wd: int) -> None:
-        """Walk without garbage collection: it would examine 100,000s of nodes and free none."""
-        was_enabled = gc.isenabled()
-        gc.disable()
-        try:
-            self._walk(directory, wd)
-        finally:
-            if was_enabled:
-                gc.enable()
-
     def _list(self, directory: int, wd: int) -> list[str]:
         if self._scan is None:
             return walk.subdirectories(directory, self._devices)
@@ -405,26 +399,28 @@ class WatchManager:
             if path is not None and self._rules.matches(path, is_directory=True):
                 return None
         try:
-            wd = self._watch_as_before(directory, parent, name)
+            if self._without_modify:
+                wd = self._watch_as_before(directory, parent, name)
+            else:
+                wd = self._inotify.add_watch(directory)
         except OSError as error:
             self._record_unwatched(parent, name, error)
             return None
-        is_known = wd in self.tree
+        is_listed = self._lists_all or wd not in self.tree
         was_there = self.tree.attach(wd, parent, name)
         if self.unwatched:
             self.unwatched.pop((parent, name), None)
-        self._count_directory()
+        self._visited_count += 1
+        if not self._visited_count % _DIRECTORIES_BETWEEN_READS:
+            self.prefetch_events()
         if self._scan is not None and (path := self.tree.path(wd)) is not None:
             self._scan.visit_directory(directory, path, was_there=was_there)
-        if self._found is not None:
-            self._found.add(wd)
-            return wd
         # With rules for whole paths, a move can include what was excluded at the old place.
-        return wd if not is_known or self._rules.depends_on_directory else None
+        return wd if is_listed or self._rules.depends_on_directory else None
 
     def _watch_as_before(self, directory: int, parent: int, name: bytes) -> int:
         """Watch an open directory; one that does not report modifications does not do so now."""
-        if self._without_modify and self.tree.child(parent, name) in self._without_modify:
+        if self.tree.child(parent, name) in self._without_modify:
             wd = self._inotify.identify(directory)
             if wd in self._without_modify:
                 return wd

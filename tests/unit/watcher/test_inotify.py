@@ -11,6 +11,7 @@ import pytest
 from support import processes
 
 from pylsyncd.model.errors import WatchError
+from pylsyncd.system.working_directory import own_working_directory
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.inotify import Inotify
 
@@ -38,6 +39,22 @@ def test_no_event_is_lost_while_a_directory_is_watched_again(tmp_path: Path) -> 
         notify.close()
         os.close(directory)
     assert len({name for _, _, name in inotify.decode_events(chunks)}) == count
+
+
+def test_a_directory_is_the_same_by_its_descriptor_and_by_going_there(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    file = os.open(tmp_path / "file", os.O_CREAT)
+    notify = Inotify()
+    try:
+        wd = notify.add_watch(directory)
+        with own_working_directory():
+            assert notify.add_watch(directory) == notify.identify(directory) == wd
+            with pytest.raises(NotADirectoryError):
+                notify.add_watch(file)
+    finally:
+        notify.close()
+        os.close(directory)
+        os.close(file)
 
 
 def counted(directory: Path, work: str) -> dict[str, int]:

@@ -1,5 +1,9 @@
 """The watch tree, compared with a naive implementation."""
 
+import random
+import tracemalloc
+
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -115,3 +119,80 @@ def test_a_rename_moves_everything_below_in_one_step() -> None:
     assert tree.attach(2, ROOT, b"z") is False
     assert tree.path(4) == b"z/b/c"
     assert tree.attach(2, ROOT, b"z") is True
+
+
+def check_places(tree: WatchTree, places: dict[int, tuple[int, bytes]]) -> None:
+    """Check that a tree has these places, by descriptor, and no others."""
+    assert len(tree) == len(places) + 1
+    assert set(tree) == {ROOT, *places}
+    assert {wd: tree.place(wd) for wd in places} == places
+    for wd, (parent, name) in places.items():
+        assert tree.child(parent, name) == wd
+    for parent in tree:
+        names = {name for above, name in places.values() if above == parent}
+        assert sorted(tree.child_names(parent)) == sorted(names)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_directories_with_any_number_of_children_come_and_go(seed: int) -> None:
+    chance = random.Random(seed)
+    tree, places = WatchTree(ROOT), dict[int, tuple[int, bytes]]()
+    newest = ROOT
+    for limit in (2, 7, 12, 200, 3, 0, 30):
+        while len(places) < limit:
+            # The watches in between belong to another source of the same instance.
+            newest += chance.choice([1, 1, 1, 100, 5000])
+            parent = chance.choice([ROOT, ROOT, ROOT, *places])
+            places[newest] = parent, b"%d" % newest
+            assert tree.attach(newest, *places[newest]) is False
+        check_places(tree, places)
+        while len(places) > limit // 2:
+            wd = chance.choice([*places])
+            gone = tree.remove_subtree(wd)
+            assert wd in gone
+            for each in gone:
+                del places[each]
+        check_places(tree, places)
+    assert [wd for wd in (*range(1, newest + 5000), 1 << 30) if wd in tree] == [ROOT, *places]
+    assert tree.path(newest + 1) is None
+
+
+def test_an_unknown_directory_has_no_place() -> None:
+    tree = WatchTree(ROOT)
+    for wd in (ROOT + 1, 1 << 20):
+        with pytest.raises(KeyError):
+            tree.place(wd)
+
+
+def test_what_is_attached_while_directories_are_marked_is_marked() -> None:
+    tree = WatchTree(ROOT)
+    for wd in (2, 3, 4):
+        tree.attach(wd, ROOT, b"%d" % wd)
+    tree.start_marking(ROOT)
+    assert tree.attach(2, ROOT, b"2"), "in its place"
+    tree.attach(3, 2, b"moved")
+    tree.attach(5, 2, b"new")
+    tree.remove_subtree(2)
+    tree.attach(6, ROOT, b"in the memory of one that is gone")
+    assert {wd: tree.is_marked(wd) for wd in tree} == {ROOT: True, 4: False, 6: True}
+    tree.stop_marking()
+    assert not any(map(tree.is_marked, tree))
+    tree.start_marking(4)
+    assert [wd for wd in tree if tree.is_marked(wd)] == [4]
+
+
+@pytest.mark.parametrize("fan_out", [1, 2, 8, 9, 11, 100, 5000])
+def test_a_directory_takes_less_than_200_bytes(fan_out: int) -> None:
+    tracemalloc.start()
+    try:
+        tree, wd = WatchTree(ROOT), ROOT
+        parents = iter(range(ROOT, 10_000))
+        while wd < 10_000:
+            parent = next(parents)
+            for number in range(fan_out):
+                wd += 1
+                tree.attach(wd, parent, b"name-%06d" % number)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size / len(tree) < 200

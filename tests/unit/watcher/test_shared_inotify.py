@@ -1,17 +1,15 @@
 """Several sources with the watches of one inotify instance."""
 
 import os
-import random
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support.mounts import Mounts, can_mount
-from support.operations import exchange_paths
+from support.overlapping import OverlappingWriter
 from support.replica import Replica, read_tree
 from support.watching import WatchedSource
 
@@ -439,44 +437,12 @@ def test_a_file_system_that_is_unmounted_is_lost_for_all_holders(
         assert each.processor.is_source_lost
 
 
-class Writer:
-    """Random operations in and around two sources, one of which is inside the other."""
-
-    def __init__(self, seed: int, top: Path) -> None:
-        self.random = random.Random(seed)
-        self.top = top
-        self.count = 0
-
-    def work(self) -> None:
-        """Run one operation, ignoring errors."""
-        directories = sorted(Path(path) for path, _, _ in os.walk(self.top))[1:]
-        place, other = (
-            self.random.choice(directories) / self.random.choice("abcd") for _ in range(2)
-        )
-        self.count += 1
-        with suppress(OSError):
-            self.random.choice((
-                lambda: (place / "a").mkdir(parents=True),
-                place.mkdir,
-                lambda: place.write_text(str(self.count)),
-                lambda: place.write_text(str(self.count)),
-                lambda: place.rename(other),
-                lambda: place.rename(other),
-                lambda: exchange_paths(os.fsencode(place), os.fsencode(other)),
-                lambda: shutil.rmtree(place),
-                place.unlink,
-            ))()  # fmt: skip
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_overlapping_sources_equal_their_replicas_after_random_operations(
     seed: int, instance: SharedInotify, tmp_path: Path
 ) -> None:
-    top = tmp_path / "top"
-    places = [top / "one", top / "one/inner", top / "other"]
-    for place in (*places, top / "outside"):
-        place.mkdir(parents=True)
-    writer = Writer(seed, top)
+    writer = OverlappingWriter(seed, tmp_path / "top")
+    places = writer.sources
     with ExitStack() as stack:
         watched = []
         for place in places:

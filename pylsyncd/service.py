@@ -53,9 +53,10 @@ _RELOAD_TIMEOUT = 120.0
 # The configuration keys of the settings that have another name there.
 _KEYS = {"background": "daemon", "directory": "chdir", "log": "log destination"}
 
-# Open files: of the process, of each sync, and of each rsync that may run.
+# Open files: of the process, of each sync and destination, and of each rsync that may run.
 _FILES_OF_PROCESS = 100
-_FILES_OF_SYNC = 8
+_FILES_OF_SYNC = 6
+_FILES_OF_DESTINATION = 2
 _FILES_OF_RUN = 16
 
 _FORWARDED_SIGNALS = frozenset([signal.SIGUSR1, signal.SIGUSR2])
@@ -135,7 +136,7 @@ class Service:
             on_all_active=self._systemd.watchdog,
         )
         self._is_ready = False
-        _permit_open_files(settings.syncs)
+        _permit_open_files(settings)
         self._hooks = HookRunners(settings.syncs, self._thread_monitor.add_thread)
         self._run_slots = RunSlots(process.max_runs)
         self._inotify_pool = InotifyPool(self._thread_monitor.add_thread)
@@ -313,7 +314,7 @@ class Service:
                 raise UsageError(
                     f"The configuration has errors and was not applied:\n{error}"
                 ) from error
-            _permit_open_files(settings.syncs)
+            _permit_open_files(settings)
             self._hooks.configure(settings.syncs)
             self._ssh_sharing.avoid(_local_directories(settings.syncs))
             errors = self._supervisor.apply(settings.syncs)
@@ -368,11 +369,14 @@ def _make_pages(read: Callable[[], Status]) -> Pages:
     return web_pages.make_pages(read, socket.gethostname())
 
 
-def _permit_open_files(syncs: Sequence[SyncSettings]) -> None:
+def _permit_open_files(settings: Settings) -> None:
     """Raise the limit of open files to what the syncs may need; log if that is not possible."""
+    syncs = settings.syncs
     destinations = [each for sync in syncs for each in sync.destinations]
+    runs = sum(max(1, each.rsync.parallel) for each in destinations)
     needed = _FILES_OF_PROCESS + _FILES_OF_SYNC * len(syncs)
-    needed += _FILES_OF_RUN * sum(max(1, each.rsync.parallel) for each in destinations)
+    needed += _FILES_OF_DESTINATION * len(destinations)
+    needed += _FILES_OF_RUN * min(runs, settings.process.max_runs or runs)
     if (limit := descriptors.raise_limit(needed)) < needed:
         log.warning(
             "%s to %s may need %d open files, and the limit of pylsyncd is %d. Raise the limit: "

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from pylsyncd.model.errors import WatchError
-from pylsyncd.system.threads import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread, ThreadLimitError
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.inotify import Inotify, WatchingInstance
 from pylsyncd.watcher.shared_inotify import InotifyShare, SharedInotify
@@ -116,7 +116,7 @@ class InotifyPool:
         """Return what a source watches by, which it closes.
 
         ``on_failed(name)`` is called if the thread fails that reads its events. Raises WatchError
-        if there is no inotify instance left.
+        if there is no inotify instance left, and ThreadLimitError.
         """
         with self._lock:
             if self._own_count and not self._shared:
@@ -148,9 +148,9 @@ class InotifyPool:
             except WatchError:
                 if instance is None:
                     raise
-        share = instance.open_share(self._record_share_closed)
         if self._reader is None:
-            self._start_reader()
+            self._reader = self._start_reader()
+        share = instance.open_share(self._record_share_closed)
         self._failure_callbacks[share] = on_failed
         return share
 
@@ -161,12 +161,18 @@ class InotifyPool:
             self._reader.add(instance)
         return instance
 
-    def _start_reader(self) -> None:
-        self._reader = InotifyReader(self._report_failed_reader)
+    def _start_reader(self) -> InotifyReader:
+        reader = InotifyReader(self._report_failed_reader)
         for instance in self._shared:
-            self._reader.add(instance)
-        self._reader.start()
-        self._on_started(self._reader)
+            reader.add(instance)
+        try:
+            reader.start()
+        except ThreadLimitError:
+            reader.stop()
+            self._close_unused()
+            raise
+        self._on_started(reader)
+        return reader
 
     def _close_unused(self) -> None:
         """Close the instances without a source, but for the one that is kept."""

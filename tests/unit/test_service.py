@@ -4,6 +4,7 @@ import gc
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -207,12 +208,22 @@ def test_the_limit_of_open_files_is_raised_for_many_syncs(
         raised = resource.getrlimit(resource.RLIMIT_NOFILE)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert raised == (164, before[1])
+    # 100, 6 for each sync, 2 for each destination, and 16 for each rsync.
+    assert raised == (166, before[1])
     assert "open files" not in caplog.text
-    monkeypatch.setattr(descriptors, "raise_limit", lambda _: 150)
+    needed: list[int] = []
+
+    def refuse(count: int) -> int:
+        needed.append(count)
+        return 150
+
+    monkeypatch.setattr(descriptors, "raise_limit", refuse)
     assert run(settings) == 0
-    assert "2 syncs to 3 destinations may need 164 open files" in caplog.text
-    assert "LimitNOFILE=164" in caplog.text
+    few = replace(settings, process=replace(settings.process, max_runs=1))
+    assert run(few) == 0
+    assert needed == [166, 134]
+    assert "2 syncs to 3 destinations may need 166 open files" in caplog.text
+    assert "LimitNOFILE=166" in caplog.text
 
 
 def test_without_threads_it_ends_with_the_reason(directory: ServiceDirectory) -> None:

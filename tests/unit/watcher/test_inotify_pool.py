@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.limits import instance_limit_prefix
+from support.limits import instance_limit_prefix, no_more_threads
 from support.servers import Unavailable
 from support.waiting import wait_until
 from support.watching import WatchedSource
 
 from pylsyncd.model.scoped_paths import Change, Scope
-from pylsyncd.system.threads import SupervisedThread
+from pylsyncd.system.threads import SupervisedThread, ThreadLimitError
 from pylsyncd.watcher.inotify import Inotify, WatchingInstance
 from pylsyncd.watcher.inotify_pool import InotifyPool
 from pylsyncd.watcher.shared_inotify import SharedInotify
@@ -129,6 +129,15 @@ def test_all_sources_fail_if_the_reader_fails(
     instance.add_watch(directory)
     (tmp_path / "new").mkdir()
     wait_until(lambda: failures == [READER, READER])
+
+
+def test_the_lack_of_a_thread_leaves_nothing_behind(opened: ExitStack) -> None:
+    pool = InotifyPool(max_own=0)
+    with no_more_threads(), pytest.raises(ThreadLimitError):
+        pool.open_instance(print)
+    assert pool.instance_count == 0
+    open_some(opened, pool, 1)
+    assert is_reading()
 
 
 OPENS_MANY = """

@@ -9,7 +9,7 @@ The rules:
 The time is linear in the bytes of the paths, except for one sort of the directories.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
 
 from pylsyncd.model import paths
@@ -45,6 +45,13 @@ def optimize(changes: Changeset, count_entries: EntryCounter | None = None) -> C
     if not minimal.is_everything:
         # What was written is not reduced: a move may lose one that is above it.
         minimal.moves = changes.moves
+    return minimal
+
+
+def optimize_without_hints(changes: Changeset) -> Changeset:
+    """Return the minimal changeset without hints that covers ``changes``."""
+    minimal = MutableChangeset()
+    _reduce(changes, minimal)
     return minimal
 
 
@@ -178,13 +185,12 @@ def _outside(directories: Iterable[bytes], topmost: set[bytes]) -> list[bytes]:
 
 
 def _listing_is_cheaper(
-    directory: bytes, names: Iterable[bytes], count_entries: EntryCounter
+    directory: bytes, names: Collection[bytes], count_entries: EntryCounter
 ) -> bool:
-    lengths = [len(name) for name in names]
-    if len(lengths) < MIN_NAMES_FOR_LISTING:
+    if len(names) < MIN_NAMES_FOR_LISTING:
         return False
-    length = sum(lengths) + len(lengths) * len(directory)
-    break_even = int((NAME_COST_US * len(lengths) + BYTE_COST_US * length) / LISTED_ENTRY_COST_US)
+    length = sum(map(len, names)) + len(names) * len(directory)
+    break_even = int((NAME_COST_US * len(names) + BYTE_COST_US * length) / LISTED_ENTRY_COST_US)
     return count_entries(directory, break_even + 1) <= break_even
 
 

@@ -27,12 +27,11 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pylsyncd.model import paths
 from pylsyncd.model.scoped_paths import NO_PATHS, MutableScopedPaths, Scope, ScopedPaths
 from pylsyncd.rsync.file_list import FileList
 from pylsyncd.rules.excludes import Rules
@@ -139,7 +138,7 @@ def check_contents(
     # What was written since the look has a new time, and a hint of its own.
     repeat = partial(
         check_contents, root, rest, new_content, replace(times, now_ns=_NEVER),
-        lambda path: path in compared or is_left_out(path),
+        (lambda path: path in compared or is_left_out(path)) if compared else is_left_out,
     )  # fmt: skip
     return ContentCheck(
         files.part(compared), rest, can_join, divider.size, divider.latest_ns, divider.unread,
@@ -166,8 +165,8 @@ class _Divider:
         self._is_left_out = is_left_out
 
     def divide_entry(self, path: bytes) -> None:
-        if self._new_content.includes_entry(path) and self._may_equal_copy(path):
-            self.compared.add(path)
+        if self._new_content.includes_entry(path):
+            self._divide_files((path,))
 
     def divide_listing(self, entry: bytes) -> None:
         directory = entry[:-1]
@@ -175,10 +174,11 @@ class _Divider:
             if self._has_file_to_compare(directory):
                 self.compared.add(entry)
             return
-        for name in self._new_content.entries.get(directory, ()):
-            path = paths.join(directory, name)
-            if name and not self._is_left_out(path) and self._may_equal_copy(path):
-                self.compared.add(path)
+        prefix = directory and directory + b"/"
+        some = [prefix + name for name in self._new_content.entries.get(directory, ()) if name]
+        if self._is_left_out is not nothing_is_left_out:
+            some = [path for path in some if not self._is_left_out(path)]
+        self._divide_files(some)
 
     def _has_file_to_compare(self, directory: bytes) -> bool:
         has_one = False
@@ -226,15 +226,26 @@ class _Divider:
                 if each.is_file(follow_symlinks=False) and os.fsencode(each.name) not in hinted:
                     yield each.stat(follow_symlinks=False)
 
-    def _may_equal_copy(self, path: bytes) -> bool:
-        try:
-            status = os.lstat(path, dir_fd=self._root)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:
-            # rsync will report the error.
-            return True
-        return stat.S_ISREG(status.st_mode) and self._is_ambiguous(status)
+    def _divide_files(self, some: Iterable[bytes]) -> None:
+        """Add the paths of files whose copies may look equal. Runs twice for each file written."""
+        root, until_ns, now_ns = self._root, self._times.until_ns, self._times.now_ns
+        size = 0
+        for path in some:
+            try:
+                status = os.lstat(path, dir_fd=root)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                # rsync will report the error.
+                self.compared.add(path)
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            if until_ns < status.st_mtime_ns <= now_ns:
+                size += status.st_size
+            elif self._is_ambiguous(status):
+                self.compared.add(path)
+        self.size += size
 
     def _is_ambiguous(self, status: os.stat_result) -> bool:
         self.size += status.st_size
@@ -244,10 +255,17 @@ class _Divider:
         return self._times.include(status.st_mtime_ns)
 
 
+def nothing_is_left_out(_path: bytes) -> bool:
+    """Return False."""
+    return False
+
+
 def left_out_test(
     rules: Rules, excluded: AbstractSet[bytes], files: FileList
 ) -> Callable[[bytes], bool]:
     """Return a function that returns True if a run for a list leaves out the file at a path."""
+    if not (rules or excluded or files.files_to_exclude):
+        return nothing_is_left_out
 
     def is_left_out(path: bytes) -> bool:
         return (

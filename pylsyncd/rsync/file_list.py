@@ -131,7 +131,7 @@ def entry_counter(source: bytes) -> Callable[[bytes, int], int]:
                 walk.opened_below(root, directory) as opened,
                 os.scandir(opened) as entries,
             ):
-                return sum(1 for _ in islice(entries, limit))
+                return len([*islice(entries, limit)])
         except OSError:
             return limit
 

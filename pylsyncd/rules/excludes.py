@@ -57,13 +57,11 @@ class Rules:
 
     def matches(self, path: bytes, *, is_directory: bool) -> bool:
         """Return the same for a path whose parent directories are known not to be excluded."""
-        if not path:
+        tests = self._directory_tests if is_directory else self._file_tests
+        if not (path and tests):
             return False
         name = path[path.rfind(b"/") + 1 :]
-        if is_directory:
-            tests, whole = self._directory_tests, b"/" + path + b"/"
-        else:
-            tests, whole = self._file_tests, b"/" + path
+        whole = b"/" + path + b"/" if is_directory else b"/" + path
         for needs_full_path, is_excluding, match in tests:
             if match(whole if needs_full_path else name):
                 return is_excluding

@@ -32,7 +32,7 @@ from pylsyncd.model.moments import Moment, earliest_ctime_ns
 from pylsyncd.model.moves import NO_MOVES, Moves
 from pylsyncd.model.scoped_paths import NO_PATHS, MutableScopedPaths, Scope, is_at_or_below
 from pylsyncd.pipeline.backlog import MAX_PENDING_CHANGES
-from pylsyncd.pipeline.optimizer import optimize
+from pylsyncd.pipeline.optimizer import optimize_without_hints
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import clock, walk
 from pylsyncd.watcher.hard_link_search import (
@@ -130,7 +130,7 @@ class HardLinks:
         """Return the hard-linked files in the changes, and the names that the changes contain."""
         area = SearchArea(root, self._rules, self._on_progress)
         # Optimized, so that no tree is walked as a part of another one again.
-        found = LinkedFileFinder(area).find(optimize(changes))
+        found = LinkedFileFinder(area).find(optimize_without_hints(changes))
         named = {file: set(linked.known_paths) for file, linked in found.items()}
         self._search_other_names(area, found)
         return found, named

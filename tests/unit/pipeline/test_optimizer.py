@@ -12,6 +12,7 @@ from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.pipeline.optimizer import (
     hints_about,
     optimize,
+    optimize_without_hints,
     split_below,
     with_hints_of,
     without_covered,
@@ -72,6 +73,15 @@ def test_the_hints_are_reduced_like_the_changes_and_apart_from_them(
     minimal = optimize(with_hints(changes, hints), lambda _path, _limit: 0)
     assert set(minimal.new_content) == naively_reduced(hints)
     assert set(minimal) == set(optimize(collected(changes), lambda _path, _limit: 0))
+
+
+@given(some_changes, some_changes)
+def test_without_hints_the_changes_alone_are_reduced(
+    changes: list[Change], hints: list[Change]
+) -> None:
+    minimal = optimize_without_hints(with_hints(changes, hints))
+    assert set(minimal) == naively_reduced(changes)
+    assert not minimal.new_content
 
 
 @given(high_changes, high_changes)

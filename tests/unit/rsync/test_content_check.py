@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from pylsyncd.model.scoped_paths import Change, MutableScopedPaths, Scope, ScopedPaths
-from pylsyncd.rsync.content_check import CarriedTimes, ContentCheck, carried_times, check_contents
+from pylsyncd.rsync.content_check import (
+    CarriedTimes,
+    ContentCheck,
+    carried_times,
+    check_contents,
+    left_out_test,
+)
 from pylsyncd.rsync.file_list import FileList
+from pylsyncd.rules.excludes import Rules
+from pylsyncd.rules.patterns import FilterRule
 
 ENTRY, LISTING, TREE = Scope.ENTRY, Scope.LISTING, Scope.TREE
 
@@ -61,6 +69,29 @@ def test_an_earlier_run_may_have_carried_times_up_to_its_end_and_in_the_future(
     mtime: int, expected: bool
 ) -> None:
     assert CarriedTimes(RUN_END, NOW).include(mtime) is expected
+
+
+@pytest.mark.parametrize(
+    ("mtime", "is_compared"),
+    [(RUN_END, True), (RUN_END + 1, False), (NOW, False), (NOW + 1, True)],
+    ids=["at the end of the run", "after it", "now", "in the future"],
+)
+@pytest.mark.parametrize("listed", [b"file", b""], ids=["named", "in a listed directory"])
+def test_a_file_with_the_hint_is_compared_if_a_run_may_have_carried_its_time(
+    tmp_path: Path, mtime: int, is_compared: bool, listed: bytes
+) -> None:
+    place(tmp_path, file=mtime)
+    found = check(tmp_path, {listed}, hints((b"file", ENTRY)))
+    assert set(found.compared.entries) == ({b"file"} if is_compared else set())
+    assert found.size == len("content")
+
+
+def test_a_run_without_rules_and_exceptions_leaves_nothing_out() -> None:
+    files = FileList({b"a", b"b"})
+    assert not left_out_test(Rules(), frozenset(), files)(b"a")
+    assert left_out_test(Rules(), frozenset({b"a"}), files)(b"a")
+    assert not left_out_test(Rules(), frozenset({b"a"}), files)(b"b")
+    assert left_out_test(Rules((FilterRule(b"a"),)), frozenset(), files)(b"a")
 
 
 def test_the_times_include_two_ticks_of_the_clock_and_what_rsync_takes_for_equal() -> None:

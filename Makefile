@@ -46,9 +46,8 @@ run: $(VENV)/.run
 TEMPORARY = $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 
 # Most of them wait most of the time, so that there are more than a small machine has processors;
-# those that take minutes are first. One that compares times runs alone, and so does one that a busy
-# machine lets win a race which rsync itself has.
-ALONE = tests/isolation/test_isolation.py tests/hostile/test_swaps.py
+# those that take minutes are first. One that compares times runs alone.
+ALONE = tests/isolation/test_isolation.py
 SIDE_BY_SIDE = tests/churn tests/chaos tests/unit tests/scenarios tests/daemon tests/guard \
 	tests/hostile tests/isolation tests/soak tests/fuzz tests/mutation
 

@@ -21,11 +21,12 @@ from pylsyncd.rules.excludes import Rules
 
 MIN_RSYNC_VERSION: Version = (3, 2, 3)
 
-CURRENT_DIRECTORY: Final = b"./"
-"""The source as rsync's argument: rsync starts in it, wherever it was renamed to before.
+CURRENT_DIRECTORY: Final = b"/proc/self/cwd/"
+"""The source as rsync's argument: rsync starts in it, and stays, whatever is at its path by then.
 
-It asks for the path of that directory, though, and goes there again by the path (measured with
-3.5.0): what is at the path by then is what it reads."""
+With ``./`` it asks for the path of the directory and goes there again by the path (measured with
+3.2.7 and 3.5.0), so that a link that takes the place of a directory of it leads elsewhere.
+"""
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds without a byte from the peer after which rsync gives up."""

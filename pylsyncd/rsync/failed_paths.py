@@ -40,8 +40,8 @@ class FailedPaths:
     ) -> None:
         """Create an empty collection of at most ``limit`` changes of each kind.
 
-        ``source`` is the directory that rsync ran in, without symlinks, and ``target`` the
-        destination as rsync names it (see `target_in_messages`), empty if unknown. A path that was
+        ``source`` and ``target`` are the directories of the source and of the destination as rsync
+        names them (see `target_in_messages`), empty if unknown. A path that was
         not ``carried`` is ignored, and so is text of other programs: no message makes a run look at
         anything else. ``mode`` returns the mode of a path of the source, 0 if there is none; it
         helps to tell which name a temporary one stands for.

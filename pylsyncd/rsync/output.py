@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from pylsyncd.rsync.command import CURRENT_DIRECTORY
 from pylsyncd.rsync.message_lines import is_meaningless
 
 MAX_FIRST_LINES: Final = 100
@@ -30,7 +31,9 @@ _PROGRESS = re.compile(
     rb"(?:  | \(xfr#(\d{1,19}), (to|ir)-chk=(\d{1,19})/(\d{1,19})\) *)"
 )
 _PROGRESS_BYTES: Final = b"\r 0123456789%.kMGB/s:()xfr#,toichk-=?"
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]|\\(?=#[0-7]{3})")
 _MAX_PROGRESS_LINE: Final = 200
+_WORKING_DIRECTORY: Final = b'"' + CURRENT_DIRECTORY.rstrip(b"/")
 _UNITS: Final = {b"k": 1 << 10, b"M": 1 << 20, b"G": 1 << 30}
 
 
@@ -49,9 +52,16 @@ class RsyncMessages:
     """
 
     def __init__(
-        self, lines: Iterable[str] = (), on_message: "MessageCallback | None" = None
+        self,
+        lines: Iterable[str] = (),
+        on_message: "MessageCallback | None" = None,
+        source: bytes = b"",
     ) -> None:
-        """Create the collection; ``on_message`` is called with each line that is added."""
+        """Create the collection; ``on_message`` is called with each line that is added, unchanged.
+
+        In the lines that are kept, ``source`` is the path of the working directory of rsync.
+        """
+        self._source = _escape(source.rstrip(b"/")) if source else None
         # Dicts keep the order, and find duplicates without a search.
         self._first: dict[str, None] = {}
         self._last: dict[str, None] = {}
@@ -61,17 +71,21 @@ class RsyncMessages:
 
     def add(self, line: bytes) -> None:
         """Add a line."""
-        text = line[:_MAX_LINE].decode("utf-8", "backslashreplace")
-        if text in self._first or text in self._last or not text.strip():
+        is_cut, text = len(line) > _MAX_LINE, _decode(line)
+        if self._source is not None:
+            # The first one: what follows may be a name with a quote.
+            line = line.replace(_WORKING_DIRECTORY, b'"' + self._source, 1)
+        kept = _decode(line)
+        if kept in self._first or kept in self._last or not kept.strip():
             return
         if self._on_message is not None:
-            self._on_message(text, is_cut=len(line) > _MAX_LINE)
+            self._on_message(text, is_cut=is_cut)
         if len(self._first) < MAX_FIRST_LINES:
-            self._first[text] = None
+            self._first[kept] = None
             return
-        if is_meaningless(text):
+        if is_meaningless(kept):
             return
-        self._last[text] = None
+        self._last[kept] = None
         if len(self._last) > MAX_LAST_LINES:
             del self._last[next(iter(self._last))]
 
@@ -81,6 +95,15 @@ class RsyncMessages:
 
     def __len__(self) -> int:
         return len(self._first) + len(self._last)
+
+
+def _decode(line: bytes) -> str:
+    return line[:_MAX_LINE].decode("utf-8", "backslashreplace")
+
+
+def _escape(path: bytes) -> bytes:
+    r"""Escape the control characters of a path as rsync does, as ``\#ooo``."""
+    return _CONTROL.sub(lambda found: b"\\#%03o" % ord(found[0]), path)
 
 
 class LineSplitter:

@@ -1,5 +1,6 @@
 """Runs rsync, and parses its output; runs other programs of a remote shell."""
 
+import os
 import re
 import signal
 import threading
@@ -116,12 +117,14 @@ class Runner:
         """Run a command and return what it did.
 
         ``on_item`` is called with each line that says what rsync did to a path, printable.
-        ``directory`` is an open descriptor: rsync runs there even if the directory is renamed.
+        ``directory`` is an open descriptor: rsync runs there even if the directory is renamed. In
+        the messages that are kept, its path is what people call it.
         After ``stall_timeout`` seconds without progress rsync is stopped; make that longer than
         rsync's own --timeout, whose message says more. ``on_progress`` is called with each progress
         that rsync prints, if the command asks for it, and ``on_message`` with each of its messages.
         """
-        result = RunResult(messages=RsyncMessages(on_message=on_message))
+        messages = RsyncMessages(on_message=on_message, source=_path_of(directory))
+        result = RunResult(messages=messages)
         started = time.monotonic()
         try:
             # A signal waits until there is a process to send it to.
@@ -203,6 +206,14 @@ class Runner:
             process = self._process
             if process is not None and process.returncode is None:
                 processes.send_signal_to_group(process, number)
+
+
+def _path_of(directory: int | None) -> bytes:
+    """Return the path of an open directory; nothing if it has none, or one that is too long."""
+    if directory is not None:
+        with suppress(OSError):
+            return os.readlink(os.fsencode(processes.descriptor_path(directory)))
+    return b""
 
 
 def _record_failure(

@@ -9,7 +9,7 @@ from pylsyncd.model.endpoints import Destination
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.optimizer import optimize, split_below, with_hints_of
 from pylsyncd.rsync.carried_paths import CarriedPaths
-from pylsyncd.rsync.command import RsyncOptions
+from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncOptions
 from pylsyncd.rsync.failed_paths import FailedPaths, target_in_messages
 from pylsyncd.rsync.file_list import FileList, regular_files
 from pylsyncd.rsync.option_check import moves_files
@@ -41,12 +41,12 @@ class FailureAnalysis:
 
     def new_failed_paths(self, request: TransferRequest, files: FileList) -> FailedPaths:
         """Return an empty collection of the paths that a run for a request fails to carry."""
-        source = os.readlink(b"/proc/self/fd/%d" % request.root)
         is_named = not moves_files(self._options.extra_options)
         target = target_in_messages(self._destination) if is_named else b""
         entries = None if request.is_full_sync else files.entries
         excluded = request.left_out | files.files_to_exclude
         carried = CarriedPaths(entries, request.options.rules, excluded)
+        source = CURRENT_DIRECTORY.rstrip(b"/")
         return FailedPaths(source, target, carried, partial(_mode, request.root))
 
     def result(

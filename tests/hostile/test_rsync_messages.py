@@ -29,13 +29,11 @@ def cannot_delete(path: str) -> list[Act]:
 
 
 def vanished(path: str) -> list[Act]:
-    return [Act(f'file has vanished: "{{src}}/{path}"', exit_status=24)]
+    return [Act(f'file has vanished: "/proc/self/cwd/{path}"', exit_status=24)]
 
 
 def unreadable(name: str) -> list[Act]:
-    return [
-        Act(f'rsync: [sender] send_files failed to open "{{src}}/{name}": Permission denied (13)')
-    ]
+    return [Act(f'rsync: [sender] open "/proc/self/cwd/{name}": Permission denied (13)')]
 
 
 def succeeds(stdout: str = "", stderr: str = "") -> list[Act]:

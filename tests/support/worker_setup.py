@@ -188,7 +188,7 @@ class WorkerSetup:
 
     def make_fail(self, name: str, *, first: str = "", error: str = DENIED) -> None:
         """Make the next run do ``first``, by default all its work, and then name a failed path."""
-        message = f'rsync: [sender] send_files failed to open "{self.source}/{name}": {error}'
+        message = f'rsync: [sender] send_files failed to open "/proc/self/cwd/{name}": {error}'
         first = first or f'{self.faulty.real_rsync} "$@"'
         self.faulty.add_fault(f"{first}; echo '{message}' >&2; exit 23")
 

@@ -35,8 +35,7 @@ def test_a_wait_ends_when_all_but_failing_paths_is_confirmed(directory: ServiceD
     with directory.supervisor(SYNCS, *options) as supervisor:
         operations = operations_of(supervisor)
         assert operations.wait(timeout=TIMEOUT) == CONFIRMED
-        path = directory.source("web") / "bad"
-        message = f'rsync: [sender] send_files failed to open "{path}": Permission denied (13)'
+        message = 'rsync: [sender] open "/proc/self/cwd/bad": Permission denied (13)'
         # By the end of the window, and by the flush of the wait.
         for _ in range(2):
             faulty.add_fault(f"{faulty.real_rsync} \"$@\"; echo '{message}' >&2; exit 23")

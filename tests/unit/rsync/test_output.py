@@ -382,3 +382,23 @@ def test_each_message_is_reported_however_many_are_kept() -> None:
     assert reported[:-1] == [(f"rsync: {number}", False) for number in range(1, 20_001)]
     assert reported[-1][1]
     assert len(reported[-1][0]) < 50_000
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (b"/home/me", '"/home/me/d" and "/proc/self/cwd/e"'),
+        (b"/", '"/d" and "/proc/self/cwd/e"'),
+        (b"/a\n\\#012b", r'"/a\#012\#134#012b/d" and "/proc/self/cwd/e"'),
+        (b"", '"/proc/self/cwd/d" and "/proc/self/cwd/e"'),
+    ],
+)
+def test_a_message_names_the_source_by_its_path(source: bytes, shown: str) -> None:
+    reported = []
+    messages = RsyncMessages(
+        on_message=lambda line, *, is_cut: reported.append((line, is_cut)), source=source
+    )
+    said = 'rsync: [sender] link_stat "/proc/self/cwd/d" and "/proc/self/cwd/e"'
+    messages.add(said.encode())
+    assert list(messages) == ["rsync: [sender] link_stat " + shown]
+    assert reported == [(said, False)]

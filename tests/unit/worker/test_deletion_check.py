@@ -40,7 +40,7 @@ def test_skipped_deletions_count_against_the_limit(make: Callable[..., WorkerSet
     for name in ("x", "y"):
         (place.copy / name).touch()
     skipped = "IO error encountered -- skipping file deletion"
-    said = f'rsync: [sender] send_files failed to open "{place.source}/bad": {DENIED}'
+    said = f'rsync: [sender] send_files failed to open "/proc/self/cwd/bad": {DENIED}'
     for _ in range(2):  # the dry run, and the run
         place.faulty.add_fault(print_error_and_exit(f"{skipped}\n{said}", 23))
     result = carry(place, EVERYTHING)

@@ -30,8 +30,8 @@ def test_failed_paths_are_set_apart_if_rsync_names_them(place: WorkerSetup) -> N
 @pytest.mark.parametrize(
     "message",
     [
-        f'rsync: [sender] open "{{source}}/other": {DENIED}',
-        f'rsync: [sender] open "{{source}}/../x": {DENIED}',
+        f'rsync: [sender] open "/proc/self/cwd/other": {DENIED}',
+        f'rsync: [sender] open "/proc/self/cwd/../x": {DENIED}',
         "cannot delete non-empty directory: ..",
         "cannot delete non-empty directory: a\\#000b",
         f'rsync: [receiver] mkstemp "{{copy}}/....abcdef" failed: {DENIED}',
@@ -43,7 +43,7 @@ def test_what_was_not_carried_does_not_become_pending(place: WorkerSetup, messag
     place.faulty.add_fault(print_error_and_exit(shown, 23))
     result = carry(place, entries(b"a", b"b"))
     assert (changed_paths(result.failed), changed_paths(result.pending)) == ([], [b"a", b"b"])
-    honest = f'rsync: [sender] open "{place.source}/a": {DENIED}'
+    honest = f'rsync: [sender] open "/proc/self/cwd/a": {DENIED}'
     place.faulty.add_fault(print_error_and_exit(f"{honest}\n{shown}", 23))
     result = carry(place, entries(b"a", b"b"))
     assert (changed_paths(result.failed), changed_paths(result.pending)) == ([b"a"], [])
@@ -89,7 +89,7 @@ def test_all_names_of_a_hard_linked_file_fail_together(make: Callable[..., Worke
 def test_however_many_paths_fail_all_others_are_confirmed(place: WorkerSetup) -> None:
     names = [f"d/f{number}" for number in range(1, MANY + 1)]
     place.write(*names, "good")
-    complain(place, f'rsync: [sender] send_files failed to open "{place.source}/d/f%.0f": {DENIED}')
+    complain(place, f'rsync: [sender] send_files failed to open "/proc/self/cwd/d/f%.0f": {DENIED}')
     listing = entries(b"good")
     listing.add(b"d", Scope.TREE)
     result = carry(place, listing)

@@ -44,10 +44,10 @@ SAID = [
     "",
     "what is this?",
     'file has vanished: "/somewhere/else"',
-    'file has vanished: "{source}/d/a"',
-    'file has vanished: "{source}/other"',
-    f'rsync: [sender] send_files failed to open "{{source}}/d/b": {DENIED}',
-    f'rsync: [sender] opendir "{{source}}/d" failed: {DENIED}',
+    'file has vanished: "/proc/self/cwd/d/a"',
+    'file has vanished: "/proc/self/cwd/other"',
+    f'rsync: [sender] send_files failed to open "/proc/self/cwd/d/b": {DENIED}',
+    f'rsync: [sender] opendir "/proc/self/cwd/d" failed: {DENIED}',
     f'rsync: [receiver] mkstemp "{{copy}}/d/.a.Y7sFkQ" failed: {DENIED}',
     f'rsync: [generator] recv_generator: mkdir "{{copy}}/d" failed: {DENIED}',
     f"rsync: [generator] delete_file: unlink(gone) failed: {DENIED}",
@@ -160,10 +160,10 @@ def heal(faulty: FaultyRsync) -> None:
     faulty.discard_rules()
 
 
-def entry_failure(place: WorkerSetup, *names: str, first: str = "true") -> str:
+def entry_failure(*names: str, first: str = "true") -> str:
     """Return a fault: do something, by default nothing, and fail for some names."""
     said = "\n".join(
-        f'rsync: [sender] send_files failed to open "{place.source}/{name}": {DENIED}'
+        f'rsync: [sender] send_files failed to open "/proc/self/cwd/{name}": {DENIED}'
         for name in names
     )
     return f"{first}; {print_error_and_exit(said, 23)}"
@@ -335,7 +335,7 @@ def test_a_full_sync_that_carries_all_has_compared_everything_since_its_start(
     parts = place.parts()
     place.write("f")
     is_of_path = fault == "failure of a path"
-    place.faulty.add_fault(entry_failure(place, "f", first='rsync "$@"') if is_of_path else fault)
+    place.faulty.add_fault(entry_failure("f", first='rsync "$@"') if is_of_path else fault)
     add(parts, WorkItem(changes))
     before = time.time()
     parts.pending_attempts.carry_next_run()
@@ -403,7 +403,7 @@ def test_the_first_failure_of_a_path_is_remembered_until_none_fails(place: Worke
     add(parts, WorkItem(entries(b"good")))
     parts.pending_attempts.carry_next_run()
     assert parts.attempts.paths_failed_at is None
-    place.faulty.add_fault(entry_failure(place, "bad"))
+    place.faulty.add_fault(entry_failure("bad"))
     add(parts, WorkItem(entries(b"bad")))
     before = time.monotonic()
     parts.pending_attempts.carry_next_run()
@@ -505,7 +505,7 @@ def test_failed_paths_that_fail_again_wait_longer_and_the_others_are_confirmed(
 ) -> None:
     parts = failing_parts(place, b"f", b"g")
     place.write("f", "g")
-    place.faulty.add_fault(entry_failure(place, "f", first='rsync "$@"'))
+    place.faulty.add_fault(entry_failure("f", first='rsync "$@"'))
     queue = parts.work.failed_paths
     queue.schedule_retry(Verdict.PARTIAL)
     parts.pending_attempts.retry_failed_paths()
@@ -583,7 +583,7 @@ def test_a_file_that_did_not_fit_stays_pending_while_its_run_fails(
 
 def test_a_file_that_fits_but_fails_is_a_failed_path(place: WorkerSetup) -> None:
     parts = aborting_parts(place)
-    place.faulty.add_fault(entry_failure(place, "small"))
+    place.faulty.add_fault(entry_failure("small"))
     parts.pending_attempts.retry_aborting_file()
     assert paths_of(parts.work.aborting_files.backlog.changes) == [b"large"]
     assert paths_of(parts.work.failed_paths.backlog.changes) == [b"small"]
@@ -648,7 +648,7 @@ def test_what_a_broken_run_adds_stays_pending_with_the_changes_themselves(
 
 def test_what_a_wider_run_names_is_a_failed_path(place: WorkerSetup) -> None:
     parts = unexplained_parts(place, steps=1)
-    place.faulty.add_rule("", entry_failure(place, "d/odd"))
+    place.faulty.add_rule("", entry_failure("d/odd"))
     parts.pending_attempts.retry_unexplained()
     assert not parts.work.unexplained.backlog
     assert paths_of(parts.work.failed_paths.backlog.changes) == [b"d/odd"]

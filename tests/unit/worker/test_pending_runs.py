@@ -178,7 +178,7 @@ def test_deletions_that_rsync_skipped_because_of_another_failure_are_made(
 ) -> None:
     place.write("bad")
     (place.copy / "gone").touch()
-    said = f'rsync: [sender] send_files failed to open "{place.source}/bad": {complaint}'
+    said = f'rsync: [sender] send_files failed to open "/proc/self/cwd/bad": {complaint}'
     skipped = "IO error encountered -- skipping file deletion"
     place.faulty.add_fault(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
     with place.worker() as worker:
@@ -190,7 +190,7 @@ def test_deletions_that_rsync_skipped_because_of_another_failure_are_made(
 def test_everything_in_an_excluded_directory_is_carried_later(place: WorkerSetup) -> None:
     place.write("shut/deep/f")
     (place.copy / "gone").touch()
-    said = f'rsync: [sender] opendir "{place.source}/shut" failed: Permission denied (13)'
+    said = 'rsync: [sender] opendir "/proc/self/cwd/shut" failed: Permission denied (13)'
     skipped = "IO error encountered -- skipping file deletion"
     place.faulty.add_fault(f"echo '{said}' >&2; echo '{skipped}'; exit 23")
     with place.worker() as worker:

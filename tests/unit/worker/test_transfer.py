@@ -55,8 +55,8 @@ def test_skipped_deletions_are_made_at_once_without_sending_anything(
         for path in (b"d", b"e", b"shut"):
             changes.add(path, Scope.LISTING)
     skipped = "IO error encountered -- skipping file deletion"
-    unreadable = f'rsync: [sender] send_files failed to open "{place.source}/d/bad": {DENIED}'
-    shut = f'rsync: [sender] opendir "{place.source}/shut" failed: {DENIED}'
+    unreadable = f'rsync: [sender] send_files failed to open "/proc/self/cwd/d/bad": {DENIED}'
+    shut = f'rsync: [sender] opendir "/proc/self/cwd/shut" failed: {DENIED}'
     place.faulty.add_fault(print_error_and_exit(f"{skipped}\n{unreadable}\n{shut}", 23))
     result = carry(place, changes)
     assert (changed_paths(result.failed), changed_paths(result.pending)) == (
@@ -71,8 +71,8 @@ def test_skipped_deletions_are_made_at_once_without_sending_anything(
 def test_deletions_that_are_skipped_twice_stay_pending(place: WorkerSetup) -> None:
     place.write("bad", "good")
     skipped = "IO error encountered -- skipping file deletion"
-    said = f'rsync: [sender] send_files failed to open "{place.source}/bad": {DENIED}'
-    other = f'rsync: [sender] opendir "{place.source}/d" failed: {DENIED}'
+    said = f'rsync: [sender] send_files failed to open "/proc/self/cwd/bad": {DENIED}'
+    other = f'rsync: [sender] opendir "/proc/self/cwd/d" failed: {DENIED}'
     changes = entries(b"bad", b"good")
     changes.add(b"d", Scope.LISTING)
     for text in (said, other):

@@ -16,8 +16,8 @@ from pylsyncd.watcher import inotify
 from pylsyncd.watcher.inotify import Inotify, WatchingInstance
 from pylsyncd.watcher.shared_inotify import InotifyShare, SharedInotify
 
-# Together fewer than half of the instances that the kernel permits by default.
-MAX_OWN_INSTANCES = 32
+# Together a quarter of what the kernel permits each user by default: other programs need some, too.
+MAX_OWN_INSTANCES = 16
 MAX_SHARED_INSTANCES = 16
 
 # About 130,000 events, before the next instance has its turn.

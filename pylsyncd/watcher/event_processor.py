@@ -1,6 +1,7 @@
 """Turns events into changes."""
 
 import logging
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -26,7 +27,8 @@ _STRUCTURAL = (
     | inotify.MOVE_SELF | inotify.UNMOUNT
 )  # fmt: skip
 # Those and the moves of files: all events with a function of their own.
-_SPECIAL = _STRUCTURAL | inotify.MOVED_FROM | inotify.MOVED_TO
+_MOVED = inotify.MOVED_FROM | inotify.MOVED_TO
+_SPECIAL = _STRUCTURAL | _MOVED
 _DISAPPEARED = inotify.DELETE | inotify.MOVED_FROM
 # The kernel calls it a modification of a directory if only its mtime is set, as tar does.
 _ATTRIBUTES = inotify.ATTRIB | inotify.MODIFY
@@ -38,6 +40,9 @@ _NEW_CONTENT = inotify.CREATE | inotify.MOVED_TO
 
 # About 2,000 events.
 _MAX_UNRECORDED_BYTES = 1 << 16
+
+# About 25 MB.
+_MAX_FOLDED_NAMES = 200_000
 
 
 class EventProcessor:
@@ -69,6 +74,11 @@ class EventProcessor:
         # Those that were modified and had no other event since, with the number of modifications.
         self._modified_names: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
         self._unrecorded_bytes = 0
+        # An upper bound of the names in these three, while events are folded.
+        self._folded_count: float = 0
+        # Whether events were folded that are later than moves that wait.
+        self._are_moves_late = False
+        watches.fold_events_by(self)
         # Every change before this moment was taken, or its file is among the open ones.
         self._taken_until = rescanner.complete_until
         self._moves = MoveRecorder(watches, rules, rescanner.is_near_eventless)
@@ -99,6 +109,38 @@ class EventProcessor:
             if self._unrecorded_bytes >= _MAX_UNRECORDED_BYTES:
                 self._record_modified()
         return True
+
+    @property
+    def can_fold(self) -> bool:
+        """Whether there is room for more names."""
+        if _MAX_FOLDED_NAMES <= self._folded_count < math.inf:
+            by_wd = self._written_names, self._other_names, self._modified_names
+            count = sum(len(names) for each in by_wd for names in each.values())
+            # With more, there is none until they are taken: counting takes time.
+            self._folded_count = count if count < _MAX_FOLDED_NAMES // 2 else math.inf
+        return self._folded_count < _MAX_FOLDED_NAMES
+
+    def fold(self, chunk: bytes) -> bytes:
+        """Process the events of files in a chunk, except moves; return all others.
+
+        They are processed later, although they may be earlier ones. For the names of files that
+        makes no difference, but what a move has moved is unknown then.
+        """
+        unpack, header = inotify.EVENT_HEADER.unpack_from, inotify.EVENT_HEADER.size
+        files: list[bytes] = []
+        others: list[bytes] = []
+        start, end = 0, len(chunk)
+        while start < end:
+            _, mask, _, length = unpack(chunk, start)
+            after = start + header + length
+            (others if mask & _SPECIAL else files).append(chunk[start:after])
+            self._are_moves_late |= bool(mask & _MOVED)
+            start = after
+        self._folded_count += len(files)
+        events = b"".join(files)
+        self._report(events)
+        self._process_events(events)
+        return b"".join(others)
 
     def _process_events(self, chunk: bytes) -> None:
         written_names, other_names = self._written_names, self._other_names
@@ -155,7 +197,9 @@ class EventProcessor:
             if path is not None:
                 changes.add_entries(path, names)
                 new_content.add_entries(path, names)
-        self._moves.is_unknown |= self.rescanner.is_scan_pending
+        self._moves.is_unknown |= self.rescanner.is_scan_pending or self._are_moves_late
+        self._are_moves_late &= self._watches.has_prefetched_events
+        self._folded_count = 0
         changes.moves = self._moves.take(new_content, written_names, other_names)
         if written_names:
             self._written_before = written_names

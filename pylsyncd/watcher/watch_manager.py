@@ -12,7 +12,8 @@ import errno
 import os
 import queue
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Protocol
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
@@ -32,6 +33,21 @@ _DIRECTORIES_BETWEEN_READS = 256
 
 # 8 MB, 260,000 events. Beyond that, events stay in the kernel's queue.
 _MAX_UNPROCESSED_CHUNKS = 128
+
+# During a walk, the events of more chunks than these are folded, and the rest is united in chunks.
+_MAX_UNFOLDED_CHUNKS = 16
+_UNITED_SIZE = 1 << 16
+
+
+class EventFolder(Protocol):
+    """What turns events into changes, some of them at once."""
+
+    @property
+    def can_fold(self) -> bool:
+        """Whether there is room for more names."""
+
+    def fold(self, chunk: bytes) -> bytes:
+        """Process what can be processed during a walk; return the other events of a chunk."""
 
 
 class WatchManager:
@@ -54,6 +70,9 @@ class WatchManager:
         self._rules = rules
         self._on_progress = on_progress
         self._unprocessed: deque[bytes] = deque()
+        self._folder: EventFolder | None = None
+        # How many of the chunks, the oldest ones, are what folding has left.
+        self._folded_count = 0
         self._visited_count = 0
         # During a scan: whether each directory is listed, also a known one, and the search for
         # changes.
@@ -261,14 +280,31 @@ class WatchManager:
         for removed in self.tree.remove_subtree(wd):
             self._inotify.remove_watch(removed)
 
+    def fold_events_by(self, folder: EventFolder) -> None:
+        """Have another object process events that are read during a walk, if they are many."""
+        self._folder = folder
+
     def prefetch_events(self) -> None:
-        """Empty the kernel's queue, so that it does not overflow, and report progress."""
+        """Empty the kernel's queue, so that it does not overflow, and report progress.
+
+        If there are too many events, the rest stays in the queue.
+        """
         self._on_progress(len(self.tree))
-        while chunk := self._inotify.read():
+        while len(self._unprocessed) < _MAX_UNPROCESSED_CHUNKS and (chunk := self._inotify.read()):
             self._unprocessed.append(chunk)
             # A writer can add events faster than they are read one by one.
             if not self._inotify.is_full(chunk):
                 break
+        if len(self._unprocessed) - self._folded_count > _MAX_UNFOLDED_CHUNKS:
+            self._fold_events()
+
+    def _fold_events(self) -> None:
+        if self._folder is not None and self._folder.can_fold:
+            chunks = [*self._unprocessed]
+            folded, others = chunks[: self._folded_count], chunks[self._folded_count :]
+            self._unprocessed = deque(folded)
+            self._unprocessed.extend(_united(map(self._folder.fold, others)))
+            self._folded_count = len(self._unprocessed)
 
     @property
     def has_prefetched_events(self) -> bool:
@@ -287,6 +323,7 @@ class WatchManager:
                 self._unprocessed.append(chunk)
             if not self._inotify.is_full(chunk):
                 break
+        self._folded_count = max(0, self._folded_count - 1)
         return self._unprocessed.popleft() if self._unprocessed else b""
 
     def take_newly_unwatched(self) -> list[tuple[int, bytes]]:
@@ -447,3 +484,17 @@ class WatchManager:
         self._visited_count += 1
         if not self._visited_count % _DIRECTORIES_BETWEEN_READS:
             self.prefetch_events()
+
+
+def _united(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same events in fewer chunks; none is empty."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        if size and size + len(chunk) > _UNITED_SIZE:
+            yield b"".join(parts)
+            parts, size = [], 0
+        parts.append(chunk)
+        size += len(chunk)
+    if size:
+        yield b"".join(parts)

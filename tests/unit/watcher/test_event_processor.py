@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -166,6 +167,90 @@ def test_events_during_a_walk_are_processed_without_later_events(
     assert not notify.pending_bytes(), "events are left in the queue"
     assert watched.processor.has_changes
     assert {Change(b"2", Scope.ENTRY), Change(b"3", Scope.ENTRY)} <= process_all(watched)
+
+
+def test_events_during_a_walk_take_memory_for_their_names_alone(
+    source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 1)
+    monkeypatch.setattr(watch_manager, "_MAX_UNFOLDED_CHUNKS", 1)
+    for number in range(12):
+        os.mkdir(source + b"/%d" % number)
+    names = [source + b"/one", source + b"/two"]
+    # Two, since the kernel unites equal events.
+    opened = [os.open(name, os.O_CREAT | os.O_WRONLY) for name in names]
+
+    def write(_directories: int) -> None:
+        for _ in range(1500):
+            for each in opened:
+                os.write(each, b"x")
+
+    tracemalloc.start()
+    try:
+        watched = WatchedSource(source, notify, on_progress=write)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    for each in opened:
+        os.close(each)
+    size = 12 * 2 * 1500 * 2 * inotify.EVENT_HEADER.size
+    assert peak < size // 2, "of all events together"
+    assert watched.rescanner.overflow_count == 0
+    assert process_all(watched) == {Change(b"one", Scope.ENTRY), Change(b"two", Scope.ENTRY)}
+
+
+@pytest.mark.parametrize("prefix", [b"file", b"moved"])
+def test_more_events_during_a_walk_than_there_is_room_for_stay_in_the_queue(
+    source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch, prefix: bytes
+) -> None:
+    monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 1)
+    monkeypatch.setattr(watch_manager, "_MAX_UNFOLDED_CHUNKS", 0)
+    monkeypatch.setattr(watch_manager, "_MAX_UNPROCESSED_CHUNKS", 1)
+    monkeypatch.setattr(event_processor, "_MAX_FOLDED_NAMES", 1000)
+    for number in range(12):
+        os.mkdir(source + b"/%d" % number)
+    files: set[bytes] = set()
+
+    def make(directories: int) -> None:
+        for number in range(400):
+            name = b"%d-%d" % (directories, number)
+            os.mknod(source + b"/file" + name)
+            os.rename(source + b"/file" + name, source + b"/" + prefix + name)
+            files.add(prefix + name)
+
+    watched = WatchedSource(source, notify, on_progress=make)
+    assert notify.pending_bytes() > 0
+    assert watched.rescanner.overflow_count == 0
+    changed = {change.path for change in process_all(watched)}
+    assert watched.rescanner.overflow_count or files <= changed
+
+
+def test_after_a_walk_what_was_moved_is_unknown_if_later_events_came_first(
+    source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 1)
+    monkeypatch.setattr(watch_manager, "_MAX_UNFOLDED_CHUNKS", 0)
+    os.mkdir(source + b"/d")
+    old, new = Path(os.fsdecode(source + b"/old")), Path(os.fsdecode(source + b"/new"))
+    old.write_bytes(b"1")
+
+    def move(_directories: int) -> None:
+        if not new.exists():
+            old.rename(new)
+            old.write_bytes(b"2")
+
+    watched = WatchedSource(source, notify, on_progress=move)
+    changes = watched.processor.take_changes()
+    # The events of the move wait, and the file that has the name now is known.
+    assert set(changes) == {Change(b"old", Scope.ENTRY)}
+    assert changes.moves is None
+    watched.process_events()
+    changes = watched.processor.take_changes()
+    assert set(changes) == {Change(b"old", Scope.ENTRY), Change(b"new", Scope.ENTRY)}
+    assert changes.moves is None
+    new.rename(old)
+    watched.process_events()
+    assert watched.processor.take_changes().moves is not None
 
 
 def test_a_new_tree_is_one_change_and_is_watched_completely(source: bytes, notify: Inotify) -> None:

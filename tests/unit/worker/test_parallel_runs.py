@@ -21,13 +21,16 @@ from support.worker_setup import WorkerSetup, changed_paths, entries
 from pylsyncd.model.changes import ALL_NEW, EVERYTHING
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
+from pylsyncd.model.scoped_paths import MutableScopedPaths, Scope
 from pylsyncd.pipeline import tree_parts
 from pylsyncd.pipeline.tree_parts import ENTRY_WEIGHT
+from pylsyncd.rsync.command import DeletionTime
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.output import RsyncProgress
 from pylsyncd.rsync.ssh_sharing import SshSharing
 from pylsyncd.rules.excludes import build_rules
 from pylsyncd.rules.filters import parse_exclude
+from pylsyncd.worker.publisher import Publisher, TransferConditions
 from pylsyncd.worker.resources import RunSlots, SharedResources
 from pylsyncd.worker.session import RsyncSession
 from pylsyncd.worker.transfer_result import TransferResult
@@ -456,3 +459,42 @@ def test_a_destination_without_nanoseconds_receives_each_file_once(make: MakeSet
     assert transfer.options.modify_window == 0
     assert result.run is not None
     assert result.run.result.transferred == FILES
+
+
+def test_the_files_that_go_last_are_in_no_part_and_the_sync_that_deletes_is_not_divided(
+    make: MakeSetup,
+) -> None:
+    setup = make(last=build_rules([parse_exclude(b"/0/0/0")]))
+    (setup.copy / "extra").touch()
+    present = setup.source.parent / "present"
+    seen = f"[ ! -e {setup.copy}/0/0/0 ] || touch {present}"
+    run = f'{setup.faulty.real_rsync} "$@"; {seen}; exit 0'
+    for _ in range(30):
+        setup.faulty.add_fault(f'case "$*" in *--ignore-missing-args*--mkpath*) {run};; esac')
+    transfer = setup.transfer(setup.session())
+    result = Publisher(transfer).carry(EVERYTHING, TransferConditions())
+    setup.faulty.discard_faults()
+    assert (result.verdict, bool(result.pending)) == (Verdict.DONE, False)
+    assert not present.exists()
+    # The data, the last file, the deletions.
+    parts = are_parts(setup)
+    assert parts == [True] * (len(parts) - 3) + [False] * 3
+    assert len(parts) > 5
+    assert_equal(setup)
+
+
+@pytest.mark.parametrize("deletion", DeletionTime)
+def test_only_what_may_be_deleted_is_deleted(make: MakeSetup, deletion: DeletionTime) -> None:
+    setup = make(delete_only=deletion)
+    for name in ("gone", "kept"):
+        (setup.copy / name).touch()
+    deletable = MutableScopedPaths()
+    deletable.add(b"gone", Scope.ENTRY)
+    everything = EVERYTHING.with_deletable(deletable)
+    result = setup.transfer(setup.session()).carry(everything)
+    assert result.verdict is Verdict.DONE
+    assert are_parts(setup).count(True) > 2
+    assert not (setup.copy / "gone").exists()
+    (setup.source / "kept").touch()
+    assert full_sync(setup).verdict is Verdict.DONE
+    assert_equal(setup)

@@ -51,7 +51,7 @@ ALONE = tests/isolation/test_isolation.py
 SIDE_BY_SIDE = tests/churn tests/chaos tests/unit tests/scenarios tests/daemon tests/guard \
 	tests/hostile tests/isolation tests/soak tests/fuzz tests/mutation
 
-BY_BOTH_METHODS = tests/churn tests/chaos tests/scenarios tests/guard tests/daemon/test_restart.py
+BY_BOTH_METHODS = tests/churn tests/chaos tests/scenarios tests/guard tests/daemon tests/hostile
 
 test: $(VENV)/.test
 	$(call need,rsync rsync)

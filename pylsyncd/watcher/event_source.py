@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from pylsyncd.config.settings import SyncSettings, WatchMethod
 from pylsyncd.model import paths
@@ -29,6 +29,8 @@ from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager
 
 log = logging.getLogger(__name__)
+
+_NOT_THERE: Final = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
 
 
 class Processor(Protocol):
@@ -171,6 +173,9 @@ def open_events(  # noqa: PLR0913  # the last ones are passed by name
     try:
         events = open_fanotify(sync, plan, on_progress, mask_counts)
     except OSError as error:
+        if error.errno in _NOT_THERE:
+            # That is no reason for another method, but for the caller to wait for the source.
+            raise
         log.log(
             logging.INFO if is_automatic else logging.WARNING,
             "The source %s is watched by inotify: fanotify is not possible (%s).",

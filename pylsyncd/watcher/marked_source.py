@@ -142,7 +142,9 @@ class MarkedSource:
         now = time.monotonic()
         if now >= self._marks_checked_at + _MARK_CHECK_INTERVAL:
             self._marks_checked_at = now
-            self._is_marked = self._root_device <= self._group.marked_devices()
+            # Without a descriptor to read them, the answer is that of before.
+            with contextlib.suppress(OSError):
+                self._is_marked = self._root_device <= self._group.marked_devices()
         return self._is_marked
 
     def mark_mounts(self) -> MountMarks:

@@ -313,6 +313,7 @@ def test_a_metrics_port_in_use_is_refused_before_anything_is_changed(setup: Hook
     assert not setup.copy.exists()
 
 
+@pytest.mark.usefixtures("watched_by")
 def test_metrics_status_file_and_socket_survive_a_lack_of_descriptors(setup: HookSetup) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("")

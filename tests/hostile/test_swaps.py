@@ -147,6 +147,7 @@ def run_for_a_while(daemon: Pylsyncd, copy: Path) -> None:
     assert leaks(copy) == [], daemon.log_tail
 
 
+@pytest.mark.usefixtures("watched_by")
 @pytest.mark.parametrize("below", ["", "public"], ids=["the source", "a directory above it"])
 def test_a_source_exchanged_for_a_link_sends_nothing_of_its_target(home: Home, below: str) -> None:
     site, copy = home.home / "site", home.top / "copy"

@@ -113,6 +113,19 @@ def test_what_is_not_possible_is_said_and_falls_back_to_inotify(
     assert remedy in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("path", "error"), [("gone", FileNotFoundError), ("file", NotADirectoryError)]
+)
+def test_a_source_that_is_no_directory_for_a_moment_is_no_reason_for_inotify(
+    source: Path, caplog: pytest.LogCaptureFixture, path: str, error: type[OSError]
+) -> None:
+    skip_without_fanotify(source)
+    (source / "file").touch()
+    with pytest.raises(error):
+        open_by(WatchMethod.FANOTIFY, source / path)
+    assert caplog.text == ""
+
+
 # -- file systems ---------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -506,3 +507,9 @@ def test_changes_that_cannot_be_looked_up_are_scanned_for(marked: Marked) -> Non
     assert not marked.processor.is_source_lost
     assert marked.rescanner.has_missed_events
     assert marked.rescanner.complete_until == before
+
+
+def test_without_descriptors_the_source_is_not_lost(started: Marked) -> None:
+    time.sleep(0.11)  # the age after which the marks are read again
+    with without_descriptors():
+        assert not started.processor.is_source_lost

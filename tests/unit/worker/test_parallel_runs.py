@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.faults import exit_with, hang, print_error_and_exit, wait_for_file
+from support.mounts import Mounts, can_mount
 from support.servers import LOOPBACK, RsyncDaemon, SshServer
 from support.trees import compare, differences, snapshot
 from support.waiting import wait_until
@@ -436,6 +437,39 @@ def test_what_becomes_of_the_source_while_the_parts_are_carried_deletes_nothing(
     moved = Path(f"{setup.copy}.old")
     kept = moved if moved.exists() else setup.copy
     assert compare(wanted, snapshot(os.fsencode(kept)), ignore=["mtime_ns"]) == []
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")
+@pytest.mark.parametrize("is_last", [False, True], ids=["before other parts", "with the last part"])
+def test_a_file_system_that_is_unmounted_while_the_parts_are_carried_deletes_nothing(
+    make: MakeSetup, tmp_path: Path, *, is_last: bool
+) -> None:
+    setup = make(parallel=2)
+    with Mounts() as mounts:
+        disk = setup.source / "disk"
+        disk.mkdir()
+        mounts.mount_tmpfs(disk, "1m")
+        (disk / "file").write_text("on the disk")
+        setup.guard.accept()
+        transfer = setup.transfer(setup.session())
+        assert transfer.carry(EVERYTHING).verdict is Verdict.DONE
+        (setup.source.parent / "commands").unlink()
+        started, may_go = tmp_path / "started", tmp_path / "may-go"
+        wait = f"touch {shlex.quote(str(started))}; {wait_for_file(may_go)}; exit 12"
+        # Two failed runs leave no other one.
+        for fault in (ANYTHING, *([exit_with(12)] if is_last else ()), wait):
+            setup.faulty.add_fault(fault)
+        with ThreadPoolExecutor(1) as executor:
+            future = executor.submit(transfer.carry, EVERYTHING)
+            wait_until(started.exists)
+            mounts.unmount(disk, lazy=True)
+            may_go.touch()
+            result = future.result(45)
+        assert (result.verdict, result.pending.is_everything) == (Verdict.RETRY_NOW, True)
+        assert not any("--delete" in command for command in commands(setup))
+        result = transfer.carry(EVERYTHING)
+        assert (result.verdict, changed_paths(result.held)) == (Verdict.DONE, [b"disk"])
+        assert (setup.copy / "disk/file").read_text() == "on the disk"
 
 
 def test_a_destination_without_nanoseconds_receives_each_file_once(make: MakeSetup) -> None:

@@ -54,14 +54,24 @@ class ParallelRuns:
         self._commands = commands
         self._are_parts_there = False
 
+    def divides(self, request: TransferRequest) -> bool:
+        """Return True if a request is a full sync that may be divided.
+
+        One that compares each file by content is not.
+        """
+        options = request.options
+        is_timed = options.comparison is ContentComparison.TIMES and not options.compares_contents
+        # With `last`, the second full sync only deletes.
+        is_sending = not (options.dry_run or options.deletes_last)
+        is_possible = options.parallel > 1 and is_timed and is_sending
+        return request.is_full_sync and is_possible and not self._are_parts_there
+
     def carry(self, request: TransferRequest) -> CarriedParts | None:
-        """Carry the parts of a full sync; return None if it is not divided.
+        """Carry the parts of a full sync; return None if the tree is too small for that.
 
         That may take hours: what was checked before has to be checked again. Raises SourceHeldError
         if the source is not there any more.
         """
-        if not _is_divisible(request) or self._are_parts_there:
-            return None
         parts = _PartRuns(self._session, self._guard, self._commands, request)
         started_at = time.monotonic()
         try:
@@ -79,15 +89,6 @@ class ParallelRuns:
         """Record how the run after the parts has ended: if it failed, they need not be repeated."""
         if outcome.verdict in {Verdict.DONE, Verdict.PARTIAL}:
             self._are_parts_there = False
-
-
-def _is_divisible(request: TransferRequest) -> bool:
-    """Return True if a full sync may be divided, and does not compare each file by content."""
-    options = request.options
-    compares_times = options.comparison is ContentComparison.TIMES and not options.compares_contents
-    # With `last`, the second full sync only deletes.
-    is_sending = not (options.dry_run or options.deletes_last)
-    return request.is_full_sync and options.parallel > 1 and compares_times and is_sending
 
 
 class _PartRuns:

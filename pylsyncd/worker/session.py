@@ -333,11 +333,15 @@ class RsyncSession:
         try:
             yield
         finally:
-            self._resources.on_progress_end(self.destination.name)
+            self.end_progress()
 
     def report_progress(self, progress: RsyncProgress) -> None:
         """Report the progress of a run, or of several together."""
         self._resources.on_progress(self.destination.name, progress)
+
+    def end_progress(self) -> None:
+        """Report that no run is under way."""
+        self._resources.on_progress_end(self.destination.name)
 
     def _continue_progress(self, before: RsyncProgress, progress: RsyncProgress) -> None:
         self.report_progress(continued_progress(before, progress))

@@ -295,6 +295,14 @@ class Transfer:
 
     def _run_rsync(self, request: TransferRequest, files: FileList) -> TransferResult:
         """Run rsync for a list or for everything, in the latter case maybe after its parts."""
+        if not self._parallel.divides(request):
+            return self._run_once(request, files)
+        try:
+            return self._run_divided(request, files)
+        finally:
+            self._session.end_progress()
+
+    def _run_divided(self, request: TransferRequest, files: FileList) -> TransferResult:
         started_ns = time.time_ns()
         before = self._parallel.carry(request)
         if before is None:

@@ -421,8 +421,13 @@ def test_what_becomes_of_the_source_while_the_parts_are_carried_deletes_nothing(
     make: MakeSetup, change: str, verdict: Verdict
 ) -> None:
     setup = make(max_delete=5 if verdict is Verdict.HELD else None)
-    session = setup.session()
+    shown: list[bool] = []
+    resources = SharedResources(
+        on_progress=lambda *_: shown.append(True), on_progress_end=lambda _: shown.append(False)
+    )
+    session = setup.session(resources)
     transfer = setup.transfer(session)
+    transfer.options = replace(transfer.options, show_progress=True)
     assert transfer.carry(EVERYTHING).verdict is Verdict.DONE
     wanted = snapshot(os.fsencode(setup.copy))
     (setup.source.parent / "commands").unlink()
@@ -432,6 +437,7 @@ def test_what_becomes_of_the_source_while_the_parts_are_carried_deletes_nothing(
     setup.faulty.add_fault(f"cd /; {change.format(source=setup.source, copy=setup.copy)}; exit 12")
     result = transfer.carry(EVERYTHING)
     assert (result.verdict, result.pending.is_everything) == (verdict, True)
+    assert shown[-1] is False
     deleting = [each for each in commands(setup) if "--delete" in each and "--dry-run" not in each]
     assert deleting == []
     moved = Path(f"{setup.copy}.old")

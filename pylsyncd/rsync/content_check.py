@@ -27,7 +27,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
@@ -163,6 +163,8 @@ class _Divider:
         self._new_content = new_content
         self._times = times
         self._is_left_out = is_left_out
+        # Whether most names of the last directory do not exist.
+        self._are_most_missing = False
 
     def divide_entry(self, path: bytes) -> None:
         if self._new_content.includes_entry(path):
@@ -174,11 +176,24 @@ class _Divider:
             if self._has_file_to_compare(directory):
                 self.compared.add(entry)
             return
+        names = self._new_content.entries.get(directory)
+        if names:
+            existing = self._existing(directory, names)
+            missing = len(names) - len(existing) + self._divide_names(directory, existing)
+            self._are_most_missing = 2 * missing > len(names)
+
+    def _existing(self, directory: bytes, names: AbstractSet[bytes]) -> Collection[bytes]:
+        if self._are_most_missing and len(names) >= walk.MIN_NAMES_FOR_LISTING:
+            with contextlib.suppress(OSError):
+                return walk.existing_names(self._root, directory, names)
+        return names
+
+    def _divide_names(self, directory: bytes, names: Iterable[bytes]) -> int:
         prefix = directory and directory + b"/"
-        some = [prefix + name for name in self._new_content.entries.get(directory, ()) if name]
+        some = [prefix + name for name in names if name]
         if self._is_left_out is not nothing_is_left_out:
             some = [path for path in some if not self._is_left_out(path)]
-        self._divide_files(some)
+        return self._divide_files(some)
 
     def _has_file_to_compare(self, directory: bytes) -> bool:
         has_one = False
@@ -226,14 +241,18 @@ class _Divider:
                 if each.is_file(follow_symlinks=False) and os.fsencode(each.name) not in hinted:
                     yield each.stat(follow_symlinks=False)
 
-    def _divide_files(self, some: Iterable[bytes]) -> None:
-        """Add the paths of files whose copies may look equal. Runs twice for each file written."""
+    def _divide_files(self, some: Iterable[bytes]) -> int:
+        """Add the paths of files whose copies may look equal; return how many are missing.
+
+        Runs twice for each file written.
+        """
         root, until_ns, now_ns = self._root, self._times.until_ns, self._times.now_ns
-        size = 0
+        size = missing = 0
         for path in some:
             try:
                 status = os.lstat(path, dir_fd=root)
             except (FileNotFoundError, NotADirectoryError):
+                missing += 1
                 continue
             except OSError:
                 # rsync will report the error.
@@ -246,6 +265,7 @@ class _Divider:
             elif self._is_ambiguous(status):
                 self.compared.add(path)
         self.size += size
+        return missing
 
     def _is_ambiguous(self, status: os.stat_result) -> bool:
         self.size += status.st_size

@@ -7,7 +7,8 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from typing import TypeVar
 
 from pylsyncd.model import paths
@@ -18,6 +19,12 @@ Node = TypeVar("Node")
 
 # FS_IOC_GETVERSION of linux/fs.h: _IOR('v', 1, long), although the kernel writes an int.
 _FS_IOC_GETVERSION = 0x80087601 if sys.maxsize > 1 << 32 else 0x80047601
+
+MIN_NAMES_FOR_LISTING = 16
+"""So many names of a directory are worth a listing, if most of them are missing."""
+
+# A missing name costs 3 microseconds, an entry of a listing less than half of one.
+_MAX_LISTED_PER_NAME = 4
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -105,6 +112,17 @@ def opened_below(root: int, path: bytes) -> Iterator[int]:
         yield directory
     finally:
         os.close(directory)
+
+
+def existing_names(root: int, directory: bytes, names: Collection[bytes]) -> Collection[bytes]:
+    """Return the names that a directory has, or all names if it has many more entries.
+
+    Faster than a look at each name if most of them are missing. Raises OSError.
+    """
+    limit = _MAX_LISTED_PER_NAME * len(names)
+    with opened_below(root, directory) as opened, os.scandir(opened) as entries:
+        listed = {os.fsencode(entry.name) for entry in islice(entries, limit + 1)}
+    return names if len(listed) > limit else listed.intersection(names)
 
 
 def open_long_path(top: bytes, path: bytes) -> int:

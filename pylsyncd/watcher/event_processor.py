@@ -251,7 +251,9 @@ class EventProcessor:
 
     def _record_modified(self) -> None:
         now = time.monotonic()
-        modified_names, self._modified_names = self._modified_names, defaultdict(dict)
+        # Most files are closed at once: then their directory has no name left here.
+        modified_names = {wd: counts for wd, counts in self._modified_names.items() if counts}
+        self._modified_names = defaultdict(dict)
         self._unrecorded_bytes = 0
         for wd, _, names in self._included(modified_names):
             self.open_files.record(wd, names, now, self._taken_until)

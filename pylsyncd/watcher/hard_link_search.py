@@ -138,7 +138,7 @@ class LinkedFileFinder:
         root, prefix = self._area.root, directory + b"/" if directory else b""
         left = iter(names)
         while batch := list(islice(left, _NAMES_PER_BATCH)):
-            should_list = self._are_most_missing and len(batch) >= _MIN_NAMES_FOR_LISTING
+            should_list = self._are_most_missing and len(batch) >= walk.MIN_NAMES_FOR_LISTING
             existing = self._existing(directory, batch) if should_list else batch
             missing = len(batch) - len(existing)
             for name in existing:
@@ -154,18 +154,12 @@ class LinkedFileFinder:
 
     def _existing(self, directory: bytes, names: Collection[bytes]) -> Collection[bytes]:
         """Return the names without missing ones, or all names if the directory is too large."""
-        limit = _MAX_LISTED_PER_NAME * len(names)
         try:
-            with (
-                walk.opened_below(self._area.root, directory) as opened,
-                os.scandir(opened) as entries,
-            ):
-                listed = {os.fsencode(entry.name) for entry in islice(entries, limit + 1)}
+            return walk.existing_names(self._area.root, directory, names)
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError:
             return names
-        return names if len(listed) > limit else listed.intersection(names)
 
     def _add_if_linked(self, path: bytes, status: os.stat_result) -> None:
         if not _is_linked(status):

@@ -86,6 +86,34 @@ def test_a_file_with_the_hint_is_compared_if_a_run_may_have_carried_its_time(
     assert found.size == len("content")
 
 
+@pytest.mark.parametrize("entries", [0, 500], ids=["small directories", "large ones"])
+def test_where_most_written_files_are_gone_the_others_are_found(
+    tmp_path: Path, entries: int
+) -> None:
+    gone = [b"gone%d" % number for number in range(40)]
+    written = []
+    for name in (b"d0", b"d1", b"d2"):
+        (tmp_path / os.fsdecode(name)).mkdir()
+        place(tmp_path, **{f"{name.decode()}_old": CARRIED, f"{name.decode()}_new": NEW})
+        for number in range(entries):
+            (tmp_path / os.fsdecode(name) / f"other{number}").touch()
+        written += [(name + b"/" + each, ENTRY) for each in (*gone, b"old", b"new")]
+    found = check(tmp_path, {b"d0/", b"d1/", b"d2/"}, hints(*written))
+    assert set(found.compared.entries) == {b"d0/old", b"d1/old", b"d2/old"}
+    assert found.size == 6 * len("content")
+
+
+def test_where_most_written_files_are_gone_nothing_is_left_out_that_cannot_be_listed(
+    tmp_path: Path,
+) -> None:
+    names = [b"gone%d" % number for number in range(40)] + [b"old"]
+    place(tmp_path, first_new=NEW, place_old=CARRIED)
+    (tmp_path / "second").symlink_to("place")
+    written = [(b"%b/%b" % (name, each), ENTRY) for name in (b"first", b"second") for each in names]
+    found = check(tmp_path, {b"first/", b"second/"}, hints(*written))
+    assert set(found.compared.entries) == {b"second/old"}
+
+
 def test_a_run_without_rules_and_exceptions_leaves_nothing_out() -> None:
     files = FileList({b"a", b"b"})
     assert not left_out_test(Rules(), frozenset(), files)(b"a")

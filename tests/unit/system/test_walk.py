@@ -157,3 +157,20 @@ def test_a_directory_below_the_root_is_open_for_the_duration_of_its_context(
                 assert os.path.samestat(os.fstat(directory), expected)
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.fstat(directory)
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [(6, {b"e1", b"e5"}), (13, {b"e1", b"e5", b"gone"})],
+    ids=["few entries", "many entries"],
+)
+def test_names_are_looked_up_in_a_listing_unless_it_is_long(
+    tmp_path: Path, entries: int, expected: set[bytes]
+) -> None:
+    (tmp_path / "d").mkdir()
+    for number in range(entries):
+        (tmp_path / "d" / f"e{number}").touch()
+    with walk.opened_root(os.fsencode(tmp_path)) as root:
+        assert set(walk.existing_names(root, b"d", {b"e1", b"e5", b"gone"})) == expected
+        with pytest.raises(FileNotFoundError):
+            walk.existing_names(root, b"other", {b"e1"})

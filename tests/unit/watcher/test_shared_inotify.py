@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.limits import max_queued_events
 from support.mounts import Mounts, can_mount
 from support.overlapping import OverlappingWriter
 from support.replica import Replica, read_tree
+from support.waiting import wait_until
 from support.watching import WatchedSource
 
 from pylsyncd.model.scoped_paths import Change, Scope
@@ -402,6 +404,33 @@ def test_a_tree_moves_from_one_source_to_the_other_and_back(
         assert Change(b"tree", Scope.TREE) in changes_of(arrived)
         assert changes_of(left) == {Change(b"tree", Scope.ENTRY)}
         assert_watched(instance, (a, watched[0]), (b, watched[1]))
+
+
+def test_sources_are_scanned_after_the_kernel_dropped_their_events(
+    instance: SharedInotify, shares: tuple[InotifyShare, InotifyShare], tmp_path: Path
+) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    (b / "old").mkdir(parents=True)
+    a.mkdir()
+    names = [a / "one", a / "other"]
+    names[0].touch()
+    watched = [
+        WatchedSource(os.fsencode(path), share) for path, share in zip((a, b), shares, strict=True)
+    ]
+    # Two events each. The kernel merges only identical events in a row.
+    for _ in range(max_queued_events() // 2 + 1_000):
+        os.rename(*names)
+        names.reverse()
+    (b / "new/deep").mkdir(parents=True)
+    (b / "old").rmdir()
+    for each in watched:
+        changes_of(each)
+        assert each.rescanner.overflow_count == 1
+        wait_until(each.processor.scan_if_due)
+    changes = changes_of(watched[1])
+    assert Change(b"new", Scope.TREE) in changes
+    assert Change(b"", Scope.LISTING) in changes
+    assert_watched(instance, (a, watched[0]), (b, watched[1]))
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs root and permission to mount")

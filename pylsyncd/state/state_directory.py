@@ -47,7 +47,7 @@ class StateDirectory:
     def close(self) -> None:
         """Release the locks and close the directory; a later write raises OSError."""
         while self._locks:
-            os.close(self._locks.popitem()[1])
+            private_files.close_locked(self._locks.popitem()[1])
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -105,7 +105,7 @@ class StateDirectory:
     def release_lock(self, record: LockRecord) -> None:
         """Release the lock of a source and destination."""
         if (descriptor := self._locks.pop(_lock_name(record), None)) is not None:
-            os.close(descriptor)
+            private_files.close_locked(descriptor)
 
     def _open_lock(self, name: str, record: LockRecord) -> int:
         """Return the descriptor of a lock that is now held; raises UsageError for a conflict."""

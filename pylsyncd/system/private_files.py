@@ -143,6 +143,17 @@ def acquire_lock(descriptor: int, timeout: float) -> bool:
     return True
 
 
+def close_locked(descriptor: int) -> None:
+    """Release the lock of an open file, and close it.
+
+    To close it is not enough: a program that another thread starts has it open until its exec.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
 def open_file(directory: int, name: str, flags: int, shown: str) -> int:
     """Open a file in an open directory; a new file gets mode 0600.
 

@@ -388,6 +388,23 @@ def test_a_lock_ends_with_closing_its_directory(tmp_path: Path, directory: State
     directory.acquire_lock(RECORD)
 
 
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_lock_is_released_although_a_program_that_starts_has_its_file_open(
+    tmp_path: Path, directory: StateDirectory, *, is_closed: bool
+) -> None:
+    with contextlib.closing(StateDirectory(os.fsencode(tmp_path / "state"))) as other:
+        directory.acquire_lock(RECORD)
+        # As another thread has it, until the exec.
+        command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+        descriptors = tuple(directory._locks.values())  # noqa: SLF001
+        with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=descriptors):
+            if is_closed:
+                directory.close()
+            else:
+                directory.release_lock(RECORD)
+            other.acquire_lock(RECORD)
+
+
 def test_a_refused_lock_can_be_acquired_later(tmp_path: Path, directory: StateDirectory) -> None:
     back = LockRecord(RECORD.destination, RECORD.source, is_deleting=False)
     with opened(tmp_path / "state") as first:

@@ -9,6 +9,7 @@ whether goals were met. Run it on a machine that does nothing else.
 """
 
 import argparse
+import contextlib
 import os
 import platform
 import shutil
@@ -21,6 +22,7 @@ from dataclasses import replace
 from types import FrameType
 
 import case_database
+import case_first_change
 import case_links
 import case_many
 import case_open_files
@@ -38,6 +40,7 @@ import case_watching
 from measure import QUIET_SECONDS, stopwatch
 from peers import Peers, pylsyncd_command, remove
 from report import TableRow, table
+from watch_limit import raised_limit
 
 _MODULES = (
     case_watching,
@@ -49,6 +52,7 @@ _MODULES = (
     case_totals,
     case_renames,
     case_restart,
+    case_first_change,
     case_overflow,
     case_storm,
     case_outage,
@@ -80,7 +84,10 @@ def main() -> int:
     bytecode = tempfile.mkdtemp(prefix="pylsyncd-bench-bytecode-")
     lines: list[TableRow] = []
     try:
-        with stopwatch() as elapsed:
+        with (
+            stopwatch() as elapsed,
+            raised_limit() if arguments.raise_limit else contextlib.nullcontext(),
+        ):
             peers = Peers(scratch, bytecode, command)
             for name in arguments.names or CASES:
                 lines += _run(name, peers, arguments.size)
@@ -109,6 +116,9 @@ def _arguments() -> argparse.Namespace:
         help="a tenth of everything: a smoke test",
     )
     parser.add_argument("--dir", default="/dev/shm", help="where the trees are (%(default)s)")  # noqa: S108
+    parser.add_argument(
+        "--raise-limit", action="store_true", help="raise max_user_watches meanwhile, as root"
+    )
     parser.add_argument("--pylsyncd", metavar="COMMAND", help="how to run pylsyncd")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - CASES.keys()

@@ -44,6 +44,13 @@ def make_wide(root: str, outer: int, inner: int) -> int:
     return outer * (inner + 1)
 
 
+def make_levels(root: str, outer: int, inner: int) -> int:
+    """Create ``outer`` directories with ``inner`` ones in each, and as many in each of these."""
+    for number in range(max(1, outer)):
+        make_wide(f"{root}/top{number}", inner, inner)
+    return max(1, outer) * (1 + inner * (1 + inner))
+
+
 def make_deep(root: str, chains: int, depth: int, files_each: int) -> int:
     """Create chains of nested directories with files in each; return their number."""
     for number in range(chains):

@@ -7,9 +7,12 @@ without a limit, and CAP_DAC_READ_SEARCH, for a handle.
 
 import ctypes
 import errno
+import fcntl
 import functools
 import os
 import struct
+import sys
+import termios
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -33,7 +36,10 @@ _NAMES = {
 }  # fmt: skip
 
 # FAN_CLOEXEC, FAN_NONBLOCK, FAN_UNLIMITED_QUEUE, FAN_REPORT_DIR_FID, FAN_REPORT_NAME
+_FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _INIT_FLAGS = 0x1 | 0x2 | 0x10 | 0x400 | 0x800
+# FAN_REPORT_FID, FAN_REPORT_TARGET_FID: from Linux 5.17 on.
+_WITH_CHILDREN = 0x200 | 0x1000
 
 # FAN_MARK_ADD, FAN_MARK_FILESYSTEM
 _MARK_FLAGS = 0x1 | 0x100
@@ -68,6 +74,8 @@ EVENT: Final = struct.Struct("=I4xQ8xB1xH8xI4x")
 
 # FAN_EVENT_INFO_TYPE_DFID_NAME, _OLD_DFID_NAME, _NEW_DFID_NAME
 _NAMED = frozenset([2, 10, 12])
+# FAN_EVENT_INFO_TYPE_FID
+_CHILD = 1
 
 _READ_SIZE = 65536
 
@@ -89,6 +97,8 @@ class Event(NamedTuple):
     new_directory: bytes = b""
     new_name: bytes = b""
     """The other end of a rename; else empty."""
+    child: bytes = b""
+    """The key of what has the name, where the kernel tells it."""
 
 
 class Fanotify:
@@ -96,7 +106,15 @@ class Fanotify:
 
     def __init__(self) -> None:
         function = _find("fanotify_init", ctypes.c_uint, ctypes.c_uint)
-        self.descriptor: int = _checked(function(_INIT_FLAGS, os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            self.descriptor = _checked(function(_INIT_FLAGS | _WITH_CHILDREN, _FILE_FLAGS))
+            self.tells_children = True
+            """Whether the event of a rename tells what was renamed."""
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self.descriptor = _checked(function(_INIT_FLAGS, _FILE_FLAGS))
+            self.tells_children = False
         self._mark = _find(
             "fanotify_mark",
             ctypes.c_int, ctypes.c_uint, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p,
@@ -158,6 +176,12 @@ class Fanotify:
         except BlockingIOError:
             return b""
 
+    def pending_events(self) -> int:
+        """Return the number of events in the kernel's queue."""
+        count = fcntl.ioctl(self.descriptor, termios.FIONREAD, b"\0\0\0\0")
+        # It counts the metadata alone: fanotify_ioctl of Linux.
+        return int.from_bytes(count, sys.byteorder) // _METADATA.size
+
     def close(self) -> None:
         """Close the group, which removes all marks."""
         os.close(self.descriptor)
@@ -204,6 +228,7 @@ def decode_events(chunk: bytes) -> Iterator[Event]:
         length, _, _, at, mask, _, _ = _METADATA.unpack_from(chunk, position)
         position, at = position + length, position + at
         found: list[bytes] = []
+        child = b""
         while at < position:
             kind, info_length = _INFO_HEAD.unpack_from(chunk, at)
             if kind in _NAMED:
@@ -211,8 +236,22 @@ def decode_events(chunk: bytes) -> Iterator[Event]:
                 start = at + _HANDLE_OFFSET + _HANDLE_HEAD.size + handle_bytes
                 name = chunk[start : at + info_length]
                 found += chunk[at + _KEY_OFFSET : start], name[: name.index(b"\0")]
+            elif kind == _CHILD:
+                handle_bytes, _ = _HANDLE_HEAD.unpack_from(chunk, at + _HANDLE_OFFSET)
+                child_end = at + _HANDLE_OFFSET + _HANDLE_HEAD.size + handle_bytes
+                child = chunk[at + _KEY_OFFSET : child_end]
             at += info_length
-        yield Event(mask, *found) if found else Event(mask, b"", b"")
+        key, name, new_key, new_name, *_ = *found, b"", b"", b"", b""
+        yield Event(mask, key, name, new_key, new_name, child)
+
+
+def number_of_events(chunk: bytes) -> int:
+    """Return the number of events in a chunk."""
+    count, position = 0, 0
+    while position < len(chunk):
+        position += _LENGTH_AND_MASK.unpack_from(chunk, position)[0]
+        count += 1
+    return count
 
 
 def mask_names(mask: int) -> str:

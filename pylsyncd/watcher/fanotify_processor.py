@@ -17,10 +17,13 @@ from typing import Final, TypeAlias
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.moments import Moment, earliest
-from pylsyncd.model.scoped_paths import Scope
+from pylsyncd.model.moves import NO_MOVES, Moves
+from pylsyncd.model.scoped_paths import MutableScopedPaths, Scope
 from pylsyncd.rules.excludes import Rules
+from pylsyncd.system import walk
 from pylsyncd.watcher import fanotify
-from pylsyncd.watcher.fanotify import CREATE, EVENT, MODIFY, MOVED_FROM, MOVED_TO, Fanotify
+from pylsyncd.watcher.fanotify import CREATE, EVENT, MODIFY, MOVED_FROM, MOVED_TO, Event, Fanotify
+from pylsyncd.watcher.handle_moves import HandleMoves
 from pylsyncd.watcher.marked_source import MarkedSource
 from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner
@@ -38,6 +41,9 @@ _END = bytes(EVENT.size)
 
 _KEY_START, _NAME_START = 28, 44
 _INFO_START = 24
+
+# Those that come in while paths are looked up.
+_MAX_EVENTS_TO_SETTLE = 20_000
 
 _NOT_THERE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE])
 
@@ -74,6 +80,9 @@ class FanotifyProcessor:
         self._remounted: dict[bytes, bool] = {}
         # What scans have found, and what was watched again.
         self._found = MutableChangeset()
+        self._moves = HandleMoves(rules, rescanner.is_near_eventless)
+        # Whether all events up to now were processed, and whether they were at the base.
+        self._is_queue_empty = self._was_queue_empty = True
         self._taken_until = rescanner.complete_until
         self._is_source_lost = False
 
@@ -92,11 +101,18 @@ class FanotifyProcessor:
         """Process the next chunk of events; return False if there are none."""
         if self._remounted:
             self._mark_remounted()
+        return bool(self._process_chunk())
+
+    def _process_chunk(self) -> bytes:
+        """Process the next chunk of events, and return it."""
         chunk = self._group.read()
-        if not chunk:
-            return False
+        self._is_queue_empty = not chunk
         if self._mask_counts is not None:
             fanotify.count_events(chunk, self._mask_counts)
+        self._process_events(chunk)
+        return chunk
+
+    def _process_events(self, chunk: bytes) -> None:
         files, foreign, dropped = self._files, self._handles.foreign.keys, []
         unpack, is_directory = EVENT.unpack_from, fanotify.IS_DIRECTORY
         position, end = 0, len(chunk)
@@ -113,19 +129,24 @@ class FanotifyProcessor:
                 name = chunk[name_start : position + _INFO_START + info_length].rstrip(b"\0")
                 names = self._directories[key] if mask & is_directory else files[key]
                 names[name] = names.get(name, 0) | mask
+                if mask & is_directory and mask & CREATE:
+                    (event,) = fanotify.decode_events(chunk[position : position + length])
+                    self._moves.record_new_directory(event)
             position += length
         if dropped:
             self._handles.foreign.count_dropped(dropped)
-        return True
 
     def _process_special(self, chunk: bytes) -> None:
         """Process the event of a rename, or of an overflow."""
         (event,) = fanotify.decode_events(chunk)
         if event.mask & fanotify.OVERFLOW:
+            self._moves.is_unknown = True
             self.rescanner.record_overflow()
             return
-        names = self._directories if event.mask & fanotify.IS_DIRECTORY else self._files
         foreign = self._handles.foreign.keys
+        if event.directory not in foreign or event.new_directory not in foreign:
+            self._record_move(event)
+        names = self._directories if event.mask & fanotify.IS_DIRECTORY else self._files
         for key, name, mask in (
             (event.directory, event.name, MOVED_FROM),
             (event.new_directory, event.new_name, MOVED_TO),
@@ -134,13 +155,26 @@ class FanotifyProcessor:
             if key not in foreign:
                 names[key][name] = names[key].get(name, 0) | mask
 
+    def _record_move(self, event: Event) -> None:
+        if event.mask & fanotify.IS_DIRECTORY:
+            self._moves.record_directory(event)
+        elif event.directory not in self._handles.foreign.keys:
+            known = self._files[event.directory].get(event.name, 0)
+            self._moves.record_file(event, is_new=bool(known & (CREATE | MOVED_TO)))
+
     def take_changes(self, *, includes_open_files: bool = False) -> MutableChangeset:
         """Return the changes since the last call.
 
         Files that were modified and not closed are included when they are due, or if asked for.
         """
         changes, self._found = self._found, MutableChangeset()
-        changes.moves = None
+        # What a scan has found may have been moved.
+        self._moves.is_unknown |= bool(changes) or self.rescanner.is_scan_pending
+        # An event is merged into an earlier one that is still queued: both are in the same set if
+        # the queue was empty at its start and at its end.
+        self._moves.is_unknown |= not (self._is_queue_empty and self._was_queue_empty)
+        self._was_queue_empty = self._is_queue_empty
+        changes.moves = None if self._moves.is_unknown else NO_MOVES
         if not (
             self._files or self._directories or self._handles.foreign.may_be_loud
             or self._has_due_files(is_all=includes_open_files)
@@ -155,12 +189,47 @@ class FanotifyProcessor:
             with self._handles.opened() as root:
                 self._add_files(changes, files)
                 self._add_open_files(changes, is_all=includes_open_files)
-                self._add_directories(changes, directories, root)
+                marks = changes.new_content
+                changes.new_content = MutableScopedPaths()
+                appeared = self._add_directories(changes, directories, root)
+                changes.moves = self._take_moves(root, marks, appeared)
+                changes.new_content.add_all(marks)
                 self._handles.ignore_loud()
         except OSError as error:
             # What has happened is unknown.
             self._record_loss(error, since)
+            self._moves.is_unknown = True
+            changes.moves = None
         return changes
+
+    def _take_moves(
+        self, root: int, marks: MutableScopedPaths, appeared: list[bytes]
+    ) -> Moves | None:
+        """Return the moves since the base, and make this moment the base; None if unknown."""
+        self._moves.is_unknown |= not self._group.tells_children
+        found = self._moves.take(self._handles.find, marks, appeared)
+        has_directories = found.moves and any(
+            move.is_directory for move in found.moves.by_new_path.values()
+        )
+        if has_directories and not self._is_settled(root, found.looked_up):
+            return None
+        return found.moves
+
+    def _is_settled(self, root: int, looked_up: set[bytes]) -> bool:
+        """Return True if no directory was renamed since its path was looked up."""
+        for path in {above for each in looked_up for above in paths.at_and_above(each)}:
+            # Waits for the end of renames in it, whose events are queued then.
+            with walk.opened_below(root, path) as directory, os.scandir(directory) as entries:
+                next(entries, None)
+        # What comes in after that is no matter.
+        pending = self._group.pending_events()
+        if pending > _MAX_EVENTS_TO_SETTLE:
+            return False
+        while pending > 0 and (chunk := self._process_chunk()):
+            pending -= fanotify.number_of_events(chunk)
+        # These events belong to the next set.
+        self._is_queue_empty = False
+        return not any(map(self._handles.find, _moved_in(self._directories)))
 
     def update_complete_until(self) -> Moment:
         """Return the moment before which every change was taken."""
@@ -211,11 +280,7 @@ class FanotifyProcessor:
 
     def _has_moved_directories(self, directories: _Masks) -> bool:
         """Return True if a directory was moved in, into or out of the source."""
-        moved = [
-            key
-            for key, masks in directories.items()
-            if any(mask & _MOVED for mask in masks.values())
-        ]
+        moved = _moved_in(directories)
         if not moved:
             return False
         with self._handles.opened():
@@ -262,21 +327,28 @@ class FanotifyProcessor:
                 changes.add_entries(path, names)
                 changes.new_content.add_entries(path, names)
 
-    def _add_directories(self, changes: MutableChangeset, directories: _Masks, root: int) -> None:
+    def _add_directories(
+        self, changes: MutableChangeset, directories: _Masks, root: int
+    ) -> list[bytes]:
+        """Add directories; return the paths at which others may be than before."""
+        appeared = []
         for key, masks in directories.items():
             for above in self._directory_paths(changes, key):
                 for name, mask in masks.items():
-                    self._add_directory(changes, root, above, name, mask)
+                    if self._add_directory(changes, root, above, name, mask):
+                        appeared.append(paths.join(above, name))
+        return appeared
 
     def _add_directory(
         self, changes: MutableChangeset, root: int, above: bytes, name: bytes, mask: int
-    ) -> None:
+    ) -> bool:
+        """Add the changes of a directory; return True if another one may be there."""
         path = above if name == b"." else paths.join(above, name)
         if self._rules.matches(path, is_directory=True):
-            return
+            return False
         _log_event(mask, path)
-        is_new = mask & (CREATE | _MOVED | fanotify.DELETE)
-        if is_new and _is_directory(root, path):
+        is_new = mask & (CREATE | _MOVED | fanotify.DELETE) and _is_directory(root, path)
+        if is_new:
             changes.add(path, Scope.TREE)
             changes.new_content.add(path, Scope.TREE)
         else:
@@ -286,6 +358,7 @@ class FanotifyProcessor:
             changes.deletable.add(path, Scope.TREE)
         if self._reported is not None:
             self._reported.add(above, (paths.split(path)[1],), time.time_ns())
+        return bool(is_new)
 
     def _directory_paths(self, changes: MutableChangeset, key: bytes) -> Iterator[bytes]:
         """Yield the paths of a directory that the rules do not exclude."""
@@ -293,10 +366,18 @@ class FanotifyProcessor:
             if self._rules and self._rules.excludes(found.path, is_directory=True):
                 continue
             if found.is_above:
+                self._moves.is_unknown = True
                 changes.add(found.path, Scope.TREE)
                 changes.new_content.add(found.path, Scope.TREE)
             else:
                 yield found.path
+
+
+def _moved_in(directories: _Masks) -> list[bytes]:
+    """Return the keys of the directories in which directories were moved."""
+    return [
+        key for key, masks in directories.items() if any(mask & _MOVED for mask in masks.values())
+    ]
 
 
 def _is_directory(root: int, path: bytes) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import operations as do
 from support.destinations import Destination, local, make_destination, over_ssh
+from support.fanotify import skip_without_fanotify
 from support.replication import LONG_WINDOW, Replication
 from support.servers import SshServer, Unavailable
 
@@ -107,6 +108,16 @@ def test_a_renamed_directory_is_moved(replication: Replication, to: Destination)
             do.chmod("archive/2025/deep", 0o700),
         )
         moved.expect_moved(COUNT + 1, COUNT * SIZE)
+
+
+def test_a_directory_renamed_in_a_marked_source_is_moved(
+    replication: Replication, tmp_path: Path
+) -> None:
+    skip_without_fanotify(tmp_path)
+    options = (*OPTIONS, "--watch", "fanotify")
+    with replication.start(local(tmp_path / "copy"), options=options):
+        window = Window(replication, do.rename("photos", "pictures"))
+        window.expect_moved(COUNT + 1, COUNT * SIZE)
 
 
 def test_of_a_renamed_directory_only_what_was_changed_is_sent(

@@ -17,7 +17,7 @@ class WatchMethod:
 
     @property
     def reports_moves(self) -> bool:
-        """Whether files are moved at the destinations."""
+        """Whether files are moved at all destinations, an rsync daemon among them."""
         return self.name == INOTIFY
 
     @contextlib.contextmanager

@@ -43,6 +43,14 @@ def test_a_rename_has_both_names() -> None:
     ]
 
 
+def test_what_was_renamed_is_told() -> None:
+    child = struct.pack("=BBH", 1, 0, 4 + len(KEY)) + KEY
+    chunk = event(fanotify.RENAME, info(10, KEY, b"old"), info(12, OTHER, b"new"), child)
+    assert list(fanotify.decode_events(chunk)) == [
+        Event(fanotify.RENAME, KEY, b"old", OTHER, b"new", KEY)
+    ]
+
+
 def test_an_overflow_and_records_of_other_kinds_have_no_name() -> None:
     unknown = struct.pack("=BBH", 99, 0, 8) + b"1234"
     chunk = event(fanotify.OVERFLOW) + event(fanotify.CREATE, unknown)
@@ -84,6 +92,22 @@ def test_one_mark_reports_what_happens_anywhere_on_the_file_system(tmp_path: Pat
         os.close(directory)
     finally:
         group.close()
+
+
+def test_the_events_that_wait_are_counted(tmp_path: Path) -> None:
+    skip_without_fanotify(tmp_path)
+    group, directory = Fanotify(), os.open(tmp_path, os.O_RDONLY)
+    try:
+        group.add_mark(directory)
+        for number in range(3):
+            (tmp_path / f"{number}").touch()
+        least = group.pending_events()
+        read = sum(fanotify.number_of_events(chunk) for chunk in iter(group.read, b""))
+    finally:
+        os.close(directory)
+        group.close()
+    # Others may use the same file system.
+    assert 3 <= least <= read
 
 
 def test_a_bad_handle_is_an_error_that_says_why(tmp_path: Path) -> None:

@@ -74,8 +74,8 @@ EVENT: Final = struct.Struct("=I4xQ8xB1xH8xI4x")
 
 # FAN_EVENT_INFO_TYPE_DFID_NAME, _OLD_DFID_NAME, _NEW_DFID_NAME
 _NAMED = frozenset([2, 10, 12])
-# FAN_EVENT_INFO_TYPE_FID
-_CHILD = 1
+CHILD: Final = 1
+"""The type of a record without a name: FAN_EVENT_INFO_TYPE_FID."""
 
 _READ_SIZE = 65536
 
@@ -236,7 +236,7 @@ def decode_events(chunk: bytes) -> Iterator[Event]:
                 start = at + _HANDLE_OFFSET + _HANDLE_HEAD.size + handle_bytes
                 name = chunk[start : at + info_length]
                 found += chunk[at + _KEY_OFFSET : start], name[: name.index(b"\0")]
-            elif kind == _CHILD:
+            elif kind == CHILD:
                 handle_bytes, _ = _HANDLE_HEAD.unpack_from(chunk, at + _HANDLE_OFFSET)
                 child_end = at + _HANDLE_OFFSET + _HANDLE_HEAD.size + handle_bytes
                 child = chunk[at + _KEY_OFFSET : child_end]

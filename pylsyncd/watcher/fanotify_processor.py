@@ -118,14 +118,15 @@ class FanotifyProcessor:
         position, end = 0, len(chunk)
         chunk += _END
         while position < end:
-            length, mask, _, info_length, handle_bytes = unpack(chunk, position)
+            length, mask, kind, info_length, handle_bytes = unpack(chunk, position)
             name_start = position + _NAME_START + handle_bytes
             key = chunk[position + _KEY_START : name_start]
             if mask & _SPECIAL:
                 self._process_special(chunk[position : position + length])
             elif key in foreign:
                 dropped.append(key)
-            else:
+            # An event of a file alone follows the one of a name that it has lost.
+            elif kind != fanotify.CHILD:
                 name = chunk[name_start : position + _INFO_START + info_length].rstrip(b"\0")
                 names = self._directories[key] if mask & is_directory else files[key]
                 names[name] = names.get(name, 0) | mask

@@ -446,6 +446,17 @@ def test_moves_of_foreign_directories_do_not_bring_foreign_events_back(started: 
     assert key not in started.source.handles.foreign.keys
 
 
+def test_the_event_of_a_file_without_a_name_is_dropped(started: Marked) -> None:
+    removed = started.top / "d/f"
+    key = started.key(removed.parent)[: fanotify.FSID_SIZE]
+    file = os.open(removed, os.O_RDONLY)
+    key += fanotify.handle_of(file)
+    os.close(file)
+    removed.unlink()
+    assert started.take() == {entry(b"d/f")}
+    assert key not in started.source.handles.foreign.keys
+
+
 def test_a_loud_foreign_directory_is_ignored_until_it_comes_to_the_source(started: Marked) -> None:
     skip_if_nothing_is_ignored(started)
     started.make_noise()

@@ -15,7 +15,7 @@ from pylsyncd.model.moments import Moment
 from pylsyncd.model.scoped_paths import MutableScopedPaths
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.optimizer import EntryCounter, optimize
-from pylsyncd.pipeline.work_queue import WorkItem
+from pylsyncd.pipeline.work_queue import CATCH_UP, WorkItem
 from pylsyncd.rsync.command import DeletionTime
 from pylsyncd.rsync.file_list import entry_counter
 from pylsyncd.system import clock
@@ -100,6 +100,8 @@ class Flusher:
         self._get_workers = get_workers
         self._on_progress = on_progress
         self._hard_links = HardLinks(sync.source.path, sync.rules, on_progress)
+        # Those of the changes that are in the buffer.
+        self._titles: tuple[str, ...] = ()
         self.last_serial = 0
         """The serial number of the last work item."""
         self.taken_count = 0
@@ -142,25 +144,28 @@ class Flusher:
         """Open a window, unless one is open."""
         if self._buffer and self._window_closes_at == math.inf:
             self._window_closes_at = time.monotonic() + self._sync.window
-            self.update_hard_links()
+            self.take_scanned()
 
     def flush_if_full(self) -> None:
         """End the window early if the buffer is full."""
         if self._buffer.is_full:
             self.flush()
 
-    def update_hard_links(self) -> None:
-        """Take what is known by now of the hard links, and look for them after the first change."""
+    def take_scanned(self) -> None:
+        """Take what scans have found by now, and look for hard links after the first change."""
         if (session := self._source_monitor.session) is not None:
-            self._update_hard_links(session)
+            self._take_scanned(session)
 
-    def _update_hard_links(self, session: WatchSession, *, waits: bool = False) -> None:
-        session.take_hard_links(self._hard_links)
+    def _take_scanned(self, session: WatchSession, *, waits: bool = False) -> None:
+        was_catching_up = session.is_catching_up
+        session.take_scanned(self._hard_links)
+        if was_catching_up and not session.is_catching_up and self._buffer:
+            self._titles = (CATCH_UP,)
         if self._buffer or session.awaits_hard_links or self._hard_links.defers_searches:
             session.look_for_hard_links(self._hard_links)
         if waits and (look := session.hurry_hard_links()) is not None:
             look.join(_LOOK_TIMEOUT)
-            session.take_hard_links(self._hard_links)
+            session.take_scanned(self._hard_links)
 
     @property
     def deferred_count(self) -> int:
@@ -176,7 +181,7 @@ class Flusher:
         while (look := session.hurry_hard_links()) is not None:
             self._on_progress()
             look.join(_PROGRESS_INTERVAL)
-            session.take_hard_links(self._hard_links)
+            session.take_scanned(self._hard_links)
         self.flush(includes_open_files=True)
 
     def flush(
@@ -210,14 +215,14 @@ class Flusher:
         drained = _Drained(self.complete_until)
         if session is not None:
             drained = _drain(session, polled_since, includes_open_files=includes_open_files)
-            self._update_hard_links(session, waits=is_urgent)
+            self._take_scanned(session, waits=is_urgent)
         since = self._buffer.since
         self.taken_count = len(self._buffer)
         changes = self._buffer.take()
         if session is not None and changes:
             session.look_for_hard_links(self._hard_links)
-        if session is not None and session.awaits_hard_links:
-            # The next start, too, has to find what has changed under names not known yet.
+        if session is not None and session.awaits_scan:
+            # The next start, too, has to find what has changed, or under names not known yet.
             drained = drained._replace(complete_until=self.complete_until, is_complete=False)
         self.complete_until = drained.complete_until
         if not changes and not is_urgent:
@@ -234,7 +239,9 @@ class Flusher:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s", format_count(len(changes), "change"), format_changes(changes))
             log.debug("reduced to %d: %s", len(changeset), format_changes(changeset))
-        titles = _FULL_SYNC if changeset.is_everything else ()
+        titles, self._titles = self._titles, ()
+        if changeset.is_everything:
+            titles = _FULL_SYNC
         item = WorkItem(
             changeset, drained.complete_until, drained.last_scan, titles, since,
             is_urgent=is_urgent,

@@ -272,6 +272,8 @@ def _destination_status(replication: Replication, worker: Worker) -> Destination
     if is_changing:
         condition = Condition.WAITING if status.condition is Condition.IN_SYNC else status.condition
         return replace(status, condition=condition, owes_everything=True)
+    if replication.source_monitor.is_catching_up and status.condition is Condition.IN_SYNC:
+        status = replace(status, condition=Condition.WAITING)
     if not buffered:
         is_held = bool(held) and status.condition is Condition.IN_SYNC
         return replace(status, condition=Condition.HELD) if is_held else status

@@ -35,7 +35,7 @@ from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor
 from pylsyncd.watcher.source_wait import SourceWait
 from pylsyncd.worker.pool import STOP_GRACE_PERIOD, WorkerPool
 from pylsyncd.worker.resources import SharedResources
-from pylsyncd.worker.start_plan import catchup_times
+from pylsyncd.worker.start_plan import catchup_times, deferrable_since
 from pylsyncd.worker.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Wakeup(Enum):
     FIRST_CHANGE = auto()
     BUFFER_FULL = auto()
     SOURCE_LOST = auto()
-    HARD_LINKS_FOUND = auto()
+    SCANNED = auto()
     WORKER_FAILED = auto()
     THREAD_FAILED = auto()
 
@@ -157,7 +157,7 @@ class Replication(SupervisedThread):
                 on_source_lost=lambda: wake(Wakeup.SOURCE_LOST),
                 on_failed=lambda _: wake(Wakeup.THREAD_FAILED),
                 on_progress=lambda count: context.on_watch_progress(self.title, count),
-                on_links_found=lambda: wake(Wakeup.HARD_LINKS_FOUND),
+                on_scanned=lambda: wake(Wakeup.SCANNED),
                 mask_counts=Counter() if context.should_count_events else None,
                 inotify_pool=context.inotify_pool,
             ),
@@ -365,7 +365,10 @@ class Replication(SupervisedThread):
             scans = [plan.last_scan for plan in plans if plan.last_scan is not None]
             earliest = min(scans, key=lambda moment: moment.wall, default=None)
             with self.activity.waiting():
-                catchup_changes = self.source_monitor.start_watching(catchup_times(plans), earliest)
+                catchup_changes = self.source_monitor.start_watching(
+                    catchup_times(plans), earliest, deferrable_since(plans)
+                )
+            start = self.source_monitor.caught_up_until or start
             self._shared.on_watching(self.title)
             watched = self.source_monitor.describe_watch()
             self._announce("watching", f"window {sync.window:g} s", f" ({watched})")
@@ -407,7 +410,7 @@ class Replication(SupervisedThread):
         if time.monotonic() >= self._next_source_check:
             self._next_source_check = time.monotonic() + _SOURCE_CHECK_INTERVAL
             self._check_source()
-            self.flusher.update_hard_links()
+            self.flusher.take_scanned()
 
     def _handle_message(self, message: "Wakeup | Call[Any] | signal.Signals") -> None:
         if isinstance(message, Call):
@@ -416,7 +419,7 @@ class Replication(SupervisedThread):
         handlers: dict[Wakeup | signal.Signals, Callable[[], object]] = {
             Wakeup.FIRST_CHANGE: self.flusher.open_window,
             Wakeup.BUFFER_FULL: self.flusher.flush_if_full,
-            Wakeup.HARD_LINKS_FOUND: self.flusher.update_hard_links,
+            Wakeup.SCANNED: self.flusher.take_scanned,
             Wakeup.SOURCE_LOST: self._check_source_soon,
             Wakeup.WORKER_FAILED: lambda: self._pool.replace_failed(self.flusher.last_serial),
             signal.SIGUSR1: lambda: self.flush(time.monotonic()),

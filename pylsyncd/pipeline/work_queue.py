@@ -2,10 +2,14 @@
 
 import queue
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pylsyncd.model.changes import NOTHING, Changeset
 from pylsyncd.model.moments import Moment, earliest
 from pylsyncd.pipeline.backlog import Backlog
+
+CATCH_UP: Final = "catch-up"
+"""The title of what has changed while pylsyncd was not running."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,9 +196,11 @@ class MarkedSource:
                 scan.scan_unwatched(directory, top)
             if top == paths.ROOT:
                 scan.recheck_hard_links(root)
-                self.has_scanned_files = True
         if scan.hard_links.paths_by_file:
             self._found_hard_links.put(scan.hard_links.paths_by_file)
+        if top == paths.ROOT:
+            # After the links, which the thread that reads this takes then.
+            self.has_scanned_files = True
         return scan.changes
 
     @contextlib.contextmanager

@@ -98,12 +98,13 @@ class Rescanner(Generic[D]):
         self._poll_requested_since = -math.inf
         self._next_scan: float | None = None
 
-    def initial_scan(self) -> Mapping[int, MutableChangeset]:
+    def initial_scan(self, *, only_watches: bool = False) -> Mapping[int, MutableChangeset]:
         """Watch the whole source; return the changes since each ctime of the plan.
 
-        Raises OSError if the source is gone.
+        With ``only_watches`` these are left to :meth:`catch_up`. Raises OSError if the source is
+        gone.
         """
-        changes = self._watches.scan(self._plan.since_ns)
+        changes = self._watches.scan(() if only_watches else self._plan.since_ns)
         for each in changes.values():
             self._add_trees(each, self._directories_without_ctimes)
         self._next_poll = self._poll_due()
@@ -116,6 +117,17 @@ class Rescanner(Generic[D]):
             self._next_scan -= max(0.0, waited - _OVERDUE_SCAN_DELAY)
         self.log_unwatched()
         self._watches.tree.set_base()
+        return changes
+
+    def catch_up(self) -> MutableChangeset:
+        """Return the changes since the earliest ctime of the plan.
+
+        Any thread may call this once, if marks cover the whole source. Raises OSError if the source
+        is gone.
+        """
+        since = min(self._plan.since_ns)
+        changes = self._watches.scan([since])[since]
+        self._add_trees(changes, self._directories_without_ctimes)
         return changes
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 import errno
 import logging
 import shlex
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pylsyncd.system import clock
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import ThreadMonitor
 from pylsyncd.watcher import inotify
+from pylsyncd.watcher.deferred_scan import DeferredScan
 from pylsyncd.watcher.event_source import ManyDirectoriesError, open_events
 from pylsyncd.watcher.hard_link_look import HardLinkLook
 from pylsyncd.watcher.hard_links import HardLinks
@@ -47,8 +49,8 @@ class MonitorContext:
     """Where events are counted by their masks; None for not at all."""
     inotify_pool: InotifyPool = field(default_factory=InotifyPool)
     """The inotify instances of the process."""
-    on_links_found: Callable[[], None] = lambda: None
-    """All hard links of the source are known: :meth:`WatchSession.take_hard_links`."""
+    on_scanned: Callable[[], None] = lambda: None
+    """A scan beside the processing of events has ended: :meth:`WatchSession.take_scanned`."""
 
 
 class WatchSession:
@@ -68,6 +70,8 @@ class WatchSession:
         self.hard_links_unknown_since: Moment | None = clock.now()
         """The start of the session; None once all hard links are known that it has had since."""
         self._look: HardLinkLook | None = None
+        # What has changed before the session; None once that is in the buffer.
+        self._deferred_scan: DeferredScan | None = None
         self._has_changed = False
         self._open()
 
@@ -87,23 +91,35 @@ class WatchSession:
             self.events, self._buffer, context.on_source_lost, context.on_failed
         )  # fmt: skip
 
-    def start(self) -> Mapping[int, MutableChangeset]:
+    def start(self, *, may_defer_scan: bool = False) -> Mapping[int, MutableChangeset]:
         """Watch the whole source and start the thread; return the changes for each planned ctime.
 
-        Raises WatchError if the source is gone.
+        If a scan alone takes the time and ``may_defer_scan``, another thread makes it, and none are
+        returned. Raises WatchError if the source is gone.
         """
+        defers = may_defer_scan and self.events.is_marked and bool(self._plan.since_ns)
         try:
-            changes = self._scan()
+            changes = self._scan(only_watches=defers)
         except OSError as error:
             self.stop()
             raise _watch_error(self._source, error) from None
         self.watcher.start()
         self._context.thread_monitor.add_thread(self.watcher, self._context.on_failed)
+        if defers:
+            self._start_deferred_scan()
         return changes
 
-    def _scan(self) -> Mapping[int, MutableChangeset]:
+    def _start_deferred_scan(self) -> None:
+        context = self._context
+        self._deferred_scan = DeferredScan(
+            self.rescanner.catch_up, context.on_scanned, context.on_failed
+        )
+        self._deferred_scan.start()
+        context.thread_monitor.add_thread(self._deferred_scan)
+
+    def _scan(self, *, only_watches: bool) -> Mapping[int, MutableChangeset]:
         try:
-            return self.rescanner.initial_scan()
+            return self.rescanner.initial_scan(only_watches=only_watches)
         except ManyDirectoriesError:
             self.stop()
             self._open(has_many_directories=True)
@@ -111,6 +127,8 @@ class WatchSession:
 
     def stop(self) -> None:
         """Stop the threads and remove all watches; processed events are in the buffer."""
+        if self._deferred_scan is not None:
+            self._deferred_scan.stop()
         if self._look is not None:
             self._look.stop()
         self.watcher.stop()
@@ -118,11 +136,41 @@ class WatchSession:
         self.events.close()
 
     @property
+    def is_catching_up(self) -> bool:
+        """Whether a scan for what has changed before the session is not in the buffer yet.
+
+        Any thread may ask.
+        """
+        return self._deferred_scan is not None
+
+    @property
+    def awaits_scan(self) -> bool:
+        """Whether there may be changes, or other names of changed files, that a scan will find."""
+        return self.is_catching_up or self.awaits_hard_links
+
+    @property
     def awaits_hard_links(self) -> bool:
         """Whether changes may have other names that will be known later."""
         return self._has_changed and self.hard_links_unknown_since is not None
 
-    def take_hard_links(self, hard_links: HardLinks) -> None:
+    def take_scanned(self, hard_links: HardLinks) -> None:
+        """Put what scans beside the processing of events have found into the buffer."""
+        scan = self._deferred_scan
+        if scan is not None and scan.has_ended:
+            changes = scan.found
+            if changes is None:
+                changes = MutableChangeset()
+                changes.add(paths.ROOT, Scope.TREE)
+            else:
+                log.log(
+                    NOTICE, "The source %s: found %s made while pylsyncd was not running.",
+                    paths.printable(self._source), format_count(len(changes), "change"),
+                )  # fmt: skip
+            self._buffer.add(changes)
+            self._deferred_scan = None
+        self._take_hard_links(hard_links)
+
+    def _take_hard_links(self, hard_links: HardLinks) -> None:
         """Add what scans have found about hard links, and put what follows into the buffer."""
         if self._plan.since_ns and self.watches.has_scanned_files:
             # The initial scan, or one that had to find the same changes.
@@ -147,12 +195,12 @@ class WatchSession:
         if self.hard_links_unknown_since is None:
             return
         hard_links.defers_searches = True
-        if self._look is not None or self.rescanner.is_scan_pending:
+        if self._look is not None or self.is_catching_up or self.rescanner.is_scan_pending:
             return
         context = self._context
         self._look = HardLinkLook(
             self._source, self._sync.rules, self.hard_links_unknown_since,
-            context.on_links_found, context.on_failed,
+            context.on_scanned, context.on_failed,
         )  # fmt: skip
         self._look.start()
         context.thread_monitor.add_thread(self._look)
@@ -165,7 +213,10 @@ class WatchSession:
 
     def _on_progress(self, directory_count: int) -> None:
         """Report the progress of a walk: of the initial scan, or in the watcher thread."""
-        if self.watcher.is_alive():
+        scan = self._deferred_scan
+        if scan is not None and threading.current_thread() is scan:
+            scan.report_progress()
+        elif self.watcher.is_alive():
             self.watcher.report_progress()
         else:
             self._context.on_progress(directory_count)
@@ -206,17 +257,24 @@ class SourceMonitor:
         self._past_overflows = 0
         # Up to when the changes of the session before are known.
         self._known_until: Moment | None = None
+        # Since when the session has changes that a scan is to find.
+        self._deferred_since: Moment | None = None
         self._is_changing = False
         self.session: WatchSession | None = None
         """None while the source is held."""
 
     def start_watching(
-        self, since_ns: Collection[int] = (), last_scan: Moment | None = None
+        self,
+        since_ns: Collection[int] = (),
+        last_scan: Moment | None = None,
+        deferrable_since: Moment | None = None,
     ) -> Mapping[int, MutableChangeset]:
         """Watch the source; return the changes since each of the ctimes.
 
-        ``last_scan`` is the start of the last periodic scan, in an earlier run. Raises WatchError
-        if the source cannot be watched.
+        ``last_scan`` is the start of the last periodic scan, in an earlier run. If these changes
+        may come later, ``deferrable_since`` is the moment of the earliest ctime: then they may be
+        missing, and :attr:`caught_up_until` be that moment. Raises WatchError if the source cannot
+        be watched.
         """
         sync = self._sync
         try:
@@ -230,7 +288,8 @@ class SourceMonitor:
         )  # fmt: skip
         self._report_eventless(plan.eventless_directories)
         session = WatchSession(sync, plan, self._buffer, self._context)
-        changes = session.start()
+        changes = session.start(may_defer_scan=deferrable_since is not None)
+        self._deferred_since = deferrable_since
         self.session = session
         self.hold_reason = ""
         return changes
@@ -245,9 +304,20 @@ class SourceMonitor:
         """Stop the watch session, if there is one."""
         if self.session is not None:
             self.session.stop()
-            self._known_until = self.session.watcher.complete_until
+            self._known_until = self.caught_up_until or self.session.watcher.complete_until
             self._past_overflows += self.session.rescanner.overflow_count
             self.session = None
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether a scan for what changed before the start goes on; any thread may ask."""
+        session = self.session
+        return session is not None and session.is_catching_up
+
+    @property
+    def caught_up_until(self) -> Moment | None:
+        """The moment since which that scan looks for changes; None without one."""
+        return self._deferred_since if self.is_catching_up else None
 
     @property
     def directory_count(self) -> int:

@@ -18,7 +18,7 @@ from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.widening import with_parent_listings
-from pylsyncd.pipeline.work_queue import WorkItem
+from pylsyncd.pipeline.work_queue import CATCH_UP, WorkItem
 from pylsyncd.state.checkpoint import Checkpoint, LoadedState
 from pylsyncd.system.logs import NOTICE
 
@@ -94,8 +94,9 @@ class StartPlan:
                 "exist are not synced. To sync them, run pylsyncctl sync %s.",
                 self.name, shlex.quote(self.name),
             )  # fmt: skip
-            return self._confirm_and_create(changes, start, ("catch-up",) if changes else ())
-        changes = union(caught_up[self.since_ns], state.pending)
+            return self._confirm_and_create(changes, start, (CATCH_UP,) if changes else ())
+        is_deferred = self.since_ns not in caught_up
+        changes = union(caught_up.get(self.since_ns, NOTHING), state.pending)
         if not state.is_clean_stop:
             # The runs at that moment were killed as well: their temporary files may be there.
             changes = with_parent_listings(changes)
@@ -103,13 +104,14 @@ class StartPlan:
             changes.moves = None
         for path in self.checkpoint.changed_mounts(state) if self.checkpoint is not None else []:
             changes.add(path, Scope.TREE)
-        log.log(
-            NOTICE, "[%s] catching up with %s: made while pylsyncd was not running, or still "
-            "pending from the last run", self.name, format_count(len(changes), "change"),
-        )  # fmt: skip
+        made = "made while pylsyncd was not running, or still pending from the last run"
+        if is_deferred:
+            made = "pending from the last run, and with what a scan of the source will find"
+        count = format_count(len(changes), "change")
+        log.log(NOTICE, "[%s] catching up with %s: %s", self.name, count, made)
         if self.checkpoint is not None:
             self.checkpoint.resume_from(state)
-        titles = ("catch-up",) if changes else ()
+        titles = (CATCH_UP,) if changes and not is_deferred else ()
         return WorkItem(changes, start, state.scanned, titles)
 
     def _everything(self, caught_up: Mapping[int, MutableChangeset]) -> Changeset:
@@ -178,3 +180,19 @@ def plan_start(  # noqa: PLR0913  # all but three are passed by name
 def catchup_times(plans: Collection[StartPlan]) -> Sequence[int]:
     """Return the distinct ctimes from which on changes have to be found, in order."""
     return sorted({plan.since_ns for plan in plans if plan.since_ns is not None})
+
+
+def deferrable_since(plans: Collection[StartPlan]) -> Moment | None:
+    """Return the moment since which a scan may find changes after the start.
+
+    None if there is no scan, or if a destination cannot start without it: the contents that it
+    finds belong to a full sync, or there is no state yet that tells how long a restart has to scan.
+    """
+    moments = []
+    for plan in plans:
+        if plan.since_ns is None:
+            continue
+        if plan.title or plan.loaded.state is None:
+            return None
+        moments.append(plan.loaded.state.confirmed)
+    return min(moments, key=lambda moment: moment.since_ns, default=None)

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.fanotify import skip_without_fanotify
 from support.held_up import held_up
 from support.waiting import wait_until
 
-from pylsyncd.config.settings import DestinationSettings, SyncSettings
+from pylsyncd.config.settings import DestinationSettings, SyncSettings, WatchMethod
 from pylsyncd.flusher import Flusher
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.destination_notation import Transport
@@ -345,15 +346,46 @@ def test_a_file_with_one_name_left_is_queued_under_that_name(pipeline: Pipeline,
     assert {b"one", os.fsencode(gone)} <= pipeline.flushed_paths()
 
 
+def test_nothing_is_complete_before_the_scan_after_the_start_is_queued(pipeline: Pipeline) -> None:
+    skip_without_fanotify(pipeline.source)
+    pipeline.write("earlier")
+    pipeline.monitor.apply_settings(replace(pipeline.sync, watch=WatchMethod.FANOTIFY))
+    since = replace(clock.now(), wall=1.0)
+    pipeline.monitor.start_watching([since.since_ns], deferrable_since=since)
+    pipeline.flusher.start(since)
+    pipeline.write("later")
+    # Also if the scan has ended: what it has found is not in the buffer at the first flush.
+    session = pipeline.monitor.session
+    assert session is not None
+    assert session.awaits_scan
+    seen: set[Change] = set()
+
+    def is_found() -> bool:
+        flush = pipeline.flusher.flush(is_urgent=True)
+        item = pipeline.queued()
+        assert item is not None
+        seen.update(item.changeset)
+        if not flush.is_complete:
+            assert item.complete_until == since
+            return False
+        assert item.complete_until is not None
+        assert item.complete_until.wall > since.wall
+        return True
+
+    wait_until(is_found)
+    for name in (b"earlier", b"later"):
+        assert any(change.covers(Change(name, Scope.ENTRY)) for change in seen)
+
+
 def test_a_look_for_hard_links_begins_when_the_first_window_opens(pipeline: Pipeline) -> None:
     pipeline.link("one", "two")
     session = pipeline.start_session()
-    pipeline.flusher.update_hard_links()
+    pipeline.flusher.take_scanned()
     assert not session.awaits_hard_links, "a start does not wait for that"
     pipeline.write("f")
     pipeline.open_window()
     assert session.awaits_hard_links
-    wait_until(lambda: pipeline.flusher.update_hard_links() or not session.awaits_hard_links)
+    wait_until(lambda: pipeline.flusher.take_scanned() or not session.awaits_hard_links)
     pipeline.write("one")
     (pipeline.source / "one").unlink()
     # There is nothing left that would tell of the other name.

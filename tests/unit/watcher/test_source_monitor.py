@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 from support.disks import Disk, make_subvolume, requires
+from support.fanotify import skip_without_fanotify
 from support.mounts import Mounts, can_mount, can_mount_sshfs
 from support.waiting import wait_until
 
-from pylsyncd.config.settings import SyncSettings
+from pylsyncd.config.settings import SyncSettings, WatchMethod
 from pylsyncd.model.endpoints import Source
 from pylsyncd.model.errors import WatchError
 from pylsyncd.model.moments import Moment
@@ -28,7 +29,7 @@ from pylsyncd.system.threads import ThreadMonitor
 from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.source_guard import SourceGuard
-from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor
+from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor, WatchSession
 
 SECONDS = 45.0
 LONG_AGO = 0
@@ -529,13 +530,70 @@ def test_a_session_looks_for_hard_links_once_and_only_after_a_change(monitored: 
     monitored.monitor.start_watching()
     session = monitored.monitor.session
     assert session is not None
-    session.take_hard_links(hard_links)
+    session.take_scanned(hard_links)
     assert session.hurry_hard_links() is None
     session.look_for_hard_links(hard_links)
     look = session.hurry_hard_links()
     assert look is not None
     look.join()
-    session.take_hard_links(hard_links)
+    session.take_scanned(hard_links)
     assert not session.awaits_hard_links
     session.look_for_hard_links(hard_links)
     assert session.hurry_hard_links() is None
+
+
+EARLIEST = replace(clock.now(), wall=LONG_AGO / 1e9, running=0.0)
+
+
+def start_with_deferred_scan(monitored: Monitored) -> WatchSession:
+    """Watch the source by fanotify, and leave what was changed before to a thread."""
+    skip_without_fanotify(monitored.source)
+    monitored.use(watch=WatchMethod.FANOTIFY)
+    since = EARLIEST
+    assert monitored.monitor.start_watching([since.since_ns], deferrable_since=since) == {}
+    session = monitored.monitor.session
+    assert session is not None
+    return session
+
+
+def test_a_start_by_fanotify_does_not_wait_for_the_scan(
+    monitored: Monitored, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (monitored.source / "earlier").touch()
+    session = start_with_deferred_scan(monitored)
+    (monitored.source / "later").touch()
+    assert monitored.changed_paths() == {b"later"}
+    assert monitored.monitor.is_catching_up
+    assert monitored.monitor.caught_up_until == EARLIEST
+    hard_links = HardLinks(os.fsencode(monitored.source), Rules())
+    session.look_for_hard_links(hard_links)
+    assert session.hurry_hard_links() is None, "the scan finds them, too"
+    wait_until(lambda: session.take_scanned(hard_links) or not session.awaits_scan)
+    assert not monitored.monitor.is_catching_up
+    assert monitored.monitor.caught_up_until is None
+    changes, _ = monitored.changes()
+    assert any(change.covers(Change(b"earlier", Scope.ENTRY)) for change in changes)
+    assert "changes made while pylsyncd was not running." in caplog.text
+
+
+def test_an_inotify_start_waits_for_the_scan_that_watches(monitored: Monitored) -> None:
+    (monitored.source / "earlier").touch()
+    since = EARLIEST.since_ns
+    found = monitored.monitor.start_watching([since], deferrable_since=EARLIEST)
+    assert any(change.covers(Change(b"earlier", Scope.ENTRY)) for change in found[since])
+    assert not monitored.monitor.is_catching_up
+
+
+def test_what_a_deferred_scan_would_have_found_is_found_after_a_restart_of_the_watch(
+    monitored: Monitored,
+) -> None:
+    (monitored.source / "earlier").write_text("x")
+    start_with_deferred_scan(monitored)
+    away = monitored.move_away()
+    assert monitored.monitor.check_source() is None
+    assert monitored.monitor.session is None
+    away.rename(monitored.source)
+    restart = monitored.monitor.check_source()
+    assert restart is not None
+    assert restart.changes.new_content.includes_entry(b"earlier")

@@ -18,7 +18,7 @@ from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.state.checkpoint import LoadedState
 from pylsyncd.state.destination_state import encode
 from pylsyncd.system import clock
-from pylsyncd.worker.start_plan import StartPlan, catchup_times, plan_start
+from pylsyncd.worker.start_plan import StartPlan, catchup_times, deferrable_since, plan_start
 
 
 def save_state(
@@ -292,6 +292,39 @@ def test_each_catch_up_time_is_returned_once_and_none_for_a_full_sync(place: Wor
     assert one.since_ns is not None
     assert other.since_ns is not None
     assert list(catchup_times([one, other, one, full])) == [other.since_ns, one.since_ns]
+
+
+def test_a_scan_may_come_after_the_start_unless_a_full_sync_or_a_first_state_needs_it(
+    place: WorkerSetup,
+) -> None:
+    save_state(place)
+    one = plan_for(place)
+    state = one.loaded.state
+    assert state is not None
+    earlier = replace(state, confirmed=replace(state.confirmed, wall=1.0))
+    other = replace(one, loaded=LoadedState(earlier))
+    full = replace(one, title="full sync", contents_known_until=None)
+    assert deferrable_since([]) is None
+    assert deferrable_since([full]) is None
+    assert deferrable_since([one, other, full]) == earlier.confirmed
+    with_contents = replace(full, contents_known_until=state.confirmed)
+    assert deferrable_since([one, with_contents]) is None
+    waiting = replace(one, loaded=LoadedState(None), missing_since=state.confirmed)
+    assert deferrable_since([one, waiting]) is None
+
+
+def test_what_was_pending_is_queued_before_the_scan(
+    place: WorkerSetup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    save_state(place)
+    plan = plan_for(place)
+    state = plan.loaded.state
+    assert state is not None
+    item = plan.first_item({}, state.confirmed)
+    assert set(item.changeset) == set(state.pending)
+    assert item.complete_until == state.confirmed
+    assert "and with what a scan of the source will find" in caplog.text
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounting is not permitted here")

@@ -215,6 +215,8 @@ def reload_faulty_configuration(setup: RoundSetup, _rng: random.Random) -> Appli
     setup.configuration.replace("[sync chaos]\nsource = /nowhere\n")
     setup.send_sighup()
     setup.daemon.wait_for("The configuration has errors", after=mark)
+    # The daemon may not have read the file of a reload before that one.
+    setup.reload()
     return AppliedFault("reload of an invalid configuration")
 
 

@@ -6,7 +6,7 @@ directory be watched. So pylsyncd decides for itself, and gives rsync the same r
 rsync scans and deletes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -44,6 +44,15 @@ class Rules:
 
     def __bool__(self) -> bool:
         return bool(self.ordered)
+
+    def included_files(self, directory: bytes, names: Collection[bytes]) -> set[bytes]:
+        """Return the names of files in a directory that are not excluded by their own names."""
+        if not self:
+            return set(names)
+        matches = self.matches
+        return {
+            name for name in names if not matches(paths.join(directory, name), is_directory=False)
+        }
 
     def excludes(self, path: bytes, *, is_directory: bool) -> bool:
         """Return True if rsync, walking down from the root, would leave ``path`` out.

@@ -8,7 +8,7 @@ import errno
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,7 +21,7 @@ from pylsyncd.watcher import fanotify
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.fanotify import Fanotify
 from pylsyncd.watcher.fanotify_processor import FanotifyProcessor
-from pylsyncd.watcher.hard_link_search import FileId
+from pylsyncd.watcher.hard_link_search import FoundHardLinks
 from pylsyncd.watcher.inotify import Inotify, WatchingInstance, read_limit
 from pylsyncd.watcher.marked_source import MarkedSource
 from pylsyncd.watcher.open_files import OpenFiles
@@ -79,8 +79,9 @@ class Watched(Protocol):
     def unwatched_count(self) -> int:
         """The number of directories that cannot be watched, without those below them."""
 
-    def take_found_hard_links(self) -> list[Mapping[FileId, set[bytes]]]:
-        """Return the names of hard-linked files found by scans since the last call."""
+    @property
+    def found_hard_links(self) -> FoundHardLinks:
+        """What scans have found about hard links."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import logging
 import os
 import stat
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Final, TypeAlias
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
@@ -22,7 +22,8 @@ from pylsyncd.model.scoped_paths import MutableScopedPaths, Scope
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.watcher import fanotify
-from pylsyncd.watcher.fanotify import CREATE, EVENT, MODIFY, MOVED_FROM, MOVED_TO, Event, Fanotify
+from pylsyncd.watcher.fanotify import CREATE, MODIFY, MOVED_FROM, MOVED_TO, Fanotify
+from pylsyncd.watcher.handle_events import HandleEvents, Masks, moved_in
 from pylsyncd.watcher.handle_moves import HandleMoves
 from pylsyncd.watcher.marked_source import MarkedSource
 from pylsyncd.watcher.open_files import OpenFiles
@@ -30,25 +31,15 @@ from pylsyncd.watcher.rescanner import Rescanner
 
 log = logging.getLogger(__name__)
 
-_SPECIAL: Final = fanotify.RENAME | fanotify.OVERFLOW
 _MOVED: Final = MOVED_FROM | MOVED_TO
 _LEFT: Final = MOVED_FROM | fanotify.DELETE
 # After these a file may have another content, although its size and its time are as before.
 _NEW_CONTENT: Final = MODIFY | CREATE | MOVED_TO
 
-# So that the head of an event without a name can be read at the end of a chunk.
-_END = bytes(EVENT.size)
-
-_KEY_START, _NAME_START = 28, 44
-_INFO_START = 24
-
 # Those that come in while paths are looked up.
 _MAX_EVENTS_TO_SETTLE = 20_000
 
 _NOT_THERE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE])
-
-# Masks by the key of a directory and a name in it.
-_Masks: TypeAlias = Mapping[bytes, Mapping[bytes, int]]
 
 
 class FanotifyProcessor:
@@ -72,15 +63,12 @@ class FanotifyProcessor:
         self.open_files = open_files
         self._reported = rescanner.reported
         self._mask_counts = mask_counts
-        # The masks of all events of a name, by the key of its directory.
-        self._files: defaultdict[bytes, dict[bytes, int]] = defaultdict(dict)
-        # The same of directories.
-        self._directories: defaultdict[bytes, dict[bytes, int]] = defaultdict(dict)
         # The paths that were mounted, and whether each is a change only if it was replaced.
         self._remounted: dict[bytes, bool] = {}
         # What scans have found, and what was watched again.
         self._found = MutableChangeset()
         self._moves = HandleMoves(rules, rescanner.is_near_eventless)
+        self._events = HandleEvents(source.handles.foreign, self._moves, rescanner.record_overflow)
         # Whether all events up to now were processed, and whether they were at the base.
         self._is_queue_empty = self._was_queue_empty = True
         self._taken_until = rescanner.complete_until
@@ -95,7 +83,7 @@ class FanotifyProcessor:
     @property
     def has_changes(self) -> bool:
         """Whether :meth:`take_changes` may return something."""
-        return bool(self._files or self._directories or self._found or self._remounted)
+        return bool(self._events or self._found or self._remounted)
 
     def process_next(self) -> bool:
         """Process the next chunk of events; return False if there are none."""
@@ -109,59 +97,8 @@ class FanotifyProcessor:
         self._is_queue_empty = not chunk
         if self._mask_counts is not None:
             fanotify.count_events(chunk, self._mask_counts)
-        self._process_events(chunk)
+        self._events.add(chunk)
         return chunk
-
-    def _process_events(self, chunk: bytes) -> None:
-        files, foreign, dropped = self._files, self._handles.foreign.keys, []
-        unpack, is_directory = EVENT.unpack_from, fanotify.IS_DIRECTORY
-        position, end = 0, len(chunk)
-        chunk += _END
-        while position < end:
-            length, mask, kind, info_length, handle_bytes = unpack(chunk, position)
-            name_start = position + _NAME_START + handle_bytes
-            key = chunk[position + _KEY_START : name_start]
-            if mask & _SPECIAL:
-                self._process_special(chunk[position : position + length])
-            elif key in foreign:
-                dropped.append(key)
-            # An event of a file alone follows the one of a name that it has lost.
-            elif kind != fanotify.CHILD:
-                name = chunk[name_start : position + _INFO_START + info_length].rstrip(b"\0")
-                names = self._directories[key] if mask & is_directory else files[key]
-                names[name] = names.get(name, 0) | mask
-                if mask & is_directory and mask & CREATE:
-                    (event,) = fanotify.decode_events(chunk[position : position + length])
-                    self._moves.record_new_directory(event)
-            position += length
-        if dropped:
-            self._handles.foreign.count_dropped(dropped)
-
-    def _process_special(self, chunk: bytes) -> None:
-        """Process the event of a rename, or of an overflow."""
-        (event,) = fanotify.decode_events(chunk)
-        if event.mask & fanotify.OVERFLOW:
-            self._moves.is_unknown = True
-            self.rescanner.record_overflow()
-            return
-        foreign = self._handles.foreign.keys
-        if event.directory not in foreign or event.new_directory not in foreign:
-            self._record_move(event)
-        names = self._directories if event.mask & fanotify.IS_DIRECTORY else self._files
-        for key, name, mask in (
-            (event.directory, event.name, MOVED_FROM),
-            (event.new_directory, event.new_name, MOVED_TO),
-        ):
-            # What moves from one foreign directory to another one stays outside.
-            if key not in foreign:
-                names[key][name] = names[key].get(name, 0) | mask
-
-    def _record_move(self, event: Event) -> None:
-        if event.mask & fanotify.IS_DIRECTORY:
-            self._moves.record_directory(event)
-        elif event.directory not in self._handles.foreign.keys:
-            known = self._files[event.directory].get(event.name, 0)
-            self._moves.record_file(event, is_new=bool(known & (CREATE | MOVED_TO)))
 
     def take_changes(self, *, includes_open_files: bool = False) -> MutableChangeset:
         """Return the changes since the last call.
@@ -177,13 +114,12 @@ class FanotifyProcessor:
         self._was_queue_empty = self._is_queue_empty
         changes.moves = None if self._moves.is_unknown else NO_MOVES
         if not (
-            self._files or self._directories or self._handles.foreign.may_be_loud
+            self._events or self._handles.foreign.may_be_loud
             or self._has_due_files(is_all=includes_open_files)
         ):  # fmt: skip
             return changes
         since = self.update_complete_until()
-        files, self._files = self._files, defaultdict(dict)
-        directories, self._directories = self._directories, defaultdict(dict)
+        files, directories = self._events.take()
         try:
             if self._has_moved_directories(directories):
                 self._forget_paths()
@@ -230,7 +166,7 @@ class FanotifyProcessor:
             pending -= fanotify.number_of_events(chunk)
         # These events belong to the next set.
         self._is_queue_empty = False
-        return not any(map(self._handles.find, _moved_in(self._directories)))
+        return not any(map(self._handles.find, moved_in(self._events.directories)))
 
     def update_complete_until(self) -> Moment:
         """Return the moment before which every change was taken."""
@@ -279,9 +215,9 @@ class FanotifyProcessor:
             self._remounted.clear()
         self.rescanner.record_loss(since, error.strerror or str(error))
 
-    def _has_moved_directories(self, directories: _Masks) -> bool:
+    def _has_moved_directories(self, directories: Masks) -> bool:
         """Return True if a directory was moved in, into or out of the source."""
-        moved = _moved_in(directories)
+        moved = moved_in(directories)
         if not moved:
             return False
         with self._handles.opened():
@@ -299,7 +235,7 @@ class FanotifyProcessor:
         due_at = self.open_files.due_at
         return due_at is not None and (is_all or time.monotonic() >= due_at)
 
-    def _add_files(self, changes: MutableChangeset, files: _Masks) -> None:
+    def _add_files(self, changes: MutableChangeset, files: Masks) -> None:
         now_ns, now = time.time_ns(), time.monotonic()
         for key, masks in files.items():
             open_names = [name for name, mask in masks.items() if mask == MODIFY]
@@ -308,9 +244,9 @@ class FanotifyProcessor:
             written = was_open | {name for name, mask in others.items() if mask & _NEW_CONTENT}
             for path in self._directory_paths(changes, key):
                 if open_names:
-                    included = self._source.included_files(path, open_names)
+                    included = self._rules.included_files(path, open_names)
                     self.open_files.record(key, included, now, self._taken_until)
-                names = self._source.included_files(path, others)
+                names = self._rules.included_files(path, others)
                 changes.add_entries(path, names)
                 changes.new_content.add_entries(path, names & written)
                 if self._reported is not None:
@@ -329,7 +265,7 @@ class FanotifyProcessor:
                 changes.new_content.add_entries(path, names)
 
     def _add_directories(
-        self, changes: MutableChangeset, directories: _Masks, root: int
+        self, changes: MutableChangeset, directories: Masks, root: int
     ) -> list[bytes]:
         """Add directories; return the paths at which others may be than before."""
         appeared = []
@@ -372,13 +308,6 @@ class FanotifyProcessor:
                 changes.new_content.add(found.path, Scope.TREE)
             else:
                 yield found.path
-
-
-def _moved_in(directories: _Masks) -> list[bytes]:
-    """Return the keys of the directories in which directories were moved."""
-    return [
-        key for key, masks in directories.items() if any(mask & _MOVED for mask in masks.values())
-    ]
 
 
 def _is_directory(root: int, path: bytes) -> bool:

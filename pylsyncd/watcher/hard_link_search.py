@@ -2,8 +2,9 @@
 
 import math
 import os
+import queue
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -221,6 +222,24 @@ def search_source(area: SearchArea, files: LinkedFiles) -> None:
 
     with suppress(OSError):
         area.walk(area.root, paths.ROOT, list_directory)
+
+
+class FoundHardLinks:
+    """The names of hard-linked files that scans have found. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._found: queue.SimpleQueue[Mapping[FileId, set[bytes]]] = queue.SimpleQueue()
+
+    def put(self, paths_by_file: Mapping[FileId, set[bytes]]) -> None:
+        """Add what a scan has found."""
+        self._found.put(paths_by_file)
+
+    def take(self) -> list[Mapping[FileId, set[bytes]]]:
+        """Return what scans have found since the last call."""
+        found = []
+        while not self._found.empty():
+            found.append(self._found.get())
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ the paths of directories as their descriptors.
 import contextlib
 import errno
 import os
-import queue
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final, NamedTuple
@@ -19,7 +18,7 @@ from pylsyncd.system import walk
 from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
 from pylsyncd.watcher.fanotify import Fanotify, handle_of, open_handle
 from pylsyncd.watcher.handle_paths import HandlePaths, MarkedMount
-from pylsyncd.watcher.hard_link_search import FileId
+from pylsyncd.watcher.hard_link_search import FoundHardLinks
 from pylsyncd.watcher.watches import WatchResult
 
 _NOT_THERE: Final = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
@@ -112,7 +111,8 @@ class MarkedSource:
         """Whether other file systems below the source are marked."""
         self.has_scanned_files = False
         """Whether a scan of the whole source has looked at files and found all hard links."""
-        self._found_hard_links: queue.SimpleQueue[Mapping[FileId, set[bytes]]] = queue.SimpleQueue()
+        self.found_hard_links = FoundHardLinks()
+        """What scans have found about hard links."""
         self.unwatched: Mapping[tuple[bytes, bytes], int] = {}
         """Empty: what is not marked is scanned like a file system without events."""
         self.tree = DirectoriesOnDisk(source, rules)
@@ -197,7 +197,7 @@ class MarkedSource:
             if top == paths.ROOT:
                 scan.recheck_hard_links(root)
         if scan.hard_links.paths_by_file:
-            self._found_hard_links.put(scan.hard_links.paths_by_file)
+            self.found_hard_links.put(scan.hard_links.paths_by_file)
         if top == paths.ROOT:
             # After the links, which the thread that reads this takes then.
             self.has_scanned_files = True
@@ -244,20 +244,7 @@ class MarkedSource:
 
     def included_files(self, directory: bytes, names: Collection[bytes]) -> set[bytes]:
         """Return the names of files in a directory that the rules do not exclude."""
-        if not self._rules:
-            return set(names)
-        return {
-            name
-            for name in names
-            if not self._rules.matches(paths.join(directory, name), is_directory=False)
-        }
-
-    def take_found_hard_links(self) -> list[Mapping[FileId, set[bytes]]]:
-        """Return the names of hard-linked files found by scans since the last call. Thread-safe."""
-        found = []
-        while not self._found_hard_links.empty():
-            found.append(self._found_hard_links.get())
-        return found
+        return self._rules.included_files(directory, names)
 
     def _report_progress(self) -> None:
         self._on_progress(0)

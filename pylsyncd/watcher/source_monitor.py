@@ -175,7 +175,7 @@ class WatchSession:
         if self._plan.since_ns and self.watches.has_scanned_files:
             # The initial scan, or one that had to find the same changes.
             self.hard_links_unknown_since = None
-        for paths_by_file in self.watches.take_found_hard_links():
+        for paths_by_file in self.watches.found_hard_links.take():
             hard_links.remember(paths_by_file)
         look, found = self._look, None
         if look is not None and look.has_ended:

@@ -10,7 +10,6 @@
 import contextlib
 import errno
 import os
-import queue
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol
@@ -21,7 +20,7 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.system.working_directory import own_working_directory
 from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
-from pylsyncd.watcher.hard_link_search import FileId
+from pylsyncd.watcher.hard_link_search import FoundHardLinks
 from pylsyncd.watcher.inotify import WatchingInstance
 from pylsyncd.watcher.watch_tree import WatchTree, child_path
 from pylsyncd.watcher.watches import WatchResult
@@ -80,7 +79,8 @@ class WatchManager:
         self._scan: CatchupScan | None = None
         self.has_scanned_files = False
         """Whether a scan of the whole source has looked at files and found all hard links."""
-        self._found_hard_links: queue.SimpleQueue[Mapping[FileId, set[bytes]]] = queue.SimpleQueue()
+        self.found_hard_links = FoundHardLinks()
+        """What scans have found about hard links."""
         self.unwatched: dict[tuple[int, bytes], int] = {}
         """The error numbers of directories that cannot be watched, by parent descriptor and name.
 
@@ -252,14 +252,7 @@ class WatchManager:
 
     def included_files(self, directory: bytes, names: Collection[bytes]) -> set[bytes]:
         """Return the names of files in a directory that the rules do not exclude."""
-        if not self._rules:
-            return set(names)
-        is_excluded = self._rules.matches
-        return {
-            name
-            for name in names
-            if not is_excluded(paths.join(directory, name), is_directory=False)
-        }
+        return self._rules.included_files(directory, names)
 
     def retry_unwatched(self, since_ns: int) -> MutableChangeset:
         """Try again to watch what could not be watched; return its changes since a ctime."""
@@ -331,13 +324,6 @@ class WatchManager:
         new, self._newly_unwatched = self._newly_unwatched, []
         return new
 
-    def take_found_hard_links(self) -> list[Mapping[FileId, set[bytes]]]:
-        """Return the names of hard-linked files found by scans since the last call. Thread-safe."""
-        found = []
-        while not self._found_hard_links.empty():
-            found.append(self._found_hard_links.get())
-        return found
-
     @contextlib.contextmanager
     def _catchup_scan(
         self, since_ns: Collection[int], purpose: ScanPurpose
@@ -349,7 +335,7 @@ class WatchManager:
             yield self._scan
         finally:
             if self._scan is not None and self._scan.hard_links.paths_by_file:
-                self._found_hard_links.put(self._scan.hard_links.paths_by_file)
+                self.found_hard_links.put(self._scan.hard_links.paths_by_file)
             self._scan = None
 
     def _remove_missing(self, top: int) -> None:

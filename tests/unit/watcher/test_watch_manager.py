@@ -294,14 +294,14 @@ def test_a_scan_without_a_ctime_looks_at_no_file(source: Path, inotify: Inotify)
     (source / "file").touch()
     os.link(source / "file", source / "link")
     assert watches.scan() == {}
-    assert watches.take_found_hard_links() == []
+    assert watches.found_hard_links.take() == []
     changes = watches.scan([LONG_AGO])[LONG_AGO]
     assert any(change.covers(Change(b"file", Scope.ENTRY)) for change in changes)
     assert watches.has_scanned_files
     assert watches.scan() == {}
-    ((names,),) = [found.values() for found in watches.take_found_hard_links()]
+    ((names,),) = [found.values() for found in watches.found_hard_links.take()]
     assert names == {b"file", b"link"}
-    assert watches.take_found_hard_links() == []
+    assert watches.found_hard_links.take() == []
 
 
 def test_a_scan_of_a_replaced_source_raises(source: Path, inotify: Inotify) -> None:

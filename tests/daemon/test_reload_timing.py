@@ -204,12 +204,12 @@ def test_a_wait_continues_with_the_new_worker(setup: ReloadTimingSetup, what: st
         setup.faulty.add_fault(hang())
         (setup.source_path("web") / "new").write_text("new")
         wait_until(lambda: not setup.faulty.pending_faults)
-        with setup.waiting(40) as wait:
+        with setup.waiting(90) as wait:
             time.sleep(1)  # it is asked before
             setup.set_sync("web", ["one"], what)
             setup.write_file()
             reload(daemon)
-            assert wait.wait(45) == 0
+            assert wait.wait(95) == 0
             assert (setup.copy_path("one") / "new").exists()
 
 

@@ -20,7 +20,8 @@ from pylsyncd.rsync.command import DeletionTime
 from pylsyncd.rsync.file_list import entry_counter
 from pylsyncd.system import clock
 from pylsyncd.watcher.hard_links import HardLinks
-from pylsyncd.watcher.source_monitor import SourceMonitor, SourceRestart, WatchSession
+from pylsyncd.watcher.source_monitor import SourceMonitor, SourceRestart
+from pylsyncd.watcher.watch_session import WatchSession
 from pylsyncd.worker.hinted_deletions import missing_entries
 from pylsyncd.worker.worker import Worker
 

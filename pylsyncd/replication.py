@@ -31,8 +31,9 @@ from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import StoppedError, SupervisedThread, ThreadMonitor
 from pylsyncd.watcher.inotify_pool import InotifyPool
 from pylsyncd.watcher.source_guard import SourceGuard, SourceState
-from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor
+from pylsyncd.watcher.source_monitor import SourceMonitor
 from pylsyncd.watcher.source_wait import SourceWait
+from pylsyncd.watcher.watch_session import MonitorContext
 from pylsyncd.worker.pool import STOP_GRACE_PERIOD, WorkerPool
 from pylsyncd.worker.resources import SharedResources
 from pylsyncd.worker.start_plan import catchup_times, deferrable_since

@@ -27,7 +27,8 @@ from pylsyncd.rules.patterns import FilterRule
 from pylsyncd.system import clock
 from pylsyncd.system.threads import StoppedError, ThreadMonitor
 from pylsyncd.watcher.source_guard import SourceGuard
-from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor, WatchSession
+from pylsyncd.watcher.source_monitor import SourceMonitor
+from pylsyncd.watcher.watch_session import MonitorContext, WatchSession
 from pylsyncd.watcher.watcher import Watcher
 
 MAX_CHANGES = 5

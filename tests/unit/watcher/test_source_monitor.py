@@ -29,7 +29,8 @@ from pylsyncd.system.threads import ThreadMonitor
 from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.source_guard import SourceGuard
-from pylsyncd.watcher.source_monitor import MonitorContext, SourceMonitor, WatchSession
+from pylsyncd.watcher.source_monitor import SourceMonitor
+from pylsyncd.watcher.watch_session import MonitorContext, WatchSession
 
 SECONDS = 45.0
 LONG_AGO = 0

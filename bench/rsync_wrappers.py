@@ -34,7 +34,7 @@ class RecordedRun(NamedTuple):
     @property
     def compares_whole_tree(self) -> bool:
         """True if it compares the whole tree."""
-        return self.listed_names is None or any(map(_RECURSES.fullmatch, self.arguments))
+        return any(map(_RECURSES.fullmatch, self.arguments))
 
 
 class RecordingRsync:
@@ -47,8 +47,10 @@ class RecordingRsync:
         _write(self.program, _RECORDING, notes=self._notes)
 
     def runs(self) -> list[RecordedRun]:
-        """Return the recorded runs."""
-        return [self._read(name) for name in sorted(os.listdir(self._notes)) if "arguments" in name]
+        """Return the recorded runs, without those that ask a daemon for its modules."""
+        names = sorted(name for name in os.listdir(self._notes) if "arguments" in name)
+        runs = map(self._read, names)
+        return [run for run in runs if run.compares_whole_tree or run.listed_names is not None]
 
     def _read(self, name: str) -> RecordedRun:
         with open(f"{self._notes}/{name}", "rb") as file:

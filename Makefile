@@ -61,7 +61,7 @@ test: $(VENV)/.test
 
 unit: $(VENV)/.test
 	$(call need,rsync rsync)
-	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest tests/unit $(ARGS)
+	PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) $(BIN)/python -m pytest -n 6 --dist worksteal tests/unit $(ARGS)
 
 # The unit tests, on each of the supported Pythons that this machine has.
 test-all:

@@ -108,6 +108,10 @@ def test_a_thread_that_lacks_another_one_names_the_limit_and_no_bug(
     assert failed == ["starter"]
     assert [record.exc_text for record in caplog.records] == [None]
     assert "Cannot start the thread other: the limit of threads is reached." in caplog.text
+
+
+def test_a_second_start_is_a_bug_and_no_lack_of_threads() -> None:
+    other = Sleeper("other")
     other.may_continue.set()
     other.may_end.set()
     other.start()

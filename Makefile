@@ -28,7 +28,7 @@ define install_unless
 endef
 
 # Debian has what makes an environment in a package of its own. One that is not whole, after an
-# attempt without that package or an upgrade of Python, is made anew.
+# attempt without that package or an upgrade of Python, is made again.
 VENV_MODULES = $(PYTHON) -c 'import ensurepip, venv'
 BROKEN := $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || echo broken)
 

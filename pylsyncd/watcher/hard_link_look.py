@@ -2,27 +2,22 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from threading import Event
 
 from pylsyncd.model.moments import Moment, earliest_ctime_ns
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import clock, walk
-from pylsyncd.system.threads import StoppedError, SupervisedThread
 from pylsyncd.watcher.hard_link_search import HardLinkScanResult, SearchArea, scan_hard_links
+from pylsyncd.watcher.scan_thread import ScanThread
 
 # Seconds of work and of the pause after it: the look leaves two thirds of a processor to others.
 _SLICE = 0.01
 _PAUSE = 0.02
 
-# Seconds that a stop waits for the thread, which a file system that does not respond may hold up.
-_STOP_TIMEOUT = 1.0
-
 # How much earlier the clocks, which are not read at the same time, seem to put the same moment.
 _CLOCK_ERROR_NS = 1_000_000
 
 
-class HardLinkLook(SupervisedThread):
+class HardLinkLook(ScanThread[HardLinkScanResult]):
     """The thread that finds all hard links of a source, and which files have changed since.
 
     It works in slices, and reads only. ``on_found()`` is called by this thread, at its end.
@@ -36,40 +31,24 @@ class HardLinkLook(SupervisedThread):
         on_found: Callable[[], None],
         on_failed: Callable[[str], None],
     ) -> None:
-        super().__init__("hard-link look", on_failed)
+        super().__init__("hard-link look", self._look, self._report_found, on_failed)
         self._source = source
         self._rules = rules
         self._since = since
         self._on_found = on_found
-        self._should_stop = Event()
         self._is_urgent = False
         self._slice_ends = 0.0
-        self.has_ended = False
-        """True once the thread does nothing any more. Thread-safe."""
-        self.found: HardLinkScanResult | None = None
-        """What it has found; None if the source could not be read."""
-
-    def work(self) -> None:
-        """Look at all files."""
-        self._slice_ends = time.monotonic() + _SLICE
-        try:
-            with suppress(StoppedError, OSError):
-                self.found = self._look()
-        finally:
-            self.has_ended = True
-        if self.found is not None:
-            self._on_found()
 
     def hurry(self) -> None:
         """Make no pauses from now on: a caller waits for the result. Thread-safe."""
         self._is_urgent = True
 
-    def stop(self) -> None:
-        """Stop the thread, and wait a second for its end."""
-        self._should_stop.set()
-        self.join(_STOP_TIMEOUT)
+    def _report_found(self) -> None:
+        if self.found is not None:
+            self._on_found()
 
     def _look(self) -> HardLinkScanResult:
+        self._slice_ends = time.monotonic() + _SLICE
         while True:
             since_ns = self._since_ns()
             with walk.opened_root(self._source) as root:
@@ -83,11 +62,9 @@ class HardLinkLook(SupervisedThread):
 
     def _pace(self) -> None:
         """Pause after each slice. Raises StoppedError if the thread has to stop."""
-        self.activity.mark_active()
-        if self._should_stop.is_set():
-            raise StoppedError
+        self.report_progress()
         if self._is_urgent or time.monotonic() < self._slice_ends:
             return
         with self.activity.waiting():
-            self._should_stop.wait(_PAUSE)
+            self.should_stop.wait(_PAUSE)
         self._slice_ends = time.monotonic() + _SLICE

@@ -58,8 +58,6 @@ class SourceMonitor:
         self._past_overflows = 0
         # Up to when the changes of the session before are known.
         self._known_until: Moment | None = None
-        # Since when the session has changes that a scan is to find.
-        self._deferred_since: Moment | None = None
         self._is_changing = False
         self.session: WatchSession | None = None
         """None while the source is held."""
@@ -89,8 +87,7 @@ class SourceMonitor:
         )  # fmt: skip
         self._report_eventless(plan.eventless_directories)
         session = WatchSession(sync, plan, self._buffer, self._context)
-        changes = session.start(may_defer_scan=deferrable_since is not None)
-        self._deferred_since = deferrable_since
+        changes = session.start(deferrable_since)
         self.session = session
         self.hold_reason = ""
         return changes
@@ -118,7 +115,7 @@ class SourceMonitor:
     @property
     def caught_up_until(self) -> Moment | None:
         """The moment since which that scan looks for changes; None without one."""
-        return self._deferred_since if self.is_catching_up else None
+        return self.session.caught_up_until if self.session is not None else None
 
     @property
     def directory_count(self) -> int:

@@ -20,12 +20,12 @@ from pylsyncd.system import clock
 from pylsyncd.system.logs import NOTICE
 from pylsyncd.system.threads import ThreadMonitor
 from pylsyncd.watcher import inotify
-from pylsyncd.watcher.deferred_scan import DeferredScan
 from pylsyncd.watcher.event_source import ManyDirectoriesError, open_events
 from pylsyncd.watcher.hard_link_look import HardLinkLook
 from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.inotify_pool import InotifyPool
 from pylsyncd.watcher.rescanner import RescanPlan
+from pylsyncd.watcher.scan_thread import ScanThread
 from pylsyncd.watcher.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ class WatchSession:
         """The start of the session; None once all hard links are known that it has had since."""
         self._look: HardLinkLook | None = None
         # What has changed before the session; None once that is in the buffer.
-        self._deferred_scan: DeferredScan | None = None
+        self._deferred_scan: ScanThread[MutableChangeset] | None = None
+        self._deferred_since: Moment | None = None
         self._has_changed = False
         self._open()
 
@@ -88,13 +89,14 @@ class WatchSession:
             self.events, self._buffer, context.on_source_lost, context.on_failed
         )  # fmt: skip
 
-    def start(self, *, may_defer_scan: bool = False) -> Mapping[int, MutableChangeset]:
+    def start(self, deferrable_since: Moment | None = None) -> Mapping[int, MutableChangeset]:
         """Watch the whole source and start the thread; return the changes for each planned ctime.
 
-        If a scan alone takes the time and ``may_defer_scan``, another thread makes it, and none are
-        returned. Raises WatchError if the source is gone.
+        If a scan alone takes the time, and may come later (``deferrable_since`` is the moment of
+        the earliest ctime), another thread makes it, and none are returned. Raises WatchError if
+        the source is gone.
         """
-        defers = may_defer_scan and self.events.is_marked and bool(self._plan.since_ns)
+        defers = deferrable_since is not None and self.events.is_marked
         try:
             changes = self._scan(only_watches=defers)
         except OSError as error:
@@ -103,13 +105,14 @@ class WatchSession:
         self.watcher.start()
         self._context.thread_monitor.add_thread(self.watcher, self._context.on_failed)
         if defers:
+            self._deferred_since = deferrable_since
             self._start_deferred_scan()
         return changes
 
     def _start_deferred_scan(self) -> None:
         context = self._context
-        self._deferred_scan = DeferredScan(
-            self.rescanner.catch_up, context.on_scanned, context.on_failed
+        self._deferred_scan = ScanThread(
+            "scan after the start", self.rescanner.catch_up, context.on_scanned, context.on_failed
         )
         self._deferred_scan.start()
         context.thread_monitor.add_thread(self._deferred_scan)
@@ -139,6 +142,11 @@ class WatchSession:
         Any thread may ask.
         """
         return self._deferred_scan is not None
+
+    @property
+    def caught_up_until(self) -> Moment | None:
+        """The moment since which that scan looks for changes; None without one."""
+        return self._deferred_since if self.is_catching_up else None
 
     @property
     def awaits_scan(self) -> bool:

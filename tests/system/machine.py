@@ -25,7 +25,7 @@ _PRESENT = (
 _FETCHED = (
     "rsync", "python3", "python3-daemon", "python3-pyinotify", "python3-prometheus-client",
 )  # fmt: skip
-# Changed whenever the tree has to be made anew.
+# Changed whenever the tree has to be made again.
 _TREE_VERSION = "1"
 
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -63,7 +63,7 @@ def in_tree(tree: Path, *options: str) -> tuple[str | Path, ...]:
     return ("systemd-nspawn", *_OPTIONS, "--pipe", *hosts, *options, "-D", tree)
 
 
-# Without a systemd here, nobody registers machines or gives them cgroups.
+# Without a systemd here, machines are not registered and have no cgroups.
 _OPTIONS = (
     "-q",
     "--register=no",

@@ -1,4 +1,4 @@
-"""The thread of a scan after the start: what it finds, and how it is stopped."""
+"""The thread of a scan beside the events: what it finds, and how it is stopped."""
 
 import errno
 import os
@@ -8,12 +8,12 @@ from support.waiting import wait_until
 
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.scoped_paths import Change, Scope
-from pylsyncd.watcher.deferred_scan import DeferredScan
+from pylsyncd.watcher.scan_thread import ScanThread
 
 SECONDS = 20.0
 
 
-def run(scan: DeferredScan) -> None:
+def run(scan: ScanThread[MutableChangeset]) -> None:
     scan.start()
     scan.join(SECONDS)
     assert scan.has_ended
@@ -24,7 +24,7 @@ def test_what_is_found_is_there_when_the_end_is_reported() -> None:
     changes.add(b"f", Scope.ENTRY)
     found: list[MutableChangeset | None] = []
     failures: list[str] = []
-    scan = DeferredScan(lambda: changes, lambda: found.append(scan.found), failures.append)
+    scan = ScanThread("scan", lambda: changes, lambda: found.append(scan.found), failures.append)
     run(scan)
     assert [set(each or ()) for each in found] == [{Change(b"f", Scope.ENTRY)}]
     assert not failures
@@ -35,7 +35,7 @@ def test_a_source_that_cannot_be_read_is_no_failure_of_the_thread() -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     ended, failures = threading.Event(), list[str]()
-    scan = DeferredScan(fail, ended.set, failures.append)
+    scan = ScanThread("scan", fail, ended.set, failures.append)
     run(scan)
     assert (scan.found, ended.is_set(), failures) == (None, True, [])
 
@@ -48,7 +48,7 @@ def test_a_scan_is_stopped_where_it_reports_progress() -> None:
             scan.report_progress()
             started.set()
 
-    scan = DeferredScan(walk, lambda: None, lambda _: None)
+    scan = ScanThread("scan", walk, lambda: None, lambda _: None)
     scan.start()
     assert started.wait(SECONDS)
     scan.stop()
@@ -57,4 +57,4 @@ def test_a_scan_is_stopped_where_it_reports_progress() -> None:
 
 
 def test_one_that_was_never_started_can_be_stopped() -> None:
-    DeferredScan(MutableChangeset, lambda: None, lambda _: None).stop()
+    ScanThread("scan", MutableChangeset, lambda: None, lambda _: None).stop()

@@ -97,8 +97,14 @@ class Replication:
         """Flush the pending changes, and wait for a sync of each destination."""
         mark = self.daemon.log_length()
         self.daemon.flush()
+        self.wait_synced(seconds, after=mark)
+
+    def wait_synced(self, seconds: float = 45, *, after: int) -> None:
+        """Wait for the end of a sync of each destination, after so many lines of the log."""
         for destination in self.destinations:
-            self.daemon.wait_for(rf"\[{re.escape(destination.name)}\] synced ", seconds, after=mark)
+            self.daemon.wait_for(
+                rf"\[{re.escape(destination.name)}\] synced ", seconds, after=after
+            )
 
     def expect_confirmed(self, seconds: float) -> None:
         """Wait until the daemon has no pending changes; fail after so many seconds."""

@@ -77,9 +77,10 @@ class CommandLine:
     def waits_for_sources(self) -> bool:
         """Whether a sync whose source is missing waits for it, and does not end the process.
 
-        The source of a command line is checked while its user can correct it.
+        The source of a command line is checked while its user can correct it. A check of the file
+        says what a start would do: who restarts or reloads the daemon asks it first.
         """
-        ends = (*_EXCLUSIVE, process_options.ONCE)
+        ends = (process_options.CHECK, process_options.EXPLAIN, process_options.ONCE)
         return self.config_path is not None and not any(self.has_option(each) for each in ends)
 
     @property

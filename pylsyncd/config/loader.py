@@ -93,8 +93,10 @@ def _build_settings(
     uid = process_settings.daemon_uid(process)
     sync_reader = SyncReader(raw, errors, start_environment.environ, rsync=rsync, uid=uid)
     partial_syncs = [sync_reader.read(section) for section in raw.syncs]
+    waits = command_line.waits_for_sources
     for message, origin in sync_reader.missing_sources:
-        errors.add(message, origin, is_fatal=not command_line.waits_for_sources)
+        consequence = " Its sync starts when it is there." if waits else ""
+        errors.add(f"{message}{consequence}", origin, is_fatal=not waits)
     for section in (*raw.destinations, Section("", raw.defaults)):
         sync_reader.check_unused(OptionReader([section.options], errors))
     _check_destination_sections(raw, partial_syncs, errors)

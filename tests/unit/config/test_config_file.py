@@ -353,7 +353,7 @@ def test_a_missing_source_is_left_to_the_start_of_its_sync(place: Path) -> None:
     assert (one.name, two.name) == ("one", "two")
 
 
-@pytest.mark.parametrize("words", [["--check-config"], ["--once"], ["--check"], ["--explain=/"]])
+@pytest.mark.parametrize("words", [["--once"], ["--check"], ["--explain=/"]])
 def test_a_missing_source_is_an_error_of_what_ends_by_itself(place: Path, words: list[str]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_file(MISSING, *words)

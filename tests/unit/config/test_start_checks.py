@@ -57,6 +57,11 @@ def process(*lines: str, sync: str = SYNC) -> str:
     return "\n".join(["[pylsyncd]", *lines, sync])
 
 
+def test_a_source_that_a_start_waits_for_is_no_error(place: Path) -> None:
+    (found,) = warnings(process(sync=SYNC.replace("src", "later")))
+    assert f"The source {place}/later does not exist. Its sync starts when it is there." in found
+
+
 def test_a_configuration_that_can_be_started_has_no_errors(place: Path) -> None:
     lines = ("metrics_port = 9000", "status_file = status", "pidfile = pid", "logfile = log",
              "state_dir = new/state", "rsync_option = --compress")  # fmt: skip

@@ -1,5 +1,6 @@
 """A working directory for one thread."""
 
+import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,10 @@ import pytest
 from pylsyncd.system.working_directory import go_to, own_working_directory
 
 HERE = Path.cwd()
+
+# Of linux/sched.h and linux/capability.h.
+CLONE_FS = 0x200
+CAPABILITY_VERSION_3 = 0x20080522
 
 
 def in_a_thread(function: Callable[[], None]) -> None:
@@ -72,3 +77,41 @@ def test_a_thread_goes_nowhere_without_a_directory_of_its_own(tmp_path: Path) ->
     assert not go_to(opened)
     os.close(opened)
     assert Path.cwd() == HERE
+
+
+def test_a_thread_that_may_not_come_back_goes_to_the_root_directory(tmp_path: Path) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+
+    def go() -> None:
+        if ctypes.CDLL(None).unshare(CLONE_FS):
+            pytest.skip("the threads of a process share their directory here")
+        os.chdir(here)
+        with own_working_directory():
+            skip_unless_gone(elsewhere)
+            here.chmod(0)
+            drop_capabilities()
+        assert Path.cwd() == Path("/")
+        assert not go_to(-1)
+
+    in_a_thread(go)
+    here.chmod(0o700)
+
+
+def drop_capabilities() -> None:
+    """Have this thread, which may be root, bound by the modes of files; capset(2)."""
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    none = (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(header, none) == 0
+
+
+def test_within_another_one_nothing_changes(tmp_path: Path) -> None:
+    def go() -> None:
+        with own_working_directory():
+            with own_working_directory():
+                skip_unless_gone(tmp_path)
+            assert Path.cwd() == tmp_path
+        assert Path.cwd() == HERE
+
+    in_a_thread(go)

@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
-from pylsyncd.watcher import fanotify, foreign_directories
+from pylsyncd.watcher import fanotify, foreign_directories, overflow_backoff
 from pylsyncd.watcher.fanotify import Fanotify
 from pylsyncd.watcher.fanotify_processor import FanotifyProcessor
 from pylsyncd.watcher.marked_source import MarkedSource
@@ -38,15 +39,17 @@ class Marked:
         self.group = Fanotify()
         self.rules = Rules()
         self.open_files: OpenFiles[bytes] = OpenFiles(0.0, 0.0)
+        self.plan = RescanPlan()
+        self.mask_counts: Counter[int] = Counter()
 
     def start(self) -> None:
         self.source = MarkedSource(
             os.fsencode(self.top), self.group, self.rules, lambda: self.mounts
         )
         self.source.mark_mounts()
-        self.rescanner = Rescanner(self.source, RescanPlan())
+        self.rescanner = Rescanner(self.source, self.plan)
         self.processor = FanotifyProcessor(
-            self.group, self.source, self.rescanner, self.rules, self.open_files
+            self.group, self.source, self.rescanner, self.rules, self.open_files, self.mask_counts
         )
 
     def take(self) -> set[Change]:
@@ -206,9 +209,13 @@ def test_a_name_that_is_gone_is_a_change(started: Marked, act: Callable[[str], N
     assert entry(b"d/f") in started.take()
 
 
-def test_a_directory_that_became_a_file_is_no_tree(started: Marked) -> None:
+@pytest.mark.parametrize("kind", ["file", "symlink"])
+def test_a_directory_that_became_something_else_is_no_tree(started: Marked, kind: str) -> None:
     (started.top / "d/e").rmdir()
-    started.write("d/e")
+    if kind == "file":
+        started.write("d/e")
+    else:
+        (started.top / "d/e").symlink_to("..")
     assert started.take() == {entry(b"d/e")}
 
 
@@ -217,6 +224,9 @@ def test_what_is_excluded_is_no_change(marked: Marked) -> None:
     marked.start()
     marked.write("d/x.tmp", "d/e/x", "d/e/sub/x", "d/y")
     assert marked.take() == {entry(b"d/y")}
+    shutil.rmtree(marked.top / "d/e")
+    (marked.top / "d/e").mkdir()
+    assert marked.take() == set()
 
 
 def test_a_file_that_is_not_closed_is_held_back_until_it_is_due(marked: Marked) -> None:
@@ -225,7 +235,9 @@ def test_a_file_that_is_not_closed_is_held_back_until_it_is_due(marked: Marked) 
     with open(marked.top / "d/f", "r+b", buffering=0) as file:
         file.write(b"x")
         assert marked.take() == set()
-        assert set(marked.processor.take_changes(includes_open_files=True)) == {entry(b"d/f")}
+        assert marked.processor.due_at is not None
+        changes = marked.processor.take_changes(includes_open_files=True)
+        assert set(changes) == set(changes.new_content) == {entry(b"d/f")}
         file.write(b"y")
         assert marked.take() == set()
     assert marked.take() == marked.hints == {entry(b"d/f")}
@@ -263,6 +275,23 @@ def test_a_path_that_is_too_long_is_a_change_of_a_directory_above(started: Marke
     assert change.scope is Scope.TREE
     assert change.path.startswith(b"d/nnn")
     assert started.hints == {change}
+    assert started.changes.moves is None
+
+
+def test_a_new_directory_whose_path_is_too_long_is_a_tree(started: Marked) -> None:
+    directory, path = os.open(started.top / "d", os.O_RDONLY), b"d"
+    # The path of the directory above is not too long yet.
+    while (room := 4090 - len(os.fsencode(started.top / os.fsdecode(path)))) > 1:
+        name = b"n" * min(200, room - 1)
+        path += b"/" + name
+        os.mkdir(name, dir_fd=directory)
+        child = os.open(name, os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = child
+    started.take()
+    os.mkdir("n" * 255, dir_fd=directory)
+    os.close(directory)
+    assert started.take() == started.hints == {tree(path + b"/" + b"n" * 255)}
 
 
 @needs_mounts
@@ -424,6 +453,10 @@ def test_a_mount_that_cannot_be_marked_is_polled(marked: Marked) -> None:
         marked.mounts = [b"d"]
         marked.start()
         assert marked.source.mark_mounts().unmarked == [b"d"]
+        assert not marked.rescanner.is_near_eventless(b"d")
+        marked.processor.rewatch(b"d")
+        marked.take()
+        assert marked.rescanner.is_near_eventless(b"d")
 
 
 def test_moves_of_foreign_directories_do_not_bring_foreign_events_back(started: Marked) -> None:
@@ -518,6 +551,89 @@ def test_changes_that_cannot_be_looked_up_are_scanned_for(marked: Marked) -> Non
     assert not marked.processor.is_source_lost
     assert marked.rescanner.has_missed_events
     assert marked.rescanner.complete_until == before
+
+
+def test_what_was_read_and_not_taken_is_not_complete(started: Marked) -> None:
+    before = started.processor.update_complete_until()
+    started.write("d/x")
+    while started.processor.process_next():
+        pass
+    started.rescanner.record_empty_queue(later := clock.now())
+    assert started.processor.has_changes
+    assert started.processor.update_complete_until() == before
+    assert set(started.processor.take_changes()) == {entry(b"d/x")}
+    assert not started.processor.has_changes
+    assert started.processor.update_complete_until() == later
+
+
+def test_what_has_to_be_marked_again_is_a_change_to_come(started: Marked) -> None:
+    started.processor.rewatch(b"d")
+    # Once asked for, it is one in any case.
+    started.processor.rewatch(b"d", only_if_replaced=True)
+    started.processor.rewatch(b"d/e", only_if_replaced=True)
+    assert started.processor.has_changes
+    started.processor.process_next()
+    assert started.processor.has_changes
+    assert set(started.processor.take_changes()) == {tree(b"d")}
+    assert not started.processor.has_changes
+
+
+def test_marking_is_tried_again_after_a_lack_of_descriptors(started: Marked) -> None:
+    started.processor.rewatch(b"d")
+    with without_descriptors():
+        started.processor.process_next()
+    assert not started.processor.is_source_lost
+    assert started.rescanner.has_missed_events
+    assert tree(b"d") in started.take()
+
+
+def test_nothing_is_marked_again_in_a_source_that_is_gone(started: Marked) -> None:
+    started.processor.rewatch(b"d")
+    started.top.rename(started.top.with_name("away"))
+    started.processor.process_next()
+    assert started.processor.is_source_lost
+    started.processor.take_changes()
+    assert not started.processor.has_changes
+
+
+def test_dropped_events_are_scanned_for(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overflow_backoff, "_STORM_END_DELAY", 0.0)
+    marked.start()
+    marked.write("d/lost")
+    while marked.group.read():
+        pass
+    assert not marked.processor.scan_if_due()
+    assert marked.processor.due_at is None
+    marked.rescanner.record_overflow()
+    due_at = marked.processor.due_at
+    assert due_at is not None
+    assert due_at <= time.monotonic()
+    assert marked.processor.scan_if_due()
+    marked.take()
+    assert marked.changes.includes_entry(b"d/lost")
+    assert marked.changes.moves is None
+
+
+def test_the_periodic_scan_knows_what_events_have_reported(marked: Marked) -> None:
+    marked.plan = RescanPlan(scan_budget=1.0)
+    marked.start()
+    reported = marked.rescanner.reported
+    assert reported is not None
+    marked.write("d/written")
+    (marked.top / "d/f").chmod(0o600)
+    (marked.top / "d/n").mkdir()
+    marked.take()
+    assert all(reported.has_reported(b"d", name, 0) for name in (b"written", b"f", b"n"))
+    assert reported.has_reported_content(b"d", b"written", 0)
+    assert not reported.has_reported_content(b"d", b"f", 0)
+    assert not reported.has_reported(b"d", b"e", 0)
+
+
+def test_events_are_counted(started: Marked) -> None:
+    started.write("d/x")
+    started.take()
+    # Others may use the same file system.
+    assert started.mask_counts[fanotify.CREATE] >= 1
 
 
 def test_without_descriptors_the_source_is_not_lost(started: Marked) -> None:

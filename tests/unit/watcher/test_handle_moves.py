@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.fanotify import skip_without_fanotify
 from support.mounts import Mounts, can_mount
-from support.operations import WorkArea, mkdir, move_in, outside, rename, write
+from support.operations import Operation, WorkArea, mkdir, move_in, outside, rename, write
 from unit.watcher.test_move_recorder import (
     CASES,
     MoveCase,
@@ -22,9 +22,11 @@ from unit.watcher.test_move_recorder import (
 )
 
 from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
-from pylsyncd.watcher import fanotify, handle_paths
+from pylsyncd.system import clock
+from pylsyncd.watcher import fanotify, fanotify_processor, handle_paths
 from pylsyncd.watcher.fanotify import Fanotify, open_handle
 from pylsyncd.watcher.fanotify_processor import FanotifyProcessor
 from pylsyncd.watcher.marked_source import MarkedSource
@@ -171,22 +173,102 @@ def test_a_file_that_goes_to_a_directory_from_outside_has_a_new_content(area: Wo
     assert moves.written.includes_entry(b"n/f")
 
 
-def test_nothing_is_known_of_moves_if_a_directory_is_renamed_while_they_are_looked_up(
-    area: WorkArea, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def rename_and_open(mount: int, handle: bytes) -> int:
+def during_lookups(monkeypatch: pytest.MonkeyPatch, operation: Operation, area: WorkArea) -> None:
+    """Have something happen before each directory is looked up, for as long as it is possible."""
+
+    def act_and_open(mount: int, handle: bytes) -> int:
         with contextlib.suppress(FileNotFoundError):
-            rename("e", "x")(area)
+            operation(area)
         return open_handle(mount, handle)
 
-    with marked_source(area.inside) as marked:
+    monkeypatch.setattr(handle_paths, "open_handle", act_and_open)
+
+
+@pytest.mark.parametrize("other", [rename("empty", "empty"), rename("f", "f2")])
+def test_nothing_is_known_of_moves_if_a_directory_is_renamed_while_they_are_looked_up(
+    area: WorkArea, monkeypatch: pytest.MonkeyPatch, other: Operation
+) -> None:
+    with marked_source(area.inside, RULES) as marked:
         rename("d", "e/n")(area)
-        monkeypatch.setattr(handle_paths, "open_handle", rename_and_open)
+        other(area)
+        during_lookups(monkeypatch, rename("e", "x"), area)
         assert marked.take().moves is None
         monkeypatch.undo()
         moves = marked.take().moves
     assert moves is not None
     assert {new: move.old for new, move in moves.by_new_path.items()} == {b"x": b"e"}
+
+
+def test_moves_are_known_if_files_change_while_they_are_looked_up(
+    area: WorkArea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with marked_source(area.inside) as marked:
+        rename("d", "n")(area)
+        during_lookups(monkeypatch, write("new"), area)
+        moves = marked.take().moves
+        assert moves is not None
+        assert moves.by_new_path[b"n"].old == b"d"
+        # Those of the file are in the next set, and there may be more events of it.
+        monkeypatch.undo()
+        changes = marked.processor.take_changes()
+        assert Change(b"new", Scope.ENTRY) in changes
+        assert changes.moves is None
+
+
+def test_nothing_is_known_of_moves_if_too_much_changes_while_they_are_looked_up(
+    area: WorkArea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanotify_processor, "_MAX_EVENTS_TO_SETTLE", 0)
+    with marked_source(area.inside) as marked:
+        rename("d", "n")(area)
+        during_lookups(monkeypatch, write("new"), area)
+        assert marked.take().moves is None
+
+
+@pytest.mark.parametrize("has_events", [False, True])
+def test_nothing_is_known_of_moves_if_a_whole_tree_may_have_changed(
+    area: WorkArea, *, has_events: bool
+) -> None:
+    with marked_source(area.inside) as marked:
+        marked.processor.rewatch(b"e")
+        if has_events:
+            rename("d", "n")(area)
+        changes = marked.take()
+        assert Change(b"e", Scope.TREE) in changes
+        assert changes.moves is None
+        if not has_events:
+            # That holds until the changes of events were taken.
+            rename("d", "n")(area)
+            assert marked.take().moves is None
+        rename("n", "d")(area)
+        moves = marked.take().moves
+    assert moves is not None
+    assert moves.by_new_path[b"d"].old == b"n"
+
+
+def test_nothing_is_known_of_moves_until_lost_events_are_scanned_for(area: WorkArea) -> None:
+    with marked_source(area.inside) as marked:
+        marked.processor.rescanner.record_loss(clock.now(), "no reason")
+        rename("d", "n")(area)
+        assert marked.take().moves is None
+
+
+def test_nothing_is_known_of_moves_before_linux_5_17(
+    area: WorkArea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the kernel does not know.
+    monkeypatch.setattr(fanotify, "_WITH_CHILDREN", 1 << 31)
+    monkeypatch.setattr(fanotify, "RENAME", 1 << 29)
+    marked = Marked(area.inside)
+    rename("d", "n")(area)
+    changes = marked.take()
+    assert set(changes) == {Change(b"d", Scope.ENTRY), Change(b"n", Scope.TREE)}
+    assert changes.moves is None
+    write("n/f", b"other")(area)
+    assert set(marked.take()) == {Change(b"n/f", Scope.ENTRY)}
+    move_in("in", "in")(area)
+    assert set(marked.take()) == {Change(b"in", Scope.TREE)}
+    marked.group.close()
 
 
 def check_random_moves(seed: int, top: Path, *, takes: bool, rules: Rules | None) -> int:

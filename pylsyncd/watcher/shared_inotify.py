@@ -150,8 +150,8 @@ class SharedInotify:
         # then one of these has changed meanwhile, and it is added again.
         self._removal_count = 0
         self._mask_count = 0
-        # The number of the next chunk when each add began that is under way, the chunks since the
-        # first of them, and the number of the first one kept.
+        # Chunks are numbered as they are kept, while adds are under way: the number of the next one
+        # when each add began, the chunks since the first add, and the number of the first one kept.
         self._adding: dict[object, int] = {}
         self._kept: deque[bytes] = deque()
         self._kept_size = 0
@@ -210,7 +210,6 @@ class SharedInotify:
         with self.lock:
             if self._holders.get(wd, share.alone) != share.alone:
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-            self._mask_count += 1
         try:
             self._inotify.remove_modify(directory)
         finally:
@@ -256,8 +255,6 @@ class SharedInotify:
             self._kept_size += len(chunk)
             while self._kept_size > _MAX_KEPT_BYTES:
                 self._forget_first()
-        elif chunk:
-            self._first_kept += 1
         self._split(chunk)
         return chunk
 

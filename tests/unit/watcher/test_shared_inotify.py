@@ -1,9 +1,11 @@
 """Several sources with the watches of one inotify instance."""
 
+import errno
 import os
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -256,6 +258,72 @@ def test_a_source_is_scanned_if_too_many_events_come_while_it_adds_a_watch(
     assert events_of(other) == [(-1, "Q_OVERFLOW", b"")]
 
 
+def test_each_of_two_sources_that_add_a_watch_has_the_events_since_it_began(
+    instance: SharedInotify, shares: tuple[InotifyShare, InotifyShare], directories: Opened,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    one, first = shares
+    second = instance.open_share()
+    one.add_watch(directories[0])
+    add_watch = Inotify.add_watch
+    added, may_return = threading.Semaphore(0), [threading.Event(), threading.Event()]
+    waiting = iter(may_return)
+
+    def add_slowly(notify: Inotify, directory: int) -> int:
+        wd = add_watch(notify, directory)
+        end = next(waiting)
+        added.release()
+        assert end.wait(30.0)
+        return wd
+
+    monkeypatch.setattr(Inotify, "add_watch", add_slowly)
+    with ThreadPoolExecutor(2) as executor:
+        adds = []
+        for share, name in ((first, "x"), (second, "y")):
+            adds.append(executor.submit(share.add_watch, directories[0]))
+            assert added.acquire(timeout=30.0)
+            (tmp_path / "a" / name).mkdir()
+            assert len(events_of(one)) == 1
+        for add, end, name in zip(adds, may_return, "zw", strict=True):
+            end.set()
+            add.result(30.0)
+            (tmp_path / "a" / name).mkdir()
+            assert len(events_of(one)) == 1
+    assert [name for _, _, name in events_of(first)] == [b"x", b"y", b"z", b"w"]
+    assert [name for _, _, name in events_of(second)] == [b"y", b"z", b"w"]
+    assert not instance._kept  # noqa: SLF001
+    second.close()
+
+
+def test_a_watch_that_cannot_be_added_has_no_holder(
+    instance: SharedInotify, shares: tuple[InotifyShare, InotifyShare], directories: Opened,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    one, other = shares
+    wd = one.add_watch(directories[0])
+    add_watch = Inotify.add_watch
+    attempts: list[int] = []
+
+    def add_once(notify: Inotify, directory: int) -> int:
+        attempts.append(directory)
+        if len(attempts) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        added = add_watch(notify, directory)
+        # So it has to be added again.
+        one.remove_modify(directory)
+        return added
+
+    monkeypatch.setattr(Inotify, "add_watch", add_once)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        other.add_watch(directories[0])
+    assert len(attempts) == 2
+    (tmp_path / "a/x").mkdir()
+    assert (len(events_of(one)), events_of(other)) == (1, [])
+    assert not instance._kept  # noqa: SLF001
+    one.remove_watch(wd)
+    assert kernel_watches(instance) == 0
+
+
 def test_a_watch_that_another_source_removes_meanwhile_is_added_again(
     instance: SharedInotify, shares: tuple[InotifyShare, InotifyShare], directories: Opened,
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
@@ -325,6 +393,35 @@ def test_a_source_that_does_not_read_is_scanned_and_costs_no_other_an_event(
     assert masks == [*["CREATE|ISDIR"] * 3, "Q_OVERFLOW"]
     (tmp_path / "a/last").mkdir()
     assert [name for _, _, name in events_of(one)] == [b"last"]
+    # It is told each time.
+    for number in range(6):
+        (tmp_path / f"a/{number}").rmdir()
+        assert events_of(other)
+    assert [mask for _, mask, _ in events_of(one)][-1] == "Q_OVERFLOW"
+
+
+def test_a_source_knows_whether_it_has_read_all_of_its_events(
+    instance: SharedInotify, shares: tuple[InotifyShare, InotifyShare], directories: Opened,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    # Each event has 32 bytes here.
+    monkeypatch.setattr(shared_inotify, "_MAX_CHUNK_SIZE", 70)
+    one = shares[0]
+    one.add_watch(directories[0])
+    for number in range(5):
+        (tmp_path / f"a/{number}").mkdir()
+        instance.distribute_some()
+    chunks = []
+    while chunk := one.read():
+        chunks.append((len(chunk), one.is_full(chunk)))
+    assert chunks == [(64, True), (64, True), (32, False)]
+
+
+def test_an_instance_that_is_closed_reads_nothing() -> None:
+    instance = SharedInotify()
+    instance.close()
+    # Its descriptor may be another file by now.
+    assert not instance.distribute_some()
 
 
 def test_a_read_returns_what_came_before_it_whatever_other_sources_have(

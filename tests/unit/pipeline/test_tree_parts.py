@@ -82,6 +82,7 @@ def test_a_tree_that_one_run_carries_is_not_divided() -> None:
     assert not complete(4).has_part
     assert not complete(4, listing(1, HALF), listing(2, HALF)).has_part
     assert not complete(4, listing(1, MAX_PART_WEIGHT)).has_part
+    assert complete(4, listing(1, MIN_PART_WEIGHT), listing(2, MIN_PART_WEIGHT)).has_part
 
 
 def test_parts_are_given_out_while_the_tree_is_walked() -> None:
@@ -90,6 +91,7 @@ def test_parts_are_given_out_while_the_tree_is_walked() -> None:
         parts.add(listing(number, HALF))
     assert not parts.has_part
     parts.add(listing(3, HALF))
+    assert parts.has_part
     assert parts.take().pieces == (listing(0, HALF), listing(1, HALF))
     # More may come.
     assert not parts.has_part
@@ -141,6 +143,17 @@ def test_a_part_that_failed_is_given_out_once_more() -> None:
         first = parts.take()
     assert not parts.put_back(first, was_tried=True)
     assert len(take_all(parts)) == 1
+
+
+def test_a_part_that_failed_is_given_out_although_no_other_one_waits() -> None:
+    parts = TreeParts(2)
+    for number in range(2):
+        parts.add(listing(number, MIN_PART_WEIGHT))
+    first = parts.take()
+    assert not parts.has_part
+    assert parts.put_back(first, was_tried=True)
+    assert parts.has_part
+    assert parts.take().pieces == first.pieces
 
 
 def test_the_number_of_waiting_pieces_is_bounded() -> None:

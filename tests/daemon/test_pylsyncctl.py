@@ -204,7 +204,7 @@ def test_garbage_at_the_socket_does_no_harm(place: ControlledDaemon) -> None:
         daemon.wait_ready()
         path = str(place.directory / f"{daemon.pid}.sock")
         for number in range(40):
-            connection = stack.enter_context(unix_sockets.connect(path, 20.0))
+            connection = stack.enter_context(unix_sockets.connect(path, CTL_TIMEOUT))
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(os.urandom(1 + 4000 * number))
             if number % 2:
@@ -267,8 +267,9 @@ def test_a_held_destination_shows_the_reason_and_can_be_released(place: Controll
     place.write(*"abcdefgh")
     with place.daemon("-w", "0.1", "--max-delete", "3") as daemon:
         daemon.wait_ready()
-        for name in "abcdef":
-            (place.source / name).unlink()
+        with daemon.paused():
+            for name in "abcdef":
+                (place.source / name).unlink()
         found = place.wait_until_condition("held")
         assert "would be deleted" in found["error"]
         assert place.run("status", "--check").returncode == CRITICAL

@@ -31,8 +31,9 @@ def test_a_release_does_not_apply_to_later_holds(setup: SyncSetup) -> None:
         daemon.release()
         daemon.wait_for("released")
         before = setup.copied_files()
-        for number in range(4):
-            (setup.source / f"d/{number}").unlink()
+        with daemon.paused():
+            for number in range(4):
+                (setup.source / f"d/{number}").unlink()
         daemon.wait_for("4 would be deleted, --max-delete allows 2")
         assert setup.copied_files() == before
 
@@ -40,8 +41,9 @@ def test_a_release_does_not_apply_to_later_holds(setup: SyncSetup) -> None:
 def test_a_run_within_max_delete_is_not_held(setup: SyncSetup) -> None:
     with setup.daemon("-i", "--max-delete", "5") as daemon:
         daemon.wait_ready()
-        for number in range(4):
-            (setup.source / f"d/{number}").unlink()
+        with daemon.paused():
+            for number in range(4):
+                (setup.source / f"d/{number}").unlink()
         setup.expect_equal(daemon=daemon)
         assert "held" not in daemon.log.lower()
 
@@ -50,7 +52,8 @@ def test_too_many_deletions_are_held_until_released(setup: SyncSetup) -> None:
     with setup.daemon("-i", "--max-delete", "3") as daemon:
         daemon.wait_ready()
         before = setup.copied_files()
-        shutil.rmtree(setup.source / "d")
+        with daemon.paused():
+            shutil.rmtree(setup.source / "d")
         daemon.wait_for(r"6 would be deleted, --max-delete allows 3.*USR2.*Held until you act")
         assert setup.copied_files() == before
         mark = daemon.log_length()
@@ -59,7 +62,8 @@ def test_too_many_deletions_are_held_until_released(setup: SyncSetup) -> None:
         daemon.wait_for("works again", after=mark)
         # The release applied once.
         mark = daemon.log_length()
-        shutil.rmtree(setup.source / "e")
+        with daemon.paused():
+            shutil.rmtree(setup.source / "e")
         daemon.wait_for("6 would be deleted", after=mark)
         assert (setup.copy / "e/0").exists()
 
@@ -67,7 +71,8 @@ def test_too_many_deletions_are_held_until_released(setup: SyncSetup) -> None:
 def test_a_hold_survives_a_restart(setup: SyncSetup) -> None:
     with setup.daemon("-i", "--max-delete", "3") as daemon:
         daemon.wait_ready()
-        shutil.rmtree(setup.source / "d")
+        with daemon.paused():
+            shutil.rmtree(setup.source / "d")
         daemon.wait_for("Held until you act")
     with setup.daemon("--max-delete", "3") as daemon:
         daemon.wait_for("6 would be deleted")

@@ -130,7 +130,8 @@ def test_a_start_without_changes_runs_no_rsync(setup: RestartSetup) -> None:
     before = len(setup.counting.changing_runs())
     with setup.daemon() as daemon:
         daemon.wait_for("catching up with 0 changes")
-        setup.write("d/g")
+        with daemon.paused():
+            setup.write("d/g")
         setup.expect_equal()
         assert len(setup.counting.changing_runs()) == before + 1
 

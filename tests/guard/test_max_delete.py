@@ -26,8 +26,9 @@ def test_a_run_beyond_max_delete_is_held_until_released(tmp_path: Path) -> None:
             (place.source / f"d/{number}").write_text("x")
         place.expect_equal(daemon)
         place.remember()
-        for number in range(5):
-            (place.source / f"d/{number}").unlink()
+        with daemon.paused():
+            for number in range(5):
+                (place.source / f"d/{number}").unlink()
         daemon.wait_for(HELD)
         place.expect_untouched(daemon)
         daemon.release()
@@ -54,8 +55,9 @@ def test_max_delete_holds_with_a_daemon_that_does_not_count_deletions(
 
     with daemon("--max-delete", "3") as limited:
         limited.wait_ready()
-        for file in files[:4]:
-            file.unlink()
+        with limited.paused():
+            for file in files[:4]:
+                file.unlink()
         limited.wait_for("4 would be deleted, --max-delete allows 3")
         assert len(os.listdir(to.path)) == len(files)
     files[4].unlink()

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from support.ctl import Pylsyncctl
-from support.daemon import Pylsyncd
+from support.daemon import STOP_SECONDS, Pylsyncd
 
 CRASHING = "bad"
 """The destination whose threads raise."""
@@ -124,7 +124,7 @@ class CrashSetup(Pylsyncctl):
 class CrashingDaemon(Pylsyncd):
     """A daemon whose log may contain tracebacks."""
 
-    def stop(self, seconds: float = 25) -> None:
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Stop the daemon; fail unless it exits 0 in time."""
         with self._changed:
             self._lines = [line for line in self._lines if "Traceback" not in line]

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +21,8 @@ from support.watch_method import FANOTIFY, watch_method
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_LINE = r"\bwatching\b"
 FALLBACK = "fanotify is not possible"
+# More than a stop takes that waits for an rsync, and then kills it.
+STOP_SECONDS = 60.0
 LOG_TAIL_LINES = 120  # in the message of a failure
 PROGRAM = ("-m", "pylsyncd")
 STATE_OPTION = "--state-dir"
@@ -182,12 +184,22 @@ class Pylsyncd:
         self._process.send_signal(signal.SIGUSR2)
 
     def pause(self) -> None:
-        """Suspend the process; its children continue."""
+        """Suspend the process, and wait until all threads are; its children continue."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         """Continue the suspended process."""
         self._process.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Suspend the process in the context: all changes made there are in the same window."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
 
     def crash(self) -> None:
         """Kill the daemon alone, as the OOM killer does; its children continue."""
@@ -195,7 +207,7 @@ class Pylsyncd:
         self._process.wait()
         self._reader.join()
 
-    def stop(self, seconds: float = 25) -> None:
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Stop the daemon; fail unless it exits 0 in time, without a traceback in its log."""
         if self._process.poll() is None:
             self._process.terminate()

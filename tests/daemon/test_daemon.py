@@ -1,24 +1,39 @@
 """The options, signals, log and shutdown of the daemon."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.counting import CountingRsync
+from support.ctl import Pylsyncctl
 from support.daemon import Pylsyncd, environment
 from support.setups import SyncSetup
 from support.trees import equal_within
 from support.waiting import wait_until
 
+SYSLOG = "/dev/log"
 NEVER = "3600"
 """Seconds: a window longer than any test."""
 
 RUN = r"\] synced \d+ files?, deleted \d+, \S+ \S?B sent, \d+\.\d\d s$"
+
+
+# A daemon whose first stop waits for longer than a test.
+PATIENT = """
+import sys
+from pylsyncd import cli, replication
+replication.STOP_GRACE_PERIOD = 3600.0
+sys.exit(cli.main())
+"""
 
 
 def differences(source: Path, destination: Path) -> list[str]:
@@ -107,7 +122,8 @@ def test_the_default_log_has_only_start_completion_and_stop(setup: SyncSetup) ->
 def test_verbose_adds_a_line_for_each_run(setup: SyncSetup) -> None:
     with setup.daemon("-v", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        (setup.source / "f").write_bytes(b"x" * 2000)
+        with daemon.paused():
+            (setup.source / "f").write_bytes(b"x" * 2000)
         line = daemon.wait_for(RUN)
     assert "synced 1 file, deleted 0, 2." in line
     assert " kB sent, " in line
@@ -118,7 +134,8 @@ def test_deletions_are_counted(setup: SyncSetup) -> None:
     (setup.source / "d/f").touch()
     with setup.daemon("-v", "-i", "-w", "0.1") as daemon:
         daemon.wait_ready()
-        shutil.rmtree(setup.source / "d")
+        with daemon.paused():
+            shutil.rmtree(setup.source / "d")
         daemon.wait_for("synced 0 files, deleted 2, ")
 
 
@@ -231,11 +248,20 @@ def test_extra_options_are_passed_to_rsync(setup: SyncSetup, tmp_path: Path) -> 
     assert all(b"--chmod=F600" in arguments for arguments in counting.changing_runs())
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or os.path.exists("/dev/log"),
+@contextlib.contextmanager
+def only_user_of_syslog() -> Iterator[None]:
+    """Let no other test use the socket of syslog: another process may run one."""
+    path = Path(tempfile.gettempdir(), f"pylsyncd-tests-syslog-{os.geteuid()}.lock")
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or os.path.exists(SYSLOG),
                     reason="needs root, and no syslog that others use")  # fmt: skip
 def test_the_log_goes_to_syslog_too(setup: SyncSetup) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
-        syslog.bind("/dev/log")
+    with only_user_of_syslog(), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(SYSLOG)
         try:
             syslog.settimeout(45)
             with setup.daemon("-s", "--syslog-facility", "local3") as daemon:
@@ -243,15 +269,16 @@ def test_the_log_goes_to_syslog_too(setup: SyncSetup) -> None:
                 # 19 * 8 + 5: local3, notice.
                 assert syslog.recv(4096).startswith(b"<157>pylsyncd: pylsyncd")
         finally:
-            os.unlink("/dev/log")
+            os.unlink(SYSLOG)
 
 
-@pytest.mark.skipif(os.path.exists("/dev/log"), reason="there is a syslog here")
+@pytest.mark.skipif(os.path.exists(SYSLOG), reason="there is a syslog here")
 def test_a_missing_syslog_is_reported(setup: SyncSetup) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "pylsyncd", "-s", f"{setup.source}/./", f"{setup.copy}/"],
-        env=environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    with only_user_of_syslog():
+        run = subprocess.run(
+            [sys.executable, "-m", "pylsyncd", "-s", f"{setup.source}/./", f"{setup.copy}/"],
+            env=environment(), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
     assert run.returncode == 2
     assert "syslog cannot be reached" in run.stderr
 
@@ -392,11 +419,15 @@ while ! [ -e {tmp_path}/go ]; do sleep 0.05; done
 exec rsync "$@" """,
     )
     runs = tmp_path / "runs"
-    with setup.daemon("-v", "-w", NEVER, "--rsync", slow) as daemon:
+    control = Pylsyncctl(tmp_path / "run")
+    options = ("--control", control.directory / "socket", "-w", NEVER, "--rsync", slow)
+    control.directory.mkdir(mode=0o700)
+    with setup.daemon(*options) as daemon:
         daemon.wait_ready()
         for number in range(4):
             (setup.source / str(number)).touch()
-            daemon.flush()
+            # Unlike after a signal, the changes are in the queue when it returns.
+            assert control.run("-S", control.directory / "socket", "flush").returncode == 0
             wait_until(runs.exists)
         (tmp_path / "go").touch()
         setup.expect_equal()
@@ -484,13 +515,16 @@ case "$*" in *--version*) exec rsync "$@";; esac
 echo $$ >{tmp_path}/pid
 exec sleep 600""",
     )
-    with setup.daemon("-i", "--rsync", hanging) as daemon:
+    patient = tmp_path / "patient.py"
+    patient.write_text(PATIENT)
+    arguments = ("-i", "--rsync", hanging, f"{setup.source}/./", f"{setup.copy}/")
+    with Pylsyncd(*arguments, program=(patient,)) as daemon:
         wait_until(lambda: _content(tmp_path / "pid").strip())
         child = int((tmp_path / "pid").read_text())
         os.kill(daemon.pid, signal.SIGTERM)
         daemon.wait_for("stopping")
-        # The first stop waits for 10 s.
-        daemon.stop(seconds=9)
+        # The first stop waits for an hour.
+        daemon.stop()
         assert "Pending: everything" in daemon.log
         assert not Path(f"/proc/{child}").exists()
 

@@ -40,8 +40,7 @@ def test_running_deletes_what_is_deleted_meanwhile_and_nothing_else(setup: SyncS
         expected = {"b", "late", "d/three", "old/g", "older/f", "a.own", "b.own"}
         wait_until(
             lambda: setup.copied_files() == expected,
-            8,
-            lambda: str(setup.copied_files() ^ expected) + daemon.log_tail,
+            message=lambda: str(setup.copied_files() ^ expected) + daemon.log_tail,
         )
         # Neither a full sync nor a directory that is compared deletes anything.
         daemon.full_sync()

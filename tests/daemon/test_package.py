@@ -26,7 +26,9 @@ _NOT_SOURCES = shutil.ignore_patterns(
 
 _NO_REGISTRY = re.compile(
     "No matching distribution found|Could not find a version|Temporary failure in name|"
-    "Failed to establish a new connection|Network is unreachable|Read timed out"
+    "Failed to establish a new connection|Network is unreachable|Read timed out|ReadTimeoutError|"
+    "Connection (reset|aborted|refused|broken)|IncompleteRead|Max retries exceeded|ProxyError|"
+    "HTTP error 5|5\\d\\d Server Error"
 )
 
 
@@ -89,12 +91,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    place = shared / "published"
+    place, complete = shared / "published", shared / "published.complete"
     with (shared / "published.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not place.exists():
+        # Another process may have found that the index cannot be reached.
+        if not complete.exists():
+            shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
             _publish(place)
+            complete.touch()
     dist = place / "dist"
     return Published(
         place / "tree",

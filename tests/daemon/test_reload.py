@@ -193,7 +193,7 @@ def test_reloads_under_load_lose_no_change(setup: ReloadSetup, what: str) -> Non
             writer.communicate()
         assert writer.returncode == 0
         setup.wait_until_confirmed()
-        setup.expect_equal("web", "one", "two", seconds=5)
+        setup.expect_equal("web", "one", "two")
 
 
 def test_a_missing_source_holds_only_its_own_sync_and_is_taken_up_when_it_comes(

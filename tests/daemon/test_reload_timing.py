@@ -181,7 +181,7 @@ def test_a_wait_does_not_end_while_a_destination_changes_its_worker(
         setup.faulty.add_fault(hang(ignore_sigterm=True))
         (setup.source_path("web") / "new").write_text("new")
         wait_until(lambda: not setup.faulty.pending_faults)
-        with setup.waiting(30) as wait:
+        with setup.waiting(90) as wait:
             time.sleep(1)  # it is asked before
             setup.faulty.add_fault(hang())
             setup.add("[destination web/one]", "retry_first = 2")
@@ -191,7 +191,7 @@ def test_a_wait_does_not_end_while_a_destination_changes_its_worker(
             assert not (setup.copy_path("one") / "new").exists()
             setup.add("retry_longest = 900")
             reload(daemon)
-            assert wait.wait(45) == 0
+            assert wait.wait(95) == 0
             assert (setup.copy_path("one") / "new").exists()
 
 
@@ -375,10 +375,10 @@ def test_a_wait_includes_changes_whose_events_were_dropped(setup: ReloadTimingSe
             for name in ("a/1", "a/2"):
                 (source / name).chmod(0o600 + number % 2)
         (source / "b/last").write_text("last")
-        with setup.waiting(30) as wait:
+        with setup.waiting(90) as wait:
             time.sleep(0.5)  # it asks before
             daemon.resume()
-            assert wait.wait(40) == 0
+            assert wait.wait(95) == 0
         assert "dropped events" in daemon.log
         assert (setup.copy_path("one") / "b/last").exists()
 

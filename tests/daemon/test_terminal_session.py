@@ -86,7 +86,7 @@ def test_the_initial_sync_shows_its_progress_and_leaves_only_the_log(
     with session("-d", "-i", SLOW, *paths(trees, tmp_path)) as run:
         terminal = run.terminal
         terminal.wait_for("dst.*━.*[0-9]%.* files .*MB")
-        terminal.wait_for("initial sync complete", 30)
+        terminal.wait_for("initial sync complete")
         (trees[0] / "new").touch()
         terminal.wait_for("event .*CLOSE_WRITE.*new")
         wait_until(lambda: equal_within(os.fsencode(trees[0]), os.fsencode(trees[1]), 1) == [])
@@ -114,7 +114,7 @@ def test_with_no_color_there_are_no_colours(trees: tuple[Path, Path], tmp_path: 
     arguments = ["-d", "-i", SLOW, *paths(trees, tmp_path)]
     with session(*arguments, extra={"NO_COLOR": "1"}) as run:
         run.terminal.wait_for("dst.*━")
-        run.terminal.wait_for("initial sync complete", 30)
+        run.terminal.wait_for("initial sync complete")
         assert not re.search(r"\x1b\[[0-9;]*m", run.terminal.output)
 
 

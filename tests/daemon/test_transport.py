@@ -115,6 +115,8 @@ def test_a_start_after_a_crash_closes_the_leftover_ssh_connection(
     crashed = daemon(source, sockets, to=[to])
     with contextlib.suppress(AssertionError), crashed:
         crashed.wait_ready()
+        # The ssh of the last run may be ending.
+        wait_until(lambda: len(masters(sockets)) == 1, message="one connection is open")
         left = masters(sockets)
         crashed.crash()
         assert left == masters(sockets)
@@ -228,25 +230,43 @@ def test_max_runs_limits_the_rsync_processes_and_every_destination_gets_its_turn
         assert not equal_within(os.fsencode(source), destination.path, SECONDS)
 
 
+# Runs whose list has a file "large" wait.
+LARGE_WAITS = """#!/bin/sh
+case " $* " in
+*" --version "*|*" --dry-run "*) exec rsync "$@";;
+*" --files-from=- "*) ;;
+*) exec rsync "$@";;
+esac
+cat >{list}.$$
+if tr '\\0' '\\n' <{list}.$$ | grep -qx ./large; then
+    touch {begun}
+    until [ -e {go} ]; do sleep 0.02; done
+fi
+exec rsync "$@" <{list}.$$
+"""
+
+
 def test_small_files_do_not_wait_for_a_large_one(
     source: Path, sockets: Path, tmp_path: Path
 ) -> None:
     to = local(tmp_path / "replica")
-    options = ["--batch-size-limit", "500k", "--bandwidth-limit", "500k"]
+    program, begun, go = (tmp_path / name for name in ("rsync", "begun", "go"))
+    program.write_text(LARGE_WAITS.format(list=tmp_path / "list", begun=begun, go=go))
+    program.chmod(0o755)
+    options = ["--batch-size-limit", "500k", "--rsync", str(program)]
     with daemon(source, sockets, *options, to=[to]) as running:
         running.wait_ready()
         (source / "large").write_bytes(os.urandom(2_000_000))
         (source / "small").touch()
         running.flush()
         replica = tmp_path / "replica"
-        wait_until(
-            lambda: bool(list(replica.glob(".large.*"))), message="the large file is on its way"
-        )
+        wait_until(begun.exists, message="the large file is on its way")
         for number in range(ROUNDS):
             (source / f"small{number}").touch()
             running.flush()
             wait_until((replica / f"small{number}").exists, message="a small file is there")
             assert not (replica / "large").exists()
+        go.touch()
         assert not equal_within(os.fsencode(source), to.path, SECONDS), running.log_tail
 
 
@@ -279,7 +299,7 @@ def test_the_source_is_free_while_a_host_does_not_answer(
             if is_mounted:
                 return
             running.wait_for(r"the connection failed.* \((kex_exchange|Connection closed).*\)")
-            assert state_of_first_destination(sockets) == "retrying"
+            wait_until(lambda: state_of_first_destination(sockets) == "retrying")
             assert "syncing" not in running.log
 
 

@@ -214,8 +214,7 @@ def test_a_failure_is_shown_in_all_reports_and_calls_the_hooks(tmp_path: Path) -
         setup.add_bug("interpret")
         setup.write("during")
         # Long enough for all the reports.
-        wait_until(lambda: setup.crash_count("interpret") >= 3, message=lambda: daemon.log_tail)
-        wait_failed(setup, daemon)
+        fail_until_the_pause_is_long(setup, daemon)
         assert metric_states(port) == {"failed"}
         table = setup.run("status").stdout
         assert re.search(r"\bbad +failed\b", table), table
@@ -225,6 +224,7 @@ def test_a_failure_is_shown_in_all_reports_and_calls_the_hooks(tmp_path: Path) -
         assert "bad failed" in check.stdout
         wait_until(calls.exists)
         setup.fix_bug("interpret")
+        assert setup.run("flush").returncode == 0
         expect_equal(setup, setup.bad, daemon)
         wait_until(lambda: "recovery bad" in calls.read_text(), message=lambda: daemon.log_tail)
     lines = calls.read_text().splitlines()
@@ -243,7 +243,7 @@ def test_the_worker_for_large_files_is_replaced_with_its_destinations_worker(
         wait_failed(setup, daemon)
         setup.write("small")
         expect_equal(setup, setup.good, daemon)
-        assert "ValueError" in destinations(setup)[CRASHING]["error"]
+        assert "ValueError" in wait_failed(setup, daemon)["error"]
         setup.fix_bug("large")
         expect_equal(setup, setup.bad, daemon)
         assert wait_confirmed(setup) == 0

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -404,7 +403,9 @@ def test_a_source_that_a_user_replaces_by_a_link_to_a_directory_of_root_is_held(
         daemon.wait_for(r"is held: .*symbolic link that other users may change")
         daemon.release()
         place.source.unlink()
-        time.sleep(guarded.CHECKED if at_start else 0.0)  # checked while it is missing
+        if at_start:
+            # The reason is kept up to date.
+            daemon.wait_for("is held: it cannot be opened")
         was.rename(place.source)
         (place.source / "after").write_text("x")
         # A marked source that is at its place again may not have been missed but by the worker.

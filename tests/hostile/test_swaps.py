@@ -31,12 +31,13 @@ MIN_EXCHANGES = 50
 # The first rsync that is not led away by an exchange within the trees that it copies.
 SAFE_RSYNC = (3, 5, 0)
 
-# Arguments: the user id, the directory, the link. It starts in their parent directory, as root.
+# Arguments: the user id, the least number of exchanges, the directory, the link. It starts in their
+# parent directory, as root.
 SWAPPER = """
 import os, random, signal, sys, time
 from support.operations import exchange_paths
 
-user, directory, link = int(sys.argv[1]), *map(os.fsencode, sys.argv[2:])
+user, least, directory, link = *map(int, sys.argv[1:3]), *map(os.fsencode, sys.argv[3:])
 os.setgroups([])
 os.setresgid(user, user, user)
 os.setresuid(user, user, user)
@@ -44,7 +45,7 @@ stopped = []
 signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
 print("ready", flush=True)
 count = 0
-while not stopped:
+while not stopped or count < least:
     for _ in range(random.choice([1, 1, 2, 50])):
         exchange_paths(directory, link)
         count += 1
@@ -89,7 +90,10 @@ class Home:
         for path in (link, real):
             os.chown(path, USER, USER, follow_symlinks=False)
         swapper = subprocess.Popen(
-            [sys.executable, "-c", SWAPPER, str(USER), directory.name, link.name],
+            [
+                *(sys.executable, "-c", SWAPPER, str(USER), str(MIN_EXCHANGES)),
+                *(directory.name, link.name),
+            ],
             cwd=directory.parent, stdout=subprocess.PIPE, text=True,
             env=environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
         )  # fmt: skip
@@ -157,8 +161,8 @@ def test_a_source_exchanged_for_a_link_sends_nothing_of_its_target(home: Home, b
         with home.exchanging(site):
             run_for_a_while(daemon, copy)
         (site / below / "after").touch()
-        wait_until((copy / "after").exists, 30, message=lambda: daemon.log_tail)
-        assert equal_within(os.fsencode(site / below), os.fsencode(copy), 30) == []
+        wait_until((copy / "after").exists, message=lambda: daemon.log_tail)
+        assert equal_within(os.fsencode(site / below), os.fsencode(copy), 45) == []
     assert leaks(copy) == []
 
 
@@ -173,7 +177,7 @@ def test_a_directory_in_the_source_exchanged_for_a_link_sends_nothing_of_its_tar
         daemon.wait_ready()
         with home.exchanging(source / "site"):
             run_for_a_while(daemon, copy)
-        assert equal_within(os.fsencode(source), os.fsencode(copy), 30) == []
+        assert equal_within(os.fsencode(source), os.fsencode(copy), 45) == []
     assert leaks(copy) == []
 
 
@@ -192,5 +196,5 @@ def test_a_local_destination_exchanged_for_a_link_leaves_its_target_as_it_is(hom
         if installed_version() >= SAFE_RSYNC:
             assert home.contents_of_secret() == before
         daemon.release()
-        assert equal_within(os.fsencode(source), os.fsencode(copy), 30) == []
+        assert equal_within(os.fsencode(source), os.fsencode(copy), 45) == []
     assert leaks(home.home) == []

@@ -149,18 +149,21 @@ def test_at_the_end_every_directory_is_watched_under_its_name(runner: ScenarioRu
     probes = [
         os.path.join(directory, b"last") for directory, _, _ in os.walk(replication.area.inside)
     ]
+    runner.begin()
     for probe in probes:
         with open(probe, "wb") as file:
             file.write(b"probe")
+    mark = replication.daemon.log_length()
     replication.daemon.flush()
     try:
         replication.expect_equal(EQUALITY_TIMEOUT)
+        replication.wait_synced(after=mark)
     finally:
         runs = runner.finish("a change in every directory")
     assert runs == 1, replication.daemon.log_tail
     # The probes must not be left to other tests with this daemon.
     for probe in probes:
         os.unlink(probe)
-    replication.daemon.flush()
-    replication.expect_equal(EQUALITY_TIMEOUT)
+    replication.flush_and_wait()
+    replication.expect_equal(0)
     runner.finish("the removal of the probes")

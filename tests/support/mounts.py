@@ -106,7 +106,7 @@ class Mounts:
                 raise MountBusy(str(where)) from None
             raise
 
-    def unmount(self, where: Path, *, lazy: bool = False, seconds: float = 10.0) -> None:
+    def unmount(self, where: Path, *, lazy: bool = False, seconds: float = 45.0) -> None:
         """Unmount. Raises MountBusy if a process still uses the mount after so many seconds."""
         deadline = time.monotonic() + seconds
         while not _is_unmounted(where, lazy=lazy):

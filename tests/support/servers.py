@@ -17,7 +17,7 @@ from typing import TypeVar
 
 LOOPBACK = "127.0.0.1"
 ServerType = TypeVar("ServerType", bound="Server")
-START_SECONDS, STOP_SECONDS = 10.0, 5.0
+START_SECONDS, STOP_SECONDS = 45.0, 5.0
 
 
 class Unavailable(Exception):  # noqa: N818 - not an error of the test

@@ -97,12 +97,16 @@ class Marked:
 @pytest.fixture
 def marked(tmp_path: Path) -> Iterator[Marked]:
     skip_without_fanotify(tmp_path)
-    marked = Marked(tmp_path)
-    for path in ("source/d/e", "outside/o"):
-        (tmp_path / path).mkdir(parents=True)
-    (tmp_path / "source/d/f").touch()
-    yield marked
-    marked.group.close()
+    with Mounts() as mounts:
+        # On a file system of its own, what others rename makes it forget nothing.
+        if can_mount():
+            mounts.mount_tmpfs(tmp_path)
+        marked = Marked(tmp_path / "top")
+        (marked.top / "d/e").mkdir(parents=True)
+        (marked.outside / "o").mkdir(parents=True)
+        (marked.top / "d/f").touch()
+        yield marked
+        marked.group.close()
 
 
 @pytest.fixture

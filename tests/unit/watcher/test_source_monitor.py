@@ -107,7 +107,7 @@ def test_the_oldest_look_is_the_start_of_the_last_complete_scan(monitored: Monit
     )
     age = monitored.monitor.oldest_look
     assert age is not None
-    assert 100.0 <= age < 120.0
+    assert 100.0 <= age < 200.0
 
 
 def test_events_are_counted_over_several_sessions(monitored: Monitored) -> None:
@@ -389,7 +389,7 @@ def test_the_age_of_a_look_is_known_after_a_reboot_and_only_with_scans(
     monitored.monitor.start_watching(last_scan=before)
     age = monitored.monitor.oldest_look
     assert age is not None
-    assert 100.0 <= age < 120.0
+    assert 100.0 <= age < 200.0
     monitored.monitor.stop_watching()
     monitored.monitor.start_watching(last_scan=replace(now, wall=0.0, running=now.running + 50.0))
     assert monitored.monitor.oldest_look == 0.0

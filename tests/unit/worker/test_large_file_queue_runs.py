@@ -117,9 +117,14 @@ class QueueSetup:
             self.woken.wait(0.01)
             self.woken.clear()
 
-    def wait_until_in_flight(self, pattern: str = ".big.*") -> None:
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether a part of the large file is at the replica."""
+        return bool(list(self.replica.glob("**/.big.*")))
+
+    def wait_until_in_flight(self) -> None:
         deadline = time.monotonic() + SECONDS
-        while not list(self.replica.glob(f"**/{pattern}")):
+        while not self.is_in_flight:
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
@@ -203,6 +208,12 @@ def sending(make: Callable[[str], QueueSetup]) -> QueueSetup:
     stage = make("200")
     start_sending(stage)
     stage.hold_batch()
+    while not stage.is_in_flight:
+        # It was sent before it was held, on a machine that is busy.
+        stage.finish()
+        stage.results.clear()
+        start_sending(stage)
+        stage.hold_batch()
     stage.set_rate("0")
     return stage
 

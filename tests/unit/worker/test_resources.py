@@ -125,7 +125,7 @@ def test_a_stopped_thread_leaves_the_queue_at_once_and_delays_no_other(
     leaving = users(slots, "leaving", log)
     last = users(slots, "last", log)
     leaving.is_ended.set()
-    leaving.join(1.0)
+    leaving.join(SECONDS)
     assert not leaving.is_alive()
     assert leaving.was_granted == [False]
     first.go.set()

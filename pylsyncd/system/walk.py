@@ -114,6 +114,20 @@ def opened_below(root: int, path: bytes) -> Iterator[int]:
         os.close(directory)
 
 
+def stat_below(root: int, path: bytes) -> os.stat_result:
+    """Return the status of what is at a relative path below an open directory, however long.
+
+    Symlinks are followed on the way. Raises OSError.
+    """
+    with contextlib.ExitStack() as stack:
+        while len(path) >= paths.MAX_PATH_BYTES:
+            end = path.rindex(b"/", 0, paths.MAX_PATH_BYTES)
+            root = os.open(path[:end], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+            stack.callback(os.close, root)
+            path = path[end + 1 :]
+        return os.stat(path, dir_fd=root, follow_symlinks=False)
+
+
 def existing_names(root: int, directory: bytes, names: Collection[bytes]) -> Collection[bytes]:
     """Return the names that a directory has, or all names if it has many more entries.
 

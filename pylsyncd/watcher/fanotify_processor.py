@@ -39,6 +39,9 @@ _NEW_CONTENT: Final = MODIFY | CREATE | MOVED_TO
 # Those that come in while paths are looked up.
 _MAX_EVENTS_TO_SETTLE = 20_000
 
+# That have to be opened for it, one after the other.
+_MAX_NAMES_TO_SETTLE = 100_000
+
 _NOT_THERE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE])
 
 
@@ -154,10 +157,18 @@ class FanotifyProcessor:
 
     def _is_settled(self, root: int, looked_up: set[bytes]) -> bool:
         """Return True if no directory was renamed since its path was looked up."""
-        for path in {above for each in looked_up for above in paths.at_and_above(each)}:
-            # Waits for the end of renames in it, whose events are queued then.
-            with walk.opened_below(root, path) as directory, os.scandir(directory) as entries:
-                next(entries, None)
+        above = {each for path in looked_up for each in paths.at_and_above(path)}
+        if sum(path.count(b"/") for path in above) > _MAX_NAMES_TO_SETTLE:
+            return False
+        try:
+            for path in above:
+                # Waits for the end of renames in it, whose events are queued then.
+                with walk.opened_below(root, path) as directory, os.scandir(directory) as entries:
+                    next(entries, None)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            return False
         # What comes in after that is no matter.
         pending = self._group.pending_events()
         if pending > _MAX_EVENTS_TO_SETTLE:
@@ -302,8 +313,9 @@ class FanotifyProcessor:
         for found in self._handles.find(key):
             if self._rules and self._rules.excludes(found.path, is_directory=True):
                 continue
+            # No program can be told such a move.
+            self._moves.is_unknown |= found.is_above or len(found.path) > paths.MAX_PATH_BYTES
             if found.is_above:
-                self._moves.is_unknown = True
                 changes.add(found.path, Scope.TREE)
                 changes.new_content.add(found.path, Scope.TREE)
             else:
@@ -313,7 +325,7 @@ class FanotifyProcessor:
 def _is_directory(root: int, path: bytes) -> bool:
     """Return True if a directory is at a path, or if that is unknown."""
     try:
-        return stat.S_ISDIR(os.stat(path, dir_fd=root, follow_symlinks=False).st_mode)
+        return stat.S_ISDIR(walk.stat_below(root, path).st_mode)
     except OSError as error:
         return error.errno not in _NOT_THERE
 

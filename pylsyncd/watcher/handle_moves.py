@@ -213,12 +213,15 @@ class _MoveSearch:
         )
 
     def _path(self, key: bytes) -> bytes | None:
-        """Return the only path of a directory now; None if it has none, or several."""
+        """Return the only path of a directory now; None if it has none, several, or a long one."""
         found = tuple(self._find(key))
         if len(found) != 1 or found[0].is_above or not found[0].is_lasting:
             return None
-        self.looked_up.add(found[0].path)
-        return found[0].path
+        path = found[0].path
+        if len(path) > paths.MAX_PATH_BYTES:
+            return None
+        self.looked_up.add(path)
+        return path
 
     def _base_path(self, key: bytes, depth: int = 0) -> bytes | None:
         """Return the path of a directory at the base; None if it is unknown."""

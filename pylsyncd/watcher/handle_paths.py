@@ -17,18 +17,23 @@ from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from pylsyncd.model import paths
-from pylsyncd.model.paths import InodeId
 from pylsyncd.system import walk
-from pylsyncd.watcher.fanotify import FSID_SIZE, Fanotify, open_handle
+from pylsyncd.watcher.directory_ascent import ascend, is_below
+from pylsyncd.watcher.fanotify import FSID_SIZE, Fanotify, handle_of, open_handle
 from pylsyncd.watcher.foreign_directories import ForeignDirectories
+from pylsyncd.watcher.open_mounts import (
+    GONE,
+    MarkedMount,
+    OpenMount,
+    is_at,
+    open_mount,
+    real_path,
+)
 
-# One takes 300 bytes. Beyond that they are looked up again.
-_MAX_KNOWN: Final = 100_000
-
-# The directory is gone, or there is no such handle on this mount.
-_GONE = frozenset([errno.ESTALE, errno.ENOENT, errno.ENOTDIR])
-
-_PATH_ONLY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+# The bytes that the known paths take, each so many and its own. Beyond that they are looked up
+# again.
+_MAX_KNOWN_SIZE: Final = 40_000_000
+_KNOWN_SIZE: Final = 300
 
 
 class FoundPath(NamedTuple):
@@ -37,37 +42,13 @@ class FoundPath(NamedTuple):
     path: bytes
     """Relative to the source."""
     is_above: bool = False
-    """It is somewhere below that path, which is too long for the kernel to tell."""
+    """It is somewhere below that path: it was renamed while it was looked up."""
     is_lasting: bool = True
     """Whether it is there until an event tells otherwise."""
 
 
-class MarkedMount(NamedTuple):
-    """The source, or a mount below it, whose file system is marked."""
-
-    path: bytes
-    """Relative to the source."""
-    inode: InodeId
-    """What is mounted there."""
-    fsid: bytes
-    """The id of its file system in the events."""
-
-
-class _OpenMount(NamedTuple):
-    directory: int
-    real: bytes
-    """Its absolute path without symlinks."""
-    path: bytes
-    """Its path relative to the source."""
-
-    def verify_in_place(self) -> None:
-        """Raise OSError if a directory above was renamed since it was opened.
-
-        Then it is unknown what is below it: ESTALE for the source itself, else EAGAIN.
-        """
-        if _descriptor_path(self.directory) != self.real:
-            number = errno.EAGAIN if self.path else errno.ESTALE
-            raise OSError(number, os.strerror(number), self.real)
+class _PathTooLongError(Exception):
+    """The kernel does not tell the path of a directory: it is as long as PATH_MAX."""
 
 
 class HandlePaths:
@@ -79,7 +60,8 @@ class HandlePaths:
         self._marked: tuple[MarkedMount, ...] = (root,)
         self._mount_paths: frozenset[bytes] = frozenset()
         self._known: dict[bytes, tuple[FoundPath, ...]] = {}
-        self._open: dict[bytes, list[_OpenMount]] = {}
+        self._known_size = 0
+        self._open: dict[bytes, list[OpenMount]] = {}
         self._away: set[bytes] = set()
         self.foreign = ForeignDirectories(group)
         """The directories that are not in the source."""
@@ -95,7 +77,7 @@ class HandlePaths:
 
     def forget(self) -> None:
         """Forget all paths, since a directory was moved or something was mounted."""
-        self._known.clear()
+        self._forget_known()
         self.foreign.forget()
 
     def take_away(self) -> set[bytes]:
@@ -114,16 +96,14 @@ class HandlePaths:
             root = stack.enter_context(walk.opened_root(self._source))
             if walk.inode_id(root) != self._root.inode:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self._source)
-            opened: defaultdict[bytes, list[_OpenMount]] = defaultdict(list)
+            opened: defaultdict[bytes, list[OpenMount]] = defaultdict(list)
             for marked in self._marked:
-                directory = _open_mount(root, marked)
+                directory = open_mount(root, marked)
                 if directory is None:
                     self._away.add(marked.path)
                     continue
                 stack.callback(os.close, directory)
-                opened[marked.fsid].append(
-                    _OpenMount(directory, _descriptor_path(directory), marked.path)
-                )
+                opened[marked.fsid].append(OpenMount(directory, real_path(directory), marked.path))
             self._open = opened
             try:
                 yield root
@@ -144,10 +124,19 @@ class HandlePaths:
         if not found:
             self.foreign.add(key)
         elif all(each.is_lasting for each in found):
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known[key] = found
+            self._remember(key, found)
         return found
+
+    def _remember(self, key: bytes, found: tuple[FoundPath, ...]) -> None:
+        size = sum(_KNOWN_SIZE + len(each.path) for each in found)
+        if self._known_size + size > _MAX_KNOWN_SIZE:
+            self._forget_known()
+        self._known[key] = found
+        self._known_size += size
+
+    def _forget_known(self) -> None:
+        self._known.clear()
+        self._known_size = 0
 
     def ignore_loud(self) -> None:
         """Have the kernel ignore the files in the loudest of the foreign directories."""
@@ -162,34 +151,92 @@ class HandlePaths:
         for mount in self._open.get(key[:FSID_SIZE], ()):
             try:
                 with _opened_handle(mount, key) as directory:
-                    found = self._locate(directory, mount)
+                    found = self._locate(directory, mount, key[:FSID_SIZE])
             except OSError as error:
-                if error.errno not in _GONE:
+                if error.errno not in GONE:
                     raise
-                mount.verify_in_place()
-                continue
-            if found is not None:
+                found = None
+            if found is None:
+                self._verify_in_place(mount)
+            else:
                 yield found
 
-    def _locate(self, directory: int, mount: _OpenMount) -> FoundPath | None:
-        """Return where an open directory is below a mount; None if it is not there."""
-        is_above = False
-        with contextlib.ExitStack() as stack:
-            while (real := _real_path(directory)) is None:
-                is_above = True
-                directory = os.open("..", _PATH_ONLY, dir_fd=directory)
-                stack.callback(os.close, directory)
-            below = paths.relative_to(real, b"" if mount.real == b"/" else mount.real)
-            if below is None:
-                mount.verify_in_place()
-                return None
-            path = paths.join(mount.path, below) if below else mount.path
-            is_there = _is_at(directory, mount.directory, below)
-            if not is_there and not self._is_passing(directory, mount, path):
-                return None
-        return FoundPath(path, is_above, is_there)
+    def _verify_in_place(self, mount: OpenMount) -> None:
+        """Raise OSError if a directory above a mount was renamed since it was opened.
 
-    def _is_passing(self, directory: int, mount: _OpenMount, path: bytes) -> bool:
+        Then it is unknown what is below it: ESTALE for the source itself, else EAGAIN.
+        """
+        if mount.real is None:
+            is_in_place = mount.is_reached(self._source)
+        else:
+            is_in_place = real_path(mount.directory) == mount.real
+        if not is_in_place:
+            number = errno.EAGAIN if mount.path else errno.ESTALE
+            raise OSError(number, os.strerror(number), paths.join(self._source, mount.path))
+
+    def _locate(self, directory: int, mount: OpenMount, fsid: bytes) -> FoundPath | None:
+        """Return where an open directory is below a mount; None if it is not there."""
+        with contextlib.suppress(_PathTooLongError):
+            return self._locate_by_path(directory, mount)
+        names: list[bytes] = []
+        is_above, is_lasting = False, True
+        with contextlib.closing(ascend(directory)) as steps:
+            for step in steps:
+                is_lasting &= step.is_there
+                if step.name is None:
+                    is_above = True
+                    names.clear()
+                else:
+                    names.append(step.name)
+                with contextlib.suppress(_PathTooLongError):
+                    above = self._locate_above(step.parent, mount, fsid)
+                    break
+            else:
+                above = None
+        if above is None:
+            return None
+        found = FoundPath(
+            paths.join(above.path, b"/".join(reversed(names))) if names else above.path,
+            is_above or above.is_above,
+            is_lasting and above.is_lasting,
+        )
+        if not is_lasting and not self._is_passing(directory, mount, found.path):
+            return None
+        return found
+
+    def _locate_above(self, directory: int, mount: OpenMount, fsid: bytes) -> FoundPath | None:
+        """Return where an open directory is that is above one; None if it is not in the source.
+
+        Raises _PathTooLongError if that is for the directories above it to tell.
+        """
+        key = fsid + handle_of(directory)
+        if key in self.foreign.keys:
+            return None
+        known = self._known.get(key, ())
+        if len(known) == len(self._open[fsid]) == 1:
+            return known[0]
+        return self._locate_by_path(directory, mount)
+
+    def _locate_by_path(self, directory: int, mount: OpenMount) -> FoundPath | None:
+        """Return where an open directory is below a mount; None if it is not there.
+
+        Raises _PathTooLongError if the kernel does not tell.
+        """
+        real = real_path(directory)
+        if real is None or mount.real is None:
+            if os.path.samestat(os.fstat(directory), os.fstat(mount.directory)):
+                return FoundPath(mount.path)
+            raise _PathTooLongError
+        below = paths.relative_to(real, b"" if mount.real == b"/" else mount.real)
+        if below is None:
+            return None
+        path = paths.join(mount.path, below) if below else mount.path
+        is_there = is_at(directory, mount.directory, below)
+        if not is_there and not self._is_passing(directory, mount, path):
+            return None
+        return FoundPath(path, is_lasting=is_there)
+
+    def _is_passing(self, directory: int, mount: OpenMount, path: bytes) -> bool:
         """Return True if a directory that is not at its path is in the source nevertheless.
 
         A directory above has been renamed a moment ago, or something was mounted over it that may
@@ -203,69 +250,14 @@ class HandlePaths:
         ):  # fmt: skip
             return False
         # What is outside a bind mount has a path that may look like one below it.
-        return _is_below(directory, mount.directory)
+        return is_below(directory, mount.directory)
 
 
 @contextlib.contextmanager
-def _opened_handle(mount: _OpenMount, key: bytes) -> Iterator[int]:
+def _opened_handle(mount: OpenMount, key: bytes) -> Iterator[int]:
     """Open the directory of a key for the duration of the context."""
     directory = open_handle(mount.directory, key[FSID_SIZE:])
     try:
         yield directory
     finally:
         os.close(directory)
-
-
-def _open_mount(root: int, marked: MarkedMount) -> int | None:
-    """Open the directory that was marked at a path; None if it is not there."""
-    try:
-        directory = walk.open_below(root, marked.path)
-    except OSError as error:
-        if error.errno not in {*_GONE, errno.ELOOP}:
-            raise
-        return None
-    if walk.inode_id(directory) == marked.inode:
-        return directory
-    os.close(directory)
-    return None
-
-
-def _is_at(directory: int, mount: int, below: bytes) -> bool:
-    """Return True if an open directory is at a path below another one."""
-    try:
-        there = os.stat(below or b".", dir_fd=mount, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in {*_GONE, errno.ELOOP}:
-            raise
-        return False
-    return os.path.samestat(there, os.fstat(directory))
-
-
-def _is_below(directory: int, top: int) -> bool:
-    """Return True if an open directory is another one, or below it, by the parents it has."""
-    wanted = os.fstat(top)
-    directory = os.dup(directory)
-    try:
-        while not os.path.samestat(status := os.fstat(directory), wanted):
-            above = os.open("..", _PATH_ONLY, dir_fd=directory)
-            os.close(directory)
-            directory = above
-            if os.path.samestat(os.fstat(directory), status):
-                return False
-    finally:
-        os.close(directory)
-    return True
-
-
-def _real_path(directory: int) -> bytes | None:
-    """Return the kernel's path of an open directory; None if it is too long."""
-    try:
-        return _descriptor_path(directory)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return None
-
-
-def _descriptor_path(directory: int) -> bytes:
-    return os.readlink(b"/proc/self/fd/%d" % directory)

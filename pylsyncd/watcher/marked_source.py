@@ -17,8 +17,9 @@ from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
 from pylsyncd.watcher.fanotify import Fanotify, handle_of, open_handle
-from pylsyncd.watcher.handle_paths import HandlePaths, MarkedMount
+from pylsyncd.watcher.handle_paths import HandlePaths
 from pylsyncd.watcher.hard_link_search import FoundHardLinks
+from pylsyncd.watcher.open_mounts import MarkedMount
 from pylsyncd.watcher.watches import WatchResult
 
 _NOT_THERE: Final = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])

@@ -137,11 +137,17 @@ def test_a_path_longer_than_path_max_is_opened_below_its_top(tmp_path: Path) -> 
         directory = deeper
     path = b"/".join([name] * 20)
     opened = walk.open_long_path(os.fsencode(tmp_path), path)
-    try:
-        assert walk.inode_id(opened) == walk.inode_id(directory)
-    finally:
-        os.close(opened)
-        os.close(directory)
+    with walk.opened_root(os.fsencode(tmp_path)) as top:
+        try:
+            assert walk.inode_id(opened) == walk.inode_id(directory)
+            assert os.path.samestat(walk.stat_below(top, path), os.fstat(directory))
+        finally:
+            os.close(opened)
+            os.close(directory)
+        assert walk.stat_below(top, name).st_ino == (tmp_path / os.fsdecode(name)).stat().st_ino
+        for missing in (b"missing", path + b"/missing"):
+            with pytest.raises(FileNotFoundError):
+                walk.stat_below(top, missing)
     with pytest.raises(FileNotFoundError):
         walk.open_long_path(os.fsencode(tmp_path), path + b"/missing")
 

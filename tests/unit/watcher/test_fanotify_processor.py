@@ -16,11 +16,12 @@ from support.mounts import Mounts, can_mount
 from support.operations import exchange_paths
 from support.waiting import wait_until
 
+from pylsyncd.model import paths
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
-from pylsyncd.watcher import fanotify, foreign_directories, overflow_backoff
+from pylsyncd.watcher import fanotify, foreign_directories, handle_paths, overflow_backoff
 from pylsyncd.watcher.fanotify import Fanotify
 from pylsyncd.watcher.fanotify_processor import FanotifyProcessor
 from pylsyncd.watcher.marked_source import MarkedSource
@@ -265,21 +266,121 @@ def test_what_happens_elsewhere_loses_no_source(started: Marked) -> None:
     assert not started.processor.is_source_lost
 
 
-def test_a_path_that_is_too_long_is_a_change_of_a_directory_above(started: Marked) -> None:
-    names, directory = ["n" * 200] * 25, os.open(started.top / "d", os.O_RDONLY)
-    for name in names:
-        os.mkdir(name, dir_fd=directory)
-        child = os.open(name, os.O_RDONLY, dir_fd=directory)
+@contextlib.contextmanager
+def long_directory(above: Path, count: int) -> Iterator[tuple[int, bytes]]:
+    """Make a directory whose path is longer than so many times PATH_MAX; yield it open, its path.
+
+    The path is relative to ``above``.
+    """
+    names = [b"n" * 200] * (count * paths.MAX_PATH_BYTES // 200 + 1)
+    directory = os.open(above, os.O_RDONLY)
+    try:
+        for name in names:
+            os.mkdir(name, dir_fd=directory)
+            child = os.open(name, os.O_RDONLY, dir_fd=directory)
+            os.close(directory)
+            directory = child
+        yield directory, b"/".join(names)
+    finally:
         os.close(directory)
-        directory = child
-    started.take()
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=directory))
-    os.close(directory)
-    (change,) = started.take()
-    assert change.scope is Scope.TREE
-    assert change.path.startswith(b"d/nnn")
-    assert started.hints == {change}
-    assert started.changes.moves is None
+
+
+@contextlib.contextmanager
+def renamed(path: Path, new: Path | str, new_directory: int | None = None) -> Iterator[None]:
+    """Have a directory at another path, perhaps relative to an open one, during the context.
+
+    What is mounted below it can be unmounted afterwards.
+    """
+    os.rename(path, new, dst_dir_fd=new_directory)
+    try:
+        yield
+    finally:
+        os.rename(new, path, src_dir_fd=new_directory)
+
+
+def touch_in(directory: int, name: str) -> None:
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=directory))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_path_that_is_too_long_for_the_kernel_is_found(started: Marked, count: int) -> None:
+    with long_directory(started.top / "d", count) as (directory, below):
+        started.take()
+        touch_in(directory, "file")
+        assert started.take() == started.hints == {entry(b"d/%b/file" % below)}
+        os.mkdir("new", dir_fd=directory)
+        assert started.take() == {tree(b"d/%b/new" % below)}
+        os.rename("new", "renamed", src_dir_fd=directory, dst_dir_fd=directory)
+        expected = {entry(b"d/%b/new" % below), tree(b"d/%b/renamed" % below)}
+        assert started.take() == expected
+        assert started.changes.moves is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_long_path_follows_the_rename_of_a_directory_high_above(
+    started: Marked, count: int
+) -> None:
+    with long_directory(started.top / "d/e", count) as (directory, below):
+        touch_in(directory, "before")
+        started.take()
+        (started.top / "d").rename(started.top / "g")
+        touch_in(directory, "with it")
+        expected = {entry(b"d"), tree(b"g"), entry(b"g/e/%b/with it" % below)}
+        assert started.take() == expected
+        touch_in(directory, "after")
+        assert started.take() == {entry(b"g/e/%b/after" % below)}
+        (started.top / "g").rename(started.outside / "g")
+        touch_in(directory, "outside")
+        assert started.take() == {entry(b"g")}
+        touch_in(directory, "foreign")
+        assert started.take() == set()
+        (started.outside / "g").rename(started.top / "h")
+        assert started.take() == {tree(b"h")}
+        touch_in(directory, "back")
+        assert started.take() == {entry(b"h/e/%b/back" % below)}
+    assert not started.rescanner.has_missed_events
+
+
+def test_a_long_path_is_found_although_there_are_few_descriptors(started: Marked) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with long_directory(started.top / "d", 3) as (directory, below):
+        started.take()
+        touch_in(directory, "file")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (directory + 20, hard))
+        try:
+            assert started.take() == {entry(b"d/%b/file" % below)}
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_paths_are_found_although_none_is_kept(
+    started: Marked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle_paths, "_MAX_KNOWN_SIZE", 0)
+    for _ in range(2):
+        started.write("d/x", "d/e/y")
+        assert started.take() == {entry(b"d/x"), entry(b"d/e/y")}
+
+
+def test_a_directory_that_is_renamed_while_its_long_path_is_looked_up_loses_nothing(
+    started: Marked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with long_directory(started.top / "d", 1) as (directory, below):
+        os.mkdir("x", dir_fd=directory)
+        started.take()
+
+        def rename_and_list(listed: int) -> "os._ScandirIterator[str]":
+            with contextlib.suppress(FileNotFoundError):
+                os.rename("x", started.top / "x", src_dir_fd=directory)
+            return scandir(listed)
+
+        scandir = os.scandir
+        touch_in(directory, "x/file")
+        monkeypatch.setattr(os, "scandir", rename_and_list)
+        assert started.take() == {tree(b"d/%b" % below)}
+        monkeypatch.undo()
+        assert started.take() == {entry(b"d/%b/x" % below), tree(b"x")}
+    assert not started.rescanner.has_missed_events
 
 
 def test_a_new_directory_whose_path_is_too_long_is_a_tree(started: Marked) -> None:
@@ -296,6 +397,24 @@ def test_a_new_directory_whose_path_is_too_long_is_a_tree(started: Marked) -> No
     os.mkdir("n" * 255, dir_fd=directory)
     os.close(directory)
     assert started.take() == started.hints == {tree(path + b"/" + b"n" * 255)}
+
+
+@needs_mounts
+def test_a_mount_with_a_long_path_is_watched(marked: Marked) -> None:
+    with long_directory(marked.top, 1) as (directory, below), Mounts() as mounts:
+        mounts.mount_tmpfs(marked.top / "d/e")
+        marked.mounts = [b"d/e"]
+        marked.start()
+        with renamed(marked.top / "d", "d", directory):
+            marked.mounts = [below + b"/d/e"]
+            assert tree(below + b"/d") in marked.take()
+            touch_in(directory, "d/e/file")
+            assert marked.take() == {entry(below + b"/d/e/file")}
+            os.mkdir("d/e/new", dir_fd=directory)
+            assert marked.take() == {tree(below + b"/d/e/new")}
+            touch_in(directory, "d/e/new/file")
+            assert marked.take() == {entry(below + b"/d/e/new/file")}
+        assert not marked.rescanner.has_missed_events
 
 
 @needs_mounts
@@ -382,15 +501,11 @@ def test_a_mount_moves_with_the_directory_that_it_is_in(marked: Marked) -> None:
         mounts.mount_tmpfs(marked.top / "d/e")
         marked.mounts = [b"d/e"]
         marked.start()
-        (marked.top / "d").rename(marked.top / "g")
-        marked.mounts = [b"g/e"]
-        try:
+        with renamed(marked.top / "d", marked.top / "g"):
+            marked.mounts = [b"g/e"]
             assert tree(b"g") in marked.take()
             marked.write("g/e/x")
             assert marked.take() == {entry(b"g/e/x")}
-        finally:
-            # To where it is unmounted.
-            (marked.top / "g").rename(marked.top / "d")
 
 
 @needs_mounts

@@ -271,6 +271,25 @@ def test_nothing_is_known_of_moves_before_linux_5_17(
     marked.group.close()
 
 
+def test_a_directory_that_is_renamed_after_it_was_looked_up_loses_no_source(
+    area: WorkArea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename_and_list(listed: int) -> "os._ScandirIterator[str]":
+        with contextlib.suppress(FileNotFoundError):
+            rename("e", "x")(area)
+        return scandir(listed)
+
+    scandir = os.scandir
+    with marked_source(area.inside) as marked:
+        rename("d", "e/n")(area)
+        monkeypatch.setattr(os, "scandir", rename_and_list)
+        changes = marked.take()
+        monkeypatch.undo()
+        assert changes.moves is None
+        assert changes.trees == {b"e/n"}
+        assert not marked.processor.is_source_lost
+
+
 def check_random_moves(seed: int, top: Path, *, takes: bool, rules: Rules | None) -> int:
     """Return the number of moves in some windows of random operations."""
     source, outside_source = os.fsencode(top / "source"), os.fsencode(top / "outside")

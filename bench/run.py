@@ -23,6 +23,7 @@ from types import FrameType
 
 import case_database
 import case_first_change
+import case_initial_sync
 import case_links
 import case_many
 import case_open_files
@@ -53,6 +54,7 @@ _MODULES = (
     case_renames,
     case_restart,
     case_first_change,
+    case_initial_sync,
     case_overflow,
     case_storm,
     case_outage,

@@ -78,7 +78,7 @@ class EventProcessor:
         self._folded_count: float = 0
         # Whether events were folded that are later than moves that wait.
         self._are_moves_late = False
-        watches.fold_events_by(self)
+        watches.events.fold_by(self)
         # Every change before this moment was taken, or its file is among the open ones.
         self._taken_until = rescanner.complete_until
         self._moves = MoveRecorder(watches, rules, rescanner.is_near_eventless)
@@ -94,16 +94,17 @@ class EventProcessor:
     def has_changes(self) -> bool:
         """Whether :meth:`take_changes` may return something."""
         has_names = bool(self._written_names or self._other_names or self._modified_names)
-        return has_names or bool(self._directories.changes) or self._watches.has_prefetched_events
+        return has_names or bool(self._directories.changes) or bool(self._watches.events)
 
     def process_next(self) -> bool:
         """Process the next chunk of events; return False if there are none."""
-        chunk = self._watches.next_events()
+        chunk = self._watches.events.take_next()
         if not chunk:
             self._directories.process_end_of_events()
             return False
         self._report(chunk)
-        self._process_events(chunk)
+        with self._watches.directories:
+            self._process_events(chunk)
         if self._modified_names:
             self._unrecorded_bytes += len(chunk)
             if self._unrecorded_bytes >= _MAX_UNRECORDED_BYTES:
@@ -198,7 +199,7 @@ class EventProcessor:
                 changes.add_entries(path, names)
                 new_content.add_entries(path, names)
         self._moves.is_unknown |= self.rescanner.is_scan_pending or self._are_moves_late
-        self._are_moves_late &= self._watches.has_prefetched_events
+        self._are_moves_late &= bool(self._watches.events)
         self._folded_count = 0
         changes.moves = self._moves.take(new_content, written_names, other_names)
         if written_names:

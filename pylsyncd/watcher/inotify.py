@@ -91,6 +91,9 @@ class WatchingInstance(Protocol):
         Raises OSError, with ENOSPC at the limit of watches.
         """
 
+    def add_watch_at(self, directory: int, name: bytes) -> int:
+        """Watch the subdirectory of a name in an open directory, likewise; no symlink."""
+
     def remove_modify(self, directory: int) -> None:
         """Have a watched directory, given by descriptor, report modifications no longer.
 
@@ -142,6 +145,10 @@ class Inotify:
         """
         return self._set_watch(directory, _WATCH_MASK)
 
+    def add_watch_at(self, directory: int, name: bytes) -> int:
+        """Watch the subdirectory of a name in an open directory, likewise; no symlink."""
+        return self._set_watch(directory, _WATCH_MASK, name)
+
     def remove_modify(self, directory: int) -> None:
         """Have a watched directory, given by descriptor, report modifications no longer.
 
@@ -153,10 +160,10 @@ class Inotify:
         """Return the watch descriptor of an open directory, with a new watch if it had none."""
         return self._set_watch(directory, _IDENTIFYING_MASK)
 
-    def _set_watch(self, directory: int, mask: int) -> int:
+    def _set_watch(self, directory: int, mask: int, name: bytes = b".") -> int:
         # The kernel finds the working directory in half the time.
         is_there = working_directory.go_to(directory)
-        path = b"." if is_there else b"/proc/self/fd/%d/." % directory
+        path = name if is_there else b"/proc/self/fd/%d/%b" % (directory, name)
         wd: int = self._add_watch(self.descriptor, path, mask)
         if wd < 0:
             code = self._get_errno()

@@ -14,6 +14,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from pylsyncd.watcher import inotify
 from pylsyncd.watcher.inotify import Inotify
@@ -63,6 +64,10 @@ class InotifyShare:
         Raises OSError, with ENOSPC at the limit of watches.
         """
         return self.instance.add_watch(self, directory)
+
+    def add_watch_at(self, directory: int, name: bytes) -> int:
+        """Watch the subdirectory of a name in an open directory, likewise; no symlink."""
+        return self.instance.add_watch_at(self, directory, name)
 
     def remove_modify(self, directory: int) -> None:
         """Have a watched directory, given by descriptor, report modifications no longer.
@@ -190,11 +195,15 @@ class SharedInotify:
 
     def add_watch(self, share: InotifyShare, directory: int) -> int:
         """Watch an open directory for a source."""
-        return self._hold(share, directory, self._inotify.add_watch)
+        return self._hold(share, partial(self._inotify.add_watch, directory))
+
+    def add_watch_at(self, share: InotifyShare, directory: int, name: bytes) -> int:
+        """Watch the subdirectory of a name in an open directory for a source."""
+        return self._hold(share, partial(self._inotify.add_watch_at, directory, name))
 
     def identify(self, share: InotifyShare, directory: int) -> int:
         """Return the watch descriptor of an open directory; the source holds the watch."""
-        return self._hold(share, directory, self._inotify.identify)
+        return self._hold(share, partial(self._inotify.identify, directory))
 
     def remove_watch(self, share: InotifyShare, wd: int) -> None:
         """Have a source hold a watch no longer; remove it with the last holder."""
@@ -286,7 +295,7 @@ class SharedInotify:
 
     # Without it:
 
-    def _hold(self, share: InotifyShare, directory: int, add: Callable[[int], int]) -> int:
+    def _hold(self, share: InotifyShare, add: Callable[[], int]) -> int:
         """Add a watch, and have a source hold it when that returns.
 
         Not under the lock, since the file system of the directory may not respond. So another
@@ -299,7 +308,7 @@ class SharedInotify:
                 removal_count, mask_count = self._removal_count, self._mask_count
                 self._adding[key] = self._first_kept + len(self._kept)
             try:
-                wd = add(directory)
+                wd = add()
             except OSError:
                 with self.lock:
                     self._end_add(key)

@@ -10,9 +10,7 @@
 import contextlib
 import errno
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
@@ -22,31 +20,12 @@ from pylsyncd.system.working_directory import own_working_directory
 from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
 from pylsyncd.watcher.hard_link_search import FoundHardLinks
 from pylsyncd.watcher.inotify import WatchingInstance
+from pylsyncd.watcher.opened_directories import NOT_THERE, OpenedDirectories
+from pylsyncd.watcher.prefetched_events import PrefetchedEvents
 from pylsyncd.watcher.watch_tree import WatchTree, child_path
 from pylsyncd.watcher.watches import WatchResult
 
-# The errors of opening a directory that is gone, or is no directory any more.
-_NOT_THERE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
-
 _DIRECTORIES_BETWEEN_READS = 256
-
-# 8 MB, 260,000 events. Beyond that, events stay in the kernel's queue.
-_MAX_UNPROCESSED_CHUNKS = 128
-
-# During a walk, the events of more chunks than these are folded, and the rest is united in chunks.
-_MAX_UNFOLDED_CHUNKS = 16
-_UNITED_SIZE = 1 << 16
-
-
-class EventFolder(Protocol):
-    """What turns events into changes, some of them at once."""
-
-    @property
-    def can_fold(self) -> bool:
-        """Whether there is room for more names."""
-
-    def fold(self, chunk: bytes) -> bytes:
-        """Process what can be processed during a walk; return the other events of a chunk."""
 
 
 class WatchManager:
@@ -68,10 +47,8 @@ class WatchManager:
         self._inotify = inotify_instance
         self._rules = rules
         self._on_progress = on_progress
-        self._unprocessed: deque[bytes] = deque()
-        self._folder: EventFolder | None = None
-        # How many of the chunks, the oldest ones, are what folding has left.
-        self._folded_count = 0
+        self.events = PrefetchedEvents(inotify_instance)
+        """The events that were read and not processed yet."""
         self._visited_count = 0
         # During a scan: whether each directory is listed, also a known one, and the search for
         # changes.
@@ -93,6 +70,8 @@ class WatchManager:
             self.tree = WatchTree(inotify_instance.add_watch(root))
             # Only the root's device, whose number cannot be reused while the root is watched.
             self._devices = walk.devices_with_link_counts() & {os.fstat(root).st_dev}
+        self.directories = OpenedDirectories(source, inotify_instance, self.tree)
+        """The watched directories that are open."""
 
     @property
     def directory_count(self) -> int:
@@ -108,21 +87,25 @@ class WatchManager:
         """Return the paths of the watched directories."""
         return {path for wd in self.tree if (path := self.tree.path(wd)) is not None}
 
-    def watch_subtree(self, parent: int, name: bytes) -> WatchResult:
-        """Watch the directory that is at ``name`` now, and all below it."""
-        path = child_path(self.tree, parent, name)
-        if path is None:
+    def watch_subtree(self, parent: int, name: bytes, *, is_moved: bool = False) -> WatchResult:
+        """Watch the directory that is at ``name`` now, and all below it.
+
+        ``is_moved`` if it is probably a known one.
+        """
+        above = self.tree.path(parent)
+        if above is None:
             return WatchResult.PARENT_MOVED
-        if self._rules.matches(path, is_directory=True):
+        if self._rules.matches(paths.join(above, name), is_directory=True):
             return WatchResult.EXCLUDED
         try:
-            with self._opened(paths.split(path)[0]) as above:
-                if not self._has_descriptor(above, parent):
+            with self.directories:
+                directory = self.directories.find(parent, above)
+                if directory is None:
                     return WatchResult.PARENT_MOVED
-                return self._watch_child(above, parent, name)
+                return self._watch_child(directory, parent, name, is_moved=is_moved)
         except OSError as error:
             # At the limit of watches, it is not the parent, which has one.
-            if error.errno in {*_NOT_THERE, errno.ENOSPC}:
+            if error.errno in NOT_THERE or error.errno == errno.ENOSPC:
                 return WatchResult.PARENT_MOVED
             self._record_unwatched(parent, name, error)
             return WatchResult.UNWATCHABLE
@@ -165,12 +148,9 @@ class WatchManager:
         wd = self.tree.child(parent, name)
         if wd is None:
             return (parent, name) in self.unwatched
-        path = self.tree.path(wd)
-        try:
-            with self._opened(path or paths.ROOT) as directory:
-                return path is not None and self._has_descriptor(directory, wd)
-        except OSError:
-            return False
+        with contextlib.suppress(OSError), self.directories.opened(wd) as directory:
+            return directory is not None
+        return False
 
     def scan(
         self,
@@ -184,13 +164,13 @@ class WatchManager:
         is the directory to scan, the source by default. Raises OSError if it is gone or replaced.
         """
         top = self.tree.root_wd if top is None else top
-        path = self.tree.path(top)
         self._lists_all = True
         self.tree.start_marking(top)
         with self._catchup_scan(since_ns, purpose) as scan:
             try:
-                with self._opened(path or paths.ROOT) as directory:
-                    if path is None or not self._has_descriptor(directory, top):
+                with self.directories.opened(top) as directory:
+                    path = self.tree.path(top)
+                    if path is None or directory is None:
                         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self._source)
                     if scan:
                         scan.visit_directory(directory, path, was_there=True)
@@ -207,25 +187,12 @@ class WatchManager:
         self.has_scanned_files |= scan is not None and top == self.tree.root_wd
         return scan.changes if scan else {}
 
-    @contextlib.contextmanager
-    def opened_watched(self, wd: int) -> Iterator[int | None]:
+    def opened_watched(self, wd: int) -> contextlib.AbstractContextManager[int | None]:
         """Open a watched directory; None if it is not where the tree has it.
 
-        Then an event in the queue tells where it is. Raises another OSError if it cannot be opened.
+        Raises OSError if it cannot be opened.
         """
-        path = self.tree.path(wd)
-        try:
-            directory = None if path is None else walk.open_long_path(self._source, path)
-        except OSError as error:
-            if error.errno not in _NOT_THERE:
-                raise
-            directory = None
-        try:
-            is_there = directory is not None and self._has_descriptor(directory, wd)
-            yield directory if is_there else None
-        finally:
-            if directory is not None:
-                os.close(directory)
+        return self.directories.opened(wd)
 
     def set_reports_modify(self, wd: int, *, is_on: bool) -> bool:
         """Have a watched directory report modifications or not; return False if it is elsewhere.
@@ -273,51 +240,10 @@ class WatchManager:
         for removed in self.tree.remove_subtree(wd):
             self._inotify.remove_watch(removed)
 
-    def fold_events_by(self, folder: EventFolder) -> None:
-        """Have another object process events that are read during a walk, if they are many."""
-        self._folder = folder
-
     def prefetch_events(self) -> None:
-        """Empty the kernel's queue, so that it does not overflow, and report progress.
-
-        If there are too many events, the rest stays in the queue.
-        """
+        """Empty the kernel's queue, so that it does not overflow, and report progress."""
         self._on_progress(len(self.tree))
-        while len(self._unprocessed) < _MAX_UNPROCESSED_CHUNKS and (chunk := self._inotify.read()):
-            self._unprocessed.append(chunk)
-            # A writer can add events faster than they are read one by one.
-            if not self._inotify.is_full(chunk):
-                break
-        if len(self._unprocessed) - self._folded_count > _MAX_UNFOLDED_CHUNKS:
-            self._fold_events()
-
-    def _fold_events(self) -> None:
-        if self._folder is not None and self._folder.can_fold:
-            chunks = [*self._unprocessed]
-            folded, others = chunks[: self._folded_count], chunks[self._folded_count :]
-            self._unprocessed = deque(folded)
-            self._unprocessed.extend(_united(map(self._folder.fold, others)))
-            self._folded_count = len(self._unprocessed)
-
-    @property
-    def has_prefetched_events(self) -> bool:
-        """Whether events were read that :meth:`next_events` has not returned yet."""
-        return bool(self._unprocessed)
-
-    def next_events(self) -> bytes:
-        """Return the next chunk of events, the oldest one; empty if there are no events.
-
-        The kernel's queue is emptied each time, so that it does not overflow while many events are
-        processed.
-        """
-        while len(self._unprocessed) < _MAX_UNPROCESSED_CHUNKS:
-            chunk = self._inotify.read()
-            if chunk:
-                self._unprocessed.append(chunk)
-            if not self._inotify.is_full(chunk):
-                break
-        self._folded_count = max(0, self._folded_count - 1)
-        return self._unprocessed.popleft() if self._unprocessed else b""
+        self.events.read_during_walk()
 
     def take_newly_unwatched(self) -> list[tuple[int, bytes]]:
         """Return the keys that were added to ``unwatched`` since the last call."""
@@ -359,7 +285,7 @@ class WatchManager:
                 with walk.opened_root(self._source) as root:
                     directory = walk.open_below(root, path)
             except OSError as error:
-                if error.errno in _NOT_THERE:
+                if error.errno in NOT_THERE:
                     del self.unwatched[parent, name]
                 continue
             try:
@@ -369,31 +295,30 @@ class WatchManager:
             finally:
                 os.close(directory)
 
-    @contextlib.contextmanager
-    def _opened(self, path: bytes) -> Iterator[int]:
-        """Open a directory by its whole path, which may lead through symlinks.
-
-        Only its watch descriptor proves that it is where the tree has it.
-        """
-        directory = walk.open_long_path(self._source, path)
+    def _attach_known(self, above: int, parent: int, name: bytes) -> bool:
+        """Place what is at ``name`` if it is a known directory that need not be listed."""
+        if self._without_modify or self._rules.depends_on_directory or self._scan is not None:
+            return False
         try:
-            yield directory
-        finally:
-            os.close(directory)
+            wd = self._inotify.add_watch_at(above, name)
+        except OSError:
+            return False
+        if wd not in self.tree:
+            # What is opened there may be another one.
+            self._inotify.remove_watch(wd)
+            return False
+        self.tree.attach(wd, parent, name)
+        self.unwatched.pop((parent, name), None)
+        return True
 
-    def _has_descriptor(self, directory: int, wd: int) -> bool:
-        """Return True if ``wd`` watches the open directory."""
-        found = self._inotify.identify(directory)
-        if found not in self.tree:
-            self._inotify.remove_watch(found)
-        return found == wd
-
-    def _watch_child(self, above: int, parent: int, name: bytes) -> WatchResult:
+    def _watch_child(self, above: int, parent: int, name: bytes, *, is_moved: bool) -> WatchResult:
+        if is_moved and self._attach_known(above, parent, name):
+            return WatchResult.WATCHED
         try:
             directory = walk.open_child(above, name)
         except OSError as error:
             self._record_unwatched(parent, name, error)
-            is_absent = error.errno in _NOT_THERE
+            is_absent = error.errno in NOT_THERE
             return WatchResult.ABSENT if is_absent else WatchResult.UNWATCHABLE
         try:
             wd = self._visit(directory, parent, name)
@@ -451,7 +376,7 @@ class WatchManager:
 
     def _record_unwatched(self, parent: int, name: bytes, error: OSError) -> None:
         path = child_path(self.tree, parent, name)
-        if error.errno in _NOT_THERE or (path and self._rules.matches(path, is_directory=True)):
+        if error.errno in NOT_THERE or (path and self._rules.matches(path, is_directory=True)):
             self.unwatched.pop((parent, name), None)
             return
         code = error.errno or errno.EIO
@@ -470,17 +395,3 @@ class WatchManager:
         self._visited_count += 1
         if not self._visited_count % _DIRECTORIES_BETWEEN_READS:
             self.prefetch_events()
-
-
-def _united(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same events in fewer chunks; none is empty."""
-    parts: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        if size and size + len(chunk) > _UNITED_SIZE:
-            yield b"".join(parts)
-            parts, size = [], 0
-        parts.append(chunk)
-        size += len(chunk)
-    if size:
-        yield b"".join(parts)

@@ -24,7 +24,7 @@ from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
-from pylsyncd.watcher import event_processor, inotify, watch_manager
+from pylsyncd.watcher import event_processor, inotify, prefetched_events, watch_manager
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.open_files import OpenFiles
@@ -173,7 +173,7 @@ def test_events_during_a_walk_take_memory_for_their_names_alone(
     source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 1)
-    monkeypatch.setattr(watch_manager, "_MAX_UNFOLDED_CHUNKS", 1)
+    monkeypatch.setattr(prefetched_events, "_MAX_UNFOLDED_CHUNKS", 1)
     for number in range(12):
         os.mkdir(source + b"/%d" % number)
     names = [source + b"/one", source + b"/two"]
@@ -204,8 +204,8 @@ def test_more_events_during_a_walk_than_there_is_room_for_stay_in_the_queue(
     source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch, prefix: bytes
 ) -> None:
     monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 1)
-    monkeypatch.setattr(watch_manager, "_MAX_UNFOLDED_CHUNKS", 0)
-    monkeypatch.setattr(watch_manager, "_MAX_UNPROCESSED_CHUNKS", 1)
+    monkeypatch.setattr(prefetched_events, "_MAX_UNFOLDED_CHUNKS", 0)
+    monkeypatch.setattr(prefetched_events, "_MAX_CHUNKS", 1)
     monkeypatch.setattr(event_processor, "_MAX_FOLDED_NAMES", 1000)
     for number in range(12):
         os.mkdir(source + b"/%d" % number)
@@ -229,7 +229,7 @@ def test_after_a_walk_what_was_moved_is_unknown_if_later_events_came_first(
     source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch_manager, "_DIRECTORIES_BETWEEN_READS", 1)
-    monkeypatch.setattr(watch_manager, "_MAX_UNFOLDED_CHUNKS", 0)
+    monkeypatch.setattr(prefetched_events, "_MAX_UNFOLDED_CHUNKS", 0)
     os.mkdir(source + b"/d")
     old, new = Path(os.fsdecode(source + b"/old")), Path(os.fsdecode(source + b"/new"))
     old.write_bytes(b"1")

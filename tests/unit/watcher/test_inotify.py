@@ -57,6 +57,31 @@ def test_a_directory_is_the_same_by_its_descriptor_and_by_going_there(tmp_path: 
         os.close(file)
 
 
+def test_a_subdirectory_is_watched_by_its_name_unless_it_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "link").symlink_to("below")
+    directory, below = (os.open(each, os.O_RDONLY) for each in (tmp_path, tmp_path / "below"))
+    notify = Inotify()
+
+    def check() -> None:
+        assert notify.add_watch_at(directory, b"below") == notify.identify(below)
+        with pytest.raises(NotADirectoryError):
+            notify.add_watch_at(directory, b"link")
+        with pytest.raises(FileNotFoundError):
+            notify.add_watch_at(directory, b"gone")
+
+    try:
+        check()
+        with own_working_directory():
+            check()
+        (tmp_path / "below/file").touch()
+        assert [name for _, _, name in inotify.decode_events(notify.read())] == [b"file"] * 2
+    finally:
+        notify.close()
+        os.close(directory)
+        os.close(below)
+
+
 def counted(directory: Path, work: str) -> dict[str, int]:
     """Return the events by type that a shell command causes in a watched directory."""
     notify = Inotify()

@@ -18,6 +18,7 @@ from support.waiting import wait_until
 from support.watching import WatchedSource
 
 from pylsyncd.model.scoped_paths import Change, Scope
+from pylsyncd.system import walk
 from pylsyncd.watcher import inotify, shared_inotify
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.shared_inotify import InotifyShare, SharedInotify
@@ -90,6 +91,8 @@ def test_a_watch_that_two_sources_hold_is_removed_with_the_last(
     one, other = shares
     wd = one.add_watch(directories[0])
     assert other.add_watch(directories[0]) == other.identify(directories[0]) == wd
+    with walk.opened_root(os.fsencode(tmp_path)) as above:
+        assert other.add_watch_at(above, b"a") == wd
     (tmp_path / "a/x").mkdir()
     assert events_of(one) == events_of(other) == [(wd, "CREATE|ISDIR", b"x")]
     one.remove_watch(wd)

@@ -13,7 +13,7 @@ from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher import watch_manager
-from pylsyncd.watcher.inotify import Inotify, decode_events
+from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.watch_manager import WatchManager
 from pylsyncd.watcher.watches import WatchResult
 
@@ -232,25 +232,21 @@ def test_a_rule_for_directories_excludes_no_file(source: Path, inotify: Inotify)
     assert manager(source, inotify).included_files(b"a", {b"f"}) == {b"f"}
 
 
-def test_a_directory_is_opened_only_where_the_tree_has_it(source: Path, inotify: Inotify) -> None:
+def test_what_a_directory_reports_is_changed_only_where_the_tree_has_it(
+    source: Path, inotify: Inotify
+) -> None:
     watches = manager(source, inotify)
     wd = watches.tree.find(b"a")
     assert wd is not None
-    with watches.opened_watched(wd) as directory:
-        assert directory is not None
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))
     try:
         assert not watches.set_reports_modify(wd, is_on=True)
         assert watches.watch_subtree(wd, b"b") is WatchResult.UNWATCHABLE
-        with pytest.raises(OSError, match="Too many open files"), watches.opened_watched(wd):
-            pass
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
     (source / "a").rename(source / "moved")
     for _ in range(2):
-        with watches.opened_watched(wd) as directory:
-            assert directory is None
         assert not watches.set_reports_modify(wd, is_on=True)
         (source / "a").mkdir(exist_ok=True)
 
@@ -319,14 +315,14 @@ def test_a_walk_reports_progress_and_empties_the_event_queue(
     counts: list[int] = []
     watches = WatchManager(os.fsencode(source), inotify, Rules(), counts.append)
     (source / "file").touch()
-    assert not watches.has_prefetched_events
+    assert not watches.events
     watches.scan()
     assert counts == [2, 3]
     assert inotify.pending_bytes() == 0
-    assert watches.has_prefetched_events
-    assert b"file" in watches.next_events()
-    assert not watches.has_prefetched_events
-    assert watches.next_events() == b""
+    assert watches.events
+    assert b"file" in watches.events.take_next()
+    assert not watches.events
+    assert watches.events.take_next() == b""
 
 
 def test_progress_is_reported_after_so_many_directories(
@@ -336,25 +332,3 @@ def test_progress_is_reported_after_so_many_directories(
     counts: list[int] = []
     WatchManager(os.fsencode(source), inotify, Rules(), counts.append).scan()
     assert counts == [3]
-
-
-def test_the_queue_is_emptied_while_events_are_processed(
-    source: Path, inotify: Inotify, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    watches = manager(source, inotify)
-    watches.scan()
-    for number in range(3_000):
-        (source / f"a long name that fills a chunk of events {number}").touch()
-    first = watches.next_events()
-    assert inotify.is_full(first)
-    assert inotify.pending_bytes() == 0
-    (source / "later").touch()
-    chunks = [first, *iter(watches.next_events, b"")]
-    assert chunks[-1].rstrip(b"\0").endswith(b"later")
-    names = {name for _, _, name in decode_events(b"".join(chunks))}
-    assert len(names) == 3_001
-    monkeypatch.setattr(watch_manager, "_MAX_UNPROCESSED_CHUNKS", 1)
-    for number in range(3_000):
-        (source / f"a long name that fills a chunk of events {number}").unlink()
-    watches.next_events()
-    assert inotify.pending_bytes() > 0

@@ -31,6 +31,8 @@ class DirectoryEvents:
         self._leaving: dict[int, int] = {}
         self._passing: dict[Place, int] = {}
         self._expected: set[int] = set()
+        # By directory, the name that another one was moved to last, if none has left it since.
+        self._last_arrived: dict[int, bytes] = {}
         self.changes = MutableChangeset()
         """The changes that were not taken yet."""
 
@@ -45,6 +47,7 @@ class DirectoryEvents:
         known = self._tree.child(parent, name)
         self._moves.record_directory_left(parent, name)
         left = self._passing.pop((parent, name), known)
+        may_be_exchanged = self._last_arrived.pop(parent, None) == name
         if left is not None and cookie and len(self._leaving) < MAX_MOVES:
             self._leaving[cookie] = left
             self._expected.discard(left)
@@ -54,9 +57,9 @@ class DirectoryEvents:
             self.changes.add(path, Scope.ENTRY)
             # What else is at its copy than in a directory that has the name now goes with it.
             self.changes.deletable.add(path, Scope.TREE)
-        # Another directory may have the name now: when two are exchanged, one appears before the
-        # other disappears. (A deleted one is unknown by now: the kernel sends IN_IGNORED first.)
-        if known is not None:
+        # When two directories are exchanged, one appears before the other disappears. For any other
+        # directory that has the name now there will be an event.
+        if known is not None and may_be_exchanged:
             self.watch_subtree(parent, name)
 
     def process_appeared(self, parent: int, mask: int, name: bytes, cookie: int = 0) -> None:
@@ -68,7 +71,10 @@ class DirectoryEvents:
                 self.changes.add(path, Scope.ENTRY)
             return
         moved = self._leaving.pop(cookie, None) if cookie else None
-        result = self.watch_subtree(parent, name)
+        is_moved = bool(mask & inotify.MOVED_TO)
+        if is_moved:
+            self._record_last_arrived(parent, name)
+        result = self.watch_subtree(parent, name, is_moved=is_moved)
         if moved is None or result is WatchResult.EXCLUDED:
             return
         if moved in self._tree and self._tree.is_detached(moved):
@@ -108,11 +114,12 @@ class DirectoryEvents:
                 self.watch_subtree(wd, name)
         for name in set(self._tree.child_names(wd)) - subdirectories:
             self.process_disappeared(wd, name)
+            self.watch_subtree(wd, name)
 
     def watch_subtree(
-        self, parent: int, name: bytes, *, has_new_content: bool = True
+        self, parent: int, name: bytes, *, has_new_content: bool = True, is_moved: bool = False
     ) -> WatchResult:
-        """Watch what is at a name now and add the change.
+        """Watch what is at a name now and add the change; ``is_moved`` if it is probably known.
 
         A directory that is known, under another name, has its old content. But at this name the
         destination may have the files of another directory, with the same names, sizes and times.
@@ -120,7 +127,7 @@ class DirectoryEvents:
         is_free = (parent, name) not in self._watches.unwatched
         is_free = is_free and self._tree.child(parent, name) is None
         is_free = is_free and (parent, name) not in self._tree.left_ahead
-        result = self._watches.watch_subtree(parent, name)
+        result = self._watches.watch_subtree(parent, name, is_moved=is_moved)
         if result is WatchResult.PARENT_MOVED:
             self._waiting_for_parent.add((parent, name))
             return result
@@ -130,9 +137,21 @@ class DirectoryEvents:
             self.changes.add(path, scope)
             if has_new_content and scope is Scope.TREE:
                 self.changes.new_content.add(path, scope)
-        if result in {WatchResult.WATCHED, WatchResult.UNWATCHABLE}:
+        if result is WatchResult.WATCHED or result is WatchResult.UNWATCHABLE:
             self._moves.record_directory_arrived(parent, name, is_free=is_free)
         return result
+
+    def _record_last_arrived(self, parent: int, name: bytes) -> None:
+        """Record that a directory was moved to a name in another one.
+
+        If it was exchanged, the next name that a directory there loses is the same, for both
+        parents are locked meanwhile (rename(2), lock_rename in fs/namei.c).
+        """
+        self._last_arrived.pop(parent, None)
+        self._last_arrived[parent] = name
+        if len(self._last_arrived) > MAX_MOVES:
+            # The oldest one has no exchange under way.
+            del self._last_arrived[next(iter(self._last_arrived))]
 
     def _retry_waiting(self) -> None:
         """Watch the directories that were ahead of their events; what still is waits for these."""

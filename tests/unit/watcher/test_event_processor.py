@@ -23,7 +23,7 @@ from support.watching import WatchedSource
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
-from pylsyncd.system import clock
+from pylsyncd.system import clock, walk
 from pylsyncd.watcher import event_processor, inotify, prefetched_events, watch_manager
 from pylsyncd.watcher.event_processor import EventProcessor
 from pylsyncd.watcher.inotify import Inotify
@@ -404,6 +404,59 @@ def test_directories_exchanged_in_one_call_are_distinguished(
     assert {Change(b"a", Scope.TREE), Change(b"d/b", Scope.TREE)} <= changes
     assert watched.paths == {b"", b"a", b"a/only-in-b", b"d", b"d/b", b"d/b/only-in-a"}
     assert_every_directory_is_watched(source, watched)
+
+
+@pytest.mark.parametrize("other", [b"d", b"d/b"], ids=["the same parent", "another parent"])
+def test_directories_are_distinguished_wherever_the_events_of_an_exchange_are_cut(
+    source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch, other: bytes
+) -> None:
+    os.makedirs(source + b"/a/x")
+    os.makedirs(source + b"/" + other + b"/y")
+    watched = WatchedSource(source, notify)
+    exchange_paths(source + b"/a", source + b"/" + other)
+    os.mkdir(source + b"/new")
+    exchange_paths(source + b"/new", source + b"/a")
+    events = _single_events(notify.read())
+    monkeypatch.setattr(notify, "read", lambda: events.pop(0) if events else b"")
+    while events:
+        watched.process_events()
+    monkeypatch.undo()
+    assert watched.paths == directories(source)
+    process_all(watched)
+    assert_every_directory_is_watched(source, watched)
+
+
+def _single_events(chunk: bytes) -> list[bytes]:
+    """Return the events of a chunk, each after an empty chunk."""
+    events: list[bytes] = []
+    while chunk:
+        size = inotify.EVENT_HEADER.size + inotify.EVENT_HEADER.unpack_from(chunk)[3]
+        events += [b"", chunk[:size]]
+        chunk = chunk[size:]
+    return events
+
+
+def test_a_directory_that_was_moved_is_looked_for_at_its_new_name_alone(
+    source: bytes, notify: Inotify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.makedirs(source + b"/a/b")
+    os.makedirs(source + b"/c")
+    watched = WatchedSource(source, notify)
+    names: list[bytes] = []
+    add_watch_at = notify.add_watch_at
+
+    def watch_at(directory: int, name: bytes) -> int:
+        names.append(name)
+        return add_watch_at(directory, name)
+
+    monkeypatch.setattr(notify, "add_watch_at", watch_at)
+    os.rename(source + b"/a", source + b"/c/moved")
+    os.rename(source + b"/c/moved/b", source + b"/b")
+    with monkeypatch.context() as patch:
+        patch.setattr(walk, "open_child", None)
+        watched.process_events()
+    assert names == [b"moved", b"b"]
+    assert watched.paths == {b"", b"b", b"c", b"c/moved"}
 
 
 def test_a_parent_moved_below_its_child_has_its_new_path(source: bytes, notify: Inotify) -> None:

@@ -5,6 +5,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.optimizer import EntryCounter, optimize
 from pylsyncd.pipeline.work_queue import CATCH_UP, WorkItem
 from pylsyncd.rsync.command import DeletionTime
-from pylsyncd.rsync.file_list import entry_counter
+from pylsyncd.rsync.entry_counts import EntryCounts
 from pylsyncd.system import clock
 from pylsyncd.watcher.hard_links import HardLinks
 from pylsyncd.watcher.source_monitor import SourceMonitor, SourceRestart
@@ -101,6 +102,7 @@ class Flusher:
         self._get_workers = get_workers
         self._on_progress = on_progress
         self._hard_links = HardLinks(sync.source.path, sync.rules, on_progress)
+        self._entry_counts = EntryCounts(sync.source.path)
         # Those of the changes that are in the buffer.
         self._titles: tuple[str, ...] = ()
         self.last_serial = 0
@@ -236,7 +238,8 @@ class Flusher:
             self._buffer.add(changes)
             raise
         self._note_deletions(changes)
-        changeset = optimize(changes, self._entry_counter())
+        with self._counting() as count_entries:
+            changeset = optimize(changes, count_entries)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s", format_count(len(changes), "change"), format_changes(changes))
             log.debug("reduced to %d: %s", len(changeset), format_changes(changeset))
@@ -256,15 +259,15 @@ class Flusher:
             return
         changes.deletable.add_all(missing_entries(self._sync.source.path, changes.entries))
 
-    def _entry_counter(self) -> EntryCounter | None:
-        """Return what decides whether a listing replaces names; None if none may.
+    def _counting(self) -> AbstractContextManager[EntryCounter | None]:
+        """Return what decides whether a listing replaces names; None in it if none may.
 
         What a listing deletes is known only when rsync runs, which is too late where some files go
         last.
         """
         if any(settings.rsync.last for settings in self._sync.destinations):
-            return None
-        return entry_counter(self._sync.source.path)
+            return nullcontext()
+        return self._entry_counts.opened()
 
     def start_full_sync(self, names: Sequence[str] = ()) -> None:
         """Queue a full sync, to be run at once; for some destinations, or for all."""

@@ -15,9 +15,9 @@ What rsync 3.5.0 does with a list (measured), and the rules that follow:
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from itertools import chain, islice
+from itertools import chain
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset, MutableChangeset
@@ -119,23 +119,6 @@ def smallest_file(source: bytes, changes: Changeset) -> bytes:
             return -1
 
     return min((change.path for change in changes), key=size)
-
-
-def entry_counter(source: bytes) -> Callable[[bytes, int], int]:
-    """Return a function that counts the entries of a directory of the source, up to a limit."""
-
-    def count(directory: bytes, limit: int) -> int:
-        try:
-            with (
-                walk.opened_root(source) as root,
-                walk.opened_below(root, directory) as opened,
-                os.scandir(opened) as entries,
-            ):
-                return len([*islice(entries, limit)])
-        except OSError:
-            return limit
-
-    return count
 
 
 def _without_unsafe_paths(changeset: Changeset) -> Changeset:

@@ -92,10 +92,11 @@ def open_child(directory: int, name: bytes | str) -> int:
 
 def open_below(root: int, path: bytes) -> int:
     """Open the directory at a relative path below an open one, name by name."""
-    directory = os.dup(root)
     if not path:
-        return directory
-    for name in path.split(b"/"):
+        return os.dup(root)
+    first, *others = path.split(b"/")
+    directory = open_child(root, first)
+    for name in others:
         try:
             child = open_child(directory, name)
         finally:

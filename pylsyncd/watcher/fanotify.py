@@ -13,6 +13,7 @@ import os
 import struct
 import sys
 import termios
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -66,6 +67,11 @@ _KEY_OFFSET, _HANDLE_OFFSET = 4, 12
 _HANDLE_HEAD = struct.Struct("=Ii")
 _MAX_HANDLE = 128
 _AT_EMPTY_PATH = 0x1000
+_HANDLE_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+# Seconds. ext4 and btrfs have ENOMEM, too, for an inode number that a new file is just getting, as
+# that of a removed directory soon does on ext4: iget_locked of Linux.
+_PAUSES_WITHOUT_INODE = (0.0, 0.0001, 0.001, 0.005, 0.02, 0.05)
 
 _OLD_GROUP_LIMIT: Final = 128
 
@@ -203,7 +209,14 @@ def open_handle(mount: int, handle: bytes) -> int:
     Raises OSError, with ESTALE if the directory is gone.
     """
     function = _find("open_by_handle_at", ctypes.c_int, ctypes.c_char_p, ctypes.c_int)
-    return _checked(function(mount, handle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    for pause in _PAUSES_WITHOUT_INODE:
+        try:
+            return _checked(function(mount, handle, _HANDLE_FLAGS))
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+        time.sleep(pause)
+    return _checked(function(mount, handle, _HANDLE_FLAGS))
 
 
 def handle_of(directory: int) -> bytes:

@@ -11,9 +11,10 @@ to come, its own or one of a directory above, which makes a change of the whole 
 
 import contextlib
 import errno
+import itertools
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from pylsyncd.model import paths
@@ -35,6 +36,10 @@ from pylsyncd.watcher.open_mounts import (
 _MAX_KNOWN_SIZE: Final = 40_000_000
 _KNOWN_SIZE: Final = 300
 
+# Of the directories above one whose path is too long for the kernel, so many have no known path
+# between two that have one.
+_STEPS_BETWEEN_KNOWN: Final = 16
+
 
 class FoundPath(NamedTuple):
     """Where a directory is."""
@@ -45,6 +50,15 @@ class FoundPath(NamedTuple):
     """It is somewhere below that path: it was renamed while it was looked up."""
     is_lasting: bool = True
     """Whether it is there until an event tells otherwise."""
+
+
+class _Passed(NamedTuple):
+    """A step up from a directory to its parent."""
+
+    key: bytes
+    """The key of the parent."""
+    name: bytes | None
+    is_there: bool
 
 
 class _PathTooLongError(Exception):
@@ -178,42 +192,44 @@ class HandlePaths:
         """Return where an open directory is below a mount; None if it is not there."""
         with contextlib.suppress(_PathTooLongError):
             return self._locate_by_path(directory, mount)
-        names: list[bytes] = []
-        is_above, is_lasting = False, True
+        passed: list[_Passed] = []
         with contextlib.closing(ascend(directory)) as steps:
             for step in steps:
-                is_lasting &= step.is_there
-                if step.name is None:
-                    is_above = True
-                    names.clear()
-                else:
-                    names.append(step.name)
+                key = fsid + handle_of(step.parent)
+                passed.append(_Passed(key, step.name, step.is_there))
                 with contextlib.suppress(_PathTooLongError):
-                    above = self._locate_above(step.parent, mount, fsid)
+                    above = self._locate_above(step.parent, key, mount)
                     break
             else:
                 above = None
-        if above is None:
-            return None
-        found = FoundPath(
-            paths.join(above.path, b"/".join(reversed(names))) if names else above.path,
-            is_above or above.is_above,
-            is_lasting and above.is_lasting,
-        )
-        if not is_lasting and not self._is_passing(directory, mount, found.path):
-            return None
-        return found
+        if above is not None:
+            found = _go_down(above, passed)
+            if found.is_lasting or self._is_passing(directory, mount, found.path):
+                self._remember_passed(above, passed)
+                return found
+        elif len(self._open[fsid]) == 1:
+            self._verify_in_place(mount)
+            for directory_above in passed[:-1]:
+                self.foreign.add(directory_above.key)
+        return None
 
-    def _locate_above(self, directory: int, mount: OpenMount, fsid: bytes) -> FoundPath | None:
+    def _remember_passed(self, above: FoundPath, passed: Sequence[_Passed]) -> None:
+        """Remember some paths of directories above a long one, so that others get theirs soon."""
+        for start in range(1, len(passed), _STEPS_BETWEEN_KNOWN):
+            key = passed[start - 1].key
+            found = _go_down(above, passed[start:])
+            if found.is_lasting and len(self._open[key[:FSID_SIZE]]) == 1:
+                self._remember(key, (found,))
+
+    def _locate_above(self, directory: int, key: bytes, mount: OpenMount) -> FoundPath | None:
         """Return where an open directory is that is above one; None if it is not in the source.
 
         Raises _PathTooLongError if that is for the directories above it to tell.
         """
-        key = fsid + handle_of(directory)
         if key in self.foreign.keys:
             return None
         known = self._known.get(key, ())
-        if len(known) == len(self._open[fsid]) == 1:
+        if len(known) == len(self._open[key[:FSID_SIZE]]) == 1:
             return known[0]
         return self._locate_by_path(directory, mount)
 
@@ -261,3 +277,15 @@ def _opened_handle(mount: OpenMount, key: bytes) -> Iterator[int]:
         yield directory
     finally:
         os.close(directory)
+
+
+def _go_down(above: FoundPath, passed: Sequence[_Passed]) -> FoundPath:
+    """Return where a directory is from which some steps up lead to another one."""
+    names = [step.name for step in reversed(passed)]
+    named = list(itertools.takewhile(lambda name: name is not None, names))
+    path = b"/".join([above.path, *filter(None, named)] if above.path else filter(None, named))
+    return FoundPath(
+        path,
+        is_above=above.is_above or len(named) < len(names),
+        is_lasting=above.is_lasting and all(step.is_there for step in passed),
+    )

@@ -1,5 +1,7 @@
 """The format of fanotify's events, as linux/fanotify.h has it, and real ones."""
 
+import ctypes
+import errno
 import os
 import struct
 from collections import Counter
@@ -117,6 +119,33 @@ def test_a_bad_handle_is_an_error_that_says_why(tmp_path: Path) -> None:
     handle[-4:] = b"\xff\xff\xff\xff"
     with pytest.raises(OSError, match="Stale"):
         fanotify.open_handle(directory, bytes(handle))
+    os.close(directory)
+
+
+@pytest.mark.parametrize("failures", [0, 1, 5])
+def test_a_handle_is_opened_again_while_its_inode_number_is_being_given_to_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    skip_without_fanotify(tmp_path)
+    directory = os.open(tmp_path, os.O_RDONLY)
+    handle = fanotify.handle_of(directory)
+    open_by_handle_at = ctypes.CDLL(None, use_errno=True).open_by_handle_at
+    attempts: list[int] = []
+
+    def fail_first(*arguments: object) -> int:
+        attempts.append(0)
+        if len(attempts) > failures:
+            return int(open_by_handle_at(*arguments))
+        ctypes.set_errno(errno.ENOMEM)
+        return -1
+
+    monkeypatch.setattr(fanotify, "_find", lambda *_: fail_first)
+    opened = fanotify.open_handle(directory, handle)
+    assert os.path.samestat(os.fstat(opened), os.fstat(directory))
+    os.close(opened)
+    attempts, failures = [], 1000
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        fanotify.open_handle(directory, handle)
     os.close(directory)
 
 

@@ -267,12 +267,12 @@ def test_what_happens_elsewhere_loses_no_source(started: Marked) -> None:
 
 
 @contextlib.contextmanager
-def long_directory(above: Path, count: int) -> Iterator[tuple[int, bytes]]:
+def long_directory(above: Path, count: int, size: int = 200) -> Iterator[tuple[int, bytes]]:
     """Make a directory whose path is longer than so many times PATH_MAX; yield it open, its path.
 
-    The path is relative to ``above``.
+    The path is relative to ``above``, and its names have a size.
     """
-    names = [b"n" * 200] * (count * paths.MAX_PATH_BYTES // 200 + 1)
+    names = [b"n" * size] * (count * paths.MAX_PATH_BYTES // size + 1)
     directory = os.open(above, os.O_RDONLY)
     try:
         for name in names:
@@ -351,6 +351,31 @@ def test_a_long_path_is_found_although_there_are_few_descriptors(started: Marked
             assert started.take() == {entry(b"d/%b/file" % below)}
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("above", ["source/d", "outside"])
+def test_the_directories_above_a_long_path_are_not_looked_up_for_each(
+    started: Marked, above: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count_parents(path: str | bytes, flags: int, mode: int = 0o777, **options: int) -> int:
+        parents.append(path == "..")
+        return os_open(path, flags, mode, **options)
+
+    with long_directory(started.top.parent / above, 3, size=50) as (directory, below):
+        started.take()
+        depth, here = below.count(b"/") + 1, os.dup(directory)
+        for _ in range(depth):
+            touch_in(here, "file")
+            parent = os.open("..", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = parent
+        os.close(here)
+        started.source.handles.forget()
+        parents: list[bool] = []
+        os_open = os.open
+        monkeypatch.setattr(os, "open", count_parents)
+        assert len(started.take()) == (depth if above == "source/d" else 0)
+        assert 0 < sum(parents) < depth * 10
 
 
 def test_paths_are_found_although_none_is_kept(

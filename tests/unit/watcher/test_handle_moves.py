@@ -21,14 +21,17 @@ from unit.watcher.test_move_recorder import (
     read_tree,
 )
 
+from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
-from pylsyncd.model.scoped_paths import Change, Scope
+from pylsyncd.model.scoped_paths import NO_PATHS, Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.system import clock
-from pylsyncd.watcher import fanotify, fanotify_processor, handle_paths
-from pylsyncd.watcher.fanotify import Fanotify, open_handle
+from pylsyncd.watcher import fanotify, fanotify_processor, handle_moves, handle_paths
+from pylsyncd.watcher.fanotify import Event, Fanotify, open_handle
 from pylsyncd.watcher.fanotify_processor import FanotifyProcessor
+from pylsyncd.watcher.handle_moves import HandleMoves, Place
+from pylsyncd.watcher.handle_paths import FoundPath
 from pylsyncd.watcher.marked_source import MarkedSource
 from pylsyncd.watcher.open_files import OpenFiles
 from pylsyncd.watcher.rescanner import Rescanner, RescanPlan
@@ -333,3 +336,183 @@ def test_random_moves_are_true(
         for seed in seeds
     ]
     assert any(counts) or takes
+
+
+# -- without a kernel: what is not certain is no move ----------------------------------------------
+
+
+class Recorded:
+    """Moves that were recorded, and where directories are now. The key ``b"X"`` is that of x."""
+
+    def __init__(self, rules: Rules | None = None, eventless: bytes = b"nowhere") -> None:
+        self.moves = HandleMoves(rules or Rules(), lambda path: paths.covers(eventless, path))
+        self.found = {b"": [FoundPath(b"")]}
+
+    def put(self, path: bytes, **how: bool) -> bytes:
+        """Have a directory at a path; return its key."""
+        key = path.upper()
+        self.found.setdefault(key, []).append(FoundPath(path, **how))
+        return key
+
+    def directory(self, old: Place, new: bytes) -> bytes:
+        """Record that a directory is at a new path; return its key."""
+        key = self.put(new)
+        self.moves.record_directory(Event(0, *old, child=key))
+        return key
+
+    def file(self, old: Place, new: Place, *, is_new: bool = False, key: bytes = b"") -> None:
+        child = key or b"file " + old.name
+        self.moves.record_file(Event(0, *old, *new, child), is_new=is_new)
+
+    def take(self, *appeared: bytes) -> dict[bytes, bytes] | None:
+        """Return the old paths by the new ones; None if they are unknown."""
+        taken = self.moves.take(lambda key: self.found.get(key, []), NO_PATHS, appeared)
+        if taken.moves is None:
+            return None
+        self.written = set(taken.moves.written)
+        return {new: move.old for new, move in taken.moves.by_new_path.items()}
+
+
+def test_the_first_place_and_the_last_one_make_a_move() -> None:
+    recorded = Recorded()
+    recorded.directory(Place(b"", b"a"), b"c")
+    recorded.moves.record_directory(Event(0, b"", b"b", child=b"C"))
+    recorded.file(Place(b"", b"f"), Place(b"", b"g"), key=b"1")
+    recorded.file(Place(b"", b"g"), Place(b"C", b"h"), key=b"1")
+    assert recorded.take() == {b"c": b"a", b"c/h": b"f"}
+    assert recorded.written == {Change(b"c/h", Scope.ENTRY)}
+    assert recorded.take() == {}
+
+
+def test_what_was_not_there_before_is_no_move_whatever_follows() -> None:
+    recorded = Recorded()
+    recorded.file(Place(b"", b"f"), Place(b"", b"g"), is_new=True, key=b"1")
+    recorded.file(Place(b"", b"g"), Place(b"", b"h"), key=b"1")
+    recorded.moves.record_new_directory(Event(0, b"", b"a", child=b"C"))
+    recorded.directory(Place(b"", b"a"), b"c")
+    assert recorded.take() == {}
+
+
+def test_a_move_in_a_directory_that_has_moved_has_the_path_of_before() -> None:
+    recorded = Recorded()
+    key = recorded.directory(Place(b"", b"a"), b"b")
+    recorded.directory(Place(key, b"x"), b"b/y")
+    below = recorded.put(b"b/z/deep")
+    recorded.file(Place(below, b"f"), Place(key, b"f"))
+    assert recorded.take() == {b"b": b"a", b"b/y": b"a/x", b"b/f": b"a/z/deep/f"}
+
+
+@pytest.mark.parametrize("how", [{"is_above": True}, {"is_lasting": False}, {}])
+def test_a_directory_whose_path_is_not_certain_has_no_moves(how: dict[str, bool]) -> None:
+    recorded = Recorded()
+    keys = [recorded.put(path, **how) for path in (b"x", b"z")]
+    if not how:
+        # They are mounted at other paths, too.
+        for key in keys:
+            recorded.found[key].append(FoundPath(b"y"))
+    recorded.moves.record_directory(Event(0, b"", b"a", child=keys[0]))
+    recorded.file(Place(keys[1], b"f"), Place(b"", b"f"))
+    for key in keys:
+        recorded.file(Place(b"", b"g"), Place(key, b"g"))
+    recorded.file(Place(b"", b"h"), Place(b"", b"i"))
+    assert recorded.take() == {b"i": b"h"}
+
+
+@pytest.mark.parametrize("is_excluded", [False, True], ids=["without events", "excluded"])
+def test_what_comes_from_or_goes_to_where_nothing_is_certain_is_no_move(
+    *, is_excluded: bool
+) -> None:
+    rules = build_rules([parse_exclude(b"e*")]) if is_excluded else Rules()
+    recorded = Recorded(rules, b"nowhere" if is_excluded else b"e")
+    recorded.put(b"e")
+    recorded.directory(Place(b"", b"a"), b"e/b")
+    recorded.directory(Place(b"E", b"c"), b"d")
+    recorded.directory(Place(b"", b"h"), b"i")
+    recorded.file(Place(b"", b"e1" if is_excluded else b"e"), Place(b"", b"j"))
+    recorded.file(Place(b"", b"k"), Place(b"", b"e2") if is_excluded else Place(b"E", b"k"))
+    recorded.file(Place(b"", b"l"), Place(b"", b"m"))
+    assert recorded.take() == {b"i": b"h", b"m": b"l"}
+
+
+def test_rules_for_paths_make_the_moves_of_directories_unknown() -> None:
+    rules = build_rules([parse_exclude(b"/a/b")])
+    for directory, expected in ((False, {b"g": b"f"}), (True, None)):
+        recorded = Recorded(rules)
+        recorded.file(Place(b"", b"f"), Place(b"", b"g"))
+        if directory:
+            recorded.directory(Place(b"", b"x"), b"y")
+        assert recorded.take() == expected
+
+
+def test_a_directory_that_came_otherwise_has_unknown_contents() -> None:
+    recorded = Recorded()
+    recorded.directory(Place(b"", b"a"), b"b")
+    recorded.moves.record_new_directory(Event(0, b"", b"n", child=b"B/N"))
+    recorded.directory(Place(b"", b"n"), b"b/n")
+    assert recorded.take(b"b/m", b"b", b"other") == {b"b": b"a"}
+    assert recorded.written == {Change(b"b/n", Scope.TREE), Change(b"b/m", Scope.TREE)}
+
+
+def test_more_than_so_many_moves_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle_moves, "MAX_MOVES", 3)
+    for count in (3, 4, 3):
+        recorded = Recorded()
+        for number in range(count):
+            name = b"%d" % number
+            recorded.file(Place(b"", name), Place(b"", b"new" + name))
+        assert (recorded.take() is None) is (count > 3)
+        # That is over then.
+        recorded.file(Place(b"", b"f"), Place(b"", b"g"))
+        assert recorded.take() == {b"g": b"f"}
+
+
+def test_each_kind_counts_for_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle_moves, "MAX_MOVES", 2)
+    recorded = Recorded()
+    recorded.moves.record_new_directory(Event(0, b"", b"n", child=b"N"))
+    recorded.directory(Place(b"", b"a"), b"b")
+    recorded.file(Place(b"", b"f"), Place(b"", b"g"))
+    assert recorded.take() is None
+
+
+def test_moves_of_what_the_kernel_does_not_tell_are_unknown() -> None:
+    for record in (
+        lambda moves: moves.record_directory(Event(0, b"", b"a")),
+        lambda moves: moves.record_file(Event(0, b"", b"a", b"", b"b"), is_new=False),
+        lambda moves: moves.record_new_directory(Event(0, b"", b"a")),
+    ):
+        recorded = Recorded()
+        record(recorded.moves)
+        assert recorded.take() is None
+        assert recorded.take() == {}
+
+
+def test_moves_are_unknown_if_too_much_has_to_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle_moves, "_MAX_LOOKED_UP", 2)
+    for count in (1, 2):
+        recorded = Recorded()
+        for number in range(count):
+            recorded.directory(Place(b"", b"%d" % number), b"new%d" % number)
+        # The source is looked up, too.
+        assert (recorded.take() is None) is (count > 1)
+
+
+def test_directories_that_seem_to_be_below_each_other_have_no_moves() -> None:
+    recorded = Recorded()
+    recorded.directory(Place(b"Y", b"x"), b"x")
+    recorded.directory(Place(b"X", b"y"), b"y")
+    assert recorded.take() == {}
+
+
+def test_a_chain_that_is_too_deep_is_no_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle_moves, "_MAX_DEPTH", 3)
+    recorded, key = Recorded(), b""
+    for number in range(6):
+        key = recorded.directory(Place(key, b"%d" % number), b"new%d" % number)
+    moves = recorded.take()
+    assert moves is not None
+    assert moves[b"new0"] == b"0"
+    assert all(
+        old == b"/".join(b"%d" % each for each in range(old.count(b"/") + 1))
+        for old in moves.values()
+    )

@@ -1,9 +1,11 @@
 """Where directories are, by their handles: what is not known for certain is an error."""
 
+import ctypes
 import errno
 import os
 import resource
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,14 @@ from support.fanotify import skip_without_fanotify
 from support.mounts import Mounts, can_mount
 
 from pylsyncd.rules.excludes import Rules
+from pylsyncd.system import walk
 from pylsyncd.watcher import fanotify, handle_paths
 from pylsyncd.watcher.fanotify import Fanotify
 from pylsyncd.watcher.handle_paths import FoundPath
 from pylsyncd.watcher.marked_source import MarkedSource
+
+# Of linux/sched.h.
+CLONE_FS = 0x200
 
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="only root may mount")
 
@@ -167,26 +173,33 @@ def test_only_a_mount_in_another_one_hides_what_is_in_that(source: Source) -> No
 
 
 @needs_mounts
-def test_a_directory_outside_a_bind_mount_has_no_path_although_it_looks_like_one_below_it(
-    tmp_path: Path,
-) -> None:
+def test_a_directory_outside_a_source_that_is_the_root_has_no_path(tmp_path: Path) -> None:
+    """As in a container, whose root may be a directory of a larger file system."""
     skip_without_fanotify(tmp_path)
-    with Mounts() as mounts:
-        mounts.mount_tmpfs(tmp_path)
-        source = Source(tmp_path)
-        # The kernel tells its path from the root of the file system.
-        outside = tmp_path / str(source.top).lstrip("/") / "d"
-        for path in (outside, source.top, tmp_path / "real"):
-            path.mkdir(parents=True)
-        mounts.mount_bind(tmp_path / "real", source.top)
-        source.start()
-        key = source.key(outside)
-        assert source.find(key) == ()
-        # It is there, but at another path.
-        outside.rename(tmp_path / "real/d2")
-        source.handles.forget()
-        assert source.find(key) == (FoundPath(b"d2"),)
-        source.group.close()
+    for name in ("real/d", "real/proc", "outside", "source"):
+        (tmp_path / name).mkdir(parents=True)
+
+    def find() -> list[tuple[FoundPath, ...]]:
+        if ctypes.CDLL(None).unshare(CLONE_FS):
+            pytest.skip("the threads of a process share their root here")
+        outside = os.open(tmp_path / "outside", os.O_RDONLY)
+        os.chroot(tmp_path / "source")
+        group = Fanotify()
+        try:
+            source = MarkedSource(b"/", group, Rules())
+            fsid = group.add_mark(outside)
+            with walk.opened_root(b"/d") as inside, source.handles.opened():
+                keys = [fsid + fanotify.handle_of(each) for each in (inside, outside)]
+                return [source.handles.find(key) for key in keys]
+        finally:
+            os.close(outside)
+            group.close()
+
+    with Mounts() as mounts, ThreadPoolExecutor(1) as threads:
+        mounts.mount_bind(tmp_path / "real", tmp_path / "source")
+        mounts.mount_proc(tmp_path / "source/proc")
+        # The kernel tells the path of the one outside as that of the root.
+        assert threads.submit(find).result() == [(FoundPath(b"d"),), ()]
 
 
 @needs_mounts
@@ -206,28 +219,26 @@ def test_with_too_few_descriptors_no_directory_is_taken_for_a_foreign_one(source
         keys = [source.key(source.top / path) for path in ("d", "d/e/x", "hidden/x")]
         keys.append(source.group.add_mark(directory) + fanotify.handle_of(directory))
         mounts.mount_tmpfs(source.top / "hidden")
-        expected = [source.find(key) for key in keys]
-        assert all(expected)
-        results = [find_with_descriptors(source, keys, number) for number in range(directory + 12)]
-        assert [each for each in results if each is not None] == [expected] * results.count(
-            expected
-        )
-        assert None in results
-        assert results[-1] == expected
+        for key in keys:
+            expected = source.find(key)
+            assert expected
+            results = [
+                find_with_descriptors(source, key, number) for number in range(directory + 12)
+            ]
+            assert set(results) == {None, expected}
+            assert results[-1] == expected
     os.close(directory)
 
 
-def find_with_descriptors(
-    source: Source, keys: list[bytes], number: int
-) -> list[tuple[FoundPath, ...]] | None:
-    """Return the paths of keys while so many descriptors are permitted; None if that fails."""
+def find_with_descriptors(source: Source, key: bytes, number: int) -> tuple[FoundPath, ...] | None:
+    """Return the paths of a key while so many descriptors are permitted; None if that fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     source.handles.forget()
     resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
     try:
         with source.handles.opened():
-            return [source.handles.find(key) for key in keys]
+            return source.handles.find(key)
     except OSError as error:
-        return None if error.errno == errno.EMFILE else []
+        return None if error.errno == errno.EMFILE else ()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

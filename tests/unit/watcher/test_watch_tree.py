@@ -2,6 +2,7 @@
 
 import random
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -18,6 +19,7 @@ steps = st.lists(
         st.tuples(st.just("unlink"), st.integers(1, 7), names),
         st.tuples(st.just("drop"), descriptors),
         st.tuples(st.just("forget"), descriptors),
+        st.tuples(st.just("base")),
     ),
     max_size=40,
 )
@@ -28,6 +30,9 @@ class NaiveTree:
 
     def __init__(self) -> None:
         self.places: dict[int, tuple[int, bytes] | None] = {ROOT: None}
+        self.base: dict[int, bytes | None] = {ROOT: b""}
+        self.places_at_base = {**self.places}
+        self.left_ahead: set[tuple[int, bytes]] = set()
 
     def above(self, wd: int) -> list[int]:
         chain = [wd]
@@ -50,16 +55,28 @@ class NaiveTree:
     def link(self, wd: int, parent: int, name: bytes) -> None:
         if self.places.get(wd) == (parent, name):
             return
-        self.places[wd] = None
+        if wd not in self.places:
+            self.base[wd] = None
+        self.leave(wd)
         chain = self.above(parent)
         if wd in chain:
             branch = chain[chain.index(wd) - 1]
             if branch != wd:
-                self.places[branch] = None
-        self.unlink(parent, name)
+                self.leave(branch)
+        self.make_room(parent, name)
         self.places[wd] = (parent, name)
 
+    def leave(self, wd: int) -> None:
+        place = self.places.get(wd)
+        if place is not None:
+            self.left_ahead.add(place)
+        self.places[wd] = None
+
     def unlink(self, parent: int, name: bytes) -> None:
+        self.left_ahead.discard((parent, name))
+        self.make_room(parent, name)
+
+    def make_room(self, parent: int, name: bytes) -> None:
         for wd, place in self.places.items():
             if place == (parent, name):
                 self.places[wd] = None
@@ -76,8 +93,14 @@ class NaiveTree:
             if place and place[0] == wd:
                 self.places[other] = None
 
+    def set_base(self) -> None:
+        self.base = {wd: self.path(wd) for wd in self.places}
+        self.places_at_base = {**self.places}
+
 
 @given(steps)
+@example([("link", 2, 1, b"a"), ("link", 3, 1, b"a")])
+@example([("link", 2, 1, b"a"), ("link", 3, 2, b"b"), ("base",), ("unlink", 1, b"a"), ("base",)])
 # A later move is known before the earlier one: the lower directory is the upper one now.
 @example([("link", 2, 1, b"a"), ("link", 3, 2, b"b"), ("link", 2, 3, b"a")])
 @example([("link", 2, 1, b"a"), ("link", 3, 2, b"b"), ("link", 4, 3, b"c"), ("link", 2, 4, b"a")])
@@ -85,30 +108,71 @@ class NaiveTree:
 @example([("link", 2, 1, b"a"), ("link", 3, 2, b"b"), ("link", 4, 2, b"c"), ("forget", 2)])
 @example([("link", 2, 1, b"a"), ("link", 3, 2, b"b"), ("link", 4, 3, b"c"), ("drop", 2)])
 def test_it_agrees_with_a_naive_implementation(todo: list[tuple]) -> None:
+    check_steps(todo)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_it_agrees_with_a_naive_implementation_after_many_random_steps(seed: int) -> None:
+    chance = random.Random(seed)
+    todo: list[tuple] = []
+    for _ in range(250):
+        wd, parent, name = chance.randint(2, 7), chance.randint(1, 7), chance.choice([b"a", b"b"])
+        todo.append(
+            chance.choices(
+                [("link", wd, parent, name), ("unlink", parent, name), ("drop", wd),
+                 ("forget", wd), ("base",)],
+                [20, 5, 1, 2, 2],
+            )[0]
+        )  # fmt: skip
+    check_steps(todo)
+
+
+def check_steps(todo: list[tuple]) -> None:
+    """Check the tree after each of some steps that are possible."""
     tree, naive = WatchTree(ROOT), NaiveTree()
-    for kind, first, *rest in todo:
-        if kind == "link" and rest[0] in tree and first != rest[0]:
-            tree.attach(first, *rest)
-            naive.link(first, *rest)
-        elif kind == "unlink" and first in tree:
-            tree.detach(first, *rest)
-            naive.unlink(first, *rest)
-        elif kind == "drop" and first in tree:
-            assert set(tree.remove_subtree(first)) == naive.drop(first)
-        elif kind == "forget" and first in tree:
-            tree.remove(first)
-            naive.forget(first)
-        assert {wd: tree.path(wd) for wd in tree} == {wd: naive.path(wd) for wd in naive.places}
-        for wd in tree:
-            assert tree.is_detached(wd) is (wd != ROOT and naive.places[wd] is None)
-            assert set(tree.child_names(wd)) == naive.children(wd).keys()
-            assert {name: tree.child(wd, name) for name in (b"a", b"b", b"c")} == {
-                name: naive.children(wd).get(name) for name in (b"a", b"b", b"c")
-            }
-            assert sorted(tree.descendants(wd)) == naive.below(wd)
-            path = tree.path(wd)
-            assert path is None or tree.find(path) == wd
-        assert tree.find(b"a/x") is tree.find(b"x/a") is None
+    for kind, *rest in todo:
+        take_step(tree, naive, kind, *rest)
+        check_tree(tree, naive)
+
+
+def take_step(tree: WatchTree, naive: NaiveTree, kind: str, *rest: Any) -> None:
+    if kind == "base":
+        tree.set_base()
+        naive.set_base()
+        return
+    first, *rest = rest  # type: ignore[assignment]
+    if kind == "link" and rest[0] in tree and first != rest[0]:
+        tree.attach(first, *rest)
+        naive.link(first, *rest)
+    elif kind == "unlink" and first in tree:
+        tree.detach(first, *rest)
+        naive.unlink(first, *rest)
+    elif kind == "drop" and first in tree:
+        assert set(tree.remove_subtree(first)) == naive.drop(first)
+    elif kind == "forget" and first in tree:
+        tree.remove(first)
+        naive.forget(first)
+
+
+def check_tree(tree: WatchTree, naive: NaiveTree) -> None:
+    assert {wd: tree.path(wd) for wd in tree} == {wd: naive.path(wd) for wd in naive.places}
+    assert len(tree) == len(naive.places)
+    for wd in tree:
+        assert tree.is_detached(wd) is (wd != ROOT and naive.places[wd] is None)
+        assert tree.place(wd) == naive.places[wd]
+        assert set(tree.child_names(wd)) == naive.children(wd).keys()
+        assert {name: tree.child(wd, name) for name in (b"a", b"b", b"c")} == {
+            name: naive.children(wd).get(name) for name in (b"a", b"b", b"c")
+        }
+        assert sorted(tree.descendants(wd)) == naive.below(wd)
+        path = tree.path(wd)
+        assert path is None or tree.find(path) == wd
+        assert tree.base_path(wd) == naive.base[wd]
+        if naive.places_at_base.get(wd) not in {None, naive.places[wd]}:
+            assert wd in tree.left_since_base
+    assert tree.left_ahead == naive.left_ahead
+    assert all(naive.base.get(wd) == path for wd, path in tree.left_since_base.items())
+    assert tree.find(b"a/x") is tree.find(b"x/a") is None
 
 
 def test_a_rename_moves_everything_below_in_one_step() -> None:

@@ -171,6 +171,12 @@ def test_a_renamed_directory_is_a_change_of_both_names_and_found_at_the_new_one(
     assert {entry(b"d"), tree(b"g"), entry(b"g/e/before")} == started.take()
     started.write("g/e/after")
     assert started.take() == {entry(b"g/e/after")}
+    # Also if that is not all that happens beside it.
+    (started.top / "g").rename(started.top / "h")
+    (started.top / "new").mkdir()
+    assert started.take() == {entry(b"g"), tree(b"h"), tree(b"new")}
+    started.write("h/e/after")
+    assert started.take() == {entry(b"h/e/after")}
 
 
 def test_a_directory_moved_in_is_a_change_although_it_was_foreign(started: Marked) -> None:

@@ -9,10 +9,10 @@ from unit.watcher.test_foreign_directories import Group
 from pylsyncd.model.moves import Moves
 from pylsyncd.model.scoped_paths import NO_PATHS
 from pylsyncd.rules.excludes import Rules
-from pylsyncd.watcher import fanotify
+from pylsyncd.watcher import fanotify, handle_moves
 from pylsyncd.watcher.fanotify import CREATE, DELETE, IS_DIRECTORY, MODIFY, MOVED_FROM, MOVED_TO
 from pylsyncd.watcher.foreign_directories import ForeignDirectories
-from pylsyncd.watcher.handle_events import HandleEvents
+from pylsyncd.watcher.handle_events import HandleEvents, moved_in
 from pylsyncd.watcher.handle_moves import HandleMoves
 from pylsyncd.watcher.handle_paths import FoundPath
 
@@ -37,7 +37,10 @@ class Collected:
         return self.events.take()
 
     def take_moves(self) -> Moves | None:
-        return self.moves.take(lambda key: [FoundPath(PATHS[key])], NO_PATHS, ()).moves
+        return self.moves.take(self._find, NO_PATHS, ()).moves
+
+    def _find(self, key: bytes) -> list[FoundPath]:
+        return [] if key in self.foreign.keys else [FoundPath(PATHS[key])]
 
 
 @pytest.fixture
@@ -155,3 +158,43 @@ def test_the_move_of_a_new_directory_is_none(collected: Collected) -> None:
     moves = collected.take_moves()
     assert moves is not None
     assert not moves.by_new_path
+
+
+def test_a_directory_with_other_events_before_its_move_is_not_new(collected: Collected) -> None:
+    changed = event(fanotify.ATTRIB | IS_DIRECTORY, info(2, KEY, b"old"), info(1, CHILD_KEY, b""))
+    collected.take(changed, renamed((KEY, b"old"), (OTHER, b"new"), IS_DIRECTORY))
+    moves = collected.take_moves()
+    assert moves is not None
+    assert moves.by_new_path[b"e/new"].old == b"d/old"
+
+
+def test_new_files_do_not_count_for_the_limit_of_moves(
+    collected: Collected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle_moves, "MAX_MOVES", 1)
+    for name in (b"a", b"b"):
+        collected.events.add(event(CREATE, info(2, KEY, name), info(1, CHILD_KEY, b"")))
+    assert collected.take_moves() is not None
+
+
+def test_what_was_in_a_directory_from_outside_was_not_there_before(collected: Collected) -> None:
+    collected.foreign.add(KEY)
+    collected.take(
+        renamed((KEY, b"old"), (OTHER, b"new"), IS_DIRECTORY),
+        event(
+            fanotify.RENAME, info(10, CHILD_KEY, b"f"), info(12, OTHER, b"f"), info(1, OTHER, b"")
+        ),
+    )
+    moves = collected.take_moves()
+    assert moves is not None
+    assert not moves.by_new_path
+
+
+def test_a_move_among_other_events_of_a_directory_is_noticed(collected: Collected) -> None:
+    _, directories = collected.take(
+        named(CREATE | IS_DIRECTORY, KEY, b"a"),
+        renamed((OTHER, b"old"), (KEY, b"new"), IS_DIRECTORY),
+        named(DELETE | IS_DIRECTORY, OTHER, b"z"),
+        named(CREATE | IS_DIRECTORY, CHILD_KEY, b"x"),
+    )
+    assert sorted(moved_in(directories)) == sorted([KEY, OTHER])

@@ -4,6 +4,7 @@ The operations are those of the tests of inotify.
 """
 
 import contextlib
+import itertools
 import os
 import random
 from collections.abc import Iterator
@@ -466,13 +467,38 @@ def test_more_than_so_many_moves_are_unknown(monkeypatch: pytest.MonkeyPatch) ->
         assert recorded.take() == {b"g": b"f"}
 
 
-def test_each_kind_counts_for_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+def test_each_kind_counts_for_the_limit(
+    monkeypatch: pytest.MonkeyPatch, order: tuple[int, ...]
+) -> None:
     monkeypatch.setattr(handle_moves, "MAX_MOVES", 2)
     recorded = Recorded()
-    recorded.moves.record_new_directory(Event(0, b"", b"n", child=b"N"))
-    recorded.directory(Place(b"", b"a"), b"b")
-    recorded.file(Place(b"", b"f"), Place(b"", b"g"))
+    records = (
+        lambda: recorded.moves.record_new_directory(Event(0, b"", b"n", child=b"N")),
+        lambda: recorded.directory(Place(b"", b"a"), b"b"),
+        lambda: recorded.file(Place(b"", b"f"), Place(b"", b"g")),
+    )
+    for number in order:
+        assert not recorded.moves.is_unknown
+        records[number]()
     assert recorded.take() is None
+
+
+def test_a_directory_is_no_move_if_something_in_it_came_back_to_its_place() -> None:
+    recorded = Recorded()
+    key = recorded.directory(Place(b"", b"a"), b"b")
+    recorded.moves.record_new_directory(Event(0, b"", b"a", child=recorded.put(b"a")))
+    recorded.directory(Place(key, b"x"), b"a/x")
+    recorded.directory(Place(b"", b"c"), b"d")
+    assert recorded.take() == {b"d": b"c"}
+
+
+def test_a_directory_that_was_only_taken_along_is_no_move_of_its_own() -> None:
+    recorded = Recorded()
+    key = recorded.directory(Place(b"", b"a"), b"b")
+    recorded.directory(Place(key, b"x"), b"b/x")
+    assert recorded.take() == {b"b": b"a"}
+    assert recorded.written == set()
 
 
 def test_moves_of_what_the_kernel_does_not_tell_are_unknown() -> None:

@@ -14,6 +14,7 @@ from support.waiting import wait_until
 from pylsyncd.model.moments import Moment
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import clock
+from pylsyncd.watcher import hard_link_look
 from pylsyncd.watcher.hard_link_look import HardLinkLook
 
 
@@ -83,3 +84,30 @@ def test_a_look_that_is_stopped_finds_nothing(
     look.join()
     assert look.has_ended
     assert look.found is None
+
+
+@pytest.mark.parametrize("is_urgent", [False, True])
+def test_a_look_makes_pauses_unless_a_caller_waits_for_it(
+    source: Path, monkeypatch: pytest.MonkeyPatch, *, is_urgent: bool
+) -> None:
+    monkeypatch.setattr(hard_link_look, "_SLICE", 0.0)
+    monkeypatch.setattr(hard_link_look, "_PAUSE", 1e5)
+    look = HardLinkLook(os.fsencode(source), Rules(), clock.now(), lambda: None, pytest.fail)
+    if is_urgent:
+        look.hurry()
+    look.start()
+    look.join(30.0 if is_urgent else 0.1)
+    assert look.has_ended is is_urgent
+    look.stop()
+    look.join()
+
+
+def test_a_look_makes_no_pause_while_its_slice_lasts(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hard_link_look, "_SLICE", 1e5)
+    monkeypatch.setattr(hard_link_look, "_PAUSE", 1e5)
+    look = HardLinkLook(os.fsencode(source), Rules(), clock.now(), lambda: None, pytest.fail)
+    look.start()
+    look.join(30.0)
+    assert look.has_ended

@@ -59,6 +59,16 @@ def test_the_first_sources_have_an_instance_each_and_the_others_share_some(
     assert sorted(map(len, shared)) == [3, 3]
 
 
+def test_with_the_second_source_an_instance_is_kept_for_those_to_come(opened: ExitStack) -> None:
+    pool = InotifyPool()
+    counts = []
+    for _ in range(3):
+        open_some(opened, pool, 1)
+        counts.append(pool.instance_count)
+    assert counts == [1, 3, 4]
+    assert not is_reading()
+
+
 def test_instances_and_the_reader_end_with_their_sources(opened: ExitStack) -> None:
     started: list[SupervisedThread] = []
     pool = InotifyPool(started.append, max_own=2, max_shared=2)

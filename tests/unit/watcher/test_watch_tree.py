@@ -157,6 +157,7 @@ def take_step(tree: WatchTree, naive: NaiveTree, kind: str, *rest: Any) -> None:
 def check_tree(tree: WatchTree, naive: NaiveTree) -> None:
     assert {wd: tree.path(wd) for wd in tree} == {wd: naive.path(wd) for wd in naive.places}
     assert len(tree) == len(naive.places)
+    assert sorted(tree) == sorted(naive.places)
     for wd in tree:
         assert tree.is_detached(wd) is (wd != ROOT and naive.places[wd] is None)
         assert tree.place(wd) == naive.places[wd]
@@ -260,3 +261,16 @@ def test_a_directory_takes_less_than_200_bytes(fan_out: int) -> None:
     finally:
         tracemalloc.stop()
     assert size / len(tree) < 200
+
+
+def test_directories_that_come_and_go_leave_no_memory_behind() -> None:
+    tree = WatchTree(ROOT)
+    tracemalloc.start()
+    try:
+        for wd in range(ROOT + 1, 10_000):
+            tree.attach(wd, ROOT, b"name")
+            tree.remove_subtree(wd)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 10_000

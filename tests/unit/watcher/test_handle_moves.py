@@ -371,6 +371,9 @@ class Recorded:
         if taken.moves is None:
             return None
         self.written = set(taken.moves.written)
+        # A file may have been written before or after.
+        moves = taken.moves.by_new_path.values()
+        assert all(move.is_written is not move.is_directory for move in moves)
         return {new: move.old for new, move in taken.moves.by_new_path.items()}
 
 
@@ -423,7 +426,9 @@ def test_a_directory_whose_path_is_not_certain_has_no_moves(how: dict[str, bool]
 def test_what_comes_from_or_goes_to_where_nothing_is_certain_is_no_move(
     *, is_excluded: bool
 ) -> None:
-    rules = build_rules([parse_exclude(b"e*")]) if is_excluded else Rules()
+    # The last one is for directories alone.
+    patterns = [parse_exclude(pattern) for pattern in (b"e/", b"e?", b"m/")]
+    rules = build_rules(patterns) if is_excluded else Rules()
     recorded = Recorded(rules, b"nowhere" if is_excluded else b"e")
     recorded.put(b"e")
     recorded.directory(Place(b"", b"a"), b"e/b")
@@ -484,11 +489,18 @@ def test_each_kind_counts_for_the_limit(
     assert recorded.take() is None
 
 
-def test_a_directory_is_no_move_if_something_in_it_came_back_to_its_place() -> None:
+@pytest.mark.parametrize("is_directory", [False, True])
+def test_a_directory_is_no_move_if_something_in_it_came_back_to_its_place(
+    *, is_directory: bool
+) -> None:
     recorded = Recorded()
     key = recorded.directory(Place(b"", b"a"), b"b")
-    recorded.moves.record_new_directory(Event(0, b"", b"a", child=recorded.put(b"a")))
-    recorded.directory(Place(key, b"x"), b"a/x")
+    new = recorded.put(b"a")
+    recorded.moves.record_new_directory(Event(0, b"", b"a", child=new))
+    if is_directory:
+        recorded.directory(Place(key, b"x"), b"a/x")
+    else:
+        recorded.file(Place(key, b"x"), Place(new, b"x"))
     recorded.directory(Place(b"", b"c"), b"d")
     assert recorded.take() == {b"d": b"c"}
 
@@ -530,15 +542,13 @@ def test_directories_that_seem_to_be_below_each_other_have_no_moves() -> None:
     assert recorded.take() == {}
 
 
-def test_a_chain_that_is_too_deep_is_no_move(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handle_moves, "_MAX_DEPTH", 3)
-    recorded, key = Recorded(), b""
-    for number in range(6):
-        key = recorded.directory(Place(key, b"%d" % number), b"new%d" % number)
+def test_no_chain_of_moved_directories_is_too_deep() -> None:
+    recorded, key, count = Recorded(), b"", 400
+    for number in range(count):
+        # The lowest directory is the first one that is looked up.
+        key = recorded.directory(Place(key, b"%d" % number), b"%03d" % (count - number))
     moves = recorded.take()
     assert moves is not None
-    assert moves[b"new0"] == b"0"
-    assert all(
-        old == b"/".join(b"%d" % each for each in range(old.count(b"/") + 1))
-        for old in moves.values()
-    )
+    for old in moves.values():
+        assert old == b"/".join(b"%d" % number for number in range(old.count(b"/") + 1))
+    assert moves[b"400"] == b"0"

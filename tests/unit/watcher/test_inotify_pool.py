@@ -69,6 +69,13 @@ def test_with_the_second_source_an_instance_is_kept_for_those_to_come(opened: Ex
     assert not is_reading()
 
 
+def test_a_source_that_remains_alone_has_the_only_instance(opened: ExitStack) -> None:
+    pool = InotifyPool()
+    open_some(opened, pool, 1)
+    pool.open_instance(print).close()
+    assert pool.instance_count == 1
+
+
 def test_instances_and_the_reader_end_with_their_sources(opened: ExitStack) -> None:
     started: list[SupervisedThread] = []
     pool = InotifyPool(started.append, max_own=2, max_shared=2)

@@ -80,7 +80,7 @@ def test_a_directory_is_found_where_it_is(started: Source) -> None:
 def test_more_directories_than_can_be_kept_are_found_as_well(
     started: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handle_paths, "_MAX_KNOWN", 1)
+    monkeypatch.setattr(handle_paths, "_MAX_KNOWN_SIZE", 1)
     for _ in range(2):
         for path in ("d", "d/e", "m"):
             found = started.find(started.key(started.top / path))

@@ -50,7 +50,6 @@ class DirectoryEvents:
         may_be_exchanged = self._last_arrived.pop(parent, None) == name
         if left is not None and cookie and len(self._leaving) < MAX_MOVES:
             self._leaving[cookie] = left
-            self._expected.discard(left)
         self._tree.detach(parent, name)
         path = child_path(self._tree, parent, name)
         if path is not None and not self._rules.matches(path, is_directory=True):

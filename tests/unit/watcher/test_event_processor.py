@@ -426,6 +426,19 @@ def test_directories_are_distinguished_wherever_the_events_of_an_exchange_are_cu
     assert_every_directory_is_watched(source, watched)
 
 
+def test_a_directory_that_was_exchanged_and_moved_out_loses_its_watches(
+    source: bytes, notify: Inotify
+) -> None:
+    os.makedirs(source + b"/a/b")
+    os.makedirs(source + b"/c/d/e")
+    watched = WatchedSource(source, notify)
+    exchange_paths(source + b"/a", source + b"/c/d")
+    os.rename(source + b"/c", source + b"-c")
+    os.rename(source + b"/a", source + b"-a")
+    process_all(watched)
+    assert_every_directory_is_watched(source, watched)
+
+
 def _single_events(chunk: bytes) -> list[bytes]:
     """Return the events of a chunk, each after an empty chunk."""
     events: list[bytes] = []

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import re
 import struct
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,7 @@ from pylsyncd.watcher import fanotify
 from pylsyncd.watcher.fanotify import Event, Fanotify
 
 KEY = b"fsid-123" + struct.pack("=Ii", 4, 1) + b"hndl"
+KERNEL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
 OTHER = b"fsid-123" + struct.pack("=Ii", 6, 1) + b"handle"
 
 
@@ -94,6 +96,32 @@ def test_one_mark_reports_what_happens_anywhere_on_the_file_system(tmp_path: Pat
         os.close(directory)
     finally:
         group.close()
+
+
+@pytest.mark.skipif(KERNEL < (5, 17), reason="the kernel does not tell what was renamed")
+def test_the_event_of_a_rename_tells_both_names_and_what_was_renamed(tmp_path: Path) -> None:
+    skip_without_fanotify(tmp_path)
+    (tmp_path / "d/old").mkdir(parents=True)
+    group, directory = Fanotify(), os.open(tmp_path, os.O_RDONLY)
+    moved = os.open(tmp_path / "d/old", os.O_RDONLY)
+    try:
+        fsid = group.add_mark(directory)
+        (tmp_path / "d/old").rename(tmp_path / "new")
+        key, child = (fsid + fanotify.handle_of(each) for each in (directory, moved))
+        events = [
+            event
+            for chunk in iter(group.read, b"")
+            for event in fanotify.decode_events(chunk)
+            if event.mask & fanotify.RENAME and event.new_directory == key
+        ]
+        assert group.tells_children
+    finally:
+        os.close(moved)
+        os.close(directory)
+        group.close()
+    (event,) = events
+    assert event.mask & fanotify.IS_DIRECTORY
+    assert (event.name, event.new_name, event.child) == (b"old", b"new", child)
 
 
 def test_the_events_that_wait_are_counted(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from support.fanotify import skip_without_fanotify
 from support.mounts import Mounts, can_mount
 from support.waiting import wait_until
 
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher import catchup_scan
@@ -76,7 +77,8 @@ def test_no_directory_has_a_watch_and_each_is_covered(watched: Watched) -> None:
     assert (watched.directory_count, watched.unwatched_count) == (0, 0)
     assert watched.count_lacking_watches() == 0
     assert (watched.unwatched_paths(), watched.take_newly_unwatched()) == ([], [])
-    assert not watched.retry_unwatched(0)
+    assert set(watched.retry_unwatched(0)) == set()
+    assert len(watched.tree) == 0
     assert watched.watch_subtree(b"d", b"e") is WatchResult.WATCHED
 
 
@@ -183,20 +185,20 @@ def test_a_linked_file_that_changes_during_a_scan_is_found_by_all_names(
     os.link(source / "one", source / "two")
     since = time.time_ns()
     watched.on_progress = lambda: os.utime(source / "one", ns=(since, since))
-    wait_until(lambda: ctime_of_new_file(source) > since)
+    wait_until(lambda: ctime_of_new_file(source.parent) > since)
     changes = watched.scan([since])[since]
-    assert changes.includes_entry(b"one")
-    assert changes.includes_entry(b"two")
+    assert set(changes) == {Change(b"one", Scope.ENTRY), Change(b"two", Scope.ENTRY)}
 
 
-def ctime_of_new_file(source: Path) -> int:
-    (source / "probe").unlink(missing_ok=True)
-    (source / "probe").touch()
-    return (source / "probe").stat().st_ctime_ns
+def ctime_of_new_file(directory: Path) -> int:
+    (directory / "probe").unlink(missing_ok=True)
+    (directory / "probe").touch()
+    return (directory / "probe").stat().st_ctime_ns
 
 
 @needs_mounts
 def test_mounts_are_marked_or_not_and_new_ones_are_told(watched: Watched, source: Path) -> None:
+    assert not watched.has_mounts
     assert watched.mark_mounts() == MountMarks([], [])
     assert not watched.has_mounts
     with Mounts() as mounts:

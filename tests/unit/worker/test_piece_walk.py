@@ -75,12 +75,34 @@ def test_a_symlink_is_an_entry_of_its_directory(source: Path, tmp_path: Path) ->
 
 def test_a_large_directory_is_divided(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_parts, "MIN_PART_WEIGHT", 3 * ENTRY_WEIGHT)
-    for number in range(5):
+    for number in range(4):
         (source / f"c/{number}").touch()
+    (source / "c/dangling").symlink_to("nowhere")
     found = [piece for piece in pieces_of(source) if piece.directory == b"c"]
     assert [len(piece.names or ()) for piece in found] == [2, 2, 2]
     names = {name for piece in found for name in piece.names or ()}
-    assert names == {b"f", b"0", b"1", b"2", b"3", b"4"}
+    assert names == {b"f", b"0", b"1", b"2", b"3", b"dangling"}
+
+
+def test_a_file_that_is_deleted_during_the_walk_is_in_no_piece(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree_parts, "MIN_PART_WEIGHT", 2 * ENTRY_WEIGHT)
+    for number in range(5):
+        (source / f"c/{number}").touch()
+    found: list[Piece] = []
+
+    def add(piece: Piece) -> None:
+        found.append(piece)
+        # The walk has the names of all others already.
+        for path in (source / "c").iterdir():
+            path.unlink()
+
+    walk = PieceWalk(Rules(), frozenset(), preserves_links=False, on_piece=add)
+    root = os.open(source / "c", os.O_RDONLY)
+    walk.run(root)
+    os.close(root)
+    assert [len(piece.names or ()) for piece in found] == [1]
 
 
 def test_one_name_of_a_file_is_in_a_piece_if_links_are_preserved(

@@ -177,6 +177,28 @@ def test_a_handle_is_opened_again_while_its_inode_number_is_being_given_to_a_new
     os.close(directory)
 
 
+def test_a_handle_opens_a_directory_as_a_path_and_nothing_else(tmp_path: Path) -> None:
+    skip_without_fanotify(tmp_path)
+    # To open it for reading would wait for a writer.
+    os.mkfifo(tmp_path / "fifo")
+    directory, fifo = os.open(tmp_path, os.O_RDONLY), os.open(tmp_path / "fifo", os.O_PATH)
+    with pytest.raises(NotADirectoryError):
+        fanotify.open_handle(directory, fanotify.handle_of(fifo))
+    opened = fanotify.open_handle(directory, fanotify.handle_of(directory))
+    assert os.path.samestat(os.fstat(opened), tmp_path.stat())
+    with pytest.raises(OSError, match="Bad file"):
+        os.listdir(opened)
+    for each in (directory, fifo, opened):
+        os.close(each)
+
+
+def test_what_has_no_handle_is_an_error() -> None:
+    directory = os.open("/proc/self", os.O_RDONLY)
+    with pytest.raises(OSError, match="not supported"):
+        fanotify.handle_of(directory)
+    os.close(directory)
+
+
 def test_files_in_an_ignored_directory_have_no_events_but_moves(tmp_path: Path) -> None:
     skip_without_fanotify(tmp_path)
     (tmp_path / "loud").mkdir()

@@ -75,13 +75,14 @@ def test_a_symlink_is_an_entry_of_its_directory(source: Path, tmp_path: Path) ->
 
 def test_a_large_directory_is_divided(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_parts, "MIN_PART_WEIGHT", 3 * ENTRY_WEIGHT)
-    for number in range(4):
+    for number in range(3):
         (source / f"c/{number}").touch()
     (source / "c/dangling").symlink_to("nowhere")
+    (source / "c/to a directory").symlink_to("../a")
     found = [piece for piece in pieces_of(source) if piece.directory == b"c"]
     assert [len(piece.names or ()) for piece in found] == [2, 2, 2]
     names = {name for piece in found for name in piece.names or ()}
-    assert names == {b"f", b"0", b"1", b"2", b"3", b"dangling"}
+    assert names == {b"f", b"0", b"1", b"2", b"dangling", b"to a directory"}
 
 
 def test_a_file_that_is_deleted_during_the_walk_is_in_no_piece(
@@ -120,6 +121,29 @@ def test_one_name_of_a_file_is_in_a_piece_if_links_are_preserved(
     monkeypatch.setattr(piece_walk, "MAX_LINKED_FILES", 0)
     found = changes_of(pieces_of(source, preserves_links=True))
     assert not found & (listings(b"") | {Change(b"f", Scope.ENTRY)})
+
+
+def test_one_of_two_names_is_in_a_piece_if_links_are_preserved(source: Path) -> None:
+    os.link(source / "a/b/f", source / "a/b/g")
+    (piece,) = [
+        piece for piece in pieces_of(source, preserves_links=True) if piece.directory == b"a/b"
+    ]
+    assert piece.names in ({b"f"}, {b"g"})
+
+
+def test_the_longest_paths_of_a_list_are_in_a_piece(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(piece_walk, "MAX_LISTED_PATH_BYTES", 6)
+    for name in ("nnnn", "nnnnn"):
+        (source / "c" / name).touch()
+    for name in ("ddd", "dddd"):
+        (source / "c" / name).mkdir()
+    found = changes_of(pieces_of(source))
+    assert found == listings(b"", b"a", b"a/b", b"empty", b"c/ddd") | {
+        Change(b"c/f", Scope.ENTRY),
+        Change(b"c/nnnn", Scope.ENTRY),
+    }
 
 
 def test_a_path_that_is_too_long_for_a_list_is_in_no_piece(source: Path) -> None:

@@ -63,6 +63,22 @@ def test_the_name_of_a_directory_below_a_mount_does_not_lead_to_it(
         assert names_up_to(tmp_path, deepest) == [(b"c", False), (b"b", True), (b"a", True)]
 
 
+@pytest.mark.skipif(not can_mount(), reason="only root may mount")
+def test_each_directory_below_a_mount_has_its_own_name(tmp_path: Path) -> None:
+    names = [b"%d" % number for number in range(8)]
+    opened = []
+    for name in names:
+        (tmp_path / "top" / os.fsdecode(name)).mkdir(parents=True)
+        opened.append(os.open(tmp_path / "top" / os.fsdecode(name), os.O_PATH))
+    with Mounts() as mounts:
+        for name in names:
+            mounts.mount_tmpfs(tmp_path / "top" / os.fsdecode(name))
+        found = [names_up_to(tmp_path / "top", directory) for directory in opened]
+        for directory in opened:
+            os.close(directory)
+    assert found == [[(name, False)] for name in names]
+
+
 @requires("btrfs")
 def test_the_name_of_a_subvolume_is_found(tmp_path: Path) -> None:
     top = tmp_path / "disk"

@@ -70,6 +70,12 @@ def test_events_are_counted_by_the_bits_of_their_masks_as_inotify_has_them() -> 
     assert counts == {4: 2, 8: 1, 2: 1, **moved}
 
 
+def test_the_events_of_a_chunk_are_counted() -> None:
+    events = [event(4), event(4, info(2, KEY, b"a")), event(8, info(2, OTHER, b"a long name"))]
+    for count in range(4):
+        assert fanotify.number_of_events(b"".join(events[:count])) == count
+
+
 def test_a_mask_has_names() -> None:
     assert fanotify.mask_names(fanotify.CREATE | fanotify.IS_DIRECTORY) == "CREATE|ISDIR"
 

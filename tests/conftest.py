@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
+from support.disks import held_devices
 from support.fanotify import skip_without_fanotify
 from support.installation import Installation, install_for_all_users
+from support.mounts import MountId, held_mounts
 from support.servers import RsyncDaemon, SshServer, Unavailable
 from support.watch_method import FANOTIFY, INOTIFY, METHODS, watch_method
 
@@ -66,11 +68,13 @@ def _file_system(path: str) -> str:
 
 
 class HeldResources(NamedTuple):
-    """The threads, child processes and descriptors of the test process."""
+    """The threads, children, descriptors, mounts and loop devices of the test process."""
 
     threads: frozenset[threading.Thread]
     children: frozenset[str]
     descriptors: frozenset[str]
+    mounts: frozenset[MountId]
+    devices: frozenset[str]
 
 
 def _held_resources() -> HeldResources:
@@ -80,7 +84,11 @@ def _held_resources() -> HeldResources:
         with contextlib.suppress(FileNotFoundError):
             children.update(Path(f"/proc/self/task/{task}/children").read_text().split())
     return HeldResources(
-        frozenset(threading.enumerate()), frozenset(children), frozenset(_descriptors())
+        frozenset(threading.enumerate()),
+        frozenset(children),
+        frozenset(_descriptors()),
+        frozenset(held_mounts),
+        frozenset(held_devices),
     )
 
 
@@ -94,7 +102,7 @@ def _descriptors() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _check_for_leaks() -> Iterator[None]:
-    """Fail a test that leaks a thread, a child process or a file descriptor.
+    """Fail a test that leaks a thread, a child process, a descriptor, a mount or a loop device.
 
     Servers of the session do not count: they start before it and stop after it.
     """

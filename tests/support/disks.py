@@ -1,5 +1,6 @@
 """Real file systems on loop devices, where the machine permits them."""
 
+import contextlib
 import functools
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 import pytest
 
@@ -16,6 +18,9 @@ _MEBIBYTE = 1 << 20
 # The smallest images that the tools accept. They are sparse.
 _SIZES = {"ext4": 16 * _MEBIBYTE, "btrfs": 128 * _MEBIBYTE, "xfs": 320 * _MEBIBYTE}
 _QUIET = {"ext4": "-q", "btrfs": "-q", "xfs": "-q"}
+
+held_devices: Final[set[str]] = set()
+"""The loop devices that this process has attached, and not detached yet."""
 
 
 class Disk:
@@ -37,13 +42,15 @@ class Disk:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for device in self._devices:
-            _run("losetup", "--detach", device)
+        with contextlib.ExitStack() as stack:
+            for device in self._devices:
+                stack.callback(_detach, device)
 
     def attach(self) -> str:
         """Return a device with the file system; the devices before stay attached."""
         device = _run("losetup", "--find", "--show", str(self.image)).strip()
         self._devices.append(device)
+        held_devices.add(device)
         return device
 
 
@@ -78,6 +85,11 @@ def make_subvolume(path: Path) -> None:
 def make_snapshot(of: Path, path: Path) -> None:
     """Make a snapshot of a btrfs subvolume."""
     _run("btrfs", "subvolume", "snapshot", str(of), str(path))
+
+
+def _detach(device: str) -> None:
+    _run("losetup", "--detach", device)
+    held_devices.discard(device)
 
 
 def _tool(fs_type: str) -> str:

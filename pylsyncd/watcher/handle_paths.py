@@ -180,6 +180,9 @@ class HandlePaths:
 
         Then it is unknown what is below it: ESTALE for the source itself, else EAGAIN.
         """
+        if mount.path and not os.fstat(mount.directory).st_nlink:
+            # What is mounted was removed elsewhere, with all below it.
+            return
         if mount.real is None:
             is_in_place = mount.is_reached(self._source)
         else:

@@ -527,6 +527,29 @@ def test_what_changes_in_a_mount_while_it_is_away_is_a_change_when_it_is_back(
 
 
 @needs_mounts
+def test_a_mounted_directory_that_is_removed_while_paths_are_looked_up_causes_no_scan(
+    marked: Marked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove_and_open(mount: int, handle: bytes) -> int:
+        shutil.rmtree(marked.outside / "o", ignore_errors=True)
+        return fanotify.open_handle(mount, handle)
+
+    (marked.top / "m").mkdir()
+    with Mounts() as mounts:
+        mounts.mount_bind(marked.outside / "o", marked.top / "m")
+        marked.mounts = [b"m"]
+        marked.start()
+        marked.write("d/x")
+        monkeypatch.setattr(handle_paths, "open_handle", remove_and_open)
+        assert marked.take() == {entry(b"d/x")}
+        monkeypatch.undo()
+        marked.take()
+        marked.write("d/y")
+        assert marked.take() == {entry(b"d/y")}
+    assert not marked.rescanner.has_missed_events
+
+
+@needs_mounts
 def test_a_mount_moves_with_the_directory_that_it_is_in(marked: Marked) -> None:
     with Mounts() as mounts:
         mounts.mount_tmpfs(marked.top / "d/e")

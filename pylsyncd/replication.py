@@ -172,7 +172,8 @@ class Replication(SupervisedThread):
         try:
             self._pool = WorkerPool(
                 sync, self._guard, lambda _: wake(Wakeup.WORKER_FAILED), context.resources,
-                lambda: self.source_monitor.directory_count,
+                count_directories=lambda: self.source_monitor.directory_count,
+                on_progress=self._check_deadline,
             )  # fmt: skip
         except BaseException:
             self._guard.close()

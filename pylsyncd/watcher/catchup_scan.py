@@ -239,6 +239,21 @@ class CatchupScan:
                 changes.new_content.add_entries(directory, {name})
 
 
+def find_changes(
+    source: bytes, since_ns: int, rules: Rules, on_progress: Callable[[], None] = lambda: None
+) -> MutableChangeset:
+    """Return what has changed in a source since a ctime, in nanoseconds.
+
+    Any thread may call this, whatever else watches the source. Raises OSError if the source cannot
+    be read.
+    """
+    scan = CatchupScan([since_ns], rules, on_progress)
+    with walk.opened_root(source) as root:
+        scan.scan_unwatched(root, paths.ROOT)
+        scan.recheck_hard_links(root)
+    return scan.changes[since_ns]
+
+
 def _mount_id(directory: int) -> bytes:
     """Return the line with the mount id of an open directory (proc_pid_fdinfo(5))."""
     with open(f"/proc/self/fdinfo/{directory}", "rb") as lines:

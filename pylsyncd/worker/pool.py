@@ -8,13 +8,17 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import replace
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
+from pylsyncd.model import paths
 from pylsyncd.model.changes import MutableChangeset
 from pylsyncd.model.directory_id import MountId
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
+from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.state.checkpoint import LoadedState
 from pylsyncd.system.restarts import DelayedStart
+from pylsyncd.system.threads import StoppedError
+from pylsyncd.watcher.catchup_scan import find_changes
 from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.mount_checks import MountCheck
 from pylsyncd.worker.registry import DestinationEntry, DestinationRegistry
@@ -41,16 +45,22 @@ class WorkerPool:
     if the state directory cannot be used or another pylsyncd has a lock.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the last two are passed by name
         self,
         sync: SyncSettings,
         guard: SourceGuard,
         on_failed: Callable[[str], None],
         resources: SharedResources | None = None,
+        *,
         count_directories: Callable[[], int] = lambda: 1,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
-        """Create the pool; ``count_directories()`` returns how many the source has."""
+        """Create the pool; ``count_directories()`` returns how many the source has.
+
+        ``on_progress()`` is called during scans of the source, and may raise StoppedError.
+        """
         self._sync = sync
+        self._on_progress = on_progress
         self._factory = WorkerFactory(
             guard, on_failed, resources or SharedResources(), count_directories
         )
@@ -269,9 +279,26 @@ class WorkerPool:
         """Create the worker of a destination that is new."""
         self._entries[entry.location] = entry
         title = "initial sync" if self._sync.initial_sync else ""
-        plan = entry.plan_start(requested_title=title, is_source_empty=False)
-        item = plan.first_item_while_running(start)
+        plan = entry.plan_start(requested_title=title, is_source_empty=False).while_running()
+        item = plan.first_item(self._find_missed(plan), start)
         self._create_worker(entry, replace(item, serial=serial))
+
+    def _find_missed(self, plan: StartPlan) -> Mapping[int, MutableChangeset]:
+        """Return what has changed while a destination was not served.
+
+        Its full sync does not find a new content of the same size and time by itself.
+        """
+        since_ns = plan.since_ns
+        if since_ns is None:
+            return {}
+        sync = self._sync
+        try:
+            changes = find_changes(sync.source.path, since_ns, sync.rules, self._on_progress)
+        except (OSError, StoppedError):
+            # Every content may be new.
+            changes = MutableChangeset()
+            changes.add_new_content(paths.ROOT, Scope.TREE)
+        return {since_ns: changes}
 
     def stop_workers(
         self, is_stop_requested: Callable[[], bool], grace: float = STOP_GRACE_PERIOD

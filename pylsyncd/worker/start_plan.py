@@ -124,13 +124,12 @@ class StartPlan:
             everything = everything_with(pending, found)
         return everything.with_deletable(EVERYTHING) if self.deletes_only_now else everything
 
-    def first_item_while_running(self, start: Moment) -> WorkItem:
-        """Return the first work item of a destination that is added to a watched source."""
+    def while_running(self) -> "StartPlan":
+        """Return the plan of a destination that is added to a watched source."""
         if self.title or self.loaded.state is None:
-            return self.first_item({}, start)
+            return self
         reason = "the destination was not served until now"
-        plan = replace(self, title="full sync", reason=reason, is_verified=False)
-        return plan.first_item({}, start)
+        return replace(self, title="full sync", reason=reason, is_verified=False)
 
     def _confirm_and_create(
         self, changeset: Changeset, start: Moment, titles: tuple[str, ...]

@@ -24,7 +24,7 @@ from pylsyncd.pipeline.optimizer import optimize
 from pylsyncd.rules.excludes import Rules, build_rules
 from pylsyncd.rules.filters import parse_exclude
 from pylsyncd.watcher import catchup_scan
-from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose
+from pylsyncd.watcher.catchup_scan import CatchupScan, ScanPurpose, find_changes
 from pylsyncd.watcher.inotify import Inotify
 from pylsyncd.watcher.rescanner import RescanPlan
 from pylsyncd.watcher.watch_manager import WatchManager
@@ -394,6 +394,16 @@ def test_excluded_paths_are_no_changes() -> None:
         assert set(place.found(moment)) == {entry(b"b")}
     finally:
         place.close()
+
+
+def test_a_scan_that_watches_nothing_finds_the_same(place: ScannedSource) -> None:
+    place.do(operations.mkdir("d/e"), operations.write("d/f"), operations.write("d/g"))
+    moment = place.next_ctime()
+    place.do(operations.append("d/f", b"+"), operations.write("d/e/new"))
+    changes = find_changes(place.source, moment, NO_RULES)
+    found = place.found(moment)
+    assert set(changes) == set(found)
+    assert set(changes.new_content) == set(found.new_content) >= {entry(b"d/f")}
 
 
 def test_a_change_behind_the_walk_through_a_removed_name_is_found(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The workers of a source: started, paused, reconfigured and stopped. With real rsyncs."""
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -229,6 +230,29 @@ def test_new_settings_add_and_remove_workers_and_keep_the_others(site: PoolSetup
     wait_until(lambda: new[0].confirmed_serial == 7)
     # The lock of the removed destination is released.
     site.pool(site.settings("one"))
+
+
+@pytest.mark.parametrize("has_failed", [False, True], ids=["scanned", "not scanned"])
+def test_a_destination_that_comes_back_gets_contents_that_size_and_time_do_not_tell(
+    site: PoolSetup, monkeypatch: pytest.MonkeyPatch, *, has_failed: bool
+) -> None:
+    (site.source / "d").mkdir()
+    changed = site.source / "d/changed"
+    changed.write_text("old")
+    os.utime(changed, (1e9, 1e9))
+    pool = site.start("one", "two")
+    pool.reconfigure(site.settings("one"), clock.now(), 1)
+    changed.write_text("new")
+    os.utime(changed, (1e9, 1e9))
+    if has_failed:
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr("pylsyncd.worker.pool.find_changes", refuse)
+    pool.reconfigure(site.settings("one", "two"), clock.now(), 2)
+    site.wait_until_in_sync(pool)
+    assert (site.directory / "two/d/changed").read_text() == "new"
 
 
 def test_a_destination_is_in_sync_only_once_its_changes_are_confirmed(site: PoolSetup) -> None:

@@ -365,7 +365,7 @@ def test_without_a_state_or_with_a_doubt_the_destination_is_unverified(place: Wo
     doubted = plan_for(place, is_source_empty=True, requested_title="initial sync")
     assert not doubted.is_verified
     # While the source was watched for other destinations, its changes were not collected for it.
-    plan_for(place).first_item_while_running(clock.now())
+    plan_for(place).while_running().first_item({}, clock.now())
     state = place.state()
     assert state is not None
     assert not state.is_verified

@@ -7,9 +7,10 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
+from pylsyncd.system.garbage import uncollected_imports
 from pylsyncd.system.import_interrupts import silent_interrupts
 
-with silent_interrupts():
+with silent_interrupts(), uncollected_imports():
     from pylsyncd import daemonize
     from pylsyncd.config import process_options, process_settings
     from pylsyncd.config.command_line_parser import CommandLine, parse_command_line, print_error

@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from pylsyncd.system.garbage import uncollected_imports
 from pylsyncd.system.import_interrupts import silent_interrupts
 
-with silent_interrupts():
+with silent_interrupts(), uncollected_imports():
     from pylsyncd.control import command_line, discovery
     from pylsyncd.control.client import ANSWER_TIMEOUT, CHECK_TIMEOUT, AnswerTimeoutError
     from pylsyncd.control.discovery import DaemonStatus, find_sockets

@@ -4,7 +4,6 @@ The order follows daemon(7). What can fail, fails while a terminal is attached, 
 root is needed. The parent waits until the daemon is ready, and exits with the daemon's status.
 """
 
-import gc
 import json
 import logging
 import os
@@ -24,7 +23,7 @@ from pylsyncd.config.settings import DEFAULT_DIRECTORY, DEFAULT_UMASK, ProcessSe
 from pylsyncd.model import paths
 from pylsyncd.model.errors import PylsyncdError, UsageError
 from pylsyncd.state.user_change import UserState
-from pylsyncd.system import descriptors, directories, logs, unix_sockets, users
+from pylsyncd.system import descriptors, directories, garbage, logs, unix_sockets, users
 from pylsyncd.system.pid_file import PidFile
 from pylsyncd.system.users import ProcessUser
 
@@ -265,7 +264,7 @@ def _refuse_threads() -> None:
     Python marks every such thread as ended in the child (``threading._after_fork``), so that
     joining one that is started there returns at once.
     """
-    for each in gc.get_objects():
+    for each in garbage.tracked_objects():
         if issubclass(type(each), threading.Thread) and each is not threading.main_thread():
             raise RuntimeError(f"{each} was created before the fork")
 

@@ -22,6 +22,8 @@ from pylsyncd.watcher.marked_source import MarkedSource
 # Of linux/sched.h.
 CLONE_FS = 0x200
 
+LIBC = ctypes.CDLL(None, use_errno=True)
+
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="only root may mount")
 
 
@@ -173,6 +175,46 @@ def test_only_a_mount_in_another_one_hides_what_is_in_that(source: Source) -> No
 
 
 @needs_mounts
+def test_a_long_path_may_not_last_if_a_directory_on_its_way_is_hidden(source: Source) -> None:
+    opened = [os.open(source.top / "m", os.O_RDONLY)]
+    for _ in range(30):
+        os.mkdir("n" * 200, dir_fd=opened[-1])
+        opened.append(os.open("n" * 200, os.O_RDONLY, dir_fd=opened[-1]))
+    source.start()
+    deepest = source.group.add_mark(opened[-1]) + fanotify.handle_of(opened[-1])
+    path = b"/".join([b"m", *[b"n" * 200] * 30])
+    hidden_28 = path[: -len(b"/n" + b"n" * 199) * 2]
+    for hidden, expected in (
+        (30, FoundPath(path, is_lasting=False)),
+        # Its parent leads to what is mounted over it, which has no such name.
+        (28, FoundPath(hidden_28, is_above=True, is_lasting=False)),
+        # The kernel tells this part of the path.
+        (5, FoundPath(path, is_lasting=False)),
+    ):
+        mount_tmpfs_at(opened[hidden])
+        try:
+            source.handles.forget()
+            assert source.find(deepest) == (expected,)
+        finally:
+            unmount_at(opened[hidden - 1], b"n" * 200)
+        assert source.find(deepest) == (FoundPath(path),)
+    for each in opened:
+        os.close(each)
+
+
+def mount_tmpfs_at(directory: int) -> None:
+    target = b"/proc/self/fd/%d" % directory
+    assert LIBC.mount(b"pylsyncd-test", target, b"tmpfs", 0, b"size=64k") == 0
+
+
+def unmount_at(above: int, name: bytes) -> None:
+    mounted = os.open(name, os.O_PATH, dir_fd=above)
+    detach = 2
+    assert LIBC.umount2(b"/proc/self/fd/%d" % mounted, detach) == 0
+    os.close(mounted)
+
+
+@needs_mounts
 def test_a_directory_outside_a_source_that_is_the_root_has_no_path(tmp_path: Path) -> None:
     """As in a container, whose root may be a directory of a larger file system."""
     skip_without_fanotify(tmp_path)
@@ -180,7 +222,7 @@ def test_a_directory_outside_a_source_that_is_the_root_has_no_path(tmp_path: Pat
         (tmp_path / name).mkdir(parents=True)
 
     def find() -> list[tuple[FoundPath, ...]]:
-        if ctypes.CDLL(None).unshare(CLONE_FS):
+        if LIBC.unshare(CLONE_FS):
             pytest.skip("the threads of a process share their root here")
         outside = os.open(tmp_path / "outside", os.O_RDONLY)
         os.chroot(tmp_path / "source")

@@ -71,6 +71,7 @@ def _find_name(parent: int, child: int) -> tuple[bytes | None, bool]:
                 for entry in entries
                 if entry.is_dir(follow_symlinks=False)
             }
+            device = os.fstat(listed).st_dev
     finally:
         os.close(listed)
     # A listing has another number for the top of a subvolume.
@@ -79,6 +80,9 @@ def _find_name(parent: int, child: int) -> tuple[bytes | None, bool]:
             there = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if os.path.samestat(there, wanted):
                 return os.fsencode(name), True
+    if device != wanted.st_dev:
+        # ".." has led to what is mounted over the parent.
+        return None, False
     # Something is mounted over it.
     likely = next((name for name, inode in inodes.items() if inode == wanted.st_ino), None)
     return None if likely is None else os.fsencode(likely), False

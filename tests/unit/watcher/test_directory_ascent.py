@@ -79,6 +79,22 @@ def test_each_directory_below_a_mount_has_its_own_name(tmp_path: Path) -> None:
     assert found == [[(name, False)] for name in names]
 
 
+@pytest.mark.skipif(not can_mount(), reason="only root may mount")
+def test_a_directory_whose_parent_is_below_a_mount_has_no_name_in_what_is_mounted(
+    tmp_path: Path,
+) -> None:
+    with Mounts() as mounts:
+        mounts.mount_tmpfs(tmp_path)
+        (tmp_path / "a/b").mkdir(parents=True)
+        hidden = os.open(tmp_path / "a/b", os.O_PATH)
+        mounts.mount_tmpfs(tmp_path / "a")
+        # One of them has the inode number of the hidden directory.
+        for number in range(10):
+            (tmp_path / "a" / str(number)).mkdir()
+        assert names_up_to(tmp_path, hidden) == [(None, False), (b"a", True)]
+        os.close(hidden)
+
+
 @requires("btrfs")
 def test_the_name_of_a_subvolume_is_found(tmp_path: Path) -> None:
     top = tmp_path / "disk"

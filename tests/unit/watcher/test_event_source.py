@@ -113,17 +113,48 @@ def test_what_is_not_possible_is_said_and_falls_back_to_inotify(
     assert remedy in caplog.text
 
 
+@pytest.mark.parametrize("method", [WatchMethod.INOTIFY, WatchMethod.FANOTIFY])
 @pytest.mark.parametrize(
     ("path", "error"), [("gone", FileNotFoundError), ("file", NotADirectoryError)]
 )
 def test_a_source_that_is_no_directory_for_a_moment_is_no_reason_for_inotify(
-    source: Path, caplog: pytest.LogCaptureFixture, path: str, error: type[OSError]
-) -> None:
+    source: Path, caplog: pytest.LogCaptureFixture, method: WatchMethod, path: str,
+    error: type[OSError],
+) -> None:  # fmt: skip
     skip_without_fanotify(source)
     (source / "file").touch()
     with pytest.raises(error):
-        open_by(WatchMethod.FANOTIFY, source / path)
+        open_by(method, source / path)
     assert caplog.text == ""
+
+
+@pytest.mark.skipif(not can_mount(), reason="only root may mount")
+def test_a_mount_that_cannot_be_marked_is_polled_from_the_start(source: Path) -> None:
+    skip_without_fanotify(source)
+    sync = SyncSettings(
+        Source(os.fsencode(source), b"", is_full_path=False), (), watch=WatchMethod.FANOTIFY
+    )
+    with Mounts() as mounts:
+        mounts.mount_proc(source / "a/b")
+        plan = RescanPlan(find_mounts=lambda: [b"a/b"])
+        events = open_events(sync, plan, lambda _: None, None)
+        assert events.rescanner.is_near_eventless(b"a/b")
+        assert not events.rescanner.is_near_eventless(b"c")
+        events.close()
+
+
+def test_the_progress_of_a_walk_is_reported_with_auto(source: Path) -> None:
+    for number in range(300):
+        (source / f"{number}").mkdir()
+    sync = SyncSettings(
+        Source(os.fsencode(source), b"", is_full_path=False), (), watch=WatchMethod.AUTO
+    )
+    progress: list[int] = []
+    events = open_events(sync, RescanPlan(), progress.append, None)
+    events.rescanner.initial_scan()
+    assert progress
+    assert not events.is_marked
+    events.close()
 
 
 # -- file systems ---------------------------------------------------------------------------------

@@ -134,9 +134,11 @@ class HandlePaths:
             return known
         if key in self.foreign.keys:
             return ()
-        found = tuple(self._find(key))
+        found, is_gone = self._look_up(key)
         if not found:
-            self.foreign.add(key)
+            # What is gone has no more events, unless it was out of reach for a moment only.
+            if not is_gone:
+                self.foreign.add(key)
         elif all(each.is_lasting for each in found):
             self._remember(key, found)
         return found
@@ -158,30 +160,36 @@ class HandlePaths:
             # Looked up again: only what is outside at this moment has an event when it comes.
             for mount in self._open.get(key[:FSID_SIZE], ())[:1]:
                 with contextlib.suppress(OSError), _opened_handle(mount, key) as directory:
-                    if not any(self._find(key)):
+                    if self._look_up(key) == ((), False):
                         self.foreign.ignore_files_in(directory)
 
-    def _find(self, key: bytes) -> Iterator[FoundPath]:
+    def _look_up(self, key: bytes) -> tuple[tuple[FoundPath, ...], bool]:
+        """Return the paths of a directory, and whether it is gone."""
+        paths_found, is_gone = [], False
         for mount in self._open.get(key[:FSID_SIZE], ()):
+            found = None
             try:
                 with _opened_handle(mount, key) as directory:
                     found = self._locate(directory, mount, key[:FSID_SIZE])
             except OSError as error:
                 if error.errno not in GONE:
                     raise
-                found = None
+                is_gone = True
+            if found is None and mount.is_removed and key.endswith(handle_of(mount.directory)):
+                # What was in it is removed, too.
+                found = FoundPath(mount.path, is_lasting=False)
             if found is None:
                 self._verify_in_place(mount)
             else:
-                yield found
+                paths_found.append(found)
+        return tuple(paths_found), is_gone
 
     def _verify_in_place(self, mount: OpenMount) -> None:
         """Raise OSError if a directory above a mount was renamed since it was opened.
 
         Then it is unknown what is below it: ESTALE for the source itself, else EAGAIN.
         """
-        if mount.path and not os.fstat(mount.directory).st_nlink:
-            # What is mounted was removed elsewhere, with all below it.
+        if mount.is_removed:
             return
         if mount.real is None:
             is_in_place = mount.is_reached(self._source)

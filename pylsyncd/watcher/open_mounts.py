@@ -30,6 +30,11 @@ class OpenMount(NamedTuple):
     """Its absolute path without symlinks; None if it is too long for the kernel to tell."""
     path: bytes
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the directory that is mounted below the source was removed where else it is."""
+        return bool(self.path) and not os.fstat(self.directory).st_nlink
+
     def is_reached(self, source: bytes) -> bool:
         """Return True if its path leads to it now."""
         try:

@@ -1,6 +1,7 @@
 """What the changes are that real events of marked file systems become."""
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -527,6 +528,35 @@ def test_what_changes_in_a_mount_while_it_is_away_is_a_change_when_it_is_back(
 
 
 @needs_mounts
+def test_what_is_removed_with_a_mounted_directory_is_a_change(marked: Marked) -> None:
+    (marked.top / "m").mkdir()
+    (marked.outside / "o/f").touch()
+    (marked.outside / "o/d").mkdir()
+    with Mounts() as mounts:
+        mounts.mount_bind(marked.outside / "o", marked.top / "m")
+        marked.mounts = [b"m"]
+        marked.start()
+        shutil.rmtree(marked.outside / "o")
+        assert marked.take() == {entry(b"m/f"), entry(b"m/d")}
+        assert marked.take() == set()
+    assert not marked.rescanner.has_missed_events
+
+
+def test_a_directory_that_is_out_of_reach_for_a_moment_keeps_its_later_changes(
+    started: Marked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    started.write("d/x")
+    monkeypatch.setattr(handle_paths, "open_handle", fail)
+    assert started.take() == set()
+    monkeypatch.undo()
+    started.write("d/y")
+    assert started.take() == {entry(b"d/y")}
+
+
+@needs_mounts
 def test_a_mounted_directory_that_is_removed_while_paths_are_looked_up_causes_no_scan(
     marked: Marked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -540,10 +570,11 @@ def test_a_mounted_directory_that_is_removed_while_paths_are_looked_up_causes_no
         marked.mounts = [b"m"]
         marked.start()
         marked.write("d/x")
+        (marked.outside / "o/f").touch()
         monkeypatch.setattr(handle_paths, "open_handle", remove_and_open)
-        assert marked.take() == {entry(b"d/x")}
+        assert marked.take() == {entry(b"d/x"), entry(b"m/f")}
         monkeypatch.undo()
-        marked.take()
+        assert marked.take() == {entry(b"m/f")}
         marked.write("d/y")
         assert marked.take() == {entry(b"d/y")}
     assert not marked.rescanner.has_missed_events

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from support.disks import held_devices
 from support.fanotify import skip_without_fanotify
 from support.installation import Installation, install_for_all_users
@@ -20,8 +20,10 @@ from support.mounts import MountId, held_mounts
 from support.servers import RsyncDaemon, SshServer, Unavailable
 from support.watch_method import FANOTIFY, INOTIFY, METHODS, watch_method
 
-# A failure prints the code that repeats it. No deadline, since the machine may be busy.
-settings.register_profile("pylsyncd", print_blob=True, deadline=None)
+# A failure prints the code that repeats it. No time is too long, since the machine may be busy.
+settings.register_profile(
+    "pylsyncd", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("pylsyncd")
 
 LONG_TESTS = "PYLSYNCD_LONG_TESTS"

@@ -33,7 +33,7 @@ from support.writers import (
 
 WRITERS = 3
 WINDOW = "0.3"  # seconds
-WAIT_TIMEOUT = 30.0  # seconds of `pylsyncctl wait`
+WAIT_TIMEOUT = 75.0  # seconds of `pylsyncctl wait`
 LATE_EQUALITY_TIMEOUT = 10.0  # seconds more, to tell a delayed change from a lost one
 ROUND_SECONDS = 20.0  # seconds of operations in a round of the program
 SEED_STEP = 10_000  # more than there are writers' seeds in a round

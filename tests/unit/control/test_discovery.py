@@ -172,4 +172,4 @@ def test_a_status_file_has_an_age_by_this_clock(tmp_path: Path) -> None:
     for offset, expected in ((-100.0, 100.0), (100.0, -100.0)):
         path.write_text(format_status(status(destination("srv2"), at=time.time() + offset)))
         found = load_status_file(os.fspath(path))
-        assert expected <= found.age < expected + 20.0
+        assert expected <= found.age < expected + 100.0

@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 from support.held_up import held_up
-from support.waiting import wait_until
+from support.waiting import DEADLINE, wait_until
 
 from pylsyncd.model.moments import Moment
 from pylsyncd.rules.excludes import Rules
@@ -46,7 +46,7 @@ def make_look(source: Path) -> Iterator[Callable[..., HardLinkLook]]:
 def test_a_look_finds_all_hard_links(make_look: Callable[..., HardLinkLook]) -> None:
     found = Event()
     look = make_look(clock.now(), found.set)
-    assert found.wait(30)
+    assert found.wait(DEADLINE)
     assert look.has_ended
     assert look.found is not None
     assert list(look.found.paths_by_file.values()) == [{b"one", b"d/two"}]
@@ -76,8 +76,9 @@ def test_a_look_at_a_missing_source_finds_nothing(
 def test_a_look_that_is_stopped_finds_nothing(
     source: Path, make_look: Callable[..., HardLinkLook]
 ) -> None:
-    with held_up(source / "d"):
+    with held_up(source / "d") as held:
         look = make_look(clock.now())
+        held.wait_until_opened()
         look.stop()
         assert look.is_alive()
         assert not look.has_ended

@@ -388,11 +388,15 @@ def test_without_hard_links_a_change_costs_microseconds(source: Path) -> None:
     for number in range(2000):
         changes.add(b"%d/f%d" % (number % 500, number), ENTRY)
         changes.add(b"%d/gone%d" % (number % 500, number), ENTRY)
-    some = links_of(source)
-    started = time.process_time()
-    some.add_other_names(changes)
-    # Measured: 4 microseconds; the rest is for slower machines.
-    assert time.process_time() - started < 4000 * 50e-6
+
+    def cost() -> float:
+        some = links_of(source)
+        started = time.thread_time()
+        some.add_other_names(changes)
+        return time.thread_time() - started
+
+    # Measured: 4 microseconds; the rest is for slower machines. Python may collect garbage once.
+    assert min(cost() for _ in range(3)) < 4000 * 50e-6
 
 
 def test_a_scan_keeps_names_that_are_removed_later(source: Path) -> None:

@@ -270,7 +270,9 @@ def test_directories_that_come_and_go_leave_no_memory_behind() -> None:
         for wd in range(ROOT + 1, 10_000):
             tree.attach(wd, ROOT, b"name")
             tree.remove_subtree(wd)
-        size, _ = tracemalloc.get_traced_memory()
+        # Another thread of the test's process may be receiving which tests are next.
+        ours = [tracemalloc.Filter(True, "*/pylsyncd/*")]  # noqa: FBT003  # as its manual has it
+        kept = tracemalloc.take_snapshot().filter_traces(ours).statistics("filename")
     finally:
         tracemalloc.stop()
-    assert size < 10_000
+    assert sum(each.size for each in kept) < 10_000

@@ -223,6 +223,7 @@ def test_a_deferred_scan_that_is_under_way_is_not_taken_and_ends_with_the_sessio
         # The scan finds the hard links, too.
         session.look_for_hard_links(sessions.hard_links)
         assert session.hurry_hard_links() is None
+        assert session.awaits_hard_links
         scan = running_scan("scan after the start")
         # The kernel closes no group while a directory is held up.
         executor.submit(sessions.stop)

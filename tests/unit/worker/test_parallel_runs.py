@@ -178,6 +178,33 @@ def test_some_syncs_are_not_divided(
     assert are_parts(setup) == [False]
 
 
+def test_the_walk_waits_for_the_runs_if_too_much_waits_for_one(
+    make: MakeSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree_parts, "MAX_WAITING_PIECES", 1)
+    setup = make(parallel=2)
+    may_go, started = setup.source.parent / "may-go", setup.source.parent / "started"
+    setup.faulty.add_fault(ANYTHING)  # the root
+    for _ in range(2):
+        setup.faulty.add_fault(f"touch {started}; {wait_for_file(may_go)}; exit 12")
+    entered: list[bytes] = []
+    add = tree_parts.TreeParts.add
+
+    def count(parts: tree_parts.TreeParts, piece: tree_parts.Piece) -> None:
+        entered.append(piece.directory)
+        add(parts, piece)
+
+    monkeypatch.setattr(tree_parts.TreeParts, "add", count)
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(full_sync, setup)
+        wait_until(started.exists)
+        may_go.touch()
+        assert future.result(45).verdict is Verdict.DONE
+    # Both runs have failed, and the walk has ended with them: the last run carries everything.
+    assert len(entered) < sum(path.is_dir() for path in setup.source.rglob("*"))
+    assert_equal(setup)
+
+
 def test_a_small_tree_is_not_divided(make: MakeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_parts, "MIN_PART_WEIGHT", 1 << 30)
     setup = make()

@@ -396,6 +396,9 @@ def test_a_source_that_a_user_replaces_by_a_link_to_a_directory_of_root_is_held(
     with contextlib.ExitStack() as stack:
         if not at_start:
             daemon = stack.enter_context(place.daemon())
+            # A hold before the first run is logged otherwise.
+            (place.source / "before").write_text("x")
+            place.expect_equal(daemon)
         place.source.rename(was)
         make_user_link(place.source, secret)
         if at_start:

@@ -47,17 +47,19 @@ class MountId(NamedTuple):
     number: int
     """Which another mount gets once this one is gone."""
     device: bytes
-    root: bytes
+    name: str
+    """The name of the directory."""
 
 
 def mount_points() -> dict[MountId, Path]:
     """Return where something is mounted, in the order of the mounts."""
     with open("/proc/self/mountinfo", "rb") as lines:
         fields = [line.split() for line in lines]
-    return {
-        MountId(int(number), device, root): Path(os.fsdecode(_unescape(where)))
-        for number, _, device, root, where, *_ in fields
-    }
+    points = {}
+    for number, _, device, _, escaped, *_ in fields:
+        where = Path(os.fsdecode(_unescape(escaped)))
+        points[MountId(int(number), device, where.name)] = where
+    return points
 
 
 def _unescape(path: bytes) -> bytes:

@@ -21,7 +21,7 @@ from pylsyncd import __version__
 from pylsyncd.config.settings import SyncSettings
 from pylsyncd.flusher import Flush, Flusher
 from pylsyncd.model import paths
-from pylsyncd.model.changes import NOTHING, MutableChangeset
+from pylsyncd.model.changes import NOTHING, Changeset
 from pylsyncd.model.errors import PylsyncdError, UsageError, WatchError
 from pylsyncd.pipeline.buffer import Buffer
 from pylsyncd.pipeline.work_queue import WorkItem
@@ -360,9 +360,10 @@ class Replication(SupervisedThread):
         if since is not None:
             plans = [each.after_wait(since, is_source_new=is_source_new) for each in plans]
         start = clock.now()
-        catchup_changes: Mapping[int, MutableChangeset] = {}
+        catchup_changes: Mapping[int, Changeset] = {}
         if once:
             self._announce("syncing", "once")
+            catchup_changes = self._pool.find_missed(plans)
         else:
             scans = [plan.last_scan for plan in plans if plan.last_scan is not None]
             earliest = min(scans, key=lambda moment: moment.wall, default=None)

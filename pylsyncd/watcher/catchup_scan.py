@@ -240,18 +240,21 @@ class CatchupScan:
 
 
 def find_changes(
-    source: bytes, since_ns: int, rules: Rules, on_progress: Callable[[], None] = lambda: None
-) -> MutableChangeset:
-    """Return what has changed in a source since a ctime, in nanoseconds.
+    source: bytes,
+    since_ns: Collection[int],
+    rules: Rules,
+    on_progress: Callable[[], None] = lambda: None,
+) -> Mapping[int, MutableChangeset]:
+    """Return what has changed in a source since each of the ctimes, in nanoseconds.
 
     Any thread may call this, whatever else watches the source. Raises OSError if the source cannot
     be read.
     """
-    scan = CatchupScan([since_ns], rules, on_progress)
+    scan = CatchupScan(since_ns, rules, on_progress)
     with walk.opened_root(source) as root:
         scan.scan_unwatched(root, paths.ROOT)
         scan.recheck_hard_links(root)
-    return scan.changes[since_ns]
+    return scan.changes
 
 
 def _mount_id(directory: int) -> bytes:

@@ -8,12 +8,10 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import replace
 
 from pylsyncd.config.settings import DestinationSettings, SyncSettings
-from pylsyncd.model import paths
-from pylsyncd.model.changes import MutableChangeset
+from pylsyncd.model.changes import ALL_NEW, Changeset
 from pylsyncd.model.directory_id import MountId
 from pylsyncd.model.formatting import format_count
 from pylsyncd.model.moments import Moment
-from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.work_queue import WorkItem
 from pylsyncd.state.checkpoint import LoadedState
 from pylsyncd.system.restarts import DelayedStart
@@ -23,7 +21,7 @@ from pylsyncd.watcher.source_guard import SourceGuard
 from pylsyncd.worker.mount_checks import MountCheck
 from pylsyncd.worker.registry import DestinationEntry, DestinationRegistry
 from pylsyncd.worker.resources import SharedResources
-from pylsyncd.worker.start_plan import StartPlan
+from pylsyncd.worker.start_plan import StartPlan, catchup_times
 from pylsyncd.worker.worker import Worker
 from pylsyncd.worker.worker_factory import WorkerContext, WorkerFactory
 from pylsyncd.worker.worker_stop import stop_now, wait_for_end
@@ -153,10 +151,24 @@ class WorkerPool:
             for entry in self._entries.values()
         ]
 
+    def find_missed(self, plans: Collection[StartPlan]) -> Mapping[int, Changeset]:
+        """Return what has changed while destinations were not served, where no watch finds it.
+
+        A full sync does not find a new content of the same size and time by itself.
+        """
+        times, sync = catchup_times(plans), self._sync
+        if not times:
+            return {}
+        try:
+            return find_changes(sync.source.path, times, sync.rules, self._on_progress)
+        except (OSError, StoppedError):
+            # Every content may be new.
+            return dict.fromkeys(times, ALL_NEW)
+
     def start_workers(
         self,
         plans: Sequence[StartPlan],
-        caught_up: Mapping[int, MutableChangeset],
+        caught_up: Mapping[int, Changeset],
         start: Moment,
         *,
         is_final: bool = False,
@@ -280,25 +292,8 @@ class WorkerPool:
         self._entries[entry.location] = entry
         title = "initial sync" if self._sync.initial_sync else ""
         plan = entry.plan_start(requested_title=title, is_source_empty=False).while_running()
-        item = plan.first_item(self._find_missed(plan), start)
+        item = plan.first_item(self.find_missed([plan]), start)
         self._create_worker(entry, replace(item, serial=serial))
-
-    def _find_missed(self, plan: StartPlan) -> Mapping[int, MutableChangeset]:
-        """Return what has changed while a destination was not served.
-
-        Its full sync does not find a new content of the same size and time by itself.
-        """
-        since_ns = plan.since_ns
-        if since_ns is None:
-            return {}
-        sync = self._sync
-        try:
-            changes = find_changes(sync.source.path, since_ns, sync.rules, self._on_progress)
-        except (OSError, StoppedError):
-            # Every content may be new.
-            changes = MutableChangeset()
-            changes.add_new_content(paths.ROOT, Scope.TREE)
-        return {since_ns: changes}
 
     def stop_workers(
         self, is_stop_requested: Callable[[], bool], grace: float = STOP_GRACE_PERIOD

@@ -10,7 +10,6 @@ from pylsyncd.model.changes import (
     EVERYTHING,
     NOTHING,
     Changeset,
-    MutableChangeset,
     everything_with,
     union,
 )
@@ -76,7 +75,7 @@ class StartPlan:
             return replace(self, title="full sync", reason="the source was created after the start")
         return replace(self, missing_since=since)
 
-    def first_item(self, caught_up: Mapping[int, MutableChangeset], start: Moment) -> WorkItem:
+    def first_item(self, caught_up: Mapping[int, Changeset], start: Moment) -> WorkItem:
         """Return the first work item; save it, so that a restart does not lose it.
 
         ``start`` is a moment before the scan of the source.
@@ -114,7 +113,7 @@ class StartPlan:
         titles = (CATCH_UP,) if changes and not is_deferred else ()
         return WorkItem(changes, start, state.scanned, titles)
 
-    def _everything(self, caught_up: Mapping[int, MutableChangeset]) -> Changeset:
+    def _everything(self, caught_up: Mapping[int, Changeset]) -> Changeset:
         """Return the change of everything, with what is known of the contents."""
         if self.is_all_new:
             everything = ALL_NEW

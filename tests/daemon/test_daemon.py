@@ -303,6 +303,20 @@ def test_once_syncs_all_destinations_and_succeeds(setup: SyncSetup) -> None:
     setup.expect_equal(setup.copy, setup.second_copy)
 
 
+def test_a_second_once_carries_contents_that_size_and_time_do_not_tell(
+    setup: SyncSetup, tmp_path: Path
+) -> None:
+    changed = setup.source / "f"
+    changed.write_text("old")
+    state = f"--state-dir={tmp_path}/state"
+    assert once(setup, state, copies=(setup.copy,))[0] == 0
+    before = changed.stat()
+    changed.write_text("new")
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert once(setup, state, copies=(setup.copy,))[0] == 0
+    setup.expect_equal(setup.copy)
+
+
 def test_once_fails_when_one_destination_does_and_syncs_the_others(setup: SyncSetup) -> None:
     status, log = once(setup, copies=("rsync://127.0.0.1:9/none", setup.second_copy))
     assert status == 1

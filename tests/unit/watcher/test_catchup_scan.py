@@ -400,7 +400,7 @@ def test_a_scan_that_watches_nothing_finds_the_same(place: ScannedSource) -> Non
     place.do(operations.mkdir("d/e"), operations.write("d/f"), operations.write("d/g"))
     moment = place.next_ctime()
     place.do(operations.append("d/f", b"+"), operations.write("d/e/new"))
-    changes = find_changes(place.source, moment, NO_RULES)
+    changes = find_changes(place.source, [moment], NO_RULES)[moment]
     found = place.found(moment)
     assert set(changes) == set(found)
     assert set(changes.new_content) == set(found.new_content) >= {entry(b"d/f")}

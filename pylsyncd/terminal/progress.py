@@ -16,8 +16,9 @@ from pylsyncd.terminal.source_size import CountedSource, SourceCounter
 
 log = logging.getLogger(__name__)
 
-# Seconds between two updates of the display.
+# Seconds between two updates of the display, and between two looks whether a log line is due.
 _UPDATE_INTERVAL = 0.2
+_LOG_CHECK_INTERVAL = 1.0
 
 # Seconds between two log lines about a task, and before its first.
 _LOG_INTERVAL = 10.0
@@ -62,10 +63,12 @@ class ProgressDisplay(NoProgress):
         self._lock = threading.Lock()
         self._has_tasks = threading.Event()
         self._is_stopping = threading.Event()
+        is_terminal = isinstance(handler, TerminalHandler)
         output = ProgressBars(handler) if isinstance(handler, TerminalHandler) else ProgressLog()
+        self._update_interval = _UPDATE_INTERVAL if is_terminal else _LOG_CHECK_INTERVAL
         self._thread = _DisplayThread(self._wait_for_tasks, output)
         # Only a terminal shows how much is left.
-        self._counter = SourceCounter() if isinstance(handler, TerminalHandler) else None
+        self._counter = SourceCounter() if is_terminal else None
 
     def update_watch_setup(self, sync_name: str, directories: int, limit: int) -> None:
         """Set the number of watched directories of a sync, and the kernel's limit."""
@@ -123,7 +126,7 @@ class ProgressDisplay(NoProgress):
     def _wait_for_tasks(self) -> list[Task] | None:
         """Return the tasks after the next interval in which there are any; None at the end."""
         self._has_tasks.wait()
-        if self._is_stopping.wait(_UPDATE_INTERVAL):
+        if self._is_stopping.wait(self._update_interval):
             return None
         with self._lock:
             if not self._tasks and not self._is_stopping.is_set():

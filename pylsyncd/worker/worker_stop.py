@@ -19,6 +19,10 @@ _GIVE_UP_AFTER = 7.0
 
 _JOIN_INTERVAL = 0.05
 
+# Seconds between two looks for a request to stop, while workers end by themselves. With --once that
+# is the whole sync.
+_REQUEST_CHECK_INTERVAL = 0.25
+
 
 def wait_for_end(
     workers: Collection[Worker], grace: float, is_stop_requested: Callable[[], bool]
@@ -26,7 +30,7 @@ def wait_for_end(
     """Wait for workers, and stop them after ``grace`` seconds or if ``is_stop_requested()``."""
     deadline = time.monotonic() + grace
     while living := [worker for worker in workers if worker.is_alive()]:
-        living[0].join(_JOIN_INTERVAL)
+        living[0].join(min(_REQUEST_CHECK_INTERVAL, grace))
         if is_stop_requested() or time.monotonic() >= deadline:
             stop_now(living)
             break

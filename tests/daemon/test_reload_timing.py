@@ -379,7 +379,7 @@ def test_a_wait_includes_changes_whose_events_were_dropped(setup: ReloadTimingSe
             time.sleep(0.5)  # it asks before
             daemon.resume()
             assert wait.wait(95) == 0
-        assert "dropped events" in daemon.log
+        daemon.wait_for("dropped events")
         assert (setup.copy_path("one") / "b/last").exists()
 
 

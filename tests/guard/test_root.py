@@ -118,7 +118,7 @@ def test_a_disk_that_is_another_device_after_a_restart_needs_no_full_sync(place:
             place.mounts.mount_device(disk.attach(), path)
         with place.daemon() as daemon:
             place.expect_equal(daemon)
-            assert "catching up with" in daemon.log
+            daemon.wait_for("catching up with")
             assert "full sync" not in daemon.log
         for _, path in mounted:
             place.unmount(path)

@@ -60,6 +60,8 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(package.__path__, "pylsyncd."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    # Functions that the garbage collector does not see would have no mutants.
+    gc.unfreeze()
 
 
 def run_pytest(paths: Sequence[str], choice: ChosenTests, *options: str) -> int:

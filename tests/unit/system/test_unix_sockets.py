@@ -57,9 +57,13 @@ def sockets(tmp_path: Path) -> Path:
 
 
 def leave_stale_socket(path: Path) -> Path:
-    """Leave a socket as a killed process does."""
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(path))
+    """Leave a socket as a killed process does, at a path that may be longer than an address."""
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
     return path
 
 

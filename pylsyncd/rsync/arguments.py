@@ -16,6 +16,8 @@ _RATE = re.compile(r"(\d{1,9}(?:\.\d*)?|\.\d+)(?:([bkmgtp])(ib|b)?)?(?:[-+]1)?",
 _UNITS: Final = "bkmgtp"
 _LOWEST_RATE: Final = 512
 
+_NO_TIMES: Final = frozenset(["--no-times", "--no-t"])
+
 
 def encode(text: str) -> bytes:
     """Return an argument as the system takes it."""
@@ -84,6 +86,11 @@ def _exact_patterns(path: bytes) -> tuple[bytes, bytes]:
     # rsync takes a backslash for an escape only in patterns that have a wildcard.
     itself = escaped if re.search(rb"[*?[]", path) else path
     return b"/" + itself, b"/" + escaped + b"/**"
+
+
+def keeps_times(options: Iterable[str]) -> bool:
+    """Return True if rsync gives each copy the time of its file, with further ``options``."""
+    return _NO_TIMES.isdisjoint(options)
 
 
 def counters_option(transport: Transport) -> bytes:

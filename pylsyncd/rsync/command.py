@@ -45,8 +45,9 @@ _DAEMON_ONLY_OPTIONS = ("--password-file=", "--contimeout=")
 # One line for each path: rsync's action, then the name, with odd bytes escaped.
 _ITEMIZE_OPTION = b"--out-format=%i %n%L"
 
-# Not -r, which would recurse into every listed directory.
-_READ_LIST: Final = (b"--dirs", b"--from0", b"--files-from=-")
+# Not -r, which would recurse into every listed directory. rsync says when its list is complete,
+# here alone: this is no option of the remote side.
+_READ_LIST: Final = (b"--dirs", b"--from0", b"--files-from=-", b"--info=flist1")
 
 # Neither links nor devices: they are skipped, although a list has them.
 _FILES_AND_DIRECTORIES: Final = b"-ptgo"
@@ -169,6 +170,11 @@ class RsyncOptions:
         """The nanoseconds below which two different times may count as equal."""
         is_exact = self.modify_window is None or self.modify_window < 0
         return 0 if is_exact else ((self.modify_window or 0) + 1) * 1_000_000_000
+
+    @property
+    def has_exact_times(self) -> bool:
+        """True if each copy gets the time of its file, and any other time counts as different."""
+        return not self.time_tolerance_ns and arguments.keeps_times(self.extra_options)
 
     @property
     def compares_contents(self) -> bool:

@@ -2,25 +2,26 @@
 
 rsync skips a file whose size and time equal those of its copy. Such a copy has another content only
 if an earlier run made it from the same file, or from another one at the same path, of this size and
-time. So it was made before the latest run ended, and the time of the file is not later than that:
+time. So an earlier run has seen that time:
 
-* A file with the hint of a new content and with a time up to that end is compared by content. It
-  was written while that run was under way, or moved here, or its time was set back.
+* A file with the hint of a new content and with a time up to the last look of an earlier run is
+  compared by content. It was written before that look, or moved here, or its time was set back.
 * A file with a later time is not: no run has seen this time. That is the ordinary write.
 * A time in the future tells nothing: an earlier run may have seen it.
 
-The start of the latest run would be too early. rsync looks at a file when it comes to it, so the
-run may have carried a time between its start and its end. Failed runs count, too: they may have
-carried a part.
+A run with a list looks at all files before it sends the first one, and says when it has done so.
+The copy gets the time of that look, also if the file was written since (rsync 3.2.7 and 3.5.0). Of
+all other runs the end is the last look, of a failed one, too: it may have carried a part. So it is
+where copies do not get exactly the times of their files.
 
 The time of a file can be set back after the look and before rsync comes to the file; no event
 brings another hint then. So the files with later times are looked at once more after the run, and a
 run that has stopped early leaves all its files their hints. A write that comes later brings a hint
 of its own.
 
-Each destination has an end of its own. Before the first run it is the start of the process: another
-process may have carried anything until then. Copies that pylsyncd has not made are compared by size
-and time alone.
+Each destination has a last look of its own. Before the first run it is the start of the process:
+another process may have carried anything until then. Copies that pylsyncd has not made are compared
+by size and time alone.
 """
 
 import contextlib

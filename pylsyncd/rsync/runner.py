@@ -27,6 +27,9 @@ from pylsyncd.system.processes import GracefulStop, Process
 
 # A line of "%i %n%L": the action in 11 characters (`>f+++++++++`, `*deleting  `), and the name.
 _ITEM = re.compile(rb"[<>ch.*][fdLDS][^ ]{9} |\*deleting   ")
+# What --info=flist1 prints, on one line unless a message comes between.
+_LIST_BEGUN = b"building file list ... "
+_LIST_COMPLETE = b"done"
 _STATISTIC = re.compile(
     rb"(?:Number of|Total|Literal|Matched|File list) .*?: "
     rb"|sent \d+ bytes|total size is|created \d* ?dir"
@@ -77,6 +80,11 @@ class RunResult:
     """Files that were moved at the destination before the run, instead of sent."""
     moved_bytes: int = 0
     seconds: float = 0.0
+    listed_ns: int = 0
+    """When rsync had looked at all that it was given in a list, by the wall clock in nanoseconds.
+
+    Copies get the times that it has seen then. It is 0 if rsync has not said so.
+    """
     stall_reason: str = ""
     """Why the run was stopped as stalled; else empty."""
     messages: RsyncMessages = field(default_factory=RsyncMessages)
@@ -284,6 +292,7 @@ class _OutputParser:
         self._result = result
         self._on_item = on_item
         self._on_progress = on_progress
+        self._is_list_unfinished = False
 
     def splitter(self) -> LineSplitter:
         """Return the splitter to feed with the output."""
@@ -292,6 +301,8 @@ class _OutputParser:
         return ProgressSplitter(self._parse_line, self._on_progress)
 
     def _parse_line(self, line: bytes) -> None:
+        if self._is_about_list(line):
+            return
         if _STATISTIC.match(line):
             _add_counter(line, self._result)
             return
@@ -301,6 +312,17 @@ class _OutputParser:
             self._on_item(printable(line.decode("ascii", "backslashreplace")))
         elif not is_deletion:
             self._result.messages.add(line)
+
+    def _is_about_list(self, line: bytes) -> bool:
+        """Return True if a line says that rsync builds its list; record when that is complete."""
+        is_begun = line.startswith(_LIST_BEGUN)
+        end = line[len(_LIST_BEGUN) :] if is_begun else line
+        is_complete = (is_begun or self._is_list_unfinished) and end == _LIST_COMPLETE
+        if is_complete:
+            self._result.listed_ns = time.time_ns()
+        if is_begun or is_complete:
+            self._is_list_unfinished = not is_complete
+        return is_begun or is_complete
 
 
 def _ignore_progress(_progress: RsyncProgress) -> None:

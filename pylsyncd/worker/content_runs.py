@@ -6,8 +6,9 @@ from pylsyncd.model.changes import Changeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.scoped_paths import NO_PATHS
 from pylsyncd.pipeline.optimizer import split_below
-from pylsyncd.rsync.command import ContentComparison
+from pylsyncd.rsync.command import ContentComparison, RsyncOptions
 from pylsyncd.rsync.content_check import (
+    CarriedTimes,
     ContentCheck,
     carried_times,
     check_contents,
@@ -41,6 +42,13 @@ def choose_comparison(
     return ContentComparison.CHECKSUMS
 
 
+def times_carried(statistics: Statistics, options: RsyncOptions) -> CarriedTimes:
+    """Return the times of files that a destination's earlier runs may have carried."""
+    if options.has_exact_times:
+        return carried_times(statistics.latest_listed_ns)
+    return carried_times(statistics.latest_carried_ns, options.time_tolerance_ns)
+
+
 def check_request(
     request: TransferRequest, files: FileList, commands: TransferCommands, statistics: Statistics
 ) -> ContentCheck:
@@ -53,9 +61,8 @@ def check_request(
         hinted = Changeset(hints.entries, hints.listings, hints.trees)
         _, carried = split_below(hinted, request.left_out)
         files = commands.build_list(replace(request, changeset=carried, is_part=True))
-    times = carried_times(statistics.latest_carried_ns, request.options.time_tolerance_ns)
     check = check_contents(
-        request.root, files, hints, times,
+        request.root, files, hints, times_carried(statistics, request.options),
         left_out_test(request.options.rules, request.left_out, files),
     )  # fmt: skip
     statistics.record_carried(check.latest_ns)

@@ -19,6 +19,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.scoped_paths import Change, Scope
+from pylsyncd.rsync.arguments import keeps_times
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities
 from pylsyncd.rsync.file_list import FileList
 from pylsyncd.rsync.outcomes import Verdict
@@ -70,7 +71,7 @@ class DestinationTimes:
     def __init__(self, session: RsyncSession) -> None:
         self._session = session
         options = session.options
-        has_times = not {"--no-times", "--no-t"}.intersection(options.extra_options)
+        has_times = keeps_times(options.extra_options)
         is_wanted = options.modify_window is None and has_times and not options.dry_run
         self._attempts = _MAX_ATTEMPTS if is_wanted else 0
 

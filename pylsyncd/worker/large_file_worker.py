@@ -12,12 +12,13 @@ from pylsyncd.model.changes import Changeset
 from pylsyncd.model.scoped_paths import NO_PATHS
 from pylsyncd.pipeline.optimizer import split_below
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, ContentComparison
-from pylsyncd.rsync.content_check import carried_times, check_contents
+from pylsyncd.rsync.content_check import check_contents
 from pylsyncd.rsync.file_list import FileList, regular_files
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.system.processes import STOP_TIMEOUT, terminate
 from pylsyncd.system.threads import Crash, SupervisedThread
 from pylsyncd.watcher.source_guard import SourceGuard, SourceHeldError
+from pylsyncd.worker.content_runs import times_carried
 from pylsyncd.worker.destination_guard import DestinationGuard
 from pylsyncd.worker.session import STOPPED, RsyncSession
 from pylsyncd.worker.transfer_result import TransferResult, put_off
@@ -161,7 +162,7 @@ class LargeFileWorker(SupervisedThread):
         options, hints = session.with_shared_ssh(session.options), files.new_content
         if options.compares_contents:
             hints = NO_PATHS
-        times = carried_times(session.statistics.latest_carried_ns, options.time_tolerance_ns)
+        times = times_carried(session.statistics, options)
         check = check_contents(root, entries, hints, times, lambda _: False)
         session.statistics.record_carried(check.latest_ns)
         pending = files.with_new_content(check.hints)

@@ -69,6 +69,9 @@ _NOT_PREPARED = SessionRun(STOPPED, RunResult())
 # After these the destination has answered.
 _REACHED = frozenset([Verdict.DONE, Verdict.RETRY_NOW, Verdict.PARTIAL])
 
+# The exit statuses of an rsync that has set the time of each copy: at most, files have vanished.
+_ALL_TIMES_SET = frozenset([0, 24])
+
 
 class RsyncSession:
     """Runs rsync for one destination. Used by one thread; any thread may stop the run."""
@@ -265,6 +268,7 @@ class RsyncSession:
                 return SessionRun(STOPPED, RunResult())
             self.run_log.log_command(command, is_dry_run=is_dry_run)
             items = ItemCollector(self.run_log.log_item)
+            listed_ns = 0
             try:
                 with self._progress_shown(command, on_progress):
                     result = self._runner.run(
@@ -272,9 +276,11 @@ class RsyncSession:
                         directory=root, stall_timeout=self.options.stall_timeout,
                         on_progress=on_progress, on_message=on_message,
                     )  # fmt: skip
+                if result.exit_status in _ALL_TIMES_SET:
+                    listed_ns = result.listed_ns
             finally:
                 if not is_dry_run:
-                    self.statistics.record_carried(time.time_ns())
+                    self.statistics.record_carried(time.time_ns(), listed_ns)
         if before is not None:
             result.add(before.result)
         self._connection.record_exit(result.exit_status)

@@ -18,7 +18,7 @@ class Statistics:
         self.last_run: RunStatus | None = None
         self.last_success: float | None = None
         """When the last successful run ended, in seconds since the epoch; None if none has."""
-        self._latest_carried_ns = time.time_ns()
+        self._latest_carried_ns = self._latest_listed_ns = time.time_ns()
         self._outcomes: Counter[str] = Counter()
         self._exit_statuses: Counter[int] = Counter()
         self._full_syncs: Counter[str] = Counter()
@@ -49,10 +49,20 @@ class Statistics:
         with self._lock:
             return self._latest_carried_ns
 
-    def record_carried(self, latest_ns: int) -> None:
-        """Record that a run may have carried files with times up to one, in nanoseconds."""
+    @property
+    def latest_listed_ns(self) -> int:
+        """The same if each copy has got exactly the time that its file had in rsync's list."""
+        with self._lock:
+            return self._latest_listed_ns
+
+    def record_carried(self, latest_ns: int, listed_ns: int = 0) -> None:
+        """Record that a run may have carried files with times up to one, in nanoseconds.
+
+        ``listed_ns`` is the latest time of a file in its list, 0 if that is unknown.
+        """
         with self._lock:
             self._latest_carried_ns = max(self._latest_carried_ns, latest_ns)
+            self._latest_listed_ns = max(self._latest_listed_ns, listed_ns or latest_ns)
 
     def count_confirmed(self, lag: float) -> None:
         """Count changes confirmed ``lag`` seconds after the first of them was seen."""

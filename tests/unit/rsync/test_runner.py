@@ -4,8 +4,10 @@ import errno
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +49,53 @@ def test_the_counters_of_a_run_are_parsed(tmp_path: Path) -> None:
     assert "*deleting   old/f" in shown
     assert 5000 < run.bytes_sent < 6000
     assert 0 < run.seconds < 45
+
+
+LIST = "building file list ... "
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_listed", "messages"),
+    [
+        pytest.param([f"{LIST}done", "other"], True, ["other"], id="in one line"),
+        pytest.param([LIST, "other", "done"], True, ["other"], id="with a message between"),
+        pytest.param([f"{LIST}other", "done", "more"], True, ["more"], id="before a message"),
+        pytest.param([LIST, "other"], False, ["other"], id="never complete"),
+        pytest.param(["done"], False, ["done"], id="the end alone"),
+        pytest.param([f"x{LIST}done"], False, [f"x{LIST}done"], id="in a message"),
+    ],
+)
+def test_the_moment_at_which_a_list_is_complete_is_recorded(
+    lines: list[str], is_listed: bool, messages: list[str]
+) -> None:
+    before = time.time_ns()
+    run = Runner().run([b"printf", rb"%s\n", *map(str.encode, lines)], b"")
+    assert (run.listed_ns > before) is is_listed
+    assert list(run.messages) == messages
+
+
+def test_a_copy_gets_the_time_that_its_file_had_when_the_list_was_complete(tmp_path: Path) -> None:
+    source, replica = tmp_path / "src", tmp_path / "dst"
+    source.mkdir()
+    (source / "a").write_bytes(os.urandom(300_000))
+    (source / "b").write_text("one")
+    listed = (source / "b").stat().st_mtime_ns
+    to = Destination("replica", "", Transport.LOCAL, None, os.fsencode(replica) + b"/")
+    options = RsyncOptions("rsync", (3, 2, 7), bandwidth_limit="300")
+    command = options.file_list_command(
+        os.fsencode(source), to, RsyncCapabilities(), create_parents=True
+    )
+    rsync = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert rsync.stdin is not None
+    assert rsync.stdout is not None
+    with rsync:
+        rsync.stdin.write(b"./a\0./b\0")
+        rsync.stdin.close()
+        assert rsync.stdout.readline() == b"building file list ... done\n"
+        # While the first one is sent.
+        (source / "b").write_text("two")
+        rsync.stdout.read()
+    assert (replica / "b").stat().st_mtime_ns == listed
 
 
 @pytest.mark.parametrize("counted", ["0", "3 (reg: 2, dir: 1)"])

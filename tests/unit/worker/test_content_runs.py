@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +59,11 @@ class Place(WorkerSetup):
             return not times.include(probe.stat().st_mtime_ns)
 
         wait_until(is_later)
+
+    def end_latest_run_now(self) -> None:
+        """Record that the latest run has gone on until now, after its list was complete."""
+        statistics = self._session.statistics
+        statistics.record_carried(time.time_ns(), statistics.latest_listed_ns)
 
     def record(self, count: int = 1) -> None:
         """Record the arguments of the next runs."""
@@ -118,13 +124,37 @@ def test_an_ordinary_write_is_not_compared(place: Place) -> None:
     assert place.is_equal()
 
 
-def test_what_was_written_while_the_latest_run_was_under_way_is_compared(place: Place) -> None:
+def test_what_was_written_before_the_latest_run_had_built_its_list_is_compared(
+    place: Place,
+) -> None:
     place.put("f", "one")
     place.faulty.add_fault(f"echo two > {place.source}/g")
     place.carry(hinted(b"f"))
     place.record()
     place.carry(hinted(b"g"))
     assert place.comparisons() == ["--checksum"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        pytest.param((), "times", id=""),
+        pytest.param(("--no-times",), "--checksum", id="but copies have other times"),
+        pytest.param(("--no-t",), "--checksum", id="but copies have other times, in short"),
+    ],
+)
+def test_what_was_written_after_the_latest_run_had_built_its_list_is_not_compared(
+    make: Callable[..., Place], options: tuple[str, ...], expected: str
+) -> None:
+    place = make(extra_options=options)
+    place.put("f", "one")
+    place.carry(hinted(b"f"))
+    place.wait_for_clock()
+    place.write("g")
+    place.end_latest_run_now()
+    place.record()
+    place.carry(hinted(b"g"))
+    assert place.comparisons() == [expected]
 
 
 def test_files_of_a_run_that_others_share_are_compared_in_a_run_of_their_own(

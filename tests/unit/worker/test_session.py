@@ -3,16 +3,17 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.faults import FaultyRsync, exit_with
+from support.faults import FaultyRsync, exit_with, work_and_exit_with
 from support.waiting import wait_until
 
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncOptions
+from pylsyncd.rsync.command import PROGRESS_OPTION, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.worker.resources import RunSlots, SharedResources
 from pylsyncd.worker.session import STOPPED, RsyncSession
@@ -68,6 +69,37 @@ def test_a_run_is_returned_and_counted(bench: SessionSetup) -> None:
     assert (run.result.exit_status, run.result.files, run.is_counted) == (0, 1, True)
     assert (bench.copy / "f").read_text() == "content"
     assert bench.session.statistics.counts().outcomes == {"done": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "is_listed"),
+    [
+        pytest.param(0, True, id="done"),
+        pytest.param(24, True, id="files have vanished"),
+        pytest.param(23, False, id="a time may not be set"),
+        pytest.param(12, False, id="broken off"),
+    ],
+)
+def test_no_copy_has_a_time_that_was_not_in_the_list_of_a_run(
+    bench: SessionSetup, status: int, *, is_listed: bool
+) -> None:
+    session = bench.session
+    command = session.options.file_list_command(
+        b"./", session.destination, RsyncCapabilities(), create_parents=False
+    )
+    bench.faulty.add_fault(work_and_exit_with(status))
+    started_ns = time.time_ns()
+    session.run(bench.root, command, b"f\0")
+    assert (bench.copy / "f").exists()
+    statistics = session.statistics
+    assert started_ns < statistics.latest_listed_ns <= statistics.latest_carried_ns
+    assert (statistics.latest_listed_ns < statistics.latest_carried_ns) is is_listed
+
+
+def test_a_run_without_a_list_may_have_carried_any_time_up_to_its_end(bench: SessionSetup) -> None:
+    bench.session.run(bench.root, bench.command, b"")
+    statistics = bench.session.statistics
+    assert statistics.latest_listed_ns == statistics.latest_carried_ns
 
 
 @pytest.mark.parametrize(("status", "is_counted"), [(0, False), (24, False), (30, True), (5, True)])

@@ -31,6 +31,8 @@ class DirectoryEvents:
         self._leaving: dict[int, int] = {}
         self._passing: dict[Place, int] = {}
         self._expected: set[int] = set()
+        # Those that were detached when there were no events.
+        self._unplaced: set[int] = set()
         # By directory, the name that another one was moved to last, if none has left it since.
         self._last_arrived: dict[int, bytes] = {}
         self.changes = MutableChangeset()
@@ -90,8 +92,15 @@ class DirectoryEvents:
             self._watches.remove_subtree(wd)
 
     def process_end_of_events(self) -> None:
-        """Stop watching the directories of which an event was expected that has not come."""
+        """Stop watching the directories of which an event was expected that has not come.
+
+        Of others the next event is expected until the next call: the kernel may be about to add it.
+        """
         self._tree.left_ahead.clear()
+        for wd in self._unplaced & self._tree.detached:
+            # If it had left the source before it was watched, it had no last event.
+            self._watches.remove_subtree(wd)
+        self._unplaced = {*self._tree.detached}
         if not (self._leaving or self._expected):
             return
         self._retry_waiting()

@@ -55,6 +55,8 @@ class WatchTree:
 
         The events of that are still queued.
         """
+        self.detached: set[int] = set()
+        """The directories that were detached and are in no place yet."""
         self._add(root_wd)
 
     @property
@@ -269,6 +271,7 @@ class WatchTree:
         wd = self._wds[node]
         self._wds[node], self._parents[node] = 0, _NO_NODE
         self._names[node], self._children[node] = b"", None
+        self.detached.discard(wd)
         if self._marks is not None:
             self._marks[node] = False
         self._free.append(node)
@@ -303,6 +306,7 @@ class WatchTree:
     def _attach_child(self, parent: int, node: int, name: bytes) -> None:
         """Make a node without a parent the child of that name, which must be free."""
         self._parents[node], self._names[node] = parent, name
+        self.detached.discard(self._wds[node])
         children = self._children[parent]
         if isinstance(children, dict):
             children[name] = node
@@ -337,6 +341,7 @@ class WatchTree:
         if self._parents[node] >= 0 and wd not in self._base_paths:
             self._base_paths[wd] = self._base_path(node)
         self._unlink(node)
+        self.detached.add(wd)
 
     def _detach_ahead(self, node: int) -> None:
         """Detach a node of which no event says yet that it has left its place."""

@@ -439,6 +439,25 @@ def test_a_directory_that_was_exchanged_and_moved_out_loses_its_watches(
     assert_every_directory_is_watched(source, watched)
 
 
+def test_a_directory_that_leaves_before_it_is_watched_loses_its_watch(
+    source: bytes, notify: Inotify
+) -> None:
+    watched = WatchedSource(source, notify)
+    add_watch = notify.add_watch
+
+    def move_out(directory: int) -> int:
+        if os.readlink(b"/proc/self/fd/%d" % directory) == source + b"/new":
+            os.rename(source + b"/new", source + b"-new")
+        return add_watch(directory)
+
+    notify.add_watch = move_out  # type: ignore[method-assign]
+    os.makedirs(source + b"/new/below")
+    process_all(watched)
+    # The event that follows might have been on its way.
+    watched.process_events()
+    assert_every_directory_is_watched(source, watched)
+
+
 def _single_events(chunk: bytes) -> list[bytes]:
     """Return the events of a chunk, each after an empty chunk."""
     events: list[bytes] = []

@@ -410,11 +410,13 @@ def test_a_large_file_that_does_not_fit_holds_nothing_else_up(tmp_path: Path) ->
             wait_until(lambda: worker.settlement.serial == 2)
             assert worker.status().counts.codes[11] == aborted
             (place.source / "d/a").write_bytes(bytes(15_000))
-            worker.put(WorkItem(NOTHING, is_urgent=True))
+            worker.put(WorkItem(NOTHING, is_urgent=True, serial=3))
             wait_until(lambda: place.saved_paths() == [b"d/c"])
+            # Until the other one was tried as well, it may be on its way.
+            wait_until(lambda: worker.settlement.serial == 3)
             (place.source / "d/c").unlink()
-            worker.put(WorkItem(entries(b"d/c"), clock.now(), serial=3))
-            wait_until(lambda: worker.confirmed_serial == 3)
+            worker.put(WorkItem(entries(b"d/c"), clock.now(), serial=4))
+            wait_until(lambda: worker.confirmed_serial == 4)
 
 
 def test_temporary_files_of_a_killed_receiver_are_deleted_by_the_next_run(

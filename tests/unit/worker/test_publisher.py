@@ -99,12 +99,22 @@ def test_a_full_sync_keeps_the_order(place: WorkerSetup) -> None:
     assert states() == [FIRST, BOTH, SWITCHED, SECOND]
 
 
+def touch_later(path: Path) -> str:
+    """Return a shell script that gives a file a time later than the start of the script.
+
+    The kernel gives it that of the last tick, which may be earlier.
+    """
+    file, start = shlex.quote(str(path)), shlex.quote(f"{path.parent.parent}/start")
+    is_later = f"find {file} -newercm {start} | grep -q ."
+    return f"touch {start}; until {is_later}; do touch {file}; done"
+
+
 def test_a_full_sync_waits_a_few_times_for_a_last_file_that_changes_meanwhile(
     place: WorkerSetup,
 ) -> None:
     publisher = Publisher(place.transfer(place.session()))
     for wait in range(MAX_FULL_SYNC_WAITS + 1):
-        place.faulty.add_fault(f"touch {shlex.quote(str(place.source))}/index")
+        place.faulty.add_fault(touch_later(place.source / "index"))
         result = publisher.carry(EVERYTHING, ALONE)
         is_last = wait == MAX_FULL_SYNC_WAITS
         assert (result.verdict, paths(result.pending)) == (

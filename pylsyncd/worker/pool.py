@@ -250,6 +250,9 @@ class WorkerPool:
             sync, [each for location, each in wanted.items() if location not in self._entries]
         )
         self._sync = sync
+        # The scan is made while all others are still served.
+        plans = [self._plan_while_running(entry) for entry in added]
+        missed = self.find_missed(plans)
         gone = [location for location in self._entries if location not in wanted]
         changed = [
             location
@@ -263,8 +266,10 @@ class WorkerPool:
             self._paused.discard(location)
         for location in changed:
             self._continue(wanted[location], replace(unconfirmed[location], serial=serial))
-        for entry in added:
-            self._add(entry, start, serial)
+        for entry, plan in zip(added, plans, strict=True):
+            self._entries[entry.location] = entry
+            item = plan.first_item(missed, start)
+            self._create_worker(entry, replace(item, serial=serial))
         for location, worker in self._workers.items():
             worker.set_extra_window(self._extra_window(self._entries[location].settings))
         new = [
@@ -287,13 +292,9 @@ class WorkerPool:
         self._contexts[location] = context
         self._create_worker(entry, item, context)
 
-    def _add(self, entry: DestinationEntry, start: Moment, serial: int) -> None:
-        """Create the worker of a destination that is new."""
-        self._entries[entry.location] = entry
+    def _plan_while_running(self, entry: DestinationEntry) -> StartPlan:
         title = "initial sync" if self._sync.initial_sync else ""
-        plan = entry.plan_start(requested_title=title, is_source_empty=False).while_running()
-        item = plan.first_item(self.find_missed([plan]), start)
-        self._create_worker(entry, replace(item, serial=serial))
+        return entry.plan_start(requested_title=title, is_source_empty=False).while_running()
 
     def stop_workers(
         self, is_stop_requested: Callable[[], bool], grace: float = STOP_GRACE_PERIOD

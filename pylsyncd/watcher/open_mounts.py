@@ -10,6 +10,9 @@ from pylsyncd.system import walk
 GONE: Final = frozenset([errno.ESTALE, errno.ENOENT, errno.ENOTDIR])
 """The errors of a directory that is gone, or that has no such handle on its mount."""
 
+# Those of a path that leads to no directory.
+_NOT_REACHED: Final = GONE | {errno.ELOOP}
+
 
 class MarkedMount(NamedTuple):
     """The source, or a mount below it, whose file system is marked."""
@@ -44,7 +47,7 @@ class OpenMount(NamedTuple):
             ):
                 return os.path.samestat(os.fstat(directory), os.fstat(self.directory))
         except OSError as error:
-            if error.errno not in {*GONE, errno.ELOOP}:
+            if error.errno not in _NOT_REACHED:
                 raise
             return False
 
@@ -54,7 +57,7 @@ def open_mount(root: int, marked: MarkedMount) -> int | None:
     try:
         directory = walk.open_below(root, marked.path)
     except OSError as error:
-        if error.errno not in {*GONE, errno.ELOOP}:
+        if error.errno not in _NOT_REACHED:
             raise
         return None
     if walk.inode_id(directory) == marked.inode:
@@ -68,7 +71,7 @@ def is_at(directory: int, mount: int, below: bytes) -> bool:
     try:
         there = os.stat(below or b".", dir_fd=mount, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in {*GONE, errno.ELOOP}:
+        if error.errno not in _NOT_REACHED:
             raise
         return False
     return os.path.samestat(there, os.fstat(directory))

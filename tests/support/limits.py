@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import resource
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -62,6 +63,17 @@ def no_more_threads() -> Iterator[None]:
         yield
     finally:
         threading.stack_size(before)
+
+
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Have the system refuse each attempt of this process to open something."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def max_queued_events() -> int:

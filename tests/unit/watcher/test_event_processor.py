@@ -3,7 +3,6 @@
 import logging
 import os
 import random
-import resource
 import select
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.limits import no_more_descriptors
 from support.operations import exchange_paths
 from support.waiting import wait_until
 from support.watching import WatchedSource
@@ -826,12 +826,8 @@ def test_a_directory_is_retried_after_a_lack_of_descriptors(source: bytes, notif
     watched = WatchedSource(source, notify, plan=RescanPlan(poll_interval=0.05))
     os.mkdir(source + b"/new")
     Path(os.fsdecode(source + b"/new/file")).touch()
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
+    with no_more_descriptors():
         process_all(watched)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
     scan_when_due(watched)
     assert_every_directory_is_watched(source, watched)
 

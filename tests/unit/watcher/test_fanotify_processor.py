@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.disks import Disk, make_subvolume, requires
 from support.fanotify import skip_without_fanotify, skip_without_ignore_marks
+from support.limits import no_more_descriptors
 from support.mounts import Mounts, can_mount
 from support.operations import exchange_paths
 from support.waiting import wait_until
@@ -124,17 +125,6 @@ def skip_if_nothing_is_ignored(marked: Marked) -> None:
     finally:
         os.close(directory)
     marked.group.ignore_nothing()
-
-
-@contextlib.contextmanager
-def without_descriptors() -> Iterator[None]:
-    """Have each attempt to open something fail."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def entry(path: bytes) -> Change:
@@ -750,7 +740,7 @@ def test_changes_that_cannot_be_looked_up_are_scanned_for(marked: Marked) -> Non
         file.write(b"x")
         assert marked.take() == set()
         marked.rescanner.record_empty_queue(clock.now())
-        with without_descriptors():
+        with no_more_descriptors():
             marked.processor.take_changes(includes_open_files=True)
     assert not marked.processor.is_source_lost
     assert marked.rescanner.has_missed_events
@@ -784,7 +774,7 @@ def test_what_has_to_be_marked_again_is_a_change_to_come(started: Marked) -> Non
 
 def test_marking_is_tried_again_after_a_lack_of_descriptors(started: Marked) -> None:
     started.processor.rewatch(b"d")
-    with without_descriptors():
+    with no_more_descriptors():
         started.processor.process_next()
     assert not started.processor.is_source_lost
     assert started.rescanner.has_missed_events
@@ -842,5 +832,5 @@ def test_events_are_counted(started: Marked) -> None:
 
 def test_without_descriptors_the_source_is_not_lost(started: Marked) -> None:
     time.sleep(0.11)  # the age after which the marks are read again
-    with without_descriptors():
+    with no_more_descriptors():
         assert not started.processor.is_source_lost

@@ -1,7 +1,6 @@
 """The events of real directories, and their number by type."""
 
 import os
-import resource
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pyinotify
 import pytest
 from support import processes
+from support.limits import no_more_descriptors
 
 from pylsyncd.model.errors import WatchError
 from pylsyncd.system.working_directory import own_working_directory
@@ -137,14 +137,10 @@ def test_all_event_types_are_listed_with_zero() -> None:
 def test_without_inotify_or_a_descriptor_the_reason_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
-        # The kernel has the same error for the limit of instances.
-        with pytest.raises(WatchError, match="instance: Too many open files"):
-            Inotify()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    # The kernel has the same error for the limit of instances.
+    message = "instance: Too many open files"
+    with no_more_descriptors(), pytest.raises(WatchError, match=message):
+        Inotify()
     monkeypatch.setattr(pyinotify.INotifyWrapper, "create", lambda: None)
     with pytest.raises(WatchError, match="is not available"):
         Inotify()

@@ -2,12 +2,11 @@
 
 import errno
 import os
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.limits import no_more_descriptors
 
 from pylsyncd.system import walk
 from pylsyncd.watcher.open_mounts import MarkedMount, OpenMount, is_at, open_mount, real_path
@@ -33,16 +32,6 @@ def opened(source: Path) -> Iterator[int]:
     opened = os.open(source / "d/e", os.O_RDONLY)
     yield opened
     os.close(opened)
-
-
-@contextmanager
-def without_descriptors() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def make_gone(source: Path) -> None:
@@ -103,7 +92,7 @@ def test_a_source_that_is_gone_reaches_nothing(source: Path, opened: int) -> Non
 
 def test_without_descriptors_it_is_unknown(source: Path, root: int, opened: int) -> None:
     inode = walk.inode_id(opened)
-    with without_descriptors():
+    with no_more_descriptors():
         for ask in (
             lambda: OpenMount(opened, None, b"d/e").is_reached(os.fsencode(source)),
             lambda: open_mount(root, MarkedMount(b"d/e", inode, b"")),

@@ -2,12 +2,12 @@
 
 import errno
 import os
-import resource
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.limits import no_more_descriptors
 
 from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rules.excludes import Rules, build_rules
@@ -238,13 +238,9 @@ def test_what_a_directory_reports_is_changed_only_where_the_tree_has_it(
     watches = manager(source, inotify)
     wd = watches.tree.find(b"a")
     assert wd is not None
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))
-    try:
+    with no_more_descriptors():
         assert not watches.set_reports_modify(wd, is_on=True)
         assert watches.watch_subtree(wd, b"b") is WatchResult.UNWATCHABLE
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
     (source / "a").rename(source / "moved")
     for _ in range(2):
         assert not watches.set_reports_modify(wd, is_on=True)

@@ -239,7 +239,9 @@ class PendingWork:
         aborting = [change for queue in queues for change in queue.backlog.changes]
         failed = self.failed_paths.backlog.changes
         if len(failed) <= MAX_EXCLUDED_PATHS:
-            excluded = _excludable((*aborting, *failed), changeset)
+            # With an excluded directory, all below it is left out: that alone was not carried then.
+            whole = [each for each in failed if not _is_part_of_tree(each, changeset)]
+            excluded = _excludable((*aborting, *whole), changeset)
             if sum(map(len, excluded)) <= _MAX_EXCLUDED_BYTES:
                 return excluded
         return _excludable(aborting, changeset)
@@ -366,6 +368,11 @@ class PendingWork:
 def _drop_covered(backlog: Backlog, carried: Changeset) -> None:
     if backlog:
         backlog.add(without_covered(backlog.take(), carried))
+
+
+def _is_part_of_tree(failed: Change, changeset: Changeset) -> bool:
+    """Return True if a run is also about what is below a path at which less than that failed."""
+    return failed.scope is not Scope.TREE and changeset.includes_tree(failed.path)
 
 
 def _excludable(some: Iterable[Change], changeset: Changeset) -> frozenset[bytes]:

@@ -338,8 +338,17 @@ def test_failed_paths_are_excluded_unless_a_run_is_about_them(name: str) -> None
     longest, too_long = b"l/" + b"x" * 3_998, b"l/" + b"x" * 3_999
     QUEUES[name](work).backlog.add(entries(b"d/f", b"shut/in", b"", longest, too_long))
     assert work.excluded_from(NOTHING) == {b"d/f", b"shut/in", longest}
-    assert work.excluded_from(tree(b"", b"d", b"shut")) == {b"d/f", b"shut/in", longest}
     assert work.excluded_from(entries(b"d/f/below", b"shut/in")) == {longest}
+
+
+@pytest.mark.parametrize("above", [tree(b"d"), EVERYTHING], ids=["tree", "full sync"])
+def test_what_is_below_a_failed_entry_is_carried_with_a_tree_above_it(above: Changeset) -> None:
+    work = pending_work()
+    work.failed_paths.backlog.add(union(entries(b"d/attributes"), tree(b"d/whole")))
+    work.aborting_files.backlog.add(entries(b"d/file"))
+    assert work.excluded_from(above) == {b"d/whole", b"d/file"}
+    listing = tree(b"d", scope=Scope.LISTING)
+    assert work.excluded_from(listing) == {b"d/attributes", b"d/whole", b"d/file"}
 
 
 @pytest.mark.parametrize("name", FAILED_QUEUES)

@@ -52,11 +52,11 @@ class CarriedPaths:
             return []
         if self._lists_one_of(above):
             return [Change(path, scope)]
+        if below := self._failing_below(path, scope):
+            return below
         listed = next((directory for directory in above[:-1] if self._has(directory)), None)
-        if listed is not None:
-            # rsync deletes what stands there at the destination.
-            return [Change(listed, Scope.ENTRY)]
-        return self._failing_below(path, scope)
+        # rsync deletes what stands there at the destination.
+        return [] if listed is None else [Change(listed, Scope.ENTRY)]
 
     def excludes(self, path: bytes, *, is_directory: bool) -> bool:
         """Return True if the rules exclude what the source has at a path."""

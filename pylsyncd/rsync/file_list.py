@@ -21,7 +21,7 @@ from itertools import chain
 
 from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset, MutableChangeset
-from pylsyncd.model.scoped_paths import Scope
+from pylsyncd.model.scoped_paths import Scope, ScopedPaths
 from pylsyncd.rsync.size_limit import MAX_EXCLUDED_LARGE_FILES, SizeLimit
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
@@ -60,6 +60,13 @@ class FileList:
         part = FileList(set(entries))
         part.files_to_exclude = self.files_to_exclude
         return part
+
+    def without(self, some: ScopedPaths) -> "FileList":
+        """Return the list without these entries and listings; what is below them stays."""
+        left = set(self.entries).difference(map(_as_listing, some.listings))
+        for directory, names in some.entries.items():
+            left.difference_update(paths.join(directory, name) for name in names if name)
+        return self.part(left)
 
     def encode(self) -> bytes:
         """Return the list as rsync reads it with ``--from0``."""

@@ -9,7 +9,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import NOTHING, Changeset, MutableChangeset, everything_with, union
 from pylsyncd.model.directory_id import MountId
 from pylsyncd.model.scoped_paths import NO_PATHS, Scope
-from pylsyncd.pipeline.optimizer import split_below, with_hints_of
+from pylsyncd.pipeline.optimizer import split_below, with_hints_of, without_covered
 from pylsyncd.rsync.command import (
     ContentComparison,
     DeletionTime,
@@ -363,14 +363,16 @@ class Transfer:
         """Make the deletions that rsync skipped because of failed paths, and send nothing.
 
         This run lists no directory that failed, and opens no file: so it does not fail at them.
+        Below a directory of which only the attributes have failed, it deletes all the same.
         """
         if request.only_deletes:
             return replace(result, pending=request.changeset)
-        failed = frozenset(change.path for change in result.failed) - {paths.ROOT}
-        _, carried = split_below(request.changeset, failed)
+        trees = result.failed.trees - {paths.ROOT}
+        carried = without_covered(request.changeset, result.failed)
         request = request.comparing(ContentComparison.TIMES)
         request = replace(request, changeset=carried, only_deletes=True, size_limit=None)
-        files = self._commands.build_list(replace(request, excluded=request.excluded | failed))
+        files = self._commands.build_list(replace(request, excluded=request.excluded | trees))
+        files = files.without(result.failed)
         if not files:
             return result
         second = self._deletions.check(request, files) or self._run_rsync(request, files)

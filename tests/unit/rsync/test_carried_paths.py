@@ -42,6 +42,13 @@ def test_a_listed_run_fails_at_its_entries(
     assert failing(carried, path, scope) == expected
 
 
+def test_entries_below_an_implied_directory_fail_with_it_although_one_above_is_listed() -> None:
+    carried = CarriedPaths([b"p", b"p/d/", b"p/q/e"], NO_RULES)
+    assert failing(carried, b"p/q") == [(b"p/q/e", ENTRY)]
+    assert failing(carried, b"p/q", ENTRY) == [(b"p/q", ENTRY)]
+    assert failing(carried, b"p/gone") == [(b"p", ENTRY)]
+
+
 @pytest.mark.parametrize("entries", [None, [b""]], ids=["full sync", "root listed"])
 def test_a_run_that_compares_the_root_may_fail_anywhere(entries: list[bytes] | None) -> None:
     carried = CarriedPaths(entries, NO_RULES)

@@ -68,6 +68,50 @@ def test_skipped_deletions_are_made_at_once_without_sending_anything(
     assert found == {"d", "e", "shut", "shut/kept"}
 
 
+def test_deletions_are_made_beside_what_vanished_and_what_is_no_directory_any_more(
+    place: WorkerSetup,
+) -> None:
+    place.write("top/d/sub/f", "top/gone/f", "file/f")
+    for name in ("top/d/old", "top/d/sub/old"):
+        (place.copy / name).mkdir(parents=True)
+    changes = entries(b"top", b"top/gone/f", b"file/f")
+    changes.add(b"top/d", Scope.TREE)
+    source = shlex.quote(str(place.source))
+    # rsync says that "top/gone" has vanished, and that "file" is no directory, and deletes nothing.
+    place.faulty.add_fault(f"cd {source} && rm -r top/gone file && touch file")
+    result = carry(place, changes)
+    assert (result.verdict, changed_paths(result.pending)) == (Verdict.RETRY_NOW, [])
+    assert changed_paths(result.failed) == [b"file/f", b"top/gone/f"]
+    assert (place.copy / "top/d/sub/f").exists()
+    assert not [*place.copy.rglob("old")]
+
+
+@pytest.mark.parametrize("scope", [Scope.ENTRY, Scope.LISTING])
+@pytest.mark.parametrize("changes", [EVERYTHING, None], ids=["full sync", "tree"])
+def test_deletions_are_made_below_a_directory_that_failed_alone(
+    place: WorkerSetup, changes: Changeset | None, scope: Scope
+) -> None:
+    place.write("top/d/sub/f")
+    for name in ("top/d/old", "top/d/sub/old"):
+        (place.copy / name).mkdir(parents=True)
+    if changes is None:
+        changes = MutableChangeset()
+        changes.add(b"top", Scope.TREE)
+    skipped = "IO error encountered -- skipping file deletion"
+    copy = f"{place.copy}/top/d"
+    said = f'rsync: [generator] failed to set times on "{copy}": No such file or directory (2)'
+    if scope is Scope.LISTING:
+        cut_name = f".{'n' * 246}.123456"
+        said = f'rsync: [receiver] mkstemp "{copy}/{cut_name}" failed: {DENIED}'
+    place.faulty.add_fault(print_error_and_exit(f"{skipped}\n{said}", 23))
+    result = carry(place, changes)
+    assert [*result.failed] == [(b"top/d", scope)]
+    assert changed_paths(result.pending) == []
+    assert not (place.copy / "top/d/sub/old").exists()
+    # That is done when the directory itself is tried again.
+    assert (place.copy / "top/d/old").exists() == (scope is Scope.LISTING)
+
+
 def test_deletions_that_are_skipped_twice_stay_pending(place: WorkerSetup) -> None:
     place.write("bad", "good")
     skipped = "IO error encountered -- skipping file deletion"

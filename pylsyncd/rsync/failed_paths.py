@@ -52,6 +52,8 @@ class FailedPaths:
         self._mode = mode
         self._content = Backlog(limit)
         self._attributes = Backlog(limit)
+        # The directories whose messages have named several changes: naming them takes time.
+        self._named_directories: set[tuple[bytes, Scope]] = set()
         self._is_every_line_known = True
         self.has_skipped_deletions = False
         """True if rsync deleted nothing in the directories that it listed itself.
@@ -131,12 +133,16 @@ class FailedPaths:
         """Return the carried changes that fail with paths; None if too much may have failed."""
         changes = MutableChangeset()
         for path, scope in named:
+            if (path, scope) in self._named_directories:
+                continue
             try:
                 failing = self._carried.failing_with(RelativePath(path), scope)
             except PathError:
                 continue
             if failing is None:
                 return None
+            if len(failing) > 1:
+                self._named_directories.add((path, scope))
             for change in failing:
                 is_directory = stat.S_ISDIR(self._mode(change.path))
                 if not (

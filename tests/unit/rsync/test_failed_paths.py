@@ -16,7 +16,8 @@ from support.servers import RsyncDaemon
 from pylsyncd.model import paths
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.endpoints import Destination
-from pylsyncd.model.scoped_paths import Scope
+from pylsyncd.model.paths import RelativePath
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rsync.carried_paths import CarriedPaths
 from pylsyncd.rsync.command import CURRENT_DIRECTORY, RsyncCapabilities, RsyncOptions
 from pylsyncd.rsync.failed_paths import FailedPaths, target_in_messages
@@ -366,6 +367,27 @@ def test_a_name_like_a_message_of_rsync_is_a_name(name: str) -> None:
     line = f'rsync: [sender] send_files failed to open "/src/{name}": {DENIED}'
     expected = None if name.endswith("(") else {(name.encode(), TREE)}
     assert changes(line) == expected
+
+
+class AskedPaths(CarriedPaths):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def failing_with(self, path: RelativePath, scope: Scope) -> list[Change] | None:
+        self.asked += 1
+        return super().failing_with(path, scope)
+
+
+def test_entries_below_a_directory_are_looked_for_once_however_many_messages_name_it() -> None:
+    entries = [b"d/%04d" % number for number in range(1_000)]
+    carried = AskedPaths(entries, Rules())
+    failed = FailedPaths(b"/src", b"/dst", carried)
+    for number in range(100):
+        failed.add(f'rsync: [sender] opendir "/src/d" failed: Permission denied ({number})')
+    assert carried.asked == 1
+    assert failed.are_known
+    assert sorted(change.path for change in failed.content) == entries
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from pylsyncd.model.status import (
     selecting_names,
 )
 from pylsyncd.replication import Replication, ReplicationState
-from pylsyncd.supervisor import Supervisor
+from pylsyncd.supervisor import ApplyError, Supervisor
 from pylsyncd.system import logs
 from pylsyncd.system.atomic_file import AtomicFile
 from pylsyncd.watcher import inotify
@@ -62,7 +62,7 @@ class Operations:
         self._stuck_threads = stuck_threads
         self._started_at = time.time()
         self._last_reload: float | None = None
-        self._reload_error = ""
+        self._reload_errors: Sequence[ApplyError] = ()
         self.configuration = ""
         """The absolute path of the configuration file; empty without one."""
         self.status_file: AtomicFile | None = None
@@ -91,7 +91,7 @@ class Operations:
         return Status(
             __version__, os.getpid(), time.time(), self._started_at,
             self._watch_limit, tuple(map(_sync_status, self._supervisor)),
-            self._last_reload, self._reload_error,
+            self._last_reload, self._reload_error(),
             status_file_written=None if file is None else file.written_at or 0.0,
             stuck_threads=self._stuck_threads(), configuration=self.configuration,
         )  # fmt: skip
@@ -178,10 +178,18 @@ class Operations:
         """Read the configuration again. Raises UsageError if it has errors."""
         self._reload()
 
-    def record_reload(self, error: str = "") -> None:
+    def record_reload(self, errors: Sequence[ApplyError] = ()) -> None:
         """Record for the status that the configuration was read again, and why that failed."""
-        line = error[:_MAX_RELOAD_ERROR].replace(":\n", ": ").replace("\n", "; ")
-        self._last_reload, self._reload_error = time.time(), line
+        self._last_reload, self._reload_errors = time.time(), errors
+
+    def _reload_error(self) -> str:
+        """Return why the last reload failed, as one line, without what was applied since."""
+        lasting = [
+            each.message
+            for each in self._reload_errors
+            if not each.waiting_sync or self._supervisor.waits(each.waiting_sync)
+        ]
+        return "\n".join(lasting)[:_MAX_RELOAD_ERROR].replace(":\n", ": ").replace("\n", "; ")
 
     def _set_paused(self, names: Sequence[str], *, is_paused: bool) -> None:
         selected = self._select(names)

@@ -26,7 +26,7 @@ from pylsyncd.report.hooks import HookRunners
 from pylsyncd.report.http_response import Pages
 from pylsyncd.report.metrics import MetricsExporter
 from pylsyncd.rsync.ssh_sharing import SshSharing
-from pylsyncd.supervisor import Supervisor
+from pylsyncd.supervisor import ApplyError, Supervisor
 from pylsyncd.system import descriptors, logs
 from pylsyncd.system.atomic_file import AtomicFile
 from pylsyncd.system.inbox import Call, Inbox
@@ -297,15 +297,21 @@ class Service:
                 "reload: start it with -c FILE."
             )
         try:
-            self._apply(self._read_settings)
+            errors = self._apply(self._read_settings)
         except UsageError as error:
-            self._operations.record_reload(str(error))
-            for line in str(error).splitlines():
-                log.error("%s", line)  # noqa: TRY400  # an error of the file, not of the program
-            raise
-        self._operations.record_reload()
+            errors = [ApplyError(str(error))]
+        self._operations.record_reload(errors)
+        if errors:
+            message = "\n".join(each.message for each in errors)
+            for line in message.splitlines():
+                log.error("%s", line)
+            raise UsageError(message)
 
-    def _apply(self, read_settings: Callable[[], Settings]) -> None:
+    def _apply(self, read_settings: Callable[[], Settings]) -> list[ApplyError]:
+        """Read the settings again, apply them, and return what was not applied.
+
+        Raises UsageError if the file has errors.
+        """
         self._systemd.reloading()
         try:
             try:
@@ -322,8 +328,7 @@ class Service:
         finally:
             self._systemd.ready()
         log.log(NOTICE, "Configuration reloaded.")
-        if errors:
-            raise UsageError("\n".join(errors))
+        return errors
 
     def _apply_process(self, process: ProcessSettings) -> ProcessSettings:
         """Apply the settings of the process that can change at run time; return those in effect."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 from pylsyncd.config.settings import SyncSettings
@@ -26,6 +26,15 @@ _STOP_POLL_INTERVAL = 0.05
 
 MakeReplication = Callable[[SyncSettings, Replication | None], Replication]
 """Creates the replication of a sync, which continues one that has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyError:
+    """Why the configuration is not applied to a sync, or to all of them."""
+
+    message: str
+    waiting_sync: str = ""
+    """The sync to which it is applied later without another reload; empty if that is not so."""
 
 
 class Supervisor:
@@ -84,6 +93,12 @@ class Supervisor:
         with self._lock:
             return self._running.get(name)
 
+    def waits(self, name: str) -> bool:
+        """Return True if a sync does not run yet as the configuration asks."""
+        replication = self.find(name)
+        is_running = replication is not None and replication.state is ReplicationState.RUNNING
+        return name in self._delayed or not is_running
+
     def remove_failed_starts(self) -> None:
         """Remove the replications that ended with an error, and log the error."""
         for replication in self:
@@ -102,10 +117,10 @@ class Supervisor:
                 self._remove(name)
                 continue
             for error in self._start(sync, predecessor):
-                log.error("%s", error)
+                log.error("%s", error.message)
 
-    def apply(self, syncs: Sequence[SyncSettings]) -> list[str]:
-        """Run exactly these syncs; return an error message for each that cannot be applied.
+    def apply(self, syncs: Sequence[SyncSettings]) -> list[ApplyError]:
+        """Run exactly these syncs; return an error for each that cannot be applied.
 
         Unchanged syncs are not touched. If only the destinations changed, the watcher continues.
         """
@@ -113,7 +128,7 @@ class Supervisor:
         changed = [each for each in self if self._is_changed(each, wanted.get(each.sync.name))]
         if not changed and len(wanted) == len(list(self)):
             log.log(NOTICE, "No sync has changed.")
-        errors: list[str] = []
+        errors: list[ApplyError] = []
         updated: list[tuple[Replication, SyncSettings]] = []
         restarted: list[Replication] = []
         for each in changed:
@@ -125,10 +140,9 @@ class Supervisor:
                 updated.append((each, sync))
             elif _has_same_source(each, sync) and (reason := each.find_hold_reason()):
                 # A new replication would accept whatever is in the source's place.
-                errors.append(
-                    f"The sync {name} is unchanged because its source is held: {reason}. Reload "
-                    f"again when the source is back, or after pylsyncctl release {name}."
-                )
+                held = f"The sync {name} is unchanged because its source is held: {reason}."
+                again = f"Reload again when the source is back, or after pylsyncctl release {name}."
+                errors.append(ApplyError(f"{held} {again}"))
             else:
                 restarted.append(each)
         # First, because the destinations may move to other syncs.
@@ -141,14 +155,14 @@ class Supervisor:
         self._sort(list(wanted))
         return errors
 
-    def _why_held(self, name: str) -> list[str]:
-        """Return an error message if a sync that was started waits for its source."""
+    def _why_held(self, name: str) -> list[ApplyError]:
+        """Return an error if a sync that was started waits for its source."""
         replication = self.find(name)
         if replication is None or not (reason := replication.missing_source):
             return []
         shown = paths.printable(replication.sync.source.path)
         held = f"The sync {name} is held: the source {shown} {reason}."
-        return [f"{held} The sync starts by itself when the source is there."]
+        return [ApplyError(f"{held} The sync starts by itself when the source is there.", name)]
 
     def _is_changed(self, replication: Replication, wanted: SyncSettings | None) -> bool:
         name = replication.sync.name
@@ -167,14 +181,14 @@ class Supervisor:
         with self._lock:
             self._running.pop(name, None)
 
-    def _start(self, sync: SyncSettings, predecessor: Replication | None) -> list[str]:
+    def _start(self, sync: SyncSettings, predecessor: Replication | None) -> list[ApplyError]:
         """Start a replication, or if that fails, one with the predecessor's settings."""
         if predecessor is None:
             log.log(NOTICE, "Starting the sync %s.", sync.name)
         else:
             difference = _difference(predecessor.sync, sync)
             log.log(NOTICE, "Restarting the sync %s (%s).", sync.name, difference)
-        errors = []
+        errors: list[ApplyError] = []
         for each in (sync, predecessor.sync if predecessor is not None else None):
             if each is None:
                 continue
@@ -185,7 +199,7 @@ class Supervisor:
                 _start_thread(replication)
             except (UsageError, ThreadLimitError, OSError) as error:
                 reason = f"{error.strerror}." if isinstance(error, OSError) else error
-                errors.append(f"Cannot start the sync {each.name}: {reason}")
+                errors.append(ApplyError(f"Cannot start the sync {each.name}: {reason}"))
                 continue
             return errors
         self._remove(sync.name)
@@ -215,9 +229,9 @@ class Supervisor:
 
     def _replace_all(
         self, updated: Sequence[tuple[Replication, SyncSettings]], syncs: Sequence[SyncSettings]
-    ) -> list[str]:
+    ) -> list[ApplyError]:
         """Change the destinations of replications; some may move from one to another."""
-        errors = []
+        errors: list[ApplyError] = []
         for replication, sync in updated:
             if sync != replication.sync:
                 log.log(NOTICE, "Changing the sync %s (%s).", sync.name,
@@ -236,8 +250,8 @@ class Supervisor:
             errors += self._replace(replication, sync)
         return errors
 
-    def _replace(self, replication: Replication, sync: SyncSettings) -> list[str]:
-        """Change the destinations of a replication; return an error message if that fails."""
+    def _replace(self, replication: Replication, sync: SyncSettings) -> list[ApplyError]:
+        """Change the destinations of a replication; return an error if that fails."""
         is_running = replication.state is ReplicationState.RUNNING
         future = replication.submit(partial(replication.replace_destinations, sync))
         wait([future], _STOP_TIMEOUT if is_running else _STOP_TIMEOUT_AT_START)
@@ -245,10 +259,23 @@ class Supervisor:
             error = future.exception()
             if error is None or isinstance(error, PylsyncdError):
                 self._delayed.discard(sync.name)
-                return [] if error is None else [f"The sync {sync.name} is unchanged: {error}"]
+                if error is None:
+                    return []
+                return [ApplyError(f"The sync {sync.name} is unchanged: {error}")]
         self._delayed.add(sync.name)
-        future.add_done_callback(partial(_log_late_error, sync.name))
-        return [f"The sync {sync.name} is busy: its destinations change later."]
+        future.add_done_callback(partial(self._end_delay, sync.name))
+        busy = f"The sync {sync.name} is busy: its destinations change later."
+        return [ApplyError(busy, sync.name)]
+
+    def _end_delay(self, name: str, future: "Future[None]") -> None:
+        """Log why destinations were not changed later; otherwise, nothing more is to be applied."""
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._delayed.discard(name)
+        elif isinstance(error, PylsyncdError):
+            log.error("The sync %s is unchanged: %s", name, error)
 
 
 def _start_thread(replication: Replication) -> None:
@@ -257,11 +284,6 @@ def _start_thread(replication: Replication) -> None:
     except ThreadLimitError:
         replication.close()
         raise
-
-
-def _log_late_error(name: str, future: "Future[None]") -> None:
-    if not future.cancelled() and isinstance(error := future.exception(), PylsyncdError):
-        log.error("The sync %s is unchanged: %s", name, error)
 
 
 def _locations(sync: SyncSettings) -> set[bytes]:

@@ -11,7 +11,7 @@ from support.waiting import DEADLINE, wait_until
 from pylsyncd.model.errors import UsageError
 from pylsyncd.model.status import Condition, WaitResult
 from pylsyncd.operations import Operations
-from pylsyncd.supervisor import Supervisor
+from pylsyncd.supervisor import ApplyError, Supervisor
 
 SYNCS = {"web": ("one", "two"), "data": ("three",)}
 ALL = ["web/one", "web/two", "data/three"]
@@ -326,3 +326,19 @@ def test_a_full_sync_of_a_sync_that_waits_for_its_source_is_refused_at_once(
         operations.flush()
         operations.sync(["web"])
         assert not missing.exists()
+
+
+def test_a_reload_has_not_failed_any_more_once_the_sync_that_lacked_its_source_runs(
+    directory: ServiceDirectory,
+) -> None:
+    with directory.supervisor({"web": ("one",)}, waits_for_source=True) as supervisor:
+        operations = Operations(supervisor, lambda: None)
+        settings = directory.settings({"web": ("one",), "data": ("two",)})
+        directory.source("data").rmdir()
+        errors = supervisor.apply(settings.syncs)
+        operations.record_reload(errors)
+        assert "The sync data is held" in operations.known_status().reload_error
+        directory.source("data")
+        wait_until(lambda: not operations.known_status().reload_error)
+        operations.record_reload([*errors, ApplyError("line 1: no:\nline 2: no")])
+        assert operations.known_status().reload_error == "line 1: no: line 2: no"

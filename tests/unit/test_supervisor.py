@@ -1,6 +1,7 @@
 """Replications are started, changed and stopped as the configuration asks."""
 
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,8 +69,8 @@ def test_a_sync_that_lacks_a_thread_does_not_affect_the_others(directory: Servic
         both: dict[str, tuple[str, ...]] = {"web": ("one",), "data": ("two",)}
         with no_more_threads():
             errors = supervisor.apply(directory.settings(both).syncs)
-        assert [each.split(": ")[0] for each in errors] == ["Cannot start the sync data"]
-        assert "Cannot start the thread data: the limit of threads is reached." in errors[0]
+        assert [each.message.split(": ")[0] for each in errors] == ["Cannot start the sync data"]
+        assert "Cannot start the thread data: the limit of threads is reached." in errors[0].message
         assert [each.sync.name for each in supervisor] == ["web"]
         assert supervisor.apply(directory.settings(both).syncs) == []
         directory.write("data", "f")
@@ -110,7 +111,7 @@ def test_a_destination_that_another_process_serves_leaves_the_sync_unchanged(
         # Another sync of the same source and copy, as another process would lock it.
         blocking = directory.make(directory.settings({"web": ("two",)}).syncs[0])
         (error,) = supervisor.apply(wanted)
-        assert error.startswith("The sync web is unchanged: ")
+        assert error.message.startswith("The sync web is unchanged: ")
         (web,) = supervisor
         assert [each.name for each in web.sync.destinations] == ["web/one"]
         blocking.close()
@@ -139,7 +140,11 @@ def test_a_sync_that_comes_without_its_source_is_an_error_and_starts_with_its_so
         directory.source("data").rmdir()
         (error,) = supervisor.apply(settings.syncs)
         missing = directory.top / "source-data"
-        assert error.startswith(f"The sync data is held: the source {missing} does not exist.")
+        held = f"The sync data is held: the source {missing} does not exist."
+        assert error.message.startswith(held)
+        assert error.waiting_sync == "data"
+        assert supervisor.waits("data")
+        assert not supervisor.waits("web")
         data = supervisor.find("data")
         assert data is not None
         wait_until(lambda: data.state is ReplicationState.WAITING)
@@ -160,6 +165,23 @@ def test_a_held_source_that_is_exchanged_for_another_one_is_not_waited_for(
         sync = directory.settings({"web": ("one",)}).syncs[0]
         other = directory.settings({"other": ("one",)}).syncs[0]
         (error,) = supervisor.apply([replace(sync, max_changes=9)])
-        assert "unchanged because its source is held" in error
+        assert "unchanged because its source is held" in error.message
         assert supervisor.apply([replace(sync, source=other.source)]) == []
         directory.wait_copied("one", "f")
+
+
+def test_destinations_that_a_busy_sync_changes_later_are_waited_for_until_then(
+    directory: ServiceDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with directory.supervisor({"web": ("one",)}) as supervisor:
+        (web,) = supervisor
+        is_free = threading.Event()
+        web.submit(is_free.wait)
+        with monkeypatch.context() as patch:
+            patch.setattr("pylsyncd.supervisor._STOP_TIMEOUT", 0.05)
+            (error,) = supervisor.apply(directory.settings({"web": ("two",)}).syncs)
+        assert error.message == "The sync web is busy: its destinations change later."
+        assert supervisor.waits(error.waiting_sync)
+        is_free.set()
+        wait_until(lambda: not supervisor.waits("web"))
+        assert [each.name for each in web.sync.destinations] == ["web/two"]

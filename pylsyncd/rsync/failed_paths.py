@@ -192,10 +192,11 @@ _FORMS = tuple(
         (r'[a-z ]+ has vanished: "(?P<source>.*)"', Scope.TREE),
         (r"WARNING: parent dir is absent in the file list: (?P<path>.*)", Scope.TREE),
         (
+            # With such a directory, the sender leaves out what is below it.
             rf'rsync: \[sender\] \w*: ?\w+xattr\("(?P<source>.*)","[^"]*"(?:,\w+)?\){_WHY}',
-            Scope.ENTRY,
+            Scope.TREE,
         ),
-        (rf'rsync: \[sender\] \w*: ?\w+xattr\("(?P<source>.*)"(?:,\w+)?\){_WHY}', Scope.ENTRY),
+        (rf'rsync: \[sender\] \w*: ?\w+xattr\("(?P<source>.*)"(?:,\w+)?\){_WHY}', Scope.TREE),
         (rf'rsync: \[sender\] [\w ]+\(?"(?P<source>.*)"\)?{_WHY}', Scope.TREE),
         (rf"{_WHO}(?:failed to \w+ \w+ on|chown|chgrp) {_UNSET}{_WHY}", Scope.ENTRY),
         (rf"{_WHO}failed to write xattr [^\" ]{{1,300}} for {_UNSET}{_WHY}", Scope.ENTRY),

@@ -67,6 +67,8 @@ def changes(
         (f'rsync: [sender] opendir "/src/u" failed: {DENIED}', b"u", TREE),
         (f'rsync: [sender] link_stat "/src/n/x" failed: {DENIED}', b"n/x", TREE),
         (f'rsync: [sender] readlink_stat("/src/n/x") failed: {DENIED}', b"n/x", TREE),
+        (f'rsync: [sender] get_xattr_data: lgetxattr("/src/d","u",0) failed: {DENIED}', b"d", TREE),
+        (f'rsync: [sender] get_xattr_names: llistxattr("/src/d",99) failed: {DENIED}', b"d", TREE),
         (
             f'rsync: [sender] send_files failed to open "/src/o\\#001\\#377"q/f": {DENIED}',
             b'o\1\xff"q/f',

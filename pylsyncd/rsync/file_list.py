@@ -29,8 +29,11 @@ from pylsyncd.system import walk
 # rsync silently drops a longer path from its list (3.5.0; counted after the "./").
 MAX_LISTED_PATH_BYTES = 4093
 
-# The errors of opening a directory that is gone, or is no directory any more.
-_NOT_A_DIRECTORY = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
+NOT_A_DIRECTORY = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
+"""The errors of opening a directory that is gone, or is no directory any more."""
+
+# With these, another attempt finds no more: an event is on its way, or rsync takes no such path.
+_FINAL = NOT_A_DIRECTORY | {errno.ENAMETOOLONG}
 
 # Missing on both sides: lists nothing, so rsync sets only the root's own attributes.
 _ROOT_ATTRIBUTES_ONLY = b".pylsyncd-none"
@@ -51,14 +54,16 @@ class FileList:
             path for path in large if _as_listing(paths.split(path)[0]) in entries
         )
         """Those large files that rsync finds in a listed directory, unless they are excluded."""
+        self.unread = MutableChangeset()
+        """Trees that could not be read, of which the list may lack something."""
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def part(self, entries: AbstractSet[bytes]) -> "FileList":
-        """Return the list of some paths, for a run that leaves out the same large files."""
+        """Return the list of some paths, for a run that leaves out and lacks the same."""
         part = FileList(set(entries))
-        part.files_to_exclude = self.files_to_exclude
+        part.files_to_exclude, part.unread = self.files_to_exclude, self.unread
         return part
 
     def without(self, some: ScopedPaths) -> "FileList":
@@ -104,11 +109,16 @@ def build_file_list(  # noqa: PLR0913  # all but three are passed by name
         builder.add_tree(path)
     if size_limit is not None:
         builder.exclude_large_files_in_listings(size_limit)
-    return FileList(builder.entries, builder.large)
+    files = FileList(builder.entries, builder.large)
+    files.unread.trees |= builder.unread
+    return files
 
 
 def regular_files(root: int, candidates: Iterable[bytes]) -> set[bytes]:
-    """Return the paths at which there is a regular file with only directories above it."""
+    """Return the paths at which there is a regular file with only directories above it.
+
+    A path that cannot be looked at is one of them, so that rsync reports the error.
+    """
     builder = _FileListBuilder(
         root, Rules(), frozenset(), delete_missing_args=True, size_limit=None
     )
@@ -164,6 +174,8 @@ class _FileListBuilder:
     ) -> None:
         self.entries: set[bytes] = set()
         self.large: set[bytes] = set()
+        # rsync may read it a moment later, but its list has nothing of what is below.
+        self.unread: set[bytes] = set()
         self._size_limit = size_limit
         self._root = root
         self._rules = rules
@@ -224,8 +236,11 @@ class _FileListBuilder:
 
     def is_regular(self, path: bytes) -> bool:
         """Return True if there is a regular file with only directories above it."""
-        if not paths.is_relative(path) or self._obstacle(paths.split(path)[0]) is not None:
+        if not paths.is_relative(path):
             return False
+        obstacle = self._obstacle(paths.split(path)[0])
+        if obstacle is not None:
+            return obstacle in self.unread
         return stat.S_ISREG(self._mode(path))
 
     def _is_left_out(self, path: bytes) -> bool:
@@ -249,7 +264,7 @@ class _FileListBuilder:
             walk.descend(directory, top, self._add_subdirectory, self._add_failed_subdirectory)
         except OSError:
             # It opens, but cannot be read: rsync reports that, because it is listed.
-            return
+            self.unread.add(top)
         finally:
             os.close(directory)
 
@@ -267,12 +282,13 @@ class _FileListBuilder:
 
     def _add_unopened(self, path: bytes, error: OSError) -> None:
         """List a path that was a directory a moment ago and cannot be opened as one."""
-        if error.errno in _NOT_A_DIRECTORY:
+        if error.errno in NOT_A_DIRECTORY:
             # Its event is on its way.
             self.entries.add(path or _ROOT_ATTRIBUTES_ONLY)
         else:
             # rsync reports an unreadable directory only when it has to list it.
             self.entries.add(_as_listing(path))
+            self.unread.add(path)
 
     def _is_reachable(self, directory: bytes) -> bool:
         """Return True if a path and all above it are included directories.
@@ -347,8 +363,10 @@ class _FileListBuilder:
             return os.lstat(path, dir_fd=self._root).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return 0
-        except OSError:
+        except OSError as error:
             # Listed as it is, so that rsync reports the error.
+            if error.errno not in _FINAL:
+                self.unread.add(path)
             return stat.S_IFREG
 
 

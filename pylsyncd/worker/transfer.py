@@ -45,6 +45,7 @@ from pylsyncd.worker.transfer_result import (
     nothing_confirmed,
     with_hints,
     with_moves,
+    with_unread,
 )
 
 _CHECKED = Outcome(Verdict.DONE)
@@ -259,7 +260,7 @@ class Transfer:
         else:
             result = self._deletions.check(request, files) or self._run_parts(request, files)
         large = with_hints_of(files.large_files, request.changeset.new_content)
-        return replace(result, large_files=large)
+        return with_unread(replace(result, large_files=large), request, files)
 
     def _run_parts(self, request: TransferRequest, files: FileList) -> TransferResult:
         """Run rsync for a list, or once for each part if only some files are compared by content.
@@ -282,7 +283,8 @@ class Transfer:
             late = check.repeat()
             if late.compared:
                 result = combined_parts(result, self._run_comparison(request, late))
-        return with_hints(result, request)
+        # Of a full sync, the list of what has a new content.
+        return with_unread(with_hints(result, request), request, check.others)
 
     def _comparing(self, request: TransferRequest, check: ContentCheck) -> TransferRequest:
         transport = self._session.destination.transport
@@ -374,8 +376,9 @@ class Transfer:
         files = self._commands.build_list(replace(request, excluded=request.excluded | trees))
         files = files.without(result.failed)
         if not files:
-            return result
+            return with_unread(result, request, files)
         second = self._deletions.check(request, files) or self._run_rsync(request, files)
+        second = with_unread(second, request, files)
         return replace(
             second,
             failed=union(result.failed, second.failed),

@@ -9,6 +9,7 @@ from pylsyncd.model.scoped_paths import Scope, ScopedPaths
 from pylsyncd.pipeline.optimizer import hints_about, with_hints_of, without_covered
 from pylsyncd.pipeline.widening import with_parent_listings
 from pylsyncd.rsync.command import ContentComparison, RsyncOptions
+from pylsyncd.rsync.file_list import FileList
 from pylsyncd.rsync.outcomes import Outcome, Verdict, may_leave_temporary_files
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.worker.session import SessionRun
@@ -175,6 +176,26 @@ def with_hints(result: TransferResult, request: TransferRequest) -> TransferResu
         result, pending=hints_kept(result.pending), failed=hints_kept(result.failed),
         aborting=hints_kept(result.aborting),
     )  # fmt: skip
+
+
+def with_unread(
+    result: TransferResult, request: TransferRequest, files: FileList
+) -> TransferResult:
+    """Return a result in which what could not be read for the list has failed.
+
+    rsync reports what it cannot read either, but not what the list lacks of other directories.
+    """
+    if not files.unread or request.checks_only:
+        return result
+    unread = without_covered(files.unread, union(result.pending, result.failed))
+    if not unread:
+        return result
+    outcome = _UNREAD if result.verdict is Verdict.DONE else result.outcome
+    failed = union(result.failed, unread)
+    return with_hints(replace(result, outcome=outcome, failed=failed), request)
+
+
+_UNREAD = Outcome(Verdict.RETRY_NOW, "directories could not be read for a moment")
 
 
 def with_moves(result: TransferResult, request: TransferRequest) -> TransferResult:

@@ -22,6 +22,7 @@ from support.filtering import (
     prefixed_patterns,
     rsync,
 )
+from support.limits import checked_permissions
 from support.rsync_features import DELETE_OPTIONS, can_delete_by_name, needs_deletion_by_name
 from support.trees import Snapshot, differences, snapshot
 
@@ -265,6 +266,16 @@ def test_regular_files_have_no_symlink_above_them(sized: Path) -> None:
     found = file_list.regular_files(root, candidates)
     os.close(root)
     assert found == {b"a/large"}
+
+
+def test_files_that_cannot_be_looked_at_count_as_regular(sized: Path) -> None:
+    root = os.open(sized, os.O_RDONLY)
+    (sized / "a").chmod(0)
+    with checked_permissions():
+        found = file_list.regular_files(root, [b"a/large", b"a/b/c", b"link/large", b"gone"])
+    (sized / "a").chmod(0o700)
+    os.close(root)
+    assert found == {b"a/large", b"a/b/c"}
 
 
 # With the real rsync

@@ -6,14 +6,22 @@ from collections.abc import Callable
 
 import pytest
 from support.faults import print_error_and_exit
-from support.limits import user_prefix
+from support.limits import checked_permissions, user_prefix
 from support.servers import Unavailable
 from support.worker_setup import DENIED, WorkerSetup, carry, changed_paths, copied, entries
 
-from pylsyncd.model.changes import EVERYTHING, NOTHING, Changeset, MutableChangeset
-from pylsyncd.model.scoped_paths import Scope
+from pylsyncd.model.changes import (
+    EVERYTHING,
+    NOTHING,
+    Changeset,
+    MutableChangeset,
+    everything_with,
+)
+from pylsyncd.model.scoped_paths import Change, Scope
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.size_limit import SizeLimit
+from pylsyncd.rules.excludes import build_rules
+from pylsyncd.rules.filters import parse_exclude
 
 
 def test_a_carried_changeset_leaves_nothing_pending(place: WorkerSetup) -> None:
@@ -110,6 +118,58 @@ def test_deletions_are_made_below_a_directory_that_failed_alone(
     assert not (place.copy / "top/d/sub/old").exists()
     # That is done when the directory itself is tried again.
     assert (place.copy / "top/d/old").exists() == (scope is Scope.LISTING)
+
+
+@pytest.mark.parametrize(
+    ("change", "unread"),
+    [
+        (Change(b"d", Scope.TREE), "d"),
+        (Change(b"d", Scope.TREE), "d/sub"),
+        (Change(b"d/sub", Scope.TREE), "d"),
+        (Change(b"d/sub/in", Scope.LISTING), "d"),
+        (Change(b"d/sub/in/f", Scope.ENTRY), "d/sub"),
+        (Change(b"d/sub/in", Scope.TREE), "d/sub"),
+    ],
+)
+@pytest.mark.parametrize("excluded", ["", "nothing"])
+def test_what_is_readable_only_after_the_list_was_built_is_carried_later(
+    place: WorkerSetup, change: Change, unread: str, excluded: str
+) -> None:
+    place.write("d/sub/in/f")
+    if excluded:
+        place.set_rules(build_rules([parse_exclude(excluded.encode())]))
+    changes = MutableChangeset()
+    changes.add_new_content(*change)
+    unreadable = place.source / unread
+    unreadable.chmod(0)
+    place.faulty.add_fault(f"chmod 755 {shlex.quote(str(unreadable))}")
+    with checked_permissions():
+        result = carry(place, changes)
+    assert result.verdict is Verdict.RETRY_NOW
+    assert not result.pending
+    assert result.failed.new_content.includes_entry(b"d/sub/in/f")
+    assert carry(place, result.failed).verdict is Verdict.DONE
+    assert (place.copy / "d/sub/in/f").exists()
+
+
+def test_a_full_sync_keeps_the_hints_of_what_was_unreadable_for_a_moment(
+    place: WorkerSetup,
+) -> None:
+    place.write("d/sub/in/f")
+    (place.copy / "d/sub/in").mkdir(parents=True)
+    (place.copy / "d/sub/in/f").write_text("d/sub/in/?")
+    for top in (place.source, place.copy):
+        os.utime(top / "d/sub/in/f", (1, 1))
+    hinted = MutableChangeset()
+    hinted.add_new_content(b"d", Scope.TREE)
+    unreadable = place.source / "d/sub"
+    unreadable.chmod(0)
+    place.faulty.add_fault(f"chmod 755 {shlex.quote(str(unreadable))}")
+    with checked_permissions():
+        result = carry(place, everything_with(hinted))
+    assert (result.verdict, [*result.failed]) == (Verdict.RETRY_NOW, [(b"d/sub", Scope.TREE)])
+    assert carry(place, result.failed).verdict is Verdict.DONE
+    assert (place.copy / "d/sub/in/f").read_text() == "d/sub/in/f"
 
 
 def test_deletions_that_are_skipped_twice_stay_pending(place: WorkerSetup) -> None:

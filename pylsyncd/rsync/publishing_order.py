@@ -5,7 +5,6 @@ must never lead to nothing: what it names arrives before it, and what its former
 deleted after it.
 """
 
-import contextlib
 import os
 import stat
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pylsyncd.model import paths
 from pylsyncd.model.changes import Changeset, MutableChangeset
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.pipeline.optimizer import with_hints_of
+from pylsyncd.rsync.file_list import NOT_A_DIRECTORY
 from pylsyncd.rules.excludes import Rules
 from pylsyncd.system import walk
 
@@ -92,9 +92,11 @@ class _Splitter:
             return
         self._add_data(directory, Scope.LISTING, self._mode(directory))
         self.deletions.add(directory, Scope.LISTING)
-        # rsync reports a directory that cannot be read.
-        with contextlib.suppress(OSError), walk.opened_below(self._root, directory) as opened:
-            self._names_to_enter(opened, directory, Scope.ENTRY)
+        try:
+            with walk.opened_below(self._root, directory) as opened:
+                self._names_to_enter(opened, directory, Scope.ENTRY)
+        except OSError as error:
+            self._add_unread(directory, Scope.LISTING, error)
 
     def add_tree(self, path: bytes) -> None:
         mode = self._mode(path)
@@ -103,14 +105,27 @@ class _Splitter:
             return
         self._add_data(path, Scope.TREE, mode)
         self.deletions.add(path, Scope.TREE)
-        with contextlib.suppress(OSError), walk.opened_below(self._root, path) as opened:
-            walk.descend(
-                opened,
-                path,
-                lambda _, above, name: paths.join(above, name),
-                lambda *_: None,
-                lambda directory, node: self._names_to_enter(directory, node, Scope.TREE),
-            )
+        try:
+            with walk.opened_below(self._root, path) as opened:
+                walk.descend(
+                    opened,
+                    path,
+                    lambda _, above, name: paths.join(above, name),
+                    lambda above, name, error: self._add_unread(
+                        paths.join(above, name), Scope.TREE, error
+                    ),
+                    lambda directory, node: self._names_to_enter(directory, node, Scope.TREE),
+                )
+        except OSError as error:
+            self._add_unread(path, Scope.TREE, error)
+
+    def _add_unread(self, directory: bytes, scope: Scope, error: OSError) -> None:
+        """Let a directory that could not be read go last: the run of the data excludes last files.
+
+        It may be readable when that run comes to it, which then reports nothing.
+        """
+        if error.errno not in NOT_A_DIRECTORY:
+            self.last.add(directory, scope)
 
     def _add_data(self, path: bytes, scope: Scope, mode: int) -> None:
         self.data.add(path, scope)

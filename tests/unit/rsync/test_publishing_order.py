@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.limits import checked_permissions
 
 from pylsyncd.model.changes import Changeset, MutableChangeset
 from pylsyncd.model.scoped_paths import Change, Scope
@@ -71,6 +72,25 @@ def test_only_what_is_there_is_to_arrive(split: Split) -> None:
         Change(b"blobs", LISTING), Change(b"site/deep", TREE),
     )  # fmt: skip
     assert sorted(ordered.arriving) == [b".", b"blobs", b"site/deep"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (Change(b"site", LISTING), Change(b"site", LISTING)),
+        (Change(b"site", TREE), Change(b"site", TREE)),
+        (Change(b"", TREE), Change(b"site", TREE)),
+    ],
+)
+def test_a_directory_whose_last_files_are_unknown_goes_last(
+    split: Split, tmp_path: Path, change: Change, expected: Change
+) -> None:
+    (tmp_path / "site").chmod(0)
+    with checked_permissions():
+        ordered = split(change)
+    (tmp_path / "site").chmod(0o700)
+    assert change in set(ordered.data)
+    assert expected in set(ordered.last)
 
 
 def entries(changeset: Changeset) -> set[bytes]:

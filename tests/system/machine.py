@@ -63,10 +63,12 @@ def in_tree(tree: Path, *options: str) -> tuple[str | Path, ...]:
     return ("systemd-nspawn", *_OPTIONS, "--pipe", *hosts, *options, "-D", tree)
 
 
-# Without a systemd here, machines are not registered and have no cgroups.
+# Without a systemd here, machines are not registered and have no cgroups. A container does not have
+# the system calls of fanotify by default.
 _OPTIONS = (
     "-q",
     "--register=no",
+    "--system-call-filter=fanotify_init fanotify_mark open_by_handle_at",
     *([] if Path("/run/systemd/system").exists() else ["--keep-unit"]),
 )
 

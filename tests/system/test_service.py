@@ -73,6 +73,11 @@ def journal(machine: Machine, unit: str = "pylsyncd") -> str:
     return machine(f"journalctl -u {unit} --no-pager -o cat -b")
 
 
+def last_journal(machine: Machine) -> str:
+    """Return what the process that runs has logged."""
+    return machine(f"journalctl _PID={main_pid(machine)} --no-pager -o cat -b")
+
+
 def test_the_package_is_installed_and_starts_nothing(machine: Machine) -> None:
     machine(INSTALL, 300)
     assert machine.run("systemctl is-enabled pylsyncd").stdout == "disabled\n"
@@ -200,6 +205,95 @@ def test_a_stop_during_a_transfer_ends_it_and_the_next_start_completes_it(
     configure(machine, ONE)
     machine("systemctl start pylsyncd")
     wait_until_equal(machine)
+
+
+def test_a_restart_during_the_initial_sync_loses_nothing_and_leaves_no_rsync(
+    machine: Machine,
+) -> None:
+    start_with(machine, f"{ONE}    bandwidth_limit = 400k\n")
+    machine("for i in $(seq 400); do head -c 20000 /dev/urandom >/srv/one/$i; done")
+    machine("systemctl restart pylsyncd")
+    machine.wait("pgrep -x rsync && ls /srv/copy/*1*")
+    machine("echo new >/srv/one/1; rm /srv/one/2; mv /srv/one/3 /srv/one/30000")
+    machine("systemctl restart pylsyncd; rm /srv/one/4; echo new >/srv/one/399")
+    assert "Result=success" in machine("systemctl show -p Result pylsyncd")
+    configure(machine, ONE)
+    machine("systemctl restart pylsyncd; pylsyncctl wait --timeout 60; systemctl stop pylsyncd")
+    machine("diff -r /srv/one /srv/copy")
+    assert machine.run("pgrep -x rsync || ls -d /srv/copy/.[!.]*").stdout == ""
+
+
+def test_a_stop_while_rsync_hangs_ends_it_in_time(machine: Machine) -> None:
+    hanging = machine.tree / "usr/local/bin/hanging-rsync"
+    hanging.write_text(
+        "#!/bin/sh\ntrap '' HUP INT TERM\nrsync \"$@\"\nstatus=$?\n"
+        "while touch /tmp/ended && test -e /tmp/hang; do sleep 0.1; done\nexit $status\n"
+    )
+    hanging.chmod(0o755)
+    start_with(
+        machine,
+        ONE.replace("initial_sync", f"rsync = /usr/local/bin/{hanging.name}\n    initial_sync"),
+    )
+    machine("touch /srv/one/before; pylsyncctl wait --timeout 30; rm /tmp/ended")
+    machine("touch /tmp/hang /srv/one/new")
+    machine.wait("test -e /tmp/ended")
+    machine("systemctl stop pylsyncd", 80)
+    assert machine.run("pgrep -x hanging-rsync").returncode == 1
+    assert machine("systemctl show --value -p Result pylsyncd") == "success\n"
+    assert "stopped before everything was synced. Pending: " in journal(machine)
+    machine("rm /tmp/hang; systemctl start pylsyncd; pylsyncctl wait --timeout 30")
+    machine("diff -r /srv/one /srv/copy")
+
+
+def test_fanotify_needs_the_drop_in_and_root_and_otherwise_the_journal_says_so(
+    machine: Machine,
+) -> None:
+    start_with(machine, ONE.replace("initial_sync = yes", "watch = fanotify"))
+    fallback = "is watched by inotify: fanotify is not possible (it needs CAP_SYS_ADMIN"
+    assert f"The source /srv/one {fallback}" in last_journal(machine)
+    drop_ins = "/etc/systemd/system/pylsyncd.service.d"
+    examples = "/usr/share/doc/pylsyncd/contrib/systemd"
+    machine(
+        f"mkdir -p /mnt/tree {drop_ins}; cp {examples}/pylsyncd-fanotify.conf {drop_ins}; "
+        "systemctl daemon-reload; mount -t tmpfs tmpfs /mnt/tree; mkdir /mnt/tree/one /mnt/tree/two"
+    )
+    marked = ONE.replace("/srv/one", "/mnt/tree/one").replace(
+        "[sync", "watch = fanotify\n    [sync"
+    )
+    start_with(machine, marked)
+    assert "watching /mnt/tree/one (by fanotify) for one/copy" in last_journal(machine)
+    machine("cd /mnt/tree/one; mkdir -p a/b; mv a c; touch c/b/f; pylsyncctl wait --timeout 30")
+    machine("diff -r /mnt/tree/one /srv/copy")
+    added = "[sync two]\nsource = /mnt/tree/two/./\ndestinations = /srv/copy2/\n"
+    configure(machine, textwrap.dedent(marked) + added)
+    machine("touch /mnt/tree/two/f; systemctl reload pylsyncd")
+    machine.wait("test -e /srv/copy2/f")
+    assert "watching /mnt/tree/two (by fanotify) for two/copy2" in last_journal(machine)
+    machine("cd /mnt/tree; touch one/g two/g; pylsyncctl wait --timeout 30; diff two /srv/copy2")
+    machine("chown www-data: /mnt/tree/one /mnt/tree/two")
+    of_user = marked.replace("/srv/copy", "/mnt/tree/two")
+    start_with(machine, of_user.replace("[sync", "user = www-data\n    [sync"))
+    assert f"{fallback} and CAP_DAC_READ_SEARCH: run pylsyncd as root" in last_journal(machine)
+    machine("touch /mnt/tree/one/h; pylsyncctl wait --timeout 30")
+    machine("diff -r /mnt/tree/one /mnt/tree/two; systemctl stop pylsyncd; umount /mnt/tree")
+    machine(f"rm {drop_ins}/pylsyncd-fanotify.conf; systemctl daemon-reload")
+
+
+def test_a_reload_with_a_sync_without_its_source_is_complete_once_that_is_mounted(
+    machine: Machine,
+) -> None:
+    start_with(machine, ONE)
+    late = "[sync late]\nsource = /srv/disk/www/./\ndestinations = /srv/latecopy/\nwindow = 1\n"
+    configure(machine, f"{textwrap.dedent(ONE)}{late}")
+    machine("mkdir -p /srv/latecopy /srv/disk; touch /srv/latecopy/kept; systemctl reload pylsyncd")
+    machine.wait("pylsyncctl status | grep 'has failed: The sync late is held: the source'")
+    assert "The source /srv/disk/www does not exist. Its sync starts when" in journal(machine)
+    machine("test -e /srv/latecopy/kept; mount -t tmpfs tmpfs /srv/disk; mkdir /srv/disk/www")
+    machine("touch /srv/disk/www/f")
+    wait_until_equal(machine, "/srv/disk/www", "/srv/latecopy")
+    machine.wait("pylsyncctl status --check")
+    assert "has failed" not in machine("pylsyncctl status; systemctl stop pylsyncd")
+    machine("umount /srv/disk")
 
 
 def test_a_reboot_loses_nothing(machine: Machine) -> None:

@@ -1,8 +1,9 @@
 """Carries a changeset in the order in which readers of the destination need it.
 
 The files that match the option ``last`` name others. A changeset with such files is carried by up
-to three runs: all other files, without a deletion; the last files; the deletions. A run begins only
-when the one before it has carried everything. Without such files there is one run.
+to three runs: all other files, without a deletion; the last files; the deletions. One more deletes
+the last files that are missing, right after the others. A run begins only when the one before it
+has carried everything. Without such files there is one run.
 """
 
 import contextlib
@@ -233,7 +234,14 @@ class Publisher:
                 return self._run(ordered.last, conditions)
             return TransferResult(_WAITING, pending=ordered.last)
         newer, known = split_below(ordered.last, snapshot.changed)
-        result = self._run(known, conditions, source=snapshot.directory)
+        there, missing = split_below(known, ordered.present)
+        # The snapshot has nothing else: what it lacks must not be deleted.
+        options = _without_deletions(conditions.options or self._transfer.options)
+        result = self._run(there, conditions, options, source=snapshot.directory)
+        if missing and self._must_stop(result, conditions):
+            result = _keep_back(result, missing)
+        elif missing:
+            result = _combined(result, self._run(missing, conditions))
         return replace(result, pending=union(result.pending, newer))
 
     def _must_stop(self, result: TransferResult, conditions: TransferConditions) -> bool:
@@ -274,7 +282,11 @@ def _was_known(known_until: float | None, status: os.stat_result) -> bool:
 def _without_last(options: RsyncOptions) -> RsyncOptions:
     """Return options with which a run neither sends the last files nor deletes anything."""
     rules = Rules(options.last.ordered + options.rules.ordered)
-    return replace(options, rules=rules, delete=False, delete_only=None)
+    return replace(_without_deletions(options), rules=rules)
+
+
+def _without_deletions(options: RsyncOptions) -> RsyncOptions:
+    return replace(options, delete=False, delete_only=None)
 
 
 def _with_hinted_deletions(ordered: OrderedChanges, deletable: ScopedPaths) -> OrderedChanges:

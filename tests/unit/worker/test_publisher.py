@@ -4,10 +4,12 @@ import contextlib
 import os
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.faults import print_error_and_exit, wait_for_file
+from support.trees import differences
 from support.waiting import wait_until
 from support.worker_setup import DENIED, LONG, UNWRITABLE, WorkerSetup, entries
 
@@ -282,6 +284,26 @@ def test_a_deleted_last_file_is_deleted_before_what_it_named(place: WorkerSetup)
 
 def item(changeset: Changeset) -> WorkItem:
     return WorkItem(changeset, complete_until=clock.now())
+
+
+@pytest.mark.parametrize("deletes_by_listing", [False, True])
+@pytest.mark.parametrize("other", [(), (b"site/a/index",), (b"index",), (b"site/other/index",)])
+def test_a_deleted_last_file_takes_nothing_else_along(
+    tmp_path: Path, other: tuple[bytes, ...], *, deletes_by_listing: bool
+) -> None:
+    last = excludes.build_rules([filters.parse_exclude(b"index")])
+    with contextlib.closing(WorkerSetup(tmp_path, last=last)) as place:
+        place.write("site/a/page", "site/b/page", "site/index", "site/other/index", "index")
+        place.write("site/a/index")
+        changes = entries(b"site/b/index", *other)
+        conditions = replace(ALONE, deletes_by_listing=deletes_by_listing)
+        assert carry(place, EVERYTHING).verdict is Verdict.DONE
+        (place.copy / "site/b/index").touch()
+        for path in other:
+            (place.source / os.fsdecode(path)).write_text("new")
+        result = carry(place, changes, conditions)
+        assert (result.verdict, paths(result.pending)) == (Verdict.DONE, [])
+        assert not differences(bytes(place.source), bytes(place.copy))
 
 
 def test_a_worker_sends_a_last_file_after_a_large_one_that_is_in_flight(make: Make) -> None:

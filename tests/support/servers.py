@@ -188,7 +188,10 @@ class SshServer(Server):
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         for key in ("host_key", "user_key"):
             make = (_program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", directory / key)
-            subprocess.run(make, check=True)
+            made = subprocess.run(make, check=False, capture_output=True)
+            if made.returncode:
+                # It needs the name of its user.
+                raise Unavailable(f"ssh-keygen makes no key: {made.stderr!r}")
         self._write_client()
         self._write_server()
 

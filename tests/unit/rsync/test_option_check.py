@@ -258,7 +258,11 @@ def test_permitted_options_leave_the_list_protocol_intact(
     source, stale = trees
     replica = tmp_path / "replica"
     shutil.copytree(stale, replica)
-    run = run_with_list(source, replica, *filter(has_option, combination.split()))
+    options = [*filter(has_option, combination.split())]
+    if os.geteuid() != 0 and "--super" in options:
+        # Then rsync fails to change owners and groups, instead of leaving them alone.
+        options.remove("--super")
+    run = run_with_list(source, replica, *options)
     assert run.returncode == 0, run.stderr.decode(errors="replace")
     assert contents(replica) == contents(source)
     assert os.listdir(replica / "sub") == ["file"]

@@ -92,7 +92,8 @@ class Publisher:
             # Before the first run, which would send what replaced the deleted files.
             check = self._run(changeset, conditions, checks_only=True)
             if check.verdict not in {Verdict.DONE, Verdict.PARTIAL}:
-                return check
+                # It may have been about some of the deletions alone.
+                return replace(check, pending=changeset)
         if changeset.is_everything:
             # rsync will look at all that is there from now on.
             conditions = replace(
@@ -174,7 +175,7 @@ class Publisher:
         elif deletions.listings or deletions.trees:
             check = self._run(deletions, conditions, checks_only=True)
             if check.verdict is not Verdict.DONE:
-                return check
+                return replace(check, pending=deletions)
             if check.run is None or not check.run.result.deleted:
                 return TransferResult(_WAITING)
             may_delete = self._are_current(ordered.present, known_until)

@@ -17,6 +17,7 @@ from pylsyncd.model.changes import EVERYTHING, Changeset, MutableChangeset
 from pylsyncd.model.scoped_paths import Scope
 from pylsyncd.model.status import Condition
 from pylsyncd.pipeline.work_queue import WorkItem
+from pylsyncd.rsync.command import DeletionTime
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.rules import excludes, filters
@@ -267,6 +268,18 @@ def test_too_many_deletions_are_held_before_anything_is_sent(make: Make) -> None
     assert state(place) == FIRST
     assert carry(place, conditions=TransferConditions(is_released=True)).verdict is Verdict.DONE
     assert state(place) == SECOND
+
+
+@pytest.mark.parametrize("delete_only", DeletionTime)
+@pytest.mark.parametrize("changes", [ALL, EVERYTHING], ids=["list", "full sync"])
+def test_what_is_held_for_some_deletions_stays_pending_as_a_whole(
+    make: Make, changes: Changeset, delete_only: DeletionTime
+) -> None:
+    place = make(max_delete=0, delete_only=delete_only)
+    result = carry(place, changes.with_deletable(entries(b"b1")))
+    assert (result.verdict, paths(result.pending)) == (Verdict.HELD, paths(changes))
+    assert result.pending.deletable.includes_entry(b"b1")
+    assert state(place) == FIRST
 
 
 def test_a_deleted_last_file_is_deleted_before_what_it_named(place: WorkerSetup) -> None:

@@ -7,7 +7,7 @@ deleted after it.
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -74,9 +74,8 @@ class _Splitter:
 
     def add_entries(self, directory: bytes, names: AbstractSet[bytes]) -> None:
         is_last_directory = self._is_last_directory(directory)
-        for name in names:
+        for name, mode in self._modes(directory, names).items():
             path = paths.join(directory, name)
-            mode = self._mode(path)
             if is_last_directory or self._matches(path, mode):
                 self.last.add(path, Scope.ENTRY)
                 if mode:
@@ -161,7 +160,23 @@ class _Splitter:
 
     def _mode(self, path: bytes) -> int:
         """Return the mode of the entry at a path, 0 if there is none."""
+        directory, name = paths.split(path)
+        return self._modes(directory, [name])[name]
+
+    def _modes(self, directory: bytes, names: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the mode of the entry of each name in a directory, 0 if there is none.
+
+        What is reached through a symlink is at another path.
+        """
         try:
-            return os.lstat(path, dir_fd=self._root).st_mode if path else stat.S_IFDIR
+            with walk.opened_below(self._root, directory) as opened:
+                return {name: _mode_in(opened, name) for name in names}
         except OSError:
-            return 0
+            return dict.fromkeys(names, 0)
+
+
+def _mode_in(directory: int, name: bytes) -> int:
+    try:
+        return os.lstat(name or b".", dir_fd=directory).st_mode
+    except OSError:
+        return 0

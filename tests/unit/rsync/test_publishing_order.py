@@ -74,6 +74,16 @@ def test_only_what_is_there_is_to_arrive(split: Split) -> None:
     assert sorted(ordered.arriving) == [b".", b"blobs", b"site/deep"]
 
 
+@pytest.mark.parametrize("scope", Scope)
+def test_what_is_reached_through_a_symlink_is_missing(
+    split: Split, tmp_path: Path, scope: Scope
+) -> None:
+    (tmp_path / "replaced").symlink_to("site")
+    ordered = split(Change(b"replaced/index", scope), Change(b"replaced/deep", scope))
+    assert not ordered.present
+    assert not ordered.arriving
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

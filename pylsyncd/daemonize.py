@@ -57,6 +57,9 @@ def prepare(
     try:
         _configure_log(settings, user, terminal)
         control_path = _control_path(settings, user)
+        top = directories.SYSTEM_RUNTIME_DIRECTORY
+        if control_path and control_path.startswith(f"{top}/") and os.geteuid() == 0:
+            unix_sockets.create_system_directory(top)
         if user:
             _create_directories(control_path, syncs, user)
             _change_user(user)

@@ -129,6 +129,25 @@ def check_available(path: str) -> None:
         os.close(descriptor)
 
 
+def create_system_directory(path: str) -> None:
+    """Create, as root, the directory of all sockets, or let other users list an existing one.
+
+    As systemd creates it: the directories of units and users are in it, and the sockets of root
+    have mode 0600. One that cannot be used is left to :func:`check_available`.
+    """
+    with suppress(OSError):
+        os.mkdir(path, 0o755)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(OSError):
+        descriptor = os.open(path, flags)
+        try:
+            status = os.fstat(descriptor)
+            if status.st_uid == os.geteuid():
+                os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | 0o055)
+        finally:
+            os.close(descriptor)
+
+
 def create_directory_for_user(path: str, uid: int, gid: int) -> None:
     """Create, as root, the directory of a socket for the user that root switches to.
 

@@ -369,6 +369,8 @@ def test_a_user_of_the_configuration_goes_on_with_what_root_has_left(machine: Ma
     machine("chown www-data: /srv/one; mkdir -p /srv/copies; chown www-data: /srv/copies")
     wait_until_equal(machine, copy="/srv/copies/copy")
     machine("pylsyncctl wait --timeout 30; systemctl stop pylsyncd; touch /srv/one/meanwhile")
+    # As it is where something has created it for root alone.
+    machine("chmod 700 /run/pylsyncd")
     of_user = ONE.replace("/srv/copy", "/srv/copies/copy")
     configure(machine, of_user.replace("initial_sync = yes", "user = www-data"))
     machine("pylsyncd --check-config -c /etc/pylsyncd.conf; systemctl start pylsyncd")

@@ -5,6 +5,7 @@ For the background see tests/daemon/test_background.py.
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -64,48 +65,21 @@ print(json.dumps(message))
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize(("user", "is_open"), [(None, True), ("root", False)])
-def test_inherited_descriptors_are_closed_before_a_change_of_user(
-    user: str | None, tmp_path: Path, *, is_open: bool
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users have directories of their own")
+@pytest.mark.parametrize("below", ["", "pylsyncd.service"], ids=["by hand", "unit"])
+def test_other_users_reach_their_sockets_in_the_directory_that_root_has_created(
+    below: str, tmp_path: Path
 ) -> None:
-    code = f"""
-inherited = os.dup(0)
-os.set_inheritable(inherited, True)
-prepare(user={user!r})
-print(json.dumps(os.path.exists(f"/proc/self/fd/{{inherited}}")))
-"""
-    assert run(code, tmp_path) is is_open
-
-
-@pytest.mark.parametrize(
-    ("control", "expected"),
-    [(None, None), ("", "{top}/run/"), ("{top}/s.sock", "{top}/s.sock")],
-    ids=["no socket", "the default directory", "a named socket"],
-)
-def test_the_control_socket_is_the_configured_one_or_in_the_directory_for_sockets(
-    control: str | None, expected: str | None, tmp_path: Path
-) -> None:
-    control = control and control.format(top=tmp_path)
-    code = f"print(json.dumps(prepare(control={control!r}).control_path))"
-    found = run(code, tmp_path, RUNTIME_DIRECTORY=str(tmp_path / "run"))
-    assert found == (expected and expected.format(top=tmp_path))
-
-
-def test_a_default_socket_that_is_unusable_is_a_warning_and_a_named_one_an_error(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "file").touch()
+    (tmp_path / "run" / below).mkdir(parents=True)
+    (tmp_path / "run").chmod(0o700)
     code = """
-path = prepare(control="", log=os.path.abspath("log")).control_path
-try:
-    prepare(control=os.path.abspath("file/s.sock"))
-except UsageError:
-    print(json.dumps(path))
+from pylsyncd.system import directories
+directories.SYSTEM_RUNTIME_DIRECTORY = os.path.abspath("run")
+print(json.dumps(prepare(control="").control_path))
 """
-    found = run(code, tmp_path, RUNTIME_DIRECTORY=str(tmp_path / "file"))
-    assert found is None
-    assert "No control socket" in (tmp_path / "log").read_text()
+    directory = str(tmp_path / "run" / below)
+    assert run(code, tmp_path, RUNTIME_DIRECTORY=directory) == f"{directory}/"
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize(("umask", "expected"), [("", 0o77), ("umask=0o27", 0o27)])

@@ -227,6 +227,33 @@ def test_sockets_of_a_user_are_found_in_the_directory_of_a_unit(sockets: Path) -
     assert unix_sockets.find_sockets([str(sockets)]) == (paths, [])
 
 
+@pytest.mark.parametrize("before", [None, 0o700, 0o711, 0o1755])
+def test_others_can_list_the_directory_of_all_daemons_whatever_the_umask(
+    before: int | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "pylsyncd"
+    if before is not None:
+        path.mkdir()
+        path.chmod(before)
+    umask = os.umask(0o77)
+    try:
+        unix_sockets.create_system_directory(str(path))
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == (before or 0) | 0o755
+
+
+def test_what_is_no_directory_of_all_daemons_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("other")
+    (tmp_path / "file").touch(0o600)
+    for name in ("link", "file", "file/below", "none/below"):
+        unix_sockets.create_system_directory(str(tmp_path / name))
+    assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_root_creates_the_directory_of_the_user_that_it_switches_to() -> None:
     with tempfile.TemporaryDirectory(prefix="pylsyncd-sockets-") as top:

@@ -390,6 +390,7 @@ def test_the_user_of_a_unit_gets_the_state_as_well(machine: Machine) -> None:
     start_with(machine, ONE.replace("/srv/copy", "/srv/copies/copy"))
     machine("chown www-data: /srv/one; mkdir -p /srv/copies; chown www-data: /srv/copies")
     drop_in = machine.tree / "etc/systemd/system/pylsyncd.service.d/user.conf"
+    drop_in.parent.mkdir(exist_ok=True)
     drop_in.write_text("[Service]\nUser=www-data\n")
     machine("pylsyncctl wait --timeout 30; systemctl daemon-reload; systemctl restart pylsyncd")
     assert machine(f"ps -o user= -p {main_pid(machine)}") == "www-data\n"

@@ -125,6 +125,14 @@ def regular_files(root: int, candidates: Iterable[bytes]) -> set[bytes]:
     return {path for path in candidates if builder.is_regular(path)}
 
 
+def orphaned_paths(root: int, candidates: Iterable[bytes]) -> set[bytes]:
+    """Return the paths above which there is certainly something else than directories."""
+    builder = _FileListBuilder(
+        root, Rules(), frozenset(), delete_missing_args=True, size_limit=None
+    )
+    return {path for path in candidates if builder.is_orphaned(path)}
+
+
 def smallest_file(source: bytes, changes: Changeset) -> bytes:
     """Return the path of the smallest entry of the source; one that is missing is smaller."""
 
@@ -242,6 +250,11 @@ class _FileListBuilder:
         if obstacle is not None:
             return obstacle in self.unread
         return stat.S_ISREG(self._mode(path))
+
+    def is_orphaned(self, path: bytes) -> bool:
+        """Return True if something above a path is missing, or certainly no directory."""
+        obstacle = self._obstacle(paths.split(path)[0])
+        return obstacle is not None and obstacle not in self.unread
 
     def _is_left_out(self, path: bytes) -> bool:
         return path in self._excluded or self._rules.matches(path, is_directory=False)

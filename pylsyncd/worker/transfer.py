@@ -17,7 +17,7 @@ from pylsyncd.rsync.command import (
     RsyncOptions,
 )
 from pylsyncd.rsync.content_check import ContentCheck
-from pylsyncd.rsync.file_list import FileList
+from pylsyncd.rsync.file_list import FileList, orphaned_paths
 from pylsyncd.rsync.outcomes import Outcome, Verdict
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.system.snapshot import empty_tree
@@ -129,6 +129,8 @@ class Transfer:
                     pending = changeset = everything_with(changeset)
                 kept, carried = split_below(changeset, held)
                 size_limit = self._size_limit if exclude_large else None
+                # rsync would keep a directory because of their copies in it, and report no failure.
+                excluded = excluded - orphaned_paths(root, excluded)
                 request = TransferRequest(
                     root if source is None else source, carried, options or self.options,
                     excluded | held, is_released,

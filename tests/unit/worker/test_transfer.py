@@ -3,11 +3,14 @@
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from support.faults import print_error_and_exit
 from support.limits import checked_permissions, user_prefix
 from support.servers import Unavailable
+from support.trees import differences
 from support.worker_setup import DENIED, WorkerSetup, carry, changed_paths, copied, entries
 
 from pylsyncd.model.changes import (
@@ -18,6 +21,7 @@ from pylsyncd.model.changes import (
     everything_with,
 )
 from pylsyncd.model.scoped_paths import Change, Scope
+from pylsyncd.rsync.command import DeletionTime
 from pylsyncd.rsync.outcomes import Verdict
 from pylsyncd.rsync.size_limit import SizeLimit
 from pylsyncd.rules.excludes import build_rules
@@ -118,6 +122,25 @@ def test_deletions_are_made_below_a_directory_that_failed_alone(
     assert not (place.copy / "top/d/sub/old").exists()
     # That is done when the directory itself is tried again.
     assert (place.copy / "top/d/old").exists() == (scope is Scope.LISTING)
+
+
+@pytest.mark.parametrize("delete_only", [None, DeletionTime.RUNNING])
+@pytest.mark.parametrize("replace", [lambda _: None, Path.touch], ids=["missing", "file"])
+def test_a_failed_path_is_deleted_with_its_directory(
+    tmp_path: Path, delete_only: DeletionTime | None, replace: Callable[[Path], object]
+) -> None:
+    with closing(WorkerSetup(tmp_path, delete_only=delete_only)) as place:
+        (place.copy / "d/in").mkdir(parents=True)
+        (place.copy / "d/in/failed").touch()
+        place.write("shut")
+        replace(place.source / "d")
+        changes = entries(b"d")
+        changes.deletable.add(b"d", Scope.TREE)
+        failed = frozenset([b"d/in/failed", b"shut"])
+        result = place.transfer(place.session()).carry(changes, failed)
+        assert result.verdict is Verdict.DONE
+        assert not differences(bytes(place.source / "d"), bytes(place.copy / "d"))
+        assert "shut" not in copied(place)
 
 
 @pytest.mark.parametrize(

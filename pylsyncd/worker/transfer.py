@@ -213,10 +213,11 @@ class Transfer:
         """Compare times less exactly from now on if the destination keeps them so."""
         if result.verdict is not Verdict.DONE or request.checks_only:
             return
+        left_out = request.left_out | {change.path for change in result.large_files}
         window = self._times.find_window(
             CarriedFiles(
                 request.root, request.changeset, request.options.rules,
-                request.left_out, started_ns, result.run, is_newly_sent,
+                left_out, started_ns, result.run, is_newly_sent,
             )
         )  # fmt: skip
         if window is not None:

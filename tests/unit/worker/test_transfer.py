@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ from support.faults import print_error_and_exit
 from support.limits import checked_permissions, user_prefix
 from support.servers import Unavailable
 from support.trees import differences
+from support.waiting import wait_until
 from support.worker_setup import DENIED, WorkerSetup, carry, changed_paths, copied, entries
 
 from pylsyncd.model.changes import (
@@ -122,6 +124,24 @@ def test_deletions_are_made_below_a_directory_that_failed_alone(
     assert not (place.copy / "top/d/sub/old").exists()
     # That is done when the directory itself is tried again.
     assert (place.copy / "top/d/old").exists() == (scope is Scope.LISTING)
+
+
+def test_a_large_file_that_waits_does_not_show_how_exact_times_are(tmp_path: Path) -> None:
+    with closing(
+        WorkerSetup(tmp_path, size_limit=SizeLimit(1, preserves_hard_links=False))
+    ) as place:
+        place.write("large")
+        (place.copy / "large").write_text("LARGE")
+        for top, nanoseconds in (place.source, 123_456_789), (place.copy, 123_456_700):
+            os.utime(top / "large", ns=(0, nanoseconds))
+        changed_ns = (place.source / "large").stat().st_ctime_ns
+        wait_until(lambda: time.time_ns() > changed_ns + 50_000_000)
+        transfer = place.transfer(place.session())
+        result = transfer.carry(entries(b"large"), exclude_large=True)
+        assert changed_paths(result.large_files) == [b"large"]
+        assert transfer.options.modify_window is None
+        transfer.carry(entries(b"large"))
+        assert not differences(bytes(place.source), bytes(place.copy))
 
 
 @pytest.mark.parametrize("delete_only", [None, DeletionTime.RUNNING])

@@ -88,6 +88,22 @@ def read_fstab_mount_points(path: str = FSTAB) -> list[bytes]:
         return []
 
 
+def find_unmounted_point(path: bytes, fstab: str = FSTAB) -> bytes | None:
+    """Return the empty directory, at or above a path, at which a boot mounts what is not mounted.
+
+    One with entries may be in use as it is, in a container with the fstab of another machine.
+    """
+    place = _relative(os.path.realpath(path))
+    points = map(os.path.realpath, read_fstab_mount_points(fstab))
+    above = [point for point in points if paths.covers(_relative(point), place)]
+    with contextlib.suppress(OSError):
+        mounted = {mount.mount_point for mount in read_mounts()} if above else set()
+        for point in above:
+            if point not in mounted and not os.listdir(point):
+                return point
+    return None
+
+
 class MountTable:
     """The mounts that this process sees. Raises OSError without /proc."""
 

@@ -1,11 +1,13 @@
-"""Detects that a local destination directory was replaced, for example because of a lost mount."""
+"""Detects that a local destination was replaced or is not mounted."""
 
+from pylsyncd.model import paths
 from pylsyncd.model.destination_notation import Transport
 from pylsyncd.model.directory_id import DirectoryId
 from pylsyncd.model.endpoints import Destination
 from pylsyncd.rsync.outcomes import RELEASE_COMMAND
 from pylsyncd.system import walk
 from pylsyncd.system.path_resolution import UnsafeLinkError
+from pylsyncd.watcher import mounts
 from pylsyncd.watcher.identification import local_directory_id
 
 RELEASE_HINT = f"if this is intended, run {RELEASE_COMMAND}, or send SIGUSR2 to release everything"
@@ -26,34 +28,33 @@ class DestinationHeldError(Exception):
 class DestinationGuard:
     """The directory that a local destination was after the last run."""
 
-    def __init__(self, destination: Destination | None) -> None:
+    def __init__(self, destination: Destination | None, fstab: str = mounts.FSTAB) -> None:
         """Guard a destination; None guards nothing."""
         self._destination = destination
+        self._fstab = fstab
         self._known: DirectoryId | None = None
 
     def accept_replaced(self, *, is_released: bool) -> bool:
-        """Return True if the directory was replaced and a person has released it.
+        """Return True if the directory was replaced, or is not mounted, and a person released it.
 
-        Raises DestinationHeldError if it was replaced and not released, or if its path leads
-        through an unsafe link.
+        Raises DestinationHeldError if it was not released, or if its path leads through an unsafe
+        link.
         """
         self._refuse_unsafe_link()
         if self.is_unchanged():
             return False
         if not is_released:
-            raise DestinationHeldError(
-                "the destination is another directory than before: check that its disk is mounted"
-            )
+            raise DestinationHeldError(self._reason())
         self._known = None
         return True
 
     def is_unchanged(self) -> bool:
         """Return True if the directory is the one of the last run.
 
-        If none is known, return True if the path is safe to open.
+        If none is known, return True if the path is safe to open, and its file system is mounted.
         """
         if self._known is None:
-            return not self._find_unsafe_link()
+            return not self._find_unsafe_link() and self._find_unmounted_point() is None
         present = self._present()
         return present is not None and present.is_same(self._known)
 
@@ -67,6 +68,19 @@ class DestinationGuard:
         if self._known is not None and (present is None or not present.is_same(self._known)):
             raise DestinationHeldError("the destination directory was replaced during the run")
         self._known = present
+
+    def _reason(self) -> str:
+        """Return why a person has to release the destination."""
+        if self._known is None and (point := self._find_unmounted_point()):
+            shown = paths.printable(point)
+            return f"nothing is mounted at {shown}, unlike in {self._fstab}: mount its disk"
+        return "the destination is another directory than before: check that its disk is mounted"
+
+    def _find_unmounted_point(self) -> bytes | None:
+        destination = self._destination
+        if destination is None or destination.transport is not Transport.LOCAL:
+            return None
+        return mounts.find_unmounted_point(destination.target, self._fstab)
 
     def _refuse_unsafe_link(self) -> None:
         """Raise DestinationHeldError for a link with which another user could redirect rsync."""

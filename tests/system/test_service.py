@@ -328,6 +328,20 @@ def test_a_source_that_is_mounted_after_the_boot_is_waited_for(machine: Machine)
     machine("umount -l /srv/disk; test -e /srv/latecopy/f")
 
 
+def test_a_destination_whose_disk_is_not_mounted_at_the_boot_is_waited_for(
+    machine: Machine,
+) -> None:
+    start_with(machine, ONE.replace("/srv/copy/", "/srv/backup/copy/"))
+    machine("pylsyncctl wait --timeout 30; systemctl stop pylsyncd; rm -r /srv/backup/*")
+    machine("cp /etc/fstab /etc/fstab.before; echo 'none /srv/backup tmpfs nofail' >>/etc/fstab")
+    machine("echo new >/srv/one/f; systemctl start pylsyncd")
+    machine.wait("pylsyncctl status | grep 'nothing is mounted at /srv/backup, unlike in /etc/fst'")
+    machine('test -z "$(ls /srv/backup)"; mount /srv/backup')
+    wait_until_equal(machine, copy="/srv/backup/copy")
+    machine("pylsyncctl wait --timeout 30; systemctl stop pylsyncd; umount /srv/backup")
+    machine("mv /etc/fstab.before /etc/fstab; systemctl daemon-reload")
+
+
 def test_an_unreachable_host_delays_no_other_and_fills_no_journal(machine: Machine) -> None:
     # Nothing answers at the other end, as behind a firewall.
     machine(

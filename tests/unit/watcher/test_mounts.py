@@ -12,6 +12,7 @@ from support.waiting import wait_until
 from pylsyncd.watcher.mounts import (
     Mount,
     MountTable,
+    find_unmounted_point,
     lacks_ctimes,
     mount_fingerprint,
     mount_of,
@@ -53,6 +54,33 @@ def test_octal_escapes_in_a_line_are_decoded() -> None:
     expected = (b"/srv/with blank/in\nner", os.makedev(8, 17), "ext4", 26, 25, rb"/part\x")
     assert MOUNTS[5][:-1] == expected
     assert MOUNTS[5].source == b"/dev/sdb1"
+
+
+def test_what_a_boot_has_not_mounted_at_or_above_a_path_is_found_if_it_is_empty(
+    tmp_path: Path,
+) -> None:
+    fstab = tmp_path / "fstab"
+    for name in ("a", "used/below", "ab"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a")
+    points = ["/", "/proc", *(tmp_path / name for name in ("link", "used", "none"))]
+    fstab.write_text("".join(f"x {point} ext4 defaults 0 2\n" for point in points))
+
+    def find(path: object) -> bytes | None:
+        return find_unmounted_point(os.fsencode(str(path)), str(fstab))
+
+    assert find(tmp_path / "a") == find(tmp_path / "link/b/c") == os.fsencode(tmp_path / "a")
+    # Mounted, in use, missing, beside, or above none of them.
+    for path in (
+        "/proc/x",
+        tmp_path / "used/below",
+        tmp_path / "none/x",
+        tmp_path / "ab",
+        tmp_path,
+    ):
+        assert find(path) is None
+    fstab.unlink()
+    assert find(tmp_path / "a") is None
 
 
 def test_fstab_tells_where_a_boot_mounts(tmp_path: Path) -> None:

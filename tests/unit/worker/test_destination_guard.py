@@ -62,6 +62,29 @@ def test_a_directory_that_disappeared_is_held(guard: DestinationGuard, copy: Pat
         guard.accept_replaced(is_released=False)
 
 
+@pytest.mark.parametrize("below", ["", "www/copy"], ids=["the mount point", "below it"])
+def test_a_destination_that_a_boot_has_not_mounted_is_held_until_mounted_or_released(
+    below: str, tmp_path: Path
+) -> None:
+    point, fstab = tmp_path / "disk", tmp_path / "fstab"
+    point.mkdir()
+    fstab.write_text(f"LABEL=backup {point} ext4 nofail 0 2\n")
+    target = os.fsencode(point / below) + b"/"
+    destination = Destination("copy", "", Transport.LOCAL, None, target, target[:-1])
+    guard = DestinationGuard(destination, str(fstab))
+    for _ in range(2):
+        assert not guard.is_unchanged()
+        with pytest.raises(DestinationHeldError, match=f"nothing is mounted at {point}, unlike"):
+            guard.accept_replaced(is_released=False)
+    assert guard.accept_replaced(is_released=True)
+    fstab.write_text(f"LABEL=backup {point} ext4 noauto 0 2\n")
+    assert not guard.accept_replaced(is_released=False)
+    (point / below).mkdir(parents=True, exist_ok=True)
+    guard.verify_unchanged()
+    fstab.write_text(f"LABEL=backup {point} ext4 nofail 0 2\n")
+    assert guard.is_unchanged(), "it was used before"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_link_of_another_user_in_its_path_is_held_even_if_released(

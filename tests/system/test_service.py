@@ -317,6 +317,7 @@ def test_a_source_that_is_mounted_after_the_boot_is_waited_for(machine: Machine)
     """,
     )
     machine("mkdir -p /srv/disk /srv/real/www /srv/latecopy; touch /srv/real/www/f /srv/latecopy/k")
+    machine("systemctl enable pylsyncd")
     machine.reboot()
     machine("systemctl is-active pylsyncd; touch /srv/one/new")
     wait_until_equal(machine)

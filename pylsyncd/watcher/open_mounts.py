@@ -71,7 +71,8 @@ def is_at(directory: int, mount: int, below: bytes) -> bool:
     try:
         there = os.stat(below or b".", dir_fd=mount, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NOT_REACHED:
+        # The kernel adds " (deleted)" to the path of a deleted directory: no name may be so long.
+        if error.errno not in _NOT_REACHED | {errno.ENAMETOOLONG}:
             raise
         return False
     return os.path.samestat(there, os.fstat(directory))

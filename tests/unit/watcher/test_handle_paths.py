@@ -127,10 +127,13 @@ def test_nothing_is_known_of_a_mount_that_moves_meanwhile(source: Source) -> Non
         assert source.find(key) == (FoundPath(b"d/e/x"),)
 
 
-def test_a_deleted_directory_that_is_still_open_has_no_path(started: Source) -> None:
-    key = started.key(started.top / "d/e")
-    directory = os.open(started.top / "d/e", os.O_RDONLY)
-    (started.top / "d/e").rmdir()
+@pytest.mark.parametrize("length", [1, 255])
+def test_a_deleted_directory_that_is_still_open_has_no_path(started: Source, length: int) -> None:
+    path = started.top / "d" / ("n" * length)
+    path.mkdir()
+    key = started.key(path)
+    directory = os.open(path, os.O_RDONLY)
+    path.rmdir()
     assert started.find(key) == ()
     os.close(directory)
 

@@ -9,6 +9,8 @@ directories, but of nothing below a moved directory. So
 * a directory with a fresh ctime in such a directory may have been moved there, with old ctimes
   inside: its whole tree is a change, unless it is known to have been there before. So is a btrfs
   subvolume in such a directory: a snapshot has the ctimes of its origin, its own one included.
+  XFS leaves the ctimes of two entries of one directory that are exchanged (Linux 6.18): only the
+  watch tree, where there is one, tells that these were moved.
 
 Which of these have the hint of a new content depends on the purpose of the scan.
 """
@@ -97,16 +99,21 @@ class CatchupScan:
         """The changes found so far, by the ctime since which they were made."""
         return self._changes
 
-    def visit_directory(self, directory: int, path: bytes, *, was_there: bool) -> None:
-        """Check an open directory; ``was_there`` if it is known to have been there before."""
+    def visit_directory(
+        self, directory: int, path: bytes, *, was_there: bool, was_elsewhere: bool = False
+    ) -> None:
+        """Check an open directory; ``was_there`` if it is known to have been there before.
+
+        One that ``was_elsewhere`` is known to have been moved here, whatever its ctime is.
+        """
         status = os.fstat(directory)
         ctime = status.st_ctime_ns
         is_subvolume = status.st_dev != self._first_device and self._is_subvolume(
             directory, status.st_dev, path
         )
         if ctime < self._oldest:
-            if is_subvolume and not was_there:
-                self._add_subvolume(path)
+            if was_elsewhere or (is_subvolume and not was_there):
+                self._add_moved_tree(path)
             return
         self._fresh[path] = ctime
         # A directory that was away and came back has a ctime from that rename. A name that comes or
@@ -138,8 +145,8 @@ class CatchupScan:
         self._tops[path] = device, mount
         return mount == parent_mount
 
-    def _add_subvolume(self, path: bytes) -> None:
-        """Add the tree of a subvolume with an old ctime, if names have come to its parent."""
+    def _add_moved_tree(self, path: bytes) -> None:
+        """Add the tree of a directory with an old ctime, if names have come to its parent."""
         parent_ctime = self._fresh.get(paths.split(path)[0], 0)
         for since, changes in self._changes.items():
             if parent_ctime >= since:

@@ -354,7 +354,8 @@ class WatchManager:
         except OSError as error:
             self._record_unwatched(parent, name, error)
             return None
-        is_listed = self._lists_all or wd not in self.tree
+        is_known = wd in self.tree
+        is_listed = self._lists_all or not is_known
         was_there = self.tree.attach(wd, parent, name)
         if self.unwatched:
             self.unwatched.pop((parent, name), None)
@@ -362,7 +363,10 @@ class WatchManager:
         if not self._visited_count % _DIRECTORIES_BETWEEN_READS:
             self.prefetch_events()
         if self._scan is not None and (path := self.tree.path(wd)) is not None:
-            self._scan.visit_directory(directory, path, was_there=was_there)
+            was_elsewhere = is_known and not was_there
+            self._scan.visit_directory(
+                directory, path, was_there=was_there, was_elsewhere=was_elsewhere
+            )
         # With rules for whole paths, a move can include what was excluded at the old place.
         return wd if is_listed or self._rules.depends_on_directory else None
 

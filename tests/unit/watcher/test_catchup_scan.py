@@ -333,6 +333,36 @@ def test_a_directory_that_left_and_came_back_is_a_whole_tree(place: ScannedSourc
     assert tree(b"d/sub") in set(watches.scan([moment])[moment])
 
 
+def scan_after_exchange(scanned: ScannedSource) -> MutableChangeset:
+    """Return what a scan finds of two watched directories that were exchanged."""
+    scanned.do(operations.mkdir("one/deep"), operations.mkdir("two"), operations.mkdir("other"))
+    watches = scanned.watch_manager()
+    watches.scan()
+    moment = scanned.next_ctime()
+    scanned.do(operations.exchange("one", "two"))
+    return watches.scan([moment])[moment]
+
+
+def test_directories_that_were_exchanged_are_whole_trees(place: ScannedSource) -> None:
+    found = scan_after_exchange(place)
+    assert set(found) == {listing(b""), tree(b"one"), tree(b"two")}
+    assert found.new_content.includes_tree(b"one")
+
+
+@requires("xfs")
+def test_directories_that_were_exchanged_without_ctimes_are_whole_trees(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    with Disk(tmp_path / "image", "xfs") as disk, Mounts() as mounts:
+        mounts.mount_device(disk.attach(), place)
+        scanned = ScannedSource(place)
+        found = scan_after_exchange(scanned)
+        assert set(found) == {listing(b""), tree(b"one"), tree(b"two")}
+        assert found.new_content.includes_tree(b"one")
+        scanned.close_only()
+        mounts.unmount(place)
+
+
 ALL_FRESH = {entry(b"d/new"), entry(b"d/set back"), entry(b"e/mode"), entry(b"e/old")}
 
 

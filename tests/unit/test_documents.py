@@ -81,7 +81,7 @@ def test_the_configuration_that_the_readme_shows_has_no_fault(tmp_path: Path) ->
     try:
         loader.load_configuration(
             command_line_parser.parse_command_line(["-c", str(path)]),
-            loader.StartEnvironment.current(),
+            loader.StartEnvironment({}, 0),
         )
     except ConfigurationError as error:
         faults = error.messages

@@ -233,7 +233,7 @@ def test_the_files_that_a_page_shows_have_no_fault(
         try:
             loader.load_configuration(
                 command_line_parser.parse_command_line(["-c", str(path)]),
-                loader.StartEnvironment.current(),
+                loader.StartEnvironment({}, 0),
             )
         except ConfigurationError as error:
             faults = error.messages

@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # To the log, because a daemon has no terminal.
         log.exception("pylsyncd failed. This is a bug in pylsyncd: please report it.")
         return 1
+    finally:
+        descriptors.discard_unwritable_output()
 
 
 def _print_usage_error(error: UsageError, command_line: CommandLine | None) -> None:
@@ -122,12 +124,11 @@ def _print(lines: Iterable[str], *, status_if_any: int = 0) -> int:
     # A character that the terminal's encoding lacks must not end the command.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     status = 0
-    try:
+    # Its reader may have closed the pipe.
+    with contextlib.suppress(BrokenPipeError):
         for line in lines:
             status = status_if_any
             print(line, flush=True)  # noqa: T201
-    except BrokenPipeError:
-        descriptors.discard_output()
     return status
 
 

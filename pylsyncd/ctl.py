@@ -48,10 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        descriptors.discard_output()
         return command_line.EXIT_FAILED
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
+    finally:
+        descriptors.discard_unwritable_output()
     return status
 
 

@@ -59,12 +59,17 @@ def raise_limit(count: int) -> int:
     return soft
 
 
-def discard_output() -> None:
-    """Send the rest of standard output to /dev/null: its reader has closed the pipe.
+def discard_unwritable_output() -> None:
+    """Send what the standard streams do not take any more to /dev/null.
 
-    Otherwise Python would fail to flush it at exit.
+    Their terminal may be gone, or the reader of a pipe. Otherwise Python would fail to flush them
+    at exit, and end with the status 120.
     """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # noqa: PERF203 - each may fail
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def nonstandard_descriptors() -> list[int]:

@@ -31,8 +31,10 @@ ENVIRONMENT_MARK = "PYLSYNCD_UNDER_TEST"
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment without the variables that change rsync's behaviour."""
+    """Return this process's environment without what changes the behaviour of rsync or Python."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RSYNC_")}
+    # It hides output that cannot be flushed at exit.
+    kept.pop("PYTHONUNBUFFERED", None)
     kept["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     )

@@ -64,9 +64,22 @@ def test_the_sockets_that_systemd_has_passed_to_another_process_are_closed() -> 
     assert run(PRINT_OPEN, script=script, LISTEN_FDS="9") == "[]\n"
 
 
-def test_discarded_output_is_not_written_at_exit() -> None:
-    program = "print('seen', flush=True); descriptors.discard_output(); print('discarded')"
-    assert run(program) == "seen\n"
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_output_that_nobody_takes_is_no_failure_at_exit(stream: str) -> None:
+    number = {"stdout": 1, "stderr": 2}[stream]
+    program = (
+        "import contextlib, os, sys\n"
+        "descriptors.discard_unwritable_output()\n"
+        "print('taken', flush=True)\n"
+        "reader, writer = os.pipe()\n"
+        f"os.dup2(writer, {number})\n"
+        "os.close(reader)\n"
+        "with contextlib.suppress(BrokenPipeError):\n"
+        f"    print('lost', file=sys.{stream}, flush=True)\n"
+        "descriptors.discard_unwritable_output()\n"
+    )
+    # A failure to flush at exit is the exit status 120.
+    assert run(program) == "taken\n"
 
 
 def test_the_standard_descriptors_are_not_among_the_nonstandard_ones(tmp_path: Path) -> None:

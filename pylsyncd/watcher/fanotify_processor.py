@@ -129,11 +129,10 @@ class FanotifyProcessor:
             with self._handles.opened() as root:
                 self._add_files(changes, files)
                 self._add_open_files(changes, is_all=includes_open_files)
-                marks = changes.new_content
-                changes.new_content = MutableScopedPaths()
+                marks = MutableScopedPaths()
+                marks.add_all(changes.new_content)
                 appeared = self._add_directories(changes, directories, root)
                 changes.moves = self._take_moves(root, marks, appeared)
-                changes.new_content.add_all(marks)
                 self._handles.ignore_loud()
         except OSError as error:
             # What has happened is unknown.

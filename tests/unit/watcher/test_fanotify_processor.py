@@ -808,6 +808,29 @@ def test_dropped_events_are_scanned_for(marked: Marked, monkeypatch: pytest.Monk
     assert marked.changes.moves is None
 
 
+def test_what_a_scan_has_found_keeps_its_hints_if_later_events_are_lost(
+    marked: Marked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overflow_backoff, "_STORM_END_DELAY", 0.0)
+    marked.start()
+    marked.write("d/found")
+    while marked.group.read():
+        pass
+    marked.rescanner.record_overflow()
+    assert marked.processor.scan_if_due()
+    (marked.top / "d/e/new").mkdir()
+
+    def fail(_mount: int, _handle: bytes) -> int:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(handle_paths, "open_handle", fail)
+    marked.take()
+    assert marked.rescanner.has_missed_events
+    # Whoever carries the change does not wait for the next scan, which begins after the first one.
+    assert marked.changes.includes_entry(b"d/found")
+    assert marked.changes.new_content.includes_entry(b"d/found")
+
+
 def test_the_periodic_scan_knows_what_events_have_reported(marked: Marked) -> None:
     marked.plan = RescanPlan(scan_budget=1.0)
     marked.start()

@@ -92,6 +92,8 @@ def test_the_initial_sync_shows_its_progress_and_leaves_only_the_log(
         wait_until(lambda: equal_within(os.fsencode(trees[0]), os.fsencode(trees[1]), 1) == [])
         terminal.press(b"\x03")
         assert run.wait() == 0
+        # The output may be read later than the process ends.
+        terminal.wait_for("stopped")
         lines = terminal.screen
         assert re.fullmatch(r"\d\d:\d\d:\d\d \* stopped", lines[-1])
         # The display is gone, and every line of the log is still there.
@@ -141,6 +143,7 @@ def test_ctrl_c_during_a_sync_leaves_the_terminal_clean(
         run.terminal.wait_for("dst.*━")
         run.terminal.press(b"\x03")
         run.wait()
+        run.terminal.wait_for("stopped")
         assert "━" not in "\n".join(run.terminal.screen)
         assert "Traceback" not in run.text
         assert "stopped" in run.terminal.screen[-1]

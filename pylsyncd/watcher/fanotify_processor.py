@@ -129,6 +129,7 @@ class FanotifyProcessor:
             with self._handles.opened() as root:
                 self._add_files(changes, files)
                 self._add_open_files(changes, is_all=includes_open_files)
+                # A copy: if an error follows, the hints stay with the changes.
                 marks = MutableScopedPaths()
                 marks.add_all(changes.new_content)
                 appeared = self._add_directories(changes, directories, root)

@@ -239,7 +239,7 @@ class PendingWork:
         aborting = [change for queue in queues for change in queue.backlog.changes]
         failed = self.failed_paths.backlog.changes
         if len(failed) <= MAX_EXCLUDED_PATHS:
-            # With an excluded directory, all below it is left out: that alone was not carried then.
+            # To exclude a directory leaves out all below it, which has not failed with its entry.
             whole = [each for each in failed if not _is_part_of_tree(each, changeset)]
             excluded = _excludable((*aborting, *whole), changeset)
             if sum(map(len, excluded)) <= _MAX_EXCLUDED_BYTES:

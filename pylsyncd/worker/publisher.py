@@ -1,9 +1,9 @@
 """Carries a changeset in the order in which readers of the destination need it.
 
 The files that match the option ``last`` name others. A changeset with such files is carried by up
-to three runs: all other files, without a deletion; the last files; the deletions. One more deletes
-the last files that are missing, right after the others. A run begins only when the one before it
-has carried everything. Without such files there is one run.
+to three runs: all other files, without a deletion; the last files; the deletions. The last files
+that are missing are deleted by one more run, right after the others were sent. A run begins only
+when the one before it has carried everything. Without such files there is one run.
 """
 
 import contextlib

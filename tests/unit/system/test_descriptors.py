@@ -65,7 +65,7 @@ def test_the_sockets_that_systemd_has_passed_to_another_process_are_closed() -> 
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_output_that_nobody_takes_is_no_failure_at_exit(stream: str) -> None:
+def test_unwritable_output_does_not_change_the_exit_status(stream: str) -> None:
     number = {"stdout": 1, "stderr": 2}[stream]
     program = (
         "import contextlib, os, sys\n"

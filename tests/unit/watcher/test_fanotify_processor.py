@@ -826,7 +826,7 @@ def test_what_a_scan_has_found_keeps_its_hints_if_later_events_are_lost(
     monkeypatch.setattr(handle_paths, "open_handle", fail)
     marked.take()
     assert marked.rescanner.has_missed_events
-    # Whoever carries the change does not wait for the next scan, which begins after the first one.
+    # The next scan looks only for what has changed since this one.
     assert marked.changes.includes_entry(b"d/found")
     assert marked.changes.new_content.includes_entry(b"d/found")
 
